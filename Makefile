@@ -1,0 +1,66 @@
+# hookhub's commands; `make` lists them.
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help run test check prepare fmt clippy doc sqlx deny typos compose
+
+# The build reads .sqlx/, never a database that happens to be in the environment.
+export SQLX_OFFLINE := true
+# Where `cargo install` puts what it installs.
+export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
+
+help: ## this list
+	@awk -F ': |## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$NF }' Makefile
+
+run: ## a hub with a Postgres of its own on 127.0.0.1:8080; ARGS="..." goes to `hookhub serve`
+	@scripts/run $(ARGS)
+
+test: ## all tests, on a throw-away Postgres; ARGS="..." goes to nextest, and leaves the doc tests out
+	@scripts/postgres-binaries >/dev/null
+	@cargo nextest --version >/dev/null 2>&1 || cargo install cargo-nextest --locked
+	$(if $(ARGS),,cargo test --locked --doc)
+	scripts/with-postgres cargo nextest run --locked $(if $(CI),--profile ci) $(ARGS)
+
+check: fmt clippy doc sqlx deny typos compose ## all that CI checks besides the tests
+
+prepare: ## rewrite .sqlx/ after a change of a statement or a migration
+	@scripts/sqlx-cache
+
+fmt:
+	cargo fmt --check
+
+clippy:
+	cargo clippy --locked --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+sqlx:
+	@scripts/sqlx-cache --check
+
+# A debug build of cargo-deny is there in two minutes, and checks as well.
+deny:
+	@cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --version '~0.20.2' --locked --debug
+	cargo deny --locked check licenses bans sources
+	@if cargo deny fetch db >/dev/null 2>&1; then \
+	  echo "cargo deny --locked check advisories"; cargo deny --locked check advisories; \
+	else \
+	  echo "advisories: NOT CHECKED, the advisory database cannot be fetched from here"; \
+	fi
+
+typos:
+	@if command -v typos >/dev/null; then \
+	  echo typos; typos; \
+	else \
+	  echo "spelling: NOT CHECKED, typos is not here (pip install typos)"; \
+	fi
+
+compose:
+	@if docker compose version >/dev/null 2>&1; then \
+	  echo "docker compose config"; docker compose -f docker-compose.yml config --quiet; \
+	elif command -v docker-compose >/dev/null; then \
+	  echo "docker-compose config"; docker-compose -f docker-compose.yml config --quiet; \
+	elif command -v check-jsonschema >/dev/null; then \
+	  check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml; \
+	else \
+	  echo "docker-compose.yml: NOT CHECKED, no docker compose here (pip install check-jsonschema checks it too)"; \
+	fi

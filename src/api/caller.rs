@@ -1,0 +1,152 @@
+//! Who asks: the key in `Authorization`, and the tenant it speaks for.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::{FromRequest, HttpRequest, web};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::time::Instant;
+
+use super::Api;
+use super::problem::{Code, Problem};
+use crate::store::{Store, StoreError};
+
+/// The header by which an admin key speaks for a tenant.
+const TENANT_HEADER: &str = "hookhub-tenant";
+/// The tenant of those who name none.
+const DEFAULT_TENANT: &str = "default";
+/// How long a key that was looked up is believed without looking again; other nodes may revoke it.
+const BELIEVED: Duration = Duration::from_secs(5);
+/// How many keys are remembered.
+const MOST_REMEMBERED: usize = 10_000;
+
+type Hash = [u8; 32];
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    /// On whose behalf.
+    pub(super) tenant: Arc<str>,
+    /// Whether with the admin key.
+    pub(super) admin: bool,
+}
+
+impl Caller {
+    /// Refuses those without the admin key.
+    pub(super) fn must_be_admin(&self) -> Result<(), Problem> {
+        if self.admin {
+            Ok(())
+        } else {
+            Err(Problem::new(Code::Forbidden, "this takes the admin key"))
+        }
+    }
+}
+
+/// The hash a key is known by. Keys are random and long: there is nothing to guess, and so nothing to slow down.
+pub(super) fn hash(key: &str) -> Hash {
+    Sha256::digest(key.as_bytes()).into()
+}
+
+/// Whether a text can name a tenant: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+pub(super) fn is_tenant(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+/// The keys that open this hub.
+#[derive(Debug)]
+pub(super) struct Keys {
+    admin: Hash,
+    known: Mutex<HashMap<Hash, (Arc<str>, Instant)>>,
+}
+
+impl Keys {
+    /// With this admin key.
+    pub(super) fn new(admin_key: &str) -> Self {
+        Self { admin: hash(admin_key), known: Mutex::new(HashMap::new()) }
+    }
+
+    /// Forgets what was looked up, after a change on this node.
+    pub(super) fn forget_all(&self) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn is_admin(&self, hash: &Hash) -> bool {
+        self.admin.ct_eq(hash).into()
+    }
+
+    async fn tenant_of(&self, hash: &Hash, store: &Store) -> Result<Option<Arc<str>>, StoreError> {
+        if let Some((tenant, since)) =
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).get(hash)
+            && since.elapsed() < BELIEVED
+        {
+            return Ok(Some(Arc::clone(tenant)));
+        }
+        let Some(key) = store.key_by_hash(hash).await? else { return Ok(None) };
+        let tenant: Arc<str> = key.tenant.into();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_REMEMBERED {
+            known.clear();
+        }
+        known.insert(*hash, (Arc::clone(&tenant), Instant::now()));
+        Ok(Some(tenant))
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { authenticate(&request).await })
+    }
+}
+
+async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
+    let Some(api) = request.app_data::<web::Data<Api>>() else {
+        return Err(Problem::new(Code::Internal, "the hub is not set up"));
+    };
+    let header = request.headers().get(AUTHORIZATION);
+    let key = header.and_then(|value| value.to_str().ok()).and_then(bearer).ok_or_else(|| {
+        Problem::new(Code::Unauthorized, "send a key as \"Authorization: Bearer <key>\"")
+    })?;
+    let hash = hash(key);
+    let named = named_tenant(request)?;
+    if api.keys.is_admin(&hash) {
+        let tenant = named.unwrap_or_else(|| DEFAULT_TENANT.into());
+        return Ok(Caller { tenant, admin: true });
+    }
+    let Some(tenant) = api.keys.tenant_of(&hash, &api.store).await? else {
+        return Err(Problem::new(Code::Unauthorized, "this key is not known here, or was revoked"));
+    };
+    match named {
+        Some(other) if other != tenant => Err(Problem::new(
+            Code::Forbidden,
+            "this key speaks for its own tenant alone; leave Hookhub-Tenant out",
+        )),
+        _ => Ok(Caller { tenant, admin: false }),
+    }
+}
+
+/// RFC 6750, 2.1; the scheme's case does not matter.
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, key) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim()).filter(|key| !key.is_empty())
+}
+
+fn named_tenant(request: &HttpRequest) -> Result<Option<Arc<str>>, Problem> {
+    let Some(value) = request.headers().get(TENANT_HEADER) else { return Ok(None) };
+    match value.to_str() {
+        Ok(name) if is_tenant(name) => Ok(Some(name.into())),
+        _ => Err(Problem::new(
+            Code::InvalidHeader,
+            "Hookhub-Tenant names a tenant by 1 to 64 letters, digits, _, . and -",
+        )),
+    }
+}

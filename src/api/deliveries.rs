@@ -1,0 +1,252 @@
+//! What happened to events: deliveries and attempts, one more attempt, a test event.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::Api;
+use super::caller::Caller;
+use super::delivery_view::{ByPair, DeliveryView, State, attempt, by_pair};
+use super::events;
+use super::problem::{Code, Problem};
+use super::publish_input::data;
+use super::query::{Query, invalid};
+use super::subscriptions;
+use crate::store::deliveries::AttemptFilter;
+use crate::store::log::{AppendRequest, Placed, Scan};
+use crate::values::event::{Event, NewEvent};
+use crate::values::event_type::EventType;
+use crate::values::id::SubscriptionId;
+use crate::values::position::Position;
+use crate::values::retry_request::RetryRequest;
+use crate::values::subscription::{RETRY_REQUESTED, Subscription, TEST_EVENT, Version, is_for};
+
+/// How much of the log one list request looks at: events and bytes of a page, and pages.
+const PAGE: (u16, u32) = (1_000, 4 << 20);
+const MOST_PAGES: usize = 10;
+
+/// `GET /v1/events/{id}/deliveries`: one for each subscription that the event is for.
+pub(super) async fn of_event(
+    caller: Caller,
+    path: web::Path<String>,
+    request: HttpRequest,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::of(&request, &[])?;
+    let event = events::find(&api, &caller, &path).await?;
+    let subscriptions = api.store.history_of(&caller.tenant).await?;
+    let ids: Vec<i64> = subscriptions.iter().map(|(id, _)| id.stored()).collect();
+    let mut versions: HashMap<SubscriptionId, Vec<Version>> = HashMap::new();
+    for (id, version) in api.store.versions(&ids).await? {
+        versions.entry(id).or_default().push(version);
+    }
+    let meant: Vec<_> = subscriptions
+        .into_iter()
+        .filter(|(_, deleted)| deleted.is_none_or(|deleted| deleted > event.position))
+        .filter(|(id, _)| {
+            is_for(&event, *id, &caller.tenant, versions.get(id).map_or(&[], Vec::as_slice))
+        })
+        .collect();
+    let ids: Vec<i64> = meant.iter().map(|(id, _)| id.stored()).collect();
+    let attempts = by_pair(api.store.attempts_of(&ids, &[event.position.stored()]).await?);
+    let view = |(id, deleted): &(SubscriptionId, Option<Position>)| {
+        view(*id, &event, &attempts, deleted.is_some())
+    };
+    let data: Vec<Value> = meant.iter().map(view).map(|view| json!(view)).collect();
+    Ok(query.page(&data, None, false))
+}
+
+fn view(id: SubscriptionId, event: &Event, attempts: &ByPair, deleted: bool) -> DeliveryView {
+    DeliveryView::of(
+        id,
+        event,
+        attempts.get(&(id, event.position)).map_or(&[], Vec::as_slice),
+        deleted,
+    )
+}
+
+/// `GET /v1/subscriptions/{id}/deliveries`: newest event first.
+pub(super) async fn of_subscription(
+    caller: Caller,
+    path: web::Path<String>,
+    request: HttpRequest,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::of(&request, &["status", "after", "limit"])?;
+    let limit = usize::from(query.limit()?);
+    let status = query.text("status").map(status_named).transpose()?;
+    let below = query.parsed::<Position>("after")?.map_or(Position::END, Position::previous);
+    let subscription = subscriptions::find(&api, &caller, &path).await?;
+    let (mut data, mut cursor, mut has_more) = (Vec::new(), below, true);
+    for _ in 0..MOST_PAGES {
+        let (deliveries, scanned, complete) = page(&api, &subscription, cursor).await?;
+        for (position, delivery) in deliveries {
+            if data.len() == limit {
+                let next = cursor.to_string();
+                return Ok(query.page(&data, Some(&next), true));
+            }
+            cursor = position;
+            if status.is_none_or(|status| status == delivery.status) {
+                data.push(json!(delivery));
+            }
+        }
+        (cursor, has_more) = (scanned, !complete);
+        if complete {
+            break;
+        }
+        cursor = cursor.previous();
+    }
+    let next = has_more.then(|| cursor.advanced(1).to_string());
+    Ok(query.page(&data, next.as_deref(), has_more))
+}
+
+fn status_named(name: &str) -> Result<State, Problem> {
+    let found = State::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, status)| status);
+    found.ok_or_else(|| {
+        invalid("status", "expected pending, retrying, delivered, exhausted or cancelled")
+    })
+}
+
+/// The deliveries to a subscription of one page of the log, `up_to` and below.
+async fn page(
+    api: &Api,
+    subscription: &Subscription,
+    up_to: Position,
+) -> Result<(Vec<(Position, DeliveryView)>, Position, bool), Problem> {
+    let id = subscription.id;
+    let versions: Vec<Version> =
+        api.store.versions(&[id.stored()]).await?.into_iter().map(|(_, version)| version).collect();
+    let after = versions.first().map_or(Position::START, |version| version.since);
+    let (events, bytes) = PAGE;
+    let scan = Scan { after, up_to, tenant: Some(&subscription.tenant), events, bytes };
+    let stretch = api.store.read_before(scan).await?;
+    let meant: Vec<&Arc<Event>> = stretch
+        .events
+        .iter()
+        .filter(|event| is_for(event, id, &subscription.tenant, &versions))
+        .collect();
+    let positions: Vec<i64> = meant.iter().map(|event| event.position.stored()).collect();
+    let attempts = by_pair(api.store.attempts_of(&[id.stored()], &positions).await?);
+    let deliveries =
+        meant.into_iter().map(|event| (event.position, view(id, event, &attempts, false)));
+    Ok((deliveries.collect(), stretch.scanned, stretch.complete))
+}
+
+/// `GET /v1/attempts`: by event and number, newest first.
+pub(super) async fn attempts(
+    caller: Caller,
+    request: HttpRequest,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::of(&request, &["subscription", "event", "status_class", "after", "limit"])?;
+    let limit = query.limit()?;
+    let status_class = match query.text("status_class") {
+        None => None,
+        Some("none") => Some(0),
+        Some(class @ ("1xx" | "2xx" | "3xx" | "4xx" | "5xx")) => {
+            class.get(..1).and_then(|digit| digit.parse().ok())
+        }
+        Some(_) => {
+            return Err(invalid(
+                "status_class",
+                "expected 2xx, 3xx, 4xx, 5xx, or none for those not answered",
+            ));
+        }
+    };
+    let after = query.text("after").map(|text| {
+        attempt_cursor(text).ok_or_else(|| {
+            invalid("after", "expected the next_cursor of an earlier list of attempts")
+        })
+    });
+    let filter =
+        AttemptFilter { event: query.parsed("event")?, status_class, after: after.transpose()? };
+    let found = api
+        .store
+        .list_attempts(&caller.tenant, query.parsed("subscription")?, filter, i64::from(limit) + 1)
+        .await?;
+    let has_more = found.len() > usize::from(limit);
+    let page: Vec<_> = found.iter().take(limit.into()).map(|known| &known.attempt).collect();
+    let next = page
+        .last()
+        .filter(|_| has_more)
+        .map(|last| format!("{}.{}.{}", last.position, last.number, last.subscription));
+    let data: Vec<Value> = page.into_iter().map(attempt).collect();
+    Ok(query.page(&data, next.as_deref(), has_more))
+}
+
+fn attempt_cursor(text: &str) -> Option<(Position, u16, SubscriptionId)> {
+    let mut parts = text.split('.');
+    let cursor =
+        (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    parts.next().is_none().then_some(cursor)
+}
+
+/// `POST /v1/deliveries/{subscription}/{event}/retry`: one more attempt, now.
+pub(super) async fn retry(
+    caller: Caller,
+    path: web::Path<(String, String)>,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let (subscription, event) = path.into_inner();
+    let subscription = subscriptions::find(&api, &caller, &subscription).await?;
+    let event = events::find(&api, &caller, &event).await?;
+    let (id, position) = (subscription.id, event.position);
+    let versions: Vec<Version> =
+        api.store.versions(&[id.stored()]).await?.into_iter().map(|(_, version)| version).collect();
+    if !is_for(&event, id, &caller.tenant, &versions) {
+        return Err(Problem::not_found("delivery: the event is not for this subscription"));
+    }
+    let attempts = by_pair(api.store.attempts_of(&[id.stored()], &[position.stored()]).await?);
+    let delivery = view(id, &event, &attempts, false);
+    if delivery.status == State::Pending {
+        return Err(Problem::new(
+            Code::DeliveryPending,
+            "the first attempt is still to come; there is nothing to repeat",
+        ));
+    }
+    let request = RetryRequest {
+        subscription: id.to_string(),
+        event: position.to_string(),
+        attempts: u16::try_from(delivery.attempts()).unwrap_or(u16::MAX),
+    };
+    append_about(&api, &caller, id, RETRY_REQUESTED, data(&json!(request))).await?;
+    Ok(HttpResponse::Accepted()
+        .json(json!({ "subscription": request.subscription, "event": request.event })))
+}
+
+/// `POST /v1/subscriptions/{id}/test`: a `hookhub.test` event for that subscription alone.
+pub(super) async fn test(
+    caller: Caller,
+    path: web::Path<String>,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let subscription = subscriptions::find(&api, &caller, &path).await?;
+    let said = json!({ "subscription": subscription.id.to_string(), "message": "a test event, sent on request" });
+    let position = append_about(&api, &caller, subscription.id, TEST_EVENT, data(&said)).await?;
+    let answer =
+        json!({ "id": position.to_string(), "type": TEST_EVENT, "timestamp": position.time() });
+    Ok(HttpResponse::Accepted().json(answer))
+}
+
+async fn append_about(
+    api: &Api,
+    caller: &Caller,
+    id: SubscriptionId,
+    event_type: &str,
+    data: Bytes,
+) -> Result<Position, Problem> {
+    let event = NewEvent {
+        event_type: EventType::from_stored(event_type),
+        about: Some(id),
+        occurred_at: None,
+        data,
+    };
+    let request =
+        AppendRequest { tenant: Arc::clone(&caller.tenant), key: None, events: vec![event] };
+    let (Placed::Appended(first) | Placed::Replayed { first, .. }) =
+        api.log.append(request).await?;
+    Ok(first)
+}

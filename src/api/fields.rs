@@ -1,0 +1,259 @@
+//! Reading a JSON object field by field, so that every fault is named at once and no typo is ignored.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+
+use super::problem::{Code, FieldError, Problem};
+
+/// What a field says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) enum Field<T> {
+    /// Nothing: it is not there, or was faulty, which has been noted.
+    #[default]
+    Absent,
+    /// Null: the default is wanted.
+    Null,
+    /// This.
+    Is(T),
+}
+
+impl<T> Field<T> {
+    /// What it says, if it is not the default.
+    pub(super) fn value(self) -> Option<T> {
+        match self {
+            Self::Is(value) => Some(value),
+            Self::Absent | Self::Null => None,
+        }
+    }
+
+    /// What it says; `current` where it is not there.
+    pub(super) fn or(self, current: impl Into<Option<T>>) -> Self {
+        match (self, current.into()) {
+            (Self::Absent, Some(current)) => Self::Is(current),
+            (given, _) => given,
+        }
+    }
+}
+
+/// A JSON object on its way to being understood. Fields are taken out of it; what is left at the end is unknown.
+#[derive(Debug)]
+pub(super) struct Fields {
+    left: Map<String, Value>,
+    known: Vec<&'static str>,
+    errors: Vec<FieldError>,
+}
+
+impl Fields {
+    /// Reads a body that must be a JSON object.
+    pub(super) fn of(body: &[u8]) -> Result<Self, Problem> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(left)) => Ok(Self { left, known: Vec::new(), errors: Vec::new() }),
+            Ok(other) => Err(Problem::invalid(vec![FieldError {
+                pointer: String::new(),
+                detail: format!("expected a JSON object, found {}", kind(&other)),
+            }])),
+            Err(error) => Err(not_json(&error)),
+        }
+    }
+
+    /// Whether a field is there, be it null.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.left.contains_key(name)
+    }
+
+    /// Takes a field; `None` when it is not there, `Some(Null)` when it is null.
+    pub(super) fn take(&mut self, name: &'static str) -> Option<Value> {
+        self.known.push(name);
+        self.left.remove(name)
+    }
+
+    /// Notes a fault.
+    pub(super) fn fault(&mut self, pointer: impl Display, detail: impl Into<String>) {
+        self.errors.push(FieldError { pointer: format!("/{pointer}"), detail: detail.into() });
+    }
+
+    /// Takes a string of at most `longest` characters.
+    pub(super) fn text(&mut self, name: &'static str, longest: usize) -> Field<String> {
+        self.read(name, |value| match value {
+            Value::String(text) if text.contains('\0') => {
+                Err("may not hold the character U+0000".into())
+            }
+            Value::String(text) if text.chars().count() > longest => {
+                Err(format!("has at most {longest} characters"))
+            }
+            Value::String(text) => Ok(text),
+            other => Err(format!("expected a string, found {}", kind(&other))),
+        })
+    }
+
+    /// Takes a string and reads it as a `T`.
+    pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &'static str) -> Field<T> {
+        self.read(name, |value| match value {
+            Value::String(text) => text.parse().map_err(|error: T::Err| error.to_string()),
+            other => Err(format!("expected a string, found {}", kind(&other))),
+        })
+    }
+
+    /// Takes a whole number within `range`.
+    pub(super) fn number<T>(&mut self, name: &'static str, range: RangeInclusive<T>) -> Field<T>
+    where
+        T: TryFrom<u64> + PartialOrd + Display,
+    {
+        let expected = format!("expected a whole number from {} to {}", range.start(), range.end());
+        self.read(name, |value| whole_number(&value, &range).ok_or(expected))
+    }
+
+    /// Takes a boolean.
+    pub(super) fn flag(&mut self, name: &'static str) -> Field<bool> {
+        self.read(name, |value| {
+            value.as_bool().ok_or_else(|| format!("expected true or false, found {}", kind(&value)))
+        })
+    }
+
+    /// Takes an array of at most `most` items.
+    pub(super) fn list(&mut self, name: &'static str, most: usize) -> Field<Vec<Value>> {
+        self.read(name, |value| match value {
+            Value::Array(items) if items.len() > most => Err(format!("has at most {most} items")),
+            Value::Array(items) => Ok(items),
+            other => Err(format!("expected an array, found {}", kind(&other))),
+        })
+    }
+
+    /// Takes an object whose values are all strings, with at most `most` members of at most `longest` characters.
+    pub(super) fn texts(
+        &mut self,
+        name: &'static str,
+        most: usize,
+        longest: usize,
+    ) -> Field<BTreeMap<String, String>> {
+        let members = self.read(name, |value| match value {
+            Value::Object(members) if members.len() > most => {
+                Err(format!("has at most {most} members"))
+            }
+            Value::Object(members) => Ok(members),
+            other => Err(format!("expected an object of strings, found {}", kind(&other))),
+        });
+        let members = match members {
+            Field::Is(members) => members,
+            Field::Null => return Field::Null,
+            Field::Absent => return Field::Absent,
+        };
+        let fits = |text: &str| text.chars().count() <= longest && !text.contains('\0');
+        let mut texts = BTreeMap::new();
+        for (key, value) in members {
+            match value {
+                Value::String(text) if fits(&key) && fits(&text) => {
+                    texts.insert(key, text);
+                }
+                _ => {
+                    let pointer = format!("{name}/{}", pointer_part(&key));
+                    self.fault(
+                        pointer,
+                        format!("expected a string of at most {longest} characters without U+0000"),
+                    );
+                }
+            }
+        }
+        Field::Is(texts)
+    }
+
+    /// Takes a field and reads what it says, noting the fault if that fails.
+    fn read<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Field<T> {
+        match self.take(name) {
+            None => Field::Absent,
+            Some(Value::Null) => Field::Null,
+            Some(value) => match read(value) {
+                Ok(value) => Field::Is(value),
+                Err(detail) => {
+                    self.fault(name, detail);
+                    Field::Absent
+                }
+            },
+        }
+    }
+
+    /// Ends the reading: faults if there were any, and if any field is left.
+    pub(super) fn finish(mut self) -> Result<(), Problem> {
+        let known = self.known.join(", ");
+        for name in self.left.keys() {
+            let pointer = format!("/{}", pointer_part(name));
+            let detail = if known.is_empty() {
+                "unknown field; none is expected here".to_owned()
+            } else {
+                format!("unknown field; the fields here are {known}")
+            };
+            self.errors.push(FieldError { pointer, detail });
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
+    }
+}
+
+/// A name as part of a JSON pointer (RFC 6901, section 3).
+pub(super) fn pointer_part(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+/// A whole number within `range`.
+pub(super) fn whole_number<T: TryFrom<u64> + PartialOrd>(
+    value: &Value,
+    range: &RangeInclusive<T>,
+) -> Option<T> {
+    value
+        .as_u64()
+        .and_then(|number| T::try_from(number).ok())
+        .filter(|number| range.contains(number))
+}
+
+/// What JSON calls a value.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The problem of a body that is no JSON.
+pub(super) fn not_json(error: &serde_json::Error) -> Problem {
+    Problem::new(Code::InvalidJson, format!("the body is not valid JSON: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_named_with_its_place() {
+        let mut fields =
+            Fields::of(br#"{"a": 1, "b": 70, "c": {"x/y": 1}, "typo": true}"#).unwrap();
+        assert_eq!(fields.text("a", 10), Field::Absent);
+        assert_eq!(fields.number::<u16>("b", 1..=64), Field::Absent);
+        fields.texts("c", 5, 10);
+        assert_eq!(fields.flag("d"), Field::Absent);
+        let pointers: Vec<_> = {
+            let problem = fields.finish().unwrap_err();
+            let item = problem.as_item();
+            let errors = item["error"]["errors"].as_array().unwrap().clone();
+            errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(pointers, ["/a", "/b", "/c/x~1y", "/typo"]);
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for body in ["", "[]", "1", "{", "null", "{\"a\":}", "\u{feff}{}"] {
+            assert!(Fields::of(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The HTTP contract: which path is answered by what. Each handler is parse, authorise, one call, answer.
+
+mod body;
+mod caller;
+mod deliveries;
+mod delivery_view;
+mod events;
+mod fields;
+mod health;
+mod idempotency;
+mod keys;
+mod problem;
+mod publish_input;
+mod query;
+mod request_id;
+mod subscription_input;
+mod subscriptions;
+
+use actix_web::http::Method;
+use actix_web::{HttpResponse, Resource, Route, web};
+use tokio_util::sync::CancellationToken;
+
+use self::caller::Keys;
+use self::idempotency::RunningKeys;
+use self::problem::Problem;
+pub use self::request_id::give_request_id;
+use crate::log::Log;
+use crate::store::Store;
+use crate::values::target::AllowedTargets;
+
+/// What the handlers work with.
+#[derive(Debug)]
+pub struct Api {
+    store: Store,
+    log: Log,
+    keys: Keys,
+    running: RunningKeys,
+    allowed: AllowedTargets,
+    max_event_bytes: usize,
+    stopping: CancellationToken,
+}
+
+impl Api {
+    /// `stopping` is cancelled when the node begins to stop.
+    pub fn new(
+        log: Log,
+        store: Store,
+        admin_key: &str,
+        limits: Limits,
+        stopping: CancellationToken,
+    ) -> Self {
+        let Limits { allowed, max_event_bytes } = limits;
+        let (keys, running) = (Keys::new(admin_key), RunningKeys::default());
+        Self { store, log, keys, running, allowed, max_event_bytes, stopping }
+    }
+}
+
+/// What clients may ask for.
+#[derive(Debug)]
+pub struct Limits {
+    /// Which private addresses callbacks may name.
+    pub allowed: AllowedTargets,
+    /// How many bytes of data one event may have.
+    pub max_event_bytes: usize,
+}
+
+/// All routes.
+pub fn routes(config: &mut web::ServiceConfig) {
+    let get = || Method::GET;
+    let post = || Method::POST;
+    config
+        .service(resource("/healthz", vec![(get(), web::to(health::healthz))]))
+        .service(resource("/readyz", vec![(get(), web::to(health::readyz))]))
+        .service(resource(
+            "/v1/events",
+            vec![(post(), web::to(events::publish)), (get(), web::to(events::list))],
+        ))
+        .service(resource("/v1/events/{id}", vec![(get(), web::to(events::get))]))
+        .service(resource(
+            "/v1/events/{id}/deliveries",
+            vec![(get(), web::to(deliveries::of_event))],
+        ))
+        .service(resource(
+            "/v1/subscriptions",
+            vec![
+                (post(), web::to(subscriptions::create)),
+                (get(), web::to(subscriptions::list)),
+                (Method::DELETE, web::to(subscriptions::delete_by_body)),
+            ],
+        ))
+        .service(resource(
+            "/v1/subscriptions/{id}",
+            vec![
+                (get(), web::to(subscriptions::get)),
+                (Method::PATCH, web::to(subscriptions::patch)),
+                (Method::PUT, web::to(subscriptions::put)),
+                (Method::DELETE, web::to(subscriptions::delete)),
+            ],
+        ))
+        .service(resource(
+            "/v1/subscriptions/{id}/pause",
+            vec![(post(), web::to(subscriptions::pause))],
+        ))
+        .service(resource(
+            "/v1/subscriptions/{id}/resume",
+            vec![(post(), web::to(subscriptions::resume))],
+        ))
+        .service(resource("/v1/subscriptions/{id}/test", vec![(post(), web::to(deliveries::test))]))
+        .service(resource(
+            "/v1/subscriptions/{id}/deliveries",
+            vec![(get(), web::to(deliveries::of_subscription))],
+        ))
+        .service(resource("/v1/attempts", vec![(get(), web::to(deliveries::attempts))]))
+        .service(resource(
+            "/v1/deliveries/{subscription}/{event}/retry",
+            vec![(post(), web::to(deliveries::retry))],
+        ))
+        .service(resource(
+            "/v1/keys",
+            vec![(post(), web::to(keys::create)), (get(), web::to(keys::list))],
+        ))
+        .service(resource("/v1/keys/{id}", vec![(Method::DELETE, web::to(keys::revoke))]))
+        .default_service(web::to(no_such_path));
+}
+
+/// A path with its methods; others are answered 405 with what is allowed. HEAD is answered as GET is.
+fn resource(path: &str, methods: Vec<(Method, Route)>) -> Resource {
+    let names: Vec<String> = methods.iter().map(|(method, _)| method.to_string()).collect();
+    let allow = names.join(", ");
+    let refuse = move || {
+        let allow = allow.clone();
+        async move { Err::<HttpResponse, Problem>(Problem::method_not_allowed(&allow)) }
+    };
+    let resource = web::resource(path).default_service(web::to(refuse));
+    methods
+        .into_iter()
+        .fold(resource, |resource, (method, route)| resource.route(route.method(method)))
+}
+
+async fn no_such_path() -> Result<HttpResponse, Problem> {
+    Err(Problem::not_found("path; the API is under /v1"))
+}

@@ -1,0 +1,301 @@
+//! What clients are told when something cannot be done: RFC 9457 problem documents with stable codes.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::log::AppendError;
+use crate::store::StoreError;
+
+/// The kinds of problem; each has its code, status and title for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    /// The body is not JSON.
+    InvalidJson,
+    /// A query parameter is unknown or out of range.
+    InvalidParameter,
+    /// A header cannot be read.
+    InvalidHeader,
+    /// No key, or a wrong one.
+    Unauthorized,
+    /// The key may not do this.
+    Forbidden,
+    /// There is no such thing, or not for this tenant.
+    NotFound,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// The body did not come in time.
+    RequestTimeout,
+    /// Something else is changing the same thing.
+    Conflict,
+    /// The first request with this key still runs.
+    IdempotencyKeyInUse,
+    /// The delivery has its first attempt still ahead.
+    DeliveryPending,
+    /// Too large.
+    PayloadTooLarge,
+    /// The body is of a type that is not understood.
+    UnsupportedMediaType,
+    /// Fields are wrong.
+    ValidationFailed,
+    /// The key was used for another request.
+    IdempotencyKeyReused,
+    /// The hub is at fault.
+    Internal,
+    /// The database is away.
+    Unavailable,
+}
+
+impl Code {
+    /// All of them.
+    #[cfg(test)]
+    pub(super) const ALL: [Self; 17] = [
+        Self::InvalidJson,
+        Self::InvalidParameter,
+        Self::InvalidHeader,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::Conflict,
+        Self::IdempotencyKeyInUse,
+        Self::DeliveryPending,
+        Self::PayloadTooLarge,
+        Self::UnsupportedMediaType,
+        Self::ValidationFailed,
+        Self::IdempotencyKeyReused,
+        Self::Internal,
+        Self::Unavailable,
+    ];
+
+    fn meaning(self) -> (&'static str, StatusCode, &'static str) {
+        match self {
+            Self::InvalidJson => {
+                ("invalid_json", StatusCode::BAD_REQUEST, "The body is not valid JSON")
+            }
+            Self::InvalidParameter => {
+                ("invalid_parameter", StatusCode::BAD_REQUEST, "A query parameter is not valid")
+            }
+            Self::InvalidHeader => {
+                ("invalid_header", StatusCode::BAD_REQUEST, "A header is not valid")
+            }
+            Self::Unauthorized => {
+                ("unauthorized", StatusCode::UNAUTHORIZED, "A valid key is needed")
+            }
+            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "The key may not do this"),
+            Self::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not found"),
+            Self::MethodNotAllowed => (
+                "method_not_allowed",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "The method is not allowed here",
+            ),
+            Self::RequestTimeout => {
+                ("request_timeout", StatusCode::REQUEST_TIMEOUT, "The request took too long")
+            }
+            Self::Conflict => {
+                ("conflict", StatusCode::CONFLICT, "The subscription is being changed by others")
+            }
+            Self::IdempotencyKeyInUse => (
+                "idempotency_key_in_use",
+                StatusCode::CONFLICT,
+                "The first request with this key still runs",
+            ),
+            Self::DeliveryPending => (
+                "delivery_pending",
+                StatusCode::CONFLICT,
+                "The delivery has its first attempt still ahead",
+            ),
+            Self::PayloadTooLarge => {
+                ("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE, "Too large")
+            }
+            Self::UnsupportedMediaType => (
+                "unsupported_media_type",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "The content type is not understood",
+            ),
+            Self::ValidationFailed => {
+                ("validation_failed", StatusCode::UNPROCESSABLE_ENTITY, "The request is not valid")
+            }
+            Self::IdempotencyKeyReused => (
+                "idempotency_key_reused",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The idempotency key was used for another request",
+            ),
+            Self::Internal => {
+                ("internal", StatusCode::INTERNAL_SERVER_ERROR, "The hub is at fault")
+            }
+            Self::Unavailable => {
+                ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "Not available at the moment")
+            }
+        }
+    }
+
+    /// The stable code.
+    pub(super) fn name(self) -> &'static str {
+        self.meaning().0
+    }
+
+    /// The HTTP status.
+    pub(super) fn status(self) -> StatusCode {
+        self.meaning().1
+    }
+}
+
+/// One wrong field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct FieldError {
+    /// Where in the body: a JSON pointer (RFC 6901).
+    pub pointer: String,
+    /// What is wrong with it, and what would be right.
+    pub detail: String,
+}
+
+/// One problem with one request.
+#[derive(Debug)]
+pub(super) struct Problem {
+    code: Code,
+    detail: String,
+    errors: Vec<FieldError>,
+    allow: Option<String>,
+}
+
+impl Problem {
+    /// A problem of the kind `code`; `detail` says what was wrong with this request and what would be right.
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), errors: Vec::new(), allow: None }
+    }
+
+    /// Wrong fields.
+    pub(super) fn invalid(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [only] if only.pointer.is_empty() => only.detail.clone(),
+            [only] => format!("{}: {}", only.pointer, only.detail),
+            several => format!("{} fields are not valid; see errors", several.len()),
+        };
+        Self { errors, ..Self::new(Code::ValidationFailed, detail) }
+    }
+
+    /// No such thing.
+    pub(super) fn not_found(what: &str) -> Self {
+        Self::new(Code::NotFound, format!("there is no such {what}"))
+    }
+
+    /// The path exists, but only for the methods in `allow`.
+    pub(super) fn method_not_allowed(allow: &str) -> Self {
+        let detail = format!("this path answers {allow}");
+        Self { allow: Some(allow.to_owned()), ..Self::new(Code::MethodNotAllowed, detail) }
+    }
+
+    /// Whether it is that there is no such thing.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.code == Code::NotFound
+    }
+
+    /// As an item's result in a batch.
+    pub(super) fn as_item(&self) -> Value {
+        json!({ "error": { "code": self.code.name(), "detail": self.detail, "errors": self.errors } })
+    }
+
+    /// The document.
+    pub(super) fn response(&self, request_id: &str) -> HttpResponse {
+        let (code, status, title) = self.code.meaning();
+        let mut document = json!({
+            "type": format!("urn:hookhub:problem:{code}"),
+            "title": title,
+            "status": status.as_u16(),
+            "detail": self.detail,
+            "code": code,
+            "request_id": request_id,
+        });
+        if let (false, Some(members)) = (self.errors.is_empty(), document.as_object_mut()) {
+            members.insert("errors".into(), json!(self.errors));
+        }
+        let mut response = HttpResponse::build(status);
+        response.content_type("application/problem+json");
+        if self.code == Code::Unavailable {
+            response.insert_header((RETRY_AFTER, HeaderValue::from_static("1")));
+        }
+        if self.code == Code::Unauthorized {
+            response.insert_header(("www-authenticate", "Bearer"));
+        }
+        if let Some(allow) = &self.allow {
+            response.insert_header((ALLOW, allow.as_str()));
+        }
+        response.body(document.to_string())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.name(), self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    /// The request's own id is put in by the middleware, which knows it.
+    fn error_response(&self) -> HttpResponse {
+        self.response("")
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Unavailable(reason) => {
+                tracing::warn!(%reason, "the database is not available");
+                Self::new(
+                    Code::Unavailable,
+                    "the database is not available; nothing was changed unless you see it is",
+                )
+            }
+            StoreError::Refused(_) | StoreError::Unreadable(_) => {
+                tracing::error!(%error, source = ?std::error::Error::source(&error), "the store failed");
+                Self::new(Code::Internal, "the hub failed; the operator finds the cause in its log")
+            }
+        }
+    }
+}
+
+impl From<AppendError> for Problem {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Unavailable => Self::new(
+                Code::Unavailable,
+                "the database is not available; nothing was stored, send it again",
+            ),
+            AppendError::Unknown => Self::new(
+                Code::Unavailable,
+                "the database went away in the middle of the commit, the event may be stored or not: send it again, \
+                 with the same Idempotency-Key if it must not be there twice",
+            ),
+            AppendError::Refused => {
+                Self::new(Code::Internal, "the hub failed; the operator finds the cause in its log")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_code_is_snake_case_and_named_once() {
+        let names: HashSet<_> = Code::ALL.iter().map(|code| code.name()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for name in names {
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What a publisher sends: one event, an array of them, or one a line.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::body::ContentType;
+use super::fields::{Fields, kind, not_json};
+use super::problem::{Code, FieldError, Problem};
+use crate::values::event::{NewEvent, on_one_line};
+use crate::values::event_type::EventType;
+use crate::values::time::UnixMillis;
+
+/// How many events one request may bring.
+pub(super) const MOST_EVENTS: usize = 1_000;
+
+/// A publisher's request.
+#[derive(Debug)]
+pub(super) enum Publish {
+    /// One event, good as it is.
+    One(NewEvent),
+    /// Several, each good or with its problem.
+    Batch(Vec<Result<NewEvent, Problem>>),
+}
+
+/// The shape of a good event; others are looked at again to say what is wrong.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given<'a> {
+    #[serde(rename = "type", borrow)]
+    event_type: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(default, borrow)]
+    timestamp: Option<std::borrow::Cow<'a, str>>,
+}
+
+/// Reads a publish of events with at most `most_data` bytes of data each.
+pub(super) fn read(
+    content_type: ContentType,
+    body: &[u8],
+    most_data: usize,
+) -> Result<Publish, Problem> {
+    match content_type {
+        ContentType::NdJson => {
+            let lines = body
+                .split(|byte| *byte == b'\n')
+                .map(<[u8]>::trim_ascii)
+                .filter(|line| !line.is_empty());
+            batch(lines.collect(), most_data)
+        }
+        ContentType::Json if body.trim_ascii_start().first() == Some(&b'[') => {
+            let items: Vec<&RawValue> =
+                serde_json::from_slice(body).map_err(|error| not_json(&error))?;
+            batch(items.into_iter().map(|item| item.get().as_bytes()).collect(), most_data)
+        }
+        ContentType::Json => event(body, most_data).map(Publish::One),
+    }
+}
+
+fn batch(items: Vec<&[u8]>, most_data: usize) -> Result<Publish, Problem> {
+    if items.is_empty() {
+        let detail = "expected at least one event".to_owned();
+        return Err(Problem::invalid(vec![FieldError { pointer: String::new(), detail }]));
+    }
+    if items.len() > MOST_EVENTS {
+        let detail =
+            format!("a batch has at most {MOST_EVENTS} events, this one has {}", items.len());
+        return Err(Problem::new(Code::PayloadTooLarge, detail));
+    }
+    Ok(Publish::Batch(items.into_iter().map(|item| event(item, most_data)).collect()))
+}
+
+fn event(body: &[u8], most_data: usize) -> Result<NewEvent, Problem> {
+    let given: Given<'_> = serde_json::from_slice(body).map_err(|error| explain(body, &error))?;
+    let data = given.data.get();
+    if data.len() > most_data {
+        let detail = format!(
+            "data has {} bytes; at most {most_data} are taken here (HOOKHUB_MAX_EVENT_BYTES)",
+            data.len()
+        );
+        return Err(Problem::new(Code::PayloadTooLarge, detail));
+    }
+    let mut errors = Vec::new();
+    let event_type =
+        event_type(&given.event_type).map_err(|detail| errors.push(fault("/type", detail))).ok();
+    let occurred_at = given.timestamp.map_or(Ok(None), |text| timestamp(&text).map(Some));
+    let occurred_at = occurred_at.map_err(|detail| errors.push(fault("/timestamp", detail))).ok();
+    match (event_type, occurred_at) {
+        (Some(event_type), Some(occurred_at)) => {
+            Ok(NewEvent { event_type, about: None, occurred_at, data: on_one_line(data) })
+        }
+        _ => Err(Problem::invalid(errors)),
+    }
+}
+
+fn fault(pointer: &str, detail: String) -> FieldError {
+    FieldError { pointer: pointer.to_owned(), detail }
+}
+
+fn event_type(text: &str) -> Result<EventType, String> {
+    let event_type: EventType = text.parse().map_err(|error| format!("{error}"))?;
+    if event_type.is_reserved() {
+        return Err("types that begin with \"hookhub.\" are the hub's own".into());
+    }
+    Ok(event_type)
+}
+
+fn timestamp(text: &str) -> Result<UnixMillis, String> {
+    let wrong = "expected an RFC 3339 time with its offset, e.g. 2026-11-23T14:00:00.000Z";
+    UnixMillis::parse(text).ok_or_else(|| wrong.into())
+}
+
+/// Finds out what is wrong with an event that does not have the right shape.
+fn explain(body: &[u8], error: &serde_json::Error) -> Problem {
+    let mut fields = match Fields::of(body) {
+        Ok(fields) => fields,
+        Err(problem) => return problem,
+    };
+    match fields.take("type") {
+        Some(Value::String(text)) => {
+            if let Err(detail) = event_type(&text) {
+                fields.fault("type", detail);
+            }
+        }
+        Some(other) => fields.fault("type", format!("expected a string, found {}", kind(&other))),
+        None => fields.fault("type", "is missing; expected the event's type, e.g. \"order.paid\""),
+    }
+    if fields.take("data").is_none() {
+        fields.fault("data", "is missing; expected any JSON value");
+    }
+    match fields.take("timestamp") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(text)) => {
+            if let Err(detail) = timestamp(&text) {
+                fields.fault("timestamp", detail);
+            }
+        }
+        Some(other) => {
+            fields.fault("timestamp", format!("expected a string, found {}", kind(&other)))
+        }
+    }
+    match fields.finish() {
+        Err(problem) => problem,
+        Ok(()) => Problem::invalid(vec![fault("", error.to_string())]),
+    }
+}
+
+/// Events that are ready to be appended.
+pub(super) fn good(batch: &[Result<NewEvent, Problem>]) -> Vec<NewEvent> {
+    batch.iter().filter_map(|item| item.as_ref().ok().cloned()).collect()
+}
+
+/// The data of an event that the hub makes itself.
+pub(super) fn data(value: &Value) -> Bytes {
+    Bytes::from(value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn one(body: &str) -> Result<NewEvent, String> {
+        match read(ContentType::Json, body.as_bytes(), 100) {
+            Ok(Publish::One(event)) => Ok(event),
+            Ok(Publish::Batch(_)) => Err("a batch".into()),
+            Err(problem) => Err(problem.to_string()),
+        }
+    }
+
+    #[test]
+    fn data_is_kept_as_it_was_written() {
+        assert_eq!(
+            one(r#"{"type":"a.b","data":{"x": 1.00, "y":"\u00e9"}}"#).unwrap().data,
+            r#"{"x": 1.00, "y":"\u00e9"}"#
+        );
+        assert_eq!(one(r#"{"data":null,"type":"a"}"#).unwrap().data, "null");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (body, named) in [
+            ("{", "invalid_json"),
+            ("1", "expected a JSON object"),
+            (r#"{"data":1}"#, "/type"),
+            (r#"{"type":"a"}"#, "/data"),
+            (r#"{"type":"a b","data":1}"#, "/type"),
+            (r#"{"type":1,"data":1}"#, "/type"),
+            (r#"{"type":"a","data":1,"time":2}"#, "/time"),
+            (r#"{"type":"a","data":1,"timestamp":"now"}"#, "/timestamp"),
+            (r#"{"type":"hookhub.x","data":1}"#, "hub's own"),
+            (r#"{"type":"a","type":"a","data":1}"#, "duplicate"),
+        ] {
+            let problem = one(body).unwrap_err();
+            assert!(problem.contains(named), "{body}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_bad_item_does_not_stop_the_good_ones() {
+        let body = b"{\"type\":\"a\",\"data\":1}\n\nnonsense\r\n{\"type\":\"b\",\"data\":2}";
+        let Ok(Publish::Batch(items)) = read(ContentType::NdJson, body, 100) else {
+            panic!("a batch")
+        };
+        assert_eq!(items.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..200), lines in any::<bool>()) {
+            let content_type = if lines { ContentType::NdJson } else { ContentType::Json };
+            if let Ok(Publish::One(event)) = read(content_type, &body, 100) {
+                prop_assert!(serde_json::from_slice::<Value>(&event.data).is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Query parameters and the lists they page through.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use actix_web::http::header::LINK;
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use url::form_urlencoded;
+
+use super::problem::{Code, Problem};
+
+const DEFAULT_LIMIT: u16 = 50;
+const MOST_LIMIT: u16 = 250;
+
+/// A list as it is answered.
+#[derive(Serialize)]
+struct Page<'a, T> {
+    data: &'a [T],
+    next_cursor: Option<&'a str>,
+    has_more: bool,
+}
+
+/// The query parameters of a request, of which each is known and comes once.
+#[derive(Debug)]
+pub(super) struct Query {
+    given: BTreeMap<String, String>,
+    path: String,
+}
+
+impl Query {
+    /// Reads the parameters; others than `known` are refused.
+    pub(super) fn of(request: &HttpRequest, known: &[&str]) -> Result<Self, Problem> {
+        let mut given = BTreeMap::new();
+        for (name, value) in form_urlencoded::parse(request.query_string().as_bytes()) {
+            if !known.contains(&&*name) {
+                let these = if known.is_empty() {
+                    "there are none here".to_owned()
+                } else {
+                    known.join(", ")
+                };
+                return Err(invalid(&name, &format!("unknown parameter; known: {these}")));
+            }
+            if value.contains('\0') {
+                return Err(invalid(&name, "may not hold the character U+0000"));
+            }
+            if given.insert(name.to_string(), value.into_owned()).is_some() {
+                return Err(invalid(&name, "is given more than once"));
+            }
+        }
+        Ok(Self { given, path: request.path().to_owned() })
+    }
+
+    /// A parameter's text.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.given.get(name).map(String::as_str)
+    }
+
+    /// A parameter read as a `T`.
+    pub(super) fn parsed<T: FromStr<Err: Display>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, Problem> {
+        self.text(name)
+            .map(|text| text.parse().map_err(|error: T::Err| invalid(name, &error.to_string())))
+            .transpose()
+    }
+
+    /// How many items are wanted, 1 to 250.
+    pub(super) fn limit(&self) -> Result<u16, Problem> {
+        let Some(text) = self.text("limit") else { return Ok(DEFAULT_LIMIT) };
+        let limit = text.parse().ok().filter(|limit| (1..=MOST_LIMIT).contains(limit));
+        limit.ok_or_else(|| {
+            invalid("limit", &format!("expected a whole number from 1 to {MOST_LIMIT}"))
+        })
+    }
+
+    /// The answer of a list, with the link to its next page.
+    pub(super) fn page<T: Serialize>(
+        &self,
+        data: &[T],
+        next_cursor: Option<&str>,
+        has_more: bool,
+    ) -> HttpResponse {
+        let mut response = HttpResponse::Ok();
+        if let Some(cursor) = next_cursor.filter(|_| has_more) {
+            let others = self.given.iter().filter(|(name, _)| *name != "after");
+            let query: String = form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(others)
+                .append_pair("after", cursor)
+                .finish();
+            response.insert_header((LINK, format!("<{}?{query}>; rel=\"next\"", self.path)));
+        }
+        response.json(Page { data, next_cursor, has_more })
+    }
+}
+
+/// The problem of one parameter.
+pub(super) fn invalid(name: &str, detail: &str) -> Problem {
+    Problem::new(Code::InvalidParameter, format!("{name}: {detail}"))
+}

@@ -1,0 +1,44 @@
+//! Each request gets an id, which is in its answer, in its problem document and in the log line about it.
+
+use actix_web::Error;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::problem::{Code, Problem};
+
+const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Middleware: names the request, and gives problems their documents.
+pub async fn give_request_id(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let id = Uuid::now_v7().to_string();
+    let began = Instant::now();
+    let (method, path) = (request.method().clone(), request.path().to_owned());
+    let response = next.call(request).await?;
+    let problem = response.response().error().map(|error| match error.as_error::<Problem>() {
+        Some(problem) => problem.response(&id),
+        // What the framework itself refuses, such as a path that is not UTF-8.
+        None => Problem::new(Code::InvalidParameter, error.to_string()).response(&id),
+    });
+    let mut response = match problem {
+        Some(document) => response.into_response(document),
+        None => response.map_into_boxed_body(),
+    };
+    if let Ok(value) = HeaderValue::try_from(&id) {
+        response.headers_mut().insert(HEADER, value);
+    }
+    let status = response.status().as_u16();
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if response.status().is_server_error() {
+        tracing::warn!(request_id = %id, %method, path, status, took_ms, "request failed");
+    } else {
+        tracing::debug!(request_id = %id, %method, path, status, took_ms, "request");
+    }
+    Ok(response)
+}

@@ -1,0 +1,326 @@
+//! What a subscriber says of a subscription, with the names other REST Hooks clients use.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::fields::{Field, Fields, pointer_part, whole_number};
+use super::problem::{FieldError, Problem};
+use crate::values::callback_url::CallbackUrl;
+use crate::values::event_type::Pattern;
+use crate::values::signature::Secret;
+use crate::values::subscription::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_S, Definition};
+use crate::values::target::AllowedTargets;
+
+const MOST_PATTERNS: usize = 100;
+const MOST_HEADERS: usize = 20;
+const MOST_METADATA: usize = 50;
+const LONGEST_TEXT: usize = 1_000;
+const MOST_RETRY_STEPS: usize = 50;
+/// The longest wait between attempts, and until giving up, in seconds: 30 days.
+const LONGEST_WAIT_S: u32 = 30 * 24 * 3_600;
+
+/// Names of one field: the hub's own first.
+const CALLBACK_NAMES: [&str; 3] = ["callback_url", "target_url", "hookUrl"];
+
+/// What of a definition was given.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    event_types: Field<Vec<Pattern>>,
+    callback_url: Field<CallbackUrl>,
+    secret: Field<Secret>,
+    description: Field<String>,
+    metadata: Field<BTreeMap<String, String>>,
+    headers: Field<BTreeMap<String, String>>,
+    ordered: Field<bool>,
+    max_in_flight: Field<u16>,
+    timeout_s: Field<u16>,
+    retry_schedule_s: Field<Vec<u32>>,
+    give_up_after_s: Field<u32>,
+}
+
+impl Given {
+    /// Takes the fields of a definition; faults are noted in `fields`.
+    pub(super) fn take(fields: &mut Fields, allowed: &AllowedTargets) -> Self {
+        Self {
+            event_types: event_types(fields),
+            callback_url: callback_url(fields, allowed),
+            secret: fields.parsed("secret"),
+            description: fields.text("description", LONGEST_TEXT),
+            metadata: fields.texts("metadata", MOST_METADATA, LONGEST_TEXT),
+            headers: headers(fields),
+            ordered: fields.flag("ordered"),
+            max_in_flight: fields.number("max_in_flight", 1..=64),
+            timeout_s: fields.number("timeout_s", 1..=30),
+            retry_schedule_s: retry_schedule(fields),
+            give_up_after_s: fields.number("give_up_after_s", 1..=LONGEST_WAIT_S),
+        }
+    }
+
+    /// The definition of a new subscription, or of one that is wholly replaced; `secret` where none was given.
+    pub(super) fn whole(self, secret: Secret) -> Result<Definition, Problem> {
+        let missing = |name: &str, detail: &str| FieldError {
+            pointer: format!("/{name}"),
+            detail: detail.to_owned(),
+        };
+        let mut errors = Vec::new();
+        let event_types = self.event_types.value();
+        if event_types.is_none() {
+            errors.push(missing(
+                "event_types",
+                "is missing; expected an array of patterns, e.g. [\"order.*\"]",
+            ));
+        }
+        let callback_url = self.callback_url.value();
+        if callback_url.is_none() {
+            errors.push(missing("callback_url", "is missing; expected the URL to POST events to"));
+        }
+        let (Some(event_types), Some(callback_url)) = (event_types, callback_url) else {
+            return Err(Problem::invalid(errors));
+        };
+        Ok(Definition {
+            event_types,
+            callback_url,
+            secret: self.secret.value().unwrap_or(secret),
+            description: self.description.value(),
+            metadata: self.metadata.value().unwrap_or_default(),
+            headers: self.headers.value().unwrap_or_default(),
+            ordered: self.ordered.value().unwrap_or_default(),
+            max_in_flight: self.max_in_flight.value().unwrap_or(DEFAULT_MAX_IN_FLIGHT),
+            timeout_s: self.timeout_s.value().unwrap_or(DEFAULT_TIMEOUT_S),
+            retry_schedule_s: self.retry_schedule_s.value(),
+            give_up_after_s: self.give_up_after_s.value(),
+        })
+    }
+
+    /// `current` with what was given in place of what it says.
+    pub(super) fn over(self, current: Definition) -> Result<Definition, Problem> {
+        Self {
+            event_types: self.event_types.or(current.event_types),
+            callback_url: self.callback_url.or(current.callback_url),
+            secret: self.secret.or(current.secret.clone()),
+            description: self.description.or(current.description),
+            metadata: self.metadata.or(current.metadata),
+            headers: self.headers.or(current.headers),
+            ordered: self.ordered.or(current.ordered),
+            max_in_flight: self.max_in_flight.or(current.max_in_flight),
+            timeout_s: self.timeout_s.or(current.timeout_s),
+            retry_schedule_s: self.retry_schedule_s.or(current.retry_schedule_s),
+            give_up_after_s: self.give_up_after_s.or(current.give_up_after_s),
+        }
+        .whole(current.secret)
+    }
+}
+
+/// Takes the callback URL under any of its names; the alias counts only where the hub's own name is not used.
+pub(super) fn callback_text(fields: &mut Fields) -> Option<(&'static str, Option<Value>)> {
+    let given: Vec<&'static str> =
+        CALLBACK_NAMES.into_iter().filter(|name| fields.has(name)).collect();
+    let values: Vec<Option<Value>> =
+        CALLBACK_NAMES.into_iter().map(|name| fields.take(name)).collect();
+    match given.as_slice() {
+        [] => None,
+        [name] => Some((name, values.into_iter().flatten().next())),
+        [_, second, ..] => {
+            fields.fault(second, format!("give one of {}, not several", CALLBACK_NAMES.join(", ")));
+            None
+        }
+    }
+}
+
+fn callback_url(fields: &mut Fields, allowed: &AllowedTargets) -> Field<CallbackUrl> {
+    let (name, text) = match callback_text(fields) {
+        None => return Field::Absent,
+        Some((_, None | Some(Value::Null))) => return Field::Null,
+        Some((name, Some(Value::String(text)))) => (name, text),
+        Some((name, Some(_))) => {
+            fields.fault(name, "expected a string with the URL to POST events to");
+            return Field::Absent;
+        }
+    };
+    let url: Result<CallbackUrl, _> = text.parse();
+    let checked = url.map_err(|error| error.to_string()).and_then(|url| {
+        let blocked = url.literal_address().and_then(|address| allowed.check(address).err());
+        blocked.map_or(Ok(url), |blocked| {
+            Err(format!("callbacks may not reach this address: {blocked}"))
+        })
+    });
+    checked.map_or_else(
+        |detail| {
+            fields.fault(name, detail);
+            Field::Absent
+        },
+        Field::Is,
+    )
+}
+
+/// `event_types`, or `event` with one of them.
+fn event_types(fields: &mut Fields) -> Field<Vec<Pattern>> {
+    if fields.has("event") && fields.has("event_types") {
+        fields.fault("event", "give event_types or event, not both");
+    }
+    let single = fields.parsed::<Pattern>("event");
+    let items = match (fields.list("event_types", MOST_PATTERNS), single) {
+        (Field::Absent, Field::Is(pattern)) => return Field::Is(vec![pattern]),
+        (Field::Absent, Field::Absent) => return Field::Absent,
+        (Field::Absent | Field::Null, _) => return Field::Null,
+        (Field::Is(items), _) => items,
+    };
+    if items.is_empty() {
+        fields.fault("event_types", "names at least one pattern; \"*\" is every event");
+    }
+    let mut patterns = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        match item.as_str().map(str::parse::<Pattern>) {
+            Some(Ok(pattern)) => patterns.push(pattern),
+            Some(Err(error)) => fields.fault(format!("event_types/{index}"), error.to_string()),
+            None => fields.fault(format!("event_types/{index}"), "expected a string"),
+        }
+    }
+    Field::Is(patterns)
+}
+
+fn retry_schedule(fields: &mut Fields) -> Field<Vec<u32>> {
+    let items = match fields.list("retry_schedule_s", MOST_RETRY_STEPS) {
+        Field::Is(items) => items,
+        Field::Null => return Field::Null,
+        Field::Absent => return Field::Absent,
+    };
+    let steps: Option<Vec<u32>> =
+        items.iter().map(|item| whole_number(item, &(1..=LONGEST_WAIT_S))).collect();
+    if let Some(steps) = steps.filter(|steps| !steps.is_empty()) {
+        return Field::Is(steps);
+    }
+    fields.fault(
+        "retry_schedule_s",
+        "expected at least one whole number of seconds, e.g. [5, 30, 120]",
+    );
+    Field::Absent
+}
+
+/// Headers of the owner's; those that the hub or HTTP itself sets cannot be.
+fn headers(fields: &mut Fields) -> Field<BTreeMap<String, String>> {
+    let given = match fields.texts("headers", MOST_HEADERS, LONGEST_TEXT) {
+        Field::Is(given) => given,
+        other => return other,
+    };
+    let mut headers = BTreeMap::new();
+    for (name, value) in given {
+        let lower = name.to_ascii_lowercase();
+        if let Some(detail) = header_fault(&lower, &value) {
+            fields.fault(format!("headers/{}", pointer_part(&name)), detail);
+        } else {
+            headers.insert(lower, value);
+        }
+    }
+    Field::Is(headers)
+}
+
+fn header_fault(name: &str, value: &str) -> Option<&'static str> {
+    const SET_BY_HUB: [&str; 10] = [
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.bytes().all(token) {
+        return Some("is not a header name (RFC 9110, 5.1)");
+    }
+    if SET_BY_HUB.contains(&name) || name.starts_with("webhook-") || name.starts_with("proxy-") {
+        return Some("is set by the hub itself");
+    }
+    let visible =
+        value.bytes().all(|byte| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic());
+    (!visible || value.trim() != value)
+        .then_some("a header's value is visible ASCII, without spaces around it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<Definition, String> {
+        let allowed = AllowedTargets::default();
+        let mut fields = Fields::of(body.as_bytes()).map_err(|problem| problem.to_string())?;
+        let given = Given::take(&mut fields, &allowed);
+        fields.finish().map_err(|problem| problem.as_item().to_string())?;
+        given.whole(Secret::from_random([7; 32])).map_err(|problem| problem.as_item().to_string())
+    }
+
+    #[test]
+    fn the_names_of_other_clients_are_understood() {
+        for body in [
+            r#"{"event_types": ["a.*"], "callback_url": "https://example.com/"}"#,
+            r#"{"event": "a.*", "target_url": "https://example.com/"}"#,
+            r#"{"event": "a.*", "hookUrl": "https://example.com/"}"#,
+        ] {
+            let definition = read(body).unwrap();
+            assert_eq!(definition.callback_url.as_str(), "https://example.com/");
+            assert_eq!(
+                definition.event_types.iter().map(Pattern::as_str).collect::<Vec<_>>(),
+                ["a.*"]
+            );
+        }
+    }
+
+    #[test]
+    fn each_wrong_field_is_named() {
+        for (extra, pointer) in [
+            (r#""event": "a""#, "/event"),
+            (r#""hookUrl": "https://example.com/""#, "/hookUrl"),
+            (r#""max_in_flight": 65"#, "/max_in_flight"),
+            (r#""timeout_s": 0"#, "/timeout_s"),
+            (r#""retry_schedule_s": []"#, "/retry_schedule_s"),
+            (r#""retry_schedule_s": [0.5]"#, "/retry_schedule_s"),
+            (r#""secret": "whsec_AAAA""#, "/secret"),
+            (r#""headers": {"Host": "x"}"#, "/headers/Host"),
+            (r#""headers": {"x": "a\r\nb: c"}"#, "/headers/x"),
+            (r#""headers": {"webhook-id": "x"}"#, "/headers/webhook-id"),
+            (r#""metadata": {"a": 1}"#, "/metadata/a"),
+            (r#""description": "\u0000""#, "/description"),
+            (r#""filters": {}"#, "/filters"),
+        ] {
+            let body = format!(
+                r#"{{"event_types": ["a"], "callback_url": "https://example.com/", {extra}}}"#
+            );
+            let problem = read(&body).unwrap_err();
+            assert!(problem.contains(&format!("\"{pointer}\"")), "{extra}: {problem}");
+        }
+        assert!(
+            read(r#"{"event_types": ["a", "b c"], "callback_url": "https://x.example/"}"#)
+                .unwrap_err()
+                .contains("/event_types/1")
+        );
+        assert!(
+            read(r#"{"event_types": [], "callback_url": "https://x.example/"}"#)
+                .unwrap_err()
+                .contains("/event_types")
+        );
+        assert!(
+            read(r#"{"event_types": ["a"], "callback_url": "http://10.0.0.1/"}"#)
+                .unwrap_err()
+                .contains("/callback_url")
+        );
+        let both_missing = read("{}").unwrap_err();
+        assert!(both_missing.contains("/event_types") && both_missing.contains("/callback_url"));
+    }
+
+    #[test]
+    fn what_is_not_given_stays_and_null_is_the_default() {
+        let current = read(r#"{"event":"a","callback_url":"https://example.com/","timeout_s":3,"description":"x"}"#).unwrap();
+        let mut fields = Fields::of(br#"{"timeout_s": null, "ordered": true}"#).unwrap();
+        let given = Given::take(&mut fields, &AllowedTargets::default());
+        let changed = given.over(current.clone()).unwrap();
+        assert_eq!(changed.timeout_s, DEFAULT_TIMEOUT_S);
+        assert!(changed.ordered);
+        assert_eq!(changed.description, current.description);
+        assert_eq!(changed.secret, current.secret);
+    }
+}

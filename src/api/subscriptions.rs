@@ -1,0 +1,311 @@
+//! The REST Hooks resource: subscribe, look, change, pause, unsubscribe.
+
+use std::sync::Arc;
+
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Value, json};
+
+use super::Api;
+use super::body;
+use super::caller::Caller;
+use super::fields::Fields;
+use super::idempotency::{self, Claim};
+use super::problem::{Code, FieldError, Problem};
+use super::query::{Query, invalid};
+use super::subscription_input::{Given, callback_text};
+use crate::log::change;
+use crate::store::subscriptions::{Change, Changed, SubscriptionFilter};
+use crate::values::id::SubscriptionId;
+use crate::values::position::Position;
+use crate::values::signature::Secret;
+use crate::values::subscription::{Definition, Status, Subscription};
+use crate::values::subscription_view::SubscriptionView;
+use crate::values::time::UnixMillis;
+
+/// How often a change is made anew because another one came between.
+const CHANGE_TRIES: u32 = 5;
+
+/// `POST /v1/subscriptions`.
+pub(super) async fn create(
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let body = body::json(&request, payload).await?;
+    let claim = api.running.claim(&caller, &request, &body)?;
+    let mut fields = Fields::of(&body)?;
+    let given = Given::take(&mut fields, &api.allowed);
+    let starts_after = starts_after(&mut fields, api.log.head());
+    fields.finish()?;
+    let subscription = Subscription {
+        id: SubscriptionId::new(UnixMillis::now(), rand::random()),
+        tenant: Arc::clone(&caller.tenant),
+        definition: given.whole(Secret::from_random(rand::random()))?,
+        status: Status::Active,
+        disabled_reason: None,
+        changed_at: Position::START,
+    };
+    let key = claim.as_ref().map(|claim| claim.key.clone());
+    let change = change::created(subscription, starts_after, key);
+    match api.log.change(&change).await? {
+        Changed::Made { position, .. } => {
+            let made = Subscription { changed_at: position, ..change.subscription };
+            Ok(HttpResponse::Created()
+                .insert_header((LOCATION, path_of(made.id)))
+                .json(SubscriptionView::with_secret(&made)))
+        }
+        Changed::Replayed { position, fingerprint } => {
+            replay(&api, claim, position, &fingerprint).await
+        }
+        Changed::Stale => {
+            Err(Problem::new(Code::Conflict, "two subscriptions were given the same id; try again"))
+        }
+    }
+}
+
+fn path_of(id: SubscriptionId) -> String {
+    format!("/v1/subscriptions/{id}")
+}
+
+/// The answer to a repeat: what the log entry of the first request says, with the secret if there still is one.
+async fn replay(
+    api: &Api,
+    claim: Option<Claim>,
+    position: Position,
+    fingerprint: &[u8],
+) -> Result<HttpResponse, Problem> {
+    if let Some(claim) = &claim {
+        claim.must_be_same(fingerprint)?;
+    }
+    let entry = api.store.events_at(&[position.stored()], None).await?.into_iter().next();
+    let entry = entry
+        .ok_or_else(|| Problem::new(Code::Internal, "the entry of the first request is gone"))?;
+    let mut view: Value = serde_json::from_slice(&entry.data()).unwrap_or_default();
+    let mut view = view.get_mut("subscription").map(Value::take).unwrap_or_default();
+    if let (Some(members), Some(id)) = (view.as_object_mut(), entry.about) {
+        members.insert("updated_at".into(), json!(position.time().max(id.time())));
+        if let Some(current) = api.store.subscription(&entry.tenant, id).await? {
+            members.insert("secret".into(), json!(current.definition.secret.reveal()));
+        }
+    }
+    let mut response = HttpResponse::Created();
+    if let Some(id) = entry.about {
+        response.insert_header((LOCATION, path_of(id)));
+    }
+    Ok(idempotency::replayed(&mut response).json(view))
+}
+
+/// `from`: `now`, `earliest`, an event id, or a time; history is delivered from there on, that place included.
+fn starts_after(fields: &mut Fields, head: Position) -> Option<Position> {
+    let text = fields.text("from", 64).value()?;
+    match (text.as_str(), text.parse::<Position>(), UnixMillis::parse(&text)) {
+        ("now", ..) => None,
+        ("earliest", ..) => Some(Position::START),
+        (_, Ok(position), _) if position <= head => Some(position.previous()),
+        (_, Ok(_), _) => {
+            fields.fault("from", "this event id is above all events of the log");
+            None
+        }
+        (_, _, Some(time)) => Some(Position::before_time(time)),
+        _ => {
+            fields.fault("from", "expected now, earliest, an event id, or an RFC 3339 time");
+            None
+        }
+    }
+}
+
+/// `GET /v1/subscriptions`.
+pub(super) async fn list(
+    caller: Caller,
+    request: HttpRequest,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::of(&request, &["event_type", "status", "callback_url", "after", "limit"])?;
+    let limit = query.limit()?;
+    let status = query.text("status").map(|name| {
+        Status::from_name(name)
+            .ok_or_else(|| invalid("status", "expected active, paused or disabled"))
+    });
+    let filter = SubscriptionFilter {
+        event_type: query.text("event_type").map(str::to_owned),
+        status: status.transpose()?,
+        callback_url: query.text("callback_url").map(str::to_owned),
+    };
+    let after = query.parsed::<SubscriptionId>("after")?.map_or(0, SubscriptionId::stored);
+    let found =
+        api.store.list_subscriptions(&caller.tenant, &filter, after, i64::from(limit) + 1).await?;
+    let has_more = found.len() > usize::from(limit);
+    let page: Vec<&Subscription> = found.iter().take(limit.into()).collect();
+    let data: Vec<Value> =
+        page.iter().map(|subscription| json!(SubscriptionView::of(subscription))).collect();
+    let next = page.last().filter(|_| has_more).map(|last| last.id.to_string());
+    Ok(query.page(&data, next.as_deref(), has_more))
+}
+
+/// `GET /v1/subscriptions/{id}`.
+pub(super) async fn get(
+    caller: Caller,
+    path: web::Path<String>,
+    request: HttpRequest,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
+    let subscription = find(&api, &caller, &path).await?;
+    Ok(HttpResponse::Ok().json(SubscriptionView::of(&subscription)))
+}
+
+/// `PATCH /v1/subscriptions/{id}`: what is given is changed; null puts the default in force.
+pub(super) async fn patch(
+    caller: Caller,
+    path: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let body = body::json(&request, payload).await?;
+    let given = |current: &Subscription| read_given(&api, &body)?.over(current.definition.clone());
+    redefine(&api, &caller, &path, given).await
+}
+
+/// `PUT /v1/subscriptions/{id}`: what is not given is the default; the secret stays unless another is given.
+pub(super) async fn put(
+    caller: Caller,
+    path: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let body = body::json(&request, payload).await?;
+    let given =
+        |current: &Subscription| read_given(&api, &body)?.whole(current.definition.secret.clone());
+    redefine(&api, &caller, &path, given).await
+}
+
+fn read_given(api: &Api, body: &[u8]) -> Result<Given, Problem> {
+    let mut fields = Fields::of(body)?;
+    let given = Given::take(&mut fields, &api.allowed);
+    fields.finish()?;
+    Ok(given)
+}
+
+async fn redefine(
+    api: &Api,
+    caller: &Caller,
+    id: &str,
+    definition: impl Fn(&Subscription) -> Result<Definition, Problem>,
+) -> Result<HttpResponse, Problem> {
+    let changed = make(api, caller, id, |current| {
+        let definition = definition(&current)?;
+        let same = definition == current.definition;
+        Ok((!same).then(|| change::updated(Subscription { definition, ..current })))
+    });
+    Ok(HttpResponse::Ok().json(SubscriptionView::of(&changed.await?)))
+}
+
+/// `POST /v1/subscriptions/{id}/pause`.
+pub(super) async fn pause(
+    caller: Caller,
+    path: web::Path<String>,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let paused = make(&api, &caller, &path, |current| {
+        Ok((current.status == Status::Active).then(|| change::paused(current)))
+    });
+    Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
+}
+
+/// `POST /v1/subscriptions/{id}/resume`: also after the hub disabled it.
+pub(super) async fn resume(
+    caller: Caller,
+    path: web::Path<String>,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let resumed = make(&api, &caller, &path, |current| {
+        Ok((current.status != Status::Active).then(|| change::resumed(current)))
+    });
+    Ok(HttpResponse::Ok().json(SubscriptionView::of(&resumed.await?)))
+}
+
+/// `DELETE /v1/subscriptions/{id}`: 204, and 204 again when repeated.
+pub(super) async fn delete(
+    caller: Caller,
+    path: web::Path<String>,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    unsubscribe(&api, &caller, &path).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// `DELETE /v1/subscriptions` for clients that cannot put the id in the path: `{"id"}`, or `{"callback_url"}`, which
+/// ends every subscription of the tenant with that URL.
+pub(super) async fn delete_by_body(
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let body = body::json(&request, payload).await?;
+    let mut fields = Fields::of(&body)?;
+    let id = fields.text("id", 64).value();
+    let url = callback_text(&mut fields);
+    fields.finish()?;
+    match (id, url) {
+        (Some(id), None) => unsubscribe(&api, &caller, &id).await?,
+        (None, Some((_, Some(Value::String(callback_url))))) => {
+            let filter = SubscriptionFilter {
+                callback_url: Some(callback_url),
+                ..SubscriptionFilter::default()
+            };
+            let found = api.store.list_subscriptions(&caller.tenant, &filter, 0, i64::MAX).await?;
+            for subscription in found {
+                unsubscribe(&api, &caller, &subscription.id.to_string()).await?;
+            }
+        }
+        _ => {
+            let detail = "expected either id or callback_url, as a string".to_owned();
+            return Err(Problem::invalid(vec![FieldError { pointer: String::new(), detail }]));
+        }
+    }
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn unsubscribe(api: &Api, caller: &Caller, id: &str) -> Result<(), Problem> {
+    match make(api, caller, id, |current| Ok(Some(change::deleted(current)))).await {
+        Ok(_) => Ok(()),
+        Err(problem) => match id.parse() {
+            Ok(id)
+                if api.store.subscription_existed(&caller.tenant, id).await?
+                    && problem.is_not_found() =>
+            {
+                Ok(())
+            }
+            _ => Err(problem),
+        },
+    }
+}
+
+/// Makes the change that `change` wants of the subscription as it stands; `None`: it is as wanted already.
+async fn make(
+    api: &Api,
+    caller: &Caller,
+    id: &str,
+    change: impl Fn(Subscription) -> Result<Option<Change>, Problem>,
+) -> Result<Subscription, Problem> {
+    for _ in 0..CHANGE_TRIES {
+        let current = find(api, caller, id).await?;
+        let Some(change) = change(current.clone())? else { return Ok(current) };
+        if let Changed::Made { position, .. } = api.log.change(&change).await? {
+            return Ok(Subscription { changed_at: position, ..change.subscription });
+        }
+    }
+    Err(Problem::new(Code::Conflict, "others keep changing this subscription; try again"))
+}
+
+/// The caller's subscription of that id.
+pub(super) async fn find(api: &Api, caller: &Caller, id: &str) -> Result<Subscription, Problem> {
+    let no_such = || Problem::not_found("subscription");
+    let id = id.parse().map_err(|_bad| no_such())?;
+    api.store.subscription(&caller.tenant, id).await?.ok_or_else(no_such)
+}

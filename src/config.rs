@@ -1,0 +1,275 @@
+//! Settings: one typed struct, read once from the command line and the environment, checked at start.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::values::retry::RetrySchedule;
+use crate::values::target::AllowedTargets;
+
+/// Where the hub keeps everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Database {
+    /// A Postgres that is there.
+    Url(String),
+    /// A private one that the hub runs itself, in the data directory.
+    Embedded {
+        /// Where its programs are, if not in the usual places.
+        binaries: Option<PathBuf>,
+    },
+}
+
+/// What `hookhub serve` goes by.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where HTTP is answered.
+    pub listen: SocketAddr,
+    /// Where everything is kept.
+    pub database: Database,
+    /// For the embedded Postgres and the admin key.
+    pub data_dir: PathBuf,
+    /// The admin key; without it one is made at the first start and kept in the data directory.
+    pub admin_key: Option<String>,
+    /// Private networks that callbacks may reach.
+    pub allow_targets: AllowedTargets,
+    /// When failed deliveries are tried again, unless the subscription says otherwise.
+    pub retry_schedule: RetrySchedule,
+    /// How many bytes of data one event may have.
+    pub max_event_bytes: usize,
+    /// How long a stop waits for requests and deliveries that run.
+    pub stop_deadline: Duration,
+    /// Where programs are looked for.
+    pub path: Option<OsString>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            database: Database::Embedded { binaries: None },
+            data_dir: PathBuf::from("./hookhub-data"),
+            admin_key: None,
+            allow_targets: AllowedTargets::default(),
+            retry_schedule: RetrySchedule::default(),
+            max_event_bytes: 256 << 10,
+            stop_deadline: Duration::from_secs(30),
+            path: std::env::var_os("PATH"),
+        }
+    }
+}
+
+/// A setting that cannot be used: one line that names it and says what would be right.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting}: {detail}")]
+pub struct ConfigError {
+    setting: &'static str,
+    detail: String,
+}
+
+/// The settings as they are given; texts, so that what is wrong with one can be said in one line.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServeArgs {
+    /// Address and port to answer HTTP on [default: 127.0.0.1:8080]
+    #[arg(long, env = "HOOKHUB_LISTEN", value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+
+    /// Postgres to keep everything in; without it the hub runs a private one in the data directory
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+
+    /// Directory of the private Postgres and of the admin key [default: ./hookhub-data]
+    #[arg(long, env = "HOOKHUB_DATA_DIR", value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+
+    /// Directory with the programs `postgres` and `initdb` for the private Postgres
+    #[arg(long, env = "HOOKHUB_POSTGRES_BIN", value_name = "DIRECTORY")]
+    postgres_bin: Option<PathBuf>,
+
+    /// Key that may do everything; without it one is made at the first start, printed once, and kept in the data
+    /// directory
+    #[arg(long, env = "HOOKHUB_ADMIN_KEY", value_name = "KEY", hide_env_values = true)]
+    admin_key: Option<String>,
+
+    /// Networks that callbacks may reach although they are private or loopback, e.g. 127.0.0.0/8,10.1.0.0/16
+    #[arg(long, env = "HOOKHUB_ALLOW_TARGETS", value_name = "CIDR,…")]
+    allow_targets: Option<String>,
+
+    /// Seconds between attempts; the last one repeats [default: 5,30,120,600,1800,3600,7200,14400]
+    #[arg(long, env = "HOOKHUB_RETRY_SCHEDULE_S", value_name = "SECONDS,…")]
+    retry_schedule_s: Option<String>,
+
+    /// Seconds after its first attempt until a delivery is given up [default: 259200, three days]
+    #[arg(long, env = "HOOKHUB_GIVE_UP_AFTER_S", value_name = "SECONDS")]
+    give_up_after_s: Option<String>,
+
+    /// Bytes of data that one event may have [default: 262144]
+    #[arg(long, env = "HOOKHUB_MAX_EVENT_BYTES", value_name = "BYTES")]
+    max_event_bytes: Option<String>,
+
+    /// Seconds that a stop waits for requests and deliveries that run [default: 30]
+    #[arg(long, env = "HOOKHUB_STOP_DEADLINE_S", value_name = "SECONDS")]
+    stop_deadline_s: Option<String>,
+}
+
+impl Settings {
+    /// Checks what was given and fills in the rest.
+    pub fn from_args(args: ServeArgs) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        Ok(Self {
+            listen: or(args.listen, default.listen, |text| listen(&text))?,
+            database: database(args.database_url, args.postgres_bin)?,
+            data_dir: args.data_dir.unwrap_or(default.data_dir),
+            admin_key: args.admin_key.filter(|key| !key.is_empty()).map(admin_key).transpose()?,
+            allow_targets: or(args.allow_targets, default.allow_targets, |text| {
+                allow_targets(&text)
+            })?,
+            retry_schedule: RetrySchedule {
+                steps: or(args.retry_schedule_s, default.retry_schedule.steps, |text| {
+                    steps(&text)
+                })?,
+                give_up_after: or(
+                    args.give_up_after_s,
+                    default.retry_schedule.give_up_after,
+                    |text| seconds("HOOKHUB_GIVE_UP_AFTER_S", &text),
+                )?,
+            },
+            max_event_bytes: or(args.max_event_bytes, default.max_event_bytes, |text| {
+                max_event_bytes(&text)
+            })?,
+            stop_deadline: or(args.stop_deadline_s, default.stop_deadline, |text| {
+                seconds("HOOKHUB_STOP_DEADLINE_S", &text)
+            })?,
+            path: default.path,
+        })
+    }
+}
+
+fn or<T>(
+    given: Option<String>,
+    default: T,
+    read: impl FnOnce(String) -> Result<T, ConfigError>,
+) -> Result<T, ConfigError> {
+    given.filter(|text| !text.is_empty()).map_or(Ok(default), read)
+}
+
+fn wrong(setting: &'static str, detail: impl Into<String>) -> ConfigError {
+    ConfigError { setting, detail: detail.into() }
+}
+
+fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
+    let detail =
+        || format!("{text:?} is no address and port; expected e.g. 127.0.0.1:8080 or [::1]:8080");
+    text.parse().map_err(|_bad| wrong("HOOKHUB_LISTEN (--listen)", detail()))
+}
+
+fn database(url: Option<String>, binaries: Option<PathBuf>) -> Result<Database, ConfigError> {
+    match url.filter(|url| !url.is_empty()) {
+        None => Ok(Database::Embedded { binaries }),
+        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+            Ok(Database::Url(url))
+        }
+        // The URL itself may hold a password.
+        Some(_) => Err(wrong(
+            "DATABASE_URL (--database-url)",
+            "expected postgres://user:password@host/database",
+        )),
+    }
+}
+
+fn admin_key(key: String) -> Result<String, ConfigError> {
+    let usable = key.len() >= 16 && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let detail = "expected at least 16 visible ASCII characters without spaces, e.g. from: openssl rand -hex 32";
+    if usable { Ok(key) } else { Err(wrong("HOOKHUB_ADMIN_KEY (--admin-key)", detail)) }
+}
+
+fn allow_targets(text: &str) -> Result<AllowedTargets, ConfigError> {
+    AllowedTargets::parse(text).map_err(|part| {
+        let detail = format!("{part:?} is no network; expected e.g. 127.0.0.0/8,10.1.2.3");
+        wrong("HOOKHUB_ALLOW_TARGETS (--allow-targets)", detail)
+    })
+}
+
+fn steps(text: &str) -> Result<Vec<Duration>, ConfigError> {
+    text.split(',').map(|step| seconds("HOOKHUB_RETRY_SCHEDULE_S", step.trim())).collect()
+}
+
+fn seconds(setting: &'static str, text: &str) -> Result<Duration, ConfigError> {
+    match text.parse() {
+        Ok(seconds @ 1..=31_536_000) => Ok(Duration::from_secs(seconds)),
+        _ => Err(wrong(
+            setting,
+            format!("{text:?} is no whole number of seconds from 1 to 31536000 (a year)"),
+        )),
+    }
+}
+
+fn max_event_bytes(text: &str) -> Result<usize, ConfigError> {
+    match text.parse() {
+        Ok(bytes @ 1_024..=4_194_304) => Ok(bytes),
+        _ => Err(wrong(
+            "HOOKHUB_MAX_EVENT_BYTES",
+            format!("{text:?} is no number of bytes from 1024 to 4194304 (4 MiB)"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(args: ServeArgs) -> String {
+        Settings::from_args(args).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_bad_setting_is_named_in_one_line() {
+        let text = |text: &str| Some(text.to_owned());
+        for (args, named) in [
+            (ServeArgs { listen: text("8080"), ..ServeArgs::default() }, "HOOKHUB_LISTEN"),
+            (
+                ServeArgs { database_url: text("mysql://u:planted@h/d"), ..ServeArgs::default() },
+                "DATABASE_URL",
+            ),
+            (ServeArgs { admin_key: text("short"), ..ServeArgs::default() }, "HOOKHUB_ADMIN_KEY"),
+            (
+                ServeArgs { allow_targets: text("10.0.0.0/99"), ..ServeArgs::default() },
+                "HOOKHUB_ALLOW_TARGETS",
+            ),
+            (
+                ServeArgs { retry_schedule_s: text("5,,30"), ..ServeArgs::default() },
+                "HOOKHUB_RETRY_SCHEDULE_S",
+            ),
+            (
+                ServeArgs { give_up_after_s: text("0"), ..ServeArgs::default() },
+                "HOOKHUB_GIVE_UP_AFTER_S",
+            ),
+            (
+                ServeArgs { max_event_bytes: text("1"), ..ServeArgs::default() },
+                "HOOKHUB_MAX_EVENT_BYTES",
+            ),
+            (
+                ServeArgs { stop_deadline_s: text("soon"), ..ServeArgs::default() },
+                "HOOKHUB_STOP_DEADLINE_S",
+            ),
+        ] {
+            let line = refused(args);
+            assert!(
+                line.starts_with(named) && !line.contains('\n') && !line.contains("planted"),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_given_or_empty_is_the_default() {
+        let settings =
+            Settings::from_args(ServeArgs { listen: Some(String::new()), ..ServeArgs::default() })
+                .unwrap();
+        assert_eq!(settings.listen, Settings::default().listen);
+        assert_eq!(settings.database, Database::Embedded { binaries: None });
+        assert_eq!(settings.retry_schedule, RetrySchedule::default());
+    }
+}

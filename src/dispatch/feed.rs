@@ -1,0 +1,135 @@
+//! The log as the dispatcher takes it: in order, with each change of a subscription looked up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::engine::Known;
+use crate::log::Log;
+use crate::store::log::Scan;
+use crate::store::{Store, StoreError};
+use crate::values::event::Event;
+use crate::values::id::SubscriptionId;
+use crate::values::position::Position;
+use crate::values::retry::reconnect_waits;
+use crate::values::retry_request::RetryRequest;
+use crate::values::subscription::{RETRY_REQUESTED, Subscription, TEST_EVENT, Version};
+
+/// How much of the log goes in one piece.
+const PIECE: (u16, u32) = (500, 4 << 20);
+
+/// One entry of the log.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// An event.
+    Event(Arc<Event>),
+    /// A change of a subscription; `None`: it is deleted.
+    Change(Arc<Event>, SubscriptionId, Option<Box<Known>>),
+    /// One more attempt of a delivery is asked for.
+    RetryRequest(Arc<Event>, SubscriptionId, RetryRequest),
+}
+
+/// Sends the log on from `after`, piece by piece, until nobody listens.
+pub(super) async fn run(
+    log: Log,
+    store: Store,
+    mut after: Position,
+    items: mpsc::Sender<Vec<Item>>,
+) {
+    let mut waits = reconnect_waits();
+    loop {
+        match piece(&log, &store, after).await {
+            Ok((piece, scanned, complete)) => {
+                waits = reconnect_waits();
+                after = scanned;
+                if !piece.is_empty() && items.send(piece).await.is_err() {
+                    return;
+                }
+                if complete {
+                    tokio::select! {
+                        () = log.wait_past(after) => {}
+                        () = items.closed() => return,
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot read on in the log");
+                tokio::select! {
+                    () = tokio::time::sleep(waits.next().unwrap_or_default()) => {}
+                    () = items.closed() => return,
+                }
+            }
+        }
+    }
+}
+
+async fn piece(
+    log: &Log,
+    store: &Store,
+    after: Position,
+) -> Result<(Vec<Item>, Position, bool), StoreError> {
+    let (events, bytes) = PIECE;
+    let stretch =
+        log.read_after(Scan { after, up_to: Position::END, tenant: None, events, bytes }).await?;
+    let mut changed: Vec<i64> = stretch
+        .events
+        .iter()
+        .filter_map(|event| changed_by(event))
+        .map(SubscriptionId::stored)
+        .collect();
+    changed.dedup();
+    let mut known =
+        if changed.is_empty() { HashMap::new() } else { look_up(store, &changed).await? };
+    let items = stretch.events.into_iter().map(|event| item(event, &mut known)).collect();
+    Ok((items, stretch.scanned, stretch.complete))
+}
+
+/// The subscription whose change an entry tells of.
+fn changed_by(event: &Event) -> Option<SubscriptionId> {
+    event.about.filter(|_| !matches!(event.event_type.as_str(), TEST_EVENT | RETRY_REQUESTED))
+}
+
+fn item(event: Arc<Event>, known: &mut HashMap<SubscriptionId, Known>) -> Item {
+    match event.about {
+        Some(id) if changed_by(&event).is_some() => {
+            let known = known.get(&id).cloned().map(Box::new);
+            Item::Change(event, id, known)
+        }
+        Some(id) if event.event_type.as_str() == RETRY_REQUESTED => {
+            match serde_json::from_slice(&event.data()) {
+                Ok(request) => Item::RetryRequest(event, id, request),
+                Err(error) => {
+                    tracing::error!(%error, event = %event.position, "an unreadable retry request is passed over");
+                    Item::Event(event)
+                }
+            }
+        }
+        _ => Item::Event(event),
+    }
+}
+
+async fn look_up(store: &Store, ids: &[i64]) -> Result<HashMap<SubscriptionId, Known>, StoreError> {
+    let subscriptions = store.subscriptions_by_id(ids).await?;
+    let versions = store.versions(ids).await?;
+    Ok(join(subscriptions, versions)
+        .into_iter()
+        .map(|known| (known.subscription.id, known))
+        .collect())
+}
+
+/// Puts subscriptions and their versions together.
+pub(super) fn join(
+    subscriptions: Vec<Subscription>,
+    versions: Vec<(SubscriptionId, Version)>,
+) -> Vec<Known> {
+    let mut by_id: HashMap<SubscriptionId, Vec<Version>> = HashMap::new();
+    for (id, version) in versions {
+        by_id.entry(id).or_default().push(version);
+    }
+    let known = |subscription: Subscription| {
+        let versions = by_id.remove(&subscription.id).unwrap_or_default();
+        Known { subscription, versions }
+    };
+    subscriptions.into_iter().map(known).collect()
+}

@@ -1,0 +1,186 @@
+//! Finding the Postgres programs on this machine.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::user::ServerUser;
+use super::{EmbeddedError, EmbeddedSettings};
+
+/// The oldest major version the hub supports.
+pub(super) const OLDEST_MAJOR: u32 = 14;
+
+/// Where Debian, Ubuntu and their kin install each major version, as `<major>/bin`.
+const PACKAGED: &str = "/usr/lib/postgresql";
+
+const VERSION_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A directory that holds `postgres` and `initdb`, and their major version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Binaries {
+    dir: PathBuf,
+    major: u32,
+}
+
+impl Binaries {
+    /// Finds the programs: of the cluster's own major version if there is a cluster already, else the first
+    /// that are new enough.
+    pub(super) async fn find(
+        settings: &EmbeddedSettings,
+        cluster_major: Option<u32>,
+        user: &ServerUser,
+    ) -> Result<Self, EmbeddedError> {
+        let mut found = Vec::new();
+        for dir in candidates(settings) {
+            match version_in(&dir, user).await {
+                Ok(major) => found.push(Self { dir, major }),
+                Err(error) if settings.binaries.is_some() => return Err(error),
+                Err(error) => tracing::warn!(%error, "passing over a Postgres that does not run"),
+            }
+        }
+        match choose(&found, cluster_major) {
+            Some(binaries) => Ok(binaries.clone()),
+            None => Err(refusal(settings, &found, cluster_major)),
+        }
+    }
+
+    pub(super) fn postgres(&self) -> PathBuf {
+        self.dir.join("postgres")
+    }
+
+    pub(super) fn initdb(&self) -> PathBuf {
+        self.dir.join("initdb")
+    }
+}
+
+fn choose(found: &[Binaries], cluster_major: Option<u32>) -> Option<&Binaries> {
+    let mut supported = found.iter().filter(|binaries| binaries.major >= OLDEST_MAJOR);
+    match cluster_major {
+        Some(major) => supported.find(|binaries| binaries.major == major),
+        None => supported.next(),
+    }
+}
+
+/// Why none of `found` will do.
+fn refusal(
+    settings: &EmbeddedSettings,
+    found: &[Binaries],
+    cluster_major: Option<u32>,
+) -> EmbeddedError {
+    let Some(newest) = found.iter().max_by_key(|binaries| binaries.major) else {
+        return EmbeddedError::NoBinaries { searched: searched(settings) };
+    };
+    match cluster_major {
+        Some(made_by) if newest.major >= OLDEST_MAJOR => {
+            let found: Vec<String> =
+                found.iter().map(|binaries| binaries.major.to_string()).collect();
+            let cluster = settings.data_dir.join("postgres");
+            EmbeddedError::OtherMajor { cluster, made_by, found: found.join(", ") }
+        }
+        Some(_) | None => EmbeddedError::TooOld { dir: newest.dir.clone(), found: newest.major },
+    }
+}
+
+fn searched(settings: &EmbeddedSettings) -> String {
+    match &settings.binaries {
+        Some(dir) => format!("HOOKHUB_POSTGRES_BIN={}", dir.display()),
+        None => format!("PATH and {PACKAGED}/*/bin"),
+    }
+}
+
+/// The directories that hold both programs, in order of preference, each once.
+fn candidates(settings: &EmbeddedSettings) -> Vec<PathBuf> {
+    let places = match &settings.binaries {
+        Some(dir) => vec![dir.clone()],
+        None => settings
+            .path
+            .as_deref()
+            .map(directories)
+            .into_iter()
+            .flatten()
+            .chain(packaged())
+            .collect(),
+    };
+    let mut usable: Vec<PathBuf> = Vec::new();
+    for dir in places.iter().filter_map(|place| place.canonicalize().ok()) {
+        if dir.join("postgres").is_file() && dir.join("initdb").is_file() && !usable.contains(&dir)
+        {
+            usable.push(dir);
+        }
+    }
+    usable
+}
+
+/// The absolute directories of a `PATH`; a relative one would mean something else from every working directory.
+fn directories(path: &OsStr) -> impl Iterator<Item = PathBuf> {
+    path.as_bytes()
+        .split(|byte| *byte == b':')
+        .map(|dir| PathBuf::from(OsStr::from_bytes(dir)))
+        .filter(|dir| dir.is_absolute())
+}
+
+/// The packaged versions, newest first.
+fn packaged() -> Vec<PathBuf> {
+    let mut majors: Vec<u32> = fs::read_dir(PACKAGED)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    majors.sort_unstable_by(|a, b| b.cmp(a));
+    majors
+        .into_iter()
+        .map(|major| Path::new(PACKAGED).join(major.to_string()).join("bin"))
+        .collect()
+}
+
+async fn version_in(dir: &Path, user: &ServerUser) -> Result<u32, EmbeddedError> {
+    let program = dir.join("postgres");
+    let mut command = user.command(&program);
+    command.arg("--version");
+    let said = user.run(command, "", VERSION_DEADLINE).await?;
+    major_of(&said).ok_or_else(|| {
+        user.failed(
+            &program,
+            format!("--version said `{}`, which names no version of PostgreSQL", said.trim()),
+        )
+    })
+}
+
+/// The major version in the output of `postgres --version`.
+fn major_of(said: &str) -> Option<u32> {
+    let (_, version) = said.split_once("(PostgreSQL) ")?;
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binaries(major: u32) -> Binaries {
+        Binaries { dir: PathBuf::from(format!("/pg/{major}")), major }
+    }
+
+    #[test]
+    fn the_major_version_is_read_from_releases_betas_and_packages() {
+        assert_eq!(major_of("postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)\n"), Some(15));
+        assert_eq!(major_of("postgres (PostgreSQL) 18beta1\n"), Some(18));
+        assert_eq!(major_of("something else"), None);
+    }
+
+    #[test]
+    fn a_new_cluster_takes_the_first_that_is_new_enough() {
+        let found = [binaries(13), binaries(15), binaries(17)];
+        assert_eq!(choose(&found, None), Some(&found[1]));
+        assert_eq!(choose(&found[..1], None), None);
+    }
+
+    #[test]
+    fn an_existing_cluster_takes_its_own_major_or_nothing() {
+        let found = [binaries(15), binaries(17)];
+        assert_eq!(choose(&found, Some(17)), Some(&found[1]));
+        assert_eq!(choose(&found, Some(16)), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! Clearing away what a killed hub or a killed Postgres left on the cluster.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::time::{Instant, sleep};
+
+use super::EmbeddedError;
+use super::socket;
+
+/// How long an orphan has for each kind of shutdown: fast, then immediate.
+const ORPHAN_DEADLINE: Duration = Duration::from_secs(30);
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// Stops a Postgres that still runs on `cluster` and removes files that would keep a new one from starting.
+///
+/// Only for the holder of the data directory's lock and while it has no Postgres of its own: whatever runs on
+/// the cluster then was left by a hub that was killed.
+pub(super) async fn clear_away(cluster: &Path, socket_dir: &Path) -> Result<(), EmbeddedError> {
+    let pid_file = cluster.join("postmaster.pid");
+    match fs::read_to_string(&pid_file) {
+        Ok(text) => match first_pid(&text) {
+            Some(pid) if serves(pid, cluster) => stop_orphan(pid, cluster).await?,
+            // A dead server's: Postgres sees that itself, and learns from the file which shared memory to check.
+            Some(pid) if !process_dir(pid).exists() => {}
+            // The number has gone to another process, for whose sake Postgres would refuse to start.
+            Some(_) | None => remove(&pid_file)?,
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(EmbeddedError::io("read", &pid_file)(error)),
+    }
+    remove(&socket::path_in(socket_dir))?;
+    remove(&socket::lock_path_in(socket_dir))
+}
+
+/// The process id in a `postmaster.pid`; single-user Postgres writes its own negated.
+fn first_pid(text: &str) -> Option<i32> {
+    text.lines().next()?.trim().parse::<i32>().ok()?.checked_abs().filter(|pid| *pid > 1)
+}
+
+/// Whether `pid` is a live Postgres on this very cluster, not a stranger that got the same number.
+fn serves(pid: i32, cluster: &Path) -> bool {
+    let process = process_dir(pid);
+    let is_postgres =
+        fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() == "postgres");
+    // Its working directory is proof, but root without CAP_SYS_PTRACE (as in a container) may not see it.
+    is_postgres && (same_dir(&process.join("cwd"), cluster) || was_started_on(&process, cluster))
+}
+
+fn same_dir(one: &Path, other: &Path) -> bool {
+    let identity = |path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    identity(one).is_some_and(|one| identity(other) == Some(one))
+}
+
+/// Whether the command line says `-D <cluster>`.
+fn was_started_on(process: &Path, cluster: &Path) -> bool {
+    let Ok(line) = fs::read(process.join("cmdline")) else { return false };
+    let words: Vec<&OsStr> = line.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
+    words.windows(2).any(|pair| pair == [OsStr::new("-D"), cluster.as_os_str()])
+}
+
+fn process_dir(pid: i32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
+}
+
+async fn stop_orphan(pid: i32, cluster: &Path) -> Result<(), EmbeddedError> {
+    tracing::warn!(pid, "stopping the Postgres that a killed hub left running");
+    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+        match kill(Pid::from_raw(pid), signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => return Err(still_there(pid, cluster, error.to_string())),
+        }
+        let deadline = Instant::now() + ORPHAN_DEADLINE;
+        while Instant::now() < deadline {
+            if !serves(pid, cluster) {
+                return Ok(());
+            }
+            sleep(POLL).await;
+        }
+    }
+    Err(still_there(
+        pid,
+        cluster,
+        format!("SIGINT and SIGQUIT, {} s each", ORPHAN_DEADLINE.as_secs()),
+    ))
+}
+
+fn still_there(pid: i32, cluster: &Path, why: String) -> EmbeddedError {
+    EmbeddedError::Orphan { pid, cluster: cluster.to_owned(), why }
+}
+
+fn remove(path: &Path) -> Result<(), EmbeddedError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(EmbeddedError::io("remove", path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pid_is_the_first_line_whatever_its_sign() {
+        assert_eq!(first_pid("4711\n/data\n"), Some(4711));
+        assert_eq!(first_pid("-4711\n"), Some(4711));
+        assert_eq!(first_pid(""), None);
+        assert_eq!(first_pid("1\n"), None);
+    }
+
+    #[test]
+    fn a_stranger_with_the_same_number_is_not_taken_for_postgres() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert!(!serves(me, Path::new("/")));
+        assert!(process_dir(me).exists());
+    }
+}

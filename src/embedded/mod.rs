@@ -1,0 +1,98 @@
+//! The embedded Postgres: a private server in the data directory, started and stopped with the hub.
+
+mod binaries;
+mod cluster;
+mod data_dir;
+mod error;
+mod leftovers;
+mod ready;
+mod server;
+mod server_log;
+mod socket;
+mod supervisor;
+mod user;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+pub use self::error::EmbeddedError;
+
+use self::binaries::Binaries;
+use self::data_dir::DataDir;
+use self::server::Server;
+use self::user::ServerUser;
+
+/// Where the embedded Postgres lives and where its programs are looked for.
+#[derive(Debug, Clone)]
+pub struct EmbeddedSettings {
+    /// The hub's data directory (`HOOKHUB_DATA_DIR`). Made if missing; used by one hub at a time.
+    pub data_dir: PathBuf,
+    /// The directory that holds `postgres` and `initdb` (`HOOKHUB_POSTGRES_BIN`). When unset they are looked
+    /// for in [`path`](Self::path), then in `/usr/lib/postgresql/*/bin`, newest first.
+    pub binaries: Option<PathBuf>,
+    /// The value of `PATH`.
+    pub path: Option<OsString>,
+}
+
+/// A running Postgres that belongs to this hub alone.
+///
+/// If it dies it is started again, until [`stop`](Self::stop). Dropping the value without `stop` also asks it
+/// to stop, but nobody waits for it; if the hub is killed, Postgres runs on, and the next start on the same
+/// data directory stops it first.
+#[derive(Debug)]
+pub struct EmbeddedPostgres {
+    database_url: String,
+    stop: oneshot::Sender<Duration>,
+    tasks: TaskTracker,
+}
+
+impl EmbeddedPostgres {
+    /// Starts Postgres and waits until it takes connections.
+    ///
+    /// Makes the cluster on first use and clears away what a killed hub left. Every error is one line for the
+    /// operator. Needs a Tokio runtime with I/O and time; the supervisor runs on it.
+    pub async fn start(settings: &EmbeddedSettings) -> Result<Self, EmbeddedError> {
+        let data_dir = DataDir::claim(&settings.data_dir)?;
+        let cluster = data_dir.cluster();
+        let made_by = cluster::version(&cluster)?;
+        let user = match made_by {
+            Some(_) => ServerUser::owner_of(&cluster)?,
+            None => ServerUser::for_new_cluster()?,
+        };
+        let binaries = Binaries::find(settings, made_by, &user).await?;
+        data_dir.open_for(&user)?;
+        user.check_reach(&binaries.postgres(), data_dir.root()).await?;
+        cluster::ensure(&cluster, &binaries, &user).await?;
+        let socket_dir = socket::prepare(&data_dir, &user)?;
+
+        let database_url = socket::database_url(&socket_dir);
+        let log = data_dir.log();
+        let server = Server { binaries, user, cluster, socket_dir, log };
+        let running = server.start().await?;
+
+        let (stop, stopped) = oneshot::channel();
+        let tasks = TaskTracker::new();
+        tasks.spawn(supervisor::supervise(server, running, data_dir, stopped));
+        tasks.close();
+        Ok(Self { database_url, stop, tasks })
+    }
+
+    /// The URL of the hub's database, over the Unix socket, as sqlx and libpq (psql) understand it.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// Stops Postgres and waits until it has ended: fast shutdown first, which ends every session and writes a
+    /// checkpoint; after `deadline` the immediate one, which leaves recovery to the next start and loses
+    /// nothing that was committed.
+    pub async fn stop(self, deadline: Duration) {
+        if self.stop.send(deadline).is_err() {
+            tracing::error!("the supervisor of the embedded Postgres had already ended");
+        }
+        self.tasks.wait().await;
+    }
+}

@@ -1,0 +1,99 @@
+//! Asking Postgres whether it takes connections, by opening one.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::cluster::DATABASE;
+
+/// Protocol 3.0, as the startup message writes it (PostgreSQL manual, "Message Formats").
+const PROTOCOL: u32 = 3 << 16;
+
+/// No message before the first query comes near this, in bytes.
+const LONGEST_MESSAGE: usize = 64 * 1024;
+
+/// The SQLSTATE `cannot_connect_now`: starting up, recovering, or shutting down.
+const CANNOT_CONNECT_NOW: &str = "57P03";
+
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// What came of opening a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// A session was opened: Postgres is ready for queries.
+    Ready,
+    /// Postgres is there and says that it is not ready yet, as during recovery.
+    NotYet(String),
+    /// No session, and no word that there soon will be one.
+    No(String),
+}
+
+/// Opens a session on the socket and closes it again.
+pub(super) async fn ask(socket: &Path) -> Answer {
+    match timeout(DEADLINE, open_session(socket)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => Answer::No(error.to_string()),
+        Err(elapsed) => Answer::No(elapsed.to_string()),
+    }
+}
+
+async fn open_session(socket: &Path) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket).await?;
+    stream.write_all(&startup_message()?).await?;
+    loop {
+        let kind = stream.read_u8().await?;
+        let length = usize::try_from(stream.read_u32().await?).map_err(io::Error::other)?;
+        let body_length = length.saturating_sub(4);
+        if body_length > LONGEST_MESSAGE {
+            return Err(io::Error::other("an answer that is not PostgreSQL's protocol"));
+        }
+        let mut body = vec![0; body_length];
+        stream.read_exact(&mut body).await?;
+        match kind {
+            b'E' => return Ok(refusal(&body)),
+            b'Z' => {
+                stream.write_all(b"X\x00\x00\x00\x04").await?;
+                return Ok(Answer::Ready);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn startup_message() -> io::Result<Vec<u8>> {
+    let parameters = format!("user\0{DATABASE}\0database\0{DATABASE}\0\0");
+    let length = u32::try_from(parameters.len() + 8).map_err(io::Error::other)?;
+    let mut message = length.to_be_bytes().to_vec();
+    message.extend(PROTOCOL.to_be_bytes());
+    message.extend(parameters.as_bytes());
+    Ok(message)
+}
+
+/// Reads an error message: fields of one letter and a text, each closed by NUL.
+fn refusal(body: &[u8]) -> Answer {
+    let text = String::from_utf8_lossy(body);
+    let field =
+        |letter| text.split('\0').find_map(|field| field.strip_prefix(letter)).unwrap_or("");
+    let said = field('M').to_owned();
+    if field('C') == CANNOT_CONNECT_NOW { Answer::NotYet(said) } else { Answer::No(said) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_recovers_is_told_from_one_that_refuses() {
+        let recovering = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0";
+        assert_eq!(
+            refusal(recovering),
+            Answer::NotYet("the database system is starting up".to_owned())
+        );
+        let refusing = b"SFATAL\0C3D000\0Mdatabase \"hookhub\" does not exist\0\0";
+        assert_eq!(refusal(refusing), Answer::No("database \"hookhub\" does not exist".to_owned()));
+    }
+}

@@ -1,0 +1,214 @@
+//! The server process: launched, waited for, stopped.
+
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::Child;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::EmbeddedError;
+use super::binaries::Binaries;
+use super::leftovers;
+use super::ready::{self, Answer};
+use super::server_log::ServerLog;
+use super::socket;
+use super::user::ServerUser;
+
+/// How long Postgres may be silent before it takes connections. While it says that it recovers, it is waited for.
+const READY_DEADLINE: Duration = Duration::from_mins(1);
+
+/// How long the sessions of a killed postmaster have to end.
+const LEFTOVERS_DEADLINE: Duration = Duration::from_mins(1);
+
+/// How long the immediate shutdown may take before the process is killed.
+const IMMEDIATE_DEADLINE: Duration = Duration::from_secs(10);
+
+const POLL: Duration = Duration::from_millis(20);
+const LEFTOVERS_POLL: Duration = Duration::from_millis(250);
+
+/// What Postgres says when something of its predecessor is still there.
+const LEFTOVER_WORDS: [&str; 2] =
+    ["pre-existing shared memory block", "lock file \"postmaster.pid\" already"];
+
+/// Given on the command line, where neither `postgresql.conf` nor `ALTER SYSTEM` can weaken them.
+const SETTINGS: &[(&str, &str)] = &[
+    // The Unix socket is the only door.
+    ("listen_addresses", ""),
+    ("port", socket::PORT),
+    // What is committed survives a crash of the machine.
+    ("fsync", "on"),
+    ("full_page_writes", "on"),
+    ("synchronous_commit", "on"),
+    // One hub on a small machine, writing a busy log and reading its newest end.
+    ("max_connections", "100"),
+    ("shared_buffers", "256MB"),
+    ("min_wal_size", "512MB"),
+    ("max_wal_size", "2GB"),
+    ("checkpoint_timeout", "10min"),
+    ("checkpoint_completion_target", "0.9"),
+    ("autovacuum", "on"),
+    ("jit", "off"),
+    ("max_parallel_workers_per_gather", "0"),
+    // The log goes to the file the hub gives it, and says what an operator would ask about.
+    ("logging_collector", "off"),
+    ("log_destination", "stderr"),
+    ("log_line_prefix", "%m [%p] "),
+    ("log_timezone", "UTC"),
+    ("log_lock_waits", "on"),
+    ("log_checkpoints", "off"),
+    ("timezone", "UTC"),
+];
+
+/// All it takes to launch the server on its cluster.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) binaries: Binaries,
+    pub(super) user: ServerUser,
+    pub(super) cluster: PathBuf,
+    pub(super) socket_dir: PathBuf,
+    pub(super) log: ServerLog,
+}
+
+impl Server {
+    /// Launches the server and waits until it takes connections. While something of a predecessor is still
+    /// there, tries again, up to a deadline.
+    pub(super) async fn start(&self) -> Result<Running, EmbeddedError> {
+        let deadline = Instant::now() + LEFTOVERS_DEADLINE;
+        loop {
+            let mut running = self.launch().await?;
+            match self.wait_until_ready(&mut running).await {
+                Ok(()) => return Ok(running),
+                Err(error) if Instant::now() < deadline && is_about_leftovers(&error) => {
+                    tracing::info!("waiting for the sessions of a killed Postgres to end");
+                    sleep(LEFTOVERS_POLL).await;
+                }
+                Err(error) => {
+                    running.stop(IMMEDIATE_DEADLINE).await;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Launches the server, after clearing away what its predecessor left.
+    pub(super) async fn launch(&self) -> Result<Running, EmbeddedError> {
+        leftovers::clear_away(&self.cluster, &self.socket_dir).await?;
+        self.log.trim();
+        let log_start = self.log.len();
+        let log = self.log.open()?;
+        let log_too = log.try_clone().map_err(EmbeddedError::io("open", self.log.path()))?;
+
+        let program = self.binaries.postgres();
+        let mut command = self.user.command(&program);
+        command.arg("-D").arg(&self.cluster).arg("-k").arg(&self.socket_dir);
+        command.args(
+            SETTINGS.iter().flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]),
+        );
+        command.stdout(Stdio::from(log)).stderr(Stdio::from(log_too));
+        match command.spawn() {
+            Ok(child) => Ok(Running { child, log_start, since: Instant::now() }),
+            Err(error) => Err(self.user.failed(&program, error.to_string())),
+        }
+    }
+
+    async fn wait_until_ready(&self, running: &mut Running) -> Result<(), EmbeddedError> {
+        let log = self.log.path().to_owned();
+        let log_start = running.log_start;
+        tokio::select! {
+            ready = self.poll_until_ready() => ready,
+            status = running.wait() => Err(EmbeddedError::EndedAtStart {
+                status,
+                last_words: self.log.last_words(log_start),
+                log,
+            }),
+        }
+    }
+
+    async fn poll_until_ready(&self) -> Result<(), EmbeddedError> {
+        let socket = socket::path_in(&self.socket_dir);
+        let mut recovering = false;
+        let mut deadline = Instant::now() + READY_DEADLINE;
+        loop {
+            let last_answer = match ready::ask(&socket).await {
+                Answer::Ready => return Ok(()),
+                Answer::NotYet(said) => {
+                    if !recovering {
+                        tracing::info!(said, "waiting for the embedded Postgres");
+                    }
+                    recovering = true;
+                    deadline = Instant::now() + READY_DEADLINE;
+                    said
+                }
+                Answer::No(why) => why,
+            };
+            if Instant::now() >= deadline {
+                let log = self.log.path().to_owned();
+                return Err(EmbeddedError::NotReady {
+                    seconds: READY_DEADLINE.as_secs(),
+                    last_answer,
+                    log,
+                });
+            }
+            sleep(POLL).await;
+        }
+    }
+}
+
+fn is_about_leftovers(error: &EmbeddedError) -> bool {
+    match error {
+        EmbeddedError::EndedAtStart { last_words, .. } => {
+            LEFTOVER_WORDS.iter().any(|words| last_words.contains(words))
+        }
+        _ => false,
+    }
+}
+
+/// A launched server.
+#[derive(Debug)]
+pub(super) struct Running {
+    child: Child,
+    log_start: u64,
+    since: Instant,
+}
+
+impl Running {
+    /// How long ago it was launched.
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Waits for its end and says how it ended. Safe to cancel.
+    pub(super) async fn wait(&mut self) -> String {
+        self.child
+            .wait()
+            .await
+            .map_or_else(|error| error.to_string(), |status: ExitStatus| status.to_string())
+    }
+
+    /// Fast shutdown; past the deadline the immediate one; at last, kill.
+    pub(super) async fn stop(mut self, deadline: Duration) {
+        for (signal, patience) in
+            [(Signal::SIGINT, deadline), (Signal::SIGQUIT, IMMEDIATE_DEADLINE)]
+        {
+            self.signal(signal);
+            if timeout(patience, self.wait()).await.is_ok() {
+                return;
+            }
+            tracing::warn!(%signal, ?patience, "the embedded Postgres did not stop in time");
+        }
+        if let Err(error) = self.child.kill().await {
+            tracing::error!(%error, "cannot kill the embedded Postgres");
+        }
+    }
+
+    /// Signals the process, unless it has ended.
+    fn signal(&self, signal: Signal) {
+        let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) else { return };
+        if let Err(error) = kill(Pid::from_raw(pid), signal) {
+            tracing::warn!(%error, %signal, "cannot signal the embedded Postgres");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The Unix socket: the only door to the embedded Postgres, in a directory only its user can enter.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::geteuid;
+
+use super::EmbeddedError;
+use super::cluster::DATABASE;
+use super::data_dir::DataDir;
+use super::user::ServerUser;
+
+/// The port number names the socket file; nothing listens on TCP.
+pub(super) const PORT: &str = "5432";
+
+/// What the system allows for the path of a socket, in bytes (`sun_path` without its closing NUL).
+const LONGEST_PATH: usize = 107;
+
+/// Makes the directory of the socket: in the data directory, or, where that cannot be, in `/tmp`.
+pub(super) fn prepare(data_dir: &DataDir, user: &ServerUser) -> Result<PathBuf, EmbeddedError> {
+    let preferred = data_dir.sockets();
+    let dir = if can_hold_a_socket(&preferred) { preferred } else { elsewhere(data_dir.root()) };
+    match DirBuilder::new().mode(0o700).create(&dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_private(&dir, user)?,
+        Err(error) => return Err(EmbeddedError::io("make directory", &dir)(error)),
+    }
+    user.give(&dir)?;
+    Ok(dir)
+}
+
+/// Removes the directory of the socket, which Postgres leaves empty when it ends in order.
+pub(super) fn remove(dir: &Path) {
+    if let Err(error) = fs::remove_dir(dir) {
+        tracing::debug!(%error, dir = %dir.display(), "the socket directory stays");
+    }
+}
+
+/// The socket file in `dir`.
+pub(super) fn path_in(dir: &Path) -> PathBuf {
+    dir.join(format!(".s.PGSQL.{PORT}"))
+}
+
+/// The file by which Postgres marks the socket in `dir` as taken.
+pub(super) fn lock_path_in(dir: &Path) -> PathBuf {
+    dir.join(format!(".s.PGSQL.{PORT}.lock"))
+}
+
+/// The URL of the hub's database over the socket in `dir`.
+pub(super) fn database_url(dir: &Path) -> String {
+    let host: String = dir.as_os_str().as_bytes().iter().map(|byte| escaped(*byte)).collect();
+    format!("postgres://{DATABASE}@localhost:{PORT}/{DATABASE}?host={host}")
+}
+
+/// A byte of a path as it stands in the query of a URL.
+fn escaped(byte: u8) -> String {
+    if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
+        char::from(byte).to_string()
+    } else {
+        format!("%{byte:02X}")
+    }
+}
+
+/// Short enough for the system, and plain enough for a comma-separated list and a URL.
+fn can_hold_a_socket(dir: &Path) -> bool {
+    let short_enough = path_in(dir).as_os_str().len() <= LONGEST_PATH;
+    short_enough && dir.to_str().is_some_and(|text| !text.contains([',', '"']))
+}
+
+fn elsewhere(data_dir: &Path) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    data_dir.hash(&mut hasher);
+    PathBuf::from(format!("/tmp/hookhub-{:016x}", hasher.finish()))
+}
+
+/// Accepts a directory that was there before only if it is a real one of ours. Anyone can make one in `/tmp`.
+fn check_private(dir: &Path, user: &ServerUser) -> Result<(), EmbeddedError> {
+    let metadata = fs::symlink_metadata(dir).map_err(EmbeddedError::io("look at", dir))?;
+    let ours = [user.uid(), geteuid().as_raw()].contains(&metadata.uid());
+    if !metadata.is_dir() || !ours {
+        return Err(EmbeddedError::UnsafeSocketDir { dir: dir.to_owned() });
+    }
+    if metadata.mode() & 0o777 == 0o700 {
+        return Ok(());
+    }
+    fs::set_permissions(dir, Permissions::from_mode(0o700))
+        .map_err(EmbeddedError::io("set permissions of", dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_escapes_what_a_query_would_read_otherwise() {
+        assert_eq!(
+            database_url(Path::new("/srv/my hub+&co/run")),
+            "postgres://hookhub@localhost:5432/hookhub?host=/srv/my%20hub%2B%26co/run"
+        );
+    }
+
+    #[test]
+    fn a_long_or_odd_path_holds_no_socket() {
+        assert!(can_hold_a_socket(Path::new("/srv/hookhub-data/run")));
+        assert!(!can_hold_a_socket(&Path::new("/srv").join("x".repeat(100))));
+        assert!(!can_hold_a_socket(Path::new("/srv/a,b/run")));
+    }
+}

@@ -1,0 +1,194 @@
+//! The user Postgres runs as: the hub's own, or, when the hub is root, an unprivileged one.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, lchown};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, Uid, User, getegid, geteuid};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::EmbeddedError;
+use super::server_log::last_lines;
+
+/// Tried in this order when root makes a new cluster.
+const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
+
+/// The user Postgres runs as.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ServerUser {
+    uid: u32,
+    gid: u32,
+    hub_is_root: bool,
+}
+
+impl ServerUser {
+    /// The user for a cluster that is yet to be made: the hub's own, unless that is root.
+    pub(super) fn for_new_cluster() -> Result<Self, EmbeddedError> {
+        if !geteuid().is_root() {
+            return Ok(Self {
+                uid: geteuid().as_raw(),
+                gid: getegid().as_raw(),
+                hub_is_root: false,
+            });
+        }
+        UNPRIVILEGED
+            .into_iter()
+            .find_map(|name| User::from_name(name).ok().flatten())
+            .map(|user| Self { uid: user.uid.as_raw(), gid: user.gid.as_raw(), hub_is_root: true })
+            .ok_or(EmbeddedError::NoUnprivilegedUser)
+    }
+
+    /// The user that owns an existing cluster, so that nothing in it ever has to change hands. Only root can
+    /// run Postgres as somebody else, and nobody can run it as root.
+    pub(super) fn owner_of(cluster: &Path) -> Result<Self, EmbeddedError> {
+        let metadata = fs::metadata(cluster).map_err(EmbeddedError::io("look at", cluster))?;
+        let (hub, owner) = (geteuid(), metadata.uid());
+        if owner == 0 || (!hub.is_root() && owner != hub.as_raw()) {
+            return Err(EmbeddedError::ForeignCluster { cluster: cluster.to_owned(), owner });
+        }
+        Ok(Self { uid: owner, gid: metadata.gid(), hub_is_root: hub.is_root() })
+    }
+
+    /// Whether this is another user than the hub's own.
+    pub(super) fn is_other(self) -> bool {
+        self.hub_is_root
+    }
+
+    pub(super) fn uid(self) -> u32 {
+        self.uid
+    }
+
+    /// Gives a file or directory of the hub's to this user; a symbolic link is not followed.
+    pub(super) fn give(self, path: &Path) -> Result<(), EmbeddedError> {
+        if !self.hub_is_root {
+            return Ok(());
+        }
+        lchown(path, Some(self.uid), Some(self.gid))
+            .map_err(EmbeddedError::io("change owner of", path))
+    }
+
+    /// Gives a directory to this user's group; its owner stays.
+    pub(super) fn give_group(self, path: &Path) -> Result<(), EmbeddedError> {
+        lchown(path, None, Some(self.gid)).map_err(EmbeddedError::io("change group of", path))
+    }
+
+    /// A command that runs as this user, away from the hub's terminal, environment and working directory.
+    pub(super) fn command(self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        // Its own process group: Ctrl-C in a terminal is for the hub, which then decides when Postgres stops.
+        command
+            .process_group(0)
+            .env_clear()
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(Stdio::null());
+        if self.hub_is_root {
+            command.uid(self.uid).gid(self.gid);
+        }
+        command
+    }
+
+    /// Runs `command` to its end, with `input` on its standard input, and gives what it wrote to standard
+    /// output. A failure carries its last words; past the deadline it is killed with all it started.
+    pub(super) async fn run(
+        self,
+        mut command: Command,
+        input: &str,
+        deadline: Duration,
+    ) -> Result<String, EmbeddedError> {
+        let program = PathBuf::from(command.as_std().get_program());
+        let failed = |why: String| self.failed(&program, why);
+
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+        let group = child.id();
+        let stdin = child.stdin.take();
+        let finish = async {
+            if let Some(mut stdin) = stdin {
+                // A program that ends before it has read all says why itself.
+                if let Err(error) = stdin.write_all(input.as_bytes()).await {
+                    tracing::debug!(%error, "a Postgres program did not read its input");
+                }
+            }
+            child.wait_with_output().await
+        };
+        match timeout(deadline, finish).await {
+            Ok(Ok(output)) if output.status.success() => {
+                Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+            }
+            Ok(Ok(output)) => Err(failed(last_words(&output))),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_elapsed) => {
+                kill_group(group);
+                Err(failed(format!("not done after {} s", deadline.as_secs())))
+            }
+        }
+    }
+
+    /// Makes sure that this user can get to `wanted` and run `program` there, by doing so: only the system
+    /// knows all that may keep a user out. On refusal names the first directory on the way that is closed.
+    pub(super) async fn check_reach(
+        self,
+        program: &Path,
+        wanted: &Path,
+    ) -> Result<(), EmbeddedError> {
+        if !self.hub_is_root || self.can_enter(program, wanted).await? {
+            return Ok(());
+        }
+        let mut way: Vec<&Path> = wanted.ancestors().collect();
+        way.reverse();
+        for dir in way {
+            if !self.can_enter(program, dir).await? {
+                return Err(EmbeddedError::Unreachable {
+                    wanted: wanted.to_owned(),
+                    closed: dir.to_owned(),
+                    user: self.name(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the user may enter `dir`. A child takes on its user before it changes directory.
+    async fn can_enter(self, program: &Path, dir: &Path) -> Result<bool, EmbeddedError> {
+        match self.command(program).arg("--version").current_dir(dir).output().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+            Err(error) => Err(self.failed(program, error.to_string())),
+        }
+    }
+
+    /// The error that `program`, run as this user, failed.
+    pub(super) fn failed(self, program: &Path, why: String) -> EmbeddedError {
+        EmbeddedError::Program { program: program.to_owned(), user: self.name(), why }
+    }
+
+    fn name(self) -> String {
+        User::from_uid(Uid::from_raw(self.uid))
+            .ok()
+            .flatten()
+            .map_or_else(|| self.uid.to_string(), |user| user.name)
+    }
+}
+
+fn last_words(output: &Output) -> String {
+    let text = last_lines(&String::from_utf8_lossy(&output.stderr));
+    format!("{}: {text}", output.status)
+}
+
+fn kill_group(leader: Option<u32>) {
+    let Some(group) = leader.and_then(|pid| i32::try_from(pid).ok()) else { return };
+    if let Err(error) = killpg(Pid::from_raw(group), Signal::SIGKILL) {
+        tracing::warn!(%error, group, "cannot kill a process group that took too long");
+    }
+}

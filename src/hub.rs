@@ -1,0 +1,233 @@
+//! Putting the hub together, starting it, and letting it stop in two stages.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer, middleware, web};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin_key::{self, AdminKey};
+use crate::api::{self, Api, Limits};
+use crate::config::{Database, Settings};
+use crate::dispatch::Dispatcher;
+use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
+use crate::log::{Log, housekeeping};
+use crate::store::{Store, StoreError};
+use crate::values::retry::reconnect_waits;
+
+/// How long a start waits for the database to take connections.
+const DATABASE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long the last things may take once requests and deliveries have come to an end.
+const LET_GO_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a client may take over the head of its request.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// Client connections open at once, over all workers.
+const MOST_CONNECTIONS: usize = 16_384;
+
+/// Why the hub did not start: one line for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The private Postgres did not start.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The database did not take connections, or its schema could not be brought to this version.
+    #[error("DATABASE_URL: {0}")]
+    Database(StoreError),
+    /// The admin key could not be read or kept.
+    #[error("the admin key in {}: {error}", path.display())]
+    AdminKey {
+        /// Its file.
+        path: PathBuf,
+        /// What went wrong.
+        error: io::Error,
+    },
+    /// The address is taken, or not this machine's.
+    #[error("HOOKHUB_LISTEN (--listen): cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What went wrong.
+        error: io::Error,
+    },
+    /// The HTTP client for callbacks could not be made.
+    #[error("callbacks: {0}")]
+    Callbacks(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What a stop left undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StopReport {
+    /// Deliveries that were still running; they are made again after the next start.
+    pub deliveries_left: usize,
+}
+
+/// A running hub.
+#[derive(Debug)]
+pub struct Hub {
+    address: SocketAddr,
+    admin_key: AdminKey,
+    server: ServerHandle,
+    stopping: CancellationToken,
+    let_go: CancellationToken,
+    tasks: TaskTracker,
+    dispatcher: tokio::task::JoinHandle<usize>,
+    store: Store,
+    embedded: Option<EmbeddedPostgres>,
+    stop_deadline: Duration,
+}
+
+impl Hub {
+    /// Starts everything; the hub takes requests when this returns.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        // The first provider stays; a second hub in one process finds it there.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
+            .map_err(|(path, error)| StartError::AdminKey { path, error })?;
+        let (embedded, url) = database(&settings).await?;
+        match Self::start_on(&settings, &url, admin_key).await {
+            Ok(hub) => Ok(Self { embedded, ..hub }),
+            Err(error) => {
+                if let Some(embedded) = embedded {
+                    embedded.stop(settings.stop_deadline).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_on(
+        settings: &Settings,
+        url: &str,
+        admin_key: AdminKey,
+    ) -> Result<Self, StartError> {
+        let store = Store::new(url).map_err(StartError::Database)?;
+        migrate(&store).await.map_err(StartError::Database)?;
+        let (stopping, let_go, tasks) =
+            (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let log = Log::start(store.clone(), &tasks, let_go.clone())
+            .await
+            .map_err(StartError::Database)?;
+        let (allowed, schedule) = (settings.allow_targets.clone(), settings.retry_schedule.clone());
+        let dispatcher =
+            Dispatcher::new(log.clone(), store.clone(), allowed.clone(), schedule, tasks.clone())
+                .map_err(StartError::Callbacks)?;
+        let limits = Limits { allowed, max_event_bytes: settings.max_event_bytes };
+        let api = Api::new(log, store.clone(), admin_key.as_str(), limits, stopping.clone());
+        let (server, address) = serve(settings, web::Data::new(api))
+            .map_err(|error| StartError::Listen { address: settings.listen, error })?;
+        let handle = server.handle();
+        tasks.spawn(server);
+        tasks.spawn(housekeeping::run(store.clone(), let_go.clone()));
+        let dispatcher = tasks.spawn(dispatcher.run(stopping.clone(), settings.stop_deadline));
+        Ok(Self {
+            address,
+            admin_key,
+            server: handle,
+            stopping,
+            let_go,
+            tasks,
+            dispatcher,
+            store,
+            embedded: None,
+            stop_deadline: settings.stop_deadline,
+        })
+    }
+
+    /// Where HTTP is answered.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The admin key.
+    pub fn admin_key(&self) -> &AdminKey {
+        &self.admin_key
+    }
+
+    /// Stops: takes no more, lets what runs come to an end within the deadline, records it, then lets go.
+    pub async fn stop(self) -> StopReport {
+        let deadline = Instant::now() + self.stop_deadline;
+        tracing::info!(deadline = ?self.stop_deadline, "stopping: no more requests or deliveries are taken up");
+        self.stopping.cancel();
+        let requests = timeout(self.stop_deadline, self.server.stop(true));
+        let (requests, deliveries_left) = tokio::join!(requests, self.dispatcher);
+        if requests.is_err() {
+            tracing::warn!("requests were still running at the deadline");
+            self.server.stop(false).await;
+        }
+        let deliveries_left = deliveries_left.unwrap_or_default();
+        self.let_go.cancel();
+        self.tasks.close();
+        if timeout(LET_GO_DEADLINE, self.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = self.tasks.len(), "tasks were still running at the deadline");
+        }
+        if timeout(LET_GO_DEADLINE, self.store.close()).await.is_err() {
+            tracing::warn!("connections to the database were still in use at the deadline");
+        }
+        if let Some(embedded) = self.embedded {
+            embedded
+                .stop(deadline.saturating_duration_since(Instant::now()).max(LET_GO_DEADLINE))
+                .await;
+        }
+        tracing::info!(deliveries_left, "stopped");
+        StopReport { deliveries_left }
+    }
+}
+
+async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, String), StartError> {
+    match &settings.database {
+        Database::Url(url) => Ok((None, url.clone())),
+        Database::Embedded { binaries } => {
+            let embedded = EmbeddedPostgres::start(&EmbeddedSettings {
+                data_dir: settings.data_dir.clone(),
+                binaries: binaries.clone(),
+                path: settings.path.clone(),
+            })
+            .await?;
+            let url = embedded.database_url().to_owned();
+            Ok((Some(embedded), url))
+        }
+    }
+}
+
+/// Brings the schema to this version, waiting for a database that is still starting.
+async fn migrate(store: &Store) -> Result<(), StoreError> {
+    let deadline = Instant::now() + DATABASE_DEADLINE;
+    let mut waits = reconnect_waits();
+    loop {
+        let done = match store.migrate().await {
+            Ok(()) => store.create_partitions().await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Err(StoreError::Unavailable(reason)) if Instant::now() < deadline => {
+                tracing::warn!(%reason, "waiting for the database");
+                tokio::time::sleep(waits.next().unwrap_or(LET_GO_DEADLINE)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn serve(
+    settings: &Settings,
+    api: web::Data<Api>,
+) -> io::Result<(actix_web::dev::Server, SocketAddr)> {
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::clone(&api))
+            .wrap(middleware::from_fn(api::give_request_id))
+            .configure(api::routes)
+    })
+    .disable_signals()
+    .client_request_timeout(HEAD_DEADLINE)
+    .max_connections(MOST_CONNECTIONS)
+    .shutdown_timeout(settings.stop_deadline.as_secs())
+    .bind(settings.listen)?;
+    let address = server.addrs().first().copied().unwrap_or(settings.listen);
+    Ok((server.run(), address))
+}

@@ -1,0 +1,14 @@
+//! hookhub: a self-hosted webhook subscription hub. One durable log, many cursors.
+//!
+//! The layers, downward only: `main -> hub -> { api, dispatch } -> log -> store -> values`.
+
+pub mod admin_key;
+pub mod api;
+pub mod config;
+pub mod dispatch;
+pub mod embedded;
+pub mod hub;
+pub mod log;
+pub mod receive;
+pub mod store;
+pub mod values;

@@ -1,0 +1,64 @@
+//! Changes of subscriptions with what their log entries say.
+
+use bytes::Bytes;
+
+use crate::store::log::RequestKey;
+use crate::store::subscriptions::Change;
+use crate::values::event_type::EventType;
+use crate::values::position::Position;
+use crate::values::subscription::{Status, Subscription};
+use crate::values::subscription_view::SubscriptionView;
+
+/// A new subscription. `starts_after`: where its history begins, if not with its own entry.
+pub fn created(
+    subscription: Subscription,
+    starts_after: Option<Position>,
+    key: Option<RequestKey>,
+) -> Change {
+    Change { starts_after, key, expected: None, ..changed("subscription.created", subscription) }
+}
+
+/// What its owner says of it is now what `subscription` says.
+pub fn updated(subscription: Subscription) -> Change {
+    changed("subscription.updated", subscription)
+}
+
+/// It is no more.
+pub fn deleted(subscription: Subscription) -> Change {
+    Change { deleted: true, ..changed("subscription.deleted", subscription) }
+}
+
+/// Its owner stops it.
+pub fn paused(subscription: Subscription) -> Change {
+    changed("subscription.paused", Subscription { status: Status::Paused, ..subscription })
+}
+
+/// Its owner lets it go on.
+pub fn resumed(subscription: Subscription) -> Change {
+    changed(
+        "subscription.resumed",
+        Subscription { status: Status::Active, disabled_reason: None, ..subscription },
+    )
+}
+
+/// The hub stops it, for `reason`.
+pub fn disabled(subscription: Subscription, reason: &str) -> Change {
+    let disabled_reason = Some(reason.to_owned());
+    changed(
+        "subscription.disabled",
+        Subscription { status: Status::Disabled, disabled_reason, ..subscription },
+    )
+}
+
+fn changed(name: &'static str, subscription: Subscription) -> Change {
+    let view = serde_json::json!({ "subscription": SubscriptionView::in_entry(&subscription) });
+    Change {
+        entry_type: EventType::operational(name),
+        entry_data: Bytes::from(view.to_string()),
+        expected: Some(subscription.changed_at),
+        deleted: false,
+        starts_after: None,
+        key: None,
+        subscription,
+    }
+}

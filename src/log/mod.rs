@@ -1,0 +1,117 @@
+//! The log as the rest of the hub knows it: append, change a subscription, read on, wait for more.
+
+mod appender;
+pub mod change;
+pub mod housekeeping;
+mod tail;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+pub use self::appender::AppendError;
+use self::appender::Appender;
+use self::tail::Tail;
+use crate::store::log::{AppendRequest, Placed, Scan, Stretch};
+use crate::store::subscriptions::{Change, Changed};
+use crate::store::{Store, StoreError};
+use crate::values::event::{Event, NewEvent};
+use crate::values::position::Position;
+
+/// How long a change waits for the node's own dispatcher to act on it.
+const APPLY_DEADLINE: Duration = Duration::from_secs(2);
+/// How often a change is sent when the connection breaks in the middle.
+const CHANGE_TRIES: u32 = 3;
+
+/// The one log of a node: what it appends goes to Postgres in group commits and stays in memory while it is new.
+#[derive(Debug, Clone)]
+pub struct Log {
+    store: Store,
+    appender: Appender,
+    tail: Arc<Tail>,
+    dispatched: watch::Sender<Option<Position>>,
+}
+
+impl Log {
+    /// Starts the tasks that append and follow. `stop` ends appending, once what was handed in is answered.
+    pub async fn start(
+        store: Store,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, StoreError> {
+        let tail = Arc::new(Tail::new(store.head().await?));
+        tasks.spawn(tail::follow(Arc::clone(&tail), store.clone(), stop.clone()));
+        let appender = Appender::start(store.clone(), Arc::clone(&tail), tasks, stop);
+        Ok(Self { store, appender, tail, dispatched: watch::Sender::new(None) })
+    }
+
+    /// Appends a request's events; they are durable when this answers.
+    pub async fn append(&self, request: AppendRequest) -> Result<Placed, AppendError> {
+        self.appender.append(request).await
+    }
+
+    /// Changes a subscription with its entry in the log, and waits until this node's dispatcher acts by it.
+    pub async fn change(&self, change: &Change) -> Result<Changed, StoreError> {
+        let (token, after) = (Uuid::new_v4(), self.tail.head());
+        let mut tries = 0;
+        let changed = loop {
+            tries += 1;
+            match self.store.change_subscription(token, after, change).await {
+                Err(StoreError::Unavailable(_)) if tries < CHANGE_TRIES => {}
+                other => break other?,
+            }
+        };
+        if let Changed::Made { position, previous } = &changed {
+            let entry = NewEvent {
+                event_type: change.entry_type.clone(),
+                about: Some(change.subscription.id),
+                occurred_at: None,
+                data: change.entry_data.clone(),
+            };
+            let event = Event::placed(*position, &change.subscription.tenant, &entry);
+            self.tail.offer(*previous, vec![Arc::new(event)]);
+            self.wait_until_dispatched(*position).await;
+        }
+        Ok(changed)
+    }
+
+    /// Reads on: from memory where that reaches back far enough, else from the table; never past the head.
+    pub async fn read_after(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
+        match self.tail.read_after(scan) {
+            Some(stretch) => Ok(stretch),
+            None => {
+                self.store
+                    .read_after(Scan { up_to: scan.up_to.min(self.tail.head()), ..scan })
+                    .await
+            }
+        }
+    }
+
+    /// The newest position that can be read.
+    pub fn head(&self) -> Position {
+        self.tail.head()
+    }
+
+    /// Waits until there is something after `position`.
+    pub async fn wait_past(&self, position: Position) {
+        self.tail.wait_past(position).await;
+    }
+
+    /// Told by the dispatcher: everything up to `position` has been acted on. `None` when none runs on this node.
+    pub fn set_dispatched(&self, position: Option<Position>) {
+        self.dispatched.send_replace(position);
+    }
+
+    async fn wait_until_dispatched(&self, position: Position) {
+        let mut dispatched = self.dispatched.subscribe();
+        let acted =
+            dispatched.wait_for(|reached| reached.is_none_or(|reached| reached >= position));
+        if tokio::time::timeout(APPLY_DEADLINE, acted).await.is_err() {
+            tracing::warn!(%position, "the dispatcher is behind a change of subscriptions");
+        }
+    }
+}

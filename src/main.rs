@@ -1,0 +1,246 @@
+//! The command line.
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hookhub::config::{ServeArgs, Settings};
+use hookhub::hub::Hub;
+use hookhub::receive::{Receiver, ReceiverSettings};
+use hookhub::values::signature::Secret;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A self-hosted webhook subscription hub: publish an event once, and every subscriber gets it, signed and with
+/// retries.
+#[derive(Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    serve: ServeArgs,
+
+    #[command(flatten)]
+    logging: Logging,
+}
+
+#[derive(Args)]
+struct Logging {
+    /// What to log: error, warn, info, debug, or a filter such as hookhub=debug
+    #[arg(
+        long,
+        env = "HOOKHUB_LOG",
+        default_value = "info,actix_server=warn",
+        value_name = "FILTER",
+        global = true
+    )]
+    log: String,
+
+    /// How to log
+    #[arg(
+        long,
+        env = "HOOKHUB_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT",
+        global = true
+    )]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the hub (the default)
+    Serve(Box<ServeArgs>),
+    /// Run a receiver for trying things out: prints each delivery, and whether its signature is right
+    Receive(ReceiveArgs),
+    /// Ask a running hub on this machine whether it is ready; exit code 0 says yes
+    Health {
+        /// The hub's address and port
+        #[arg(
+            long,
+            env = "HOOKHUB_LISTEN",
+            default_value = "127.0.0.1:8080",
+            value_name = "ADDRESS:PORT"
+        )]
+        listen: SocketAddr,
+    },
+}
+
+#[derive(Args)]
+struct ReceiveArgs {
+    /// Address and port to receive on
+    #[arg(long, default_value = "127.0.0.1:9000", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+
+    /// Signing secret of a subscription, whsec_…; may be given more than once. Without it nothing is verified
+    #[arg(
+        long,
+        env = "HOOKHUB_RECEIVE_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET",
+        value_delimiter = ','
+    )]
+    secret: Vec<Secret>,
+
+    /// Status codes to answer with, one a delivery; the last repeats
+    #[arg(long, default_value = "204", value_name = "STATUS,…", value_delimiter = ',',
+          value_parser = clap::value_parser!(u16).range(200..=599))]
+    answer: Vec<u16>,
+
+    /// Wait so long before each answer
+    #[arg(long, default_value_t = 0, value_name = "MILLISECONDS")]
+    delay_ms: u64,
+
+    /// Send Retry-After with answers that are no success
+    #[arg(long, value_name = "SECONDS")]
+    retry_after_s: Option<u64>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    if let Err(error) = start_logging(&line.logging) {
+        return fail(&error);
+    }
+    let done = match line.command {
+        None => serve(line.serve).await,
+        Some(Command::Serve(args)) => serve(*args).await,
+        Some(Command::Receive(args)) => receive(args).await,
+        Some(Command::Health { listen }) => health(listen).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &str) -> ExitCode {
+    say(&mut std::io::stderr(), &format!("hookhub: {error}"));
+    ExitCode::FAILURE
+}
+
+/// Writes a line; a closed pipe at the other end is no reason to stop.
+fn say(to: &mut impl Write, line: &str) {
+    drop(writeln!(to, "{line}"));
+}
+
+fn start_logging(logging: &Logging) -> Result<(), String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&logging.log)
+        .map_err(|error| format!("HOOKHUB_LOG (--log): {error}"))?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let started = match logging.log_format {
+        LogFormat::Text => subscriber.with_target(false).try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| error.to_string())
+}
+
+async fn serve(args: ServeArgs) -> Result<(), String> {
+    let settings = Settings::from_args(args).map_err(|error| error.to_string())?;
+    let (mut interrupted, mut terminated) = stop_signals()?;
+    let hub = tokio::select! {
+        hub = Hub::start(settings) => hub.map_err(|error| error.to_string())?,
+        _ = interrupted.recv() => return Err("stopped while starting".into()),
+        _ = terminated.recv() => return Err("stopped while starting".into()),
+    };
+    let mut out = std::io::stdout();
+    if let Some(file) = hub.admin_key().made_in() {
+        let key = hub.admin_key().as_str();
+        say(&mut out, &format!("admin key, shown this once and kept in {}: {key}", file.display()));
+    }
+    say(&mut out, &format!("listening on http://{}", hub.address()));
+    tokio::select! {
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
+    }
+    let stopped = tokio::select! {
+        report = hub.stop() => report,
+        // A second signal: the operator does not want to wait.
+        _ = interrupted.recv() => return Err("stopped at once; deliveries that ran are made again".into()),
+    };
+    if stopped.deliveries_left > 0 {
+        let left = stopped.deliveries_left;
+        say(
+            &mut out,
+            &format!("{left} deliveries were still running at the deadline; they are made again"),
+        );
+    }
+    Ok(())
+}
+
+type Signals = (tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+fn stop_signals() -> Result<Signals, String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
+    Ok((listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?))
+}
+
+async fn receive(args: ReceiveArgs) -> Result<(), String> {
+    let (mut interrupted, mut terminated) = stop_signals()?;
+    let settings = ReceiverSettings {
+        listen: args.listen,
+        secrets: args.secret,
+        answers: args.answer,
+        delay: Duration::from_millis(args.delay_ms),
+        retry_after_s: args.retry_after_s,
+    };
+    let (receiver, mut deliveries) = Receiver::start(settings)
+        .await
+        .map_err(|error| format!("cannot receive on {} (--listen): {error}", args.listen))?;
+    let mut out = std::io::stdout();
+    say(&mut out, &format!("receiving on http://{}", receiver.address()));
+    loop {
+        tokio::select! {
+            delivery = deliveries.recv() => match delivery {
+                Some(delivery) => say(&mut out, &delivery.to_string()),
+                None => return Ok(()),
+            },
+            _ = interrupted.recv() => break,
+            _ = terminated.recv() => break,
+        }
+    }
+    receiver.stop().await;
+    Ok(())
+}
+
+/// Asks `/readyz`; an unspecified listen address is asked on loopback.
+async fn health(mut listen: SocketAddr) -> Result<(), String> {
+    if listen.ip().is_unspecified() {
+        listen.set_ip(if listen.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    let asked = tokio::time::timeout(Duration::from_secs(4), async {
+        let mut stream = tokio::net::TcpStream::connect(listen).await?;
+        stream
+            .write_all(
+                format!("GET /readyz HTTP/1.1\r\nHost: {listen}\r\nConnection: close\r\n\r\n")
+                    .as_bytes(),
+            )
+            .await?;
+        let mut answer = Vec::new();
+        stream.take(4_096).read_to_end(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    });
+    match asked.await {
+        Ok(Ok(answer)) if answer.starts_with(b"HTTP/1.1 200") => Ok(()),
+        Ok(Ok(_)) => Err(format!("the hub on {listen} is not ready")),
+        Ok(Err(error)) => Err(format!("no hub answers on {listen}: {error}")),
+        Err(_elapsed) => Err(format!("the hub on {listen} does not answer in time")),
+    }
+}

@@ -1,0 +1,340 @@
+//! What came of deliveries, and where the cursors stand: the recorder's one statement, and what is read back.
+
+use super::{Store, StoreError, within};
+use crate::values::id::{AttemptId, SubscriptionId};
+use crate::values::outcome::ErrorClass;
+use crate::values::position::Position;
+use crate::values::subscription::shard_of;
+use crate::values::time::UnixMillis;
+
+/// One POST and what came of it.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Its id, which carries when it began.
+    pub id: AttemptId,
+    /// To whom.
+    pub subscription: SubscriptionId,
+    /// Which event.
+    pub position: Position,
+    /// Which attempt of this delivery, from 1.
+    pub number: u16,
+    /// From the start until the answer was read or the failure known.
+    pub latency_ms: u32,
+    /// HTTP status code, where there was an answer.
+    pub status: Option<u16>,
+    /// Where there was none, why.
+    pub error: Option<ErrorClass>,
+    /// For failures: JSON of the answer's body (an excerpt) and headers of use.
+    pub response: Option<String>,
+}
+
+/// A (subscription, event) pair that failed and waits for its next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts made so far.
+    pub attempts: u16,
+    /// When to try again.
+    pub due: UnixMillis,
+    /// When it was tried first.
+    pub first_attempt: UnixMillis,
+}
+
+/// What one commit of the recorder writes. All of it names shards with their terms: what belongs to a shard that has
+/// another owner by now is not written.
+#[derive(Debug, Default)]
+pub struct Flush {
+    /// Owned shards with the term of their taking, and how far they are. A cursor never moves back.
+    pub shards: Vec<(u16, i64, Position)>,
+    /// To be appended.
+    pub attempts: Vec<Attempt>,
+    /// To be set, or with `None` to be ended.
+    pub retries: Vec<(SubscriptionId, Position, Option<Retry>)>,
+    /// Cursors of subscriptions that are not at the head: to be set, or with `None` to be ended.
+    pub cursors: Vec<(SubscriptionId, Option<Position>)>,
+}
+
+/// Where the deliveries of some shards stand.
+#[derive(Debug, Default)]
+pub struct DeliveryState {
+    /// Subscriptions with a cursor of their own.
+    pub cursors: Vec<(SubscriptionId, Position)>,
+    /// Pairs that wait for their next attempt.
+    pub retries: Vec<(SubscriptionId, Position, Retry)>,
+    /// Pairs above their cursor that have been tried: the cursor stopped below them, their result is kept.
+    pub tried: Vec<(SubscriptionId, Position)>,
+}
+
+/// An attempt, with what its delivery waits for.
+#[derive(Debug, Clone)]
+pub struct KnownAttempt {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// When the delivery is tried again, if it is.
+    pub next_attempt: Option<UnixMillis>,
+}
+
+/// Which attempts to list, newest event first.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AttemptFilter {
+    /// Those of one event.
+    pub event: Option<Position>,
+    /// Those answered with a status of this hundred, 1 to 5; 0 for those not answered.
+    pub status_class: Option<i16>,
+    /// Only what comes after this place of an earlier list.
+    pub after: Option<(Position, u16, SubscriptionId)>,
+}
+
+struct AttemptRow {
+    id: i64,
+    subscription: i64,
+    position: i64,
+    number: i16,
+    latency_ms: i32,
+    status: Option<i16>,
+    error: Option<String>,
+    response: Option<String>,
+    due_at: Option<i64>,
+}
+
+impl From<AttemptRow> for KnownAttempt {
+    fn from(row: AttemptRow) -> Self {
+        Self {
+            attempt: Attempt {
+                id: AttemptId::from_stored(row.id),
+                subscription: SubscriptionId::from_stored(row.subscription),
+                position: Position::from_stored(row.position),
+                number: row.number.unsigned_abs(),
+                latency_ms: row.latency_ms.unsigned_abs(),
+                status: row.status.map(i16::unsigned_abs),
+                error: row.error.as_deref().and_then(ErrorClass::from_name),
+                response: row.response,
+            },
+            next_attempt: row.due_at.map(UnixMillis::from_i64),
+        }
+    }
+}
+
+fn small(number: u16) -> i16 {
+    i16::try_from(number).unwrap_or(i16::MAX)
+}
+
+fn shard_column(id: SubscriptionId) -> i16 {
+    small(shard_of(id))
+}
+
+/// A flush turned on its side: one array per column.
+#[derive(Default)]
+struct Columns<'a> {
+    attempt_shards: Vec<i16>,
+    subscriptions: Vec<i64>,
+    positions: Vec<i64>,
+    ids: Vec<i64>,
+    latencies: Vec<i32>,
+    numbers: Vec<i16>,
+    statuses: Vec<Option<i16>>,
+    errors: Vec<Option<&'static str>>,
+    responses: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(attempts: &'a [Attempt]) -> Self {
+        let mut columns = Self::default();
+        for attempt in attempts {
+            columns.attempt_shards.push(shard_column(attempt.subscription));
+            columns.subscriptions.push(attempt.subscription.stored());
+            columns.positions.push(attempt.position.stored());
+            columns.ids.push(attempt.id.stored());
+            columns.latencies.push(i32::try_from(attempt.latency_ms).unwrap_or(i32::MAX));
+            columns.numbers.push(small(attempt.number));
+            columns.statuses.push(attempt.status.map(small));
+            columns.errors.push(attempt.error.map(ErrorClass::name));
+            columns.responses.push(attempt.response.as_deref());
+        }
+        columns
+    }
+}
+
+impl Store {
+    /// Writes a flush in one statement and one commit, and says which of its shards are still this owner's. Safe to
+    /// repeat after `Unavailable`.
+    pub async fn flush(&self, flush: &Flush) -> Result<Vec<u16>, StoreError> {
+        let shards: Vec<i16> = flush.shards.iter().map(|(shard, ..)| small(*shard)).collect();
+        let terms: Vec<i64> = flush.shards.iter().map(|(_, term, _)| *term).collect();
+        let shard_cursors: Vec<i64> =
+            flush.shards.iter().map(|(_, _, cursor)| cursor.stored()).collect();
+        let attempts = Columns::of(&flush.attempts);
+        let retry = |(id, position, retry): &(SubscriptionId, Position, Option<Retry>)| {
+            (shard_column(*id), id.stored(), position.stored(), *retry)
+        };
+        let retries: Vec<_> = flush.retries.iter().map(retry).collect();
+        let retry_column = |of: fn(&Retry) -> i64| -> Vec<Option<i64>> {
+            retries.iter().map(|(_, _, _, retry)| retry.as_ref().map(of)).collect()
+        };
+        let rows = within(
+            sqlx::query_file_scalar!(
+                "src/store/flush.sql",
+                &shards,
+                &terms,
+                &shard_cursors,
+                &attempts.attempt_shards,
+                &attempts.subscriptions,
+                &attempts.positions,
+                &attempts.ids,
+                &attempts.latencies,
+                &attempts.numbers,
+                &attempts.statuses as _,
+                &attempts.errors as _,
+                &attempts.responses as _,
+                &retries.iter().map(|(shard, ..)| *shard).collect::<Vec<_>>(),
+                &retries.iter().map(|(_, id, ..)| *id).collect::<Vec<_>>(),
+                &retries.iter().map(|(_, _, position, _)| *position).collect::<Vec<_>>(),
+                &retry_column(|retry| retry.attempts.into()) as _,
+                &retry_column(|retry| retry.due.as_i64()) as _,
+                &retry_column(|retry| retry.first_attempt.as_i64()) as _,
+                &flush.cursors.iter().map(|(id, _)| shard_column(*id)).collect::<Vec<_>>(),
+                &flush.cursors.iter().map(|(id, _)| id.stored()).collect::<Vec<_>>(),
+                &flush.cursors.iter().map(|(_, at)| at.map(Position::stored)).collect::<Vec<_>>()
+                    as _,
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        Ok(rows.into_iter().map(i16::unsigned_abs).collect())
+    }
+
+    /// Where the deliveries of these shards stand, for their new owner.
+    pub async fn delivery_state(&self, shards: &[i16]) -> Result<DeliveryState, StoreError> {
+        let cursors = within(
+            sqlx::query!(
+                "SELECT c.subscription, c.position FROM subscription_cursors c
+                 JOIN subscriptions s ON s.id = c.subscription WHERE s.shard = ANY($1) AND NOT s.deleted",
+                shards,
+            )
+            .fetch_all(&self.pool),
+        );
+        let retries = within(
+            sqlx::query!(
+                "SELECT r.subscription, r.position, r.attempts, r.due_at, r.first_attempt FROM retries r
+                 JOIN subscriptions s ON s.id = r.subscription WHERE s.shard = ANY($1) AND NOT s.deleted",
+                shards,
+            )
+            .fetch_all(&self.pool),
+        );
+        let tried = within(
+            sqlx::query!(
+                "SELECT DISTINCT a.subscription, a.position
+                 FROM subscriptions s
+                 JOIN shards h ON h.shard = s.shard
+                 LEFT JOIN subscription_cursors c ON c.subscription = s.id
+                 JOIN attempts a ON a.subscription = s.id AND a.position > coalesce(c.position, h.cursor)
+                 WHERE s.shard = ANY($1) AND NOT s.deleted",
+                shards,
+            )
+            .fetch_all(&self.pool),
+        );
+        let pair =
+            |id, position| (SubscriptionId::from_stored(id), Position::from_stored(position));
+        Ok(DeliveryState {
+            cursors: cursors
+                .await?
+                .into_iter()
+                .map(|row| pair(row.subscription, row.position))
+                .collect(),
+            retries: retries
+                .await?
+                .into_iter()
+                .map(|row| {
+                    let (id, position) = pair(row.subscription, row.position);
+                    let retry = Retry {
+                        attempts: row.attempts.unsigned_abs(),
+                        due: UnixMillis::from_i64(row.due_at),
+                        first_attempt: UnixMillis::from_i64(row.first_attempt),
+                    };
+                    (id, position, retry)
+                })
+                .collect(),
+            tried: tried
+                .await?
+                .into_iter()
+                .map(|row| pair(row.subscription, row.position))
+                .collect(),
+        })
+    }
+
+    /// All attempts at delivering these events to these subscriptions, in order.
+    pub async fn attempts_of(
+        &self,
+        subscriptions: &[i64],
+        positions: &[i64],
+    ) -> Result<Vec<KnownAttempt>, StoreError> {
+        within(
+            sqlx::query_as!(
+                AttemptRow,
+                r#"SELECT a.id, a.subscription, a.position, a.number, a.latency_ms, a.status, a.error, a.response,
+                          r.due_at AS "due_at?"
+                   FROM attempts a
+                   LEFT JOIN retries r ON r.subscription = a.subscription AND r.position = a.position
+                   WHERE a.subscription = ANY($1) AND a.position = ANY($2)
+                   ORDER BY a.subscription, a.position, a.number"#,
+                subscriptions,
+                positions,
+            )
+            .fetch_all(&self.pool),
+        )
+        .await
+        .map(|rows| rows.into_iter().map(KnownAttempt::from).collect())
+    }
+
+    /// Attempts of a tenant's subscription, or of all its subscriptions, by event and number, newest first.
+    pub async fn list_attempts(
+        &self,
+        tenant: &str,
+        subscription: Option<SubscriptionId>,
+        filter: AttemptFilter,
+        limit: i64,
+    ) -> Result<Vec<KnownAttempt>, StoreError> {
+        let (position, number, after) =
+            filter.after.unwrap_or((Position::END, 0, SubscriptionId::from_stored(0)));
+        within(
+            sqlx::query_as!(
+                AttemptRow,
+                r#"SELECT a.id, a.subscription, a.position, a.number, a.latency_ms, a.status, a.error, a.response,
+                          NULL::bigint AS due_at
+                   FROM subscriptions s
+                   CROSS JOIN LATERAL (
+                       SELECT * FROM attempts a
+                       WHERE a.subscription = s.id AND a.position <= $3 AND (a.position = $4 OR $4 IS NULL)
+                         AND (a.position, a.number, a.subscription) < ($3, $5::smallint, $6::bigint)
+                         AND ($7::smallint IS NULL OR coalesce(a.status / 100, 0) = $7)
+                       ORDER BY a.position DESC, a.number DESC LIMIT $8
+                   ) a
+                   WHERE s.tenant = $1 AND (s.id = $2 OR $2 IS NULL)
+                   ORDER BY a.position DESC, a.number DESC, a.subscription DESC LIMIT $8"#,
+                tenant,
+                subscription.map(SubscriptionId::stored),
+                position.stored(),
+                filter.event.map(Position::stored),
+                small(number),
+                after.stored(),
+                filter.status_class,
+                limit,
+            )
+            .fetch_all(&self.pool),
+        )
+        .await
+        .map(|rows| rows.into_iter().map(KnownAttempt::from).collect())
+    }
+
+    /// Ends what is kept for the deliveries of deleted subscriptions; a flush may have come after the deletion.
+    pub async fn forget_deleted(&self) -> Result<u64, StoreError> {
+        let retries = within(
+            sqlx::query!("DELETE FROM retries r USING subscriptions s WHERE s.id = r.subscription AND s.deleted")
+                .execute(&self.pool),
+        );
+        let cursors = within(
+            sqlx::query!("DELETE FROM subscription_cursors c USING subscriptions s WHERE s.id = c.subscription AND s.deleted")
+                .execute(&self.pool),
+        );
+        Ok(retries.await?.rows_affected() + cursors.await?.rows_affected())
+    }
+}

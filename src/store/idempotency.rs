@@ -1,0 +1,74 @@
+//! Answers kept for repeats of requests that append nothing to the log.
+
+use super::log::RequestKey;
+use super::{Store, StoreError, within};
+
+/// An answer that was given before under the same key.
+#[derive(Debug)]
+pub struct KeptAnswer {
+    /// Tells whether the same was asked.
+    pub fingerprint: Vec<u8>,
+    /// The answer's body.
+    pub answer: Option<Vec<u8>>,
+}
+
+impl Store {
+    /// The answer kept under a key in the last 24 hours.
+    pub async fn kept_answer(
+        &self,
+        tenant: &str,
+        key: &str,
+    ) -> Result<Option<KeptAnswer>, StoreError> {
+        within(
+            sqlx::query_as!(
+                KeptAnswer,
+                "SELECT fingerprint, answer FROM idempotency_keys
+                 WHERE tenant = $1 AND key = $2 AND created_at > clock_timestamp() - interval '24 hours'",
+                tenant,
+                key,
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await
+    }
+
+    /// Keeps an answer; of two that come at the same time the first stays.
+    pub async fn keep_answer(
+        &self,
+        tenant: &str,
+        key: &RequestKey,
+        answer: &[u8],
+    ) -> Result<(), StoreError> {
+        within(
+            sqlx::query!(
+                "INSERT INTO idempotency_keys AS k (tenant, key, fingerprint, answer) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (tenant, key) DO UPDATE
+                 SET fingerprint = excluded.fingerprint, position = NULL, answer = excluded.answer,
+                     created_at = excluded.created_at
+                 WHERE k.created_at <= clock_timestamp() - interval '24 hours'",
+                tenant,
+                key.key,
+                key.fingerprint,
+                answer,
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Forgets a bounded number of keys that are over 24 hours old, and says how many.
+    pub async fn forget_old_keys(&self) -> Result<u64, StoreError> {
+        within(
+            sqlx::query!(
+                "DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
+                     SELECT ctid FROM idempotency_keys
+                     WHERE created_at <= clock_timestamp() - interval '24 hours' LIMIT 5000
+                 ))"
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(|done| done.rows_affected())
+    }
+}

@@ -1,0 +1,422 @@
+//! The log behind its narrow door: append a batch, read after a position, oldest and head.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sqlx::Connection;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use uuid::Uuid;
+
+use super::{STATEMENT_DEADLINE, Store, StoreError, within};
+use crate::values::event::{Event, NewEvent};
+use crate::values::event_type::EventType;
+use crate::values::id::SubscriptionId;
+use crate::values::position::Position;
+use crate::values::time::UnixMillis;
+
+/// How long a connection for appends may take to be made.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+
+/// The caller's name for a request, so that a repeat of it is answered and not done again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// The text of `Idempotency-Key`.
+    pub key: String,
+    /// Tells one request from another under the same key.
+    pub fingerprint: Vec<u8>,
+}
+
+/// The events of one request: appended together, in order.
+#[derive(Debug, Clone)]
+pub struct AppendRequest {
+    /// Whose events they are.
+    pub tenant: Arc<str>,
+    /// For repeats.
+    pub key: Option<RequestKey>,
+    /// What to append.
+    pub events: Vec<NewEvent>,
+}
+
+/// Several requests in one commit.
+#[derive(Debug)]
+pub struct AppendBatch {
+    /// Names this append, so that sending it again after a lost connection appends nothing twice.
+    pub token: Uuid,
+    /// A position at or below the head when it was first sent.
+    pub after: Position,
+    /// At most a few hundred.
+    pub requests: Vec<AppendRequest>,
+}
+
+/// What became of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placed {
+    /// Its events stand in the log from here on, side by side.
+    Appended(Position),
+    /// It repeats one whose first event is at `first`; nothing was appended.
+    Replayed {
+        /// Where the first request's events begin.
+        first: Position,
+        /// The first request's fingerprint.
+        fingerprint: Vec<u8>,
+    },
+}
+
+/// A committed append.
+#[derive(Debug)]
+pub struct Appended {
+    /// The position given out last before these; `None` when the append had been made by an earlier sending.
+    pub previous: Option<Position>,
+    /// One for each request, in order.
+    pub placed: Vec<Placed>,
+}
+
+/// Why an append did not answer with its positions.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendFailure {
+    /// Nothing was stored; the database may come back.
+    #[error("not appended: {0}")]
+    NotSent(StoreError),
+    /// The connection broke in the middle. The same batch may be given again, which finds out what became of it and
+    /// appends nothing twice.
+    #[error("cut off: {0}")]
+    Unknown(StoreError),
+    /// Nothing was stored: there is no partition for today.
+    #[error("no partition for the positions of today")]
+    NoPartition,
+    /// Nothing was stored, and the same would be refused again.
+    #[error("refused: {0}")]
+    Refused(#[source] StoreError),
+}
+
+impl AppendFailure {
+    /// An error that the server answered with aborted the commit, unless it tells that the session was ended.
+    fn of(error: sqlx::Error) -> Self {
+        let code = error
+            .as_database_error()
+            .and_then(|refusal| refusal.code().map(|code| code.to_string()));
+        match (code.as_deref(), StoreError::from(error)) {
+            (Some("23514"), _) => Self::NoPartition,
+            (Some(code), passing @ StoreError::Unavailable(_)) if !code.starts_with("57P") => {
+                Self::NotSent(passing)
+            }
+            (_, passing @ StoreError::Unavailable(_)) => Self::Unknown(passing),
+            (_, refused) => Self::Refused(refused),
+        }
+    }
+}
+
+/// The one connection a node appends through.
+#[derive(Debug)]
+pub struct LogWriter {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+}
+
+impl LogWriter {
+    /// Connects if there is no connection.
+    pub async fn connect(&mut self) -> Result<(), StoreError> {
+        if self.connection.is_none() {
+            let connecting = PgConnection::connect_with(&self.options);
+            let connection = tokio::time::timeout(CONNECT_DEADLINE, connecting)
+                .await
+                .map_err(|_elapsed| StoreError::Unavailable("no connection in time".into()))??;
+            self.connection = Some(connection);
+        }
+        Ok(())
+    }
+
+    /// Appends in one statement and one commit.
+    pub async fn append(&mut self, batch: &AppendBatch) -> Result<Appended, AppendFailure> {
+        self.connect().await.map_err(AppendFailure::NotSent)?;
+        let Some(connection) = self.connection.as_mut() else {
+            return Err(AppendFailure::NotSent(StoreError::Unavailable("no connection".into())));
+        };
+        let columns = Columns::of(batch);
+        let sent =
+            tokio::time::timeout(STATEMENT_DEADLINE, append(connection, batch, &columns)).await;
+        let failure = match sent {
+            Ok(Ok(rows)) => {
+                return rows.into_appended(batch.requests.len()).map_err(AppendFailure::Refused);
+            }
+            Ok(Err(error)) => AppendFailure::of(error),
+            Err(_elapsed) => AppendFailure::Unknown(StoreError::Unavailable(
+                "no answer to an append in time".into(),
+            )),
+        };
+        if !matches!(failure, AppendFailure::NoPartition) {
+            self.connection = None;
+        }
+        Err(failure)
+    }
+
+    /// Closes the connection.
+    pub async fn close(self) {
+        if let Some(connection) = self.connection
+            && let Err(error) = connection.close().await
+        {
+            tracing::debug!(%error, "closing the append connection");
+        }
+    }
+}
+
+/// A batch turned on its side: one array per column.
+#[derive(Default)]
+struct Columns<'a> {
+    tenants: Vec<&'a str>,
+    keys: Vec<Option<&'a str>>,
+    fingerprints: Vec<Option<&'a [u8]>>,
+    sizes: Vec<i32>,
+    event_requests: Vec<i32>,
+    types: Vec<&'a str>,
+    abouts: Vec<Option<i64>>,
+    times: Vec<Option<i64>>,
+    data: Vec<&'a [u8]>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(batch: &'a AppendBatch) -> Self {
+        let mut columns = Self::default();
+        for (request, number) in batch.requests.iter().zip(1..) {
+            columns.tenants.push(&request.tenant);
+            columns.keys.push(request.key.as_ref().map(|key| key.key.as_str()));
+            columns.fingerprints.push(request.key.as_ref().map(|key| key.fingerprint.as_slice()));
+            columns.sizes.push(i32::try_from(request.events.len()).unwrap_or(i32::MAX));
+            for event in &request.events {
+                columns.event_requests.push(number);
+                columns.types.push(event.event_type.as_str());
+                columns.abouts.push(event.about.map(SubscriptionId::stored));
+                columns.times.push(event.occurred_at.map(UnixMillis::as_i64));
+                columns.data.push(&event.data);
+            }
+        }
+        columns
+    }
+}
+
+struct PlacedRow {
+    request: i32,
+    first_position: i64,
+    replayed_fingerprint: Option<Vec<u8>>,
+    previous: Option<i64>,
+}
+
+struct PlacedRows(Vec<PlacedRow>);
+
+async fn append(
+    connection: &mut PgConnection,
+    batch: &AppendBatch,
+    columns: &Columns<'_>,
+) -> Result<PlacedRows, sqlx::Error> {
+    sqlx::query_as!(
+        PlacedRow,
+        r#"SELECT request AS "request!", first_position AS "first_position!", replayed_fingerprint, previous
+           FROM log_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"#,
+        batch.token,
+        batch.after.stored(),
+        &columns.tenants as _,
+        &columns.keys as _,
+        &columns.fingerprints as _,
+        &columns.sizes,
+        &columns.event_requests,
+        &columns.types as _,
+        &columns.abouts as _,
+        &columns.times as _,
+        &columns.data as _,
+    )
+    .fetch_all(connection)
+    .await
+    .map(PlacedRows)
+}
+
+impl PlacedRows {
+    fn into_appended(mut self, requests: usize) -> Result<Appended, StoreError> {
+        self.0.sort_by_key(|row| row.request);
+        if self.0.len() != requests {
+            return Err(StoreError::Unreadable("an append did not answer for each request".into()));
+        }
+        let previous = self.0.iter().find_map(|row| row.previous).map(Position::from_stored);
+        let placed = self.0.into_iter().map(|row| {
+            let first = Position::from_stored(row.first_position);
+            match row.replayed_fingerprint {
+                Some(fingerprint) => Placed::Replayed { first, fingerprint },
+                None => Placed::Appended(first),
+            }
+        });
+        Ok(Appended { previous, placed: placed.collect() })
+    }
+}
+
+/// What to read, and how much at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Scan<'a> {
+    /// Everything read is above this.
+    pub after: Position,
+    /// And at or below this.
+    pub up_to: Position,
+    /// Only this tenant's events.
+    pub tenant: Option<&'a str>,
+    /// How many events of the log to look at, whosever they are.
+    pub events: u16,
+    /// How many bytes of data to bring; one event is brought however large.
+    pub bytes: u32,
+}
+
+/// A stretch of the log.
+#[derive(Debug, Clone)]
+pub struct Stretch {
+    /// What was wanted of it, in reading order.
+    pub events: Vec<Arc<Event>>,
+    /// The last event looked at, or where reading began.
+    pub scanned: Position,
+    /// Whether there was nothing more to look at within the bounds.
+    pub complete: bool,
+}
+
+struct EventRow {
+    position: i64,
+    looked_at: i64,
+    tenant: String,
+    event_type: String,
+    about: Option<i64>,
+    occurred_at: Option<i64>,
+    data: Option<Vec<u8>>,
+}
+
+impl EventRow {
+    fn into_event(self) -> Option<Arc<Event>> {
+        let new = NewEvent {
+            event_type: EventType::from_stored(&self.event_type),
+            about: self.about.map(SubscriptionId::from_stored),
+            occurred_at: self.occurred_at.map(UnixMillis::from_i64),
+            data: Bytes::from(self.data?),
+        };
+        Some(Arc::new(Event::placed(
+            Position::from_stored(self.position),
+            &self.tenant.into(),
+            &new,
+        )))
+    }
+}
+
+impl Stretch {
+    /// Rows come in reading order; those that were not wanted have no data.
+    fn of(rows: Vec<EventRow>, from: Position, most: u16) -> Self {
+        let looked_at = rows.first().map_or(0, |row| row.looked_at);
+        let all_brought = i64::try_from(rows.len()).is_ok_and(|brought| brought == looked_at);
+        let scanned = rows.last().map_or(from, |row| Position::from_stored(row.position));
+        Self {
+            complete: all_brought && looked_at < i64::from(most),
+            scanned,
+            events: rows.into_iter().filter_map(EventRow::into_event).collect(),
+        }
+    }
+}
+
+impl Store {
+    /// A writer of its own for appends; it connects at the first one.
+    pub fn log_writer(&self) -> LogWriter {
+        LogWriter { options: self.options.clone(), connection: None }
+    }
+
+    /// Reads on from a position, oldest first. The log has no late arrivals: once `complete`, what comes later is
+    /// above everything seen.
+    pub async fn read_after(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
+        let rows = within(
+            sqlx::query_as!(
+                EventRow,
+                r#"SELECT position AS "position!", looked_at AS "looked_at!", tenant AS "tenant!",
+                          type AS "event_type!", about, occurred_at, CASE WHEN wanted THEN data END AS data
+                   FROM (
+                       SELECT *, row_number() OVER (ORDER BY position) AS n, count(*) OVER () AS looked_at,
+                              sum(CASE WHEN wanted THEN octet_length(data) END) OVER (ORDER BY position) AS bytes
+                       FROM (
+                           SELECT *, (tenant = $3 OR $3 IS NULL) AS wanted
+                           FROM events WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $4
+                       ) first
+                   ) counted
+                   WHERE bytes IS NULL OR bytes <= $5 OR n = 1
+                   ORDER BY position"#,
+                scan.after.stored(),
+                scan.up_to.stored(),
+                scan.tenant,
+                i64::from(scan.events),
+                i64::from(scan.bytes),
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        Ok(Stretch::of(rows, scan.after, scan.events))
+    }
+
+    /// Reads back from a position, newest first: `up_to` and below, above `after`.
+    pub async fn read_before(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
+        let rows = within(
+            sqlx::query_as!(
+                EventRow,
+                r#"SELECT position AS "position!", looked_at AS "looked_at!", tenant AS "tenant!",
+                          type AS "event_type!", about, occurred_at, CASE WHEN wanted THEN data END AS data
+                   FROM (
+                       SELECT *, row_number() OVER (ORDER BY position DESC) AS n, count(*) OVER () AS looked_at,
+                              sum(CASE WHEN wanted THEN octet_length(data) END) OVER (ORDER BY position DESC) AS bytes
+                       FROM (
+                           SELECT *, (tenant = $3 OR $3 IS NULL) AS wanted
+                           FROM events WHERE position > $1 AND position <= $2 ORDER BY position DESC LIMIT $4
+                       ) first
+                   ) counted
+                   WHERE bytes IS NULL OR bytes <= $5 OR n = 1
+                   ORDER BY position DESC"#,
+                scan.after.stored(),
+                scan.up_to.stored(),
+                scan.tenant,
+                i64::from(scan.events),
+                i64::from(scan.bytes),
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        Ok(Stretch::of(rows, scan.up_to, scan.events))
+    }
+
+    /// Reads the events at these positions; those that are gone or of another tenant (where one is named) are left out.
+    pub async fn events_at(
+        &self,
+        positions: &[i64],
+        tenant: Option<&str>,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        let rows = within(
+            sqlx::query_as!(
+                EventRow,
+                r#"SELECT position, 0::bigint AS "looked_at!", tenant, type AS event_type, about, occurred_at,
+                          data AS "data?"
+                   FROM events WHERE position = ANY($1) AND (tenant = $2 OR $2 IS NULL) ORDER BY position"#,
+                positions,
+                tenant,
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        Ok(rows.into_iter().filter_map(EventRow::into_event).collect())
+    }
+
+    /// The newest event's position, or the log's beginning when there is none.
+    pub async fn head(&self) -> Result<Position, StoreError> {
+        within(
+            sqlx::query_scalar!("SELECT position FROM events ORDER BY position DESC LIMIT 1")
+                .fetch_optional(&self.pool),
+        )
+        .await
+        .map(|head| head.map_or(Position::START, Position::from_stored))
+    }
+
+    /// The oldest kept event's position.
+    pub async fn oldest(&self) -> Result<Option<Position>, StoreError> {
+        within(
+            sqlx::query_scalar!("SELECT position FROM events ORDER BY position LIMIT 1")
+                .fetch_optional(&self.pool),
+        )
+        .await
+        .map(|oldest| oldest.map(Position::from_stored))
+    }
+}

@@ -1,0 +1,297 @@
+//! Subscriptions: their changes, each with its entry in the log, and how to find them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::log::RequestKey;
+use super::{Store, StoreError, within};
+use crate::values::event_type::{EventType, Pattern};
+use crate::values::id::SubscriptionId;
+use crate::values::position::Position;
+use crate::values::subscription::{Status, Subscription, Version};
+
+/// A change of one subscription, to be made if nothing else changed it meanwhile.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The subscription as it shall be; its `changed_at` is given by the log.
+    pub subscription: Subscription,
+    /// Whether it shall be no more.
+    pub deleted: bool,
+    /// The entry's type, one of `hookhub.subscription.*`.
+    pub entry_type: EventType,
+    /// What the entry says.
+    pub entry_data: Bytes,
+    /// The `changed_at` that the change starts out from; `None` for a new subscription.
+    pub expected: Option<Position>,
+    /// Where a new subscription's history begins; `None`: with its own entry.
+    pub starts_after: Option<Position>,
+    /// For repeats.
+    pub key: Option<RequestKey>,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// It is made; its entry is at `position`.
+    Made {
+        /// The entry's position: the change is in force for every event above.
+        position: Position,
+        /// The position given out last before it; `None` when unknown.
+        previous: Option<Position>,
+    },
+    /// Something else changed the subscription, or deleted it.
+    Stale,
+    /// It repeats a request whose entry is at `position`.
+    Replayed {
+        /// The first request's entry.
+        position: Position,
+        /// The first request's fingerprint.
+        fingerprint: Vec<u8>,
+    },
+}
+
+/// Which subscriptions to list.
+#[derive(Debug, Clone, Default)]
+pub struct SubscriptionFilter {
+    /// Those with this pattern among their event types.
+    pub event_type: Option<String>,
+    /// Those with this status.
+    pub status: Option<Status>,
+    /// Those with this callback URL.
+    pub callback_url: Option<String>,
+}
+
+struct SubscriptionRow {
+    id: i64,
+    tenant: String,
+    definition: String,
+    status: String,
+    disabled_reason: Option<String>,
+    changed_at: i64,
+}
+
+impl TryFrom<SubscriptionRow> for Subscription {
+    type Error = StoreError;
+
+    fn try_from(row: SubscriptionRow) -> Result<Self, StoreError> {
+        let id = SubscriptionId::from_stored(row.id);
+        let unreadable = |why: String| StoreError::Unreadable(format!("subscription {id}: {why}"));
+        Ok(Self {
+            id,
+            tenant: row.tenant.into(),
+            definition: serde_json::from_str(&row.definition)
+                .map_err(|error| unreadable(error.to_string()))?,
+            status: Status::from_name(&row.status).ok_or_else(|| unreadable("status".into()))?,
+            disabled_reason: row.disabled_reason,
+            changed_at: Position::from_stored(row.changed_at),
+        })
+    }
+}
+
+impl Store {
+    /// Makes a change and appends its entry, in one commit. `token` and `after` are as for an append: after
+    /// `Unavailable` the same call may be made again.
+    pub async fn change_subscription(
+        &self,
+        token: Uuid,
+        after: Position,
+        change: &Change,
+    ) -> Result<Changed, StoreError> {
+        let subscription = &change.subscription;
+        let definition = &subscription.definition;
+        let stored = serde_json::to_string(definition)
+            .map_err(|error| StoreError::Unreadable(error.to_string()))?;
+        let event_types: Vec<&str> = definition.event_types.iter().map(Pattern::as_str).collect();
+        let row = within(
+            sqlx::query!(
+                r#"SELECT result AS "result!", "position", fingerprint, previous
+                   FROM subscription_change(
+                       $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
+                   )"#,
+                token,
+                after.stored(),
+                change.key.as_ref().map(|key| &*key.key),
+                change.key.as_ref().map(|key| &*key.fingerprint),
+                change.entry_type.as_str(),
+                &*change.entry_data,
+                change.expected.map(Position::stored),
+                change.starts_after.map(Position::stored),
+                subscription.id.stored(),
+                &*subscription.tenant,
+                i16::try_from(subscription.shard()).unwrap_or_default(),
+                definition.callback_url.as_str(),
+                &event_types as _,
+                stored,
+                subscription.status.name(),
+                subscription.disabled_reason,
+                change.deleted,
+            )
+            .fetch_one(&self.pool),
+        )
+        .await?;
+        let position = Position::from_stored(row.position.unwrap_or_default());
+        Ok(match row.result.as_str() {
+            "changed" => {
+                Changed::Made { position, previous: row.previous.map(Position::from_stored) }
+            }
+            "replayed" => {
+                Changed::Replayed { position, fingerprint: row.fingerprint.unwrap_or_default() }
+            }
+            _ => Changed::Stale,
+        })
+    }
+
+    /// A tenant's subscription.
+    pub async fn subscription(
+        &self,
+        tenant: &str,
+        id: SubscriptionId,
+    ) -> Result<Option<Subscription>, StoreError> {
+        within(
+            sqlx::query_as!(
+                SubscriptionRow,
+                "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
+                 WHERE tenant = $1 AND id = $2 AND NOT deleted",
+                tenant,
+                id.stored(),
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?
+        .map(Subscription::try_from)
+        .transpose()
+    }
+
+    /// Whether a tenant has or had this subscription.
+    pub async fn subscription_existed(
+        &self,
+        tenant: &str,
+        id: SubscriptionId,
+    ) -> Result<bool, StoreError> {
+        within(
+            sqlx::query_scalar!(
+                r#"SELECT EXISTS (SELECT FROM subscriptions WHERE tenant = $1 AND id = $2) AS "existed!""#,
+                tenant,
+                id.stored(),
+            )
+            .fetch_one(&self.pool),
+        )
+        .await
+    }
+
+    /// A tenant's subscriptions above an id, oldest first.
+    pub async fn list_subscriptions(
+        &self,
+        tenant: &str,
+        filter: &SubscriptionFilter,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<Subscription>, StoreError> {
+        within(
+            sqlx::query_as!(
+                SubscriptionRow,
+                "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
+                 WHERE tenant = $1 AND id > $2 AND NOT deleted
+                   AND ($3::text IS NULL OR $3 = ANY(event_types))
+                   AND ($4::text IS NULL OR status = $4)
+                   AND ($5::text IS NULL OR callback_url = $5)
+                 ORDER BY id LIMIT $6",
+                tenant,
+                after,
+                filter.event_type,
+                filter.status.map(Status::name),
+                filter.callback_url,
+                limit,
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?
+        .into_iter()
+        .map(Subscription::try_from)
+        .collect()
+    }
+
+    /// These subscriptions as they stand, whosever they are; deleted ones are left out.
+    pub async fn subscriptions_by_id(&self, ids: &[i64]) -> Result<Vec<Subscription>, StoreError> {
+        within(
+            sqlx::query_as!(
+                SubscriptionRow,
+                "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
+                 WHERE id = ANY($1) AND NOT deleted",
+                ids,
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?
+        .into_iter()
+        .map(Subscription::try_from)
+        .collect()
+    }
+
+    /// All subscriptions of these shards.
+    pub async fn subscriptions_of_shards(
+        &self,
+        shards: &[i16],
+    ) -> Result<Vec<Subscription>, StoreError> {
+        within(
+            sqlx::query_as!(
+                SubscriptionRow,
+                "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
+                 WHERE shard = ANY($1) AND NOT deleted",
+                shards,
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?
+        .into_iter()
+        .map(Subscription::try_from)
+        .collect()
+    }
+
+    /// The patterns of these subscriptions over time, oldest first for each.
+    pub async fn versions(
+        &self,
+        ids: &[i64],
+    ) -> Result<Vec<(SubscriptionId, Version)>, StoreError> {
+        let rows = within(
+            sqlx::query!(
+                "SELECT subscription, since, event_types FROM subscription_versions
+                 WHERE subscription = ANY($1) ORDER BY subscription, since",
+                ids,
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let patterns: Result<Arc<[_]>, _> =
+                    row.event_types.iter().map(|text| text.parse()).collect();
+                let event_types = patterns
+                    .map_err(|error| StoreError::Unreadable(format!("event types: {error}")))?;
+                let version = Version { since: Position::from_stored(row.since), event_types };
+                Ok((SubscriptionId::from_stored(row.subscription), version))
+            })
+            .collect()
+    }
+
+    /// All that a tenant has or had, each with the log entry of its deletion.
+    pub async fn history_of(
+        &self,
+        tenant: &str,
+    ) -> Result<Vec<(SubscriptionId, Option<Position>)>, StoreError> {
+        let rows = within(
+            sqlx::query!(
+                "SELECT id, deleted, changed_at FROM subscriptions WHERE tenant = $1 ORDER BY id",
+                tenant
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        let one = |id, deleted: bool, at| {
+            (SubscriptionId::from_stored(id), deleted.then(|| Position::from_stored(at)))
+        };
+        Ok(rows.into_iter().map(|row| one(row.id, row.deleted, row.changed_at)).collect())
+    }
+}

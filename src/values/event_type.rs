@@ -1,0 +1,200 @@
+//! Event types and the patterns that choose among them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// The longest event type or pattern, in characters.
+pub const LONGEST: usize = 256;
+
+/// The first segment of the hub's own operational events. Wildcards in first place do not match it.
+pub const RESERVED: &str = "hookhub";
+
+/// A text that is no event type, or no pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadEventType(String);
+
+/// Dot-separated segments of `[A-Za-z0-9_-]`, at most 256 characters: `order.paid`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventType(Arc<str>);
+
+impl EventType {
+    /// The text as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it belongs to the hub itself; such types cannot be published.
+    pub fn is_reserved(&self) -> bool {
+        is_reserved(&self.0)
+    }
+
+    /// A type read back from the log, which only holds types that were checked.
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// One of the hub's own types.
+    pub fn operational(name: &'static str) -> Self {
+        Self(format!("{RESERVED}.{name}").into())
+    }
+}
+
+/// Whether a type's first segment is the hub's own.
+pub fn is_reserved(event_type: &str) -> bool {
+    event_type.split('.').next() == Some(RESERVED)
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for EventType {
+    type Err = BadEventType;
+
+    fn from_str(text: &str) -> Result<Self, BadEventType> {
+        check(text, false)?;
+        Ok(Self(text.into()))
+    }
+}
+
+/// An event type in which a segment may be `*`: in the middle it stands for one segment, as the last for one or
+/// more, alone for every type but the hub's own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pattern(Arc<str>);
+
+impl Pattern {
+    /// The text as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether an event of type `event_type` is chosen.
+    pub fn matches(&self, event_type: &str) -> bool {
+        if self.0.starts_with('*') && is_reserved(event_type) {
+            return false;
+        }
+        let mut wanted = self.0.split('.').peekable();
+        let mut given = event_type.split('.').peekable();
+        while let Some(segment) = wanted.next() {
+            let Some(actual) = given.next() else { return false };
+            if segment == "*" && wanted.peek().is_none() {
+                return true;
+            }
+            if segment != "*" && segment != actual {
+                return false;
+            }
+        }
+        given.peek().is_none()
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = BadEventType;
+
+    fn from_str(text: &str) -> Result<Self, BadEventType> {
+        check(text, true)?;
+        Ok(Self(text.into()))
+    }
+}
+
+fn check(text: &str, wildcards: bool) -> Result<(), BadEventType> {
+    let what = if wildcards { "an event type pattern" } else { "an event type" };
+    if text.is_empty() {
+        return Err(BadEventType(format!("{what} may not be empty")));
+    }
+    if text.len() > LONGEST {
+        return Err(BadEventType(format!("{what} has at most {LONGEST} characters")));
+    }
+    for segment in text.split('.') {
+        if segment.is_empty() {
+            return Err(BadEventType(format!("{what} has no empty segment between its dots")));
+        }
+        if segment == "*" && wildcards {
+            continue;
+        }
+        if let Some(bad) =
+            segment.chars().find(|c| !c.is_ascii_alphanumeric() && *c != '_' && *c != '-')
+        {
+            let hint = if wildcards { ", or a whole segment is *" } else { "" };
+            return Err(BadEventType(format!(
+                "{what} is dot-separated segments of letters, digits, _ and -{hint}; found {bad:?}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn matches(pattern: &str, event_type: &str) -> bool {
+        pattern.parse::<Pattern>().unwrap().matches(event_type)
+    }
+
+    #[test]
+    fn a_star_is_one_segment_in_the_middle_and_one_or_more_at_the_end() {
+        assert!(matches("order.*", "order.paid"));
+        assert!(matches("order.*", "order.paid.eu"));
+        assert!(!matches("order.*", "order"));
+        assert!(matches("order.*.eu", "order.paid.eu"));
+        assert!(!matches("order.*.eu", "order.paid.late.eu"));
+        assert!(matches("*.paid", "order.paid"));
+        assert!(matches("*", "order.paid.eu"));
+        assert!(matches("order.paid", "order.paid"));
+        assert!(!matches("order.paid", "order.paid.eu"));
+    }
+
+    #[test]
+    fn the_hubs_own_events_go_only_to_those_who_name_them() {
+        assert!(!matches("*", "hookhub.subscription.created"));
+        assert!(!matches("*.subscription.*", "hookhub.subscription.created"));
+        assert!(matches("hookhub.*", "hookhub.subscription.created"));
+        assert!(matches("hookhub.subscription.*", "hookhub.subscription.created"));
+    }
+
+    #[test]
+    fn what_is_no_type_is_refused_with_its_reason() {
+        for bad in ["", ".", "a..b", "a.", ".a", "a b", "a/b", "é", "a.b*", "order.**"] {
+            assert!(bad.parse::<EventType>().is_err(), "{bad}");
+            assert!(bad.parse::<Pattern>().is_err(), "{bad}");
+        }
+        assert!("a.*".parse::<EventType>().is_err());
+        assert!("x".repeat(257).parse::<EventType>().is_err());
+        assert!("x".repeat(256).parse::<EventType>().is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn a_type_matches_itself_and_its_own_wildcards(segments in prop::collection::vec("[a-z0-9_-]{1,6}", 1..6), at in 0usize..6) {
+            prop_assume!(segments[0] != RESERVED);
+            let text = segments.join(".");
+            prop_assert!(matches(&text, &text));
+            let mut wild = segments.clone();
+            let at = at % wild.len();
+            wild[at] = "*".into();
+            prop_assert!(matches(&wild.join("."), &text));
+            wild.truncate(at + 1);
+            prop_assert!(matches(&wild.join("."), &text));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,40}") {
+            if let Ok(pattern) = text.parse::<Pattern>() {
+                prop_assert_eq!(pattern.as_str(), text.as_str());
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The hub's words as plain values: no I/O, no clock, nothing from the layers above.
+
+pub mod callback_url;
+pub mod event;
+pub mod event_type;
+pub mod id;
+pub mod outcome;
+pub mod position;
+pub mod retry;
+pub mod retry_request;
+pub mod signature;
+pub mod subscription;
+pub mod subscription_view;
+pub mod target;
+pub mod time;

@@ -1,0 +1,296 @@
+//! Subscriptions: who wants which events, where and how.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::callback_url::CallbackUrl;
+use super::event::Event;
+use super::event_type::Pattern;
+use super::id::SubscriptionId;
+use super::position::Position;
+use super::retry::RetrySchedule;
+use super::signature::Secret;
+use super::time::UnixMillis;
+
+/// How many shards the subscriptions are spread over; fixed for the life of a database.
+pub const SHARDS: u16 = 64;
+
+/// Unless the subscription says otherwise: how many POSTs to it run at once.
+pub const DEFAULT_MAX_IN_FLIGHT: u16 = 16;
+/// Unless the subscription says otherwise: how long one exchange may take, in seconds, response body included.
+pub const DEFAULT_TIMEOUT_S: u16 = 15;
+
+/// What its owner says of a subscription. Serialised only into the hub's own storage: it holds the secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// The types wanted; never empty.
+    #[serde(with = "as_text_list")]
+    pub event_types: Vec<Pattern>,
+    /// Where to POST.
+    #[serde(with = "as_text")]
+    pub callback_url: CallbackUrl,
+    /// The signing secret.
+    #[serde(with = "as_secret")]
+    pub secret: Secret,
+    /// A note for people.
+    pub description: Option<String>,
+    /// Whatever the owner wants to keep with it.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    /// Headers to send with each POST, besides the hub's own.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// One at a time, in log order; a failing event holds back those after it.
+    pub ordered: bool,
+    /// How many POSTs run at once, 1 to 64.
+    pub max_in_flight: u16,
+    /// Seconds for one exchange, 1 to 30.
+    pub timeout_s: u16,
+    /// Seconds between attempts instead of the server's schedule.
+    pub retry_schedule_s: Option<Vec<u32>>,
+    /// Seconds until a delivery is given up instead of the server's.
+    pub give_up_after_s: Option<u32>,
+}
+
+impl Definition {
+    /// When to try again: the subscription's own schedule where it has one, else the server's.
+    pub fn retry_schedule(&self, server: &RetrySchedule) -> RetrySchedule {
+        let seconds = |s: u32| Duration::from_secs(s.into());
+        RetrySchedule {
+            steps: match &self.retry_schedule_s {
+                Some(steps) => steps.iter().copied().map(seconds).collect(),
+                None => server.steps.clone(),
+            },
+            give_up_after: self.give_up_after_s.map_or(server.give_up_after, seconds),
+        }
+    }
+
+    /// The deadline for one exchange.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_s.into())
+    }
+
+    /// How many POSTs run at once: one when ordered.
+    pub fn concurrency(&self) -> usize {
+        if self.ordered { 1 } else { self.max_in_flight.into() }
+    }
+}
+
+/// Whether a subscription gets its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// It does.
+    Active,
+    /// Stopped by its owner; its cursor stands still.
+    Paused,
+    /// Stopped by the hub; its cursor stands still.
+    Disabled,
+}
+
+impl Status {
+    const ALL: [Self; 3] = [Self::Active, Self::Paused, Self::Disabled];
+
+    /// The name in JSON and SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Disabled => "disabled",
+        }
+    }
+
+    /// The status of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
+}
+
+/// A subscription as it stands.
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    /// Its id.
+    pub id: SubscriptionId,
+    /// Whose it is.
+    pub tenant: Arc<str>,
+    /// What its owner says of it.
+    pub definition: Definition,
+    /// Whether it gets its events.
+    pub status: Status,
+    /// Why the hub stopped it.
+    pub disabled_reason: Option<String>,
+    /// The log entry of its latest change.
+    pub changed_at: Position,
+}
+
+impl Subscription {
+    /// When it was made.
+    pub fn created_at(&self) -> UnixMillis {
+        self.id.time()
+    }
+
+    /// The slice of subscriptions it belongs to, below [`SHARDS`].
+    pub fn shard(&self) -> u16 {
+        shard_of(self.id)
+    }
+}
+
+/// The shard of a subscription, below [`SHARDS`]: the top bits of its id times 2^64 / phi.
+pub fn shard_of(id: SubscriptionId) -> u16 {
+    let mixed = id.stored().unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
+    u16::try_from(mixed).unwrap_or_default() % SHARDS
+}
+
+/// The patterns of a subscription from one log position on, until the next version's.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// In force for every event above this position.
+    pub since: Position,
+    /// The patterns in force.
+    pub event_types: Arc<[Pattern]>,
+}
+
+/// Whether `event` is for the subscription `id` of `tenant` whose patterns changed as `versions` (oldest first) say.
+///
+/// A `hookhub.test` event is for the subscription it is about, and for nobody else.
+pub fn is_for(event: &Event, id: SubscriptionId, tenant: &str, versions: &[Version]) -> bool {
+    if *event.tenant != *tenant {
+        return false;
+    }
+    if event.event_type.as_str() == TEST_EVENT {
+        return event.about == Some(id);
+    }
+    let in_force = versions.iter().rev().find(|version| version.since < event.position);
+    in_force.is_some_and(|version| {
+        version.event_types.iter().any(|one| one.matches(event.event_type.as_str()))
+    })
+}
+
+/// Sent to one subscription, at its owner's wish.
+pub const TEST_EVENT: &str = "hookhub.test";
+/// The log entry that asks for one more attempt of a delivery.
+pub const RETRY_REQUESTED: &str = "hookhub.delivery.retry_requested";
+
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use super::CallbackUrl;
+
+    pub(super) fn serialize<S: Serializer>(
+        url: &CallbackUrl,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(url.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: FromStr<Err: Display>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+mod as_text_list {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use super::Pattern;
+
+    pub(super) fn serialize<S: Serializer>(
+        list: &[Pattern],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(list.iter().map(Pattern::as_str))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Pattern>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect()
+    }
+}
+
+mod as_secret {
+    use serde::{Deserializer, Serializer};
+
+    use super::{Secret, as_text};
+
+    pub(super) fn serialize<S: Serializer>(
+        secret: &Secret,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&secret.reveal())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Secret, D::Error> {
+        as_text::deserialize(deserializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::values::event::NewEvent;
+
+    fn event(position: i64, event_type: &str, about: Option<SubscriptionId>) -> Event {
+        let new = NewEvent {
+            event_type: crate::values::event_type::EventType::from_stored(event_type),
+            about,
+            occurred_at: None,
+            data: Bytes::from_static(b"1"),
+        };
+        Event::placed(Position::from_stored(position), &"acme".into(), &new)
+    }
+
+    fn version(since: i64, pattern: &str) -> Version {
+        Version {
+            since: Position::from_stored(since),
+            event_types: [pattern.parse().unwrap()].into(),
+        }
+    }
+
+    #[test]
+    fn the_patterns_in_force_are_those_of_the_events_place() {
+        let id = SubscriptionId::from_stored(1);
+        let versions = [version(10, "a.*"), version(20, "b.*")];
+        assert!(!is_for(&event(10, "a.x", None), id, "acme", &versions), "not before it was made");
+        assert!(is_for(&event(11, "a.x", None), id, "acme", &versions));
+        assert!(
+            is_for(&event(20, "a.x", None), id, "acme", &versions),
+            "a change holds above its own place"
+        );
+        assert!(!is_for(&event(21, "a.x", None), id, "acme", &versions));
+        assert!(is_for(&event(21, "b.x", None), id, "acme", &versions));
+        assert!(!is_for(&event(21, "b.x", None), id, "other", &versions));
+    }
+
+    #[test]
+    fn a_test_event_is_for_one_subscription_alone() {
+        let id = SubscriptionId::from_stored(1);
+        let other = SubscriptionId::from_stored(2);
+        let test = event(30, TEST_EVENT, Some(id));
+        assert!(is_for(&test, id, "acme", &[version(10, "a.*")]));
+        assert!(!is_for(&test, other, "acme", &[version(10, "hookhub.*")]));
+    }
+
+    #[test]
+    fn shards_are_used_evenly() {
+        let shards: HashSet<u16> = (0..2_000)
+            .map(|n| shard_of(SubscriptionId::new(UnixMillis::from_i64(1_763_900_000_000 + n), 7)))
+            .collect();
+        assert_eq!(shards.len(), usize::from(SHARDS));
+    }
+}

@@ -1,0 +1,74 @@
+//! A subscription as its owner sees it: everything but the secret and the values of headers.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::subscription::Subscription;
+use super::time::UnixMillis;
+
+/// What stands in place of a header's value.
+const MASK: &str = "***";
+
+/// The JSON of a subscription in answers and in log entries.
+#[derive(Debug, Serialize)]
+pub struct SubscriptionView<'a> {
+    id: String,
+    event_types: Vec<&'a str>,
+    callback_url: &'a str,
+    status: &'static str,
+    disabled_reason: Option<&'a str>,
+    description: Option<&'a str>,
+    metadata: &'a BTreeMap<String, String>,
+    headers: BTreeMap<&'a str, &'static str>,
+    ordered: bool,
+    max_in_flight: u16,
+    timeout_s: u16,
+    retry_schedule_s: Option<&'a [u32]>,
+    give_up_after_s: Option<u32>,
+    created_at: UnixMillis,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<UnixMillis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+}
+
+impl<'a> SubscriptionView<'a> {
+    /// As it stands.
+    pub fn of(subscription: &'a Subscription) -> Self {
+        let updated_at = Some(subscription.changed_at.time().max(subscription.created_at()));
+        Self { updated_at, ..Self::in_entry(subscription) }
+    }
+
+    /// With its secret, for the one answer that shows it.
+    pub fn with_secret(subscription: &'a Subscription) -> Self {
+        Self { secret: Some(subscription.definition.secret.reveal()), ..Self::of(subscription) }
+    }
+
+    /// As the log entry of a change has it: the entry itself says when.
+    pub fn in_entry(subscription: &'a Subscription) -> Self {
+        let definition = &subscription.definition;
+        Self {
+            id: subscription.id.to_string(),
+            event_types: definition
+                .event_types
+                .iter()
+                .map(super::event_type::Pattern::as_str)
+                .collect(),
+            callback_url: definition.callback_url.as_str(),
+            status: subscription.status.name(),
+            disabled_reason: subscription.disabled_reason.as_deref(),
+            description: definition.description.as_deref(),
+            metadata: &definition.metadata,
+            headers: definition.headers.keys().map(|name| (name.as_str(), MASK)).collect(),
+            ordered: definition.ordered,
+            max_in_flight: definition.max_in_flight,
+            timeout_s: definition.timeout_s,
+            retry_schedule_s: definition.retry_schedule_s.as_deref(),
+            give_up_after_s: definition.give_up_after_s,
+            created_at: subscription.created_at(),
+            updated_at: None,
+            secret: None,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Points in time to the millisecond, as the hub stores and shows them.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Serialize, Serializer};
+
+/// Milliseconds since 1970-01-01T00:00:00Z; shown as RFC 3339 in UTC with milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct UnixMillis(i64);
+
+/// The first and the last millisecond RFC 3339 can write: years 0000 to 9999.
+const WRITABLE: (i64, i64) = (-62_167_219_200_000, 253_402_300_799_999);
+
+impl UnixMillis {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self(0);
+
+    /// What the system clock says.
+    pub fn now() -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// From a count of milliseconds, kept within the years RFC 3339 can write.
+    pub fn from_i64(millis: i64) -> Self {
+        Self(millis.clamp(WRITABLE.0, WRITABLE.1))
+    }
+
+    /// The count of milliseconds.
+    pub fn as_i64(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since 1970, as `webhook-timestamp` wants them.
+    pub fn seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// Reads an RFC 3339 time with its offset (section 5.6); `None` where the text is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let time: jiff::Timestamp = text.parse().ok()?;
+        (WRITABLE.0..=WRITABLE.1)
+            .contains(&time.as_millisecond())
+            .then(|| Self(time.as_millisecond()))
+    }
+
+    /// The time `by` later.
+    #[must_use]
+    pub fn after(self, by: Duration) -> Self {
+        Self::from_i64(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero when it is before.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for UnixMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(time) => write!(f, "{time:.3}"),
+            Err(_out_of_range) => Err(fmt::Error),
+        }
+    }
+}
+
+impl Serialize for UnixMillis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_shown_in_utc_with_milliseconds() {
+        let time = UnixMillis::parse("2026-11-23T15:00:00+01:00").unwrap();
+        assert_eq!(time.to_string(), "2026-11-23T14:00:00.000Z");
+        assert_eq!(
+            UnixMillis::parse("2026-11-23T14:00:00.1239Z").unwrap().to_string(),
+            "2026-11-23T14:00:00.123Z"
+        );
+    }
+
+    #[test]
+    fn a_time_without_offset_or_of_another_form_is_refused() {
+        for text in ["2026-11-23T14:00:00", "2026-11-23", "yesterday", "", "1763900000"] {
+            assert_eq!(UnixMillis::parse(text), None, "{text}");
+        }
+    }
+}

@@ -40,7 +40,7 @@ CREATE TABLE retries (
 
 -- Makes one change: appends its entry and brings the tables to it, or does nothing.
 --
--- result is 'changed', 'stale' (the subscription is no longer as it was at position expected, or is gone) or
+-- result is 'changed', 'stale' (the subscription is no longer as it was at position expected, null for a new one) or
 -- 'replayed' (a keyed request is repeated: position is that of the first one's entry).
 -- starts_after: where a new subscription's history begins, when that is below its own entry.
 CREATE FUNCTION subscription_change(
@@ -51,16 +51,21 @@ CREATE FUNCTION subscription_change(
 ) RETURNS TABLE (result text, "position" bigint, fingerprint bytea, previous bigint)
 LANGUAGE plpgsql AS $$
 DECLARE
+    made     bigint;
     appended record;
     old      subscriptions%ROWTYPE;
 BEGIN
     PERFORM pg_advisory_xact_lock(7308324465820951);
 
-    SELECT * INTO old FROM subscriptions s WHERE s.id = new_id AND NOT s.deleted;
-    IF expected IS NOT NULL
-       AND old.changed_at IS DISTINCT FROM expected
-       AND NOT EXISTS (SELECT FROM events e WHERE e.position > after AND e.token = append_token)
-    THEN
+    -- A second sending after a lost connection: what the first one did stands, and may have been changed since.
+    SELECT min(e.position) INTO made FROM events e WHERE e.position > after AND e.token = append_token;
+    IF made IS NOT NULL THEN
+        RETURN QUERY SELECT 'changed', made, NULL::bytea, NULL::bigint;
+        RETURN;
+    END IF;
+
+    SELECT * INTO old FROM subscriptions s WHERE s.id = new_id;
+    IF old.deleted OR old.changed_at IS DISTINCT FROM expected THEN
         RETURN QUERY SELECT 'stale', NULL::bigint, NULL::bytea, NULL::bigint;
         RETURN;
     END IF;
@@ -90,11 +95,10 @@ BEGIN
         DELETE FROM subscription_cursors c WHERE c.subscription = new_id;
     ELSIF old.id IS NULL OR old.event_types <> new_event_types THEN
         INSERT INTO subscription_versions (subscription, since, event_types)
-        VALUES (new_id, least(appended.first_position, starts_after), new_event_types)
-        ON CONFLICT DO NOTHING;
+        VALUES (new_id, least(appended.first_position, starts_after), new_event_types);
     END IF;
     IF old.id IS NULL AND starts_after < appended.first_position THEN
-        INSERT INTO subscription_cursors (subscription, position) VALUES (new_id, starts_after) ON CONFLICT DO NOTHING;
+        INSERT INTO subscription_cursors (subscription, position) VALUES (new_id, starts_after);
     END IF;
 
     RETURN QUERY SELECT 'changed', appended.first_position, NULL::bytea, appended.previous;

@@ -9,6 +9,8 @@ mod matcher;
 mod queue;
 mod results;
 mod session;
+#[cfg(test)]
+mod simulation;
 mod unfinished;
 
 use std::time::Duration;

@@ -1,0 +1,96 @@
+//! Processes of a run, and the CPU time they have used.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::ops::Sub;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use super::Anything;
+
+/// This program again, in another role; ends when it is dropped.
+pub(super) struct SelfExec {
+    child: Child,
+    _lifeline: Option<ChildStdin>,
+    /// The first line it printed.
+    pub(super) first_line: String,
+}
+
+impl SelfExec {
+    /// Starts it and waits for its first line.
+    pub(super) fn start(role: &str, options: &[(&str, usize)]) -> Result<Self, Anything> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--role", role]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        for (name, value) in options {
+            command.args([name, value.to_string().as_str()]);
+        }
+        let mut child = command.spawn()?;
+        let mut first_line = String::new();
+        let stdout = child.stdout.take().ok_or("no pipe")?;
+        BufReader::new(stdout).read_line(&mut first_line)?;
+        Ok(Self { _lifeline: child.stdin.take(), child, first_line })
+    }
+}
+
+impl Drop for SelfExec {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// CPU time in microseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cpu {
+    /// Of the hub.
+    pub(super) hub_us: f64,
+    /// Of its Postgres: the postmaster and all its children, those that have ended too.
+    pub(super) postgres_us: f64,
+}
+
+impl Sub for Cpu {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self { hub_us: self.hub_us - before.hub_us, postgres_us: self.postgres_us - before.postgres_us }
+    }
+}
+
+struct Stat {
+    pid: u32,
+    parent: u32,
+    own_us: f64,
+    ended_children_us: f64,
+}
+
+/// The CPU time of the hub with this pid and of the Postgres below it.
+pub(super) fn cpu_of(hub: u32) -> Result<Cpu, Anything> {
+    let all: Vec<Stat> = fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(stat)
+        .collect();
+    let own = all.iter().find(|one| one.pid == hub).ok_or("the hub is gone")?;
+    let mut postgres_us = 0.0;
+    for postmaster in all.iter().filter(|one| one.parent == hub) {
+        postgres_us += postmaster.own_us + postmaster.ended_children_us;
+        postgres_us += all.iter().filter(|one| one.parent == postmaster.pid).map(|one| one.own_us).sum::<f64>();
+    }
+    Ok(Cpu { hub_us: own.own_us, postgres_us })
+}
+
+/// This process's own CPU time in microseconds.
+pub(super) fn own_cpu_us() -> f64 {
+    stat(std::process::id()).map_or(0.0, |stat| stat.own_us)
+}
+
+/// `/proc/<pid>/stat`; times are in ticks of 10 ms.
+fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok());
+    Some(Stat {
+        pid,
+        parent: fields.get(1)?.parse().ok()?,
+        own_us: (ticks(11)? + ticks(12)?) * 10_000.0,
+        ended_children_us: (ticks(13)? + ticks(14)?) * 10_000.0,
+    })
+}

@@ -1,0 +1,299 @@
+//! The engine against a world of values: random events, answers, pauses, flushes and crashes; nothing may be lost,
+//! nothing come twice without a crash, and ordered subscriptions see the log's order.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::engine::{Engine, Known, Start};
+use crate::store::deliveries::{Attempt, DeliveryState, Flush, Retry};
+use crate::store::shards::OwnedShard;
+use crate::values::event::{Event, NewEvent};
+use crate::values::event_type::EventType;
+use crate::values::id::{AttemptId, SubscriptionId};
+use crate::values::outcome::Outcome;
+use crate::values::position::Position;
+use crate::values::retry::RetrySchedule;
+use crate::values::subscription::{Definition, SHARDS, Status, Subscription, Version, is_for, shard_of};
+use crate::values::time::UnixMillis;
+
+/// Large enough that a few fill a queue, so that subscriptions fall behind.
+const DATA_BYTES: usize = 300 << 10;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Publish(usize),
+    Answer(usize, u16),
+    Time(u64),
+    Read,
+    Flush,
+    Crash,
+    Pause(usize, bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..3usize).prop_map(Step::Publish),
+        8 => (any::<usize>(), prop_oneof![4 => Just(204u16), 3 => Just(500)]).prop_map(|(which, status)| Step::Answer(which, status)),
+        2 => (1..5_000u64).prop_map(Step::Time),
+        3 => Just(Step::Read),
+        3 => Just(Step::Flush),
+        1 => Just(Step::Crash),
+        1 => (0..3usize, any::<bool>()).prop_map(|(which, paused)| Step::Pause(which, paused)),
+    ]
+}
+
+/// What Postgres would hold.
+#[derive(Default)]
+struct Tables {
+    cursors: BTreeMap<u16, Position>,
+    attempts: BTreeMap<(SubscriptionId, Position, u16), u16>,
+    retries: BTreeMap<(SubscriptionId, Position), Retry>,
+    rows: BTreeMap<SubscriptionId, Position>,
+}
+
+struct World {
+    now: UnixMillis,
+    log: Vec<Arc<Event>>,
+    subscriptions: Vec<Known>,
+    tables: Tables,
+    engine: Engine,
+    running: Vec<Start>,
+    arrived: HashMap<(SubscriptionId, Position), usize>,
+    order: HashMap<SubscriptionId, Vec<Position>>,
+    crashes: usize,
+}
+
+fn schedule() -> RetrySchedule {
+    RetrySchedule { steps: vec![Duration::from_secs(1)], give_up_after: Duration::from_secs(1_000_000) }
+}
+
+fn subscription(number: i64, pattern: &str, ordered: bool) -> Known {
+    let definition = Definition {
+        event_types: vec![pattern.parse().unwrap()],
+        callback_url: "https://example.com/".parse().unwrap(),
+        secret: crate::values::signature::Secret::from_random([1; 32]),
+        description: None,
+        metadata: BTreeMap::new(),
+        headers: BTreeMap::new(),
+        ordered,
+        max_in_flight: 2,
+        timeout_s: 15,
+        retry_schedule_s: None,
+        give_up_after_s: None,
+    };
+    let event_types: Arc<[_]> = definition.event_types.clone().into();
+    let subscription = Subscription {
+        id: SubscriptionId::new(UnixMillis::from_i64(number), 0),
+        tenant: "t".into(),
+        definition,
+        status: Status::Active,
+        disabled_reason: None,
+        changed_at: Position::START,
+    };
+    Known { subscription, versions: vec![Version { since: Position::START, event_types }] }
+}
+
+impl World {
+    fn new() -> Self {
+        let subscriptions = vec![subscription(1, "*", false), subscription(2, "a.*", true), subscription(3, "a.b", false)];
+        let now = UnixMillis::from_i64(1_763_900_000_000);
+        let tables = Tables::default();
+        let engine = Self::engine(&subscriptions, &tables);
+        let (log, running, arrived, order) = (Vec::new(), Vec::new(), HashMap::new(), HashMap::new());
+        Self { now, log, subscriptions, tables, engine, running, arrived, order, crashes: 0 }
+    }
+
+    /// An engine as a new owner makes it, from what the tables hold.
+    fn engine(subscriptions: &[Known], tables: &Tables) -> Engine {
+        let cursor = |shard: u16| tables.cursors.get(&shard).copied().unwrap_or_default();
+        let owned: Vec<_> = (0..SHARDS).map(|shard| OwnedShard { shard, term: 1, cursor: cursor(shard) }).collect();
+        let start = |id: SubscriptionId| tables.rows.get(&id).copied().unwrap_or_else(|| cursor(shard_of(id)));
+        let tried: BTreeSet<_> =
+            tables.attempts.keys().filter(|(id, at, _)| *at > start(*id)).map(|(id, at, _)| (*id, *at)).collect();
+        let state = DeliveryState {
+            cursors: tables.rows.iter().map(|(id, at)| (*id, *at)).collect(),
+            retries: tables.retries.iter().map(|((id, at), retry)| (*id, *at, *retry)).collect(),
+            tried: tried.into_iter().collect(),
+        };
+        Engine::new(schedule(), &owned, subscriptions.to_vec(), state)
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Publish(which) => self.publish(["a.b", "a.c", "b"][*which]),
+            Step::Answer(which, status) if !self.running.is_empty() => {
+                let start = self.running.remove(which % self.running.len());
+                self.answer(start, *status);
+            }
+            Step::Answer(..) => {}
+            Step::Time(millis) => self.now = self.now.after(Duration::from_millis(*millis)),
+            Step::Read => self.read(),
+            Step::Flush => self.flush(false),
+            Step::Crash => {
+                self.crashes += 1;
+                self.running.clear();
+                self.engine = Self::engine(&self.subscriptions, &self.tables);
+                let processed = self.engine.processed();
+                for event in self.log.iter().filter(|event| event.position > processed) {
+                    self.engine.take_event(event);
+                }
+            }
+            Step::Pause(which, paused) => {
+                let status = if *paused { Status::Paused } else { Status::Active };
+                self.subscriptions[*which].subscription.status = status;
+                let known = self.subscriptions[*which].clone();
+                self.engine.take_change(self.engine.processed(), known.subscription.id, Some(known));
+            }
+        }
+        self.start();
+    }
+
+    fn publish(&mut self, event_type: &str) {
+        self.now = self.now.after(Duration::from_millis(1));
+        let new = NewEvent {
+            event_type: EventType::from_stored(event_type),
+            about: None,
+            occurred_at: None,
+            data: Bytes::from(vec![b'1'; DATA_BYTES]),
+        };
+        let event = Arc::new(Event::placed(Position::before_time(self.now).advanced(1), &"t".into(), &new));
+        self.engine.take_event(&event);
+        self.log.push(event);
+    }
+
+    fn start(&mut self) {
+        self.engine.take_time(self.now);
+        let (starts, fetches) = self.engine.take_starts();
+        self.running.extend(starts);
+        for (id, position) in fetches {
+            let event = self.log.iter().find(|event| event.position == position).unwrap();
+            self.running.extend(self.engine.start_fetched(id, Arc::clone(event)));
+        }
+    }
+
+    fn answer(&mut self, start: Start, status: u16) {
+        let (id, position) = (start.subscription.id, start.event.position);
+        if status == 204 {
+            *self.arrived.entry((id, position)).or_default() += 1;
+            self.order.entry(id).or_default().push(position);
+        }
+        let attempt = Attempt {
+            id: AttemptId::new(self.now, 0),
+            subscription: id,
+            position,
+            number: start.number,
+            latency_ms: 1,
+            status: Some(status),
+            error: None,
+            response: None,
+        };
+        self.engine.take_outcome(attempt, &Outcome::Answered { status, retry_after: None }, self.now);
+    }
+
+    fn read(&mut self) {
+        while let Some(read) = self.engine.take_reader() {
+            let wanted = self.log.iter().filter(|event| event.position > read.after && event.position <= read.up_to);
+            let all: Vec<_> = wanted.cloned().collect();
+            let some: Vec<_> = all.iter().take(3).cloned().collect();
+            let scanned = if some.len() == all.len() { read.up_to } else { some.last().unwrap().position };
+            self.engine.take_read(read.subscription.id, &some, scanned);
+        }
+    }
+
+    fn flush(&mut self, idle: bool) {
+        let Some(flush) = self.engine.take_flush(self.now, idle) else { return };
+        let Flush { shards, attempts, retries, cursors } = flush;
+        let fenced: BTreeSet<u16> = shards.iter().map(|(shard, ..)| *shard).collect();
+        for (shard, _, cursor) in shards {
+            let current = self.tables.cursors.entry(shard).or_default();
+            *current = cursor.max(*current);
+        }
+        for attempt in attempts {
+            assert!(fenced.contains(&shard_of(attempt.subscription)), "every write names its shard");
+            let key = (attempt.subscription, attempt.position, attempt.number);
+            self.tables.attempts.entry(key).or_insert(attempt.status.unwrap());
+        }
+        for (id, position, retry) in retries {
+            assert!(fenced.contains(&shard_of(id)), "every write names its shard");
+            match retry {
+                Some(retry) => self.tables.retries.insert((id, position), retry),
+                None => self.tables.retries.remove(&(id, position)),
+            };
+        }
+        for (id, row) in cursors {
+            assert!(fenced.contains(&shard_of(id)), "every write names its shard");
+            match row {
+                Some(position) => self.tables.rows.insert(id, position),
+                None => self.tables.rows.remove(&id),
+            };
+        }
+        self.check_cursors();
+    }
+
+    /// Invariant 4: a cursor only passes what was delivered or has its failure on record.
+    fn check_cursors(&self) {
+        for known in &self.subscriptions {
+            let id = known.subscription.id;
+            let shard = self.tables.cursors.get(&shard_of(id)).copied().unwrap_or_default();
+            let cursor = self.tables.rows.get(&id).copied().unwrap_or(shard);
+            for event in self.log.iter().filter(|event| event.position <= cursor && Self::is_meant(known, event)) {
+                let of_pair = (id, event.position, 0)..=(id, event.position, u16::MAX);
+                let delivered = self.tables.attempts.range(of_pair).any(|(_, status)| *status == 204);
+                let waits = self.tables.retries.contains_key(&(id, event.position));
+                assert!(delivered || waits, "{id} passed {} with nothing on record", event.position);
+            }
+        }
+    }
+
+    fn is_meant(known: &Known, event: &Event) -> bool {
+        is_for(event, known.subscription.id, "t", &known.versions)
+    }
+
+    /// Lets everyone go on and every receiver answer 204, until there is nothing more to do.
+    fn settle(&mut self) {
+        for which in 0..self.subscriptions.len() {
+            self.take(&Step::Pause(which, false));
+        }
+        for _ in 0..10_000 {
+            self.take(&Step::Time(2_000));
+            self.take(&Step::Read);
+            while !self.running.is_empty() {
+                self.take(&Step::Answer(0, 204));
+            }
+            self.flush(true);
+            if self.tables.retries.is_empty() && self.all_arrived() && self.tables.rows.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn all_arrived(&self) -> bool {
+        let pairs = self.subscriptions.iter().flat_map(|known| self.log.iter().map(move |event| (known, event)));
+        let mut meant = pairs.filter(|(known, event)| Self::is_meant(known, event));
+        meant.all(|(known, event)| self.arrived.contains_key(&(known.subscription.id, event.position)))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn nothing_is_lost_and_nothing_comes_twice_without_a_crash(steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.take(step);
+        }
+        world.settle();
+        prop_assert!(world.all_arrived(), "lost");
+        prop_assert!(world.tables.retries.is_empty(), "retries are left");
+        prop_assert!(world.tables.rows.is_empty(), "cursors of their own are left: {:?}", world.tables.rows);
+        if world.crashes == 0 {
+            prop_assert!(world.arrived.values().all(|times| *times == 1), "repeated");
+            let ordered = world.subscriptions[1].subscription.id;
+            prop_assert!(world.order.get(&ordered).is_none_or(|order| order.is_sorted()), "out of order");
+        }
+    }
+}

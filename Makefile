@@ -1,7 +1,7 @@
 # hookhub's commands; `make` lists them.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check prepare fmt clippy doc sqlx deny typos compose
+.PHONY: help run test bench check prepare fmt clippy doc sqlx deny typos compose
 
 # The build reads .sqlx/, never a database that happens to be in the environment.
 export SQLX_OFFLINE := true
@@ -19,6 +19,10 @@ test: ## all tests, on a throw-away Postgres; ARGS="..." goes to nextest, and le
 	@cargo nextest --version >/dev/null 2>&1 || cargo install cargo-nextest --locked
 	$(if $(ARGS),,cargo test --locked --doc)
 	scripts/with-postgres cargo nextest run --locked $(if $(CI),--profile ci) $(ARGS)
+
+bench: ## the flood, release build: what a delivery costs beside a bare reqwest loop; ARGS="--kill" kills the hub midway
+	@scripts/postgres-binaries >/dev/null
+	cargo bench --locked --bench flood -- $(ARGS)
 
 check: fmt clippy doc sqlx deny typos compose ## all that CI checks besides the tests
 

@@ -21,9 +21,16 @@ pub(super) async fn run(port: u16, posts: usize, bytes: usize) -> Result<(), Any
     for _ in 0..CONCURRENCY {
         let (client, body, left) = (client.clone(), body.clone(), Arc::clone(&left));
         loops.spawn(async move {
-            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            while left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+            {
                 let request = client.post(format!("http://127.0.0.1:{port}/floor"));
-                let answer = request.header("content-type", "application/json").body(body.clone()).send().await?;
+                let answer = request
+                    .header("content-type", "application/json")
+                    .body(body.clone())
+                    .send()
+                    .await?;
                 answer.bytes().await?;
             }
             Ok::<(), reqwest::Error>(())

@@ -2,6 +2,9 @@
 //! costs hub and Postgres beside a bare reqwest loop to the same sink in the same run. `--kill` ends the hub with
 //! SIGKILL in the middle and counts what was lost and what came twice.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+#![expect(clippy::indexing_slicing, reason = "a benchmark that is wrong may stop at once")]
+
 mod floor;
 mod hub;
 mod processes;
@@ -52,7 +55,9 @@ type Anything = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> Result<(), Anything> {
     let flood = Flood::parse();
-    rustls::crypto::ring::default_provider().install_default().map_err(|_there| "a second provider")?;
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_there| "a second provider")?;
     match flood.role.as_deref() {
         Some("sink") => sink::run(flood.events, flood.subscriptions).await,
         Some("floor") => floor::run(flood.port, flood.floor_posts, flood.bytes).await,
@@ -96,13 +101,23 @@ async fn measure(flood: Flood) -> Result<(), Anything> {
     report(&flood, &acknowledged, &arrivals, published_in, delivered_in);
     if !flood.kill {
         let deliveries = arrivals.posts.max(1);
-        println!("CPU per delivery, hub               {:>9.1} us", spent.hub_us / to_f64(deliveries));
-        println!("CPU per delivery, Postgres          {:>9.1} us", spent.postgres_us / to_f64(deliveries));
-        let options = [("--floor-posts", flood.floor_posts), ("--bytes", flood.bytes), ("--port", usize::from(port))];
-        let floor: f64 = SelfExec::start("floor", &options)?.first_line.trim().parse()?;
+        println!(
+            "CPU per delivery, hub               {:>9.1} us",
+            spent.hub_us / to_f64(deliveries)
+        );
+        println!(
+            "CPU per delivery, Postgres          {:>9.1} us",
+            spent.postgres_us / to_f64(deliveries)
+        );
+        let options = [
+            ("--floor-posts", flood.floor_posts),
+            ("--bytes", flood.bytes),
+            ("--port", usize::from(port)),
+        ];
+        let bare: f64 = SelfExec::start("floor", &options)?.first_line.trim().parse()?;
         let both = (spent.hub_us + spent.postgres_us) / to_f64(deliveries);
-        println!("CPU per POST of a bare reqwest loop {floor:>9.1} us");
-        println!("hub and Postgres to bare loop       {:>9.2} x", both / floor);
+        println!("CPU per POST of a bare reqwest loop {bare:>9.1} us");
+        println!("hub and Postgres to bare loop       {:>9.2} x", both / bare);
     }
     let lost = acknowledged.lost(&arrivals.counts);
     if lost > 0 {
@@ -127,7 +142,8 @@ async fn settle(port: u16, subscriptions: usize, wanted: usize) -> Result<Arriva
     let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
     let (mut seen, mut since) = (0, Instant::now());
     loop {
-        let text = client.get(format!("http://127.0.0.1:{port}/count")).send().await?.text().await?;
+        let text =
+            client.get(format!("http://127.0.0.1:{port}/count")).send().await?.text().await?;
         let (pairs, posts) = text.trim().split_once(' ').ok_or("the sink's count")?;
         let (pairs, posts): (usize, usize) = (pairs.parse()?, posts.parse()?);
         if pairs > seen {
@@ -154,12 +170,22 @@ fn report(
     delivered_in: Duration,
 ) {
     let events = acknowledged.count();
-    let repeats: usize = arrivals.counts.iter().flatten().map(|count| usize::from(count.saturating_sub(1))).sum();
+    let repeats: usize =
+        arrivals.counts.iter().flatten().map(|count| usize::from(count.saturating_sub(1))).sum();
     let per_second = |count: usize, time: Duration| to_f64(count) / time.as_secs_f64();
-    println!("events acknowledged                 {events:>9} of {} by {} publishers", flood.events, flood.publishers);
+    println!(
+        "events acknowledged                 {events:>9} of {} by {} publishers",
+        flood.events, flood.publishers
+    );
     println!("events per second                   {:>9.0}", per_second(events, published_in));
-    println!("deliveries that arrived             {:>9} at {} subscriptions", arrivals.posts, flood.subscriptions);
-    println!("deliveries per second               {:>9.0}", per_second(arrivals.posts, delivered_in));
+    println!(
+        "deliveries that arrived             {:>9} at {} subscriptions",
+        arrivals.posts, flood.subscriptions
+    );
+    println!(
+        "deliveries per second               {:>9.0}",
+        per_second(arrivals.posts, delivered_in)
+    );
     println!("lost                                {:>9}", acknowledged.lost(&arrivals.counts));
     println!("repeated                            {repeats:>9}");
 }

@@ -51,7 +51,10 @@ impl Sub for Cpu {
     type Output = Self;
 
     fn sub(self, before: Self) -> Self {
-        Self { hub_us: self.hub_us - before.hub_us, postgres_us: self.postgres_us - before.postgres_us }
+        Self {
+            hub_us: self.hub_us - before.hub_us,
+            postgres_us: self.postgres_us - before.postgres_us,
+        }
     }
 }
 
@@ -72,7 +75,11 @@ pub(super) fn cpu_of(hub: u32) -> Result<Cpu, Anything> {
     let mut postgres_us = 0.0;
     for postmaster in all.iter().filter(|one| one.parent == hub) {
         postgres_us += postmaster.own_us + postmaster.ended_children_us;
-        postgres_us += all.iter().filter(|one| one.parent == postmaster.pid).map(|one| one.own_us).sum::<f64>();
+        postgres_us += all
+            .iter()
+            .filter(|one| one.parent == postmaster.pid)
+            .map(|one| one.own_us)
+            .sum::<f64>();
     }
     Ok(Cpu { hub_us: own.own_us, postgres_us })
 }

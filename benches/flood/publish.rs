@@ -19,7 +19,10 @@ pub(super) struct Acknowledged {
 impl Acknowledged {
     /// None of so many.
     pub(super) fn new(events: usize) -> Self {
-        Self { events: (0..events).map(|_| AtomicBool::new(false)).collect(), count: watch::Sender::new(0) }
+        Self {
+            events: (0..events).map(|_| AtomicBool::new(false)).collect(),
+            count: watch::Sender::new(0),
+        }
     }
 
     fn note(&self, number: usize) {
@@ -54,7 +57,8 @@ pub(super) async fn run(flood: &Flood, address: SocketAddr, acknowledged: Arc<Ac
     let next = Arc::new(AtomicUsize::new(0));
     let mut publishers = JoinSet::new();
     for _ in 0..flood.publishers {
-        let (next, acknowledged, flood) = (Arc::clone(&next), Arc::clone(&acknowledged), flood.clone());
+        let (next, acknowledged, flood) =
+            (Arc::clone(&next), Arc::clone(&acknowledged), flood.clone());
         publishers.spawn(async move {
             let Ok(client) = reqwest::Client::new_with_key() else { return };
             let padding = "x".repeat(flood.bytes.saturating_sub(24));
@@ -63,7 +67,9 @@ pub(super) async fn run(flood: &Flood, address: SocketAddr, acknowledged: Arc<Ac
                 if number >= flood.events {
                     return;
                 }
-                let body = format!(r#"{{"type":"bench.flood","data":{{"n":{number},"pad":"{padding}"}}}}"#);
+                let body = format!(
+                    r#"{{"type":"bench.flood","data":{{"n":{number},"pad":"{padding}"}}}}"#
+                );
                 let request = client.post(format!("http://{address}/v1/events"));
                 match request.header("content-type", "application/json").body(body).send().await {
                     Ok(answer) if answer.status() == 202 => acknowledged.note(number),

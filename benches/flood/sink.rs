@@ -26,7 +26,8 @@ pub(super) async fn run(events: usize, subscriptions: usize) -> Result<(), Anyth
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
     let mut connections = tokio::task::JoinSet::new();
-    let mut parent_gone = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0; 1]).map(drop));
+    let mut parent_gone =
+        tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0; 1]).map(drop));
     loop {
         tokio::select! {
             accepted = listener.accept() => {
@@ -51,7 +52,8 @@ async fn serve(mut stream: TcpStream, counts: &Counts) -> Result<(), Anything> {
             }
         };
         let text = String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase();
-        let length = text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+        let length =
+            text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
         let end = head + length.map_or(Ok(0), str::parse::<usize>)?;
         while buffer.len() < end {
             if stream.read_buf(&mut buffer).await? == 0 {
@@ -68,7 +70,11 @@ async fn serve(mut stream: TcpStream, counts: &Counts) -> Result<(), Anything> {
 impl Counts {
     fn answer(&self, path: &str, body: &[u8]) -> Vec<u8> {
         if path == "/count" {
-            let line = format!("{} {}", self.pairs.load(Ordering::Relaxed), self.posts.load(Ordering::Relaxed));
+            let line = format!(
+                "{} {}",
+                self.pairs.load(Ordering::Relaxed),
+                self.posts.load(Ordering::Relaxed)
+            );
             return with_body(line.as_bytes());
         }
         if let Some(row) = path.strip_prefix("/arrivals/").and_then(|index| self.row(index)) {
@@ -90,7 +96,8 @@ impl Counts {
 }
 
 fn with_body(body: &[u8]) -> Vec<u8> {
-    let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+    let mut answer =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
     answer.extend_from_slice(body);
     answer
 }

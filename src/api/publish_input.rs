@@ -138,7 +138,7 @@ fn explain(body: &[u8], error: &serde_json::Error) -> Problem {
             }
         }
         Some(other) => {
-            fields.fault("timestamp", format!("expected a string, found {}", kind(&other)))
+            fields.fault("timestamp", format!("expected a string, found {}", kind(&other)));
         }
     }
     match fields.finish() {

@@ -23,11 +23,11 @@ pub(super) async fn gone(log: Log, store: Store, subscription: Arc<Subscription>
                 Ok(Some(newer)) if still_meant(&newer, &subscription) => current = newer,
                 Ok(_) => return,
                 Err(error) => {
-                    tracing::warn!(%error, subscription = %current.id, "cannot look a subscription up")
+                    tracing::warn!(%error, subscription = %current.id, "cannot look a subscription up");
                 }
             },
             Err(error) => {
-                tracing::warn!(%error, subscription = %current.id, "cannot disable a subscription")
+                tracing::warn!(%error, subscription = %current.id, "cannot disable a subscription");
             }
         }
         tokio::time::sleep(wait).await;

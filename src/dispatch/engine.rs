@@ -267,7 +267,7 @@ impl Engine {
         };
         match due {
             Some(due) => {
-                self.schedule_retry(id, position, Retry { attempts: number, due, first_attempt })
+                self.schedule_retry(id, position, Retry { attempts: number, due, first_attempt });
             }
             None if before.is_some() => self.results.retry(id, position, None),
             None => {}

@@ -208,7 +208,7 @@ impl Running {
         let engine = &mut self.session.engine;
         match message {
             Message::Ended(attempt, outcome) => {
-                engine.take_outcome(attempt, &outcome, UnixMillis::now())
+                engine.take_outcome(attempt, &outcome, UnixMillis::now());
             }
             Message::Fetched(wanted, Ok(events)) => {
                 for (id, position) in wanted {

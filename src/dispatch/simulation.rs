@@ -17,7 +17,9 @@ use crate::values::id::{AttemptId, SubscriptionId};
 use crate::values::outcome::Outcome;
 use crate::values::position::Position;
 use crate::values::retry::RetrySchedule;
-use crate::values::subscription::{Definition, SHARDS, Status, Subscription, Version, is_for, shard_of};
+use crate::values::subscription::{
+    Definition, SHARDS, Status, Subscription, Version, is_for, shard_of,
+};
 use crate::values::time::UnixMillis;
 
 /// Large enough that a few fill a queue, so that subscriptions fall behind.
@@ -68,7 +70,10 @@ struct World {
 }
 
 fn schedule() -> RetrySchedule {
-    RetrySchedule { steps: vec![Duration::from_secs(1)], give_up_after: Duration::from_secs(1_000_000) }
+    RetrySchedule {
+        steps: vec![Duration::from_secs(1)],
+        give_up_after: Duration::from_secs(1_000_000),
+    }
 }
 
 fn subscription(number: i64, pattern: &str, ordered: bool) -> Known {
@@ -99,21 +104,33 @@ fn subscription(number: i64, pattern: &str, ordered: bool) -> Known {
 
 impl World {
     fn new() -> Self {
-        let subscriptions = vec![subscription(1, "*", false), subscription(2, "a.*", true), subscription(3, "a.b", false)];
+        let subscriptions = vec![
+            subscription(1, "*", false),
+            subscription(2, "a.*", true),
+            subscription(3, "a.b", false),
+        ];
         let now = UnixMillis::from_i64(1_763_900_000_000);
         let tables = Tables::default();
         let engine = Self::engine(&subscriptions, &tables);
-        let (log, running, arrived, order) = (Vec::new(), Vec::new(), HashMap::new(), HashMap::new());
+        let (log, running, arrived, order) =
+            (Vec::new(), Vec::new(), HashMap::new(), HashMap::new());
         Self { now, log, subscriptions, tables, engine, running, arrived, order, crashes: 0 }
     }
 
     /// An engine as a new owner makes it, from what the tables hold.
     fn engine(subscriptions: &[Known], tables: &Tables) -> Engine {
         let cursor = |shard: u16| tables.cursors.get(&shard).copied().unwrap_or_default();
-        let owned: Vec<_> = (0..SHARDS).map(|shard| OwnedShard { shard, term: 1, cursor: cursor(shard) }).collect();
-        let start = |id: SubscriptionId| tables.rows.get(&id).copied().unwrap_or_else(|| cursor(shard_of(id)));
-        let tried: BTreeSet<_> =
-            tables.attempts.keys().filter(|(id, at, _)| *at > start(*id)).map(|(id, at, _)| (*id, *at)).collect();
+        let owned: Vec<_> =
+            (0..SHARDS).map(|shard| OwnedShard { shard, term: 1, cursor: cursor(shard) }).collect();
+        let start = |id: SubscriptionId| {
+            tables.rows.get(&id).copied().unwrap_or_else(|| cursor(shard_of(id)))
+        };
+        let tried: BTreeSet<_> = tables
+            .attempts
+            .keys()
+            .filter(|(id, at, _)| *at > start(*id))
+            .map(|(id, at, _)| (*id, *at))
+            .collect();
         let state = DeliveryState {
             cursors: tables.rows.iter().map(|(id, at)| (*id, *at)).collect(),
             retries: tables.retries.iter().map(|((id, at), retry)| (*id, *at, *retry)).collect(),
@@ -127,7 +144,7 @@ impl World {
             Step::Publish(which) => self.publish(["a.b", "a.c", "b"][*which]),
             Step::Answer(which, status) if !self.running.is_empty() => {
                 let start = self.running.remove(which % self.running.len());
-                self.answer(start, *status);
+                self.answer(&start, *status);
             }
             Step::Answer(..) => {}
             Step::Time(millis) => self.now = self.now.after(Duration::from_millis(*millis)),
@@ -146,7 +163,11 @@ impl World {
                 let status = if *paused { Status::Paused } else { Status::Active };
                 self.subscriptions[*which].subscription.status = status;
                 let known = self.subscriptions[*which].clone();
-                self.engine.take_change(self.engine.processed(), known.subscription.id, Some(known));
+                self.engine.take_change(
+                    self.engine.processed(),
+                    known.subscription.id,
+                    Some(known),
+                );
             }
         }
         self.start();
@@ -160,7 +181,8 @@ impl World {
             occurred_at: None,
             data: Bytes::from(vec![b'1'; DATA_BYTES]),
         };
-        let event = Arc::new(Event::placed(Position::before_time(self.now).advanced(1), &"t".into(), &new));
+        let event =
+            Arc::new(Event::placed(Position::before_time(self.now).advanced(1), &"t".into(), &new));
         self.engine.take_event(&event);
         self.log.push(event);
     }
@@ -175,7 +197,7 @@ impl World {
         }
     }
 
-    fn answer(&mut self, start: Start, status: u16) {
+    fn answer(&mut self, start: &Start, status: u16) {
         let (id, position) = (start.subscription.id, start.event.position);
         if status == 204 {
             *self.arrived.entry((id, position)).or_default() += 1;
@@ -191,15 +213,23 @@ impl World {
             error: None,
             response: None,
         };
-        self.engine.take_outcome(attempt, &Outcome::Answered { status, retry_after: None }, self.now);
+        self.engine.take_outcome(
+            attempt,
+            &Outcome::Answered { status, retry_after: None },
+            self.now,
+        );
     }
 
     fn read(&mut self) {
         while let Some(read) = self.engine.take_reader() {
-            let wanted = self.log.iter().filter(|event| event.position > read.after && event.position <= read.up_to);
+            let wanted = self
+                .log
+                .iter()
+                .filter(|event| event.position > read.after && event.position <= read.up_to);
             let all: Vec<_> = wanted.cloned().collect();
             let some: Vec<_> = all.iter().take(3).cloned().collect();
-            let scanned = if some.len() == all.len() { read.up_to } else { some.last().unwrap().position };
+            let scanned =
+                if some.len() == all.len() { read.up_to } else { some.last().unwrap().position };
             self.engine.take_read(read.subscription.id, &some, scanned);
         }
     }
@@ -213,7 +243,10 @@ impl World {
             *current = cursor.max(*current);
         }
         for attempt in attempts {
-            assert!(fenced.contains(&shard_of(attempt.subscription)), "every write names its shard");
+            assert!(
+                fenced.contains(&shard_of(attempt.subscription)),
+                "every write names its shard"
+            );
             let key = (attempt.subscription, attempt.position, attempt.number);
             self.tables.attempts.entry(key).or_insert(attempt.status.unwrap());
         }
@@ -240,11 +273,20 @@ impl World {
             let id = known.subscription.id;
             let shard = self.tables.cursors.get(&shard_of(id)).copied().unwrap_or_default();
             let cursor = self.tables.rows.get(&id).copied().unwrap_or(shard);
-            for event in self.log.iter().filter(|event| event.position <= cursor && Self::is_meant(known, event)) {
+            for event in self
+                .log
+                .iter()
+                .filter(|event| event.position <= cursor && Self::is_meant(known, event))
+            {
                 let of_pair = (id, event.position, 0)..=(id, event.position, u16::MAX);
-                let delivered = self.tables.attempts.range(of_pair).any(|(_, status)| *status == 204);
+                let delivered =
+                    self.tables.attempts.range(of_pair).any(|(_, status)| *status == 204);
                 let waits = self.tables.retries.contains_key(&(id, event.position));
-                assert!(delivered || waits, "{id} passed {} with nothing on record", event.position);
+                assert!(
+                    delivered || waits,
+                    "{id} passed {} with nothing on record",
+                    event.position
+                );
             }
         }
     }
@@ -272,9 +314,14 @@ impl World {
     }
 
     fn all_arrived(&self) -> bool {
-        let pairs = self.subscriptions.iter().flat_map(|known| self.log.iter().map(move |event| (known, event)));
+        let pairs = self
+            .subscriptions
+            .iter()
+            .flat_map(|known| self.log.iter().map(move |event| (known, event)));
         let mut meant = pairs.filter(|(known, event)| Self::is_meant(known, event));
-        meant.all(|(known, event)| self.arrived.contains_key(&(known.subscription.id, event.position)))
+        meant.all(|(known, event)| {
+            self.arrived.contains_key(&(known.subscription.id, event.position))
+        })
     }
 }
 

@@ -4,10 +4,12 @@ FROM rust:1.95-bookworm AS builder
 WORKDIR /build
 # No database here: the query macros read .sqlx/.
 ENV SQLX_OFFLINE=true
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 COPY .sqlx .sqlx
 COPY migrations migrations
 COPY src src
+# Named in Cargo.toml, not built.
+COPY benches benches
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     cargo build --locked --profile dist --bin hookhub \

@@ -15,6 +15,20 @@ CREATE TABLE shards (
 ) WITH (fillfactor = 50);
 INSERT INTO shards (shard) SELECT generate_series(0, 63);
 
+-- Takes the shards that nobody owns, or only this node, anew. Under a lock, and volatile, so that of two nodes that
+-- ask at once the second sees what the first has taken.
+CREATE FUNCTION take_free_shards(node uuid) RETURNS TABLE (taken smallint, new_term bigint, at_cursor bigint)
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(7308324465820953);
+    RETURN QUERY
+        UPDATE shards s SET holder = node, term = s.term + 1
+        WHERE s.holder IS NULL OR s.holder = node
+           OR NOT EXISTS (SELECT FROM nodes n WHERE n.id = s.holder AND n.leased_until >= clock_timestamp())
+        RETURNING s.shard, s.term, s.cursor;
+END;
+$$;
+
 -- One row per POST, never changed. Partitioned by the position of the event.
 CREATE TABLE attempts (
     subscription bigint   NOT NULL,

@@ -17,7 +17,7 @@ mod subscription_input;
 mod subscriptions;
 
 use actix_web::http::Method;
-use actix_web::{HttpResponse, Resource, Route, web};
+use actix_web::{HttpResponse, Resource, Route, guard, web};
 use tokio_util::sync::CancellationToken;
 
 use self::caller::Keys;
@@ -125,16 +125,21 @@ pub fn routes(config: &mut web::ServiceConfig) {
 
 /// A path with its methods; others are answered 405 with what is allowed. HEAD is answered as GET is.
 fn resource(path: &str, methods: Vec<(Method, Route)>) -> Resource {
-    let names: Vec<String> = methods.iter().map(|(method, _)| method.to_string()).collect();
-    let allow = names.join(", ");
+    let name = |method: &Method| {
+        if method == Method::GET { "GET, HEAD".to_owned() } else { method.to_string() }
+    };
+    let allow = methods.iter().map(|(method, _)| name(method)).collect::<Vec<_>>().join(", ");
     let refuse = move || {
         let allow = allow.clone();
         async move { Err::<HttpResponse, Problem>(Problem::method_not_allowed(&allow)) }
     };
     let resource = web::resource(path).default_service(web::to(refuse));
-    methods
-        .into_iter()
-        .fold(resource, |resource, (method, route)| resource.route(route.method(method)))
+    methods.into_iter().fold(resource, |resource, (method, route)| {
+        let answers = move |asked: &Method| {
+            *asked == method || (*asked == Method::HEAD && method == Method::GET)
+        };
+        resource.route(route.guard(guard::fn_guard(move |context| answers(&context.head().method))))
+    })
 }
 
 async fn no_such_path() -> Result<HttpResponse, Problem> {

@@ -47,13 +47,7 @@ impl Store {
     pub async fn take_free_shards(&self, node: Uuid) -> Result<Vec<OwnedShard>, StoreError> {
         let rows = within(
             sqlx::query!(
-                "UPDATE shards SET holder = $1, term = term + 1
-                 WHERE shard IN (
-                     SELECT s.shard FROM shards s LEFT JOIN nodes n ON n.id = s.holder
-                     WHERE n.id IS NULL OR n.leased_until < clock_timestamp() OR s.holder = $1
-                     ORDER BY s.shard FOR UPDATE OF s
-                 )
-                 RETURNING shard, term, cursor",
+                r#"SELECT taken AS "shard!", new_term AS "term!", at_cursor AS "cursor!" FROM take_free_shards($1)"#,
                 node,
             )
             .fetch_all(&self.pool),

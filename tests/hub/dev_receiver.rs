@@ -1,0 +1,147 @@
+//! The dev receiver: verifies, answers by its script, and `hookhub receive` shows what came.
+
+use std::time::Duration;
+
+use hookhub::receive::{Distrust, ReceiverSettings, Verified};
+use hookhub::values::signature::{BadSignature, Secret};
+use hookhub::values::time::UnixMillis;
+use nix::sys::signal::Signal;
+use reqwest::{Method, Response};
+use serde_json::json;
+
+use crate::support::client::http;
+use crate::support::hub::TestHub;
+use crate::support::process::{Environment, Program};
+use crate::support::receiver::{SECRET, TestReceiver};
+
+const BODY: &str = r#"{"id":"evt_1","type":"a","timestamp":"2026-11-23T14:00:00.000Z","data":1}"#;
+
+async fn send(url: &str, signed_with: Option<&Secret>, timestamp_s: i64) -> Response {
+    let mut request = http()
+        .post(url)
+        .body(BODY)
+        .header("webhook-id", "evt_1")
+        .header("webhook-timestamp", timestamp_s);
+    if let Some(secret) = signed_with {
+        request =
+            request.header("webhook-signature", secret.sign("evt_1", timestamp_s, BODY.as_bytes()));
+    }
+    request.send().await.expect("an answer")
+}
+
+fn secret() -> Secret {
+    SECRET.parse().expect("a secret")
+}
+
+#[tokio::test]
+async fn what_is_not_signed_or_not_now_is_refused_and_uses_up_no_answer() {
+    let settings = ReceiverSettings {
+        answers: vec![202, 503],
+        retry_after_s: Some(7),
+        ..TestReceiver::settings()
+    };
+    let (receiver, mut seen) = hookhub::receive::Receiver::start(settings).await.unwrap();
+    let url = format!("http://{}/any/path?q=1", receiver.address());
+    let now = UnixMillis::now().seconds();
+    for (key, timestamp, distrust) in [
+        (None, now, Distrust::Missing("webhook-signature")),
+        (Some(Secret::from_random([7; 32])), now, BadSignature::Mismatch.into()),
+        (Some(secret()), now - 301, BadSignature::Timestamp.into()),
+    ] {
+        assert_eq!(send(&url, key.as_ref(), timestamp).await.status(), 401);
+        assert_eq!(seen.recv().await.unwrap().verified, Verified::No(distrust));
+    }
+    for (status, retry_after) in [(202, None), (503, Some("7")), (503, Some("7"))] {
+        let answer = send(&url, Some(&secret()), now).await;
+        assert_eq!(answer.status(), status);
+        assert_eq!(
+            answer.headers().get("retry-after").map(|value| value.to_str().unwrap()),
+            retry_after
+        );
+        let delivery = seen.recv().await.unwrap();
+        assert_eq!((delivery.verified, delivery.answered), (Verified::Yes, status));
+        assert_eq!(
+            (delivery.path.as_str(), &delivery.body[..]),
+            ("/any/path?q=1", BODY.as_bytes())
+        );
+    }
+    receiver.stop().await;
+    let gone = http().post(&url).send().await;
+    assert!(gone.is_err_and(|error| error.is_connect()));
+}
+
+#[tokio::test]
+async fn one_of_several_secrets_is_enough_and_without_any_nothing_is_checked() {
+    let now = UnixMillis::now().seconds();
+    let (old, new) = (Secret::from_random([1; 32]), Secret::from_random([2; 32]));
+    for (secrets, verified, status) in
+        [(vec![old, new.clone()], Verified::Yes, 204), (Vec::new(), Verified::NotChecked, 204)]
+    {
+        let settings = ReceiverSettings { secrets, ..ReceiverSettings::default() };
+        let (receiver, mut seen) = hookhub::receive::Receiver::start(settings).await.unwrap();
+        let url = format!("http://{}/", receiver.address());
+        assert_eq!(send(&url, Some(&new), now).await.status(), status);
+        assert_eq!(seen.recv().await.unwrap().verified, verified);
+        assert_eq!(receiver.untold(), 0);
+    }
+}
+
+#[tokio::test]
+async fn other_methods_and_large_bodies_are_refused() {
+    let (receiver, _seen) =
+        hookhub::receive::Receiver::start(ReceiverSettings::default()).await.unwrap();
+    let url = format!("http://{}/", receiver.address());
+    let client = http();
+    let get = client.request(Method::GET, &url).send().await.unwrap();
+    assert_eq!((get.status().as_u16(), &get.headers()["allow"]), (405, &"POST".parse().unwrap()));
+    let large = client.post(&url).body(vec![b'x'; (1 << 20) + 1]).send().await.unwrap();
+    assert_eq!(large.status(), 413);
+}
+
+#[tokio::test]
+async fn it_answers_after_the_delay_it_was_told() {
+    let settings =
+        ReceiverSettings { delay: Duration::from_millis(300), ..TestReceiver::settings() };
+    let (receiver, _seen) = hookhub::receive::Receiver::start(settings).await.unwrap();
+    let began = std::time::Instant::now();
+    send(&format!("http://{}/", receiver.address()), Some(&secret()), UnixMillis::now().seconds())
+        .await;
+    assert!(began.elapsed() >= Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn the_command_shows_each_delivery_and_whether_it_is_to_be_trusted() {
+    let hub = TestHub::start().await;
+    let arguments = [
+        "receive",
+        "--listen",
+        "127.0.0.1:0",
+        "--secret",
+        SECRET,
+        "--answer",
+        "500,200",
+        "--delay-ms",
+        "1",
+    ];
+    let receiver = Program::start(&arguments, &Environment::default());
+    let line = receiver.line_with("http://127.0.0.1:").await;
+    let after = line.split("http://").nth(1).unwrap();
+    let address =
+        after.split(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').next().unwrap();
+    let url = format!("http://{address}/");
+    hub.subscribe(&json!({"event_types": ["order.*"], "callback_url": url, "secret": SECRET}))
+        .await;
+    let event = hub.publish("order.paid", json!({"amount": 7})).await;
+    for shown in [
+        format!("{event} order.paid attempt 1 verified → 500  {{\"amount\":7}}"),
+        format!("{event} order.paid attempt 2 verified → 200  {{\"amount\":7}}"),
+    ] {
+        receiver.line_with(&shown).await;
+    }
+    assert_eq!(send(&url, None, UnixMillis::now().seconds()).await.status(), 401);
+    receiver.line_with("attempt 0 NOT VERIFIED → 401").await;
+    receiver.line_with("  the header webhook-signature is missing").await;
+    receiver.signal(Signal::SIGINT);
+    let (status, output) = receiver.end().await;
+    assert!(status.success(), "{output}");
+}

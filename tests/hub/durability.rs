@@ -1,0 +1,362 @@
+//! What was answered 202 arrives, whatever is killed or cut: the hub, Postgres, the wire between them.
+
+use std::collections::HashSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use hookhub::config::Database as DatabaseSetting;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::support::client::{Client, text, try_answer, with};
+use crate::support::database::Database;
+use crate::support::eventually;
+use crate::support::gate::Gate;
+use crate::support::hub::TestHub;
+use crate::support::process::{Environment, HubProcess};
+use crate::support::proxy::{CutAt, Proxy};
+use crate::support::receiver::TestReceiver;
+use crate::support::views::until_all;
+
+/// How many publishers publish at the same time.
+const PUBLISHERS: usize = 8;
+
+/// Publishes one event after another until `enough`; what was answered 202 goes into `accepted`.
+async fn publish_on(client: Client, accepted: watch::Sender<Vec<String>>, enough: usize) {
+    while accepted.borrow().len() < enough {
+        let body = json!({"type": "n", "data": "x".repeat(200)}).to_string();
+        let request = client
+            .request(Method::POST, "/v1/events")
+            .header("content-type", "application/json")
+            .body(body);
+        match try_answer(request).await {
+            Ok(answer) if answer.status == 202 => {
+                let id = text(&answer.expect(202), "/id");
+                accepted.send_modify(|accepted| accepted.push(id));
+            }
+            Ok(answer) => {
+                answer.problem(503, "unavailable");
+                assert!(answer.header("retry-after").is_some());
+                tokio::task::yield_now().await;
+            }
+            // The hub is gone: nothing was promised.
+            Err(_gone) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// A flood of publishes that goes on until `enough` were accepted, and something done to it when half were.
+async fn flood(client: &Client, enough: usize, harm: impl AsyncFnOnce()) -> Vec<String> {
+    let accepted = watch::Sender::new(Vec::new());
+    let publishers = (0..PUBLISHERS).map(|_| publish_on(client.clone(), accepted.clone(), enough));
+    let harm_in_the_middle = async {
+        let mut half = accepted.subscribe();
+        half.wait_for(|accepted| accepted.len() >= enough / 2)
+            .await
+            .expect("publishers are at work");
+        harm().await;
+    };
+    tokio::join!(futures_util::future::join_all(publishers), harm_in_the_middle);
+    accepted.borrow().clone()
+}
+
+/// What came to a receiver and was taken.
+#[derive(Default)]
+struct Arrivals {
+    /// Each event once, in the order of their first coming.
+    order: Vec<String>,
+    /// How often any came again.
+    repeats: usize,
+}
+
+impl Arrivals {
+    /// All that come until each of `wanted` has been taken.
+    async fn of(receiver: &mut TestReceiver, wanted: &[String]) -> Self {
+        let mut arrivals = Self::default();
+        let mut missing: HashSet<&String> = wanted.iter().collect();
+        let mut seen = HashSet::new();
+        while !missing.is_empty() {
+            let delivery = receiver.next().await;
+            if delivery.answered != 200 {
+                continue;
+            }
+            missing.remove(&delivery.id);
+            if seen.insert(delivery.id.clone()) {
+                arrivals.order.push(delivery.id);
+            } else {
+                arrivals.repeats += 1;
+            }
+        }
+        arrivals
+    }
+}
+
+#[tokio::test]
+async fn after_kill_9_of_the_hub_in_a_flood_everything_accepted_arrives_with_few_repeats() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let database = Database::create().await;
+    let environment = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", database.url());
+    let mut receiver = TestReceiver::start().await;
+    let mut steady = TestReceiver::start().await;
+    let one_in_ten_fails: Vec<_> =
+        (0..3_000).map(|n| if n % 10 == 0 { 500 } else { 200 }).collect();
+    let mut flaky = TestReceiver::answering(&one_in_ten_fails).await;
+    let hub = HubProcess::start(&environment).await;
+    let environment = environment.with("HOOKHUB_LISTEN", &hub.address.to_string());
+    let client = hub.client.clone();
+    client.subscribe(&receiver.wants("n")).await;
+    let failing = client.subscribe(&flaky.wants("n")).await;
+    let ordered = client.subscribe(&with(steady.wants("n"), json!({"ordered": true}))).await;
+
+    let (mut again, mut steady_order) = (None, Vec::new());
+    let accepted = flood(&client, 3_000, async || {
+        hub.program.kill().await;
+        again = Some(HubProcess::start(&environment).await);
+    })
+    .await;
+    // What was under way or not recorded yet when the hub was killed: 50 ms of results, and what was in flight.
+    for receiver in [&mut receiver, &mut flaky, &mut steady] {
+        let arrivals = Arrivals::of(receiver, &accepted).await;
+        assert!(arrivals.repeats <= 200, "{} repeats", arrivals.repeats);
+        steady_order = arrivals.order;
+    }
+    assert!(steady_order.is_sorted(), "the ordered one got everything in order");
+    let kept = client.all("/v1/events?types=n").await.len();
+    assert!((3_000..3_000 + 2 * PUBLISHERS).contains(&kept), "{kept} events for 3,000 answers");
+    for subscription in [ordered, failing] {
+        until_all(&client, &subscription, "delivered", kept).await;
+    }
+    again.unwrap().program.kill().await;
+}
+
+fn postmaster(data_dir: &Path) -> Option<i32> {
+    let file = fs::read_to_string(data_dir.join("postgres/postmaster.pid")).ok()?;
+    file.lines().next()?.trim().parse().ok()
+}
+
+#[tokio::test]
+async fn after_kill_9_of_the_embedded_postgres_the_hub_recovers_by_itself_and_loses_nothing() {
+    let open = Permissions::from_mode(0o755);
+    let dir = tempfile::Builder::new()
+        .prefix("hookhub-test-")
+        .permissions(open)
+        .tempdir_in("/tmp")
+        .unwrap();
+    let data_dir = dir.path().join("data");
+    let hub = HubProcess::start(&Environment::of_a_hub(&data_dir)).await;
+    let mut receiver = TestReceiver::start().await;
+    let subscription = hub.client.subscribe(&receiver.wants("n")).await;
+
+    let accepted = flood(&hub.client, 1_000, async || {
+        let first = postmaster(&data_dir).unwrap();
+        kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
+        eventually("another Postgres", async || {
+            postmaster(&data_dir).filter(|next| *next != first)
+        })
+        .await;
+    })
+    .await;
+    let repeats = Arrivals::of(&mut receiver, &accepted).await.repeats;
+    assert_eq!(repeats, 0, "the hub itself lived on and knows what it delivered");
+    let kept = hub.client.all("/v1/events?types=n").await.len();
+    until_all(&hub.client, &subscription, "delivered", kept).await;
+    hub.client.get("/readyz").await.expect(200);
+    hub.program.signal(Signal::SIGTERM);
+    let (status, output) = hub.program.end().await;
+    assert!(status.success(), "{output}");
+    assert_eq!(postmaster(&data_dir), None, "Postgres ends with its hub");
+}
+
+/// A hub whose every byte to Postgres goes by way of a proxy.
+async fn behind_a_proxy() -> (TestHub, Proxy) {
+    let database = Database::create().await;
+    let proxy = Proxy::to(&database).await;
+    let url = database.url_by_way_of(proxy.port());
+    let hub = TestHub::start_on(&database, |settings| {
+        settings.database = DatabaseSetting::Url(url);
+    })
+    .await;
+    (hub, proxy)
+}
+
+async fn count(hub: &Client, data: &str) -> usize {
+    hub.all("/v1/events").await.iter().filter(|event| event["data"] == data).count()
+}
+
+#[tokio::test]
+async fn while_postgres_is_away_the_hub_says_so_and_goes_on_when_it_is_back() {
+    let (hub, proxy) = behind_a_proxy().await;
+    let mut receiver = TestReceiver::start().await;
+    let subscription = hub.subscribe(&receiver.wants("n")).await;
+    let before = hub.publish("n", json!("before")).await;
+    assert_eq!(receiver.next().await.id, before);
+
+    proxy.cut();
+    let event = json!({"type": "n", "data": "while away"});
+    eventually("it is noticed", async || {
+        let refusal = hub.post("/v1/events", &event).await;
+        (refusal.status == 503).then(|| refusal.problem(503, "unavailable"))
+    })
+    .await;
+    let refusal = hub.post("/v1/events", &event).await;
+    refusal.problem(503, "unavailable");
+    assert!(refusal.header("retry-after").is_some());
+    hub.get(&format!("/v1/events/{before}")).await.problem(503, "unavailable");
+    hub.post("/v1/subscriptions", &receiver.wants("x")).await.problem(503, "unavailable");
+    hub.get("/readyz").await.problem(503, "unavailable");
+    hub.get("/healthz").await.expect(200);
+
+    proxy.mend();
+    let after = eventually("it goes on", async || {
+        let answer = hub.post("/v1/events", &json!({"type": "n", "data": "after"})).await;
+        (answer.status == 202).then(|| text(&answer.expect(202), "/id"))
+    })
+    .await;
+    eventually("it is ready", async || (hub.get("/readyz").await.status == 200).then_some(()))
+        .await;
+    assert_eq!(count(&hub, "while away").await, 0, "what was refused was not stored");
+    assert_eq!(receiver.next().await.id, after);
+    until_all(&hub, &subscription, "delivered", 2).await;
+    assert!(receiver.more().is_empty());
+}
+
+#[tokio::test]
+async fn results_that_could_not_be_recorded_are_recorded_when_postgres_is_back() {
+    let (hub, proxy) = behind_a_proxy().await;
+    let gate = Gate::closed().await;
+    let subscription =
+        hub.subscribe(&json!({"event_types": ["n"], "callback_url": gate.url()})).await;
+    hub.publish_many("n", 10).await;
+    gate.holding(10).await;
+    proxy.cut();
+    gate.open();
+    gate.until("all were let pass", |seen| seen.held == 0).await;
+    proxy.mend();
+    eventually("it is ready", async || (hub.get("/readyz").await.status == 200).then_some(()))
+        .await;
+    until_all(&hub, &subscription, "delivered", 10).await;
+    assert_eq!(gate.seen().arrived.len(), 10, "nothing was sent twice");
+}
+
+#[tokio::test]
+async fn a_publish_whose_connection_drops_during_the_commit_is_in_the_log_once() {
+    for (word, at) in
+        [("cut-before-the-server", CutAt::Request), ("cut-before-the-answer", CutAt::Answer)]
+    {
+        let (hub, proxy) = behind_a_proxy().await;
+        let mut receiver = TestReceiver::start().await;
+        hub.subscribe(&receiver.wants("n")).await;
+        proxy.cut_once(word, at);
+        let answer = hub.post("/v1/events", &json!({"type": "n", "data": word})).await;
+        assert!(proxy.has_sprung(), "{word}");
+        let id = text(&answer.expect(202), "/id");
+        assert_eq!(receiver.next().await.id, id);
+        assert_eq!(count(&hub, word).await, 1, "{word}");
+        let next = hub.publish("n", json!("next")).await;
+        assert_eq!(receiver.next().await.id, next);
+    }
+}
+
+#[tokio::test]
+async fn when_the_commits_fate_stays_unknown_the_event_is_in_the_log_at_most_once() {
+    for at in [CutAt::Request, CutAt::Answer] {
+        let (hub, proxy) = behind_a_proxy().await;
+        let mut receiver = TestReceiver::start().await;
+        hub.subscribe(&receiver.wants("n")).await;
+        proxy.cut_for_good("the-word", at);
+        let event = json!({"type": "n", "data": "the-word"});
+        let unknown = hub.post_once("/v1/events", "one-key", &event).await;
+        let problem = unknown.problem(503, "unavailable");
+        assert!(
+            proxy.has_sprung() && text(&problem, "/detail").contains("Idempotency-Key"),
+            "{problem}"
+        );
+
+        proxy.mend();
+        let id = eventually("it goes on", async || {
+            let again = hub.post_once("/v1/events", "one-key", &event).await;
+            (again.status == 202).then(|| text(&again.expect(202), "/id"))
+        })
+        .await;
+        assert_eq!(receiver.next().await.id, id);
+        assert_eq!(count(&hub, "the-word").await, 1, "{at:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_a_subscription_cut_off_in_the_middle_is_made_once() {
+    for (word, at) in [
+        ("https://example.com/request", CutAt::Request),
+        ("https://example.com/answer", CutAt::Answer),
+    ] {
+        let (hub, proxy) = behind_a_proxy().await;
+        proxy.cut_once(word, at);
+        let made = hub
+            .post("/v1/subscriptions", &json!({"event_types": ["n"], "callback_url": word}))
+            .await
+            .expect(201);
+        assert!(proxy.has_sprung());
+        let listed = hub.all("/v1/subscriptions").await;
+        assert_eq!((listed.len(), &listed[0]["id"]), (1, &made["id"]));
+        hub.publish("after", json!(1)).await;
+        let entries = eventually("the log up to here", async || {
+            let entries = hub.all("/v1/events?types=hookhub.subscription.*,after").await;
+            (entries.last()?["type"] == "after").then_some(entries)
+        })
+        .await;
+        assert_eq!(entries.len(), 2, "{entries:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wire_that_stalls_delays_and_loses_nothing() {
+    let (hub, proxy) = behind_a_proxy().await;
+    let mut receiver = TestReceiver::start().await;
+    hub.subscribe(&receiver.wants("n")).await;
+    let first = hub.publish("n", json!("first")).await;
+    assert_eq!(receiver.next().await.id, first);
+    proxy.stall();
+    let event = json!({"type": "n", "data": "stalled"});
+    let publish = hub.post("/v1/events", &event);
+    let mend = async {
+        // Health is answered without the database: the hub is not stuck with its wire.
+        for _ in 0..20 {
+            hub.get("/healthz").await.expect(200);
+        }
+        proxy.mend();
+    };
+    let (answer, ()) = tokio::join!(publish, mend);
+    let id = text(&answer.expect(202), "/id");
+    assert_eq!(receiver.next().await.id, id);
+    assert_eq!(count(&hub, "stalled").await, 1);
+}
+
+#[tokio::test]
+async fn wires_cut_again_and_again_under_load_lose_and_double_nothing() {
+    let (hub, proxy) = behind_a_proxy().await;
+    let mut receiver = TestReceiver::start().await;
+    let subscription = hub.subscribe(&receiver.wants("n")).await;
+    let accepted = flood(&hub, 600, async || {
+        for n in 0..10 {
+            if n % 2 == 0 {
+                proxy.cut();
+            } else {
+                proxy.mend();
+            }
+            let health: Value = hub.get("/healthz").await.expect(200);
+            assert_eq!(health["status"], "ok");
+        }
+        proxy.mend();
+    })
+    .await;
+    let repeats = Arrivals::of(&mut receiver, &accepted).await.repeats;
+    assert_eq!(repeats, 0);
+    let kept = hub.all("/v1/events?types=n").await;
+    until_all(&hub, &subscription, "delivered", kept.len()).await;
+    let ids: Vec<_> = kept.iter().map(|event| text(event, "/id")).collect();
+    assert!(accepted.iter().all(|id| ids.contains(id)));
+}

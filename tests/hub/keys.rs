@@ -1,0 +1,133 @@
+//! Keys and tenants: who may do what, and that nothing of one tenant is visible to another.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::client::{Client, text};
+use crate::support::hub::TestHub;
+use crate::support::receiver::TestReceiver;
+
+/// A key of a tenant, and a client that has it.
+async fn key_of(hub: &TestHub, tenant: &str) -> (Value, Client) {
+    let made = hub.acting_for(tenant).post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
+    let client = hub.with_key(Some(&text(&made, "/key")));
+    (made, client)
+}
+
+#[tokio::test]
+async fn without_a_good_key_nothing_is_done() {
+    let hub = TestHub::start().await;
+    for stranger in [hub.with_key(None), hub.with_key(Some("wrong")), hub.with_key(Some("hh_AAAA"))]
+    {
+        for (method, path) in [
+            (Method::GET, "/v1/events"),
+            (Method::POST, "/v1/events"),
+            (Method::GET, "/v1/subscriptions"),
+            (Method::POST, "/v1/subscriptions"),
+            (Method::DELETE, "/v1/subscriptions/sub_0000000000000"),
+            (Method::GET, "/v1/attempts"),
+            (Method::GET, "/v1/keys"),
+            (Method::POST, "/v1/keys"),
+        ] {
+            let answer = stranger.send(method, path, &json!({"type": "a", "data": 1})).await;
+            answer.problem(401, "unauthorized");
+            assert!(
+                answer
+                    .header("www-authenticate")
+                    .is_some_and(|scheme| scheme.starts_with("Bearer"))
+            );
+        }
+    }
+    assert!(hub.all("/v1/events").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_key_is_shown_once_and_listed_without_itself() {
+    let hub = TestHub::start().await;
+    let (made, client) = key_of(&hub, "acme").await;
+    assert!(text(&made, "/key").starts_with("hh_") && text(&made, "/id").starts_with("key_"));
+    assert_eq!((&made["name"], &made["tenant"]), (&json!("ci"), &json!("acme")));
+    client.publish("a", json!(1)).await;
+
+    let listed = hub.acting_for("acme").get("/v1/keys").await;
+    assert!(!listed.text.contains(&text(&made, "/key")));
+    assert_eq!(listed.expect(200)["data"][0]["id"], made["id"]);
+    assert!(hub.all("/v1/keys").await.is_empty(), "of the default tenant there is none");
+}
+
+#[tokio::test]
+async fn a_revoked_key_opens_nothing_any_more() {
+    let hub = TestHub::start().await;
+    let (made, client) = key_of(&hub, "acme").await;
+    client.get("/v1/events").await.expect(200);
+    let path = format!("/v1/keys/{}", text(&made, "/id"));
+    hub.delete(&path).await.problem(404, "not_found");
+    assert_eq!(hub.acting_for("acme").delete(&path).await.status, 204);
+    client.get("/v1/events").await.problem(401, "unauthorized");
+    assert!(hub.acting_for("acme").all("/v1/keys").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_tenants_key_makes_no_keys_and_speaks_for_no_other() {
+    let hub = TestHub::start().await;
+    let (made, client) = key_of(&hub, "acme").await;
+    client.get("/v1/keys").await.problem(403, "forbidden");
+    client.post("/v1/keys", &json!({"name": "x"})).await.problem(403, "forbidden");
+    client.delete(&format!("/v1/keys/{}", text(&made, "/id"))).await.problem(403, "forbidden");
+    client.acting_for("other").get("/v1/events").await.problem(403, "forbidden");
+    client.acting_for("acme").get("/v1/events").await.expect(200);
+}
+
+#[tokio::test]
+async fn nothing_of_one_tenant_is_visible_to_another() {
+    let hub = TestHub::start().await;
+    let ((_, acme), (_, other)) = (key_of(&hub, "acme").await, key_of(&hub, "other").await);
+    let (mut mine, mut theirs) = (TestReceiver::start().await, TestReceiver::start().await);
+    let subscription = acme.subscribe(&mine.wants("*")).await;
+    other.subscribe(&theirs.wants("*")).await;
+    let event = acme.publish("a", json!("of acme")).await;
+    assert_eq!(mine.next().await.id, event);
+
+    for path in [
+        format!("/v1/events/{event}"),
+        format!("/v1/events/{event}/deliveries"),
+        format!("/v1/subscriptions/{subscription}"),
+        format!("/v1/subscriptions/{subscription}/deliveries"),
+    ] {
+        other.get(&path).await.problem(404, "not_found");
+        hub.get(&path).await.problem(404, "not_found");
+        acme.get(&path).await.expect(200);
+        hub.acting_for("acme").get(&path).await.expect(200);
+    }
+    let path = format!("/v1/subscriptions/{subscription}");
+    other.delete(&path).await.problem(404, "not_found");
+    other
+        .send(Method::PATCH, &path, &json!({"description": "mine"}))
+        .await
+        .problem(404, "not_found");
+    for action in ["pause", "resume", "test"] {
+        other.post(&format!("{path}/{action}"), &json!({})).await.problem(404, "not_found");
+    }
+    other
+        .post(&format!("/v1/deliveries/{subscription}/{event}/retry"), &json!({}))
+        .await
+        .problem(404, "not_found");
+    assert!(other.all("/v1/events").await.is_empty());
+    assert!(other.all(&format!("/v1/attempts?subscription={subscription}")).await.is_empty());
+    assert!(other.all(&format!("/v1/attempts?event={event}")).await.is_empty());
+
+    let sentinel = other.publish("a", json!("of other")).await;
+    assert_eq!(theirs.next().await.id, sentinel);
+    assert!(theirs.more().is_empty());
+    assert_eq!(acme.subscription(&subscription).await["status"], "active");
+}
+
+#[tokio::test]
+async fn what_names_no_tenant_is_refused() {
+    let hub = TestHub::start().await;
+    for name in ["", "a b", "a/b", &"x".repeat(65)] {
+        hub.acting_for(name).get("/v1/events").await.problem(400, "invalid_header");
+    }
+    hub.post("/v1/keys", &json!({})).await.refuses("/name");
+    hub.post("/v1/keys", &json!({"name": "a", "tenant": "b"})).await.refuses("/tenant");
+}

@@ -1,0 +1,248 @@
+//! Deliveries that fail: tried again by the schedule, held in order, ended by 410 or by giving up.
+
+use std::time::Duration;
+
+use hookhub::receive::ReceiverSettings;
+use hookhub::values::time::UnixMillis;
+use serde_json::json;
+
+use crate::support::client::{text, with};
+use crate::support::eventually;
+use crate::support::hub::{TestHub, every};
+use crate::support::receiver::{NEVER, TestReceiver, sorted};
+use crate::support::views::{until_all, until_attempts, until_state, until_status};
+
+fn time(value: &serde_json::Value, pointer: &str) -> UnixMillis {
+    UnixMillis::parse(&text(value, pointer)).expect("a time")
+}
+
+#[tokio::test]
+async fn each_attempt_sends_the_same_bytes_under_the_same_id_with_its_own_number() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::answering(&[500, 503, 404, 302, 200]).await;
+    let subscription = hub.subscribe(&receiver.wants("a")).await;
+    let event = hub.publish("a", json!({"n": 1.50})).await;
+    let deliveries = receiver.take(5).await;
+    for (delivery, number) in deliveries.iter().zip(1..) {
+        assert_eq!((delivery.attempt, &delivery.id), (number, &event));
+        assert_eq!(delivery.body, deliveries[0].body);
+    }
+    until_state(&hub, &subscription, &event, "delivered").await;
+    let attempts = until_attempts(&hub, &subscription, &event, 5).await;
+    let statuses: Vec<_> =
+        attempts.iter().map(|attempt| attempt["status_code"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [500, 503, 404, 302, 200]);
+    assert!(receiver.more().is_empty(), "what was delivered is not sent again");
+}
+
+#[tokio::test]
+async fn waits_follow_the_schedule_of_the_subscription_and_its_last_step_repeats() {
+    let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
+    let mut receiver = TestReceiver::answering(&[500, 500, 200]).await;
+    let definition = with(receiver.wants("a"), json!({"retry_schedule_s": [1]}));
+    let subscription = hub.subscribe(&definition).await;
+    let event = hub.publish("a", json!(1)).await;
+    let deliveries = receiver.take(3).await;
+    for pair in deliveries.windows(2) {
+        let wait = pair[1].at.since(pair[0].at);
+        assert!(wait >= Duration::from_millis(780), "a second less a fifth, not {wait:?}");
+    }
+    until_state(&hub, &subscription, &event, "delivered").await;
+}
+
+#[tokio::test]
+async fn a_waiting_delivery_says_when_it_is_tried_next() {
+    let hub =
+        TestHub::start_with(|settings| settings.retry_schedule = every(Duration::from_secs(1_000)))
+            .await;
+    let mut receiver = TestReceiver::answering(&[500]).await;
+    let subscription = hub.subscribe(&receiver.wants("a")).await;
+    let event = hub.publish("a", json!(1)).await;
+    let at = receiver.next().await.at;
+    let delivery = until_state(&hub, &subscription, &event, "retrying").await;
+    let wait = time(&delivery, "/next_attempt_at").since(at).as_secs();
+    assert!((790..=1_210).contains(&wait), "1,000 s give or take a fifth, not {wait} s");
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured_for_429_and_503() {
+    let hub = TestHub::start().await;
+    for status in [429, 503] {
+        let answers = ReceiverSettings {
+            answers: vec![status],
+            retry_after_s: Some(3_000),
+            ..TestReceiver::settings()
+        };
+        let mut receiver = TestReceiver::with(answers).await;
+        let subscription = hub.subscribe(&receiver.wants(&format!("a.{status}"))).await;
+        let event = hub.publish(&format!("a.{status}"), json!(1)).await;
+        let at = receiver.next().await.at;
+        let delivery = until_state(&hub, &subscription, &event, "retrying").await;
+        let wait = time(&delivery, "/next_attempt_at").since(at).as_secs();
+        assert!((2_998..=3_610).contains(&wait), "{status}: {wait} s");
+        let attempts = until_attempts(&hub, &subscription, &event, 1).await;
+        assert_eq!(
+            attempts[0].pointer("/response_headers/retry-after"),
+            Some(&json!("3000")),
+            "{}",
+            attempts[0]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_short_retry_after_is_waited_for_and_then_tried() {
+    let hub = TestHub::start().await;
+    let answers = ReceiverSettings {
+        answers: vec![429, 200],
+        retry_after_s: Some(1),
+        ..TestReceiver::settings()
+    };
+    let mut receiver = TestReceiver::with(answers).await;
+    hub.subscribe(&receiver.wants("a")).await;
+    hub.publish("a", json!(1)).await;
+    let both = receiver.take(2).await;
+    let wait = both[1].at.since(both[0].at);
+    assert!(wait >= Duration::from_millis(990), "{wait:?}");
+}
+
+#[tokio::test]
+async fn a_delivery_is_given_up_when_its_time_is_over() {
+    let hub = TestHub::start_with(|settings| {
+        settings.retry_schedule.give_up_after = Duration::from_millis(400);
+    })
+    .await;
+    let mut receiver = TestReceiver::answering(&[500]).await;
+    let subscription = hub.subscribe(&receiver.wants("a")).await;
+    let event = hub.publish("a", json!(1)).await;
+    until_state(&hub, &subscription, &event, "exhausted").await;
+    let made = receiver.more().len();
+    assert!((2..=11).contains(&made), "tried {made} times in 400 ms, every 50 ms give or take 10");
+    assert_eq!(until_attempts(&hub, &subscription, &event, made).await.len(), made);
+    assert_eq!(hub.subscription(&subscription).await["status"], "active");
+}
+
+#[tokio::test]
+async fn a_subscription_may_give_up_earlier_than_the_server() {
+    let hub = TestHub::start().await;
+    let receiver = TestReceiver::answering(&[500]).await;
+    let definition =
+        with(receiver.wants("a"), json!({"retry_schedule_s": [100], "give_up_after_s": 50}));
+    let subscription = hub.subscribe(&definition).await;
+    let event = hub.publish("a", json!(1)).await;
+    let delivery = until_state(&hub, &subscription, &event, "exhausted").await;
+    assert_eq!(delivery.get("next_attempt_at").and_then(|at| at.as_str()), None);
+}
+
+#[tokio::test]
+async fn an_ordered_subscription_keeps_its_order_across_failures() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::answering(&[200, 500, 500, 200, 500, 200, 200]).await;
+    hub.subscribe(&with(receiver.wants("n"), json!({"ordered": true}))).await;
+    let ids = hub.publish_many("n", 4).await;
+    let arrived = receiver.take_ids(7).await;
+    let (a, b, c, d) = (&ids[0], &ids[1], &ids[2], &ids[3]);
+    assert_eq!(arrived.iter().collect::<Vec<_>>(), [a, b, b, b, c, c, d]);
+}
+
+#[tokio::test]
+async fn an_ordered_subscription_goes_on_after_an_event_that_was_given_up() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::answering(&[500, 200]).await;
+    let definition = with(
+        receiver.wants("n"),
+        json!({"ordered": true, "retry_schedule_s": [100], "give_up_after_s": 50}),
+    );
+    let subscription = hub.subscribe(&definition).await;
+    let ids = hub.publish_many("n", 3).await;
+    assert_eq!(receiver.take_ids(3).await, ids);
+    until_state(&hub, &subscription, &ids[0], "exhausted").await;
+    until_state(&hub, &subscription, &ids[2], "delivered").await;
+}
+
+#[tokio::test]
+async fn failures_do_not_hold_up_the_events_after_them() {
+    let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
+    let mut receiver = TestReceiver::answering(&[500, 500, 500, 200]).await;
+    let subscription = hub.subscribe(&receiver.wants("n")).await;
+    let ids = hub.publish_many("n", 50).await;
+    assert_eq!(sorted(receiver.take_ids(50).await), ids);
+    until_all(&hub, &subscription, "delivered", 47).await;
+    until_all(&hub, &subscription, "retrying", 3).await;
+}
+
+#[tokio::test]
+async fn a_dead_receiver_is_parked_and_not_copied_event_by_event() {
+    let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
+    let mut dead = TestReceiver::answering(&[500]).await;
+    let mut healthy = TestReceiver::start().await;
+    let subscription = hub.subscribe(&dead.wants("n")).await;
+    hub.subscribe(&healthy.wants("n")).await;
+    let ids = hub.publish_many("n", 500).await;
+    assert_eq!(sorted(healthy.take_ids(500).await), ids);
+    dead.take(100).await;
+    until_all(&hub, &subscription, "retrying", 100).await;
+    until_all(&hub, &subscription, "pending", 400).await;
+    assert!(dead.more().is_empty(), "no more first tries while so much has failed");
+}
+
+#[tokio::test]
+async fn a_receiver_that_recovers_gets_everything() {
+    let hub = TestHub::start().await;
+    let mut answers = vec![500; 150];
+    answers.push(200);
+    let mut receiver = TestReceiver::answering(&answers).await;
+    let subscription = hub.subscribe(&receiver.wants("n")).await;
+    let ids = hub.publish_many("n", 400).await;
+    until_all(&hub, &subscription, "delivered", 400).await;
+    let mut arrived = receiver.take_ids(550).await;
+    arrived.sort_unstable();
+    arrived.dedup();
+    assert_eq!(arrived, ids);
+}
+
+#[tokio::test]
+async fn who_answers_410_is_disabled_and_gets_what_was_parked_when_resumed() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::answering(&[410, 200]).await;
+    let mut watcher = TestReceiver::start().await;
+    hub.subscribe(&watcher.wants("hookhub.subscription.disabled")).await;
+    let definition = with(receiver.wants("n"), json!({"ordered": true}));
+    let subscription = hub.subscribe(&definition).await;
+    let first = hub.publish("n", json!(1)).await;
+
+    let disabled = until_status(&hub, &subscription, "disabled").await;
+    assert!(text(&disabled, "/disabled_reason").contains("410"), "{disabled}");
+    let told = watcher.next().await;
+    assert!(String::from_utf8_lossy(&told.body).contains(&subscription));
+    let second = hub.publish("n", json!(2)).await;
+    until_state(&hub, &subscription, &second, "pending").await;
+    assert_eq!(receiver.more(), std::slice::from_ref(&first));
+
+    let resumed =
+        hub.post(&format!("/v1/subscriptions/{subscription}/resume"), &json!({})).await.expect(200);
+    assert_eq!((&resumed["status"], &resumed["disabled_reason"]), (&json!("active"), &json!(null)));
+    assert_eq!(receiver.take_ids(2).await, [first, second]);
+}
+
+#[tokio::test]
+async fn retries_survive_a_restart() {
+    let hub =
+        TestHub::start_with(|settings| settings.retry_schedule = every(Duration::from_secs(2)))
+            .await;
+    let mut receiver = TestReceiver::answering(&[500, 500, 500, 200]).await;
+    let subscription = hub.subscribe(&receiver.wants("n")).await;
+    let ids = hub.publish_many("n", 3).await;
+    assert_eq!(sorted(receiver.take_ids(3).await), ids);
+    until_all(&hub, &subscription, "retrying", 3).await;
+    let database = hub.stop().await;
+
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    let again = receiver.take(3).await;
+    assert!(again.iter().all(|delivery| delivery.attempt == 2));
+    eventually("all are delivered", async || {
+        let path = format!("/v1/subscriptions/{subscription}/deliveries?status=delivered");
+        (hub.all(&path).await.len() == 3).then_some(())
+    })
+    .await;
+}

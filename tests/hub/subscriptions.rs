@@ -1,0 +1,298 @@
+//! The subscription resource: made, read, changed, deleted; what is refused.
+
+use hookhub::values::target::AllowedTargets;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::client::{Client, each, text, with};
+use crate::support::hub::TestHub;
+use crate::support::receiver::{SECRET, TestReceiver};
+
+const PATH: &str = "/v1/subscriptions";
+
+fn to_example(path: &str) -> Value {
+    json!({"event_types": ["order.*", "invoice.paid"], "callback_url": format!("https://example.com/{path}")})
+}
+
+async fn ids(hub: &Client, query: &str) -> Vec<String> {
+    hub.all(&format!("{PATH}{query}")).await.iter().map(|one| text(one, "/id")).collect()
+}
+
+#[tokio::test]
+async fn a_new_subscription_is_shown_whole_and_its_secret_once() {
+    let hub = TestHub::start().await;
+    let definition = json!({
+        "event_types": ["order.*"], "callback_url": "https://example.com/a//b/?q=%20", "description": "for the shop",
+        "metadata": {"team": "billing"}, "headers": {"x-shop": "7"}, "ordered": true, "max_in_flight": 3,
+        "timeout_s": 9, "retry_schedule_s": [1, 2], "give_up_after_s": 100,
+    });
+    let answer = hub.post(PATH, &definition).await;
+    let made = answer.expect(201);
+    let id = text(&made, "/id");
+    assert!(id.starts_with("sub_"));
+    assert_eq!(answer.header("location"), Some(format!("{PATH}/{id}").as_str()));
+    assert!(text(&made, "/secret").starts_with("whsec_"));
+    assert_eq!(made["status"], "active");
+    let shown = with(definition, json!({"headers": {"x-shop": "***"}}));
+    for (name, value) in shown.as_object().unwrap() {
+        assert_eq!(&made[name], value, "{name}; values of headers are often secrets");
+    }
+
+    let read = hub.subscription(&id).await;
+    assert_eq!(read.get("secret"), None, "shown at its making alone");
+    assert_eq!(with(read, json!({"secret": made["secret"]})), made);
+    let listed = hub.get(PATH).await;
+    assert!(!listed.text.contains("whsec_"), "{}", listed.text);
+}
+
+#[tokio::test]
+async fn what_is_left_out_has_its_default() {
+    let hub = TestHub::start().await;
+    let made = hub.post(PATH, &to_example("hooks")).await.expect(201);
+    assert_eq!((&made["ordered"], &made["metadata"]), (&json!(false), &json!({})));
+    assert_eq!(made["timeout_s"], 15);
+    assert_eq!(made["description"], Value::Null);
+    let other = hub.post(PATH, &to_example("hooks")).await.expect(201);
+    assert_ne!(made["secret"], other["secret"]);
+}
+
+#[tokio::test]
+async fn a_secret_of_the_owners_own_is_taken() {
+    let hub = TestHub::start().await;
+    let made =
+        hub.post(PATH, &with(to_example("hooks"), json!({"secret": SECRET}))).await.expect(201);
+    assert_eq!(made["secret"], SECRET);
+}
+
+#[tokio::test]
+async fn names_used_elsewhere_are_understood() {
+    let hub = TestHub::start().await;
+    for definition in [
+        json!({"target_url": "https://example.com/z", "event": "order.paid"}),
+        json!({"hookUrl": "https://example.com/z", "event": "order.paid"}),
+        json!({"hookUrl": "https://example.com/z", "event_types": ["order.paid"]}),
+    ] {
+        let made = hub.post(PATH, &definition).await.expect(201);
+        assert_eq!(made["callback_url"], "https://example.com/z");
+        assert_eq!(made["event_types"], json!(["order.paid"]));
+        assert_eq!(made.get("hookUrl"), None);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_subscription_is_refused_with_the_place_of_the_fault() {
+    let hub = TestHub::start().await;
+    for (fault, pointer) in [
+        (json!({"event_types": []}), "/event_types"),
+        (json!({"event_types": ["order..paid"]}), "/event_types/0"),
+        (json!({"event_types": ["a", "b*"]}), "/event_types/1"),
+        (json!({"event_types": "order.paid"}), "/event_types"),
+        (json!({"callback_url": "example.com/hooks"}), "/callback_url"),
+        (json!({"callback_url": "ftp://example.com/"}), "/callback_url"),
+        (json!({"callback_url": "https://user:pw@example.com/"}), "/callback_url"),
+        (json!({"callback_url": 7}), "/callback_url"),
+        (json!({"secret": "whsec_c2hvcnQ="}), "/secret"),
+        (json!({"secret": "hunter2"}), "/secret"),
+        (json!({"max_in_flight": 0}), "/max_in_flight"),
+        (json!({"max_in_flight": 65}), "/max_in_flight"),
+        (json!({"timeout_s": 0}), "/timeout_s"),
+        (json!({"timeout_s": 31}), "/timeout_s"),
+        (json!({"timeout_s": "5"}), "/timeout_s"),
+        (json!({"ordered": "yes"}), "/ordered"),
+        (json!({"retry_schedule_s": []}), "/retry_schedule_s"),
+        (json!({"from": "the beginning"}), "/from"),
+        (json!({"headers": {"bad name": "x"}}), "/headers/bad name"),
+        (json!({"headers": {"x-a": "line\nbreak"}}), "/headers/x-a"),
+        (json!({"headers": {"webhook-id": "mine"}}), "/headers/webhook-id"),
+        (json!({"headers": {"content-length": "1"}}), "/headers/content-length"),
+        (json!({"metadata": {"a": {"b": 1}}}), "/metadata/a"),
+        (json!({"evnet_types": ["a"]}), "/evnet_types"),
+        (json!({"status": "active"}), "/status"),
+    ] {
+        let refusal = hub.post(PATH, &with(to_example("hooks"), fault.clone())).await;
+        assert_eq!(refusal.status, 422, "{fault}: {}", refusal.text);
+        refusal.refuses(pointer);
+    }
+    hub.post(PATH, &json!({"event_types": ["a"]})).await.refuses("/callback_url");
+    hub.post(PATH, &json!({"callback_url": "https://example.com/"})).await.refuses("/event_types");
+    assert!(ids(&hub, "").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_callback_to_a_private_address_is_refused_unless_the_operator_allows_it() {
+    let hub = TestHub::start().await;
+    for private in [
+        "http://10.0.0.1/",
+        "http://192.168.1.1:8080/hooks",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::1]/",
+        "http://[fd00::1]/",
+        "http://0.0.0.0/",
+    ] {
+        hub.post(PATH, &with(to_example(""), json!({"callback_url": private})))
+            .await
+            .refuses("/callback_url");
+    }
+    let id =
+        hub.subscribe(&with(to_example(""), json!({"callback_url": "http://127.0.0.1:9/"}))).await;
+    let change = json!({"callback_url": "http://10.0.0.1/"});
+    hub.send(Method::PATCH, &format!("{PATH}/{id}"), &change).await.refuses("/callback_url");
+
+    let strict =
+        TestHub::start_with(|settings| settings.allow_targets = AllowedTargets::default()).await;
+    for local in
+        ["http://127.0.0.1:9/", "http://localhost:9/", "http://2130706433/", "http://0x7f.1/"]
+    {
+        strict
+            .post(PATH, &with(to_example(""), json!({"callback_url": local})))
+            .await
+            .refuses("/callback_url");
+    }
+}
+
+#[tokio::test]
+async fn a_patch_changes_what_it_names_and_a_put_everything() {
+    let hub = TestHub::start().await;
+    let made = hub
+        .post(PATH, &with(to_example("a"), json!({"description": "d", "max_in_flight": 3})))
+        .await
+        .expect(201);
+    let path = format!("{PATH}/{}", text(&made, "/id"));
+
+    let patched = hub
+        .send(Method::PATCH, &path, &json!({"event_types": ["x.*"], "metadata": {"k": "v"}}))
+        .await
+        .expect(200);
+    assert_eq!(patched["event_types"], json!(["x.*"]));
+    assert_eq!((&patched["description"], &patched["max_in_flight"]), (&json!("d"), &json!(3)));
+    assert_eq!(hub.get(&path).await.expect(200), patched);
+
+    let put = hub.send(Method::PUT, &path, &to_example("b")).await.expect(200);
+    assert_eq!(put["callback_url"], "https://example.com/b");
+    assert_eq!((&put["description"], &put["metadata"]), (&Value::Null, &json!({})));
+    assert_eq!(put["id"], made["id"]);
+
+    hub.send(Method::PATCH, &path, &json!({"colour": "red"})).await.refuses("/colour");
+    hub.send(Method::PATCH, &path, &json!({"event_types": ["b*"]})).await.refuses("/event_types/0");
+    hub.send(Method::PUT, &path, &json!({"event_types": ["a"]})).await.refuses("/callback_url");
+    assert_eq!(hub.get(&path).await.expect(200), put, "a refused change changes nothing");
+}
+
+#[tokio::test]
+async fn a_list_is_read_page_by_page_and_filtered() {
+    let hub = TestHub::start().await;
+    let mut made = Vec::new();
+    for n in 0..5 {
+        made.push(hub.subscribe(&to_example(&n.to_string())).await);
+    }
+    hub.post(&format!("{PATH}/{}/pause", made[1]), &json!({})).await.expect(200);
+
+    let page = hub.get(&format!("{PATH}?limit=2")).await;
+    let first = page.expect(200);
+    assert_eq!((each(&first, "/data").len(), &first["has_more"]), (2, &json!(true)));
+    let link = page.header("link").unwrap();
+    assert!(
+        link.contains("rel=\"next\"") && link.contains(&text(&first, "/next_cursor")),
+        "{link}"
+    );
+    let last = hub.get(&format!("{PATH}?limit=5")).await.expect(200);
+    assert_eq!((&last["has_more"], &last["next_cursor"]), (&json!(false), &Value::Null));
+    let mut through = Vec::new();
+    let mut next = first;
+    loop {
+        through.extend(each(&next, "/data").iter().map(|one| text(one, "/id")));
+        if next["has_more"] == false {
+            break;
+        }
+        next = hub
+            .get(&format!("{PATH}?limit=2&after={}", text(&next, "/next_cursor")))
+            .await
+            .expect(200);
+    }
+    assert_eq!(through, made);
+
+    assert_eq!(ids(&hub, "?status=paused").await, [made[1].clone()]);
+    assert_eq!(ids(&hub, "?callback_url=https://example.com/3").await, [made[3].clone()]);
+    assert_eq!(ids(&hub, "?event_type=invoice.paid").await.len(), 5);
+    assert!(ids(&hub, "?event_type=other").await.is_empty());
+}
+
+#[tokio::test]
+async fn deleting_twice_is_as_good_as_once() {
+    let hub = TestHub::start().await;
+    let path = format!("{PATH}/{}", hub.subscribe(&to_example("a")).await);
+    assert_eq!(hub.delete(&path).await.status, 204);
+    assert_eq!(hub.delete(&path).await.status, 204);
+    hub.get(&path).await.problem(404, "not_found");
+    hub.send(Method::PATCH, &path, &json!({"description": "x"})).await.problem(404, "not_found");
+    hub.post(&format!("{path}/pause"), &json!({})).await.problem(404, "not_found");
+    assert!(ids(&hub, "").await.is_empty());
+}
+
+#[tokio::test]
+async fn who_cannot_put_the_id_in_the_path_deletes_by_body() {
+    let hub = TestHub::start().await;
+    let (a, b, c) = (
+        hub.subscribe(&to_example("a")).await,
+        hub.subscribe(&to_example("b")).await,
+        hub.subscribe(&to_example("c")).await,
+    );
+    assert_eq!(hub.send(Method::DELETE, PATH, &json!({"id": a})).await.status, 204);
+    let by_url = json!({"hookUrl": "https://example.com/b"});
+    assert_eq!(hub.send(Method::DELETE, PATH, &by_url).await.status, 204);
+    assert_eq!(hub.send(Method::DELETE, PATH, &by_url).await.status, 204);
+    hub.send(Method::DELETE, PATH, &json!({})).await.problem(422, "validation_failed");
+    assert_eq!(ids(&hub, "").await, [c], "{b} too is gone");
+}
+
+#[tokio::test]
+async fn pausing_and_resuming_are_seen_and_may_be_repeated() {
+    let hub = TestHub::start().await;
+    let path = format!("{PATH}/{}", hub.subscribe(&to_example("a")).await);
+    for (action, status) in
+        [("pause", "paused"), ("pause", "paused"), ("resume", "active"), ("resume", "active")]
+    {
+        assert_eq!(
+            hub.post(&format!("{path}/{action}"), &json!({})).await.expect(200)["status"],
+            status
+        );
+        assert_eq!(hub.get(&path).await.expect(200)["status"], status);
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_creation_makes_one_subscription() {
+    let hub = TestHub::start().await;
+    let first = hub.post_once(PATH, "create-1", &to_example("a")).await;
+    let again = hub.post_once(PATH, "create-1", &to_example("a")).await;
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(again.expect(201), first.expect(201));
+    hub.post_once(PATH, "create-1", &to_example("b")).await.problem(422, "idempotency_key_reused");
+    assert_eq!(ids(&hub, "").await.len(), 1);
+}
+
+#[tokio::test]
+async fn each_change_is_an_event_for_those_who_ask() {
+    let hub = TestHub::start().await;
+    let mut watcher = TestReceiver::start().await;
+    hub.subscribe(&watcher.wants("hookhub.subscription.*")).await;
+    let id = hub.subscribe(&with(to_example("a"), json!({"secret": SECRET}))).await;
+    hub.send(Method::PATCH, &format!("{PATH}/{id}"), &json!({"description": "x"}))
+        .await
+        .expect(200);
+    hub.delete(&format!("{PATH}/{id}")).await;
+
+    let mut types = Vec::new();
+    for told in watcher.take(3).await {
+        let event: Value = serde_json::from_slice(&told.body).unwrap();
+        assert!(!event.to_string().contains(SECRET), "{event}");
+        types.push(text(&event, "/type"));
+    }
+    types.sort_unstable();
+    assert_eq!(
+        types,
+        ["created", "deleted", "updated"].map(|what| format!("hookhub.subscription.{what}"))
+    );
+    assert!(hub.all("/v1/events").await.is_empty(), "others do not see them");
+    assert_eq!(hub.all("/v1/events?types=hookhub.subscription.*").await.len(), 4);
+}

@@ -1,0 +1,216 @@
+//! A thin HTTP client for the hub's API, and what it answers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+/// Somebody with a key to a hub.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+    key: Option<String>,
+    tenant: Option<String>,
+}
+
+/// An HTTP client with an end to its patience.
+pub(crate) fn http() -> reqwest::Client {
+    // Only the first one is installed; which of the equal ones does not matter.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30));
+    client.build().expect("an HTTP client")
+}
+
+/// What the hub answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr, key: &str) -> Self {
+        let (base, key) = (format!("http://{address}"), Some(key.to_owned()));
+        Self { http: http(), base, key, tenant: None }
+    }
+
+    /// The same with another key, or none.
+    pub(crate) fn with_key(&self, key: Option<&str>) -> Self {
+        Self { key: key.map(ToOwned::to_owned), ..self.clone() }
+    }
+
+    /// The same, acting for a tenant.
+    pub(crate) fn acting_for(&self, tenant: &str) -> Self {
+        Self { tenant: Some(tenant.to_owned()), ..self.clone() }
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key);
+        }
+        if let Some(tenant) = &self.tenant {
+            request = request.header("hookhub-tenant", tenant);
+        }
+        request
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        answer(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        answer(self.request(Method::DELETE, path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::POST, path, body).await
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Answer {
+        self.send_text(method, path, "application/json", &body.to_string()).await
+    }
+
+    /// A request whose body need not be JSON.
+    pub(crate) async fn send_text(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: &str,
+    ) -> Answer {
+        answer(self.request(method, path).header(CONTENT_TYPE, content_type).body(body.to_owned()))
+            .await
+    }
+
+    /// A POST under an `Idempotency-Key`.
+    pub(crate) async fn post_once(&self, path: &str, key: &str, body: &Value) -> Answer {
+        let request = self.request(Method::POST, path).header("idempotency-key", key);
+        answer(request.header(CONTENT_TYPE, "application/json").body(body.to_string())).await
+    }
+
+    /// Makes a subscription and gives its id.
+    pub(crate) async fn subscribe(&self, definition: &Value) -> String {
+        text(&self.post("/v1/subscriptions", definition).await.expect(201), "/id")
+    }
+
+    pub(crate) async fn subscription(&self, id: &str) -> Value {
+        self.get(&format!("/v1/subscriptions/{id}")).await.expect(200)
+    }
+
+    /// Publishes one event and gives its id.
+    pub(crate) async fn publish(&self, event_type: &str, data: Value) -> String {
+        let event = json!({"type": event_type, "data": data});
+        text(&self.post("/v1/events", &event).await.expect(202), "/id")
+    }
+
+    /// Publishes as many events of one type, with data 0, 1, …, and gives their ids.
+    pub(crate) async fn publish_many(&self, event_type: &str, count: usize) -> Vec<String> {
+        let numbers: Vec<_> = (0..count).collect();
+        let mut ids = Vec::new();
+        for batch in numbers.chunks(1_000) {
+            let events: Vec<_> =
+                batch.iter().map(|n| json!({"type": event_type, "data": n})).collect();
+            let answer = self.post("/v1/events", &Value::from(events)).await.expect(202);
+            ids.extend(each(&answer, "/data").iter().map(|item| text(item, "/id")));
+        }
+        ids
+    }
+
+    /// All pages of a list, put together.
+    pub(crate) async fn all(&self, path: &str) -> Vec<Value> {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let mut found = Vec::new();
+        let mut page = self.get(&format!("{path}{joint}limit=250")).await.expect(200);
+        loop {
+            found.extend_from_slice(each(&page, "/data"));
+            if page.pointer("/has_more") != Some(&Value::Bool(true)) {
+                return found;
+            }
+            let cursor = text(&page, "/next_cursor");
+            page = self.get(&format!("{path}{joint}limit=250&after={cursor}")).await.expect(200);
+        }
+    }
+}
+
+/// Sends a request and reads all of the answer.
+pub(crate) async fn answer(request: RequestBuilder) -> Answer {
+    try_answer(request).await.expect("the hub answers")
+}
+
+/// The same, of a hub that may be gone.
+pub(crate) async fn try_answer(request: RequestBuilder) -> Result<Answer, reqwest::Error> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Ok(Answer { status, headers, text: response.text().await? })
+}
+
+impl Answer {
+    /// The body, when the answer has this status.
+    #[track_caller]
+    pub(crate) fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        if self.text.is_empty() {
+            return Value::Null;
+        }
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        serde_json::from_str(&self.text).expect("JSON")
+    }
+
+    /// The problem document (RFC 9457), when the answer is one of this status and code.
+    #[track_caller]
+    pub(crate) fn problem(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{}", self.text);
+        let problem: Value = serde_json::from_str(&self.text).expect("JSON");
+        assert_eq!(problem.pointer("/code"), Some(&Value::from(code)), "{problem}");
+        assert_eq!(problem.pointer("/status"), Some(&Value::from(status)), "{problem}");
+        for member in ["/type", "/title", "/detail", "/request_id"] {
+            let told = problem.pointer(member).and_then(Value::as_str);
+            assert!(told.is_some_and(|told| !told.is_empty()), "{member} is missing: {problem}");
+        }
+        problem
+    }
+
+    /// Checks that the input was refused because of one member.
+    #[track_caller]
+    pub(crate) fn refuses(&self, pointer: &str) {
+        let problem = self.problem(422, "validation_failed");
+        let errors = each(&problem, "/errors");
+        let named =
+            errors.iter().any(|error| error.pointer("/pointer") == Some(&Value::from(pointer)));
+        assert!(named, "{pointer} is not named: {problem}");
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("a readable header"))
+    }
+}
+
+/// The text at a place in a JSON value.
+#[track_caller]
+pub(crate) fn text(value: &Value, pointer: &str) -> String {
+    let found = value.pointer(pointer).and_then(Value::as_str).map(ToOwned::to_owned);
+    assert!(found.is_some(), "no text at {pointer}: {value}");
+    found.unwrap_or_default()
+}
+
+/// The list at a place in a JSON value.
+#[track_caller]
+pub(crate) fn each<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+    let found = value.pointer(pointer).and_then(Value::as_array);
+    assert!(found.is_some(), "no list at {pointer}: {value}");
+    found.map(Vec::as_slice).unwrap_or_default()
+}
+
+/// One JSON object with the members of another added or replaced.
+pub(crate) fn with(mut object: Value, more: Value) -> Value {
+    if let (Value::Object(members), Value::Object(more)) = (&mut object, more) {
+        members.extend(more);
+    }
+    object
+}

@@ -1,0 +1,38 @@
+//! What the tests stand on: databases, hubs, receivers kind and hostile, and a wire to Postgres that can be cut.
+
+pub(crate) mod client;
+pub(crate) mod database;
+pub(crate) mod gate;
+pub(crate) mod hostile;
+pub(crate) mod hub;
+pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod raw_http;
+pub(crate) mod receiver;
+pub(crate) mod views;
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
+const POLL: Duration = Duration::from_millis(10);
+
+/// Asks until there is an answer; fails when it takes too long.
+pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let answer = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            sleep(POLL).await;
+        }
+    };
+    timeout(PATIENCE, answer).await.expect(what)
+}
+
+/// Waits for what must come, with an end.
+pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.expect(what)
+}

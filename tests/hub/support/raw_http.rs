@@ -1,0 +1,70 @@
+//! Just enough HTTP/1.1 over a bare socket for receivers that no library would be.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// Listens, and serves each connection in a task of its own; all end when the value is dropped.
+#[derive(Debug)]
+pub(crate) struct RawServer {
+    pub(crate) address: SocketAddr,
+    /// Held for its drop.
+    _tasks: JoinSet<()>,
+}
+
+impl RawServer {
+    pub(crate) async fn start<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve(stream));
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Self { address, _tasks: tasks }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+}
+
+/// Reads one request, its body too, and gives its `webhook-id`; `None` at the end of the connection.
+pub(crate) async fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let mut read = Vec::new();
+    let end_of_head = loop {
+        if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(&mut read).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8_lossy(&read).to_ascii_lowercase();
+    let header = |name: &str| {
+        let line = head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.map(|value| value.trim().to_owned())
+    };
+    let length: usize =
+        header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    while read.len() < end_of_head + length {
+        if stream.read_buf(&mut read).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some(header("webhook-id").unwrap_or_default().to_ascii_uppercase().replacen("EVT", "evt", 1))
+}
+
+/// Sends a complete answer without a body; `false` when nobody is there to take it.
+pub(crate) async fn answer(stream: &mut TcpStream, status: &str) -> bool {
+    let text = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(text.as_bytes()).await.is_ok()
+}

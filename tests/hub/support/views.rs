@@ -1,0 +1,59 @@
+//! What the hub says of its deliveries.
+
+use serde_json::Value;
+
+use super::client::{Client, text};
+use super::eventually;
+
+/// The delivery of an event to a subscription, as that lists it.
+pub(crate) async fn delivery(hub: &Client, subscription: &str, event: &str) -> Option<Value> {
+    let all = hub.all(&format!("/v1/subscriptions/{subscription}/deliveries")).await;
+    all.into_iter().find(|delivery| text(delivery, "/event") == event)
+}
+
+/// Waits until a delivery has come to a state.
+pub(crate) async fn until_state(
+    hub: &Client,
+    subscription: &str,
+    event: &str,
+    state: &str,
+) -> Value {
+    eventually(state, async || {
+        delivery(hub, subscription, event)
+            .await
+            .filter(|delivery| text(delivery, "/status") == state)
+    })
+    .await
+}
+
+/// Waits until all deliveries of a subscription have come to a state, and there are so many.
+pub(crate) async fn until_all(hub: &Client, subscription: &str, state: &str, count: usize) {
+    let path = format!("/v1/subscriptions/{subscription}/deliveries?status={state}");
+    eventually(state, async || (hub.all(&path).await.len() == count).then_some(())).await;
+}
+
+/// Waits until there are so many attempts of a delivery, and gives them, the first one first.
+pub(crate) async fn until_attempts(
+    hub: &Client,
+    subscription: &str,
+    event: &str,
+    count: usize,
+) -> Vec<Value> {
+    let path = format!("/v1/attempts?subscription={subscription}&event={event}");
+    let mut attempts = eventually("attempts", async || {
+        let attempts = hub.all(&path).await;
+        (attempts.len() >= count).then_some(attempts)
+    })
+    .await;
+    attempts.reverse();
+    attempts
+}
+
+/// Waits until a subscription has a status.
+pub(crate) async fn until_status(hub: &Client, subscription: &str, status: &str) -> Value {
+    eventually(status, async || {
+        let subscription = hub.subscription(subscription).await;
+        (text(&subscription, "/status") == status).then_some(subscription)
+    })
+    .await
+}

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 /// How long a test waits for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Asks until there is an answer; fails when it takes too long.

@@ -97,9 +97,9 @@ BEGIN
         ON CONFLICT (tenant, key) DO UPDATE
         SET fingerprint = excluded.fingerprint, position = excluded.position, answer = NULL, created_at = clock_timestamp();
 
-        PERFORM setval('log_position', base + (
-            SELECT count(*) FROM unnest(event_requests) e(request) WHERE NOT replayed[e.request]
-        ));
+        PERFORM setval('log_position', base + appended.count)
+        FROM (SELECT count(*) FROM unnest(event_requests) e(request) WHERE NOT replayed[e.request]) appended
+        WHERE appended.count > 0;
     END IF;
 
     FOR kept IN

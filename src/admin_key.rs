@@ -16,8 +16,8 @@ const FILE: &str = "admin-key";
 #[derive(Clone)]
 pub struct AdminKey {
     key: String,
-    /// Where it was kept just now, when it is new.
-    made_in: Option<PathBuf>,
+    file: Option<PathBuf>,
+    is_new: bool,
 }
 
 impl AdminKey {
@@ -26,9 +26,14 @@ impl AdminKey {
         &self.key
     }
 
-    /// Its file, when it was made just now and must be shown.
-    pub fn made_in(&self) -> Option<&Path> {
-        self.made_in.as_deref()
+    /// Where it is kept, unless it was given.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Whether it was made just now and must be shown.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 }
 
@@ -41,13 +46,13 @@ impl fmt::Debug for AdminKey {
 /// The key that was given, else the one that is kept, else a new one, which is then kept with mode 0600.
 pub fn load(given: Option<String>, data_dir: &Path) -> Result<AdminKey, (PathBuf, io::Error)> {
     if let Some(key) = given {
-        return Ok(AdminKey { key, made_in: None });
+        return Ok(AdminKey { key, file: None, is_new: false });
     }
     let path = data_dir.join(FILE);
     match kept(&path) {
-        Ok(Some(key)) => Ok(AdminKey { key, made_in: None }),
+        Ok(Some(key)) => Ok(AdminKey { key, file: Some(path), is_new: false }),
         Ok(None) => match make(data_dir, &path) {
-            Ok(key) => Ok(AdminKey { key, made_in: Some(path) }),
+            Ok(key) => Ok(AdminKey { key, file: Some(path), is_new: true }),
             Err(error) => Err((path, error)),
         },
         Err(error) => Err((path, error)),
@@ -96,11 +101,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("data");
         let first = load(None, &data_dir).unwrap();
-        let file = first.made_in().unwrap().to_owned();
+        let file = first.file().unwrap().to_owned();
+        assert!(first.is_new());
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let second = load(None, &data_dir).unwrap();
         assert_eq!(second.as_str(), first.as_str());
-        assert_eq!(second.made_in(), None, "it is shown once");
+        assert!(!second.is_new(), "it is shown once");
         assert!(!format!("{first:?}").contains(first.as_str()));
     }
 

@@ -119,7 +119,7 @@ impl Settings {
     pub fn from_args(args: ServeArgs) -> Result<Self, ConfigError> {
         let default = Self::default();
         Ok(Self {
-            listen: or(args.listen, default.listen, |text| listen(&text))?,
+            listen: listen_address(args.listen)?,
             database: database(args.database_url, args.postgres_bin)?,
             data_dir: args.data_dir.unwrap_or(default.data_dir),
             admin_key: args.admin_key.filter(|key| !key.is_empty()).map(admin_key).transpose()?,
@@ -157,6 +157,11 @@ fn or<T>(
 
 fn wrong(setting: &'static str, detail: impl Into<String>) -> ConfigError {
     ConfigError { setting, detail: detail.into() }
+}
+
+/// The address to answer on, or its default.
+pub fn listen_address(given: Option<String>) -> Result<SocketAddr, ConfigError> {
+    or(given, Settings::default().listen, |text| listen(&text))
 }
 
 fn listen(text: &str) -> Result<SocketAddr, ConfigError> {

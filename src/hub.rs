@@ -1,7 +1,7 @@
 //! Putting the hub together, starting it, and letting it stop in two stages.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -86,10 +86,11 @@ impl Hub {
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         // The first provider stays; a second hub in one process finds it there.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
-            .map_err(|(path, error)| StartError::AdminKey { path, error })?;
+        // The address first: that it is taken shall not come out after everything else has been started.
+        let listener = TcpListener::bind(settings.listen)
+            .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let (embedded, url) = database(&settings).await?;
-        match Self::start_on(&settings, &url, admin_key).await {
+        match Self::start_on(&settings, &url, listener).await {
             Ok(hub) => Ok(Self { embedded, ..hub }),
             Err(error) => {
                 if let Some(embedded) = embedded {
@@ -103,10 +104,13 @@ impl Hub {
     async fn start_on(
         settings: &Settings,
         url: &str,
-        admin_key: AdminKey,
+        listener: TcpListener,
     ) -> Result<Self, StartError> {
         let store = Store::new(url).map_err(StartError::Database)?;
         migrate(&store).await.map_err(StartError::Database)?;
+        if matches!(settings.database, Database::Embedded { .. }) {
+            store.end_all_leases().await.map_err(StartError::Database)?;
+        }
         let (stopping, let_go, tasks) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let log = Log::start(store.clone(), &tasks, let_go.clone())
@@ -117,8 +121,11 @@ impl Hub {
             Dispatcher::new(log.clone(), store.clone(), allowed.clone(), schedule, tasks.clone())
                 .map_err(StartError::Callbacks)?;
         let limits = Limits { allowed, max_event_bytes: settings.max_event_bytes };
+        // The admin key last: once it is made, the start succeeds and it is shown.
+        let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
+            .map_err(|(path, error)| StartError::AdminKey { path, error })?;
         let api = Api::new(log, store.clone(), admin_key.as_str(), limits, stopping.clone());
-        let (server, address) = serve(settings, web::Data::new(api))
+        let (server, address) = serve(settings, listener, web::Data::new(api))
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();
         tasks.spawn(server);
@@ -215,8 +222,10 @@ async fn migrate(store: &Store) -> Result<(), StoreError> {
 
 fn serve(
     settings: &Settings,
+    listener: TcpListener,
     api: web::Data<Api>,
 ) -> io::Result<(actix_web::dev::Server, SocketAddr)> {
+    let address = listener.local_addr()?;
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::clone(&api))
@@ -227,7 +236,6 @@ fn serve(
     .client_request_timeout(HEAD_DEADLINE)
     .max_connections(MOST_CONNECTIONS)
     .shutdown_timeout(settings.stop_deadline.as_secs())
-    .bind(settings.listen)?;
-    let address = server.addrs().first().copied().unwrap_or(settings.listen);
+    .listen(listener)?;
     Ok((server.run(), address))
 }

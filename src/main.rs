@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use hookhub::config::{ServeArgs, Settings};
 use hookhub::hub::Hub;
 use hookhub::receive::{Receiver, ReceiverSettings};
@@ -28,33 +28,18 @@ struct CommandLine {
     logging: Logging,
 }
 
+/// What is logged unless said otherwise: not each statement's notices, and not what clients send that is no HTTP.
+const LOG_FILTER: &str = "info,sqlx=warn,actix_server=warn,actix_http=off";
+
 #[derive(Args)]
 struct Logging {
-    /// What to log: error, warn, info, debug, or a filter such as hookhub=debug
-    #[arg(
-        long,
-        env = "HOOKHUB_LOG",
-        default_value = "info,actix_server=warn",
-        value_name = "FILTER",
-        global = true
-    )]
-    log: String,
+    /// What to log: error, warn, info, debug, or a filter such as hookhub=debug [default: info, less of libraries]
+    #[arg(long, env = "HOOKHUB_LOG", value_name = "FILTER", global = true)]
+    log: Option<String>,
 
-    /// How to log
-    #[arg(
-        long,
-        env = "HOOKHUB_LOG_FORMAT",
-        default_value = "text",
-        value_name = "FORMAT",
-        global = true
-    )]
-    log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
+    /// How to log: text or json [default: text]
+    #[arg(long, env = "HOOKHUB_LOG_FORMAT", value_name = "FORMAT", global = true)]
+    log_format: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -65,14 +50,9 @@ enum Command {
     Receive(ReceiveArgs),
     /// Ask a running hub on this machine whether it is ready; exit code 0 says yes
     Health {
-        /// The hub's address and port
-        #[arg(
-            long,
-            env = "HOOKHUB_LISTEN",
-            default_value = "127.0.0.1:8080",
-            value_name = "ADDRESS:PORT"
-        )]
-        listen: SocketAddr,
+        /// The hub's address and port [default: 127.0.0.1:8080]
+        #[arg(long, env = "HOOKHUB_LISTEN", value_name = "ADDRESS:PORT")]
+        listen: Option<String>,
     },
 }
 
@@ -101,7 +81,7 @@ struct ReceiveArgs {
     #[arg(long, default_value_t = 0, value_name = "MILLISECONDS")]
     delay_ms: u64,
 
-    /// Send Retry-After with answers that are no success
+    /// Send Retry-After with the answers 429 and 503
     #[arg(long, value_name = "SECONDS")]
     retry_after_s: Option<u64>,
 }
@@ -135,15 +115,21 @@ fn say(to: &mut impl Write, line: &str) {
 }
 
 fn start_logging(logging: &Logging) -> Result<(), String> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&logging.log)
+    let given = logging.log.as_deref().filter(|filter| !matches!(*filter, "" | "info"));
+    let filter = tracing_subscriber::EnvFilter::try_new(given.unwrap_or(LOG_FILTER))
         .map_err(|error| format!("HOOKHUB_LOG (--log): {error}"))?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    let started = match logging.log_format {
-        LogFormat::Text => subscriber.with_target(false).try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    let started = match logging.log_format.as_deref() {
+        None | Some("" | "text") => subscriber.with_target(false).try_init(),
+        Some("json") => subscriber.json().flatten_event(true).try_init(),
+        Some(other) => {
+            return Err(format!(
+                "HOOKHUB_LOG_FORMAT (--log-format): {other:?} is neither text nor json"
+            ));
+        }
     };
     started.map_err(|error| error.to_string())
 }
@@ -157,9 +143,16 @@ async fn serve(args: ServeArgs) -> Result<(), String> {
         _ = terminated.recv() => return Err("stopped while starting".into()),
     };
     let mut out = std::io::stdout();
-    if let Some(file) = hub.admin_key().made_in() {
-        let key = hub.admin_key().as_str();
-        say(&mut out, &format!("admin key, shown this once and kept in {}: {key}", file.display()));
+    match hub.admin_key().file() {
+        Some(file) if hub.admin_key().is_new() => {
+            let key = hub.admin_key().as_str();
+            say(
+                &mut out,
+                &format!("admin key, shown this once and kept in {}: {key}", file.display()),
+            );
+        }
+        Some(file) => say(&mut out, &format!("the admin key is in {}", file.display())),
+        None => {}
     }
     say(&mut out, &format!("listening on http://{}", hub.address()));
     tokio::select! {
@@ -217,7 +210,8 @@ async fn receive(args: ReceiveArgs) -> Result<(), String> {
 }
 
 /// Asks `/readyz`; an unspecified listen address is asked on loopback.
-async fn health(mut listen: SocketAddr) -> Result<(), String> {
+async fn health(listen: Option<String>) -> Result<(), String> {
+    let mut listen = hookhub::config::listen_address(listen).map_err(|error| error.to_string())?;
     if listen.ip().is_unspecified() {
         listen.set_ip(if listen.is_ipv4() {
             [127, 0, 0, 1].into()

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::{HttpRequest, web};
 use bytes::Bytes;
 
 use super::problem::{Code, Problem};
+use super::query::Query;
 
 /// How long a client may take over its body.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -24,20 +25,32 @@ pub(super) enum ContentType {
 
 /// Reads a JSON body of a request that is not a publish.
 pub(super) async fn json(request: &HttpRequest, payload: web::Payload) -> Result<Bytes, Problem> {
+    Query::of(request, &[])?;
     match content_type(request)? {
-        ContentType::Json => read(payload, MOST_BYTES).await,
+        ContentType::Json => read(request, payload, MOST_BYTES).await,
         ContentType::NdJson => Err(wrong_type("application/json")),
     }
 }
 
 /// Reads a body of at most `most` bytes; none is an empty one.
-pub(super) async fn read(payload: web::Payload, most: usize) -> Result<Bytes, Problem> {
+pub(super) async fn read(
+    request: &HttpRequest,
+    payload: web::Payload,
+    most: usize,
+) -> Result<Bytes, Problem> {
     let too_large = || {
         Problem::new(
             Code::PayloadTooLarge,
             format!("the body is larger than {most} bytes, the most that is read here"),
         )
     };
+    let announced = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|bytes| usize::try_from(bytes).is_ok_and(|bytes| bytes > most)) {
+        return Err(too_large());
+    }
     match tokio::time::timeout(DEADLINE, payload.to_bytes_limited(most)).await {
         Ok(Ok(Ok(body))) => Ok(body),
         Ok(Err(_over)) => Err(too_large()),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{AUTHORIZATION, HeaderValue};
 use actix_web::{FromRequest, HttpRequest, web};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -112,7 +112,7 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     let Some(api) = request.app_data::<web::Data<Api>>() else {
         return Err(Problem::new(Code::Internal, "the hub is not set up"));
     };
-    let header = request.headers().get(AUTHORIZATION);
+    let header = only(request, AUTHORIZATION.as_str())?;
     let key = header.and_then(|value| value.to_str().ok()).and_then(bearer).ok_or_else(|| {
         Problem::new(Code::Unauthorized, "send a key as \"Authorization: Bearer <key>\"")
     })?;
@@ -134,6 +134,21 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     }
 }
 
+/// The value of a header that may come once.
+pub(super) fn only<'a>(
+    request: &'a HttpRequest,
+    name: &str,
+) -> Result<Option<&'a HeaderValue>, Problem> {
+    let mut values = request.headers().get_all(name);
+    let first = values.next();
+    match values.next() {
+        None => Ok(first),
+        Some(_) => {
+            Err(Problem::new(Code::InvalidHeader, format!("{name} is given more than once")))
+        }
+    }
+}
+
 /// RFC 6750, 2.1; the scheme's case does not matter.
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, key) = header.split_once(' ')?;
@@ -141,7 +156,7 @@ fn bearer(header: &str) -> Option<&str> {
 }
 
 fn named_tenant(request: &HttpRequest) -> Result<Option<Arc<str>>, Problem> {
-    let Some(value) = request.headers().get(TENANT_HEADER) else { return Ok(None) };
+    let Some(value) = only(request, TENANT_HEADER)? else { return Ok(None) };
     match value.to_str() {
         Ok(name) if is_tenant(name) => Ok(Some(name.into())),
         _ => Err(Problem::new(

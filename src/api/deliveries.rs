@@ -8,15 +8,15 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::Api;
+use super::append::append;
 use super::caller::Caller;
 use super::delivery_view::{ByPair, DeliveryView, State, attempt, by_pair};
 use super::events;
 use super::problem::{Code, Problem};
-use super::publish_input::data;
 use super::query::{Query, invalid};
 use super::subscriptions;
 use crate::store::deliveries::AttemptFilter;
-use crate::store::log::{AppendRequest, Placed, Scan};
+use crate::store::log::Scan;
 use crate::values::event::{Event, NewEvent};
 use crate::values::event_type::EventType;
 use crate::values::id::SubscriptionId;
@@ -35,28 +35,35 @@ pub(super) async fn of_event(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::of(&request, &[])?;
+    let query = Query::of(&request, &["after", "limit"])?;
+    let limit = usize::from(query.limit()?);
+    let after = query.parsed::<SubscriptionId>("after")?;
     let event = events::find(&api, &caller, &path).await?;
-    let subscriptions = api.store.history_of(&caller.tenant).await?;
+    let mut subscriptions = api.store.history_of(&caller.tenant).await?;
+    subscriptions.retain(|(id, deleted)| {
+        after < Some(*id) && deleted.is_none_or(|deleted| deleted > event.position)
+    });
     let ids: Vec<i64> = subscriptions.iter().map(|(id, _)| id.stored()).collect();
     let mut versions: HashMap<SubscriptionId, Vec<Version>> = HashMap::new();
     for (id, version) in api.store.versions(&ids).await? {
         versions.entry(id).or_default().push(version);
     }
-    let meant: Vec<_> = subscriptions
+    let mut meant: Vec<_> = subscriptions
         .into_iter()
-        .filter(|(_, deleted)| deleted.is_none_or(|deleted| deleted > event.position))
         .filter(|(id, _)| {
             is_for(&event, *id, &caller.tenant, versions.get(id).map_or(&[], Vec::as_slice))
         })
         .collect();
+    let has_more = meant.len() > limit;
+    meant.truncate(limit);
     let ids: Vec<i64> = meant.iter().map(|(id, _)| id.stored()).collect();
     let attempts = by_pair(api.store.attempts_of(&ids, &[event.position.stored()]).await?);
     let view = |(id, deleted): &(SubscriptionId, Option<Position>)| {
         view(*id, &event, &attempts, deleted.is_some())
     };
     let data: Vec<Value> = meant.iter().map(view).map(|view| json!(view)).collect();
-    Ok(query.page(&data, None, false))
+    let next = meant.last().filter(|_| has_more).map(|(id, _)| id.to_string());
+    Ok(query.page(&data, next.as_deref(), has_more))
 }
 
 fn view(id: SubscriptionId, event: &Event, attempts: &ByPair, deleted: bool) -> DeliveryView {
@@ -80,9 +87,9 @@ pub(super) async fn of_subscription(
     let status = query.text("status").map(status_named).transpose()?;
     let below = query.parsed::<Position>("after")?.map_or(Position::END, Position::previous);
     let subscription = subscriptions::find(&api, &caller, &path).await?;
-    let (mut data, mut cursor, mut has_more) = (Vec::new(), below, true);
+    let (mut data, mut cursor, mut has_more) = (Vec::new(), below.advanced(1), true);
     for _ in 0..MOST_PAGES {
-        let (deliveries, scanned, complete) = page(&api, &subscription, cursor).await?;
+        let (deliveries, scanned, complete) = page(&api, &subscription, cursor.previous()).await?;
         for (position, delivery) in deliveries {
             if data.len() == limit {
                 let next = cursor.to_string();
@@ -97,9 +104,8 @@ pub(super) async fn of_subscription(
         if complete {
             break;
         }
-        cursor = cursor.previous();
     }
-    let next = has_more.then(|| cursor.advanced(1).to_string());
+    let next = has_more.then(|| cursor.to_string());
     Ok(query.page(&data, next.as_deref(), has_more))
 }
 
@@ -188,8 +194,10 @@ fn attempt_cursor(text: &str) -> Option<(Position, u16, SubscriptionId)> {
 pub(super) async fn retry(
     caller: Caller,
     path: web::Path<(String, String)>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    let claim = api.running.claim(&caller, &request, b"")?;
     let (subscription, event) = path.into_inner();
     let subscription = subscriptions::find(&api, &caller, &subscription).await?;
     let event = events::find(&api, &caller, &event).await?;
@@ -207,46 +215,41 @@ pub(super) async fn retry(
             "the first attempt is still to come; there is nothing to repeat",
         ));
     }
-    let request = RetryRequest {
+    let said = RetryRequest {
         subscription: id.to_string(),
         event: position.to_string(),
         attempts: u16::try_from(delivery.attempts()).unwrap_or(u16::MAX),
     };
-    append_about(&api, &caller, id, RETRY_REQUESTED, data(&json!(request))).await?;
-    Ok(HttpResponse::Accepted()
-        .json(json!({ "subscription": request.subscription, "event": request.event })))
+    let answer = json!({ "subscription": said.subscription, "event": said.event });
+    let (_, mut response) =
+        append(&api, &caller, claim, entry(id, RETRY_REQUESTED, &json!(said))).await?;
+    Ok(response.json(answer))
 }
 
 /// `POST /v1/subscriptions/{id}/test`: a `hookhub.test` event for that subscription alone.
 pub(super) async fn test(
     caller: Caller,
     path: web::Path<String>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    let claim = api.running.claim(&caller, &request, b"")?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
     let said = json!({ "subscription": subscription.id.to_string(), "message": "a test event, sent on request" });
-    let position = append_about(&api, &caller, subscription.id, TEST_EVENT, data(&said)).await?;
-    let answer =
-        json!({ "id": position.to_string(), "type": TEST_EVENT, "timestamp": position.time() });
-    Ok(HttpResponse::Accepted().json(answer))
+    let (position, mut response) =
+        append(&api, &caller, claim, entry(subscription.id, TEST_EVENT, &said)).await?;
+    Ok(response.json(
+        json!({ "id": position.to_string(), "type": TEST_EVENT, "timestamp": position.time() }),
+    ))
 }
 
-async fn append_about(
-    api: &Api,
-    caller: &Caller,
-    id: SubscriptionId,
-    event_type: &str,
-    data: Bytes,
-) -> Result<Position, Problem> {
-    let event = NewEvent {
+/// An entry about a subscription.
+fn entry(id: SubscriptionId, event_type: &str, said: &Value) -> Vec<NewEvent> {
+    let data = Bytes::from(said.to_string());
+    vec![NewEvent {
         event_type: EventType::from_stored(event_type),
         about: Some(id),
         occurred_at: None,
         data,
-    };
-    let request =
-        AppendRequest { tenant: Arc::clone(&caller.tenant), key: None, events: vec![event] };
-    let (Placed::Appended(first) | Placed::Replayed { first, .. }) =
-        api.log.append(request).await?;
-    Ok(first)
+    }]
 }

@@ -7,14 +7,14 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Api;
+use super::append::append;
 use super::body;
 use super::caller::Caller;
-use super::idempotency;
 use super::problem::{Code, Problem};
 use super::publish_input::{self, Publish};
 use super::query::{Query, invalid};
 use crate::log::Log;
-use crate::store::log::{AppendRequest, Placed, Scan, Stretch};
+use crate::store::log::{Scan, Stretch};
 use crate::values::event::{Event, NewEvent};
 use crate::values::event_type::Pattern;
 use crate::values::position::Position;
@@ -33,28 +33,21 @@ pub(super) async fn publish(
     payload: web::Payload,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let content_type = body::content_type(&request)?;
-    let body = body::read(payload, MOST_BYTES).await?;
+    let body = body::read(&request, payload, MOST_BYTES).await?;
     let claim = api.running.claim(&caller, &request, &body)?;
     let publish = publish_input::read(content_type, &body, api.max_event_bytes)?;
     let events = match &publish {
         Publish::One(event) => vec![event.clone()],
         Publish::Batch(items) => publish_input::good(items),
     };
-    let mut response = HttpResponse::Accepted();
-    let mut first = Position::START;
-    if !events.is_empty() {
-        let key = claim.as_ref().map(|claim| claim.key.clone());
-        let append = AppendRequest { tenant: Arc::clone(&caller.tenant), key, events };
-        first = match (api.log.append(append).await?, claim) {
-            (Placed::Replayed { first, fingerprint }, Some(claim)) => {
-                claim.must_be_same(&fingerprint)?;
-                idempotency::replayed(&mut response);
-                first
-            }
-            (Placed::Appended(first) | Placed::Replayed { first, .. }, _) => first,
-        };
-    }
+    // Nothing to append: but a key is kept all the same.
+    let (first, mut response) = if events.is_empty() && claim.is_none() {
+        (Position::START, HttpResponse::Accepted())
+    } else {
+        append(&api, &caller, claim, events).await?
+    };
     Ok(match publish {
         Publish::One(event) => response.json(receipt(first, &event)),
         Publish::Batch(items) => response.json(json!({ "data": receipts(first, &items) })),

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use sha2::{Digest, Sha256};
 
-use super::caller::Caller;
+use super::caller::{Caller, only};
 use super::problem::{Code, Problem};
 use crate::store::log::RequestKey;
 
@@ -86,6 +87,8 @@ fn fingerprint(request: &HttpRequest, body: &[u8]) -> Vec<u8> {
     hash.update([0]);
     hash.update(request.path());
     hash.update([0]);
+    hash.update(request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default());
+    hash.update([0]);
     hash.update(body);
     hash.finalize().to_vec()
 }
@@ -93,7 +96,7 @@ fn fingerprint(request: &HttpRequest, body: &[u8]) -> Vec<u8> {
 /// The key, bare or as the structured-field string that draft-ietf-httpapi-idempotency-key-header-07 asks for; `"k"`
 /// and `k` are one key.
 fn key_of(request: &HttpRequest) -> Result<Option<String>, Problem> {
-    let Some(value) = request.headers().get(HEADER) else { return Ok(None) };
+    let Some(value) = only(request, HEADER)? else { return Ok(None) };
     let bad = || {
         let detail = format!(
             "Idempotency-Key is 1 to {LONGEST} visible ASCII characters, bare or in double quotes"

@@ -9,8 +9,8 @@ use super::Api;
 use super::body;
 use super::caller::{self, Caller};
 use super::fields::Fields;
-use super::idempotency;
-use super::problem::{FieldError, Problem};
+use super::idempotency::{self, Claim};
+use super::problem::{Code, FieldError, Problem};
 use super::query::Query;
 use crate::store::keys::StoredKey;
 use crate::values::id::KeyId;
@@ -31,10 +31,9 @@ pub(super) async fn create(
     let body = body::json(&request, payload).await?;
     let claim = api.running.claim(&caller, &request, &body)?;
     if let Some(claim) = &claim
-        && let Some(kept) = api.store.kept_answer(&caller.tenant, &claim.key.key).await?
+        && let Some(answer) = first_answer(&api, &caller, claim).await?
     {
-        claim.must_be_same(&kept.fingerprint)?;
-        return Ok(idempotency::kept(HttpResponse::Created(), kept.answer.unwrap_or_default()));
+        return Ok(answer);
     }
     let mut fields = Fields::of(&body)?;
     let name = fields.text("name", LONGEST_NAME).value();
@@ -56,11 +55,34 @@ pub(super) async fn create(
         members.insert("key".into(), json!(key));
     }
     let answer = view.to_string();
-    api.store.insert_key(&stored, &caller::hash(&key)).await?;
-    if let Some(claim) = claim {
-        api.store.keep_answer(&caller.tenant, &claim.key, answer.as_bytes()).await?;
+    let kept = claim.as_ref().map(|claim| (&claim.key, answer.as_str()));
+    if api.store.insert_key(&stored, &caller::hash(&key), kept).await? {
+        return Ok(HttpResponse::Created().content_type("application/json").body(answer));
     }
-    Ok(HttpResponse::Created().content_type("application/json").body(answer))
+    // Another node was asked the same at the same time, and was first.
+    let first = match &claim {
+        Some(claim) => first_answer(&api, &caller, claim).await?,
+        None => None,
+    };
+    first.ok_or_else(|| {
+        Problem::new(
+            Code::Conflict,
+            "two requests with this Idempotency-Key came at once; try again",
+        )
+    })
+}
+
+/// The answer to the first request under a claim's key, if there was one.
+async fn first_answer(
+    api: &Api,
+    caller: &Caller,
+    claim: &Claim,
+) -> Result<Option<HttpResponse>, Problem> {
+    let Some(kept) = api.store.kept_answer(&caller.tenant, &claim.key.key).await? else {
+        return Ok(None);
+    };
+    claim.must_be_same(&kept.fingerprint)?;
+    Ok(Some(idempotency::kept(HttpResponse::Created(), kept.answer.unwrap_or_default())))
 }
 
 /// `GET /v1/keys`: without the keys themselves, which nobody knows any more.

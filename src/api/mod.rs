@@ -1,5 +1,6 @@
 //! The HTTP contract: which path is answered by what. Each handler is parse, authorise, one call, answer.
 
+mod append;
 mod body;
 mod caller;
 mod deliveries;

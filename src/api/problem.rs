@@ -98,7 +98,7 @@ impl Code {
                 ("request_timeout", StatusCode::REQUEST_TIMEOUT, "The request took too long")
             }
             Self::Conflict => {
-                ("conflict", StatusCode::CONFLICT, "The subscription is being changed by others")
+                ("conflict", StatusCode::CONFLICT, "Others are changing the same thing")
             }
             Self::IdempotencyKeyInUse => (
                 "idempotency_key_in_use",
@@ -258,7 +258,7 @@ impl From<StoreError> for Problem {
                 )
             }
             StoreError::Refused(_) | StoreError::Unreadable(_) => {
-                tracing::error!(%error, source = ?std::error::Error::source(&error), "the store failed");
+                tracing::error!(%error, "the store failed");
                 Self::new(Code::Internal, "the hub failed; the operator finds the cause in its log")
             }
         }

@@ -1,6 +1,5 @@
 //! What a publisher sends: one event, an array of them, or one a line.
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -14,6 +13,9 @@ use crate::values::time::UnixMillis;
 
 /// How many events one request may bring.
 pub(super) const MOST_EVENTS: usize = 1_000;
+
+/// How deep data may be nested: what readers with a limit commonly allow.
+const DEEPEST: usize = 128;
 
 /// A publisher's request.
 #[derive(Debug)]
@@ -83,12 +85,18 @@ fn event(body: &[u8], most_data: usize) -> Result<NewEvent, Problem> {
         return Err(Problem::new(Code::PayloadTooLarge, detail));
     }
     let mut errors = Vec::new();
+    if depth(data) > DEEPEST {
+        let detail = format!(
+            "is nested deeper than {DEEPEST} levels, the most that common JSON readers take"
+        );
+        errors.push(fault("/data", detail));
+    }
     let event_type =
         event_type(&given.event_type).map_err(|detail| errors.push(fault("/type", detail))).ok();
     let occurred_at = given.timestamp.map_or(Ok(None), |text| timestamp(&text).map(Some));
     let occurred_at = occurred_at.map_err(|detail| errors.push(fault("/timestamp", detail))).ok();
     match (event_type, occurred_at) {
-        (Some(event_type), Some(occurred_at)) => {
+        (Some(event_type), Some(occurred_at)) if errors.is_empty() => {
             Ok(NewEvent { event_type, about: None, occurred_at, data: on_one_line(data) })
         }
         _ => Err(Problem::invalid(errors)),
@@ -147,14 +155,28 @@ fn explain(body: &[u8], error: &serde_json::Error) -> Problem {
     }
 }
 
+/// How deep a JSON text is nested.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// Events that are ready to be appended.
 pub(super) fn good(batch: &[Result<NewEvent, Problem>]) -> Vec<NewEvent> {
     batch.iter().filter_map(|item| item.as_ref().ok().cloned()).collect()
-}
-
-/// The data of an event that the hub makes itself.
-pub(super) fn data(value: &Value) -> Bytes {
-    Bytes::from(value.to_string())
 }
 
 #[cfg(test)]
@@ -197,6 +219,20 @@ mod tests {
             let problem = one(body).unwrap_err();
             assert!(problem.contains(named), "{body}: {problem}");
         }
+    }
+
+    #[test]
+    fn nesting_counts_outside_of_strings_alone() {
+        assert_eq!(depth(r#"{"a[[[": ["\\\"[[", {"b": 1}], "c": []}"#), 3);
+        assert_eq!(depth("1"), 0);
+        let deep = |levels: usize| {
+            format!(r#"{{"type":"a","data":{}{}}}"#, "[".repeat(levels), "]".repeat(levels))
+        };
+        let read = |body: String| {
+            matches!(read(ContentType::Json, body.as_bytes(), 1_000), Ok(Publish::One(_)))
+        };
+        assert!(read(deep(DEEPEST)));
+        assert!(!read(deep(DEEPEST + 1)));
     }
 
     #[test]

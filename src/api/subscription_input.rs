@@ -209,8 +209,11 @@ fn headers(fields: &mut Fields) -> Field<BTreeMap<String, String>> {
         let lower = name.to_ascii_lowercase();
         if let Some(detail) = header_fault(&lower, &value) {
             fields.fault(format!("headers/{}", pointer_part(&name)), detail);
-        } else {
-            headers.insert(lower, value);
+        } else if headers.insert(lower, value).is_some() {
+            fields.fault(
+                format!("headers/{}", pointer_part(&name)),
+                "is given twice; case does not matter in names",
+            );
         }
     }
     Field::Is(headers)

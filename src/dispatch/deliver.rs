@@ -10,6 +10,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AF
 use reqwest::{Client, Method, Request, Response};
 use serde::Serialize;
 
+use super::connecting::{NoteConnecting, noting};
 use crate::values::event::Event;
 use crate::values::outcome::{ErrorClass, Outcome};
 use crate::values::subscription::Subscription;
@@ -40,6 +41,8 @@ pub(super) struct Exchange {
 #[derive(Debug, Clone)]
 pub(super) struct Deliverer {
     client: Client,
+    /// For when a kept connection turned out to be closed.
+    unpooled: Client,
     allowed: Arc<AllowedTargets>,
 }
 
@@ -47,17 +50,22 @@ impl Deliverer {
     /// A client that connects only to addresses that `allowed` lets it.
     pub(super) fn new(allowed: AllowedTargets) -> Result<Self, reqwest::Error> {
         let allowed = Arc::new(allowed);
-        let client = Client::builder()
-            .user_agent(concat!("hookhub/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(Arc::new(GuardedResolver { allowed: Arc::clone(&allowed) }))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT_DEADLINE)
-            .pool_max_idle_per_host(IDLE.0)
-            .pool_idle_timeout(IDLE.1)
-            .tcp_nodelay(true)
-            .build()?;
-        Ok(Self { client, allowed })
+        let builder = || {
+            Client::builder()
+                .user_agent(concat!("hookhub/", env!("CARGO_PKG_VERSION")))
+                .dns_resolver(Arc::new(GuardedResolver { allowed: Arc::clone(&allowed) }))
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .no_proxy()
+                .connect_timeout(CONNECT_DEADLINE)
+                .tcp_nodelay(true)
+        };
+        let pooled = builder().pool_max_idle_per_host(IDLE.0).pool_idle_timeout(IDLE.1);
+        Ok(Self {
+            client: pooled.connector_layer(NoteConnecting).build()?,
+            unpooled: builder().pool_max_idle_per_host(0).build()?,
+            allowed,
+        })
     }
 
     /// POSTs `event` to its subscriber, as attempt `number`, signed at `now`.
@@ -89,7 +97,7 @@ impl Deliverer {
     }
 
     async fn exchange(&self, request: Request) -> Exchange {
-        let mut response = match self.client.execute(request).await {
+        let mut response = match self.send(request).await {
             Ok(response) => response,
             Err(error) => return Exchange::failed(class_of(&error), &root_of(&error)),
         };
@@ -105,6 +113,23 @@ impl Deliverer {
         let kept = (!status.is_success()).then(|| Kept::of(&response, &body));
         let outcome = Outcome::Answered { status: status.as_u16(), retry_after };
         Exchange { outcome, response: kept.and_then(|kept| serde_json::to_string(&kept).ok()) }
+    }
+}
+
+impl Deliverer {
+    /// Sends a request, and once more on a new connection when it went out on a kept one that broke before any
+    /// answer: receivers close idle connections whenever they like, and that is no failure of theirs (RFC 9112, 9.3.1).
+    async fn send(&self, request: Request) -> Result<Response, reqwest::Error> {
+        let again = request.try_clone();
+        let (sent, connecting) = noting(self.client.execute(request)).await;
+        match (sent, again) {
+            (Err(error), Some(again))
+                if !connecting && class_of(&error) == ErrorClass::Protocol =>
+            {
+                self.unpooled.execute(again).await
+            }
+            (sent, _) => sent,
+        }
     }
 }
 
@@ -179,13 +204,14 @@ impl Exchange {
 /// RFC 9110, 10.2.3: seconds, or a date.
 fn retry_after(value: &HeaderValue, now: UnixMillis) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
-    let wait = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_not_seconds) => {
-            let since_1970 =
-                httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-            UnixMillis::EPOCH.after(since_1970).since(now)
-        }
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // A number too large for us is as good as the most there is.
+    let wait = if is_number {
+        text.parse().map_or(MOST_RETRY_AFTER, Duration::from_secs)
+    } else {
+        let since_1970 =
+            httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        UnixMillis::EPOCH.after(since_1970).since(now)
     };
     Some(wait.min(MOST_RETRY_AFTER))
 }
@@ -216,7 +242,7 @@ fn class_of(error: &reqwest::Error) -> ErrorClass {
 fn wraps<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     match inner {
-        Some(inner) => inner.is::<T>(),
+        Some(inner) => inner.is::<T>() || wraps::<T>(inner),
         None => false,
     }
 }

@@ -16,7 +16,7 @@ pub(super) async fn gone(log: Log, store: Store, subscription: Arc<Subscription>
     for wait in reconnect_waits() {
         match log.change(&change::disabled(current.clone(), REASON)).await {
             Ok(Changed::Made { .. } | Changed::Replayed { .. }) => {
-                tracing::info!(subscription = %current.id, reason = REASON, "subscription disabled");
+                tracing::warn!(subscription = %current.id, reason = REASON, "subscription disabled");
                 return;
             }
             Ok(Changed::Stale) => match store.subscription(&current.tenant, current.id).await {

@@ -63,6 +63,7 @@ pub(super) struct Engine {
     queues: HashMap<SubscriptionId, SubscriptionQueue>,
     matcher: Matcher,
     processed: Position,
+    now: UnixMillis,
     in_flight: usize,
     waiting_bytes: usize,
     /// Queues that can begin something, each once.
@@ -70,6 +71,8 @@ pub(super) struct Engine {
     /// Queues that want to read on.
     readers: VecDeque<SubscriptionId>,
     due: BTreeSet<(UnixMillis, SubscriptionId, Position)>,
+    /// Queues to be looked at again because a probe may be made then.
+    probes: BTreeSet<(UnixMillis, SubscriptionId)>,
     /// Queues that hold the cursor back, or have one of their own.
     holding: HashSet<SubscriptionId>,
     /// Subscriptions that answered 410.
@@ -91,11 +94,13 @@ impl Engine {
             queues: HashMap::new(),
             matcher: Matcher::default(),
             processed: owned.iter().map(|shard| shard.cursor).min().unwrap_or_default(),
+            now: UnixMillis::EPOCH,
             in_flight: 0,
             waiting_bytes: 0,
             line: VecDeque::new(),
             readers: VecDeque::new(),
             due: BTreeSet::new(),
+            probes: BTreeSet::new(),
             holding: HashSet::new(),
             gone: Vec::new(),
             results: Results::new(owned),
@@ -111,7 +116,7 @@ impl Engine {
         }
         for (id, position, retry) in state.retries {
             if let Some(queue) = engine.queues.get_mut(&id) {
-                queue.set_retry(position, retry);
+                queue.restore_retry(position, retry);
                 engine.due.insert((retry.due, id, position));
             }
         }
@@ -228,6 +233,11 @@ impl Engine {
 
     /// Acts on the passing of time.
     pub(super) fn take_time(&mut self, now: UnixMillis) {
+        self.now = now;
+        while let Some((at, id)) = self.probes.first().copied().filter(|(at, _)| *at <= now) {
+            self.probes.remove(&(at, id));
+            self.touch(id);
+        }
         while let Some((due, id, position)) =
             self.due.first().copied().filter(|(due, ..)| *due <= now)
         {
@@ -242,7 +252,9 @@ impl Engine {
 
     /// When time should be taken next.
     pub(super) fn next_due(&self) -> Option<UnixMillis> {
-        self.due.first().map(|(due, ..)| *due)
+        let due = self.due.first().map(|(due, ..)| *due);
+        let probe = self.probes.first().map(|(at, _)| *at);
+        due.into_iter().chain(probe).min()
     }
 
     /// Acts on what came of an attempt.
@@ -254,7 +266,11 @@ impl Engine {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let before = queue.end_attempt(position);
         let first_attempt = before.map_or(began, |retry| retry.first_attempt);
-        let due = match outcome.verdict() {
+        let verdict = outcome.verdict();
+        if let Some(probe) = queue.note_outcome(verdict == Verdict::Delivered, now) {
+            self.probes.insert((probe, id));
+        }
+        let due = match verdict {
             Verdict::Delivered => None,
             Verdict::Retry { at_least } => {
                 let schedule = queue.subscription.definition.retry_schedule(&self.schedule);
@@ -290,7 +306,7 @@ impl Engine {
             let Some(id) = self.line.pop_front() else { break };
             let Some(queue) = self.queues.get_mut(&id) else { continue };
             queue.in_line = false;
-            match queue.next() {
+            match queue.next(self.now) {
                 Some(Next::First(_)) => {
                     let before = queue.waiting_bytes();
                     if let Some(event) = queue.start_first() {
@@ -395,7 +411,7 @@ impl Engine {
     /// Puts a queue in line for what it can do next.
     fn touch(&mut self, id: SubscriptionId) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        if !queue.in_line && queue.next().is_some() {
+        if !queue.in_line && queue.next(self.now).is_some() {
             queue.in_line = true;
             self.line.push_back(id);
         }

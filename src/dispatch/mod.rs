@@ -1,5 +1,6 @@
 //! Delivery to callbacks: takes the shards that are free, and works on them for as long as it owns them.
 
+mod connecting;
 mod deliver;
 mod disable;
 mod engine;

@@ -2,19 +2,26 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::unfinished::Unfinished;
 use crate::store::deliveries::Retry;
 use crate::values::event::Event;
 use crate::values::position::Position;
 use crate::values::subscription::{Status, Subscription, Version, is_for};
+use crate::values::time::UnixMillis;
 
 /// How many events wait in memory for one subscription, and how many bytes of them.
 pub(super) const MOST_WAITING: (usize, usize) = (1_000, 1 << 20);
 /// A subscription that reads by its own cursor reads on when fewer wait.
 const READ_ON_BELOW: usize = 250;
-/// With so many retries outstanding no first tries are started: a dead receiver is parked, not copied.
+/// With so many retries outstanding, and as many failures in a row, first tries stop but for a probe now and then: a
+/// dead receiver is parked, not copied.
 const MOST_RETRIES: usize = 100;
+/// With so many retries outstanding first tries stop even for a receiver that takes some of its events.
+const MOST_RETRIES_OF_A_LIVE_ONE: usize = 10_000;
+/// The first gap between probes, which doubles, and the longest.
+const PROBE_GAPS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
 /// Where a subscription gets its events from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +57,9 @@ pub(super) struct SubscriptionQueue {
     retries: HashMap<Position, Retry>,
     due: VecDeque<Position>,
     retrying: HashSet<Position>,
+    failures_in_row: usize,
+    probe_at: Option<UnixMillis>,
+    probe_gap: Duration,
     /// Tried before a crash or take-over, with the result on record: not to be taken up again.
     tried: HashSet<Position>,
     /// Its row among the cursors, as far as it is written.
@@ -79,6 +89,9 @@ impl SubscriptionQueue {
             retries: HashMap::new(),
             due: VecDeque::new(),
             retrying: HashSet::new(),
+            failures_in_row: 0,
+            probe_at: None,
+            probe_gap: PROBE_GAPS.0,
             tried: HashSet::new(),
             own_row: None,
             in_line: false,
@@ -147,7 +160,6 @@ impl SubscriptionQueue {
             && self.is_active()
             && self.waiting.len() < READ_ON_BELOW
             && self.waiting_bytes < MOST_WAITING.1
-            && self.outstanding() < self.most_outstanding()
     }
 
     /// Where to read on from; the answer comes by [`Self::take_read`] or [`Self::read_failed`].
@@ -177,13 +189,13 @@ impl SubscriptionQueue {
 
     /// What to begin next, if anything: first tries before retries, but one slot always serves the retries that are
     /// due.
-    pub(super) fn next(&self) -> Option<Next> {
+    pub(super) fn next(&self, now: UnixMillis) -> Option<Next> {
         if !self.is_active()
             || self.first_tries + self.retrying.len() >= self.subscription.definition.concurrency()
         {
             return None;
         }
-        let first = self.waiting.front().filter(|_| self.outstanding() < self.most_outstanding());
+        let first = self.waiting.front().filter(|_| self.may_try_first(now));
         match (first, self.due.front()) {
             (_, Some(due)) if self.retrying.is_empty() => Some(Next::Retry(*due)),
             (Some(event), _) => Some(Next::First(event.position)),
@@ -280,7 +292,123 @@ impl SubscriptionQueue {
         self.first_tries + self.retries.len()
     }
 
-    fn most_outstanding(&self) -> usize {
-        if self.subscription.definition.ordered { 1 } else { MOST_RETRIES }
+    fn may_try_first(&self, now: UnixMillis) -> bool {
+        match self.outstanding() {
+            outstanding if self.subscription.definition.ordered => outstanding == 0,
+            0..MOST_RETRIES => true,
+            MOST_RETRIES..MOST_RETRIES_OF_A_LIVE_ONE => {
+                let probe = self.first_tries == 0 && self.probe_at.is_none_or(|at| at <= now);
+                self.failures_in_row + self.first_tries < MOST_RETRIES || probe
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes whether the receiver took an event. Says when to look at the queue again, if a probe is to be made then.
+    pub(super) fn note_outcome(&mut self, delivered: bool, now: UnixMillis) -> Option<UnixMillis> {
+        if delivered {
+            (self.failures_in_row, self.probe_at, self.probe_gap) = (0, None, PROBE_GAPS.0);
+            return None;
+        }
+        self.failures_in_row += 1;
+        if self.failures_in_row >= MOST_RETRIES && self.probe_at.is_none_or(|at| at <= now) {
+            self.probe_at = Some(now.after(self.probe_gap));
+            self.probe_gap = (self.probe_gap * 2).min(PROBE_GAPS.1);
+        }
+        self.probe_at
+    }
+
+    /// Takes over an event that waits for its next attempt from what is on record: a failure in a row with the others.
+    pub(super) fn restore_retry(&mut self, position: Position, retry: Retry) {
+        self.set_retry(position, retry);
+        self.failures_in_row += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::dispatch::simulation::subscription;
+    use crate::values::event::NewEvent;
+    use crate::values::event_type::EventType;
+
+    const START: UnixMillis = UnixMillis::EPOCH;
+
+    fn queue_with(events: usize) -> SubscriptionQueue {
+        let known = subscription(1, "*", false);
+        let mut queue = SubscriptionQueue::at_head(
+            Arc::new(known.subscription),
+            known.versions,
+            Position::START,
+        );
+        let new = NewEvent {
+            event_type: EventType::from_stored("a"),
+            about: None,
+            occurred_at: None,
+            data: Bytes::from_static(b"1"),
+        };
+        for n in 1..=events {
+            queue.offer(
+                &Arc::new(Event::placed(Position::START.advanced(n), &"t".into(), &new)),
+                true,
+            );
+        }
+        queue
+    }
+
+    /// Makes first tries until none may be made, and says how many.
+    fn first_tries(queue: &mut SubscriptionQueue, delivered: bool, now: UnixMillis) -> usize {
+        let mut made = 0;
+        while let Some(Next::First(position)) = queue.next(now) {
+            queue.start_first().unwrap();
+            queue.end_attempt(position);
+            if !delivered {
+                queue.set_retry(position, Retry { attempts: 1, due: now, first_attempt: now });
+            }
+            queue.note_outcome(delivered, now);
+            made += 1;
+        }
+        made
+    }
+
+    #[test]
+    fn a_dead_receiver_is_only_probed_and_one_success_opens_it_again() {
+        let mut queue = queue_with(400);
+        assert_eq!(first_tries(&mut queue, false, START), MOST_RETRIES);
+        let later = START.after(PROBE_GAPS.0);
+        assert_eq!(first_tries(&mut queue, false, later), 1, "a probe");
+        assert_eq!(
+            first_tries(&mut queue, false, later.after(PROBE_GAPS.0)),
+            0,
+            "the gap has doubled"
+        );
+        assert_eq!(
+            first_tries(&mut queue, true, later.after(PROBE_GAPS.0 * 2)),
+            400 - MOST_RETRIES - 1
+        );
+    }
+
+    #[test]
+    fn events_that_are_refused_do_not_hold_up_those_that_are_taken() {
+        let mut queue = queue_with(900);
+        for round in 0..9 {
+            for _ in 0..99 {
+                let Some(Next::First(position)) = queue.next(START) else {
+                    panic!("held up in round {round}")
+                };
+                queue.start_first().unwrap();
+                queue.end_attempt(position);
+                queue.set_retry(position, Retry { attempts: 1, due: START, first_attempt: START });
+                queue.note_outcome(false, START);
+            }
+            let Some(Next::First(position)) = queue.next(START) else {
+                panic!("held up in round {round}")
+            };
+            queue.start_first().unwrap();
+            queue.end_attempt(position);
+            queue.note_outcome(true, START);
+        }
     }
 }

@@ -170,10 +170,11 @@ impl Running {
             }
         }
         for subscription in self.session.engine.take_gone() {
-            let task =
-                disable::gone(self.session.log.clone(), self.session.store.clone(), subscription);
-            let ended = self.ended.clone();
-            self.session.tasks.spawn(async move { ended.run_until_cancelled(task).await });
+            self.spawn(disable::gone(
+                self.session.log.clone(),
+                self.session.store.clone(),
+                subscription,
+            ));
         }
         self.flush_when_due();
     }
@@ -254,13 +255,19 @@ impl Running {
         }
     }
 
+    /// Carries something out for as long as this session lasts.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let ended = self.ended.clone();
+        self.session.tasks.spawn(async move { ended.run_until_cancelled(task).await });
+    }
+
     /// Begins a POST.
     fn start(&mut self, start: Start) {
         let deliverer = self.session.deliverer.clone();
         let sender = self.sender.clone();
         self.attempts_begun = self.attempts_begun.wrapping_add(1);
         let counter = self.attempts_begun;
-        self.session.tasks.spawn(async move {
+        self.spawn(async move {
             let Start { subscription, event, number } = start;
             let (now, began) = (UnixMillis::now(), Instant::now());
             let Exchange { outcome, response } =
@@ -287,7 +294,7 @@ impl Running {
     /// Fetches the events of retries.
     fn fetch(&self, wanted: Vec<(SubscriptionId, Position)>) {
         let (store, sender) = (self.session.store.clone(), self.sender.clone());
-        self.session.tasks.spawn(async move {
+        self.spawn(async move {
             let positions: Vec<i64> =
                 wanted.iter().map(|(_, position)| position.stored()).collect();
             let events = store.events_at(&positions, None).await;
@@ -302,7 +309,7 @@ impl Running {
     fn read(&mut self, read: Read) {
         self.readers += 1;
         let (log, sender) = (self.session.log.clone(), self.sender.clone());
-        self.session.tasks.spawn(async move {
+        self.spawn(async move {
             let Read { subscription, after, up_to } = read;
             let (events, bytes) = READ;
             let scan = Scan { after, up_to, tenant: Some(&subscription.tenant), events, bytes };
@@ -333,9 +340,7 @@ impl Running {
         }
         if let Some(flush) = self.session.engine.take_flush(UnixMillis::now(), idle) {
             self.flushing = true;
-            let recording = record(self.session.store.clone(), flush, self.sender.clone());
-            let ended = self.ended.clone();
-            self.session.tasks.spawn(async move { ended.run_until_cancelled(recording).await });
+            self.spawn(record(self.session.store.clone(), flush, self.sender.clone()));
         }
     }
 }
@@ -350,8 +355,7 @@ async fn record(store: Store, flush: Flush, sender: mpsc::Sender<Message>) {
                 return;
             }
             Err(error) => {
-                let source = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(%error, source, "cannot record results; trying again");
+                tracing::warn!(%error, "cannot record results; trying again");
                 tokio::time::sleep(waits.next().unwrap_or(IDLE_FLUSH)).await;
             }
         }

@@ -76,7 +76,7 @@ fn schedule() -> RetrySchedule {
     }
 }
 
-fn subscription(number: i64, pattern: &str, ordered: bool) -> Known {
+pub(super) fn subscription(number: i64, pattern: &str, ordered: bool) -> Known {
     let definition = Definition {
         event_types: vec![pattern.parse().unwrap()],
         callback_url: "https://example.com/".parse().unwrap(),

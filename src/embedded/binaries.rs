@@ -20,8 +20,8 @@ const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 /// A directory that holds `postgres` and `initdb`, and their major version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Binaries {
-    dir: PathBuf,
-    major: u32,
+    pub(super) dir: PathBuf,
+    pub(super) major: u32,
 }
 
 impl Binaries {

@@ -65,7 +65,7 @@ pub(super) async fn ensure(
 }
 
 async fn make(draft: &Path, binaries: &Binaries, user: &ServerUser) -> Result<(), EmbeddedError> {
-    tracing::info!(programs = ?binaries, "making the cluster of the embedded Postgres");
+    tracing::info!(programs = %binaries.dir.display(), major = binaries.major, "making the cluster of the embedded Postgres");
     DirBuilder::new()
         .mode(0o700)
         .create(draft)

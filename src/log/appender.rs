@@ -179,7 +179,7 @@ impl AppendTask {
                     continue;
                 }
                 AppendFailure::Refused(error) => {
-                    tracing::error!(%error, source = ?std::error::Error::source(&error), "an append was refused");
+                    tracing::error!(%error, "an append was refused");
                     return Err(AppendError::Refused);
                 }
                 AppendFailure::NoPartition => return Err(AppendError::Refused),

@@ -49,9 +49,14 @@ impl Log {
         Ok(Self { store, appender, tail, dispatched: watch::Sender::new(None) })
     }
 
-    /// Appends a request's events; they are durable when this answers.
+    /// Appends a request's events; when this answers they are durable, and readers on this node see them.
     pub async fn append(&self, request: AppendRequest) -> Result<Placed, AppendError> {
-        self.appender.append(request).await
+        let events = request.events.len();
+        let placed = self.appender.append(request).await?;
+        if let (Placed::Appended(first), 1..) = (&placed, events) {
+            self.wait_until_seen(*first).await;
+        }
+        Ok(placed)
     }
 
     /// Changes a subscription with its entry in the log, and waits until this node's dispatcher acts by it.
@@ -74,6 +79,7 @@ impl Log {
             };
             let event = Event::placed(*position, &change.subscription.tenant, &entry);
             self.tail.offer(*previous, vec![Arc::new(event)]);
+            self.wait_until_seen(*position).await;
             self.wait_until_dispatched(*position).await;
         }
         Ok(changed)
@@ -104,6 +110,17 @@ impl Log {
     /// Told by the dispatcher: everything up to `position` has been acted on. `None` when none runs on this node.
     pub fn set_dispatched(&self, position: Option<Position>) {
         self.dispatched.send_replace(position);
+    }
+
+    /// Who was told of an event shall find it: where the tail could not take a batch over in memory, it is reading.
+    async fn wait_until_seen(&self, position: Position) {
+        if self.tail.head() < position {
+            let seen =
+                tokio::time::timeout(APPLY_DEADLINE, self.tail.wait_past(position.previous()));
+            if seen.await.is_err() {
+                tracing::warn!(%position, "the log's end in memory is behind a commit");
+            }
+        }
     }
 
     async fn wait_until_dispatched(&self, position: Position) {

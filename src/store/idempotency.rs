@@ -1,6 +1,5 @@
 //! Answers kept for repeats of requests that append nothing to the log.
 
-use super::log::RequestKey;
 use super::{Store, StoreError, within};
 
 /// An answer that was given before under the same key.
@@ -30,31 +29,6 @@ impl Store {
             .fetch_optional(&self.pool),
         )
         .await
-    }
-
-    /// Keeps an answer; of two that come at the same time the first stays.
-    pub async fn keep_answer(
-        &self,
-        tenant: &str,
-        key: &RequestKey,
-        answer: &[u8],
-    ) -> Result<(), StoreError> {
-        within(
-            sqlx::query!(
-                "INSERT INTO idempotency_keys AS k (tenant, key, fingerprint, answer) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (tenant, key) DO UPDATE
-                 SET fingerprint = excluded.fingerprint, position = NULL, answer = excluded.answer,
-                     created_at = excluded.created_at
-                 WHERE k.created_at <= clock_timestamp() - interval '24 hours'",
-                tenant,
-                key.key,
-                key.fingerprint,
-                answer,
-            )
-            .execute(&self.pool),
-        )
-        .await
-        .map(drop)
     }
 
     /// Forgets a bounded number of keys that are over 24 hours old, and says how many.

@@ -1,5 +1,6 @@
 //! API keys, known by their hash alone.
 
+use super::log::RequestKey;
 use super::{Store, StoreError, within};
 use crate::values::id::KeyId;
 use crate::values::time::UnixMillis;
@@ -36,21 +37,40 @@ impl From<KeyRow> for StoredKey {
 }
 
 impl Store {
-    /// Keeps a new key.
-    pub async fn insert_key(&self, key: &StoredKey, hash: &[u8]) -> Result<(), StoreError> {
+    /// Keeps a new key, and under the request's own key what is answered. False, and nothing is kept, when another
+    /// request under that key was there first.
+    pub async fn insert_key(
+        &self,
+        key: &StoredKey,
+        hash: &[u8],
+        answer: Option<(&RequestKey, &str)>,
+    ) -> Result<bool, StoreError> {
         within(
             sqlx::query!(
-                "INSERT INTO keys (id, tenant, name, hash, created_at) VALUES ($1, $2, $3, $4, $5)",
+                "WITH answered AS (
+                     INSERT INTO idempotency_keys AS k (tenant, key, fingerprint, answer)
+                     SELECT $2, $6, $7, $8 WHERE $6::text IS NOT NULL
+                     ON CONFLICT (tenant, key) DO UPDATE
+                     SET fingerprint = excluded.fingerprint, position = NULL, answer = excluded.answer,
+                         created_at = excluded.created_at
+                     WHERE k.created_at <= clock_timestamp() - interval '24 hours'
+                     RETURNING k.key
+                 )
+                 INSERT INTO keys (id, tenant, name, hash, created_at)
+                 SELECT $1, $2, $3, $4, $5 WHERE $6::text IS NULL OR EXISTS (SELECT FROM answered)",
                 key.id.stored(),
                 key.tenant,
                 key.name,
                 hash,
                 key.created_at.as_i64(),
+                answer.map(|(request, _)| &*request.key),
+                answer.map(|(request, _)| &*request.fingerprint),
+                answer.map(|(_, answer)| answer.as_bytes()),
             )
             .execute(&self.pool),
         )
         .await
-        .map(drop)
+        .map(|done| done.rows_affected() > 0)
     }
 
     /// The key with that hash, unless it was revoked.

@@ -12,7 +12,8 @@ use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::Connection;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 
 /// How long any statement may take, network included.
 const STATEMENT_DEADLINE: Duration = Duration::from_secs(20);
@@ -28,8 +29,8 @@ pub enum StoreError {
     #[error("the database is not available: {0}")]
     Unavailable(String),
     /// The database refused a statement: a fault of the hub or of the schema.
-    #[error("the database refused a statement")]
-    Refused(#[source] sqlx::Error),
+    #[error("the database refused: {0}")]
+    Refused(sqlx::Error),
     /// What is stored cannot be read: a fault of the hub, or of somebody who changed the tables by hand.
     #[error("what is stored cannot be read: {0}")]
     Unreadable(String),
@@ -89,12 +90,14 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let options =
             self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(ACQUIRE_DEADLINE)
-            .connect_lazy_with(options);
-        let done = sqlx::migrate!().run(&pool).await;
-        pool.close().await;
+        // Not by the pool, which would only say that no connection was had in time, and not why.
+        let connecting =
+            tokio::time::timeout(ACQUIRE_DEADLINE, PgConnection::connect_with(&options));
+        let mut connection = connecting
+            .await
+            .map_err(|_elapsed| StoreError::Unavailable("no connection in time".into()))??;
+        let done = sqlx::migrate!().run(&mut connection).await;
+        connection.close().await?;
         done.map_err(|error| match error {
             sqlx::migrate::MigrateError::Execute(error) => error.into(),
             other => StoreError::Unreadable(format!("migrations: {other}")),

@@ -44,9 +44,10 @@ impl RetrySchedule {
     ) -> Option<UnixMillis> {
         let index = usize::from(number).saturating_sub(1);
         let step = self.steps.get(index).or_else(|| self.steps.last()).copied()?;
-        let wait = jittered(step).max(at_least.unwrap_or_default());
-        let due = now.after(wait);
-        (due <= first_attempt.after(self.give_up_after)).then_some(due)
+        let deadline = first_attempt.after(self.give_up_after);
+        let due = now.after(jittered(step));
+        // A receiver that asks for more time than there is gets one last attempt at the deadline.
+        (due <= deadline).then(|| due.max(now.after(at_least.unwrap_or_default())).min(deadline))
     }
 }
 
@@ -112,7 +113,12 @@ mod tests {
         };
         assert!(schedule.next(1, START, START, None).is_some());
         assert!(schedule.next(2, START, START.after(Duration::from_secs(60)), None).is_none());
-        assert!(schedule.next(1, START, START, Some(Duration::from_secs(101))).is_none());
+        let asked_too_much = schedule.next(1, START, START, Some(Duration::from_secs(101)));
+        assert_eq!(
+            asked_too_much,
+            Some(START.after(schedule.give_up_after)),
+            "a last attempt at the deadline"
+        );
     }
 
     #[test]

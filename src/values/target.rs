@@ -80,7 +80,9 @@ fn refused_v6(address: Ipv6Addr) -> Option<&'static str> {
         [0, 0, 0, 0, 0, 0, 0, 0] => Some("an unspecified address"),
         [0, 0, 0, 0, 0, 0, 0, 1] => Some("a loopback address"),
         [0, 0, 0, 0, 0, 0, ..] => Some("an IPv4-compatible address"),
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => embedded(high, low),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..]
+        | [0, 0, 0, 0, 0xffff, 0, high, low] => embedded(high, low),
         [0x64, 0xff9b, 1, ..] => Some("a local NAT64 address"),
         [0x2001, 0, ..] => Some("a Teredo address"),
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Some("a documentation address"),
@@ -89,7 +91,8 @@ fn refused_v6(address: Ipv6Addr) -> Option<&'static str> {
         [0xfec0..=0xfeff, ..] => Some("a site-local address"),
         [0xfc00..=0xfdff, ..] => Some("a unique-local address"),
         [0xff00..=0xffff, ..] => Some("a multicast address"),
-        _ => None,
+        [0x2000..=0x3fff, ..] => None,
+        _ => Some("no global unicast address"),
     }
 }
 
@@ -126,6 +129,9 @@ mod tests {
             "::ffff:127.0.0.1",
             "::127.0.0.1",
             "64:ff9b::7f00:1",
+            "::ffff:0:127.0.0.1",
+            "5f00::1",
+            "4000::1",
             "2002:7f00:1::",
             "2001::1",
             "fec0::1",

@@ -92,8 +92,7 @@ async fn measure(flood: Flood) -> Result<(), Anything> {
         publishing.await;
     }
     let published_in = began.elapsed();
-    let wanted = acknowledged.count() * flood.subscriptions;
-    let arrivals = settle(port, flood.subscriptions, wanted).await?;
+    let arrivals = settle(port, flood.subscriptions, &acknowledged).await?;
     let delivered_in = began.elapsed().saturating_sub(QUIET.min(arrivals.waited_in_vain));
     let spent = if flood.kill { spent_before_kill - before } else { hub.cpu()? - before };
     hub.stop().await?;
@@ -137,9 +136,15 @@ struct Arrivals {
 /// How long nothing new must come before what is missing counts as lost.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// Waits until all has arrived, or nothing more does.
-async fn settle(port: u16, subscriptions: usize, wanted: usize) -> Result<Arrivals, Anything> {
+/// Waits until all that was acknowledged has arrived, or nothing more does. What was not acknowledged may arrive too,
+/// so that the number of arrivals alone does not tell.
+async fn settle(
+    port: u16,
+    subscriptions: usize,
+    acknowledged: &Acknowledged,
+) -> Result<Arrivals, Anything> {
     let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+    let wanted = acknowledged.count() * subscriptions;
     let (mut seen, mut since) = (0, Instant::now());
     loop {
         let text =
@@ -149,14 +154,16 @@ async fn settle(port: u16, subscriptions: usize, wanted: usize) -> Result<Arriva
         if pairs > seen {
             (seen, since) = (pairs, Instant::now());
         }
-        if pairs >= wanted || since.elapsed() > QUIET {
-            let waited_in_vain = since.elapsed();
+        let waited_in_vain = since.elapsed();
+        if pairs >= wanted || waited_in_vain > QUIET {
             let mut counts = Vec::new();
             for index in 0..subscriptions {
                 let url = format!("http://127.0.0.1:{port}/arrivals/{index}");
                 counts.push(client.get(url).send().await?.bytes().await?.to_vec());
             }
-            return Ok(Arrivals { counts, posts, waited_in_vain });
+            if acknowledged.lost(&counts) == 0 || waited_in_vain > QUIET {
+                return Ok(Arrivals { counts, posts, waited_in_vain });
+            }
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -23,8 +23,9 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const MOST_READ: usize = 64 << 10;
 /// How much of it is kept, for failures.
 const MOST_KEPT: usize = 4 << 10;
-/// Idle connections kept for each receiver, and how long: shorter than the usual receiver keeps its side.
-const IDLE: (usize, Duration) = (32, Duration::from_secs(4));
+/// Idle connections kept for each host, and how long. As many as may run at once to the subscriptions of one host, or
+/// they are made anew all the time; for less long than the usual receiver keeps its side.
+const IDLE: (usize, Duration) = (512, Duration::from_secs(4));
 /// The longest wait a receiver can ask for.
 const MOST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 

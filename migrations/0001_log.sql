@@ -59,7 +59,8 @@ BEGIN
 
     replayed := array_fill(false, ARRAY[cardinality(request_tenants)]);
     FOR kept IN
-        SELECT r.n, k.position AS at, k.fingerprint
+        -- A key of a request that appended nothing has no position; its fingerprint is another one's all the same.
+        SELECT r.n, coalesce(k.position, 0) AS at, k.fingerprint
         FROM unnest(request_tenants, request_keys) WITH ORDINALITY r(tenant, key, n)
         JOIN idempotency_keys k ON k.tenant = r.tenant AND k.key = r.key
         WHERE k.created_at > clock_timestamp() - interval '24 hours'

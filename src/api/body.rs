@@ -20,7 +20,7 @@ pub(super) enum ContentType {
     /// `application/json`.
     Json,
     /// `application/x-ndjson`.
-    NdJson,
+    Ndjson,
 }
 
 /// Reads a JSON body of a request that is not a publish.
@@ -28,7 +28,7 @@ pub(super) async fn json(request: &HttpRequest, payload: web::Payload) -> Result
     Query::of(request, &[])?;
     match content_type(request)? {
         ContentType::Json => read(request, payload, MOST_BYTES).await,
-        ContentType::NdJson => Err(wrong_type("application/json")),
+        ContentType::Ndjson => Err(wrong_type("application/json")),
     }
 }
 
@@ -77,7 +77,7 @@ pub(super) fn content_type(request: &HttpRequest) -> Result<ContentType, Problem
         .to_ascii_lowercase();
     match essence.as_str() {
         "application/json" => Ok(ContentType::Json),
-        "application/x-ndjson" => Ok(ContentType::NdJson),
+        "application/x-ndjson" => Ok(ContentType::Ndjson),
         _ => Err(wrong_type("application/json (or, to publish many events, application/x-ndjson)")),
     }
 }

@@ -254,7 +254,7 @@ impl From<StoreError> for Problem {
                 tracing::warn!(%reason, "the database is not available");
                 Self::new(
                     Code::Unavailable,
-                    "the database is not available; nothing was changed unless you see it is",
+                    "the database is not available; look whether a change was made before you repeat it",
                 )
             }
             StoreError::Refused(_) | StoreError::Unreadable(_) => {

@@ -45,7 +45,7 @@ pub(super) fn read(
     most_data: usize,
 ) -> Result<Publish, Problem> {
     match content_type {
-        ContentType::NdJson => {
+        ContentType::Ndjson => {
             let lines = body
                 .split(|byte| *byte == b'\n')
                 .map(<[u8]>::trim_ascii)
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn a_bad_item_does_not_stop_the_good_ones() {
         let body = b"{\"type\":\"a\",\"data\":1}\n\nnonsense\r\n{\"type\":\"b\",\"data\":2}";
-        let Ok(Publish::Batch(items)) = read(ContentType::NdJson, body, 100) else {
+        let Ok(Publish::Batch(items)) = read(ContentType::Ndjson, body, 100) else {
             panic!("a batch")
         };
         assert_eq!(items.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
@@ -247,7 +247,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..200), lines in any::<bool>()) {
-            let content_type = if lines { ContentType::NdJson } else { ContentType::Json };
+            let content_type = if lines { ContentType::Ndjson } else { ContentType::Json };
             if let Ok(Publish::One(event)) = read(content_type, &body, 100) {
                 prop_assert!(serde_json::from_slice::<Value>(&event.data).is_ok());
             }

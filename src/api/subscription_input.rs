@@ -10,6 +10,7 @@ use crate::values::callback_url::CallbackUrl;
 use crate::values::event_type::Pattern;
 use crate::values::signature::Secret;
 use crate::values::subscription::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_S, Definition};
+use crate::values::subscription_view::MASK;
 use crate::values::target::AllowedTargets;
 
 const MOST_PATTERNS: usize = 100;
@@ -239,6 +240,11 @@ fn header_fault(name: &str, value: &str) -> Option<&'static str> {
     if SET_BY_HUB.contains(&name) || name.starts_with("webhook-") || name.starts_with("proxy-") {
         return Some("is set by the hub itself");
     }
+    if value == MASK {
+        return Some(
+            "this stands in place of the value; leave headers out to keep them as they are",
+        );
+    }
     let visible =
         value.bytes().all(|byte| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic());
     (!visible || value.trim() != value)
@@ -286,6 +292,7 @@ mod tests {
             (r#""headers": {"Host": "x"}"#, "/headers/Host"),
             (r#""headers": {"x": "a\r\nb: c"}"#, "/headers/x"),
             (r#""headers": {"webhook-id": "x"}"#, "/headers/webhook-id"),
+            (r#""headers": {"x": "***"}"#, "/headers/x"),
             (r#""metadata": {"a": 1}"#, "/metadata/a"),
             (r#""description": "\u0000""#, "/description"),
             (r#""filters": {}"#, "/filters"),

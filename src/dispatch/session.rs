@@ -149,8 +149,11 @@ impl Running {
     fn wake_at(&self) -> Instant {
         let now = UnixMillis::now();
         let due = self.session.engine.next_due().map(|due| Instant::now() + due.since(now));
-        let flush = self.flush_at.filter(|_| !self.flushing);
-        [due, flush, self.stopping].into_iter().flatten().fold(self.idle_flush_at, Instant::min)
+        let flush = [self.flush_at, Some(self.idle_flush_at)].into_iter().flatten().min();
+        // While a flush is under way, its end wakes the loop.
+        let flush = flush.filter(|_| !self.flushing);
+        let longest = Instant::now() + IDLE_FLUSH;
+        [due, flush, self.stopping].into_iter().flatten().fold(longest, Instant::min)
     }
 
     /// Carries out all that the engine has decided.

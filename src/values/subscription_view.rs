@@ -8,7 +8,7 @@ use super::subscription::Subscription;
 use super::time::UnixMillis;
 
 /// What stands in place of a header's value.
-const MASK: &str = "***";
+pub const MASK: &str = "***";
 
 /// The JSON of a subscription in answers and in log entries.
 #[derive(Debug, Serialize)]

@@ -226,3 +226,17 @@ async fn a_key_that_is_none_is_refused() {
     }
     assert!(hub.all(EVENTS).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_key_used_for_another_kind_of_request_is_refused_and_harms_nobody_else() {
+    let hub = TestHub::start().await;
+    let event = json!({"type": "order.paid", "data": 7});
+    hub.post_once("/v1/keys", "the-key", &json!({"name": "billing"})).await.expect(201);
+    let (refused, other) = tokio::join!(
+        hub.post_once(EVENTS, "the-key", &event),
+        hub.post_once(EVENTS, "another-key", &event),
+    );
+    refused.problem(422, "idempotency_key_reused");
+    other.expect(202);
+    assert_eq!(hub.all(EVENTS).await.len(), 1);
+}

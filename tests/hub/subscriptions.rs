@@ -106,7 +106,7 @@ async fn what_is_no_subscription_is_refused_with_the_place_of_the_fault() {
         (json!({"headers": {"webhook-id": "mine"}}), "/headers/webhook-id"),
         (json!({"headers": {"content-length": "1"}}), "/headers/content-length"),
         (json!({"metadata": {"a": {"b": 1}}}), "/metadata/a"),
-        (json!({"evnet_types": ["a"]}), "/evnet_types"),
+        (json!({"event_kinds": ["a"]}), "/event_kinds"),
         (json!({"status": "active"}), "/status"),
     ] {
         let refusal = hub.post(PATH, &with(to_example("hooks"), fault.clone())).await;

@@ -106,6 +106,20 @@ async fn redirects_are_failures_and_are_not_followed() {
 }
 
 #[tokio::test]
+async fn one_that_hangs_up_on_kept_connections_gets_each_event_at_the_first_attempt() {
+    let hostile = Hostile::start(Malice::HangsUp).await;
+    let hub = TestHub::start().await;
+    let wanted = json!({
+        "event_types": ["n"], "callback_url": hostile.url(), "ordered": true, "retry_schedule_s": [3600],
+    });
+    let subscription = hub.subscribe(&wanted).await;
+    hub.publish_many("n", 300).await;
+    until_all(&hub, &subscription, "delivered", 300).await;
+    let attempts = hub.all(&format!("/v1/attempts?subscription={subscription}")).await;
+    assert_eq!(attempts.len(), 300);
+}
+
+#[tokio::test]
 async fn one_that_speaks_another_protocol_fails() {
     let hostile = Hostile::start(Malice::Gibberish).await;
     let (_hub, attempt) = first_attempt(&hostile.url()).await;

@@ -33,6 +33,8 @@ pub(crate) enum Malice {
     Gibberish,
     /// Promises a body and hangs up in the middle of it.
     BreaksOff,
+    /// Answers one request on each connection, and hangs up on the next as if the connection had been idle too long.
+    HangsUp,
     /// Speaks TLS with a certificate that nobody signed.
     SelfSigned,
 }
@@ -113,6 +115,11 @@ async fn harass(mut stream: TcpStream, malice: &Malice, requests: &AtomicU64, se
                 if stream.write_all(text.as_bytes()).await.is_err() {
                     return;
                 }
+            }
+            Malice::HangsUp => {
+                drop(stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await);
+                drop(read_request(&mut stream).await);
+                return;
             }
             Malice::BreaksOff => {
                 drop(

@@ -115,9 +115,7 @@ impl Deliverer {
         let outcome = Outcome::Answered { status: status.as_u16(), retry_after };
         Exchange { outcome, response: kept.and_then(|kept| serde_json::to_string(&kept).ok()) }
     }
-}
 
-impl Deliverer {
     /// Sends a request, and once more on a new connection when it went out on a kept one that broke before any
     /// answer: receivers close idle connections whenever they like, and that is no failure of theirs (RFC 9112, 9.3.1).
     async fn send(&self, request: Request) -> Result<Response, reqwest::Error> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::stream::presence::MostConnections;
 use crate::values::retry::RetrySchedule;
 use crate::values::target::AllowedTargets;
 
@@ -39,6 +40,8 @@ pub struct Settings {
     pub retry_schedule: RetrySchedule,
     /// How many bytes of data one event may have.
     pub max_event_bytes: usize,
+    /// How many streams and waiting polls may be open.
+    pub max_streams: MostConnections,
     /// How long a stop waits for requests and deliveries that run.
     pub stop_deadline: Duration,
     /// Where programs are looked for.
@@ -55,6 +58,7 @@ impl Default for Settings {
             allow_targets: AllowedTargets::default(),
             retry_schedule: RetrySchedule::default(),
             max_event_bytes: 256 << 10,
+            max_streams: MostConnections { in_all: 16_384, per_key: 16_384 },
             stop_deadline: Duration::from_secs(30),
             path: std::env::var_os("PATH"),
         }
@@ -109,6 +113,14 @@ pub struct ServeArgs {
     #[arg(long, env = "HOOKHUB_MAX_EVENT_BYTES", value_name = "BYTES")]
     max_event_bytes: Option<String>,
 
+    /// Streams (SSE, WebSocket) and waiting polls open at once on this node; each takes an open file [default: 16384]
+    #[arg(long, env = "HOOKHUB_MAX_STREAMS", value_name = "COUNT")]
+    max_streams: Option<String>,
+
+    /// Streams and waiting polls open at once with one key [default: as many as on the node]
+    #[arg(long, env = "HOOKHUB_MAX_STREAMS_PER_KEY", value_name = "COUNT")]
+    max_streams_per_key: Option<String>,
+
     /// Seconds that a stop waits for requests and deliveries that run [default: 30]
     #[arg(long, env = "HOOKHUB_STOP_DEADLINE_S", value_name = "SECONDS")]
     stop_deadline_s: Option<String>,
@@ -139,6 +151,7 @@ impl Settings {
             max_event_bytes: or(args.max_event_bytes, default.max_event_bytes, |text| {
                 max_event_bytes(&text)
             })?,
+            max_streams: max_streams(args.max_streams, args.max_streams_per_key)?,
             stop_deadline: or(args.stop_deadline_s, default.stop_deadline, |text| {
                 seconds("HOOKHUB_STOP_DEADLINE_S", &text)
             })?,
@@ -219,6 +232,20 @@ fn max_event_bytes(text: &str) -> Result<usize, ConfigError> {
             format!("{text:?} is no number of bytes from 1024 to 4194304 (4 MiB)"),
         )),
     }
+}
+
+fn max_streams(
+    in_all: Option<String>,
+    per_key: Option<String>,
+) -> Result<MostConnections, ConfigError> {
+    let count = |setting, text: String| match text.parse() {
+        Ok(count @ 1..=1_000_000) => Ok(count),
+        _ => Err(wrong(setting, format!("{text:?} is no whole number from 1 to 1000000"))),
+    };
+    let default = Settings::default().max_streams.in_all;
+    let in_all = or(in_all, default, |text| count("HOOKHUB_MAX_STREAMS", text))?;
+    let per_key = or(per_key, in_all, |text| count("HOOKHUB_MAX_STREAMS_PER_KEY", text))?;
+    Ok(MostConnections { in_all, per_key })
 }
 
 #[cfg(test)]

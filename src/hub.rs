@@ -1,12 +1,16 @@
 //! Putting the hub together, starting it, and letting it stop in two stages.
 
+use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, middleware, web};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +22,7 @@ use crate::dispatch::Dispatcher;
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
 use crate::log::{Log, housekeeping};
 use crate::store::{Store, StoreError};
+use crate::stream::{Streams, Worker};
 use crate::values::retry::reconnect_waits;
 
 /// How long a start waits for the database to take connections.
@@ -26,8 +31,10 @@ const DATABASE_DEADLINE: Duration = Duration::from_secs(60);
 const LET_GO_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a client may take over the head of its request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// Client connections open at once, over all workers.
-const MOST_CONNECTIONS: usize = 16_384;
+/// Client connections open at once besides the streams, for each of the threads that answer.
+const MOST_REQUESTS: usize = 4_096;
+/// A client that takes nothing for so long, or whose machine does not answer, is gone.
+const SILENCE: Duration = Duration::from_secs(120);
 
 /// Why the hub did not start: one line for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -120,12 +127,23 @@ impl Hub {
         let dispatcher =
             Dispatcher::new(log.clone(), store.clone(), allowed.clone(), schedule, tasks.clone())
                 .map_err(StartError::Callbacks)?;
-        let limits = Limits { allowed, max_event_bytes: settings.max_event_bytes };
+        let streams = Arc::new(Streams::new(
+            log.clone(),
+            store.clone(),
+            settings.max_streams,
+            stopping.clone(),
+            settings.stop_deadline / 2,
+        ));
+        let limits = Limits {
+            allowed,
+            max_event_bytes: settings.max_event_bytes,
+            stopping: stopping.clone(),
+        };
         // The admin key last: once it is made, the start succeeds and it is shown.
         let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
             .map_err(|(path, error)| StartError::AdminKey { path, error })?;
-        let api = Api::new(log, store.clone(), admin_key.as_str(), limits, stopping.clone());
-        let (server, address) = serve(settings, listener, web::Data::new(api))
+        let api = Api::new(log, store.clone(), Arc::clone(&streams), admin_key.as_str(), limits);
+        let (server, address) = serve(settings, listener, web::Data::new(api), &streams)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();
         tasks.spawn(server);
@@ -224,18 +242,38 @@ fn serve(
     settings: &Settings,
     listener: TcpListener,
     api: web::Data<Api>,
+    streams: &Arc<Streams>,
 ) -> io::Result<(actix_web::dev::Server, SocketAddr)> {
     let address = listener.local_addr()?;
+    let streams = Arc::clone(streams);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::clone(&api))
+            .app_data(Worker::new(Arc::clone(&streams)))
             .wrap(middleware::from_fn(api::give_request_id))
             .configure(api::routes)
     })
     .disable_signals()
     .client_request_timeout(HEAD_DEADLINE)
-    .max_connections(MOST_CONNECTIONS)
+    .on_connect(|connection, _| notice_the_dead(connection))
+    .tcp_nodelay(true)
+    // A client that closes its side has gone; one that waits for an answer is forgotten at once.
+    .h1_allow_half_closed(false)
+    .max_connections(settings.max_streams.in_all.saturating_add(MOST_REQUESTS))
     .shutdown_timeout(settings.stop_deadline.as_secs())
     .listen(listener)?;
     Ok((server.run(), address))
+}
+
+/// Lets the kernel end connections on which nothing can be sent any more: no answer to what was sent, or no room on
+/// the other side (RFC 5482; it bounds both).
+fn notice_the_dead(connection: &dyn Any) {
+    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
+    let socket = SockRef::from(stream);
+    let set = socket
+        .set_tcp_user_timeout(Some(SILENCE))
+        .and_then(|()| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE / 2)));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a connection will not be given up in time");
+    }
 }

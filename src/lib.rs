@@ -11,4 +11,5 @@ pub mod hub;
 pub mod log;
 pub mod receive;
 pub mod store;
+pub mod stream;
 pub mod values;

@@ -10,6 +10,7 @@ use hookhub::config::{ServeArgs, Settings};
 use hookhub::hub::Hub;
 use hookhub::receive::{Receiver, ReceiverSettings};
 use hookhub::values::signature::Secret;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -134,7 +135,17 @@ fn start_logging(logging: &Logging) -> Result<(), String> {
     started.map_err(|error| error.to_string())
 }
 
+/// Streams take an open file each: as many as the system lets this process have.
+fn allow_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
 async fn serve(args: ServeArgs) -> Result<(), String> {
+    allow_open_files();
     let settings = Settings::from_args(args).map_err(|error| error.to_string())?;
     let (mut interrupted, mut terminated) = stop_signals()?;
     let hub = tokio::select! {

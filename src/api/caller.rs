@@ -15,9 +15,12 @@ use tokio::time::Instant;
 use super::Api;
 use super::problem::{Code, Problem};
 use crate::store::{Store, StoreError};
+use crate::stream::presence::Owner;
 
 /// The header by which an admin key speaks for a tenant.
 const TENANT_HEADER: &str = "hookhub-tenant";
+/// What the admin key is called where keys are named by their id.
+const ADMIN: &str = "admin";
 /// The tenant of those who name none.
 const DEFAULT_TENANT: &str = "default";
 /// How long a key that was looked up is believed without looking again; other nodes may revoke it.
@@ -32,11 +35,18 @@ type Hash = [u8; 32];
 pub(super) struct Caller {
     /// On whose behalf.
     pub(super) tenant: Arc<str>,
+    /// With which key: its id, or `admin`.
+    pub(super) key: Arc<str>,
     /// Whether with the admin key.
     pub(super) admin: bool,
 }
 
 impl Caller {
+    /// As whom connections are counted.
+    pub(super) fn owner(&self) -> Owner {
+        Owner { tenant: Arc::clone(&self.tenant), key: Arc::clone(&self.key) }
+    }
+
     /// Refuses those without the admin key.
     pub(super) fn must_be_admin(&self) -> Result<(), Problem> {
         if self.admin {
@@ -62,7 +72,14 @@ pub(super) fn is_tenant(name: &str) -> bool {
 #[derive(Debug)]
 pub(super) struct Keys {
     admin: Hash,
-    known: Mutex<HashMap<Hash, (Arc<str>, Instant)>>,
+    known: Mutex<HashMap<Hash, (Known, Instant)>>,
+}
+
+/// A key that is in force.
+#[derive(Debug, Clone)]
+struct Known {
+    tenant: Arc<str>,
+    id: Arc<str>,
 }
 
 impl Keys {
@@ -80,21 +97,21 @@ impl Keys {
         self.admin.ct_eq(hash).into()
     }
 
-    async fn tenant_of(&self, hash: &Hash, store: &Store) -> Result<Option<Arc<str>>, StoreError> {
-        if let Some((tenant, since)) =
+    async fn look_up(&self, hash: &Hash, store: &Store) -> Result<Option<Known>, StoreError> {
+        if let Some((known, since)) =
             self.known.lock().unwrap_or_else(PoisonError::into_inner).get(hash)
             && since.elapsed() < BELIEVED
         {
-            return Ok(Some(Arc::clone(tenant)));
+            return Ok(Some(known.clone()));
         }
         let Some(key) = store.key_by_hash(hash).await? else { return Ok(None) };
-        let tenant: Arc<str> = key.tenant.into();
+        let found = Known { tenant: key.tenant.into(), id: key.id.to_string().into() };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_REMEMBERED {
             known.clear();
         }
-        known.insert(*hash, (Arc::clone(&tenant), Instant::now()));
-        Ok(Some(tenant))
+        known.insert(*hash, (found.clone(), Instant::now()));
+        Ok(Some(found))
     }
 }
 
@@ -120,17 +137,17 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     let named = named_tenant(request)?;
     if api.keys.is_admin(&hash) {
         let tenant = named.unwrap_or_else(|| DEFAULT_TENANT.into());
-        return Ok(Caller { tenant, admin: true });
+        return Ok(Caller { tenant, key: ADMIN.into(), admin: true });
     }
-    let Some(tenant) = api.keys.tenant_of(&hash, &api.store).await? else {
+    let Some(known) = api.keys.look_up(&hash, &api.store).await? else {
         return Err(Problem::new(Code::Unauthorized, "this key is not known here, or was revoked"));
     };
     match named {
-        Some(other) if other != tenant => Err(Problem::new(
+        Some(other) if other != known.tenant => Err(Problem::new(
             Code::Forbidden,
             "this key speaks for its own tenant alone; leave Hookhub-Tenant out",
         )),
-        _ => Ok(Caller { tenant, admin: false }),
+        _ => Ok(Caller { tenant: known.tenant, key: known.id, admin: false }),
     }
 }
 

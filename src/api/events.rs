@@ -3,26 +3,27 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Api;
 use super::append::append;
 use super::body;
 use super::caller::Caller;
-use super::problem::{Code, Problem};
+use super::poll;
+use super::problem::Problem;
 use super::publish_input::{self, Publish};
 use super::query::{Query, invalid};
-use crate::log::Log;
-use crate::store::log::{Scan, Stretch};
+use super::worker;
+use crate::store::log::Scan;
+use crate::stream::presence::Transport;
+use crate::stream::{Filter, Reader, Source, Start};
 use crate::values::event::{Event, NewEvent};
 use crate::values::event_type::Pattern;
 use crate::values::position::Position;
-use crate::values::time::UnixMillis;
 
 /// The largest body of a publish.
 pub(super) const MOST_BYTES: usize = 5 << 20;
-/// How much of the log one list request looks at: pages of events and bytes of data.
+/// How much of the log one list of the newest looks at: pages of events and bytes of data.
 const PAGE: (u16, u32) = (2_000, 8 << 20);
 const MOST_PAGES: usize = 10;
 
@@ -72,29 +73,64 @@ fn receipts(first: Position, items: &[Result<NewEvent, Problem>]) -> Vec<Value> 
     items.iter().map(receipt_of).collect()
 }
 
-/// `GET /v1/events`: the tenant's events after a cursor, or the newest first.
+/// `GET /v1/events`: the tenant's events after a cursor, as soon as there are any, or the newest first.
 pub(super) async fn list(
     caller: Caller,
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::of(&request, &["types", "after", "limit", "order"])?;
-    let limit = usize::from(query.limit()?);
-    let wanted = Wanted { tenant: &caller.tenant, patterns: patterns(&query)? };
-    let descending = match query.text("order") {
-        None | Some("asc") => false,
-        Some("desc") => true,
-        Some(_) => return Err(invalid("order", "expected asc or desc")),
-    };
-    let found = if descending {
-        let from = cursor(&query, &api.log)?.map_or(Position::END, Position::previous);
-        wanted.backwards(&api, from, limit).await?
-    } else {
-        let after = cursor(&query, &api.log)?.unwrap_or(Position::START);
-        wanted.forwards(&api, after, limit).await?
-    };
-    let data = found.events.iter().map(|event| as_json(event)).collect::<Result<Vec<_>, _>>()?;
-    Ok(query.page(&data, Some(&found.cursor.to_string()), found.has_more))
+    let query = Query::of(&request, &["types", "after", "limit", "order", "wait"])?;
+    let (limit, wait) = (usize::from(query.limit()?), poll::wait(&query)?);
+    let filter =
+        Filter { tenant: Arc::clone(&caller.tenant), source: Source::Types(patterns(&query)?) };
+    match query.text("order") {
+        None | Some("asc") => {
+            let after = poll::cursor(&query, &api.streams).await?.unwrap_or(Position::START);
+            let reader = Reader::new(
+                &worker(&request)?,
+                Start { filter, after, gap: None },
+                Transport::LongPoll,
+            );
+            poll::answer(reader, &query, limit, wait.map(|wait| (wait, caller.owner()))).await
+        }
+        Some("desc") if wait.is_some() => Err(invalid("wait", "not together with order=desc")),
+        Some("desc") => backwards(&api, &query, &filter, limit).await,
+        Some(_) => Err(invalid("order", "expected asc or desc")),
+    }
+}
+
+/// The newest events first, below a cursor.
+async fn backwards(
+    api: &Api,
+    query: &Query,
+    filter: &Filter,
+    limit: usize,
+) -> Result<HttpResponse, Problem> {
+    let from = poll::cursor(query, &api.streams).await?.map_or(Position::END, Position::previous);
+    let (mut found, mut cursor, mut complete) = (Vec::new(), from, false);
+    let mut up_to = from;
+    for _ in 0..MOST_PAGES {
+        let (events, bytes) = PAGE;
+        let tenant = Some(&*filter.tenant);
+        let scan = Scan { after: Position::START, up_to, tenant, events, bytes };
+        let stretch = api.store.read_before(scan).await?;
+        let mut wanted = stretch.events.into_iter().filter(|event| filter.wants(event));
+        for event in wanted.by_ref().take(limit - found.len()) {
+            cursor = event.position;
+            found.push(event);
+        }
+        if wanted.next().is_some() {
+            break;
+        }
+        cursor = stretch.scanned;
+        complete = stretch.complete;
+        if complete {
+            break;
+        }
+        up_to = cursor.previous();
+    }
+    let data = found.iter().map(|event| poll::as_json(event)).collect::<Result<Vec<_>, _>>()?;
+    Ok(query.page(&data, Some(&cursor.to_string()), !complete))
 }
 
 /// `GET /v1/events/{id}`.
@@ -117,102 +153,10 @@ pub(super) async fn find(api: &Api, caller: &Caller, id: &str) -> Result<Arc<Eve
     found.into_iter().next().ok_or_else(no_such)
 }
 
-/// An event as JSON within a list: the very bytes of its body.
-fn as_json(event: &Event) -> Result<&RawValue, Problem> {
-    serde_json::from_slice(&event.body).map_err(|error| {
-        Problem::new(Code::Internal, format!("event {} cannot be shown: {error}", event.position))
-    })
-}
-
-fn patterns(query: &Query) -> Result<Vec<Pattern>, Problem> {
+/// `types`: patterns with commas between them; without it everything but the hub's own events.
+pub(super) fn patterns(query: &Query) -> Result<Arc<[Pattern]>, Problem> {
     let types = query.text("types").unwrap_or("*").split(',');
     types
         .map(|text| text.parse().map_err(|error| invalid("types", &format!("{text:?}: {error}"))))
         .collect()
-}
-
-/// `after`: an event id, `now`, `earliest`, or a time.
-fn cursor(query: &Query, log: &Log) -> Result<Option<Position>, Problem> {
-    let Some(text) = query.text("after") else { return Ok(None) };
-    let position = match text {
-        "now" => log.head(),
-        "earliest" => Position::START,
-        text => match (text.parse::<Position>(), UnixMillis::parse(text)) {
-            (Ok(position), _) => position,
-            (_, Some(time)) => Position::before_time(time),
-            _ => {
-                return Err(invalid(
-                    "after",
-                    "expected an event id, now, earliest, or an RFC 3339 time",
-                ));
-            }
-        },
-    };
-    Ok(Some(position))
-}
-
-/// Which events a list is of.
-struct Wanted<'a> {
-    tenant: &'a str,
-    patterns: Vec<Pattern>,
-}
-
-/// One page of a list.
-struct Found {
-    events: Vec<Arc<Event>>,
-    cursor: Position,
-    has_more: bool,
-}
-
-impl Wanted<'_> {
-    async fn forwards(&self, api: &Api, after: Position, limit: usize) -> Result<Found, Problem> {
-        let mut found = Found { events: Vec::new(), cursor: after, has_more: true };
-        for _ in 0..MOST_PAGES {
-            let (events, bytes) = PAGE;
-            let scan = Scan {
-                after: found.cursor,
-                up_to: Position::END,
-                tenant: Some(self.tenant),
-                events,
-                bytes,
-            };
-            let stretch = api.log.read_after(scan).await?;
-            if self.gather(&mut found, stretch, limit) {
-                break;
-            }
-        }
-        Ok(found)
-    }
-
-    async fn backwards(&self, api: &Api, from: Position, limit: usize) -> Result<Found, Problem> {
-        let mut found = Found { events: Vec::new(), cursor: from, has_more: true };
-        let mut up_to = from;
-        for _ in 0..MOST_PAGES {
-            let (events, bytes) = PAGE;
-            let scan =
-                Scan { after: Position::START, up_to, tenant: Some(self.tenant), events, bytes };
-            let stretch = api.store.read_before(scan).await?;
-            if self.gather(&mut found, stretch, limit) {
-                break;
-            }
-            up_to = found.cursor.previous();
-        }
-        Ok(found)
-    }
-
-    /// Takes what is wanted of a stretch; true when the page is full or there is no more.
-    fn gather(&self, found: &mut Found, stretch: Stretch, limit: usize) -> bool {
-        for event in stretch.events {
-            if self.patterns.iter().any(|pattern| pattern.matches(event.event_type.as_str())) {
-                if found.events.len() == limit {
-                    return true;
-                }
-                found.cursor = event.position;
-                found.events.push(event);
-            }
-        }
-        found.cursor = stretch.scanned;
-        found.has_more = !stretch.complete;
-        stretch.complete
-    }
 }

@@ -3,6 +3,7 @@
 mod append;
 mod body;
 mod caller;
+mod connections;
 mod deliveries;
 mod delivery_view;
 mod events;
@@ -10,23 +11,29 @@ mod fields;
 mod health;
 mod idempotency;
 mod keys;
+mod poll;
 mod problem;
 mod publish_input;
 mod query;
 mod request_id;
+mod stream;
 mod subscription_input;
 mod subscriptions;
 
+use std::rc::Rc;
+use std::sync::Arc;
+
 use actix_web::http::Method;
-use actix_web::{HttpResponse, Resource, Route, guard, web};
+use actix_web::{HttpRequest, HttpResponse, Resource, Route, guard, web};
 use tokio_util::sync::CancellationToken;
 
 use self::caller::Keys;
 use self::idempotency::RunningKeys;
-use self::problem::Problem;
+use self::problem::{Code, Problem};
 pub use self::request_id::give_request_id;
 use crate::log::Log;
 use crate::store::Store;
+use crate::stream::{Streams, Worker};
 use crate::values::target::AllowedTargets;
 
 /// What the handlers work with.
@@ -34,6 +41,7 @@ use crate::values::target::AllowedTargets;
 pub struct Api {
     store: Store,
     log: Log,
+    streams: Arc<Streams>,
     keys: Keys,
     running: RunningKeys,
     allowed: AllowedTargets,
@@ -42,17 +50,16 @@ pub struct Api {
 }
 
 impl Api {
-    /// `stopping` is cancelled when the node begins to stop.
     pub fn new(
         log: Log,
         store: Store,
+        streams: Arc<Streams>,
         admin_key: &str,
         limits: Limits,
-        stopping: CancellationToken,
     ) -> Self {
-        let Limits { allowed, max_event_bytes } = limits;
+        let Limits { allowed, max_event_bytes, stopping } = limits;
         let (keys, running) = (Keys::new(admin_key), RunningKeys::default());
-        Self { store, log, keys, running, allowed, max_event_bytes, stopping }
+        Self { store, log, streams, keys, running, allowed, max_event_bytes, stopping }
     }
 }
 
@@ -63,6 +70,16 @@ pub struct Limits {
     pub allowed: AllowedTargets,
     /// How many bytes of data one event may have.
     pub max_event_bytes: usize,
+    /// Cancelled when the node begins to stop.
+    pub stopping: CancellationToken,
+}
+
+/// The clients of the thread that answers.
+fn worker(request: &HttpRequest) -> Result<Rc<Worker>, Problem> {
+    request
+        .app_data::<Rc<Worker>>()
+        .cloned()
+        .ok_or_else(|| Problem::new(Code::Internal, "the hub is not set up"))
 }
 
 /// All routes.
@@ -76,6 +93,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
             "/v1/events",
             vec![(post(), web::to(events::publish)), (get(), web::to(events::list))],
         ))
+        .service(resource("/v1/stream", vec![(get(), web::to(stream::stream))]))
+        .service(resource("/v1/connections", vec![(get(), web::to(connections::list))]))
         .service(resource("/v1/events/{id}", vec![(get(), web::to(events::get))]))
         .service(resource(
             "/v1/events/{id}/deliveries",

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use crate::log::AppendError;
 use crate::store::StoreError;
+use crate::stream::presence::Full;
+use crate::values::position::Position;
 
 /// The kinds of problem; each has its code, status and title for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub(super) enum Code {
     IdempotencyKeyInUse,
     /// The delivery has its first attempt still ahead.
     DeliveryPending,
+    /// The cursor is older than what is kept.
+    CursorExpired,
     /// Too large.
     PayloadTooLarge,
     /// The body is of a type that is not understood.
@@ -44,6 +48,8 @@ pub(super) enum Code {
     ValidationFailed,
     /// The key was used for another request.
     IdempotencyKeyReused,
+    /// As many connections as there may be.
+    TooManyConnections,
     /// The hub is at fault.
     Internal,
     /// The database is away.
@@ -53,7 +59,7 @@ pub(super) enum Code {
 impl Code {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::InvalidJson,
         Self::InvalidParameter,
         Self::InvalidHeader,
@@ -65,10 +71,12 @@ impl Code {
         Self::Conflict,
         Self::IdempotencyKeyInUse,
         Self::DeliveryPending,
+        Self::CursorExpired,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
         Self::ValidationFailed,
         Self::IdempotencyKeyReused,
+        Self::TooManyConnections,
         Self::Internal,
         Self::Unavailable,
     ];
@@ -110,6 +118,9 @@ impl Code {
                 StatusCode::CONFLICT,
                 "The delivery has its first attempt still ahead",
             ),
+            Self::CursorExpired => {
+                ("cursor_expired", StatusCode::GONE, "The cursor is older than what is kept")
+            }
             Self::PayloadTooLarge => {
                 ("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE, "Too large")
             }
@@ -125,6 +136,11 @@ impl Code {
                 "idempotency_key_reused",
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The idempotency key was used for another request",
+            ),
+            Self::TooManyConnections => (
+                "too_many_connections",
+                StatusCode::TOO_MANY_REQUESTS,
+                "As many connections as there may be",
             ),
             Self::Internal => {
                 ("internal", StatusCode::INTERNAL_SERVER_ERROR, "The hub is at fault")
@@ -161,13 +177,14 @@ pub(super) struct Problem {
     code: Code,
     detail: String,
     errors: Vec<FieldError>,
+    earliest: Option<Position>,
     allow: Option<String>,
 }
 
 impl Problem {
     /// A problem of the kind `code`; `detail` says what was wrong with this request and what would be right.
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), allow: None }
+        Self { code, detail: detail.into(), errors: Vec::new(), earliest: None, allow: None }
     }
 
     /// Wrong fields.
@@ -191,6 +208,15 @@ impl Problem {
         Self { allow: Some(allow.to_owned()), ..Self::new(Code::MethodNotAllowed, detail) }
     }
 
+    /// A cursor below `earliest`, the oldest event that is kept.
+    pub(super) fn cursor_expired(earliest: Position) -> Self {
+        let detail = format!(
+            "what came directly after this cursor is no longer kept; the oldest kept event is {earliest}: go on with \
+             after=earliest, and mind what is missing"
+        );
+        Self { earliest: Some(earliest), ..Self::new(Code::CursorExpired, detail) }
+    }
+
     /// Whether it is that there is no such thing.
     pub(super) fn is_not_found(&self) -> bool {
         self.code == Code::NotFound
@@ -201,8 +227,30 @@ impl Problem {
         json!({ "error": { "code": self.code.name(), "detail": self.detail, "errors": self.errors } })
     }
 
-    /// The document.
+    /// The answer with the document.
     pub(super) fn response(&self, request_id: &str) -> HttpResponse {
+        let mut response = HttpResponse::build(self.code.status());
+        response.content_type("application/problem+json");
+        match self.code {
+            Code::Unavailable => {
+                response.insert_header((RETRY_AFTER, HeaderValue::from_static("1")));
+            }
+            Code::TooManyConnections => {
+                response.insert_header((RETRY_AFTER, HeaderValue::from_static("10")));
+            }
+            _ => {}
+        }
+        if self.code == Code::Unauthorized {
+            response.insert_header(("www-authenticate", "Bearer"));
+        }
+        if let Some(allow) = &self.allow {
+            response.insert_header((ALLOW, allow.as_str()));
+        }
+        response.body(self.document(request_id).to_string())
+    }
+
+    /// The document's JSON.
+    pub(super) fn document(&self, request_id: &str) -> Value {
         let (code, status, title) = self.code.meaning();
         let mut document = json!({
             "type": format!("urn:hookhub:problem:{code}"),
@@ -212,21 +260,15 @@ impl Problem {
             "code": code,
             "request_id": request_id,
         });
-        if let (false, Some(members)) = (self.errors.is_empty(), document.as_object_mut()) {
-            members.insert("errors".into(), json!(self.errors));
+        if let Some(members) = document.as_object_mut() {
+            if !self.errors.is_empty() {
+                members.insert("errors".into(), json!(self.errors));
+            }
+            if let Some(earliest) = self.earliest {
+                members.insert("earliest".into(), json!(earliest.to_string()));
+            }
         }
-        let mut response = HttpResponse::build(status);
-        response.content_type("application/problem+json");
-        if self.code == Code::Unavailable {
-            response.insert_header((RETRY_AFTER, HeaderValue::from_static("1")));
-        }
-        if self.code == Code::Unauthorized {
-            response.insert_header(("www-authenticate", "Bearer"));
-        }
-        if let Some(allow) = &self.allow {
-            response.insert_header((ALLOW, allow.as_str()));
-        }
-        response.body(document.to_string())
+        document
     }
 }
 
@@ -262,6 +304,22 @@ impl From<StoreError> for Problem {
                 Self::new(Code::Internal, "the hub failed; the operator finds the cause in its log")
             }
         }
+    }
+}
+
+impl From<Full> for Problem {
+    fn from(full: Full) -> Self {
+        let detail = match full {
+            Full::Node(most) => format!(
+                "this node has {most} streams and waiting polls open, as many as it may have \
+                 (HOOKHUB_MAX_STREAMS); try again later, or poll without wait"
+            ),
+            Full::Key(most) => format!(
+                "{most} streams and waiting polls are open with this key, as many as one key may have \
+                 (HOOKHUB_MAX_STREAMS_PER_KEY); close some first, or poll without wait"
+            ),
+        };
+        Self::new(Code::TooManyConnections, detail)
     }
 }
 

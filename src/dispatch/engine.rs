@@ -4,13 +4,13 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::matcher::Matcher;
 use super::queue::{Next, SubscriptionQueue};
 use super::results::Results;
 use crate::store::deliveries::{Attempt, DeliveryState, Flush, Retry};
 use crate::store::shards::OwnedShard;
 use crate::values::event::Event;
 use crate::values::id::SubscriptionId;
+use crate::values::matcher::Matcher;
 use crate::values::outcome::{Outcome, Verdict};
 use crate::values::position::Position;
 use crate::values::retry::RetrySchedule;
@@ -61,7 +61,7 @@ pub(super) struct Engine {
     schedule: RetrySchedule,
     owned: HashMap<u16, OwnedShard>,
     queues: HashMap<SubscriptionId, SubscriptionQueue>,
-    matcher: Matcher,
+    matcher: Matcher<SubscriptionId>,
     processed: Position,
     now: UnixMillis,
     in_flight: usize,

@@ -14,7 +14,7 @@ use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
 use crate::values::retry::reconnect_waits;
 use crate::values::retry_request::RetryRequest;
-use crate::values::subscription::{RETRY_REQUESTED, Subscription, TEST_EVENT, Version};
+use crate::values::subscription::{RETRY_REQUESTED, Subscription, Version};
 
 /// How much of the log goes in one piece.
 const PIECE: (u16, u32) = (500, 4 << 20);
@@ -75,7 +75,7 @@ async fn piece(
     let mut changed: Vec<i64> = stretch
         .events
         .iter()
-        .filter_map(|event| changed_by(event))
+        .filter_map(|event| event.changes_subscription())
         .map(SubscriptionId::stored)
         .collect();
     changed.dedup();
@@ -85,14 +85,9 @@ async fn piece(
     Ok((items, stretch.scanned, stretch.complete))
 }
 
-/// The subscription whose change an entry tells of.
-fn changed_by(event: &Event) -> Option<SubscriptionId> {
-    event.about.filter(|_| !matches!(event.event_type.as_str(), TEST_EVENT | RETRY_REQUESTED))
-}
-
 fn item(event: Arc<Event>, known: &mut HashMap<SubscriptionId, Known>) -> Item {
     match event.about {
-        Some(id) if changed_by(&event).is_some() => {
+        Some(id) if event.changes_subscription().is_some() => {
             let known = known.get(&id).cloned().map(Box::new);
             Item::Change(event, id, known)
         }

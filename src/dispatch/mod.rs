@@ -6,7 +6,6 @@ mod disable;
 mod engine;
 mod feed;
 mod lease;
-mod matcher;
 mod queue;
 mod results;
 mod session;

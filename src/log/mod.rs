@@ -44,6 +44,7 @@ impl Log {
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
         let tail = Arc::new(Tail::new(store.head().await?));
+        tail.preload(&store).await?;
         tasks.spawn(tail::follow(Arc::clone(&tail), store.clone(), stop.clone()));
         let appender = Appender::start(store.clone(), Arc::clone(&tail), tasks, stop);
         Ok(Self { store, appender, tail, dispatched: watch::Sender::new(None) })
@@ -87,7 +88,7 @@ impl Log {
 
     /// Reads on: from memory where that reaches back far enough, else from the table; never past the head.
     pub async fn read_after(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
-        match self.tail.read_after(scan) {
+        match self.read_recent(scan) {
             Some(stretch) => Ok(stretch),
             None => {
                 self.store
@@ -95,6 +96,16 @@ impl Log {
                     .await
             }
         }
+    }
+
+    /// Reads on from memory alone; `None` where that does not reach back far enough.
+    pub fn read_recent(&self, scan: Scan<'_>) -> Option<Stretch> {
+        self.tail.read_after(scan)
+    }
+
+    /// Whether all that comes after `position` is read from memory.
+    pub fn is_recent(&self, position: Position) -> bool {
+        self.tail.is_recent(position)
     }
 
     /// The newest position that can be read.

@@ -19,6 +19,8 @@ const MOST_BYTES: usize = 64 << 20;
 const MOST_EVENTS: usize = 65_536;
 /// How often the table is looked at when nothing was heard of; another node may have appended.
 const POLL: Duration = Duration::from_secs(1);
+/// How much of the log is brought into memory at the start.
+const PRELOAD: (u16, u32) = (10_000, 16 << 20);
 /// How much one look at the table brings.
 const PAGE: (u16, u32) = (2_000, 4 << 20);
 
@@ -99,6 +101,26 @@ impl Tail {
             }
         }
         Some(stretch)
+    }
+
+    /// Whether memory holds all that comes after `position`.
+    pub(super) fn is_recent(&self, position: Position) -> bool {
+        let kept = self.kept();
+        (kept.floor..=kept.last).contains(&position)
+    }
+
+    /// Takes over the newest events before anybody reads: those who come back after a restart find them in memory.
+    pub(super) async fn preload(&self, store: &Store) -> Result<(), crate::store::StoreError> {
+        let (events, bytes) = PRELOAD;
+        let up_to = self.head();
+        let scan = Scan { after: Position::START, up_to, tenant: None, events, bytes };
+        let stretch = store.read_before(scan).await?;
+        let mut kept = self.kept();
+        kept.floor = if stretch.complete { Position::START } else { stretch.scanned.previous() };
+        kept.bytes = stretch.events.iter().map(|event| event.body.len()).sum();
+        kept.events = stretch.events.into_iter().rev().collect();
+        drop(kept);
+        Ok(())
     }
 
     /// The newest position.

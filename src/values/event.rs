@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::event_type::EventType;
 use super::id::SubscriptionId;
 use super::position::Position;
+use super::subscription::{RETRY_REQUESTED, TEST_EVENT};
 use super::time::UnixMillis;
 
 /// An event that has no place in the log yet.
@@ -52,6 +53,11 @@ impl Event {
             timestamp,
             body: envelope(position, &new.event_type, timestamp, &new.data),
         }
+    }
+
+    /// The subscription of whose change this is the log's entry.
+    pub fn changes_subscription(&self) -> Option<SubscriptionId> {
+        self.about.filter(|_| !matches!(self.event_type.as_str(), TEST_EVENT | RETRY_REQUESTED))
     }
 
     /// Just the `data` within [`Event::body`].

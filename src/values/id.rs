@@ -108,6 +108,10 @@ id!(
     /// An API key's id, `key_…`; not the key itself.
     KeyId, "key_"
 );
+id!(
+    /// The id of a client's open connection, `con_…`; it carries when the client connected.
+    ConnectionId, "con_"
+);
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@ pub mod callback_url;
 pub mod event;
 pub mod event_type;
 pub mod id;
+pub mod matcher;
 pub mod outcome;
 pub mod position;
 pub mod retry;

@@ -1,30 +1,47 @@
 //! Which subscriptions an event is for, at a cost that does not grow with those it is not for.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::values::event_type::{Pattern, RESERVED};
-use crate::values::id::SubscriptionId;
+use super::event_type::{Pattern, RESERVED};
 
 /// One segment of the patterns of a tenant.
-#[derive(Debug, Default)]
-struct Node {
-    children: HashMap<Box<str>, Node>,
-    any_segment: Option<Box<Node>>,
-    ends_here: Vec<SubscriptionId>,
-    any_rest: Vec<SubscriptionId>,
+#[derive(Debug)]
+struct Node<K> {
+    children: HashMap<Box<str>, Self>,
+    any_segment: Option<Box<Self>>,
+    ends_here: Vec<K>,
+    any_rest: Vec<K>,
 }
 
 /// The patterns in force at the head of the log, by tenant and segment.
-#[derive(Debug, Default)]
-pub(super) struct Matcher {
-    tenants: HashMap<Arc<str>, Node>,
-    patterns: HashMap<SubscriptionId, (Arc<str>, Arc<[Pattern]>)>,
+#[derive(Debug)]
+pub struct Matcher<K> {
+    tenants: HashMap<Arc<str>, Node<K>>,
+    patterns: HashMap<K, (Arc<str>, Arc<[Pattern]>)>,
 }
 
-impl Matcher {
+impl<K> Default for Matcher<K> {
+    fn default() -> Self {
+        Self { tenants: HashMap::new(), patterns: HashMap::new() }
+    }
+}
+
+impl<K> Default for Node<K> {
+    fn default() -> Self {
+        Self {
+            children: HashMap::new(),
+            any_segment: None,
+            ends_here: Vec::new(),
+            any_rest: Vec::new(),
+        }
+    }
+}
+
+impl<K: Copy + Ord + Hash> Matcher<K> {
     /// Puts a subscription's patterns in force in place of its former ones.
-    pub(super) fn set(&mut self, id: SubscriptionId, tenant: &Arc<str>, patterns: &Arc<[Pattern]>) {
+    pub fn set(&mut self, id: K, tenant: &Arc<str>, patterns: &Arc<[Pattern]>) {
         self.remove(id);
         let root = self.tenants.entry(Arc::clone(tenant)).or_default();
         for pattern in patterns.iter() {
@@ -37,7 +54,7 @@ impl Matcher {
     }
 
     /// Forgets a subscription.
-    pub(super) fn remove(&mut self, id: SubscriptionId) {
+    pub fn remove(&mut self, id: K) {
         let Some((tenant, patterns)) = self.patterns.remove(&id) else { return };
         let Some(root) = self.tenants.get_mut(&tenant) else { return };
         for pattern in patterns.iter() {
@@ -50,7 +67,7 @@ impl Matcher {
     }
 
     /// The subscriptions of `tenant` that an event of this type is for, each once.
-    pub(super) fn matches(&self, tenant: &str, event_type: &str) -> Vec<SubscriptionId> {
+    pub fn matches(&self, tenant: &str, event_type: &str) -> Vec<K> {
         let mut found = Vec::new();
         if let Some(root) = self.tenants.get(tenant) {
             let segments: Vec<&str> = event_type.split('.').collect();
@@ -62,9 +79,9 @@ impl Matcher {
     }
 }
 
-impl Node {
+impl<K: Copy + Ord + Hash> Node<K> {
     /// Where a pattern's subscriptions are listed.
-    fn list_for(&mut self, pattern: &Pattern) -> &mut Vec<SubscriptionId> {
+    fn list_for(&mut self, pattern: &Pattern) -> &mut Vec<K> {
         let mut node = self;
         let mut segments = pattern.as_str().split('.').peekable();
         while let Some(segment) = segments.next() {
@@ -79,7 +96,7 @@ impl Node {
         &mut node.ends_here
     }
 
-    fn remove(&mut self, pattern: &[&str], id: SubscriptionId) {
+    fn remove(&mut self, pattern: &[&str], id: K) {
         match pattern {
             [] => self.ends_here.retain(|one| *one != id),
             ["*"] => self.any_rest.retain(|one| *one != id),
@@ -102,7 +119,7 @@ impl Node {
         }
     }
 
-    fn find(&self, segments: &[&str], wildcards: bool, found: &mut Vec<SubscriptionId>) {
+    fn find(&self, segments: &[&str], wildcards: bool, found: &mut Vec<K>) {
         let [first, rest @ ..] = segments else {
             found.extend(&self.ends_here);
             return;
@@ -131,6 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::values::id::SubscriptionId;
 
     fn segment() -> impl Strategy<Value = String> {
         prop_oneof![Just("a".into()), Just("b".into()), Just("hookhub".into())]

@@ -1,0 +1,49 @@
+//! Who is connected to this node: streams and waiting polls.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Value, json};
+
+use super::Api;
+use super::caller::Caller;
+use super::problem::Problem;
+use super::query::Query;
+use crate::stream::presence::Entry;
+use crate::values::event_type::Pattern;
+use crate::values::id::ConnectionId;
+use crate::values::position::Position;
+
+/// `GET /v1/connections`.
+pub(super) async fn list(
+    caller: Caller,
+    request: HttpRequest,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::of(&request, &["after", "limit"])?;
+    let limit = usize::from(query.limit()?);
+    let after = query.parsed::<ConnectionId>("after")?.unwrap_or(ConnectionId::from_stored(0));
+    let found = api.streams.presence().list(&caller.tenant, after, limit + 1);
+    let has_more = found.len() > limit;
+    let page: Vec<&Arc<Entry>> = found.iter().take(limit).collect();
+    let next = page.last().filter(|_| has_more).map(|last| last.id.to_string());
+    let head = api.log.head();
+    let data: Vec<Value> = page.into_iter().map(|entry| view(entry, head)).collect();
+    Ok(query.page(&data, next.as_deref(), has_more))
+}
+
+/// `lag_ms`: how much older the last event it was handed is than the newest of the log.
+fn view(entry: &Entry, head: Position) -> Value {
+    let (filter, position) = (entry.filter(), entry.position(head));
+    let lag_ms = head.time().as_i64().saturating_sub(position.time().as_i64()).max(0);
+    json!({
+        "id": entry.id.to_string(),
+        "transport": entry.transport.name(),
+        "key": &*entry.owner.key,
+        "event_types": filter.patterns().iter().map(Pattern::as_str).collect::<Vec<_>>(),
+        "subscription": filter.subscription().map(|id| id.to_string()),
+        "position": position.to_string(),
+        "lag_ms": lag_ms,
+        "connected_at": entry.id.time(),
+    })
+}

@@ -1,0 +1,151 @@
+//! Streams of events: where they begin, and Server-Sent Events.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::Method;
+use actix_web::http::header::{CACHE_CONTROL, HeaderName};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+
+use super::Api;
+use super::caller::{Caller, only};
+use super::events::patterns;
+use super::problem::Problem;
+use super::query::{Query, invalid};
+use super::worker;
+use crate::stream::presence::Transport;
+use crate::stream::resume::{Found, Point, gap_event};
+use crate::stream::{Filter, Reader, Source, Start, Step, Streams};
+use crate::values::position::Position;
+
+const LAST_EVENT_ID: &str = "last-event-id";
+/// Tells nginx not to hold events back.
+const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// After a cut clients come back this many milliseconds later, and up to as many again, each at a time of its own.
+const RETRY_MS: u32 = 1_000;
+/// A comment, for connections and proxies that give up on silence.
+const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
+
+/// `GET /v1/stream`.
+pub(super) async fn stream(
+    caller: Caller,
+    request: HttpRequest,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::of(&request, &["types", "after", "last_event_id", "named"])?;
+    let source = Source::Types(patterns(&query)?);
+    let filter = Filter { tenant: Arc::clone(&caller.tenant), source };
+    let named = named(&query)?;
+    let point = resume_point(&request, &query)?.unwrap_or(Point::Now);
+    let start = start(&api.streams, filter, &point).await?;
+    let reader = Reader::new(&worker(&request)?, start, Transport::Sse);
+    let reader = reader.connect(Transport::Sse, caller.owner())?;
+    Ok(server_sent_events(&request, reader, named))
+}
+
+/// `named`: whether each event tells its type as `event:`.
+pub(super) fn named(query: &Query) -> Result<bool, Problem> {
+    match query.text("named") {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(invalid("named", "expected true or false")),
+    }
+}
+
+/// Where a stream is to go on: the header `Last-Event-ID` (WHATWG HTML, 9.2.4) wins over `last_event_id`, that over
+/// `after`.
+pub(super) fn resume_point(request: &HttpRequest, query: &Query) -> Result<Option<Point>, Problem> {
+    let header =
+        only(request, LAST_EVENT_ID)?.map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let text = header.as_deref().filter(|id| !id.is_empty());
+    Ok(text
+        .or_else(|| query.text("last_event_id"))
+        .or_else(|| query.text("after"))
+        .map(Point::read))
+}
+
+/// A reader's beginning at `point`; if that is not there, with the oldest kept event, and told so.
+pub(super) async fn start(
+    streams: &Streams,
+    filter: Filter,
+    point: &Point,
+) -> Result<Start, Problem> {
+    Ok(match streams.find(point).await? {
+        Found::At(after) => Start { filter, after, gap: None },
+        Found::Gone { reason, earliest } => {
+            let gap = gap_event(&filter.tenant, point, reason, earliest);
+            Start { filter, after: gap.position, gap: Some(gap) }
+        }
+    })
+}
+
+/// The answer that goes on for as long as the client listens.
+pub(super) fn server_sent_events(
+    request: &HttpRequest,
+    reader: Reader,
+    named: bool,
+) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    response
+        .content_type("text/event-stream")
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((NO_BUFFERING, "no"));
+    if request.method() == Method::HEAD {
+        return response.finish();
+    }
+    let retry_ms = RETRY_MS + rand::random_range(0..RETRY_MS);
+    let hello = Some(Bytes::from(format!("retry: {retry_ms}\n\n")));
+    let told = reader.cursor();
+    response.body(ServerSentEvents { reader, named, hello, told })
+}
+
+/// What goes out on one stream.
+struct ServerSentEvents {
+    reader: Reader,
+    named: bool,
+    hello: Option<Bytes>,
+    /// The last id the client was told.
+    told: Position,
+}
+
+impl MessageBody for ServerSentEvents {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        if let Some(hello) = self.hello.take() {
+            return Poll::Ready(Some(Ok(hello)));
+        }
+        loop {
+            let bytes = match ready!(self.reader.poll_step(context)) {
+                Step::Event(frame) => {
+                    self.told = frame.position();
+                    frame.sse(self.named)
+                }
+                // What did not match is passed over also by a client that comes back: an id without data is taken
+                // note of, and dispatches nothing (WHATWG HTML, 9.2.6).
+                Step::Beat(cursor) if cursor > self.told => {
+                    self.told = cursor;
+                    Bytes::from(format!("id: {cursor}\n\n"))
+                }
+                Step::Beat(_) => HEARTBEAT,
+                Step::Scanned => continue,
+                Step::Failed(error) => {
+                    tracing::debug!(%error, "a stream cannot read on in the log");
+                    continue;
+                }
+                Step::End(_) => return Poll::Ready(None),
+            };
+            return Poll::Ready(Some(Ok(bytes)));
+        }
+    }
+}

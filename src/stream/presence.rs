@@ -1,0 +1,234 @@
+//! Who is connected to this node, and how many may be.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::filter::Filter;
+use crate::values::id::ConnectionId;
+use crate::values::position::Position;
+use crate::values::time::UnixMillis;
+
+/// How a client is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// Server-Sent Events.
+    Sse,
+    /// WebSocket.
+    WebSocket,
+    /// A poll that waits.
+    LongPoll,
+}
+
+impl Transport {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sse, Self::WebSocket, Self::LongPoll];
+
+    /// The name in JSON and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sse => "sse",
+            Self::WebSocket => "websocket",
+            Self::LongPoll => "long_poll",
+        }
+    }
+}
+
+/// Who opened a connection: what is counted together against the limit per key.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    /// Whose events are read.
+    pub tenant: Arc<str>,
+    /// The key's id, or the name of the admin key; for a token that of the key which made it.
+    pub key: Arc<str>,
+}
+
+/// How many connections are taken.
+#[derive(Debug, Clone, Copy)]
+pub struct MostConnections {
+    /// On this node.
+    pub in_all: usize,
+    /// By one key.
+    pub per_key: usize,
+}
+
+/// Why a connection is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// The node has as many as it may have.
+    Node(usize),
+    /// The key has as many as it may have.
+    Key(usize),
+}
+
+/// A connection as it stands.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its id.
+    pub id: ConnectionId,
+    /// How it is connected.
+    pub transport: Transport,
+    /// Who opened it.
+    pub owner: Owner,
+    filter: Mutex<Arc<Filter>>,
+    position: AtomicI64,
+    waiting: AtomicBool,
+}
+
+impl Entry {
+    /// What it reads.
+    pub fn filter(&self) -> Arc<Filter> {
+        Arc::clone(&self.filter.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// All that it wants up to here was handed to it; `head` is the end of the log.
+    pub fn position(&self, head: Position) -> Position {
+        if self.waiting.load(Ordering::Relaxed) {
+            return head;
+        }
+        Position::from_stored(self.position.load(Ordering::Relaxed))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Connected {
+    entries: BTreeMap<ConnectionId, Arc<Entry>>,
+    by_key: HashMap<Arc<str>, usize>,
+    by_transport: BTreeMap<Transport, usize>,
+}
+
+/// Everyone who is connected to this node.
+#[derive(Debug)]
+pub struct Presence {
+    most: MostConnections,
+    connected: Mutex<Connected>,
+    refused: AtomicU64,
+    sent: [AtomicU64; Transport::ALL.len()],
+}
+
+impl Presence {
+    pub(super) fn new(most: MostConnections) -> Self {
+        Self {
+            most,
+            connected: Mutex::default(),
+            refused: AtomicU64::new(0),
+            sent: Default::default(),
+        }
+    }
+
+    fn connected(&self) -> MutexGuard<'_, Connected> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a connection, if there is room for it; it counts until it is dropped.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        transport: Transport,
+        owner: Owner,
+        filter: Arc<Filter>,
+        position: Position,
+    ) -> Result<Connection, Full> {
+        let mut connected = self.connected();
+        let of_key = connected.by_key.get(&owner.key).copied().unwrap_or_default();
+        let full = if connected.entries.len() >= self.most.in_all {
+            Some(Full::Node(self.most.in_all))
+        } else if of_key >= self.most.per_key {
+            Some(Full::Key(self.most.per_key))
+        } else {
+            None
+        };
+        if let Some(full) = full {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(full);
+        }
+        let mut id = ConnectionId::new(UnixMillis::now(), rand::random());
+        while connected.entries.contains_key(&id) {
+            id = ConnectionId::new(UnixMillis::now(), rand::random());
+        }
+        *connected.by_key.entry(Arc::clone(&owner.key)).or_default() += 1;
+        *connected.by_transport.entry(transport).or_default() += 1;
+        let entry = Arc::new(Entry {
+            id,
+            transport,
+            owner,
+            filter: Mutex::new(filter),
+            position: AtomicI64::new(position.stored()),
+            waiting: AtomicBool::new(false),
+        });
+        connected.entries.insert(id, Arc::clone(&entry));
+        Ok(Connection { presence: Arc::clone(self), entry })
+    }
+
+    fn leave(&self, entry: &Entry) {
+        let mut connected = self.connected();
+        connected.entries.remove(&entry.id);
+        if let Some(count) = connected.by_transport.get_mut(&entry.transport) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(count) = connected.by_key.get_mut(&entry.owner.key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                connected.by_key.remove(&entry.owner.key);
+            }
+        }
+    }
+
+    /// A tenant's connections above an id, oldest first.
+    pub fn list(&self, tenant: &str, after: ConnectionId, limit: usize) -> Vec<Arc<Entry>> {
+        let above = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
+        let connected = self.connected();
+        let entries = connected.entries.range(above).map(|(_, entry)| entry);
+        entries.filter(|entry| &*entry.owner.tenant == tenant).take(limit).map(Arc::clone).collect()
+    }
+
+    /// How many are connected in this way.
+    pub fn count(&self, transport: Transport) -> usize {
+        self.connected().by_transport.get(&transport).copied().unwrap_or_default()
+    }
+
+    /// How many events were sent in this way since the start.
+    pub fn sent(&self, transport: Transport) -> u64 {
+        self.sent_counter(transport).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// How many connections were refused since the start.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn sent_counter(&self, transport: Transport) -> Option<&AtomicU64> {
+        Transport::ALL.iter().position(|one| *one == transport).and_then(|at| self.sent.get(at))
+    }
+}
+
+/// A connection that counts.
+#[derive(Debug)]
+pub(super) struct Connection {
+    presence: Arc<Presence>,
+    entry: Arc<Entry>,
+}
+
+impl Connection {
+    pub(super) fn sent(&self, event: Position) {
+        self.entry.position.store(event.stored(), Ordering::Relaxed);
+        self.entry.waiting.store(false, Ordering::Relaxed);
+        if let Some(count) = self.presence.sent_counter(self.entry.transport) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// It has all there is.
+    pub(super) fn waits(&self) {
+        self.entry.waiting.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_filter(&self, filter: Arc<Filter>) {
+        *self.entry.filter.lock().unwrap_or_else(PoisonError::into_inner) = filter;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.presence.leave(&self.entry);
+    }
+}

@@ -55,7 +55,8 @@ pub(super) async fn publish(
     })
 }
 
-fn receipt(position: Position, event: &NewEvent) -> Value {
+/// What a publisher is told of an event.
+pub(super) fn receipt(position: Position, event: &NewEvent) -> Value {
     let timestamp = event.occurred_at.unwrap_or_else(|| position.time());
     json!({ "id": position.to_string(), "type": event.event_type.as_str(), "timestamp": timestamp })
 }

@@ -19,6 +19,8 @@ mod request_id;
 mod stream;
 mod subscription_input;
 mod subscriptions;
+mod ws;
+mod ws_command;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -94,6 +96,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
             vec![(post(), web::to(events::publish)), (get(), web::to(events::list))],
         ))
         .service(resource("/v1/stream", vec![(get(), web::to(stream::stream))]))
+        .service(resource("/v1/ws", vec![(get(), web::to(ws::ws))]))
         .service(resource("/v1/connections", vec![(get(), web::to(connections::list))]))
         .service(resource("/v1/events/{id}", vec![(get(), web::to(events::get))]))
         .service(resource(

@@ -161,21 +161,28 @@ fn event_types(fields: &mut Fields) -> Field<Vec<Pattern>> {
         fields.fault("event", "give event_types or event, not both");
     }
     let single = fields.parsed::<Pattern>("event");
-    let items = match (fields.list("event_types", MOST_PATTERNS), single) {
-        (Field::Absent, Field::Is(pattern)) => return Field::Is(vec![pattern]),
-        (Field::Absent, Field::Absent) => return Field::Absent,
-        (Field::Absent | Field::Null, _) => return Field::Null,
-        (Field::Is(items), _) => items,
+    match (patterns(fields, "event_types"), single) {
+        (Field::Absent, Field::Is(pattern)) => Field::Is(vec![pattern]),
+        (given, _) => given,
+    }
+}
+
+/// Takes an array of patterns.
+pub(super) fn patterns(fields: &mut Fields, name: &'static str) -> Field<Vec<Pattern>> {
+    let items = match fields.list(name, MOST_PATTERNS) {
+        Field::Is(items) => items,
+        Field::Null => return Field::Null,
+        Field::Absent => return Field::Absent,
     };
     if items.is_empty() {
-        fields.fault("event_types", "names at least one pattern; \"*\" is every event");
+        fields.fault(name, "names at least one pattern; \"*\" is every event");
     }
     let mut patterns = Vec::new();
     for (index, item) in items.iter().enumerate() {
         match item.as_str().map(str::parse::<Pattern>) {
             Some(Ok(pattern)) => patterns.push(pattern),
-            Some(Err(error)) => fields.fault(format!("event_types/{index}"), error.to_string()),
-            None => fields.fault(format!("event_types/{index}"), "expected a string"),
+            Some(Err(error)) => fields.fault(format!("{name}/{index}"), error.to_string()),
+            None => fields.fault(format!("{name}/{index}"), "expected a string"),
         }
     }
     Field::Is(patterns)

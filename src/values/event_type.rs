@@ -67,6 +67,11 @@ impl FromStr for EventType {
 pub struct Pattern(Arc<str>);
 
 impl Pattern {
+    /// The pattern of every type but the hub's own.
+    pub fn any() -> Self {
+        Self("*".into())
+    }
+
     /// The text as it was given.
     pub fn as_str(&self) -> &str {
         &self.0

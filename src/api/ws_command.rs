@@ -1,0 +1,138 @@
+//! What a client says over a WebSocket, and what is done about it.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use actix_web::web;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::Api;
+use super::append::append;
+use super::body::ContentType;
+use super::caller::Caller;
+use super::events::receipt;
+use super::fields::Fields;
+use super::problem::{Code, Problem};
+use super::publish_input::{self, Publish};
+use super::stream::start;
+use super::subscription_input::patterns;
+use crate::stream::resume::Point;
+use crate::stream::{Filter, Source};
+use crate::values::event::Event;
+use crate::values::event_type::Pattern;
+use crate::values::position::Position;
+
+/// What is right: one of these.
+const COMMANDS: &str = "{\"subscribe\": {\"types\": [...], \"after\": \"...\"}}, {\"ack\": \"evt_...\"} or {\"publish\": \
+                        {\"type\": \"...\", \"data\": ...}}";
+
+/// What a command comes to.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// This is told to the client.
+    Answer(Value),
+    /// It reads something else from now on.
+    Read {
+        /// What.
+        filter: Filter,
+        /// From where; `None`: from where it is.
+        after: Option<Position>,
+        /// That the place is no longer there.
+        gap: Option<Event>,
+    },
+}
+
+/// A command at work.
+pub(super) type Running = Pin<Box<dyn Future<Output = Done>>>;
+
+/// Where a client's commands are taken.
+#[derive(Clone)]
+pub(super) struct Desk {
+    pub(super) caller: Caller,
+    pub(super) api: web::Data<Api>,
+}
+
+impl Desk {
+    pub(super) fn new(caller: Caller, api: web::Data<Api>) -> Self {
+        Self { caller, api }
+    }
+
+    /// Begins to do what a message says.
+    pub(super) fn run(&self, text: &str) -> Running {
+        let (desk, text) = (self.clone(), text.to_owned());
+        Box::pin(async move {
+            match desk.obey(&text).await {
+                Ok(done) => done,
+                Err(problem) => Done::Answer(json!({ "error": problem.document("") })),
+            }
+        })
+    }
+
+    /// Tells what is read from now on.
+    pub(super) fn subscribed(types: &[Pattern], after: Position) -> Value {
+        let types: Vec<&str> = types.iter().map(Pattern::as_str).collect();
+        json!({ "subscribed": { "types": types, "after": after.to_string() } })
+    }
+
+    async fn obey(&self, text: &str) -> Result<Done, Problem> {
+        let given: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|error| {
+            Problem::new(Code::InvalidJson, format!("expected one of {COMMANDS}: {error}"))
+        })?;
+        let mut given = given.into_iter();
+        match (given.next(), given.next()) {
+            (Some((name, value)), None) => match name.as_str() {
+                "subscribe" => self.subscribe(value.get()).await,
+                "ack" => self.ack(value.get()),
+                "publish" => self.publish(value.get()).await,
+                _ => Err(unknown()),
+            },
+            _ => Err(unknown()),
+        }
+    }
+
+    async fn subscribe(&self, given: &str) -> Result<Done, Problem> {
+        let mut fields = Fields::of(given.as_bytes())?;
+        let types = patterns(&mut fields, "types").value();
+        let after = fields.text("after", 64).value();
+        fields.finish()?;
+        let patterns: Arc<[Pattern]> = types.unwrap_or_else(|| vec![Pattern::any()]).into();
+        let tenant = Arc::clone(&self.caller.tenant);
+        let filter = Filter { tenant, source: Source::Types(patterns) };
+        let Some(after) = after else { return Ok(Done::Read { filter, after: None, gap: None }) };
+        let start = start(&self.api.streams, filter, &Point::read(&after)).await?;
+        Ok(Done::Read { filter: start.filter, after: Some(start.after), gap: start.gap })
+    }
+
+    /// Without a subscription there is no cursor to move: it is only checked.
+    fn ack(&self, given: &str) -> Result<Done, Problem> {
+        let position = event_id(given)?;
+        Ok(Done::Answer(json!({ "acked": position.to_string() })))
+    }
+
+    async fn publish(&self, given: &str) -> Result<Done, Problem> {
+        let read =
+            publish_input::read(ContentType::Json, given.as_bytes(), self.api.max_event_bytes)?;
+        let Publish::One(event) = read else {
+            let detail = "publish takes one event; send several commands, or POST /v1/events";
+            return Err(Problem::new(Code::ValidationFailed, detail));
+        };
+        let (position, _) = append(&self.api, &self.caller, None, vec![event.clone()]).await?;
+        Ok(Done::Answer(json!({ "published": receipt(position, &event) })))
+    }
+}
+
+fn event_id(given: &str) -> Result<Position, Problem> {
+    let text: Option<String> = serde_json::from_str(given).ok();
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| {
+        Problem::new(
+            Code::ValidationFailed,
+            "ack: expected an event id, as in {\"ack\": \"evt_...\"}",
+        )
+    })
+}
+
+fn unknown() -> Problem {
+    Problem::new(Code::ValidationFailed, format!("expected one of {COMMANDS}"))
+}

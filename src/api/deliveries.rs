@@ -201,6 +201,10 @@ pub(super) async fn retry(
     let (subscription, event) = path.into_inner();
     let subscription = subscriptions::find(&api, &caller, &subscription).await?;
     let event = events::find(&api, &caller, &event).await?;
+    if subscription.definition.callback_url.is_none() {
+        let detail = "the subscription is pulled from: its clients fetch the event, and there is nothing to repeat";
+        return Err(Problem::new(Code::Conflict, detail));
+    }
     let (id, position) = (subscription.id, event.position);
     let versions: Vec<Version> =
         api.store.versions(&[id.stored()]).await?.into_iter().map(|(_, version)| version).collect();

@@ -3,6 +3,7 @@
 mod append;
 mod body;
 mod caller;
+mod code;
 mod connections;
 mod deliveries;
 mod delivery_view;
@@ -14,6 +15,7 @@ mod keys;
 mod poll;
 mod problem;
 mod publish_input;
+mod pull;
 mod query;
 mod request_id;
 mod stream;
@@ -86,35 +88,56 @@ fn worker(request: &HttpRequest) -> Result<Rc<Worker>, Problem> {
 
 /// All routes.
 pub fn routes(config: &mut web::ServiceConfig) {
-    let get = || Method::GET;
-    let post = || Method::POST;
+    event_routes(config);
+    subscription_routes(config);
     config
-        .service(resource("/healthz", vec![(get(), web::to(health::healthz))]))
-        .service(resource("/readyz", vec![(get(), web::to(health::readyz))]))
+        .service(resource("/healthz", vec![(Method::GET, web::to(health::healthz))]))
+        .service(resource("/readyz", vec![(Method::GET, web::to(health::readyz))]))
+        .service(resource("/v1/attempts", vec![(Method::GET, web::to(deliveries::attempts))]))
+        .service(resource(
+            "/v1/deliveries/{subscription}/{event}/retry",
+            vec![(Method::POST, web::to(deliveries::retry))],
+        ))
+        .service(resource(
+            "/v1/keys",
+            vec![(Method::POST, web::to(keys::create)), (Method::GET, web::to(keys::list))],
+        ))
+        .service(resource("/v1/keys/{id}", vec![(Method::DELETE, web::to(keys::revoke))]))
+        .default_service(web::to(no_such_path));
+}
+
+/// Events, published and read.
+fn event_routes(config: &mut web::ServiceConfig) {
+    config
         .service(resource(
             "/v1/events",
-            vec![(post(), web::to(events::publish)), (get(), web::to(events::list))],
+            vec![(Method::POST, web::to(events::publish)), (Method::GET, web::to(events::list))],
         ))
-        .service(resource("/v1/stream", vec![(get(), web::to(stream::stream))]))
-        .service(resource("/v1/ws", vec![(get(), web::to(ws::ws))]))
-        .service(resource("/v1/connections", vec![(get(), web::to(connections::list))]))
-        .service(resource("/v1/events/{id}", vec![(get(), web::to(events::get))]))
+        .service(resource("/v1/stream", vec![(Method::GET, web::to(stream::stream))]))
+        .service(resource("/v1/ws", vec![(Method::GET, web::to(ws::ws))]))
+        .service(resource("/v1/connections", vec![(Method::GET, web::to(connections::list))]))
+        .service(resource("/v1/events/{id}", vec![(Method::GET, web::to(events::get))]))
         .service(resource(
             "/v1/events/{id}/deliveries",
-            vec![(get(), web::to(deliveries::of_event))],
-        ))
+            vec![(Method::GET, web::to(deliveries::of_event))],
+        ));
+}
+
+/// The REST Hooks resource, and pulling.
+fn subscription_routes(config: &mut web::ServiceConfig) {
+    config
         .service(resource(
             "/v1/subscriptions",
             vec![
-                (post(), web::to(subscriptions::create)),
-                (get(), web::to(subscriptions::list)),
+                (Method::POST, web::to(subscriptions::create)),
+                (Method::GET, web::to(subscriptions::list)),
                 (Method::DELETE, web::to(subscriptions::delete_by_body)),
             ],
         ))
         .service(resource(
             "/v1/subscriptions/{id}",
             vec![
-                (get(), web::to(subscriptions::get)),
+                (Method::GET, web::to(subscriptions::get)),
                 (Method::PATCH, web::to(subscriptions::patch)),
                 (Method::PUT, web::to(subscriptions::put)),
                 (Method::DELETE, web::to(subscriptions::delete)),
@@ -122,28 +145,31 @@ pub fn routes(config: &mut web::ServiceConfig) {
         ))
         .service(resource(
             "/v1/subscriptions/{id}/pause",
-            vec![(post(), web::to(subscriptions::pause))],
+            vec![(Method::POST, web::to(subscriptions::pause))],
         ))
         .service(resource(
             "/v1/subscriptions/{id}/resume",
-            vec![(post(), web::to(subscriptions::resume))],
+            vec![(Method::POST, web::to(subscriptions::resume))],
         ))
-        .service(resource("/v1/subscriptions/{id}/test", vec![(post(), web::to(deliveries::test))]))
+        .service(resource(
+            "/v1/subscriptions/{id}/events",
+            vec![(Method::GET, web::to(pull::events))],
+        ))
+        .service(resource(
+            "/v1/subscriptions/{id}/stream",
+            vec![(Method::GET, web::to(pull::stream))],
+        ))
+        .service(resource("/v1/subscriptions/{id}/ws", vec![(Method::GET, web::to(pull::ws))]))
+        .service(resource("/v1/subscriptions/{id}/ack", vec![(Method::POST, web::to(pull::ack))]))
+        .service(resource("/v1/subscriptions/{id}/seek", vec![(Method::POST, web::to(pull::seek))]))
+        .service(resource(
+            "/v1/subscriptions/{id}/test",
+            vec![(Method::POST, web::to(deliveries::test))],
+        ))
         .service(resource(
             "/v1/subscriptions/{id}/deliveries",
-            vec![(get(), web::to(deliveries::of_subscription))],
-        ))
-        .service(resource("/v1/attempts", vec![(get(), web::to(deliveries::attempts))]))
-        .service(resource(
-            "/v1/deliveries/{subscription}/{event}/retry",
-            vec![(post(), web::to(deliveries::retry))],
-        ))
-        .service(resource(
-            "/v1/keys",
-            vec![(post(), web::to(keys::create)), (get(), web::to(keys::list))],
-        ))
-        .service(resource("/v1/keys/{id}", vec![(Method::DELETE, web::to(keys::revoke))]))
-        .default_service(web::to(no_such_path));
+            vec![(Method::GET, web::to(deliveries::of_subscription))],
+        ));
 }
 
 /// A path with its methods; others are answered 405 with what is allowed. HEAD is answered as GET is.

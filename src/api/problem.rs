@@ -8,159 +8,11 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+pub(super) use super::code::Code;
 use crate::log::AppendError;
 use crate::store::StoreError;
 use crate::stream::presence::Full;
 use crate::values::position::Position;
-
-/// The kinds of problem; each has its code, status and title for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
-    /// The body is not JSON.
-    InvalidJson,
-    /// A query parameter is unknown or out of range.
-    InvalidParameter,
-    /// A header cannot be read.
-    InvalidHeader,
-    /// No key, or a wrong one.
-    Unauthorized,
-    /// The key may not do this.
-    Forbidden,
-    /// There is no such thing, or not for this tenant.
-    NotFound,
-    /// The path exists, the method does not.
-    MethodNotAllowed,
-    /// The body did not come in time.
-    RequestTimeout,
-    /// Something else is changing the same thing.
-    Conflict,
-    /// The first request with this key still runs.
-    IdempotencyKeyInUse,
-    /// The delivery has its first attempt still ahead.
-    DeliveryPending,
-    /// The cursor is older than what is kept.
-    CursorExpired,
-    /// Too large.
-    PayloadTooLarge,
-    /// The body is of a type that is not understood.
-    UnsupportedMediaType,
-    /// Fields are wrong.
-    ValidationFailed,
-    /// The key was used for another request.
-    IdempotencyKeyReused,
-    /// As many connections as there may be.
-    TooManyConnections,
-    /// The hub is at fault.
-    Internal,
-    /// The database is away.
-    Unavailable,
-}
-
-impl Code {
-    /// All of them.
-    #[cfg(test)]
-    pub(super) const ALL: [Self; 19] = [
-        Self::InvalidJson,
-        Self::InvalidParameter,
-        Self::InvalidHeader,
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::NotFound,
-        Self::MethodNotAllowed,
-        Self::RequestTimeout,
-        Self::Conflict,
-        Self::IdempotencyKeyInUse,
-        Self::DeliveryPending,
-        Self::CursorExpired,
-        Self::PayloadTooLarge,
-        Self::UnsupportedMediaType,
-        Self::ValidationFailed,
-        Self::IdempotencyKeyReused,
-        Self::TooManyConnections,
-        Self::Internal,
-        Self::Unavailable,
-    ];
-
-    fn meaning(self) -> (&'static str, StatusCode, &'static str) {
-        match self {
-            Self::InvalidJson => {
-                ("invalid_json", StatusCode::BAD_REQUEST, "The body is not valid JSON")
-            }
-            Self::InvalidParameter => {
-                ("invalid_parameter", StatusCode::BAD_REQUEST, "A query parameter is not valid")
-            }
-            Self::InvalidHeader => {
-                ("invalid_header", StatusCode::BAD_REQUEST, "A header is not valid")
-            }
-            Self::Unauthorized => {
-                ("unauthorized", StatusCode::UNAUTHORIZED, "A valid key is needed")
-            }
-            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "The key may not do this"),
-            Self::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not found"),
-            Self::MethodNotAllowed => (
-                "method_not_allowed",
-                StatusCode::METHOD_NOT_ALLOWED,
-                "The method is not allowed here",
-            ),
-            Self::RequestTimeout => {
-                ("request_timeout", StatusCode::REQUEST_TIMEOUT, "The request took too long")
-            }
-            Self::Conflict => {
-                ("conflict", StatusCode::CONFLICT, "Others are changing the same thing")
-            }
-            Self::IdempotencyKeyInUse => (
-                "idempotency_key_in_use",
-                StatusCode::CONFLICT,
-                "The first request with this key still runs",
-            ),
-            Self::DeliveryPending => (
-                "delivery_pending",
-                StatusCode::CONFLICT,
-                "The delivery has its first attempt still ahead",
-            ),
-            Self::CursorExpired => {
-                ("cursor_expired", StatusCode::GONE, "The cursor is older than what is kept")
-            }
-            Self::PayloadTooLarge => {
-                ("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE, "Too large")
-            }
-            Self::UnsupportedMediaType => (
-                "unsupported_media_type",
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "The content type is not understood",
-            ),
-            Self::ValidationFailed => {
-                ("validation_failed", StatusCode::UNPROCESSABLE_ENTITY, "The request is not valid")
-            }
-            Self::IdempotencyKeyReused => (
-                "idempotency_key_reused",
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "The idempotency key was used for another request",
-            ),
-            Self::TooManyConnections => (
-                "too_many_connections",
-                StatusCode::TOO_MANY_REQUESTS,
-                "As many connections as there may be",
-            ),
-            Self::Internal => {
-                ("internal", StatusCode::INTERNAL_SERVER_ERROR, "The hub is at fault")
-            }
-            Self::Unavailable => {
-                ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "Not available at the moment")
-            }
-        }
-    }
-
-    /// The stable code.
-    pub(super) fn name(self) -> &'static str {
-        self.meaning().0
-    }
-
-    /// The HTTP status.
-    pub(super) fn status(self) -> StatusCode {
-        self.meaning().1
-    }
-}
 
 /// One wrong field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -251,11 +103,11 @@ impl Problem {
 
     /// The document's JSON.
     pub(super) fn document(&self, request_id: &str) -> Value {
-        let (code, status, title) = self.code.meaning();
+        let code = self.code.name();
         let mut document = json!({
             "type": format!("urn:hookhub:problem:{code}"),
-            "title": title,
-            "status": status.as_u16(),
+            "title": self.code.title(),
+            "status": self.code.status().as_u16(),
             "detail": self.detail,
             "code": code,
             "request_id": request_id,
@@ -338,22 +190,6 @@ impl From<AppendError> for Problem {
             AppendError::Refused => {
                 Self::new(Code::Internal, "the hub failed; the operator finds the cause in its log")
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn every_code_is_snake_case_and_named_once() {
-        let names: HashSet<_> = Code::ALL.iter().map(|code| code.name()).collect();
-        assert_eq!(names.len(), Code::ALL.len());
-        for name in names {
-            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
         }
     }
 }

@@ -58,13 +58,23 @@ pub(super) fn named(query: &Query) -> Result<bool, Problem> {
 /// Where a stream is to go on: the header `Last-Event-ID` (WHATWG HTML, 9.2.4) wins over `last_event_id`, that over
 /// `after`.
 pub(super) fn resume_point(request: &HttpRequest, query: &Query) -> Result<Option<Point>, Problem> {
-    let header =
-        only(request, LAST_EVENT_ID)?.map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let text = header.as_deref().filter(|id| !id.is_empty());
-    Ok(text
-        .or_else(|| query.text("last_event_id"))
-        .or_else(|| query.text("after"))
-        .map(Point::read))
+    let last = last_id(request, query)?;
+    Ok(last.as_deref().or_else(|| query.text("after")).map(Point::read))
+}
+
+/// The last event that a client of a pull subscription was sent before it was cut off, if it says so.
+pub(super) fn last_event_id(
+    request: &HttpRequest,
+    query: &Query,
+) -> Result<Option<Position>, Problem> {
+    Ok(last_id(request, query)?.and_then(|id| id.parse().ok()))
+}
+
+fn last_id(request: &HttpRequest, query: &Query) -> Result<Option<String>, Problem> {
+    let header = only(request, LAST_EVENT_ID)?;
+    let header = header.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let given = header.filter(|id| !id.is_empty());
+    Ok(given.or_else(|| query.text("last_event_id").map(str::to_owned)))
 }
 
 /// A reader's beginning at `point`; if that is not there, with the oldest kept event, and told so.

@@ -60,28 +60,16 @@ impl Given {
 
     /// The definition of a new subscription, or of one that is wholly replaced; `secret` where none was given.
     pub(super) fn whole(self, secret: Secret) -> Result<Definition, Problem> {
-        let missing = |name: &str, detail: &str| FieldError {
-            pointer: format!("/{name}"),
-            detail: detail.to_owned(),
-        };
-        let mut errors = Vec::new();
-        let event_types = self.event_types.value();
-        if event_types.is_none() {
-            errors.push(missing(
-                "event_types",
-                "is missing; expected an array of patterns, e.g. [\"order.*\"]",
-            ));
-        }
-        let callback_url = self.callback_url.value();
-        if callback_url.is_none() {
-            errors.push(missing("callback_url", "is missing; expected the URL to POST events to"));
-        }
-        let (Some(event_types), Some(callback_url)) = (event_types, callback_url) else {
-            return Err(Problem::invalid(errors));
+        let Some(event_types) = self.event_types.value() else {
+            let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]".to_owned();
+            return Err(Problem::invalid(vec![FieldError {
+                pointer: "/event_types".to_owned(),
+                detail,
+            }]));
         };
         Ok(Definition {
             event_types,
-            callback_url,
+            callback_url: self.callback_url.value(),
             secret: self.secret.value().unwrap_or(secret),
             description: self.description.value(),
             metadata: self.metadata.value().unwrap_or_default(),
@@ -278,7 +266,7 @@ mod tests {
             r#"{"event": "a.*", "hookUrl": "https://example.com/"}"#,
         ] {
             let definition = read(body).unwrap();
-            assert_eq!(definition.callback_url.as_str(), "https://example.com/");
+            assert_eq!(definition.callback_url.unwrap().as_str(), "https://example.com/");
             assert_eq!(
                 definition.event_types.iter().map(Pattern::as_str).collect::<Vec<_>>(),
                 ["a.*"]
@@ -325,8 +313,8 @@ mod tests {
                 .unwrap_err()
                 .contains("/callback_url")
         );
-        let both_missing = read("{}").unwrap_err();
-        assert!(both_missing.contains("/event_types") && both_missing.contains("/callback_url"));
+        assert!(read("{}").unwrap_err().contains("/event_types"));
+        assert!(read(r#"{"event": "a"}"#).unwrap().callback_url.is_none(), "it is pulled");
     }
 
     #[test]

@@ -153,7 +153,13 @@ pub(super) async fn get(
 ) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
     let subscription = find(&api, &caller, &path).await?;
-    Ok(HttpResponse::Ok().json(SubscriptionView::of(&subscription)))
+    let mut view = json!(SubscriptionView::of(&subscription));
+    if let (Some(cursor), Some(members)) =
+        (api.store.pull_cursor(subscription.id).await?, view.as_object_mut())
+    {
+        members.insert("cursor".into(), json!(cursor.position.to_string()));
+    }
+    Ok(HttpResponse::Ok().json(view))
 }
 
 /// `PATCH /v1/subscriptions/{id}`: what is given is changed; null puts the default in force.

@@ -48,7 +48,7 @@ pub(super) async fn ws(
     let point = resume_point(&request, &query)?.unwrap_or(Point::Now);
     let start = start(&api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&request)?, start, Transport::WebSocket);
-    open(&request, payload, reader, Desk::new(caller, api))
+    open(&request, payload, reader, Desk { caller, subscription: None, api })
 }
 
 /// Answers the handshake and goes on as a WebSocket.

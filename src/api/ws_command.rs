@@ -16,12 +16,14 @@ use super::events::receipt;
 use super::fields::Fields;
 use super::problem::{Code, Problem};
 use super::publish_input::{self, Publish};
+use super::pull;
 use super::stream::start;
 use super::subscription_input::patterns;
 use crate::stream::resume::Point;
 use crate::stream::{Filter, Source};
 use crate::values::event::Event;
 use crate::values::event_type::Pattern;
+use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
 
 /// What is right: one of these.
@@ -51,14 +53,12 @@ pub(super) type Running = Pin<Box<dyn Future<Output = Done>>>;
 #[derive(Clone)]
 pub(super) struct Desk {
     pub(super) caller: Caller,
+    /// The pull subscription whose events are read.
+    pub(super) subscription: Option<SubscriptionId>,
     pub(super) api: web::Data<Api>,
 }
 
 impl Desk {
-    pub(super) fn new(caller: Caller, api: web::Data<Api>) -> Self {
-        Self { caller, api }
-    }
-
     /// Begins to do what a message says.
     pub(super) fn run(&self, text: &str) -> Running {
         let (desk, text) = (self.clone(), text.to_owned());
@@ -84,7 +84,7 @@ impl Desk {
         match (given.next(), given.next()) {
             (Some((name, value)), None) => match name.as_str() {
                 "subscribe" => self.subscribe(value.get()).await,
-                "ack" => self.ack(value.get()),
+                "ack" => self.ack(value.get()).await,
                 "publish" => self.publish(value.get()).await,
                 _ => Err(unknown()),
             },
@@ -93,6 +93,11 @@ impl Desk {
     }
 
     async fn subscribe(&self, given: &str) -> Result<Done, Problem> {
+        if self.subscription.is_some() {
+            let detail =
+                "the subscription itself says what is read here: PATCH its event_types, or seek";
+            return Err(Problem::new(Code::Conflict, detail));
+        }
         let mut fields = Fields::of(given.as_bytes())?;
         let types = patterns(&mut fields, "types").value();
         let after = fields.text("after", 64).value();
@@ -105,9 +110,12 @@ impl Desk {
         Ok(Done::Read { filter: start.filter, after: Some(start.after), gap: start.gap })
     }
 
-    /// Without a subscription there is no cursor to move: it is only checked.
-    fn ack(&self, given: &str) -> Result<Done, Problem> {
-        let position = event_id(given)?;
+    /// Without a pull subscription there is no cursor to move: the id is only checked.
+    async fn ack(&self, given: &str) -> Result<Done, Problem> {
+        let position = match (event_id(given)?, self.subscription) {
+            (position, None) => position,
+            (position, Some(id)) => pull::move_on(&self.api, id, position).await?,
+        };
         Ok(Done::Answer(json!({ "acked": position.to_string() })))
     }
 

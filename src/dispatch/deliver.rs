@@ -78,7 +78,9 @@ impl Deliverer {
         now: UnixMillis,
     ) -> Exchange {
         let definition = &subscription.definition;
-        let url = &definition.callback_url;
+        let Some(url) = &definition.callback_url else {
+            return Exchange::failed(ErrorClass::Blocked, &"there is no callback URL any more");
+        };
         // An address in the URL itself never gets to the resolver.
         if let Some(blocked) =
             url.literal_address().and_then(|address| self.allowed.check(address).err())

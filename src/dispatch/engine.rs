@@ -55,6 +55,15 @@ pub(super) struct Known {
     pub(super) versions: Vec<Version>,
 }
 
+/// A subscription that is new to its shard's owner, or may be, with where its deliveries stand.
+#[derive(Debug, Clone)]
+pub(super) struct Newcomer {
+    /// The subscription.
+    pub(super) known: Known,
+    /// Its deliveries.
+    pub(super) state: DeliveryState,
+}
+
 /// All decisions for the shards of one node.
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -109,18 +118,26 @@ impl Engine {
         for known in known {
             engine.restore(known, &cursors);
         }
-        for (id, position) in state.tried {
-            if let Some(queue) = engine.queues.get_mut(&id) {
+        engine.restore_results(state.tried, state.retries);
+        engine
+    }
+
+    fn restore_results(
+        &mut self,
+        tried: Vec<(SubscriptionId, Position)>,
+        retries: Vec<(SubscriptionId, Position, Retry)>,
+    ) {
+        for (id, position) in tried {
+            if let Some(queue) = self.queues.get_mut(&id) {
                 queue.note_tried(position);
             }
         }
-        for (id, position, retry) in state.retries {
-            if let Some(queue) = engine.queues.get_mut(&id) {
+        for (id, position, retry) in retries {
+            if let Some(queue) = self.queues.get_mut(&id) {
                 queue.restore_retry(position, retry);
-                engine.due.insert((retry.due, id, position));
+                self.due.insert((retry.due, id, position));
             }
         }
-        engine
     }
 
     fn restore(&mut self, known: Known, cursors: &HashMap<SubscriptionId, Position>) {
@@ -162,16 +179,16 @@ impl Engine {
         }
     }
 
-    /// Acts on the log entry of a subscription's change; `None`: it is deleted.
+    /// Acts on the log entry of a subscription's change; `None`: it is deleted, or pulled from now on.
     pub(super) fn take_change(
         &mut self,
         position: Position,
         id: SubscriptionId,
-        known: Option<Known>,
+        changed: Option<Newcomer>,
     ) {
         self.processed = self.processed.max(position);
-        let Some(known) =
-            known.filter(|known| self.owned.contains_key(&known.subscription.shard()))
+        let Some(Newcomer { known, state }) =
+            changed.filter(|changed| self.owned.contains_key(&changed.known.subscription.shard()))
         else {
             self.forget(id);
             return;
@@ -184,13 +201,14 @@ impl Engine {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.change(subscription, known.versions);
         } else {
-            let begins = known.versions.first().map_or(position, |version| version.since);
-            let queue = if begins < position {
-                SubscriptionQueue::behind(subscription, known.versions, begins)
-            } else {
-                SubscriptionQueue::at_head(subscription, known.versions, position)
+            let queue = match state.cursors.first() {
+                Some((_, cursor)) => {
+                    SubscriptionQueue::behind(subscription, known.versions, *cursor)
+                }
+                None => SubscriptionQueue::at_head(subscription, known.versions, position),
             };
             self.queues.insert(id, queue);
+            self.restore_results(state.tried, state.retries);
         }
         self.touch(id);
     }

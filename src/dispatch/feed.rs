@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::engine::Known;
+use super::engine::{Known, Newcomer};
 use crate::log::Log;
 use crate::store::log::Scan;
 use crate::store::{Store, StoreError};
@@ -24,8 +24,8 @@ const PIECE: (u16, u32) = (500, 4 << 20);
 pub(super) enum Item {
     /// An event.
     Event(Arc<Event>),
-    /// A change of a subscription; `None`: it is deleted.
-    Change(Arc<Event>, SubscriptionId, Option<Box<Known>>),
+    /// A change of a subscription; `None`: it is deleted, or has no callback any more.
+    Change(Arc<Event>, SubscriptionId, Option<Box<Newcomer>>),
     /// One more attempt of a delivery is asked for.
     RetryRequest(Arc<Event>, SubscriptionId, RetryRequest),
 }
@@ -72,24 +72,22 @@ async fn piece(
     let (events, bytes) = PIECE;
     let stretch =
         log.read_after(Scan { after, up_to: Position::END, tenant: None, events, bytes }).await?;
-    let mut changed: Vec<i64> = stretch
+    let mut ids: Vec<i64> = stretch
         .events
         .iter()
         .filter_map(|event| event.changes_subscription())
         .map(SubscriptionId::stored)
         .collect();
-    changed.dedup();
-    let mut known =
-        if changed.is_empty() { HashMap::new() } else { look_up(store, &changed).await? };
-    let items = stretch.events.into_iter().map(|event| item(event, &mut known)).collect();
+    ids.dedup();
+    let changed = if ids.is_empty() { HashMap::new() } else { look_up(store, &ids).await? };
+    let items = stretch.events.into_iter().map(|event| item(event, &changed)).collect();
     Ok((items, stretch.scanned, stretch.complete))
 }
 
-fn item(event: Arc<Event>, known: &mut HashMap<SubscriptionId, Known>) -> Item {
+fn item(event: Arc<Event>, changed: &HashMap<SubscriptionId, Newcomer>) -> Item {
     match event.about {
         Some(id) if event.changes_subscription().is_some() => {
-            let known = known.get(&id).cloned().map(Box::new);
-            Item::Change(event, id, known)
+            Item::Change(event, id, changed.get(&id).cloned().map(Box::new))
         }
         Some(id) if event.event_type.as_str() == RETRY_REQUESTED => {
             match serde_json::from_slice(&event.data()) {
@@ -104,13 +102,18 @@ fn item(event: Arc<Event>, known: &mut HashMap<SubscriptionId, Known>) -> Item {
     }
 }
 
-async fn look_up(store: &Store, ids: &[i64]) -> Result<HashMap<SubscriptionId, Known>, StoreError> {
-    let subscriptions = store.subscriptions_by_id(ids).await?;
+async fn look_up(
+    store: &Store,
+    ids: &[i64],
+) -> Result<HashMap<SubscriptionId, Newcomer>, StoreError> {
+    let subscriptions = store.callbacks_by_id(ids).await?;
     let versions = store.versions(ids).await?;
-    Ok(join(subscriptions, versions)
-        .into_iter()
-        .map(|known| (known.subscription.id, known))
-        .collect())
+    let state = store.delivery_state(ids).await?;
+    let newcomer = |known: Known| {
+        let id = known.subscription.id;
+        (id, Newcomer { known, state: state.of(id) })
+    };
+    Ok(join(subscriptions, versions).into_iter().map(newcomer).collect())
 }
 
 /// Puts subscriptions and their versions together.

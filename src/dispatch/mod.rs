@@ -115,11 +115,11 @@ impl Dispatcher {
             owned.iter().filter_map(|owned| i16::try_from(owned.shard).ok()).collect();
         // In this order: a subscription made in between is not among these, and comes by its entry in the log. The
         // other way round it would be here, and the cursor of its own not.
-        let subscriptions = self.store.subscriptions_of_shards(&shards).await?;
+        let subscriptions = self.store.callbacks_of_shards(&shards).await?;
         let ids: Vec<i64> =
             subscriptions.iter().map(|subscription| subscription.id.stored()).collect();
         let versions = self.store.versions(&ids).await?;
-        let state = self.store.delivery_state(&shards).await?;
+        let state = self.store.delivery_state(&ids).await?;
         let known = feed::join(subscriptions, versions);
         Ok(Session {
             engine: Engine::new(self.schedule.clone(), owned, known, state),

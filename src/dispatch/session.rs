@@ -187,10 +187,10 @@ impl Running {
         for item in items {
             match item {
                 Item::Event(event) => engine.take_event(&event),
-                Item::Change(event, id, known) => {
+                Item::Change(event, id, changed) => {
                     // The entry itself is still under the patterns before it.
                     engine.take_event(&event);
-                    engine.take_change(event.position, id, known.map(|known| *known));
+                    engine.take_change(event.position, id, changed.map(|changed| *changed));
                 }
                 Item::RetryRequest(event, id, request) => {
                     engine.take_event(&event);

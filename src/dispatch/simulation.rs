@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::engine::{Engine, Known, Start};
+use super::engine::{Engine, Known, Newcomer, Start};
 use crate::store::deliveries::{Attempt, DeliveryState, Flush, Retry};
 use crate::store::shards::OwnedShard;
 use crate::values::event::{Event, NewEvent};
@@ -79,7 +79,7 @@ fn schedule() -> RetrySchedule {
 pub(super) fn subscription(number: i64, pattern: &str, ordered: bool) -> Known {
     let definition = Definition {
         event_types: vec![pattern.parse().unwrap()],
-        callback_url: "https://example.com/".parse().unwrap(),
+        callback_url: Some("https://example.com/".parse().unwrap()),
         secret: crate::values::signature::Secret::from_random([1; 32]),
         description: None,
         metadata: BTreeMap::new(),
@@ -166,7 +166,7 @@ impl World {
                 self.engine.take_change(
                     self.engine.processed(),
                     known.subscription.id,
-                    Some(known),
+                    Some(Newcomer { known, state: DeliveryState::default() }),
                 );
             }
         }

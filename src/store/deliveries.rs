@@ -53,8 +53,8 @@ pub struct Flush {
     pub cursors: Vec<(SubscriptionId, Option<Position>)>,
 }
 
-/// Where the deliveries of some shards stand.
-#[derive(Debug, Default)]
+/// Where the deliveries to some subscriptions stand.
+#[derive(Debug, Clone, Default)]
 pub struct DeliveryState {
     /// Subscriptions with a cursor of their own.
     pub cursors: Vec<(SubscriptionId, Position)>,
@@ -62,6 +62,18 @@ pub struct DeliveryState {
     pub retries: Vec<(SubscriptionId, Position, Retry)>,
     /// Pairs above their cursor that have been tried: the cursor stopped below them, their result is kept.
     pub tried: Vec<(SubscriptionId, Position)>,
+}
+
+impl DeliveryState {
+    /// Of one subscription alone.
+    #[must_use]
+    pub fn of(&self, id: SubscriptionId) -> Self {
+        Self {
+            cursors: self.cursors.iter().filter(|(one, _)| *one == id).copied().collect(),
+            retries: self.retries.iter().filter(|(one, ..)| *one == id).copied().collect(),
+            tried: self.tried.iter().filter(|(one, _)| *one == id).copied().collect(),
+        }
+    }
 }
 
 /// An attempt, with what its delivery waits for.
@@ -202,21 +214,20 @@ impl Store {
         Ok(rows.into_iter().map(i16::unsigned_abs).collect())
     }
 
-    /// Where the deliveries of these shards stand, for their new owner.
-    pub async fn delivery_state(&self, shards: &[i16]) -> Result<DeliveryState, StoreError> {
+    /// Where the deliveries to these subscriptions stand, for the owner of their shards.
+    pub async fn delivery_state(&self, subscriptions: &[i64]) -> Result<DeliveryState, StoreError> {
         let cursors = within(
             sqlx::query!(
-                "SELECT c.subscription, c.position FROM subscription_cursors c
-                 JOIN subscriptions s ON s.id = c.subscription WHERE s.shard = ANY($1) AND NOT s.deleted",
-                shards,
+                "SELECT subscription, position FROM subscription_cursors WHERE subscription = ANY($1)",
+                subscriptions,
             )
             .fetch_all(&self.pool),
         );
         let retries = within(
             sqlx::query!(
-                "SELECT r.subscription, r.position, r.attempts, r.due_at, r.first_attempt FROM retries r
-                 JOIN subscriptions s ON s.id = r.subscription WHERE s.shard = ANY($1) AND NOT s.deleted",
-                shards,
+                "SELECT subscription, position, attempts, due_at, first_attempt FROM retries
+                 WHERE subscription = ANY($1)",
+                subscriptions,
             )
             .fetch_all(&self.pool),
         );
@@ -227,8 +238,8 @@ impl Store {
                  JOIN shards h ON h.shard = s.shard
                  LEFT JOIN subscription_cursors c ON c.subscription = s.id
                  JOIN attempts a ON a.subscription = s.id AND a.position > coalesce(c.position, h.cursor)
-                 WHERE s.shard = ANY($1) AND NOT s.deleted",
-                shards,
+                 WHERE s.id = ANY($1)",
+                subscriptions,
             )
             .fetch_all(&self.pool),
         );

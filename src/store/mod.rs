@@ -5,6 +5,7 @@ pub mod idempotency;
 pub mod keys;
 pub mod log;
 pub mod partitions;
+pub mod pull;
 pub mod shards;
 pub mod subscriptions;
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::log::RequestKey;
 use super::{Store, StoreError, within};
+use crate::values::callback_url::CallbackUrl;
 use crate::values::event_type::{EventType, Pattern};
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
@@ -121,7 +122,7 @@ impl Store {
                 subscription.id.stored(),
                 &*subscription.tenant,
                 i16::try_from(subscription.shard()).unwrap_or_default(),
-                definition.callback_url.as_str(),
+                definition.callback_url.as_ref().map(CallbackUrl::as_str),
                 &event_types as _,
                 stored,
                 subscription.status.name(),
@@ -213,13 +214,13 @@ impl Store {
         .collect()
     }
 
-    /// These subscriptions as they stand, whosever they are; deleted ones are left out.
-    pub async fn subscriptions_by_id(&self, ids: &[i64]) -> Result<Vec<Subscription>, StoreError> {
+    /// Those of these subscriptions that have a callback, as they stand, whosever they are; deleted ones are left out.
+    pub async fn callbacks_by_id(&self, ids: &[i64]) -> Result<Vec<Subscription>, StoreError> {
         within(
             sqlx::query_as!(
                 SubscriptionRow,
                 "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
-                 WHERE id = ANY($1) AND NOT deleted",
+                 WHERE id = ANY($1) AND callback_url IS NOT NULL AND NOT deleted",
                 ids,
             )
             .fetch_all(&self.pool),
@@ -230,8 +231,8 @@ impl Store {
         .collect()
     }
 
-    /// All subscriptions of these shards.
-    pub async fn subscriptions_of_shards(
+    /// All subscriptions of these shards that have a callback.
+    pub async fn callbacks_of_shards(
         &self,
         shards: &[i16],
     ) -> Result<Vec<Subscription>, StoreError> {
@@ -239,7 +240,7 @@ impl Store {
             sqlx::query_as!(
                 SubscriptionRow,
                 "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
-                 WHERE shard = ANY($1) AND NOT deleted",
+                 WHERE shard = ANY($1) AND callback_url IS NOT NULL AND NOT deleted",
                 shards,
             )
             .fetch_all(&self.pool),
@@ -276,14 +277,15 @@ impl Store {
             .collect()
     }
 
-    /// All that a tenant has or had, each with the log entry of its deletion.
+    /// All with a callback that a tenant has or had, each with the log entry of its deletion.
     pub async fn history_of(
         &self,
         tenant: &str,
     ) -> Result<Vec<(SubscriptionId, Option<Position>)>, StoreError> {
         let rows = within(
             sqlx::query!(
-                "SELECT id, deleted, changed_at FROM subscriptions WHERE tenant = $1 ORDER BY id",
+                "SELECT id, deleted, changed_at FROM subscriptions
+                 WHERE tenant = $1 AND callback_url IS NOT NULL ORDER BY id",
                 tenant
             )
             .fetch_all(&self.pool),

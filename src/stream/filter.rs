@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::values::event::Event;
 use crate::values::event_type::Pattern;
 use crate::values::id::SubscriptionId;
+use crate::values::position::Position;
 use crate::values::subscription::{Version, is_for};
 
 /// Which events a client reads.
@@ -27,6 +28,8 @@ pub enum Source {
         id: SubscriptionId,
         /// Its patterns over time, oldest first.
         versions: Vec<Version>,
+        /// Up to here it had a callback; what that took is not read again.
+        delivered_up_to: Position,
     },
 }
 
@@ -47,7 +50,7 @@ impl Filter {
                 *event.tenant == *self.tenant
                     && patterns.iter().any(|one| one.matches(event.event_type.as_str()))
             }
-            Source::Subscription { id, versions } => is_for(event, *id, &self.tenant, versions),
+            Source::Subscription { id, versions, .. } => is_for(event, *id, &self.tenant, versions),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::client::{Client, End, Next};
-use super::filter::Filter;
+use super::filter::{Filter, Source};
 use super::frame::Frame;
 use super::presence::{Connection, Full, Owner, Transport};
 use super::worker::{ClientId, Streams, Worker};
@@ -151,35 +151,33 @@ impl Reader {
 
     /// The next thing to do; pending until there is one.
     pub fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
-        loop {
-            match self.next() {
-                Next::Send(frame) => {
-                    if let Some(connection) = &self.connection {
-                        connection.sent(frame.position());
-                    }
-                    return Poll::Ready(Step::Event(frame));
+        match self.next() {
+            Next::Send(frame) => {
+                if let Some(connection) = &self.connection {
+                    connection.sent(frame.position());
                 }
-                Next::Beat => return Poll::Ready(Step::Beat(self.cursor())),
-                Next::End(end) => return Poll::Ready(Step::End(end)),
-                Next::Wait => {
-                    if let Some(connection) = &self.connection {
-                        connection.waits();
-                    }
+                Poll::Ready(Step::Event(frame))
+            }
+            Next::Beat => Poll::Ready(Step::Beat(self.cursor())),
+            Next::End(end) => Poll::Ready(Step::End(end)),
+            Next::Wait => {
+                if let Some(connection) = &self.connection {
+                    connection.waits();
+                }
+                self.wait(context);
+                Poll::Pending
+            }
+            Next::Read(after) => {
+                let reading = match self.reading.as_mut() {
+                    Some(reading) => reading,
+                    None => self.reading.insert(self.begin_read(after)),
+                };
+                let Poll::Ready(read) = reading.as_mut().poll(context) else {
                     self.wait(context);
                     return Poll::Pending;
-                }
-                Next::Read(after) => {
-                    let reading = match self.reading.as_mut() {
-                        Some(reading) => reading,
-                        None => self.reading.insert(self.begin_read(after)),
-                    };
-                    let Poll::Ready(read) = reading.as_mut().poll(context) else {
-                        self.wait(context);
-                        return Poll::Pending;
-                    };
-                    self.reading = None;
-                    return Poll::Ready(self.take_page(read));
-                }
+                };
+                self.reading = None;
+                Poll::Ready(self.take_page(read))
             }
         }
     }
@@ -275,12 +273,11 @@ async fn read_page(
     let (events, bytes) = PAGE;
     let tenant = Arc::clone(&filter.tenant);
     let scan = Scan { after, up_to: Position::END, tenant: Some(&tenant), events, bytes };
-    let stretch = match streams.log.read_recent(scan) {
-        Some(stretch) => stretch,
-        None => {
-            let _permit = streams.reads.acquire().await;
-            streams.log.read_after(scan).await?
-        }
+    let stretch = if let Some(stretch) = streams.log.read_recent(scan) {
+        stretch
+    } else {
+        let _permit = streams.reads.acquire().await;
+        streams.log.read_after(scan).await?
     };
     let (scanned, complete) = (stretch.scanned, stretch.complete);
     if let Some(id) = filter.subscription()
@@ -291,7 +288,26 @@ async fn read_page(
             None => return Ok(Page { filter: None, frames: Vec::new(), scanned, complete }),
         }
     }
-    let wanted = stretch.events.into_iter().filter(|event| filter.wants(event));
-    let frames = wanted.map(|event| Rc::new(Frame::new(event))).collect();
+    let mut wanted = stretch.events;
+    wanted.retain(|event| filter.wants(event));
+    leave_out_delivered(streams, &filter, after, &mut wanted).await?;
+    let frames = wanted.into_iter().map(|event| Rc::new(Frame::new(event))).collect();
     Ok(Page { filter: Some(filter), frames, scanned, complete })
+}
+
+/// Leaves out what a callback of the subscription took before it was pulled from.
+async fn leave_out_delivered(
+    streams: &Streams,
+    filter: &Filter,
+    after: Position,
+    events: &mut Vec<Arc<Event>>,
+) -> Result<(), StoreError> {
+    if let Source::Subscription { id, delivered_up_to, .. } = &filter.source
+        && after < *delivered_up_to
+    {
+        let positions: Vec<i64> = events.iter().map(|event| event.position.stored()).collect();
+        let delivered = streams.store.delivered_among(*id, &positions).await?;
+        events.retain(|event| !delivered.contains(&event.position));
+    }
+    Ok(())
 }

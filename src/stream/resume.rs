@@ -70,8 +70,17 @@ impl Streams {
         match point {
             Point::Now => Ok(Found::At(self.log.head())),
             Point::Earliest => Ok(Found::At(Position::START)),
-            Point::Since(time) => Ok(Found::At(Position::before_time(*time).min(self.log.head()))),
-            Point::After(position) if self.log.is_recent(*position) => Ok(Found::At(*position)),
+            Point::Since(time) => {
+                let position = Position::before_time(*time);
+                let oldest = self.store.oldest().await?.unwrap_or_default();
+                let position = if position < oldest { Position::START } else { position };
+                Ok(Found::At(position.min(self.log.head())))
+            }
+            Point::After(position)
+                if *position == Position::START || self.log.is_recent(*position) =>
+            {
+                Ok(Found::At(*position))
+            }
             Point::After(position) => {
                 let (oldest, newest) = (self.store.oldest().await?, self.store.head().await?);
                 let reason = match oldest {

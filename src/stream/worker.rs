@@ -23,7 +23,7 @@ use crate::values::event_type::Pattern;
 use crate::values::id::SubscriptionId;
 use crate::values::matcher::Matcher;
 use crate::values::position::Position;
-use crate::values::subscription::TEST_EVENT;
+use crate::values::subscription::{Subscription, TEST_EVENT};
 
 /// How much of the tail goes in one piece.
 const PIECE: (u16, u32) = (256, 4 << 20);
@@ -61,18 +61,21 @@ impl Streams {
         Self { log, store, presence, reads, stopping, drain }
     }
 
-    /// What the clients of a pull subscription read; `None` when there is no such one.
+    /// What the clients of a pull subscription read; `None` when it is none, or is paused.
     pub async fn filter_of_subscription(
         &self,
         tenant: &Arc<str>,
         id: SubscriptionId,
     ) -> Result<Option<Filter>, StoreError> {
-        if self.store.subscription(tenant, id).await?.is_none() {
+        let subscription = self.store.subscription(tenant, id).await?;
+        let Some(subscription) = subscription.filter(Subscription::is_pulled) else {
             return Ok(None);
-        }
-        let versions = self.store.versions(&[id.stored()]).await?;
+        };
+        let versions = self.store.versions(&[subscription.id.stored()]).await?;
         let versions = versions.into_iter().map(|(_, version)| version).collect();
-        let source = Source::Subscription { id, versions };
+        let cursor = self.store.pull_cursor(id).await?;
+        let delivered_up_to = cursor.map(|cursor| cursor.delivered_up_to).unwrap_or_default();
+        let source = Source::Subscription { id, versions, delivered_up_to };
         Ok(Some(Filter { tenant: Arc::clone(tenant), source }))
     }
 

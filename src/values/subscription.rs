@@ -29,9 +29,9 @@ pub struct Definition {
     /// The types wanted; never empty.
     #[serde(with = "as_text_list")]
     pub event_types: Vec<Pattern>,
-    /// Where to POST.
-    #[serde(with = "as_text")]
-    pub callback_url: CallbackUrl,
+    /// Where to POST; without it the events are pulled.
+    #[serde(with = "as_optional_text")]
+    pub callback_url: Option<CallbackUrl>,
     /// The signing secret.
     #[serde(with = "as_secret")]
     pub secret: Secret,
@@ -126,6 +126,11 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// Whether its clients fetch its events, for it has no callback URL, and may do so now.
+    pub fn is_pulled(&self) -> bool {
+        self.definition.callback_url.is_none() && self.status == Status::Active
+    }
+
     /// When it was made.
     pub fn created_at(&self) -> UnixMillis {
         self.id.time()
@@ -173,27 +178,24 @@ pub const TEST_EVENT: &str = "hookhub.test";
 /// The log entry that asks for one more attempt of a delivery.
 pub const RETRY_REQUESTED: &str = "hookhub.delivery.retry_requested";
 
-mod as_text {
-    use std::fmt::Display;
-    use std::str::FromStr;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
+mod as_optional_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
     use super::CallbackUrl;
 
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
     pub(super) fn serialize<S: Serializer>(
-        url: &CallbackUrl,
+        url: &Option<CallbackUrl>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(url.as_str())
+        url.as_ref().map(CallbackUrl::as_str).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-    where
-        D: Deserializer<'de>,
-        T: FromStr<Err: Display>,
-    {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<CallbackUrl>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
     }
 }
 
@@ -218,9 +220,9 @@ mod as_text_list {
 }
 
 mod as_secret {
-    use serde::{Deserializer, Serializer};
+    use serde::{Deserialize, Deserializer, Serializer, de};
 
-    use super::{Secret, as_text};
+    use super::Secret;
 
     pub(super) fn serialize<S: Serializer>(
         secret: &Secret,
@@ -232,7 +234,7 @@ mod as_secret {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Secret, D::Error> {
-        as_text::deserialize(deserializer)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::callback_url::CallbackUrl;
 use super::subscription::Subscription;
 use super::time::UnixMillis;
 
@@ -15,7 +16,7 @@ pub const MASK: &str = "***";
 pub struct SubscriptionView<'a> {
     id: String,
     event_types: Vec<&'a str>,
-    callback_url: &'a str,
+    callback_url: Option<&'a str>,
     status: &'static str,
     disabled_reason: Option<&'a str>,
     description: Option<&'a str>,
@@ -55,7 +56,7 @@ impl<'a> SubscriptionView<'a> {
                 .iter()
                 .map(super::event_type::Pattern::as_str)
                 .collect(),
-            callback_url: definition.callback_url.as_str(),
+            callback_url: definition.callback_url.as_ref().map(CallbackUrl::as_str),
             status: subscription.status.name(),
             disabled_reason: subscription.disabled_reason.as_deref(),
             description: definition.description.as_deref(),

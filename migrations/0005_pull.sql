@@ -1,0 +1,94 @@
+-- Pull subscriptions: those without a callback URL. Their cursor is moved by their clients.
+
+ALTER TABLE subscriptions ALTER COLUMN callback_url DROP NOT NULL;
+
+CREATE TABLE pull_cursors (
+    subscription    bigint PRIMARY KEY,
+    position        bigint NOT NULL,  -- all at or below was acked
+    delivered_up_to bigint NOT NULL   -- up to here it had a callback: what that took is not served again
+) WITH (fillfactor = 50);
+
+-- As before, and a subscription may change between callback and pull without losing its place.
+--
+-- From callback to pull: the cursor stands below all that is not known to be delivered. What waits for a retry stays on
+-- record. Back again: what was acked no longer waits for a retry, and deliveries go on from the cursor, as after a
+-- restart.
+CREATE OR REPLACE FUNCTION subscription_change(
+    append_token uuid, after bigint, request_key text, request_fingerprint bytea,
+    entry_type text, entry_data bytea, expected bigint, starts_after bigint,
+    new_id bigint, new_tenant text, new_shard smallint, new_callback_url text, new_event_types text[],
+    new_definition text, new_status text, new_disabled_reason text, new_deleted boolean
+) RETURNS TABLE (result text, "position" bigint, fingerprint bytea, previous bigint)
+LANGUAGE plpgsql AS $$
+DECLARE
+    made     bigint;
+    appended record;
+    old      subscriptions%ROWTYPE;
+    acked    bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7308324465820951);
+
+    -- A second sending after a lost connection: what the first one did stands, and may have been changed since.
+    SELECT min(e.position) INTO made FROM events e WHERE e.position > after AND e.token = append_token;
+    IF made IS NOT NULL THEN
+        RETURN QUERY SELECT 'changed', made, NULL::bytea, NULL::bigint;
+        RETURN;
+    END IF;
+
+    SELECT * INTO old FROM subscriptions s WHERE s.id = new_id;
+    IF old.deleted OR old.changed_at IS DISTINCT FROM expected THEN
+        RETURN QUERY SELECT 'stale', NULL::bigint, NULL::bytea, NULL::bigint;
+        RETURN;
+    END IF;
+
+    SELECT a.first_position, a.replayed_fingerprint, a.previous INTO appended
+    FROM log_append(
+        append_token, after, ARRAY[new_tenant], ARRAY[request_key], ARRAY[request_fingerprint], ARRAY[1],
+        ARRAY[1], ARRAY[entry_type], ARRAY[new_id], ARRAY[NULL::bigint], ARRAY[entry_data]
+    ) a;
+    IF appended.replayed_fingerprint IS NOT NULL THEN
+        RETURN QUERY SELECT 'replayed', appended.first_position, appended.replayed_fingerprint, NULL::bigint;
+        RETURN;
+    END IF;
+
+    INSERT INTO subscriptions AS s
+        (id, tenant, shard, callback_url, event_types, definition, status, disabled_reason, changed_at, deleted)
+    VALUES
+        (new_id, new_tenant, new_shard, new_callback_url, new_event_types, new_definition, new_status,
+         new_disabled_reason, appended.first_position, new_deleted)
+    ON CONFLICT (id) DO UPDATE
+    SET callback_url = excluded.callback_url, event_types = excluded.event_types, definition = excluded.definition,
+        status = excluded.status, disabled_reason = excluded.disabled_reason, changed_at = excluded.changed_at,
+        deleted = excluded.deleted;
+
+    IF new_deleted THEN
+        DELETE FROM retries r WHERE r.subscription = new_id;
+        DELETE FROM subscription_cursors c WHERE c.subscription = new_id;
+        DELETE FROM pull_cursors p WHERE p.subscription = new_id;
+    ELSIF old.id IS NULL OR old.event_types <> new_event_types THEN
+        INSERT INTO subscription_versions (subscription, since, event_types)
+        VALUES (new_id, least(appended.first_position, starts_after), new_event_types);
+    END IF;
+
+    IF old.id IS NULL AND new_callback_url IS NULL THEN
+        INSERT INTO pull_cursors (subscription, position, delivered_up_to)
+        VALUES (new_id, least(appended.first_position, starts_after), 0);
+    ELSIF old.id IS NULL AND starts_after < appended.first_position THEN
+        INSERT INTO subscription_cursors (subscription, position) VALUES (new_id, starts_after);
+    ELSIF old.callback_url IS NOT NULL AND new_callback_url IS NULL AND NOT new_deleted THEN
+        INSERT INTO pull_cursors (subscription, position, delivered_up_to)
+        SELECT new_id,
+               least(coalesce(c.position, h.cursor), (SELECT min(r.position) - 1 FROM retries r WHERE r.subscription = new_id)),
+               appended.first_position
+        FROM shards h LEFT JOIN subscription_cursors c ON c.subscription = new_id
+        WHERE h.shard = new_shard;
+    ELSIF old.id IS NOT NULL AND old.callback_url IS NULL AND new_callback_url IS NOT NULL AND NOT new_deleted THEN
+        DELETE FROM pull_cursors p WHERE p.subscription = new_id RETURNING p.position INTO acked;
+        DELETE FROM retries r WHERE r.subscription = new_id AND r.position <= acked;
+        INSERT INTO subscription_cursors AS c (subscription, position) VALUES (new_id, acked)
+        ON CONFLICT (subscription) DO UPDATE SET position = excluded.position;
+    END IF;
+
+    RETURN QUERY SELECT 'changed', appended.first_position, NULL::bytea, appended.previous;
+END;
+$$;

@@ -1,0 +1,162 @@
+//! The kinds of problem that clients are told of, each with its code, status and title for good.
+
+use actix_web::http::StatusCode;
+
+/// The kinds of problem; each has its code, status and title for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    /// The body is not JSON.
+    InvalidJson,
+    /// A query parameter is unknown or out of range.
+    InvalidParameter,
+    /// A header cannot be read.
+    InvalidHeader,
+    /// No key, or a wrong one.
+    Unauthorized,
+    /// The key may not do this.
+    Forbidden,
+    /// There is no such thing, or not for this tenant.
+    NotFound,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// The body did not come in time.
+    RequestTimeout,
+    /// Something else is changing the same thing.
+    Conflict,
+    /// The first request with this key still runs.
+    IdempotencyKeyInUse,
+    /// The delivery has its first attempt still ahead.
+    DeliveryPending,
+    /// The cursor is older than what is kept.
+    CursorExpired,
+    /// Too large.
+    PayloadTooLarge,
+    /// The body is of a type that is not understood.
+    UnsupportedMediaType,
+    /// Fields are wrong.
+    ValidationFailed,
+    /// The key was used for another request.
+    IdempotencyKeyReused,
+    /// As many connections as there may be.
+    TooManyConnections,
+    /// The hub is at fault.
+    Internal,
+    /// The database is away.
+    Unavailable,
+}
+
+impl Code {
+    /// All of them.
+    #[cfg(test)]
+    pub(super) const ALL: [Self; 19] = [
+        Self::InvalidJson,
+        Self::InvalidParameter,
+        Self::InvalidHeader,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::Conflict,
+        Self::IdempotencyKeyInUse,
+        Self::DeliveryPending,
+        Self::CursorExpired,
+        Self::PayloadTooLarge,
+        Self::UnsupportedMediaType,
+        Self::ValidationFailed,
+        Self::IdempotencyKeyReused,
+        Self::TooManyConnections,
+        Self::Internal,
+        Self::Unavailable,
+    ];
+
+    /// The stable code.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::InvalidJson => "invalid_json",
+            Self::InvalidParameter => "invalid_parameter",
+            Self::InvalidHeader => "invalid_header",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::RequestTimeout => "request_timeout",
+            Self::Conflict => "conflict",
+            Self::IdempotencyKeyInUse => "idempotency_key_in_use",
+            Self::DeliveryPending => "delivery_pending",
+            Self::CursorExpired => "cursor_expired",
+            Self::PayloadTooLarge => "payload_too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::ValidationFailed => "validation_failed",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::TooManyConnections => "too_many_connections",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// What it is called.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::InvalidJson => "The body is not valid JSON",
+            Self::InvalidParameter => "A query parameter is not valid",
+            Self::InvalidHeader => "A header is not valid",
+            Self::Unauthorized => "A valid key is needed",
+            Self::Forbidden => "The key may not do this",
+            Self::NotFound => "Not found",
+            Self::MethodNotAllowed => "The method is not allowed here",
+            Self::RequestTimeout => "The request took too long",
+            Self::Conflict => "Others are changing the same thing",
+            Self::IdempotencyKeyInUse => "The first request with this key still runs",
+            Self::DeliveryPending => "The delivery has its first attempt still ahead",
+            Self::CursorExpired => "The cursor is older than what is kept",
+            Self::PayloadTooLarge => "Too large",
+            Self::UnsupportedMediaType => "The content type is not understood",
+            Self::ValidationFailed => "The request is not valid",
+            Self::IdempotencyKeyReused => "The idempotency key was used for another request",
+            Self::TooManyConnections => "As many connections as there may be",
+            Self::Internal => "The hub is at fault",
+            Self::Unavailable => "Not available at the moment",
+        }
+    }
+
+    /// The HTTP status.
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidJson | Self::InvalidParameter | Self::InvalidHeader => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Conflict | Self::IdempotencyKeyInUse | Self::DeliveryPending => {
+                StatusCode::CONFLICT
+            }
+            Self::CursorExpired => StatusCode::GONE,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::ValidationFailed | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_code_is_snake_case_and_named_once() {
+        let names: HashSet<_> = Code::ALL.iter().map(|code| code.name()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for name in names {
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+        }
+    }
+}

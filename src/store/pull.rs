@@ -1,0 +1,81 @@
+//! The cursors of pull subscriptions.
+
+use super::{Store, StoreError, within};
+use crate::values::id::SubscriptionId;
+use crate::values::position::Position;
+
+/// Where a pull subscription stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PullCursor {
+    /// All at or below was acked.
+    pub position: Position,
+    /// Up to here it had a callback: what that took is not served again.
+    pub delivered_up_to: Position,
+}
+
+impl Store {
+    /// Where a pull subscription stands; `None` when it is none.
+    pub async fn pull_cursor(&self, id: SubscriptionId) -> Result<Option<PullCursor>, StoreError> {
+        let row = within(
+            sqlx::query!(
+                "SELECT position, delivered_up_to FROM pull_cursors WHERE subscription = $1",
+                id.stored(),
+            )
+            .fetch_optional(&self.pool),
+        );
+        Ok(row.await?.map(|row| PullCursor {
+            position: Position::from_stored(row.position),
+            delivered_up_to: Position::from_stored(row.delivered_up_to),
+        }))
+    }
+
+    /// Moves a pull subscription's cursor on, never back; where it stands then. `None` when it is none.
+    pub async fn ack(
+        &self,
+        id: SubscriptionId,
+        position: Position,
+    ) -> Result<Option<Position>, StoreError> {
+        let moved = within(
+            sqlx::query_scalar!(
+                "UPDATE pull_cursors SET position = greatest(position, $2) WHERE subscription = $1
+                 RETURNING position",
+                id.stored(),
+                position.stored(),
+            )
+            .fetch_optional(&self.pool),
+        );
+        Ok(moved.await?.map(Position::from_stored))
+    }
+
+    /// Moves a pull subscription's cursor anywhere; what a callback took earlier is then served again, too. Whether
+    /// there is such a one.
+    pub async fn seek(&self, id: SubscriptionId, position: Position) -> Result<bool, StoreError> {
+        let moved = within(
+            sqlx::query!(
+                "UPDATE pull_cursors SET position = $2, delivered_up_to = 0 WHERE subscription = $1",
+                id.stored(),
+                position.stored(),
+            )
+            .execute(&self.pool),
+        );
+        Ok(moved.await?.rows_affected() > 0)
+    }
+
+    /// Which of these events a subscription's callback took.
+    pub async fn delivered_among(
+        &self,
+        id: SubscriptionId,
+        positions: &[i64],
+    ) -> Result<Vec<Position>, StoreError> {
+        let rows = within(
+            sqlx::query_scalar!(
+                "SELECT position FROM attempts
+                 WHERE subscription = $1 AND position = ANY($2) AND status BETWEEN 200 AND 299",
+                id.stored(),
+                positions,
+            )
+            .fetch_all(&self.pool),
+        );
+        Ok(rows.await?.into_iter().map(Position::from_stored).collect())
+    }
+}

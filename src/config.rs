@@ -40,6 +40,8 @@ pub struct Settings {
     pub retry_schedule: RetrySchedule,
     /// How many bytes of data one event may have.
     pub max_event_bytes: usize,
+    /// Origins whose pages may call the API; `*` is any.
+    pub cors_origins: Vec<String>,
     /// How many streams and waiting polls may be open.
     pub max_streams: MostConnections,
     /// How long a stop waits for requests and deliveries that run.
@@ -58,6 +60,7 @@ impl Default for Settings {
             allow_targets: AllowedTargets::default(),
             retry_schedule: RetrySchedule::default(),
             max_event_bytes: 256 << 10,
+            cors_origins: Vec::new(),
             max_streams: MostConnections { in_all: 16_384, per_key: 16_384 },
             stop_deadline: Duration::from_secs(30),
             path: std::env::var_os("PATH"),
@@ -113,6 +116,11 @@ pub struct ServeArgs {
     #[arg(long, env = "HOOKHUB_MAX_EVENT_BYTES", value_name = "BYTES")]
     max_event_bytes: Option<String>,
 
+    /// Origins whose pages may call the API from a browser, e.g. <https://app.example.com>; * is any
+    /// [default: none]
+    #[arg(long, env = "HOOKHUB_CORS_ORIGINS", value_name = "ORIGIN,…")]
+    cors_origins: Option<String>,
+
     /// Streams (SSE, WebSocket) and waiting polls open at once on this node; each takes an open file [default: 16384]
     #[arg(long, env = "HOOKHUB_MAX_STREAMS", value_name = "COUNT")]
     max_streams: Option<String>,
@@ -151,6 +159,7 @@ impl Settings {
             max_event_bytes: or(args.max_event_bytes, default.max_event_bytes, |text| {
                 max_event_bytes(&text)
             })?,
+            cors_origins: or(args.cors_origins, default.cors_origins, |text| cors_origins(&text))?,
             max_streams: max_streams(args.max_streams, args.max_streams_per_key)?,
             stop_deadline: or(args.stop_deadline_s, default.stop_deadline, |text| {
                 seconds("HOOKHUB_STOP_DEADLINE_S", &text)
@@ -232,6 +241,21 @@ fn max_event_bytes(text: &str) -> Result<usize, ConfigError> {
             format!("{text:?} is no number of bytes from 1024 to 4194304 (4 MiB)"),
         )),
     }
+}
+
+fn cors_origins(text: &str) -> Result<Vec<String>, ConfigError> {
+    let origin = |part: &str| {
+        let url = url::Url::parse(part).ok();
+        let same = url.is_some_and(|url| url.origin().ascii_serialization() == part);
+        if part == "*" || same {
+            return Ok(part.to_owned());
+        }
+        let detail = format!(
+            "{part:?} is no origin; expected e.g. https://app.example.com, without a path, or *"
+        );
+        Err(wrong("HOOKHUB_CORS_ORIGINS (--cors-origins)", detail))
+    };
+    text.split(',').map(|part| origin(part.trim())).collect()
 }
 
 fn max_streams(

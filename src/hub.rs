@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin_key::{self, AdminKey};
-use crate::api::{self, Api, Limits};
+use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
 use crate::dispatch::Dispatcher;
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
@@ -139,10 +139,14 @@ impl Hub {
             max_event_bytes: settings.max_event_bytes,
             stopping: stopping.clone(),
         };
+        let fresh: [u8; 32] = rand::random();
+        let stream_tokens =
+            store.shared_secret("stream_tokens", &fresh).await.map_err(StartError::Database)?;
         // The admin key last: once it is made, the start succeeds and it is shown.
         let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
             .map_err(|(path, error)| StartError::AdminKey { path, error })?;
-        let api = Api::new(log, store.clone(), Arc::clone(&streams), admin_key.as_str(), limits);
+        let secrets = Secrets { admin_key: admin_key.as_str(), stream_tokens: &stream_tokens };
+        let api = Api::new(log, store.clone(), Arc::clone(&streams), &secrets, limits);
         let (server, address) = serve(settings, listener, web::Data::new(api), &streams)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();
@@ -245,12 +249,13 @@ fn serve(
     streams: &Arc<Streams>,
 ) -> io::Result<(actix_web::dev::Server, SocketAddr)> {
     let address = listener.local_addr()?;
-    let streams = Arc::clone(streams);
+    let (streams, origins) = (Arc::clone(streams), settings.cors_origins.clone());
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::clone(&api))
             .app_data(Worker::new(Arc::clone(&streams)))
             .wrap(middleware::from_fn(api::give_request_id))
+            .wrap(middleware::Condition::new(!origins.is_empty(), api::allow_origins(&origins)))
             .configure(api::routes)
     })
     .disable_signals()

@@ -1,6 +1,6 @@
 //! hookhub: a self-hosted webhook subscription hub. One durable log, many cursors.
 //!
-//! The layers, downward only: `main -> hub -> { api, dispatch } -> log -> store -> values`.
+//! The layers, downward only: `main -> hub -> { api -> stream, dispatch } -> log -> store -> values`.
 
 pub mod admin_key;
 pub mod api;

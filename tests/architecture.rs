@@ -9,14 +9,18 @@ const WALLS: &[(&str, &[&str])] = &[
     ("sqlx::", &["store/"]),
     ("reqwest::", &["dispatch/deliver.rs"]),
     ("actix_web::", &["api/", "hub.rs", "receive/"]),
+    ("actix_http::", &["api/ws.rs"]),
+    ("actix_cors::", &["api/cors.rs"]),
+    ("prometheus_client::", &["api/metrics.rs"]),
     ("std::env", &["config.rs", "main.rs"]),
     ("backoff::", &["values/retry.rs"]),
-    // main -> hub -> { api, dispatch } -> log -> store -> values
+    // main -> hub -> { api -> stream, dispatch } -> log -> store -> values
     ("crate::hub", &["hub.rs", "main.rs"]),
     ("crate::api", &["hub.rs", "api/"]),
     ("crate::dispatch", &["hub.rs", "dispatch/"]),
-    ("crate::log", &["hub.rs", "api/", "dispatch/", "log/"]),
-    ("crate::store", &["hub.rs", "api/", "dispatch/", "log/", "store/"]),
+    ("crate::stream", &["hub.rs", "config.rs", "api/", "stream/"]),
+    ("crate::log", &["hub.rs", "api/", "stream/", "dispatch/", "log/"]),
+    ("crate::store", &["hub.rs", "api/", "stream/", "dispatch/", "log/", "store/"]),
     // Ways around this table: a group of layers, a path that climbs.
     ("crate::{", &[]),
     ("super::super::", &[]),

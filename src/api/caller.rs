@@ -172,7 +172,8 @@ fn bearer(header: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim()).filter(|key| !key.is_empty())
 }
 
-fn named_tenant(request: &HttpRequest) -> Result<Option<Arc<str>>, Problem> {
+/// The tenant that the header `Hookhub-Tenant` names.
+pub(super) fn named_tenant(request: &HttpRequest) -> Result<Option<Arc<str>>, Problem> {
     let Some(value) = only(request, TENANT_HEADER)? else { return Ok(None) };
     match value.to_str() {
         Ok(name) if is_tenant(name) => Ok(Some(name.into())),

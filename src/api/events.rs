@@ -12,13 +12,13 @@ use super::caller::Caller;
 use super::poll;
 use super::problem::Problem;
 use super::publish_input::{self, Publish};
-use super::query::{Query, invalid};
+use super::query::{Query, TOKEN, invalid};
+use super::reading::Reading;
 use super::worker;
 use crate::store::log::Scan;
 use crate::stream::presence::Transport;
-use crate::stream::{Filter, Reader, Source, Start};
+use crate::stream::{Filter, Reader, Start};
 use crate::values::event::{Event, NewEvent};
-use crate::values::event_type::Pattern;
 use crate::values::position::Position;
 
 /// The largest body of a publish.
@@ -76,23 +76,23 @@ fn receipts(first: Position, items: &[Result<NewEvent, Problem>]) -> Vec<Value> 
 
 /// `GET /v1/events`: the tenant's events after a cursor, as soon as there are any, or the newest first.
 pub(super) async fn list(
-    caller: Caller,
+    reading: Reading,
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::of(&request, &["types", "after", "limit", "order", "wait"])?;
+    let query = Query::of(&request, &["types", "after", "limit", "order", "wait", TOKEN])?;
     let (limit, wait) = (usize::from(query.limit()?), poll::wait(&query)?);
-    let filter =
-        Filter { tenant: Arc::clone(&caller.tenant), source: Source::Types(patterns(&query)?) };
+    let filter = reading.filter(&query)?;
     match query.text("order") {
         None | Some("asc") => {
             let after = poll::cursor(&query, &api.streams).await?.unwrap_or(Position::START);
-            let reader = Reader::new(
-                &worker(&request)?,
-                Start { filter, after, gap: None },
-                Transport::LongPoll,
-            );
-            poll::answer(reader, &query, limit, wait.map(|wait| (wait, caller.owner()))).await
+            let start = Start { filter, after, gap: None };
+            let reader = Reader::new(&worker(&request)?, start, Transport::LongPoll);
+            if let Some(expires) = reading.expires() {
+                reader.expire_at(expires);
+            }
+            let wait = wait.map(|wait| (wait, reading.caller.owner()));
+            poll::answer(reader, &query, limit, wait).await
         }
         Some("desc") if wait.is_some() => Err(invalid("wait", "not together with order=desc")),
         Some("desc") => backwards(&api, &query, &filter, limit).await,
@@ -152,12 +152,4 @@ pub(super) async fn find(api: &Api, caller: &Caller, id: &str) -> Result<Arc<Eve
     let position: Position = id.parse().map_err(|_bad| no_such())?;
     let found = api.store.events_at(&[position.stored()], Some(&caller.tenant)).await?;
     found.into_iter().next().ok_or_else(no_such)
-}
-
-/// `types`: patterns with commas between them; without it everything but the hub's own events.
-pub(super) fn patterns(query: &Query) -> Result<Arc<[Pattern]>, Problem> {
-    let types = query.text("types").unwrap_or("*").split(',');
-    types
-        .map(|text| text.parse().map_err(|error| invalid("types", &format!("{text:?}: {error}"))))
-        .collect()
 }

@@ -5,6 +5,7 @@ mod body;
 mod caller;
 mod code;
 mod connections;
+mod cors;
 mod deliveries;
 mod delivery_view;
 mod events;
@@ -12,13 +13,16 @@ mod fields;
 mod health;
 mod idempotency;
 mod keys;
+mod metrics;
 mod poll;
 mod problem;
 mod publish_input;
 mod pull;
 mod query;
+mod reading;
 mod request_id;
 mod stream;
+mod stream_tokens;
 mod subscription_input;
 mod subscriptions;
 mod ws;
@@ -32,6 +36,7 @@ use actix_web::{HttpRequest, HttpResponse, Resource, Route, guard, web};
 use tokio_util::sync::CancellationToken;
 
 use self::caller::Keys;
+pub use self::cors::allow_origins;
 use self::idempotency::RunningKeys;
 use self::problem::{Code, Problem};
 pub use self::request_id::give_request_id;
@@ -47,6 +52,7 @@ pub struct Api {
     log: Log,
     streams: Arc<Streams>,
     keys: Keys,
+    token_secret: Vec<u8>,
     running: RunningKeys,
     allowed: AllowedTargets,
     max_event_bytes: usize,
@@ -58,13 +64,32 @@ impl Api {
         log: Log,
         store: Store,
         streams: Arc<Streams>,
-        admin_key: &str,
+        secrets: &Secrets<'_>,
         limits: Limits,
     ) -> Self {
         let Limits { allowed, max_event_bytes, stopping } = limits;
-        let (keys, running) = (Keys::new(admin_key), RunningKeys::default());
-        Self { store, log, streams, keys, running, allowed, max_event_bytes, stopping }
+        let (keys, running) = (Keys::new(secrets.admin_key), RunningKeys::default());
+        let token_secret = secrets.stream_tokens.to_vec();
+        Self {
+            store,
+            log,
+            streams,
+            keys,
+            token_secret,
+            running,
+            allowed,
+            max_event_bytes,
+            stopping,
+        }
     }
+}
+
+/// What opens the API.
+pub struct Secrets<'a> {
+    /// The key that may do everything.
+    pub admin_key: &'a str,
+    /// Seals stream tokens.
+    pub stream_tokens: &'a [u8],
 }
 
 /// What clients may ask for.
@@ -93,6 +118,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
     config
         .service(resource("/healthz", vec![(Method::GET, web::to(health::healthz))]))
         .service(resource("/readyz", vec![(Method::GET, web::to(health::readyz))]))
+        .service(resource("/metrics", vec![(Method::GET, web::to(metrics::metrics))]))
         .service(resource("/v1/attempts", vec![(Method::GET, web::to(deliveries::attempts))]))
         .service(resource(
             "/v1/deliveries/{subscription}/{event}/retry",
@@ -114,6 +140,10 @@ fn event_routes(config: &mut web::ServiceConfig) {
             vec![(Method::POST, web::to(events::publish)), (Method::GET, web::to(events::list))],
         ))
         .service(resource("/v1/stream", vec![(Method::GET, web::to(stream::stream))]))
+        .service(resource(
+            "/v1/stream-tokens",
+            vec![(Method::POST, web::to(stream_tokens::create))],
+        ))
         .service(resource("/v1/ws", vec![(Method::GET, web::to(ws::ws))]))
         .service(resource("/v1/connections", vec![(Method::GET, web::to(connections::list))]))
         .service(resource("/v1/events/{id}", vec![(Method::GET, web::to(events::get))]))

@@ -10,6 +10,7 @@ use super::fields::Fields;
 use super::poll;
 use super::problem::{Code, FieldError, Problem};
 use super::query::Query;
+use super::reading::Reading;
 use super::stream::{last_event_id, named, server_sent_events};
 use super::subscriptions;
 use super::worker;
@@ -65,7 +66,12 @@ pub(super) async fn ws(
     let start = start(&api, &caller, &path, seen).await?;
     let subscription = start.filter.subscription();
     let reader = Reader::new(&worker(&request)?, start, Transport::WebSocket);
-    ws::open(&request, payload, reader, Desk { caller, subscription, api })
+    ws::open(
+        &request,
+        payload,
+        reader,
+        Desk { reading: Reading::with_key(caller), subscription, api },
+    )
 }
 
 /// `POST /v1/subscriptions/{id}/ack`: moves the cursor on, never back.

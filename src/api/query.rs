@@ -11,6 +11,8 @@ use url::form_urlencoded;
 
 use super::problem::{Code, Problem};
 
+/// The parameter by which a browser gives its stream token.
+pub(super) const TOKEN: &str = "access_token";
 const DEFAULT_LIMIT: u16 = 50;
 const MOST_LIMIT: u16 = 250;
 
@@ -85,7 +87,7 @@ impl Query {
     ) -> HttpResponse {
         let mut response = HttpResponse::Ok();
         if let Some(cursor) = next_cursor.filter(|_| has_more) {
-            let others = self.given.iter().filter(|(name, _)| *name != "after");
+            let others = self.given.iter().filter(|(name, _)| *name != "after" && *name != TOKEN);
             let query: String = form_urlencoded::Serializer::new(String::new())
                 .extend_pairs(others)
                 .append_pair("after", cursor)

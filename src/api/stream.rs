@@ -1,7 +1,6 @@
 //! Streams of events: where they begin, and Server-Sent Events.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use actix_web::body::{BodySize, MessageBody};
@@ -11,14 +10,14 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
 use super::Api;
-use super::caller::{Caller, only};
-use super::events::patterns;
+use super::caller::only;
 use super::problem::Problem;
-use super::query::{Query, invalid};
+use super::query::{Query, TOKEN, invalid};
+use super::reading::Reading;
 use super::worker;
 use crate::stream::presence::Transport;
 use crate::stream::resume::{Found, Point, gap_event};
-use crate::stream::{Filter, Reader, Source, Start, Step, Streams};
+use crate::stream::{Filter, Reader, Start, Step, Streams};
 use crate::values::position::Position;
 
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -31,18 +30,20 @@ const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 
 /// `GET /v1/stream`.
 pub(super) async fn stream(
-    caller: Caller,
+    reading: Reading,
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::of(&request, &["types", "after", "last_event_id", "named"])?;
-    let source = Source::Types(patterns(&query)?);
-    let filter = Filter { tenant: Arc::clone(&caller.tenant), source };
+    let query = Query::of(&request, &["types", "after", "last_event_id", "named", TOKEN])?;
+    let filter = reading.filter(&query)?;
     let named = named(&query)?;
     let point = resume_point(&request, &query)?.unwrap_or(Point::Now);
     let start = start(&api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&request)?, start, Transport::Sse);
-    let reader = reader.connect(Transport::Sse, caller.owner())?;
+    let reader = reader.connect(Transport::Sse, reading.caller.owner())?;
+    if let Some(expires) = reading.expires() {
+        reader.expire_at(expires);
+    }
     Ok(server_sent_events(&request, reader, named))
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,16 +16,15 @@ use tokio::time::Instant;
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::Api;
-use super::caller::Caller;
-use super::events::patterns;
 use super::problem::{Code, Problem};
-use super::query::Query;
+use super::query::{Query, TOKEN};
+use super::reading::Reading;
 use super::stream::{resume_point, start};
 use super::worker;
 use super::ws_command::{Desk, Done, Running};
 use crate::stream::presence::Transport;
 use crate::stream::resume::Point;
-use crate::stream::{End, Filter, Reader, Source, Step};
+use crate::stream::{End, Reader, Step};
 
 /// What a message may have besides the data of an event it publishes.
 const ENVELOPE: usize = 16 << 10;
@@ -37,18 +35,17 @@ const MOST_WAITING: usize = 16;
 
 /// `GET /v1/ws`.
 pub(super) async fn ws(
-    caller: Caller,
+    reading: Reading,
     request: HttpRequest,
     payload: web::Payload,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::of(&request, &["types", "after", "last_event_id"])?;
-    let source = Source::Types(patterns(&query)?);
-    let filter = Filter { tenant: Arc::clone(&caller.tenant), source };
+    let query = Query::of(&request, &["types", "after", "last_event_id", TOKEN])?;
+    let filter = reading.filter(&query)?;
     let point = resume_point(&request, &query)?.unwrap_or(Point::Now);
     let start = start(&api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&request)?, start, Transport::WebSocket);
-    open(&request, payload, reader, Desk { caller, subscription: None, api })
+    open(&request, payload, reader, Desk { reading, subscription: None, api })
 }
 
 /// Answers the handshake and goes on as a WebSocket.
@@ -62,7 +59,10 @@ pub(super) fn open(
         let right = "open this with a WebSocket client (RFC 6455, version 13)";
         Problem::new(Code::InvalidHeader, format!("{refused}; {right}"))
     })?;
-    let reader = reader.connect(Transport::WebSocket, desk.caller.owner())?;
+    let reader = reader.connect(Transport::WebSocket, desk.reading.caller.owner())?;
+    if let Some(expires) = desk.reading.expires() {
+        reader.expire_at(expires);
+    }
     let most = desk.api.max_event_bytes + ENVELOPE;
     let socket = Socket {
         reader,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use actix_web::web;
 use serde_json::value::RawValue;
@@ -11,16 +10,16 @@ use serde_json::{Value, json};
 use super::Api;
 use super::append::append;
 use super::body::ContentType;
-use super::caller::Caller;
 use super::events::receipt;
 use super::fields::Fields;
 use super::problem::{Code, Problem};
 use super::publish_input::{self, Publish};
 use super::pull;
+use super::reading::Reading;
 use super::stream::start;
 use super::subscription_input::patterns;
+use crate::stream::Filter;
 use crate::stream::resume::Point;
-use crate::stream::{Filter, Source};
 use crate::values::event::Event;
 use crate::values::event_type::Pattern;
 use crate::values::id::SubscriptionId;
@@ -52,7 +51,7 @@ pub(super) type Running = Pin<Box<dyn Future<Output = Done>>>;
 /// Where a client's commands are taken.
 #[derive(Clone)]
 pub(super) struct Desk {
-    pub(super) caller: Caller,
+    pub(super) reading: Reading,
     /// The pull subscription whose events are read.
     pub(super) subscription: Option<SubscriptionId>,
     pub(super) api: web::Data<Api>,
@@ -102,9 +101,7 @@ impl Desk {
         let types = patterns(&mut fields, "types").value();
         let after = fields.text("after", 64).value();
         fields.finish()?;
-        let patterns: Arc<[Pattern]> = types.unwrap_or_else(|| vec![Pattern::any()]).into();
-        let tenant = Arc::clone(&self.caller.tenant);
-        let filter = Filter { tenant, source: Source::Types(patterns) };
+        let filter = self.reading.filter_of(types)?;
         let Some(after) = after else { return Ok(Done::Read { filter, after: None, gap: None }) };
         let start = start(&self.api.streams, filter, &Point::read(&after)).await?;
         Ok(Done::Read { filter: start.filter, after: Some(start.after), gap: start.gap })
@@ -120,13 +117,15 @@ impl Desk {
     }
 
     async fn publish(&self, given: &str) -> Result<Done, Problem> {
+        self.reading.must_have_key()?;
         let read =
             publish_input::read(ContentType::Json, given.as_bytes(), self.api.max_event_bytes)?;
         let Publish::One(event) = read else {
             let detail = "publish takes one event; send several commands, or POST /v1/events";
             return Err(Problem::new(Code::ValidationFailed, detail));
         };
-        let (position, _) = append(&self.api, &self.caller, None, vec![event.clone()]).await?;
+        let (position, _) =
+            append(&self.api, &self.reading.caller, None, vec![event.clone()]).await?;
         Ok(Done::Answer(json!({ "published": receipt(position, &event) })))
     }
 }

@@ -7,6 +7,7 @@ pub mod log;
 pub mod partitions;
 pub mod pull;
 pub mod shards;
+pub mod shared_secrets;
 pub mod subscriptions;
 
 use std::future::Future;

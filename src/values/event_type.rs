@@ -77,6 +77,27 @@ impl Pattern {
         &self.0
     }
 
+    /// Whether every type that `other` chooses is chosen.
+    pub fn covers(&self, other: &Self) -> bool {
+        let own = other.0.split('.').next() == Some(RESERVED);
+        if self.0.starts_with('*') && own {
+            return false;
+        }
+        let mut wanted = self.0.split('.').peekable();
+        let mut given = other.0.split('.').peekable();
+        while let Some(segment) = wanted.next() {
+            let Some(chosen) = given.next() else { return false };
+            if segment == "*" && wanted.peek().is_none() {
+                return true;
+            }
+            let goes_on = chosen == "*" && given.peek().is_none();
+            if goes_on || (segment != "*" && segment != chosen) {
+                return false;
+            }
+        }
+        given.peek().is_none()
+    }
+
     /// Whether an event of type `event_type` is chosen.
     pub fn matches(&self, event_type: &str) -> bool {
         if self.0.starts_with('*') && is_reserved(event_type) {
@@ -193,6 +214,19 @@ mod tests {
             prop_assert!(matches(&wild.join("."), &text));
             wild.truncate(at + 1);
             prop_assert!(matches(&wild.join("."), &text));
+        }
+
+        #[test]
+        fn what_covers_a_pattern_matches_all_that_it_matches(
+            wide in "(a|b|[*]|hookhub)([.](a|b|[*])){0,3}",
+            narrow in "(a|b|[*]|hookhub)([.](a|b|[*])){0,3}",
+            event_type in "(a|b|hookhub)([.](a|b|c)){0,4}",
+        ) {
+            let (wide, narrow): (Pattern, Pattern) = (wide.parse().unwrap(), narrow.parse().unwrap());
+            prop_assert!(narrow.covers(&narrow));
+            if wide.covers(&narrow) && narrow.matches(&event_type) {
+                prop_assert!(wide.matches(&event_type));
+            }
         }
 
         #[test]

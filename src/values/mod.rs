@@ -10,6 +10,7 @@ pub mod position;
 pub mod retry;
 pub mod retry_request;
 pub mod signature;
+pub mod stream_token;
 pub mod subscription;
 pub mod subscription_view;
 pub mod target;

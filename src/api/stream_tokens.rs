@@ -1,0 +1,60 @@
+//! Stream tokens: for browsers, which cannot set headers on an EventSource or a WebSocket.
+
+use std::sync::Arc;
+
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::json;
+
+use super::Api;
+use super::body;
+use super::caller::Caller;
+use super::fields::Fields;
+use super::problem::{FieldError, Problem};
+use super::subscription_input::patterns;
+use crate::values::event_type::Pattern;
+use crate::values::stream_token::StreamToken;
+use crate::values::time::UnixMillis;
+
+/// How long a token is good unless its maker says otherwise, and at most, in seconds.
+const TTL_S: (u32, u32) = (300, 3_600);
+/// The longest token, which has its place in a URL.
+const LONGEST: usize = 4_096;
+
+/// `POST /v1/stream-tokens`.
+pub(super) async fn create(
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let body = body::json(&request, payload).await?;
+    let mut fields = Fields::of(&body)?;
+    let types = patterns(&mut fields, "types").value();
+    let ttl_s = fields.number("ttl_s", 1..=TTL_S.1).value().unwrap_or(TTL_S.0);
+    fields.finish()?;
+    let Some(types) = types else {
+        let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]".to_owned();
+        return Err(Problem::invalid(vec![FieldError { pointer: "/types".into(), detail }]));
+    };
+    let expires = UnixMillis::now().after(std::time::Duration::from_secs(ttl_s.into()));
+    let token = StreamToken {
+        tenant: Arc::clone(&caller.tenant),
+        key: Arc::clone(&caller.key),
+        types: types.into(),
+        expires,
+    };
+    let text = token.seal(&api.token_secret);
+    if text.len() > LONGEST {
+        let detail = format!(
+            "makes a token of more than {LONGEST} characters, too long for a URL; name fewer"
+        );
+        return Err(Problem::invalid(vec![FieldError { pointer: "/types".into(), detail }]));
+    }
+    let shown: Vec<&str> = token.types.iter().map(Pattern::as_str).collect();
+    Ok(HttpResponse::Created().insert_header((CACHE_CONTROL, "no-store")).json(json!({
+        "token": text,
+        "types": shown,
+        "expires_at": expires,
+    })))
+}

@@ -1,0 +1,23 @@
+//! Secrets that all nodes share.
+
+use super::{Store, StoreError, within};
+
+impl Store {
+    /// The secret of that name; `fresh` becomes it if there is none yet.
+    pub async fn shared_secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, StoreError> {
+        within(
+            sqlx::query!(
+                "INSERT INTO shared_secrets (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                name,
+                fresh
+            )
+            .execute(&self.pool),
+        )
+        .await?;
+        within(
+            sqlx::query_scalar!("SELECT value FROM shared_secrets WHERE name = $1", name)
+                .fetch_one(&self.pool),
+        )
+        .await
+    }
+}

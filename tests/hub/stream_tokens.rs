@@ -1,0 +1,146 @@
+//! What browsers need: stream tokens, pages of other origins, counts for their operator.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::client::{Client, answer, each, text};
+use crate::support::hub::TestHub;
+
+const PATH: &str = "/v1/stream-tokens";
+
+async fn token(hub: &Client, types: Value) -> String {
+    text(&hub.post(PATH, &json!({"types": types})).await.expect(201), "/token")
+}
+
+#[tokio::test]
+async fn a_token_reads_its_types_and_does_nothing_else() {
+    let hub = TestHub::start().await;
+    let order = hub.publish("order.paid", json!(1)).await;
+    hub.publish("invoice.paid", json!(1)).await;
+    let token = token(&hub, json!(["order.*"])).await;
+    let page = hub.with_key(None);
+    let list = page.get(&format!("/v1/events?access_token={token}")).await.expect(200);
+    assert_eq!(each(&list, "/data").len(), 1);
+    assert_eq!(text(&list, "/data/0/id"), order);
+    let narrower = format!("/v1/events?types=order.paid&access_token={token}");
+    assert_eq!(each(&page.get(&narrower).await.expect(200), "/data").len(), 1);
+    for types in ["invoice.paid", "*", "order.paid,invoice.paid", "order"] {
+        for path in ["events", "stream", "ws"] {
+            let path = format!("/v1/{path}?types={types}&access_token={token}");
+            page.get(&path).await.problem(403, "forbidden");
+        }
+    }
+    let event = json!({"type": "order.paid", "data": 1});
+    page.post(&format!("/v1/events?access_token={token}"), &event)
+        .await
+        .problem(401, "unauthorized");
+    page.get(&format!("/v1/subscriptions?access_token={token}")).await.problem(401, "unauthorized");
+    page.with_key(Some(&token)).get("/v1/events").await.problem(401, "unauthorized");
+}
+
+#[tokio::test]
+async fn the_link_to_the_next_page_does_not_repeat_the_token() {
+    let hub = TestHub::start().await;
+    hub.publish_many("a", 3).await;
+    let token = token(&hub, json!(["a"])).await;
+    let page = hub.with_key(None).get(&format!("/v1/events?limit=1&access_token={token}")).await;
+    let link = page.header("link").expect("a next page");
+    assert!(link.contains("after=") && !link.contains("token"), "{link}");
+}
+
+#[tokio::test]
+async fn a_token_is_for_its_tenant_and_its_time() {
+    let hub = TestHub::start().await;
+    hub.acting_for("acme").publish("a", json!(1)).await;
+    hub.publish("a", json!(2)).await;
+    let made =
+        hub.acting_for("acme").post(PATH, &json!({"types": ["a"], "ttl_s": 1})).await.expect(201);
+    let path = format!("/v1/events?wait=30&after=now&access_token={}", text(&made, "/token"));
+    let page = hub.with_key(None);
+    page.acting_for("other").get(&path).await.problem(403, "forbidden");
+    // The wait ends when the token does.
+    let waited = page.get(&path).await;
+    assert!(waited.status == 200 || waited.status == 401, "{}", waited.text);
+    let again = page.get(&path).await.problem(401, "unauthorized");
+    assert!(text(&again, "/detail").contains("expired"), "{again}");
+}
+
+#[tokio::test]
+async fn what_is_no_token_opens_nothing() {
+    let hub = TestHub::start().await;
+    let page = hub.with_key(None);
+    let good = token(&hub, json!(["a"])).await;
+    let forged = format!("{}A", &good[..good.len() - 1]);
+    for bad in ["", "x", "hhst_", "hhst_e30.e30", &forged, crate::support::hub::ADMIN_KEY] {
+        let path = format!("/v1/stream?access_token={bad}");
+        page.get(&path).await.problem(401, "unauthorized");
+    }
+    hub.get(&format!("/v1/events?access_token={good}")).await.problem(400, "invalid_header");
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_made_is_refused_with_the_place_of_the_fault() {
+    let hub = TestHub::start().await;
+    for (body, pointer) in [
+        (json!({}), "/types"),
+        (json!({"types": []}), "/types"),
+        (json!({"types": ["a b"]}), "/types/0"),
+        (json!({"types": ["a"], "ttl_s": 0}), "/ttl_s"),
+        (json!({"types": ["a"], "ttl_s": 3601}), "/ttl_s"),
+        (json!({"types": ["a"], "ttl": 5}), "/ttl"),
+        (json!({"types": (0..20).map(|n| "x".repeat(200 + n)).collect::<Vec<_>>()}), "/types"),
+    ] {
+        hub.post(PATH, &body).await.refuses(pointer);
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_good_after_a_restart_too() {
+    let hub = TestHub::start().await;
+    let token = token(&hub, json!(["a"])).await;
+    let database = hub.stop().await;
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    hub.with_key(None).get(&format!("/v1/events?access_token={token}")).await.expect(200);
+}
+
+#[tokio::test]
+async fn only_pages_of_configured_origins_may_call() {
+    let ours = "https://app.example.com";
+    let hub = TestHub::start_with(|settings| settings.cors_origins = vec![ours.to_owned()]).await;
+    for (origin, allowed) in [(ours, Some(ours)), ("https://evil.example", None)] {
+        let asked = hub.request(Method::GET, "/v1/events").header("origin", origin);
+        let told = answer(asked).await;
+        assert_eq!(told.header("access-control-allow-origin"), allowed);
+        let refused = answer(hub.request(Method::GET, "/v1/typo").header("origin", origin)).await;
+        assert_eq!(
+            refused.header("access-control-allow-origin"),
+            allowed,
+            "problems are read, too"
+        );
+    }
+    let preflight = hub
+        .with_key(None)
+        .request(Method::OPTIONS, "/v1/events")
+        .header("origin", ours)
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "authorization,content-type");
+    let preflight = answer(preflight).await;
+    assert_eq!(preflight.status, 200, "{}", preflight.text);
+    assert_eq!(preflight.header("access-control-allow-origin"), Some(ours));
+}
+
+#[tokio::test]
+async fn the_metrics_count_connections_and_what_was_sent() {
+    let hub = TestHub::start().await;
+    hub.publish("a", json!(1)).await;
+    hub.get("/v1/events?wait=1").await.expect(200);
+    let metrics = hub.with_key(None).get("/metrics").await;
+    assert_eq!(metrics.status, 200);
+    for line in [
+        "hookhub_connections{transport=\"sse\"} 0",
+        "hookhub_events_sent_total{transport=\"long_poll\"} 1",
+        "hookhub_connections_refused_total 0",
+    ] {
+        assert!(metrics.text.lines().any(|one| one == line), "{line}: {}", metrics.text);
+    }
+}

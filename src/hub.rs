@@ -14,6 +14,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::admin_key::{self, AdminKey};
 use crate::api::{self, Api, Limits, Secrets};
@@ -120,13 +121,19 @@ impl Hub {
         }
         let (stopping, let_go, tasks) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let log = Log::start(store.clone(), &tasks, let_go.clone())
+        let node = Uuid::new_v4();
+        let log = Log::start(node, store.clone(), &tasks, let_go.clone())
             .await
             .map_err(StartError::Database)?;
         let (allowed, schedule) = (settings.allow_targets.clone(), settings.retry_schedule.clone());
-        let dispatcher =
-            Dispatcher::new(log.clone(), store.clone(), allowed.clone(), schedule, tasks.clone())
-                .map_err(StartError::Callbacks)?;
+        let dispatcher = Dispatcher::new(
+            node,
+            log.clone(),
+            store.clone(),
+            (allowed.clone(), schedule),
+            tasks.clone(),
+        )
+        .map_err(StartError::Callbacks)?;
         let streams = Arc::new(Streams::new(
             log.clone(),
             store.clone(),

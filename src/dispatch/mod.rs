@@ -46,14 +46,14 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// A dispatcher that takes nothing up before [`Self::run`].
     pub fn new(
+        node: Uuid,
         log: Log,
         store: Store,
-        allowed: AllowedTargets,
-        schedule: RetrySchedule,
+        (allowed, schedule): (AllowedTargets, RetrySchedule),
         tasks: TaskTracker,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let deliverer = Deliverer::new(allowed)?;
-        Ok(Self { node: Uuid::new_v4(), log, store, deliverer, schedule, tasks })
+        Ok(Self { node, log, store, deliverer, schedule, tasks })
     }
 
     /// Works until `stop`; then what runs may come to an end for at most `deadline`. Returns how many deliveries were

@@ -2,13 +2,14 @@
 
 mod appender;
 pub mod change;
+mod doorbell;
 pub mod housekeeping;
 mod tail;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -33,12 +34,14 @@ pub struct Log {
     store: Store,
     appender: Appender,
     tail: Arc<Tail>,
+    news: Arc<Notify>,
     dispatched: watch::Sender<Option<Position>>,
 }
 
 impl Log {
-    /// Starts the tasks that append and follow. `stop` ends appending, once what was handed in is answered.
+    /// Starts the tasks that append and follow, as `node`. `stop` ends appending, once what was handed in is answered.
     pub async fn start(
+        node: Uuid,
         store: Store,
         tasks: &TaskTracker,
         stop: CancellationToken,
@@ -46,14 +49,18 @@ impl Log {
         let tail = Arc::new(Tail::new(store.head().await?));
         tail.preload(&store).await?;
         tasks.spawn(tail::follow(Arc::clone(&tail), store.clone(), stop.clone()));
+        let news = Arc::new(Notify::new());
+        tasks.spawn(doorbell::ring(node, store.clone(), Arc::clone(&news), stop.clone()));
+        tasks.spawn(doorbell::answer(node, store.clone(), Arc::clone(&tail), stop.clone()));
         let appender = Appender::start(store.clone(), Arc::clone(&tail), tasks, stop);
-        Ok(Self { store, appender, tail, dispatched: watch::Sender::new(None) })
+        Ok(Self { store, appender, tail, news, dispatched: watch::Sender::new(None) })
     }
 
     /// Appends a request's events; when this answers they are durable, and readers on this node see them.
     pub async fn append(&self, request: AppendRequest) -> Result<Placed, AppendError> {
         let events = request.events.len();
         let placed = self.appender.append(request).await?;
+        self.news.notify_one();
         if let (Placed::Appended(first), 1..) = (&placed, events) {
             self.wait_until_seen(*first).await;
         }
@@ -80,6 +87,7 @@ impl Log {
             };
             let event = Event::placed(*position, &change.subscription.tenant, &entry);
             self.tail.offer(*previous, vec![Arc::new(event)]);
+            self.news.notify_one();
             self.wait_until_seen(*position).await;
             self.wait_until_dispatched(*position).await;
         }

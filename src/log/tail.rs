@@ -123,6 +123,11 @@ impl Tail {
         Ok(())
     }
 
+    /// Has the table looked at: another node may have appended.
+    pub(super) fn read_on(&self) {
+        self.gap.notify_one();
+    }
+
     /// The newest position.
     pub(super) fn head(&self) -> Position {
         *self.head.borrow()

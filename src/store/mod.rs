@@ -1,6 +1,7 @@
 //! The hub's Postgres: all SQL is in this folder, one function per statement.
 
 pub mod deliveries;
+pub mod doorbell;
 pub mod idempotency;
 pub mod keys;
 pub mod log;

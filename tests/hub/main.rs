@@ -7,6 +7,7 @@ mod embedded_postgres;
 mod errors;
 mod history;
 mod keys;
+mod nodes;
 mod order;
 mod parking;
 mod publishing;

@@ -28,6 +28,8 @@ use crate::stream::{End, Reader, Step};
 
 /// What a message may have besides the data of an event it publishes.
 const ENVELOPE: usize = 16 << 10;
+/// The longest head of a frame from a client (RFC 6455, section 5.2).
+const FRAME_HEAD: usize = 14;
 /// A client that has not been heard of for so long, its answers to pings included, is gone.
 const SILENCE: Duration = Duration::from_secs(45);
 /// Answers that may wait to be sent before the next command is read.
@@ -136,6 +138,8 @@ impl Socket {
         while self.running.is_none() && self.waiting.len() < MOST_WAITING && !self.closed {
             match self.codec.decode(&mut self.received) {
                 Ok(Some(frame)) => self.take_frame(frame),
+                // The codec looks at a frame's length when all of it is there.
+                Ok(None) if self.received.len() > self.most + FRAME_HEAD => self.close_too_big(),
                 Ok(None) => match Pin::new(&mut self.payload).poll_next(context) {
                     Poll::Ready(Some(Ok(bytes))) => {
                         self.heard = Instant::now();

@@ -103,10 +103,11 @@ impl Tail {
         Some(stretch)
     }
 
-    /// Whether memory holds all that comes after `position`.
+    /// Whether memory holds all that comes after `position`, and begins no later: then nothing after it is forgotten.
     pub(super) fn is_recent(&self, position: Position) -> bool {
         let kept = self.kept();
-        (kept.floor..=kept.last).contains(&position)
+        let oldest = kept.events.front().map(|event| event.position.previous());
+        oldest.is_some_and(|oldest| (oldest..=kept.last).contains(&position))
     }
 
     /// Takes over the newest events before anybody reads: those who come back after a restart find them in memory.

@@ -153,14 +153,13 @@ impl Client {
         self.queue.push_back(frame);
     }
 
-    /// Takes an event of the tail; false when it is behind from now on.
+    /// Takes an event of the tail; false when there is no room: then it is to fall behind, to before this event.
     pub(super) fn offer(&mut self, frame: &Rc<Frame>) -> bool {
         let position = frame.position();
         if position <= self.scanned || !self.filter.wants(frame.event()) {
             return true;
         }
         if !self.queue.is_empty() && self.queued + frame.bytes() > MOST_QUEUED {
-            self.fall_behind(position.previous());
             return false;
         }
         self.tell(Rc::clone(frame));

@@ -53,6 +53,10 @@ impl TestHub {
         Self { hub, client, database: database.clone(), _data_dir: data_dir }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.hub.address()
+    }
+
     /// Stops in order.
     pub(crate) async fn stop(self) -> Database {
         self.hub.stop().await;

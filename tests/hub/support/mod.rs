@@ -1,7 +1,9 @@
-//! What the tests stand on: databases, hubs, receivers kind and hostile, and a wire to Postgres that can be cut.
+//! What the tests stand on: databases, hubs, receivers kind and hostile, clients that
+//! follow, and wires that can be cut.
 
 pub(crate) mod client;
 pub(crate) mod database;
+pub(crate) mod follower;
 pub(crate) mod gate;
 pub(crate) mod hostile;
 pub(crate) mod hub;
@@ -9,7 +11,10 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw_http;
 pub(crate) mod receiver;
+pub(crate) mod sse;
 pub(crate) mod views;
+pub(crate) mod websocket;
+pub(crate) mod wire;
 
 use std::time::Duration;
 

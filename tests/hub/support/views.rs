@@ -57,3 +57,12 @@ pub(crate) async fn until_status(hub: &Client, subscription: &str, status: &str)
     })
     .await
 }
+
+/// Waits until so many streams and waiting polls are open, and gives them.
+pub(crate) async fn until_connected(hub: &Client, count: usize) -> Vec<Value> {
+    eventually("connections", async || {
+        let connected = hub.all("/v1/connections").await;
+        (connected.len() == count).then_some(connected)
+    })
+    .await
+}

@@ -1,0 +1,133 @@
+//! Long poll: an answer as soon as there is something, else an empty one after a while, always with where to go on.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::client::{answer, each, text};
+use crate::support::hub::TestHub;
+use crate::support::in_time;
+use crate::support::views::until_connected;
+
+#[tokio::test]
+async fn a_wait_for_nothing_is_answered_empty_with_a_cursor() {
+    let hub = TestHub::start().await;
+    let last = hub.publish("n", json!(1)).await;
+    let page = hub.get("/v1/events?after=now&wait=1").await.expect(200);
+    assert_eq!(page, json!({"data": [], "next_cursor": last, "has_more": false}));
+}
+
+#[tokio::test]
+async fn the_cursor_moves_past_what_did_not_match() {
+    let hub = TestHub::start().await;
+    let before = hub.publish_many("other", 10).await;
+    let poll = hub.get("/v1/events?types=n&after=earliest&wait=2");
+    let publish = async {
+        until_connected(&hub, 1).await;
+        hub.publish_many("other", 10).await
+    };
+    let (page, during) = tokio::join!(poll, publish);
+    let page = page.expect(200);
+    assert_eq!(page, json!({"data": [], "next_cursor": during[9], "has_more": false}));
+    let page = hub.get("/v1/events?types=n").await.expect(200);
+    assert_eq!(page["next_cursor"], json!(during[9]), "without a wait too");
+    assert!(before[9] < during[9]);
+}
+
+#[tokio::test]
+async fn what_is_there_is_answered_at_once() {
+    let hub = TestHub::start().await;
+    let ids = hub.publish_many("n", 3).await;
+    hub.publish("other", json!(1)).await;
+    // In less than the 30 seconds that the client itself waits.
+    let page = hub.get("/v1/events?types=n&wait=60").await.expect(200);
+    let met: Vec<_> = each(&page, "/data").iter().map(|event| text(event, "/id")).collect();
+    assert_eq!((met, &page["has_more"]), (ids, &json!(false)));
+}
+
+#[tokio::test]
+async fn a_publish_wakes_those_who_wait_for_it_and_no_others() {
+    let hub = TestHub::start().await;
+    let wanted = hub.get("/v1/events?types=n&wait=60");
+    let other = hub.get("/v1/events?types=other&wait=2");
+    let theirs = hub.acting_for("theirs");
+    let foreign = theirs.get("/v1/events?types=n&wait=2");
+    let publish = async {
+        until_connected(&hub, 2).await;
+        until_connected(&theirs, 1).await;
+        hub.publish("n", json!("woken")).await
+    };
+    let (wanted, other, foreign, id) = tokio::join!(wanted, other, foreign, publish);
+    let woken = wanted.expect(200);
+    assert_eq!((text(&woken, "/data/0/id"), text(&woken, "/next_cursor")), (id.clone(), id));
+    for page in [other.expect(200), foreign.expect(200)] {
+        assert!(each(&page, "/data").is_empty());
+    }
+    until_connected(&hub, 0).await;
+}
+
+#[tokio::test]
+async fn a_batch_wakes_with_all_of_it_up_to_the_limit() {
+    let hub = TestHub::start().await;
+    let poll = hub.get("/v1/events?wait=60&limit=4");
+    let publish = async {
+        until_connected(&hub, 1).await;
+        hub.publish_many("n", 10).await
+    };
+    let (page, ids) = tokio::join!(poll, publish);
+    let page = page.expect(200);
+    let met: Vec<_> = each(&page, "/data").iter().map(|event| text(event, "/id")).collect();
+    assert_eq!(met, ids[..4]);
+    assert_eq!((&page["next_cursor"], &page["has_more"]), (&json!(ids[3]), &json!(true)));
+    let rest = hub.get(&format!("/v1/events?wait=60&after={}", ids[3])).await.expect(200);
+    assert_eq!(each(&rest, "/data").len(), 6);
+}
+
+#[tokio::test]
+async fn a_wait_that_cannot_be_is_refused_by_name() {
+    let hub = TestHub::start().await;
+    for query in ["wait=61", "wait=-1", "wait=soon", "wait=1.5", "wait=", "wait=1&order=desc"] {
+        let refused = hub.get(&format!("/v1/events?{query}")).await;
+        let detail = text(&refused.problem(400, "invalid_parameter"), "/detail");
+        assert!(detail.starts_with("wait"), "{query}: {detail}");
+    }
+    hub.get("/v1/events?wait=0&order=desc").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_cursor_that_is_none_is_refused_by_name() {
+    let hub = TestHub::start().await;
+    let id = hub.publish("n", json!(1)).await;
+    let cut = id.split_at(id.len() - 1).0.to_owned();
+    let cursors = ["evt_7ZZZZZZZZZZZZ", "evt_", "1", "yesterday", "sub_0000000000000", "%FF", &cut];
+    for wait in ["0", "60"] {
+        for cursor in cursors {
+            let refused = hub.get(&format!("/v1/events?wait={wait}&after={cursor}")).await;
+            let detail = text(&refused.problem(400, "invalid_parameter"), "/detail");
+            assert!(detail.starts_with("after"), "{cursor}: {detail}");
+        }
+    }
+    for limit in ["0", "251", "all"] {
+        let refused = hub.get(&format!("/v1/events?wait=60&limit={limit}")).await;
+        let detail = text(&refused.problem(400, "invalid_parameter"), "/detail");
+        assert!(detail.starts_with("limit"), "{limit}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_and_hangs_up_is_forgotten_at_once() {
+    let hub = TestHub::start().await;
+    let poll = answer(hub.request(Method::GET, "/v1/events?wait=60"));
+    tokio::select! {
+        answer = poll => panic!("there is nothing to answer: {answer:?}"),
+        listed = until_connected(&hub, 1) => assert_eq!(listed[0]["transport"], "long_poll"),
+    }
+    in_time("it is forgotten", until_connected(&hub, 0)).await;
+}
+
+#[tokio::test]
+async fn polls_that_do_not_wait_are_no_connections() {
+    let hub = TestHub::start_with(|settings| settings.max_streams.in_all = 0).await;
+    let page: Value = hub.get("/v1/events").await.expect(200);
+    assert!(each(&page, "/data").is_empty());
+    hub.get("/v1/events?wait=1").await.problem(429, "too_many_connections");
+}

@@ -1,0 +1,307 @@
+//! Server-Sent Events: what a browser and the proxies before it rely on.
+
+use std::time::Duration;
+
+use hookhub::stream::presence::MostConnections;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Executor as _};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::support::client::{Client, answer, text};
+use crate::support::follower::End;
+use crate::support::hub::TestHub;
+use crate::support::in_time;
+use crate::support::sse::{EventSource, NarrowStream};
+use crate::support::views::until_connected;
+use crate::support::websocket::Socket;
+
+async fn open(hub: &Client, query: &str) -> EventSource {
+    let request = hub.request(Method::GET, &format!("/v1/stream?{query}"));
+    in_time("it opens", EventSource::open(request)).await.expect("a stream")
+}
+
+#[tokio::test]
+async fn a_stream_says_at_once_what_it_is_and_when_to_come_back() {
+    let hub = TestHub::start().await;
+    let mut stream = open(&hub, "").await;
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-store"),
+        ("x-accel-buffering", "no"),
+    ] {
+        assert_eq!(stream.headers()[name], value);
+    }
+    assert!(!stream.headers().contains_key("content-length"));
+    // Nothing is published, and signs of life are seconds away.
+    in_time("first bytes", stream.read()).await.unwrap();
+    assert!((1_000..=2_000).contains(&stream.retry_ms().unwrap()));
+}
+
+#[tokio::test]
+async fn clients_are_told_to_come_back_at_different_times() {
+    let hub = TestHub::start().await;
+    let mut told = Vec::new();
+    for _ in 0..10 {
+        let mut stream = open(&hub, "").await;
+        in_time("first bytes", stream.read()).await.unwrap();
+        told.extend(stream.retry_ms());
+    }
+    told.sort_unstable();
+    told.dedup();
+    assert!(told.len() > 3, "{told:?}");
+}
+
+#[tokio::test]
+async fn an_event_has_its_id_and_is_one_line_and_tells_its_type_on_request() {
+    let hub = TestHub::start().await;
+    let (mut plain, mut named) = (open(&hub, "").await, open(&hub, "named=true").await);
+    let mut unnamed = open(&hub, "named=false").await;
+    let id = hub.publish("order.paid", json!("a\nb\r\nc")).await;
+    let expected = hub.get(&format!("/v1/events/{id}")).await.text;
+    for (stream, event) in
+        [(&mut plain, "message"), (&mut named, "order.paid"), (&mut unnamed, "message")]
+    {
+        let message = in_time("an event", stream.next()).await.unwrap();
+        assert_eq!(
+            (message.id, &*message.event, message.data),
+            (id.clone(), event, expected.clone())
+        );
+    }
+    hub.get("/v1/stream?named=yes").await.problem(400, "invalid_parameter");
+}
+
+#[tokio::test]
+async fn head_is_answered_without_a_stream() {
+    let hub = TestHub::start().await;
+    let head = answer(hub.request(Method::HEAD, "/v1/stream")).await;
+    assert_eq!((head.status, &*head.text), (200, ""));
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    until_connected(&hub, 0).await;
+}
+
+#[tokio::test]
+async fn the_header_wins_over_last_event_id_and_that_over_after() {
+    let hub = TestHub::start().await;
+    let ids = hub.publish_many("n", 5).await;
+    let first_of = async |header: Option<&str>, query: &str| {
+        let mut request = hub.request(Method::GET, &format!("/v1/stream?{query}"));
+        if let Some(id) = header {
+            request = request.header("last-event-id", id);
+        }
+        let mut stream = EventSource::open(request).await.unwrap();
+        in_time("an event", stream.next()).await.unwrap().id
+    };
+    let both = format!("last_event_id={}&after={}", ids[1], ids[2]);
+    assert_eq!(first_of(Some(&ids[0]), &both).await, ids[1]);
+    assert_eq!(first_of(None, &both).await, ids[2]);
+    assert_eq!(first_of(Some(""), &both).await, ids[2], "an empty one says nothing");
+    assert_eq!(first_of(None, &format!("after={}", ids[2])).await, ids[3]);
+    assert_eq!(first_of(None, "last_event_id=earliest&after=now").await, ids[0]);
+}
+
+/// Checks that a stream begins with a gap event, and goes on with the oldest.
+async fn begins_with_a_gap(
+    mut stream: EventSource,
+    reason: &str,
+    requested: &str,
+    kept: &[String],
+) {
+    let gap = in_time("a gap event", stream.next()).await.unwrap();
+    let told: Value = serde_json::from_str(&gap.data).unwrap();
+    assert_eq!(told["type"], "hookhub.gap");
+    assert_eq!(
+        told["data"],
+        json!({"reason": reason, "requested": requested, "earliest": kept.first()})
+    );
+    assert_eq!(text(&told, "/id"), gap.id);
+    for id in kept {
+        assert!(gap.id < *id, "who comes back with the gap's id misses nothing");
+        assert_eq!(in_time("an event", stream.next()).await.unwrap().id, *id);
+    }
+}
+
+#[tokio::test]
+async fn a_resume_point_that_is_unknown_is_told_in_band_and_the_stream_goes_on_from_the_oldest() {
+    let hub = TestHub::start().await;
+    let ids = hub.publish_many("n", 3).await;
+    let future = "evt_7ZZZZZZZZZZZZ";
+    for point in [future, "garbage", "evt_", "42", "sub_0000000000000"] {
+        for parameter in ["last_event_id", "after"] {
+            let stream = open(&hub, &format!("{parameter}={point}")).await;
+            begins_with_a_gap(stream, "unknown", point, &ids).await;
+        }
+        let request = hub.request(Method::GET, "/v1/stream").header("last-event-id", point);
+        let stream = EventSource::open(request).await.unwrap();
+        begins_with_a_gap(stream, "unknown", point, &ids).await;
+    }
+    // Not text, and far too long.
+    let request = hub.request(Method::GET, "/v1/stream").header("last-event-id", &b"\xff"[..]);
+    begins_with_a_gap(EventSource::open(request).await.unwrap(), "unknown", "\u{fffd}", &ids).await;
+    let long = "x".repeat(5_000);
+    let stream = open(&hub, &format!("after={long}")).await;
+    begins_with_a_gap(stream, "unknown", &long[..64], &ids).await;
+}
+
+#[tokio::test]
+async fn an_unknown_resume_point_of_an_empty_log_is_told_too() {
+    let hub = TestHub::start().await;
+    let mut stream = open(&hub, "after=garbage&types=n").await;
+    let gap = in_time("a gap event", stream.next()).await.unwrap();
+    let told: Value = serde_json::from_str(&gap.data).unwrap();
+    assert_eq!(told["data"]["earliest"], Value::Null);
+    let id = hub.publish("n", json!(1)).await;
+    assert_eq!(in_time("an event", stream.next()).await.unwrap().id, id);
+    let mut again = open(&hub, &format!("types=n&last_event_id={}", gap.id)).await;
+    assert_eq!(in_time("an event", again.next()).await.unwrap().id, id);
+}
+
+#[tokio::test]
+async fn a_resume_point_that_is_no_longer_kept_is_told_in_band_and_refused_to_polls() {
+    let hub = TestHub::start().await;
+    let old = hub.publish_many("n", 3).await;
+    // Not in the same millisecond: then it could directly follow them.
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let kept = hub.publish_many("n", 2).await;
+    let database = hub.stop().await;
+    let mut connection = database.connect().await;
+    let oldest: hookhub::values::position::Position = kept[0].parse().unwrap();
+    let forget = format!("DELETE FROM events WHERE position < {}", oldest.stored());
+    connection.execute(AssertSqlSafe(forget)).await.unwrap();
+
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    let stream = open(&hub, &format!("after={}", old[0])).await;
+    begins_with_a_gap(stream, "expired", &old[0], &kept).await;
+    let refused = hub.get(&format!("/v1/events?after={}", old[0])).await;
+    assert_eq!(refused.problem(410, "cursor_expired")["earliest"], json!(kept[0]));
+    let mut stream = open(&hub, "after=earliest").await;
+    assert_eq!(in_time("an event", stream.next()).await.unwrap().id, kept[0], "that is no gap");
+}
+
+#[tokio::test]
+async fn a_reader_that_pauses_while_megabytes_are_published_gets_everything_once() {
+    let hub = TestHub::start().await;
+    let mut slow = NarrowStream::open(hub.request(Method::GET, "/v1/stream")).await;
+    let mut published = vec![hub.publish("n", json!(1)).await];
+    let mut met = vec![slow.next().await.id];
+    let large = "x".repeat(100_000);
+    for _ in 0..4 {
+        for _ in 0..40 {
+            published.push(hub.publish("n", json!(large)).await);
+        }
+        // Each time it catches up by a part.
+        for _ in 0..20 {
+            met.push(in_time("an event", slow.next()).await.id);
+        }
+    }
+    published.extend(hub.publish_many("n", 100).await);
+    while met.len() < published.len() {
+        met.push(in_time("an event", slow.next()).await.id);
+    }
+    assert_eq!(met, published);
+    let live = hub.publish("n", json!("live again")).await;
+    assert_eq!(in_time("an event", slow.next()).await.id, live);
+}
+
+#[tokio::test]
+async fn who_hangs_up_is_forgotten_at_once_in_whatever_manner() {
+    let hub = TestHub::start().await;
+    let stream = open(&hub, "").await;
+    until_connected(&hub, 1).await;
+    drop(stream);
+    until_connected(&hub, 0).await;
+
+    let open_socket = async || {
+        let socket = NarrowStream::open(hub.request(Method::GET, "/v1/stream")).await.into_socket();
+        until_connected(&hub, 1).await;
+        socket
+    };
+    // A reset.
+    let socket = open_socket().await;
+    socket.set_zero_linger().unwrap();
+    drop(socket);
+    until_connected(&hub, 0).await;
+    // It says that it will not say anything more.
+    let mut socket = open_socket().await;
+    socket.shutdown().await.unwrap();
+    until_connected(&hub, 0).await;
+}
+
+#[tokio::test]
+async fn who_hangs_up_with_megabytes_unread_is_forgotten_at_once() {
+    let hub = TestHub::start().await;
+    let slow = NarrowStream::open(hub.request(Method::GET, "/v1/stream")).await;
+    let large = "x".repeat(200_000);
+    for _ in 0..40 {
+        hub.publish("n", json!(large)).await;
+    }
+    until_connected(&hub, 1).await;
+    drop(slow);
+    until_connected(&hub, 0).await;
+}
+
+#[tokio::test]
+async fn no_more_than_so_many_streams_are_open_in_all_and_with_one_key() {
+    let hub = TestHub::start_with(|settings| {
+        settings.max_streams = MostConnections { in_all: 3, per_key: 2 };
+    })
+    .await;
+    let key = hub.acting_for("acme").post("/v1/keys", &json!({"name": "a"})).await.expect(201);
+    let acme = hub.with_key(Some(&text(&key, "/key")));
+    let refused = async |client: &Client| {
+        for path in ["/v1/stream", "/v1/events?wait=60"] {
+            let refused = client.get(path).await;
+            refused.problem(429, "too_many_connections");
+            let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+            assert!(seconds > 0);
+        }
+        let request = client.request(Method::GET, "/v1/ws");
+        assert_eq!(Socket::open(request).await.err(), Some(End::Refused(429)));
+    };
+    let first = open(&acme, "").await;
+    let _second = open(&acme, "").await;
+    refused(&acme).await;
+    let third = open(&hub, "").await;
+    refused(&hub).await;
+    acme.get("/v1/events").await.expect(200);
+
+    drop(third);
+    until_connected(&hub, 0).await;
+    refused(&acme).await;
+    drop(first);
+    until_connected(&acme, 1).await;
+    let _again = open(&acme, "").await;
+    refused(&acme).await;
+}
+
+/// The slow one: signs of life come every 15 seconds.
+#[tokio::test]
+async fn every_15_seconds_there_is_a_sign_of_life_which_moves_the_resume_point_past_what_did_not_match()
+ {
+    let hub = TestHub::start().await;
+    let (mut narrow, mut quiet) = (open(&hub, "types=never").await, open(&hub, "").await);
+    let request = hub.request(Method::GET, "/v1/ws?types=never");
+    let mut websocket = Socket::open(request).await.unwrap();
+    let id = hub.publish("other", json!(1)).await;
+    assert_eq!(in_time("an event", quiet.next()).await.unwrap().id, id);
+    let moves_on = async {
+        while narrow.last_id() != id {
+            narrow.read().await.unwrap();
+        }
+    };
+    let comments = async {
+        while quiet.comments() == 0 {
+            quiet.read().await.unwrap();
+        }
+    };
+    let pings = async {
+        tokio::select! {
+            end = websocket.next() => panic!("{end:?}"),
+            () = tokio::time::sleep(Duration::from_secs(17)) => {}
+        }
+        assert_eq!(websocket.pings(), 1);
+    };
+    in_time("signs of life", async { tokio::join!(moves_on, comments, pings) }).await;
+    let resumed = open(&hub, &format!("types=never&last_event_id={}", narrow.last_id())).await;
+    assert_eq!(resumed.last_id(), "");
+}

@@ -1,0 +1,285 @@
+//! A client that follows the log in any of four ways, and goes on where it was after a cut.
+
+use std::collections::VecDeque;
+
+use reqwest::{Method, RequestBuilder};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::time::sleep;
+use url::form_urlencoded;
+
+use super::client::{Client, text, try_answer};
+use super::sse::EventSource;
+use super::websocket::Socket;
+use super::{POLL, in_time};
+
+/// How events are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    ShortPoll,
+    LongPoll,
+    Sse,
+    WebSocket,
+}
+
+impl Way {
+    /// Whether without a starting point it starts with what comes, not with the oldest.
+    pub(crate) fn starts_live(self) -> bool {
+        matches!(self, Self::Sse | Self::WebSocket)
+    }
+}
+
+/// An event as it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Event {
+    pub(crate) id: String,
+    pub(crate) event_type: String,
+    pub(crate) data: Value,
+    /// The very text.
+    pub(crate) text: String,
+}
+
+impl Event {
+    fn of(text_read: &str) -> Self {
+        let value: Value = serde_json::from_str(text_read).expect("an event is JSON");
+        Self {
+            id: text(&value, "/id"),
+            event_type: text(&value, "/type"),
+            data: value["data"].clone(),
+            text: text_read.to_owned(),
+        }
+    }
+}
+
+/// How reading came to an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// In order: the end of the body, or of the connection.
+    Clean,
+    /// A WebSocket's close frame with this code.
+    Closed(u16),
+    /// Not answered 200 or 101, but this.
+    Refused(u16),
+    /// In the middle.
+    Cut(String),
+}
+
+/// What a follower reads from at the moment.
+#[derive(Debug)]
+enum Line {
+    None,
+    /// What the last answer brought and was not taken yet, and the cursor after it.
+    Page(VecDeque<Event>, String),
+    Sse(Box<EventSource>),
+    WebSocket(Socket),
+}
+
+/// Reads events one by one. It connects when it has to, and then goes on after the last event it gave out.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    client: Client,
+    way: Way,
+    base: String,
+    types: String,
+    /// Where it goes on.
+    after: Option<String>,
+    line: Line,
+}
+
+impl Follower {
+    /// Of `{base}/events`, `{base}/stream` or `{base}/ws`; `types`: patterns with commas between them, or none; `after`:
+    /// an id, a time, a word, or nothing. A stream is open when this returns.
+    pub(crate) async fn open(
+        client: &Client,
+        way: Way,
+        base: &str,
+        types: &str,
+        after: Option<&str>,
+    ) -> Self {
+        let mut follower = Self::lazily(client, way, base, types, after);
+        in_time("it connects", follower.connect()).await.expect("it connects");
+        follower
+    }
+
+    /// The same, which connects when the first event is asked for.
+    pub(crate) fn lazily(
+        client: &Client,
+        way: Way,
+        base: &str,
+        types: &str,
+        after: Option<&str>,
+    ) -> Self {
+        let (base, types) = (base.to_owned(), types.to_owned());
+        let after = after.map(ToOwned::to_owned);
+        Self { client: client.clone(), way, base, types, after, line: Line::None }
+    }
+
+    /// Of all events of `client` from the oldest on.
+    pub(crate) async fn from_earliest(client: &Client, way: Way) -> Self {
+        Self::open(client, way, "/v1", "", Some("earliest")).await
+    }
+
+    fn request(&self, path: &str, more: &[(&str, &str)]) -> RequestBuilder {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        if !self.types.is_empty() {
+            query.append_pair("types", &self.types);
+        }
+        if let Some(after) = &self.after {
+            query.append_pair("after", after);
+        }
+        let query = query.extend_pairs(more).finish();
+        self.client.request(Method::GET, &format!("{}/{path}?{query}", self.base))
+    }
+
+    async fn connect(&mut self) -> Result<(), End> {
+        match self.way {
+            Way::ShortPoll | Way::LongPoll => {
+                self.line = Line::Page(VecDeque::new(), String::new())
+            }
+            Way::Sse => {
+                let stream = EventSource::open(self.request("stream", &[])).await?;
+                self.line = Line::Sse(Box::new(stream));
+            }
+            Way::WebSocket => {
+                self.line = Line::WebSocket(Socket::open(self.request("ws", &[])).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hangs up, whatever has arrived and was not given out.
+    pub(crate) fn hang_up(&mut self) {
+        self.line = Line::None;
+    }
+
+    /// The next event, or how the stream ended.
+    pub(crate) async fn try_next(&mut self) -> Result<Event, End> {
+        loop {
+            match &mut self.line {
+                Line::None => self.connect().await?,
+                Line::Page(events, cursor) => {
+                    if let Some(event) = events.pop_front() {
+                        let after = if events.is_empty() { &*cursor } else { &event.id };
+                        self.after = Some(after.to_owned());
+                        return Ok(event);
+                    }
+                    self.poll().await?;
+                }
+                Line::Sse(stream) => {
+                    let message = stream.next().await?;
+                    self.after = Some(message.id);
+                    return Ok(Event::of(&message.data));
+                }
+                Line::WebSocket(socket) => {
+                    let event = Event::of(&socket.next().await?);
+                    self.after = Some(event.id.clone());
+                    return Ok(event);
+                }
+            }
+        }
+    }
+
+    async fn poll(&mut self) -> Result<(), End> {
+        let wait = if self.way == Way::LongPoll { "20" } else { "0" };
+        let asked = self.request("events", &[("limit", "20"), ("wait", wait)]);
+        let answer = try_answer(asked).await.map_err(|error| End::Cut(error.to_string()))?;
+        if answer.status != 200 {
+            return Err(End::Refused(answer.status));
+        }
+        let page: Page<'_> = serde_json::from_str(&answer.text).expect("a page");
+        let events: VecDeque<_> = page.data.iter().map(|one| Event::of(one.get())).collect();
+        if events.is_empty() {
+            self.after = Some(page.next_cursor.to_owned());
+            if self.way == Way::ShortPoll && !page.has_more {
+                sleep(POLL).await;
+            }
+        }
+        self.line = Line::Page(events, page.next_cursor.to_owned());
+        Ok(())
+    }
+
+    /// The next event, which must come.
+    pub(crate) async fn next(&mut self) -> Event {
+        in_time("an event", self.try_next()).await.expect("an event")
+    }
+
+    /// The next event, whatever ends in between.
+    pub(crate) async fn next_in_spite_of_cuts(&mut self) -> Event {
+        in_time("an event", async {
+            loop {
+                match self.try_next().await {
+                    Ok(event) => return event,
+                    Err(_) => self.hang_up(),
+                }
+                sleep(POLL).await;
+            }
+        })
+        .await
+    }
+
+    /// The ids of the next events.
+    pub(crate) async fn take_ids(&mut self, count: usize) -> Vec<String> {
+        let mut ids = Vec::new();
+        while ids.len() < count {
+            ids.push(self.next().await.id);
+        }
+        ids
+    }
+
+    /// The events up to the first one of a type, without that.
+    pub(crate) async fn until(&mut self, event_type: &str) -> Vec<Event> {
+        let mut events = Vec::new();
+        loop {
+            let event = self.next().await;
+            if event.event_type == event_type {
+                return events;
+            }
+            events.push(event);
+        }
+    }
+
+    /// How the stream ends, when no more events come.
+    pub(crate) async fn end(&mut self) -> End {
+        let end = in_time("the stream ends", self.try_next()).await;
+        end.expect_err("no event but an end")
+    }
+}
+
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(borrow)]
+    data: Vec<&'a RawValue>,
+    next_cursor: &'a str,
+    has_more: bool,
+}
+
+/// Makes of each case, a function of a [`Way`], a test for each of the four ways.
+macro_rules! in_every_way {
+    ($($case:ident),+ $(,)?) => {$(
+        mod $case {
+            use crate::support::follower::Way;
+
+            #[tokio::test]
+            async fn by_short_poll() {
+                super::$case(Way::ShortPoll).await;
+            }
+
+            #[tokio::test]
+            async fn by_long_poll() {
+                super::$case(Way::LongPoll).await;
+            }
+
+            #[tokio::test]
+            async fn by_sse() {
+                super::$case(Way::Sse).await;
+            }
+
+            #[tokio::test]
+            async fn by_websocket() {
+                super::$case(Way::WebSocket).await;
+            }
+        }
+    )+};
+}
+pub(crate) use in_every_way;

@@ -1,0 +1,212 @@
+//! Server-Sent Events as a browser reads them (WHATWG HTML, 9.2).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use reqwest::{RequestBuilder, Response};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::follower::End;
+
+/// Longer than any test reads one stream.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// One dispatched event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) id: String,
+    /// What `event:` said; `message` when it said nothing.
+    pub(crate) event: String,
+    pub(crate) data: String,
+}
+
+/// An open stream.
+#[derive(Debug)]
+pub(crate) struct EventSource {
+    response: Response,
+    parser: Parser,
+}
+
+impl EventSource {
+    /// Asks for a stream; fails with the status when it is refused.
+    pub(crate) async fn open(request: RequestBuilder) -> Result<Self, End> {
+        let request = request.timeout(LONGEST);
+        let response = request.send().await.map_err(|error| End::Cut(error.to_string()))?;
+        if response.status() != 200 {
+            return Err(End::Refused(response.status().as_u16()));
+        }
+        Ok(Self { response, parser: Parser::default() })
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// The next event.
+    pub(crate) async fn next(&mut self) -> Result<Message, End> {
+        loop {
+            if let Some(message) = self.parser.messages.pop_front() {
+                return Ok(message);
+            }
+            self.read().await?;
+        }
+    }
+
+    /// Reads some bytes more.
+    pub(crate) async fn read(&mut self) -> Result<(), End> {
+        match self.response.chunk().await {
+            Ok(Some(bytes)) => {
+                self.parser.feed(&bytes);
+                Ok(())
+            }
+            Ok(None) => Err(End::Clean),
+            Err(error) => Err(End::Cut(error.to_string())),
+        }
+    }
+
+    /// What `Last-Event-ID` would be.
+    pub(crate) fn last_id(&self) -> &str {
+        &self.parser.last_id
+    }
+
+    /// What `retry:` said.
+    pub(crate) fn retry_ms(&self) -> Option<u64> {
+        self.parser.retry_ms
+    }
+
+    /// How many comments there were.
+    pub(crate) fn comments(&self) -> usize {
+        self.parser.comments
+    }
+}
+
+/// A stream over a socket that takes in little beyond what is read of it.
+#[derive(Debug)]
+pub(crate) struct NarrowStream {
+    socket: TcpStream,
+    parser: Parser,
+}
+
+impl NarrowStream {
+    /// Asks by HTTP/1.0, whose bodies come as they are.
+    pub(crate) async fn open(request: RequestBuilder) -> Self {
+        let request = request.build().expect("a request");
+        let mut socket = connect_narrowly(request.url()).await;
+        let key = request.headers()["authorization"].to_str().expect("readable");
+        let (path, query) = (request.url().path(), request.url().query().unwrap_or_default());
+        let head = format!("GET {path}?{query} HTTP/1.0\r\nauthorization: {key}\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.expect("sent");
+        let mut read = Vec::new();
+        while !read.ends_with(b"\r\n\r\n") {
+            read.push(socket.read_u8().await.expect("an answer"));
+        }
+        assert!(read.starts_with(b"HTTP/1.0 200 "), "{}", String::from_utf8_lossy(&read));
+        Self { socket, parser: Parser::default() }
+    }
+
+    /// The next event.
+    pub(crate) async fn next(&mut self) -> Message {
+        let mut piece = vec![0; 16_384];
+        loop {
+            if let Some(message) = self.parser.messages.pop_front() {
+                return message;
+            }
+            let read = self.socket.read(&mut piece).await.expect("it is open");
+            assert!(read > 0, "it is open");
+            self.parser.feed(&piece[..read]);
+        }
+    }
+
+    /// The connection itself.
+    pub(crate) fn into_socket(self) -> TcpStream {
+        self.socket
+    }
+}
+
+/// Connects to where a URL leads; few bytes wait unread on this side.
+pub(crate) async fn connect_narrowly(url: &url::Url) -> TcpStream {
+    let address = url.socket_addrs(|| None).expect("an address")[0];
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(256 << 10).expect("a size");
+    socket.connect(address).await.expect("the hub is there")
+}
+
+/// Reads the stream's text (WHATWG HTML, 9.2.6).
+#[derive(Debug, Default)]
+struct Parser {
+    line: Vec<u8>,
+    after_cr: bool,
+    begun: bool,
+    data: String,
+    event: String,
+    /// Taken note of; it holds from the next blank line on.
+    id: String,
+    last_id: String,
+    retry_ms: Option<u64>,
+    comments: usize,
+    messages: VecDeque<Message>,
+}
+
+impl Parser {
+    fn feed(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match (byte, std::mem::take(&mut self.after_cr)) {
+                (b'\n', true) => {}
+                (b'\r' | b'\n', _) => {
+                    self.after_cr = *byte == b'\r';
+                    let line = std::mem::take(&mut self.line);
+                    let line = String::from_utf8(line).expect("an event stream is UTF-8");
+                    let begun = std::mem::replace(&mut self.begun, true);
+                    self.take_line(if begun { &line } else { line.trim_start_matches('\u{feff}') });
+                }
+                _ => self.line.push(*byte),
+            }
+        }
+    }
+
+    fn take_line(&mut self, line: &str) {
+        if line.is_empty() {
+            return self.dispatch();
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "" => self.comments += 1,
+            "event" => value.clone_into(&mut self.event),
+            "data" => {
+                self.data.push_str(value);
+                self.data.push('\n');
+            }
+            "id" if !value.contains('\0') => value.clone_into(&mut self.id),
+            "retry" => self.retry_ms = value.parse().ok().or(self.retry_ms),
+            _ => {}
+        }
+    }
+
+    fn dispatch(&mut self) {
+        self.id.clone_into(&mut self.last_id);
+        let (data, event) = (std::mem::take(&mut self.data), std::mem::take(&mut self.event));
+        let Some(data) = data.strip_suffix('\n') else { return };
+        let event = if event.is_empty() { "message".to_owned() } else { event };
+        self.messages.push_back(Message { id: self.id.clone(), event, data: data.to_owned() });
+    }
+}
+
+#[test]
+fn a_stream_is_read_as_the_standard_says_however_it_is_cut() {
+    let text = "\u{feff}retry: 5\r\n\r\n:hello\n\nid: 1\ndata: a\ndata:  b\n\nid: 2\r\revent: x\rdata\r\r\
+                id: 3\ndata: lost";
+    for size in 1..text.len() {
+        let mut parser = Parser::default();
+        text.as_bytes().chunks(size).for_each(|piece| parser.feed(piece));
+        let message = |id: &str, event: &str, data: &str| Message {
+            id: id.to_owned(),
+            event: event.to_owned(),
+            data: data.to_owned(),
+        };
+        assert_eq!(parser.messages, [message("1", "message", "a\n b"), message("2", "x", "")]);
+        assert_eq!((parser.last_id.as_str(), parser.retry_ms, parser.comments), ("2", Some(5), 1));
+    }
+}

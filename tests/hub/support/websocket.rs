@@ -1,0 +1,124 @@
+//! A WebSocket client (RFC 6455) that can also send what no client would.
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use reqwest::RequestBuilder;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use super::follower::End;
+use super::in_time;
+
+/// An open WebSocket.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: Box<WebSocketStream<TcpStream>>,
+    pings: usize,
+}
+
+impl Socket {
+    /// Opens one with the URL and the headers of `request`.
+    pub(crate) async fn open(request: RequestBuilder) -> Result<Self, End> {
+        let request = request.build().expect("a request");
+        let mut url = request.url().clone();
+        let address = url.socket_addrs(|| None).expect("an address")[0];
+        url.set_scheme("ws").expect("a scheme");
+        let mut opening = url.as_str().into_client_request().expect("a request");
+        opening.headers_mut().extend(request.headers().clone());
+        let tcp = TcpStream::connect(address).await.map_err(|e| End::Cut(e.to_string()))?;
+        match client_async(opening, tcp).await {
+            Ok((stream, _)) => Ok(Self { stream: Box::new(stream), pings: 0 }),
+            Err(Error::Http(refused)) => Err(End::Refused(refused.status().as_u16())),
+            Err(error) => Err(End::Cut(error.to_string())),
+        }
+    }
+
+    /// The next text.
+    pub(crate) async fn next(&mut self) -> Result<String, End> {
+        loop {
+            match self.stream.next().await {
+                Some(Ok(Message::Text(text))) => return Ok(text.to_string()),
+                Some(Ok(Message::Close(Some(close)))) => {
+                    return Err(End::Closed(close.code.into()));
+                }
+                Some(Ok(Message::Ping(_))) => self.pings += 1,
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(End::Cut(error.to_string())),
+                None => return Err(End::Clean),
+            }
+        }
+    }
+
+    /// The next text, which must come, as JSON.
+    pub(crate) async fn hear(&mut self) -> Value {
+        let text = in_time("a text", self.next()).await.expect("a text");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Waits for the hub's close frame, and for the end of the connection after it; gives the code.
+    pub(crate) async fn end(&mut self) -> u16 {
+        let end = async {
+            let code = loop {
+                match self.next().await {
+                    Ok(_) => {}
+                    Err(End::Closed(code)) => break code,
+                    Err(end) => panic!("no close frame: {end:?}"),
+                }
+            };
+            while let Some(Ok(_)) = self.stream.next().await {}
+            code
+        };
+        in_time("it is closed", end).await
+    }
+
+    /// Waits for a ping or pong with this in it; texts meanwhile are let go.
+    pub(crate) async fn pong(&mut self, wanted: &[u8]) {
+        in_time("a pong", async {
+            loop {
+                match self.stream.next().await.expect("it is open").expect("it is open") {
+                    Message::Pong(told) if told == wanted => return,
+                    _ => {}
+                }
+            }
+        })
+        .await;
+    }
+
+    /// How many pings the hub sent.
+    pub(crate) fn pings(&self) -> usize {
+        self.pings
+    }
+
+    /// Says a command.
+    pub(crate) async fn say(&mut self, command: &Value) {
+        self.say_text(&command.to_string()).await;
+    }
+
+    pub(crate) async fn say_text(&mut self, text: &str) {
+        self.send(Message::text(text)).await;
+    }
+
+    pub(crate) async fn send(&mut self, message: Message) {
+        self.stream.send(message).await.expect("it is open");
+    }
+
+    /// Sends a text in pieces, each a frame of its own.
+    pub(crate) async fn say_in_pieces(&mut self, pieces: &[&str]) {
+        for (n, piece) in pieces.iter().enumerate() {
+            let kind = if n == 0 { Data::Text } else { Data::Continue };
+            let last = n + 1 == pieces.len();
+            let frame = Frame::message(piece.as_bytes().to_vec(), OpCode::Data(kind), last);
+            self.send(Message::Frame(frame)).await;
+        }
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) async fn send_raw(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).await.expect("it is open");
+    }
+}

@@ -1,0 +1,320 @@
+//! WebSocket: commands, their answers, and how the hub takes frames that are not as they should be (RFC 6455).
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::support::client::{Client, answer, text};
+use crate::support::follower::End;
+use crate::support::hub::TestHub;
+use crate::support::in_time;
+use crate::support::views::until_connected;
+use crate::support::websocket::Socket;
+
+/// The most that a message may have: the most data of an event, and something for the rest.
+const MOST: usize = (256 << 10) + (16 << 10);
+
+async fn open(hub: &Client, query: &str) -> Socket {
+    let request = hub.request(Method::GET, &format!("/v1/ws?{query}"));
+    in_time("it opens", Socket::open(request)).await.expect("a WebSocket")
+}
+
+async fn hear_ids(socket: &mut Socket, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    while ids.len() < count {
+        ids.push(text(&socket.hear().await, "/id"));
+    }
+    ids
+}
+
+#[tokio::test]
+async fn subscribe_without_a_place_changes_the_types_from_here_on() {
+    let hub = TestHub::start().await;
+    let mut socket = open(&hub, "types=a").await;
+    let first = hub.publish("a", json!(1)).await;
+    hub.publish("b", json!("passed over")).await;
+    let second = hub.publish("a", json!(2)).await;
+    assert_eq!(hear_ids(&mut socket, 2).await, [first, second.clone()]);
+    socket.say(&json!({"subscribe": {"types": ["b", "c.*"]}})).await;
+    let told = json!({"subscribed": {"types": ["b", "c.*"], "after": second}});
+    assert_eq!(socket.hear().await, told);
+    hub.publish("a", json!("not any more")).await;
+    let expected = [hub.publish("b", json!(3)).await, hub.publish("c.d", json!(4)).await];
+    assert_eq!(hear_ids(&mut socket, 2).await, expected);
+}
+
+#[tokio::test]
+async fn subscribe_with_a_place_goes_on_from_there() {
+    let hub = TestHub::start().await;
+    let ids = hub.publish_many("a", 5).await;
+    let mut socket = open(&hub, "types=a&after=earliest").await;
+    assert_eq!(hear_ids(&mut socket, 5).await, ids);
+    socket.say(&json!({"subscribe": {"types": ["a"], "after": ids[1]}})).await;
+    let told = json!({"subscribed": {"types": ["a"], "after": ids[1]}});
+    assert_eq!(socket.hear().await, told);
+    assert_eq!(hear_ids(&mut socket, 3).await, ids[2..]);
+    socket.say(&json!({"subscribe": {"after": "earliest"}})).await;
+    assert_eq!(socket.hear().await["subscribed"]["types"], json!(["*"]));
+    assert_eq!(hear_ids(&mut socket, 5).await, ids);
+    socket.say(&json!({"subscribe": {"after": "now"}})).await;
+    assert_eq!(socket.hear().await["subscribed"]["after"], json!(ids[4]));
+    let live = hub.publish("b", json!(1)).await;
+    assert_eq!(hear_ids(&mut socket, 1).await, [live]);
+    let listed = until_connected(&hub, 1).await;
+    assert_eq!(listed[0]["event_types"], json!(["*"]));
+}
+
+#[tokio::test]
+async fn subscribe_with_a_place_that_is_not_there_tells_the_gap() {
+    let hub = TestHub::start().await;
+    let ids = hub.publish_many("a", 2).await;
+    let mut socket = open(&hub, "").await;
+    socket.say(&json!({"subscribe": {"after": "evt_7ZZZZZZZZZZZZ"}})).await;
+    assert!(socket.hear().await["subscribed"].is_object());
+    let gap = socket.hear().await;
+    assert_eq!((&gap["type"], &gap["data"]["earliest"]), (&json!("hookhub.gap"), &json!(ids[0])));
+    assert_eq!(hear_ids(&mut socket, 2).await, ids);
+    let mut socket = open(&hub, "after=garbage").await;
+    assert_eq!(socket.hear().await["type"], "hookhub.gap");
+    assert_eq!(hear_ids(&mut socket, 2).await, ids);
+}
+
+#[tokio::test]
+async fn changing_types_again_and_again_while_events_are_published_loses_none_and_repeats_none() {
+    let hub = TestHub::start().await;
+    let mut socket = open(&hub, "types=n,x0").await;
+    let publish = async {
+        let mut ids = Vec::new();
+        for n in 0..150 {
+            ids.extend(hub.publish_many("n", 1 + n % 5).await);
+        }
+        hub.publish("n", json!("end")).await;
+        ids
+    };
+    let follow = async {
+        let (mut met, mut changes) = (Vec::new(), 0);
+        loop {
+            let told = socket.hear().await;
+            if told["subscribed"].is_object() {
+                continue;
+            }
+            if told["data"] == "end" {
+                return (met, changes);
+            }
+            met.push(text(&told, "/id"));
+            if met.len() % 3 == 0 {
+                changes += 1;
+                let types = ["n".to_owned(), format!("x{changes}")];
+                socket.say(&json!({"subscribe": {"types": types}})).await;
+            }
+        }
+    };
+    let (published, (met, changes)) = tokio::join!(publish, follow);
+    assert_eq!(met, published);
+    assert!(changes > 100, "{changes}");
+}
+
+#[tokio::test]
+async fn an_event_published_over_it_is_durable_and_comes_to_those_who_follow() {
+    let hub = TestHub::start().await;
+    let (mut socket, mut other) = (open(&hub, "").await, open(&hub, "").await);
+    let event = json!({"type": "order.paid", "data": {"z": 1, "a": [2.50]}});
+    socket.say(&json!({"publish": event})).await;
+    let (mut receipt, mut echo) = (Value::Null, Value::Null);
+    for _ in 0..2 {
+        let told = socket.hear().await;
+        if told["published"].is_object() {
+            receipt = told["published"].clone()
+        } else {
+            echo = told
+        }
+    }
+    let kept = hub.get(&format!("/v1/events/{}", text(&receipt, "/id"))).await.expect(200);
+    assert_eq!((&kept, &kept), (&echo, &other.hear().await));
+    let members: Vec<_> = receipt.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["id", "type", "timestamp"]);
+    assert_eq!(receipt["timestamp"], kept["timestamp"]);
+    assert_eq!(kept["data"], event["data"]);
+
+    let timed = json!({"type": "n", "data": 1, "timestamp": "2020-01-02T03:04:05.678Z"});
+    let mut silent = open(&hub, "types=never").await;
+    silent.say(&json!({"publish": timed})).await;
+    assert_eq!(silent.hear().await["published"]["timestamp"], timed["timestamp"]);
+}
+
+#[tokio::test]
+async fn an_ack_is_answered() {
+    let hub = TestHub::start().await;
+    let mut socket = open(&hub, "").await;
+    let id = hub.publish("n", json!(1)).await;
+    assert_eq!(hear_ids(&mut socket, 1).await, [id.clone()]);
+    socket.say(&json!({"ack": id})).await;
+    assert_eq!(socket.hear().await, json!({"acked": id}));
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_done_is_answered_with_the_problem_and_the_next_one_is_done() {
+    let hub = TestHub::start().await;
+    let mut socket = open(&hub, "types=never").await;
+    let commands = [
+        ("", "invalid_json"),
+        ("{", "invalid_json"),
+        ("[]", "invalid_json"),
+        ("\"subscribe\"", "invalid_json"),
+        ("{}", "validation_failed"),
+        (r#"{"unsubscribe": {}}"#, "validation_failed"),
+        (r#"{"ack": "evt_0000000000001", "subscribe": {}}"#, "validation_failed"),
+        (r#"{"subscribe": {"types": ["a..b"]}}"#, "validation_failed"),
+        (r#"{"subscribe": {"types": []}}"#, "validation_failed"),
+        (r#"{"subscribe": {"type": ["a"]}}"#, "validation_failed"),
+        (r#"{"subscribe": {"after": 5}}"#, "validation_failed"),
+        (r#"{"ack": "evt_"}"#, "validation_failed"),
+        (r#"{"ack": null}"#, "validation_failed"),
+        (r#"{"publish": {"data": 1}}"#, "validation_failed"),
+        (r#"{"publish": {"type": "a b", "data": 1}}"#, "validation_failed"),
+        (r#"{"publish": {"type": "hookhub.own", "data": 1}}"#, "validation_failed"),
+        (r#"{"publish": [{"type": "a", "data": 1}]}"#, "validation_failed"),
+        (r#"{"publish": {"type": "a", "data": 1, "datum": 1}}"#, "validation_failed"),
+    ];
+    for (command, code) in commands {
+        socket.say_text(command).await;
+        let told = socket.hear().await;
+        assert_eq!(told["error"]["code"], code, "{command}: {told}");
+        for member in ["/error/type", "/error/title", "/error/detail"] {
+            assert!(!text(&told, member).is_empty(), "{command}: {told}");
+        }
+    }
+    let large = json!({"publish": {"type": "a", "data": "x".repeat(256 << 10)}});
+    socket.say(&large).await;
+    assert_eq!(socket.hear().await["error"]["code"], "payload_too_large");
+    socket.say(&json!({"ack": "evt_0000000000001"})).await;
+    assert_eq!(socket.hear().await, json!({"acked": "evt_0000000000001"}));
+    assert!(hub.all("/v1/events").await.is_empty());
+}
+
+#[tokio::test]
+async fn commands_are_answered_one_by_one_in_their_order() {
+    let hub = TestHub::start().await;
+    let mut socket = open(&hub, "types=never").await;
+    let id = |n: usize| format!("evt_{n:013}");
+    for n in 0..500 {
+        socket.say(&json!({"ack": id(n)})).await;
+    }
+    for n in 0..500 {
+        assert_eq!(socket.hear().await, json!({"acked": id(n)}));
+    }
+}
+
+#[tokio::test]
+async fn a_text_in_pieces_is_one_command_also_with_a_ping_in_between() {
+    let hub = TestHub::start().await;
+    let mut socket = open(&hub, "").await;
+    socket.say_in_pieces(&["{\"ack\": \"evt_", "", "0000000", "000001\"}"]).await;
+    assert_eq!(socket.hear().await, json!({"acked": "evt_0000000000001"}));
+    // Each masked with zeros: a first piece, a ping, the last piece.
+    socket.send_raw(b"\x01\x88\0\0\0\0{\"ack\": \x89\x82\0\0\0\0hi").await;
+    socket.pong(b"hi").await;
+    socket.send_raw(b"\x80\x94\0\0\0\0\"evt_0000000000002\"}").await;
+    assert_eq!(socket.hear().await, json!({"acked": "evt_0000000000002"}));
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_with_what_it_said() {
+    let hub = TestHub::start().await;
+    let mut socket = open(&hub, "").await;
+    for said in [&b""[..], b"hello", &[0xff; 125]] {
+        socket.send(Message::Ping(said.to_vec().into())).await;
+        socket.pong(said).await;
+    }
+}
+
+#[tokio::test]
+async fn a_close_is_answered_with_its_code() {
+    let hub = TestHub::start().await;
+    for code in [CloseCode::Normal, CloseCode::Library(4_000)] {
+        let mut socket = open(&hub, "").await;
+        socket.send(Message::Close(Some(CloseFrame { code, reason: "done".into() }))).await;
+        assert_eq!(socket.end().await, u16::from(code));
+    }
+    until_connected(&hub, 0).await;
+}
+
+#[tokio::test]
+async fn frames_that_may_not_be_close_it_with_the_code_that_says_why() {
+    let hub = TestHub::start().await;
+    let long_ping = [b"\x89\xfe\0\x7e\0\0\0\0", &[0; 126][..]].concat();
+    let cases: [(&str, &[u8], u16); 10] = [
+        ("binary", b"\x82\x82\0\0\0\0hi", 1003),
+        ("binary in pieces", b"\x02\x82\0\0\0\0hi", 1003),
+        ("not UTF-8", b"\x81\x82\0\0\0\0\xc3\x28", 1007),
+        ("not UTF-8 in pieces", b"\x01\x81\0\0\0\0\xc3\x80\x81\0\0\0\0\x28", 1007),
+        ("not masked", b"\x81\x02{}", 1002),
+        ("an opcode that does not exist", b"\x83\x80\0\0\0\0", 1002),
+        ("a reserved bit", b"\xc1\x80\0\0\0\0", 1002),
+        ("a continuation of nothing", b"\x80\x82\0\0\0\0{}", 1002),
+        ("a new text before the end of the last", b"\x01\x81\0\0\0\0{\x01\x81\0\0\0\0{", 1002),
+        ("a ping longer than it may be", &long_ping, 1002),
+    ];
+    join_all(cases.map(async |(what, frame, code)| {
+        let mut socket = open(&hub, "").await;
+        socket.send_raw(frame).await;
+        assert_eq!(socket.end().await, code, "{what}");
+    }))
+    .await;
+    until_connected(&hub, 0).await;
+}
+
+#[tokio::test]
+async fn a_frame_that_announces_too_much_closes_it_before_all_of_it_is_there() {
+    let hub = TestHub::start().await;
+    let mut socket = open(&hub, "").await;
+    // Four gigabytes.
+    socket.send_raw(b"\x81\xff\0\0\0\x01\0\0\0\0\0\0\0\0").await;
+    socket.send_raw(&vec![b' '; MOST + 1]).await;
+    assert_eq!(socket.end().await, 1009);
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_closes_it_whole_or_in_pieces() {
+    let hub = TestHub::start().await;
+    let mut socket = open(&hub, "types=never").await;
+    socket.say_text(&" ".repeat(MOST)).await;
+    assert_eq!(socket.hear().await["error"]["code"], "invalid_json");
+    socket.say_text(&" ".repeat(MOST + 1)).await;
+    assert_eq!(socket.end().await, 1009);
+
+    let mut socket = open(&hub, "types=never").await;
+    let (piece, rest) = (" ".repeat(100_000), " ".repeat(MOST - 200_000));
+    socket.say_in_pieces(&[&piece, &piece, &rest]).await;
+    assert_eq!(socket.hear().await["error"]["code"], "invalid_json");
+    socket.say_in_pieces(&[&piece, &piece, &piece]).await;
+    assert_eq!(socket.end().await, 1009);
+}
+
+#[tokio::test]
+async fn without_an_upgrade_it_is_refused_with_what_would_be_right() {
+    let hub = TestHub::start().await;
+    let refused = hub.get("/v1/ws").await;
+    assert!(text(&refused.problem(400, "invalid_header"), "/detail").contains("WebSocket"));
+    let upgrade = |version: &str| {
+        hub.request(Method::GET, "/v1/ws")
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", version)
+    };
+    answer(upgrade("13")).await.problem(400, "invalid_header");
+    let with_key = |request: reqwest::RequestBuilder| {
+        request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+    };
+    answer(with_key(upgrade("8"))).await.problem(400, "invalid_header");
+    hub.post("/v1/ws", &json!({})).await.problem(405, "method_not_allowed");
+    for query in ["types=a..b", "type=a", "named=true"] {
+        hub.get(&format!("/v1/ws?{query}")).await.problem(400, "invalid_parameter");
+    }
+    let stranger = hub.with_key(None).request(Method::GET, "/v1/ws");
+    assert_eq!(Socket::open(stranger).await.err(), Some(End::Refused(401)));
+    until_connected(&hub, 0).await;
+}

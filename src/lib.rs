@@ -8,6 +8,7 @@ pub mod config;
 pub mod dispatch;
 pub mod embedded;
 pub mod hub;
+pub mod listen;
 pub mod log;
 pub mod receive;
 pub mod store;

@@ -8,11 +8,14 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use hookhub::config::{ServeArgs, Settings};
 use hookhub::hub::Hub;
+use hookhub::listen::{Line, ListenSettings, Since};
 use hookhub::receive::{Receiver, ReceiverSettings};
+use hookhub::values::event_type::Pattern;
 use hookhub::values::signature::Secret;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
+use url::Url;
 
 /// A self-hosted webhook subscription hub: publish an event once, and every subscriber gets it, signed and with
 /// retries.
@@ -49,6 +52,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Run a receiver for trying things out: prints each delivery, and whether its signature is right
     Receive(ReceiveArgs),
+    /// Follow a hub's events; POST each to a URL on this side, signed, and print its answer
+    Listen(ListenArgs),
     /// Ask a running hub on this machine whether it is ready; exit code 0 says yes
     Health {
         /// The hub's address and port [default: 127.0.0.1:8080]
@@ -87,6 +92,45 @@ struct ReceiveArgs {
     retry_after_s: Option<u64>,
 }
 
+/// Events come over the hub's stream (Server-Sent Events), so the hub need not reach this machine. After a cut it goes
+/// on where it was: no event is left out, none comes twice. There is one POST for each event; one that fails is printed and not
+/// tried again.
+#[derive(Args)]
+struct ListenArgs {
+    /// The hub
+    #[arg(long, env = "HOOKHUB_URL", default_value = "http://127.0.0.1:8080", value_name = "URL", value_parser = http_url)]
+    hub: Url,
+
+    /// A key of the hub
+    #[arg(long, env = "HOOKHUB_KEY", hide_env_values = true, value_name = "KEY", required = true)]
+    key: String,
+
+    /// Types of events, such as order.* [default: all but the hub's own]
+    #[arg(long, value_name = "PATTERN,…", value_delimiter = ',')]
+    types: Vec<Pattern>,
+
+    /// Begin so long ago (90s, 15m, 1h, 2d), at an RFC 3339 time, after an event (evt_…), or with the earliest
+    /// [default: with what comes]
+    #[arg(long, value_name = "WHEN")]
+    since: Option<Since>,
+
+    /// Where to POST each event [default: events are only printed]
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    forward_to: Option<Url>,
+
+    /// Secret to sign with, whsec_… [default: a new one, printed at the start]
+    #[arg(long, env = "HOOKHUB_LISTEN_SECRET", hide_env_values = true, value_name = "SECRET")]
+    secret: Option<Secret>,
+}
+
+fn http_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        other => Err(format!("{other} is neither http nor https")),
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let line = CommandLine::parse();
@@ -97,6 +141,7 @@ async fn main() -> ExitCode {
         None => serve(line.serve).await,
         Some(Command::Serve(args)) => serve(*args).await,
         Some(Command::Receive(args)) => receive(args).await,
+        Some(Command::Listen(args)) => listen(args).await,
         Some(Command::Health { listen }) => health(listen).await,
     };
     match done {
@@ -218,6 +263,32 @@ async fn receive(args: ReceiveArgs) -> Result<(), String> {
     }
     receiver.stop().await;
     Ok(())
+}
+
+async fn listen(args: ListenArgs) -> Result<(), String> {
+    let (mut interrupted, mut terminated) = stop_signals()?;
+    let secret = args.secret.clone().unwrap_or_else(|| Secret::from_random(rand::random()));
+    if args.secret.is_none() && args.forward_to.is_some() {
+        let line = format!("signing with {} (--secret sets another)", secret.reveal());
+        say(&mut std::io::stderr(), &line);
+    }
+    let settings = ListenSettings {
+        hub: args.hub,
+        key: args.key,
+        types: args.types,
+        since: args.since,
+        forward_to: args.forward_to,
+        secret,
+    };
+    let following = hookhub::listen::listen(settings, |line| match line {
+        Line::Event(line) => say(&mut std::io::stdout(), &line),
+        Line::Note(line) => say(&mut std::io::stderr(), &line),
+    });
+    tokio::select! {
+        ended = following => ended.map_err(|error| error.to_string()),
+        _ = interrupted.recv() => Ok(()),
+        _ = terminated.recv() => Ok(()),
+    }
 }
 
 /// Asks `/readyz`; an unspecified listen address is asked on loopback.

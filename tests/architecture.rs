@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 const WALLS: &[(&str, &[&str])] = &[
     // What comes from outside, and the room that deals with it.
     ("sqlx::", &["store/"]),
-    ("reqwest::", &["dispatch/deliver.rs"]),
+    ("reqwest::", &["dispatch/deliver.rs", "listen/"]),
     ("actix_web::", &["api/", "hub.rs", "receive/"]),
     ("actix_http::", &["api/ws.rs"]),
     ("actix_cors::", &["api/cors.rs"]),
+    ("sse_stream::", &["listen/source.rs"]),
     ("prometheus_client::", &["api/metrics.rs"]),
     ("std::env", &["config.rs", "main.rs"]),
     ("backoff::", &["values/retry.rs"]),
@@ -20,6 +21,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("crate::dispatch", &["hub.rs", "dispatch/"]),
     ("crate::stream", &["hub.rs", "config.rs", "api/", "stream/"]),
     ("crate::log", &["hub.rs", "api/", "stream/", "dispatch/", "log/"]),
+    ("crate::listen", &["main.rs", "listen/"]),
     ("crate::store", &["hub.rs", "api/", "stream/", "dispatch/", "log/", "store/"]),
     // Ways around this table: a group of layers, a path that climbs.
     ("crate::{", &[]),

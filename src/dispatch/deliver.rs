@@ -11,6 +11,7 @@ use reqwest::{Client, Method, Request, Response};
 use serde::Serialize;
 
 use super::connecting::{NoteConnecting, noting};
+use crate::values::cause;
 use crate::values::event::Event;
 use crate::values::outcome::{ErrorClass, Outcome};
 use crate::values::subscription::Subscription;
@@ -250,10 +251,7 @@ fn wraps<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
 
 /// The last cause of an error: what happened, without the URL, which may be a secret.
 fn root_of(error: &reqwest::Error) -> String {
-    let mut root: &dyn Error = error;
-    while let Some(cause) = root.source() {
-        root = cause;
-    }
+    let root = cause::root_of(error);
     match root.downcast_ref::<reqwest::Error>() {
         Some(_) => "the exchange failed".to_owned(),
         None => root.to_string(),

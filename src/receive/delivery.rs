@@ -1,16 +1,14 @@
 //! A delivery as the receiver saw it, and how it is shown to people.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::values::one_line::OneLine;
 use crate::values::signature::BadSignature;
 use crate::values::time::UnixMillis;
-
-/// How many characters of an event's data are shown.
-const SHOWN: usize = 120;
 
 /// Whether a delivery comes from who knows the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,25 +84,14 @@ impl fmt::Display for Delivery {
             Verified::No(_) => "NOT VERIFIED",
             Verified::NotChecked => "not checked",
         };
-        write!(f, "{} ", self.at)?;
-        write_safely(f, if self.id.is_empty() { "?" } else { &self.id })?;
-        f.write_char(' ')?;
-        write_safely(f, event_type)?;
-        write!(f, " attempt {} {verified} → {}  ", self.attempt, self.answered)?;
-        write_safely(f, data)?;
+        let id = if self.id.is_empty() { "?" } else { &self.id };
+        write!(f, "{} {} {} ", self.at, OneLine(id), OneLine(event_type))?;
+        write!(f, "attempt {} {verified} → {}  {}", self.attempt, self.answered, OneLine(data))?;
         if let Verified::No(why) = self.verified {
             write!(f, "\n  {why}")?;
         }
         Ok(())
     }
-}
-
-/// Writes what a stranger sent: one line, not too long, nothing that a terminal would obey.
-fn write_safely(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    for c in text.chars().take(SHOWN) {
-        f.write_char(if c.is_control() { ' ' } else { c })?;
-    }
-    if text.chars().nth(SHOWN).is_some() { f.write_char('…') } else { Ok(()) }
 }
 
 #[cfg(test)]

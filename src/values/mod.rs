@@ -1,10 +1,12 @@
 //! The hub's words as plain values: no I/O, no clock, nothing from the layers above.
 
 pub mod callback_url;
+pub mod cause;
 pub mod event;
 pub mod event_type;
 pub mod id;
 pub mod matcher;
+pub mod one_line;
 pub mod outcome;
 pub mod position;
 pub mod retry;

@@ -51,6 +51,12 @@ impl UnixMillis {
         Self::from_i64(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// The time `by` earlier.
+    #[must_use]
+    pub fn before(self, by: Duration) -> Self {
+        Self::from_i64(self.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+    }
+
     /// How long after `earlier` this is; zero when it is before.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or_default())

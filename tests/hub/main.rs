@@ -1,6 +1,7 @@
 //! The hub from outside: each module is about one thing that its users rely on.
 
 mod connections;
+mod crowd;
 mod delivery;
 mod dev_receiver;
 mod durability;
@@ -9,6 +10,7 @@ mod errors;
 mod following;
 mod history;
 mod keys;
+mod listening;
 mod long_poll;
 mod nodes;
 mod order;

@@ -107,17 +107,17 @@ async fn begins_with_a_gap(
     requested: &str,
     kept: &[String],
 ) {
-    let gap = in_time("a gap event", stream.next()).await.unwrap();
-    let told: Value = serde_json::from_str(&gap.data).unwrap();
-    assert_eq!(told["type"], "hookhub.gap");
+    let gap = in_time("a gap event", stream.next()).await.expect("a gap event");
+    let told: Value = serde_json::from_str(&gap.data).expect("JSON");
+    assert_eq!(text(&told, "/type"), "hookhub.gap");
     assert_eq!(
-        told["data"],
-        json!({"reason": reason, "requested": requested, "earliest": kept.first()})
+        told.get("data"),
+        Some(&json!({"reason": reason, "requested": requested, "earliest": kept.first()}))
     );
     assert_eq!(text(&told, "/id"), gap.id);
     for id in kept {
         assert!(gap.id < *id, "who comes back with the gap's id misses nothing");
-        assert_eq!(in_time("an event", stream.next()).await.unwrap().id, *id);
+        assert_eq!(in_time("an event", stream.next()).await.expect("an event").id, *id);
     }
 }
 
@@ -140,7 +140,7 @@ async fn a_resume_point_that_is_unknown_is_told_in_band_and_the_stream_goes_on_f
     begins_with_a_gap(EventSource::open(request).await.unwrap(), "unknown", "\u{fffd}", &ids).await;
     let long = "x".repeat(5_000);
     let stream = open(&hub, &format!("after={long}")).await;
-    begins_with_a_gap(stream, "unknown", &long[..64], &ids).await;
+    begins_with_a_gap(stream, "unknown", &"x".repeat(64), &ids).await;
 }
 
 #[tokio::test]

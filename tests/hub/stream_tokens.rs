@@ -1,10 +1,14 @@
 //! What browsers need: stream tokens, pages of other origins, counts for their operator.
 
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, answer, each, text};
+use crate::support::follower::End;
 use crate::support::hub::TestHub;
+use crate::support::in_time;
+use crate::support::sse::EventSource;
+use crate::support::websocket::Socket;
 
 const PATH: &str = "/v1/stream-tokens";
 
@@ -143,4 +147,36 @@ async fn the_metrics_count_connections_and_what_was_sent() {
     ] {
         assert!(metrics.text.lines().any(|one| one == line), "{line}: {}", metrics.text);
     }
+}
+
+/// The request for a stream from the oldest on, with a token for `ttl_s`.
+async fn stream(hub: &Client, path: &str, ttl_s: u32, after: &str) -> RequestBuilder {
+    let made = hub.post(PATH, &json!({"types": ["a"], "ttl_s": ttl_s})).await.expect(201);
+    let token = text(&made, "/token");
+    let path = format!("/v1/{path}?access_token={token}&after={after}");
+    hub.with_key(None).request(Method::GET, &path)
+}
+
+#[tokio::test]
+async fn an_open_stream_ends_with_its_token_and_goes_on_with_the_next_without_a_loss() {
+    let hub = TestHub::start().await;
+    let first = hub.publish("a", json!(1)).await;
+    let mut short = EventSource::open(stream(&hub, "stream", 1, "earliest").await).await.unwrap();
+    assert_eq!(in_time("an event", short.next()).await.unwrap().id, first);
+    assert_eq!(in_time("its end", short.next()).await.unwrap_err(), End::Clean);
+    let missed = hub.publish("a", json!(2)).await;
+    let mut next = EventSource::open(stream(&hub, "stream", 60, &first).await).await.unwrap();
+    assert_eq!(in_time("an event", next.next()).await.unwrap().id, missed);
+}
+
+#[tokio::test]
+async fn an_open_websocket_is_closed_with_its_token_and_goes_on_with_the_next_without_a_loss() {
+    let hub = TestHub::start().await;
+    let first = hub.publish("a", json!(1)).await;
+    let mut short = Socket::open(stream(&hub, "ws", 1, "earliest").await).await.unwrap();
+    assert_eq!(text(&short.hear().await, "/id"), first);
+    assert_eq!(short.end().await, 1008);
+    let missed = hub.publish("a", json!(2)).await;
+    let mut next = Socket::open(stream(&hub, "ws", 60, &first).await).await.unwrap();
+    assert_eq!(text(&next.hear().await, "/id"), missed);
 }

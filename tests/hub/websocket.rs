@@ -127,9 +127,9 @@ async fn an_event_published_over_it_is_durable_and_comes_to_those_who_follow() {
     for _ in 0..2 {
         let told = socket.hear().await;
         if told["published"].is_object() {
-            receipt = told["published"].clone()
+            receipt = told["published"].clone();
         } else {
-            echo = told
+            echo = told;
         }
     }
     let kept = hub.get(&format!("/v1/events/{}", text(&receipt, "/id"))).await.expect(200);
@@ -150,7 +150,7 @@ async fn an_ack_is_answered() {
     let hub = TestHub::start().await;
     let mut socket = open(&hub, "").await;
     let id = hub.publish("n", json!(1)).await;
-    assert_eq!(hear_ids(&mut socket, 1).await, [id.clone()]);
+    assert_eq!(hear_ids(&mut socket, 1).await, std::slice::from_ref(&id));
     socket.say(&json!({"ack": id})).await;
     assert_eq!(socket.hear().await, json!({"acked": id}));
 }

@@ -34,7 +34,7 @@ impl Way {
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
     pub(crate) id: String,
-    pub(crate) event_type: String,
+    pub(crate) name: String,
     pub(crate) data: Value,
     /// The very text.
     pub(crate) text: String,
@@ -45,8 +45,8 @@ impl Event {
         let value: Value = serde_json::from_str(text_read).expect("an event is JSON");
         Self {
             id: text(&value, "/id"),
-            event_type: text(&value, "/type"),
-            data: value["data"].clone(),
+            name: text(&value, "/type"),
+            data: value.get("data").expect("its data").clone(),
             text: text_read.to_owned(),
         }
     }
@@ -135,7 +135,7 @@ impl Follower {
     async fn connect(&mut self) -> Result<(), End> {
         match self.way {
             Way::ShortPoll | Way::LongPoll => {
-                self.line = Line::Page(VecDeque::new(), String::new())
+                self.line = Line::Page(VecDeque::new(), String::new());
             }
             Way::Sse => {
                 let stream = EventSource::open(self.request("stream", &[])).await?;
@@ -232,7 +232,7 @@ impl Follower {
         let mut events = Vec::new();
         loop {
             let event = self.next().await;
-            if event.event_type == event_type {
+            if event.name == event_type {
                 return events;
             }
             events.push(event);

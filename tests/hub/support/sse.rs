@@ -1,6 +1,7 @@
 //! Server-Sent Events as a browser reads them (WHATWG HTML, 9.2).
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
@@ -94,7 +95,8 @@ impl NarrowStream {
     pub(crate) async fn open(request: RequestBuilder) -> Self {
         let request = request.build().expect("a request");
         let mut socket = connect_narrowly(request.url()).await;
-        let key = request.headers()["authorization"].to_str().expect("readable");
+        let key =
+            request.headers().get("authorization").expect("a key").to_str().expect("readable");
         let (path, query) = (request.url().path(), request.url().query().unwrap_or_default());
         let head = format!("GET {path}?{query} HTTP/1.0\r\nauthorization: {key}\r\n\r\n");
         socket.write_all(head.as_bytes()).await.expect("sent");
@@ -115,7 +117,7 @@ impl NarrowStream {
             }
             let read = self.socket.read(&mut piece).await.expect("it is open");
             assert!(read > 0, "it is open");
-            self.parser.feed(&piece[..read]);
+            self.parser.feed(piece.get(..read).expect("as much as it has"));
         }
     }
 
@@ -125,9 +127,15 @@ impl NarrowStream {
     }
 }
 
+/// Where a URL leads.
+pub(crate) fn address_of(url: &url::Url) -> SocketAddr {
+    let addresses = url.socket_addrs(|| None).expect("an address");
+    *addresses.first().expect("an address")
+}
+
 /// Connects to where a URL leads; few bytes wait unread on this side.
 pub(crate) async fn connect_narrowly(url: &url::Url) -> TcpStream {
-    let address = url.socket_addrs(|| None).expect("an address")[0];
+    let address = address_of(url);
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(256 << 10).expect("a size");
     socket.connect(address).await.expect("the hub is there")

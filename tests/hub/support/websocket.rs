@@ -13,6 +13,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::follower::End;
 use super::in_time;
+use super::sse::address_of;
 
 /// An open WebSocket.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl Socket {
     pub(crate) async fn open(request: RequestBuilder) -> Result<Self, End> {
         let request = request.build().expect("a request");
         let mut url = request.url().clone();
-        let address = url.socket_addrs(|| None).expect("an address")[0];
+        let address = address_of(&url);
         url.set_scheme("ws").expect("a scheme");
         let mut opening = url.as_str().into_client_request().expect("a request");
         opening.headers_mut().extend(request.headers().clone());
@@ -63,13 +64,11 @@ impl Socket {
     /// Waits for the hub's close frame, and for the end of the connection after it; gives the code.
     pub(crate) async fn end(&mut self) -> u16 {
         let end = async {
-            let code = loop {
-                match self.next().await {
-                    Ok(_) => {}
-                    Err(End::Closed(code)) => break code,
-                    Err(end) => panic!("no close frame: {end:?}"),
-                }
-            };
+            let mut last = self.next().await;
+            while last.is_ok() {
+                last = self.next().await;
+            }
+            let Err(End::Closed(code)) = last else { unreachable!("no close frame: {last:?}") };
             while let Some(Ok(_)) = self.stream.next().await {}
             code
         };

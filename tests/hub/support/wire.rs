@@ -19,7 +19,7 @@ pub(crate) struct BreakingWire {
 
 impl BreakingWire {
     /// The n-th connection breaks when it has carried so many bytes of answers.
-    pub(crate) async fn to(hub: SocketAddr, lasts: impl Fn(usize) -> u64 + Send + 'static) -> Self {
+    pub(crate) async fn to(hub: SocketAddr, lasts: impl Fn(u64) -> u64 + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (connections, mut tasks) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
@@ -27,7 +27,7 @@ impl BreakingWire {
         tasks.spawn(async move {
             let mut carried = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let n = count.fetch_add(1, Ordering::Relaxed);
+                let n = u64::try_from(count.fetch_add(1, Ordering::Relaxed)).expect("few");
                 carried.spawn(carry(client, hub, lasts(n)));
                 while carried.try_join_next().is_some() {}
             }

@@ -20,9 +20,10 @@ test: ## all tests, on a throw-away Postgres; ARGS="..." goes to nextest, and le
 	$(if $(ARGS),,cargo test --locked --doc)
 	scripts/with-postgres cargo nextest run --locked $(if $(CI),--profile ci) $(ARGS)
 
-bench: ## the flood, release build: what a delivery costs beside a bare reqwest loop; ARGS="--kill" kills the hub midway
+bench: ## release build: what a delivery costs (ARGS="--kill" kills the hub midway), what 19,000 streams cost (STREAMS="--help")
 	@scripts/postgres-binaries >/dev/null
 	cargo bench --locked --bench flood -- $(ARGS)
+	cargo bench --locked --bench streams -- $(STREAMS)
 
 check: fmt clippy doc sqlx deny typos compose ## all that CI checks besides the tests
 

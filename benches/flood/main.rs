@@ -6,17 +6,21 @@
 #![expect(clippy::indexing_slicing, reason = "a benchmark that is wrong may stop at once")]
 
 mod floor;
+#[path = "../rig/hub.rs"]
 mod hub;
+#[path = "../rig/processes.rs"]
 mod processes;
 mod publish;
 mod sink;
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use self::hub::Hub;
+use self::hub::{Hub, WithKey as _};
 use self::processes::{Cpu, SelfExec};
 use self::publish::Acknowledged;
 
@@ -67,12 +71,12 @@ async fn main() -> Result<(), Anything> {
 
 async fn measure(flood: Flood) -> Result<(), Anything> {
     let counts = [("--events", flood.events), ("--subscriptions", flood.subscriptions)];
-    let sink = SelfExec::start("sink", &counts)?;
-    let port: u16 = sink.first_line.trim().parse()?;
+    let mut sink = SelfExec::start("sink", &counts)?;
+    let port: u16 = sink.next_line()?.parse()?;
     let directory = tempfile::Builder::new().prefix("hookhub-bench-").tempdir_in("/tmp")?;
     let mut hub = Hub::start(directory.path()).await?;
     for index in 0..flood.subscriptions {
-        hub.subscribe(&format!("http://127.0.0.1:{port}/{index}")).await?;
+        subscribe(hub.address(), &format!("http://127.0.0.1:{port}/{index}")).await?;
     }
 
     let before = hub.cpu()?;
@@ -84,7 +88,7 @@ async fn measure(flood: Flood) -> Result<(), Anything> {
         let killing = async {
             acknowledged.wait_for(flood.events / 2).await;
             let spent = hub.cpu();
-            hub.kill_and_restart(directory.path()).await.and(spent)
+            kill_and_restart(&mut hub, directory.path()).await.and(spent)
         };
         let ((), killed) = tokio::join!(publishing, killing);
         spent_before_kill = killed?;
@@ -113,7 +117,7 @@ async fn measure(flood: Flood) -> Result<(), Anything> {
             ("--bytes", flood.bytes),
             ("--port", usize::from(port)),
         ];
-        let bare: f64 = SelfExec::start("floor", &options)?.first_line.trim().parse()?;
+        let bare: f64 = SelfExec::start("floor", &options)?.next_line()?.parse()?;
         let both = (spent.hub_us + spent.postgres_us) / to_f64(deliveries);
         println!("CPU per POST of a bare reqwest loop {bare:>9.1} us");
         println!("hub and Postgres to bare loop       {:>9.2} x", both / bare);
@@ -122,6 +126,26 @@ async fn measure(flood: Flood) -> Result<(), Anything> {
     if lost > 0 {
         return Err(format!("{lost} acknowledged deliveries never arrived").into());
     }
+    Ok(())
+}
+
+/// Subscribes a callback to every event.
+async fn subscribe(hub: SocketAddr, callback_url: &str) -> Result<(), Anything> {
+    let body = serde_json::json!({ "event_types": ["*"], "callback_url": callback_url });
+    let answer = reqwest::Client::new_with_key()?
+        .post(format!("http://{hub}/v1/subscriptions"))
+        .header("content-type", "application/json")
+        .body(body.to_string())
+        .send()
+        .await?;
+    answer.error_for_status()?;
+    Ok(())
+}
+
+/// Ends the hub with SIGKILL and starts it again on the same data.
+async fn kill_and_restart(hub: &mut Hub, directory: &Path) -> Result<(), Anything> {
+    hub.child.kill().await?;
+    *hub = Hub::start_on(directory, hub.address()).await?;
     Ok(())
 }
 

@@ -3,31 +3,37 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::ops::Sub;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::Anything;
 
 /// This program again, in another role; ends when it is dropped.
-pub(super) struct SelfExec {
+pub(crate) struct SelfExec {
     child: Child,
     _lifeline: Option<ChildStdin>,
-    /// The first line it printed.
-    pub(super) first_line: String,
+    output: BufReader<ChildStdout>,
 }
 
 impl SelfExec {
-    /// Starts it and waits for its first line.
-    pub(super) fn start(role: &str, options: &[(&str, usize)]) -> Result<Self, Anything> {
+    /// Starts it.
+    pub(crate) fn start(role: &str, options: &[(&str, usize)]) -> Result<Self, Anything> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--role", role]).stdin(Stdio::piped()).stdout(Stdio::piped());
         for (name, value) in options {
             command.args([name, value.to_string().as_str()]);
         }
         let mut child = command.spawn()?;
-        let mut first_line = String::new();
-        let stdout = child.stdout.take().ok_or("no pipe")?;
-        BufReader::new(stdout).read_line(&mut first_line)?;
-        Ok(Self { _lifeline: child.stdin.take(), child, first_line })
+        let output = BufReader::new(child.stdout.take().ok_or("no pipe")?);
+        Ok(Self { _lifeline: child.stdin.take(), child, output })
+    }
+
+    /// Waits for the next line that it prints.
+    pub(crate) fn next_line(&mut self) -> Result<String, Anything> {
+        let mut line = String::new();
+        match self.output.read_line(&mut line)? {
+            0 => Err("a process of the benchmark ended without its figures".into()),
+            _ => Ok(line.trim().to_owned()),
+        }
     }
 }
 
@@ -40,11 +46,11 @@ impl Drop for SelfExec {
 
 /// CPU time in microseconds.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Cpu {
+pub(crate) struct Cpu {
     /// Of the hub.
-    pub(super) hub_us: f64,
+    pub(crate) hub_us: f64,
     /// Of its Postgres: the postmaster and all its children, those that have ended too.
-    pub(super) postgres_us: f64,
+    pub(crate) postgres_us: f64,
 }
 
 impl Sub for Cpu {
@@ -66,7 +72,7 @@ struct Stat {
 }
 
 /// The CPU time of the hub with this pid and of the Postgres below it.
-pub(super) fn cpu_of(hub: u32) -> Result<Cpu, Anything> {
+pub(crate) fn cpu_of(hub: u32) -> Result<Cpu, Anything> {
     let all: Vec<Stat> = fs::read_dir("/proc")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter_map(stat)
@@ -85,7 +91,7 @@ pub(super) fn cpu_of(hub: u32) -> Result<Cpu, Anything> {
 }
 
 /// This process's own CPU time in microseconds.
-pub(super) fn own_cpu_us() -> f64 {
+pub(crate) fn own_cpu_us() -> f64 {
     stat(std::process::id()).map_or(0.0, |stat| stat.own_us)
 }
 

@@ -1,0 +1,245 @@
+//! All clients, in one process on one thread: a socket and a few bytes each, and one buffer for all.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::sleep;
+
+use super::hub::KEY;
+use super::processes::own_cpu_us;
+use super::tally::Tally;
+use super::transport::Transport;
+use super::wire::{Frames, PONG, Tags, answer, head_end, now_us, status};
+use super::{Anything, Options};
+
+/// So much is read at once.
+const BUFFER: usize = 64 << 10;
+/// How long nothing new must come before what is missing counts as lost.
+const QUIET: Duration = Duration::from_secs(10);
+/// How long to wait, when all has come, for what comes twice.
+const REPEATS: Duration = Duration::from_secs(1);
+/// How long until the connections are open, and how long until the first event comes.
+const PATIENCE: Duration = Duration::from_secs(180);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What all clients have in common.
+struct Clients {
+    hub: SocketAddr,
+    tally: RefCell<Tally>,
+    buffer: RefCell<Vec<u8>>,
+    connecting: Semaphore,
+    open: Cell<usize>,
+}
+
+/// Connects all, says `ready`, waits until all events have come, and prints what has.
+pub(super) fn run(options: &Options, transport: Transport) -> Result<(), Anything> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, run_all(options, transport))
+}
+
+async fn run_all(options: &Options, transport: Transport) -> Result<(), Anything> {
+    let clients = Rc::new(Clients {
+        hub: SocketAddr::from(([127, 0, 0, 1], options.port)),
+        tally: RefCell::new(Tally::new(options.connections, options.events)),
+        buffer: RefCell::new(vec![0; BUFFER]),
+        connecting: Semaphore::new(options.connecting),
+        open: Cell::new(0),
+    });
+    for client in 0..options.connections {
+        let clients = Rc::clone(&clients);
+        spawn_local(async move {
+            let Err(ended) = clients.hold(client, transport).await;
+            clients.tally.borrow_mut().note_closed(&ended.to_string());
+        });
+    }
+    let began = Instant::now();
+    while clients.open.get() < options.connections {
+        if let Some(error) = clients.tally.borrow().error() {
+            println!("a client could not connect: {error}");
+            return Ok(());
+        }
+        if began.elapsed() > PATIENCE {
+            println!("{} of the clients are connected", clients.open.get());
+            return Ok(());
+        }
+        sleep(LOOK).await;
+    }
+    println!("ready");
+    let (began, cpu) = (Instant::now(), own_cpu_us());
+    while !clients.is_done(began) {
+        sleep(LOOK).await;
+    }
+    sleep(REPEATS).await;
+    let taken = Tally::new(0, 0);
+    let tally = clients.tally.replace(taken);
+    println!("{}", serde_json::to_string(&tally.into_received(own_cpu_us() - cpu))?);
+    Ok(())
+}
+
+/// Why a connection came to its end, which none does by itself.
+type Held = Result<std::convert::Infallible, Anything>;
+
+impl Clients {
+    fn is_done(&self, began: Instant) -> bool {
+        let tally = self.tally.borrow();
+        let quiet = tally.quiet_for().map_or(began.elapsed() > PATIENCE, |quiet| quiet > QUIET);
+        tally.is_complete() || quiet
+    }
+
+    /// Connects, and reads for good.
+    async fn hold(&self, client: usize, transport: Transport) -> Held {
+        let permit = self.connecting.acquire().await?;
+        let stream = TcpStream::connect(self.hub).await?;
+        stream.set_nodelay(true)?;
+        match transport {
+            Transport::Sse => self.sse(client, stream, permit).await,
+            Transport::Websocket => self.websocket(client, stream, permit).await,
+            Transport::LongPoll => self.long_poll(client, stream, permit).await,
+        }
+    }
+
+    async fn sse(&self, client: usize, stream: TcpStream, permit: SemaphorePermit<'_>) -> Held {
+        let mut tags = Tags::default();
+        let (stream, rest) = self.open(stream, "/v1/stream", "", "200").await?;
+        self.is_open(permit);
+        self.take(client, &mut tags, &rest);
+        drop(rest);
+        loop {
+            self.read(&stream, |bytes| self.take(client, &mut tags, bytes)).await?;
+        }
+    }
+
+    async fn websocket(
+        &self,
+        client: usize,
+        stream: TcpStream,
+        permit: SemaphorePermit<'_>,
+    ) -> Held {
+        const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let (mut tags, mut frames) = (Tags::default(), Frames::default());
+        let (mut stream, rest) = self.open(stream, "/v1/ws", UPGRADE, "101").await?;
+        self.is_open(permit);
+        frames.read(&rest, |payload| self.take(client, &mut tags, payload));
+        drop(rest);
+        loop {
+            let read =
+                |bytes: &[u8]| frames.read(bytes, |payload| self.take(client, &mut tags, payload));
+            let heard = self.read(&stream, read).await?;
+            if heard.closed {
+                return Err("the hub has closed a WebSocket".into());
+            }
+            for _ in 0..heard.pings {
+                stream.write_all(&PONG).await?;
+            }
+        }
+    }
+
+    async fn long_poll(
+        &self,
+        client: usize,
+        mut stream: TcpStream,
+        permit: SemaphorePermit<'_>,
+    ) -> Held {
+        let mut tags = Tags::default();
+        let (mut request, mut answered) = (String::new(), Vec::new());
+        set_request(&mut request, "/v1/events?wait=60&after=now", "");
+        stream.write_all(request.as_bytes()).await?;
+        self.is_open(permit);
+        loop {
+            let read = |bytes: &[u8]| {
+                self.take(client, &mut tags, bytes);
+                if !answered.is_empty() || answer(bytes).is_none() {
+                    answered.extend_from_slice(bytes);
+                }
+                let whole = if answered.is_empty() { bytes } else { &answered };
+                let Some(page) = answer(whole) else { return Ok(false) };
+                if page.status != "200 OK" || page.cursor.is_empty() {
+                    return Err(format!("a poll was answered {}", page.status));
+                }
+                let target = ("/v1/events?wait=60&after=", page.cursor);
+                set_request(&mut request, target.0, target.1);
+                answered = Vec::new();
+                Ok(true)
+            };
+            if self.read(&stream, read).await?? {
+                stream.write_all(request.as_bytes()).await?;
+            }
+        }
+    }
+
+    /// Asks for a stream; gives back what follows the head of the answer.
+    async fn open(
+        &self,
+        mut stream: TcpStream,
+        path: &str,
+        headers: &str,
+        wanted: &str,
+    ) -> Result<(TcpStream, Vec<u8>), Anything> {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {KEY}\r\n{headers}\r\n"
+        );
+        stream.write_all(request.as_bytes()).await?;
+        let mut answered = Vec::new();
+        loop {
+            self.read(&stream, |bytes| answered.extend_from_slice(bytes)).await?;
+            let Some(end) = head_end(&answered) else { continue };
+            let status = status(&answered);
+            if !status.starts_with(wanted) {
+                return Err(format!("{path} was answered {status}").into());
+            }
+            return Ok((stream, answered.split_off(end)));
+        }
+    }
+
+    fn is_open(&self, permit: SemaphorePermit<'_>) {
+        drop(permit);
+        self.open.set(self.open.get() + 1);
+    }
+
+    /// Waits for the next bytes, and hands them to `take`.
+    async fn read<T>(&self, stream: &TcpStream, take: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+        loop {
+            stream.readable().await?;
+            let mut buffer = self.buffer.borrow_mut();
+            match stream.try_read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => return Ok(take(&buffer[..count])),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn take(&self, client: usize, tags: &mut Tags, bytes: &[u8]) {
+        let (now, mut any) = (now_us(), false);
+        tags.read(bytes, |number, published_us| {
+            any = true;
+            self.tally.borrow_mut().note(client, number, now.saturating_sub(published_us));
+        });
+        if any {
+            self.tally.borrow_mut().note_piece();
+        }
+    }
+}
+
+/// A poll on a connection that is kept.
+fn set_request(request: &mut String, path: &str, cursor: &str) {
+    request.clear();
+    let written = write!(
+        request,
+        "GET {path}{cursor} HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+    );
+    debug_assert!(written.is_ok(), "a string takes all");
+}

@@ -1,0 +1,38 @@
+//! What the hub takes and has, seen from outside.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::Anything;
+use super::hub::WithKey as _;
+use super::transport::Transport;
+
+/// How much memory the process has, in KiB; what the kernel keeps for its sockets is not in it.
+pub(super) fn resident_kib(pid: u32) -> Result<f64, Anything> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// Waits until the hub says that so many are connected in this way.
+pub(super) async fn wait_for(
+    hub: SocketAddr,
+    transport: Transport,
+    wanted: usize,
+    deadline: Duration,
+) -> Result<(), Anything> {
+    let (client, began) = (reqwest::Client::new_with_key()?, Instant::now());
+    let name = format!("hookhub_connections{{transport=\"{}\"}} ", transport.label());
+    loop {
+        let text = client.get(format!("http://{hub}/metrics")).send().await?.text().await?;
+        let open =
+            text.lines().find_map(|line| line.strip_prefix(&name)).ok_or("no such metric")?;
+        if open.parse::<usize>()? == wanted {
+            return Ok(());
+        }
+        if began.elapsed() > deadline {
+            return Err(format!("{open} connections are open, not {wanted}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,180 @@
+//! Streams: thousands of clients that hold a connection each, by Server-Sent Events, WebSocket or long poll, and events
+//! to all of them; with what a connection and an event cost the hub, how late events are, and what is missing.
+//!
+//! Three processes, so that each stays below the limit on open files: this one publishes, one is the hub, one is all
+//! its clients.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+#![expect(clippy::indexing_slicing, reason = "a benchmark that is wrong may stop at once")]
+
+mod clients;
+mod gauge;
+#[path = "../rig/hub.rs"]
+mod hub;
+mod latencies;
+#[path = "../rig/processes.rs"]
+mod processes;
+mod publish;
+mod table;
+mod tally;
+mod transport;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use self::hub::Hub;
+use self::processes::SelfExec;
+use self::publish::Pace;
+use self::table::Figures;
+use self::tally::Received;
+use self::transport::Transport;
+
+/// Holds connections to a hub of its own, publishes to all of them, and measures what that takes.
+#[derive(Parser, Clone)]
+struct Options {
+    /// Clients, each with one connection
+    #[arg(long, default_value_t = 19_000)]
+    connections: usize,
+    /// How they read; given more than once: one after the other [default: all three]
+    #[arg(long)]
+    transport: Vec<Transport>,
+    /// How long events are published [default: 60 for sse, 20 for the others]
+    #[arg(long)]
+    seconds: Option<usize>,
+    /// Events in a second, each to all
+    #[arg(long, default_value_t = 2)]
+    rate: usize,
+    /// Bytes of data in each event
+    #[arg(long, default_value_t = 1_024)]
+    bytes: usize,
+    /// How long the connections are left alone before memory is measured
+    #[arg(long, default_value_t = 15)]
+    idle_seconds: u64,
+    /// Connections being opened at once
+    #[arg(long, default_value_t = 64)]
+    connecting: usize,
+    /// Events that the clients are to expect
+    #[arg(long, hide = true, default_value_t = 0)]
+    events: usize,
+    #[arg(long, hide = true)]
+    role: Option<Transport>,
+    #[arg(long, hide = true, default_value_t = 0)]
+    port: u16,
+    /// Given by cargo bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+type Anything = Box<dyn std::error::Error + Send + Sync>;
+
+/// Events published before anyone is connected, and how far apart.
+const ALONE: (usize, Duration) = (100, Duration::from_millis(50));
+/// How long the hub may take to have all connections after the clients have asked for them.
+const ALL_THERE: Duration = Duration::from_secs(60);
+
+fn main() -> Result<(), Anything> {
+    let options = Options::parse();
+    if let Some(transport) = options.role {
+        return clients::run(&options, transport);
+    }
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_there| "a second provider")?;
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(measure_each(&options))
+}
+
+async fn measure_each(options: &Options) -> Result<(), Anything> {
+    let all = Transport::ALL.to_vec();
+    let chosen = if options.transport.is_empty() { all } else { options.transport.clone() };
+    let mut columns = Vec::new();
+    for transport in chosen {
+        columns.push(measure(options, transport).await?);
+    }
+    println!(
+        "{} connections, events of {} bytes to all, {} in a second",
+        options.connections, options.bytes, options.rate
+    );
+    table::print(&columns);
+    match columns.iter().find(|one| !one.received.is_whole()) {
+        Some(bad) => {
+            let reason = bad.received.error.as_deref().unwrap_or("none was closed");
+            Err(format!("by {} not each event came once: {reason}", bad.transport.name()).into())
+        }
+        None => Ok(()),
+    }
+}
+
+async fn measure(options: &Options, transport: Transport) -> Result<Figures, Anything> {
+    let directory = tempfile::Builder::new().prefix("hookhub-bench-").tempdir_in("/tmp")?;
+    let hub = Hub::start(directory.path()).await?;
+    let (events, every) = ALONE;
+    let alone = publish::run(hub.address(), Pace { events, every, bytes: options.bytes }).await?;
+
+    let seconds = options.seconds.unwrap_or_else(|| transport.usual_seconds());
+    let events = (seconds * options.rate).max(1);
+    let given = [
+        ("--connections", options.connections),
+        ("--connecting", options.connecting),
+        ("--events", events),
+        ("--port", usize::from(hub.address().port())),
+    ];
+    let (memory_before, cpu_before) = (gauge::resident_kib(hub.pid()?)?, hub.cpu()?);
+    let mut clients = SelfExec::start(transport.name(), &given)?;
+    let ready = clients.next_line()?;
+    if ready != "ready" {
+        return Err(ready.into());
+    }
+    gauge::wait_for(hub.address(), transport, options.connections, ALL_THERE).await?;
+    let connecting = hub.cpu()? - cpu_before;
+    eprint_progress(transport, "connected");
+
+    let idle = Duration::from_secs(options.idle_seconds);
+    let cpu_before = hub.cpu()?;
+    tokio::time::sleep(idle).await;
+    let idling = hub.cpu()? - cpu_before;
+    let memory_idle = gauge::resident_kib(hub.pid()?)?;
+
+    let cpu_before = hub.cpu()?;
+    let every = Duration::from_secs(1) / u32::try_from(options.rate.max(1))?;
+    let began = Instant::now();
+    let together =
+        publish::run(hub.address(), Pace { events, every, bytes: options.bytes }).await?;
+    let received: Received = serde_json::from_str(&clients.next_line()?)?;
+    let publishing = hub.cpu()? - cpu_before;
+    let memory_after = gauge::resident_kib(hub.pid()?)?;
+    eprint_progress(transport, &format!("received, {:.0?}", began.elapsed()));
+    drop(clients);
+    gauge::wait_for(hub.address(), transport, 0, ALL_THERE).await?;
+    hub.stop().await?;
+
+    let each = |total: f64| total / to_f64(options.connections);
+    Ok(Figures {
+        transport,
+        connections: options.connections,
+        idle_kib: each(memory_idle - memory_before),
+        used_kib: each(memory_after - memory_before),
+        connect_us: each(connecting.hub_us),
+        idle_percent: idling.hub_us / idle.as_secs_f64().max(1.0) / 10_000.0,
+        event_us: publishing.hub_us / to_f64(received.deliveries.max(1)),
+        alone,
+        together,
+        received,
+    })
+}
+
+/// What the run has come to: it takes minutes.
+#[expect(clippy::print_stderr, reason = "apart from the table")]
+fn eprint_progress(transport: Transport, what: &str) {
+    eprintln!("{}: {what}", transport.name());
+}
+
+/// A count for a ratio.
+fn to_f64(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
+}

@@ -1,0 +1,162 @@
+//! As much of HTTP and WebSocket as the clients need: fed piece by piece, wherever the pieces are cut, and without
+//! memory for each client.
+
+use std::time::SystemTime;
+
+/// The time of this machine in microseconds.
+pub(super) fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Finds `~<number>:<microseconds>~`, which ends the data of each event; nothing else of what is sent has a tilde.
+#[derive(Debug, Default)]
+pub(super) struct Tags {
+    part: Part,
+    number: usize,
+    published_us: u64,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+enum Part {
+    #[default]
+    Outside,
+    Number,
+    Time,
+}
+
+impl Tags {
+    /// Reads on; tells `found` each event's number and when it was published.
+    pub(super) fn read(&mut self, bytes: &[u8], mut found: impl FnMut(usize, u64)) {
+        let mut rest = bytes;
+        loop {
+            if matches!(self.part, Part::Outside) {
+                let Some(start) = rest.iter().position(|byte| *byte == b'~') else { return };
+                *self = Self { part: Part::Number, ..Self::default() };
+                rest = &rest[start + 1..];
+            }
+            let Some((byte, after)) = rest.split_first() else { return };
+            rest = after;
+            match (self.part, byte) {
+                (Part::Number, b'0'..=b'9') => {
+                    self.number = self.number * 10 + usize::from(byte - b'0');
+                }
+                (Part::Number, b':') => self.part = Part::Time,
+                (Part::Time, b'0'..=b'9') => {
+                    self.published_us = self.published_us * 10 + u64::from(byte - b'0');
+                }
+                _ => {
+                    found(self.number, self.published_us);
+                    self.part = Part::Outside;
+                }
+            }
+        }
+    }
+}
+
+/// The frames of a server (RFC 6455, section 5.2), which are not masked.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    head: [u8; 10],
+    /// How much of the head is there.
+    have: usize,
+    /// How much of the payload is not.
+    left: usize,
+}
+
+/// What came besides text.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Pings to be answered.
+    pub(super) pings: usize,
+    /// The server ends it.
+    pub(super) closed: bool,
+}
+
+/// An answer to a ping without a payload, as the hub's are; masked with zeros, which changes nothing.
+pub(super) const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+
+impl Frames {
+    /// Reads on; gives `payload` what is in the frames.
+    pub(super) fn read(&mut self, bytes: &[u8], mut payload: impl FnMut(&[u8])) -> Heard {
+        let (mut rest, mut heard) = (bytes, Heard::default());
+        while let Some(byte) = rest.first() {
+            if self.left > 0 {
+                let (now, later) = rest.split_at(self.left.min(rest.len()));
+                payload(now);
+                self.left -= now.len();
+                rest = later;
+                continue;
+            }
+            self.head[self.have] = *byte;
+            self.have += 1;
+            rest = &rest[1..];
+            if let Some(length) = self.length() {
+                heard.pings += usize::from(self.head[0] & 0x0f == 9);
+                heard.closed |= self.head[0] & 0x0f == 8;
+                *self = Self { left: length, ..Self::default() };
+            }
+        }
+        heard
+    }
+
+    /// The length of the payload, when the head is whole.
+    fn length(&self) -> Option<usize> {
+        let extended = match self.head[1] {
+            _ if self.have < 2 => return None,
+            126 => 2..4,
+            127 => 2..10,
+            short => return Some(usize::from(short)),
+        };
+        let digits = (self.have == extended.end).then(|| &self.head[extended])?;
+        Some(digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)))
+    }
+}
+
+/// A whole answer: its status and, in a page of events, the cursor to go on from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer<'a> {
+    /// The status and what is said with it.
+    pub(super) status: &'a str,
+    /// Empty if there is none.
+    pub(super) cursor: &'a str,
+}
+
+/// Where the head of an answer ends.
+pub(super) fn head_end(bytes: &[u8]) -> Option<usize> {
+    find(bytes, b"\r\n\r\n").map(|start| start + 4)
+}
+
+/// The status in the head of an answer.
+pub(super) fn status(bytes: &[u8]) -> &str {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    std::str::from_utf8(line).unwrap_or_default().trim_start_matches("HTTP/1.1 ")
+}
+
+/// The answer, when all of it is there.
+pub(super) fn answer(bytes: &[u8]) -> Option<Answer<'_>> {
+    const LENGTH: &[u8] = b"content-length: ";
+    const CURSOR: &[u8] = b"\"next_cursor\":\"";
+    let end = head_end(bytes)?;
+    let of_length = |line: &&[u8]| {
+        line.get(..LENGTH.len()).is_some_and(|name| name.eq_ignore_ascii_case(LENGTH))
+    };
+    let line = bytes[..end].split(|byte| *byte == b'\n').find(of_length);
+    let length: usize = line.map_or(0, |line| digits(&line[LENGTH.len()..]));
+    let body = bytes.get(end..end + length)?;
+    // At the end of the page, after the events.
+    let tail = &body[body.len().saturating_sub(100)..];
+    let cursor = find(tail, CURSOR).map(|start| &tail[start + CURSOR.len()..]);
+    let cursor = cursor.and_then(|rest| rest.split(|byte| *byte == b'"').next());
+    let cursor = std::str::from_utf8(cursor.unwrap_or_default()).unwrap_or_default();
+    Some(Answer { status: status(bytes), cursor })
+}
+
+fn digits(text: &[u8]) -> usize {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number, digit| number * 10 + usize::from(digit - b'0'))
+}
+
+fn find(within: &[u8], what: &[u8]) -> Option<usize> {
+    within.windows(what.len()).position(|window| window == what)
+}

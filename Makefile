@@ -1,7 +1,7 @@
 # hookhub's commands; `make` lists them.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test bench check prepare fmt clippy doc sqlx deny typos compose
+.PHONY: help run test browser bench check prepare fmt clippy doc sqlx deny typos compose
 
 # The build reads .sqlx/, never a database that happens to be in the environment.
 export SQLX_OFFLINE := true
@@ -19,6 +19,10 @@ test: ## all tests, on a throw-away Postgres; ARGS="..." goes to nextest, and le
 	@cargo nextest --version >/dev/null 2>&1 || cargo install cargo-nextest --locked
 	$(if $(ARGS),,cargo test --locked --doc)
 	scripts/with-postgres cargo nextest run --locked $(if $(CI),--profile ci) $(ARGS)
+
+browser: ## the browser tests, in Chromium; HOOKHUB_TEST_SEED=... repeats the cuts of a run; ARGS="..." goes to the tests
+	@scripts/postgres-binaries >/dev/null
+	export HOOKHUB_CHROMIUM=$$(scripts/chromium) && scripts/with-postgres cargo test --locked --test browser -- $(ARGS)
 
 bench: ## release build: what a delivery costs (ARGS="--kill" kills the hub midway), what 19,000 streams cost (STREAMS="--help")
 	@scripts/postgres-binaries >/dev/null

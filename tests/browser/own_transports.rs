@@ -1,0 +1,24 @@
+//! The browser's own EventSource and WebSocket, with nothing around them that could hide what the hub does.
+
+use crate::scene::Scene;
+use crate::site::Access;
+use crate::wire::Plan;
+
+/// Cuts anywhere, in the head of an answer too.
+const ANYWHERE: Plan = Plan { bytes: 1..12_000, refused: None };
+
+#[tokio::test]
+async fn an_event_source_gets_everything_once_and_in_order_through_cuts() {
+    let mut scene = Scene::set(ANYWHERE, Access::default()).await;
+    let browser = scene.open("test/eventsource.html");
+    scene.gets_everything(&browser, |_, wire| wire.cuts >= 6).await;
+    scene.end(browser).await;
+}
+
+#[tokio::test]
+async fn a_websocket_that_resumes_gets_everything_once_and_in_order_through_cuts() {
+    let mut scene = Scene::set(ANYWHERE, Access::default()).await;
+    let browser = scene.open("test/websocket.html");
+    scene.gets_everything(&browser, |_, wire| wire.cuts >= 20).await;
+    scene.end(browser).await;
+}

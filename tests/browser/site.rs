@@ -1,0 +1,172 @@
+//! The pages' own server: it hands out the pages and tokens, as an app's backend does, and takes the pages' reports.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+
+use actix_web::dev::ServerHandle;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{App, HttpResponse, HttpServer, web};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::support::client::{Client, text};
+
+/// Goes into the phone page before its own script.
+const WATCH: &str = "<script type=\"module\" src=\"/test/watch.js\"></script>";
+
+/// What pages are given to read with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access {
+    /// How long a token is good.
+    pub(crate) ttl_s: u32,
+    /// How long the page is told that it is.
+    pub(crate) told_ttl_s: u32,
+    /// Where the page is to begin.
+    pub(crate) from: &'static str,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self { ttl_s: 300, told_ttl_s: 300, from: "earliest" }
+    }
+}
+
+/// What pages have reported, and asked for.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Seen {
+    /// Ids of the events that a page got or showed, in order.
+    pub(crate) events: Vec<String>,
+    /// What the phone page said of its connection, as `open sse`.
+    pub(crate) states: Vec<String>,
+    /// Whether the phone page said that something is missing.
+    pub(crate) gap: bool,
+    /// The answer that a page got to what it tried.
+    pub(crate) answer: Option<Value>,
+    /// What should not have happened.
+    pub(crate) wrong: Vec<String>,
+    /// How many tokens were given.
+    pub(crate) tokens: usize,
+}
+
+impl Seen {
+    fn take(&mut self, report: &Value) {
+        let text = |name: &str| report.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
+        self.events.extend(text("event"));
+        self.states.extend(text("state"));
+        self.wrong.extend(text("wrong"));
+        self.gap |= report.get("gap").is_some();
+        if let Some(answer) = report.get("answer") {
+            self.answer = Some(answer.clone());
+        }
+    }
+}
+
+struct Backend {
+    hub: Client,
+    wire: SocketAddr,
+    access: Access,
+    seen: watch::Sender<Seen>,
+}
+
+/// The server.
+#[derive(Debug)]
+pub(crate) struct Site {
+    address: SocketAddr,
+    seen: watch::Sender<Seen>,
+    server: ServerHandle,
+    tasks: JoinSet<()>,
+}
+
+impl Site {
+    /// `hub` is whom it asks for tokens, `wire` where pages are sent to.
+    pub(crate) fn start(
+        listener: TcpListener,
+        hub: Client,
+        wire: SocketAddr,
+        access: Access,
+    ) -> Self {
+        let address = listener.local_addr().expect("an address");
+        let seen = watch::Sender::new(Seen::default());
+        let backend = web::Data::new(Backend { hub, wire, access, seen: seen.clone() });
+        let app = move || {
+            App::new()
+                .app_data(web::Data::clone(&backend))
+                .route("/token", web::post().to(token))
+                .route("/report", web::post().to(report))
+                .route("/test/{file}", web::get().to(test_page))
+                .route("/{file:.*}", web::get().to(phone_page))
+        };
+        let server = HttpServer::new(app).workers(1).disable_signals();
+        let server = server.listen(listener).expect("a listening socket").run();
+        let handle = server.handle();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { server.await.expect("the site is served") });
+        Self { address, seen, server: handle, tasks }
+    }
+
+    /// The URL of a page.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+
+    /// The URL of the same page at another origin.
+    pub(crate) fn url_elsewhere(&self, path: &str) -> String {
+        format!("http://localhost:{}/{path}", self.address.port())
+    }
+
+    pub(crate) fn seen(&self) -> watch::Receiver<Seen> {
+        self.seen.subscribe()
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.server.stop(false).await;
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// A token for one order, and what goes with it; the same as `examples/phone/serve.py` answers.
+async fn token(backend: web::Data<Backend>) -> HttpResponse {
+    let Access { ttl_s, told_ttl_s, from } = backend.access;
+    let wanted = json!({"types": ["order.A-1001.*"], "ttl_s": ttl_s});
+    let made = backend.hub.post("/v1/stream-tokens", &wanted).await.expect(201);
+    backend.seen.send_modify(|seen| seen.tokens += 1);
+    HttpResponse::Ok().json(json!({
+        "hub": format!("http://{}", backend.wire),
+        "token": text(&made, "/token"),
+        "ttl_s": told_ttl_s,
+        "from": from,
+    }))
+}
+
+async fn report(backend: web::Data<Backend>, body: web::Bytes) -> HttpResponse {
+    let reports: Vec<Value> = serde_json::from_slice(&body).expect("a list of reports");
+    backend.seen.send_modify(|seen| reports.iter().for_each(|report| seen.take(report)));
+    HttpResponse::NoContent().finish()
+}
+
+async fn test_page(file: web::Path<String>) -> HttpResponse {
+    page("tests/browser/pages", &file, |text| text)
+}
+
+async fn phone_page(file: web::Path<String>) -> HttpResponse {
+    let file = if file.is_empty() { "index.html" } else { &*file };
+    page("examples/phone", file, |text| text.replace("</title>", &format!("</title>{WATCH}")))
+}
+
+fn page(folder: &str, file: &str, adapt: impl FnOnce(String) -> String) -> HttpResponse {
+    let content_type = match file.rsplit('.').next() {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js") => "text/javascript",
+        Some("css") => "text/css",
+        _ => return HttpResponse::NotFound().finish(),
+    };
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder).join(file);
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            HttpResponse::Ok().insert_header((CONTENT_TYPE, content_type)).body(adapt(text))
+        }
+        Err(_) => HttpResponse::NotFound().finish(),
+    }
+}

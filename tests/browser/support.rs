@@ -1,0 +1,11 @@
+//! What the tests of the hub stand on, as far as it is wanted here.
+
+#[expect(dead_code, reason = "the tests of the hub ask for more")]
+#[path = "../hub/support/client.rs"]
+pub(crate) mod client;
+#[expect(dead_code, reason = "as above")]
+#[path = "../hub/support/database.rs"]
+pub(crate) mod database;
+#[expect(dead_code, reason = "as above")]
+#[path = "../hub/support/hub.rs"]
+pub(crate) mod hub;

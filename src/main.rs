@@ -13,9 +13,14 @@ use hookhub::receive::{Receiver, ReceiverSettings};
 use hookhub::values::event_type::Pattern;
 use hookhub::values::signature::Secret;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tikv_jemallocator::Jemalloc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
+
+/// A hub makes and drops small things all the time, on all its threads.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// A self-hosted webhook subscription hub: publish an event once, and every subscriber gets it, signed and with
 /// retries.

@@ -85,7 +85,9 @@ pub(super) async fn list(
     let filter = reading.filter(&query)?;
     match query.text("order") {
         None | Some("asc") => {
-            let after = poll::cursor(&query, &api.streams).await?.unwrap_or(Position::START);
+            // Boxed, as below: thousands wait in this function, and need not keep room for what is behind them.
+            let after = Box::pin(poll::cursor(&query, &api.streams)).await?;
+            let after = after.unwrap_or(Position::START);
             let start = Start { filter, after, gap: None };
             let reader = Reader::new(&worker(&request)?, start, Transport::LongPoll);
             if let Some(expires) = reading.expires() {
@@ -95,7 +97,7 @@ pub(super) async fn list(
             poll::answer(reader, &query, limit, wait).await
         }
         Some("desc") if wait.is_some() => Err(invalid("wait", "not together with order=desc")),
-        Some("desc") => backwards(&api, &query, &filter, limit).await,
+        Some("desc") => Box::pin(backwards(&api, &query, &filter, limit)).await,
         Some(_) => Err(invalid("order", "expected asc or desc")),
     }
 }

@@ -1,6 +1,5 @@
 //! Query parameters and the lists they page through.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -27,14 +26,14 @@ struct Page<'a, T> {
 /// The query parameters of a request, of which each is known and comes once.
 #[derive(Debug)]
 pub(super) struct Query {
-    given: BTreeMap<String, String>,
+    given: Vec<(String, String)>,
     path: String,
 }
 
 impl Query {
     /// Reads the parameters; others than `known` are refused.
     pub(super) fn of(request: &HttpRequest, known: &[&str]) -> Result<Self, Problem> {
-        let mut given = BTreeMap::new();
+        let mut given: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(request.query_string().as_bytes()) {
             if !known.contains(&&*name) {
                 let these = if known.is_empty() {
@@ -47,16 +46,17 @@ impl Query {
             if value.contains('\0') {
                 return Err(invalid(&name, "may not hold the character U+0000"));
             }
-            if given.insert(name.to_string(), value.into_owned()).is_some() {
+            if given.iter().any(|(known, _)| *known == name) {
                 return Err(invalid(&name, "is given more than once"));
             }
+            given.push((name.into_owned(), value.into_owned()));
         }
         Ok(Self { given, path: request.path().to_owned() })
     }
 
     /// A parameter's text.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.given.get(name).map(String::as_str)
+        self.given.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// A parameter read as a `T`.

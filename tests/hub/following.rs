@@ -236,7 +236,7 @@ async fn fifty_that_hang_up_after_a_few_events_and_come_back_get_all_once(way: W
 
 async fn over_a_wire_that_breaks_at_any_byte_all_comes_once(way: Way) {
     let hub = TestHub::start().await;
-    let lasts = |n: u64| 250 + 1_733 * (n % 7);
+    let lasts = |n: u64| 250 + 575 * (n % 7);
     let wire = BreakingWire::to(hub.address(), lasts).await;
     let client = Client::new(wire.address, ADMIN_KEY);
     let follow = async || {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use hookhub::config::{ServeArgs, Settings};
 use hookhub::hub::Hub;
-use hookhub::listen::{Line, ListenSettings, Since};
+use hookhub::listen::{Line, ListenSettings, SILENCE, Since};
 use hookhub::receive::{Receiver, ReceiverSettings};
 use hookhub::values::event_type::Pattern;
 use hookhub::values::signature::Secret;
@@ -58,6 +58,11 @@ enum Command {
     /// Run a receiver for trying things out: prints each delivery, and whether its signature is right
     Receive(ReceiveArgs),
     /// Follow a hub's events; POST each to a URL on this side, signed, and print its answer
+    ///
+    /// Events come over the hub's stream (Server-Sent Events), so the hub need not reach this machine. After a cut
+    /// it goes on where it was: no event is left out, none comes twice. There is one POST for each event, one after
+    /// the other, with 30 seconds for its answer; one that fails is printed and not tried again. The hub's own retries
+    /// are for its subscriptions.
     Listen(ListenArgs),
     /// Ask a running hub on this machine whether it is ready; exit code 0 says yes
     Health {
@@ -97,13 +102,10 @@ struct ReceiveArgs {
     retry_after_s: Option<u64>,
 }
 
-/// Events come over the hub's stream (Server-Sent Events), so the hub need not reach this machine. After a cut it goes
-/// on where it was: no event is left out, none comes twice. There is one POST for each event; one that fails is printed and not
-/// tried again.
 #[derive(Args)]
 struct ListenArgs {
     /// The hub
-    #[arg(long, env = "HOOKHUB_URL", default_value = "http://127.0.0.1:8080", value_name = "URL", value_parser = http_url)]
+    #[arg(long, env = "HOOKHUB_URL", default_value = "http://127.0.0.1:8080", value_name = "URL", value_parser = hub_url)]
     hub: Url,
 
     /// A key of the hub
@@ -134,6 +136,16 @@ fn http_url(text: &str) -> Result<Url, String> {
         "http" | "https" => Ok(url),
         other => Err(format!("{other} is neither http nor https")),
     }
+}
+
+/// The address of a hub: it is shown, so there is no secret in it.
+fn hub_url(text: &str) -> Result<Url, String> {
+    let url = http_url(text)?;
+    let has_password = !url.username().is_empty() || url.password().is_some();
+    if has_password || url.query().is_some() || url.fragment().is_some() {
+        return Err("expected no user, password, query or fragment; the key goes in --key".into());
+    }
+    Ok(url)
 }
 
 #[tokio::main]
@@ -284,6 +296,7 @@ async fn listen(args: ListenArgs) -> Result<(), String> {
         since: args.since,
         forward_to: args.forward_to,
         secret,
+        silence: SILENCE,
     };
     let following = hookhub::listen::listen(settings, |line| match line {
         Line::Event(line) => say(&mut std::io::stdout(), &line),

@@ -38,6 +38,9 @@ impl Forwarder {
         let client = Client::builder()
             .user_agent(super::USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            // A connection each: one that was kept may turn out to be closed, and there is no second try.
+            .pool_max_idle_per_host(0)
             .no_proxy()
             .timeout(DEADLINE)
             .build()?;

@@ -22,6 +22,10 @@ const GAP: &str = "hookhub.gap";
 /// How long to wait before connecting again: doubling, unless the hub asks for its own first wait.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// However soon the hub would have it.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+/// A hub gives a sign of life every 15 s: who is silent for so long is gone.
+pub const SILENCE: Duration = Duration::from_secs(45);
 
 /// What to follow, and what to do with it.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub struct ListenSettings {
     pub forward_to: Option<Url>,
     /// Signs each POST.
     pub secret: Secret,
+    /// A hub that is silent for so long is connected to anew; [`SILENCE`], but for tests.
+    pub silence: Duration,
 }
 
 /// Something to show.
@@ -55,6 +61,11 @@ pub enum ListenError {
     /// The hub will not have it.
     #[error("the hub refuses: {0}")]
     Refused(String),
+    /// The key is empty, or has characters that a header cannot have.
+    #[error(
+        "HOOKHUB_KEY (--key) is no key: it is empty, or has line ends or other control characters"
+    )]
+    Key,
     /// No HTTP client could be made.
     #[error(transparent)]
     Client(#[from] reqwest::Error),
@@ -139,7 +150,8 @@ impl Wait {
     fn connected(&mut self, retry_ms: Option<u64>) {
         self.failures = 0;
         if let Some(retry_ms) = retry_ms {
-            self.hub_asks = Some(Duration::from_millis(retry_ms).min(LONGEST_WAIT));
+            self.hub_asks =
+                Some(Duration::from_millis(retry_ms).clamp(SHORTEST_WAIT, LONGEST_WAIT));
         }
     }
 
@@ -175,5 +187,8 @@ mod tests {
         assert_eq!(wait.next(), Duration::from_millis(1_500));
         wait.connected(Some(u64::MAX));
         assert_eq!(wait.next(), LONGEST_WAIT);
+        wait.connected(Some(0));
+        assert_eq!(wait.next(), SHORTEST_WAIT);
+        assert!(wait.next() >= SHORTEST_WAIT);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use sse_stream::{Sse, SseByteStream};
@@ -20,10 +21,10 @@ use crate::values::time::UnixMillis;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// How long an answer that is no stream may take.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
-/// The hub gives a sign of life every 15 s: who is silent for so long is gone.
-const SILENCE: Duration = Duration::from_secs(45);
 /// The largest event that is taken, and the most that is read of an answer.
 const MOST_READ: usize = 32 << 20;
+/// The most characters that are shown of why a hub refuses.
+const MOST_SHOWN: usize = 1_000;
 
 /// Why there is no stream, or no more of it.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ pub(super) struct Event {
 pub(super) struct Source {
     client: Client,
     hub: Url,
-    key: String,
+    authorization: HeaderValue,
     types: Option<String>,
     /// Where the next connection goes on; unknown until the hub was asked where its log ends.
     after: Option<String>,
@@ -67,13 +68,13 @@ impl Source {
             .user_agent(super::USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_DEADLINE)
-            .read_timeout(SILENCE)
+            .read_timeout(settings.silence)
             .build()?;
         let types = settings.types.iter().map(Pattern::as_str).collect::<Vec<_>>();
         Ok(Self {
             client,
             hub: settings.hub.clone(),
-            key: settings.key.clone(),
+            authorization: bearer(&settings.key).ok_or(ListenError::Key)?,
             types: (!types.is_empty()).then(|| types.join(",")),
             after: settings.since.map(|since| since.to_after(UnixMillis::now())),
         })
@@ -86,6 +87,12 @@ impl Source {
             None => self.end_of_the_log().await?,
         };
         let response = self.send(self.request("stream", &after)).await?;
+        let content_type = text_of(response.headers(), &CONTENT_TYPE).unwrap_or("no content type");
+        // Any other body is no stream to a reader either (WHATWG HTML, 9.2.3).
+        if !content_type.starts_with("text/event-stream") {
+            let why = format!("{} answers with {content_type}, not as a hub does", self.hub);
+            return Err(Trouble::Refused(shown(&why)));
+        }
         self.after = Some(after);
         Ok(Connection::over(response))
     }
@@ -105,7 +112,7 @@ impl Source {
         url.set_path(&format!("{}/v1/{path}", url.path().trim_end_matches('/')));
         let types = self.types.as_deref().map(|types| ("types", types));
         url.query_pairs_mut().append_pair("after", after).extend_pairs(types);
-        self.client.get(url).bearer_auth(&self.key)
+        self.client.get(url).header(AUTHORIZATION, self.authorization.clone())
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Trouble> {
@@ -118,11 +125,14 @@ impl Source {
         if status == StatusCode::OK {
             return Ok(response);
         }
+        let elsewhere = text_of(response.headers(), &LOCATION).map(str::to_owned);
         let body = read(response).await?;
-        let detail = serde_json::from_slice::<Problem>(&body).map_or_else(
-            |_no_problem_details| status.to_string(),
-            |problem| format!("{status}: {}", problem.detail),
-        );
+        let detail = match (serde_json::from_slice::<Problem>(&body), elsewhere) {
+            (Ok(problem), _) => format!("{status}: {}", problem.detail),
+            (Err(_no_problem_details), Some(place)) => format!("{status}: it is at {place}"),
+            (Err(_no_problem_details), None) => status.to_string(),
+        };
+        let detail = shown(&detail);
         let may_pass = status.is_server_error()
             || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
         Err(if may_pass { Trouble::Passing(detail) } else { Trouble::Refused(detail) })
@@ -202,6 +212,22 @@ async fn read(mut response: Response) -> Result<Vec<u8>, Trouble> {
         }
     }
     Ok(body)
+}
+
+/// A header of authorisation that is not shown; `None` if the key cannot be in one.
+fn bearer(key: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {key}")).ok()?;
+    value.set_sensitive(true);
+    (!key.trim().is_empty()).then_some(value)
+}
+
+fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// What a stranger says, as far as it is fit for a terminal; longer than [`super::OneLine`], as nothing comes after it.
+fn shown(text: &str) -> String {
+    text.chars().take(MOST_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn passing(error: &(dyn std::error::Error + 'static)) -> Trouble {

@@ -1,13 +1,26 @@
 //! `hookhub listen`: the hub's events at a URL on this side.
 
+use std::time::Duration;
+
+use hookhub::listen::{ListenSettings, Since};
+use hookhub::values::signature::Secret;
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
 
 use crate::support::database::Database;
 use crate::support::hub::{ADMIN_KEY, TestHub};
+use crate::support::in_time;
 use crate::support::process::{Environment, HubProcess, Program};
+use crate::support::raw_http::{RawServer, read_head};
 use crate::support::receiver::{SECRET, TestReceiver};
 use crate::support::wire::BreakingWire;
+
+/// The beginning of a stream, with one event.
+const SILENT_STREAM: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nretry: 1\n\n\
+    id: evt_0000000000007\n\
+    data: {\"id\":\"evt_0000000000007\",\"type\":\"n\",\"timestamp\":\"2026-01-01T00:00:00.000Z\",\"data\":1}\n\n";
 
 fn listen(hub: std::net::SocketAddr, more: &[&str]) -> Program {
     let environment = Environment::default()
@@ -15,6 +28,21 @@ fn listen(hub: std::net::SocketAddr, more: &[&str]) -> Program {
         .with("HOOKHUB_KEY", ADMIN_KEY)
         .with("HOOKHUB_LISTEN_SECRET", SECRET);
     Program::start(&[&["listen"], more].concat(), &environment)
+}
+
+/// A server that gives each connection the same answer and then only waits for its end; and the heads of the requests.
+async fn heads(answer: &'static [u8]) -> (RawServer, mpsc::Receiver<String>) {
+    let (heads, requests) = mpsc::channel(16);
+    let server = RawServer::start(move |mut stream| {
+        let heads = heads.clone();
+        async move {
+            let Some((head, _)) = read_head(&mut stream).await else { return };
+            drop(heads.send(String::from_utf8_lossy(&head).into_owned()).await);
+            drop(stream.write_all(answer).await);
+            drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
+        }
+    });
+    (server.await, requests)
 }
 
 #[tokio::test]
@@ -127,9 +155,29 @@ async fn a_hub_that_refuses_ends_it_with_the_reason() {
             .end()
             .await;
     assert!(!status.success() && output.contains("401"), "{output}");
-    let unknown = ["listen", "--hub", &url, "--key", ADMIN_KEY, "--since", "evt_7ZZZZZZZZZZZZ"];
-    let program = Program::start(&unknown, &Environment::default());
+}
+
+#[tokio::test]
+async fn a_gap_is_told_and_not_posted() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    let id = hub.publish("n", json!(1)).await;
+    let unknown = ["--since", "evt_7ZZZZZZZZZZZZ", "--forward-to", &receiver.url()];
+    let program = listen(hub.address(), &unknown);
     program.line_with("events are missing here").await;
+    assert_eq!(receiver.take_ids(1).await, [id]);
+    program.kill().await;
+    assert!(receiver.more().is_empty());
+}
+
+#[tokio::test]
+async fn an_event_without_end_is_cut_off() {
+    let mut answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: ".to_vec();
+    answer.resize(34 << 20, b'x');
+    let (server, _requests) = heads(answer.leak()).await;
+    let arguments = ["listen", "--hub", &server.url(), "--key", "k", "--since", "1h"];
+    let program = Program::start(&arguments, &Environment::default());
+    program.line_with("larger than 32 MiB").await;
     program.kill().await;
 }
 
@@ -140,6 +188,8 @@ async fn an_argument_that_cannot_be_is_refused_by_name() {
         ("--types", "a..b"),
         ("--forward-to", "ftp://x/"),
         ("--hub", "nowhere"),
+        ("--hub", "http://user:word@localhost/"),
+        ("--hub", "http://localhost/?a=b"),
         ("--secret", "whsec_short"),
     ] {
         let arguments = ["listen", "--key", "k", option, value];
@@ -148,4 +198,75 @@ async fn an_argument_that_cannot_be_is_refused_by_name() {
     }
     let (status, output) = Program::start(&["listen"], &Environment::default()).end().await;
     assert!(!status.success() && output.contains("--key"), "{output}");
+}
+
+#[tokio::test]
+async fn a_hub_that_falls_silent_is_left_and_the_stream_goes_on_after_the_last_event() {
+    let (hub, mut requests) = heads(SILENT_STREAM).await;
+    let settings = ListenSettings {
+        hub: hub.url().parse().expect("a URL"),
+        key: ADMIN_KEY.to_owned(),
+        types: Vec::new(),
+        since: Some(Since::Earliest),
+        forward_to: None,
+        secret: SECRET.parse().expect("a secret"),
+        silence: Duration::from_millis(200),
+    };
+    let connections = async {
+        let first = in_time("a connection", requests.recv()).await.unwrap();
+        assert!(first.contains("after=earliest"), "{first}");
+        let second = in_time("another connection", requests.recv()).await.unwrap();
+        assert!(second.contains("after=evt_0000000000007"), "{second}");
+    };
+    tokio::select! {
+        () = connections => {}
+        ended = hookhub::listen::listen(settings, |_line| {}) => panic!("{ended:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_hub_or_not_there_any_more_ends_it_with_the_reason() {
+    for (answer, said) in [
+        ("200 OK\r\ncontent-type: text/html", "text/html, not as a hub does"),
+        ("308 Permanent Redirect\r\nlocation: https://hub.example/v1/", "https://hub.example/v1/"),
+        ("404 Not Found", "404 Not Found"),
+    ] {
+        let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n");
+        let (server, _requests) = heads(answer.leak().as_bytes()).await;
+        let arguments = ["listen", "--hub", &server.url(), "--key", "k", "--since", "1h"];
+        let (status, output) = Program::start(&arguments, &Environment::default()).end().await;
+        assert!(!status.success() && output.contains(said), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_is_refused_without_being_shown() {
+    for key in ["", " ", "plan\nted"] {
+        let environment = Environment::default().with("HOOKHUB_KEY", key);
+        let (status, output) = Program::start(&["listen"], &environment).end().await;
+        assert!(!status.success() && output.contains("HOOKHUB_KEY (--key)"), "{output}");
+        assert!(!output.contains("ted"), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_made_and_told_once_where_none_is_given() {
+    let hub = TestHub::start().await;
+    let url = format!("http://{}", hub.address());
+    let id = hub.publish("n", json!(1)).await;
+    let (receiver, mut posts) = heads(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+    let arguments = ["listen", "--hub", &url, "--key", ADMIN_KEY, "--since", "1h", "--forward-to"];
+    let program =
+        Program::start(&[&arguments[..], &[&receiver.url()]].concat(), &Environment::default());
+    let post = in_time("a POST", posts.recv()).await.unwrap();
+    program.line_with(&id).await;
+    program.signal(Signal::SIGTERM);
+    let (status, output) = program.end().await;
+    assert!(status.success() && output.matches("whsec_").count() == 1, "{output}");
+    let told = output.split_whitespace().find(|word| word.starts_with("whsec_"));
+    let secret: Secret = told.unwrap().parse().unwrap();
+    let at = post.lines().find_map(|line| line.strip_prefix("webhook-timestamp: ")).unwrap();
+    let body = hub.get(&format!("/v1/events/{id}")).await.text;
+    let signature = secret.sign(&id, at.parse().unwrap(), body.as_bytes());
+    assert!(post.contains(&format!("webhook-signature: {signature}\r\n")), "{post}");
 }

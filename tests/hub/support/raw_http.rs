@@ -37,17 +37,22 @@ impl RawServer {
     }
 }
 
-/// Reads one request, its body too, and gives its `webhook-id`; `None` at the end of the connection.
-pub(crate) async fn read_request(stream: &mut TcpStream) -> Option<String> {
+/// Reads a request as far as the end of its head, and where that is; `None` at the end of the connection.
+pub(crate) async fn read_head(stream: &mut TcpStream) -> Option<(Vec<u8>, usize)> {
     let mut read = Vec::new();
-    let end_of_head = loop {
+    loop {
         if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
-            break end + 4;
+            return Some((read, end + 4));
         }
         if stream.read_buf(&mut read).await.ok()? == 0 {
             return None;
         }
-    };
+    }
+}
+
+/// Reads one request, its body too, and gives its `webhook-id`; `None` at the end of the connection.
+pub(crate) async fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let (mut read, end_of_head) = read_head(stream).await?;
     let head = String::from_utf8_lossy(&read).to_ascii_lowercase();
     let header = |name: &str| {
         let line = head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

@@ -13,6 +13,7 @@ mod fields;
 mod health;
 mod idempotency;
 mod keys;
+mod lean_head;
 mod metrics;
 mod poll;
 mod problem;

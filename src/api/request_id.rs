@@ -8,15 +8,17 @@ use actix_web::middleware::Next;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::lean_head::make_lean;
 use super::problem::{Code, Problem};
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Middleware: names the request, and gives problems their documents.
 pub async fn give_request_id(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
+    make_lean(&mut request);
     let id = Uuid::now_v7().to_string();
     let began = Instant::now();
     let (method, path) = (request.method().clone(), request.path().to_owned());

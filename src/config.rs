@@ -247,7 +247,7 @@ fn cors_origins(text: &str) -> Result<Vec<String>, ConfigError> {
     let origin = |part: &str| {
         let url = url::Url::parse(part).ok();
         let same = url.is_some_and(|url| url.origin().ascii_serialization() == part);
-        if part == "*" || same {
+        if part == "*" || same && !part.contains('*') {
             return Ok(part.to_owned());
         }
         let detail = format!(

@@ -22,6 +22,7 @@ use crate::config::{Database, Settings};
 use crate::dispatch::Dispatcher;
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
 use crate::log::{Log, housekeeping};
+use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
 use crate::stream::{Streams, Worker};
 use crate::values::retry::reconnect_waits;
@@ -114,15 +115,14 @@ impl Hub {
         url: &str,
         listener: TcpListener,
     ) -> Result<Self, StartError> {
-        let store = Store::new(url).map_err(StartError::Database)?;
-        migrate(&store).await.map_err(StartError::Database)?;
-        if matches!(settings.database, Database::Embedded { .. }) {
-            store.end_all_leases().await.map_err(StartError::Database)?;
-        }
+        let store = open_store(settings, url).await.map_err(StartError::Database)?;
         let (stopping, let_go, tasks) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let node = Uuid::new_v4();
-        let log = Log::start(node, store.clone(), &tasks, let_go.clone())
+        let address = listener
+            .local_addr()
+            .map_err(|error| StartError::Listen { address: settings.listen, error })?;
+        let node = NodeName { id: Uuid::new_v4(), address: address.to_string() };
+        let log = Log::start(node.id, store.clone(), &tasks, let_go.clone())
             .await
             .map_err(StartError::Database)?;
         let (allowed, schedule) = (settings.allow_targets.clone(), settings.retry_schedule.clone());
@@ -228,6 +228,16 @@ async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, Stri
             Ok((Some(embedded), url))
         }
     }
+}
+
+/// The store with its schema at this version. Of a database of its own no other node holds anything.
+async fn open_store(settings: &Settings, url: &str) -> Result<Store, StoreError> {
+    let store = Store::new(url)?;
+    migrate(&store).await?;
+    if matches!(settings.database, Database::Embedded { .. }) {
+        store.end_all_leases().await?;
+    }
+    Ok(store)
 }
 
 /// Brings the schema to this version, waiting for a database that is still starting.

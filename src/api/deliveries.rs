@@ -21,8 +21,8 @@ use crate::values::event::{Event, NewEvent};
 use crate::values::event_type::EventType;
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
-use crate::values::retry_request::RetryRequest;
-use crate::values::subscription::{RETRY_REQUESTED, Subscription, TEST_EVENT, Version, is_for};
+use crate::values::request::RetryRequest;
+use crate::values::subscription::{Subscription, TEST_EVENT, Version, is_for};
 
 /// How much of the log one list request looks at: events and bytes of a page, and pages.
 const PAGE: (u16, u32) = (1_000, 4 << 20);
@@ -84,7 +84,7 @@ pub(super) async fn of_subscription(
 ) -> Result<HttpResponse, Problem> {
     let query = Query::of(&request, &["status", "after", "limit"])?;
     let limit = usize::from(query.limit()?);
-    let status = query.text("status").map(status_named).transpose()?;
+    let wanted = query.text("status").map(states_named).transpose()?;
     let below = query.parsed::<Position>("after")?.map_or(Position::END, Position::previous);
     let subscription = subscriptions::find(&api, &caller, &path).await?;
     let (mut data, mut cursor, mut has_more) = (Vec::new(), below.advanced(1), true);
@@ -96,7 +96,7 @@ pub(super) async fn of_subscription(
                 return Ok(query.page(&data, Some(&next), true));
             }
             cursor = position;
-            if status.is_none_or(|status| status == delivery.status) {
+            if wanted.is_none_or(|wanted| wanted.contains(&delivery.status)) {
                 data.push(json!(delivery));
             }
         }
@@ -109,10 +109,14 @@ pub(super) async fn of_subscription(
     Ok(query.page(&data, next.as_deref(), has_more))
 }
 
-fn status_named(name: &str) -> Result<State, Problem> {
-    let found = State::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, status)| status);
-    found.ok_or_else(|| {
-        invalid("status", "expected pending, retrying, delivered, exhausted or cancelled")
+/// The state of that name; `undelivered` are all that no receiver has taken.
+fn states_named(name: &str) -> Result<&'static [State], Problem> {
+    if name == "undelivered" {
+        return Ok(&[State::Pending, State::Retrying, State::Exhausted]);
+    }
+    State::named(name).ok_or_else(|| {
+        let names = "expected pending, retrying, delivered, exhausted, cancelled, or undelivered";
+        invalid("status", names)
     })
 }
 
@@ -221,12 +225,12 @@ pub(super) async fn retry(
     }
     let said = RetryRequest {
         subscription: id.to_string(),
-        event: position.to_string(),
+        event: position,
         attempts: u16::try_from(delivery.attempts()).unwrap_or(u16::MAX),
     };
-    let answer = json!({ "subscription": said.subscription, "event": said.event });
+    let answer = json!({ "subscription": said.subscription, "event": position.to_string() });
     let (_, mut response) =
-        append(&api, &caller, claim, entry(id, RETRY_REQUESTED, &json!(said))).await?;
+        append(&api, &caller, claim, entry(id, RetryRequest::entry_type(), &json!(said))).await?;
     Ok(response.json(answer))
 }
 
@@ -240,20 +244,20 @@ pub(super) async fn test(
     let claim = api.running.claim(&caller, &request, b"")?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
     let said = json!({ "subscription": subscription.id.to_string(), "message": "a test event, sent on request" });
-    let (position, mut response) =
-        append(&api, &caller, claim, entry(subscription.id, TEST_EVENT, &said)).await?;
+    let (position, mut response) = append(
+        &api,
+        &caller,
+        claim,
+        entry(subscription.id, EventType::from_stored(TEST_EVENT), &said),
+    )
+    .await?;
     Ok(response.json(
         json!({ "id": position.to_string(), "type": TEST_EVENT, "timestamp": position.time() }),
     ))
 }
 
 /// An entry about a subscription.
-fn entry(id: SubscriptionId, event_type: &str, said: &Value) -> Vec<NewEvent> {
+pub(super) fn entry(id: SubscriptionId, event_type: EventType, said: &Value) -> Vec<NewEvent> {
     let data = Bytes::from(said.to_string());
-    vec![NewEvent {
-        event_type: EventType::from_stored(event_type),
-        about: Some(id),
-        occurred_at: None,
-        data,
-    }]
+    vec![NewEvent { event_type, about: Some(id), occurred_at: None, data }]
 }

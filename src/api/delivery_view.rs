@@ -29,13 +29,19 @@ pub(super) enum State {
 
 impl State {
     /// All of them, with their names.
-    pub(super) const ALL: [(&'static str, Self); 5] = [
+    const ALL: [(&'static str, Self); 5] = [
         ("pending", Self::Pending),
         ("retrying", Self::Retrying),
         ("delivered", Self::Delivered),
         ("exhausted", Self::Exhausted),
         ("cancelled", Self::Cancelled),
     ];
+
+    /// The one of that name.
+    pub(super) fn named(name: &str) -> Option<&'static [Self]> {
+        let found = Self::ALL.iter().find(|(known, _)| *known == name)?;
+        Some(std::slice::from_ref(&found.1))
+    }
 
     /// What the attempts say, given whether the subscription is deleted.
     fn of(attempts: &[KnownAttempt], deleted: bool) -> Self {

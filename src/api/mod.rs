@@ -9,18 +9,21 @@ mod cors;
 mod deliveries;
 mod delivery_view;
 mod events;
+mod explain;
 mod fields;
 mod health;
 mod idempotency;
 mod keys;
 mod lean_head;
 mod metrics;
+mod nodes;
 mod poll;
 mod problem;
 mod publish_input;
 mod pull;
 mod query;
 mod reading;
+mod replays;
 mod request_id;
 mod stream;
 mod stream_tokens;
@@ -33,6 +36,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::http::Method;
+use actix_web::middleware::from_fn;
 use actix_web::{HttpRequest, HttpResponse, Resource, Route, guard, web};
 use tokio_util::sync::CancellationToken;
 
@@ -116,10 +120,13 @@ fn worker(request: &HttpRequest) -> Result<Rc<Worker>, Problem> {
 pub fn routes(config: &mut web::ServiceConfig) {
     event_routes(config);
     subscription_routes(config);
+    pull_routes(config);
+    replay_routes(config);
     config
         .service(resource("/healthz", vec![(Method::GET, web::to(health::healthz))]))
         .service(resource("/readyz", vec![(Method::GET, web::to(health::readyz))]))
         .service(resource("/metrics", vec![(Method::GET, web::to(metrics::metrics))]))
+        .service(resource("/v1/nodes", vec![(Method::GET, web::to(nodes::list))]))
         .service(resource("/v1/attempts", vec![(Method::GET, web::to(deliveries::attempts))]))
         .service(resource(
             "/v1/deliveries/{subscription}/{event}/retry",
@@ -140,7 +147,10 @@ fn event_routes(config: &mut web::ServiceConfig) {
             "/v1/events",
             vec![(Method::POST, web::to(events::publish)), (Method::GET, web::to(events::list))],
         ))
-        .service(resource("/v1/stream", vec![(Method::GET, web::to(stream::stream))]))
+        .service(
+            resource("/v1/stream", vec![(Method::GET, web::to(stream::stream))])
+                .wrap(from_fn(stream::have_come_back)),
+        )
         .service(resource(
             "/v1/stream-tokens",
             vec![(Method::POST, web::to(stream_tokens::create))],
@@ -149,12 +159,16 @@ fn event_routes(config: &mut web::ServiceConfig) {
         .service(resource("/v1/connections", vec![(Method::GET, web::to(connections::list))]))
         .service(resource("/v1/events/{id}", vec![(Method::GET, web::to(events::get))]))
         .service(resource(
+            "/v1/events/{id}/explain",
+            vec![(Method::GET, web::to(explain::explain))],
+        ))
+        .service(resource(
             "/v1/events/{id}/deliveries",
             vec![(Method::GET, web::to(deliveries::of_event))],
         ));
 }
 
-/// The REST Hooks resource, and pulling.
+/// The REST Hooks resource.
 fn subscription_routes(config: &mut web::ServiceConfig) {
     config
         .service(resource(
@@ -183,23 +197,52 @@ fn subscription_routes(config: &mut web::ServiceConfig) {
             vec![(Method::POST, web::to(subscriptions::resume))],
         ))
         .service(resource(
-            "/v1/subscriptions/{id}/events",
-            vec![(Method::GET, web::to(pull::events))],
-        ))
-        .service(resource(
-            "/v1/subscriptions/{id}/stream",
-            vec![(Method::GET, web::to(pull::stream))],
-        ))
-        .service(resource("/v1/subscriptions/{id}/ws", vec![(Method::GET, web::to(pull::ws))]))
-        .service(resource("/v1/subscriptions/{id}/ack", vec![(Method::POST, web::to(pull::ack))]))
-        .service(resource("/v1/subscriptions/{id}/seek", vec![(Method::POST, web::to(pull::seek))]))
-        .service(resource(
             "/v1/subscriptions/{id}/test",
             vec![(Method::POST, web::to(deliveries::test))],
         ))
         .service(resource(
             "/v1/subscriptions/{id}/deliveries",
             vec![(Method::GET, web::to(deliveries::of_subscription))],
+        ));
+}
+
+/// Pulling from a subscription.
+fn pull_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(resource(
+            "/v1/subscriptions/{id}/events",
+            vec![(Method::GET, web::to(pull::events))],
+        ))
+        .service(
+            resource("/v1/subscriptions/{id}/stream", vec![(Method::GET, web::to(pull::stream))])
+                .wrap(from_fn(stream::have_come_back)),
+        )
+        .service(resource("/v1/subscriptions/{id}/ws", vec![(Method::GET, web::to(pull::ws))]))
+        .service(resource("/v1/subscriptions/{id}/ack", vec![(Method::POST, web::to(pull::ack))]))
+        .service(resource(
+            "/v1/subscriptions/{id}/seek",
+            vec![(Method::POST, web::to(pull::seek))],
+        ));
+}
+
+/// Replaying to a subscription.
+fn replay_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(resource(
+            "/v1/subscriptions/{id}/replay",
+            vec![(Method::POST, web::to(replays::create))],
+        ))
+        .service(resource(
+            "/v1/subscriptions/{id}/replays",
+            vec![(Method::GET, web::to(replays::list))],
+        ))
+        .service(resource(
+            "/v1/subscriptions/{id}/replays/{replay}",
+            vec![(Method::GET, web::to(replays::get))],
+        ))
+        .service(resource(
+            "/v1/subscriptions/{id}/replays/{replay}/cancel",
+            vec![(Method::POST, web::to(replays::cancel))],
         ));
 }
 

@@ -69,6 +69,11 @@ impl Problem {
         Self { earliest: Some(earliest), ..Self::new(Code::CursorExpired, detail) }
     }
 
+    /// What it is.
+    pub(super) fn code(&self) -> Code {
+        self.code
+    }
+
     /// Whether it is that there is no such thing.
     pub(super) fn is_not_found(&self) -> bool {
         self.code == Code::NotFound

@@ -3,15 +3,17 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use actix_web::body::{BodySize, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, HeaderName};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::Bytes;
 
 use super::Api;
 use super::caller::only;
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::query::{Query, TOKEN, invalid};
 use super::reading::Reading;
 use super::worker;
@@ -60,7 +62,8 @@ pub(super) fn named(query: &Query) -> Result<bool, Problem> {
 /// `after`.
 pub(super) fn resume_point(request: &HttpRequest, query: &Query) -> Result<Option<Point>, Problem> {
     let last = last_id(request, query)?;
-    Ok(last.as_deref().or_else(|| query.text("after")).map(Point::read))
+    let after = query.text("after").filter(|after| !after.is_empty());
+    Ok(last.as_deref().or(after).map(Point::read))
 }
 
 /// The last event that a client of a pull subscription was sent before it was cut off, if it says so.
@@ -74,8 +77,8 @@ pub(super) fn last_event_id(
 fn last_id(request: &HttpRequest, query: &Query) -> Result<Option<String>, Problem> {
     let header = only(request, LAST_EVENT_ID)?;
     let header = header.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let given = header.filter(|id| !id.is_empty());
-    Ok(given.or_else(|| query.text("last_event_id").map(str::to_owned)))
+    let parameter = query.text("last_event_id").map(str::to_owned);
+    Ok(header.into_iter().chain(parameter).find(|id| !id.is_empty()))
 }
 
 /// A reader's beginning at `point`; if that is not there, with the oldest kept event, and told so.
@@ -99,18 +102,42 @@ pub(super) fn server_sent_events(
     reader: Reader,
     named: bool,
 ) -> HttpResponse {
+    let mut response = head();
+    if request.method() == Method::HEAD {
+        return response.finish();
+    }
+    // The id at once: a client that is cut off before its first event goes on from here, too.
+    let told = reader.cursor();
+    let hello = Some(Bytes::from(format!("{}id: {told}\n\n", retry_hint())));
+    response.body(ServerSentEvents { reader, named, hello, told })
+}
+
+fn head() -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
         .content_type("text/event-stream")
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header((NO_BUFFERING, "no"));
-    if request.method() == Method::HEAD {
-        return response.finish();
+    response
+}
+
+/// When to come back after a cut.
+fn retry_hint() -> String {
+    format!("retry: {}\n", RETRY_MS + rand::random_range(0..RETRY_MS))
+}
+
+/// Middleware: while the database is away, a stream is opened and ends at once. An EventSource gives up for good on any
+/// answer but 200 (WHATWG HTML, 9.2.3); so it comes back.
+pub(super) async fn have_come_back(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let response = next.call(request).await?;
+    let problem = response.response().error().and_then(Error::as_error::<Problem>);
+    if problem.is_some_and(|problem| problem.code() == Code::Unavailable) {
+        return Ok(response.into_response(head().body(format!("{}\n", retry_hint()))));
     }
-    let retry_ms = RETRY_MS + rand::random_range(0..RETRY_MS);
-    let hello = Some(Bytes::from(format!("retry: {retry_ms}\n\n")));
-    let told = reader.cursor();
-    response.body(ServerSentEvents { reader, named, hello, told })
+    Ok(response.map_into_boxed_body())
 }
 
 /// What goes out on one stream.

@@ -8,6 +8,7 @@ use super::fields::{Field, Fields, pointer_part, whole_number};
 use super::problem::{FieldError, Problem};
 use crate::values::callback_url::CallbackUrl;
 use crate::values::event_type::Pattern;
+use crate::values::json_pointer::JsonPointer;
 use crate::values::signature::Secret;
 use crate::values::subscription::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_S, Definition};
 use crate::values::subscription_view::MASK;
@@ -34,7 +35,9 @@ pub(super) struct Given {
     metadata: Field<BTreeMap<String, String>>,
     headers: Field<BTreeMap<String, String>>,
     ordered: Field<bool>,
+    order_by: Field<JsonPointer>,
     max_in_flight: Field<u16>,
+    rate_limit_per_s: Field<u16>,
     timeout_s: Field<u16>,
     retry_schedule_s: Field<Vec<u32>>,
     give_up_after_s: Field<u32>,
@@ -51,7 +54,9 @@ impl Given {
             metadata: fields.texts("metadata", MOST_METADATA, LONGEST_TEXT),
             headers: headers(fields),
             ordered: fields.flag("ordered"),
+            order_by: fields.parsed("order_by"),
             max_in_flight: fields.number("max_in_flight", 1..=64),
+            rate_limit_per_s: fields.number("rate_limit_per_s", 1..=10_000),
             timeout_s: fields.number("timeout_s", 1..=30),
             retry_schedule_s: retry_schedule(fields),
             give_up_after_s: fields.number("give_up_after_s", 1..=LONGEST_WAIT_S),
@@ -75,7 +80,9 @@ impl Given {
             metadata: self.metadata.value().unwrap_or_default(),
             headers: self.headers.value().unwrap_or_default(),
             ordered: self.ordered.value().unwrap_or_default(),
+            order_by: self.order_by.value(),
             max_in_flight: self.max_in_flight.value().unwrap_or(DEFAULT_MAX_IN_FLIGHT),
+            rate_limit_per_s: self.rate_limit_per_s.value(),
             timeout_s: self.timeout_s.value().unwrap_or(DEFAULT_TIMEOUT_S),
             retry_schedule_s: self.retry_schedule_s.value(),
             give_up_after_s: self.give_up_after_s.value(),
@@ -92,7 +99,9 @@ impl Given {
             metadata: self.metadata.or(current.metadata),
             headers: self.headers.or(current.headers),
             ordered: self.ordered.or(current.ordered),
+            order_by: self.order_by.or(current.order_by),
             max_in_flight: self.max_in_flight.or(current.max_in_flight),
+            rate_limit_per_s: self.rate_limit_per_s.or(current.rate_limit_per_s),
             timeout_s: self.timeout_s.or(current.timeout_s),
             retry_schedule_s: self.retry_schedule_s.or(current.retry_schedule_s),
             give_up_after_s: self.give_up_after_s.or(current.give_up_after_s),

@@ -126,7 +126,7 @@ pub(super) async fn list(
     let limit = query.limit()?;
     let status = query.text("status").map(|name| {
         Status::from_name(name)
-            .ok_or_else(|| invalid("status", "expected active, paused or disabled"))
+            .ok_or_else(|| invalid("status", "expected active, failing, paused or disabled"))
     });
     let filter = SubscriptionFilter {
         event_type: query.text("event_type").map(str::to_owned),
@@ -205,7 +205,13 @@ async fn redefine(
     let changed = make(api, caller, id, |current| {
         let definition = definition(&current)?;
         let same = definition == current.definition;
-        Ok((!same).then(|| change::updated(Subscription { definition, ..current })))
+        let elsewhere = definition.callback_url != current.definition.callback_url;
+        // What the receiver at the former URL did says nothing of the one at the new.
+        let status = match current.status {
+            Status::Failing if elsewhere => Status::Active,
+            status => status,
+        };
+        Ok((!same).then(|| change::updated(Subscription { definition, status, ..current })))
     });
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&changed.await?)))
 }
@@ -217,7 +223,7 @@ pub(super) async fn pause(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let paused = make(&api, &caller, &path, |current| {
-        Ok((current.status == Status::Active).then(|| change::paused(current)))
+        Ok(current.status.is_tried().then(|| change::paused(current)))
     });
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
 }

@@ -217,7 +217,11 @@ impl Socket {
         loop {
             let Poll::Ready(step) = self.reader.poll_step(context) else { return None };
             match step {
-                Step::Event(frame) => return Some(frame.websocket()),
+                Step::Event(frame) => {
+                    // What it takes is a sign of life too: its pongs may stand behind megabytes.
+                    self.heard = Instant::now();
+                    return Some(frame.websocket());
+                }
                 Step::Beat(_) if self.heard.elapsed() > SILENCE => {
                     self.close(
                         CloseCode::Away,

@@ -197,7 +197,8 @@ impl<'a> Kept<'a> {
 }
 
 impl Exchange {
-    fn failed(class: ErrorClass, why: &impl ToString) -> Self {
+    /// One that brought no answer, and why.
+    pub(super) fn failed(class: ErrorClass, why: &impl ToString) -> Self {
         let response = serde_json::json!({ "error": why.to_string() }).to_string();
         Self { outcome: Outcome::Failed(class), response: Some(response) }
     }

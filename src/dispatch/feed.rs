@@ -12,9 +12,9 @@ use crate::store::{Store, StoreError};
 use crate::values::event::Event;
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
+use crate::values::request::Request;
 use crate::values::retry::reconnect_waits;
-use crate::values::retry_request::RetryRequest;
-use crate::values::subscription::{RETRY_REQUESTED, Subscription, Version};
+use crate::values::subscription::{Subscription, Version};
 
 /// How much of the log goes in one piece.
 const PIECE: (u16, u32) = (500, 4 << 20);
@@ -26,8 +26,8 @@ pub(super) enum Item {
     Event(Arc<Event>),
     /// A change of a subscription; `None`: it is deleted, or has no callback any more.
     Change(Arc<Event>, SubscriptionId, Option<Box<Newcomer>>),
-    /// One more attempt of a delivery is asked for.
-    RetryRequest(Arc<Event>, SubscriptionId, RetryRequest),
+    /// Something is asked of whoever delivers to a subscription.
+    Request(Arc<Event>, SubscriptionId, Request),
 }
 
 /// Sends the log on from `after`, piece by piece, until nobody listens.
@@ -89,16 +89,11 @@ fn item(event: Arc<Event>, changed: &HashMap<SubscriptionId, Newcomer>) -> Item 
         Some(id) if event.changes_subscription().is_some() => {
             Item::Change(event, id, changed.get(&id).cloned().map(Box::new))
         }
-        Some(id) if event.event_type.as_str() == RETRY_REQUESTED => {
-            match serde_json::from_slice(&event.data()) {
-                Ok(request) => Item::RetryRequest(event, id, request),
-                Err(error) => {
-                    tracing::error!(%error, event = %event.position, "an unreadable retry request is passed over");
-                    Item::Event(event)
-                }
-            }
-        }
-        _ => Item::Event(event),
+        Some(id) => match Request::of(&event) {
+            Some(request) => Item::Request(event, id, request),
+            None => Item::Event(event),
+        },
+        None => Item::Event(event),
     }
 }
 

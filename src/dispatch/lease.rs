@@ -1,56 +1,119 @@
 //! A node's lease on its shards: renewed every second, believed for less time than it is granted.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
-use uuid::Uuid;
+use tokio::time::{Instant, sleep_until};
 
 use crate::store::Store;
+use crate::store::nodes::{Identity, NodeName};
 
 /// How long the lease is granted from each renewal.
-const GRANTED: Duration = Duration::from_secs(5);
+const GRANTED: Duration = Duration::from_millis(4_500);
 /// How long it is believed, counted from before the renewal was sent.
-const BELIEVED: Duration = Duration::from_millis(3_500);
+const BELIEVED: Duration = Duration::from_secs(3);
 /// How often it is renewed.
 const EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone)]
+struct Renewed {
+    until: Instant,
+    by: Option<Identity>,
+}
 
 /// Until when this node may act as the owner of its shards.
 #[derive(Debug, Clone)]
 pub(super) struct Lease {
-    until: watch::Receiver<Instant>,
+    renewed: watch::Receiver<Renewed>,
 }
 
 impl Lease {
     /// Whether the lease is to be believed now.
     pub(super) fn holds(&self) -> bool {
-        *self.until.borrow() > Instant::now()
+        self.until() > Instant::now()
+    }
+
+    fn until(&self) -> Instant {
+        self.renewed.borrow().until
+    }
+
+    /// Whether it was another server that renewed it than `known`, or the same in another life; that is known from now
+    /// on.
+    pub(super) fn is_by_another(&self, known: &mut Option<Identity>) -> bool {
+        let by = self.renewed.borrow().by.clone();
+        let another = known.is_some() && by.is_some() && *known != by;
+        *known = by.or(known.take());
+        another
     }
 
     /// Waits for the next renewal, or for its end when nobody renews any more.
     pub(super) async fn renewed(&mut self) -> bool {
-        self.until.changed().await.is_ok()
+        self.renewed.changed().await.is_ok()
+    }
+
+    /// Lets `work` go on while the lease is to be believed, and not a step further, also after this process was stopped
+    /// for a while. `None`: it was not to be believed any more.
+    pub(super) async fn while_held<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            let until = self.until();
+            let mut end = pin!(sleep_until(until));
+            let step = poll_fn(|context| {
+                if Instant::now() >= until || end.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(None);
+                }
+                work.as_mut().poll(context).map(Some)
+            });
+            match step.await {
+                None if self.holds() => {}
+                done => return done,
+            }
+        }
     }
 }
 
 /// A lease that does not hold yet, and the task that keeps renewing it for as long as the lease is in use.
-pub(super) fn keep(store: Store, node: Uuid) -> (Lease, impl Future<Output = ()>) {
-    let (sender, until) = watch::channel(Instant::now());
-    (Lease { until }, renew(store, node, sender))
+pub(super) fn keep(store: Store, node: NodeName) -> (Lease, impl Future<Output = ()>) {
+    let (sender, renewed) = watch::channel(Renewed { until: Instant::now(), by: None });
+    (Lease { renewed }, renew(store, node, sender))
 }
 
-async fn renew(store: Store, node: Uuid, until: watch::Sender<Instant>) {
+async fn renew(store: Store, node: NodeName, renewed: watch::Sender<Renewed>) {
     loop {
         let asked = Instant::now();
-        match store.renew_lease(node, GRANTED).await {
-            Ok(()) => {
-                until.send_replace(asked + BELIEVED);
+        match store.renew_lease(&node, GRANTED).await {
+            Ok(by) => {
+                renewed.send_replace(Renewed { until: asked + BELIEVED, by: Some(by) });
             }
             Err(error) => tracing::warn!(%error, "cannot renew the lease on this node's shards"),
         }
         tokio::select! {
-            () = tokio::time::sleep_until(asked + EVERY) => {}
-            () = until.closed() => return,
+            () = sleep_until(asked + EVERY) => {}
+            () = renewed.closed() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_goes_on_while_the_lease_is_renewed_and_ends_with_it() {
+        let begin = Instant::now();
+        let (sender, renewed) = watch::channel(Renewed { until: begin + BELIEVED, by: None });
+        let lease = Lease { renewed };
+        let renewing = async {
+            tokio::time::sleep(BELIEVED / 2).await;
+            sender.send_replace(Renewed { until: begin + BELIEVED * 2, by: None });
+        };
+        let (done, ()) = tokio::join!(lease.while_held(pending::<()>()), renewing);
+        assert_eq!((done, begin.elapsed()), (None, BELIEVED * 2));
+        assert_eq!(lease.while_held(async { 7 }).await, None, "not even a first step");
     }
 }

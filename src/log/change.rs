@@ -41,6 +41,16 @@ pub fn resumed(subscription: Subscription) -> Change {
     )
 }
 
+/// Its receiver takes nothing: it is tried now and then.
+pub fn failing(subscription: Subscription) -> Change {
+    changed("subscription.failing", Subscription { status: Status::Failing, ..subscription })
+}
+
+/// Its receiver takes events again.
+pub fn recovered(subscription: Subscription) -> Change {
+    changed("subscription.recovered", Subscription { status: Status::Active, ..subscription })
+}
+
 /// The hub stops it, for `reason`.
 pub fn disabled(subscription: Subscription, reason: &str) -> Change {
     let disabled_reason = Some(reason.to_owned());

@@ -23,14 +23,17 @@ use crate::store::{Store, StoreError};
 use crate::values::event::{Event, NewEvent};
 use crate::values::position::Position;
 
-/// How long a change waits for the node's own dispatcher to act on it.
-const APPLY_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a change waits for the dispatchers to act on it: longer than a lease runs.
+const APPLY_DEADLINE: Duration = Duration::from_secs(5);
+/// The first wait before another node is looked at again, which doubles.
+const LOOK_AGAIN: Duration = Duration::from_millis(4);
 /// How often a change is sent when the connection breaks in the middle.
 const CHANGE_TRIES: u32 = 3;
 
 /// The one log of a node: what it appends goes to Postgres in group commits and stays in memory while it is new.
 #[derive(Debug, Clone)]
 pub struct Log {
+    node: Uuid,
     store: Store,
     appender: Appender,
     tail: Arc<Tail>,
@@ -53,7 +56,7 @@ impl Log {
         tasks.spawn(doorbell::ring(node, store.clone(), Arc::clone(&news), stop.clone()));
         tasks.spawn(doorbell::answer(node, store.clone(), Arc::clone(&tail), stop.clone()));
         let appender = Appender::start(store.clone(), Arc::clone(&tail), tasks, stop);
-        Ok(Self { store, appender, tail, news, dispatched: watch::Sender::new(None) })
+        Ok(Self { node, store, appender, tail, news, dispatched: watch::Sender::new(None) })
     }
 
     /// Appends a request's events; when this answers they are durable, and readers on this node see them.
@@ -67,7 +70,8 @@ impl Log {
         Ok(placed)
     }
 
-    /// Changes a subscription with its entry in the log, and waits until this node's dispatcher acts by it.
+    /// Changes a subscription with its entry in the log, and waits until the dispatchers act by it, here and on the node
+    /// that delivers to it.
     pub async fn change(&self, change: &Change) -> Result<Changed, StoreError> {
         let (token, after) = (Uuid::new_v4(), self.tail.head());
         let mut tries = 0;
@@ -90,6 +94,7 @@ impl Log {
             self.news.notify_one();
             self.wait_until_seen(*position).await;
             self.wait_until_dispatched(*position).await;
+            self.wait_for_other_nodes(change.subscription.shard(), *position).await;
         }
         Ok(changed)
     }
@@ -140,6 +145,25 @@ impl Log {
                 tracing::warn!(%position, "the log's end in memory is behind a commit");
             }
         }
+    }
+
+    async fn wait_for_other_nodes(&self, shard: u16, position: Position) {
+        let looking = async {
+            let mut wait = LOOK_AGAIN;
+            while !self.store.others_have_acted(self.node, shard, position).await.unwrap_or(false) {
+                tokio::time::sleep(wait).await;
+                wait *= 2;
+            }
+        };
+        if tokio::time::timeout(APPLY_DEADLINE, looking).await.is_err() {
+            tracing::warn!(%position, "another node is behind a change of subscriptions");
+        }
+    }
+
+    /// Forgets what is in memory, and reads the log's end from the table: it may be another server's.
+    pub async fn read_anew(&self) -> Result<(), StoreError> {
+        self.tail.begin_at(self.store.head().await?);
+        Ok(())
     }
 
     async fn wait_until_dispatched(&self, position: Position) {

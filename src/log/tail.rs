@@ -49,6 +49,14 @@ impl Tail {
         Self { kept: Mutex::new(kept), head: watch::Sender::new(head), gap: Notify::new() }
     }
 
+    /// Forgets all events, and goes on from `head`.
+    pub(super) fn begin_at(&self, head: Position) {
+        let mut kept = self.kept();
+        *kept = Kept { events: VecDeque::new(), bytes: 0, floor: head, last: head };
+        drop(kept);
+        self.head.send_replace(head);
+    }
+
     /// Takes over events just committed, given the position that was last before them.
     pub(super) fn offer(&self, previous: Option<Position>, events: Vec<Arc<Event>>) {
         let mut kept = self.kept();

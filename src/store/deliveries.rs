@@ -1,7 +1,12 @@
 //! What came of deliveries, and where the cursors stand: the recorder's one statement, and what is read back.
 
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::replays::Progress;
 use super::{Store, StoreError, within};
-use crate::values::id::{AttemptId, SubscriptionId};
+use crate::values::id::{AttemptId, ReplayId, SubscriptionId};
 use crate::values::outcome::ErrorClass;
 use crate::values::position::Position;
 use crate::values::subscription::shard_of;
@@ -28,6 +33,13 @@ pub struct Attempt {
     pub response: Option<String>,
 }
 
+impl Attempt {
+    /// How long it took.
+    pub fn latency(&self) -> Duration {
+        Duration::from_millis(self.latency_ms.into())
+    }
+}
+
 /// A (subscription, event) pair that failed and waits for its next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
@@ -37,6 +49,8 @@ pub struct Retry {
     pub due: UnixMillis,
     /// When it was tried first.
     pub first_attempt: UnixMillis,
+    /// What its event is ordered by, if it is; none of the same key is tried before it has come to its end.
+    pub order_key: Option<i64>,
 }
 
 /// What one commit of the recorder writes. All of it names shards with their terms: what belongs to a shard that has
@@ -51,6 +65,8 @@ pub struct Flush {
     pub retries: Vec<(SubscriptionId, Position, Option<Retry>)>,
     /// Cursors of subscriptions that are not at the head: to be set, or with `None` to be ended.
     pub cursors: Vec<(SubscriptionId, Option<Position>)>,
+    /// How far replays have come.
+    pub replays: Vec<(ReplayId, SubscriptionId, Progress)>,
 }
 
 /// Where the deliveries to some subscriptions stand.
@@ -62,6 +78,8 @@ pub struct DeliveryState {
     pub retries: Vec<(SubscriptionId, Position, Retry)>,
     /// Pairs above their cursor that have been tried: the cursor stopped below them, their result is kept.
     pub tried: Vec<(SubscriptionId, Position)>,
+    /// Replays that go on.
+    pub replays: Vec<(ReplayId, SubscriptionId, Progress)>,
 }
 
 impl DeliveryState {
@@ -72,6 +90,7 @@ impl DeliveryState {
             cursors: self.cursors.iter().filter(|(one, _)| *one == id).copied().collect(),
             retries: self.retries.iter().filter(|(one, ..)| *one == id).copied().collect(),
             tried: self.tried.iter().filter(|(one, _)| *one == id).copied().collect(),
+            replays: self.replays.iter().filter(|(_, one, _)| *one == id).cloned().collect(),
         }
     }
 }
@@ -166,6 +185,19 @@ impl<'a> Columns<'a> {
     }
 }
 
+/// As `flush.sql` reads them: there are hardly ever any, and one parameter costs less than many columns.
+fn replays_as_json(replays: &[(ReplayId, SubscriptionId, Progress)]) -> String {
+    let row = |(id, subscription, progress): &(ReplayId, SubscriptionId, Progress)| {
+        json!({
+            "shard": shard_of(*subscription), "id": id.stored(), "subscription": subscription.stored(),
+            "after": progress.after.stored(), "until": progress.until.stored(), "only": progress.only.name(),
+            "count": progress.count, "position": progress.position.stored(), "replayed": progress.replayed,
+            "status": progress.state.name(),
+        })
+    };
+    Value::Array(replays.iter().map(row).collect()).to_string()
+}
+
 impl Store {
     /// Writes a flush in one statement and one commit, and says which of its shards are still this owner's. Safe to
     /// repeat after `Unavailable`.
@@ -179,9 +211,10 @@ impl Store {
             (shard_column(*id), id.stored(), position.stored(), *retry)
         };
         let retries: Vec<_> = flush.retries.iter().map(retry).collect();
-        let retry_column = |of: fn(&Retry) -> i64| -> Vec<Option<i64>> {
-            retries.iter().map(|(_, _, _, retry)| retry.as_ref().map(of)).collect()
+        let retry_column = |of: fn(&Retry) -> Option<i64>| -> Vec<Option<i64>> {
+            retries.iter().map(|(_, _, _, retry)| retry.as_ref().and_then(of)).collect()
         };
+        let replays = (!flush.replays.is_empty()).then(|| replays_as_json(&flush.replays));
         let rows = within(
             sqlx::query_file_scalar!(
                 "src/store/flush.sql",
@@ -200,13 +233,15 @@ impl Store {
                 &retries.iter().map(|(shard, ..)| *shard).collect::<Vec<_>>(),
                 &retries.iter().map(|(_, id, ..)| *id).collect::<Vec<_>>(),
                 &retries.iter().map(|(_, _, position, _)| *position).collect::<Vec<_>>(),
-                &retry_column(|retry| retry.attempts.into()) as _,
-                &retry_column(|retry| retry.due.as_i64()) as _,
-                &retry_column(|retry| retry.first_attempt.as_i64()) as _,
+                &retry_column(|retry| Some(retry.attempts.into())) as _,
+                &retry_column(|retry| Some(retry.due.as_i64())) as _,
+                &retry_column(|retry| Some(retry.first_attempt.as_i64())) as _,
+                &retry_column(|retry| retry.order_key) as _,
                 &flush.cursors.iter().map(|(id, _)| shard_column(*id)).collect::<Vec<_>>(),
                 &flush.cursors.iter().map(|(id, _)| id.stored()).collect::<Vec<_>>(),
                 &flush.cursors.iter().map(|(_, at)| at.map(Position::stored)).collect::<Vec<_>>()
                     as _,
+                replays,
             )
             .fetch_all(&self.pool),
         )
@@ -225,7 +260,7 @@ impl Store {
         );
         let retries = within(
             sqlx::query!(
-                "SELECT subscription, position, attempts, due_at, first_attempt FROM retries
+                "SELECT subscription, position, attempts, due_at, first_attempt, order_key FROM retries
                  WHERE subscription = ANY($1)",
                 subscriptions,
             )
@@ -260,6 +295,7 @@ impl Store {
                         attempts: row.attempts.unsigned_abs(),
                         due: UnixMillis::from_i64(row.due_at),
                         first_attempt: UnixMillis::from_i64(row.first_attempt),
+                        order_key: row.order_key,
                     };
                     (id, position, retry)
                 })
@@ -269,6 +305,7 @@ impl Store {
                 .into_iter()
                 .map(|row| pair(row.subscription, row.position))
                 .collect(),
+            replays: self.running_replays(subscriptions).await?,
         })
     }
 

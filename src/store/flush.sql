@@ -13,11 +13,11 @@ WITH owned AS (
     JOIN owned USING (shard)
     ON CONFLICT DO NOTHING
 ), retried AS (
-    INSERT INTO retries AS r (subscription, position, attempts, due_at, first_attempt)
-    SELECT n.subscription, n.position, n.attempts::smallint, n.due_at, n.first_attempt
+    INSERT INTO retries AS r (subscription, position, attempts, due_at, first_attempt, order_key)
+    SELECT n.subscription, n.position, n.attempts::smallint, n.due_at, n.first_attempt, n.order_key
     FROM unnest($13::smallint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[],
-                $18::bigint[])
-         n(shard, subscription, position, attempts, due_at, first_attempt)
+                $18::bigint[], $19::bigint[])
+         n(shard, subscription, position, attempts, due_at, first_attempt, order_key)
     JOIN owned USING (shard)
     WHERE n.due_at IS NOT NULL
     ON CONFLICT (subscription, position) DO UPDATE
@@ -31,13 +31,23 @@ WITH owned AS (
 ), moved AS (
     INSERT INTO subscription_cursors AS c (subscription, position)
     SELECT n.subscription, n.position
-    FROM unnest($19::smallint[], $20::bigint[], $21::bigint[]) n(shard, subscription, position)
+    FROM unnest($20::smallint[], $21::bigint[], $22::bigint[]) n(shard, subscription, position)
     JOIN owned USING (shard)
     WHERE n.position IS NOT NULL
     ON CONFLICT (subscription) DO UPDATE SET position = excluded.position
 ), joined AS (
     DELETE FROM subscription_cursors c
-    USING unnest($19::smallint[], $20::bigint[], $21::bigint[]) n(shard, subscription, position), owned
+    USING unnest($20::smallint[], $21::bigint[], $22::bigint[]) n(shard, subscription, position), owned
     WHERE n.position IS NULL AND owned.shard = n.shard AND c.subscription = n.subscription
+), replayed AS (
+    INSERT INTO replays AS p (id, subscription, after, until, "only", count, position, replayed, status)
+    SELECT n.id, n.subscription, n.after, n.until, n."only", n.count, n.position, n.replayed, n.status
+    FROM jsonb_to_recordset(coalesce($23::text, '[]')::jsonb)
+         n(shard smallint, id bigint, subscription bigint, after bigint, until bigint, "only" text, count bigint,
+           position bigint, replayed bigint, status text)
+    JOIN owned USING (shard)
+    ON CONFLICT (id) DO UPDATE
+    SET position = excluded.position, replayed = excluded.replayed, status = excluded.status
+    WHERE p.status = 'running'
 )
 SELECT shard FROM owned

@@ -1,8 +1,5 @@
 //! Who owns which shards: holder, term, and a lease that hangs on the holder's node row.
 
-use std::time::Duration;
-
-use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use super::{Store, StoreError, within};
@@ -19,36 +16,24 @@ pub struct OwnedShard {
     pub cursor: Position,
 }
 
-fn interval(length: Duration) -> PgInterval {
-    PgInterval {
-        months: 0,
-        days: 0,
-        microseconds: i64::try_from(length.as_micros()).unwrap_or(i64::MAX),
-    }
+fn columns(shards: &[u16]) -> Vec<i16> {
+    shards.iter().filter_map(|shard| i16::try_from(*shard).ok()).collect()
 }
 
 impl Store {
-    /// Says that the node lives, for `lease` from now on.
-    pub async fn renew_lease(&self, node: Uuid, lease: Duration) -> Result<(), StoreError> {
-        within(
-            sqlx::query!(
-                "INSERT INTO nodes (id, leased_until) VALUES ($1, clock_timestamp() + $2::interval)
-                 ON CONFLICT (id) DO UPDATE SET leased_until = excluded.leased_until",
-                node,
-                interval(lease),
-            )
-            .execute(&self.pool),
-        )
-        .await
-        .map(drop)
-    }
-
-    /// Takes the shards that nobody owns, or only this node, anew, and says which. For a node that is not at work.
-    pub async fn take_free_shards(&self, node: Uuid) -> Result<Vec<OwnedShard>, StoreError> {
+    /// Takes at most `most` of the shards that nobody owns, for a node that holds these already.
+    pub async fn take_shards(
+        &self,
+        node: Uuid,
+        held: &[u16],
+        most: usize,
+    ) -> Result<Vec<OwnedShard>, StoreError> {
         let rows = within(
             sqlx::query!(
-                r#"SELECT taken AS "shard!", new_term AS "term!", at_cursor AS "cursor!" FROM take_free_shards($1)"#,
+                r#"SELECT taken AS "shard!", new_term AS "term!", at_cursor AS "cursor!" FROM take_shards($1, $2, $3)"#,
                 node,
+                &columns(held),
+                i32::try_from(most).unwrap_or(i32::MAX),
             )
             .fetch_all(&self.pool),
         )
@@ -63,34 +48,25 @@ impl Store {
             .collect())
     }
 
-    /// Gives back all that the node owns, so that another need not wait for the lease to run out.
-    pub async fn release_node(&self, node: Uuid) -> Result<(), StoreError> {
+    /// Gives shards back that the node owns in these terms, so that another need not wait for its lease to run out.
+    pub async fn release_shards(
+        &self,
+        node: Uuid,
+        shards: &[(u16, i64)],
+    ) -> Result<(), StoreError> {
+        let (shards, terms): (Vec<u16>, Vec<i64>) = shards.iter().copied().unzip();
         within(
             sqlx::query!(
-                "WITH gone AS (DELETE FROM nodes WHERE id = $1)
-                 UPDATE shards SET holder = NULL WHERE holder = $1",
-                node
+                "UPDATE shards s SET holder = NULL
+                 FROM unnest($2::smallint[], $3::bigint[]) r(shard, term)
+                 WHERE s.shard = r.shard AND s.term = r.term AND s.holder = $1",
+                node,
+                &columns(&shards),
+                &terms,
             )
             .execute(&self.pool),
         )
         .await
         .map(drop)
-    }
-
-    /// Ends all leases, for the only node that can reach this database: there is nobody to wait for.
-    pub async fn end_all_leases(&self) -> Result<(), StoreError> {
-        within(sqlx::query!("DELETE FROM nodes").execute(&self.pool)).await.map(drop)
-    }
-
-    /// Forgets nodes whose lease ran out long ago.
-    pub async fn forget_dead_nodes(&self) -> Result<u64, StoreError> {
-        within(
-            sqlx::query!(
-                "DELETE FROM nodes WHERE leased_until < clock_timestamp() - interval '1 hour'"
-            )
-            .execute(&self.pool),
-        )
-        .await
-        .map(|done| done.rows_affected())
     }
 }

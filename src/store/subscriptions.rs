@@ -64,6 +64,19 @@ pub struct SubscriptionFilter {
     pub callback_url: Option<String>,
 }
 
+/// A subscription that a tenant has or had.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// Its id.
+    pub id: SubscriptionId,
+    /// Its status, the last one if it is deleted.
+    pub status: Status,
+    /// Whether it has a callback; else it is pulled from.
+    pub has_callback: bool,
+    /// The log entry of its deletion.
+    pub deleted_at: Option<Position>,
+}
+
 struct SubscriptionRow {
     id: i64,
     tenant: String,
@@ -274,6 +287,36 @@ impl Store {
                 let version = Version { since: Position::from_stored(row.since), event_types };
                 Ok((SubscriptionId::from_stored(row.subscription), version))
             })
+            .collect()
+    }
+
+    /// All that a tenant has or had above an id, oldest first.
+    pub async fn all_of(
+        &self,
+        tenant: &str,
+        after: Option<SubscriptionId>,
+        limit: i64,
+    ) -> Result<Vec<Known>, StoreError> {
+        let rows = within(
+            sqlx::query!(
+                r#"SELECT id, status, deleted, changed_at, callback_url IS NOT NULL AS "has_callback!"
+                   FROM subscriptions WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3"#,
+                tenant,
+                after.map_or(0, SubscriptionId::stored),
+                limit,
+            )
+            .fetch_all(&self.pool),
+        );
+        let known = |row: (i64, String, bool, i64, bool)| {
+            let (id, status, deleted, changed_at, has_callback) = row;
+            let id = SubscriptionId::from_stored(id);
+            let status = Status::from_name(&status)
+                .ok_or_else(|| StoreError::Unreadable(format!("subscription {id}: status")))?;
+            let deleted_at = deleted.then(|| Position::from_stored(changed_at));
+            Ok(Known { id, status, has_callback, deleted_at })
+        };
+        let rows = rows.await?.into_iter();
+        rows.map(|row| known((row.id, row.status, row.deleted, row.changed_at, row.has_callback)))
             .collect()
     }
 

@@ -45,6 +45,12 @@ impl CallbackUrl {
     }
 }
 
+impl AsRef<str> for CallbackUrl {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
 impl FromStr for CallbackUrl {
     type Err = BadCallbackUrl;
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::event_type::EventType;
 use super::id::SubscriptionId;
 use super::position::Position;
-use super::subscription::{RETRY_REQUESTED, TEST_EVENT};
+use super::subscription::SUBSCRIPTION_CHANGES;
 use super::time::UnixMillis;
 
 /// An event that has no place in the log yet.
@@ -57,7 +57,7 @@ impl Event {
 
     /// The subscription of whose change this is the log's entry.
     pub fn changes_subscription(&self) -> Option<SubscriptionId> {
-        self.about.filter(|_| !matches!(self.event_type.as_str(), TEST_EVENT | RETRY_REQUESTED))
+        self.about.filter(|_| self.event_type.as_str().starts_with(SUBSCRIPTION_CHANGES))
     }
 
     /// Just the `data` within [`Event::body`].

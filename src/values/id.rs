@@ -113,6 +113,11 @@ id!(
     ConnectionId, "con_"
 );
 
+id!(
+    /// A replay's id, `rpl_…`: the place in the log of the entry that asked for it.
+    ReplayId, "rpl_"
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,6 +49,11 @@ impl RetrySchedule {
         // A receiver that asks for more time than there is gets one last attempt at the deadline.
         (due <= deadline).then(|| due.max(now.after(at_least.unwrap_or_default())).min(deadline))
     }
+
+    /// Whether what has been failing since then is given up.
+    pub fn is_over(&self, since: UnixMillis, now: UnixMillis) -> bool {
+        since.after(self.give_up_after) < now
+    }
 }
 
 /// `step` with up to 20 % added or taken away at random.

@@ -10,6 +10,7 @@ use super::callback_url::CallbackUrl;
 use super::event::Event;
 use super::event_type::Pattern;
 use super::id::SubscriptionId;
+use super::json_pointer::JsonPointer;
 use super::position::Position;
 use super::retry::RetrySchedule;
 use super::signature::Secret;
@@ -45,8 +46,14 @@ pub struct Definition {
     pub headers: BTreeMap<String, String>,
     /// One at a time, in log order; a failing event holds back those after it.
     pub ordered: bool,
+    /// Ordered among those alone whose data have the same value there.
+    #[serde(default, with = "as_optional_text")]
+    pub order_by: Option<JsonPointer>,
     /// How many POSTs run at once, 1 to 64.
     pub max_in_flight: u16,
+    /// How many POSTs begin in a second, at most.
+    #[serde(default)]
+    pub rate_limit_per_s: Option<u16>,
     /// Seconds for one exchange, 1 to 30.
     pub timeout_s: u16,
     /// Seconds between attempts instead of the server's schedule.
@@ -73,9 +80,22 @@ impl Definition {
         Duration::from_secs(self.timeout_s.into())
     }
 
-    /// How many POSTs run at once: one when ordered.
+    /// How many POSTs run at once: one when all are in one order.
     pub fn concurrency(&self) -> usize {
-        if self.ordered { 1 } else { self.max_in_flight.into() }
+        if self.ordered && self.order_by.is_none() { 1 } else { self.max_in_flight.into() }
+    }
+
+    /// Whether any of its events go one after the other.
+    pub fn is_ordered(&self) -> bool {
+        self.ordered || self.order_by.is_some()
+    }
+
+    /// What `event` is ordered by: events with the same key go one after the other. `None`: in any order.
+    pub fn order_key(&self, event: &Event) -> Option<i64> {
+        match &self.order_by {
+            Some(pointer) => Some(pointer.key_of(&event.data())),
+            None => self.ordered.then_some(0),
+        }
     }
 }
 
@@ -84,6 +104,8 @@ impl Definition {
 pub enum Status {
     /// It does.
     Active,
+    /// Its receiver takes nothing; it is tried now and then, and its cursor stands still.
+    Failing,
     /// Stopped by its owner; its cursor stands still.
     Paused,
     /// Stopped by the hub; its cursor stands still.
@@ -91,12 +113,13 @@ pub enum Status {
 }
 
 impl Status {
-    const ALL: [Self; 3] = [Self::Active, Self::Paused, Self::Disabled];
+    const ALL: [Self; 4] = [Self::Active, Self::Failing, Self::Paused, Self::Disabled];
 
     /// The name in JSON and SQL.
     pub fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
+            Self::Failing => "failing",
             Self::Paused => "paused",
             Self::Disabled => "disabled",
         }
@@ -105,6 +128,11 @@ impl Status {
     /// The status of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.name() == name)
+    }
+
+    /// Whether anything is tried.
+    pub fn is_tried(self) -> bool {
+        matches!(self, Self::Active | Self::Failing)
     }
 }
 
@@ -173,27 +201,28 @@ pub fn is_for(event: &Event, id: SubscriptionId, tenant: &str, versions: &[Versi
     })
 }
 
+/// How the types of the log entries begin that change a subscription.
+pub const SUBSCRIPTION_CHANGES: &str = "hookhub.subscription.";
 /// Sent to one subscription, at its owner's wish.
 pub const TEST_EVENT: &str = "hookhub.test";
-/// The log entry that asks for one more attempt of a delivery.
-pub const RETRY_REQUESTED: &str = "hookhub.delivery.retry_requested";
 
 mod as_optional_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-    use super::CallbackUrl;
-
     #[expect(clippy::ref_option, reason = "serde calls it so")]
-    pub(super) fn serialize<S: Serializer>(
-        url: &Option<CallbackUrl>,
+    pub(super) fn serialize<T: AsRef<str>, S: Serializer>(
+        value: &Option<T>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        url.as_ref().map(CallbackUrl::as_str).serialize(serializer)
+        value.as_ref().map(T::as_ref).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Option<CallbackUrl>, D::Error> {
+    ) -> Result<Option<T>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
     }

@@ -209,6 +209,10 @@ async fn while_postgres_is_away_the_hub_says_so_and_goes_on_when_it_is_back() {
     hub.post("/v1/subscriptions", &receiver.wants("x")).await.problem(503, "unavailable");
     hub.get("/readyz").await.problem(503, "unavailable");
     hub.get("/healthz").await.expect(200);
+    // A browser would give a stream up for good on any other answer.
+    let stream = hub.get("/v1/stream?last_event_id=evt_0000000000001").await;
+    assert_eq!((stream.status, stream.header("content-type")), (200, Some("text/event-stream")));
+    assert!(stream.text.starts_with("retry: "), "it ends at once: {}", stream.text);
 
     proxy.mend();
     let after = eventually("it goes on", async || {

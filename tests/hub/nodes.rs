@@ -1,10 +1,27 @@
-//! Several nodes on one Postgres: whoever waits on one of them hears of what is published on another.
+//! Several nodes on one Postgres: they share the work, take over from each other, and each tells of all.
 
-use serde_json::json;
+use std::time::{Duration, Instant};
 
-use crate::support::client::{each, text};
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+use crate::support::client::{Client, each, text};
 use crate::support::hub::TestHub;
-use crate::support::in_time;
+use crate::support::process::{Environment, HubProcess};
+use crate::support::receiver::{TestReceiver, sorted};
+use crate::support::{eventually, in_time};
+
+/// Waits until the nodes that are alive have so many shards, the fewest first.
+async fn until_shared(hub: &Client, wanted: &[u64]) {
+    eventually("the shards are shared", async || {
+        let nodes = hub.get("/v1/nodes").await.expect(200);
+        let alive = each(&nodes, "/data").iter().filter(|node| node["status"] == "alive");
+        let mut shards: Vec<u64> = alive.filter_map(|node| node["shards"].as_u64()).collect();
+        shards.sort_unstable();
+        (shards == wanted).then_some(())
+    })
+    .await;
+}
 
 #[tokio::test]
 async fn a_poll_that_waits_on_one_node_gets_what_is_published_on_another() {
@@ -34,4 +51,108 @@ async fn a_cursor_of_one_node_is_good_on_another_at_once() {
         let page = other.get(&format!("/v1/events?after={id}")).await.expect(200);
         assert!(each(&page, "/data").is_empty(), "{page}");
     }
+}
+
+#[tokio::test]
+async fn nodes_that_come_and_go_share_the_shards_and_lose_and_repeat_nothing() {
+    let one = TestHub::start().await;
+    let mut receivers = Vec::new();
+    for _ in 0..20 {
+        let receiver = TestReceiver::start().await;
+        one.subscribe(&receiver.wants("n")).await;
+        receivers.push(receiver);
+    }
+    until_shared(&one, &[64]).await;
+    let mut ids = one.publish_many("n", 30).await;
+    let two = TestHub::start_on(&one.database, |_| ()).await;
+    ids.extend(two.publish_many("n", 30).await);
+    until_shared(&one, &[32, 32]).await;
+    ids.extend(one.publish_many("n", 30).await);
+    let three = TestHub::start_on(&one.database, |_| ()).await;
+    ids.extend(two.publish_many("n", 30).await);
+    until_shared(&one, &[20, 22, 22]).await;
+    ids.extend(three.publish_many("n", 30).await);
+    let database = one.stop().await;
+    ids.extend(three.publish_many("n", 30).await);
+    until_shared(&two, &[32, 32]).await;
+    three.stop().await;
+    ids.extend(two.publish_many("n", 30).await);
+    until_shared(&two, &[64]).await;
+    for receiver in &mut receivers {
+        assert_eq!(sorted(receiver.take_ids(ids.len()).await), ids);
+    }
+    two.stop().await;
+    assert!(receivers.iter_mut().all(|receiver| receiver.more().is_empty()), "nothing came twice");
+    drop(database);
+}
+
+#[tokio::test]
+async fn a_change_made_on_one_node_holds_on_the_one_that_delivers_when_it_is_answered() {
+    let one = TestHub::start().await;
+    let other = TestHub::start_on(&one.database, |_| ()).await;
+    until_shared(&one, &[32, 32]).await;
+    let mut receiver = TestReceiver::start().await;
+    let mut ids = Vec::new();
+    for _ in 0..12 {
+        ids.push(one.subscribe(&receiver.wants("n")).await);
+    }
+    other.publish("n", json!(1)).await;
+    receiver.take(12).await;
+    for (id, hub) in ids.iter().zip([&one, &other].into_iter().cycle()) {
+        hub.delete(&format!("/v1/subscriptions/{id}")).await.expect(204);
+    }
+    let mut witness = TestReceiver::start().await;
+    one.subscribe(&witness.wants("n")).await;
+    one.publish("n", json!(2)).await;
+    witness.next().await;
+    assert!(receiver.more().is_empty(), "no attempt begins after the answer");
+}
+
+#[tokio::test]
+async fn the_shards_of_a_node_that_dies_are_taken_over_within_five_seconds_of_its_last_word() {
+    let one = TestHub::start().await;
+    let directory = tempdir().expect("a directory");
+    let environment =
+        Environment::of_a_hub(directory.path()).with("DATABASE_URL", one.database.url());
+    let doomed = HubProcess::start(&environment).await;
+    until_shared(&one, &[32, 32]).await;
+    let mut receivers = Vec::new();
+    for _ in 0..8 {
+        let receiver = TestReceiver::start().await;
+        one.subscribe(&receiver.wants("n")).await;
+        receivers.push(receiver);
+    }
+    let before = one.publish("n", json!("before")).await;
+    for receiver in &mut receivers {
+        assert_eq!(receiver.next().await.id, before);
+    }
+    doomed.program.kill().await;
+    let killed = Instant::now();
+    let after = one.publish("n", json!("after")).await;
+    for receiver in &mut receivers {
+        let mut arrived = receiver.next().await.id;
+        if arrived == before {
+            // Its result was not recorded yet.
+            arrived = receiver.next().await.id;
+        }
+        assert_eq!(arrived, after);
+    }
+    let taken = killed.elapsed();
+    assert!(taken < Duration::from_secs(7), "{taken:?}, on a machine that may be busy");
+    until_shared(&one, &[64]).await;
+}
+
+#[tokio::test]
+async fn the_operator_sees_all_nodes_and_nobody_else_does() {
+    let one = TestHub::start().await;
+    let other = TestHub::start_on(&one.database, |_| ()).await;
+    until_shared(&one, &[32, 32]).await;
+    let nodes = one.get("/v1/nodes").await.expect(200);
+    let addresses: Vec<String> =
+        each(&nodes, "/data").iter().map(|node: &Value| text(node, "/address")).collect();
+    for hub in [&one, &other] {
+        assert!(addresses.contains(&hub.address().to_string()), "{nodes}");
+    }
+    let key = one.post("/v1/keys", &json!({"name": "a tenant's"})).await.expect(201);
+    one.with_key(Some(&text(&key, "/key"))).get("/v1/nodes").await.problem(403, "forbidden");
 }

@@ -39,6 +39,30 @@ async fn a_stream_says_at_once_what_it_is_and_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_cut_before_its_first_event_goes_on_from_where_it_began() {
+    let hub = TestHub::start().await;
+    let mut stream = open(&hub, "types=a").await;
+    in_time("first bytes", stream.read()).await.unwrap();
+    let began = stream.last_id().to_owned();
+    drop(stream);
+    let missed = hub.publish("a", json!(1)).await;
+    let mut again = open(&hub, &format!("types=a&last_event_id={began}")).await;
+    assert_eq!(in_time("what was missed", again.next()).await.unwrap().id, missed);
+}
+
+#[tokio::test]
+async fn an_empty_resume_point_is_none() {
+    let hub = TestHub::start().await;
+    let first = hub.publish("a", json!(1)).await;
+    hub.publish("a", json!(2)).await;
+    let mut live = open(&hub, "last_event_id=&after=").await;
+    let mut resumed = open(&hub, &format!("last_event_id=&after={first}")).await;
+    let last = hub.publish("a", json!(3)).await;
+    assert_eq!(in_time("an event", live.next()).await.unwrap().id, last);
+    assert_ne!(in_time("an event", resumed.next()).await.unwrap().id, last, "after the first one");
+}
+
+#[tokio::test]
 async fn clients_are_told_to_come_back_at_different_times() {
     let hub = TestHub::start().await;
     let mut told = Vec::new();

@@ -1,5 +1,5 @@
-//! The engine against a world of values: random events, answers, pauses, flushes and crashes; nothing may be lost,
-//! nothing come twice without a crash, and ordered subscriptions see the log's order.
+//! The engine against a world of values: random events, answers, pauses, flushes, crashes and changes of owner; nothing
+//! may be lost, nothing come twice without a crash, and ordered subscriptions see the log's order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::engine::{Engine, Known, Newcomer, Start};
+use super::{Engine, Known, Made, Newcomer, Start};
 use crate::store::deliveries::{Attempt, DeliveryState, Flush, Retry};
+use crate::store::log::Stretch;
 use crate::store::shards::OwnedShard;
 use crate::values::event::{Event, NewEvent};
 use crate::values::event_type::EventType;
@@ -33,18 +34,20 @@ enum Step {
     Read,
     Flush,
     Crash,
+    HandOver(usize),
     Pause(usize, bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..3usize).prop_map(Step::Publish),
+        6 => (0..6usize).prop_map(Step::Publish),
         8 => (any::<usize>(), prop_oneof![4 => Just(204u16), 3 => Just(500)]).prop_map(|(which, status)| Step::Answer(which, status)),
         2 => (1..5_000u64).prop_map(Step::Time),
         3 => Just(Step::Read),
         3 => Just(Step::Flush),
         1 => Just(Step::Crash),
-        1 => (0..3usize, any::<bool>()).prop_map(|(which, paused)| Step::Pause(which, paused)),
+        1 => (1..100usize).prop_map(Step::HandOver),
+        1 => (0..4usize, any::<bool>()).prop_map(|(which, paused)| Step::Pause(which, paused)),
     ]
 }
 
@@ -55,6 +58,7 @@ struct Tables {
     attempts: BTreeMap<(SubscriptionId, Position, u16), u16>,
     retries: BTreeMap<(SubscriptionId, Position), Retry>,
     rows: BTreeMap<SubscriptionId, Position>,
+    terms: BTreeMap<u16, i64>,
 }
 
 struct World {
@@ -76,7 +80,7 @@ fn schedule() -> RetrySchedule {
     }
 }
 
-pub(super) fn subscription(number: i64, pattern: &str, ordered: bool) -> Known {
+fn subscription(number: i64, pattern: &str, ordered: bool, order_by: Option<&str>) -> Known {
     let definition = Definition {
         event_types: vec![pattern.parse().unwrap()],
         callback_url: Some("https://example.com/".parse().unwrap()),
@@ -85,7 +89,9 @@ pub(super) fn subscription(number: i64, pattern: &str, ordered: bool) -> Known {
         metadata: BTreeMap::new(),
         headers: BTreeMap::new(),
         ordered,
+        order_by: order_by.map(|pointer| pointer.parse().unwrap()),
         max_in_flight: 2,
+        rate_limit_per_s: None,
         timeout_s: 15,
         retry_schedule_s: None,
         give_up_after_s: None,
@@ -102,46 +108,91 @@ pub(super) fn subscription(number: i64, pattern: &str, ordered: bool) -> Known {
     Known { subscription, versions: vec![Version { since: Position::START, event_types }] }
 }
 
+fn all_shards() -> Vec<u16> {
+    (0..SHARDS).collect()
+}
+
 impl World {
     fn new() -> Self {
         let subscriptions = vec![
-            subscription(1, "*", false),
-            subscription(2, "a.*", true),
-            subscription(3, "a.b", false),
+            subscription(1, "*", false, None),
+            subscription(2, "a.*", true, None),
+            subscription(3, "a.b", false, None),
+            subscription(4, "*", false, Some("/k")),
         ];
         let now = UnixMillis::from_i64(1_763_900_000_000);
         let tables = Tables::default();
-        let engine = Self::engine(&subscriptions, &tables);
         let (log, running, arrived, order) =
             (Vec::new(), Vec::new(), HashMap::new(), HashMap::new());
-        Self { now, log, subscriptions, tables, engine, running, arrived, order, crashes: 0 }
+        let engine = Engine::new(schedule());
+        let mut world =
+            Self { now, log, subscriptions, tables, engine, running, arrived, order, crashes: 0 };
+        world.adopt(&all_shards());
+        world
     }
 
-    /// An engine as a new owner makes it, from what the tables hold.
-    fn engine(subscriptions: &[Known], tables: &Tables) -> Engine {
-        let cursor = |shard: u16| tables.cursors.get(&shard).copied().unwrap_or_default();
-        let owned: Vec<_> =
-            (0..SHARDS).map(|shard| OwnedShard { shard, term: 1, cursor: cursor(shard) }).collect();
+    /// Has the engine take shards over, as a new owner does, from what the tables hold.
+    fn adopt(&mut self, shards: &[u16]) {
+        let tables = &mut self.tables;
+        let mut owned = Vec::new();
+        for shard in shards {
+            let term = tables.terms.entry(*shard).or_default();
+            *term += 1;
+            let cursor = tables.cursors.get(shard).copied().unwrap_or_default();
+            owned.push(OwnedShard { shard: *shard, term: *term, cursor });
+        }
+        let known: Vec<Known> = self
+            .subscriptions
+            .iter()
+            .filter(|known| shards.contains(&known.subscription.shard()))
+            .cloned()
+            .collect();
+        let ids: Vec<_> = known.iter().map(|known| known.subscription.id).collect();
+        let tables = &self.tables;
         let start = |id: SubscriptionId| {
-            tables.rows.get(&id).copied().unwrap_or_else(|| cursor(shard_of(id)))
+            let shard = tables.cursors.get(&shard_of(id)).copied().unwrap_or_default();
+            tables.rows.get(&id).copied().unwrap_or(shard)
         };
         let tried: BTreeSet<_> = tables
             .attempts
             .keys()
-            .filter(|(id, at, _)| *at > start(*id))
+            .filter(|(id, at, _)| ids.contains(id) && *at > start(*id))
             .map(|(id, at, _)| (*id, *at))
             .collect();
+        let mine = |id: &SubscriptionId| ids.contains(id);
         let state = DeliveryState {
-            cursors: tables.rows.iter().map(|(id, at)| (*id, *at)).collect(),
-            retries: tables.retries.iter().map(|((id, at), retry)| (*id, *at, *retry)).collect(),
+            cursors: tables
+                .rows
+                .iter()
+                .filter(|(id, _)| mine(id))
+                .map(|(id, at)| (*id, *at))
+                .collect(),
+            retries: tables
+                .retries
+                .iter()
+                .filter(|((id, _), _)| mine(id))
+                .map(|((id, at), retry)| (*id, *at, *retry))
+                .collect(),
             tried: tried.into_iter().collect(),
+            replays: Vec::new(),
         };
-        Engine::new(schedule(), &owned, subscriptions.to_vec(), state)
+        self.engine.adopt(&owned, known, state);
+    }
+
+    /// Hands so many shards over, whatever runs, and takes them back as another node would.
+    fn hand_over(&mut self, count: usize) {
+        self.engine.hand_over(count, self.now);
+        self.flush(true);
+        let left = self.engine.take_quiet(self.now);
+        let shards: Vec<u16> = left.iter().map(|(shard, _)| *shard).collect();
+        let cut_off = |start: &Start| shards.contains(&start.subscription.shard());
+        self.crashes += usize::from(self.running.iter().any(cut_off));
+        self.adopt(&shards);
     }
 
     fn take(&mut self, step: &Step) {
         match step {
-            Step::Publish(which) => self.publish(["a.b", "a.c", "b"][*which]),
+            Step::Publish(which) => self.publish(["a.b", "a.c", "b"][which % 3], which / 3),
             Step::Answer(which, status) if !self.running.is_empty() => {
                 let start = self.running.remove(which % self.running.len());
                 self.answer(&start, *status);
@@ -153,18 +204,20 @@ impl World {
             Step::Crash => {
                 self.crashes += 1;
                 self.running.clear();
-                self.engine = Self::engine(&self.subscriptions, &self.tables);
-                let processed = self.engine.processed();
+                self.engine = Engine::new(schedule());
+                self.adopt(&all_shards());
+                let processed = self.engine.processed().unwrap();
                 for event in self.log.iter().filter(|event| event.position > processed) {
                     self.engine.take_event(event);
                 }
             }
+            Step::HandOver(count) => self.hand_over(*count),
             Step::Pause(which, paused) => {
                 let status = if *paused { Status::Paused } else { Status::Active };
                 self.subscriptions[*which].subscription.status = status;
                 let known = self.subscriptions[*which].clone();
                 self.engine.take_change(
-                    self.engine.processed(),
+                    self.engine.processed().unwrap(),
                     known.subscription.id,
                     Some(Newcomer { known, state: DeliveryState::default() }),
                 );
@@ -173,13 +226,13 @@ impl World {
         self.start();
     }
 
-    fn publish(&mut self, event_type: &str) {
+    fn publish(&mut self, event_type: &str, key: usize) {
         self.now = self.now.after(Duration::from_millis(1));
         let new = NewEvent {
             event_type: EventType::from_stored(event_type),
             about: None,
             occurred_at: None,
-            data: Bytes::from(vec![b'1'; DATA_BYTES]),
+            data: Bytes::from(format!(r#"{{"k":{key},"pad":"{}"}}"#, "1".repeat(DATA_BYTES))),
         };
         let event =
             Arc::new(Event::placed(Position::before_time(self.now).advanced(1), &"t".into(), &new));
@@ -191,9 +244,9 @@ impl World {
         self.engine.take_time(self.now);
         let (starts, fetches) = self.engine.take_starts();
         self.running.extend(starts);
-        for (id, position) in fetches {
-            let event = self.log.iter().find(|event| event.position == position).unwrap();
-            self.running.extend(self.engine.start_fetched(id, Arc::clone(event)));
+        for fetch in fetches {
+            let event = self.log.iter().find(|event| event.position == fetch.position).unwrap();
+            self.running.extend(self.engine.start_fetched(fetch, Arc::clone(event)));
         }
     }
 
@@ -213,11 +266,11 @@ impl World {
             error: None,
             response: None,
         };
-        self.engine.take_outcome(
-            attempt,
-            &Outcome::Answered { status, retry_after: None },
-            self.now,
-        );
+        let outcome = Outcome::Answered { status, retry_after: None };
+        self.engine.take_outcome(Made { attempt, outcome, term: start.term }, self.now);
+        for (turned, _) in self.engine.take_turns() {
+            self.engine.turned(turned.id);
+        }
     }
 
     fn read(&mut self) {
@@ -228,15 +281,15 @@ impl World {
                 .filter(|event| event.position > read.after && event.position <= read.up_to);
             let all: Vec<_> = wanted.cloned().collect();
             let some: Vec<_> = all.iter().take(3).cloned().collect();
-            let scanned =
-                if some.len() == all.len() { read.up_to } else { some.last().unwrap().position };
-            self.engine.take_read(read.subscription.id, &some, scanned);
+            let (complete, scanned) =
+                (some.len() == all.len(), some.last().map_or(read.after, |last| last.position));
+            self.engine.take_read(&read, &Stretch { events: some, scanned, complete });
         }
     }
 
     fn flush(&mut self, idle: bool) {
         let Some(flush) = self.engine.take_flush(self.now, idle) else { return };
-        let Flush { shards, attempts, retries, cursors } = flush;
+        let Flush { shards, attempts, retries, cursors, .. } = flush;
         let fenced: BTreeSet<u16> = shards.iter().map(|(shard, ..)| *shard).collect();
         for (shard, _, cursor) in shards {
             let current = self.tables.cursors.entry(shard).or_default();
@@ -313,6 +366,18 @@ impl World {
         }
     }
 
+    /// Whether the events of each order key came in the log's order.
+    fn is_in_order(&self, known: &Known) -> bool {
+        let mut by_key: HashMap<i64, Vec<Position>> = HashMap::new();
+        for position in self.order.get(&known.subscription.id).into_iter().flatten() {
+            let event = self.log.iter().find(|event| event.position == *position).unwrap();
+            if let Some(key) = known.subscription.definition.order_key(event) {
+                by_key.entry(key).or_default().push(*position);
+            }
+        }
+        by_key.values().all(|order| order.is_sorted())
+    }
+
     fn all_arrived(&self) -> bool {
         let pairs = self
             .subscriptions
@@ -339,8 +404,9 @@ proptest! {
         prop_assert!(world.tables.rows.is_empty(), "cursors of their own are left: {:?}", world.tables.rows);
         if world.crashes == 0 {
             prop_assert!(world.arrived.values().all(|times| *times == 1), "repeated");
-            let ordered = world.subscriptions[1].subscription.id;
-            prop_assert!(world.order.get(&ordered).is_none_or(|order| order.is_sorted()), "out of order");
+            for known in &world.subscriptions {
+                prop_assert!(world.is_in_order(known), "out of order");
+            }
         }
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::queue::SubscriptionQueue;
 use crate::store::deliveries::{Attempt, Flush, Retry};
+use crate::store::replays::Progress;
 use crate::store::shards::OwnedShard;
-use crate::values::id::SubscriptionId;
+use crate::values::id::{ReplayId, SubscriptionId};
 use crate::values::position::Position;
 use crate::values::subscription::shard_of;
 use crate::values::time::UnixMillis;
@@ -16,19 +17,34 @@ use crate::values::time::UnixMillis;
 const LAGGING: Duration = Duration::from_secs(2);
 
 /// Results that are not recorded yet.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Results {
     /// Owned shards, by number: term and cursor as last recorded.
     shards: HashMap<u16, (i64, Position)>,
     attempts: Vec<Attempt>,
     retries: HashMap<(SubscriptionId, Position), Option<Retry>>,
+    replays: HashMap<ReplayId, (SubscriptionId, Progress)>,
 }
 
 impl Results {
-    /// Nothing yet, of these shards.
-    pub(super) fn new(owned: &[OwnedShard]) -> Self {
-        let shards = owned.iter().map(|shard| (shard.shard, (shard.term, shard.cursor))).collect();
-        Self { shards, attempts: Vec::new(), retries: HashMap::new() }
+    /// One more shard is owned.
+    pub(super) fn add_shard(&mut self, shard: &OwnedShard) {
+        self.shards.insert(shard.shard, (shard.term, shard.cursor));
+    }
+
+    /// One shard less is owned: what is not recorded of it is left to its next owner.
+    pub(super) fn remove_shard(&mut self, shard: u16) {
+        self.shards.remove(&shard);
+        self.attempts.retain(|attempt| shard_of(attempt.subscription) != shard);
+        self.retries.retain(|(id, _), _| shard_of(*id) != shard);
+        self.replays.retain(|_, (id, _)| shard_of(*id) != shard);
+    }
+
+    /// Whether anything of this shard is not recorded.
+    pub(super) fn has_of(&self, shard: u16) -> bool {
+        self.attempts.iter().any(|attempt| shard_of(attempt.subscription) == shard)
+            || self.retries.keys().any(|(id, _)| shard_of(*id) == shard)
+            || self.replays.values().any(|(id, _)| shard_of(*id) == shard)
     }
 
     /// An attempt was made.
@@ -41,6 +57,16 @@ impl Results {
         self.retries.insert((id, position), retry);
     }
 
+    /// How far a replay has come. Only the last word counts.
+    pub(super) fn replay(
+        &mut self,
+        id: ReplayId,
+        subscription: SubscriptionId,
+        progress: Progress,
+    ) {
+        self.replays.insert(id, (subscription, progress));
+    }
+
     /// A subscription is no more: nothing of it waits.
     pub(super) fn forget(&mut self, id: SubscriptionId) {
         self.retries.retain(|(other, _), _| *other != id);
@@ -48,7 +74,7 @@ impl Results {
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.attempts.len() + self.retries.len()
+        self.attempts.len() + self.retries.len() + self.replays.len()
     }
 
     /// Whether there are none.
@@ -88,6 +114,7 @@ impl Results {
         let mut touched: Vec<u16> =
             self.attempts.iter().map(|attempt| shard_of(attempt.subscription)).collect();
         touched.extend(self.retries.keys().map(|(id, _)| shard_of(*id)));
+        touched.extend(self.replays.values().map(|(id, _)| shard_of(*id)));
         touched.extend(cursors.iter().map(|(id, _)| shard_of(*id)));
         if idle {
             let moved = self
@@ -117,6 +144,11 @@ impl Results {
                 .map(|((id, position), retry)| (id, position, retry))
                 .collect(),
             cursors,
+            replays: self
+                .replays
+                .drain()
+                .map(|(id, (subscription, progress))| (id, subscription, progress))
+                .collect(),
         })
     }
 }

@@ -1,0 +1,242 @@
+//! Replays: what was, once more.
+
+use std::sync::Arc;
+
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Value, json};
+
+use super::Api;
+use super::append::append;
+use super::body;
+use super::caller::Caller;
+use super::deliveries::entry;
+use super::fields::Fields;
+use super::problem::{Code, FieldError, Problem};
+use super::query::Query;
+use super::subscriptions;
+use crate::store::log::Scan;
+use crate::store::replays::{Progress, ReplayState};
+use crate::values::event::Event;
+use crate::values::id::ReplayId;
+use crate::values::position::Position;
+use crate::values::request::{Only, ReplayCancelled, ReplayRequest, Request};
+use crate::values::subscription::{Subscription, Version, is_for};
+use crate::values::time::UnixMillis;
+
+/// How much of the log is looked at to count what will be replayed: events and bytes of a page, and pages.
+const PAGE: (u16, u32) = (5_000, 8 << 20);
+const MOST_PAGES: usize = 400;
+
+/// `POST /v1/subscriptions/{id}/replay`.
+pub(super) async fn create(
+    caller: Caller,
+    path: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let body = body::json(&request, payload).await?;
+    let claim = api.running.claim(&caller, &request, &body)?;
+    let mut fields = Fields::of(&body)?;
+    let head = api.log.head();
+    let after = place(&mut fields, "since", head);
+    let until = last(&mut fields, head);
+    let only = only(&mut fields);
+    let dry_run = fields.flag("dry_run").value().unwrap_or_default();
+    fields.finish()?;
+    let after = after.ok_or_else(|| {
+        let detail = "is missing; expected earliest, an event id, or an RFC 3339 time".to_owned();
+        Problem::invalid(vec![FieldError { pointer: "/since".to_owned(), detail }])
+    })?;
+    let subscription = subscriptions::find(&api, &caller, &path).await?;
+    if subscription.definition.callback_url.is_none() {
+        let detail = "the subscription is pulled from: POST …/seek moves its cursor back";
+        return Err(Problem::new(Code::Conflict, detail));
+    }
+    let (count, complete) = count(&api, &subscription, (after, until), only).await?;
+    let asked =
+        ReplayRequest { subscription: subscription.id.to_string(), after, until, only, count };
+    if dry_run {
+        let mut view = view(None, &Progress::new(&asked));
+        if let Some(members) = view.as_object_mut() {
+            members.insert("dry_run".into(), json!(true));
+            members.insert("count_complete".into(), json!(complete));
+            members.retain(|name, _| {
+                !matches!(name.as_str(), "id" | "status" | "replayed" | "created_at")
+            });
+        }
+        return Ok(HttpResponse::Ok().json(view));
+    }
+    let entry = entry(subscription.id, ReplayRequest::entry_type(), &json!(asked));
+    let (position, mut response) = append(&api, &caller, claim, entry).await?;
+    let id = ReplayId::from_stored(position.stored());
+    let progress = find(&api, &subscription, id).await?;
+    let location = format!("/v1/subscriptions/{}/replays/{id}", subscription.id);
+    Ok(response.insert_header((LOCATION, location)).json(view(Some(id), &progress)))
+}
+
+/// `since`: the place before the first event of it, that event or time included.
+fn place(fields: &mut Fields, name: &'static str, head: Position) -> Option<Position> {
+    let text = fields.text(name, 64).value()?;
+    match (text.as_str(), text.parse::<Position>(), UnixMillis::parse(&text)) {
+        ("earliest", ..) => Some(Position::START),
+        (_, Ok(position), _) if position <= head => Some(position.previous()),
+        (_, Ok(_), _) => {
+            fields.fault(name, "this event id is above all events of the log");
+            None
+        }
+        (_, _, Some(time)) => Some(Position::before_time(time)),
+        _ => {
+            fields.fault(name, "expected earliest, an event id, or an RFC 3339 time");
+            None
+        }
+    }
+}
+
+/// `until`: the last event of it, that event included; a time is not. Without it all there is.
+fn last(fields: &mut Fields, head: Position) -> Position {
+    let Some(text) = fields.text("until", 64).value() else { return head };
+    match (text.as_str(), text.parse::<Position>(), UnixMillis::parse(&text)) {
+        ("now", ..) => head,
+        (_, Ok(position), _) => position.min(head),
+        (_, _, Some(time)) => Position::before_time(time).min(head),
+        _ => {
+            fields.fault("until", "expected now, an event id, or an RFC 3339 time");
+            head
+        }
+    }
+}
+
+fn only(fields: &mut Fields) -> Only {
+    let Some(name) = fields.text("only", 64).value() else { return Only::Undelivered };
+    Only::from_name(&name).unwrap_or_else(|| {
+        fields.fault("only", "expected undelivered or all");
+        Only::Undelivered
+    })
+}
+
+/// How many deliveries a replay will make, and whether all of it was looked at.
+async fn count(
+    api: &Api,
+    subscription: &Subscription,
+    (mut after, until): (Position, Position),
+    only: Only,
+) -> Result<(u64, bool), Problem> {
+    let id = subscription.id;
+    let versions = versions(api, subscription).await?;
+    let mut count = 0;
+    for _ in 0..MOST_PAGES {
+        let (events, bytes) = PAGE;
+        let tenant = Some(&*subscription.tenant);
+        let scan = Scan { after, up_to: until, tenant, events, bytes };
+        let stretch = api.log.read_after(scan).await?;
+        let is_meant = |event: &&Arc<Event>| is_for(event, id, &subscription.tenant, &versions);
+        let positions: Vec<i64> =
+            stretch.events.iter().filter(is_meant).map(|event| event.position.stored()).collect();
+        let tried = api.store.tried_among(id, &positions).await?;
+        let waiting = tried.iter().filter(|tried| tried.is_waiting).count();
+        count += match only {
+            Only::All => positions.len().saturating_sub(waiting),
+            Only::Undelivered => {
+                tried.iter().filter(|tried| !tried.is_waiting && !tried.is_delivered).count()
+            }
+        };
+        after = stretch.scanned;
+        if stretch.complete {
+            return Ok((u64::try_from(count).unwrap_or(u64::MAX), true));
+        }
+    }
+    Ok((u64::try_from(count).unwrap_or(u64::MAX), false))
+}
+
+async fn versions(api: &Api, subscription: &Subscription) -> Result<Vec<Version>, Problem> {
+    let versions = api.store.versions(&[subscription.id.stored()]).await?;
+    Ok(versions.into_iter().map(|(_, version)| version).collect())
+}
+
+/// A replay of the subscription: how far it is, or that it is asked for and no node has begun it yet.
+async fn find(api: &Api, subscription: &Subscription, id: ReplayId) -> Result<Progress, Problem> {
+    if let Some(progress) = api.store.replay(subscription.id, id).await? {
+        return Ok(progress);
+    }
+    let entries = api.store.events_at(&[id.stored()], Some(&subscription.tenant)).await?;
+    let entry = entries.first().filter(|entry| entry.about == Some(subscription.id));
+    match entry.and_then(|entry| Request::of(entry)) {
+        Some(Request::Replay(_, asked)) => Ok(Progress::new(&asked)),
+        _ => Err(Problem::not_found("replay")),
+    }
+}
+
+/// `GET /v1/subscriptions/{id}/replays`: newest first.
+pub(super) async fn list(
+    caller: Caller,
+    path: web::Path<String>,
+    request: HttpRequest,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::of(&request, &["after", "limit"])?;
+    let limit = query.limit()?;
+    let below = query.parsed::<ReplayId>("after")?;
+    let subscription = subscriptions::find(&api, &caller, &path).await?;
+    let found = api.store.list_replays(subscription.id, below, i64::from(limit) + 1).await?;
+    let has_more = found.len() > usize::from(limit);
+    let page: Vec<_> = found.iter().take(limit.into()).collect();
+    let next = page.last().filter(|_| has_more).map(|(id, _)| id.to_string());
+    let data: Vec<Value> = page.iter().map(|(id, progress)| view(Some(*id), progress)).collect();
+    Ok(query.page(&data, next.as_deref(), has_more))
+}
+
+/// `GET /v1/subscriptions/{id}/replays/{replay}`.
+pub(super) async fn get(
+    caller: Caller,
+    path: web::Path<(String, String)>,
+    request: HttpRequest,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
+    let (_, id, progress) = at(&api, &caller, &path).await?;
+    Ok(HttpResponse::Ok().json(view(Some(id), &progress)))
+}
+
+/// `POST /v1/subscriptions/{id}/replays/{replay}/cancel`: it goes no further; what waits for its try gets it.
+pub(super) async fn cancel(
+    caller: Caller,
+    path: web::Path<(String, String)>,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let (subscription, id, progress) = at(&api, &caller, &path).await?;
+    if progress.state != ReplayState::Running {
+        return Ok(HttpResponse::Ok().json(view(Some(id), &progress)));
+    }
+    let said = json!(ReplayCancelled { replay: id });
+    let entry = entry(subscription.id, ReplayCancelled::entry_type(), &said);
+    append(&api, &caller, None, entry).await?;
+    let cancelled = Progress { state: ReplayState::Cancelled, ..progress };
+    Ok(HttpResponse::Accepted().json(view(Some(id), &cancelled)))
+}
+
+async fn at(
+    api: &Api,
+    caller: &Caller,
+    (subscription, id): &(String, String),
+) -> Result<(Subscription, ReplayId, Progress), Problem> {
+    let subscription = subscriptions::find(api, caller, subscription).await?;
+    let id = id.parse().map_err(|_bad| Problem::not_found("replay"))?;
+    let progress = find(api, &subscription, id).await?;
+    Ok((subscription, id, progress))
+}
+
+fn view(id: Option<ReplayId>, progress: &Progress) -> Value {
+    json!({
+        "id": id.map(|id| id.to_string()),
+        "status": progress.state.name(),
+        "only": progress.only.name(),
+        "after": progress.after.to_string(),
+        "until": progress.until.to_string(),
+        "count": progress.count,
+        "replayed": progress.replayed,
+        "cursor": progress.position.to_string(),
+        "created_at": id.map(ReplayId::time),
+    })
+}

@@ -1,0 +1,472 @@
+//! One subscription's queue: what it may begin next, and how far it is.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::breaker::{Breaker, Probe, Swing};
+use super::lanes::{First, Lanes, MOST_READY};
+use super::pace::{RateLimit, Window};
+use super::unfinished::Unfinished;
+use crate::store::deliveries::Retry;
+use crate::values::event::Event;
+use crate::values::outcome::{Outcome, Verdict};
+use crate::values::position::Position;
+use crate::values::subscription::{Status, Subscription, Version, is_for};
+use crate::values::time::UnixMillis;
+
+/// A subscription that reads by its own cursor reads on when fewer wait.
+const READ_ON_BELOW: usize = 250;
+/// With so many retries outstanding first tries stop even for a receiver that takes some of its events.
+const MOST_RETRIES: usize = 10_000;
+
+/// Where a subscription gets its events from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// With all others, as the log goes on.
+    Head,
+    /// By a cursor of its own, until it has caught up; `asked` while a read is under way.
+    Behind { asked: bool },
+}
+
+/// What may be begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The first try of the event that has waited longest.
+    First,
+    /// Another try, which is due.
+    Due(Position),
+    /// Another try, before it is due: a probe.
+    Ahead(Position),
+}
+
+/// What was begun; its slot is taken.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// The first try of this event.
+    Event(Arc<Event>),
+    /// A try of the event at this place, which must be fetched.
+    Fetch(Position),
+}
+
+/// An attempt that has ended; its order key is busy until it is released, or waits for another try.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ended {
+    /// What was waited for before it, if it was not the first.
+    pub(super) before: Option<Retry>,
+    /// What the event is ordered by.
+    pub(super) order_key: Option<i64>,
+}
+
+/// What the dispatcher holds of one subscription. Bounded, whatever its backlog.
+#[derive(Debug)]
+pub(super) struct SubscriptionQueue {
+    /// As it stands.
+    pub(super) subscription: Arc<Subscription>,
+    versions: Vec<Version>,
+    reading: Reading,
+    /// Everything for it at or below has been taken up.
+    read_to: Position,
+    waiting: Lanes,
+    unfinished: Unfinished,
+    first_tries: usize,
+    /// Of the first tries that run, those of ordered events, with their keys.
+    running_keys: HashMap<Position, i64>,
+    retries: BTreeMap<Position, Retry>,
+    due: VecDeque<Position>,
+    retrying: HashSet<Position>,
+    breaker: Breaker,
+    window: Window,
+    limit: RateLimit,
+    /// Tried before a crash or take-over, with the result on record: not to be taken up again.
+    tried: HashSet<Position>,
+    /// Between these places of the log its shard had no owner here while the log was acted on.
+    missed: Option<(Position, Position)>,
+    /// Its row among the cursors, as far as it is written.
+    pub(super) own_row: Option<Position>,
+    /// Whether it stands in the dispatcher's line of those that can begin something.
+    pub(super) in_line: bool,
+    /// Whether it stands in the dispatcher's line of those that want to read on.
+    pub(super) in_readers: bool,
+    /// When the dispatcher will look at it again, if time alone lets it go on.
+    pub(super) wakes_at: Option<UnixMillis>,
+    /// Whether a change of its status is being made.
+    pub(super) is_changing: bool,
+}
+
+impl SubscriptionQueue {
+    /// A queue that takes events with all others from `read_to` on.
+    pub(super) fn at_head(
+        subscription: Arc<Subscription>,
+        versions: Vec<Version>,
+        read_to: Position,
+    ) -> Self {
+        let breaker = match subscription.status {
+            Status::Failing => Breaker::open_since(subscription.changed_at.time()),
+            Status::Active | Status::Paused | Status::Disabled => Breaker::default(),
+        };
+        Self {
+            subscription,
+            versions,
+            reading: Reading::Head,
+            read_to,
+            waiting: Lanes::default(),
+            unfinished: Unfinished::default(),
+            first_tries: 0,
+            running_keys: HashMap::new(),
+            retries: BTreeMap::new(),
+            due: VecDeque::new(),
+            retrying: HashSet::new(),
+            breaker,
+            window: Window::open(),
+            limit: RateLimit::default(),
+            tried: HashSet::new(),
+            missed: None,
+            own_row: None,
+            in_line: false,
+            in_readers: false,
+            wakes_at: None,
+            is_changing: false,
+        }
+    }
+
+    /// A queue that reads by its own cursor. `own_row`: whether that is on record as its own.
+    pub(super) fn behind(
+        subscription: Arc<Subscription>,
+        versions: Vec<Version>,
+        cursor: Position,
+        own_row: bool,
+    ) -> Self {
+        let queue = Self::at_head(subscription, versions, cursor);
+        let own_row = own_row.then_some(cursor);
+        Self { reading: Reading::Behind { asked: false }, own_row, ..queue }
+    }
+
+    /// Whether `event` is for the subscription.
+    pub(super) fn is_meant(&self, event: &Event) -> bool {
+        is_for(event, self.subscription.id, &self.subscription.tenant, &self.versions)
+    }
+
+    /// Whether it takes more of what is replayed: its receiver takes events, and fewer than `most` wait for a try.
+    pub(super) fn takes_replays(&self, most: usize) -> bool {
+        self.is_tried() && self.failing_since().is_none() && self.retries.len() < most
+    }
+
+    /// Requests between these places are met by its own reading alone.
+    pub(super) fn note_missed(&mut self, after: Position, up_to: Position) {
+        self.missed = Some((after, up_to));
+    }
+
+    /// Whether a request at this place is met by its own reading alone.
+    pub(super) fn missed(&self, position: Position) -> bool {
+        self.missed.is_some_and(|(after, up_to)| after < position && position <= up_to)
+    }
+
+    /// Notes a result that is on record above the cursor.
+    pub(super) fn note_tried(&mut self, position: Position) {
+        self.tried.insert(position);
+    }
+
+    /// Takes over a change of the subscription. Let go on by its owner, or pointed elsewhere, it begins anew.
+    pub(super) fn change(&mut self, subscription: Arc<Subscription>, versions: Vec<Version>) {
+        let former = &self.subscription;
+        let let_go = subscription.status == Status::Active && former.status != Status::Active;
+        let elsewhere = subscription.definition.callback_url != former.definition.callback_url;
+        if elsewhere || let_go && self.breaker.failing_since().is_some() {
+            (self.breaker, self.window) = (Breaker::default(), Window::open());
+        }
+        self.subscription = subscription;
+        self.versions = versions;
+    }
+
+    /// Begins nothing more, as if disabled; says who, unless it was so already.
+    pub(super) fn halt(&mut self) -> Option<Arc<Subscription>> {
+        if !self.is_tried() {
+            return None;
+        }
+        let before = Arc::clone(&self.subscription);
+        self.subscription =
+            Arc::new(Subscription { status: Status::Disabled, ..(*before).clone() });
+        Some(before)
+    }
+
+    /// Takes an event from the head of the log, or lets it be and turns to a cursor of its own when too many wait.
+    pub(super) fn offer(&mut self, event: &Arc<Event>, room: bool) {
+        if self.reading != Reading::Head || event.position <= self.read_to {
+            return;
+        }
+        if self.waiting.is_full() || !room {
+            self.read_to = event.position.previous();
+            self.reading = Reading::Behind { asked: false };
+        } else {
+            self.take_up(event);
+        }
+    }
+
+    fn take_up(&mut self, event: &Arc<Event>) {
+        self.read_to = event.position;
+        if !self.tried.remove(&event.position) {
+            self.unfinished.take_up(event.position);
+            let key = self.subscription.definition.order_key(event);
+            self.waiting.push(key, event);
+        }
+    }
+
+    /// Whether it should read on.
+    pub(super) fn wants_read(&self) -> bool {
+        self.reading == Reading::Behind { asked: false }
+            && self.is_tried()
+            && self.waiting.ready() < READ_ON_BELOW
+            && self.waiting.bytes() < MOST_READY.1
+            && !self.waiting.is_full()
+    }
+
+    /// Where to read on from; the answer comes by [`Self::take_read`] or [`Self::read_failed`].
+    pub(super) fn start_read(&mut self) -> Position {
+        self.reading = Reading::Behind { asked: true };
+        self.read_to
+    }
+
+    /// Takes what was read of the log after `after` up to `scanned`; caught up when that reaches `head`.
+    pub(super) fn take_read(
+        &mut self,
+        after: Position,
+        events: &[Arc<Event>],
+        scanned: Position,
+        head: Position,
+    ) {
+        if self.reading != (Reading::Behind { asked: true }) || after != self.read_to {
+            // Asked for by an earlier owner of the shard.
+            return;
+        }
+        for event in events {
+            if self.is_meant(event) {
+                self.take_up(event);
+            }
+        }
+        self.read_to = self.read_to.max(scanned);
+        self.reading =
+            if self.read_to >= head { Reading::Head } else { Reading::Behind { asked: false } };
+    }
+
+    /// A read did not come about; it is wanted again.
+    pub(super) fn read_failed(&mut self) {
+        if self.is_behind() {
+            self.reading = Reading::Behind { asked: false };
+        }
+    }
+
+    /// Whether something may be begun now.
+    pub(super) fn can_begin(&mut self, now: UnixMillis) -> bool {
+        self.next(now).is_some()
+    }
+
+    /// First tries before retries, but one slot always serves the retries that are due.
+    fn next(&mut self, now: UnixMillis) -> Option<Next> {
+        if !self.has_slot() || self.limit_ends_at(now) > now {
+            return None;
+        }
+        if self.breaker.failing_since().is_some() {
+            return self.next_while_failing(now);
+        }
+        let first =
+            self.retries.len() + self.first_tries < MOST_RETRIES && self.waiting.has_first();
+        match (first, self.due.front()) {
+            (_, Some(due)) if self.retrying.is_empty() => Some(Next::Due(*due)),
+            (true, _) => Some(Next::First),
+            (false, due) => due.copied().map(Next::Due),
+        }
+    }
+
+    /// Retries keep to their schedule; nothing else is begun but a probe now and then.
+    fn next_while_failing(&mut self, now: UnixMillis) -> Option<Next> {
+        if let Some(due) = self.due.front() {
+            return Some(Next::Due(*due));
+        }
+        if self.breaker.probe_at().is_some_and(|at| at > now) {
+            return None;
+        }
+        let oldest = self.retries.first_key_value().map(|(position, _)| Next::Ahead(*position));
+        let untried = self.waiting.has_first().then_some(Next::First);
+        match self.breaker.next_probe() {
+            Probe::Oldest => oldest.or(untried),
+            Probe::Untried => untried.or(oldest),
+        }
+    }
+
+    /// Whether there is room for one more: within what the receiver bears, and one alone while it is failing.
+    fn has_slot(&self) -> bool {
+        let most = match self.breaker.failing_since() {
+            Some(_) => 1,
+            None => self.window.size(self.subscription.definition.concurrency()),
+        };
+        self.is_tried() && self.running() < most
+    }
+
+    fn limit_ends_at(&self, now: UnixMillis) -> UnixMillis {
+        self.limit.next_at(self.subscription.definition.rate_limit_per_s, now)
+    }
+
+    /// When time alone will let it begin something, if it cannot now.
+    pub(super) fn goes_on_at(&mut self, now: UnixMillis) -> Option<UnixMillis> {
+        if !self.has_slot() {
+            return None;
+        }
+        let waits = !self.due.is_empty() || self.waiting.has_first();
+        let probe = self.breaker.probe_at().filter(|_| self.due.is_empty());
+        let probed = probe.is_some() && (waits || !self.retries.is_empty());
+        let at = self.limit_ends_at(now).max(probe.unwrap_or(now));
+        (at > now && (waits || probed)).then_some(at)
+    }
+
+    /// Begins what may be begun now, if anything.
+    pub(super) fn begin(&mut self, now: UnixMillis) -> Option<Begun> {
+        let next = self.next(now)?;
+        if self.due.is_empty() {
+            self.breaker.probe();
+        }
+        self.limit.take(self.subscription.definition.rate_limit_per_s, now);
+        match next {
+            Next::First => self.begin_first(),
+            Next::Due(position) | Next::Ahead(position) => {
+                self.due.retain(|due| *due != position);
+                self.retrying.insert(position);
+                Some(Begun::Fetch(position))
+            }
+        }
+    }
+
+    fn begin_first(&mut self) -> Option<Begun> {
+        let (first, key) = self.waiting.begin()?;
+        self.first_tries += 1;
+        let (position, begun) = match first {
+            First::Ready(event) => (event.position, Begun::Event(event)),
+            First::Held(position) => (position, Begun::Fetch(position)),
+        };
+        if let Some(key) = key {
+            self.running_keys.insert(position, key);
+        }
+        Some(begun)
+    }
+
+    /// Which try it is for whose sake the event at `position` was fetched; `None` when there is none any more.
+    pub(super) fn fetched(&self, position: Position) -> Option<u16> {
+        if self.retrying.contains(&position) {
+            let retry = self.retry(position)?;
+            return Some(retry.attempts.saturating_add(1));
+        }
+        self.running_keys.contains_key(&position).then_some(1)
+    }
+
+    /// Gives the slot back of a try that could not be begun; it stays due.
+    pub(super) fn put_back(&mut self, position: Position) {
+        if self.retrying.remove(&position) {
+            self.due.push_front(position);
+        } else if let Some(key) = self.running_keys.remove(&position) {
+            self.first_tries -= 1;
+            self.waiting.put_back(key, position);
+        }
+    }
+
+    /// Frees the slot of an attempt that has ended.
+    pub(super) fn end_attempt(&mut self, position: Position) -> Ended {
+        if self.retrying.remove(&position) {
+            let before = self.retries.remove(&position);
+            return Ended { before, order_key: before.and_then(|retry| retry.order_key) };
+        }
+        self.first_tries = self.first_tries.saturating_sub(1);
+        self.unfinished.finish(position);
+        Ended { before: None, order_key: self.running_keys.remove(&position) }
+    }
+
+    /// A delivery has come to its end: what is ordered after it may go.
+    pub(super) fn release(&mut self, order_key: Option<i64>) {
+        if let Some(key) = order_key {
+            self.waiting.release(key);
+        }
+    }
+
+    /// Notes that an event whose attempt has just ended waits for its next.
+    pub(super) fn wait_again(&mut self, position: Position, retry: Retry) {
+        self.retries.insert(position, retry);
+    }
+
+    /// Notes that an event waits for its next attempt that did not before.
+    pub(super) fn add_retry(&mut self, position: Position, retry: Retry) {
+        if self.retries.insert(position, retry).is_none()
+            && let Some(key) = retry.order_key
+        {
+            self.waiting.occupy(key);
+        }
+    }
+
+    /// What an event waits for.
+    pub(super) fn retry(&self, position: Position) -> Option<Retry> {
+        self.retries.get(&position).copied()
+    }
+
+    /// Whether an attempt at this event runs, or its first is still to come.
+    pub(super) fn is_under_way(&self, position: Position) -> bool {
+        self.retrying.contains(&position) || self.unfinished.contains(position)
+    }
+
+    /// An event's time has come.
+    pub(super) fn fall_due(&mut self, position: Position) {
+        if self.retries.contains_key(&position)
+            && !self.retrying.contains(&position)
+            && !self.due.contains(&position)
+        {
+            self.due.push_back(position);
+        }
+    }
+
+    /// Notes what the receiver did with an attempt that began at `began` and took `latency`.
+    pub(super) fn note_outcome(
+        &mut self,
+        outcome: &Outcome,
+        (began, latency): (UnixMillis, Duration),
+        now: UnixMillis,
+    ) {
+        let most = self.subscription.definition.concurrency();
+        self.window.note(outcome, (began, latency), now, most);
+        if self.breaker.note(outcome.verdict() == Verdict::Delivered, now) == Swing::Closed {
+            self.window.begin_again();
+        }
+    }
+
+    /// Since when its receiver has taken nothing, after a run of failures.
+    pub(super) fn failing_since(&self) -> Option<UnixMillis> {
+        self.breaker.failing_since()
+    }
+
+    /// How far all is delivered or on record, when all others have seen the log up to `head`.
+    pub(super) fn cursor(&self, head: Position) -> Position {
+        let taken_up = if self.is_behind() { self.read_to } else { self.read_to.max(head) };
+        self.unfinished.cursor().unwrap_or(taken_up)
+    }
+
+    /// Whether anything it took up holds the cursor back.
+    pub(super) fn holds_back(&self) -> bool {
+        self.unfinished.cursor().is_some()
+    }
+
+    /// Whether it reads by a cursor of its own.
+    pub(super) fn is_behind(&self) -> bool {
+        self.reading != Reading::Head
+    }
+
+    /// Bytes of the events that wait.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting.bytes()
+    }
+
+    /// Whether anything may be begun for it.
+    pub(super) fn is_tried(&self) -> bool {
+        self.subscription.status.is_tried()
+    }
+
+    /// How many attempts run.
+    pub(super) fn running(&self) -> usize {
+        self.first_tries + self.retrying.len()
+    }
+}

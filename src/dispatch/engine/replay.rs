@@ -1,0 +1,163 @@
+//! Replays: a cursor moved back over a stretch of the log. What it meets becomes tries that are due, a few at a time.
+
+use std::sync::Arc;
+
+use super::Engine;
+use crate::store::deliveries::Retry;
+use crate::store::log::Stretch;
+use crate::store::replays::{Progress, ReplayState, Tried};
+use crate::values::event::Event;
+use crate::values::id::{ReplayId, SubscriptionId};
+use crate::values::position::Position;
+use crate::values::request::{Only, ReplayRequest};
+use crate::values::subscription::Subscription;
+
+/// A replay goes on while fewer deliveries of its subscription wait for a try.
+const MOST_WAITING: usize = 50;
+
+/// A stretch of the log to read for a replay.
+#[derive(Debug)]
+pub(in crate::dispatch) struct ReplayRead {
+    /// The replay.
+    pub(in crate::dispatch) id: ReplayId,
+    /// To whom.
+    pub(in crate::dispatch) subscription: Arc<Subscription>,
+    /// From here on.
+    pub(in crate::dispatch) after: Position,
+    /// To here.
+    pub(in crate::dispatch) up_to: Position,
+}
+
+/// A replay under way.
+#[derive(Debug)]
+pub(super) struct Replay {
+    subscription: SubscriptionId,
+    progress: Progress,
+    is_read: bool,
+}
+
+impl Replay {
+    /// Whether it is of this subscription.
+    pub(super) fn is_of(&self, id: SubscriptionId) -> bool {
+        self.subscription == id
+    }
+}
+
+impl Engine {
+    /// Takes replays up where they stand.
+    pub(super) fn restore_replays(&mut self, replays: Vec<(ReplayId, SubscriptionId, Progress)>) {
+        for (id, subscription, progress) in replays {
+            if self.queues.contains_key(&subscription) {
+                self.replays.insert(id, Replay { subscription, progress, is_read: false });
+            }
+        }
+    }
+
+    /// Begins a replay that is asked for, unless it was begun before.
+    pub(super) fn take_replay(
+        &mut self,
+        id: ReplayId,
+        subscription: SubscriptionId,
+        asked: &ReplayRequest,
+    ) {
+        if self.queues.contains_key(&subscription) && !self.replays.contains_key(&id) {
+            let progress = Progress::new(asked);
+            self.results.replay(id, subscription, progress.clone());
+            self.replays.insert(id, Replay { subscription, progress, is_read: false });
+        }
+    }
+
+    /// Ends a replay that is to go no further.
+    pub(super) fn cancel_replay(&mut self, id: ReplayId) {
+        if let Some(Replay { subscription, mut progress, .. }) = self.replays.remove(&id) {
+            progress.state = ReplayState::Cancelled;
+            self.results.replay(id, subscription, progress);
+        }
+    }
+
+    /// The next stretch to read for a replay. Each goes as far as all has been tried once, and not while its subscription
+    /// takes nothing or has enough to do.
+    pub(in crate::dispatch) fn take_replay_read(&mut self) -> Option<ReplayRead> {
+        let head = self.head();
+        for (id, replay) in &mut self.replays {
+            let Some(queue) = self.queues.get(&replay.subscription) else { continue };
+            let up_to = replay.progress.until.min(queue.cursor(head));
+            let after = replay.progress.position;
+            let is_ready = up_to > after || up_to == replay.progress.until;
+            if is_ready && !replay.is_read && queue.takes_replays(MOST_WAITING) {
+                replay.is_read = true;
+                let subscription = Arc::clone(&queue.subscription);
+                return Some(ReplayRead { id: *id, subscription, after, up_to });
+            }
+        }
+        None
+    }
+
+    /// What a read brought: events, and what is on record of their deliveries.
+    pub(in crate::dispatch) fn take_replay_page(
+        &mut self,
+        read: &ReplayRead,
+        stretch: &Stretch,
+        tried: &[Tried],
+    ) {
+        let Some(replay) = self.replays.get_mut(&read.id) else { return };
+        replay.is_read = false;
+        if replay.progress.position != read.after {
+            // Asked for by an earlier owner of the shard.
+            return;
+        }
+        let (id, only) = (replay.subscription, replay.progress.only);
+        let scanned = if stretch.complete { read.up_to } else { stretch.scanned };
+        let again: Vec<(&Arc<Event>, u16)> =
+            stretch.events.iter().filter_map(|event| self.again(id, only, event, tried)).collect();
+        for (event, attempts) in &again {
+            self.try_again(id, event, *attempts);
+        }
+        let Some(replay) = self.replays.get_mut(&read.id) else { return };
+        let progress = &mut replay.progress;
+        progress.position = scanned;
+        progress.replayed += u64::try_from(again.len()).unwrap_or_default();
+        if scanned >= progress.until {
+            progress.state = ReplayState::Completed;
+        }
+        let (progress, is_over) = (progress.clone(), progress.state != ReplayState::Running);
+        self.results.replay(read.id, id, progress);
+        if is_over {
+            self.replays.remove(&read.id);
+        }
+        self.take_time(self.now);
+    }
+
+    /// A read that did not come about.
+    pub(in crate::dispatch) fn replay_read_failed(&mut self, id: ReplayId) {
+        if let Some(replay) = self.replays.get_mut(&id) {
+            replay.is_read = false;
+        }
+    }
+
+    /// Whether an event is to be delivered once more, and how often it was tried.
+    fn again<'a>(
+        &self,
+        id: SubscriptionId,
+        only: Only,
+        event: &'a Arc<Event>,
+        tried: &[Tried],
+    ) -> Option<(&'a Arc<Event>, u16)> {
+        let queue = self.queues.get(&id).filter(|queue| queue.is_meant(event))?;
+        // What waits for another try gets it in any case.
+        if queue.is_under_way(event.position) || queue.retry(event.position).is_some() {
+            return None;
+        }
+        let before = tried.iter().find(|tried| tried.position == event.position);
+        only.takes(before.map(|before| before.is_delivered))
+            .then_some((event, before.map_or(0, |before| before.attempts)))
+    }
+
+    fn try_again(&mut self, id: SubscriptionId, event: &Arc<Event>, attempts: u16) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let order_key = queue.subscription.definition.order_key(event);
+        let retry = Retry { attempts, due: self.now, first_attempt: self.now, order_key };
+        queue.add_retry(event.position, retry);
+        self.record_retry(id, event.position, retry);
+    }
+}

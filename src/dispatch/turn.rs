@@ -1,0 +1,82 @@
+//! Turns in a subscription's life that its receiver brings about: made as changes of the subscription, with an entry in
+//! the log.
+
+use std::sync::Arc;
+
+use crate::log::{Log, change};
+use crate::store::Store;
+use crate::store::subscriptions::{Change, Changed};
+use crate::values::retry::reconnect_waits;
+use crate::values::subscription::{Status, Subscription};
+
+/// What the receiver brings about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It has taken nothing for a run of attempts.
+    Failing,
+    /// After that it has taken something again.
+    Recovered,
+    /// It answered 410 Gone.
+    Gone,
+    /// It has taken nothing for as long as deliveries are tried.
+    GivenUp,
+}
+
+impl Turn {
+    /// Whether the subscription is stopped by it.
+    pub(super) fn is_end(self) -> bool {
+        matches!(self, Self::Gone | Self::GivenUp)
+    }
+
+    fn change(self, current: Subscription) -> Change {
+        match self {
+            Self::Failing => change::failing(current),
+            Self::Recovered => change::recovered(current),
+            Self::Gone => change::disabled(current, "the receiver answered 410 Gone"),
+            Self::GivenUp => change::disabled(
+                current,
+                "the receiver took nothing for as long as deliveries are tried",
+            ),
+        }
+    }
+
+    /// Whether it still applies to a subscription with this status.
+    fn applies_to(self, status: Status) -> bool {
+        match self {
+            Self::Failing => status == Status::Active,
+            Self::Recovered => status == Status::Failing,
+            Self::Gone | Self::GivenUp => status.is_tried(),
+        }
+    }
+}
+
+/// Makes the change, unless its owner has stopped the subscription, deleted it or pointed it elsewhere meanwhile.
+pub(super) async fn make(log: Log, store: Store, subscription: Arc<Subscription>, turn: Turn) {
+    let mut current = (*subscription).clone();
+    for wait in reconnect_waits() {
+        if !turn.applies_to(current.status) {
+            return;
+        }
+        match log.change(&turn.change(current.clone())).await {
+            Ok(Changed::Made { .. } | Changed::Replayed { .. }) => {
+                tracing::warn!(subscription = %current.id, ?turn, "a subscription's status has changed");
+                return;
+            }
+            Ok(Changed::Stale) => match store.subscription(&current.tenant, current.id).await {
+                Ok(Some(newer)) if has_same_target(&newer, &subscription) => current = newer,
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(%error, subscription = %current.id, "cannot look a subscription up");
+                }
+            },
+            Err(error) => {
+                tracing::warn!(%error, subscription = %current.id, "cannot change a subscription's status");
+            }
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+fn has_same_target(newer: &Subscription, answered: &Subscription) -> bool {
+    newer.definition.callback_url == answered.definition.callback_url
+}

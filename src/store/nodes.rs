@@ -1,0 +1,196 @@
+//! The nodes of a hub, each alive for as long as its lease runs.
+
+use std::time::Duration;
+
+use sqlx::postgres::types::PgInterval;
+use uuid::Uuid;
+
+use super::{Store, StoreError, within};
+use crate::values::position::Position;
+use crate::values::time::UnixMillis;
+
+/// How a node is known to the others.
+#[derive(Debug, Clone)]
+pub struct NodeName {
+    /// Made anew at each start.
+    pub id: Uuid,
+    /// Where it answers HTTP.
+    pub address: String,
+}
+
+/// A node as the others see it.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// The version of its program.
+    pub version: String,
+    /// When it started.
+    pub started_at: UnixMillis,
+    /// Until when its lease runs.
+    pub leased_until: UnixMillis,
+    /// Whether the lease runs at this moment.
+    pub alive: bool,
+    /// Whether it is stopping.
+    pub leaving: bool,
+    /// How many shards it owns.
+    pub shards: u16,
+}
+
+/// Which server, in which of its lives: a promoted standby is another. What was learnt from one may not hold on the
+/// other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Postgres' system identifier.
+    pub system: i64,
+    /// The timeline, as the first eight digits of a WAL file's name.
+    pub timeline: String,
+}
+
+fn interval(length: Duration) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(length.as_micros()).unwrap_or(i64::MAX),
+    }
+}
+
+impl Store {
+    /// Says that the node lives, for `lease` from now on, and whom it was said to.
+    pub async fn renew_lease(
+        &self,
+        node: &NodeName,
+        lease: Duration,
+    ) -> Result<Identity, StoreError> {
+        let row = within(
+            sqlx::query!(
+                r#"INSERT INTO nodes (id, address, version, leased_until)
+                   VALUES ($1, $2, $3, clock_timestamp() + $4::interval)
+                   ON CONFLICT (id) DO UPDATE SET leased_until = excluded.leased_until
+                   RETURNING (SELECT system_identifier FROM pg_control_system()) AS "system!",
+                             left(pg_walfile_name(pg_current_wal_lsn()), 8) AS "timeline!""#,
+                node.id,
+                node.address,
+                env!("CARGO_PKG_VERSION"),
+                interval(lease),
+            )
+            .fetch_one(&self.pool),
+        )
+        .await?;
+        Ok(Identity { system: row.system, timeline: row.timeline })
+    }
+
+    /// Says how far the node has acted on the log, after a change of a subscription.
+    pub async fn note_acted(&self, node: Uuid, position: Position) -> Result<(), StoreError> {
+        within(
+            sqlx::query!(
+                "UPDATE nodes SET acted_on = $2 WHERE id = $1 AND acted_on < $2",
+                node,
+                position.stored(),
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Whether no other node than `node` may still deliver to a subscription of this shard as it was before `position`.
+    pub async fn others_have_acted(
+        &self,
+        node: Uuid,
+        shard: u16,
+        position: Position,
+    ) -> Result<bool, StoreError> {
+        within(
+            sqlx::query_scalar!(
+                r#"SELECT NOT EXISTS (
+                       SELECT FROM shards s JOIN nodes n ON n.id = s.holder
+                       WHERE s.shard = $2 AND n.id <> $1 AND n.leased_until >= clock_timestamp() AND n.acted_on < $3
+                   ) AS "acted!""#,
+                node,
+                i16::try_from(shard).unwrap_or_default(),
+                position.stored(),
+            )
+            .fetch_one(&self.pool),
+        )
+        .await
+    }
+
+    /// Says that the node is stopping: the others share its shards among them.
+    pub async fn begin_leaving(&self, node: Uuid) -> Result<(), StoreError> {
+        within(
+            sqlx::query!("UPDATE nodes SET leaving = true WHERE id = $1", node).execute(&self.pool),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// How many nodes are alive and not stopping.
+    pub async fn live_nodes(&self) -> Result<usize, StoreError> {
+        let count = within(
+            sqlx::query_scalar!(
+                r#"SELECT count(*) AS "count!" FROM nodes WHERE leased_until >= clock_timestamp() AND NOT leaving"#
+            )
+            .fetch_one(&self.pool),
+        );
+        Ok(usize::try_from(count.await?).unwrap_or_default())
+    }
+
+    /// All nodes, oldest first, the dead ones too until they are forgotten.
+    pub async fn list_nodes(&self) -> Result<Vec<Node>, StoreError> {
+        let rows = within(
+            sqlx::query!(
+                r#"SELECT n.id, n.address, n.version, n.leaving, n.leased_until >= clock_timestamp() AS "alive!",
+                          (extract(epoch FROM n.started_at) * 1000)::bigint AS "started_at!",
+                          (extract(epoch FROM n.leased_until) * 1000)::bigint AS "leased_until!",
+                          (SELECT count(*) FROM shards s WHERE s.holder = n.id) AS "shards!"
+                   FROM nodes n ORDER BY n.started_at, n.id"#
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| Node {
+                name: NodeName { id: row.id, address: row.address },
+                version: row.version,
+                started_at: UnixMillis::from_i64(row.started_at),
+                leased_until: UnixMillis::from_i64(row.leased_until),
+                alive: row.alive,
+                leaving: row.leaving,
+                shards: u16::try_from(row.shards).unwrap_or_default(),
+            })
+            .collect())
+    }
+
+    /// Takes the node off the list, and gives back what it still owns.
+    pub async fn forget_node(&self, node: Uuid) -> Result<(), StoreError> {
+        within(
+            sqlx::query!(
+                "WITH gone AS (DELETE FROM nodes WHERE id = $1)
+                 UPDATE shards SET holder = NULL WHERE holder = $1",
+                node
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Ends all leases, for the only node that can reach this database: there is nobody to wait for.
+    pub async fn end_all_leases(&self) -> Result<(), StoreError> {
+        within(sqlx::query!("DELETE FROM nodes").execute(&self.pool)).await.map(drop)
+    }
+
+    /// Forgets nodes whose lease ran out long ago.
+    pub async fn forget_dead_nodes(&self) -> Result<u64, StoreError> {
+        within(
+            sqlx::query!(
+                "DELETE FROM nodes WHERE leased_until < clock_timestamp() - interval '1 hour'"
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(|done| done.rows_affected())
+    }
+}

@@ -1,0 +1,203 @@
+//! Replays, and how far they have come.
+
+use super::{Store, StoreError, within};
+use crate::values::id::{ReplayId, SubscriptionId};
+use crate::values::position::Position;
+use crate::values::request::{Only, ReplayRequest};
+
+/// Whether a replay goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplayState {
+    /// It does.
+    Running,
+    /// All of it has been handed to delivery.
+    Completed,
+    /// It was ended before that.
+    Cancelled,
+}
+
+impl ReplayState {
+    const ALL: [Self; 3] = [Self::Running, Self::Completed, Self::Cancelled];
+
+    /// The name in JSON and SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// A replay as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Everything replayed is above this place.
+    pub after: Position,
+    /// And at or below this.
+    pub until: Position,
+    /// Which of it.
+    pub only: Only,
+    /// How many deliveries that was when it was asked for.
+    pub count: u64,
+    /// All up to here has been handed to delivery.
+    pub position: Position,
+    /// So many deliveries.
+    pub replayed: u64,
+    /// Whether it goes on.
+    pub state: ReplayState,
+}
+
+impl Progress {
+    /// One that has not begun.
+    pub fn new(asked: &ReplayRequest) -> Self {
+        let ReplayRequest { after, until, only, count, .. } = *asked;
+        let state = ReplayState::Running;
+        Self { after, until, only, count, position: after, replayed: 0, state }
+    }
+}
+
+/// What is on record of a delivery.
+#[derive(Debug, Clone, Copy)]
+pub struct Tried {
+    /// Its event.
+    pub position: Position,
+    /// How many attempts were made.
+    pub attempts: u16,
+    /// Whether one of them was answered with 2xx.
+    pub is_delivered: bool,
+    /// Whether there will be another.
+    pub is_waiting: bool,
+}
+
+struct ReplayRow {
+    id: i64,
+    subscription: i64,
+    after: i64,
+    until: i64,
+    only: String,
+    count: i64,
+    position: i64,
+    replayed: i64,
+    status: String,
+}
+
+impl ReplayRow {
+    fn read(self) -> Result<(ReplayId, SubscriptionId, Progress), StoreError> {
+        let id = ReplayId::from_stored(self.id);
+        let unreadable = || StoreError::Unreadable(format!("replay {id}"));
+        let progress = Progress {
+            after: Position::from_stored(self.after),
+            until: Position::from_stored(self.until),
+            only: Only::from_name(&self.only).ok_or_else(unreadable)?,
+            count: self.count.unsigned_abs(),
+            position: Position::from_stored(self.position),
+            replayed: self.replayed.unsigned_abs(),
+            state: ReplayState::from_name(&self.status).ok_or_else(unreadable)?,
+        };
+        Ok((id, SubscriptionId::from_stored(self.subscription), progress))
+    }
+}
+
+impl Store {
+    /// The replays of these subscriptions that go on.
+    pub async fn running_replays(
+        &self,
+        subscriptions: &[i64],
+    ) -> Result<Vec<(ReplayId, SubscriptionId, Progress)>, StoreError> {
+        let rows = within(
+            sqlx::query_as!(
+                ReplayRow,
+                r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
+                 WHERE subscription = ANY($1) AND status = 'running'"#,
+                subscriptions,
+            )
+            .fetch_all(&self.pool),
+        );
+        rows.await?.into_iter().map(ReplayRow::read).collect()
+    }
+
+    /// A subscription's replays below an id, newest first; those that no owner has taken up yet are not among them.
+    pub async fn list_replays(
+        &self,
+        subscription: SubscriptionId,
+        below: Option<ReplayId>,
+        limit: i64,
+    ) -> Result<Vec<(ReplayId, Progress)>, StoreError> {
+        let rows = within(
+            sqlx::query_as!(
+                ReplayRow,
+                r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
+                 WHERE subscription = $1 AND ($2::bigint IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"#,
+                subscription.stored(),
+                below.map(ReplayId::stored),
+                limit,
+            )
+            .fetch_all(&self.pool),
+        );
+        let read = |row: ReplayRow| row.read().map(|(id, _, progress)| (id, progress));
+        rows.await?.into_iter().map(read).collect()
+    }
+
+    /// A subscription's replay, if an owner has taken it up.
+    pub async fn replay(
+        &self,
+        subscription: SubscriptionId,
+        id: ReplayId,
+    ) -> Result<Option<Progress>, StoreError> {
+        let row = within(
+            sqlx::query_as!(
+                ReplayRow,
+                r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
+                 WHERE subscription = $1 AND id = $2"#,
+                subscription.stored(),
+                id.stored(),
+            )
+            .fetch_optional(&self.pool),
+        );
+        row.await?.map(|row| row.read().map(|(_, _, progress)| progress)).transpose()
+    }
+
+    /// What is on record of the deliveries of these events to a subscription; those never tried are left out.
+    pub async fn tried_among(
+        &self,
+        subscription: SubscriptionId,
+        positions: &[i64],
+    ) -> Result<Vec<Tried>, StoreError> {
+        let rows = within(
+            sqlx::query!(
+                r#"SELECT a.position, max(a.number) AS "attempts!",
+                          bool_or(coalesce(a.status BETWEEN 200 AND 299, false)) AS "is_delivered!",
+                          EXISTS (SELECT FROM retries r WHERE r.subscription = $1 AND r.position = a.position) AS "is_waiting!"
+                   FROM attempts a WHERE a.subscription = $1 AND a.position = ANY($2) GROUP BY a.position"#,
+                subscription.stored(),
+                positions,
+            )
+            .fetch_all(&self.pool),
+        );
+        let tried = rows.await?.into_iter().map(|row| Tried {
+            position: Position::from_stored(row.position),
+            attempts: row.attempts.unsigned_abs(),
+            is_delivered: row.is_delivered,
+            is_waiting: row.is_waiting,
+        });
+        Ok(tried.collect())
+    }
+
+    /// Ends the replays of deleted subscriptions.
+    pub async fn cancel_replays_of_deleted(&self) -> Result<u64, StoreError> {
+        within(
+            sqlx::query!(
+                "UPDATE replays r SET status = 'cancelled' FROM subscriptions s
+                 WHERE s.id = r.subscription AND s.deleted AND r.status = 'running'"
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(|done| done.rows_affected())
+    }
+}

@@ -1,0 +1,114 @@
+//! Subscriptions ordered by a part of the data: the events of one key keep their order, and hold up no other key.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::client::{Client, text, with};
+use crate::support::gate::Gate;
+use crate::support::hub::{TestHub, every};
+use crate::support::receiver::TestReceiver;
+use crate::support::views::{until_all, until_state};
+
+fn by_order(definition: Value) -> Value {
+    with(definition, json!({"order_by": "/order"}))
+}
+
+async fn publish(hub: &Client, order: &str) -> String {
+    hub.publish("n", json!({"order": order})).await
+}
+
+#[tokio::test]
+async fn the_events_of_one_key_go_one_after_the_other_and_those_of_another_beside_them() {
+    let hub = TestHub::start().await;
+    let gate = Gate::closed().await;
+    let id =
+        hub.subscribe(&by_order(json!({"event_types": ["n"], "callback_url": gate.url()}))).await;
+    let mut of_key = [Vec::new(), Vec::new()];
+    for _ in 0..20 {
+        of_key[0].push(publish(&hub, "a").await);
+        of_key[1].push(publish(&hub, "b").await);
+    }
+    gate.holding(2).await;
+    gate.open();
+    until_all(&hub, &id, "delivered", 40).await;
+    let seen = gate.seen();
+    assert_eq!(seen.most_held, 2);
+    for ids in of_key {
+        let arrived: Vec<_> = seen.arrived.iter().filter(|id| ids.contains(id)).cloned().collect();
+        assert_eq!(arrived, ids);
+    }
+}
+
+#[tokio::test]
+async fn a_failing_event_holds_up_its_own_key_alone_also_over_a_restart() {
+    let slow = |settings: &mut hookhub::config::Settings| {
+        settings.retry_schedule = every(Duration::from_secs(2));
+    };
+    let hub = TestHub::start_with(slow).await;
+    let mut receiver = TestReceiver::answering(&[500, 200]).await;
+    let id = hub.subscribe(&by_order(receiver.wants("n"))).await;
+    let first = publish(&hub, "a").await;
+    receiver.next().await;
+    until_state(&hub, &id, &first, "retrying").await;
+    let second = publish(&hub, "a").await;
+    let mut others = Vec::new();
+    for order in ["b", "c", "b"] {
+        others.push(publish(&hub, order).await);
+    }
+    for _ in &others {
+        assert!(others.contains(&receiver.next().await.id));
+    }
+    let database = hub.stop().await;
+
+    let hub = TestHub::start_on(&database, slow).await;
+    let third = publish(&hub, "a").await;
+    assert_eq!(receiver.take_ids(3).await, [first, second, third]);
+    until_all(&hub, &id, "delivered", 6).await;
+}
+
+#[tokio::test]
+async fn a_key_goes_on_after_an_event_that_was_given_up_which_is_told() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::answering(&[500, 200]).await;
+    let mut watcher = TestReceiver::start().await;
+    hub.subscribe(&watcher.wants("hookhub.delivery.exhausted")).await;
+    let once = json!({"retry_schedule_s": [100], "give_up_after_s": 50});
+    let id = hub.subscribe(&with(by_order(receiver.wants("n")), once)).await;
+    let (first, second) = (publish(&hub, "a").await, publish(&hub, "a").await);
+    assert_eq!(receiver.take_ids(2).await, [first.clone(), second]);
+    let told: Value = serde_json::from_slice(&watcher.next().await.body).unwrap();
+    assert_eq!((text(&told, "/data/subscription"), text(&told, "/data/event")), (id, first));
+}
+
+#[tokio::test]
+async fn a_key_with_a_thousand_held_up_leaves_the_others_alone() {
+    let hub =
+        TestHub::start_with(|settings| settings.retry_schedule = every(Duration::from_secs(4)))
+            .await;
+    let mut receiver = TestReceiver::answering(&[500, 200]).await;
+    let id = hub.subscribe(&by_order(receiver.wants("n"))).await;
+    let first = publish(&hub, "a").await;
+    receiver.next().await;
+    let batch: Vec<Value> =
+        (0..600).map(|_| json!({"type": "n", "data": {"order": "a"}})).collect();
+    for _ in 0..2 {
+        hub.post("/v1/events", &json!(batch)).await.expect(202);
+    }
+    let other = publish(&hub, "b").await;
+    assert_eq!(receiver.next().await.id, other, "not behind a thousand of another key");
+    let rest = receiver.take_ids(1_201).await;
+    assert_eq!(rest.first(), Some(&first));
+    assert!(rest.is_sorted());
+    until_all(&hub, &id, "delivered", 1_202).await;
+}
+
+#[tokio::test]
+async fn what_is_no_pointer_is_refused_by_name() {
+    let hub = TestHub::start().await;
+    for bad in ["order", "/a~2", "/a~"] {
+        let definition =
+            json!({"event_types": ["n"], "callback_url": "https://example.com/", "order_by": bad});
+        hub.post("/v1/subscriptions", &definition).await.refuses("/order_by");
+    }
+}

@@ -1,0 +1,161 @@
+//! Replays: a stretch of the log is delivered once more, each delivery once, whatever happens meanwhile.
+
+use serde_json::{Value, json};
+
+use crate::support::client::{Client, each, text, with};
+use crate::support::eventually;
+use crate::support::hub::TestHub;
+use crate::support::receiver::{TestReceiver, sorted};
+use crate::support::views::until_all;
+
+async fn replay(hub: &Client, id: &str, wanted: Value) -> Value {
+    let path = format!("/v1/subscriptions/{id}/replay");
+    hub.post(&path, &with(json!({"since": "earliest"}), wanted)).await.expect(202)
+}
+
+/// Waits until a replay has come to its end, and gives it.
+async fn until_over(hub: &Client, id: &str, replay: &Value) -> Value {
+    let path = format!("/v1/subscriptions/{id}/replays/{}", text(replay, "/id"));
+    eventually("the replay is over", async || {
+        let now = hub.get(&path).await.expect(200);
+        (text(&now, "/status") != "running").then_some(now)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_delivered_and_what_was_delivered_is_not_repeated() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::answering(&[500, 200, 500, 200]).await;
+    let once = json!({"retry_schedule_s": [100], "give_up_after_s": 50, "max_in_flight": 1});
+    let id = hub.subscribe(&with(receiver.wants("n"), once)).await;
+    let ids = hub.publish_many("n", 10).await;
+    receiver.take(10).await;
+    until_all(&hub, &id, "exhausted", 2).await;
+    until_all(&hub, &id, "delivered", 8).await;
+    until_all(&hub, &id, "undelivered", 2).await;
+
+    let asked = replay(&hub, &id, json!({})).await;
+    assert_eq!((&asked["only"], &asked["count"]), (&json!("undelivered"), &json!(2)));
+    let again = receiver.take(2).await;
+    assert!(again.iter().all(|delivery| delivery.attempt == 2));
+    let arrived = sorted(again.into_iter().map(|delivery| delivery.id).collect());
+    assert_eq!(arrived, [ids[0].clone(), ids[2].clone()]);
+    let over = until_over(&hub, &id, &asked).await;
+    assert_eq!((&over["status"], &over["replayed"]), (&json!("completed"), &json!(2)));
+    until_all(&hub, &id, "delivered", 10).await;
+    assert!(receiver.more().is_empty());
+}
+
+#[tokio::test]
+async fn all_of_a_stretch_is_delivered_once_more() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&receiver.wants("n")).await;
+    let ids = hub.publish_many("n", 300).await;
+    assert_eq!(sorted(receiver.take_ids(300).await), ids);
+    let stretch = json!({"only": "all", "since": ids[20], "until": ids[269]});
+    let asked = replay(&hub, &id, stretch).await;
+    assert_eq!(asked["count"], 250);
+    assert_eq!(sorted(receiver.take_ids(250).await), ids[20..270]);
+    until_over(&hub, &id, &asked).await;
+    let live = hub.publish("n", json!("live")).await;
+    assert_eq!(receiver.next().await.id, live, "nothing else came");
+    let listed = hub.get(&format!("/v1/subscriptions/{id}/replays")).await.expect(200);
+    assert_eq!(each(&listed, "/data").len(), 1);
+}
+
+#[tokio::test]
+async fn a_dry_run_counts_and_delivers_nothing() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&receiver.wants("n")).await;
+    hub.publish_many("n", 30).await;
+    receiver.take(30).await;
+    until_all(&hub, &id, "delivered", 30).await;
+    for (only, count) in [("all", 30), ("undelivered", 0)] {
+        let wanted = json!({"since": "earliest", "only": only, "dry_run": true});
+        let found = hub.post(&format!("/v1/subscriptions/{id}/replay"), &wanted).await.expect(200);
+        assert_eq!((&found["count"], &found["dry_run"]), (&json!(count), &json!(true)));
+    }
+    hub.publish("n", json!("live")).await;
+    receiver.next().await;
+    assert!(receiver.more().is_empty());
+}
+
+#[tokio::test]
+async fn a_replay_survives_a_restart_and_delivers_each_once() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&with(receiver.wants("n"), json!({"rate_limit_per_s": 400}))).await;
+    let ids = hub.publish_many("n", 400).await;
+    assert_eq!(sorted(receiver.take_ids(400).await), ids);
+    until_all(&hub, &id, "delivered", 400).await;
+    let asked = replay(&hub, &id, json!({"only": "all"})).await;
+    let mut again = receiver.take_ids(100).await;
+    let database = hub.stop().await;
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    again.extend(receiver.take_ids(300).await);
+    let over = until_over(&hub, &id, &asked).await;
+    assert_eq!((&over["status"], &over["replayed"]), (&json!("completed"), &json!(400)));
+    assert_eq!(sorted(again), ids);
+    let live = hub.publish("n", json!("live")).await;
+    assert_eq!(receiver.next().await.id, live);
+}
+
+#[tokio::test]
+async fn a_replay_that_is_cancelled_goes_no_further() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&receiver.wants("n")).await;
+    hub.publish_many("n", 400).await;
+    receiver.take(400).await;
+    until_all(&hub, &id, "delivered", 400).await;
+    let slowly = json!({"rate_limit_per_s": 20});
+    hub.send(reqwest::Method::PATCH, &format!("/v1/subscriptions/{id}"), &slowly).await.expect(200);
+    let asked = replay(&hub, &id, json!({"only": "all"})).await;
+    receiver.take(5).await;
+    let path = format!("/v1/subscriptions/{id}/replays/{}/cancel", text(&asked, "/id"));
+    let cancelled = hub.post(&path, &json!({})).await.expect(202);
+    assert_eq!(cancelled["status"], "cancelled");
+    let over = until_over(&hub, &id, &asked).await;
+    let replayed = over["replayed"].as_u64().unwrap();
+    assert!(replayed <= 200, "{replayed}: what waits for its try, and no more");
+    hub.post(&path, &json!({})).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_repeated_request_makes_one_replay() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&receiver.wants("n")).await;
+    hub.publish_many("n", 5).await;
+    receiver.take(5).await;
+    until_all(&hub, &id, "delivered", 5).await;
+    let path = format!("/v1/subscriptions/{id}/replay");
+    let wanted = json!({"since": "earliest", "only": "all"});
+    let first = hub.post_once(&path, "once", &wanted).await.expect(202);
+    let repeat = hub.post_once(&path, "once", &wanted).await;
+    assert_eq!(repeat.header("idempotent-replayed"), Some("true"));
+    assert_eq!(repeat.expect(202)["id"], first["id"]);
+    receiver.take(5).await;
+    until_over(&hub, &id, &first).await;
+    assert!(receiver.more().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_no_replay_is_refused_by_name() {
+    let hub = TestHub::start().await;
+    let receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&receiver.wants("n")).await;
+    let path = format!("/v1/subscriptions/{id}/replay");
+    hub.post(&path, &json!({})).await.refuses("/since");
+    hub.post(&path, &json!({"since": "yesterday"})).await.refuses("/since");
+    hub.post(&path, &json!({"since": "earliest", "until": "never"})).await.refuses("/until");
+    hub.post(&path, &json!({"since": "earliest", "only": "some"})).await.refuses("/only");
+    let pulled = hub.subscribe(&json!({"event_types": ["n"]})).await;
+    let path = format!("/v1/subscriptions/{pulled}/replay");
+    hub.post(&path, &json!({"since": "earliest"})).await.problem(409, "conflict");
+    let path = format!("/v1/subscriptions/{id}/replays/rpl_0000000000000");
+    hub.get(&path).await.problem(404, "not_found");
+}

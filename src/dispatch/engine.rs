@@ -241,6 +241,15 @@ impl Engine {
         self.take_time(now);
     }
 
+    /// Acts on the log entry of a subscription's expiry: nothing up to `gone` is waited for any more.
+    pub(super) fn take_expiry(&mut self, id: SubscriptionId, gone: Position) {
+        let mut ended = Vec::new();
+        self.with_queue(id, |queue| ended = queue.expire(gone));
+        for position in ended {
+            self.results.retry(id, position, None);
+        }
+    }
+
     fn schedule_retry(&mut self, id: SubscriptionId, position: Position, retry: Retry) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.set_retry(position, retry);

@@ -10,6 +10,7 @@ use crate::log::Log;
 use crate::store::log::Scan;
 use crate::store::{Store, StoreError};
 use crate::values::event::Event;
+use crate::values::expiry::{Expiry, GAP};
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
 use crate::values::retry::reconnect_waits;
@@ -28,6 +29,8 @@ pub(super) enum Item {
     Change(Arc<Event>, SubscriptionId, Option<Box<Newcomer>>),
     /// One more attempt of a delivery is asked for.
     RetryRequest(Arc<Event>, SubscriptionId, RetryRequest),
+    /// Events of a subscription went before it had them.
+    Expiry(Arc<Event>, SubscriptionId, Expiry),
 }
 
 /// Sends the log on from `after`, piece by piece, until nobody listens.
@@ -94,6 +97,15 @@ fn item(event: Arc<Event>, changed: &HashMap<SubscriptionId, Newcomer>) -> Item 
                 Ok(request) => Item::RetryRequest(event, id, request),
                 Err(error) => {
                     tracing::error!(%error, event = %event.position, "an unreadable retry request is passed over");
+                    Item::Event(event)
+                }
+            }
+        }
+        Some(id) if event.event_type.as_str() == GAP => {
+            match serde_json::from_slice(&event.data()) {
+                Ok(expiry) => Item::Expiry(event, id, expiry),
+                Err(error) => {
+                    tracing::error!(%error, event = %event.position, "an unreadable gap is passed over");
                     Item::Event(event)
                 }
             }

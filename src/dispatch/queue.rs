@@ -154,6 +154,27 @@ impl SubscriptionQueue {
         }
     }
 
+    /// Lets go of what waits up to `gone`, for retention has taken it, and says which retries end by that. What is
+    /// under way comes to its own end.
+    pub(super) fn expire(&mut self, gone: Position) -> Vec<Position> {
+        while let Some(event) = self.waiting.pop_front_if(|event| event.position <= gone) {
+            self.waiting_bytes -= event.body.len();
+            self.unfinished.finish(event.position);
+        }
+        let mut ended = Vec::new();
+        self.retries.retain(|position, _| {
+            let stays = *position > gone || self.retrying.contains(position);
+            if !stays {
+                ended.push(*position);
+            }
+            stays
+        });
+        self.due.retain(|position| self.retries.contains_key(position));
+        self.tried.retain(|position| *position > gone);
+        self.read_to = self.read_to.max(gone);
+        ended
+    }
+
     /// Whether it should read on.
     pub(super) fn wants_read(&self) -> bool {
         self.reading == Reading::Behind { asked: false }
@@ -388,6 +409,23 @@ mod tests {
             first_tries(&mut queue, true, later.after(PROBE_GAPS.0 * 2)),
             400 - MOST_RETRIES - 1
         );
+    }
+
+    #[test]
+    fn what_retention_has_taken_no_longer_waits_and_what_is_under_way_ends_by_itself() {
+        let at = |n| Position::START.advanced(n);
+        let mut queue = queue_with(10);
+        queue.start_first().unwrap();
+        queue.start_first().unwrap();
+        queue.end_attempt(at(2));
+        queue.set_retry(at(2), Retry { attempts: 1, due: START, first_attempt: START });
+        queue.fall_due(at(2));
+        assert_eq!(queue.expire(at(6)), [at(2)]);
+        assert!(queue.is_under_way(at(1)));
+        queue.end_attempt(at(1));
+        assert_eq!(queue.next(START), Some(Next::First(at(7))));
+        assert_eq!(queue.cursor(at(10)), at(6));
+        assert_eq!(queue.waiting_bytes(), queue_with(4).waiting_bytes());
     }
 
     #[test]

@@ -203,6 +203,12 @@ impl Running {
                         );
                     }
                 }
+                Item::Expiry(event, id, expiry) => {
+                    engine.take_event(&event);
+                    if let Ok(gone) = expiry.to.parse() {
+                        engine.take_expiry(id, gone);
+                    }
+                }
             }
         }
         self.session.log.set_dispatched(Some(engine.processed()));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::event_type::EventType;
+use super::expiry::GAP;
 use super::id::SubscriptionId;
 use super::position::Position;
 use super::subscription::{RETRY_REQUESTED, TEST_EVENT};
@@ -57,7 +58,8 @@ impl Event {
 
     /// The subscription of whose change this is the log's entry.
     pub fn changes_subscription(&self) -> Option<SubscriptionId> {
-        self.about.filter(|_| !matches!(self.event_type.as_str(), TEST_EVENT | RETRY_REQUESTED))
+        self.about
+            .filter(|_| !matches!(self.event_type.as_str(), TEST_EVENT | RETRY_REQUESTED | GAP))
     }
 
     /// Just the `data` within [`Event::body`].

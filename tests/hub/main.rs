@@ -19,6 +19,7 @@ mod publishing;
 mod pulling;
 mod reading;
 mod receivers;
+mod retention;
 mod retries;
 mod server_sent_events;
 mod starting;

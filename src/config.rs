@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::stream::presence::MostConnections;
+use crate::values::retention::Retention;
 use crate::values::retry::RetrySchedule;
 use crate::values::target::AllowedTargets;
 
@@ -38,6 +39,8 @@ pub struct Settings {
     pub allow_targets: AllowedTargets,
     /// When failed deliveries are tried again, unless the subscription says otherwise.
     pub retry_schedule: RetrySchedule,
+    /// How long events and attempts are kept.
+    pub retention: Retention,
     /// How many bytes of data one event may have.
     pub max_event_bytes: usize,
     /// Origins whose pages may call the API; `*` is any.
@@ -59,6 +62,7 @@ impl Default for Settings {
             admin_key: None,
             allow_targets: AllowedTargets::default(),
             retry_schedule: RetrySchedule::default(),
+            retention: Retention::default(),
             max_event_bytes: 256 << 10,
             cors_origins: Vec::new(),
             max_streams: MostConnections { in_all: 16_384, per_key: 16_384 },
@@ -112,6 +116,14 @@ pub struct ServeArgs {
     #[arg(long, env = "HOOKHUB_GIVE_UP_AFTER_S", value_name = "SECONDS")]
     give_up_after_s: Option<String>,
 
+    /// Days that an event is kept, after its own (UTC); what is not delivered or acked until then is gone [default: 30]
+    #[arg(long, env = "HOOKHUB_RETENTION_EVENTS_DAYS", value_name = "DAYS")]
+    retention_events_days: Option<String>,
+
+    /// Days that the attempts at an event are kept, after its own; at most as many as events are [default: 14]
+    #[arg(long, env = "HOOKHUB_RETENTION_ATTEMPTS_DAYS", value_name = "DAYS")]
+    retention_attempts_days: Option<String>,
+
     /// Bytes of data that one event may have [default: 262144]
     #[arg(long, env = "HOOKHUB_MAX_EVENT_BYTES", value_name = "BYTES")]
     max_event_bytes: Option<String>,
@@ -156,6 +168,7 @@ impl Settings {
                     |text| seconds("HOOKHUB_GIVE_UP_AFTER_S", &text),
                 )?,
             },
+            retention: retention(args.retention_events_days, args.retention_attempts_days)?,
             max_event_bytes: or(args.max_event_bytes, default.max_event_bytes, |text| {
                 max_event_bytes(&text)
             })?,
@@ -233,6 +246,27 @@ fn seconds(setting: &'static str, text: &str) -> Result<Duration, ConfigError> {
     }
 }
 
+fn retention(events: Option<String>, attempts: Option<String>) -> Result<Retention, ConfigError> {
+    const ATTEMPTS: &str = "HOOKHUB_RETENTION_ATTEMPTS_DAYS";
+    let days = |setting, text: String| match text.parse() {
+        Ok(days @ 1..=3_650) => Ok(days),
+        _ => Err(wrong(setting, format!("{text:?} is no whole number of days from 1 to 3650"))),
+    };
+    let default = Retention::default();
+    let events_days =
+        or(events, default.events_days, |text| days("HOOKHUB_RETENTION_EVENTS_DAYS", text))?;
+    let attempts_days =
+        or(attempts, default.attempts_days.min(events_days), |text| days(ATTEMPTS, text))?;
+    if attempts_days > events_days {
+        let detail = format!(
+            "attempts cannot be kept for {attempts_days} days when events are for {events_days} \
+             (HOOKHUB_RETENTION_EVENTS_DAYS): without its event an attempt can neither be looked up nor repeated"
+        );
+        return Err(wrong(ATTEMPTS, detail));
+    }
+    Ok(Retention { events_days, attempts_days })
+}
+
 fn max_event_bytes(text: &str) -> Result<usize, ConfigError> {
     match text.parse() {
         Ok(bytes @ 1_024..=4_194_304) => Ok(bytes),
@@ -303,6 +337,18 @@ mod tests {
                 "HOOKHUB_GIVE_UP_AFTER_S",
             ),
             (
+                ServeArgs { retention_events_days: text("0"), ..ServeArgs::default() },
+                "HOOKHUB_RETENTION_EVENTS_DAYS",
+            ),
+            (
+                ServeArgs {
+                    retention_events_days: text("7"),
+                    retention_attempts_days: text("8"),
+                    ..ServeArgs::default()
+                },
+                "HOOKHUB_RETENTION_ATTEMPTS_DAYS",
+            ),
+            (
                 ServeArgs { max_event_bytes: text("1"), ..ServeArgs::default() },
                 "HOOKHUB_MAX_EVENT_BYTES",
             ),
@@ -317,6 +363,14 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn attempts_are_not_kept_longer_than_events_unless_that_is_asked_for() {
+        let args =
+            ServeArgs { retention_events_days: Some("7".to_owned()), ..ServeArgs::default() };
+        let kept = Settings::from_args(args).unwrap().retention;
+        assert_eq!(kept, Retention { events_days: 7, attempts_days: 7 });
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
 use crate::dispatch::Dispatcher;
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
-use crate::log::{Log, housekeeping};
+use crate::log::{Log, housekeeping, retention};
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
 use crate::stream::{Streams, Worker};
@@ -153,12 +153,13 @@ impl Hub {
         let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
             .map_err(|(path, error)| StartError::AdminKey { path, error })?;
         let secrets = Secrets { admin_key: admin_key.as_str(), stream_tokens: &stream_tokens };
-        let api = Api::new(log, store.clone(), Arc::clone(&streams), &secrets, limits);
+        let api = Api::new(log.clone(), store.clone(), Arc::clone(&streams), &secrets, limits);
         let (server, address) = serve(settings, listener, web::Data::new(api), &streams)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();
         tasks.spawn(server);
         tasks.spawn(housekeeping::run(store.clone(), let_go.clone()));
+        tasks.spawn(retention::run(log, store.clone(), settings.retention, stopping.clone()));
         let dispatcher = tasks.spawn(dispatcher.run(stopping.clone(), settings.stop_deadline));
         Ok(Self {
             address,

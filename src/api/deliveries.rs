@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::append::append;
 use super::caller::Caller;
-use super::delivery_view::{ByPair, DeliveryView, State, attempt, by_pair};
+use super::delivery_view::{DeliveryView, Record, State, attempt};
 use super::events;
 use super::problem::{Code, Problem};
 use super::query::{Query, invalid};
@@ -57,22 +57,13 @@ pub(super) async fn of_event(
     let has_more = meant.len() > limit;
     meant.truncate(limit);
     let ids: Vec<i64> = meant.iter().map(|(id, _)| id.stored()).collect();
-    let attempts = by_pair(api.store.attempts_of(&ids, &[event.position.stored()]).await?);
+    let record = Record::read(&api.store, &ids, &[event.position.stored()]).await?;
     let view = |(id, deleted): &(SubscriptionId, Option<Position>)| {
-        view(*id, &event, &attempts, deleted.is_some())
+        DeliveryView::of(*id, &event, &record, deleted.is_some())
     };
     let data: Vec<Value> = meant.iter().map(view).map(|view| json!(view)).collect();
     let next = meant.last().filter(|_| has_more).map(|(id, _)| id.to_string());
     Ok(query.page(&data, next.as_deref(), has_more))
-}
-
-fn view(id: SubscriptionId, event: &Event, attempts: &ByPair, deleted: bool) -> DeliveryView {
-    DeliveryView::of(
-        id,
-        event,
-        attempts.get(&(id, event.position)).map_or(&[], Vec::as_slice),
-        deleted,
-    )
 }
 
 /// `GET /v1/subscriptions/{id}/deliveries`: newest event first.
@@ -115,7 +106,8 @@ fn states_named(name: &str) -> Result<&'static [State], Problem> {
         return Ok(&[State::Pending, State::Retrying, State::Exhausted]);
     }
     State::named(name).ok_or_else(|| {
-        let names = "expected pending, retrying, delivered, exhausted, cancelled, or undelivered";
+        let names =
+            "expected pending, retrying, delivered, exhausted, cancelled, unknown, or undelivered";
         invalid("status", names)
     })
 }
@@ -139,9 +131,10 @@ async fn page(
         .filter(|event| is_for(event, id, &subscription.tenant, &versions))
         .collect();
     let positions: Vec<i64> = meant.iter().map(|event| event.position.stored()).collect();
-    let attempts = by_pair(api.store.attempts_of(&[id.stored()], &positions).await?);
-    let deliveries =
-        meant.into_iter().map(|event| (event.position, view(id, event, &attempts, false)));
+    let record = Record::read(&api.store, &[id.stored()], &positions).await?;
+    let deliveries = meant
+        .into_iter()
+        .map(|event| (event.position, DeliveryView::of(id, event, &record, false)));
     Ok((deliveries.collect(), stretch.scanned, stretch.complete))
 }
 
@@ -215,8 +208,8 @@ pub(super) async fn retry(
     if !is_for(&event, id, &caller.tenant, &versions) {
         return Err(Problem::not_found("delivery: the event is not for this subscription"));
     }
-    let attempts = by_pair(api.store.attempts_of(&[id.stored()], &[position.stored()]).await?);
-    let delivery = view(id, &event, &attempts, false);
+    let record = Record::read(&api.store, &[id.stored()], &[position.stored()]).await?;
+    let delivery = DeliveryView::of(id, &event, &record, false);
     if delivery.status == State::Pending {
         return Err(Problem::new(
             Code::DeliveryPending,

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::store::deliveries::{Attempt, KnownAttempt};
+use crate::store::deliveries::{Attempt, KnownAttempt, Unrecorded};
+use crate::store::{Store, StoreError};
 use crate::values::event::Event;
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
@@ -25,16 +26,19 @@ pub(super) enum State {
     Exhausted,
     /// The subscription was deleted before it was delivered.
     Cancelled,
+    /// It was delivered or given up; the attempts that say which are no longer kept.
+    Unknown,
 }
 
 impl State {
     /// All of them, with their names.
-    const ALL: [(&'static str, Self); 5] = [
+    const ALL: [(&'static str, Self); 6] = [
         ("pending", Self::Pending),
         ("retrying", Self::Retrying),
         ("delivered", Self::Delivered),
         ("exhausted", Self::Exhausted),
         ("cancelled", Self::Cancelled),
+        ("unknown", Self::Unknown),
     ];
 
     /// The one of that name.
@@ -43,16 +47,42 @@ impl State {
         Some(std::slice::from_ref(&found.1))
     }
 
-    /// What the attempts say, given whether the subscription is deleted.
-    fn of(attempts: &[KnownAttempt], deleted: bool) -> Self {
+    /// What the attempts say, given what they are not kept of and whether the subscription is deleted.
+    fn of(attempts: &[KnownAttempt], unrecorded: Option<&Unrecorded>, deleted: bool) -> Self {
         let delivered = |known: &KnownAttempt| matches!(known.attempt.status, Some(200..=299));
-        match attempts.last() {
-            Some(_) if attempts.iter().any(delivered) => Self::Delivered,
+        match (attempts.last(), unrecorded) {
+            (Some(_), _) if attempts.iter().any(delivered) => Self::Delivered,
+            (None, Some(Unrecorded { next_attempt: None, .. })) => Self::Unknown,
             _ if deleted => Self::Cancelled,
-            None => Self::Pending,
-            Some(last) if last.next_attempt.is_some() => Self::Retrying,
-            Some(_) => Self::Exhausted,
+            (None, None) => Self::Pending,
+            (None, Some(_)) => Self::Retrying,
+            (Some(last), _) if last.next_attempt.is_some() => Self::Retrying,
+            (Some(_), _) => Self::Exhausted,
         }
+    }
+}
+
+/// What is on record of some deliveries.
+pub(super) struct Record {
+    attempts: HashMap<(SubscriptionId, Position), Vec<KnownAttempt>>,
+    unrecorded: HashMap<(SubscriptionId, Position), Unrecorded>,
+}
+
+impl Record {
+    /// Of these subscriptions' deliveries of these events.
+    pub(super) async fn read(
+        store: &Store,
+        subscriptions: &[i64],
+        positions: &[i64],
+    ) -> Result<Self, StoreError> {
+        let mut attempts: HashMap<_, Vec<_>> = HashMap::new();
+        for known in store.attempts_of(subscriptions, positions).await? {
+            let pair = (known.attempt.subscription, known.attempt.position);
+            attempts.entry(pair).or_default().push(known);
+        }
+        let unrecorded = store.unrecorded_of(subscriptions, positions).await?;
+        let unrecorded = unrecorded.into_iter().map(|one| ((one.subscription, one.position), one));
+        Ok(Self { attempts, unrecorded: unrecorded.collect() })
     }
 }
 
@@ -67,28 +97,17 @@ pub(super) struct DeliveryView {
     attempts: Vec<Value>,
 }
 
-/// Attempts by the pair they belong to.
-pub(super) type ByPair = HashMap<(SubscriptionId, Position), Vec<KnownAttempt>>;
-
-/// Sorts attempts by their pairs.
-pub(super) fn by_pair(attempts: Vec<KnownAttempt>) -> ByPair {
-    let mut pairs = ByPair::new();
-    for known in attempts {
-        pairs.entry((known.attempt.subscription, known.attempt.position)).or_default().push(known);
-    }
-    pairs
-}
-
 impl DeliveryView {
-    /// The delivery of `event` to a subscription, given all attempts at it in order.
-    pub(super) fn of(
-        id: SubscriptionId,
-        event: &Event,
-        attempts: &[KnownAttempt],
-        deleted: bool,
-    ) -> Self {
-        let status = State::of(attempts, deleted);
-        let next = attempts.last().and_then(|last| last.next_attempt);
+    /// The delivery of `event` to a subscription, given what is on record of it.
+    pub(super) fn of(id: SubscriptionId, event: &Event, record: &Record, deleted: bool) -> Self {
+        let pair = (id, event.position);
+        let attempts = record.attempts.get(&pair).map_or(&[][..], Vec::as_slice);
+        let unrecorded = record.unrecorded.get(&pair);
+        let status = State::of(attempts, unrecorded, deleted);
+        let next = match attempts.last() {
+            Some(last) => last.next_attempt,
+            None => unrecorded.and_then(|one| one.next_attempt),
+        };
         Self {
             subscription: id.to_string(),
             event: event.position.to_string(),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::caller::Caller;
-use super::delivery_view::{DeliveryView, by_pair};
+use super::delivery_view::{DeliveryView, Record};
 use super::events;
 use super::problem::Problem;
 use super::query::Query;
@@ -36,14 +36,12 @@ pub(super) async fn explain(
     for (id, version) in api.store.versions(&ids).await? {
         versions.entry(id).or_default().push(version);
     }
-    let attempts = by_pair(api.store.attempts_of(&ids, &[event.position.stored()]).await?);
+    let record = Record::read(&api.store, &ids, &[event.position.stored()]).await?;
     let explained = |known: &&Known| {
         let versions = versions.get(&known.id).map_or(&[][..], Vec::as_slice);
         let why = Why::of(&event, known, versions);
-        let delivery = (why.matched() && known.has_callback).then(|| {
-            let attempts = attempts.get(&(known.id, event.position)).map_or(&[][..], Vec::as_slice);
-            DeliveryView::of(known.id, &event, attempts, known.deleted_at.is_some())
-        });
+        let delivery = (why.matched() && known.has_callback)
+            .then(|| DeliveryView::of(known.id, &event, &record, known.deleted_at.is_some()));
         view(known, &why, delivery.as_ref())
     };
     let data: Vec<Value> = page.iter().map(explained).collect();

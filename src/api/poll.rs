@@ -39,9 +39,7 @@ pub(super) async fn cursor(query: &Query, streams: &Streams) -> Result<Option<Po
     }
     match streams.find(&point).await? {
         Found::At(position) => Ok(Some(position)),
-        Found::Gone { reason: Reason::Expired, earliest: Some(earliest) } => {
-            Err(Problem::cursor_expired(earliest))
-        }
+        Found::Gone { reason: Reason::Expired, earliest } => Err(Problem::cursor_expired(earliest)),
         Found::Gone { .. } => Err(invalid(
             "after",
             "this event id is above all events of the log; go on with after=earliest or after=now",

@@ -60,13 +60,17 @@ impl Problem {
         Self { allow: Some(allow.to_owned()), ..Self::new(Code::MethodNotAllowed, detail) }
     }
 
-    /// A cursor below `earliest`, the oldest event that is kept.
-    pub(super) fn cursor_expired(earliest: Position) -> Self {
+    /// A cursor whose next event is gone; `earliest` is the oldest event that is kept, if there is one.
+    pub(super) fn cursor_expired(earliest: Option<Position>) -> Self {
+        let oldest = match earliest {
+            Some(earliest) => format!("the oldest kept event is {earliest}"),
+            None => "at present no event is kept".to_owned(),
+        };
         let detail = format!(
-            "what came directly after this cursor is no longer kept; the oldest kept event is {earliest}: go on with \
-             after=earliest, and mind what is missing"
+            "what came directly after this cursor is no longer kept; {oldest}: go on with after=earliest, and mind \
+             what is missing"
         );
-        Self { earliest: Some(earliest), ..Self::new(Code::CursorExpired, detail) }
+        Self { earliest, ..Self::new(Code::CursorExpired, detail) }
     }
 
     /// What it is.

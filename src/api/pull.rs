@@ -130,7 +130,7 @@ pub(super) async fn seek(
     };
     let position = match api.streams.find(&point).await? {
         Found::At(position) => position,
-        Found::Gone { reason: Reason::Expired, earliest: Some(earliest) } => {
+        Found::Gone { reason: Reason::Expired, earliest } => {
             return Err(Problem::cursor_expired(earliest));
         }
         Found::Gone { .. } => return Err(beyond()),

@@ -15,6 +15,7 @@ use super::problem::{Code, FieldError, Problem};
 use super::query::{Query, invalid};
 use super::subscription_input::{Given, callback_text};
 use crate::log::change;
+use crate::store::expiry::Expired;
 use crate::store::subscriptions::{Change, Changed, SubscriptionFilter};
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
@@ -154,10 +155,16 @@ pub(super) async fn get(
     Query::of(&request, &[])?;
     let subscription = find(&api, &caller, &path).await?;
     let mut view = json!(SubscriptionView::of(&subscription));
-    if let (Some(cursor), Some(members)) =
-        (api.store.pull_cursor(subscription.id).await?, view.as_object_mut())
-    {
-        members.insert("cursor".into(), json!(cursor.position.to_string()));
+    let cursor = api.store.pull_cursor(subscription.id).await?;
+    let expired = api.store.expired(subscription.id).await?;
+    if let Some(members) = view.as_object_mut() {
+        if let Some(cursor) = cursor {
+            members.insert("cursor".into(), json!(cursor.position.to_string()));
+        }
+        if let Some(Expired { events, up_to }) = expired {
+            let expired = json!({ "events": events, "up_to": up_to.to_string() });
+            members.insert("expired".into(), expired);
+        }
     }
     Ok(HttpResponse::Ok().json(view))
 }

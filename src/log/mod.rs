@@ -3,7 +3,9 @@
 mod appender;
 pub mod change;
 mod doorbell;
+mod expiry;
 pub mod housekeeping;
+pub mod retention;
 mod tail;
 
 use std::sync::Arc;
@@ -101,14 +103,16 @@ impl Log {
 
     /// Reads on: from memory where that reaches back far enough, else from the table; never past the head.
     pub async fn read_after(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
-        match self.read_recent(scan) {
-            Some(stretch) => Ok(stretch),
-            None => {
-                self.store
-                    .read_after(Scan { up_to: scan.up_to.min(self.tail.head()), ..scan })
-                    .await
-            }
+        if let Some(stretch) = self.read_recent(scan) {
+            return Ok(stretch);
         }
+        let up_to = scan.up_to.min(self.tail.head());
+        let mut stretch = self.store.read_after(Scan { up_to, ..scan }).await?;
+        if stretch.complete {
+            // Also past what is gone: otherwise a reader of that would never arrive.
+            stretch.scanned = stretch.scanned.max(up_to);
+        }
+        Ok(stretch)
     }
 
     /// Reads on from memory alone; `None` where that does not reach back far enough.
@@ -129,6 +133,17 @@ impl Log {
     /// Waits until there is something after `position`.
     pub async fn wait_past(&self, position: Position) {
         self.tail.wait_past(position).await;
+    }
+
+    /// Something was appended by other means: this node and the others read it at once.
+    fn look(&self) {
+        self.tail.read_on();
+        self.news.notify_one();
+    }
+
+    /// The log is gone up to `position`: it is forgotten here too.
+    fn forget(&self, position: Position) {
+        self.tail.forget(position);
     }
 
     /// Told by the dispatcher: everything up to `position` has been acted on. `None` when none runs on this node.

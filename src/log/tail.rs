@@ -132,6 +132,14 @@ impl Tail {
         Ok(())
     }
 
+    /// Forgets what the table no longer has, up to `gone`.
+    pub(super) fn forget(&self, gone: Position) {
+        let mut kept = self.kept();
+        while kept.events.front().is_some_and(|event| event.position <= gone) {
+            kept.drop_oldest();
+        }
+    }
+
     /// Has the table looked at: another node may have appended.
     pub(super) fn read_on(&self) {
         self.gap.notify_one();
@@ -162,7 +170,12 @@ impl Kept {
             self.events.push_back(event);
         }
         while self.bytes > MOST_BYTES || self.events.len() > MOST_EVENTS {
-            let Some(oldest) = self.events.pop_front() else { break };
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.events.pop_front() {
             self.bytes -= oldest.body.len();
             self.floor = oldest.position;
         }
@@ -275,6 +288,18 @@ mod tests {
         );
         tail.offer(Some(at(11)), vec![event(12)]);
         assert_eq!(positions(&tail, 10), Some(vec![11, 12, 13]));
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten_and_what_comes_next_still_follows() {
+        let tail = Tail::new(at(10));
+        tail.offer(Some(at(10)), vec![event(11), event(12), event(14)]);
+        tail.forget(at(13));
+        assert_eq!(positions(&tail, 11), None);
+        assert_eq!(positions(&tail, 12), Some(vec![14]));
+        tail.forget(at(14));
+        tail.offer(Some(at(14)), vec![event(15)]);
+        assert_eq!(positions(&tail, 14), Some(vec![15]));
     }
 
     #[test]

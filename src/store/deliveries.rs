@@ -104,6 +104,17 @@ pub struct KnownAttempt {
     pub next_attempt: Option<UnixMillis>,
 }
 
+/// A delivery that is under way or over, and of which attempts are not kept: its event is too old.
+#[derive(Debug)]
+pub struct Unrecorded {
+    /// To whom.
+    pub subscription: SubscriptionId,
+    /// Which event.
+    pub position: Position,
+    /// When it is tried again, if it is.
+    pub next_attempt: Option<UnixMillis>,
+}
+
 /// Which attempts to list, newest event first.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AttemptFilter {
@@ -333,6 +344,36 @@ impl Store {
         .map(|rows| rows.into_iter().map(KnownAttempt::from).collect())
     }
 
+    /// Of these deliveries those that have been begun though no attempt is kept.
+    pub async fn unrecorded_of(
+        &self,
+        subscriptions: &[i64],
+        positions: &[i64],
+    ) -> Result<Vec<Unrecorded>, StoreError> {
+        let rows = within(
+            sqlx::query!(
+                r#"SELECT s.id AS "id!", e.position AS "position!", r.due_at AS "due_at?"
+                   FROM subscriptions s
+                   JOIN shards h ON h.shard = s.shard
+                   CROSS JOIN unnest($2::bigint[]) e(position)
+                   LEFT JOIN subscription_cursors c ON c.subscription = s.id
+                   LEFT JOIN pull_cursors p ON p.subscription = s.id
+                   LEFT JOIN retries r ON r.subscription = s.id AND r.position = e.position
+                   WHERE s.id = ANY($1) AND e.position <= (SELECT attempts FROM horizons)
+                     AND (e.position <= coalesce(p.position, c.position, h.cursor) OR r.due_at IS NOT NULL)"#,
+                subscriptions,
+                positions,
+            )
+            .fetch_all(&self.pool),
+        );
+        let unrecorded = rows.await?.into_iter().map(|row| Unrecorded {
+            subscription: SubscriptionId::from_stored(row.id),
+            position: Position::from_stored(row.position),
+            next_attempt: row.due_at.map(UnixMillis::from_i64),
+        });
+        Ok(unrecorded.collect())
+    }
+
     /// Attempts of a tenant's subscription, or of all its subscriptions, by event and number, newest first.
     pub async fn list_attempts(
         &self,
@@ -383,6 +424,12 @@ impl Store {
             sqlx::query!("DELETE FROM subscription_cursors c USING subscriptions s WHERE s.id = c.subscription AND s.deleted")
                 .execute(&self.pool),
         );
-        Ok(retries.await?.rows_affected() + cursors.await?.rows_affected())
+        let expirations = within(
+            sqlx::query!("DELETE FROM expirations x USING subscriptions s WHERE s.id = x.subscription AND s.deleted")
+                .execute(&self.pool),
+        );
+        Ok(retries.await?.rows_affected()
+            + cursors.await?.rows_affected()
+            + expirations.await?.rows_affected())
     }
 }

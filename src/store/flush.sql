@@ -11,6 +11,7 @@ WITH owned AS (
                 $9::smallint[], $10::smallint[], $11::text[], $12::text[])
          a(shard, subscription, position, id, latency_ms, number, status, error, response)
     JOIN owned USING (shard)
+    WHERE a.position > (SELECT attempts FROM horizons)
     ON CONFLICT DO NOTHING
 ), retried AS (
     INSERT INTO retries AS r (subscription, position, attempts, due_at, first_attempt, order_key)

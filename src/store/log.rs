@@ -400,21 +400,26 @@ impl Store {
         Ok(rows.into_iter().filter_map(EventRow::into_event).collect())
     }
 
-    /// The newest event's position, or the log's beginning when there is none.
+    /// The newest event's position, also when it is gone; the log's beginning when there was none.
     pub async fn head(&self) -> Result<Position, StoreError> {
         within(
-            sqlx::query_scalar!("SELECT position FROM events ORDER BY position DESC LIMIT 1")
-                .fetch_optional(&self.pool),
+            sqlx::query_scalar!(
+                r#"SELECT coalesce((SELECT position FROM events ORDER BY position DESC LIMIT 1), events) AS "head!"
+                   FROM horizons"#
+            )
+            .fetch_one(&self.pool),
         )
         .await
-        .map(|head| head.map_or(Position::START, Position::from_stored))
+        .map(Position::from_stored)
     }
 
     /// The oldest kept event's position.
     pub async fn oldest(&self) -> Result<Option<Position>, StoreError> {
         within(
-            sqlx::query_scalar!("SELECT position FROM events ORDER BY position LIMIT 1")
-                .fetch_optional(&self.pool),
+            sqlx::query_scalar!(
+                "SELECT position FROM events WHERE position > (SELECT events FROM horizons) ORDER BY position LIMIT 1"
+            )
+            .fetch_optional(&self.pool),
         )
         .await
         .map(|oldest| oldest.map(Position::from_stored))

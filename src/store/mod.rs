@@ -2,6 +2,7 @@
 
 pub mod deliveries;
 pub mod doorbell;
+pub mod expiry;
 pub mod idempotency;
 pub mod keys;
 pub mod log;

@@ -7,6 +7,7 @@ use super::worker::Streams;
 use crate::store::StoreError;
 use crate::values::event::{Event, NewEvent};
 use crate::values::event_type::EventType;
+use crate::values::expiry::GAP;
 use crate::values::position::Position;
 use crate::values::time::UnixMillis;
 
@@ -82,14 +83,15 @@ impl Streams {
                 Ok(Found::At(*position))
             }
             Point::After(position) => {
-                let (oldest, newest) = (self.store.oldest().await?, self.store.head().await?);
-                let reason = match oldest {
-                    // Another node may have appended what this one has not read yet.
-                    _ if *position > newest => Reason::Unknown,
-                    Some(oldest) if *position < oldest.previous() => Reason::Expired,
-                    _ => return Ok(Found::At(*position)),
+                let reason = if *position < self.store.gone_up_to().await? {
+                    Reason::Expired
+                } else if *position > self.store.head().await? {
+                    // Not by this node's head: another may have appended what this one has not read yet.
+                    Reason::Unknown
+                } else {
+                    return Ok(Found::At(*position));
                 };
-                Ok(Found::Gone { reason, earliest: oldest })
+                Ok(Found::Gone { reason, earliest: self.store.oldest().await? })
             }
             Point::Unreadable(_) => {
                 Ok(Found::Gone { reason: Reason::Unknown, earliest: self.store.oldest().await? })
@@ -115,7 +117,7 @@ pub fn gap_event(tenant: &str, point: &Point, reason: Reason, earliest: Option<P
         "earliest": earliest.map(|position| position.to_string()),
     });
     let told = NewEvent {
-        event_type: EventType::operational("gap"),
+        event_type: EventType::from_stored(GAP),
         about: None,
         occurred_at: Some(UnixMillis::now()),
         data: Bytes::from(data.to_string()),

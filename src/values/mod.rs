@@ -1,9 +1,11 @@
 //! The hub's words as plain values: no I/O, no clock, nothing from the layers above.
 
+mod as_id;
 pub mod callback_url;
 pub mod cause;
 pub mod event;
 pub mod event_type;
+pub mod expiry;
 pub mod id;
 pub mod json_pointer;
 pub mod matcher;
@@ -11,6 +13,7 @@ pub mod one_line;
 pub mod outcome;
 pub mod position;
 pub mod request;
+pub mod retention;
 pub mod retry;
 pub mod signature;
 pub mod stream_token;

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::as_id;
 use super::event::Event;
 use super::event_type::EventType;
+use super::expiry::Expiry;
 use super::id::ReplayId;
 use super::position::Position;
 
@@ -16,6 +18,8 @@ pub enum Request {
     Replay(ReplayId, ReplayRequest),
     /// A replay is to go no further.
     CancelReplay(ReplayCancelled),
+    /// Nothing up to a place is to be waited for: it is gone.
+    Expire(Expiry),
 }
 
 /// The data of an entry that asks for one more attempt of a delivery.
@@ -87,6 +91,7 @@ pub struct ReplayCancelled {
 
 const RETRY: &str = "delivery.retry_requested";
 const REPLAY: &str = "replay.requested";
+const EXPIRED: &str = "gap";
 const CANCEL: &str = "replay.cancelled";
 
 impl Request {
@@ -99,6 +104,7 @@ impl Request {
             RETRY => serde_json::from_slice(&read()).map(Self::Retry),
             REPLAY => serde_json::from_slice(&read())
                 .map(|asked| Self::Replay(ReplayId::from_stored(event.position.stored()), asked)),
+            EXPIRED => serde_json::from_slice(&read()).map(Self::Expire),
             CANCEL => serde_json::from_slice(&read()).map(Self::CancelReplay),
             _ => return None,
         };
@@ -125,25 +131,5 @@ impl ReplayCancelled {
     /// The type of its entry.
     pub fn entry_type() -> EventType {
         EventType::operational(CANCEL)
-    }
-}
-
-mod as_id {
-    use std::fmt::Display;
-    use std::str::FromStr;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<T: Display, S: Serializer>(
-        id: &T,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(id)
-    }
-
-    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<T, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }

@@ -24,6 +24,7 @@ mod pulling;
 mod reading;
 mod receivers;
 mod replays;
+mod retention;
 mod retries;
 mod server_sent_events;
 mod starting;

@@ -5,16 +5,16 @@ use std::time::Duration;
 use hookhub::stream::presence::MostConnections;
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Executor as _};
 use tokio::io::AsyncWriteExt as _;
 
+use crate::support::aging::{age, all_aged};
 use crate::support::client::{Client, answer, text};
 use crate::support::follower::End;
 use crate::support::hub::TestHub;
-use crate::support::in_time;
 use crate::support::sse::{EventSource, NarrowStream};
 use crate::support::views::until_connected;
 use crate::support::websocket::Socket;
+use crate::support::{eventually, in_time};
 
 async fn open(hub: &Client, query: &str) -> EventSource {
     let request = hub.request(Method::GET, &format!("/v1/stream?{query}"));
@@ -184,16 +184,13 @@ async fn an_unknown_resume_point_of_an_empty_log_is_told_too() {
 async fn a_resume_point_that_is_no_longer_kept_is_told_in_band_and_refused_to_polls() {
     let hub = TestHub::start().await;
     let old = hub.publish_many("n", 3).await;
-    // Not in the same millisecond: then it could directly follow them.
-    tokio::time::sleep(Duration::from_millis(2)).await;
-    let kept = hub.publish_many("n", 2).await;
     let database = hub.stop().await;
-    let mut connection = database.connect().await;
-    let oldest: hookhub::values::position::Position = kept[0].parse().unwrap();
-    let forget = format!("DELETE FROM events WHERE position < {}", oldest.stored());
-    connection.execute(AssertSqlSafe(forget)).await.unwrap();
-
+    age(&database, 40).await;
+    let old = all_aged(&old, 40);
     let hub = TestHub::start_on(&database, |_| ()).await;
+    eventually("they are gone", async || hub.all("/v1/events").await.is_empty().then_some(()))
+        .await;
+    let kept = hub.publish_many("n", 2).await;
     let stream = open(&hub, &format!("after={}", old[0])).await;
     begins_with_a_gap(stream, "expired", &old[0], &kept).await;
     let refused = hub.get(&format!("/v1/events?after={}", old[0])).await;

@@ -108,6 +108,29 @@ impl Lanes {
         }
     }
 
+    /// Lets go of what waits up to `gone`, and says what that was.
+    pub(super) fn expire(&mut self, gone: Position) -> Vec<Position> {
+        let mut ended = Vec::new();
+        while let Some((_, event)) = self.ready.pop_front_if(|(_, event)| event.position <= gone) {
+            self.bytes -= event.body.len();
+            ended.push(event.position);
+        }
+        for waiting in self.held.values_mut() {
+            while let Some(position) = waiting.pop_front_if(|position| *position <= gone) {
+                self.held_count -= 1;
+                ended.push(position);
+            }
+        }
+        self.held.retain(|_, waiting| !waiting.is_empty());
+        let (freed, kept) = self.freed.drain(..).partition(|(_, position)| *position <= gone);
+        self.freed = kept;
+        for (key, position) in freed {
+            ended.push(position);
+            self.release(key);
+        }
+        ended
+    }
+
     /// How many events wait in memory.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()
@@ -167,6 +190,20 @@ mod tests {
         lanes.release(7);
         assert_eq!(position_of(&lanes.begin().unwrap().0), Position::START.advanced(2));
         assert!(!lanes.has_first(), "one after the other");
+    }
+
+    #[test]
+    fn what_is_gone_no_longer_waits_and_what_is_ordered_after_it_may_go() {
+        let mut lanes = Lanes::default();
+        for number in 1..=10 {
+            lanes.push(Some(0), &event(number));
+        }
+        lanes.begin().unwrap();
+        assert!(!lanes.has_first());
+        let ended: Vec<_> = lanes.expire(Position::START.advanced(6));
+        assert_eq!(ended.len(), 5, "all but the one under way");
+        lanes.release(0);
+        assert_eq!(position_of(&lanes.begin().unwrap().0), Position::START.advanced(7));
     }
 
     proptest! {

@@ -218,6 +218,16 @@ impl Engine {
             Request::Retry(asked) => self.retry_once_more(id, asked.event, asked.attempts, now),
             Request::Replay(replay, asked) => self.take_replay(*replay, id, asked),
             Request::CancelReplay(cancelled) => self.cancel_replay(cancelled.replay),
+            Request::Expire(expiry) => self.expire(id, expiry.to),
+        }
+    }
+
+    /// Nothing up to `gone` is waited for any more.
+    fn expire(&mut self, id: SubscriptionId, gone: Position) {
+        let mut ended = Vec::new();
+        self.with_queue(id, |queue| ended = queue.expire(gone));
+        for position in ended {
+            self.results.retry(id, position, None);
         }
     }
 

@@ -212,6 +212,30 @@ impl SubscriptionQueue {
         }
     }
 
+    /// Lets go of what waits up to `gone`, for retention has taken it, and says which retries end by that. What is
+    /// under way comes to its own end.
+    pub(super) fn expire(&mut self, gone: Position) -> Vec<Position> {
+        for position in self.waiting.expire(gone) {
+            self.unfinished.finish(position);
+        }
+        let waits = |position: &&Position| !self.retrying.contains(position);
+        let ended: Vec<Position> = self
+            .retries
+            .range(..=gone)
+            .map(|(position, _)| position)
+            .filter(waits)
+            .copied()
+            .collect();
+        for position in &ended {
+            let retry = self.retries.remove(position);
+            self.release(retry.and_then(|retry| retry.order_key));
+        }
+        self.due.retain(|position| self.retries.contains_key(position));
+        self.tried.retain(|position| *position > gone);
+        self.read_to = self.read_to.max(gone);
+        ended
+    }
+
     /// Whether it should read on.
     pub(super) fn wants_read(&self) -> bool {
         self.reading == Reading::Behind { asked: false }

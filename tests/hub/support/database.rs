@@ -55,4 +55,10 @@ impl Database {
         let options = PgConnectOptions::from_str(&self.url).expect("a URL");
         PgConnection::connect_with(&options).await.expect("Postgres answers")
     }
+
+    /// What a query gives, a number.
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        let asked = sqlx::query_scalar(AssertSqlSafe(query.to_owned()));
+        asked.fetch_one(&mut self.connect().await).await.expect(query)
+    }
 }

@@ -1,6 +1,7 @@
 //! What the tests stand on: databases, hubs, receivers kind and hostile, clients that
 //! follow, and wires that can be cut.
 
+pub(crate) mod aging;
 pub(crate) mod client;
 pub(crate) mod database;
 pub(crate) mod follower;

@@ -1,0 +1,391 @@
+//! Retention: old days go whole, who is behind is moved and told, and nobody else notices.
+
+use std::time::Duration;
+
+use hookhub::values::position::Position;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Executor};
+use tokio::time::Instant;
+
+use crate::support::aging::{age, aged, all_aged};
+use crate::support::client::{Client, each, text, with};
+use crate::support::database::Database;
+use crate::support::hub::TestHub;
+use crate::support::receiver::{TestReceiver, sorted};
+use crate::support::sse::EventSource;
+use crate::support::views::{until_all, until_state};
+use crate::support::{eventually, in_time};
+
+/// How many partitions there are of a table, or of several, whose day ended more than so many days ago.
+async fn older(database: &Database, table: &str, days: u16) -> i64 {
+    let count = format!(
+        "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname ~ '^({table})_[0-9]{{8}}$'
+         AND to_date(right(relname, 8), 'YYYYMMDD') < (now() AT TIME ZONE 'UTC')::date - {days}"
+    );
+    database.number(&count).await
+}
+
+/// Waits until what is too old is gone.
+async fn until_gone(database: &Database) {
+    let gone = async || (older(database, "events|attempts", 30).await == 0).then_some(());
+    eventually("old partitions go", gone).await;
+}
+
+async fn ids(hub: &Client, path: &str) -> Vec<String> {
+    hub.all(path).await.iter().map(|event| text(event, "/id")).collect()
+}
+
+async fn gaps(hub: &Client) -> Vec<Value> {
+    hub.all("/v1/events?types=hookhub.gap").await
+}
+
+async fn until_gap(hub: &Client) -> Value {
+    eventually("a gap is told", async || gaps(hub).await.pop()).await
+}
+
+async fn post(hub: &Client, id: &str, what: &str) {
+    hub.post(&format!("/v1/subscriptions/{id}/{what}"), &json!({})).await.expect(200);
+}
+
+#[tokio::test]
+async fn old_days_go_whole_and_young_ones_stay() {
+    let hub = TestHub::start().await;
+    let old = hub.publish_many("n", 3).await;
+    let database = hub.stop().await;
+    age(&database, 25).await;
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    let young = hub.publish_many("n", 2).await;
+    let database = hub.stop().await;
+    age(&database, 10).await;
+    let (old, young) = (all_aged(&old, 35), all_aged(&young, 10));
+
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    until_gone(&database).await;
+    assert_eq!(ids(&hub, "/v1/events").await, young);
+    hub.get(&format!("/v1/events/{}", old[2])).await.problem(404, "not_found");
+    let refused = hub.get(&format!("/v1/events?after={}", old[1])).await;
+    assert_eq!(refused.problem(410, "cursor_expired")["earliest"], json!(young[0]));
+    assert_eq!(ids(&hub, &format!("/v1/events?after={}", old[2])).await, young, "nothing is lost");
+
+    let stream = hub.request(Method::GET, &format!("/v1/stream?last_event_id={}", old[0]));
+    let mut stream = EventSource::open(stream).await.unwrap();
+    let gap = in_time("a gap event", stream.next()).await.unwrap();
+    let told: Value = serde_json::from_str(&gap.data).unwrap();
+    assert_eq!(
+        told["data"],
+        json!({"reason": "expired", "requested": old[0], "earliest": young[0]})
+    );
+    for id in &young {
+        assert_eq!(&in_time("an event", stream.next()).await.unwrap().id, id);
+    }
+    let mut receiver = TestReceiver::start().await;
+    hub.subscribe(&with(receiver.wants("n"), json!({"from": "earliest"}))).await;
+    assert_eq!(sorted(receiver.take_ids(2).await), young);
+    assert!(gaps(&hub).await.is_empty(), "nobody lost anything");
+}
+
+#[tokio::test]
+async fn a_log_that_is_all_gone_is_an_empty_one_that_goes_on() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&receiver.wants("n")).await;
+    let old = hub.publish_many("n", 3).await;
+    receiver.take(3).await;
+    until_all(&hub, &id, "delivered", 3).await;
+    let database = hub.stop().await;
+    age(&database, 40).await;
+    let old = all_aged(&old, 40);
+
+    for _ in 0..2 {
+        let hub = TestHub::start_on(&database, |_| ()).await;
+        until_gone(&database).await;
+        let refused = hub.get(&format!("/v1/events?after={}", old[1])).await;
+        assert_eq!(refused.problem(410, "cursor_expired").get("earliest"), None);
+        for after in ["earliest", "now", &old[2]] {
+            let page = hub.get(&format!("/v1/events?after={after}")).await.expect(200);
+            assert!(each(&page, "/data").is_empty(), "{page}");
+        }
+        hub.stop().await;
+    }
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    let path = format!("/v1/events?wait=20&after={}", old[2]);
+    let (page, new) = tokio::join!(hub.get(&path), hub.publish("n", json!("new")));
+    assert_eq!(text(&page.expect(200), "/data/0/id"), new);
+    assert_eq!(receiver.next().await.id, new);
+    assert!(receiver.more().is_empty());
+    assert_eq!(hub.subscription(&id).await.get("expired"), None);
+}
+
+#[tokio::test]
+async fn a_paused_subscription_is_moved_and_told_and_gets_what_is_kept_when_it_is_resumed() {
+    let hub = TestHub::start().await;
+    let acme = hub.acting_for("acme");
+    let mut receiver = TestReceiver::answering(&[200, 500, 500, 200]).await;
+    let wanted =
+        with(receiver.wants("n"), json!({"max_in_flight": 1, "retry_schedule_s": [1_000]}));
+    let id = acme.subscribe(&wanted).await;
+    let tried = acme.publish_many("n", 3).await;
+    receiver.take(3).await;
+    until_all(&acme, &id, "retrying", 2).await;
+    post(&acme, &id, "pause").await;
+    let parked = acme.publish_many("n", 4).await;
+    acme.publish_many("other", 5).await;
+    hub.publish_many("n", 5).await;
+    let database = hub.stop().await;
+    age(&database, 20).await;
+
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    let acme = hub.acting_for("acme");
+    let kept = acme.publish_many("n", 1_200).await;
+    assert_eq!(acme.subscription(&id).await.get("expired"), None);
+    let database = hub.stop().await;
+    age(&database, 20).await;
+    let (tried, parked) = (all_aged(&tried, 40), all_aged(&parked, 40));
+
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    let acme = hub.acting_for("acme");
+    let gap = until_gap(&acme).await;
+    let lost = json!({"reason": "expired", "subscription": id, "events": 6, "from": tried[1], "to": parked[3]});
+    assert_eq!(gap["data"], lost);
+    let expired = acme.subscription(&id).await["expired"].clone();
+    assert_eq!(expired["events"], 6);
+    assert!(text(&expired, "/up_to") >= parked[3]);
+    assert!(gaps(&hub).await.is_empty(), "another tenant hears nothing of it");
+    assert_eq!(database.number("SELECT count(*) FROM retries").await, 0);
+
+    post(&acme, &id, "resume").await;
+    let delivered = receiver.take(1_200).await;
+    assert!(delivered.iter().all(|delivery| delivery.attempt == 1));
+    let delivered = delivered.into_iter().map(|delivery| delivery.id).collect();
+    assert_eq!(sorted(delivered), all_aged(&kept, 20));
+    let new = acme.publish("n", json!("new")).await;
+    assert_eq!(receiver.next().await.id, new);
+    until_state(&acme, &id, &new, "delivered").await;
+    assert!(receiver.more().is_empty());
+    assert_eq!(gaps(&acme).await.len(), 1);
+}
+
+#[tokio::test]
+async fn patterns_are_counted_as_they_were_when_the_events_came() {
+    let hub = TestHub::start().await;
+    let id = hub.subscribe(&json!({"event_types": ["a", "hookhub.gap"]})).await;
+    hub.publish_many("a", 2).await;
+    hub.publish_many("b", 4).await;
+    hub.post(&format!("/v1/subscriptions/{id}/test"), &json!({})).await.expect(202);
+    let change = json!({"event_types": ["b", "hookhub.gap"]});
+    hub.send(Method::PATCH, &format!("/v1/subscriptions/{id}"), &change).await.expect(200);
+    hub.publish_many("a", 8).await;
+    hub.publish_many("b", 16).await;
+    let all = ids(&hub, "/v1/events").await;
+    hub.post(&format!("/v1/subscriptions/{id}/ack"), &json!({"cursor": all[0]})).await.expect(200);
+    let database = hub.stop().await;
+    age(&database, 40).await;
+
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    let gap = until_gap(&hub).await;
+    assert_eq!(gap["data"]["events"], 1 + 1 + 16);
+    assert_eq!(gap["data"]["from"], json!(aged(&all[1], 40)));
+    assert_eq!(gap["data"]["to"], json!(aged(&all[all.len() - 1], 40)));
+    let page = hub.get(&format!("/v1/subscriptions/{id}/events")).await.expect(200);
+    assert_eq!(text(&page, "/data/0/id"), text(&gap, "/id"), "it asked for gaps");
+}
+
+#[tokio::test]
+async fn a_pull_subscription_is_moved_and_told_and_goes_on_with_what_is_kept() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::answering(&[200, 500]).await;
+    let wanted =
+        with(receiver.wants("n"), json!({"max_in_flight": 1, "retry_schedule_s": [1_000]}));
+    let id = hub.subscribe(&wanted).await;
+    // The callback takes the first and refuses the second; the third is published for pullers.
+    hub.publish_many("n", 2).await;
+    receiver.take(2).await;
+    until_all(&hub, &id, "retrying", 1).await;
+    let pulled = json!({"callback_url": null});
+    hub.send(Method::PATCH, &format!("/v1/subscriptions/{id}"), &pulled).await.expect(200);
+    hub.publish("n", json!(2)).await;
+    let database = hub.stop().await;
+    age(&database, 20).await;
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    let kept = hub.publish_many("n", 3).await;
+    let database = hub.stop().await;
+    age(&database, 20).await;
+
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    assert_eq!(until_gap(&hub).await["data"]["events"], 2);
+    let page = format!("/v1/subscriptions/{id}/events");
+    until_gone(&database).await;
+    let left = hub.get(&page).await.expect(200);
+    let left: Vec<_> = each(&left, "/data").iter().map(|event| text(event, "/id")).collect();
+    assert_eq!(left, all_aged(&kept, 20));
+    assert_eq!(hub.subscription(&id).await["expired"]["events"], 2);
+}
+
+#[tokio::test]
+async fn appends_and_deliveries_go_on_while_a_reader_holds_the_partition_that_is_to_go() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&receiver.wants("n")).await;
+    hub.publish_many("n", 3).await;
+    receiver.take(3).await;
+    until_all(&hub, &id, "delivered", 3).await;
+    let database = hub.stop().await;
+    age(&database, 40).await;
+    let mut reader = database.connect().await;
+    for statement in ["BEGIN", "SELECT count(*) FROM events, attempts"] {
+        reader.execute(AssertSqlSafe(statement.to_owned())).await.unwrap();
+    }
+
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    let began = Instant::now();
+    let waits = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending";
+    let (mut published, mut slowest) = (Vec::new(), Duration::ZERO);
+    while database.number(waits).await == 0 || began.elapsed() < Duration::from_secs(4) {
+        let asked = Instant::now();
+        published.push(hub.publish("n", json!(published.len())).await);
+        slowest = slowest.max(asked.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(30), "it never began to detach");
+    }
+    assert!(slowest < Duration::from_secs(2), "an append waited for {slowest:?}");
+    assert_eq!(ids(&hub, "/v1/events").await, published, "who begins to read now sees it gone");
+    until_all(&hub, &id, "delivered", published.len()).await;
+
+    // The reader has ended; the next round, here another node's first, does the rest.
+    reader.execute(AssertSqlSafe("COMMIT".to_owned())).await.unwrap();
+    let turns = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND (classid::bigint << 32 | objid::bigint) = 7308324465820954";
+    eventually("the first node gives its turn up", async || {
+        (database.number(turns).await == 0).then_some(())
+    })
+    .await;
+    let other = TestHub::start_on(&database, |_| ()).await;
+    until_gone(&database).await;
+    let last = other.publish("n", json!("last")).await;
+    assert_eq!(sorted(receiver.take_ids(published.len() + 1).await).last(), Some(&last));
+}
+
+#[tokio::test]
+async fn two_nodes_that_come_to_it_at_once_tell_it_once() {
+    let hub = TestHub::start().await;
+    let receiver = TestReceiver::start().await;
+    let mut parked = Vec::new();
+    for _ in 0..5 {
+        let id = hub.subscribe(&receiver.wants("n")).await;
+        post(&hub, &id, "pause").await;
+        parked.push(id);
+    }
+    hub.publish_many("n", 300).await;
+    let database = hub.stop().await;
+    age(&database, 40).await;
+
+    let (one, other) =
+        tokio::join!(TestHub::start_on(&database, |_| ()), TestHub::start_on(&database, |_| ()),);
+    until_gone(&database).await;
+    for hub in [&one, &other] {
+        eventually("all are told", async || (gaps(hub).await.len() >= 5).then_some(())).await;
+        assert_eq!(gaps(hub).await.len(), 5);
+        for id in &parked {
+            assert_eq!(hub.subscription(id).await["expired"]["events"], 300);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_whose_attempts_are_gone_is_unknown_and_can_be_made_again() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&receiver.wants("n")).await;
+    let old = hub.publish_many("n", 3).await;
+    receiver.take(3).await;
+    until_all(&hub, &id, "delivered", 3).await;
+    let database = hub.stop().await;
+    age(&database, 20).await;
+    let old = all_aged(&old, 20);
+
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    let attempts = async || (older(&database, "attempts", 14).await == 0).then_some(());
+    eventually("attempts go", attempts).await;
+    assert_eq!(older(&database, "events", 14).await, 1);
+    until_all(&hub, &id, "unknown", 3).await;
+    let path = format!("/v1/events/{}/deliveries", old[0]);
+    let delivery = hub.all(&path).await.pop().unwrap();
+    assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("unknown"), &json!([])));
+    hub.post(&format!("/v1/deliveries/{id}/{}/retry", old[0]), &json!({})).await.expect(202);
+    assert_eq!(receiver.next().await.id, old[0]);
+
+    // A replay over that part of the log is not recorded, and recording goes on.
+    let mut replayed = TestReceiver::answering(&[500, 200]).await;
+    let from_the_earliest = json!({"from": "earliest", "ordered": true});
+    let replay = hub.subscribe(&with(replayed.wants("n"), from_the_earliest)).await;
+    let mut expected = old.clone();
+    expected.insert(0, old[0].clone());
+    assert_eq!(replayed.take_ids(4).await, expected);
+    let new = hub.publish("n", json!("new")).await;
+    assert_eq!([replayed.next().await.id, receiver.next().await.id], [new.clone(), new.clone()]);
+    until_state(&hub, &replay, &new, "delivered").await;
+    until_all(&hub, &replay, "unknown", 3).await;
+}
+
+#[tokio::test]
+async fn attempts_that_say_what_not_to_repeat_stay_as_long_as_their_subscription_is_behind() {
+    let hub = TestHub::start().await;
+    hub.publish("older", json!(1)).await;
+    let database = hub.stop().await;
+    age(&database, 20).await;
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    let mut receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&receiver.wants("n")).await;
+    let old = hub.publish_many("n", 5).await;
+    receiver.take(5).await;
+    until_all(&hub, &id, "delivered", 5).await;
+    post(&hub, &id, "pause").await;
+    let database = hub.stop().await;
+    // As if the first had still been under way when it was paused.
+    let first = old[0].parse::<Position>().unwrap().stored();
+    let mut connection = database.connect().await;
+    for statement in [
+        format!("DELETE FROM attempts WHERE position = {first}"),
+        format!(
+            "INSERT INTO subscription_cursors SELECT subscription, {first} - 1 FROM attempts LIMIT 1"
+        ),
+    ] {
+        connection.execute(AssertSqlSafe(statement)).await.unwrap();
+    }
+    age(&database, 20).await;
+    let old = all_aged(&old, 20);
+
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    until_gone(&database).await;
+    until_all(&hub, &id, "delivered", 4).await;
+    until_all(&hub, &id, "pending", 1).await;
+    post(&hub, &id, "resume").await;
+    assert_eq!(receiver.next().await.id, old[0]);
+    until_all(&hub, &id, "delivered", 5).await;
+    assert!(receiver.more().is_empty());
+    assert_eq!(older(&database, "attempts", 14).await, 1);
+}
+
+#[tokio::test]
+async fn a_reader_from_the_beginning_arrives_where_all_is_gone() {
+    let hub = TestHub::start().await;
+    hub.publish_many("n", 3).await;
+    let database = hub.stop().await;
+    age(&database, 40).await;
+    let hub = TestHub::start_on(&database, |_| ()).await;
+    // Begun while the old events may still be there, and after.
+    let early = hub.get("/v1/events?after=earliest").await.expect(200);
+    until_gone(&database).await;
+    eventually("nothing is listed", async || {
+        let page = hub.get("/v1/events?after=earliest").await.expect(200);
+        (each(&page, "/data").is_empty() && page["has_more"] == false).then_some(())
+    })
+    .await;
+    let path = format!("/v1/events?wait=20&after={}", text(&early, "/next_cursor"));
+    let stream = hub.request(Method::GET, "/v1/stream?after=earliest");
+    let mut stream = EventSource::open(stream).await.unwrap();
+    let (page, new) = tokio::join!(hub.get(&path), hub.publish("n", json!("new")));
+    assert_eq!(text(&page.expect(200), "/data/0/id"), new);
+    assert_eq!(in_time("an event", stream.next()).await.unwrap().id, new);
+}

@@ -166,6 +166,16 @@ impl Engine {
         self.in_flight
     }
 
+    /// How many bytes of events wait.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// All queues.
+    pub(super) fn queues(&self) -> impl Iterator<Item = &SubscriptionQueue> {
+        self.queues.values()
+    }
+
     /// Acts on the next event of the log.
     pub(super) fn take_event(&mut self, event: &Arc<Event>) {
         self.processed = self.processed.max(event.position);

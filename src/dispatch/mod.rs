@@ -12,6 +12,7 @@ mod session;
 #[cfg(test)]
 mod simulation;
 mod unfinished;
+mod watch;
 
 use std::time::Duration;
 
@@ -71,8 +72,12 @@ impl Dispatcher {
                     continue;
                 }
             };
+            let delivering = &self.log.measures().delivering;
+            delivering.own_shards(owned.len());
             tracing::info!(shards = owned.len(), node = %self.node, "delivering");
-            match session.run(stop.clone(), deadline).await {
+            let end = session.run(stop.clone(), deadline).await;
+            delivering.own_shards(0);
+            match end {
                 End::Stopped(running) => left = running,
                 End::Superseded => {
                     tracing::warn!("another node has taken shards of this one over");

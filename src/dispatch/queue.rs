@@ -303,6 +303,11 @@ impl SubscriptionQueue {
         self.waiting_bytes
     }
 
+    /// How many events wait for their first attempt, and how many for another.
+    pub(super) fn depths(&self) -> (usize, usize) {
+        (self.waiting.len(), self.retries.len())
+    }
+
     /// Whether anything may be begun for it.
     pub(super) fn is_active(&self) -> bool {
         self.subscription.status == Status::Active

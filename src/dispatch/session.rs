@@ -13,6 +13,7 @@ use super::disable;
 use super::engine::{Engine, Read, Start};
 use super::feed::{self, Item};
 use super::lease::Lease;
+use super::watch::Watch;
 use crate::log::Log;
 use crate::store::deliveries::{Attempt, Flush};
 use crate::store::log::{Scan, Stretch};
@@ -77,6 +78,7 @@ struct Running {
     superseded: bool,
     stopping: Option<Instant>,
     ended: CancellationToken,
+    watch: Watch,
 }
 
 impl Session {
@@ -87,6 +89,7 @@ impl Session {
         let feed =
             feed::run(self.log.clone(), self.store.clone(), self.engine.processed(), item_sender);
         self.tasks.spawn(feed);
+        let watch = Watch::new(Arc::clone(self.log.measures()));
         let mut running = Running {
             session: self,
             items,
@@ -100,6 +103,7 @@ impl Session {
             superseded: false,
             stopping: None,
             ended: CancellationToken::new(),
+            watch,
         };
         let ended = running.ended.clone().drop_guard();
         let end = running.work(stop, deadline).await;
@@ -180,6 +184,7 @@ impl Running {
             ));
         }
         self.flush_when_due();
+        self.watch.look(&self.session.engine);
     }
 
     fn take_items(&mut self, items: Vec<Item>) {
@@ -218,7 +223,9 @@ impl Running {
         let engine = &mut self.session.engine;
         match message {
             Message::Ended(attempt, outcome) => {
-                engine.take_outcome(attempt, &outcome, UnixMillis::now());
+                let now = UnixMillis::now();
+                self.watch.ended(&attempt, &outcome, now);
+                engine.take_outcome(attempt, &outcome, now);
             }
             Message::Fetched(wanted, Ok(events)) => {
                 for (id, position) in wanted {
@@ -259,6 +266,7 @@ impl Running {
             }
             Message::Flushed(owned, shards) => {
                 self.flushing = false;
+                self.watch.flush_ended();
                 self.superseded |= owned.len() < shards;
             }
         }
@@ -349,6 +357,7 @@ impl Running {
         }
         if let Some(flush) = self.session.engine.take_flush(UnixMillis::now(), idle) {
             self.flushing = true;
+            self.watch.flush_begins(&flush);
             self.spawn(record(self.session.store.clone(), flush, self.sender.clone()));
         }
     }

@@ -11,6 +11,7 @@ pub mod pull;
 pub mod shards;
 pub mod shared_secrets;
 pub mod subscriptions;
+pub mod usage;
 
 use std::future::Future;
 use std::str::FromStr;

@@ -12,6 +12,7 @@ mod history;
 mod keys;
 mod listening;
 mod long_poll;
+mod metrics;
 mod nodes;
 mod order;
 mod parking;

@@ -21,10 +21,11 @@ use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
 use crate::dispatch::Dispatcher;
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
-use crate::log::{Log, housekeeping, retention};
+use crate::log::{Log, housekeeping, retention, usage};
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
 use crate::stream::{Streams, Worker};
+use crate::values::retention::Retention;
 use crate::values::retry::reconnect_waits;
 
 /// How long a start waits for the database to take connections.
@@ -159,7 +160,7 @@ impl Hub {
         let handle = server.handle();
         tasks.spawn(server);
         tasks.spawn(housekeeping::run(store.clone(), let_go.clone()));
-        tasks.spawn(retention::run(log, store.clone(), settings.retention, stopping.clone()));
+        look_after_log(&log, &store, settings.retention, &tasks, &stopping);
         let dispatcher = tasks.spawn(dispatcher.run(stopping.clone(), settings.stop_deadline));
         Ok(Self {
             address,
@@ -213,6 +214,18 @@ impl Hub {
         tracing::info!(deliveries_left, "stopped");
         StopReport { deliveries_left }
     }
+}
+
+/// Starts what keeps the log to its length, and what measures it.
+fn look_after_log(
+    log: &Log,
+    store: &Store,
+    kept: Retention,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    tasks.spawn(retention::run(log.clone(), store.clone(), kept, stop.clone()));
+    tasks.spawn(usage::run(log.clone(), store.clone(), stop.clone()));
 }
 
 async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, String), StartError> {

@@ -10,6 +10,7 @@ pub mod embedded;
 pub mod hub;
 pub mod listen;
 pub mod log;
+pub mod measures;
 pub mod receive;
 pub mod store;
 pub mod stream;

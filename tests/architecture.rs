@@ -21,6 +21,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("crate::dispatch", &["hub.rs", "dispatch/"]),
     ("crate::stream", &["hub.rs", "config.rs", "api/", "stream/"]),
     ("crate::log", &["hub.rs", "api/", "stream/", "dispatch/", "log/"]),
+    ("crate::measures", &["api/", "dispatch/", "log/", "measures/"]),
     ("crate::listen", &["main.rs", "listen/"]),
     ("crate::store", &["hub.rs", "api/", "stream/", "dispatch/", "log/", "store/"]),
     // Ways around this table: a group of layers, a path that climbs.

@@ -9,6 +9,7 @@ mod feed;
 mod lease;
 mod session;
 mod turn;
+mod watch;
 
 use std::time::Duration;
 

@@ -26,8 +26,9 @@ struct Lost {
     last: Position,
 }
 
-/// Tells every subscription that has not dealt with all its events up to `gone`, and moves it there. How many.
-pub(super) async fn tell(store: &Store, gone: Position) -> Result<usize, StoreError> {
+/// Tells every subscription that has not dealt with all its events up to `gone`, and moves it there. How many events
+/// were lost, added up over those who are told.
+pub(super) async fn tell(store: &Store, gone: Position) -> Result<u64, StoreError> {
     let overtaken = store.overtaken(gone).await?;
     if overtaken.is_empty() {
         return Ok(0);
@@ -45,7 +46,7 @@ pub(super) async fn tell(store: &Store, gone: Position) -> Result<usize, StoreEr
             && store.expire(one.id, gone, &Expiry::new(one.id, events, ends)).await?
         {
             tracing::warn!(subscription = %one.id, events, "events are gone that a subscription did not get");
-            told += 1;
+            told += events;
         }
     }
     Ok(told)

@@ -7,11 +7,13 @@ mod expiry;
 pub mod housekeeping;
 pub mod retention;
 mod tail;
+pub mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -19,6 +21,7 @@ use uuid::Uuid;
 pub use self::appender::AppendError;
 use self::appender::Appender;
 use self::tail::Tail;
+use crate::measures::{Measures, Refusal};
 use crate::store::log::{AppendRequest, Placed, Scan, Stretch};
 use crate::store::subscriptions::{Change, Changed};
 use crate::store::{Store, StoreError};
@@ -41,6 +44,7 @@ pub struct Log {
     tail: Arc<Tail>,
     news: Arc<Notify>,
     dispatched: watch::Sender<Option<Position>>,
+    measures: Arc<Measures>,
 }
 
 impl Log {
@@ -58,18 +62,42 @@ impl Log {
         tasks.spawn(doorbell::ring(node, store.clone(), Arc::clone(&news), stop.clone()));
         tasks.spawn(doorbell::answer(node, store.clone(), Arc::clone(&tail), stop.clone()));
         let appender = Appender::start(store.clone(), Arc::clone(&tail), tasks, stop);
-        Ok(Self { node, store, appender, tail, news, dispatched: watch::Sender::new(None) })
+        let (dispatched, measures) = (watch::Sender::new(None), Arc::default());
+        Ok(Self { node, store, appender, tail, news, dispatched, measures })
     }
 
     /// Appends a request's events; when this answers they are durable, and readers on this node see them.
     pub async fn append(&self, request: AppendRequest) -> Result<Placed, AppendError> {
-        let events = request.events.len();
-        let placed = self.appender.append(request).await?;
+        let (events, asked) = (request.events.len(), Instant::now());
+        let placed = self.appender.append(request).await;
+        self.measure(&placed, events, asked.elapsed());
+        let placed = placed?;
         self.news.notify_one();
         if let (Placed::Appended(first), 1..) = (&placed, events) {
             self.wait_until_seen(*first).await;
         }
         Ok(placed)
+    }
+
+    fn measure(&self, placed: &Result<Placed, AppendError>, events: usize, took: Duration) {
+        let publishing = &self.measures.publishing;
+        let refusal = match placed {
+            Ok(Placed::Appended(_)) => {
+                publishing.accepted.add(u64::try_from(events).unwrap_or(u64::MAX));
+                publishing.duration.took(took);
+                return;
+            }
+            Ok(Placed::Replayed { .. }) => return,
+            Err(AppendError::Unavailable) => Refusal::Unavailable,
+            Err(AppendError::Unknown) => Refusal::Unknown,
+            Err(AppendError::Refused) => Refusal::Refused,
+        };
+        publishing.refused(refusal).add(1);
+    }
+
+    /// What this node counts of itself: here, because all parts that count know the log.
+    pub fn measures(&self) -> &Arc<Measures> {
+        &self.measures
     }
 
     /// Changes a subscription with its entry in the log, and waits until the dispatchers act by it, here and on the node

@@ -8,6 +8,7 @@ use super::{Log, expiry};
 use crate::store::partitions::RetentionTurn;
 use crate::store::{Store, StoreError};
 use crate::values::retention::Retention;
+use crate::values::time::UnixMillis;
 
 const EVERY: Duration = Duration::from_secs(3_600);
 /// After a round that could not do all it was to do.
@@ -18,7 +19,10 @@ pub async fn run(log: Log, store: Store, kept: Retention, stop: CancellationToke
     loop {
         let Some(round) = stop.run_until_cancelled(step(&log, &store, kept)).await else { return };
         let pause = match round {
-            Ok(()) => EVERY,
+            Ok(()) => {
+                log.measures().keeping.set_round(UnixMillis::now());
+                EVERY
+            }
             Err(error) => {
                 tracing::warn!(%error, "retention was cut short; it is tried again in a minute");
                 AGAIN_AFTER
@@ -69,7 +73,9 @@ async fn drop_old(
 /// Tells those who have not dealt with what is too old, and moves all cursors past it.
 async fn move_on(log: &Log, store: &Store, kept: Retention) -> Result<(), StoreError> {
     let Some(gone) = store.newest_older_than(kept.events_days).await? else { return Ok(()) };
-    if expiry::tell(store, gone).await? > 0 {
+    let expired = expiry::tell(store, gone).await?;
+    if expired > 0 {
+        log.measures().keeping.expired.add(expired);
         log.look();
     }
     store.pass_over(gone).await

@@ -14,6 +14,7 @@ mod history;
 mod keys;
 mod listening;
 mod long_poll;
+mod metrics;
 mod nodes;
 mod order;
 mod ordered_by_key;

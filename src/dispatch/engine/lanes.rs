@@ -131,6 +131,11 @@ impl Lanes {
         ended
     }
 
+    /// How many events wait.
+    pub(super) fn len(&self) -> usize {
+        self.ready.len() + self.held_count + self.freed.len()
+    }
+
     /// How many events wait in memory.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()

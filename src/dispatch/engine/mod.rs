@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 pub(super) use self::errand::{Fetch, Made, Read, Start};
 use self::ownership::Ownership;
-use self::queue::SubscriptionQueue;
+pub(super) use self::queue::SubscriptionQueue;
 use self::replay::Replay;
 pub(super) use self::replay::ReplayRead;
 use self::results::Results;
@@ -155,6 +155,16 @@ impl Engine {
     /// How many deliveries run.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// How many bytes of events wait.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// All queues.
+    pub(super) fn queues(&self) -> impl Iterator<Item = &SubscriptionQueue> {
+        self.queues.values()
     }
 
     /// Acts on the next event of the log.

@@ -60,9 +60,9 @@ pub(super) struct Ended {
 
 /// What the dispatcher holds of one subscription. Bounded, whatever its backlog.
 #[derive(Debug)]
-pub(super) struct SubscriptionQueue {
+pub(in crate::dispatch) struct SubscriptionQueue {
     /// As it stands.
-    pub(super) subscription: Arc<Subscription>,
+    pub(in crate::dispatch) subscription: Arc<Subscription>,
     versions: Vec<Version>,
     reading: Reading,
     /// Everything for it at or below has been taken up.
@@ -464,18 +464,18 @@ impl SubscriptionQueue {
     }
 
     /// How far all is delivered or on record, when all others have seen the log up to `head`.
-    pub(super) fn cursor(&self, head: Position) -> Position {
+    pub(in crate::dispatch) fn cursor(&self, head: Position) -> Position {
         let taken_up = if self.is_behind() { self.read_to } else { self.read_to.max(head) };
         self.unfinished.cursor().unwrap_or(taken_up)
     }
 
     /// Whether anything it took up holds the cursor back.
-    pub(super) fn holds_back(&self) -> bool {
+    pub(in crate::dispatch) fn holds_back(&self) -> bool {
         self.unfinished.cursor().is_some()
     }
 
     /// Whether it reads by a cursor of its own.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(in crate::dispatch) fn is_behind(&self) -> bool {
         self.reading != Reading::Head
     }
 
@@ -484,8 +484,13 @@ impl SubscriptionQueue {
         self.waiting.bytes()
     }
 
+    /// How many events wait for their first attempt, and how many for another.
+    pub(in crate::dispatch) fn depths(&self) -> (usize, usize) {
+        (self.waiting.len(), self.retries.len())
+    }
+
     /// Whether anything may be begun for it.
-    pub(super) fn is_tried(&self) -> bool {
+    pub(in crate::dispatch) fn is_tried(&self) -> bool {
         self.subscription.status.is_tried()
     }
 

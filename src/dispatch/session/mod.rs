@@ -18,6 +18,7 @@ use super::exhausted;
 use super::feed::Item;
 use super::lease::Lease;
 use super::turn;
+use super::watch::Watch;
 use crate::log::Log;
 use crate::store::nodes::Identity;
 use crate::store::{Store, StoreError};
@@ -66,6 +67,7 @@ struct Running {
     /// A stop has begun; it is over by then.
     stopping: Option<Instant>,
     ended: CancellationToken,
+    watch: Watch,
 }
 
 impl Session {
@@ -73,7 +75,7 @@ impl Session {
     /// still running then.
     pub(super) async fn run(self, stop: CancellationToken, deadline: Duration) -> usize {
         let (sender, messages) = mpsc::channel(MESSAGES);
-        let now = Instant::now();
+        let (now, watch) = (Instant::now(), Watch::new(Arc::clone(self.log.measures())));
         let mut running = Running {
             session: self,
             items: None,
@@ -91,6 +93,7 @@ impl Session {
             server: None,
             stopping: None,
             ended: CancellationToken::new(),
+            watch,
         };
         let ended = running.ended.clone().drop_guard();
         running.work(stop, deadline).await;
@@ -156,6 +159,7 @@ impl Running {
         self.tell_what_happened();
         self.flush_when_due();
         self.release_quiet();
+        self.watch.look(&self.session.engine);
     }
 
     fn begin_reads(&mut self) {
@@ -241,7 +245,11 @@ impl Running {
     fn take(&mut self, message: Message) {
         let engine = &mut self.session.engine;
         match message {
-            Message::Ended(made) => engine.take_outcome(*made, UnixMillis::now()),
+            Message::Ended(made) => {
+                let now = UnixMillis::now();
+                self.watch.ended(&made, now);
+                engine.take_outcome(*made, now);
+            }
             Message::Fetched(wanted, events) => self.take_fetched(wanted, events),
             Message::Read(read, stretch) => {
                 self.readers -= 1;
@@ -265,6 +273,7 @@ impl Running {
             }
             Message::Flushed(sent, owned) => {
                 self.is_flushing = false;
+                self.watch.flush_ended();
                 let lost: Vec<u16> =
                     sent.into_iter().filter(|shard| !owned.contains(shard)).collect();
                 if !lost.is_empty() {
@@ -325,6 +334,7 @@ impl Running {
         }
         if let Some(flush) = engine.take_flush(UnixMillis::now(), idle) {
             self.is_flushing = true;
+            self.watch.flush_begins(&flush);
             self.send_out(errands::record(self.session.store.clone(), flush));
         }
     }

@@ -142,7 +142,7 @@ pub(super) async fn read_replay(log: Log, store: Store, read: ReplayRead) -> Mes
 }
 
 /// Writes a flush, however long the database stays away.
-pub(super) async fn record(store: Store, flush: Flush) -> Message {
+pub(super) async fn record(store: Store, mut flush: Flush) -> Message {
     let shards: Vec<u16> = flush.shards.iter().map(|(shard, ..)| *shard).collect();
     let mut waits = reconnect_waits();
     loop {
@@ -150,6 +150,7 @@ pub(super) async fn record(store: Store, flush: Flush) -> Message {
             Ok(owned) => return Message::Flushed(shards, owned),
             Err(error) => {
                 tracing::warn!(%error, "cannot record results; trying again");
+                flush.send_again();
                 sleep(waits.next().unwrap_or(LONGEST_WAIT)).await;
             }
         }

@@ -107,8 +107,9 @@ impl AppendTask {
     async fn run(mut self) {
         while let Some(first) = self.next().await {
             let (requests, answers) = self.collect(first);
-            let batch = AppendBatch { token: Uuid::new_v4(), after: self.tail.head(), requests };
-            match self.commit(&batch).await {
+            let (token, after) = (Uuid::new_v4(), self.tail.head());
+            let mut batch = AppendBatch { token, after, sent_before: false, requests };
+            match self.commit(&mut batch).await {
                 Ok(appended) => self.answer(&batch, appended, answers),
                 Err(error) => refuse(answers, &error),
             }
@@ -158,7 +159,7 @@ impl AppendTask {
     }
 
     /// Commits, or finds out what became of a commit that was cut off.
-    async fn commit(&mut self, batch: &AppendBatch) -> Result<Appended, AppendError> {
+    async fn commit(&mut self, batch: &mut AppendBatch) -> Result<Appended, AppendError> {
         let mut waits = reconnect_waits();
         let mut sent_since: Option<Instant> = None;
         let mut partitions_made = false;
@@ -187,6 +188,7 @@ impl AppendTask {
                 AppendFailure::Unknown(error) => {
                     tracing::warn!(%error, "an append was cut off");
                     sent_since.get_or_insert_with(Instant::now);
+                    batch.sent_before = true;
                 }
             }
             self.available.store(false, Ordering::Relaxed);

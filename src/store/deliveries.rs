@@ -1,5 +1,6 @@
 //! What came of deliveries, and where the cursors stand: the recorder's one statement, and what is read back.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -67,6 +68,19 @@ pub struct Flush {
     pub cursors: Vec<(SubscriptionId, Option<Position>)>,
     /// How far replays have come.
     pub replays: Vec<(ReplayId, SubscriptionId, Progress)>,
+    /// Whether some of it may be recorded already.
+    pub sent_before: bool,
+}
+
+impl Flush {
+    /// To be sent once more, after it was cut off or refused: what is recorded already is left out.
+    pub fn send_again(&mut self) {
+        self.sent_before = true;
+        let mut known = HashSet::new();
+        self.attempts.retain(|attempt| {
+            known.insert((attempt.subscription, attempt.position, attempt.number))
+        });
+    }
 }
 
 /// Where the deliveries to some subscriptions stand.
@@ -211,7 +225,7 @@ fn replays_as_json(replays: &[(ReplayId, SubscriptionId, Progress)]) -> String {
 
 impl Store {
     /// Writes a flush in one statement and one commit, and says which of its shards are still this owner's. Safe to
-    /// repeat after `Unavailable`.
+    /// repeat after [`Flush::send_again`].
     pub async fn flush(&self, flush: &Flush) -> Result<Vec<u16>, StoreError> {
         let shards: Vec<i16> = flush.shards.iter().map(|(shard, ..)| small(*shard)).collect();
         let terms: Vec<i64> = flush.shards.iter().map(|(_, term, _)| *term).collect();
@@ -253,6 +267,7 @@ impl Store {
                 &flush.cursors.iter().map(|(_, at)| at.map(Position::stored)).collect::<Vec<_>>()
                     as _,
                 replays,
+                flush.sent_before,
             )
             .fetch_all(&self.pool),
         )

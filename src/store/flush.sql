@@ -12,7 +12,11 @@ WITH owned AS (
          a(shard, subscription, position, id, latency_ms, number, status, error, response)
     JOIN owned USING (shard)
     WHERE a.position > (SELECT attempts FROM horizons)
-    ON CONFLICT DO NOTHING
+      -- On conflict to do nothing would cost a record of its own in the WAL for each row.
+      AND NOT ($24::boolean AND EXISTS (
+          SELECT FROM attempts b
+          WHERE b.subscription = a.subscription AND b.position = a.position AND b.number = a.number
+      ))
 ), retried AS (
     INSERT INTO retries AS r (subscription, position, attempts, due_at, first_attempt, order_key)
     SELECT n.subscription, n.position, n.attempts::smallint, n.due_at, n.first_attempt, n.order_key

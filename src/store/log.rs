@@ -43,8 +43,10 @@ pub struct AppendRequest {
 pub struct AppendBatch {
     /// Names this append, so that sending it again after a lost connection appends nothing twice.
     pub token: Uuid,
-    /// A position at or below the head when it was first sent.
+    /// A position at or below the head before it was first sent.
     pub after: Position,
+    /// Whether it may have been committed by an earlier sending.
+    pub sent_before: bool,
     /// At most a few hundred.
     pub requests: Vec<AppendRequest>,
 }
@@ -214,7 +216,7 @@ async fn append(
         r#"SELECT request AS "request!", first_position AS "first_position!", replayed_fingerprint, previous
            FROM log_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"#,
         batch.token,
-        batch.after.stored(),
+        batch.sent_before.then(|| batch.after.stored()),
         &columns.tenants as _,
         &columns.keys as _,
         &columns.fingerprints as _,

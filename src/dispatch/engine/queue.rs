@@ -260,7 +260,8 @@ impl SubscriptionQueue {
         head: Position,
     ) {
         if self.reading != (Reading::Behind { asked: true }) || after != self.read_to {
-            // Asked for by an earlier owner of the shard.
+            // It was asked for by an earlier owner of the shard, or what it brings is gone.
+            self.read_failed();
             return;
         }
         for event in events {

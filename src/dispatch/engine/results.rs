@@ -149,6 +149,7 @@ impl Results {
                 .drain()
                 .map(|(id, (subscription, progress))| (id, subscription, progress))
                 .collect(),
+            sent_before: false,
         })
     }
 }

@@ -35,9 +35,11 @@ impl Engine {
         for known in known {
             let Some(cursor) = shards.get(&known.subscription.shard()) else { continue };
             let id = known.subscription.id;
-            self.put_in_force(&known, processed.max(*cursor));
+            // It takes nothing up to where it stands, and what comes after that under the patterns of that place.
+            let own = cursors.get(&id);
+            self.put_in_force(&known, processed.max(*own.unwrap_or(cursor)));
             let subscription = Arc::new(known.subscription);
-            let mut queue = match cursors.get(&id) {
+            let mut queue = match own {
                 Some(own) => SubscriptionQueue::behind(subscription, known.versions, *own, true),
                 None if *cursor < processed => {
                     SubscriptionQueue::behind(subscription, known.versions, *cursor, false)

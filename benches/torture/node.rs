@@ -1,0 +1,127 @@
+//! A hub node, kept running unless it is meant to be down.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::Signal;
+use tokio::process::Child;
+
+use super::Anything;
+use super::client::KEY;
+use super::clock::Clock;
+use super::started::{self, As};
+
+/// Below the ports that the system gives to outgoing connections, so that a node that is down finds its own again.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// What a node is started with.
+pub(super) struct Setup {
+    /// Which it is, from 0.
+    pub(super) index: usize,
+    /// Its data directory.
+    pub(super) data: PathBuf,
+    /// Where what it says goes.
+    pub(super) log: PathBuf,
+    /// The way to Postgres; without it the node has one of its own.
+    pub(super) database_url: Option<String>,
+    /// A clock of its own.
+    pub(super) clock: Option<Clock>,
+}
+
+/// `hookhub serve`, over and over.
+pub(super) struct Node {
+    setup: Setup,
+    address: SocketAddr,
+    child: Option<Child>,
+    wanted: bool,
+}
+
+impl Node {
+    /// Starts it; it is not ready yet.
+    pub(super) fn start(setup: Setup) -> Result<Self, Anything> {
+        let mut node = Self { setup, address: free_address()?, child: None, wanted: true };
+        node.launch()?;
+        Ok(node)
+    }
+
+    /// Where it answers.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn launch(&mut self) -> Result<(), Anything> {
+        let program = Path::new(env!("CARGO_BIN_EXE_hookhub"));
+        // One with a Postgres of its own ends that in order.
+        let last =
+            if self.setup.database_url.is_some() { Signal::SIGKILL } else { Signal::SIGTERM };
+        let mut command = started::command(program, As::Us, last)?;
+        command
+            .arg("serve")
+            .env_remove("DATABASE_URL")
+            .envs(self.setup.database_url.iter().map(|url| ("DATABASE_URL", url)))
+            .envs(self.setup.clock.iter().flat_map(Clock::environment))
+            .env("HOOKHUB_LISTEN", self.address.to_string())
+            .env("HOOKHUB_DATA_DIR", &self.setup.data)
+            .env("HOOKHUB_ADMIN_KEY", KEY)
+            .env("HOOKHUB_ALLOW_TARGETS", "127.0.0.0/8")
+            .env("HOOKHUB_RETRY_SCHEDULE_S", "1,1,2")
+            .env("HOOKHUB_GIVE_UP_AFTER_S", "86400");
+        self.child = Some(started::logged(&mut command, &self.setup.log)?.spawn()?);
+        self.wanted = true;
+        Ok(())
+    }
+
+    /// `kill -9`.
+    pub(super) async fn kill(&mut self) -> Result<(), Anything> {
+        self.wanted = false;
+        if let Some(mut child) = self.child.take() {
+            let pid = child.id();
+            child.kill().await?;
+            pid.into_iter().for_each(Clock::tidy_up_after);
+        }
+        Ok(())
+    }
+
+    /// Up again.
+    pub(super) fn run(&mut self) -> Result<(), Anything> {
+        if self.child.is_none() { self.launch() } else { Ok(()) }
+    }
+
+    /// A signal to it, unless it is down.
+    pub(super) fn signal(&self, signal: Signal) -> Result<(), Anything> {
+        self.child.as_ref().map_or(Ok(()), |child| started::signal(child, signal))
+    }
+
+    /// Starts it again if it has ended by itself; says so.
+    pub(super) fn look_after(&mut self) -> Result<Option<String>, Anything> {
+        let Some(child) = self.child.as_mut().filter(|_| self.wanted) else { return Ok(None) };
+        let Some(status) = child.try_wait()? else { return Ok(None) };
+        self.launch()?;
+        Ok(Some(format!("node {} ended by itself: {status}", self.setup.index)))
+    }
+
+    /// Its clock, if it has one of its own.
+    pub(super) fn clock(&self) -> Option<&Clock> {
+        self.setup.clock.as_ref()
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub(super) async fn end(&mut self) {
+        self.wanted = false;
+        let Some(child) = self.child.as_mut() else { return };
+        drop(started::signal(child, Signal::SIGTERM));
+        if tokio::time::timeout(std::time::Duration::from_secs(20), child.wait()).await.is_err() {
+            drop(child.kill().await);
+        }
+    }
+}
+
+fn free_address() -> Result<SocketAddr, Anything> {
+    for _ in 0..1_000 {
+        let address = SocketAddr::from(([127, 0, 0, 1], rand::random_range(PORTS)));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err("no free port".into())
+}

@@ -57,6 +57,11 @@ impl Book {
         locked(&self.events).clone()
     }
 
+    /// The ids with which events were acknowledged, by their numbers.
+    pub(crate) fn acknowledged(&self) -> Vec<Option<Position>> {
+        locked(&self.events).iter().map(|event| event.acknowledged).collect()
+    }
+
     /// How often each answer came.
     pub(crate) fn answers(&self) -> BTreeMap<String, usize> {
         locked(&self.answers).clone()

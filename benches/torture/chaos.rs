@@ -49,9 +49,9 @@ pub(super) async fn run(
         diary: Mutex::new(File::create(diary)?),
     });
     let mut under_way = JoinSet::new();
-    for stroke in strokes {
+    for (index, stroke) in strokes.iter().enumerate() {
         let (chaos, stroke) = (Arc::clone(&chaos), *stroke);
-        under_way.spawn(async move { chaos.carry_out(&stroke, began).await });
+        under_way.spawn(async move { chaos.carry_out((index, &stroke), began).await });
     }
     for done in under_way.join_all().await {
         done?;
@@ -60,7 +60,11 @@ pub(super) async fn run(
 }
 
 impl Chaos {
-    async fn carry_out(&self, stroke: &Stroke, began: Instant) -> Result<(), Anything> {
+    async fn carry_out(
+        &self,
+        (index, stroke): (usize, &Stroke),
+        began: Instant,
+    ) -> Result<(), Anything> {
         sleep_until(began + stroke.at).await;
         let from = UnixMillis::now();
         self.write("begins", from, stroke.fault)?;
@@ -70,7 +74,7 @@ impl Chaos {
         self.finish(stroke.fault).await?;
         let to = UnixMillis::now();
         self.write("ends  ", to, stroke.fault)?;
-        let window = |from: UnixMillis, to: UnixMillis| Window { from, to };
+        let window = |from: UnixMillis, to: UnixMillis| Window { stroke: index, from, to };
         let at_first = window(from.before(UNRECORDED), from.after(UNDER_WAY));
         let windows = match stroke.fault {
             Fault::Clock(_) | Fault::Mood(..) => vec![],

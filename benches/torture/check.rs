@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use hookhub::values::event_type::Pattern;
 use hookhub::values::position::Position;
 use hookhub::values::time::UnixMillis;
 
 use super::arrival::Arrival;
-use super::book::Published;
 
 /// An event of the log, as the hub lists it in the end.
 #[derive(Debug, Clone)]
@@ -22,10 +22,18 @@ pub(crate) struct Logged {
 /// A time within which what is taken may have to be sent again.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window {
+    /// Because of which stroke of the schedule.
+    pub(crate) stroke: usize,
     /// Its first moment.
     pub(crate) from: UnixMillis,
     /// Its last one.
     pub(crate) to: UnixMillis,
+}
+
+/// The events of these types, in order.
+pub(crate) fn of_types(log: &[Logged], pattern: &Pattern) -> Vec<Position> {
+    let of_type = log.iter().filter(|event| pattern.matches(&event.event_type));
+    of_type.map(|event| event.position).collect()
 }
 
 /// What is wrong between the book and the log.
@@ -39,19 +47,19 @@ pub(crate) struct OfLog {
     pub(crate) strange: Vec<Position>,
 }
 
-/// Checks the log against the book.
-pub(crate) fn log(log: &[Logged], book: &[Published]) -> OfLog {
+/// Checks the log against the ids with which numbers were acknowledged.
+pub(crate) fn log(log: &[Logged], acknowledged: &[Option<Position>]) -> OfLog {
     let mut found = OfLog::default();
     let mut by_number: HashMap<usize, Vec<Position>> = HashMap::new();
     for event in log {
         by_number.entry(event.number).or_default().push(event.position);
-        if event.number >= book.len() {
+        if event.number >= acknowledged.len() {
             found.strange.push(event.position);
         }
     }
-    for (number, published) in book.iter().enumerate() {
+    for (number, id) in acknowledged.iter().enumerate() {
         let places = by_number.get(&number).map_or(&[][..], Vec::as_slice);
-        if published.acknowledged.is_some_and(|id| !places.contains(&id)) {
+        if id.is_some_and(|id| !places.contains(&id)) {
             found.lost.push(number);
         }
         if places.len() > 1 {
@@ -72,6 +80,8 @@ pub(crate) struct OfCallback {
     pub(crate) lost: Vec<Position>,
     /// How often any was taken again.
     pub(crate) repeated: usize,
+    /// For each of these the stroke because of which it may have been, if there is one.
+    pub(crate) because_of: Vec<usize>,
     /// Those whose earlier taking must have been on record, with its time.
     pub(crate) needless: Vec<(Position, i64)>,
     /// For ordered ones: events that were sent before the one before them was taken.
@@ -107,8 +117,9 @@ pub(crate) fn callback(
         found.repeated += taken.len() - 1;
         for (earlier, _) in taken.iter().zip(taken.iter().skip(1)) {
             let at = UnixMillis::from_i64(earlier.at_ms);
-            if !windows.iter().any(|window| window.from <= at && at <= window.to) {
-                found.needless.push((*event, earlier.at_ms));
+            match windows.iter().find(|window| window.from <= at && at <= window.to) {
+                Some(window) => found.because_of.push(window.stroke),
+                None => found.needless.push((*event, earlier.at_ms)),
             }
         }
         let arrived = posts.iter().map(|post| post.arrived).min();

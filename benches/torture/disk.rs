@@ -24,9 +24,12 @@ const SIZE: &str = "200m";
 /// How long it stays full each time, and how long it may take until the hub goes on when there is space again.
 const FULL: Duration = Duration::from_secs(6);
 const RECOVERY: Duration = Duration::from_secs(40);
-/// How much is left free when it is filled: nothing, so that tables cannot grow; and a little, so that the log of
-/// changes is what cannot.
-const LEFT_FREE: [u64; 2] = [0, 6 << 20];
+/// How much is left free when it is filled, and how large every event is then. Nothing is left, so that tables cannot
+/// grow; and less than one more file of Postgres' log of changes, so that this is what cannot, and Postgres dies.
+const ROUNDS: [(u64, usize); 2] = [(0, 1_000), (12 << 20, 200_000)];
+
+/// What the Postgres of the hub says, below the disk.
+const POSTGRES_LOG: &str = "data/postgres.log";
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -65,6 +68,7 @@ pub(super) async fn run(
         () = stop.cancelled() => Err("stopped".into()),
     };
     node.end().await;
+    drop(std::fs::copy(disk.path.join(POSTGRES_LOG), directory.join("postgres-disk.log")));
     disk.unmount().await?;
     done.map(|()| Some(found))
 }
@@ -84,11 +88,12 @@ async fn torture(
         return Err(format!("a subscription: {status} {answer}").into());
     }
     let mut acknowledged = HashSet::new();
-    for left in LEFT_FREE {
-        publish(doors, FULL / 3, &mut acknowledged, (&mut found.with_space, &mut found.oddities))
-            .await;
+    for (left, bytes) in ROUNDS {
+        let answers = (&mut found.with_space, &mut found.oddities);
+        publish(doors, (FULL / 3, 1_000), &mut acknowledged, answers).await;
         disk.fill(left)?;
-        publish(doors, FULL, &mut acknowledged, (&mut found.full, &mut found.oddities)).await;
+        let answers = (&mut found.full, &mut found.oddities);
+        publish(doors, (FULL, bytes), &mut acknowledged, answers).await;
         disk.make_space()?;
         let recovered_in = recovery(doors, found, &mut acknowledged).await?;
         found.recovered_in.push(recovered_in);
@@ -98,16 +103,16 @@ async fn torture(
     Ok(())
 }
 
-/// Publishes for so long, a large event now and then.
+/// Publishes for so long events of so many bytes.
 async fn publish(
     doors: &Doors,
-    length: Duration,
+    (length, bytes): (Duration, usize),
     acknowledged: &mut HashSet<Position>,
     (answers, oddities): (&mut BTreeMap<String, usize>, &mut Vec<String>),
 ) {
     let began = Instant::now();
     while began.elapsed() < length {
-        let pad = "x".repeat(if rand::random_range(0..3) == 0 { 150_000 } else { 1_000 });
+        let pad = "x".repeat(bytes);
         let word = match doors.post(0, "/v1/events", &json!({"type": "disk", "data": pad})).await {
             Ok((StatusCode::ACCEPTED, answer)) => {
                 acknowledged.extend(text(&answer, "/id").parse::<Position>().ok());
@@ -121,7 +126,7 @@ async fn publish(
             Err(_none) => "none".to_owned(),
         };
         *answers.entry(word).or_default() += 1;
-        sleep(Duration::from_millis(30)).await;
+        sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -136,8 +141,8 @@ async fn recovery(
         if began.elapsed() > RECOVERY {
             return Err(format!("nothing is accepted {RECOVERY:?} after there was space").into());
         }
-        let step = Duration::from_millis(50);
-        publish(doors, step, acknowledged, (&mut found.with_space, &mut found.oddities)).await;
+        let once = (Duration::from_millis(1), 1_000);
+        publish(doors, once, acknowledged, (&mut found.with_space, &mut found.oddities)).await;
     }
     Ok(began.elapsed())
 }

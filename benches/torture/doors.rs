@@ -30,9 +30,14 @@ impl Doors {
         rand::random_range(0..self.nodes.len().max(1))
     }
 
+    /// Where a node answers.
+    pub(super) fn address(&self, node: usize) -> SocketAddr {
+        self.nodes[node]
+    }
+
     /// A request to a node.
     pub(super) fn ask(&self, node: usize, method: Method, path: &str) -> RequestBuilder {
-        let address = self.nodes.get(node).map(SocketAddr::to_string).unwrap_or_default();
+        let address = self.address(node);
         self.client.request(method, format!("http://{address}{path}")).timeout(PATIENCE)
     }
 
@@ -88,6 +93,12 @@ pub(super) async fn answer_of(
     let status = answer.status();
     let body = answer.bytes().await?;
     Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+}
+
+/// Whether an answer says that the node cannot at the moment: without its database, or because it was stopped itself
+/// while the request came in.
+pub(super) fn is_passing(status: StatusCode) -> bool {
+    matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT)
 }
 
 /// A text within JSON.

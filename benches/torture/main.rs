@@ -55,7 +55,7 @@ struct Options {
     #[arg(long, default_value_t = 3)]
     nodes: usize,
     /// Events published in a second
-    #[arg(long, default_value_t = 40.0)]
+    #[arg(long, default_value_t = 80.0)]
     rate: f64,
     /// Where Postgres' programs are
     #[arg(long, env = "HOOKHUB_POSTGRES_BIN", default_value = "/usr/bin")]

@@ -1,6 +1,6 @@
 //! The table of a run, and all that is needed to look into what is wrong.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use hookhub::values::position::Position;
@@ -11,6 +11,7 @@ use super::cast::CALLBACKS;
 use super::check::{Logged, OfLog};
 use super::disk;
 use super::follow::Reader;
+use super::schedule::Stroke;
 use super::settle::Outcome;
 
 /// Of each kind of fault so many are told in full.
@@ -18,6 +19,7 @@ const TOLD: usize = 10;
 
 /// All that came of a run.
 pub(super) struct Report<'a> {
+    pub(super) strokes: &'a [Stroke],
     pub(super) book: &'a Book,
     pub(super) log: &'a [Logged],
     pub(super) of_log: OfLog,
@@ -32,6 +34,7 @@ impl Report<'_> {
     pub(super) fn print(&self) -> usize {
         self.print_callbacks();
         self.print_readers();
+        self.print_strokes();
         self.print_disk();
         let faults = self.faults();
         self.print_totals();
@@ -79,6 +82,23 @@ impl Report<'_> {
         }
     }
 
+    /// What each kind of stroke did, and how many deliveries were made again because of it, in all and of one.
+    fn print_strokes(&self) {
+        let mut repeats = vec![0_usize; self.strokes.len()];
+        for stroke in self.outcome.callbacks.iter().flat_map(|callback| &callback.because_of) {
+            repeats[*stroke] += 1;
+        }
+        let mut kinds: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
+        for (stroke, repeated) in self.strokes.iter().zip(repeats) {
+            let (times, all, most) = kinds.entry(stroke.fault.kind()).or_default();
+            (*times, *all, *most) = (*times + 1, *all + repeated, repeated.max(*most));
+        }
+        println!("\n{:<28} {:>8} {:>12} {:>12}", "fault", "times", "repeats", "most of one");
+        for (kind, (times, all, most)) in kinds {
+            println!("{kind:<28} {times:>8} {all:>12} {most:>12}");
+        }
+    }
+
     fn print_disk(&self) {
         let Some(found) = &self.disk else {
             println!("\nfull disk: NOT TORTURED, no file system can be mounted here");
@@ -95,8 +115,8 @@ impl Report<'_> {
     }
 
     fn print_totals(&self) {
-        let events = self.book.events();
-        let acknowledged = events.iter().filter(|event| event.acknowledged.is_some()).count();
+        let events = self.book.acknowledged();
+        let acknowledged = events.iter().flatten().count();
         let callbacks = &self.outcome.callbacks;
         println!("\nevents published           {:>8}", events.len());
         println!("answers to publishes       {:?}", self.book.answers());

@@ -98,9 +98,10 @@ impl Run {
         world.doors.all_ready(READY).await?;
         let log = audit::whole_log(&world.doors).await?;
         let outcome = settle::settle(&log, receivers, &readers.all, &windows).await?;
-        let of_log = check::log(&log, &book.events());
+        let of_log = check::log(&log, &book.acknowledged());
         let incidents = world.incidents();
         let report = Report {
+            strokes,
             book: &book,
             log: &log,
             of_log,

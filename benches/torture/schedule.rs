@@ -28,6 +28,21 @@ pub(crate) enum Fault {
     Mood(usize, Mood),
 }
 
+impl Fault {
+    /// What kind of fault it is.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::KillNode(_) => "kill -9 of a node",
+            Self::StopNode(_) => "SIGSTOP of a node",
+            Self::Clock(_) => "clock of a node off",
+            Self::CutWire(_) => "node cut off from Postgres",
+            Self::StallWire(_) => "wire to Postgres stalled",
+            Self::KillPostgres => "kill -9 of Postgres",
+            Self::Mood(..) => "receiver in a bad mood",
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

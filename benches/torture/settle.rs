@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookhub::values::event_type::Pattern;
-use hookhub::values::position::Position;
 use tokio::time::{Instant, sleep};
 
 use super::Anything;
@@ -39,13 +37,6 @@ impl Outcome {
         let callbacks = self.callbacks.iter().map(|callback| callback.lost.len());
         callbacks.chain(self.readers.iter().map(|reader| reader.missing.len())).sum()
     }
-}
-
-/// The events of these types.
-fn of_types(log: &[Logged], pattern: &str) -> Result<Vec<Position>, Anything> {
-    let pattern: Pattern = pattern.parse()?;
-    let of_type = log.iter().filter(|event| pattern.matches(&event.event_type));
-    Ok(of_type.map(|event| event.position).collect())
 }
 
 /// Waits, and checks.
@@ -98,11 +89,12 @@ async fn look(
         settled_in: Duration::ZERO,
     };
     for (callback, own) in CALLBACKS.iter().zip(&outcome.arrivals) {
-        let wanted = of_types(log, callback.pattern)?;
+        let wanted = check::of_types(log, &callback.pattern.parse()?);
         outcome.callbacks.push(check::callback(&wanted, own, callback.ordered, windows));
     }
     for reader in readers {
-        outcome.readers.push(check::reader(&of_types(log, reader.pattern)?, &reader.seen()));
+        let wanted = check::of_types(log, &reader.pattern.parse()?);
+        outcome.readers.push(check::reader(&wanted, &reader.seen()));
     }
     Ok(outcome)
 }

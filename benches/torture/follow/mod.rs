@@ -1,6 +1,7 @@
 //! Those who read without a callback: by poll and by stream, with a cursor of their own or the hub's, at any node.
 
 mod poll;
+mod socket;
 mod stream;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Anything;
 use super::cast::{EVERYTHING, TYPES};
-use super::doors::{Doors, text};
+use super::doors::{Doors, is_passing, text};
 
 /// Between a failure and the next try.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -82,6 +83,10 @@ impl Readers {
             Reader::new("stream, one type", TYPES[3], None),
             Reader::new("pull by stream", EVERYTHING, Some(subscribe(doors, EVERYTHING).await?)),
         ];
+        let sockets = [
+            Reader::new("WebSocket", EVERYTHING, None),
+            Reader::new("WebSocket, one type", TYPES[5], None),
+        ];
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         for reader in &polls {
             let (doors, reader, stop) = (doors.clone(), Arc::clone(reader), stop.clone());
@@ -91,7 +96,11 @@ impl Readers {
             let (doors, reader, stop) = (doors.clone(), Arc::clone(reader), stop.clone());
             tasks.spawn(async move { stream::read(&doors, &reader, &stop).await });
         }
-        Ok(Self { all: polls.into_iter().chain(streams).collect(), _tasks: tasks })
+        for reader in &sockets {
+            let (doors, reader, stop) = (doors.clone(), Arc::clone(reader), stop.clone());
+            tasks.spawn(async move { socket::read(&doors, &reader, &stop).await });
+        }
+        Ok(Self { all: polls.into_iter().chain(streams).chain(sockets).collect(), _tasks: tasks })
     }
 }
 
@@ -110,7 +119,7 @@ async fn ack(doors: &Doors, reader: &Reader, subscription: &str, up_to: Position
     let cursor = json!({ "cursor": up_to.to_string() });
     match doors.post(doors.any(), &path, &cursor).await {
         Ok((status, _)) if status == 200 => true,
-        Ok((status, answer)) if status != 503 => {
+        Ok((status, answer)) if !is_passing(status) => {
             reader.complain(&format!("ack of {up_to} was answered {status}: {answer}"));
             false
         }

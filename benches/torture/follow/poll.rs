@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{PAUSE, Reader, ack, id_of};
-use crate::doors::{Doors, text};
+use crate::doors::{Doors, is_passing, text};
 
 /// Reads on until `stop`.
 pub(super) async fn read(doors: &Doors, reader: &Reader, stop: &CancellationToken) {
@@ -23,7 +23,7 @@ pub(super) async fn read(doors: &Doors, reader: &Reader, stop: &CancellationToke
         let page = match doors.get(node, &path).await {
             Ok((status, page)) if status == 200 => page,
             Ok((status, answer)) => {
-                if status != 503 {
+                if !is_passing(status) {
                     reader.complain(&format!("node {node} answered {path} {status}: {answer}"));
                 }
                 sleep(PAUSE).await;

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{PAUSE, Reader, ack};
-use crate::doors::Doors;
+use crate::doors::{Doors, is_passing};
 
 /// A stream is left after a time between these.
 const SECONDS: std::ops::Range<f64> = 2.0..20.0;
@@ -42,7 +42,7 @@ pub(super) async fn read(doors: &Doors, reader: &Reader, stop: &CancellationToke
             Ok(response) if response.status() == 200 => {
                 follow(doors, reader, response, &mut place).await;
             }
-            Ok(refusal) if refusal.status() != 503 => {
+            Ok(refusal) if !is_passing(refusal.status()) => {
                 reader.complain(&format!("node {node} answered {path} {}", refusal.status()));
             }
             Ok(_) | Err(_) => {}

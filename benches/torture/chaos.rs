@@ -79,6 +79,7 @@ impl Chaos {
         let windows = match stroke.fault {
             Fault::Clock(_) | Fault::Mood(..) => vec![],
             Fault::KillNode(_) => vec![at_first],
+            Fault::EndNode(_) => vec![window(from.before(UNRECORDED), to.after(UNDER_WAY))],
             Fault::StopNode(_) => vec![at_first, window(near_end, to.after(UNDER_WAY))],
             Fault::CutWire(_) | Fault::StallWire(_) | Fault::KillPostgres => {
                 vec![window(from.before(UNRECORDED), to.after(BACK))]
@@ -96,6 +97,7 @@ impl Chaos {
     async fn begin(&self, fault: Fault) -> Result<(), Anything> {
         match fault {
             Fault::KillNode(node) => self.world.nodes[node].lock().await.kill().await?,
+            Fault::EndNode(node) => self.world.nodes[node].lock().await.ask_to_end()?,
             Fault::StopNode(node) => {
                 self.world.nodes[node].lock().await.signal(Signal::SIGSTOP)?;
             }
@@ -111,6 +113,13 @@ impl Chaos {
     async fn finish(&self, fault: Fault) -> Result<(), Anything> {
         match fault {
             Fault::KillNode(node) => self.world.nodes[node].lock().await.run()?,
+            Fault::EndNode(node) => {
+                let mut node = self.world.nodes[node].lock().await;
+                if let Some(disorder) = node.until_ended().await {
+                    self.world.note(disorder);
+                }
+                node.run()?;
+            }
             Fault::StopNode(node) => {
                 self.world.nodes[node].lock().await.signal(Signal::SIGCONT)?;
             }

@@ -67,7 +67,8 @@ pub(super) async fn run(
         done = torture(&doors, receivers, &disk, &mut found) => done,
         () = stop.cancelled() => Err("stopped".into()),
     };
-    node.end().await;
+    node.ask_to_end()?;
+    found.oddities.extend(node.until_ended().await);
     drop(std::fs::copy(disk.path.join(POSTGRES_LOG), directory.join("postgres-disk.log")));
     disk.unmount().await?;
     done.map(|()| Some(found))

@@ -2,9 +2,11 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::process::Child;
+use tokio::time::timeout;
 
 use super::Anything;
 use super::client::KEY;
@@ -13,6 +15,9 @@ use super::started::{self, As};
 
 /// Below the ports that the system gives to outgoing connections, so that a node that is down finds its own again.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// A stop in order may take so long: its deadline of 5 s, and then what it waits for beyond that.
+const END: Duration = Duration::from_secs(20);
 
 /// What a node is started with.
 pub(super) struct Setup {
@@ -65,10 +70,19 @@ impl Node {
             .env("HOOKHUB_ADMIN_KEY", KEY)
             .env("HOOKHUB_ALLOW_TARGETS", "127.0.0.0/8")
             .env("HOOKHUB_RETRY_SCHEDULE_S", "1,1,2")
-            .env("HOOKHUB_GIVE_UP_AFTER_S", "86400");
+            .env("HOOKHUB_GIVE_UP_AFTER_S", "86400")
+            .env("HOOKHUB_STOP_DEADLINE_S", "5");
         self.child = Some(started::logged(&mut command, &self.setup.log)?.spawn()?);
         self.wanted = true;
         Ok(())
+    }
+
+    /// What it says that no fault from outside explains.
+    pub(super) fn confessions(&self) -> Result<Vec<String>, Anything> {
+        let log = std::fs::read_to_string(&self.setup.log)?;
+        let lines =
+            log.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked at"));
+        Ok(lines.map(|line| format!("node {} says: {line}", self.setup.index)).collect())
     }
 
     /// `kill -9`.
@@ -105,13 +119,24 @@ impl Node {
         self.setup.clock.as_ref()
     }
 
-    /// SIGTERM, and waits for its end.
-    pub(super) async fn end(&mut self) {
+    /// SIGTERM.
+    pub(super) fn ask_to_end(&mut self) -> Result<(), Anything> {
         self.wanted = false;
-        let Some(child) = self.child.as_mut() else { return };
-        drop(started::signal(child, Signal::SIGTERM));
-        if tokio::time::timeout(std::time::Duration::from_secs(20), child.wait()).await.is_err() {
-            drop(child.kill().await);
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// Waits for the end of a node that was asked to; says so if that is no end in order.
+    pub(super) async fn until_ended(&mut self) -> Option<String> {
+        let mut child = self.child.take()?;
+        let index = self.setup.index;
+        match timeout(END, child.wait()).await {
+            // 1: it had not yet started, for want of a database.
+            Ok(Ok(status)) if matches!(status.code(), Some(0 | 1)) => None,
+            Ok(ended) => Some(format!("node {index} was to stop in order, and: {ended:?}")),
+            Err(_elapsed) => {
+                drop(child.kill().await);
+                Some(format!("node {index} was to stop, and did not within {END:?}"))
+            }
         }
     }
 }

@@ -151,9 +151,9 @@ impl Report<'_> {
 
     /// Each fault in a line.
     fn faults(&self) -> Vec<String> {
-        let mut faults = self.incidents.clone();
-        faults.extend(self.book.oddities());
-        faults.extend(self.outcome.complaints.iter().cloned());
+        let mut faults = told(self.incidents.iter().cloned());
+        faults.extend(told(self.book.oddities()));
+        faults.extend(told(self.outcome.complaints.iter().cloned()));
         self.faults_of_log(&mut faults);
         self.faults_of_callbacks(&mut faults);
         self.faults_of_readers(&mut faults);

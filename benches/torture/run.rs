@@ -99,7 +99,7 @@ impl Run {
         let log = audit::whole_log(&world.doors).await?;
         let outcome = settle::settle(&log, receivers, &readers.all, &windows).await?;
         let of_log = check::log(&log, &book.acknowledged());
-        let incidents = world.incidents();
+        let incidents = world.incidents().await?;
         let report = Report {
             strokes,
             book: &book,

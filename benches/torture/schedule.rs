@@ -14,6 +14,8 @@ use super::cast::{CALLBACKS, Mood, Temper};
 pub(crate) enum Fault {
     /// `kill -9` of a node; it starts again at the end.
     KillNode(usize),
+    /// SIGTERM of a node; it starts again at the end, or when it has stopped in order.
+    EndNode(usize),
     /// SIGSTOP of a node, and SIGCONT at the end.
     StopNode(usize),
     /// The clock of the node that has one of its own is so many seconds off.
@@ -33,6 +35,7 @@ impl Fault {
     pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::KillNode(_) => "kill -9 of a node",
+            Self::EndNode(_) => "SIGTERM of a node",
             Self::StopNode(_) => "SIGSTOP of a node",
             Self::Clock(_) => "clock of a node off",
             Self::CutWire(_) => "node cut off from Postgres",
@@ -47,6 +50,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::KillNode(node) => write!(f, "kill -9 of node {node}"),
+            Self::EndNode(node) => write!(f, "SIGTERM of node {node}"),
             Self::StopNode(node) => write!(f, "SIGSTOP of node {node}"),
             Self::Clock(seconds) => write!(f, "clock of a node {seconds:+} s off"),
             Self::CutWire(node) => write!(f, "node {node} cut off from Postgres"),
@@ -97,10 +101,11 @@ pub(crate) fn draw(seed: u64, length: Duration, nodes: usize) -> Vec<Stroke> {
             0 | 1 => (Fault::KillNode(node), seconds(dice, 0.3, 8.0)),
             2 => (Fault::StopNode(node), seconds(dice, 5.5, 12.0)),
             3 => (Fault::StopNode(node), seconds(dice, 0.5, 5.5)),
+            4 => (Fault::EndNode(node), seconds(dice, 0.5, 6.0)),
             _ => {
                 let size = dice.random_range(3..=30);
                 let sign = if dice.random() { 1 } else { -1 };
-                (Fault::Clock(size * sign), seconds(dice, 4.0, 15.0))
+                (Fault::Clock(size * sign), seconds(dice, 4.0, 10.0))
             }
         }
     };
@@ -112,8 +117,8 @@ pub(crate) fn draw(seed: u64, length: Duration, nodes: usize) -> Vec<Stroke> {
             _ => (Fault::StallWire(node), seconds(dice, 0.5, 12.0)),
         }
     };
-    deal(&mut dice, length, of_nodes, &mut strokes);
-    deal(&mut dice, length, of_postgres, &mut strokes);
+    deal(&mut dice, length, (6, of_nodes), &mut strokes);
+    deal(&mut dice, length, (5, of_postgres), &mut strokes);
     for (index, callback) in CALLBACKS.iter().enumerate() {
         moods(&mut dice, length, (index, callback.temper), &mut strokes);
     }
@@ -121,24 +126,24 @@ pub(crate) fn draw(seed: u64, length: Duration, nodes: usize) -> Vec<Stroke> {
     strokes
 }
 
-/// One fault after the other from a pack of five cards, so that each kind comes soon and often.
+/// One fault after the other from a pack of so many cards, so that each kind comes soon and often.
 fn deal(
     dice: &mut StdRng,
     length: Duration,
-    mut fault_of: impl FnMut(&mut StdRng, u8) -> (Fault, Duration),
+    (cards, mut fault_of): (u8, impl FnMut(&mut StdRng, u8) -> (Fault, Duration)),
     strokes: &mut Vec<Stroke>,
 ) {
     let mut at = seconds(dice, 2.0, 6.0);
     let mut pack: Vec<u8> = Vec::new();
     while at < length {
         if pack.is_empty() {
-            pack.extend(0..5);
+            pack.extend(0..cards);
             pack.shuffle(dice);
         }
         let (fault, lasts) = fault_of(dice, pack.pop().unwrap_or_default());
         let stroke = Stroke { at, lasts: lasts.min(length.saturating_sub(at)), fault };
         strokes.push(stroke);
-        at = stroke.end() + seconds(dice, 1.0, 6.0);
+        at = stroke.end() + seconds(dice, 1.0, 4.0);
     }
 }
 

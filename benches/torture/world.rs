@@ -69,8 +69,12 @@ impl World {
     }
 
     /// What was not meant to happen.
-    pub(super) fn incidents(&self) -> Vec<String> {
-        self.incidents.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) async fn incidents(&self) -> Result<Vec<String>, Anything> {
+        let mut incidents = self.incidents.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for node in &self.nodes {
+            incidents.extend(node.lock().await.confessions()?);
+        }
+        Ok(incidents)
     }
 
     /// Starts nodes again that end by themselves, until `stop`.

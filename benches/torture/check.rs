@@ -69,6 +69,19 @@ pub(crate) fn log(log: &[Logged], acknowledged: &[Option<Position>]) -> OfLog {
     found
 }
 
+/// An event that was taken once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Repeat {
+    /// The event.
+    pub(crate) event: Position,
+    /// When it had been taken before.
+    pub(crate) before: UnixMillis,
+    /// When it was taken again.
+    pub(crate) again: UnixMillis,
+    /// The stroke because of which the earlier taking may not have been on record; `None`: it must have been.
+    pub(crate) because_of: Option<usize>,
+}
+
 /// What came of one callback's deliveries.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct OfCallback {
@@ -78,16 +91,19 @@ pub(crate) struct OfCallback {
     pub(crate) taken: usize,
     /// Events that never were.
     pub(crate) lost: Vec<Position>,
-    /// How often any was taken again.
-    pub(crate) repeated: usize,
-    /// For each of these the stroke because of which it may have been, if there is one.
-    pub(crate) because_of: Vec<usize>,
-    /// Those whose earlier taking must have been on record, with its time.
-    pub(crate) needless: Vec<(Position, i64)>,
+    /// Events that were taken again, each time.
+    pub(crate) repeats: Vec<Repeat>,
     /// For ordered ones: events that were sent before the one before them was taken.
     pub(crate) overtook: Vec<Position>,
     /// Events that are not for it.
     pub(crate) strange: Vec<Position>,
+}
+
+impl OfCallback {
+    /// The repeats of what must have been on record.
+    pub(crate) fn needless(&self) -> impl Iterator<Item = &Repeat> {
+        self.repeats.iter().filter(|repeat| repeat.because_of.is_none())
+    }
 }
 
 /// Checks the POSTs to one callback, which is to get `wanted`, in their order in the log.
@@ -114,13 +130,12 @@ pub(crate) fn callback(
             continue;
         };
         found.taken += 1;
-        found.repeated += taken.len() - 1;
-        for (earlier, _) in taken.iter().zip(taken.iter().skip(1)) {
-            let at = UnixMillis::from_i64(earlier.at_ms);
-            match windows.iter().find(|window| window.from <= at && at <= window.to) {
-                Some(window) => found.because_of.push(window.stroke),
-                None => found.needless.push((*event, earlier.at_ms)),
-            }
+        for (earlier, later) in taken.iter().zip(taken.iter().skip(1)) {
+            let (before, again) =
+                (UnixMillis::from_i64(earlier.at_ms), UnixMillis::from_i64(later.at_ms));
+            let may = windows.iter().filter(|window| window.from <= before && before <= window.to);
+            let because_of = may.min_by_key(|window| window.from).map(|window| window.stroke);
+            found.repeats.push(Repeat { event: *event, before, again, because_of });
         }
         let arrived = posts.iter().map(|post| post.arrived).min();
         if ordered && arrived < before_answered {

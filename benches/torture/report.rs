@@ -1,14 +1,18 @@
 //! The table of a run, and all that is needed to look into what is wrong.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use hookhub::values::position::Position;
 use hookhub::values::time::UnixMillis;
 
+use super::Anything;
 use super::book::{Book, Published};
 use super::cast::CALLBACKS;
-use super::check::{Logged, OfLog};
+use super::check::{Logged, OfCallback, OfLog, Repeat};
 use super::disk;
 use super::follow::Reader;
 use super::schedule::Stroke;
@@ -56,8 +60,8 @@ impl Report<'_> {
                 found.taken + found.lost.len(),
                 found.taken,
                 found.lost.len(),
-                found.repeated,
-                found.needless.len(),
+                found.repeats.len(),
+                found.needless().count(),
                 if callback.ordered { found.overtook.len().to_string() } else { "-".to_owned() },
                 found.attempts,
             );
@@ -85,8 +89,8 @@ impl Report<'_> {
     /// What each kind of stroke did, and how many deliveries were made again because of it, in all and of one.
     fn print_strokes(&self) {
         let mut repeats = vec![0_usize; self.strokes.len()];
-        for stroke in self.outcome.callbacks.iter().flat_map(|callback| &callback.because_of) {
-            repeats[*stroke] += 1;
+        for repeat in self.outcome.callbacks.iter().flat_map(|callback| &callback.repeats) {
+            repeat.because_of.into_iter().for_each(|stroke| repeats[stroke] += 1);
         }
         let mut kinds: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
         for (stroke, repeated) in self.strokes.iter().zip(repeats) {
@@ -117,36 +121,34 @@ impl Report<'_> {
     fn print_totals(&self) {
         let events = self.book.acknowledged();
         let acknowledged = events.iter().flatten().count();
-        let callbacks = &self.outcome.callbacks;
+        let callbacks = |count: fn(&OfCallback) -> usize| {
+            self.outcome.callbacks.iter().map(count).sum::<usize>()
+        };
+        let missing: usize = self.outcome.readers.iter().map(|one| one.missing.len()).sum();
         println!("\nevents published           {:>8}", events.len());
         println!("answers to publishes       {:?}", self.book.answers());
         println!("events acknowledged        {acknowledged:>8}");
         println!("events in the log          {:>8}", self.log.len());
-        println!(
-            "deliveries taken           {:>8}",
-            callbacks.iter().map(|one| one.taken).sum::<usize>()
-        );
-        println!(
-            "lost at callbacks          {:>8}",
-            callbacks.iter().map(|one| one.lost.len()).sum::<usize>()
-        );
-        println!(
-            "repeated at callbacks      {:>8}",
-            callbacks.iter().map(|one| one.repeated).sum::<usize>()
-        );
-        println!(
-            "  of these needless        {:>8}",
-            callbacks.iter().map(|one| one.needless.len()).sum::<usize>()
-        );
-        println!(
-            "out of order at callbacks  {:>8}",
-            callbacks.iter().map(|one| one.overtook.len()).sum::<usize>()
-        );
-        println!(
-            "missing at readers         {:>8}",
-            self.outcome.readers.iter().map(|one| one.missing.len()).sum::<usize>()
-        );
+        println!("deliveries taken           {:>8}", callbacks(|one| one.taken));
+        println!("lost at callbacks          {:>8}", callbacks(|one| one.lost.len()));
+        println!("repeated at callbacks      {:>8}", callbacks(|one| one.repeats.len()));
+        println!("  of these needless        {:>8}", callbacks(|one| one.needless().count()));
+        println!("out of order at callbacks  {:>8}", callbacks(|one| one.overtook.len()));
+        println!("missing at readers         {missing:>8}");
         println!("settled in                 {:>8.1?}", self.outcome.settled_in);
+    }
+
+    /// All repeats, in a file.
+    pub(super) fn write_repeats(&self, file: &Path) -> Result<(), Anything> {
+        let mut file = File::create(file)?;
+        for (callback, found) in CALLBACKS.iter().zip(&self.outcome.callbacks) {
+            for Repeat { event, before, again, because_of } in &found.repeats {
+                let fault = because_of.and_then(|stroke| self.strokes.get(stroke));
+                let fault = fault.map_or_else(String::new, |stroke| stroke.fault.to_string());
+                writeln!(file, "{before} {again} {event} \"{}\" {fault}", callback.name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Each fault in a line.
@@ -205,9 +207,8 @@ impl Report<'_> {
             };
             faults.extend(told(found.lost.iter().map(|event| of("was lost", event))));
             faults.extend(told(found.overtook.iter().map(|event| of("came too early", event))));
-            faults.extend(told(found.needless.iter().map(|(event, at_ms)| {
-                let at = UnixMillis::from_i64(*at_ms);
-                of(&format!("came again though taken at {at}"), event)
+            faults.extend(told(found.needless().map(|repeat| {
+                of(&format!("came again though taken at {}", repeat.before), &repeat.event)
             })));
             faults.extend(told(found.strange.iter().map(|event| of("is not for it", event))));
         }

@@ -110,6 +110,7 @@ impl Run {
             disk,
             incidents,
         };
+        report.write_repeats(&path.join("repeats.log"))?;
         Ok(report.print())
     }
 

@@ -46,7 +46,7 @@ impl Clock {
         ]
     }
 
-    /// Takes away what a killed process of that id left of the library's.
+    /// Takes away what a process of that id left of the library's.
     pub(super) fn tidy_up_after(pid: u32) {
         for left in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
             drop(std::fs::remove_file(Path::new("/dev/shm").join(left)));

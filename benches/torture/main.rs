@@ -25,6 +25,7 @@ mod publish;
 mod receiver;
 mod receivers;
 mod report;
+mod rest;
 mod run;
 mod schedule;
 #[path = "../rig/self_exec.rs"]

@@ -128,8 +128,10 @@ impl Node {
     /// Waits for the end of a node that was asked to; says so if that is no end in order.
     pub(super) async fn until_ended(&mut self) -> Option<String> {
         let mut child = self.child.take()?;
-        let index = self.setup.index;
-        match timeout(END, child.wait()).await {
+        let (index, pid) = (self.setup.index, child.id());
+        let ended = timeout(END, child.wait()).await;
+        pid.into_iter().for_each(Clock::tidy_up_after);
+        match ended {
             // 1: it had not yet started, for want of a database.
             Ok(Ok(status)) if matches!(status.code(), Some(0 | 1)) => None,
             Ok(ended) => Some(format!("node {index} was to stop in order, and: {ended:?}")),

@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::book::Book;
 use super::cast::{CALLBACKS, secret};
-use super::doors::Doors;
+use super::doors::{Doors, text};
 use super::follow::Readers;
 use super::receivers::Receivers;
 use super::report::Report;
 use super::schedule::Stroke;
 use super::world::{READY, World};
-use super::{Anything, Options, audit, chaos, check, disk, publish, schedule, settle};
+use super::{Anything, Options, audit, chaos, check, disk, publish, rest, schedule, settle};
 
 /// Of the minutes asked for the full disk takes about so much.
 const DISK: Duration = Duration::from_secs(30);
@@ -82,7 +82,7 @@ impl Run {
         if world.nodes.last().ok_or("no nodes")?.lock().await.clock().is_none() {
             println!("clocks: NOT TORTURED, libfaketime is not here (apt-get install faketime)");
         }
-        subscribe(&world.doors, receivers).await?;
+        let subscriptions = subscribe(&world.doors, receivers).await?;
         let readers = Readers::start(&world.doors).await?;
 
         println!("torture");
@@ -99,7 +99,8 @@ impl Run {
         let log = audit::whole_log(&world.doors).await?;
         let outcome = settle::settle(&log, receivers, &readers.all, &windows).await?;
         let of_log = check::log(&log, &book.acknowledged());
-        let incidents = world.incidents().await?;
+        let mut incidents = world.incidents().await?;
+        incidents.extend(rest::unrest(&world.doors, &subscriptions).await);
         let report = Report {
             strokes,
             book: &book,
@@ -133,7 +134,9 @@ impl Run {
     }
 }
 
-async fn subscribe(doors: &Doors, receivers: &Receivers) -> Result<(), Anything> {
+/// Makes the subscriptions with callbacks; their ids.
+async fn subscribe(doors: &Doors, receivers: &Receivers) -> Result<Vec<String>, Anything> {
+    let mut subscriptions = Vec::new();
     for (index, callback) in CALLBACKS.iter().enumerate() {
         let wanted = json!({
             "event_types": [callback.pattern],
@@ -147,6 +150,7 @@ async fn subscribe(doors: &Doors, receivers: &Receivers) -> Result<(), Anything>
         if status != 201 {
             return Err(format!("\"{}\": {status} {answer}", callback.name).into());
         }
+        subscriptions.push(text(&answer, "/id").to_owned());
     }
-    Ok(())
+    Ok(subscriptions)
 }

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -106,12 +107,14 @@ impl Node {
         self.child.as_ref().map_or(Ok(()), |child| started::signal(child, signal))
     }
 
-    /// Starts it again if it has ended by itself; says so.
-    pub(super) fn look_after(&mut self) -> Result<Option<String>, Anything> {
+    /// Starts it again if it has ended by itself; says how it ended.
+    pub(super) fn look_after(&mut self) -> Result<Option<ExitStatus>, Anything> {
         let Some(child) = self.child.as_mut().filter(|_| self.wanted) else { return Ok(None) };
-        let Some(status) = child.try_wait()? else { return Ok(None) };
-        self.launch()?;
-        Ok(Some(format!("node {} ended by itself: {status}", self.setup.index)))
+        let ended = child.try_wait()?;
+        if ended.is_some() {
+            self.launch()?;
+        }
+        Ok(ended)
     }
 
     /// Its clock, if it has one of its own.

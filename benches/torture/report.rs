@@ -31,6 +31,8 @@ pub(super) struct Report<'a> {
     pub(super) readers: &'a [Arc<Reader>],
     pub(super) disk: Option<disk::Found>,
     pub(super) incidents: Vec<String>,
+    /// How often a node has given up to start.
+    pub(super) given_up: usize,
 }
 
 impl Report<'_> {
@@ -135,6 +137,7 @@ impl Report<'_> {
         println!("  of these needless        {:>8}", callbacks(|one| one.needless().count()));
         println!("out of order at callbacks  {:>8}", callbacks(|one| one.overtook.len()));
         println!("missing at readers         {missing:>8}");
+        println!("starts that nodes gave up  {:>8}", self.given_up);
         println!("settled in                 {:>8.1?}", self.outcome.settled_in);
     }
 

@@ -110,6 +110,7 @@ impl Run {
             readers: &readers.all,
             disk,
             incidents,
+            given_up: world.given_up(),
         };
         report.write_repeats(&path.join("repeats.log"))?;
         Ok(report.print())

@@ -1,6 +1,7 @@
 //! All processes of the torture: Postgres, the nodes, and the wires between.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex as PlainMutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub(super) struct World {
     pub(super) doors: Doors,
     /// What was not meant to happen.
     incidents: PlainMutex<Vec<String>>,
+    /// How often a node has given up to start.
+    given_up: AtomicUsize,
 }
 
 impl World {
@@ -59,13 +62,24 @@ impl World {
             started.push(Mutex::new(node));
         }
         let doors = Doors::new(addresses)?;
-        let incidents = PlainMutex::default();
-        Ok(Self { postgres: Mutex::new(postgres), wires, nodes: started, doors, incidents })
+        Ok(Self {
+            postgres: Mutex::new(postgres),
+            wires,
+            nodes: started,
+            doors,
+            incidents: PlainMutex::default(),
+            given_up: AtomicUsize::new(0),
+        })
     }
 
     /// Notes what was not meant to happen.
     pub(super) fn note(&self, what: String) {
         self.incidents.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }
+
+    /// How often a node has given up to start and was started again.
+    pub(super) fn given_up(&self) -> usize {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     /// What was not meant to happen.
@@ -81,10 +95,16 @@ impl World {
     pub(super) async fn look_after(&self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             tokio::time::sleep(LOOK_EVERY).await;
-            for node in &self.nodes {
+            for (index, node) in self.nodes.iter().enumerate() {
                 let ended = node.lock().await.look_after();
                 match ended {
-                    Ok(Some(ended)) => self.note(ended),
+                    // With a line that says why: it was started without a database.
+                    Ok(Some(status)) if status.code() == Some(1) => {
+                        self.given_up.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(Some(status)) => {
+                        self.note(format!("node {index} ended by itself: {status}"));
+                    }
                     Ok(None) => {}
                     Err(error) => self.note(error.to_string()),
                 }

@@ -78,7 +78,7 @@ pub(crate) struct Repeat {
     pub(crate) before: UnixMillis,
     /// When it was taken again.
     pub(crate) again: UnixMillis,
-    /// The stroke because of which the earlier taking may not have been on record; `None`: it must have been.
+    /// The last stroke because of which the earlier taking may not have been on record; `None`: it must have been.
     pub(crate) because_of: Option<usize>,
 }
 
@@ -134,7 +134,7 @@ pub(crate) fn callback(
             let (before, again) =
                 (UnixMillis::from_i64(earlier.at_ms), UnixMillis::from_i64(later.at_ms));
             let may = windows.iter().filter(|window| window.from <= before && before <= window.to);
-            let because_of = may.min_by_key(|window| window.from).map(|window| window.stroke);
+            let because_of = may.max_by_key(|window| window.from).map(|window| window.stroke);
             found.repeats.push(Repeat { event: *event, before, again, because_of });
         }
         let arrived = posts.iter().map(|post| post.arrived).min();

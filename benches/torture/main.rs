@@ -77,7 +77,7 @@ struct Options {
 type Anything = Box<dyn std::error::Error + Send + Sync>;
 
 /// Beyond the minutes asked for: the start, and what is waited for at the end.
-const BEYOND: Duration = Duration::from_secs(240);
+const BEYOND: Duration = Duration::from_secs(300);
 /// How long breaking off may take.
 const BREAK_OFF: Duration = Duration::from_secs(30);
 

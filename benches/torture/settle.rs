@@ -12,8 +12,9 @@ use super::check::{self, Logged, OfCallback, OfReader, Window};
 use super::follow::Reader;
 use super::receivers::Receivers;
 
-/// What has not come after so long in which nothing new came is lost: longer than a clock was off.
-const QUIET: Duration = Duration::from_secs(45);
+/// What has not come after so long in which nothing new came is lost: longer than a clock was off, and than the hub
+/// waits between probes of a receiver that was bad as long as they are here.
+const QUIET: Duration = Duration::from_secs(90);
 /// Late repeats are waited for.
 const AFTERMATH: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -20,7 +20,7 @@ use super::world::World;
 
 /// Of what was taken so long before a node or its way to Postgres was lost, the result may not be on record yet: it is
 /// recorded some 50 ms later, and that commit may wait for a disk and for processors that others want too.
-const UNRECORDED: Duration = Duration::from_millis(1_500);
+const UNRECORDED: Duration = Duration::from_secs(3);
 /// What is under way when a node is stopped is taken by its receiver within so long.
 const UNDER_WAY: Duration = Duration::from_millis(1_500);
 /// Until a node that has its Postgres back has recorded what came of its POSTs, or knows that it may not.

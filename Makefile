@@ -1,7 +1,7 @@
 # hookhub's commands; `make` lists them.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test browser bench check prepare fmt clippy doc sqlx deny typos compose
+.PHONY: help run test browser bench torture check prepare fmt clippy doc sqlx deny typos compose
 
 # The build reads .sqlx/, never a database that happens to be in the environment.
 export SQLX_OFFLINE := true
@@ -28,6 +28,10 @@ bench: ## release build: what a delivery costs (ARGS="--kill" kills the hub midw
 	@scripts/postgres-binaries >/dev/null
 	cargo bench --locked --bench flood -- $(ARGS)
 	cargo bench --locked --bench streams -- $(STREAMS)
+
+torture: ## nodes, Postgres and receivers killed, stopped, cut off and lied to for ten minutes; ARGS="--seed N --minutes M", PROFILE=release
+	HOOKHUB_POSTGRES_BIN=$$(scripts/postgres-binaries) \
+	  cargo bench --locked --profile $(or $(PROFILE),dev) --bench torture -- $(ARGS)
 
 check: fmt clippy doc sqlx deny typos compose ## all that CI checks besides the tests
 

@@ -5,12 +5,16 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 #![expect(clippy::indexing_slicing, reason = "a benchmark that is wrong may stop at once")]
 
+#[path = "../rig/client.rs"]
+mod client;
 mod floor;
 #[path = "../rig/hub.rs"]
 mod hub;
 #[path = "../rig/processes.rs"]
 mod processes;
 mod publish;
+#[path = "../rig/self_exec.rs"]
+mod self_exec;
 mod sink;
 
 use std::net::SocketAddr;
@@ -20,9 +24,11 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use self::hub::{Hub, WithKey as _};
-use self::processes::{Cpu, SelfExec};
+use self::client::WithKey as _;
+use self::hub::Hub;
+use self::processes::Cpu;
 use self::publish::Acknowledged;
+use self::self_exec::SelfExec;
 
 /// Publishes events to a hub of its own and measures what comes of it.
 #[derive(Parser, Clone)]

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Flood;
-use super::hub::WithKey;
+use super::client::WithKey;
 
 /// Which events were answered 202.
 pub(super) struct Acknowledged {

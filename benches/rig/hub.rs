@@ -9,10 +9,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use super::Anything;
+use super::client::KEY;
 use super::processes::{Cpu, cpu_of};
-
-/// The key publishers use.
-pub(crate) const KEY: &str = "benchmark-admin-key-of-this-run";
 
 /// Not what stops connections: a process has 20,000 open files on many machines, and that is reached first.
 const MOST_STREAMS: &str = "20000";
@@ -73,19 +71,5 @@ impl Hub {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM)?;
         tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await??;
         Ok(())
-    }
-}
-
-/// A client that speaks with the admin key.
-pub(crate) trait WithKey: Sized {
-    /// The client.
-    fn new_with_key() -> Result<Self, Anything>;
-}
-
-impl WithKey for reqwest::Client {
-    fn new_with_key() -> Result<Self, Anything> {
-        let mut headers = reqwest::header::HeaderMap::new();
-        headers.insert("authorization", format!("Bearer {KEY}").parse()?);
-        Ok(Self::builder().default_headers(headers).timeout(Duration::from_secs(30)).build()?)
     }
 }

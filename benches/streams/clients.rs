@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep;
 
-use super::hub::KEY;
+use super::client::KEY;
 use super::processes::own_cpu_us;
 use super::tally::Tally;
 use super::transport::Transport;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Anything;
-use super::hub::WithKey as _;
+use super::client::WithKey as _;
 use super::transport::Transport;
 
 /// How much memory the process has, in KiB; what the kernel keeps for its sockets is not in it.

@@ -7,6 +7,8 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 #![expect(clippy::indexing_slicing, reason = "a benchmark that is wrong may stop at once")]
 
+#[path = "../rig/client.rs"]
+mod client;
 mod clients;
 mod gauge;
 #[path = "../rig/hub.rs"]
@@ -15,6 +17,8 @@ mod latencies;
 #[path = "../rig/processes.rs"]
 mod processes;
 mod publish;
+#[path = "../rig/self_exec.rs"]
+mod self_exec;
 mod table;
 mod tally;
 mod transport;
@@ -25,8 +29,8 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 
 use self::hub::Hub;
-use self::processes::SelfExec;
 use self::publish::Pace;
+use self::self_exec::SelfExec;
 use self::table::Figures;
 use self::tally::Received;
 use self::transport::Transport;

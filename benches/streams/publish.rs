@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Anything;
-use super::hub::WithKey as _;
+use super::client::WithKey as _;
 use super::latencies::{Latencies, Spread};
 use super::wire::now_us;
 

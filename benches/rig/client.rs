@@ -1,0 +1,22 @@
+//! Speaking to the hub under test.
+
+use std::time::Duration;
+
+use super::Anything;
+
+/// The key publishers use.
+pub(crate) const KEY: &str = "benchmark-admin-key-of-this-run";
+
+/// A client that speaks with the admin key.
+pub(crate) trait WithKey: Sized {
+    /// The client.
+    fn new_with_key() -> Result<Self, Anything>;
+}
+
+impl WithKey for reqwest::Client {
+    fn new_with_key() -> Result<Self, Anything> {
+        let mut headers = reqwest::header::HeaderMap::new();
+        headers.insert("authorization", format!("Bearer {KEY}").parse()?);
+        Ok(Self::builder().default_headers(headers).timeout(Duration::from_secs(30)).build()?)
+    }
+}

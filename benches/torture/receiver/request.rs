@@ -1,0 +1,53 @@
+//! Reading a request: as much of HTTP/1.1 as the hub speaks.
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+/// A request that came whole.
+pub(super) struct Request {
+    /// What comes after the method.
+    pub(super) path: String,
+    headers: Vec<(String, String)>,
+    /// All of it.
+    pub(super) body: Vec<u8>,
+}
+
+impl Request {
+    /// A header by its name in small letters.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn of_head(head: &str) -> Option<Self> {
+        let mut lines = head.split("\r\n");
+        let path = lines.next()?.split(' ').nth(1)?.to_owned();
+        let headers = lines.filter_map(|line| line.split_once(':'));
+        let headers = headers
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        Some(Self { path, headers, body: Vec::new() })
+    }
+}
+
+/// The next request; what came beyond it stays in `unread`. `None` when there is no more.
+pub(super) async fn read(stream: &mut TcpStream, unread: &mut Vec<u8>) -> Option<Request> {
+    let end = loop {
+        if let Some(end) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        more(stream, unread).await?;
+    };
+    let head: Vec<u8> = unread.drain(..end).collect();
+    let mut request = Request::of_head(std::str::from_utf8(&head).ok()?)?;
+    let length = request.header("content-length").map_or(Some(0), |text| text.parse().ok())?;
+    while unread.len() < length {
+        more(stream, unread).await?;
+    }
+    request.body = unread.drain(..length).collect();
+    Some(request)
+}
+
+async fn more(stream: &mut TcpStream, unread: &mut Vec<u8>) -> Option<()> {
+    let read = stream.read_buf(unread).await.ok()?;
+    (read > 0).then_some(())
+}

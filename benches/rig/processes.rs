@@ -1,5 +1,6 @@
-//! Processes of a run, and the CPU time they have used.
+//! Processes of a run, with the CPU time and the memory they have used.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::ops::Sub;
@@ -16,7 +17,7 @@ pub(crate) struct SelfExec {
 
 impl SelfExec {
     /// Starts it.
-    pub(crate) fn start(role: &str, options: &[(&str, usize)]) -> Result<Self, Anything> {
+    pub(crate) fn start(role: &str, options: &[(&str, &dyn Display)]) -> Result<Self, Anything> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--role", role]).stdin(Stdio::piped()).stdout(Stdio::piped());
         for (name, value) in options {
@@ -88,6 +89,13 @@ pub(crate) fn cpu_of(hub: u32) -> Result<Cpu, Anything> {
             .sum::<f64>();
     }
     Ok(Cpu { hub_us: own.own_us, postgres_us })
+}
+
+/// How much memory the process has, in KiB; what the kernel keeps for its sockets is not in it.
+pub(crate) fn resident_kib(pid: u32) -> Result<f64, Anything> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 /// This process's own CPU time in microseconds.

@@ -7,9 +7,9 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Anything;
+use super::clock::now_us;
 use super::hub::WithKey as _;
 use super::latencies::{Latencies, Spread};
-use super::wire::now_us;
 
 /// What is published.
 #[derive(Debug, Clone, Copy)]

@@ -81,21 +81,29 @@ impl Figure {
         Self { floor: Some(Floor { value, of }), ..self }
     }
 
-    /// Holds it to a bar.
+    /// Holds the middle to a bar.
     pub(super) fn held_to(self, bar: Bar) -> Self {
-        let (value, unit) = (self.value, self.unit);
         let floor = self.floor.map_or(f64::NAN, |floor| floor.value);
-        let (stands, met, bar) = match bar {
-            Bar::Most(most) => (value, value <= most, format!("at most {most} {unit}")),
-            Bar::MostTimes(most) => {
-                (value / floor, value / floor <= most, format!("at most {most} x"))
-            }
-            Bar::LeastTimes(least) => {
-                (value / floor, value / floor >= least, format!("at least {least} x"))
-            }
-            Bar::MostAbove(most) => {
-                (value - floor, value - floor <= most, format!("at most {most} {unit} more"))
-            }
+        let stands = match bar {
+            Bar::Most(_) => self.value,
+            Bar::MostTimes(_) | Bar::LeastTimes(_) => self.value / floor,
+            Bar::MostAbove(_) => self.value - floor,
+        };
+        self.judged(bar, stands)
+    }
+
+    /// Holds what each round came to, beside the floor of that round, to a bar.
+    pub(super) fn held_to_each(self, bar: Bar, stands: &Rounds) -> Self {
+        self.judged(bar, stands.middle())
+    }
+
+    fn judged(self, bar: Bar, stands: f64) -> Self {
+        let unit = self.unit;
+        let (met, bar) = match bar {
+            Bar::Most(most) => (stands <= most, format!("at most {most} {unit}")),
+            Bar::MostTimes(most) => (stands <= most, format!("at most {most} x")),
+            Bar::LeastTimes(least) => (stands >= least, format!("at least {least} x")),
+            Bar::MostAbove(most) => (stands <= most, format!("at most {most} {unit} more")),
         };
         Self { judged: Some(Judged { bar, stands, met }), ..self }
     }

@@ -41,10 +41,10 @@ struct Options {
     #[arg(long)]
     part: Vec<Part>,
     /// How often what is short is measured; the figure is the middle one
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// POSTs in each flood: publishes, or deliveries, of which each event makes 1 or 10
-    #[arg(long, default_value_t = 60_000)]
+    #[arg(long, default_value_t = 40_000)]
     posts: usize,
     /// Connections that publish in a flood
     #[arg(long, default_value_t = 64)]

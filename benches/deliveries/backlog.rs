@@ -26,20 +26,23 @@ pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Fi
     let parked_per_second = park(options, &mut with, sink).await?;
     eprint_progress("backlog: parked");
 
-    let (mut rate_without, mut rate_with) = (Rounds::default(), Rounds::default());
+    let (mut beside, mut alone, mut times) =
+        (Rounds::default(), Rounds::default(), Rounds::default());
     for round in 1..=options.rounds {
-        for (stage, rate) in [(&mut without, &mut rate_without), (&mut with, &mut rate_with)] {
-            let load = Load {
-                topic: HEALTHY.to_owned(),
-                first: 0,
-                events: options.posts,
-                batch: 1,
-                at_once: options.connections,
-                pace: 0,
-                size: options.bytes,
-            };
-            rate.note(stage.play(sink, load, 1).await?.per_second());
-        }
+        let load = Load {
+            topic: HEALTHY.to_owned(),
+            first: 0,
+            events: options.posts,
+            batch: 1,
+            at_once: options.connections,
+            pace: 0,
+            size: options.bytes,
+        };
+        let healthy_alone = without.play(sink, load.clone(), 1).await?.per_second();
+        let healthy = with.play(sink, load, 1).await?.per_second();
+        beside.note(healthy);
+        alone.note(healthy_alone);
+        times.note(healthy / healthy_alone);
         eprint_progress(&format!("backlog: round {round}"));
     }
     let (memory_without, memory_with) = (without.resident_mib()?, with.resident_mib()?);
@@ -49,9 +52,9 @@ pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Fi
     Ok(vec![
         Figure::count("events parked, each for 20 dead", options.parked),
         Figure::once("  published, 1,000 in a request", parked_per_second, "/s"),
-        Figure::of("healthy deliveries beside them", &rate_with, "/s")
-            .beside(rate_without.middle(), "without a backlog")
-            .held_to(Bar::LeastTimes(0.8)),
+        Figure::of("healthy deliveries beside them", &beside, "/s")
+            .beside(alone.middle(), "without a backlog")
+            .held_to_each(Bar::LeastTimes(0.8), &times),
         Figure::once("memory of the hub with them", memory_with, "MiB")
             .beside(memory_without, "without a backlog")
             .held_to(Bar::MostAbove(50.0)),

@@ -13,9 +13,11 @@ use super::{Anything, Options, eprint_progress};
 const PACE: usize = 50;
 /// Receivers that hang.
 const HANGING: usize = 20;
+/// How often they come and go.
+const TURNS: usize = 2;
 const TOPIC: &str = "bench.healthy";
 
-/// Publishes for a while with nobody else, for twice as long beside those that hang, and alone again.
+/// Publishes alone and beside those that hang in turn; beside them for so long that POSTs to them time out.
 pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Figure>, Anything> {
     let mut stage = Stage::set().await?;
     stage.subscribe(TOPIC, &sink.url("/alone")).await?;
@@ -30,23 +32,22 @@ pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Fi
     };
     // The first publishes of a new hub meet cold caches.
     stage.play(sink, load(2), 1).await?;
-
-    let (half, whole) = (load(options.seconds.div_ceil(2)), load(options.seconds));
-    let before = stage.play(sink, half.clone(), 1).await?;
-    eprint_progress("isolation: alone");
-    let mut hanging = Vec::new();
-    for _ in 0..HANGING {
-        hanging.push(stage.subscribe(TOPIC, &sink.url(HANG)).await?);
+    let mut alone = vec![stage.play(sink, load(options.seconds), 1).await?];
+    let mut beside = Vec::new();
+    for turn in 1..=TURNS {
+        let mut hanging = Vec::new();
+        for _ in 0..HANGING {
+            hanging.push(stage.subscribe(TOPIC, &sink.url(HANG)).await?);
+        }
+        beside.push(stage.play(sink, load(options.seconds * 2), 1).await?);
+        for subscription in hanging {
+            stage.delete(&subscription).await?;
+        }
+        alone.push(stage.play(sink, load(options.seconds), 1).await?);
+        eprint_progress(&format!("isolation: turn {turn}"));
     }
-    let beside = stage.play(sink, whole, 1).await?;
-    eprint_progress("isolation: beside receivers that hang");
-    for subscription in hanging {
-        stage.delete(&subscription).await?;
-    }
-    let after = stage.play(sink, half, 1).await?;
-    eprint_progress("isolation: alone again");
     stage.clear().await?;
-    Ok(figures(&[before, after], &[beside]))
+    Ok(figures(&alone, &beside))
 }
 
 fn figures(alone: &[Played], beside: &[Played]) -> Vec<Figure> {

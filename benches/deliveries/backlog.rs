@@ -18,6 +18,11 @@ const BATCH: (usize, usize) = (1_000, 4);
 const PARKED_BYTES: usize = 64;
 const HEALTHY: &str = "bench.healthy";
 
+/// Fewer than of the costs: each takes two long floods.
+pub(super) fn rounds(options: &Options) -> usize {
+    options.rounds.div_ceil(2)
+}
+
 /// Floods in turn a hub without and one with a backlog.
 pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Figure>, Anything> {
     let (mut without, mut with) = (Stage::set().await?, Stage::set().await?);
@@ -28,7 +33,7 @@ pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Fi
 
     let (mut beside, mut alone, mut times) =
         (Rounds::default(), Rounds::default(), Rounds::default());
-    for round in 1..=options.rounds {
+    for round in 1..=rounds(options) {
         let load = Load {
             topic: HEALTHY.to_owned(),
             first: 0,

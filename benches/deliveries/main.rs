@@ -40,7 +40,7 @@ struct Options {
     /// What is measured; given more than once: one after the other [default: all]
     #[arg(long)]
     part: Vec<Part>,
-    /// How often what is short is measured; the figure is the middle one
+    /// How often costs are measured, and about half as often what a backlog does; the figure is the middle one
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// POSTs in each flood: publishes, or deliveries, of which each event makes 1 or 10
@@ -123,8 +123,11 @@ async fn measure(options: &Options) -> Result<(), Anything> {
     figures.push(Figure::count("deliveries that came again", sink.repeated()));
     figures.push(Figure::count("deliveries lost", sink.lost()));
     println!(
-        "events of {} bytes, floods of {} POSTs, the middle of {} rounds",
-        options.bytes, options.posts, options.rounds
+        "events of {} bytes, floods of {} POSTs, the middle of {} rounds, {} beside a backlog",
+        options.bytes,
+        options.posts,
+        options.rounds,
+        backlog::rounds(options)
     );
     table::print(&figures);
     println!("{}", table::write(&figures)?.display());

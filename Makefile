@@ -24,9 +24,9 @@ browser: ## the browser tests, in Chromium; HOOKHUB_TEST_SEED=... repeats the cu
 	@scripts/postgres-binaries >/dev/null
 	export HOOKHUB_CHROMIUM=$$(scripts/chromium) && scripts/with-postgres cargo test --locked --test browser -- $(ARGS)
 
-bench: ## release build: what a delivery costs (ARGS="--kill" kills the hub midway), what 19,000 streams cost (STREAMS="--help")
+bench: ## release build: what publishing and delivering cost (ARGS="--help"), what 19,000 streams cost (STREAMS="--help")
 	@scripts/postgres-binaries >/dev/null
-	cargo bench --locked --bench flood -- $(ARGS)
+	cargo bench --locked --bench deliveries -- $(ARGS)
 	cargo bench --locked --bench streams -- $(STREAMS)
 
 torture: ## nodes, Postgres and receivers killed, stopped, cut off and lied to for ten minutes; ARGS="--seed N --minutes M", PROFILE=release

@@ -1,4 +1,4 @@
-//! The CPU time that the processes of a run have used.
+//! The CPU time and the memory that the processes of a run have used.
 
 use std::fs;
 use std::ops::Sub;
@@ -49,6 +49,13 @@ pub(crate) fn cpu_of(hub: u32) -> Result<Cpu, Anything> {
             .sum::<f64>();
     }
     Ok(Cpu { hub_us: own.own_us, postgres_us })
+}
+
+/// How much memory the process has, in KiB; what the kernel keeps for its sockets is not in it.
+pub(crate) fn resident_kib(pid: u32) -> Result<f64, Anything> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 /// This process's own CPU time in microseconds.

@@ -1,5 +1,6 @@
 //! This program again, in another role.
 
+use std::fmt::Display;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -14,7 +15,7 @@ pub(crate) struct SelfExec {
 
 impl SelfExec {
     /// Starts it.
-    pub(crate) fn start(role: &str, options: &[(&str, usize)]) -> Result<Self, Anything> {
+    pub(crate) fn start(role: &str, options: &[(&str, &dyn Display)]) -> Result<Self, Anything> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--role", role]).stdin(Stdio::piped()).stdout(Stdio::piped());
         for (name, value) in options {

@@ -15,10 +15,11 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep;
 
 use super::client::KEY;
+use super::clock::now_us;
 use super::processes::own_cpu_us;
 use super::tally::Tally;
 use super::transport::Transport;
-use super::wire::{Frames, PONG, Tags, answer, head_end, now_us, status};
+use super::wire::{Frames, PONG, Tags, answer, head_end, status};
 use super::{Anything, Options};
 
 /// So much is read at once.

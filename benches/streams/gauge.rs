@@ -1,4 +1,4 @@
-//! What the hub takes and has, seen from outside.
+//! Whether all are connected, as the hub says.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -6,13 +6,6 @@ use std::time::{Duration, Instant};
 use super::Anything;
 use super::client::WithKey as _;
 use super::transport::Transport;
-
-/// How much memory the process has, in KiB; what the kernel keeps for its sockets is not in it.
-pub(super) fn resident_kib(pid: u32) -> Result<f64, Anything> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
-}
 
 /// Waits until the hub says that so many are connected in this way.
 pub(super) async fn wait_for(

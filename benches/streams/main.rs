@@ -10,9 +10,12 @@
 #[path = "../rig/client.rs"]
 mod client;
 mod clients;
+#[path = "../rig/clock.rs"]
+mod clock;
 mod gauge;
 #[path = "../rig/hub.rs"]
 mod hub;
+#[path = "../rig/latencies.rs"]
 mod latencies;
 #[path = "../rig/processes.rs"]
 mod processes;
@@ -24,11 +27,13 @@ mod tally;
 mod transport;
 mod wire;
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 
 use self::hub::Hub;
+use self::processes::resident_kib;
 use self::publish::Pace;
 use self::self_exec::SelfExec;
 use self::table::Figures;
@@ -122,13 +127,14 @@ async fn measure(options: &Options, transport: Transport) -> Result<Figures, Any
 
     let seconds = options.seconds.unwrap_or_else(|| transport.usual_seconds());
     let events = (seconds * options.rate).max(1);
-    let given = [
-        ("--connections", options.connections),
-        ("--connecting", options.connecting),
-        ("--events", events),
-        ("--port", usize::from(hub.address().port())),
+    let port = hub.address().port();
+    let given: [(&str, &dyn Display); 4] = [
+        ("--connections", &options.connections),
+        ("--connecting", &options.connecting),
+        ("--events", &events),
+        ("--port", &port),
     ];
-    let (memory_before, cpu_before) = (gauge::resident_kib(hub.pid()?)?, hub.cpu()?);
+    let (memory_before, cpu_before) = (resident_kib(hub.pid()?)?, hub.cpu()?);
     let mut clients = SelfExec::start(transport.name(), &given)?;
     let ready = clients.next_line()?;
     if ready != "ready" {
@@ -142,7 +148,7 @@ async fn measure(options: &Options, transport: Transport) -> Result<Figures, Any
     let cpu_before = hub.cpu()?;
     tokio::time::sleep(idle).await;
     let idling = hub.cpu()? - cpu_before;
-    let memory_idle = gauge::resident_kib(hub.pid()?)?;
+    let memory_idle = resident_kib(hub.pid()?)?;
 
     let cpu_before = hub.cpu()?;
     let every = Duration::from_secs(1) / u32::try_from(options.rate.max(1))?;
@@ -151,7 +157,7 @@ async fn measure(options: &Options, transport: Transport) -> Result<Figures, Any
         publish::run(hub.address(), Pace { events, every, bytes: options.bytes }).await?;
     let received: Received = serde_json::from_str(&clients.next_line()?)?;
     let publishing = hub.cpu()? - cpu_before;
-    let memory_after = gauge::resident_kib(hub.pid()?)?;
+    let memory_after = resident_kib(hub.pid()?)?;
     eprint_progress(transport, &format!("received, {:.0?}", began.elapsed()));
     drop(clients);
     gauge::wait_for(hub.address(), transport, 0, ALL_THERE).await?;

@@ -8,8 +8,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Anything;
 use super::client::WithKey as _;
+use super::clock::now_us;
 use super::latencies::{Latencies, Spread};
-use super::wire::now_us;
 
 /// What is published.
 #[derive(Debug, Clone, Copy)]

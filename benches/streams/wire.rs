@@ -1,14 +1,6 @@
 //! As much of HTTP and WebSocket as the clients need: fed piece by piece, wherever the pieces are cut, and without
 //! memory for each client.
 
-use std::time::SystemTime;
-
-/// The time of this machine in microseconds.
-pub(super) fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
 /// Finds `~<number>:<microseconds>~`, which ends the data of each event; nothing else of what is sent has a tilde.
 #[derive(Debug, Default)]
 pub(super) struct Tags {

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 /// Durations in microseconds.
 #[derive(Debug, Default)]
-pub(super) struct Latencies(Vec<u32>);
+pub(crate) struct Latencies(Vec<u32>);
 
 impl Latencies {
     /// Notes one; above an hour they are all the same.
-    pub(super) fn note(&mut self, us: u64) {
+    pub(crate) fn note(&mut self, us: u64) {
         self.0.push(u32::try_from(us).unwrap_or(u32::MAX));
     }
 
     /// The middle, that which 99 of 100 stay below, and the longest.
-    pub(super) fn into_spread(mut self) -> Spread {
+    pub(crate) fn into_spread(mut self) -> Spread {
         self.0.sort_unstable();
         let at = |percent: usize| {
             let index = (self.0.len() * percent / 100).min(self.0.len().saturating_sub(1));
@@ -25,11 +25,11 @@ impl Latencies {
 
 /// How durations are spread.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
-pub(super) struct Spread {
+pub(crate) struct Spread {
     /// Half took less.
-    pub(super) p50: Duration,
+    pub(crate) p50: Duration,
     /// 99 of 100 took less.
-    pub(super) p99: Duration,
+    pub(crate) p99: Duration,
     /// None took more.
-    pub(super) most: Duration,
+    pub(crate) most: Duration,
 }

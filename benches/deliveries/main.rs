@@ -1,0 +1,153 @@
+//! Deliveries: what publishing and delivering cost, how late deliveries are, and what bad receivers do to good ones;
+//! each figure beside the floor that the same run has measured, and the bar that it is held to.
+//!
+//! The hub with its Postgres, the receivers and the publishers are processes of their own; this one looks on.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+#![expect(clippy::indexing_slicing, reason = "a benchmark that is wrong may stop at once")]
+
+mod backlog;
+#[path = "../rig/client.rs"]
+mod client;
+#[path = "../rig/clock.rs"]
+mod clock;
+mod costs;
+mod figure;
+mod floor;
+#[path = "../rig/hub.rs"]
+mod hub;
+mod isolation;
+#[path = "../rig/latencies.rs"]
+mod latencies;
+mod machine;
+#[path = "../rig/processes.rs"]
+mod processes;
+mod publish;
+mod request;
+mod rounds;
+#[path = "../rig/self_exec.rs"]
+mod self_exec;
+mod sink;
+mod stage;
+mod table;
+mod tally;
+mod wal;
+
+use clap::{Parser, ValueEnum};
+
+use self::figure::Figure;
+use self::sink::Sink;
+
+/// Publishes to hubs of its own and measures what comes of it.
+#[derive(Parser, Clone)]
+struct Options {
+    /// What is measured; given more than once: one after the other [default: all]
+    #[arg(long)]
+    part: Vec<Part>,
+    /// How often costs are measured, and about half as often what a backlog does; the figure is the middle one
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// POSTs in each flood: publishes, or deliveries, of which each event makes 1 or 10
+    #[arg(long, default_value_t = 40_000)]
+    posts: usize,
+    /// Connections that publish in a flood
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Bytes of data in each event
+    #[arg(long, default_value_t = 1_024)]
+    bytes: usize,
+    /// How long 50 events a second are published at a time; twice as long beside receivers that hang
+    #[arg(long, default_value_t = 9)]
+    seconds: usize,
+    /// Events parked for dead receivers
+    #[arg(long, default_value_t = 2_000_000)]
+    parked: usize,
+    #[arg(long, hide = true)]
+    role: Option<Role>,
+    /// Where the process of a role POSTs
+    #[arg(long, hide = true, default_value_t = 0)]
+    port: u16,
+    #[command(flatten)]
+    load: publish::Load,
+    /// Given by cargo bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// A part of the run.
+#[derive(Clone, Copy, ValueEnum)]
+enum Part {
+    /// CPU and WAL for each event and each delivery.
+    Costs,
+    /// How late deliveries are, alone and beside receivers that hang.
+    Isolation,
+    /// What events parked for dead receivers cost the healthy.
+    Backlog,
+}
+
+/// What a process of the run is.
+#[derive(Clone, Copy, ValueEnum)]
+enum Role {
+    Sink,
+    Publish,
+    Floor,
+}
+
+type Anything = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> Result<(), Anything> {
+    let options = Options::parse();
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_there| "a second provider")?;
+    if matches!(options.role, Some(Role::Sink)) {
+        return sink::run();
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match options.role {
+        Some(Role::Publish) => runtime.block_on(publish::run(options.port, &options.load)),
+        Some(Role::Floor) => runtime.block_on(floor::run(options.port, &options.load)),
+        _ => runtime.block_on(measure(&options)),
+    }
+}
+
+async fn measure(options: &Options) -> Result<(), Anything> {
+    let mut sink = Sink::start()?;
+    let all = [Part::Costs, Part::Isolation, Part::Backlog];
+    let parts = if options.part.is_empty() { &all[..] } else { &options.part };
+    let mut figures = Vec::new();
+    for part in parts {
+        figures.extend(match part {
+            Part::Costs => costs::measure(options, &mut sink).await?,
+            Part::Isolation => isolation::measure(options, &mut sink).await?,
+            Part::Backlog => backlog::measure(options, &mut sink).await?,
+        });
+    }
+    figures.push(Figure::count("deliveries that came again", sink.repeated()));
+    figures.push(Figure::count("deliveries lost", sink.lost()));
+    println!(
+        "events of {} bytes, floods of {} POSTs, the middle of {} rounds, {} beside a backlog",
+        options.bytes,
+        options.posts,
+        options.rounds,
+        backlog::rounds(options)
+    );
+    table::print(&figures);
+    println!("{}", table::write(&figures)?.display());
+    match sink.lost() {
+        0 => Ok(()),
+        lost => Err(format!("{lost} deliveries of acknowledged events never arrived").into()),
+    }
+}
+
+/// What the run has come to: it takes minutes.
+#[expect(clippy::print_stderr, reason = "apart from the table")]
+fn eprint_progress(what: &str) {
+    eprintln!("{what}");
+}
+
+/// A count for a ratio.
+fn to_f64(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
+}

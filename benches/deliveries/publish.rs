@@ -1,0 +1,132 @@
+//! The publishers, in a process of their own: as fast as they are answered, or at a steady pace.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Anything;
+use super::client::WithKey as _;
+use super::clock::now_us;
+
+/// What is published, and how.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Load {
+    /// The type of the events
+    #[arg(long, hide = true, default_value = "bench.nobody")]
+    pub(super) topic: String,
+    /// The number of the first event
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub(super) first: usize,
+    /// How many events
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub(super) events: usize,
+    /// How many of them in a request
+    #[arg(long, hide = true, default_value_t = 1)]
+    pub(super) batch: usize,
+    /// Requests under way at once
+    #[arg(long, hide = true, default_value_t = 1)]
+    pub(super) at_once: usize,
+    /// Requests in a second; 0: each connection goes on when it is answered
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub(super) pace: usize,
+    /// Bytes of data in each event
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub(super) size: usize,
+}
+
+/// What came of it: all was acknowledged, or the process ends with an error.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Published {
+    /// When it began, by the clock of all.
+    pub(super) began_us: u64,
+    /// How long all of it took.
+    pub(super) took: Duration,
+    /// How long each answer took.
+    pub(super) answers_us: Vec<u32>,
+}
+
+/// Publishes, and prints what came of it.
+pub(super) async fn run(port: u16, load: &Load) -> Result<(), Anything> {
+    let to = Publisher {
+        client: reqwest::Client::new_with_key()?,
+        url: format!("http://127.0.0.1:{port}/v1/events"),
+        load: load.clone(),
+    };
+    let (began_us, began) = (now_us(), Instant::now());
+    let answers_us = match load.pace {
+        0 => flood(to).await?,
+        pace => steadily(to, u32::try_from(pace)?).await?,
+    };
+    let published = Published { began_us, took: began.elapsed(), answers_us };
+    println!("{}", serde_json::to_string(&published)?);
+    Ok(())
+}
+
+#[derive(Clone)]
+struct Publisher {
+    client: reqwest::Client,
+    url: String,
+    load: Load,
+}
+
+/// Each connection POSTs again as soon as it is answered.
+async fn flood(publisher: Publisher) -> Result<Vec<u32>, Anything> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut connections = JoinSet::new();
+    for _ in 0..publisher.load.at_once {
+        let (publisher, next) = (publisher.clone(), Arc::clone(&next));
+        connections.spawn(async move {
+            let mut answers_us = Vec::new();
+            loop {
+                let offset = next.fetch_add(publisher.load.batch, Ordering::Relaxed);
+                if offset >= publisher.load.events {
+                    return Ok::<_, Anything>(answers_us);
+                }
+                answers_us.push(publisher.publish(offset).await?);
+            }
+        });
+    }
+    let answered: Result<Vec<_>, _> = connections.join_all().await.into_iter().collect();
+    Ok(answered?.concat())
+}
+
+/// So many requests a second, however long the answers take.
+async fn steadily(publisher: Publisher, pace: u32) -> Result<Vec<u32>, Anything> {
+    let mut ticks = interval(Duration::from_secs(1) / pace);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut publishing = JoinSet::new();
+    for offset in (0..publisher.load.events).step_by(publisher.load.batch) {
+        ticks.tick().await;
+        let publisher = publisher.clone();
+        publishing.spawn(async move { publisher.publish(offset).await });
+    }
+    publishing.join_all().await.into_iter().collect()
+}
+
+impl Publisher {
+    /// POSTs the events from this one on; says how many microseconds the answer took.
+    async fn publish(&self, offset: usize) -> Result<u32, Anything> {
+        let end = self.load.events.min(offset + self.load.batch);
+        let events: Vec<_> = (offset..end).map(|offset| self.event(offset)).collect();
+        let body =
+            if self.load.batch == 1 { events.concat() } else { format!("[{}]", events.join(",")) };
+        let began = Instant::now();
+        let request = self.client.post(&self.url).header("content-type", "application/json");
+        request.body(body).send().await?.error_for_status()?.bytes().await?;
+        Ok(u32::try_from(began.elapsed().as_micros())?)
+    }
+
+    /// An event whose data says which it is and when it was published, and is so long.
+    fn event(&self, offset: usize) -> String {
+        let Load { topic, first, size, .. } = &self.load;
+        let (number, now) = (first + offset, now_us());
+        let data = |pad: &str| format!(r#"{{"n":{number},"at":{now},"pad":"{pad}"}}"#);
+        let pad = "x".repeat(size.saturating_sub(data("").len()));
+        format!(r#"{{"type":"{topic}","data":{}}}"#, data(&pad))
+    }
+}

@@ -1,0 +1,164 @@
+//! All receivers, in one process on one thread: as little work as HTTP/1.1 with keep-alive takes.
+
+use std::cell::{Cell, RefCell};
+use std::io::Read;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{LocalSet, spawn_local};
+
+use super::Anything;
+use super::processes::own_cpu_us;
+use super::request::Request;
+use super::self_exec::SelfExec;
+use super::tally::{Arrived, Tally};
+
+/// How long nothing new must come before what is missing counts as lost.
+const QUIET: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The path of receivers that never answer.
+pub(super) const HANG: &str = "/hang";
+
+/// The receivers' process, as the run sees it.
+pub(super) struct Sink {
+    _process: SelfExec,
+    port: u16,
+    client: reqwest::Client,
+    next_number: usize,
+    lost: usize,
+    repeated: usize,
+}
+
+impl Sink {
+    /// Starts it.
+    pub(super) fn start() -> Result<Self, Anything> {
+        let mut process = SelfExec::start("sink", &[])?;
+        let port = process.next_line()?.parse()?;
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+        Ok(Self { _process: process, port, client, next_number: 0, lost: 0, repeated: 0 })
+    }
+
+    /// Where it listens.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The URL of the receiver at this path.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// The first of so many numbers that no event has had.
+    pub(super) fn take_numbers(&mut self, events: usize) -> usize {
+        let first = self.next_number;
+        self.next_number += events;
+        first
+    }
+
+    /// Waits until so many deliveries have come since last asked, or no more do, and says what came.
+    pub(super) async fn settle(&mut self, deliveries: usize) -> Result<Arrived, Anything> {
+        let (mut seen, mut since) = (0, Instant::now());
+        while seen < deliveries && since.elapsed() < QUIET {
+            tokio::time::sleep(LOOK).await;
+            let count: usize = self.ask("/count").await?.parse()?;
+            if count > seen {
+                (seen, since) = (count, Instant::now());
+            }
+        }
+        let arrived: Arrived = serde_json::from_str(&self.ask("/take").await?)?;
+        self.lost += deliveries - arrived.delays_us.len().min(deliveries);
+        self.repeated += arrived.repeated;
+        Ok(arrived)
+    }
+
+    async fn ask(&self, path: &str) -> Result<String, Anything> {
+        Ok(self.client.get(self.url(path)).send().await?.text().await?)
+    }
+
+    /// Deliveries that never came.
+    pub(super) fn lost(&self) -> usize {
+        self.lost
+    }
+
+    /// Deliveries that came again.
+    pub(super) fn repeated(&self) -> usize {
+        self.repeated
+    }
+}
+
+/// What the receivers have in common.
+#[derive(Default)]
+struct Receivers {
+    tally: RefCell<Tally>,
+    cpu_us: Cell<f64>,
+}
+
+/// Listens on a free port, prints it, and counts until the run's pipe closes.
+pub(super) fn run() -> Result<(), Anything> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, listen())
+}
+
+async fn listen() -> Result<(), Anything> {
+    let receivers = Rc::new(Receivers::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?.port());
+    let mut run_is_over =
+        tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0; 1]).map(drop));
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let (receivers, stream) = (Rc::clone(&receivers), accepted?.0);
+                // A connection that breaks is the hub's to notice.
+                spawn_local(async move { drop(receivers.serve(stream).await) });
+            }
+            _ = &mut run_is_over => return Ok(()),
+        }
+    }
+}
+
+impl Receivers {
+    async fn serve(&self, mut stream: TcpStream) -> Result<(), Anything> {
+        stream.set_nodelay(true)?;
+        let mut buffer = Vec::with_capacity(8_192);
+        loop {
+            let request = loop {
+                if let Some(request) = Request::first_of(&buffer) {
+                    break request;
+                }
+                if stream.read_buf(&mut buffer).await? == 0 {
+                    return Ok(());
+                }
+            };
+            if let Some(answer) = self.answer(&request)? {
+                stream.write_all(&answer).await?;
+            }
+            let end = request.end;
+            buffer.drain(..end);
+        }
+    }
+
+    fn answer(&self, request: &Request<'_>) -> Result<Option<Vec<u8>>, Anything> {
+        const TAKEN: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+        let text = match request.path {
+            HANG => return Ok(None),
+            "/count" => self.tally.borrow().count().to_string(),
+            "/take" => {
+                let cpu_us = own_cpu_us();
+                let spent = cpu_us - self.cpu_us.replace(cpu_us);
+                let arrived = Arrived { cpu_us: spent, ..self.tally.borrow_mut().take() };
+                serde_json::to_string(&arrived)?
+            }
+            "/floor" | "/v1/events" => return Ok(Some(TAKEN.to_vec())),
+            _ => {
+                self.tally.borrow_mut().note(request);
+                return Ok(Some(TAKEN.to_vec()));
+            }
+        };
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
+        Ok(Some((head + &text).into_bytes()))
+    }
+}

@@ -1,0 +1,146 @@
+//! A hub with a Postgres of its own, and what a load on it costs.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::Anything;
+use super::client::WithKey as _;
+use super::floor::Bare;
+use super::hub::Hub;
+use super::processes::{Cpu, resident_kib};
+use super::publish::{Load, Published};
+use super::self_exec::SelfExec;
+use super::sink::Sink;
+use super::tally::Arrived;
+use super::wal::Wal;
+
+/// How long the hub has, when all has arrived, to record the last results.
+const RECORDED: Duration = Duration::from_millis(200);
+
+/// A hub to put a load on.
+pub(super) struct Stage {
+    hub: Hub,
+    wal: Wal,
+    client: reqwest::Client,
+    _directory: TempDir,
+}
+
+/// What came of a load, and what it took.
+pub(super) struct Played {
+    pub(super) cpu: Cpu,
+    pub(super) wal_bytes: f64,
+    pub(super) published: Published,
+    pub(super) arrived: Arrived,
+}
+
+impl Stage {
+    /// Starts the hub.
+    pub(super) async fn set() -> Result<Self, Anything> {
+        let directory = tempfile::Builder::new().prefix("hookhub-bench-").tempdir_in("/tmp")?;
+        let hub = Hub::start(directory.path()).await?;
+        let wal = Wal::of(directory.path()).await?;
+        let client = reqwest::Client::new_with_key()?;
+        Ok(Self { hub, wal, client, _directory: directory })
+    }
+
+    /// Subscribes a callback to a pattern of event types; gives the subscription's URL.
+    pub(super) async fn subscribe(
+        &self,
+        pattern: &str,
+        callback: &str,
+    ) -> Result<String, Anything> {
+        let subscriptions = format!("http://{}/v1/subscriptions", self.hub.address());
+        let body = json!({ "event_types": [pattern], "callback_url": callback }).to_string();
+        let request = self.client.post(&subscriptions).header("content-type", "application/json");
+        let answer = request.body(body).send().await?.error_for_status()?.text().await?;
+        let made: Value = serde_json::from_str(&answer)?;
+        let id = made["id"].as_str().ok_or("a subscription without an id")?;
+        Ok(format!("{subscriptions}/{id}"))
+    }
+
+    /// Deletes the subscription of this URL.
+    pub(super) async fn delete(&self, subscription: &str) -> Result<(), Anything> {
+        self.client.delete(subscription).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// Pauses the subscription of this URL.
+    pub(super) async fn pause(&self, subscription: &str) -> Result<(), Anything> {
+        self.client.post(format!("{subscription}/pause")).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// Publishes a load of which each event is for so many receivers that answer, and waits until all has arrived.
+    pub(super) async fn play(
+        &mut self,
+        sink: &mut Sink,
+        load: Load,
+        fan_out: usize,
+    ) -> Result<Played, Anything> {
+        let load = Load { first: sink.take_numbers(load.events), ..load };
+        let (wal_bytes, cpu) = (self.wal.written().await?, self.hub.cpu()?);
+        let published = publish(self.hub.address().port(), &load)?;
+        let arrived = sink.settle(load.events * fan_out).await?;
+        tokio::time::sleep(RECORDED).await;
+        let cpu = self.hub.cpu()? - cpu;
+        let wal_bytes = self.wal.written().await? - wal_bytes;
+        Ok(Played { cpu, wal_bytes, published, arrived })
+    }
+
+    /// Memory of the hub, in MiB.
+    pub(super) fn resident_mib(&self) -> Result<f64, Anything> {
+        Ok(resident_kib(self.hub.pid()?)? / 1_024.0)
+    }
+
+    /// Stops the hub.
+    pub(super) async fn clear(self) -> Result<(), Anything> {
+        self.hub.stop().await
+    }
+}
+
+impl Played {
+    /// Deliveries in a second, from the first publish to the last arrival.
+    pub(super) fn per_second(&self) -> f64 {
+        let took_us = self.arrived.last_us.saturating_sub(self.published.began_us);
+        per_second(self.arrived.delays_us.len(), Duration::from_micros(took_us))
+    }
+}
+
+impl Published {
+    /// Requests answered in a second.
+    pub(super) fn per_second(&self) -> f64 {
+        per_second(self.answers_us.len(), self.took)
+    }
+}
+
+fn per_second(count: usize, took: Duration) -> f64 {
+    super::to_f64(count) / took.as_secs_f64()
+}
+
+/// Publishes a load to whoever listens there.
+pub(super) fn publish(port: u16, load: &Load) -> Result<Published, Anything> {
+    Ok(serde_json::from_str(&act("publish", port, load)?)?)
+}
+
+/// POSTs as many bodies as the load has events by a bare loop.
+pub(super) fn post_bare(port: u16, load: &Load) -> Result<Bare, Anything> {
+    Ok(serde_json::from_str(&act("floor", port, load)?)?)
+}
+
+/// Has a process do its part, and hears what came of it.
+fn act(role: &str, port: u16, load: &Load) -> Result<String, Anything> {
+    let options: [(&str, &dyn Display); 8] = [
+        ("--port", &port),
+        ("--topic", &load.topic),
+        ("--first", &load.first),
+        ("--events", &load.events),
+        ("--batch", &load.batch),
+        ("--at-once", &load.at_once),
+        ("--pace", &load.pace),
+        ("--size", &load.size),
+    ];
+    SelfExec::start(role, &options)?.next_line()
+}

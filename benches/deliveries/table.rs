@@ -1,0 +1,48 @@
+//! The figures, for people and for programs.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::Anything;
+use super::figure::Figure;
+
+/// Prints a line for each.
+pub(super) fn print(figures: &[Figure]) {
+    println!(
+        "{:<38} {:>25}   {:<39} bar",
+        "", "middle (lowest to highest)", "floor of the same run"
+    );
+    for figure in figures {
+        let unit = if figure.unit.is_empty() { String::new() } else { format!(" {}", figure.unit) };
+        let range = figure.rounds.map_or_else(String::new, |(lowest, highest)| {
+            format!(" ({} to {})", short(lowest), short(highest))
+        });
+        let value = format!("{}{unit}{range}", short(figure.value));
+        let floor = figure
+            .floor
+            .map_or_else(String::new, |floor| format!("{}{unit} {}", short(floor.value), floor.of));
+        let bar = figure.judged.as_ref().map_or_else(String::new, |judged| {
+            let verdict = if judged.met { "met" } else { "NOT MET" };
+            format!("{}: {:.2}, {verdict}", judged.bar, judged.stands)
+        });
+        println!("{}", format!("{:<38} {value:>25}   {floor:<39} {bar}", figure.name).trim_end());
+    }
+}
+
+/// Writes them to `target/bench/deliveries.json`, an object for each.
+pub(super) fn write(figures: &[Figure]) -> Result<PathBuf, Anything> {
+    let directory = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench"));
+    fs::create_dir_all(&directory)?;
+    let path = directory.join("deliveries.json");
+    fs::write(&path, serde_json::to_string_pretty(figures)? + "\n")?;
+    Ok(path)
+}
+
+/// Three digits or so.
+fn short(value: f64) -> String {
+    match value.abs() {
+        size if size < 10.0 && size.fract() != 0.0 => format!("{value:.2}"),
+        size if size < 100.0 && size.fract() != 0.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}

@@ -1,0 +1,28 @@
+//! What a hub's Postgres has written ahead, asked over its socket.
+
+use std::path::Path;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{Connection as _, query_scalar};
+
+use super::Anything;
+
+/// A session that is opened once, so that asking costs next to nothing.
+pub(super) struct Wal(PgConnection);
+
+impl Wal {
+    /// Connects to the embedded Postgres of the hub with its data below `directory`.
+    pub(super) async fn of(directory: &Path) -> Result<Self, Anything> {
+        let options = PgConnectOptions::new_without_pgpass()
+            .socket(directory.join("data/run"))
+            .username("hookhub")
+            .database("hookhub");
+        Ok(Self(PgConnection::connect_with(&options).await?))
+    }
+
+    /// Bytes since the beginning.
+    pub(super) async fn written(&mut self) -> Result<f64, Anything> {
+        const WRITTEN: &str = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8";
+        Ok(query_scalar(WRITTEN).fetch_one(&mut self.0).await?)
+    }
+}

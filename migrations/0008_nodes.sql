@@ -11,13 +11,17 @@ ALTER TABLE nodes
 
 DROP FUNCTION take_free_shards(uuid);
 
--- Takes at most so many of the shards that nobody owns, and of those on record as the node's own that it does not hold.
+-- Takes at most so many of the shards that nobody owns, and of those on record as the node's own that it does not hold;
+-- none for a node whose lease has run out, since the next to ask would take them again.
 -- Under a lock, and volatile, so that of two nodes that ask at once the second sees what the first has taken.
 CREATE FUNCTION take_shards(node uuid, held smallint[], most int)
 RETURNS TABLE (taken smallint, new_term bigint, at_cursor bigint)
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(7308324465820953);
+    IF NOT EXISTS (SELECT FROM nodes n WHERE n.id = node AND n.leased_until >= clock_timestamp()) THEN
+        RETURN;
+    END IF;
     RETURN QUERY
         UPDATE shards s SET holder = node, term = s.term + 1
         FROM (

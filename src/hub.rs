@@ -123,9 +123,8 @@ impl Hub {
             .local_addr()
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let node = NodeName { id: Uuid::new_v4(), address: address.to_string() };
-        let log = Log::start(node.id, store.clone(), &tasks, let_go.clone())
-            .await
-            .map_err(StartError::Database)?;
+        let start = async || Log::start(node.id, store.clone(), &tasks, let_go.clone()).await;
+        let log = patiently(start).await.map_err(StartError::Database)?;
         let (allowed, schedule) = (settings.allow_targets.clone(), settings.retry_schedule.clone());
         let dispatcher = Dispatcher::new(
             node,
@@ -148,8 +147,8 @@ impl Hub {
             stopping: stopping.clone(),
         };
         let fresh: [u8; 32] = rand::random();
-        let stream_tokens =
-            store.shared_secret("stream_tokens", &fresh).await.map_err(StartError::Database)?;
+        let secret = async || store.shared_secret("stream_tokens", &fresh).await;
+        let stream_tokens = patiently(secret).await.map_err(StartError::Database)?;
         // The admin key last: once it is made, the start succeeds and it is shown.
         let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
             .map_err(|(path, error)| StartError::AdminKey { path, error })?;
@@ -247,28 +246,30 @@ async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, Stri
 /// The store with its schema at this version. Of a database of its own no other node holds anything.
 async fn open_store(settings: &Settings, url: &str) -> Result<Store, StoreError> {
     let store = Store::new(url)?;
-    migrate(&store).await?;
+    patiently(async || {
+        store.migrate().await?;
+        store.create_partitions().await
+    })
+    .await?;
     if matches!(settings.database, Database::Embedded { .. }) {
-        store.end_all_leases().await?;
+        patiently(async || store.end_all_leases().await).await?;
     }
     Ok(store)
 }
 
-/// Brings the schema to this version, waiting for a database that is still starting.
-async fn migrate(store: &Store) -> Result<(), StoreError> {
+/// Takes a step of the start, waiting for a database that is still starting or has just gone away.
+async fn patiently<T>(
+    mut step: impl AsyncFnMut() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let deadline = Instant::now() + DATABASE_DEADLINE;
     let mut waits = reconnect_waits();
     loop {
-        let done = match store.migrate().await {
-            Ok(()) => store.create_partitions().await,
-            Err(error) => Err(error),
-        };
-        match done {
+        match step().await {
             Err(StoreError::Unavailable(reason)) if Instant::now() < deadline => {
                 tracing::warn!(%reason, "waiting for the database");
                 tokio::time::sleep(waits.next().unwrap_or(LET_GO_DEADLINE)).await;
             }
-            other => return other,
+            done => return done,
         }
     }
 }

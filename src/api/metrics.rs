@@ -50,6 +50,8 @@ fn publishing(page: &mut Page, publishing: &Publishing) {
 fn attempts(page: &mut Page, delivering: &Delivering) {
     let attempts = delivering.attempts();
     page.counts("attempts", "POSTs to callbacks, by what they came to", "outcome", attempts);
+    let exhausted = delivering.exhausted.get();
+    page.count("deliveries_exhausted", "Deliveries that were given up", exhausted);
     for (name, help, histogram) in [
         ("attempt_duration_seconds", "From the start of a POST to its end", &delivering.duration),
         (

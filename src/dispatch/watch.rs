@@ -38,6 +38,11 @@ impl Watch {
         }
     }
 
+    /// A delivery is given up.
+    pub(super) fn exhausted(&self) {
+        self.measures.delivering.exhausted.add(1);
+    }
+
     /// A commit of results begins.
     pub(super) fn flush_begins(&mut self, flush: &Flush) {
         let results = flush.attempts.len() + flush.retries.len();

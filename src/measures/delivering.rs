@@ -44,6 +44,8 @@ pub struct Delivering {
     pub flush_duration: Histogram,
     /// How many results a commit has.
     pub flush_results: Histogram,
+    /// Deliveries that were given up.
+    pub exhausted: Count,
     /// Shards that came to this node or left it.
     pub lease_changes: Count,
     shards: AtomicU64,
@@ -58,6 +60,7 @@ impl Default for Delivering {
             delay: Histogram::of_micros(DELAYS),
             flush_duration: Histogram::of_micros(DURATIONS),
             flush_results: Histogram::of_counts(SIZES),
+            exhausted: Count::default(),
             lease_changes: Count::default(),
             shards: AtomicU64::new(0),
             standing: Mutex::default(),

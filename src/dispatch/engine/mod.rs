@@ -8,6 +8,7 @@ mod lanes;
 mod ownership;
 mod pace;
 mod queue;
+mod receiver;
 mod record;
 mod replay;
 mod results;

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::breaker::{Breaker, Probe, Swing};
+use super::breaker::Probe;
 use super::lanes::{First, Lanes, MOST_READY};
-use super::pace::{RateLimit, Window};
+use super::receiver::Receiver;
 use super::unfinished::Unfinished;
 use crate::store::deliveries::Retry;
 use crate::values::event::Event;
-use crate::values::outcome::{Outcome, Verdict};
+use crate::values::outcome::Outcome;
 use crate::values::position::Position;
 use crate::values::subscription::{Status, Subscription, Version, is_for};
 use crate::values::time::UnixMillis;
@@ -75,9 +75,7 @@ pub(in crate::dispatch) struct SubscriptionQueue {
     retries: BTreeMap<Position, Retry>,
     due: VecDeque<Position>,
     retrying: HashSet<Position>,
-    breaker: Breaker,
-    window: Window,
-    limit: RateLimit,
+    receiver: Receiver,
     /// Tried before a crash or take-over, with the result on record: not to be taken up again.
     tried: HashSet<Position>,
     /// Between these places of the log its shard had no owner here while the log was acted on.
@@ -101,10 +99,7 @@ impl SubscriptionQueue {
         versions: Vec<Version>,
         read_to: Position,
     ) -> Self {
-        let breaker = match subscription.status {
-            Status::Failing => Breaker::open_since(subscription.changed_at.time()),
-            Status::Active | Status::Paused | Status::Disabled => Breaker::default(),
-        };
+        let receiver = Receiver::of(&subscription);
         Self {
             subscription,
             versions,
@@ -117,9 +112,7 @@ impl SubscriptionQueue {
             retries: BTreeMap::new(),
             due: VecDeque::new(),
             retrying: HashSet::new(),
-            breaker,
-            window: Window::open(),
-            limit: RateLimit::default(),
+            receiver,
             tried: HashSet::new(),
             missed: None,
             own_row: None,
@@ -172,8 +165,8 @@ impl SubscriptionQueue {
         let former = &self.subscription;
         let let_go = subscription.status == Status::Active && former.status != Status::Active;
         let elsewhere = subscription.definition.callback_url != former.definition.callback_url;
-        if elsewhere || let_go && self.breaker.failing_since().is_some() {
-            (self.breaker, self.window) = (Breaker::default(), Window::open());
+        if elsewhere || let_go && self.failing_since().is_some() {
+            self.receiver.begin_again();
         }
         self.subscription = subscription;
         self.versions = versions;
@@ -291,7 +284,7 @@ impl SubscriptionQueue {
         if !self.has_slot() || self.limit_ends_at(now) > now {
             return None;
         }
-        if self.breaker.failing_since().is_some() {
+        if self.failing_since().is_some() {
             return self.next_while_failing(now);
         }
         let first =
@@ -308,28 +301,25 @@ impl SubscriptionQueue {
         if let Some(due) = self.due.front() {
             return Some(Next::Due(*due));
         }
-        if self.breaker.probe_at().is_some_and(|at| at > now) {
+        if self.receiver.probe_at().is_some_and(|at| at > now) {
             return None;
         }
         let oldest = self.retries.first_key_value().map(|(position, _)| Next::Ahead(*position));
         let untried = self.waiting.has_first().then_some(Next::First);
-        match self.breaker.next_probe() {
+        match self.receiver.next_probe() {
             Probe::Oldest => oldest.or(untried),
             Probe::Untried => untried.or(oldest),
         }
     }
 
-    /// Whether there is room for one more: within what the receiver bears, and one alone while it is failing.
+    /// Whether there is room for one more.
     fn has_slot(&self) -> bool {
-        let most = match self.breaker.failing_since() {
-            Some(_) => 1,
-            None => self.window.size(self.subscription.definition.concurrency()),
-        };
+        let most = self.receiver.most_at_once(&self.subscription.definition);
         self.is_tried() && self.running() < most
     }
 
     fn limit_ends_at(&self, now: UnixMillis) -> UnixMillis {
-        self.limit.next_at(self.subscription.definition.rate_limit_per_s, now)
+        self.receiver.limit_ends_at(&self.subscription.definition, now)
     }
 
     /// When time alone will let it begin something, if it cannot now.
@@ -338,7 +328,7 @@ impl SubscriptionQueue {
             return None;
         }
         let waits = !self.due.is_empty() || self.waiting.has_first();
-        let probe = self.breaker.probe_at().filter(|_| self.due.is_empty());
+        let probe = self.receiver.probe_at().filter(|_| self.due.is_empty());
         let probed = probe.is_some() && (waits || !self.retries.is_empty());
         let at = self.limit_ends_at(now).max(probe.unwrap_or(now));
         (at > now && (waits || probed)).then_some(at)
@@ -347,10 +337,7 @@ impl SubscriptionQueue {
     /// Begins what may be begun now, if anything.
     pub(super) fn begin(&mut self, now: UnixMillis) -> Option<Begun> {
         let next = self.next(now)?;
-        if self.due.is_empty() {
-            self.breaker.probe();
-        }
-        self.limit.take(self.subscription.definition.rate_limit_per_s, now);
+        self.receiver.begin(&self.subscription.definition, self.due.is_empty(), now);
         match next {
             Next::First => self.begin_first(),
             Next::Due(position) | Next::Ahead(position) => {
@@ -452,16 +439,12 @@ impl SubscriptionQueue {
         (began, latency): (UnixMillis, Duration),
         now: UnixMillis,
     ) {
-        let most = self.subscription.definition.concurrency();
-        self.window.note(outcome, (began, latency), now, most);
-        if self.breaker.note(outcome.verdict() == Verdict::Delivered, now) == Swing::Closed {
-            self.window.begin_again();
-        }
+        self.receiver.note(&self.subscription.definition, outcome, (began, latency), now);
     }
 
     /// Since when its receiver has taken nothing, after a run of failures.
     pub(super) fn failing_since(&self) -> Option<UnixMillis> {
-        self.breaker.failing_since()
+        self.receiver.failing_since()
     }
 
     /// How far all is delivered or on record, when all others have seen the log up to `head`.

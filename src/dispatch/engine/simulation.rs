@@ -410,3 +410,44 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn receivers_that_hang_leave_room_for_the_others() {
+    let many = |number| {
+        let mut known = subscription(number, "a", false, None);
+        known.subscription.definition.max_in_flight = 64;
+        known
+    };
+    let mut subscriptions: Vec<Known> = (1..=300).map(many).collect();
+    subscriptions.push(subscription(301, "b", false, None));
+    let owned: Vec<OwnedShard> = all_shards()
+        .into_iter()
+        .map(|shard| OwnedShard { shard, term: 1, cursor: Position::START })
+        .collect();
+    let mut engine = Engine::new(schedule());
+    engine.adopt(&owned, subscriptions, DeliveryState::default());
+    let event = |event_type: &str, number| {
+        let new = NewEvent {
+            event_type: EventType::from_stored(event_type),
+            about: None,
+            occurred_at: None,
+            data: Bytes::from_static(b"1"),
+        };
+        Arc::new(Event::placed(Position::START.advanced(number), &"t".into(), &new))
+    };
+    for number in 1..=100 {
+        engine.take_event(&event("a", number));
+    }
+    let (begun, _) = engine.take_starts();
+    let mut of_each: HashMap<SubscriptionId, usize> = HashMap::new();
+    for start in &begun {
+        *of_each.entry(start.subscription.id).or_default() += 1;
+    }
+    let (fewest, most) = (of_each.values().min().unwrap(), of_each.values().max().unwrap());
+    assert_eq!(of_each.len(), 300, "each has its share");
+    assert!(most - fewest <= 1, "{fewest} to {most}");
+
+    engine.take_event(&event("b", 101));
+    let (begun, _) = engine.take_starts();
+    assert_eq!(begun.len(), 1, "of all that do not hang one has something to do");
+}

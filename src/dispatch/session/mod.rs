@@ -202,6 +202,7 @@ impl Running {
             });
         }
         for exhausted in self.session.engine.take_exhausted() {
+            self.watch.exhausted();
             let log = self.session.log.clone();
             self.send_out(async move {
                 exhausted::tell(log, exhausted.clone()).await;
@@ -293,7 +294,8 @@ impl Running {
         let events = match events {
             Ok(events) => events,
             Err(error) => {
-                tracing::warn!(%error, "cannot read events that are to be tried again");
+                // That the database is away is said by the lease, once a second.
+                tracing::debug!(%error, "cannot read events that are to be tried again");
                 for fetch in wanted {
                     engine.put_back(fetch);
                 }

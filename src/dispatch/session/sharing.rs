@@ -61,7 +61,7 @@ impl Running {
                     self.session.engine.hand_over(surplus, deadline);
                 }
             }
-            Err(error) => tracing::warn!(%error, "cannot look for shards to take"),
+            Err(error) => tracing::debug!(%error, "cannot look for shards to take"),
         }
     }
 

@@ -1,0 +1,83 @@
+//! What is known of a receiver, and how much it may be sent by that.
+
+use std::time::Duration;
+
+use super::breaker::{Breaker, Probe, Swing};
+use super::pace::{RateLimit, Window};
+use crate::values::outcome::{Outcome, Verdict};
+use crate::values::subscription::{Definition, Status, Subscription};
+use crate::values::time::UnixMillis;
+
+/// What is known of a subscription's receiver.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    breaker: Breaker,
+    window: Window,
+    limit: RateLimit,
+}
+
+impl Receiver {
+    /// A receiver that nothing is known of but its subscription's status.
+    pub(super) fn of(subscription: &Subscription) -> Self {
+        let breaker = match subscription.status {
+            Status::Failing => Breaker::open_since(subscription.changed_at.time()),
+            Status::Active | Status::Paused | Status::Disabled => Breaker::default(),
+        };
+        Self { breaker, window: Window::open(), limit: RateLimit::default() }
+    }
+
+    /// Whatever it did, it is taken for another one now.
+    pub(super) fn begin_again(&mut self) {
+        (self.breaker, self.window) = (Breaker::default(), Window::open());
+    }
+
+    /// Since when it has taken nothing, after a run of failures.
+    pub(super) fn failing_since(&self) -> Option<UnixMillis> {
+        self.breaker.failing_since()
+    }
+
+    /// When the next probe may be made, while it is failing.
+    pub(super) fn probe_at(&self) -> Option<UnixMillis> {
+        self.breaker.probe_at()
+    }
+
+    /// What the next probe is made with.
+    pub(super) fn next_probe(&self) -> Probe {
+        self.breaker.next_probe()
+    }
+
+    /// How many attempts may run at once: what it bears, and one alone while it is failing.
+    pub(super) fn most_at_once(&self, definition: &Definition) -> usize {
+        match self.breaker.failing_since() {
+            Some(_) => 1,
+            None => self.window.size(definition.concurrency()),
+        }
+    }
+
+    /// When its owner's limit lets the next attempt begin: now, or later.
+    pub(super) fn limit_ends_at(&self, definition: &Definition, now: UnixMillis) -> UnixMillis {
+        self.limit.next_at(definition.rate_limit_per_s, now)
+    }
+
+    /// An attempt begins; `is_probe`: it was not due.
+    pub(super) fn begin(&mut self, definition: &Definition, is_probe: bool, now: UnixMillis) {
+        self.limit.take(definition.rate_limit_per_s, now);
+        if is_probe {
+            self.breaker.probe();
+        }
+    }
+
+    /// Notes what it did with an attempt that began at `began` and took `latency`.
+    pub(super) fn note(
+        &mut self,
+        definition: &Definition,
+        outcome: &Outcome,
+        (began, latency): (UnixMillis, Duration),
+        now: UnixMillis,
+    ) {
+        self.window.note(outcome, (began, latency), now, definition.concurrency());
+        if self.breaker.note(outcome.verdict() == Verdict::Delivered, now) == Swing::Closed {
+            self.window.begin_again();
+        }
+    }
+}

@@ -137,7 +137,8 @@ async fn count(
         let tried = api.store.tried_among(id, &positions).await?;
         let waiting = tried.iter().filter(|tried| tried.is_waiting).count();
         count += match only {
-            Only::All => positions.len().saturating_sub(waiting),
+            // What was not tried yet is delivered in any case.
+            Only::All => tried.len() - waiting,
             Only::Undelivered => {
                 tried.iter().filter(|tried| !tried.is_waiting && !tried.is_delivered).count()
             }

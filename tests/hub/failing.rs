@@ -49,9 +49,8 @@ async fn a_failing_receiver_is_probed_though_no_retry_is_due() {
     let ids = hub.publish_many("n", 50).await;
     assert_eq!(receiver.take_ids(20).await, ids[..20]);
     until_status(&hub, &subscription, "failing").await;
-    assert_eq!(receiver.next().await.id, ids[0], "the oldest undelivered event");
-    assert_eq!(receiver.take_ids(30).await, ids[20..]);
-    until_all(&hub, &subscription, "retrying", 19).await;
+    assert_eq!(receiver.take_ids(30).await, ids[20..], "the first one was a probe");
+    until_all(&hub, &subscription, "retrying", 20).await;
     until_status(&hub, &subscription, "active").await;
 }
 

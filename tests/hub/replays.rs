@@ -6,7 +6,7 @@ use crate::support::client::{Client, each, text, with};
 use crate::support::eventually;
 use crate::support::hub::TestHub;
 use crate::support::receiver::{TestReceiver, sorted};
-use crate::support::views::until_all;
+use crate::support::views::{until_all, until_status};
 
 async fn replay(hub: &Client, id: &str, wanted: Value) -> Value {
     let path = format!("/v1/subscriptions/{id}/replay");
@@ -54,6 +54,7 @@ async fn all_of_a_stretch_is_delivered_once_more() {
     let id = hub.subscribe(&receiver.wants("n")).await;
     let ids = hub.publish_many("n", 300).await;
     assert_eq!(sorted(receiver.take_ids(300).await), ids);
+    until_all(&hub, &id, "delivered", 300).await;
     let stretch = json!({"only": "all", "since": ids[20], "until": ids[269]});
     let asked = replay(&hub, &id, stretch).await;
     assert_eq!(asked["count"], 250);
@@ -81,6 +82,87 @@ async fn a_dry_run_counts_and_delivers_nothing() {
     hub.publish("n", json!("live")).await;
     receiver.next().await;
     assert!(receiver.more().is_empty());
+}
+
+#[tokio::test]
+async fn two_replays_at_once_deliver_what_was_given_up_once() {
+    let hub = TestHub::start().await;
+    let mut answers = vec![500; 60];
+    answers.push(200);
+    let mut receiver = TestReceiver::answering(&answers).await;
+    let once = json!({"retry_schedule_s": [100], "give_up_after_s": 50});
+    let id = hub.subscribe(&with(receiver.wants("n"), once)).await;
+    for _ in 0..4 {
+        // Fewer in a row than make the subscription fail.
+        hub.publish_many("n", 15).await;
+        receiver.take(15).await;
+        hub.post(&format!("/v1/subscriptions/{id}/pause"), &json!({})).await.expect(200);
+        hub.post(&format!("/v1/subscriptions/{id}/resume"), &json!({})).await.expect(200);
+    }
+    until_all(&hub, &id, "exhausted", 60).await;
+    let (first, second) = tokio::join!(replay(&hub, &id, json!({})), replay(&hub, &id, json!({})));
+    receiver.take(60).await;
+    let replayed = until_over(&hub, &id, &first).await["replayed"].as_u64().unwrap()
+        + until_over(&hub, &id, &second).await["replayed"].as_u64().unwrap();
+    assert_eq!(replayed, 60);
+    until_all(&hub, &id, "delivered", 60).await;
+    assert!(receiver.more().is_empty(), "each once");
+}
+
+#[tokio::test]
+async fn what_is_not_tried_yet_is_no_part_of_a_replay() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&receiver.wants("n")).await;
+    hub.publish_many("n", 20).await;
+    receiver.take(20).await;
+    until_all(&hub, &id, "delivered", 20).await;
+    hub.post(&format!("/v1/subscriptions/{id}/pause"), &json!({})).await.expect(200);
+    hub.publish_many("n", 15).await;
+    let asked = replay(&hub, &id, json!({"only": "all"})).await;
+    assert_eq!(asked["count"], 20);
+    hub.post(&format!("/v1/subscriptions/{id}/resume"), &json!({})).await.expect(200);
+    let over = until_over(&hub, &id, &asked).await;
+    assert_eq!(over["replayed"], 20);
+    receiver.take(35).await;
+    until_all(&hub, &id, "delivered", 35).await;
+    assert!(receiver.more().is_empty(), "fifteen for the first time, twenty once more");
+}
+
+#[tokio::test]
+async fn a_receiver_that_was_given_up_on_is_tried_with_what_is_replayed() {
+    let hub = TestHub::start().await;
+    let mut answers = vec![500; 20];
+    answers.push(200);
+    let mut receiver = TestReceiver::answering(&answers).await;
+    let once = json!({"retry_schedule_s": [100], "give_up_after_s": 50, "max_in_flight": 1});
+    let id = hub.subscribe(&with(receiver.wants("n"), once)).await;
+    let ids = hub.publish_many("n", 20).await;
+    receiver.take(20).await;
+    until_all(&hub, &id, "exhausted", 20).await;
+    until_status(&hub, &id, "failing").await;
+    let asked = replay(&hub, &id, json!({})).await;
+    assert_eq!(sorted(receiver.take_ids(20).await), ids);
+    until_over(&hub, &id, &asked).await;
+    until_status(&hub, &id, "active").await;
+}
+
+#[tokio::test]
+async fn a_replay_keeps_the_order_of_each_key() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&with(receiver.wants("n"), json!({"order_by": "/k"}))).await;
+    let mut keys = std::collections::HashMap::new();
+    for n in 0..120 {
+        keys.insert(hub.publish("n", json!({"k": n % 3})).await, n % 3);
+    }
+    receiver.take(120).await;
+    until_all(&hub, &id, "delivered", 120).await;
+    replay(&hub, &id, json!({"only": "all"})).await;
+    let again = receiver.take_ids(120).await;
+    for key in 0..3 {
+        assert!(again.iter().filter(|id| keys.get(*id) == Some(&key)).is_sorted(), "key {key}");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::queue::{Begun, Ended};
-use super::{Engine, Fetch, Made, Start};
+use super::results::Noted;
+use super::{Engine, Fetch, Made, Start, SubscriptionQueue};
 use crate::dispatch::exhausted::Exhausted;
 use crate::dispatch::turn::Turn;
 use crate::store::deliveries::Retry;
@@ -30,6 +31,7 @@ impl Engine {
             return;
         }
         let (began, latency) = (attempt.id.time(), attempt.latency());
+        self.note_for_replays(&Noted::of(&attempt));
         self.results.attempt(attempt);
         let Some(queue) = self.queues.get_mut(&id) else { return };
         queue.note_outcome(&outcome, (began, latency), now);
@@ -85,13 +87,14 @@ impl Engine {
         }
     }
 
-    /// It was told that a delivery was given up: it is off the record.
+    /// It was told that a delivery was given up: it is off the record, unless it was asked for again meanwhile.
     pub(in crate::dispatch) fn take_told(&mut self, told: &Exhausted) {
-        let id = told.subscription.id;
-        if told.waited
-            && self.queues.get(&id).is_some_and(|queue| !queue.is_under_way(told.position))
-        {
-            self.results.retry(id, told.position, None);
+        let (id, position) = (told.subscription.id, told.position);
+        let is_over = |queue: &SubscriptionQueue| {
+            queue.retry(position).is_none() && !queue.is_under_way(position)
+        };
+        if told.waited && self.queues.get(&id).is_some_and(is_over) {
+            self.results.retry(id, position, None);
         }
     }
 
@@ -147,10 +150,8 @@ impl Engine {
                 passed_over.push(id);
                 continue;
             }
-            queue.in_line = false;
-            let before = queue.waiting_bytes();
+            queue.lines.to_begin = false;
             let begun = self.ownership.may_begin(shard).then(|| queue.begin(self.now)).flatten();
-            self.waiting_bytes -= before - queue.waiting_bytes();
             if let Some(begun) = begun
                 && let Some(term) = self.ownership.begin(shard)
             {

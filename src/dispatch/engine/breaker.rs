@@ -7,16 +7,7 @@ use crate::values::time::UnixMillis;
 /// After so many failures in a row, with no success between them, a receiver counts as failing.
 const MOST_FAILURES: usize = 20;
 /// The first gap between probes, which doubles, and the longest.
-const GAPS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
-
-/// What a failing receiver is tried with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Probe {
-    /// The oldest event that waits for another try.
-    Oldest,
-    /// An event that was not tried yet, so that events the receiver will never take do not hide those it would.
-    Untried,
-}
+const GAPS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1_200));
 
 /// What changes with an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +25,6 @@ struct Open {
     since: UnixMillis,
     probe_at: UnixMillis,
     gap: Duration,
-    probes: usize,
 }
 
 /// One receiver's run of failures.
@@ -47,7 +37,7 @@ pub(super) struct Breaker {
 impl Breaker {
     /// A breaker that has been open since then; the next probe may be made at once.
     pub(super) fn open_since(since: UnixMillis) -> Self {
-        let open = Open { since, probe_at: since, gap: GAPS.0, probes: 0 };
+        let open = Open { since, probe_at: since, gap: GAPS.0 };
         Self { failures: MOST_FAILURES, open: Some(open) }
     }
 
@@ -63,20 +53,12 @@ impl Breaker {
             return if self.open.take().is_some() { Swing::Closed } else { Swing::None };
         }
         self.failures = self.failures.saturating_add(1);
-        match &mut self.open {
-            Some(open) => {
-                // A failure tells as much as a probe would.
-                open.gap = if now >= open.probe_at { (open.gap * 2).min(GAPS.1) } else { open.gap };
-                open.probe_at = now.after(open.gap);
-                Swing::None
-            }
-            None if self.failures >= MOST_FAILURES => {
-                let (probe_at, gap) = (now.after(GAPS.0), GAPS.0);
-                self.open = Some(Open { since: now, probe_at, gap, probes: 0 });
-                Swing::Opened
-            }
-            None => Swing::None,
+        if self.open.is_some() || self.failures < MOST_FAILURES {
+            return Swing::None;
         }
+        let (probe_at, gap) = (now.after(GAPS.0), GAPS.0);
+        self.open = Some(Open { since: now, probe_at, gap });
+        Swing::Opened
     }
 
     /// When the next probe may be made, while it is open.
@@ -84,16 +66,12 @@ impl Breaker {
         self.open.as_ref().map(|open| open.probe_at)
     }
 
-    /// What the next probe is made with; every other one is of an event not tried yet.
-    pub(super) fn next_probe(&self) -> Probe {
-        let probes = self.open.as_ref().map_or(0, |open| open.probes);
-        if probes.is_multiple_of(2) { Probe::Oldest } else { Probe::Untried }
-    }
-
-    /// A probe is made.
-    pub(super) fn probe(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.probes += 1;
+    /// An attempt begins: a probe if it is time for one, and the next is due after a longer gap. Retries that are due in
+    /// between do not put it off.
+    pub(super) fn begin(&mut self, now: UnixMillis) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.probe_at <= now) {
+            open.gap = (open.gap * 2).min(GAPS.1);
+            open.probe_at = now.after(open.gap);
         }
     }
 }
@@ -138,20 +116,11 @@ mod tests {
         let mut gaps = Vec::new();
         for _ in 0..10 {
             let due = breaker.probe_at().unwrap();
+            breaker.begin(due);
+            breaker.begin(due.after(Duration::from_secs(1)));
             breaker.note(false, due);
             gaps.push(breaker.probe_at().unwrap().since(due).as_secs());
         }
-        assert_eq!(gaps, [10, 20, 40, 80, 160, 320, 600, 600, 600, 600]);
-    }
-
-    #[test]
-    fn every_other_probe_is_of_an_event_not_tried_yet() {
-        let mut breaker = opened();
-        let mut made = Vec::new();
-        for _ in 0..4 {
-            made.push(breaker.next_probe());
-            breaker.probe();
-        }
-        assert_eq!(made, [Probe::Oldest, Probe::Untried, Probe::Oldest, Probe::Untried]);
+        assert_eq!(gaps, [10, 20, 40, 80, 160, 320, 640, 1_200, 1_200, 1_200]);
     }
 }

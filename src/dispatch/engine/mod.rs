@@ -12,6 +12,7 @@ mod receiver;
 mod record;
 mod replay;
 mod results;
+mod retries;
 mod shards;
 #[cfg(test)]
 mod simulation;
@@ -218,7 +219,7 @@ impl Engine {
         self.results.forget(id);
         self.replays.retain(|_, replay| !replay.is_of(id));
         if let Some(queue) = self.queues.remove(&id) {
-            self.waiting_bytes -= queue.waiting_bytes();
+            self.waiting_bytes -= queue.lines.counted_bytes;
             self.due.retain(|(_, other, _)| *other != id);
         }
     }
@@ -272,7 +273,7 @@ impl Engine {
         while let Some((at, id)) = self.wakes.first().copied().filter(|(at, _)| *at <= now) {
             self.wakes.remove(&(at, id));
             if let Some(queue) = self.queues.get_mut(&id) {
-                queue.wakes_at = None;
+                queue.lines.wakes_at = None;
                 self.touch(id);
             }
         }
@@ -300,7 +301,7 @@ impl Engine {
         while self.waiting_bytes < MOST_WAITING_BYTES {
             let id = self.readers.pop_front()?;
             let Some(queue) = self.queues.get_mut(&id) else { continue };
-            queue.in_readers = false;
+            queue.lines.to_read = false;
             if queue.wants_read() {
                 let after = queue.start_read();
                 return Some(Read {
@@ -334,15 +335,22 @@ impl Engine {
 
     fn with_queue(&mut self, id: SubscriptionId, act: impl FnOnce(&mut SubscriptionQueue)) {
         if let Some(queue) = self.queues.get_mut(&id) {
-            let before = queue.waiting_bytes();
             act(queue);
-            self.waiting_bytes = self.waiting_bytes + queue.waiting_bytes() - before;
             self.touch(id);
         }
     }
 
-    /// Puts a queue in line for what it can do next.
+    /// Puts a queue in line for what it can do next, and counts what waits in it. Whatever changes a queue ends here.
     fn touch(&mut self, id: SubscriptionId) {
+        self.put_in_line(id);
+        if let Some(queue) = self.queues.get_mut(&id) {
+            self.waiting_bytes =
+                self.waiting_bytes + queue.waiting_bytes() - queue.lines.counted_bytes;
+            queue.lines.counted_bytes = queue.waiting_bytes();
+        }
+    }
+
+    fn put_in_line(&mut self, id: SubscriptionId) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         if queue.holds_back() || queue.is_behind() || queue.own_row.is_some() {
             self.holding.insert(id);
@@ -352,20 +360,20 @@ impl Engine {
         if !self.ownership.may_begin(shard_of(id)) {
             return;
         }
-        if !queue.in_readers && queue.wants_read() {
-            queue.in_readers = true;
+        if !queue.lines.to_read && queue.wants_read() {
+            queue.lines.to_read = true;
             self.readers.push_back(id);
         }
-        if queue.in_line {
+        if queue.lines.to_begin {
             return;
         }
         if queue.can_begin(self.now) {
-            queue.in_line = true;
+            queue.lines.to_begin = true;
             self.line.push_back(id);
         } else if let Some(at) = queue.goes_on_at(self.now)
-            && queue.wakes_at.is_none_or(|known| at < known)
+            && queue.lines.wakes_at.is_none_or(|known| at < known)
         {
-            queue.wakes_at = Some(at);
+            queue.lines.wakes_at = Some(at);
             self.wakes.insert((at, id));
         }
     }

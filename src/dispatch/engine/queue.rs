@@ -1,12 +1,12 @@
 //! One subscription's queue: what it may begin next, and how far it is.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::breaker::Probe;
 use super::lanes::{First, Lanes, MOST_READY};
 use super::receiver::Receiver;
+use super::retries::Retries;
 use super::unfinished::Unfinished;
 use crate::store::deliveries::Retry;
 use crate::values::event::Event;
@@ -58,6 +58,19 @@ pub(super) struct Ended {
     pub(super) order_key: Option<i64>,
 }
 
+/// Where a queue stands with the dispatcher.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// How many bytes of it are counted among all that wait.
+    pub(super) counted_bytes: usize,
+    /// Whether it stands in the line of those that can begin something.
+    pub(super) to_begin: bool,
+    /// Whether it stands in the line of those that want to read on.
+    pub(super) to_read: bool,
+    /// When it will be looked at again, if time alone lets it go on.
+    pub(super) wakes_at: Option<UnixMillis>,
+}
+
 /// What the dispatcher holds of one subscription. Bounded, whatever its backlog.
 #[derive(Debug)]
 pub(in crate::dispatch) struct SubscriptionQueue {
@@ -72,9 +85,9 @@ pub(in crate::dispatch) struct SubscriptionQueue {
     first_tries: usize,
     /// Of the first tries that run, those of ordered events, with their keys.
     running_keys: HashMap<Position, i64>,
-    retries: BTreeMap<Position, Retry>,
-    due: VecDeque<Position>,
-    retrying: HashSet<Position>,
+    retries: Retries,
+    /// Whether the last attempt begun was not a first one.
+    begun_retry: bool,
     receiver: Receiver,
     /// Tried before a crash or take-over, with the result on record: not to be taken up again.
     tried: HashSet<Position>,
@@ -82,12 +95,8 @@ pub(in crate::dispatch) struct SubscriptionQueue {
     missed: Option<(Position, Position)>,
     /// Its row among the cursors, as far as it is written.
     pub(super) own_row: Option<Position>,
-    /// Whether it stands in the dispatcher's line of those that can begin something.
-    pub(super) in_line: bool,
-    /// Whether it stands in the dispatcher's line of those that want to read on.
-    pub(super) in_readers: bool,
-    /// When the dispatcher will look at it again, if time alone lets it go on.
-    pub(super) wakes_at: Option<UnixMillis>,
+    /// Where it stands with the dispatcher.
+    pub(super) lines: Lines,
     /// Whether a change of its status is being made.
     pub(super) is_changing: bool,
 }
@@ -109,16 +118,13 @@ impl SubscriptionQueue {
             unfinished: Unfinished::default(),
             first_tries: 0,
             running_keys: HashMap::new(),
-            retries: BTreeMap::new(),
-            due: VecDeque::new(),
-            retrying: HashSet::new(),
+            retries: Retries::default(),
             receiver,
             tried: HashSet::new(),
             missed: None,
             own_row: None,
-            in_line: false,
-            in_readers: false,
-            wakes_at: None,
+            begun_retry: false,
+            lines: Lines::default(),
             is_changing: false,
         }
     }
@@ -140,9 +146,16 @@ impl SubscriptionQueue {
         is_for(event, self.subscription.id, &self.subscription.tenant, &self.versions)
     }
 
-    /// Whether it takes more of what is replayed: its receiver takes events, and fewer than `most` wait for a try.
+    /// Whether it takes more of what is replayed: fewer than `most` wait for a try, and none where the receiver is failing.
     pub(super) fn takes_replays(&self, most: usize) -> bool {
-        self.is_tried() && self.failing_since().is_none() && self.retries.len() < most
+        // What a failing receiver is sent again may be all that it can be tried with.
+        let most = if self.failing_since().is_some() { 1 } else { most };
+        self.is_tried() && self.retries.len() < most
+    }
+
+    /// The events that wait for another try.
+    pub(super) fn waiting_retries(&self) -> HashSet<Position> {
+        self.retries.positions()
     }
 
     /// Requests between these places are met by its own reading alone.
@@ -211,22 +224,13 @@ impl SubscriptionQueue {
         for position in self.waiting.expire(gone) {
             self.unfinished.finish(position);
         }
-        let waits = |position: &&Position| !self.retrying.contains(position);
-        let ended: Vec<Position> = self
-            .retries
-            .range(..=gone)
-            .map(|(position, _)| position)
-            .filter(waits)
-            .copied()
-            .collect();
-        for position in &ended {
-            let retry = self.retries.remove(position);
-            self.release(retry.and_then(|retry| retry.order_key));
+        let ended = self.retries.expire(gone);
+        for (_, retry) in &ended {
+            self.release(retry.order_key);
         }
-        self.due.retain(|position| self.retries.contains_key(position));
         self.tried.retain(|position| *position > gone);
         self.read_to = self.read_to.max(gone);
-        ended
+        ended.into_iter().map(|(position, _)| position).collect()
     }
 
     /// Whether it should read on.
@@ -289,33 +293,33 @@ impl SubscriptionQueue {
         }
         let first =
             self.retries.len() + self.first_tries < MOST_RETRIES && self.waiting.has_first();
-        match (first, self.due.front()) {
-            (_, Some(due)) if self.retrying.is_empty() => Some(Next::Due(*due)),
+        // With one slot alone they take turns.
+        let turn = self.retries.running() == 0 && (self.most_at_once() > 1 || !self.begun_retry);
+        match (first, self.retries.next_due()) {
+            (_, Some(due)) if turn => Some(Next::Due(due)),
             (true, _) => Some(Next::First),
-            (false, due) => due.copied().map(Next::Due),
+            (false, due) => due.map(Next::Due),
         }
     }
 
-    /// Retries keep to their schedule; nothing else is begun but a probe now and then.
+    /// A probe now and then; else retries keep to their schedule, and nothing else is begun.
     fn next_while_failing(&mut self, now: UnixMillis) -> Option<Next> {
-        if let Some(due) = self.due.front() {
-            return Some(Next::Due(*due));
-        }
         if self.receiver.probe_at().is_some_and(|at| at > now) {
-            return None;
+            return self.retries.next_due().map(Next::Due);
         }
-        let oldest = self.retries.first_key_value().map(|(position, _)| Next::Ahead(*position));
+        // Of an event not tried yet, so that those the receiver will never take, which are tried by their schedule, do not
+        // hide those it would.
         let untried = self.waiting.has_first().then_some(Next::First);
-        match self.receiver.next_probe() {
-            Probe::Oldest => oldest.or(untried),
-            Probe::Untried => untried.or(oldest),
-        }
+        untried.or(self.retries.oldest().map(Next::Ahead))
     }
 
     /// Whether there is room for one more.
     fn has_slot(&self) -> bool {
-        let most = self.receiver.most_at_once(&self.subscription.definition);
-        self.is_tried() && self.running() < most
+        self.is_tried() && self.running() < self.most_at_once()
+    }
+
+    fn most_at_once(&self) -> usize {
+        self.receiver.most_at_once(&self.subscription.definition)
     }
 
     fn limit_ends_at(&self, now: UnixMillis) -> UnixMillis {
@@ -327,9 +331,10 @@ impl SubscriptionQueue {
         if !self.has_slot() {
             return None;
         }
-        let waits = !self.due.is_empty() || self.waiting.has_first();
-        let probe = self.receiver.probe_at().filter(|_| self.due.is_empty());
-        let probed = probe.is_some() && (waits || !self.retries.is_empty());
+        let due = self.retries.next_due().is_some();
+        let waits = due || self.waiting.has_first();
+        let probe = self.receiver.probe_at().filter(|_| !due);
+        let probed = probe.is_some() && (waits || self.retries.len() > 0);
         let at = self.limit_ends_at(now).max(probe.unwrap_or(now));
         (at > now && (waits || probed)).then_some(at)
     }
@@ -337,12 +342,12 @@ impl SubscriptionQueue {
     /// Begins what may be begun now, if anything.
     pub(super) fn begin(&mut self, now: UnixMillis) -> Option<Begun> {
         let next = self.next(now)?;
-        self.receiver.begin(&self.subscription.definition, self.due.is_empty(), now);
+        self.receiver.begin(&self.subscription.definition, now);
+        self.begun_retry = next != Next::First;
         match next {
             Next::First => self.begin_first(),
             Next::Due(position) | Next::Ahead(position) => {
-                self.due.retain(|due| *due != position);
-                self.retrying.insert(position);
+                self.retries.begin(position);
                 Some(Begun::Fetch(position))
             }
         }
@@ -363,7 +368,7 @@ impl SubscriptionQueue {
 
     /// Which try it is for whose sake the event at `position` was fetched; `None` when there is none any more.
     pub(super) fn fetched(&self, position: Position) -> Option<u16> {
-        if self.retrying.contains(&position) {
+        if self.retries.is_running(position) {
             let retry = self.retry(position)?;
             return Some(retry.attempts.saturating_add(1));
         }
@@ -372,9 +377,10 @@ impl SubscriptionQueue {
 
     /// Gives the slot back of a try that could not be begun; it stays due.
     pub(super) fn put_back(&mut self, position: Position) {
-        if self.retrying.remove(&position) {
-            self.due.push_front(position);
-        } else if let Some(key) = self.running_keys.remove(&position) {
+        if self.retries.put_back(position) {
+            return;
+        }
+        if let Some(key) = self.running_keys.remove(&position) {
             self.first_tries -= 1;
             self.waiting.put_back(key, position);
         }
@@ -382,9 +388,8 @@ impl SubscriptionQueue {
 
     /// Frees the slot of an attempt that has ended.
     pub(super) fn end_attempt(&mut self, position: Position) -> Ended {
-        if self.retrying.remove(&position) {
-            let before = self.retries.remove(&position);
-            return Ended { before, order_key: before.and_then(|retry| retry.order_key) };
+        if let Some(before) = self.retries.end(position) {
+            return Ended { before: Some(before), order_key: before.order_key };
         }
         self.first_tries = self.first_tries.saturating_sub(1);
         self.unfinished.finish(position);
@@ -400,12 +405,12 @@ impl SubscriptionQueue {
 
     /// Notes that an event whose attempt has just ended waits for its next.
     pub(super) fn wait_again(&mut self, position: Position, retry: Retry) {
-        self.retries.insert(position, retry);
+        self.retries.set(position, retry);
     }
 
     /// Notes that an event waits for its next attempt that did not before.
     pub(super) fn add_retry(&mut self, position: Position, retry: Retry) {
-        if self.retries.insert(position, retry).is_none()
+        if self.retries.set(position, retry)
             && let Some(key) = retry.order_key
         {
             self.waiting.occupy(key);
@@ -414,22 +419,17 @@ impl SubscriptionQueue {
 
     /// What an event waits for.
     pub(super) fn retry(&self, position: Position) -> Option<Retry> {
-        self.retries.get(&position).copied()
+        self.retries.get(position)
     }
 
     /// Whether an attempt at this event runs, or its first is still to come.
     pub(super) fn is_under_way(&self, position: Position) -> bool {
-        self.retrying.contains(&position) || self.unfinished.contains(position)
+        self.retries.is_running(position) || self.unfinished.contains(position)
     }
 
     /// An event's time has come.
     pub(super) fn fall_due(&mut self, position: Position) {
-        if self.retries.contains_key(&position)
-            && !self.retrying.contains(&position)
-            && !self.due.contains(&position)
-        {
-            self.due.push_back(position);
-        }
+        self.retries.fall_due(position);
     }
 
     /// Notes what the receiver did with an attempt that began at `began` and took `latency`.
@@ -480,6 +480,6 @@ impl SubscriptionQueue {
 
     /// How many attempts run.
     pub(super) fn running(&self) -> usize {
-        self.first_tries + self.retrying.len()
+        self.first_tries + self.retries.running()
     }
 }

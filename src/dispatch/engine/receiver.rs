@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::breaker::{Breaker, Probe, Swing};
+use super::breaker::{Breaker, Swing};
 use super::pace::{RateLimit, Window};
 use crate::values::outcome::{Outcome, Verdict};
 use crate::values::subscription::{Definition, Status, Subscription};
@@ -41,11 +41,6 @@ impl Receiver {
         self.breaker.probe_at()
     }
 
-    /// What the next probe is made with.
-    pub(super) fn next_probe(&self) -> Probe {
-        self.breaker.next_probe()
-    }
-
     /// How many attempts may run at once: what it bears, and one alone while it is failing.
     pub(super) fn most_at_once(&self, definition: &Definition) -> usize {
         match self.breaker.failing_since() {
@@ -59,12 +54,10 @@ impl Receiver {
         self.limit.next_at(definition.rate_limit_per_s, now)
     }
 
-    /// An attempt begins; `is_probe`: it was not due.
-    pub(super) fn begin(&mut self, definition: &Definition, is_probe: bool, now: UnixMillis) {
+    /// An attempt begins; it is a probe if it is time for one.
+    pub(super) fn begin(&mut self, definition: &Definition, now: UnixMillis) {
         self.limit.take(definition.rate_limit_per_s, now);
-        if is_probe {
-            self.breaker.probe();
-        }
+        self.breaker.begin(now);
     }
 
     /// Notes what it did with an attempt that began at `began` and took `latency`.

@@ -1,15 +1,17 @@
 //! Replays: a cursor moved back over a stretch of the log. What it meets becomes tries that are due, a few at a time.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Engine;
+use super::results::Noted;
 use crate::store::deliveries::Retry;
 use crate::store::log::Stretch;
 use crate::store::replays::{Progress, ReplayState, Tried};
 use crate::values::event::Event;
 use crate::values::id::{ReplayId, SubscriptionId};
 use crate::values::position::Position;
-use crate::values::request::{Only, ReplayRequest};
+use crate::values::request::ReplayRequest;
 use crate::values::subscription::Subscription;
 
 /// A replay goes on while fewer deliveries of its subscription wait for a try.
@@ -34,9 +36,26 @@ pub(super) struct Replay {
     subscription: SubscriptionId,
     progress: Progress,
     is_read: bool,
+    /// Events that waited for another try when it was asked for: they get that, and not one more.
+    waited: HashSet<Position>,
+    /// What came of attempts ahead of it that may not be on record yet: how many, and whether one was delivered.
+    fresh: HashMap<Position, (u16, bool)>,
 }
 
 impl Replay {
+    fn new(subscription: SubscriptionId, progress: Progress) -> Self {
+        let (waited, fresh) = (HashSet::new(), HashMap::new());
+        Self { subscription, progress, is_read: false, waited, fresh }
+    }
+
+    /// Notes what came of an attempt, if the replay is still to come to its event.
+    fn note(&mut self, made: &Noted) {
+        if made.subscription == self.subscription && made.position > self.progress.position {
+            let known = self.fresh.entry(made.position).or_default();
+            *known = (known.0.max(made.number), known.1 || made.is_delivered);
+        }
+    }
+
     /// Whether it is of this subscription.
     pub(super) fn is_of(&self, id: SubscriptionId) -> bool {
         self.subscription == id
@@ -48,7 +67,7 @@ impl Engine {
     pub(super) fn restore_replays(&mut self, replays: Vec<(ReplayId, SubscriptionId, Progress)>) {
         for (id, subscription, progress) in replays {
             if self.queues.contains_key(&subscription) {
-                self.replays.insert(id, Replay { subscription, progress, is_read: false });
+                self.replays.insert(id, Replay::new(subscription, progress));
             }
         }
     }
@@ -60,10 +79,27 @@ impl Engine {
         subscription: SubscriptionId,
         asked: &ReplayRequest,
     ) {
-        if self.queues.contains_key(&subscription) && !self.replays.contains_key(&id) {
-            let progress = Progress::new(asked);
-            self.results.replay(id, subscription, progress.clone());
-            self.replays.insert(id, Replay { subscription, progress, is_read: false });
+        let head = self.head();
+        let Some(queue) = self.queues.get(&subscription) else { return };
+        if self.replays.contains_key(&id) {
+            return;
+        }
+        let mut progress = Progress::new(asked);
+        // What was not tried yet is delivered in any case.
+        progress.until = progress.until.min(queue.cursor(head)).max(progress.after);
+        self.results.replay(id, subscription, progress.clone());
+        let mut replay = Replay::new(subscription, progress);
+        replay.waited = queue.waiting_retries();
+        for made in self.results.unrecorded() {
+            replay.note(&made);
+        }
+        self.replays.insert(id, replay);
+    }
+
+    /// Lets replays know what came of an attempt.
+    pub(super) fn note_for_replays(&mut self, made: &Noted) {
+        for replay in self.replays.values_mut() {
+            replay.note(made);
         }
     }
 
@@ -106,16 +142,17 @@ impl Engine {
             // Asked for by an earlier owner of the shard.
             return;
         }
-        let (id, only) = (replay.subscription, replay.progress.only);
+        let id = replay.subscription;
         let scanned = if stretch.complete { read.up_to } else { stretch.scanned };
         let again: Vec<(&Arc<Event>, u16)> =
-            stretch.events.iter().filter_map(|event| self.again(id, only, event, tried)).collect();
+            stretch.events.iter().filter_map(|event| self.again(read.id, event, tried)).collect();
         for (event, attempts) in &again {
             self.try_again(id, event, *attempts);
         }
         let Some(replay) = self.replays.get_mut(&read.id) else { return };
         let progress = &mut replay.progress;
         progress.position = scanned;
+        replay.fresh.retain(|position, _| *position > scanned);
         progress.replayed += u64::try_from(again.len()).unwrap_or_default();
         if scanned >= progress.until {
             progress.state = ReplayState::Completed;
@@ -138,19 +175,23 @@ impl Engine {
     /// Whether an event is to be delivered once more, and how often it was tried.
     fn again<'a>(
         &self,
-        id: SubscriptionId,
-        only: Only,
+        id: ReplayId,
         event: &'a Arc<Event>,
         tried: &[Tried],
     ) -> Option<(&'a Arc<Event>, u16)> {
-        let queue = self.queues.get(&id).filter(|queue| queue.is_meant(event))?;
+        let (replay, position) = (self.replays.get(&id)?, event.position);
+        let queue = self.queues.get(&replay.subscription).filter(|queue| queue.is_meant(event))?;
         // What waits for another try gets it in any case.
-        if queue.is_under_way(event.position) || queue.retry(event.position).is_some() {
+        let waits = queue.retry(position).is_some() || replay.waited.contains(&position);
+        if waits || queue.is_under_way(position) {
             return None;
         }
-        let before = tried.iter().find(|tried| tried.position == event.position);
-        only.takes(before.map(|before| before.is_delivered))
-            .then_some((event, before.map_or(0, |before| before.attempts)))
+        let recorded = tried.iter().find(|tried| tried.position == position);
+        let recorded = recorded.map(|tried| (tried.attempts, tried.is_delivered));
+        let before = [recorded, replay.fresh.get(&position).copied()].into_iter().flatten();
+        let before = before.reduce(|one, other| (one.0.max(other.0), one.1 || other.1));
+        let is_wanted = replay.progress.only.takes(before.map(|(_, is_delivered)| is_delivered));
+        is_wanted.then_some((event, before.map_or(0, |(attempts, _)| attempts)))
     }
 
     fn try_again(&mut self, id: SubscriptionId, event: &Arc<Event>, attempts: u16) {

@@ -16,12 +16,35 @@ use crate::values::time::UnixMillis;
 /// go on.
 const LAGGING: Duration = Duration::from_secs(2);
 
+/// What came of an attempt, in short.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Noted {
+    pub(super) subscription: SubscriptionId,
+    pub(super) position: Position,
+    pub(super) number: u16,
+    pub(super) is_delivered: bool,
+}
+
+impl Noted {
+    /// Of this attempt.
+    pub(super) fn of(attempt: &Attempt) -> Self {
+        Self {
+            subscription: attempt.subscription,
+            position: attempt.position,
+            number: attempt.number,
+            is_delivered: matches!(attempt.status, Some(200..=299)),
+        }
+    }
+}
+
 /// Results that are not recorded yet.
 #[derive(Debug, Default)]
 pub(super) struct Results {
     /// Owned shards, by number: term and cursor as last recorded.
     shards: HashMap<u16, (i64, Position)>,
     attempts: Vec<Attempt>,
+    /// Attempts of the commit that was taken last; it may still be under way.
+    taken: Vec<Noted>,
     retries: HashMap<(SubscriptionId, Position), Option<Retry>>,
     replays: HashMap<ReplayId, (SubscriptionId, Progress)>,
 }
@@ -50,6 +73,11 @@ impl Results {
     /// An attempt was made.
     pub(super) fn attempt(&mut self, attempt: Attempt) {
         self.attempts.push(attempt);
+    }
+
+    /// Attempts that may not be on record.
+    pub(super) fn unrecorded(&self) -> impl Iterator<Item = Noted> {
+        self.taken.iter().copied().chain(self.attempts.iter().map(Noted::of))
     }
 
     /// A delivery waits for its next attempt, or with `None` no longer does. Only the last word counts.
@@ -111,20 +139,7 @@ impl Results {
         };
         let cursors = changed_rows(own, shard_cursor);
 
-        let mut touched: Vec<u16> =
-            self.attempts.iter().map(|attempt| shard_of(attempt.subscription)).collect();
-        touched.extend(self.retries.keys().map(|(id, _)| shard_of(*id)));
-        touched.extend(self.replays.values().map(|(id, _)| shard_of(*id)));
-        touched.extend(cursors.iter().map(|(id, _)| shard_of(*id)));
-        if idle {
-            let moved = self
-                .shards
-                .iter()
-                .filter(|(shard, (_, recorded))| shard_cursor(**shard) > *recorded);
-            touched.extend(moved.map(|(shard, _)| *shard));
-        }
-        touched.sort_unstable();
-        touched.dedup();
+        let touched = self.touched(&cursors, idle, shard_cursor);
         let touched =
             touched.into_iter().map(|shard| (shard, shard_cursor(shard))).collect::<Vec<_>>();
         let shards: Vec<_> = touched
@@ -135,7 +150,11 @@ impl Results {
                 Some((shard, *term, cursor))
             })
             .collect();
-        (!shards.is_empty()).then(|| Flush {
+        if shards.is_empty() {
+            return None;
+        }
+        self.taken = self.attempts.iter().map(Noted::of).collect();
+        Some(Flush {
             shards,
             attempts: std::mem::take(&mut self.attempts),
             retries: self
@@ -151,6 +170,30 @@ impl Results {
                 .collect(),
             sent_before: false,
         })
+    }
+
+    /// The shards that something is to be recorded of.
+    fn touched(
+        &self,
+        cursors: &[(SubscriptionId, Option<Position>)],
+        idle: bool,
+        shard_cursor: impl Fn(u16) -> Position,
+    ) -> Vec<u16> {
+        let mut touched: Vec<u16> =
+            self.attempts.iter().map(|attempt| shard_of(attempt.subscription)).collect();
+        touched.extend(self.retries.keys().map(|(id, _)| shard_of(*id)));
+        touched.extend(self.replays.values().map(|(id, _)| shard_of(*id)));
+        touched.extend(cursors.iter().map(|(id, _)| shard_of(*id)));
+        if idle {
+            let moved = self
+                .shards
+                .iter()
+                .filter(|(shard, (_, recorded))| shard_cursor(**shard) > *recorded);
+            touched.extend(moved.map(|(shard, _)| *shard));
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        touched
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Engine, Known, Made, Newcomer, Start};
+use super::{Engine, Known, Made, Newcomer, Start, SubscriptionQueue};
 use crate::store::deliveries::{Attempt, DeliveryState, Flush, Retry};
 use crate::store::log::Stretch;
 use crate::store::shards::OwnedShard;
@@ -224,6 +224,8 @@ impl World {
             }
         }
         self.start();
+        let waiting: usize = self.engine.queues().map(SubscriptionQueue::waiting_bytes).sum();
+        assert_eq!(self.engine.waiting_bytes(), waiting, "all that waits is counted");
     }
 
     fn publish(&mut self, event_type: &str, key: usize) {
@@ -450,4 +452,41 @@ fn receivers_that_hang_leave_room_for_the_others() {
     engine.take_event(&event("b", 101));
     let (begun, _) = engine.take_starts();
     assert_eq!(begun.len(), 1, "of all that do not hang one has something to do");
+}
+
+/// Lets time pass in steps of 100 ms, and every receiver answer at once: 500 to these events, 204 to all others.
+fn pass(world: &mut World, seconds: u64, refused: &BTreeSet<Position>) {
+    for _ in 0..seconds * 10 {
+        world.take(&Step::Time(100));
+        world.take(&Step::Read);
+        while let Some(start) = world.running.pop() {
+            let status = if refused.contains(&start.event.position) { 500 } else { 204 };
+            world.answer(&start, status);
+            world.start();
+        }
+        world.flush(false);
+    }
+}
+
+#[test]
+fn events_that_are_never_taken_hide_no_others_however_often_they_are_tried() {
+    let mut world = World::new();
+    for _ in 0..25 {
+        world.take(&Step::Publish(0));
+    }
+    let refused: BTreeSet<Position> = world.log.iter().map(|event| event.position).collect();
+    pass(&mut world, 60, &refused);
+    for _ in 0..10 {
+        world.take(&Step::Publish(0));
+    }
+    pass(&mut world, 600, &refused);
+    let (all, ordered) = (world.subscriptions.clone(), world.subscriptions[1].subscription.id);
+    for known in all.iter().filter(|known| known.subscription.id != ordered) {
+        let id = known.subscription.id;
+        let keyed = known.subscription.definition.is_ordered();
+        let taken =
+            world.log.iter().filter(|event| world.arrived.contains_key(&(id, event.position)));
+        // With one key for all of them the first refused holds up the rest, as it should.
+        assert_eq!(taken.count(), if keyed { 0 } else { 10 }, "{id}");
+    }
 }

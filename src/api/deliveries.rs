@@ -119,8 +119,7 @@ async fn page(
     up_to: Position,
 ) -> Result<(Vec<(Position, DeliveryView)>, Position, bool), Problem> {
     let id = subscription.id;
-    let versions: Vec<Version> =
-        api.store.versions(&[id.stored()]).await?.into_iter().map(|(_, version)| version).collect();
+    let versions = api.store.versions_of(id).await?;
     let after = versions.first().map_or(Position::START, |version| version.since);
     let (events, bytes) = PAGE;
     let scan = Scan { after, up_to, tenant: Some(&subscription.tenant), events, bytes };
@@ -203,8 +202,7 @@ pub(super) async fn retry(
         return Err(Problem::new(Code::Conflict, detail));
     }
     let (id, position) = (subscription.id, event.position);
-    let versions: Vec<Version> =
-        api.store.versions(&[id.stored()]).await?.into_iter().map(|(_, version)| version).collect();
+    let versions = api.store.versions_of(id).await?;
     if !is_for(&event, id, &caller.tenant, &versions) {
         return Err(Problem::not_found("delivery: the event is not for this subscription"));
     }

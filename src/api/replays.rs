@@ -17,12 +17,12 @@ use super::query::Query;
 use super::subscriptions;
 use crate::store::log::Scan;
 use crate::store::replays::{Progress, ReplayState};
+use crate::stream::resume::Point;
 use crate::values::event::Event;
 use crate::values::id::ReplayId;
 use crate::values::position::Position;
 use crate::values::request::{Only, ReplayCancelled, ReplayRequest, Request};
-use crate::values::subscription::{Subscription, Version, is_for};
-use crate::values::time::UnixMillis;
+use crate::values::subscription::{Subscription, is_for};
 
 /// How much of the log is looked at to count what will be replayed: events and bytes of a page, and pages.
 const PAGE: (u16, u32) = (5_000, 8 << 20);
@@ -40,7 +40,7 @@ pub(super) async fn create(
     let claim = api.running.claim(&caller, &request, &body)?;
     let mut fields = Fields::of(&body)?;
     let head = api.log.head();
-    let after = place(&mut fields, "since", head);
+    let after = first(&mut fields, head);
     let until = last(&mut fields, head);
     let only = only(&mut fields);
     let dry_run = fields.flag("dry_run").value().unwrap_or_default();
@@ -77,31 +77,19 @@ pub(super) async fn create(
 }
 
 /// `since`: the place before the first event of it, that event or time included.
-fn place(fields: &mut Fields, name: &'static str, head: Position) -> Option<Position> {
-    let text = fields.text(name, 64).value()?;
-    match (text.as_str(), text.parse::<Position>(), UnixMillis::parse(&text)) {
-        ("earliest", ..) => Some(Position::START),
-        (_, Ok(position), _) if position <= head => Some(position.previous()),
-        (_, Ok(_), _) => {
-            fields.fault(name, "this event id is above all events of the log");
-            None
-        }
-        (_, _, Some(time)) => Some(Position::before_time(time)),
-        _ => {
-            fields.fault(name, "expected earliest, an event id, or an RFC 3339 time");
-            None
-        }
-    }
+fn first(fields: &mut Fields, head: Position) -> Option<Position> {
+    let point = Point::read(&fields.text("since", 64).value()?);
+    subscriptions::before(fields, "since", &point, head)
 }
 
 /// `until`: the last event of it, that event included; a time is not. Without it all there is.
 fn last(fields: &mut Fields, head: Position) -> Position {
-    let Some(text) = fields.text("until", 64).value() else { return head };
-    match (text.as_str(), text.parse::<Position>(), UnixMillis::parse(&text)) {
-        ("now", ..) => head,
-        (_, Ok(position), _) => position.min(head),
-        (_, _, Some(time)) => Position::before_time(time).min(head),
-        _ => {
+    let point = fields.text("until", 64).value().map(|text| Point::read(&text));
+    match point {
+        None | Some(Point::Now) => head,
+        Some(Point::After(event)) => event.min(head),
+        Some(Point::Since(time)) => Position::before_time(time).min(head),
+        Some(Point::Earliest | Point::Unreadable(_)) => {
             fields.fault("until", "expected now, an event id, or an RFC 3339 time");
             head
         }
@@ -124,7 +112,7 @@ async fn count(
     only: Only,
 ) -> Result<(u64, bool), Problem> {
     let id = subscription.id;
-    let versions = versions(api, subscription).await?;
+    let versions = api.store.versions_of(id).await?;
     let mut count = 0;
     for _ in 0..MOST_PAGES {
         let (events, bytes) = PAGE;
@@ -149,11 +137,6 @@ async fn count(
         }
     }
     Ok((u64::try_from(count).unwrap_or(u64::MAX), false))
-}
-
-async fn versions(api: &Api, subscription: &Subscription) -> Result<Vec<Version>, Problem> {
-    let versions = api.store.versions(&[subscription.id.stored()]).await?;
-    Ok(versions.into_iter().map(|(_, version)| version).collect())
 }
 
 /// A replay of the subscription: how far it is, or that it is asked for and no node has begun it yet.

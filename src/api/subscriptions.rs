@@ -17,6 +17,7 @@ use super::subscription_input::{Given, callback_text};
 use crate::log::change;
 use crate::store::expiry::Expired;
 use crate::store::subscriptions::{Change, Changed, SubscriptionFilter};
+use crate::stream::resume::Point;
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
 use crate::values::signature::Secret;
@@ -100,18 +101,29 @@ async fn replay(
 
 /// `from`: `now`, `earliest`, an event id, or a time; history is delivered from there on, that place included.
 fn starts_after(fields: &mut Fields, head: Position) -> Option<Position> {
-    let text = fields.text("from", 64).value()?;
-    match (text.as_str(), text.parse::<Position>(), UnixMillis::parse(&text)) {
-        ("now", ..) => None,
-        ("earliest", ..) => Some(Position::START),
-        (_, Ok(position), _) if position <= head => Some(position.previous()),
-        (_, Ok(_), _) => {
-            fields.fault("from", "this event id is above all events of the log");
+    match Point::read(&fields.text("from", 64).value()?) {
+        Point::Now => None,
+        point => before(fields, "from", &point, head),
+    }
+}
+
+/// The place just before the one that a field names, so that this is the first of what follows.
+pub(super) fn before(
+    fields: &mut Fields,
+    name: &'static str,
+    point: &Point,
+    head: Position,
+) -> Option<Position> {
+    match point {
+        Point::Earliest => Some(Position::START),
+        Point::After(event) if *event <= head => Some(event.previous()),
+        Point::After(_) => {
+            fields.fault(name, "this event id is above all events of the log");
             None
         }
-        (_, _, Some(time)) => Some(Position::before_time(time)),
-        _ => {
-            fields.fault("from", "expected now, earliest, an event id, or an RFC 3339 time");
+        Point::Since(time) => Some(Position::before_time(*time)),
+        Point::Now | Point::Unreadable(_) => {
+            fields.fault(name, "expected earliest, an event id, or an RFC 3339 time");
             None
         }
     }

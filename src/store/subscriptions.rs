@@ -290,6 +290,12 @@ impl Store {
             .collect()
     }
 
+    /// The patterns of one subscription over time, oldest first.
+    pub async fn versions_of(&self, id: SubscriptionId) -> Result<Vec<Version>, StoreError> {
+        let versions = self.versions(&[id.stored()]).await?;
+        Ok(versions.into_iter().map(|(_, version)| version).collect())
+    }
+
     /// All that a tenant has or had above an id, oldest first.
     pub async fn all_of(
         &self,

@@ -71,8 +71,7 @@ impl Streams {
         let Some(subscription) = subscription.filter(Subscription::is_pulled) else {
             return Ok(None);
         };
-        let versions = self.store.versions(&[subscription.id.stored()]).await?;
-        let versions = versions.into_iter().map(|(_, version)| version).collect();
+        let versions = self.store.versions_of(subscription.id).await?;
         let cursor = self.store.pull_cursor(id).await?;
         let delivered_up_to = cursor.map(|cursor| cursor.delivered_up_to).unwrap_or_default();
         let source = Source::Subscription { id, versions, delivered_up_to };

@@ -193,6 +193,7 @@ pub(super) async fn retry(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let claim = api.running.claim(&caller, &request, b"")?;
     let (subscription, event) = path.into_inner();
     let subscription = subscriptions::find(&api, &caller, &subscription).await?;
@@ -232,6 +233,7 @@ pub(super) async fn test(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let claim = api.running.claim(&caller, &request, b"")?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
     let said = json!({ "subscription": subscription.id.to_string(), "message": "a test event, sent on request" });

@@ -107,9 +107,11 @@ pub(super) async fn list(
 pub(super) async fn revoke(
     caller: Caller,
     path: web::Path<String>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     caller.must_be_admin()?;
+    Query::of(&request, &[])?;
     let id = path.parse().map_err(|_bad| Problem::not_found("key"))?;
     if !api.store.revoke_key(&caller.tenant, id).await? {
         return Err(Problem::not_found("key"));

@@ -17,6 +17,7 @@ mod keys;
 mod lean_head;
 mod metrics;
 mod nodes;
+mod openapi;
 mod poll;
 mod problem;
 mod publish_input;
@@ -43,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 use self::caller::Keys;
 pub use self::cors::allow_origins;
 use self::idempotency::RunningKeys;
+use self::openapi::Document;
 use self::problem::{Code, Problem};
 pub use self::request_id::give_request_id;
 use crate::log::Log;
@@ -62,6 +64,7 @@ pub struct Api {
     allowed: AllowedTargets,
     max_event_bytes: usize,
     stopping: CancellationToken,
+    document: Document,
 }
 
 impl Api {
@@ -85,6 +88,7 @@ impl Api {
             allowed,
             max_event_bytes,
             stopping,
+            document: Document::new(),
         }
     }
 }
@@ -126,6 +130,9 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(resource("/healthz", vec![(Method::GET, web::to(health::healthz))]))
         .service(resource("/readyz", vec![(Method::GET, web::to(health::readyz))]))
         .service(resource("/metrics", vec![(Method::GET, web::to(metrics::metrics))]))
+        .service(resource("/openapi.json", vec![(Method::GET, web::to(openapi::serve))]))
+        .service(resource("/docs", vec![(Method::GET, web::to(openapi::page::page))]))
+        .service(resource("/docs/{file}", vec![(Method::GET, web::to(openapi::page::file))]))
         .service(resource("/v1/nodes", vec![(Method::GET, web::to(nodes::list))]))
         .service(resource("/v1/attempts", vec![(Method::GET, web::to(deliveries::attempts))]))
         .service(resource(

@@ -187,8 +187,10 @@ pub(super) async fn get(
 pub(super) async fn cancel(
     caller: Caller,
     path: web::Path<(String, String)>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let (subscription, id, progress) = at(&api, &caller, &path).await?;
     if progress.state != ReplayState::Running {
         return Ok(HttpResponse::Ok().json(view(Some(id), &progress)));

@@ -239,8 +239,10 @@ async fn redefine(
 pub(super) async fn pause(
     caller: Caller,
     path: web::Path<String>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let paused = make(&api, &caller, &path, |current| {
         Ok(current.status.is_tried().then(|| change::paused(current)))
     });
@@ -251,8 +253,10 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     caller: Caller,
     path: web::Path<String>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let resumed = make(&api, &caller, &path, |current| {
         Ok((current.status != Status::Active).then(|| change::resumed(current)))
     });
@@ -263,8 +267,10 @@ pub(super) async fn resume(
 pub(super) async fn delete(
     caller: Caller,
     path: web::Path<String>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     unsubscribe(&api, &caller, &path).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -1,6 +1,7 @@
 //! The HTTP contract: which path is answered by what. Each handler is parse, authorise, one call, answer.
 
 mod append;
+mod audit;
 mod body;
 mod caller;
 mod code;
@@ -126,6 +127,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(resource("/healthz", vec![(Method::GET, web::to(health::healthz))]))
         .service(resource("/readyz", vec![(Method::GET, web::to(health::readyz))]))
         .service(resource("/metrics", vec![(Method::GET, web::to(metrics::metrics))]))
+        .service(resource("/v1/audit", vec![(Method::GET, web::to(audit::list))]))
         .service(resource("/v1/nodes", vec![(Method::GET, web::to(nodes::list))]))
         .service(resource("/v1/attempts", vec![(Method::GET, web::to(deliveries::attempts))]))
         .service(resource(

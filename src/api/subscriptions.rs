@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::Api;
+use super::audit::origin;
 use super::body;
 use super::caller::Caller;
 use super::fields::Fields;
@@ -51,7 +52,7 @@ pub(super) async fn create(
     };
     let key = claim.as_ref().map(|claim| claim.key.clone());
     let change = change::created(subscription, starts_after, key);
-    match api.log.change(&change).await? {
+    match api.log.change(&change, None, &origin(&caller, &request)).await? {
         Changed::Made { position, .. } => {
             let made = Subscription { changed_at: position, ..change.subscription };
             Ok(HttpResponse::Created()
@@ -191,7 +192,7 @@ pub(super) async fn patch(
 ) -> Result<HttpResponse, Problem> {
     let body = body::json(&request, payload).await?;
     let given = |current: &Subscription| read_given(&api, &body)?.over(current.definition.clone());
-    redefine(&api, &caller, &path, given).await
+    redefine(&api, (&caller, &request), &path, given).await
 }
 
 /// `PUT /v1/subscriptions/{id}`: what is not given is the default; the secret stays unless another is given.
@@ -205,7 +206,7 @@ pub(super) async fn put(
     let body = body::json(&request, payload).await?;
     let given =
         |current: &Subscription| read_given(&api, &body)?.whole(current.definition.secret.clone());
-    redefine(&api, &caller, &path, given).await
+    redefine(&api, (&caller, &request), &path, given).await
 }
 
 fn read_given(api: &Api, body: &[u8]) -> Result<Given, Problem> {
@@ -217,11 +218,11 @@ fn read_given(api: &Api, body: &[u8]) -> Result<Given, Problem> {
 
 async fn redefine(
     api: &Api,
-    caller: &Caller,
+    by: (&Caller, &HttpRequest),
     id: &str,
     definition: impl Fn(&Subscription) -> Result<Definition, Problem>,
 ) -> Result<HttpResponse, Problem> {
-    let changed = make(api, caller, id, |current| {
+    let changed = make(api, by, id, |current| {
         let definition = definition(&current)?;
         let same = definition == current.definition;
         let elsewhere = definition.callback_url != current.definition.callback_url;
@@ -239,9 +240,10 @@ async fn redefine(
 pub(super) async fn pause(
     caller: Caller,
     path: web::Path<String>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let paused = make(&api, &caller, &path, |current| {
+    let paused = make(&api, (&caller, &request), &path, |current| {
         Ok(current.status.is_tried().then(|| change::paused(current)))
     });
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
@@ -251,9 +253,10 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     caller: Caller,
     path: web::Path<String>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let resumed = make(&api, &caller, &path, |current| {
+    let resumed = make(&api, (&caller, &request), &path, |current| {
         Ok((current.status != Status::Active).then(|| change::resumed(current)))
     });
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&resumed.await?)))
@@ -263,9 +266,10 @@ pub(super) async fn resume(
 pub(super) async fn delete(
     caller: Caller,
     path: web::Path<String>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    unsubscribe(&api, &caller, &path).await?;
+    unsubscribe(&api, (&caller, &request), &path).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -282,8 +286,9 @@ pub(super) async fn delete_by_body(
     let id = fields.text("id", 64).value();
     let url = callback_text(&mut fields);
     fields.finish()?;
+    let by = (&caller, &request);
     match (id, url) {
-        (Some(id), None) => unsubscribe(&api, &caller, &id).await?,
+        (Some(id), None) => unsubscribe(&api, by, &id).await?,
         (None, Some((_, Some(Value::String(callback_url))))) => {
             let filter = SubscriptionFilter {
                 callback_url: Some(callback_url),
@@ -291,7 +296,7 @@ pub(super) async fn delete_by_body(
             };
             let found = api.store.list_subscriptions(&caller.tenant, &filter, 0, i64::MAX).await?;
             for subscription in found {
-                unsubscribe(&api, &caller, &subscription.id.to_string()).await?;
+                unsubscribe(&api, by, &subscription.id.to_string()).await?;
             }
         }
         _ => {
@@ -302,12 +307,12 @@ pub(super) async fn delete_by_body(
     Ok(HttpResponse::NoContent().finish())
 }
 
-async fn unsubscribe(api: &Api, caller: &Caller, id: &str) -> Result<(), Problem> {
-    match make(api, caller, id, |current| Ok(Some(change::deleted(current)))).await {
+async fn unsubscribe(api: &Api, by: (&Caller, &HttpRequest), id: &str) -> Result<(), Problem> {
+    match make(api, by, id, |current| Ok(Some(change::deleted(current)))).await {
         Ok(_) => Ok(()),
         Err(problem) => match id.parse() {
             Ok(id)
-                if api.store.subscription_existed(&caller.tenant, id).await?
+                if api.store.subscription_existed(&by.0.tenant, id).await?
                     && problem.is_not_found() =>
             {
                 Ok(())
@@ -320,14 +325,16 @@ async fn unsubscribe(api: &Api, caller: &Caller, id: &str) -> Result<(), Problem
 /// Makes the change that `change` wants of the subscription as it stands; `None`: it is as wanted already.
 async fn make(
     api: &Api,
-    caller: &Caller,
+    (caller, request): (&Caller, &HttpRequest),
     id: &str,
     change: impl Fn(Subscription) -> Result<Option<Change>, Problem>,
 ) -> Result<Subscription, Problem> {
     for _ in 0..CHANGE_TRIES {
         let current = find(api, caller, id).await?;
         let Some(change) = change(current.clone())? else { return Ok(current) };
-        if let Changed::Made { position, .. } = api.log.change(&change).await? {
+        let by = origin(caller, request);
+        if let Changed::Made { position, .. } = api.log.change(&change, Some(&current), &by).await?
+        {
             return Ok(Subscription { changed_at: position, ..change.subscription });
         }
     }

@@ -1,5 +1,6 @@
 //! The hub's Postgres: all SQL is in this folder, one function per statement.
 
+pub mod audit;
 pub mod deliveries;
 pub mod doorbell;
 pub mod expiry;

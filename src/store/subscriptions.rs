@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::log::RequestKey;
 use super::{Store, StoreError, within};
+use crate::values::audit::AuditEntry;
 use crate::values::callback_url::CallbackUrl;
 use crate::values::event_type::{EventType, Pattern};
 use crate::values::id::SubscriptionId;
@@ -105,13 +106,14 @@ impl TryFrom<SubscriptionRow> for Subscription {
 }
 
 impl Store {
-    /// Makes a change and appends its entry, in one commit. `token` and `after` are as for an append: after
-    /// `Unavailable` the same call may be made again.
+    /// Makes a change, appends its entry and notes who made it, in one commit. `token` and `after` are as for an append:
+    /// after `Unavailable` the same call may be made again.
     pub async fn change_subscription(
         &self,
         token: Uuid,
         after: Position,
         change: &Change,
+        audit: &AuditEntry,
     ) -> Result<Changed, StoreError> {
         let subscription = &change.subscription;
         let definition = &subscription.definition;
@@ -120,10 +122,17 @@ impl Store {
         let event_types: Vec<&str> = definition.event_types.iter().map(Pattern::as_str).collect();
         let row = within(
             sqlx::query!(
-                r#"SELECT result AS "result!", "position", fingerprint, previous
-                   FROM subscription_change(
-                       $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
-                   )"#,
+                r#"WITH changed AS (
+                       SELECT * FROM subscription_change(
+                           $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
+                       )
+                   ), audited AS (
+                       INSERT INTO audit
+                       SELECT entry.* FROM json_populate_record(NULL::audit, $18::text::json) entry, changed
+                       WHERE result = 'changed'
+                       ON CONFLICT (token) DO NOTHING
+                   )
+                   SELECT result AS "result!", "position", fingerprint, previous FROM changed"#,
                 token,
                 after.stored(),
                 change.key.as_ref().map(|key| &*key.key),
@@ -141,6 +150,7 @@ impl Store {
                 subscription.status.name(),
                 subscription.disabled_reason,
                 change.deleted,
+                audit.to_row(),
             )
             .fetch_one(&self.pool),
         )

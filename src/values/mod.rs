@@ -1,6 +1,7 @@
 //! The hub's words as plain values: no I/O, no clock, nothing from the layers above.
 
 mod as_id;
+pub mod audit;
 pub mod callback_url;
 pub mod cause;
 pub mod event;

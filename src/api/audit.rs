@@ -34,7 +34,7 @@ pub(super) async fn note(
     api: &Api,
     (caller, request): (&Caller, &HttpRequest),
     action: &str,
-    target: impl ToString,
+    target: &impl ToString,
     said: Value,
 ) -> Result<(), Problem> {
     let (when, origin) = ((UnixMillis::now(), Uuid::new_v4()), origin(caller, request));

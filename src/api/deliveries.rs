@@ -222,7 +222,7 @@ pub(super) async fn retry(
     };
     let answer = json!({ "subscription": said.subscription, "event": position.to_string() });
     let by = (&caller, &request);
-    audit::note(&api, by, "delivery.retried", id, answer.clone()).await?;
+    audit::note(&api, by, "delivery.retried", &id, answer.clone()).await?;
     let (_, mut response) =
         append(&api, &caller, claim, entry(id, RetryRequest::entry_type(), &json!(said))).await?;
     Ok(response.json(answer))
@@ -239,7 +239,7 @@ pub(super) async fn test(
     let subscription = subscriptions::find(&api, &caller, &path).await?;
     let said = json!({ "subscription": subscription.id.to_string(), "message": "a test event, sent on request" });
     let entry = entry(subscription.id, EventType::from_stored(TEST_EVENT), &said);
-    audit::note(&api, (&caller, &request), "subscription.tested", subscription.id, said).await?;
+    audit::note(&api, (&caller, &request), "subscription.tested", &subscription.id, said).await?;
     let (position, mut response) = append(&api, &caller, claim, entry).await?;
     Ok(response.json(
         json!({ "id": position.to_string(), "type": TEST_EVENT, "timestamp": position.time() }),

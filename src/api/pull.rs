@@ -138,7 +138,7 @@ pub(super) async fn seek(
     };
     let answer = json!({ "cursor": position.to_string() });
     let by = (&caller, &request);
-    audit::note(&api, by, "subscription.sought", subscription.id, answer.clone()).await?;
+    audit::note(&api, by, "subscription.sought", &subscription.id, answer.clone()).await?;
     if !api.store.seek(subscription.id, position).await? {
         return Err(not_pulled());
     }

@@ -70,7 +70,7 @@ pub(super) async fn create(
         return Ok(HttpResponse::Ok().json(view));
     }
     let by = (&caller, &request);
-    audit::note(&api, by, "replay.requested", subscription.id, json!(asked)).await?;
+    audit::note(&api, by, "replay.requested", &subscription.id, json!(asked)).await?;
     let entry = entry(subscription.id, ReplayRequest::entry_type(), &json!(asked));
     let (position, mut response) = append(&api, &caller, claim, entry).await?;
     let id = ReplayId::from_stored(position.stored());
@@ -199,7 +199,7 @@ pub(super) async fn cancel(
     }
     let said = json!(ReplayCancelled { replay: id });
     let by = (&caller, &request);
-    audit::note(&api, by, "replay.cancelled", subscription.id, said.clone()).await?;
+    audit::note(&api, by, "replay.cancelled", &subscription.id, said.clone()).await?;
     let entry = entry(subscription.id, ReplayCancelled::entry_type(), &said);
     append(&api, &caller, None, entry).await?;
     let cancelled = Progress { state: ReplayState::Cancelled, ..progress };

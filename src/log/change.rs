@@ -72,7 +72,7 @@ pub(super) fn audited(
 ) -> AuditEntry {
     let subscription = &change.subscription;
     let (_, action) = change.entry_type.as_str().split_once('.').unwrap_or_default();
-    AuditEntry::new((UnixMillis::now(), token), by, &subscription.tenant, action, subscription.id)
+    AuditEntry::new((UnixMillis::now(), token), by, &subscription.tenant, action, &subscription.id)
         .with_subscription(before, (!change.deleted).then_some(subscription))
 }
 

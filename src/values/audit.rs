@@ -53,7 +53,7 @@ impl AuditEntry {
         origin: &Origin,
         tenant: &str,
         action: &str,
-        target: impl ToString,
+        target: &impl ToString,
     ) -> Self {
         Self {
             id: AuditId::new(now, token.as_fields().0).stored(),
@@ -73,6 +73,7 @@ impl AuditEntry {
     }
 
     /// With what was before and what is after; of two, the members that differ.
+    #[must_use]
     pub fn with(self, before: Option<Value>, after: Option<Value>) -> Self {
         let (before, after) = match (before, after) {
             (Some(Value::Object(before)), Some(Value::Object(after))) => {
@@ -86,6 +87,7 @@ impl AuditEntry {
     }
 
     /// With what a subscription was and is. What its views hide is masked, but seen to have changed.
+    #[must_use]
     pub fn with_subscription(
         self,
         before: Option<&Subscription>,

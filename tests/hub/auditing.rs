@@ -28,8 +28,8 @@ async fn each_change_of_a_subscription_is_on_record_with_who_and_from_where() {
         json!({"event_types": ["a"], "callback_url": "http://127.0.0.1:9/", "timeout_s": 3});
     let id = owner.subscribe(&wanted).await;
     let path = format!("/v1/subscriptions/{id}");
-    let patch = json!({"timeout_s": 4, "metadata": {"k": "v"}});
-    let patched = owner.send(reqwest::Method::PATCH, &path, &patch).await;
+    let change = json!({"timeout_s": 4, "metadata": {"k": "v"}});
+    let patched = owner.send(reqwest::Method::PATCH, &path, &change).await;
     hub.post(&format!("{path}/pause"), &json!({})).await.expect(200);
     hub.post(&format!("{path}/resume"), &json!({})).await.expect(200);
     assert_eq!(owner.delete(&path).await.status, 204);
@@ -40,7 +40,7 @@ async fn each_change_of_a_subscription_is_on_record_with_who_and_from_where() {
     let [created, updated, paused, _, deleted] = &entries[..] else { panic!("{entries:?}") };
     assert_eq!((&created["before"], &created["after"]["timeout_s"]), (&Value::Null, &json!(3)));
     assert_eq!(updated["before"], json!({"timeout_s": 3, "metadata": {}}), "what differs, alone");
-    assert_eq!(updated["after"], patch);
+    assert_eq!(updated["after"], change);
     assert_eq!(updated["key"], json!(key));
     assert_eq!(updated["address"], json!("127.0.0.1"));
     assert_eq!(updated["request_id"].as_str(), patched.header("x-request-id"));
@@ -66,7 +66,7 @@ async fn secrets_are_masked_but_seen_to_have_changed() {
     }
     let updated = &history(&hub, &id).await[1];
     assert_eq!(updated["after"]["headers"], json!({"x-token": "***"}));
-    let names = |value: &Value| value.as_object().map(|members| members.len());
+    let names = |value: &Value| value.as_object().map(serde_json::Map::len);
     assert_eq!(
         (names(&updated["before"]), names(&updated["after"])),
         (Some(2), Some(2)),

@@ -144,6 +144,7 @@ impl Hub {
         let limits = Limits {
             allowed,
             max_event_bytes: settings.max_event_bytes,
+            trusted_proxies: settings.trusted_proxies.clone(),
             stopping: stopping.clone(),
         };
         let fresh: [u8; 32] = rand::random();

@@ -4,6 +4,7 @@ mod append;
 mod audit;
 mod body;
 mod caller;
+mod client_address;
 mod code;
 mod connections;
 mod cors;
@@ -49,6 +50,7 @@ pub use self::request_id::give_request_id;
 use crate::log::Log;
 use crate::store::Store;
 use crate::stream::{Streams, Worker};
+use crate::values::forwarded::TrustedProxies;
 use crate::values::target::AllowedTargets;
 
 /// What the handlers work with.
@@ -62,6 +64,7 @@ pub struct Api {
     running: RunningKeys,
     allowed: AllowedTargets,
     max_event_bytes: usize,
+    trusted_proxies: TrustedProxies,
     stopping: CancellationToken,
 }
 
@@ -73,7 +76,7 @@ impl Api {
         secrets: &Secrets<'_>,
         limits: Limits,
     ) -> Self {
-        let Limits { allowed, max_event_bytes, stopping } = limits;
+        let Limits { allowed, max_event_bytes, trusted_proxies, stopping } = limits;
         let (keys, running) = (Keys::new(secrets.admin_key), RunningKeys::default());
         let token_secret = secrets.stream_tokens.to_vec();
         Self {
@@ -85,6 +88,7 @@ impl Api {
             running,
             allowed,
             max_event_bytes,
+            trusted_proxies,
             stopping,
         }
     }
@@ -105,6 +109,8 @@ pub struct Limits {
     pub allowed: AllowedTargets,
     /// How many bytes of data one event may have.
     pub max_event_bytes: usize,
+    /// Whose word about where a request comes from is believed.
+    pub trusted_proxies: TrustedProxies,
     /// Cancelled when the node begins to stop.
     pub stopping: CancellationToken,
 }

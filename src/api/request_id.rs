@@ -11,6 +11,7 @@ use actix_web::{Error, HttpMessage};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::client_address::client_address;
 use super::lean_head::make_lean;
 use super::problem::{Code, Problem};
 
@@ -51,10 +52,11 @@ pub async fn give_request_id(
     }
     let status = response.status().as_u16();
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let client = || client_address(response.request());
     if response.status().is_server_error() {
-        tracing::warn!(request_id = %id, %method, path, status, took_ms, "request failed");
+        tracing::warn!(request_id = %id, client = %client(), %method, path, status, took_ms, "request failed");
     } else {
-        tracing::debug!(request_id = %id, %method, path, status, took_ms, "request");
+        tracing::debug!(request_id = %id, client = %client(), %method, path, status, took_ms, "request");
     }
     Ok(response)
 }

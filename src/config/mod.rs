@@ -1,5 +1,7 @@
 //! Settings: one typed struct, read once from the command line and the environment, checked at start.
 
+mod clients;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +9,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+use self::clients::ClientArgs;
 use crate::stream::presence::MostConnections;
+use crate::values::forwarded::TrustedProxies;
 use crate::values::retention::Retention;
 use crate::values::retry::RetrySchedule;
 use crate::values::target::AllowedTargets;
@@ -47,6 +51,8 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
     /// How many streams and waiting polls may be open.
     pub max_streams: MostConnections,
+    /// Whose word about where a request comes from is believed.
+    pub trusted_proxies: TrustedProxies,
     /// How long a stop waits for requests and deliveries that run.
     pub stop_deadline: Duration,
     /// Where programs are looked for.
@@ -66,6 +72,7 @@ impl Default for Settings {
             max_event_bytes: 256 << 10,
             cors_origins: Vec::new(),
             max_streams: MostConnections { in_all: 16_384, per_key: 16_384 },
+            trusted_proxies: TrustedProxies::default(),
             stop_deadline: Duration::from_secs(30),
             path: std::env::var_os("PATH"),
         }
@@ -133,13 +140,8 @@ pub struct ServeArgs {
     #[arg(long, env = "HOOKHUB_CORS_ORIGINS", value_name = "ORIGIN,…")]
     cors_origins: Option<String>,
 
-    /// Streams (SSE, WebSocket) and waiting polls open at once on this node; each takes an open file [default: 16384]
-    #[arg(long, env = "HOOKHUB_MAX_STREAMS", value_name = "COUNT")]
-    max_streams: Option<String>,
-
-    /// Streams and waiting polls open at once with one key [default: as many as on the node]
-    #[arg(long, env = "HOOKHUB_MAX_STREAMS_PER_KEY", value_name = "COUNT")]
-    max_streams_per_key: Option<String>,
+    #[command(flatten)]
+    clients: ClientArgs,
 
     /// Seconds that a stop waits for requests and deliveries that run [default: 30]
     #[arg(long, env = "HOOKHUB_STOP_DEADLINE_S", value_name = "SECONDS")]
@@ -173,7 +175,8 @@ impl Settings {
                 max_event_bytes(&text)
             })?,
             cors_origins: or(args.cors_origins, default.cors_origins, |text| cors_origins(&text))?,
-            max_streams: max_streams(args.max_streams, args.max_streams_per_key)?,
+            max_streams: args.clients.max_streams()?,
+            trusted_proxies: args.clients.trusted_proxies()?,
             stop_deadline: or(args.stop_deadline_s, default.stop_deadline, |text| {
                 seconds("HOOKHUB_STOP_DEADLINE_S", &text)
             })?,
@@ -290,20 +293,6 @@ fn cors_origins(text: &str) -> Result<Vec<String>, ConfigError> {
         Err(wrong("HOOKHUB_CORS_ORIGINS (--cors-origins)", detail))
     };
     text.split(',').map(|part| origin(part.trim())).collect()
-}
-
-fn max_streams(
-    in_all: Option<String>,
-    per_key: Option<String>,
-) -> Result<MostConnections, ConfigError> {
-    let count = |setting, text: String| match text.parse() {
-        Ok(count @ 1..=1_000_000) => Ok(count),
-        _ => Err(wrong(setting, format!("{text:?} is no whole number from 1 to 1000000"))),
-    };
-    let default = Settings::default().max_streams.in_all;
-    let in_all = or(in_all, default, |text| count("HOOKHUB_MAX_STREAMS", text))?;
-    let per_key = or(per_key, in_all, |text| count("HOOKHUB_MAX_STREAMS_PER_KEY", text))?;
-    Ok(MostConnections { in_all, per_key })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::Api;
 use super::caller::Caller;
+use super::client_address::client_address;
 use super::problem::Problem;
 use super::query::Query;
 use super::request_id::RequestId;
@@ -21,7 +22,7 @@ pub(super) fn origin(caller: &Caller, request: &HttpRequest) -> Origin {
     let user_agent = request.headers().get(USER_AGENT);
     Origin {
         key: caller.key.to_string(),
-        address: request.peer_addr().map(|address| address.ip().to_canonical().to_string()),
+        address: Some(client_address(request).to_string()),
         user_agent: user_agent
             .map(|value| OneLine(&String::from_utf8_lossy(value.as_bytes())).to_string()),
         request_id: request.extensions().get::<RequestId>().map(ToString::to_string),
@@ -48,7 +49,6 @@ pub(super) async fn list(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    caller.must_be_admin()?;
     let query = Query::of(&request, &["target", "action", "key", "after", "limit"])?;
     let limit = query.limit()?;
     let text = |name| query.text(name).map(str::to_owned);

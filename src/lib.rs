@@ -6,6 +6,7 @@ pub mod admin_key;
 pub mod api;
 pub mod config;
 pub mod dispatch;
+pub mod egress_args;
 pub mod embedded;
 pub mod hub;
 pub mod listen;

@@ -23,6 +23,7 @@ mod publish_input;
 mod pull;
 mod query;
 mod reading;
+mod receiver_input;
 mod replays;
 mod request_id;
 mod stream;
@@ -48,7 +49,7 @@ pub use self::request_id::give_request_id;
 use crate::log::Log;
 use crate::store::Store;
 use crate::stream::{Streams, Worker};
-use crate::values::target::AllowedTargets;
+use crate::values::target::Targets;
 
 /// What the handlers work with.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ pub struct Api {
     keys: Keys,
     token_secret: Vec<u8>,
     running: RunningKeys,
-    allowed: AllowedTargets,
+    targets: Targets,
     max_event_bytes: usize,
     stopping: CancellationToken,
 }
@@ -72,7 +73,7 @@ impl Api {
         secrets: &Secrets<'_>,
         limits: Limits,
     ) -> Self {
-        let Limits { allowed, max_event_bytes, stopping } = limits;
+        let Limits { targets, max_event_bytes, stopping } = limits;
         let (keys, running) = (Keys::new(secrets.admin_key), RunningKeys::default());
         let token_secret = secrets.stream_tokens.to_vec();
         Self {
@@ -82,7 +83,7 @@ impl Api {
             keys,
             token_secret,
             running,
-            allowed,
+            targets,
             max_event_bytes,
             stopping,
         }
@@ -100,8 +101,8 @@ pub struct Secrets<'a> {
 /// What clients may ask for.
 #[derive(Debug)]
 pub struct Limits {
-    /// Which private addresses callbacks may name.
-    pub allowed: AllowedTargets,
+    /// Where callbacks may go.
+    pub targets: Targets,
     /// How many bytes of data one event may have.
     pub max_event_bytes: usize,
     /// Cancelled when the node begins to stop.

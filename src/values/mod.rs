@@ -1,8 +1,10 @@
 //! The hub's words as plain values: no I/O, no clock, nothing from the layers above.
 
+mod address_rule;
 mod as_id;
 pub mod callback_url;
 pub mod cause;
+pub mod egress;
 pub mod event;
 pub mod event_type;
 pub mod expiry;
@@ -12,6 +14,8 @@ pub mod matcher;
 pub mod one_line;
 pub mod outcome;
 pub mod position;
+pub mod receiver_auth;
+pub mod receiver_tls;
 pub mod request;
 pub mod retention;
 pub mod retry;
@@ -20,4 +24,5 @@ pub mod stream_token;
 pub mod subscription;
 pub mod subscription_view;
 pub mod target;
+pub mod target_list;
 pub mod time;

@@ -125,12 +125,12 @@ impl Hub {
         let node = NodeName { id: Uuid::new_v4(), address: address.to_string() };
         let start = async || Log::start(node.id, store.clone(), &tasks, let_go.clone()).await;
         let log = patiently(start).await.map_err(StartError::Database)?;
-        let (allowed, schedule) = (settings.allow_targets.clone(), settings.retry_schedule.clone());
+        let (egress, schedule) = (settings.egress.clone(), settings.retry_schedule.clone());
         let dispatcher = Dispatcher::new(
             node,
             log.clone(),
             store.clone(),
-            (allowed.clone(), schedule),
+            (egress.clone(), schedule),
             tasks.clone(),
         )
         .map_err(StartError::Callbacks)?;
@@ -142,7 +142,7 @@ impl Hub {
             settings.stop_deadline / 2,
         ));
         let limits = Limits {
-            allowed,
+            targets: egress.targets,
             max_event_bytes: settings.max_event_bytes,
             trusted_proxies: settings.trusted_proxies.clone(),
             stopping: stopping.clone(),

@@ -7,7 +7,22 @@ use std::path::{Path, PathBuf};
 const WALLS: &[(&str, &[&str])] = &[
     // What comes from outside, and the room that deals with it.
     ("sqlx::", &["store/"]),
-    ("reqwest::", &["dispatch/deliver.rs", "listen/"]),
+    (
+        "reqwest::",
+        &[
+            "dispatch/deliver.rs",
+            "dispatch/failure.rs",
+            "dispatch/lines.rs",
+            "dispatch/outward.rs",
+            "dispatch/resolving.rs",
+            "dispatch/tokens.rs",
+            "dispatch/tunnel.rs",
+            "listen/",
+        ],
+    ),
+    ("hyper_rustls::", &["dispatch/tunnel.rs"]),
+    ("hyper_util::", &["dispatch/failure.rs", "dispatch/tunnel.rs"]),
+    ("rustls_platform_verifier::", &["dispatch/lines.rs"]),
     ("actix_web::", &["api/", "hub.rs", "receive/"]),
     ("actix_http::", &["api/ws.rs"]),
     ("actix_cors::", &["api/cors.rs"]),

@@ -25,6 +25,7 @@ mod publish_input;
 mod pull;
 mod query;
 mod reading;
+mod receiver_input;
 mod replays;
 mod request_id;
 mod routes;
@@ -51,7 +52,7 @@ use crate::log::Log;
 use crate::store::Store;
 use crate::stream::{Streams, Worker};
 use crate::values::forwarded::TrustedProxies;
-use crate::values::target::AllowedTargets;
+use crate::values::target::Targets;
 
 /// What the handlers work with.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ pub struct Api {
     keys: Keys,
     token_secret: Vec<u8>,
     running: RunningKeys,
-    allowed: AllowedTargets,
+    targets: Targets,
     max_event_bytes: usize,
     trusted_proxies: TrustedProxies,
     stopping: CancellationToken,
@@ -76,7 +77,7 @@ impl Api {
         secrets: &Secrets<'_>,
         limits: Limits,
     ) -> Self {
-        let Limits { allowed, max_event_bytes, trusted_proxies, stopping } = limits;
+        let Limits { targets, max_event_bytes, trusted_proxies, stopping } = limits;
         let (keys, running) = (Keys::new(secrets.admin_key), RunningKeys::default());
         let token_secret = secrets.stream_tokens.to_vec();
         Self {
@@ -86,7 +87,7 @@ impl Api {
             keys,
             token_secret,
             running,
-            allowed,
+            targets,
             max_event_bytes,
             trusted_proxies,
             stopping,
@@ -105,8 +106,8 @@ pub struct Secrets<'a> {
 /// What clients may ask for.
 #[derive(Debug)]
 pub struct Limits {
-    /// Which private addresses callbacks may name.
-    pub allowed: AllowedTargets,
+    /// Where callbacks may go.
+    pub targets: Targets,
     /// How many bytes of data one event may have.
     pub max_event_bytes: usize,
     /// Whose word about where a request comes from is believed.

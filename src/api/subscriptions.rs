@@ -39,7 +39,7 @@ pub(super) async fn create(
     let body = body::json(&request, payload).await?;
     let claim = api.running.claim(&caller, &request, &body)?;
     let mut fields = Fields::of(&body)?;
-    let given = Given::take(&mut fields, &api.allowed);
+    let given = Given::take(&mut fields, &api.targets);
     let starts_after = starts_after(&mut fields, api.log.head());
     fields.finish()?;
     let subscription = Subscription {
@@ -211,7 +211,7 @@ pub(super) async fn put(
 
 fn read_given(api: &Api, body: &[u8]) -> Result<Given, Problem> {
     let mut fields = Fields::of(body)?;
-    let given = Given::take(&mut fields, &api.allowed);
+    let given = Given::take(&mut fields, &api.targets);
     fields.finish()?;
     Ok(given)
 }

@@ -1,6 +1,7 @@
 //! Settings: one typed struct, read once from the command line and the environment, checked at start.
 
 mod clients;
+mod egress;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -10,11 +11,12 @@ use std::time::Duration;
 use clap::Args;
 
 use self::clients::ClientArgs;
+use self::egress::EgressArgs;
 use crate::stream::presence::MostConnections;
+use crate::values::egress::Egress;
 use crate::values::forwarded::TrustedProxies;
 use crate::values::retention::Retention;
 use crate::values::retry::RetrySchedule;
-use crate::values::target::AllowedTargets;
 
 /// Where the hub keeps everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +41,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The admin key; without it one is made at the first start and kept in the data directory.
     pub admin_key: Option<String>,
-    /// Private networks that callbacks may reach.
-    pub allow_targets: AllowedTargets,
+    /// Where callbacks may go, and by which proxy.
+    pub egress: Egress,
     /// When failed deliveries are tried again, unless the subscription says otherwise.
     pub retry_schedule: RetrySchedule,
     /// How long events and attempts are kept.
@@ -66,7 +68,7 @@ impl Default for Settings {
             database: Database::Embedded { binaries: None },
             data_dir: PathBuf::from("./hookhub-data"),
             admin_key: None,
-            allow_targets: AllowedTargets::default(),
+            egress: Egress::default(),
             retry_schedule: RetrySchedule::default(),
             retention: Retention::default(),
             max_event_bytes: 256 << 10,
@@ -111,9 +113,8 @@ pub struct ServeArgs {
     #[arg(long, env = "HOOKHUB_ADMIN_KEY", value_name = "KEY", hide_env_values = true)]
     admin_key: Option<String>,
 
-    /// Networks that callbacks may reach although they are private or loopback, e.g. 127.0.0.0/8,10.1.0.0/16
-    #[arg(long, env = "HOOKHUB_ALLOW_TARGETS", value_name = "CIDR,…")]
-    allow_targets: Option<String>,
+    #[command(flatten)]
+    egress: EgressArgs,
 
     /// Seconds between attempts; the last one repeats [default: 5,30,120,600,1800,3600,7200,14400]
     #[arg(long, env = "HOOKHUB_RETRY_SCHEDULE_S", value_name = "SECONDS,…")]
@@ -157,9 +158,7 @@ impl Settings {
             database: database(args.database_url, args.postgres_bin)?,
             data_dir: args.data_dir.unwrap_or(default.data_dir),
             admin_key: args.admin_key.filter(|key| !key.is_empty()).map(admin_key).transpose()?,
-            allow_targets: or(args.allow_targets, default.allow_targets, |text| {
-                allow_targets(&text)
-            })?,
+            egress: args.egress.read()?,
             retry_schedule: RetrySchedule {
                 steps: or(args.retry_schedule_s, default.retry_schedule.steps, |text| {
                     steps(&text)
@@ -185,7 +184,8 @@ impl Settings {
     }
 }
 
-fn or<T>(
+/// What was given, read; the default where nothing was, or an empty text.
+pub(crate) fn or<T>(
     given: Option<String>,
     default: T,
     read: impl FnOnce(String) -> Result<T, ConfigError>,
@@ -193,7 +193,8 @@ fn or<T>(
     given.filter(|text| !text.is_empty()).map_or(Ok(default), read)
 }
 
-fn wrong(setting: &'static str, detail: impl Into<String>) -> ConfigError {
+/// The error of a setting.
+pub(crate) fn wrong(setting: &'static str, detail: impl Into<String>) -> ConfigError {
     ConfigError { setting, detail: detail.into() }
 }
 
@@ -226,13 +227,6 @@ fn admin_key(key: String) -> Result<String, ConfigError> {
     let usable = key.len() >= 16 && key.bytes().all(|byte| byte.is_ascii_graphic());
     let detail = "expected at least 16 visible ASCII characters without spaces, e.g. from: openssl rand -hex 32";
     if usable { Ok(key) } else { Err(wrong("HOOKHUB_ADMIN_KEY (--admin-key)", detail)) }
-}
-
-fn allow_targets(text: &str) -> Result<AllowedTargets, ConfigError> {
-    AllowedTargets::parse(text).map_err(|part| {
-        let detail = format!("{part:?} is no network; expected e.g. 127.0.0.0/8,10.1.2.3");
-        wrong("HOOKHUB_ALLOW_TARGETS (--allow-targets)", detail)
-    })
 }
 
 fn steps(text: &str) -> Result<Vec<Duration>, ConfigError> {
@@ -313,10 +307,6 @@ mod tests {
                 "DATABASE_URL",
             ),
             (ServeArgs { admin_key: text("short"), ..ServeArgs::default() }, "HOOKHUB_ADMIN_KEY"),
-            (
-                ServeArgs { allow_targets: text("10.0.0.0/99"), ..ServeArgs::default() },
-                "HOOKHUB_ALLOW_TARGETS",
-            ),
             (
                 ServeArgs { retry_schedule_s: text("5,,30"), ..ServeArgs::default() },
                 "HOOKHUB_RETRY_SCHEDULE_S",

@@ -1,9 +1,11 @@
 //! The hub's words as plain values: no I/O, no clock, nothing from the layers above.
 
+mod address_rule;
 mod as_id;
 pub mod audit;
 pub mod callback_url;
 pub mod cause;
+pub mod egress;
 pub mod event;
 pub mod event_type;
 pub mod expiry;
@@ -15,6 +17,8 @@ pub mod networks;
 pub mod one_line;
 pub mod outcome;
 pub mod position;
+pub mod receiver_auth;
+pub mod receiver_tls;
 pub mod request;
 pub mod retention;
 pub mod retry;
@@ -24,4 +28,5 @@ pub mod stream_token;
 pub mod subscription;
 pub mod subscription_view;
 pub mod target;
+pub mod target_list;
 pub mod time;

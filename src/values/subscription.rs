@@ -12,6 +12,8 @@ use super::event_type::Pattern;
 use super::id::SubscriptionId;
 use super::json_pointer::JsonPointer;
 use super::position::Position;
+use super::receiver_auth::ReceiverAuth;
+use super::receiver_tls::ReceiverTls;
 use super::retry::RetrySchedule;
 use super::signature::Secret;
 use super::time::UnixMillis;
@@ -44,6 +46,12 @@ pub struct Definition {
     /// Headers to send with each POST, besides the hub's own.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// How TLS is spoken to the receiver; without it as to any other.
+    #[serde(default)]
+    pub tls: Option<ReceiverTls>,
+    /// The credentials that each POST carries.
+    #[serde(default)]
+    pub auth: Option<ReceiverAuth>,
     /// One at a time, in log order; a failing event holds back those after it.
     pub ordered: bool,
     /// Ordered among those alone whose data have the same value there.

@@ -1,14 +1,16 @@
-//! A subscription as its owner sees it: everything but the secret and the values of headers.
+//! A subscription as its owner sees it: everything but the secret, the values of headers, keys and passwords.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::callback_url::CallbackUrl;
+use super::receiver_auth::ReceiverAuth;
+use super::receiver_tls::{ReceiverTls, TlsView};
 use super::subscription::Subscription;
 use super::time::UnixMillis;
 
-/// What stands in place of a header's value.
+/// What stands in place of a header's value, a password, a token or a key.
 pub const MASK: &str = "***";
 
 /// The JSON of a subscription in answers and in log entries.
@@ -22,6 +24,8 @@ pub struct SubscriptionView<'a> {
     description: Option<&'a str>,
     metadata: &'a BTreeMap<String, String>,
     headers: BTreeMap<&'a str, &'static str>,
+    tls: Option<TlsView>,
+    auth: Option<ReceiverAuth>,
     ordered: bool,
     order_by: Option<&'a str>,
     max_in_flight: u16,
@@ -64,6 +68,8 @@ impl<'a> SubscriptionView<'a> {
             description: definition.description.as_deref(),
             metadata: &definition.metadata,
             headers: definition.headers.keys().map(|name| (name.as_str(), MASK)).collect(),
+            tls: definition.tls.as_ref().map(ReceiverTls::view),
+            auth: definition.auth.as_ref().map(ReceiverAuth::masked),
             ordered: definition.ordered,
             order_by: definition.order_by.as_ref().map(AsRef::as_ref),
             max_in_flight: definition.max_in_flight,

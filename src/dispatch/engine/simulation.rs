@@ -95,6 +95,8 @@ fn subscription(number: i64, pattern: &str, ordered: bool, order_by: Option<&str
         timeout_s: 15,
         retry_schedule_s: None,
         give_up_after_s: None,
+        tls: None,
+        auth: None,
     };
     let event_types: Arc<[_]> = definition.event_types.clone().into();
     let subscription = Subscription {

@@ -10,6 +10,7 @@ use clap::Args;
 use crate::stream::presence::MostConnections;
 use crate::values::retention::Retention;
 use crate::values::retry::RetrySchedule;
+use crate::values::sealed::{BadMasterKeys, MasterKeys};
 use crate::values::target::AllowedTargets;
 
 /// Where the hub keeps everything.
@@ -31,10 +32,12 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where everything is kept.
     pub database: Database,
-    /// For the embedded Postgres and the admin key.
+    /// For the embedded Postgres, the admin key and the master key.
     pub data_dir: PathBuf,
     /// The admin key; without it one is made at the first start and kept in the data directory.
     pub admin_key: Option<String>,
+    /// What seals the secrets in the database; without it one is made at the first start and kept in the data directory.
+    pub master_key: Option<MasterKeys>,
     /// Private networks that callbacks may reach.
     pub allow_targets: AllowedTargets,
     /// When failed deliveries are tried again, unless the subscription says otherwise.
@@ -60,6 +63,7 @@ impl Default for Settings {
             database: Database::Embedded { binaries: None },
             data_dir: PathBuf::from("./hookhub-data"),
             admin_key: None,
+            master_key: None,
             allow_targets: AllowedTargets::default(),
             retry_schedule: RetrySchedule::default(),
             retention: Retention::default(),
@@ -91,7 +95,7 @@ pub struct ServeArgs {
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
 
-    /// Directory of the private Postgres and of the admin key [default: ./hookhub-data]
+    /// Directory of the private Postgres, the admin key and the master key [default: ./hookhub-data]
     #[arg(long, env = "HOOKHUB_DATA_DIR", value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
 
@@ -103,6 +107,11 @@ pub struct ServeArgs {
     /// directory
     #[arg(long, env = "HOOKHUB_ADMIN_KEY", value_name = "KEY", hide_env_values = true)]
     admin_key: Option<String>,
+
+    /// Key that seals the secrets in the database: 32 bytes as hex or base64. To change it: the new one, then the former
+    /// one, until everything is sealed anew. Without it one is made at the first start and kept in the data directory
+    #[arg(long, env = "HOOKHUB_MASTER_KEY", value_name = "KEY,…", hide_env_values = true)]
+    master_key: Option<String>,
 
     /// Networks that callbacks may reach although they are private or loopback, e.g. 127.0.0.0/8,10.1.0.0/16
     #[arg(long, env = "HOOKHUB_ALLOW_TARGETS", value_name = "CIDR,…")]
@@ -155,6 +164,7 @@ impl Settings {
             database: database(args.database_url, args.postgres_bin)?,
             data_dir: args.data_dir.unwrap_or(default.data_dir),
             admin_key: args.admin_key.filter(|key| !key.is_empty()).map(admin_key).transpose()?,
+            master_key: args.master_key.filter(|key| !key.is_empty()).map(master_keys).transpose()?,
             allow_targets: or(args.allow_targets, default.allow_targets, |text| {
                 allow_targets(&text)
             })?,
@@ -223,6 +233,10 @@ fn admin_key(key: String) -> Result<String, ConfigError> {
     let usable = key.len() >= 16 && key.bytes().all(|byte| byte.is_ascii_graphic());
     let detail = "expected at least 16 visible ASCII characters without spaces, e.g. from: openssl rand -hex 32";
     if usable { Ok(key) } else { Err(wrong("HOOKHUB_ADMIN_KEY (--admin-key)", detail)) }
+}
+
+fn master_keys(text: String) -> Result<MasterKeys, ConfigError> {
+    text.parse().map_err(|bad: BadMasterKeys| wrong("HOOKHUB_MASTER_KEY (--master-key)", bad.to_string()))
 }
 
 fn allow_targets(text: &str) -> Result<AllowedTargets, ConfigError> {
@@ -324,6 +338,10 @@ mod tests {
                 "DATABASE_URL",
             ),
             (ServeArgs { admin_key: text("short"), ..ServeArgs::default() }, "HOOKHUB_ADMIN_KEY"),
+            (
+                ServeArgs { master_key: text("planted"), ..ServeArgs::default() },
+                "HOOKHUB_MASTER_KEY",
+            ),
             (
                 ServeArgs { allow_targets: text("10.0.0.0/99"), ..ServeArgs::default() },
                 "HOOKHUB_ALLOW_TARGETS",

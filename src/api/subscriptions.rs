@@ -21,6 +21,7 @@ use crate::stream::resume::Point;
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
 use crate::values::signature::Secret;
+use crate::values::signing::Signing;
 use crate::values::subscription::{Definition, Status, Subscription};
 use crate::values::subscription_view::SubscriptionView;
 use crate::values::time::UnixMillis;
@@ -44,7 +45,7 @@ pub(super) async fn create(
     let subscription = Subscription {
         id: SubscriptionId::new(UnixMillis::now(), rand::random()),
         tenant: Arc::clone(&caller.tenant),
-        definition: given.whole(Secret::from_random(rand::random()))?,
+        definition: given.whole(Signing::new(Secret::from_random(rand::random())))?,
         status: Status::Active,
         disabled_reason: None,
         changed_at: Position::START,
@@ -89,7 +90,7 @@ async fn replay(
     if let (Some(members), Some(id)) = (view.as_object_mut(), entry.about) {
         members.insert("updated_at".into(), json!(position.time().max(id.time())));
         if let Some(current) = api.store.subscription(&entry.tenant, id).await? {
-            members.insert("secret".into(), json!(current.definition.secret.reveal()));
+            members.insert("secret".into(), json!(current.definition.signing.secret().reveal()));
         }
     }
     let mut response = HttpResponse::Created();
@@ -204,7 +205,7 @@ pub(super) async fn put(
 ) -> Result<HttpResponse, Problem> {
     let body = body::json(&request, payload).await?;
     let given =
-        |current: &Subscription| read_given(&api, &body)?.whole(current.definition.secret.clone());
+        |current: &Subscription| read_given(&api, &body)?.whole(current.definition.signing.clone());
     redefine(&api, &caller, &path, given).await
 }
 

@@ -1,6 +1,7 @@
 //! Answers kept for repeats of requests that append nothing to the log.
 
 use super::{Store, StoreError, within};
+use crate::values::sealed::Place;
 
 /// An answer that was given before under the same key.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ impl Store {
         tenant: &str,
         key: &str,
     ) -> Result<Option<KeptAnswer>, StoreError> {
-        within(
+        let kept = within(
             sqlx::query_as!(
                 KeptAnswer,
                 "SELECT fingerprint, answer FROM idempotency_keys
@@ -28,7 +29,21 @@ impl Store {
             )
             .fetch_optional(&self.pool),
         )
-        .await
+        .await?;
+        let Some(KeptAnswer { fingerprint, answer }) = kept else { return Ok(None) };
+        let open = |sealed: Vec<u8>| self.open(&sealed, Place::Answer { tenant, key });
+        Ok(Some(KeptAnswer { fingerprint, answer: answer.map(open).transpose()? }))
+    }
+
+    /// An answer as it is kept: it may hold a secret, so it is sealed.
+    pub(super) fn seal_answer(
+        &self,
+        tenant: &str,
+        key: &str,
+        answer: &str,
+    ) -> Result<Vec<u8>, StoreError> {
+        let sealed = self.seal(answer.as_bytes(), Place::Answer { tenant, key })?;
+        Ok(sealed.into_bytes())
     }
 
     /// Forgets a bounded number of keys that are over 24 hours old, and says how many.

@@ -1,6 +1,7 @@
 //! Settings: one typed struct, read once from the command line and the environment, checked at start.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use crate::values::retry::RetrySchedule;
 use crate::values::sealed::{BadMasterKeys, MasterKeys};
 use crate::values::target::AllowedTargets;
 
-/// Where the hub keeps everything.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where the hub keeps everything. `Debug` does not show the URL, which may hold a password.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Database {
     /// A Postgres that is there.
     Url(String),
@@ -25,8 +26,8 @@ pub enum Database {
     },
 }
 
-/// What `hookhub serve` goes by.
-#[derive(Debug, Clone)]
+/// What `hookhub serve` goes by. `Debug` shows nothing secret.
+#[derive(Clone)]
 pub struct Settings {
     /// Where HTTP is answered.
     pub listen: SocketAddr,
@@ -54,6 +55,27 @@ pub struct Settings {
     pub stop_deadline: Duration,
     /// Where programs are looked for.
     pub path: Option<OsString>,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(_) => f.write_str("Url(…)"),
+            Self::Embedded { binaries } => {
+                f.debug_struct("Embedded").field("binaries", binaries).finish()
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("listen", &self.listen)
+            .field("database", &self.database)
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Settings {
@@ -85,7 +107,7 @@ pub struct ConfigError {
 }
 
 /// The settings as they are given; texts, so that what is wrong with one can be said in one line.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Clone, Default, Args)]
 pub struct ServeArgs {
     /// Address and port to answer HTTP on [default: 127.0.0.1:8080]
     #[arg(long, env = "HOOKHUB_LISTEN", value_name = "ADDRESS:PORT")]
@@ -164,7 +186,11 @@ impl Settings {
             database: database(args.database_url, args.postgres_bin)?,
             data_dir: args.data_dir.unwrap_or(default.data_dir),
             admin_key: args.admin_key.filter(|key| !key.is_empty()).map(admin_key).transpose()?,
-            master_key: args.master_key.filter(|key| !key.is_empty()).map(master_keys).transpose()?,
+            master_key: args
+                .master_key
+                .filter(|key| !key.is_empty())
+                .map(master_keys)
+                .transpose()?,
             allow_targets: or(args.allow_targets, default.allow_targets, |text| {
                 allow_targets(&text)
             })?,
@@ -236,7 +262,8 @@ fn admin_key(key: String) -> Result<String, ConfigError> {
 }
 
 fn master_keys(text: String) -> Result<MasterKeys, ConfigError> {
-    text.parse().map_err(|bad: BadMasterKeys| wrong("HOOKHUB_MASTER_KEY (--master-key)", bad.to_string()))
+    text.parse()
+        .map_err(|bad: BadMasterKeys| wrong("HOOKHUB_MASTER_KEY (--master-key)", bad.to_string()))
 }
 
 fn allow_targets(text: &str) -> Result<AllowedTargets, ConfigError> {
@@ -381,6 +408,18 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn settings_are_shown_without_what_is_secret_in_them() {
+        let settings = Settings::from_args(ServeArgs {
+            database_url: Some("postgres://u:planted@h/d".to_owned()),
+            admin_key: Some("planted-as-admin-key".to_owned()),
+            master_key: Some("ab".repeat(32)),
+            ..ServeArgs::default()
+        });
+        let shown = format!("{:?}", settings.unwrap());
+        assert!(!shown.contains("planted") && !shown.contains("abab"), "{shown}");
     }
 
     #[test]

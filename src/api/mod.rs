@@ -25,6 +25,7 @@ mod query;
 mod reading;
 mod replays;
 mod request_id;
+mod signing;
 mod stream;
 mod stream_tokens;
 mod subscription_input;
@@ -51,7 +52,6 @@ use crate::stream::{Streams, Worker};
 use crate::values::target::AllowedTargets;
 
 /// What the handlers work with.
-#[derive(Debug)]
 pub struct Api {
     store: Store,
     log: Log,
@@ -195,6 +195,18 @@ fn subscription_routes(config: &mut web::ServiceConfig) {
         .service(resource(
             "/v1/subscriptions/{id}/resume",
             vec![(Method::POST, web::to(subscriptions::resume))],
+        ))
+        .service(resource(
+            "/v1/subscriptions/{id}/rotate-secret",
+            vec![(Method::POST, web::to(signing::rotate))],
+        ))
+        .service(resource(
+            "/v1/subscriptions/{id}/public-key",
+            vec![(Method::GET, web::to(signing::public_key))],
+        ))
+        .service(resource(
+            "/v1/subscriptions/{id}/jwks.json",
+            vec![(Method::GET, web::to(signing::jwks))],
         ))
         .service(resource(
             "/v1/subscriptions/{id}/test",

@@ -299,7 +299,9 @@ mod tests {
         let mut fields = Fields::of(body.as_bytes()).map_err(|problem| problem.to_string())?;
         let given = Given::take(&mut fields, &allowed);
         fields.finish().map_err(|problem| problem.as_item().to_string())?;
-        given.whole(Signing::new(Secret::from_random([7; 32]))).map_err(|problem| problem.as_item().to_string())
+        given
+            .whole(Signing::new(Secret::from_random([7; 32])))
+            .map_err(|problem| problem.as_item().to_string())
     }
 
     #[test]

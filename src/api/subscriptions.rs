@@ -27,7 +27,7 @@ use crate::values::subscription_view::SubscriptionView;
 use crate::values::time::UnixMillis;
 
 /// How often a change is made anew because another one came between.
-const CHANGE_TRIES: u32 = 5;
+pub(super) const CHANGE_TRIES: u32 = 5;
 
 /// `POST /v1/subscriptions`.
 pub(super) async fn create(
@@ -60,7 +60,12 @@ pub(super) async fn create(
                 .json(SubscriptionView::with_secret(&made)))
         }
         Changed::Replayed { position, fingerprint } => {
-            replay(&api, claim, position, &fingerprint).await
+            let (id, view) = view_of_first(&api, claim.as_ref(), position, &fingerprint).await?;
+            let mut response = HttpResponse::Created();
+            if let Some(id) = id {
+                response.insert_header((LOCATION, path_of(id)));
+            }
+            Ok(idempotency::replayed(&mut response).json(view))
         }
         Changed::Stale => {
             Err(Problem::new(Code::Conflict, "two subscriptions were given the same id; try again"))
@@ -72,14 +77,15 @@ fn path_of(id: SubscriptionId) -> String {
     format!("/v1/subscriptions/{id}")
 }
 
-/// The answer to a repeat: what the log entry of the first request says, with the secret if there still is one.
-async fn replay(
+/// The answer to a repeat: what the log entry of the first request says, with the secret if there still is one; and the
+/// subscription's id.
+pub(super) async fn view_of_first(
     api: &Api,
-    claim: Option<Claim>,
+    claim: Option<&Claim>,
     position: Position,
     fingerprint: &[u8],
-) -> Result<HttpResponse, Problem> {
-    if let Some(claim) = &claim {
+) -> Result<(Option<SubscriptionId>, Value), Problem> {
+    if let Some(claim) = claim {
         claim.must_be_same(fingerprint)?;
     }
     let entry = api.store.events_at(&[position.stored()], None).await?.into_iter().next();
@@ -93,11 +99,7 @@ async fn replay(
             members.insert("secret".into(), json!(current.definition.signing.secret().reveal()));
         }
     }
-    let mut response = HttpResponse::Created();
-    if let Some(id) = entry.about {
-        response.insert_header((LOCATION, path_of(id)));
-    }
-    Ok(idempotency::replayed(&mut response).json(view))
+    Ok((entry.about, view))
 }
 
 /// `from`: `now`, `earliest`, an event id, or a time; history is delivered from there on, that place included.

@@ -70,7 +70,9 @@ async fn reseal(log: &Log, store: &Store, mut left: i64) -> Result<(), StoreErro
     log.measures().keeping.set_sealed_otherwise(left);
     if left == 0 {
         store.forget_master_keys().await?;
-        tracing::info!("everything is sealed with the current master key; no node needs former ones for what is stored");
+        tracing::info!(
+            "everything is sealed with the current master key; no node needs former ones for what is stored"
+        );
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! Answers kept for repeats of requests that append nothing to the log.
+//! Answers kept for repeats of requests.
 
 use super::{Store, StoreError, within};
+use crate::values::position::Position;
 use crate::values::sealed::Place;
 
 /// An answer that was given before under the same key.
@@ -10,6 +11,8 @@ pub struct KeptAnswer {
     pub fingerprint: Vec<u8>,
     /// The answer's body.
     pub answer: Option<Vec<u8>>,
+    /// The first entry in the log, of a request that made any.
+    pub position: Option<Position>,
 }
 
 impl Store {
@@ -20,9 +23,8 @@ impl Store {
         key: &str,
     ) -> Result<Option<KeptAnswer>, StoreError> {
         let kept = within(
-            sqlx::query_as!(
-                KeptAnswer,
-                "SELECT fingerprint, answer FROM idempotency_keys
+            sqlx::query!(
+                "SELECT fingerprint, answer, position FROM idempotency_keys
                  WHERE tenant = $1 AND key = $2 AND created_at > clock_timestamp() - interval '24 hours'",
                 tenant,
                 key,
@@ -30,9 +32,13 @@ impl Store {
             .fetch_optional(&self.pool),
         )
         .await?;
-        let Some(KeptAnswer { fingerprint, answer }) = kept else { return Ok(None) };
+        let Some(kept) = kept else { return Ok(None) };
         let open = |sealed: Vec<u8>| self.open(&sealed, Place::Answer { tenant, key });
-        Ok(Some(KeptAnswer { fingerprint, answer: answer.map(open).transpose()? }))
+        Ok(Some(KeptAnswer {
+            fingerprint: kept.fingerprint,
+            answer: kept.answer.map(open).transpose()?,
+            position: kept.position.map(Position::from_stored),
+        }))
     }
 
     /// An answer as it is kept: it may hold a secret, so it is sealed.

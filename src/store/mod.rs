@@ -16,6 +16,7 @@ pub mod shared_secrets;
 pub mod subscriptions;
 pub mod usage;
 
+use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -72,12 +73,18 @@ fn is_passing(code: Option<&str>) -> bool {
     })
 }
 
-/// A pool of connections to the hub's database.
-#[derive(Debug, Clone)]
+/// A pool of connections to the hub's database. `Debug` shows nothing of them, for there is a password in it.
+#[derive(Clone)]
 pub struct Store {
     pool: PgPool,
     options: PgConnectOptions,
     sealer: Arc<Sealer>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store(…)")
+    }
 }
 
 impl Store {

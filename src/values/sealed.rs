@@ -232,8 +232,8 @@ impl Sealer {
 }
 
 fn id_of(text: &str) -> Option<MasterKeyId> {
-    let number = u32::from_str_radix(text, 16).ok()?;
-    (text.len() == 8).then(|| MasterKeyId(number.to_be_bytes()))
+    let id = MasterKeyId(u32::from_str_radix(text, 16).ok()?.to_be_bytes());
+    (id.to_string() == text).then_some(id)
 }
 
 #[cfg(test)]
@@ -313,7 +313,17 @@ mod tests {
         let shown = format!("{keys:?} {:?}", Sealer::new(keys.clone()));
         assert!(!shown.contains("251") && !shown.contains("fbfb"), "{shown}");
         let (a, b) = (key(1).reveal(), key(2).reveal());
-        for bad in ["", ",", "fb", "x", &"fb".repeat(31), &format!("{a},"), &format!("{a},{b},{a}"), &format!("{a},{a}"), &format!("{b},{a},{a}")] {
+        for bad in [
+            "",
+            ",",
+            "fb",
+            "x",
+            &"fb".repeat(31),
+            &format!("{a},"),
+            &format!("{a},{b},{a}"),
+            &format!("{a},{a}"),
+            &format!("{b},{a},{a}"),
+        ] {
             assert!(bad.parse::<MasterKeys>().is_err(), "{bad}");
         }
     }

@@ -356,7 +356,10 @@ mod tests {
         let both = v1.with_schemes(vec![Scheme::V1, Scheme::V1a], || [7; 32]);
         let made = both.public_keys(NOW)[0].to_string();
         let header = both.sign("evt_1", b"{}", NOW);
-        assert_eq!(header.split(' ').map(|one| one.split(',').next().unwrap()).collect::<Vec<_>>(), ["v1", "v1a"]);
+        assert_eq!(
+            header.split(' ').map(|one| one.split(',').next().unwrap()).collect::<Vec<_>>(),
+            ["v1", "v1a"]
+        );
         let off = both.with_schemes(vec![Scheme::V1], || [8; 32]);
         assert!(off.public_keys(NOW).is_empty() && !off.sign("evt_1", b"{}", NOW).contains("v1a"));
         let on = off.with_schemes(vec![Scheme::V1a], || [9; 32]);

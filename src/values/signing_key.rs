@@ -154,7 +154,9 @@ mod tests {
         let key: SigningKey = KEY.parse().unwrap();
         assert!(!format!("{key:?}").contains("6Xb"));
         assert_eq!(key.reveal(), KEY);
-        for bad in ["", "whsk_", "whsk_AAAA", "whsk_!!", "6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc="] {
+        for bad in
+            ["", "whsk_", "whsk_AAAA", "whsk_!!", "6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc="]
+        {
             assert_eq!(bad.parse::<SigningKey>(), Err(BadSigningKey), "{bad}");
         }
     }

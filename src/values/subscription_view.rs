@@ -55,7 +55,10 @@ impl<'a> SubscriptionView<'a> {
 
     /// With its secret, for the one answer that shows it.
     pub fn with_secret(subscription: &'a Subscription) -> Self {
-        Self { secret: Some(subscription.definition.signing.secret().reveal()), ..Self::of(subscription) }
+        Self {
+            secret: Some(subscription.definition.signing.secret().reveal()),
+            ..Self::of(subscription)
+        }
     }
 
     /// As the log entry of a change has it: the entry itself says when.

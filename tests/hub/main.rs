@@ -28,6 +28,7 @@ mod replays;
 mod retention;
 mod retries;
 mod server_sent_events;
+mod signing;
 mod starting;
 mod stopping;
 mod stream_tokens;

@@ -16,6 +16,10 @@ use super::database::Database;
 /// The admin key of every hub under test.
 pub(crate) const ADMIN_KEY: &str = "admin-key-of-the-hubs-under-test-0123456789";
 
+/// The master key of every hub under test.
+pub(crate) const MASTER_KEY: &str =
+    "6d61737465722d6b65792d6f662d7468652d687562732d756e6465722d746573";
+
 /// A hub on a database of its own, and an admin's client to it.
 #[derive(Debug)]
 pub(crate) struct TestHub {
@@ -43,6 +47,7 @@ impl TestHub {
             database: DatabaseSetting::Url(database.url().to_owned()),
             data_dir: data_dir.path().to_owned(),
             admin_key: Some(ADMIN_KEY.to_owned()),
+            master_key: Some(MASTER_KEY.parse().expect("a master key")),
             allow_targets: AllowedTargets::parse("127.0.0.0/8").expect("a network"),
             retry_schedule: every(Duration::from_millis(50)),
             ..Settings::default()

@@ -27,6 +27,7 @@ mod receivers;
 mod replays;
 mod retention;
 mod retries;
+mod sealing;
 mod server_sent_events;
 mod signing;
 mod starting;

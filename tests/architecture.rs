@@ -27,6 +27,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("actix_http::", &["api/ws.rs"]),
     ("actix_cors::", &["api/cors.rs"]),
     ("sse_stream::", &["listen/source.rs"]),
+    ("ring::", &["values/sealed.rs", "values/signing_key.rs"]),
     ("prometheus_client::", &["api/metrics.rs"]),
     ("std::env", &["config/", "main.rs"]),
     ("backoff::", &["values/retry.rs"]),

@@ -29,6 +29,7 @@ mod receiver_input;
 mod replays;
 mod request_id;
 mod routes;
+mod signing;
 mod stream;
 mod stream_tokens;
 mod subscription_input;
@@ -55,7 +56,6 @@ use crate::values::forwarded::TrustedProxies;
 use crate::values::target::Targets;
 
 /// What the handlers work with.
-#[derive(Debug)]
 pub struct Api {
     store: Store,
     log: Log,

@@ -7,7 +7,7 @@ use actix_web::{HttpResponse, Resource, Route, guard, web};
 use super::problem::Problem;
 use super::{
     audit, connections, deliveries, events, explain, health, keys, metrics, nodes, pull, replays,
-    stream, stream_tokens, subscriptions, ws,
+    signing, stream, stream_tokens, subscriptions, ws,
 };
 use crate::values::scope::Scope;
 
@@ -101,6 +101,9 @@ fn subscription_routes() -> Vec<Entry> {
         delete(one, SUBSCRIBE, web::to(subscriptions::delete)),
         post("/v1/subscriptions/{id}/pause", SUBSCRIBE, web::to(subscriptions::pause)),
         post("/v1/subscriptions/{id}/resume", SUBSCRIBE, web::to(subscriptions::resume)),
+        post("/v1/subscriptions/{id}/rotate-secret", SUBSCRIBE, web::to(signing::rotate)),
+        get("/v1/subscriptions/{id}/public-key", SUBSCRIBE, web::to(signing::public_key)),
+        get("/v1/subscriptions/{id}/jwks.json", PUBLIC, web::to(signing::jwks)),
         post("/v1/subscriptions/{id}/test", SUBSCRIBE, web::to(deliveries::test)),
         get("/v1/subscriptions/{id}/deliveries", SUBSCRIBE, web::to(deliveries::of_subscription)),
     ]

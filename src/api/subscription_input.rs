@@ -13,6 +13,7 @@ use crate::values::json_pointer::JsonPointer;
 use crate::values::receiver_auth::ReceiverAuth;
 use crate::values::receiver_tls::ReceiverTls;
 use crate::values::signature::Secret;
+use crate::values::signing::{Scheme, Signing};
 use crate::values::subscription::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_S, Definition};
 use crate::values::subscription_view::MASK;
 use crate::values::target::Targets;
@@ -34,6 +35,8 @@ pub(super) struct Given {
     event_types: Field<Vec<Pattern>>,
     callback_url: Field<CallbackUrl>,
     secret: Field<Secret>,
+    signatures: Field<Vec<Scheme>>,
+    x_hook_signature: Field<bool>,
     description: Field<String>,
     metadata: Field<BTreeMap<String, String>>,
     headers: Field<BTreeMap<String, String>>,
@@ -55,6 +58,8 @@ impl Given {
             event_types: event_types(fields),
             callback_url: callback_url(fields, targets),
             secret: fields.parsed("secret"),
+            signatures: signatures(fields),
+            x_hook_signature: fields.flag("x_hook_signature"),
             description: fields.text("description", LONGEST_TEXT),
             metadata: fields.texts("metadata", MOST_METADATA, LONGEST_TEXT),
             headers: headers(fields),
@@ -70,8 +75,9 @@ impl Given {
         }
     }
 
-    /// The definition of a new subscription, or of one that is wholly replaced; `secret` where none was given.
-    pub(super) fn whole(self, secret: Secret) -> Result<Definition, Problem> {
+    /// The definition of a new subscription, or of one that is wholly replaced; signed by the keys of `signing`, which
+    /// a secret that was given replaces.
+    pub(super) fn whole(self, signing: Signing) -> Result<Definition, Problem> {
         let Some(event_types) = self.event_types.value() else {
             let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]".to_owned();
             return Err(Problem::invalid(vec![FieldError {
@@ -79,10 +85,17 @@ impl Given {
                 detail,
             }]));
         };
+        let schemes = self.signatures.value().unwrap_or_else(|| vec![Scheme::V1]);
+        let signing = match self.secret.value() {
+            Some(secret) => signing.with_secret(secret),
+            None => signing,
+        };
+        let mut signing = signing.with_schemes(schemes, rand::random);
+        signing.x_hook_signature = self.x_hook_signature.value().unwrap_or_default();
         let definition = Definition {
             event_types,
             callback_url: self.callback_url.value(),
-            secret: self.secret.value().unwrap_or(secret),
+            signing,
             description: self.description.value(),
             metadata: self.metadata.value().unwrap_or_default(),
             headers: self.headers.value().unwrap_or_default(),
@@ -105,7 +118,9 @@ impl Given {
         Self {
             event_types: self.event_types.or(current.event_types),
             callback_url: self.callback_url.or(current.callback_url),
-            secret: self.secret.or(current.secret.clone()),
+            secret: self.secret,
+            signatures: self.signatures.or(current.signing.schemes().to_vec()),
+            x_hook_signature: self.x_hook_signature.or(current.signing.x_hook_signature),
             description: self.description.or(current.description),
             metadata: self.metadata.or(current.metadata),
             headers: self.headers.or(current.headers),
@@ -119,7 +134,7 @@ impl Given {
             retry_schedule_s: self.retry_schedule_s.or(current.retry_schedule_s),
             give_up_after_s: self.give_up_after_s.or(current.give_up_after_s),
         }
-        .whole(current.secret)
+        .whole(current.signing)
     }
 }
 
@@ -197,6 +212,26 @@ pub(super) fn patterns(fields: &mut Fields, name: &'static str) -> Field<Vec<Pat
         }
     }
     Field::Is(patterns)
+}
+
+/// The ways to sign, each once.
+fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
+    let items = match fields.list("signatures", 2) {
+        Field::Is(items) => items,
+        Field::Null => return Field::Null,
+        Field::Absent => return Field::Absent,
+    };
+    let named: Option<Vec<Scheme>> =
+        items.iter().map(|item| Scheme::from_name(item.as_str()?)).collect();
+    match named.as_deref() {
+        Some([one]) => Field::Is(vec![*one]),
+        Some([one, other]) if one != other => Field::Is(vec![Scheme::V1, Scheme::V1a]),
+        _ => {
+            let detail = "expected \"v1\" (HMAC-SHA256), \"v1a\" (Ed25519), or both, in an array";
+            fields.fault("signatures", detail);
+            Field::Absent
+        }
+    }
 }
 
 fn retry_schedule(fields: &mut Fields) -> Field<Vec<u32>> {
@@ -278,7 +313,9 @@ mod tests {
         let mut fields = Fields::of(body.as_bytes()).map_err(|problem| problem.to_string())?;
         let given = Given::take(&mut fields, &targets);
         fields.finish().map_err(|problem| problem.as_item().to_string())?;
-        given.whole(Secret::from_random([7; 32])).map_err(|problem| problem.as_item().to_string())
+        given
+            .whole(Signing::new(Secret::from_random([7; 32])))
+            .map_err(|problem| problem.as_item().to_string())
     }
 
     #[test]
@@ -307,6 +344,11 @@ mod tests {
             (r#""retry_schedule_s": []"#, "/retry_schedule_s"),
             (r#""retry_schedule_s": [0.5]"#, "/retry_schedule_s"),
             (r#""secret": "whsec_AAAA""#, "/secret"),
+            (r#""signatures": []"#, "/signatures"),
+            (r#""signatures": ["v1", "v1"]"#, "/signatures"),
+            (r#""signatures": ["v2"]"#, "/signatures"),
+            (r#""signatures": "v1""#, "/signatures"),
+            (r#""x_hook_signature": "yes""#, "/x_hook_signature"),
             (r#""headers": {"Host": "x"}"#, "/headers/Host"),
             (r#""headers": {"x": "a\r\nb: c"}"#, "/headers/x"),
             (r#""headers": {"webhook-id": "x"}"#, "/headers/webhook-id"),
@@ -349,6 +391,6 @@ mod tests {
         assert_eq!(changed.timeout_s, DEFAULT_TIMEOUT_S);
         assert!(changed.ordered);
         assert_eq!(changed.description, current.description);
-        assert_eq!(changed.secret, current.secret);
+        assert_eq!(changed.signing, current.signing);
     }
 }

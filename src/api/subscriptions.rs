@@ -22,12 +22,13 @@ use crate::stream::resume::Point;
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
 use crate::values::signature::Secret;
+use crate::values::signing::Signing;
 use crate::values::subscription::{Definition, Status, Subscription};
 use crate::values::subscription_view::SubscriptionView;
 use crate::values::time::UnixMillis;
 
 /// How often a change is made anew because another one came between.
-const CHANGE_TRIES: u32 = 5;
+pub(super) const CHANGE_TRIES: u32 = 5;
 
 /// `POST /v1/subscriptions`.
 pub(super) async fn create(
@@ -45,7 +46,7 @@ pub(super) async fn create(
     let subscription = Subscription {
         id: SubscriptionId::new(UnixMillis::now(), rand::random()),
         tenant: Arc::clone(&caller.tenant),
-        definition: given.whole(Secret::from_random(rand::random()))?,
+        definition: given.whole(Signing::new(Secret::from_random(rand::random())))?,
         status: Status::Active,
         disabled_reason: None,
         changed_at: Position::START,
@@ -60,7 +61,12 @@ pub(super) async fn create(
                 .json(SubscriptionView::with_secret(&made)))
         }
         Changed::Replayed { position, fingerprint } => {
-            replay(&api, claim, position, &fingerprint).await
+            let (id, view) = view_of_first(&api, claim.as_ref(), position, &fingerprint).await?;
+            let mut response = HttpResponse::Created();
+            if let Some(id) = id {
+                response.insert_header((LOCATION, path_of(id)));
+            }
+            Ok(idempotency::replayed(&mut response).json(view))
         }
         Changed::Stale => {
             Err(Problem::new(Code::Conflict, "two subscriptions were given the same id; try again"))
@@ -72,14 +78,15 @@ fn path_of(id: SubscriptionId) -> String {
     format!("/v1/subscriptions/{id}")
 }
 
-/// The answer to a repeat: what the log entry of the first request says, with the secret if there still is one.
-async fn replay(
+/// The answer to a repeat: what the log entry of the first request says, with the secret if there still is one; and the
+/// subscription's id.
+pub(super) async fn view_of_first(
     api: &Api,
-    claim: Option<Claim>,
+    claim: Option<&Claim>,
     position: Position,
     fingerprint: &[u8],
-) -> Result<HttpResponse, Problem> {
-    if let Some(claim) = &claim {
+) -> Result<(Option<SubscriptionId>, Value), Problem> {
+    if let Some(claim) = claim {
         claim.must_be_same(fingerprint)?;
     }
     let entry = api.store.events_at(&[position.stored()], None).await?.into_iter().next();
@@ -90,14 +97,10 @@ async fn replay(
     if let (Some(members), Some(id)) = (view.as_object_mut(), entry.about) {
         members.insert("updated_at".into(), json!(position.time().max(id.time())));
         if let Some(current) = api.store.subscription(&entry.tenant, id).await? {
-            members.insert("secret".into(), json!(current.definition.secret.reveal()));
+            members.insert("secret".into(), json!(current.definition.signing.secret().reveal()));
         }
     }
-    let mut response = HttpResponse::Created();
-    if let Some(id) = entry.about {
-        response.insert_header((LOCATION, path_of(id)));
-    }
-    Ok(idempotency::replayed(&mut response).json(view))
+    Ok((entry.about, view))
 }
 
 /// `from`: `now`, `earliest`, an event id, or a time; history is delivered from there on, that place included.
@@ -205,7 +208,7 @@ pub(super) async fn put(
 ) -> Result<HttpResponse, Problem> {
     let body = body::json(&request, payload).await?;
     let given =
-        |current: &Subscription| read_given(&api, &body)?.whole(current.definition.secret.clone());
+        |current: &Subscription| read_given(&api, &body)?.whole(current.definition.signing.clone());
     redefine(&api, (&caller, &request), &path, given).await
 }
 

@@ -4,6 +4,7 @@ mod clients;
 mod egress;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,9 +18,10 @@ use crate::values::egress::Egress;
 use crate::values::forwarded::TrustedProxies;
 use crate::values::retention::Retention;
 use crate::values::retry::RetrySchedule;
+use crate::values::sealed::{BadMasterKeys, MasterKeys};
 
-/// Where the hub keeps everything.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where the hub keeps everything. `Debug` does not show the URL, which may hold a password.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Database {
     /// A Postgres that is there.
     Url(String),
@@ -30,19 +32,21 @@ pub enum Database {
     },
 }
 
-/// What `hookhub serve` goes by.
-#[derive(Debug, Clone)]
+/// What `hookhub serve` goes by. `Debug` shows nothing secret.
+#[derive(Clone)]
 pub struct Settings {
     /// Where HTTP is answered.
     pub listen: SocketAddr,
     /// Where everything is kept.
     pub database: Database,
-    /// For the embedded Postgres and the admin key.
+    /// For the embedded Postgres, the admin key and the master key.
     pub data_dir: PathBuf,
     /// The admin key; without it one is made at the first start and kept in the data directory.
     pub admin_key: Option<String>,
     /// Where callbacks may go, and by which proxy.
     pub egress: Egress,
+    /// What seals the secrets in the database; without it one is made at the first start and kept in the data directory.
+    pub master_key: Option<MasterKeys>,
     /// When failed deliveries are tried again, unless the subscription says otherwise.
     pub retry_schedule: RetrySchedule,
     /// How long events and attempts are kept.
@@ -61,6 +65,27 @@ pub struct Settings {
     pub path: Option<OsString>,
 }
 
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(_) => f.write_str("Url(…)"),
+            Self::Embedded { binaries } => {
+                f.debug_struct("Embedded").field("binaries", binaries).finish()
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("listen", &self.listen)
+            .field("database", &self.database)
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -69,6 +94,7 @@ impl Default for Settings {
             data_dir: PathBuf::from("./hookhub-data"),
             admin_key: None,
             egress: Egress::default(),
+            master_key: None,
             retry_schedule: RetrySchedule::default(),
             retention: Retention::default(),
             max_event_bytes: 256 << 10,
@@ -90,7 +116,7 @@ pub struct ConfigError {
 }
 
 /// The settings as they are given; texts, so that what is wrong with one can be said in one line.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Clone, Default, Args)]
 pub struct ServeArgs {
     /// Address and port to answer HTTP on [default: 127.0.0.1:8080]
     #[arg(long, env = "HOOKHUB_LISTEN", value_name = "ADDRESS:PORT")]
@@ -100,7 +126,7 @@ pub struct ServeArgs {
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
 
-    /// Directory of the private Postgres and of the admin key [default: ./hookhub-data]
+    /// Directory of the private Postgres, the admin key and the master key [default: ./hookhub-data]
     #[arg(long, env = "HOOKHUB_DATA_DIR", value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
 
@@ -115,6 +141,10 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     egress: EgressArgs,
+    /// Key that seals the secrets in the database: 32 bytes as hex or base64. To change it: the new one, then the former
+    /// one, until everything is sealed anew. Without it one is made at the first start and kept in the data directory
+    #[arg(long, env = "HOOKHUB_MASTER_KEY", value_name = "KEY,…", hide_env_values = true)]
+    master_key: Option<String>,
 
     /// Seconds between attempts; the last one repeats [default: 5,30,120,600,1800,3600,7200,14400]
     #[arg(long, env = "HOOKHUB_RETRY_SCHEDULE_S", value_name = "SECONDS,…")]
@@ -159,6 +189,11 @@ impl Settings {
             data_dir: args.data_dir.unwrap_or(default.data_dir),
             admin_key: args.admin_key.filter(|key| !key.is_empty()).map(admin_key).transpose()?,
             egress: args.egress.read()?,
+            master_key: args
+                .master_key
+                .filter(|key| !key.is_empty())
+                .map(master_keys)
+                .transpose()?,
             retry_schedule: RetrySchedule {
                 steps: or(args.retry_schedule_s, default.retry_schedule.steps, |text| {
                     steps(&text)
@@ -227,6 +262,11 @@ fn admin_key(key: String) -> Result<String, ConfigError> {
     let usable = key.len() >= 16 && key.bytes().all(|byte| byte.is_ascii_graphic());
     let detail = "expected at least 16 visible ASCII characters without spaces, e.g. from: openssl rand -hex 32";
     if usable { Ok(key) } else { Err(wrong("HOOKHUB_ADMIN_KEY (--admin-key)", detail)) }
+}
+
+fn master_keys(text: String) -> Result<MasterKeys, ConfigError> {
+    text.parse()
+        .map_err(|bad: BadMasterKeys| wrong("HOOKHUB_MASTER_KEY (--master-key)", bad.to_string()))
 }
 
 fn steps(text: &str) -> Result<Vec<Duration>, ConfigError> {
@@ -308,6 +348,10 @@ mod tests {
             ),
             (ServeArgs { admin_key: text("short"), ..ServeArgs::default() }, "HOOKHUB_ADMIN_KEY"),
             (
+                ServeArgs { master_key: text("planted"), ..ServeArgs::default() },
+                "HOOKHUB_MASTER_KEY",
+            ),
+            (
                 ServeArgs { retry_schedule_s: text("5,,30"), ..ServeArgs::default() },
                 "HOOKHUB_RETRY_SCHEDULE_S",
             ),
@@ -342,6 +386,18 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn settings_are_shown_without_what_is_secret_in_them() {
+        let settings = Settings::from_args(ServeArgs {
+            database_url: Some("postgres://u:planted@h/d".to_owned()),
+            admin_key: Some("planted-as-admin-key".to_owned()),
+            master_key: Some("ab".repeat(32)),
+            ..ServeArgs::default()
+        });
+        let shown = format!("{:?}", settings.unwrap());
+        assert!(!shown.contains("planted") && !shown.contains("abab"), "{shown}");
     }
 
     #[test]

@@ -142,7 +142,7 @@ fn headers(subscription: &Subscription, event: &Event, number: u16, now: UnixMil
     }
     let id = event.position.to_string();
     let timestamp = now.seconds();
-    let signature = definition.secret.sign(&id, timestamp, &event.body);
+    let signature = definition.signing.sign(&id, &event.body, now);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(timestamp));
     headers.insert(HeaderName::from_static("webhook-attempt"), HeaderValue::from(number));
@@ -151,7 +151,8 @@ fn headers(subscription: &Subscription, event: &Event, number: u16, now: UnixMil
         ("webhook-signature", signature),
         ("webhook-subscription", subscription.id.to_string()),
     ];
-    for (name, text) in texts {
+    let x_hook = definition.signing.sign_x_hook(&event.body);
+    for (name, text) in texts.into_iter().chain(x_hook.map(|text| ("x-hook-signature", text))) {
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(HeaderName::from_static(name), value);
         }

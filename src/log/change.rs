@@ -26,6 +26,11 @@ pub fn updated(subscription: Subscription) -> Change {
     changed("subscription.updated", subscription)
 }
 
+/// It is signed by new keys.
+pub fn secret_rotated(subscription: Subscription) -> Change {
+    changed("subscription.secret_rotated", subscription)
+}
+
 /// It is no more.
 pub fn deleted(subscription: Subscription) -> Change {
     Change { deleted: true, ..changed("subscription.deleted", subscription) }

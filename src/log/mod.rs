@@ -5,6 +5,7 @@ pub mod change;
 mod doorbell;
 mod expiry;
 pub mod housekeeping;
+pub mod resealing;
 pub mod retention;
 mod tail;
 pub mod usage;

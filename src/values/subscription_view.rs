@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::callback_url::CallbackUrl;
 use super::receiver_auth::ReceiverAuth;
 use super::receiver_tls::{ReceiverTls, TlsView};
+use super::signing::{Earlier, Scheme};
 use super::subscription::Subscription;
 use super::time::UnixMillis;
 
@@ -33,11 +34,20 @@ pub struct SubscriptionView<'a> {
     timeout_s: u16,
     retry_schedule_s: Option<&'a [u32]>,
     give_up_after_s: Option<u32>,
+    signatures: &'a [Scheme],
+    x_hook_signature: bool,
+    previous_secrets: Vec<PreviousSecret>,
     created_at: UnixMillis,
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<UnixMillis>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
+}
+
+/// An earlier secret that signs for some time yet.
+#[derive(Debug, Serialize)]
+struct PreviousSecret {
+    expires_at: UnixMillis,
 }
 
 impl<'a> SubscriptionView<'a> {
@@ -49,7 +59,10 @@ impl<'a> SubscriptionView<'a> {
 
     /// With its secret, for the one answer that shows it.
     pub fn with_secret(subscription: &'a Subscription) -> Self {
-        Self { secret: Some(subscription.definition.secret.reveal()), ..Self::of(subscription) }
+        Self {
+            secret: Some(subscription.definition.signing.secret().reveal()),
+            ..Self::of(subscription)
+        }
     }
 
     /// As the log entry of a change has it: the entry itself says when.
@@ -77,9 +90,16 @@ impl<'a> SubscriptionView<'a> {
             timeout_s: definition.timeout_s,
             retry_schedule_s: definition.retry_schedule_s.as_deref(),
             give_up_after_s: definition.give_up_after_s,
+            signatures: definition.signing.schemes(),
+            x_hook_signature: definition.signing.x_hook_signature,
+            previous_secrets: definition.signing.earlier().iter().map(previous_secret).collect(),
             created_at: subscription.created_at(),
             updated_at: None,
             secret: None,
         }
     }
+}
+
+fn previous_secret(one: &Earlier) -> PreviousSecret {
+    PreviousSecret { expires_at: one.expires_at }
 }

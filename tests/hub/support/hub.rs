@@ -17,6 +17,10 @@ use super::database::Database;
 /// The admin key of every hub under test.
 pub(crate) const ADMIN_KEY: &str = "admin-key-of-the-hubs-under-test-0123456789";
 
+/// The master key of every hub under test.
+pub(crate) const MASTER_KEY: &str =
+    "6d61737465722d6b65792d6f662d7468652d687562732d756e6465722d746573";
+
 /// A hub on a database of its own, and an admin's client to it.
 #[derive(Debug)]
 pub(crate) struct TestHub {
@@ -51,6 +55,7 @@ impl TestHub {
                 },
                 proxy: None,
             },
+            master_key: Some(MASTER_KEY.parse().expect("a master key")),
             retry_schedule: every(Duration::from_millis(50)),
             ..Settings::default()
         };

@@ -25,6 +25,8 @@ pub(super) enum Code {
     Conflict,
     /// The first request with this key still runs.
     IdempotencyKeyInUse,
+    /// As many signing secrets as may be in force at once.
+    TooManySecrets,
     /// The delivery has its first attempt still ahead.
     DeliveryPending,
     /// The cursor is older than what is kept.
@@ -47,7 +49,7 @@ pub(super) enum Code {
 
 impl Code {
     /// All of them.
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::InvalidJson,
         Self::InvalidParameter,
         Self::InvalidHeader,
@@ -58,6 +60,7 @@ impl Code {
         Self::RequestTimeout,
         Self::Conflict,
         Self::IdempotencyKeyInUse,
+        Self::TooManySecrets,
         Self::DeliveryPending,
         Self::CursorExpired,
         Self::PayloadTooLarge,
@@ -87,6 +90,7 @@ impl Code {
             Self::RequestTimeout => "request_timeout",
             Self::Conflict => "conflict",
             Self::IdempotencyKeyInUse => "idempotency_key_in_use",
+            Self::TooManySecrets => "too_many_secrets",
             Self::DeliveryPending => "delivery_pending",
             Self::CursorExpired => "cursor_expired",
             Self::PayloadTooLarge => "payload_too_large",
@@ -112,6 +116,7 @@ impl Code {
             Self::RequestTimeout => "The request took too long",
             Self::Conflict => "Others are changing the same thing",
             Self::IdempotencyKeyInUse => "The first request with this key still runs",
+            Self::TooManySecrets => "As many signing secrets as may be in force at once",
             Self::DeliveryPending => "The delivery has its first attempt still ahead",
             Self::CursorExpired => "The cursor is older than what is kept",
             Self::PayloadTooLarge => "Too large",
@@ -135,9 +140,10 @@ impl Code {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Conflict | Self::IdempotencyKeyInUse | Self::DeliveryPending => {
-                StatusCode::CONFLICT
-            }
+            Self::Conflict
+            | Self::IdempotencyKeyInUse
+            | Self::TooManySecrets
+            | Self::DeliveryPending => StatusCode::CONFLICT,
             Self::CursorExpired => StatusCode::GONE,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -5,9 +5,15 @@ mod deliver;
 mod engine;
 mod errands;
 mod exhausted;
+mod failure;
 mod feed;
 mod lease;
+mod lines;
+mod outward;
+mod resolving;
 mod session;
+mod tokens;
+mod tunnel;
 mod turn;
 mod watch;
 
@@ -22,8 +28,8 @@ use self::session::Session;
 use crate::log::Log;
 use crate::store::Store;
 use crate::store::nodes::NodeName;
+use crate::values::egress::Egress;
 use crate::values::retry::RetrySchedule;
-use crate::values::target::AllowedTargets;
 
 /// Delivers the events of a node's shards.
 #[derive(Debug)]
@@ -42,10 +48,10 @@ impl Dispatcher {
         node: NodeName,
         log: Log,
         store: Store,
-        (allowed, schedule): (AllowedTargets, RetrySchedule),
+        (egress, schedule): (Egress, RetrySchedule),
         tasks: TaskTracker,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let deliverer = Deliverer::new(allowed)?;
+        let deliverer = Deliverer::new(egress)?;
         Ok(Self { node, log, store, deliverer, schedule, tasks })
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::log::{Log, change};
 use crate::store::Store;
 use crate::store::subscriptions::{Change, Changed};
+use crate::values::audit::Origin;
 use crate::values::retry::reconnect_waits;
 use crate::values::subscription::{Status, Subscription};
 
@@ -57,7 +58,7 @@ pub(super) async fn make(log: Log, store: Store, subscription: Arc<Subscription>
         if !turn.applies_to(current.status) {
             return;
         }
-        match log.change(&turn.change(current.clone())).await {
+        match log.change(&turn.change(current.clone()), Some(&current), &Origin::hub()).await {
             Ok(Changed::Made { .. } | Changed::Replayed { .. }) => {
                 tracing::warn!(subscription = %current.id, ?turn, "a subscription's status has changed");
                 return;

@@ -1,8 +1,10 @@
 //! Settings: one typed struct, read once from the command line and the environment, checked at start.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,6 +12,7 @@ use clap::Args;
 use crate::stream::presence::MostConnections;
 use crate::values::retention::Retention;
 use crate::values::retry::RetrySchedule;
+use crate::values::sender::{Origin, PublicUrl};
 use crate::values::target::AllowedTargets;
 
 /// Where the hub keeps everything.
@@ -37,6 +40,10 @@ pub struct Settings {
     pub admin_key: Option<String>,
     /// Private networks that callbacks may reach.
     pub allow_targets: AllowedTargets,
+    /// Where the hub is reached from outside.
+    pub public_url: Option<PublicUrl>,
+    /// By which name it asks receivers for their consent; without it by the public URL's host.
+    pub webhook_origin: Option<Origin>,
     /// When failed deliveries are tried again, unless the subscription says otherwise.
     pub retry_schedule: RetrySchedule,
     /// How long events and attempts are kept.
@@ -61,6 +68,8 @@ impl Default for Settings {
             data_dir: PathBuf::from("./hookhub-data"),
             admin_key: None,
             allow_targets: AllowedTargets::default(),
+            public_url: None,
+            webhook_origin: None,
             retry_schedule: RetrySchedule::default(),
             retention: Retention::default(),
             max_event_bytes: 256 << 10,
@@ -107,6 +116,15 @@ pub struct ServeArgs {
     /// Networks that callbacks may reach although they are private or loopback, e.g. 127.0.0.0/8,10.1.0.0/16
     #[arg(long, env = "HOOKHUB_ALLOW_TARGETS", value_name = "CIDR,…")]
     allow_targets: Option<String>,
+
+    /// URL at which clients and receivers reach this hub, e.g. <https://hooks.example.com> [default: none]
+    #[arg(long, env = "HOOKHUB_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<String>,
+
+    /// DNS name by which receivers are asked for their consent in CloudEvents handshakes
+    /// [default: the public URL's host]
+    #[arg(long, env = "HOOKHUB_WEBHOOK_ORIGIN", value_name = "NAME")]
+    webhook_origin: Option<String>,
 
     /// Seconds between attempts; the last one repeats [default: 5,30,120,600,1800,3600,7200,14400]
     #[arg(long, env = "HOOKHUB_RETRY_SCHEDULE_S", value_name = "SECONDS,…")]
@@ -158,6 +176,8 @@ impl Settings {
             allow_targets: or(args.allow_targets, default.allow_targets, |text| {
                 allow_targets(&text)
             })?,
+            public_url: read("HOOKHUB_PUBLIC_URL (--public-url)", args.public_url)?,
+            webhook_origin: read("HOOKHUB_WEBHOOK_ORIGIN (--webhook-origin)", args.webhook_origin)?,
             retry_schedule: RetrySchedule {
                 steps: or(args.retry_schedule_s, default.retry_schedule.steps, |text| {
                     steps(&text)
@@ -188,6 +208,15 @@ fn or<T>(
     read: impl FnOnce(String) -> Result<T, ConfigError>,
 ) -> Result<T, ConfigError> {
     given.filter(|text| !text.is_empty()).map_or(Ok(default), read)
+}
+
+fn read<T: FromStr<Err: Display>>(
+    setting: &'static str,
+    given: Option<String>,
+) -> Result<Option<T>, ConfigError> {
+    let text = given.filter(|text| !text.is_empty());
+    text.map(|text| text.parse().map_err(|error: T::Err| wrong(setting, error.to_string())))
+        .transpose()
 }
 
 fn wrong(setting: &'static str, detail: impl Into<String>) -> ConfigError {
@@ -355,6 +384,14 @@ mod tests {
             (
                 ServeArgs { stop_deadline_s: text("soon"), ..ServeArgs::default() },
                 "HOOKHUB_STOP_DEADLINE_S",
+            ),
+            (
+                ServeArgs { public_url: text("https://u:planted@h/"), ..ServeArgs::default() },
+                "HOOKHUB_PUBLIC_URL",
+            ),
+            (
+                ServeArgs { webhook_origin: text("https://h"), ..ServeArgs::default() },
+                "HOOKHUB_WEBHOOK_ORIGIN",
             ),
         ] {
             let line = refused(args);

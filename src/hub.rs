@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::admin_key::{self, AdminKey};
 use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Asker, Dispatcher};
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
 use crate::log::{Log, housekeeping, retention, usage};
 use crate::store::nodes::NodeName;
@@ -27,6 +27,7 @@ use crate::store::{Store, StoreError};
 use crate::stream::{Streams, Worker};
 use crate::values::retention::Retention;
 use crate::values::retry::reconnect_waits;
+use crate::values::sender::Sender;
 
 /// How long a start waits for the database to take connections.
 const DATABASE_DEADLINE: Duration = Duration::from_secs(60);
@@ -125,15 +126,13 @@ impl Hub {
         let node = NodeName { id: Uuid::new_v4(), address: address.to_string() };
         let start = async || Log::start(node.id, store.clone(), &tasks, let_go.clone()).await;
         let log = patiently(start).await.map_err(StartError::Database)?;
-        let (allowed, schedule) = (settings.allow_targets.clone(), settings.retry_schedule.clone());
-        let dispatcher = Dispatcher::new(
-            node,
-            log.clone(),
-            store.clone(),
-            (allowed.clone(), schedule),
-            tasks.clone(),
-        )
-        .map_err(StartError::Callbacks)?;
+        let (stream_tokens, consents) =
+            shared_secrets(&store).await.map_err(StartError::Database)?;
+        let asker = Asker { sender: sender(settings), token_key: consents.as_slice().into() };
+        let callbacks = (settings.allow_targets.clone(), settings.retry_schedule.clone(), asker);
+        let dispatcher =
+            Dispatcher::new(node, log.clone(), store.clone(), callbacks, tasks.clone())
+                .map_err(StartError::Callbacks)?;
         let streams = Arc::new(Streams::new(
             log.clone(),
             store.clone(),
@@ -141,19 +140,21 @@ impl Hub {
             stopping.clone(),
             settings.stop_deadline / 2,
         ));
-        let limits = Limits {
-            allowed,
-            max_event_bytes: settings.max_event_bytes,
-            stopping: stopping.clone(),
-        };
-        let fresh: [u8; 32] = rand::random();
-        let secret = async || store.shared_secret("stream_tokens", &fresh).await;
-        let stream_tokens = patiently(secret).await.map_err(StartError::Database)?;
         // The admin key last: once it is made, the start succeeds and it is shown.
         let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
             .map_err(|(path, error)| StartError::AdminKey { path, error })?;
-        let secrets = Secrets { admin_key: admin_key.as_str(), stream_tokens: &stream_tokens };
-        let api = Api::new(log.clone(), store.clone(), Arc::clone(&streams), &secrets, limits);
+        let secrets = Secrets {
+            admin_key: admin_key.as_str(),
+            stream_tokens: &stream_tokens,
+            consents: &consents,
+        };
+        let api = Api::new(
+            log.clone(),
+            store.clone(),
+            Arc::clone(&streams),
+            &secrets,
+            limits(settings, &stopping),
+        );
         let (server, address) = serve(settings, listener, web::Data::new(api), &streams)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();
@@ -215,6 +216,20 @@ impl Hub {
     }
 }
 
+/// Who the hub is to receivers.
+fn sender(settings: &Settings) -> Sender {
+    Sender::new(settings.webhook_origin.clone(), settings.public_url.clone())
+}
+
+fn limits(settings: &Settings, stopping: &CancellationToken) -> Limits {
+    Limits {
+        allowed: settings.allow_targets.clone(),
+        origin: sender(settings).origin,
+        max_event_bytes: settings.max_event_bytes,
+        stopping: stopping.clone(),
+    }
+}
+
 /// Starts what keeps the log to its length, and what measures it.
 fn look_after_log(
     log: &Log,
@@ -241,6 +256,15 @@ async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, Stri
             Ok((Some(embedded), url))
         }
     }
+}
+
+/// What seals stream tokens, and what seals the texts by which receivers agree: the same on all nodes.
+async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+    let secret = async |name| {
+        let fresh: [u8; 32] = rand::random();
+        patiently(async || store.shared_secret(name, &fresh).await).await
+    };
+    Ok((secret("stream_tokens").await?, secret("consents").await?))
 }
 
 /// The store with its schema at this version. Of a database of its own no other node holds anything.

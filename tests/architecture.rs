@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const WALLS: &[(&str, &[&str])] = &[
     // What comes from outside, and the room that deals with it.
     ("sqlx::", &["store/"]),
-    ("reqwest::", &["dispatch/deliver.rs", "listen/"]),
+    ("reqwest::", &["dispatch/deliver.rs", "dispatch/handshake.rs", "listen/"]),
     ("actix_web::", &["api/", "hub.rs", "receive/"]),
     ("actix_http::", &["api/ws.rs"]),
     ("actix_cors::", &["api/cors.rs"]),

@@ -27,6 +27,10 @@ pub(super) enum Code {
     IdempotencyKeyInUse,
     /// The delivery has its first attempt still ahead.
     DeliveryPending,
+    /// The receiver has not agreed to being sent anything.
+    SubscriptionUnverified,
+    /// No handshake is outstanding.
+    NothingToVerify,
     /// The cursor is older than what is kept.
     CursorExpired,
     /// Too large.
@@ -48,7 +52,7 @@ pub(super) enum Code {
 impl Code {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::InvalidJson,
         Self::InvalidParameter,
         Self::InvalidHeader,
@@ -60,6 +64,8 @@ impl Code {
         Self::Conflict,
         Self::IdempotencyKeyInUse,
         Self::DeliveryPending,
+        Self::SubscriptionUnverified,
+        Self::NothingToVerify,
         Self::CursorExpired,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
@@ -84,6 +90,8 @@ impl Code {
             Self::Conflict => "conflict",
             Self::IdempotencyKeyInUse => "idempotency_key_in_use",
             Self::DeliveryPending => "delivery_pending",
+            Self::SubscriptionUnverified => "subscription_unverified",
+            Self::NothingToVerify => "nothing_to_verify",
             Self::CursorExpired => "cursor_expired",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -109,6 +117,8 @@ impl Code {
             Self::Conflict => "Others are changing the same thing",
             Self::IdempotencyKeyInUse => "The first request with this key still runs",
             Self::DeliveryPending => "The delivery has its first attempt still ahead",
+            Self::SubscriptionUnverified => "The receiver has not agreed yet",
+            Self::NothingToVerify => "No handshake is outstanding",
             Self::CursorExpired => "The cursor is older than what is kept",
             Self::PayloadTooLarge => "Too large",
             Self::UnsupportedMediaType => "The content type is not understood",
@@ -131,9 +141,11 @@ impl Code {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Conflict | Self::IdempotencyKeyInUse | Self::DeliveryPending => {
-                StatusCode::CONFLICT
-            }
+            Self::Conflict
+            | Self::IdempotencyKeyInUse
+            | Self::DeliveryPending
+            | Self::SubscriptionUnverified
+            | Self::NothingToVerify => StatusCode::CONFLICT,
             Self::CursorExpired => StatusCode::GONE,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -5,6 +5,7 @@ mod body;
 mod caller;
 mod code;
 mod connections;
+mod consent;
 mod cors;
 mod deliveries;
 mod delivery_view;
@@ -29,6 +30,7 @@ mod stream;
 mod stream_tokens;
 mod subscription_input;
 mod subscriptions;
+mod verification;
 mod ws;
 mod ws_command;
 
@@ -48,6 +50,7 @@ pub use self::request_id::give_request_id;
 use crate::log::Log;
 use crate::store::Store;
 use crate::stream::{Streams, Worker};
+use crate::values::sender::Origin;
 use crate::values::target::AllowedTargets;
 
 /// What the handlers work with.
@@ -58,6 +61,8 @@ pub struct Api {
     streams: Arc<Streams>,
     keys: Keys,
     token_secret: Vec<u8>,
+    consent_key: Vec<u8>,
+    origin: Option<Origin>,
     running: RunningKeys,
     allowed: AllowedTargets,
     max_event_bytes: usize,
@@ -72,15 +77,18 @@ impl Api {
         secrets: &Secrets<'_>,
         limits: Limits,
     ) -> Self {
-        let Limits { allowed, max_event_bytes, stopping } = limits;
+        let Limits { allowed, origin, max_event_bytes, stopping } = limits;
         let (keys, running) = (Keys::new(secrets.admin_key), RunningKeys::default());
         let token_secret = secrets.stream_tokens.to_vec();
+        let consent_key = secrets.consents.to_vec();
         Self {
             store,
             log,
             streams,
             keys,
             token_secret,
+            consent_key,
+            origin,
             running,
             allowed,
             max_event_bytes,
@@ -95,6 +103,8 @@ pub struct Secrets<'a> {
     pub admin_key: &'a str,
     /// Seals stream tokens.
     pub stream_tokens: &'a [u8],
+    /// Seals what receivers are given to agree by.
+    pub consents: &'a [u8],
 }
 
 /// What clients may ask for.
@@ -102,6 +112,8 @@ pub struct Secrets<'a> {
 pub struct Limits {
     /// Which private addresses callbacks may name.
     pub allowed: AllowedTargets,
+    /// By which name receivers are asked, if the hub has one.
+    pub origin: Option<Origin>,
     /// How many bytes of data one event may have.
     pub max_event_bytes: usize,
     /// Cancelled when the node begins to stop.
@@ -120,6 +132,7 @@ fn worker(request: &HttpRequest) -> Result<Rc<Worker>, Problem> {
 pub fn routes(config: &mut web::ServiceConfig) {
     event_routes(config);
     subscription_routes(config);
+    handshake_routes(config);
     pull_routes(config);
     replay_routes(config);
     config
@@ -203,6 +216,19 @@ fn subscription_routes(config: &mut web::ServiceConfig) {
         .service(resource(
             "/v1/subscriptions/{id}/deliveries",
             vec![(Method::GET, web::to(deliveries::of_subscription))],
+        ));
+}
+
+/// What a receiver agrees to.
+fn handshake_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(resource(
+            "/v1/subscriptions/{id}/verify",
+            vec![(Method::POST, web::to(verification::verify))],
+        ))
+        .service(resource(
+            "/v1/subscriptions/{id}/verification",
+            vec![(Method::POST, web::to(consent::give)), (Method::GET, web::to(consent::give))],
         ));
 }
 

@@ -8,11 +8,13 @@ use super::fields::{Field, Fields, pointer_part, whole_number};
 use super::problem::{FieldError, Problem};
 use crate::values::callback_url::CallbackUrl;
 use crate::values::event_type::Pattern;
+use crate::values::handshake::{Handshake, Way};
 use crate::values::json_pointer::JsonPointer;
 use crate::values::signature::Secret;
 use crate::values::subscription::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_S, Definition};
 use crate::values::subscription_view::MASK;
 use crate::values::target::AllowedTargets;
+use crate::values::time::UnixMillis;
 
 const MOST_PATTERNS: usize = 100;
 const MOST_HEADERS: usize = 20;
@@ -41,6 +43,7 @@ pub(super) struct Given {
     timeout_s: Field<u16>,
     retry_schedule_s: Field<Vec<u32>>,
     give_up_after_s: Field<u32>,
+    handshake: Field<Way>,
 }
 
 impl Given {
@@ -60,6 +63,7 @@ impl Given {
             timeout_s: fields.number("timeout_s", 1..=30),
             retry_schedule_s: retry_schedule(fields),
             give_up_after_s: fields.number("give_up_after_s", 1..=LONGEST_WAIT_S),
+            handshake: fields.parsed("handshake"),
         }
     }
 
@@ -86,6 +90,7 @@ impl Given {
             timeout_s: self.timeout_s.value().unwrap_or(DEFAULT_TIMEOUT_S),
             retry_schedule_s: self.retry_schedule_s.value(),
             give_up_after_s: self.give_up_after_s.value(),
+            handshake: self.handshake.value().map(|way| Handshake::asked(way, UnixMillis::now())),
         })
     }
 
@@ -105,6 +110,7 @@ impl Given {
             timeout_s: self.timeout_s.or(current.timeout_s),
             retry_schedule_s: self.retry_schedule_s.or(current.retry_schedule_s),
             give_up_after_s: self.give_up_after_s.or(current.give_up_after_s),
+            handshake: self.handshake.or(current.handshake.map(|handshake| handshake.way)),
         }
         .whole(current.secret)
     }
@@ -300,6 +306,7 @@ mod tests {
             (r#""metadata": {"a": 1}"#, "/metadata/a"),
             (r#""description": "\u0000""#, "/description"),
             (r#""filters": {}"#, "/filters"),
+            (r#""handshake": "webhook""#, "/handshake"),
         ] {
             let body = format!(
                 r#"{{"event_types": ["a"], "callback_url": "https://example.com/", {extra}}}"#

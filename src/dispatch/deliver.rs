@@ -11,10 +11,11 @@ use reqwest::{Client, Method, Request, Response};
 use serde::Serialize;
 
 use super::connecting::{NoteConnecting, noting};
+use crate::values::callback_url::CallbackUrl;
 use crate::values::cause;
 use crate::values::event::Event;
 use crate::values::outcome::{ErrorClass, Outcome};
-use crate::values::subscription::Subscription;
+use crate::values::subscription::{Definition, Subscription};
 use crate::values::target::{AllowedTargets, Blocked};
 use crate::values::time::UnixMillis;
 
@@ -37,6 +38,19 @@ pub(super) struct Exchange {
     pub(super) outcome: Outcome,
     /// For failures: JSON of the answer's body and headers of use, or of what went wrong.
     pub(super) response: Option<String>,
+}
+
+/// What a receiver answered to a request that is no delivery.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// HTTP status code.
+    pub(super) status: u16,
+    /// What `Retry-After` asked for, counted from the answer.
+    pub(super) retry_after: Option<Duration>,
+    /// All headers.
+    pub(super) headers: HeaderMap,
+    /// As much of the body as is read.
+    pub(super) body: Vec<u8>,
 }
 
 /// Makes the POSTs of a node.
@@ -82,10 +96,7 @@ impl Deliverer {
         let Some(url) = &definition.callback_url else {
             return Exchange::failed(ErrorClass::Blocked, &"there is no callback URL any more");
         };
-        // An address in the URL itself never gets to the resolver.
-        if let Some(blocked) =
-            url.literal_address().and_then(|address| self.allowed.check(address).err())
-        {
+        if let Some(blocked) = self.refusal_of(url) {
             return Exchange::failed(ErrorClass::Blocked, &blocked);
         }
         let mut request = Request::new(Method::POST, url.url().clone());
@@ -100,23 +111,54 @@ impl Deliverer {
         }
     }
 
+    /// Sends a subscription's receiver a request that is no delivery, with the owner's headers besides its own, under the
+    /// same rules; or says why there was no answer.
+    pub(super) async fn ask(
+        &self,
+        subscription: &Subscription,
+        mut request: Request,
+    ) -> Result<Answer, String> {
+        let definition = &subscription.definition;
+        if let Some(blocked) = definition.callback_url.as_ref().and_then(|url| self.refusal_of(url))
+        {
+            return Err(blocked.to_string());
+        }
+        let mut headers = owners_headers(definition);
+        headers.extend(std::mem::take(request.headers_mut()));
+        insert(&mut headers, "webhook-subscription", subscription.id.to_string());
+        *request.headers_mut() = headers;
+        match tokio::time::timeout(definition.timeout(), self.answer(request)).await {
+            Ok(Ok((response, body))) => Ok(Answer {
+                status: response.status().as_u16(),
+                retry_after: asked_wait(&response),
+                headers: response.headers().clone(),
+                body,
+            }),
+            Ok(Err(error)) => Err(format!("{}: {}", class_of(&error).name(), root_of(&error))),
+            Err(_elapsed) => Err(format!("no complete answer within {} s", definition.timeout_s)),
+        }
+    }
+
+    /// Why the address that a URL itself names may not be called; it never gets to the resolver.
+    fn refusal_of(&self, url: &CallbackUrl) -> Option<Blocked> {
+        url.literal_address().and_then(|address| self.allowed.check(address).err())
+    }
+
     async fn exchange(&self, request: Request) -> Exchange {
-        let mut response = match self.send(request).await {
-            Ok(response) => response,
+        let (response, body) = match self.answer(request).await {
+            Ok(answer) => answer,
             Err(error) => return Exchange::failed(class_of(&error), &root_of(&error)),
         };
-        let status = response.status();
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| retry_after(value, UnixMillis::now()));
-        let body = match read(&mut response).await {
-            Ok(body) => body,
-            Err(error) => return Exchange::failed(class_of(&error), &root_of(&error)),
-        };
+        let (status, retry_after) = (response.status(), asked_wait(&response));
         let kept = (!status.is_success()).then(|| Kept::of(&response, &body));
         let outcome = Outcome::Answered { status: status.as_u16(), retry_after };
         Exchange { outcome, response: kept.and_then(|kept| serde_json::to_string(&kept).ok()) }
+    }
+
+    async fn answer(&self, request: Request) -> Result<(Response, Vec<u8>), reqwest::Error> {
+        let mut response = self.send(request).await?;
+        let body = read(&mut response).await?;
+        Ok((response, body))
     }
 
     /// Sends a request, and once more on a new connection when it went out on a kept one that broke before any
@@ -135,8 +177,8 @@ impl Deliverer {
     }
 }
 
-fn headers(subscription: &Subscription, event: &Event, number: u16, now: UnixMillis) -> HeaderMap {
-    let definition = &subscription.definition;
+/// The headers that its owner sets.
+fn owners_headers(definition: &Definition) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8 + definition.headers.len());
     for (name, value) in &definition.headers {
         // Checked when they were set.
@@ -144,6 +186,20 @@ fn headers(subscription: &Subscription, event: &Event, number: u16, now: UnixMil
             headers.insert(name, value);
         }
     }
+    headers
+}
+
+/// Puts a header in its place; what it says may be a secret.
+pub(super) fn insert(headers: &mut HeaderMap, name: &'static str, text: String) {
+    if let Ok(mut value) = HeaderValue::try_from(text) {
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+fn headers(subscription: &Subscription, event: &Event, number: u16, now: UnixMillis) -> HeaderMap {
+    let definition = &subscription.definition;
+    let mut headers = owners_headers(definition);
     let id = event.position.to_string();
     let timestamp = now.seconds();
     let signature = definition.secret.sign(&id, timestamp, &event.body);
@@ -156,9 +212,10 @@ fn headers(subscription: &Subscription, event: &Event, number: u16, now: UnixMil
         ("webhook-subscription", subscription.id.to_string()),
     ];
     for (name, text) in texts {
-        if let Ok(value) = HeaderValue::try_from(text) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
+        insert(&mut headers, name, text);
+    }
+    if let Some(origin) = definition.consent().and_then(|consent| consent.origin.clone()) {
+        insert(&mut headers, "webhook-request-origin", origin);
     }
     headers
 }
@@ -202,6 +259,12 @@ impl Exchange {
         let response = serde_json::json!({ "error": why.to_string() }).to_string();
         Self { outcome: Outcome::Failed(class), response: Some(response) }
     }
+}
+
+/// The wait that an answer asks for.
+fn asked_wait(response: &Response) -> Option<Duration> {
+    let value = response.headers().get(RETRY_AFTER)?;
+    retry_after(value, UnixMillis::now())
 }
 
 /// RFC 9110, 10.2.3: seconds, or a date.

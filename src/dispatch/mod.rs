@@ -6,6 +6,7 @@ mod engine;
 mod errands;
 mod exhausted;
 mod feed;
+mod handshake;
 mod lease;
 mod session;
 mod turn;
@@ -18,6 +19,8 @@ use tokio_util::task::TaskTracker;
 
 use self::deliver::Deliverer;
 use self::engine::Engine;
+pub use self::handshake::Asker;
+use self::handshake::Handshaker;
 use self::session::Session;
 use crate::log::Log;
 use crate::store::Store;
@@ -32,6 +35,7 @@ pub struct Dispatcher {
     log: Log,
     store: Store,
     deliverer: Deliverer,
+    handshaker: Handshaker,
     schedule: RetrySchedule,
     tasks: TaskTracker,
 }
@@ -42,11 +46,12 @@ impl Dispatcher {
         node: NodeName,
         log: Log,
         store: Store,
-        (allowed, schedule): (AllowedTargets, RetrySchedule),
+        (allowed, schedule, asker): (AllowedTargets, RetrySchedule, Asker),
         tasks: TaskTracker,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let deliverer = Deliverer::new(allowed)?;
-        Ok(Self { node, log, store, deliverer, schedule, tasks })
+        let handshaker = Handshaker::new(deliverer.clone(), asker);
+        Ok(Self { node, log, store, deliverer, handshaker, schedule, tasks })
     }
 
     /// Works until `stop`; then what runs may come to an end for at most `deadline`. Returns how many deliveries were
@@ -60,6 +65,7 @@ impl Dispatcher {
             log: self.log,
             store: self.store.clone(),
             deliverer: self.deliverer,
+            handshaker: self.handshaker,
             lease,
             tasks: self.tasks,
         };

@@ -14,6 +14,7 @@ pub mod shards;
 pub mod shared_secrets;
 pub mod subscriptions;
 pub mod usage;
+pub mod verifications;
 
 use std::future::Future;
 use std::str::FromStr;

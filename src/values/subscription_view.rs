@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::callback_url::CallbackUrl;
+use super::handshake::Handshake;
 use super::subscription::Subscription;
 use super::time::UnixMillis;
 
@@ -29,11 +30,30 @@ pub struct SubscriptionView<'a> {
     timeout_s: u16,
     retry_schedule_s: Option<&'a [u32]>,
     give_up_after_s: Option<u32>,
+    handshake: Option<&'static str>,
+    verification: Option<VerificationView>,
     created_at: UnixMillis,
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<UnixMillis>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
+}
+
+/// How a handshake stands.
+#[derive(Debug, Serialize)]
+struct VerificationView {
+    verified_at: Option<UnixMillis>,
+    allowed_rate_per_minute: Option<u32>,
+}
+
+impl VerificationView {
+    fn of(handshake: &Handshake) -> Self {
+        let consent = handshake.consent.as_ref();
+        Self {
+            verified_at: consent.map(|consent| consent.at),
+            allowed_rate_per_minute: consent.and_then(|consent| consent.rate_per_minute),
+        }
+    }
 }
 
 impl<'a> SubscriptionView<'a> {
@@ -71,6 +91,8 @@ impl<'a> SubscriptionView<'a> {
             timeout_s: definition.timeout_s,
             retry_schedule_s: definition.retry_schedule_s.as_deref(),
             give_up_after_s: definition.give_up_after_s,
+            handshake: definition.handshake.as_ref().map(|handshake| handshake.way.name()),
+            verification: definition.handshake.as_ref().map(VerificationView::of),
             created_at: subscription.created_at(),
             updated_at: None,
             secret: None,

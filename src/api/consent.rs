@@ -111,8 +111,12 @@ async fn is_noted(
     subscription: Subscription,
     consent: Consent,
 ) -> Result<bool, Problem> {
-    let changed = api.log.change(&change::verified(subscription, consent)).await?;
-    Ok(changed != Changed::Stale)
+    let id = subscription.id;
+    if api.log.change(&change::verified(subscription, consent)).await? == Changed::Stale {
+        return Ok(false);
+    }
+    tracing::info!(subscription = %id, "a receiver has agreed, some time after it was asked");
+    Ok(true)
 }
 
 /// A person who follows the link sees something; programs need nothing.

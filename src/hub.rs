@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::admin_key::{self, AdminKey};
 use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Asker, Dispatcher};
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
 use crate::log::{Log, housekeeping, resealing, retention, usage};
 use crate::master_key;
@@ -29,6 +29,7 @@ use crate::stream::{Streams, Worker};
 use crate::values::retention::Retention;
 use crate::values::retry::reconnect_waits;
 use crate::values::sealed::Sealer;
+use crate::values::sender::Sender;
 
 /// How long a start waits for the database to take connections.
 const DATABASE_DEADLINE: Duration = Duration::from_secs(60);
@@ -147,15 +148,13 @@ impl Hub {
         let node = NodeName { id: Uuid::new_v4(), address: address.to_string() };
         let start = async || Log::start(node.id, store.clone(), &tasks, let_go.clone()).await;
         let log = patiently(start).await.map_err(StartError::Database)?;
-        let (egress, schedule) = (settings.egress.clone(), settings.retry_schedule.clone());
-        let dispatcher = Dispatcher::new(
-            node,
-            log.clone(),
-            store.clone(),
-            (egress.clone(), schedule),
-            tasks.clone(),
-        )
-        .map_err(StartError::Callbacks)?;
+        let (stream_tokens, consents) =
+            shared_secrets(&store).await.map_err(StartError::Database)?;
+        let asker = Asker { sender: sender(settings), token_key: consents.as_slice().into() };
+        let callbacks = (settings.egress.clone(), settings.retry_schedule.clone(), asker);
+        let dispatcher =
+            Dispatcher::new(node, log.clone(), store.clone(), callbacks, tasks.clone())
+                .map_err(StartError::Callbacks)?;
         let streams = Arc::new(Streams::new(
             log.clone(),
             store.clone(),
@@ -163,20 +162,21 @@ impl Hub {
             stopping.clone(),
             settings.stop_deadline / 2,
         ));
-        let limits = Limits {
-            targets: egress.targets,
-            max_event_bytes: settings.max_event_bytes,
-            trusted_proxies: settings.trusted_proxies.clone(),
-            stopping: stopping.clone(),
-        };
-        let fresh: [u8; 32] = rand::random();
-        let secret = async || store.shared_secret("stream_tokens", &fresh).await;
-        let stream_tokens = patiently(secret).await.map_err(StartError::Database)?;
         // The admin key last: once it is made, the start succeeds and it is shown.
         let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
             .map_err(|(path, error)| StartError::AdminKey { path, error })?;
-        let secrets = Secrets { admin_key: admin_key.as_str(), stream_tokens: &stream_tokens };
-        let api = Api::new(log.clone(), store.clone(), Arc::clone(&streams), &secrets, limits);
+        let secrets = Secrets {
+            admin_key: admin_key.as_str(),
+            stream_tokens: &stream_tokens,
+            consents: &consents,
+        };
+        let api = Api::new(
+            log.clone(),
+            store.clone(),
+            Arc::clone(&streams),
+            &secrets,
+            limits(settings, &stopping),
+        );
         let (server, address) = serve(settings, listener, web::Data::new(api), &streams)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();
@@ -239,6 +239,21 @@ impl Hub {
     }
 }
 
+/// Who the hub is to receivers.
+fn sender(settings: &Settings) -> Sender {
+    Sender::new(settings.webhook_origin.clone(), settings.public_url.clone())
+}
+
+fn limits(settings: &Settings, stopping: &CancellationToken) -> Limits {
+    Limits {
+        targets: settings.egress.targets.clone(),
+        origin: sender(settings).origin,
+        max_event_bytes: settings.max_event_bytes,
+        trusted_proxies: settings.trusted_proxies.clone(),
+        stopping: stopping.clone(),
+    }
+}
+
 /// Starts what keeps the log to its length, and what measures it.
 fn look_after_log(
     log: &Log,
@@ -265,6 +280,15 @@ async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, Stri
             Ok((Some(embedded), url))
         }
     }
+}
+
+/// What seals stream tokens, and what seals the texts by which receivers agree: the same on all nodes.
+async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+    let secret = async |name| {
+        let fresh: [u8; 32] = rand::random();
+        patiently(async || store.shared_secret(name, &fresh).await).await
+    };
+    Ok((secret("stream_tokens").await?, secret("consents").await?))
 }
 
 /// The store with its schema at this version. Of a database of its own no other node holds anything.

@@ -12,6 +12,7 @@ const WALLS: &[(&str, &[&str])] = &[
         &[
             "dispatch/deliver.rs",
             "dispatch/failure.rs",
+            "dispatch/handshake.rs",
             "dispatch/lines.rs",
             "dispatch/outward.rs",
             "dispatch/resolving.rs",

@@ -29,6 +29,10 @@ pub(super) enum Code {
     TooManySecrets,
     /// The delivery has its first attempt still ahead.
     DeliveryPending,
+    /// The receiver has not agreed to being sent anything.
+    SubscriptionUnverified,
+    /// No handshake is outstanding.
+    NothingToVerify,
     /// The cursor is older than what is kept.
     CursorExpired,
     /// Too large.
@@ -49,7 +53,7 @@ pub(super) enum Code {
 
 impl Code {
     /// All of them.
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::InvalidJson,
         Self::InvalidParameter,
         Self::InvalidHeader,
@@ -62,6 +66,8 @@ impl Code {
         Self::IdempotencyKeyInUse,
         Self::TooManySecrets,
         Self::DeliveryPending,
+        Self::SubscriptionUnverified,
+        Self::NothingToVerify,
         Self::CursorExpired,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
@@ -92,6 +98,8 @@ impl Code {
             Self::IdempotencyKeyInUse => "idempotency_key_in_use",
             Self::TooManySecrets => "too_many_secrets",
             Self::DeliveryPending => "delivery_pending",
+            Self::SubscriptionUnverified => "subscription_unverified",
+            Self::NothingToVerify => "nothing_to_verify",
             Self::CursorExpired => "cursor_expired",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -118,6 +126,8 @@ impl Code {
             Self::IdempotencyKeyInUse => "The first request with this key still runs",
             Self::TooManySecrets => "As many signing secrets as may be in force at once",
             Self::DeliveryPending => "The delivery has its first attempt still ahead",
+            Self::SubscriptionUnverified => "The receiver has not agreed yet",
+            Self::NothingToVerify => "No handshake is outstanding",
             Self::CursorExpired => "The cursor is older than what is kept",
             Self::PayloadTooLarge => "Too large",
             Self::UnsupportedMediaType => "The content type is not understood",
@@ -143,7 +153,9 @@ impl Code {
             Self::Conflict
             | Self::IdempotencyKeyInUse
             | Self::TooManySecrets
-            | Self::DeliveryPending => StatusCode::CONFLICT,
+            | Self::DeliveryPending
+            | Self::SubscriptionUnverified
+            | Self::NothingToVerify => StatusCode::CONFLICT,
             Self::CursorExpired => StatusCode::GONE,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,

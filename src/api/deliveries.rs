@@ -16,6 +16,7 @@ use super::events;
 use super::problem::{Code, Problem};
 use super::query::{Query, invalid};
 use super::subscriptions;
+use super::verification;
 use crate::store::deliveries::AttemptFilter;
 use crate::store::log::Scan;
 use crate::values::event::{Event, NewEvent};
@@ -239,6 +240,7 @@ pub(super) async fn test(
     Query::of(&request, &[])?;
     let claim = api.running.claim(&caller, &request, b"")?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
+    verification::must_not_be_awaited(&subscription)?;
     let said = json!({ "subscription": subscription.id.to_string(), "message": "a test event, sent on request" });
     let entry = entry(subscription.id, EventType::from_stored(TEST_EVENT), &said);
     audit::note(&api, (&caller, &request), "subscription.tested", &subscription.id, said).await?;

@@ -7,6 +7,7 @@ mod caller;
 mod client_address;
 mod code;
 mod connections;
+mod consent;
 mod cors;
 mod deliveries;
 mod delivery_view;
@@ -35,6 +36,7 @@ mod stream;
 mod stream_tokens;
 mod subscription_input;
 mod subscriptions;
+mod verification;
 mod ws;
 mod ws_command;
 
@@ -55,6 +57,7 @@ use crate::log::Log;
 use crate::store::Store;
 use crate::stream::{Streams, Worker};
 use crate::values::forwarded::TrustedProxies;
+use crate::values::sender::Origin;
 use crate::values::target::Targets;
 
 /// What the handlers work with.
@@ -64,6 +67,8 @@ pub struct Api {
     streams: Arc<Streams>,
     keys: Keys,
     token_secret: Vec<u8>,
+    consent_key: Vec<u8>,
+    origin: Option<Origin>,
     running: RunningKeys,
     targets: Targets,
     max_event_bytes: usize,
@@ -80,15 +85,18 @@ impl Api {
         secrets: &Secrets<'_>,
         limits: Limits,
     ) -> Self {
-        let Limits { targets, max_event_bytes, trusted_proxies, stopping } = limits;
+        let Limits { targets, origin, max_event_bytes, trusted_proxies, stopping } = limits;
         let (keys, running) = (Keys::new(secrets.admin_key), RunningKeys::default());
         let token_secret = secrets.stream_tokens.to_vec();
+        let consent_key = secrets.consents.to_vec();
         Self {
             store,
             log,
             streams,
             keys,
             token_secret,
+            consent_key,
+            origin,
             running,
             targets,
             max_event_bytes,
@@ -105,6 +113,8 @@ pub struct Secrets<'a> {
     pub admin_key: &'a str,
     /// Seals stream tokens.
     pub stream_tokens: &'a [u8],
+    /// Seals what receivers are given to agree by.
+    pub consents: &'a [u8],
 }
 
 /// What clients may ask for.
@@ -112,6 +122,8 @@ pub struct Secrets<'a> {
 pub struct Limits {
     /// Where callbacks may go.
     pub targets: Targets,
+    /// By which name receivers are asked, if the hub has one.
+    pub origin: Option<Origin>,
     /// How many bytes of data one event may have.
     pub max_event_bytes: usize,
     /// Whose word about where a request comes from is believed.

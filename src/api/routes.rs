@@ -6,8 +6,8 @@ use actix_web::{HttpResponse, Resource, Route, guard, web};
 
 use super::problem::Problem;
 use super::{
-    audit, connections, deliveries, events, explain, health, keys, metrics, nodes, openapi, pull,
-    replays, signing, stream, stream_tokens, subscriptions, ws,
+    audit, connections, consent, deliveries, events, explain, health, keys, metrics, nodes,
+    openapi, pull, replays, signing, stream, stream_tokens, subscriptions, verification, ws,
 };
 use crate::values::scope::Scope;
 
@@ -104,6 +104,9 @@ fn subscription_routes() -> Vec<Entry> {
         post("/v1/subscriptions/{id}/rotate-secret", SUBSCRIBE, web::to(signing::rotate)),
         get("/v1/subscriptions/{id}/public-key", SUBSCRIBE, web::to(signing::public_key)),
         get("/v1/subscriptions/{id}/jwks.json", PUBLIC, web::to(signing::jwks)),
+        post("/v1/subscriptions/{id}/verify", SUBSCRIBE, web::to(verification::verify)),
+        post("/v1/subscriptions/{id}/verification", PUBLIC, web::to(consent::give)),
+        get("/v1/subscriptions/{id}/verification", PUBLIC, web::to(consent::give)),
         post("/v1/subscriptions/{id}/test", SUBSCRIBE, web::to(deliveries::test)),
         get("/v1/subscriptions/{id}/deliveries", SUBSCRIBE, web::to(deliveries::of_subscription)),
     ]

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::Api;
-use super::audit::origin;
+use super::audit::actor;
 use super::body;
 use super::caller::Caller;
 use super::fields::Fields;
@@ -67,7 +67,7 @@ pub(super) async fn rotate(
             key: claim.as_ref().map(|claim| claim.key.clone()),
             ..change::secret_rotated(Subscription { definition, ..current.clone() })
         };
-        let by = origin(&caller, &request);
+        let by = actor(&caller.key, &request);
         match api.log.change(&change, Some(&current), &by).await? {
             Changed::Made { position, .. } => {
                 let changed = Subscription { changed_at: position, ..change.subscription };

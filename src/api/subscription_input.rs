@@ -9,6 +9,7 @@ use super::problem::{FieldError, Problem};
 use super::receiver_input;
 use crate::values::callback_url::{BadCallbackUrl, CallbackUrl};
 use crate::values::event_type::Pattern;
+use crate::values::handshake::{Handshake, Way};
 use crate::values::json_pointer::JsonPointer;
 use crate::values::receiver_auth::ReceiverAuth;
 use crate::values::receiver_tls::ReceiverTls;
@@ -17,6 +18,7 @@ use crate::values::signing::{Scheme, Signing};
 use crate::values::subscription::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_S, Definition};
 use crate::values::subscription_view::MASK;
 use crate::values::target::Targets;
+use crate::values::time::UnixMillis;
 
 const MOST_PATTERNS: usize = 100;
 const MOST_HEADERS: usize = 20;
@@ -49,6 +51,7 @@ pub(super) struct Given {
     timeout_s: Field<u16>,
     retry_schedule_s: Field<Vec<u32>>,
     give_up_after_s: Field<u32>,
+    handshake: Field<Way>,
 }
 
 impl Given {
@@ -72,6 +75,7 @@ impl Given {
             timeout_s: fields.number("timeout_s", 1..=30),
             retry_schedule_s: retry_schedule(fields),
             give_up_after_s: fields.number("give_up_after_s", 1..=LONGEST_WAIT_S),
+            handshake: fields.parsed("handshake"),
         }
     }
 
@@ -108,6 +112,7 @@ impl Given {
             timeout_s: self.timeout_s.value().unwrap_or(DEFAULT_TIMEOUT_S),
             retry_schedule_s: self.retry_schedule_s.value(),
             give_up_after_s: self.give_up_after_s.value(),
+            handshake: self.handshake.value().map(|way| Handshake::asked(way, UnixMillis::now())),
         };
         receiver_input::check_together(&definition)?;
         Ok(definition)
@@ -133,6 +138,7 @@ impl Given {
             timeout_s: self.timeout_s.or(current.timeout_s),
             retry_schedule_s: self.retry_schedule_s.or(current.retry_schedule_s),
             give_up_after_s: self.give_up_after_s.or(current.give_up_after_s),
+            handshake: self.handshake.or(current.handshake.map(|handshake| handshake.way)),
         }
         .whole(current.signing)
     }
@@ -357,6 +363,7 @@ mod tests {
             (r#""metadata": {"a": 1}"#, "/metadata/a"),
             (r#""description": "\u0000""#, "/description"),
             (r#""filters": {}"#, "/filters"),
+            (r#""handshake": "webhook""#, "/handshake"),
         ] {
             let body = format!(
                 r#"{{"event_types": ["a"], "callback_url": "https://example.com/", {extra}}}"#

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::Api;
-use super::audit::origin;
+use super::audit::actor;
 use super::body;
 use super::caller::Caller;
 use super::fields::Fields;
@@ -15,6 +15,7 @@ use super::idempotency::{self, Claim};
 use super::problem::{Code, FieldError, Problem};
 use super::query::{Query, invalid};
 use super::subscription_input::{Given, callback_text};
+use super::verification;
 use crate::log::change;
 use crate::store::expiry::Expired;
 use crate::store::subscriptions::{Change, Changed, SubscriptionFilter};
@@ -43,17 +44,19 @@ pub(super) async fn create(
     let given = Given::take(&mut fields, &api.targets);
     let starts_after = starts_after(&mut fields, api.log.head());
     fields.finish()?;
+    let definition = given.whole(Signing::new(Secret::from_random(rand::random())))?;
+    verification::must_be_possible(&api, &definition, None)?;
     let subscription = Subscription {
         id: SubscriptionId::new(UnixMillis::now(), rand::random()),
         tenant: Arc::clone(&caller.tenant),
-        definition: given.whole(Signing::new(Secret::from_random(rand::random())))?,
-        status: Status::Active,
+        status: definition.status_in_force(),
+        definition,
         disabled_reason: None,
         changed_at: Position::START,
     };
     let key = claim.as_ref().map(|claim| claim.key.clone());
     let change = change::created(subscription, starts_after, key);
-    match api.log.change(&change, None, &origin(&caller, &request)).await? {
+    match api.log.change(&change, None, &actor(&caller.key, &request)).await? {
         Changed::Made { position, .. } => {
             let made = Subscription { changed_at: position, ..change.subscription };
             Ok(HttpResponse::Created()
@@ -142,8 +145,9 @@ pub(super) async fn list(
     let query = Query::of(&request, &["event_type", "status", "callback_url", "after", "limit"])?;
     let limit = query.limit()?;
     let status = query.text("status").map(|name| {
-        Status::from_name(name)
-            .ok_or_else(|| invalid("status", "expected active, failing, paused or disabled"))
+        Status::from_name(name).ok_or_else(|| {
+            invalid("status", "expected active, failing, paused, disabled or unverified")
+        })
     });
     let filter = SubscriptionFilter {
         event_type: query.text("event_type").map(str::to_owned),
@@ -181,6 +185,7 @@ pub(super) async fn get(
             let expired = json!({ "events": events, "up_to": up_to.to_string() });
             members.insert("expired".into(), expired);
         }
+        verification::show(&api, &subscription, members).await?;
     }
     Ok(HttpResponse::Ok().json(view))
 }
@@ -226,13 +231,15 @@ async fn redefine(
     definition: impl Fn(&Subscription) -> Result<Definition, Problem>,
 ) -> Result<HttpResponse, Problem> {
     let changed = make(api, by, id, |current| {
-        let definition = definition(&current)?;
+        let definition = definition(&current)?.in_place_of(&current.definition);
+        verification::must_be_possible(api, &definition, Some(&current.definition))?;
         let same = definition == current.definition;
         let elsewhere = definition.callback_url != current.definition.callback_url;
         // What the receiver at the former URL did says nothing of the one at the new.
         let status = match current.status {
-            Status::Failing if elsewhere => Status::Active,
-            status => status,
+            Status::Paused | Status::Disabled => current.status,
+            Status::Failing if !elsewhere && !definition.awaits_consent() => Status::Failing,
+            _ => definition.status_in_force(),
         };
         Ok((!same).then(|| change::updated(Subscription { definition, status, ..current })))
     });
@@ -248,12 +255,13 @@ pub(super) async fn pause(
 ) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
     let paused = make(&api, (&caller, &request), &path, |current| {
-        Ok(current.status.is_tried().then(|| change::paused(current)))
+        let goes_on = current.status.is_tried() || current.status == Status::Unverified;
+        Ok(goes_on.then(|| change::paused(current)))
     });
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/resume`: also after the hub disabled it.
+/// `POST /v1/subscriptions/{id}/resume`: also after the hub disabled it. A receiver that is still to agree must do so first.
 pub(super) async fn resume(
     caller: Caller,
     path: web::Path<String>,
@@ -262,7 +270,8 @@ pub(super) async fn resume(
 ) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
     let resumed = make(&api, (&caller, &request), &path, |current| {
-        Ok((current.status != Status::Active).then(|| change::resumed(current)))
+        let is_in_force = current.status == current.definition.status_in_force();
+        Ok((!is_in_force).then(|| change::resumed(current)))
     });
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&resumed.await?)))
 }
@@ -338,7 +347,7 @@ async fn make(
     for _ in 0..CHANGE_TRIES {
         let current = find(api, caller, id).await?;
         let Some(change) = change(current.clone())? else { return Ok(current) };
-        let by = origin(caller, request);
+        let by = actor(&caller.key, request);
         if let Changed::Made { position, .. } = api.log.change(&change, Some(&current), &by).await?
         {
             return Ok(Subscription { changed_at: position, ..change.subscription });

@@ -4,9 +4,10 @@ mod clients;
 mod egress;
 
 use std::ffi::OsString;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -19,6 +20,7 @@ use crate::values::forwarded::TrustedProxies;
 use crate::values::retention::Retention;
 use crate::values::retry::RetrySchedule;
 use crate::values::sealed::{BadMasterKeys, MasterKeys};
+use crate::values::sender::{Origin, PublicUrl};
 
 /// Where the hub keeps everything. `Debug` does not show the URL, which may hold a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,6 +47,10 @@ pub struct Settings {
     pub admin_key: Option<String>,
     /// Where callbacks may go, and by which proxy.
     pub egress: Egress,
+    /// Where the hub is reached from outside.
+    pub public_url: Option<PublicUrl>,
+    /// By which name it asks receivers for their consent; without it by the public URL's host.
+    pub webhook_origin: Option<Origin>,
     /// What seals the secrets in the database; without it one is made at the first start and kept in the data directory.
     pub master_key: Option<MasterKeys>,
     /// When failed deliveries are tried again, unless the subscription says otherwise.
@@ -94,6 +100,8 @@ impl Default for Settings {
             data_dir: PathBuf::from("./hookhub-data"),
             admin_key: None,
             egress: Egress::default(),
+            public_url: None,
+            webhook_origin: None,
             master_key: None,
             retry_schedule: RetrySchedule::default(),
             retention: Retention::default(),
@@ -146,6 +154,15 @@ pub struct ServeArgs {
     #[arg(long, env = "HOOKHUB_MASTER_KEY", value_name = "KEY,…", hide_env_values = true)]
     master_key: Option<String>,
 
+    /// URL at which clients and receivers reach this hub, e.g. <https://hooks.example.com> [default: none]
+    #[arg(long, env = "HOOKHUB_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<String>,
+
+    /// DNS name by which receivers are asked for their consent in CloudEvents handshakes
+    /// [default: the public URL's host]
+    #[arg(long, env = "HOOKHUB_WEBHOOK_ORIGIN", value_name = "NAME")]
+    webhook_origin: Option<String>,
+
     /// Seconds between attempts; the last one repeats [default: 5,30,120,600,1800,3600,7200,14400]
     #[arg(long, env = "HOOKHUB_RETRY_SCHEDULE_S", value_name = "SECONDS,…")]
     retry_schedule_s: Option<String>,
@@ -194,6 +211,8 @@ impl Settings {
                 .filter(|key| !key.is_empty())
                 .map(master_keys)
                 .transpose()?,
+            public_url: read("HOOKHUB_PUBLIC_URL (--public-url)", args.public_url)?,
+            webhook_origin: read("HOOKHUB_WEBHOOK_ORIGIN (--webhook-origin)", args.webhook_origin)?,
             retry_schedule: RetrySchedule {
                 steps: or(args.retry_schedule_s, default.retry_schedule.steps, |text| {
                     steps(&text)
@@ -226,6 +245,15 @@ pub(crate) fn or<T>(
     read: impl FnOnce(String) -> Result<T, ConfigError>,
 ) -> Result<T, ConfigError> {
     given.filter(|text| !text.is_empty()).map_or(Ok(default), read)
+}
+
+fn read<T: FromStr<Err: Display>>(
+    setting: &'static str,
+    given: Option<String>,
+) -> Result<Option<T>, ConfigError> {
+    let text = given.filter(|text| !text.is_empty());
+    text.map(|text| text.parse().map_err(|error: T::Err| wrong(setting, error.to_string())))
+        .transpose()
 }
 
 /// The error of a setting.
@@ -378,6 +406,14 @@ mod tests {
             (
                 ServeArgs { stop_deadline_s: text("soon"), ..ServeArgs::default() },
                 "HOOKHUB_STOP_DEADLINE_S",
+            ),
+            (
+                ServeArgs { public_url: text("https://u:planted@h/"), ..ServeArgs::default() },
+                "HOOKHUB_PUBLIC_URL",
+            ),
+            (
+                ServeArgs { webhook_origin: text("https://h"), ..ServeArgs::default() },
+                "HOOKHUB_WEBHOOK_ORIGIN",
             ),
         ] {
             let line = refused(args);

@@ -35,6 +35,19 @@ pub(super) struct Exchange {
     pub(super) response: Option<String>,
 }
 
+/// What a receiver answered to a request that is no delivery.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// HTTP status code.
+    pub(super) status: u16,
+    /// What `Retry-After` asked for, counted from the answer.
+    pub(super) retry_after: Option<Duration>,
+    /// All headers.
+    pub(super) headers: HeaderMap,
+    /// As much of the body as is read.
+    pub(super) body: Vec<u8>,
+}
+
 /// Makes the POSTs of a node.
 #[derive(Debug, Clone)]
 pub(super) struct Deliverer {
@@ -76,12 +89,51 @@ impl Deliverer {
         }
     }
 
+    /// Sends a subscription's receiver a request that is no delivery, with the owner's headers besides its own, under the
+    /// same rules; or says why there was no answer.
+    pub(super) async fn ask(
+        &self,
+        subscription: &Subscription,
+        url: &CallbackUrl,
+        mut request: Request,
+    ) -> Result<Answer, String> {
+        let definition = &subscription.definition;
+        let mut headers = owners_headers(definition);
+        headers.extend(std::mem::take(request.headers_mut()));
+        insert(&mut headers, "webhook-subscription", subscription.id.to_string());
+        *request.headers_mut() = headers;
+        let answer = self.answer(definition, url, request);
+        match tokio::time::timeout(definition.timeout(), answer).await {
+            Ok(Ok((response, body))) => Ok(Answer {
+                status: response.status().as_u16(),
+                retry_after: asked_wait(&response),
+                headers: response.headers().clone(),
+                body,
+            }),
+            Ok(Err(Failure { class, detail })) => Err(format!("{}: {detail}", class.name())),
+            Err(_elapsed) => Err(format!("no complete answer within {} s", definition.timeout_s)),
+        }
+    }
+
     async fn exchange(
         &self,
         definition: &Definition,
         url: &CallbackUrl,
         request: Request,
     ) -> Result<Exchange, Failure> {
+        let (response, body) = self.answer(definition, url, request).await?;
+        let (status, retry_after) = (response.status(), asked_wait(&response));
+        let kept = (!status.is_success()).then(|| Kept::of(&response, &body));
+        let outcome = Outcome::Answered { status: status.as_u16(), retry_after };
+        Ok(Exchange { outcome, response: kept.and_then(|kept| serde_json::to_string(&kept).ok()) })
+    }
+
+    async fn answer(
+        &self,
+        definition: &Definition,
+        url: &CallbackUrl,
+        request: Request,
+    ) -> Result<(Response, Vec<u8>), Failure> {
         let mut response = match &definition.auth {
             // Rare, and large: the others need not make room for it.
             Some(ReceiverAuth::ClientCredentials(credentials)) => {
@@ -89,15 +141,8 @@ impl Deliverer {
             }
             _ => self.outward.send(url, definition.tls.as_ref(), request).await?,
         };
-        let status = response.status();
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| retry_after(value, UnixMillis::now()));
         let body = read(&mut response).await?;
-        let kept = (!status.is_success()).then(|| Kept::of(&response, &body));
-        let outcome = Outcome::Answered { status: status.as_u16(), retry_after };
-        Ok(Exchange { outcome, response: kept.and_then(|kept| serde_json::to_string(&kept).ok()) })
+        Ok((response, body))
     }
 
     /// Sends a request with a token, and once more with another when it was one that had been kept and the answer is
@@ -126,8 +171,8 @@ impl Deliverer {
     }
 }
 
-fn headers(subscription: &Subscription, event: &Event, number: u16, now: UnixMillis) -> HeaderMap {
-    let definition = &subscription.definition;
+/// The headers that its owner sets, and the owner's credentials.
+fn owners_headers(definition: &Definition) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(9 + definition.headers.len());
     for (name, value) in &definition.headers {
         // Checked when they were set.
@@ -140,22 +185,33 @@ fn headers(subscription: &Subscription, event: &Event, number: u16, now: UnixMil
     if let Some(Ok(value)) = authorization.map(|value| secret(&value)) {
         headers.insert(AUTHORIZATION, value);
     }
+    headers
+}
+
+/// Puts a header in its place; what it says may be a secret.
+pub(super) fn insert(headers: &mut HeaderMap, name: &'static str, text: String) {
+    if let Ok(mut value) = HeaderValue::try_from(text) {
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+fn headers(subscription: &Subscription, event: &Event, number: u16, now: UnixMillis) -> HeaderMap {
+    let definition = &subscription.definition;
+    let mut headers = owners_headers(definition);
     let id = event.position.to_string();
-    let timestamp = now.seconds();
     let signature = definition.signing.sign(&id, &event.body, now);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(timestamp));
+    headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(now.seconds()));
     headers.insert(HeaderName::from_static("webhook-attempt"), HeaderValue::from(number));
-    let texts = [
-        ("webhook-id", id),
-        ("webhook-signature", signature),
-        ("webhook-subscription", subscription.id.to_string()),
-    ];
-    let x_hook = definition.signing.sign_x_hook(&event.body);
-    for (name, text) in texts.into_iter().chain(x_hook.map(|text| ("x-hook-signature", text))) {
-        if let Ok(value) = HeaderValue::try_from(text) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
+    insert(&mut headers, "webhook-id", id);
+    insert(&mut headers, "webhook-signature", signature);
+    insert(&mut headers, "webhook-subscription", subscription.id.to_string());
+    if let Some(signature) = definition.signing.sign_x_hook(&event.body) {
+        insert(&mut headers, "x-hook-signature", signature);
+    }
+    if let Some(origin) = definition.consent().and_then(|consent| consent.origin.clone()) {
+        insert(&mut headers, "webhook-request-origin", origin);
     }
     headers
 }
@@ -189,6 +245,12 @@ impl Exchange {
         let response = serde_json::json!({ "error": why.to_string() }).to_string();
         Self { outcome: Outcome::Failed(class), response: Some(response) }
     }
+}
+
+/// The wait that an answer asks for.
+fn asked_wait(response: &Response) -> Option<Duration> {
+    let value = response.headers().get(RETRY_AFTER)?;
+    retry_after(value, UnixMillis::now())
 }
 
 /// RFC 9110, 10.2.3: seconds, or a date.

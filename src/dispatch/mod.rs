@@ -7,6 +7,7 @@ mod errands;
 mod exhausted;
 mod failure;
 mod feed;
+mod handshake;
 mod lease;
 mod lines;
 mod outward;
@@ -24,6 +25,8 @@ use tokio_util::task::TaskTracker;
 
 use self::deliver::Deliverer;
 use self::engine::Engine;
+pub use self::handshake::Asker;
+use self::handshake::Handshaker;
 use self::session::Session;
 use crate::log::Log;
 use crate::store::Store;
@@ -38,6 +41,7 @@ pub struct Dispatcher {
     log: Log,
     store: Store,
     deliverer: Deliverer,
+    handshaker: Handshaker,
     schedule: RetrySchedule,
     tasks: TaskTracker,
 }
@@ -48,11 +52,12 @@ impl Dispatcher {
         node: NodeName,
         log: Log,
         store: Store,
-        (egress, schedule): (Egress, RetrySchedule),
+        (egress, schedule, asker): (Egress, RetrySchedule, Asker),
         tasks: TaskTracker,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let deliverer = Deliverer::new(egress)?;
-        Ok(Self { node, log, store, deliverer, schedule, tasks })
+        let handshaker = Handshaker::new(deliverer.clone(), asker);
+        Ok(Self { node, log, store, deliverer, handshaker, schedule, tasks })
     }
 
     /// Works until `stop`; then what runs may come to an end for at most `deadline`. Returns how many deliveries were
@@ -66,6 +71,7 @@ impl Dispatcher {
             log: self.log,
             store: self.store.clone(),
             deliverer: self.deliverer,
+            handshaker: self.handshaker,
             lease,
             tasks: self.tasks,
         };

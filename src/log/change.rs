@@ -5,8 +5,9 @@ use uuid::Uuid;
 
 use crate::store::log::RequestKey;
 use crate::store::subscriptions::Change;
-use crate::values::audit::{AuditEntry, Origin};
+use crate::values::audit::{Actor, AuditEntry};
 use crate::values::event_type::EventType;
+use crate::values::handshake::Consent;
 use crate::values::position::Position;
 use crate::values::subscription::{Status, Subscription};
 use crate::values::subscription_view::SubscriptionView;
@@ -45,8 +46,23 @@ pub fn paused(subscription: Subscription) -> Change {
 pub fn resumed(subscription: Subscription) -> Change {
     changed(
         "subscription.resumed",
-        Subscription { status: Status::Active, disabled_reason: None, ..subscription },
+        Subscription {
+            status: subscription.definition.status_in_force(),
+            disabled_reason: None,
+            ..subscription
+        },
     )
+}
+
+/// Its receiver has agreed to what it will be sent. Who was stopped meanwhile stays so.
+pub fn verified(mut subscription: Subscription, consent: Consent) -> Change {
+    if let Some(handshake) = &mut subscription.definition.handshake {
+        handshake.consent = Some(consent);
+    }
+    if subscription.status == Status::Unverified {
+        subscription.status = Status::Active;
+    }
+    changed("subscription.verified", subscription)
 }
 
 /// Its receiver takes nothing: it is tried now and then.
@@ -72,7 +88,7 @@ pub fn disabled(subscription: Subscription, reason: &str) -> Change {
 pub(super) fn audited(
     change: &Change,
     before: Option<&Subscription>,
-    by: &Origin,
+    by: &Actor,
     token: Uuid,
 ) -> AuditEntry {
     let subscription = &change.subscription;

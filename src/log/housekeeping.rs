@@ -27,6 +27,7 @@ async fn step(store: &Store) -> Result<(), StoreError> {
     while store.forget_old_keys().await? > 0 {}
     store.forget_deleted().await?;
     store.cancel_replays_of_deleted().await?;
+    store.forget_verifications().await?;
     store.forget_dead_nodes().await?;
     Ok(())
 }

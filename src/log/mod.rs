@@ -26,7 +26,7 @@ use crate::measures::{Measures, Refusal};
 use crate::store::log::{AppendRequest, Placed, Scan, Stretch};
 use crate::store::subscriptions::{Change, Changed};
 use crate::store::{Store, StoreError};
-use crate::values::audit::Origin;
+use crate::values::audit::Actor;
 use crate::values::event::{Event, NewEvent};
 use crate::values::position::Position;
 use crate::values::subscription::Subscription;
@@ -109,7 +109,7 @@ impl Log {
         &self,
         change: &Change,
         before: Option<&Subscription>,
-        by: &Origin,
+        by: &Actor,
     ) -> Result<Changed, StoreError> {
         let (token, after) = (Uuid::new_v4(), self.tail.head());
         let audit = change::audited(change, before, by, token);

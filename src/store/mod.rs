@@ -16,6 +16,7 @@ pub mod shards;
 pub mod shared_secrets;
 pub mod subscriptions;
 pub mod usage;
+pub mod verifications;
 
 use std::fmt;
 use std::future::Future;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::callback_url::CallbackUrl;
+use super::handshake::Handshake;
 use super::receiver_auth::ReceiverAuth;
 use super::receiver_tls::{ReceiverTls, TlsView};
 use super::signing::{Earlier, Scheme};
@@ -37,6 +38,8 @@ pub struct SubscriptionView<'a> {
     signatures: &'a [Scheme],
     x_hook_signature: bool,
     previous_secrets: Vec<PreviousSecret>,
+    handshake: Option<&'static str>,
+    verification: Option<VerificationView>,
     created_at: UnixMillis,
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<UnixMillis>,
@@ -48,6 +51,23 @@ pub struct SubscriptionView<'a> {
 #[derive(Debug, Serialize)]
 struct PreviousSecret {
     expires_at: UnixMillis,
+}
+
+/// How a handshake stands.
+#[derive(Debug, Serialize)]
+struct VerificationView {
+    verified_at: Option<UnixMillis>,
+    allowed_rate_per_minute: Option<u32>,
+}
+
+impl VerificationView {
+    fn of(handshake: &Handshake) -> Self {
+        let consent = handshake.consent.as_ref();
+        Self {
+            verified_at: consent.map(|consent| consent.at),
+            allowed_rate_per_minute: consent.and_then(|consent| consent.rate_per_minute),
+        }
+    }
 }
 
 impl<'a> SubscriptionView<'a> {
@@ -93,6 +113,8 @@ impl<'a> SubscriptionView<'a> {
             signatures: definition.signing.schemes(),
             x_hook_signature: definition.signing.x_hook_signature,
             previous_secrets: definition.signing.earlier().iter().map(previous_secret).collect(),
+            handshake: definition.handshake.as_ref().map(|handshake| handshake.way.name()),
+            verification: definition.handshake.as_ref().map(VerificationView::of),
             created_at: subscription.created_at(),
             updated_at: None,
             secret: None,

@@ -11,6 +11,7 @@ mod errors;
 mod explaining;
 mod failing;
 mod following;
+mod handshakes;
 mod history;
 mod keys;
 mod listening;

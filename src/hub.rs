@@ -22,8 +22,10 @@ use crate::config::{Database, Settings};
 use crate::dispatch::Dispatcher;
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
 use crate::log::{Log, housekeeping, retention, usage};
+use crate::quotas::QuotasInForce;
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
+use crate::stream::presence::Presence;
 use crate::stream::{Streams, Worker};
 use crate::values::retention::Retention;
 use crate::values::retry::reconnect_waits;
@@ -134,18 +136,17 @@ impl Hub {
             tasks.clone(),
         )
         .map_err(StartError::Callbacks)?;
+        let quotas = quotas_in_force(settings, &store, &tasks, &stopping)
+            .await
+            .map_err(StartError::Database)?;
         let streams = Arc::new(Streams::new(
             log.clone(),
             store.clone(),
-            settings.max_streams,
+            Presence::new(settings.max_streams, Arc::clone(&quotas)),
             stopping.clone(),
             settings.stop_deadline / 2,
         ));
-        let limits = Limits {
-            allowed,
-            max_event_bytes: settings.max_event_bytes,
-            stopping: stopping.clone(),
-        };
+        let limits = Limits { allowed, quotas, stopping: stopping.clone() };
         let fresh: [u8; 32] = rand::random();
         let secret = async || store.shared_secret("stream_tokens", &fresh).await;
         let stream_tokens = patiently(secret).await.map_err(StartError::Database)?;
@@ -225,6 +226,19 @@ fn look_after_log(
 ) {
     tasks.spawn(retention::run(log.clone(), store.clone(), kept, stop.clone()));
     tasks.spawn(usage::run(log.clone(), store.clone(), stop.clone()));
+}
+
+/// The quotas, read before the first request is taken, and followed.
+async fn quotas_in_force(
+    settings: &Settings,
+    store: &Store,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Arc<QuotasInForce>, StoreError> {
+    let quotas = Arc::new(QuotasInForce::new(settings.quotas));
+    patiently(async || quotas.look_anew(store).await).await?;
+    tasks.spawn(Arc::clone(&quotas).follow(store.clone(), stop.clone()));
+    Ok(quotas)
 }
 
 async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, String), StartError> {

@@ -11,6 +11,7 @@ pub mod hub;
 pub mod listen;
 pub mod log;
 pub mod measures;
+pub mod quotas;
 pub mod receive;
 pub mod store;
 pub mod stream;

@@ -14,6 +14,7 @@ use super::delivery_view::{DeliveryView, Record, State, attempt};
 use super::events;
 use super::problem::{Code, Problem};
 use super::query::{Query, invalid};
+use super::rate_limit;
 use super::subscriptions;
 use crate::store::deliveries::AttemptFilter;
 use crate::store::log::Scan;
@@ -234,6 +235,8 @@ pub(super) async fn test(
 ) -> Result<HttpResponse, Problem> {
     let claim = api.running.claim(&caller, &request, b"")?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
+    let rate = api.quotas.of(&caller.tenant).events_per_s;
+    let standing = rate_limit::admit(&api, &caller, rate, 1)?;
     let said = json!({ "subscription": subscription.id.to_string(), "message": "a test event, sent on request" });
     let (position, mut response) = append(
         &api,
@@ -242,6 +245,9 @@ pub(super) async fn test(
         entry(subscription.id, EventType::from_stored(TEST_EVENT), &said),
     )
     .await?;
+    if let Some(standing) = standing {
+        rate_limit::tell(&mut response, standing);
+    }
     Ok(response.json(
         json!({ "id": position.to_string(), "type": TEST_EVENT, "timestamp": position.time() }),
     ))

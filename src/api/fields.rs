@@ -161,6 +161,31 @@ impl Fields {
         Field::Is(texts)
     }
 
+    /// Takes an object of whole numbers, each known by its name and within its range.
+    pub(super) fn numbers<const N: usize>(
+        &mut self,
+        name: &'static str,
+        known: [(&'static str, RangeInclusive<u32>); N],
+    ) -> Field<[Field<u32>; N]> {
+        let object = self.read(name, |value| match value {
+            Value::Object(left) => Ok(left),
+            other => Err(format!("expected an object of whole numbers, found {}", kind(&other))),
+        });
+        let left = match object {
+            Field::Is(left) => left,
+            Field::Null => return Field::Null,
+            Field::Absent => return Field::Absent,
+        };
+        let mut inner = Self { left, known: Vec::new(), errors: Vec::new() };
+        let numbers = known.map(|(name, range)| inner.number(name, range));
+        let errors = inner.errors_at_end().into_iter();
+        self.errors.extend(
+            errors
+                .map(|error| FieldError { pointer: format!("/{name}{}", error.pointer), ..error }),
+        );
+        Field::Is(numbers)
+    }
+
     /// Takes a field and reads what it says, noting the fault if that fails.
     fn read<T>(
         &mut self,
@@ -181,7 +206,12 @@ impl Fields {
     }
 
     /// Ends the reading: faults if there were any, and if any field is left.
-    pub(super) fn finish(mut self) -> Result<(), Problem> {
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        let errors = self.errors_at_end();
+        if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
+    }
+
+    fn errors_at_end(mut self) -> Vec<FieldError> {
         let known = self.known.join(", ");
         for name in self.left.keys() {
             let pointer = format!("/{}", pointer_part(name));
@@ -192,7 +222,7 @@ impl Fields {
             };
             self.errors.push(FieldError { pointer, detail });
         }
-        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
+        self.errors
     }
 }
 
@@ -235,19 +265,25 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_with_its_place() {
-        let mut fields =
-            Fields::of(br#"{"a": 1, "b": 70, "c": {"x/y": 1}, "typo": true}"#).unwrap();
+        let mut fields = Fields::of(
+            br#"{"a": 1, "b": 70, "c": {"x/y": 1}, "typo": true,
+                            "e": {"f": 1, "g": null, "h": 10, "j": 1}}"#,
+        )
+        .unwrap();
         assert_eq!(fields.text("a", 10), Field::Absent);
         assert_eq!(fields.number::<u16>("b", 1..=64), Field::Absent);
         fields.texts("c", 5, 10);
         assert_eq!(fields.flag("d"), Field::Absent);
+        let numbers = fields.numbers("e", [("f", 0..=9), ("g", 0..=9), ("h", 0..=9), ("i", 0..=9)]);
+        let expected = [Field::Is(1), Field::Null, Field::Absent, Field::Absent];
+        assert_eq!(numbers, Field::Is(expected));
         let pointers: Vec<_> = {
             let problem = fields.finish().unwrap_err();
             let item = problem.as_item();
             let errors = item["error"]["errors"].as_array().unwrap().clone();
             errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
         };
-        assert_eq!(pointers, ["/a", "/b", "/c/x~1y", "/typo"]);
+        assert_eq!(pointers, ["/a", "/b", "/c/x~1y", "/e/h", "/e/j", "/typo"]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod problem;
 mod publish_input;
 mod pull;
 mod query;
+mod rate_limit;
 mod reading;
 mod replays;
 mod request_id;
@@ -29,6 +30,7 @@ mod stream;
 mod stream_tokens;
 mod subscription_input;
 mod subscriptions;
+mod tenants;
 mod ws;
 mod ws_command;
 
@@ -46,6 +48,7 @@ use self::idempotency::RunningKeys;
 use self::problem::{Code, Problem};
 pub use self::request_id::give_request_id;
 use crate::log::Log;
+use crate::quotas::QuotasInForce;
 use crate::store::Store;
 use crate::stream::{Streams, Worker};
 use crate::values::target::AllowedTargets;
@@ -60,7 +63,7 @@ pub struct Api {
     token_secret: Vec<u8>,
     running: RunningKeys,
     allowed: AllowedTargets,
-    max_event_bytes: usize,
+    quotas: Arc<QuotasInForce>,
     stopping: CancellationToken,
 }
 
@@ -72,20 +75,10 @@ impl Api {
         secrets: &Secrets<'_>,
         limits: Limits,
     ) -> Self {
-        let Limits { allowed, max_event_bytes, stopping } = limits;
+        let Limits { allowed, quotas, stopping } = limits;
         let (keys, running) = (Keys::new(secrets.admin_key), RunningKeys::default());
         let token_secret = secrets.stream_tokens.to_vec();
-        Self {
-            store,
-            log,
-            streams,
-            keys,
-            token_secret,
-            running,
-            allowed,
-            max_event_bytes,
-            stopping,
-        }
+        Self { store, log, streams, keys, token_secret, running, allowed, quotas, stopping }
     }
 }
 
@@ -102,8 +95,8 @@ pub struct Secrets<'a> {
 pub struct Limits {
     /// Which private addresses callbacks may name.
     pub allowed: AllowedTargets,
-    /// How many bytes of data one event may have.
-    pub max_event_bytes: usize,
+    /// What each tenant may do.
+    pub quotas: Arc<QuotasInForce>,
     /// Cancelled when the node begins to stop.
     pub stopping: CancellationToken,
 }
@@ -137,6 +130,16 @@ pub fn routes(config: &mut web::ServiceConfig) {
             vec![(Method::POST, web::to(keys::create)), (Method::GET, web::to(keys::list))],
         ))
         .service(resource("/v1/keys/{id}", vec![(Method::DELETE, web::to(keys::revoke))]))
+        .service(resource("/v1/tenants", vec![(Method::GET, web::to(tenants::list))]))
+        .service(resource(
+            "/v1/tenants/{name}",
+            vec![
+                (Method::GET, web::to(tenants::get)),
+                (Method::PUT, web::to(tenants::put)),
+                (Method::PATCH, web::to(tenants::patch)),
+                (Method::DELETE, web::to(tenants::delete)),
+            ],
+        ))
         .default_service(web::to(no_such_path));
 }
 

@@ -62,13 +62,15 @@ pub(super) async fn make(log: Log, store: Store, subscription: Arc<Subscription>
                 tracing::warn!(subscription = %current.id, ?turn, "a subscription's status has changed");
                 return;
             }
-            Ok(Changed::Stale) => match store.subscription(&current.tenant, current.id).await {
-                Ok(Some(newer)) if has_same_target(&newer, &subscription) => current = newer,
-                Ok(_) => return,
-                Err(error) => {
-                    tracing::warn!(%error, subscription = %current.id, "cannot look a subscription up");
+            Ok(Changed::Stale | Changed::NoRoom) => {
+                match store.subscription(&current.tenant, current.id).await {
+                    Ok(Some(newer)) if has_same_target(&newer, &subscription) => current = newer,
+                    Ok(_) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, subscription = %current.id, "cannot look a subscription up");
+                    }
                 }
-            },
+            }
             Err(error) => {
                 tracing::warn!(%error, subscription = %current.id, "cannot change a subscription's status");
             }

@@ -13,6 +13,7 @@ pub mod replays;
 pub mod shards;
 pub mod shared_secrets;
 pub mod subscriptions;
+pub mod tenants;
 pub mod usage;
 
 use std::future::Future;

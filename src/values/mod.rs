@@ -12,6 +12,8 @@ pub mod matcher;
 pub mod one_line;
 pub mod outcome;
 pub mod position;
+pub mod quota;
+pub mod rate;
 pub mod request;
 pub mod retention;
 pub mod retry;

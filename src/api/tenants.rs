@@ -210,14 +210,14 @@ fn is_unused(TenantUse { keys, subscriptions }: TenantUse) -> bool {
     keys == 0 && subscriptions == 0
 }
 
-/// `quotas` is what the tenant has of its own, `in_force` what it is held to.
+/// `quotas` is what the tenant has of its own, `in_force` what this node holds it to.
 fn view(api: &Api, name: &str, said: Option<&StoredTenant>) -> Value {
     let definition = said.map(|said| said.definition.clone()).unwrap_or_default();
     json!({
         "name": name,
         "description": definition.description,
         "quotas": definition.quotas,
-        "in_force": api.quotas.with(&definition.quotas),
+        "in_force": api.quotas.of(name),
         "created_at": said.map(|said| said.created_at),
         "updated_at": said.map(|said| said.updated_at),
     })

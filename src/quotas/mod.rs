@@ -77,11 +77,6 @@ impl QuotasInForce {
         own.get(tenant).map_or(self.default, |own| own.over(self.default))
     }
 
-    /// What a tenant with these of its own may do.
-    pub fn with(&self, own: &OwnQuotas) -> Quotas {
-        own.over(self.default)
-    }
-
     /// Takes so many events of a tenant's `rate`, or refuses all of them; how it stands then.
     pub fn take(&self, tenant: &Arc<str>, rate: u32, events: u32) -> Result<Standing, Standing> {
         let taken = match NonZeroU32::new(rate) {

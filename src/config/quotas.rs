@@ -60,12 +60,9 @@ fn event_bytes(text: &str) -> Result<u32, ConfigError> {
 mod tests {
     use super::*;
 
-    fn text(text: &str) -> Option<String> {
-        Some(text.to_owned())
-    }
-
     #[test]
     fn a_bad_quota_is_named() {
+        let text = |text: &str| Some(text.to_owned());
         for (args, named) in [
             (
                 QuotaArgs { max_event_bytes: text("1"), ..QuotaArgs::default() },
@@ -90,7 +87,7 @@ mod tests {
 
     #[test]
     fn what_is_given_is_in_force_and_the_rest_is_as_ever() {
-        let args = QuotaArgs { quota_streams: text("7"), ..QuotaArgs::default() };
+        let args = QuotaArgs { quota_streams: Some("7".to_owned()), ..QuotaArgs::default() };
         assert_eq!(args.quotas().unwrap(), Quotas { streams: Some(7), ..Quotas::default() });
     }
 }

@@ -137,15 +137,17 @@ impl QuotasInForce {
 
     /// Keeps looking until `stop`. While the database is away, what was last read is in force.
     pub async fn follow(self: Arc<Self>, store: Store, stop: CancellationToken) {
-        for looks in (1..=LOOKS).cycle() {
-            if stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
-                return;
+        let looking = async {
+            for looks in (1..=LOOKS).cycle() {
+                tokio::time::sleep(EVERY).await;
+                let is_last = looks == LOOKS;
+                let looked =
+                    if is_last { self.look_anew(&store).await } else { self.look(&store).await };
+                if let Err(error) = looked {
+                    tracing::debug!(%error, "cannot look for changes of quotas");
+                }
             }
-            let looked =
-                if looks < LOOKS { self.look(&store).await } else { self.look_anew(&store).await };
-            if let Err(error) = looked {
-                tracing::debug!(%error, "cannot look for changes of quotas");
-            }
-        }
+        };
+        stop.run_until_cancelled(looking).await;
     }
 }

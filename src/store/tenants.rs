@@ -146,7 +146,7 @@ impl Store {
                      version = next_tenant_version(), deleted = true
                  WHERE name = $1 AND NOT deleted
                    AND NOT EXISTS (SELECT FROM keys k WHERE k.tenant = $1 AND NOT k.revoked)
-                   AND NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant = $1 AND NOT s.deleted)",
+                   AND NOT EXISTS (SELECT FROM subscription_counts c WHERE c.tenant = $1 AND c.held > 0)",
                 name
             )
             .execute(&self.pool),
@@ -161,7 +161,7 @@ impl Store {
             sqlx::query_as!(
                 TenantUse,
                 r#"SELECT (SELECT count(*) FROM keys WHERE tenant = $1 AND NOT revoked) AS "keys!",
-                          (SELECT count(*) FROM subscriptions WHERE tenant = $1 AND NOT deleted) AS "subscriptions!""#,
+                          coalesce((SELECT held FROM subscription_counts WHERE tenant = $1), 0)::bigint AS "subscriptions!""#,
                 name
             )
             .fetch_one(&self.pool),
@@ -184,7 +184,7 @@ impl Store {
                        SELECT least(
                                   (SELECT min(t.name) FROM tenants t WHERE t.name > p.name AND NOT t.deleted),
                                   (SELECT min(k.tenant) FROM keys k WHERE k.tenant > p.name AND NOT k.revoked),
-                                  (SELECT min(s.tenant) FROM subscriptions s WHERE s.tenant > p.name AND NOT s.deleted)
+                                  (SELECT min(c.tenant) FROM subscription_counts c WHERE c.tenant > p.name AND c.held > 0)
                               ), p.n + 1
                        FROM names p WHERE p.name IS NOT NULL AND p.n < $2
                    )

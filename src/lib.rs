@@ -13,6 +13,7 @@ pub mod listen;
 pub mod log;
 pub mod master_key;
 pub mod measures;
+pub mod quotas;
 pub mod receive;
 pub mod store;
 pub mod stream;

@@ -38,9 +38,10 @@ const WALLS: &[(&str, &[&str])] = &[
     ("crate::dispatch", &["hub.rs", "dispatch/"]),
     ("crate::stream", &["hub.rs", "config/", "api/", "stream/"]),
     ("crate::log", &["hub.rs", "api/", "stream/", "dispatch/", "log/"]),
-    ("crate::measures", &["api/", "dispatch/", "log/", "measures/"]),
+    ("crate::measures", &["api/", "dispatch/", "log/", "measures/", "quotas/"]),
     ("crate::listen", &["main.rs", "listen/"]),
-    ("crate::store", &["hub.rs", "api/", "stream/", "dispatch/", "log/", "store/"]),
+    ("crate::quotas", &["hub.rs", "api/", "stream/", "quotas/"]),
+    ("crate::store", &["hub.rs", "api/", "stream/", "dispatch/", "log/", "quotas/", "store/"]),
     // Ways around this table: a group of layers, a path that climbs.
     ("crate::{", &[]),
     ("super::super::", &[]),

@@ -3,6 +3,8 @@
 use actix_cors::Cors;
 use actix_web::http::{Method, header};
 
+use super::rate_limit;
+
 /// How long a browser may keep the answer to a preflight, in seconds.
 const KEEP_S: usize = 3_600;
 
@@ -15,6 +17,7 @@ pub fn allow_origins(origins: &[String]) -> Cors {
         .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::CACHE_CONTROL])
         .allowed_headers(own)
         .expose_headers(["link", "location", "retry-after", "x-request-id", "idempotent-replayed"])
+        .expose_headers(rate_limit::FIELDS)
         .max_age(KEEP_S);
     origins.iter().fold(cors, |cors, origin| match origin.as_str() {
         "*" => cors.allow_any_origin().send_wildcard(),

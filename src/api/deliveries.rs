@@ -15,6 +15,7 @@ use super::delivery_view::{DeliveryView, Record, State, attempt};
 use super::events;
 use super::problem::{Code, Problem};
 use super::query::{Query, invalid};
+use super::rate_limit;
 use super::subscriptions;
 use super::verification;
 use crate::store::deliveries::AttemptFilter;
@@ -239,10 +240,15 @@ pub(super) async fn test(
     let claim = api.running.claim(&caller, &request, b"")?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
     verification::must_not_be_awaited(&subscription)?;
+    let rate = api.quotas.of(&caller.tenant).events_per_s;
+    let standing = rate_limit::admit(&api, &caller, rate, 1)?;
     let said = json!({ "subscription": subscription.id.to_string(), "message": "a test event, sent on request" });
     let entry = entry(subscription.id, EventType::from_stored(TEST_EVENT), &said);
     audit::note(&api, (&caller, &request), "subscription.tested", &subscription.id, said).await?;
     let (position, mut response) = append(&api, &caller, claim, entry).await?;
+    if let Some(standing) = standing {
+        rate_limit::tell(&mut response, standing);
+    }
     Ok(response.json(
         json!({ "id": position.to_string(), "type": TEST_EVENT, "timestamp": position.time() }),
     ))

@@ -13,6 +13,7 @@ use super::poll;
 use super::problem::Problem;
 use super::publish_input::{self, Publish};
 use super::query::{Query, TOKEN, invalid};
+use super::rate_limit;
 use super::reading::Reading;
 use super::worker;
 use crate::store::log::Scan;
@@ -38,17 +39,22 @@ pub(super) async fn publish(
     let content_type = body::content_type(&request)?;
     let body = body::read(&request, payload, MOST_BYTES).await?;
     let claim = api.running.claim(&caller, &request, &body)?;
-    let publish = publish_input::read(content_type, &body, api.max_event_bytes)?;
+    let quotas = api.quotas.of(&caller.tenant);
+    let publish = publish_input::read(content_type, &body, quotas.event_bytes)?;
     let events = match &publish {
         Publish::One(event) => vec![event.clone()],
         Publish::Batch(items) => publish_input::good(items),
     };
+    let standing = rate_limit::admit(&api, &caller, quotas.events_per_s, events.len())?;
     // Nothing to append: but a key is kept all the same.
     let (first, mut response) = if events.is_empty() && claim.is_none() {
         (Position::START, HttpResponse::Accepted())
     } else {
         append(&api, &caller, claim, events).await?
     };
+    if let Some(standing) = standing {
+        rate_limit::tell(&mut response, standing);
+    }
     Ok(match publish {
         Publish::One(event) => response.json(receipt(first, &event)),
         Publish::Batch(items) => response.json(json!({ "data": receipts(first, &items) })),

@@ -25,6 +25,7 @@ mod problem;
 mod publish_input;
 mod pull;
 mod query;
+mod rate_limit;
 mod reading;
 mod receiver_input;
 mod replays;
@@ -35,6 +36,7 @@ mod stream;
 mod stream_tokens;
 mod subscription_input;
 mod subscriptions;
+mod tenants;
 mod verification;
 mod ws;
 mod ws_command;
@@ -52,6 +54,7 @@ use self::problem::{Code, Problem};
 pub use self::request_id::give_request_id;
 pub use self::routes::routes;
 use crate::log::Log;
+use crate::quotas::QuotasInForce;
 use crate::store::Store;
 use crate::stream::{Streams, Worker};
 use crate::values::forwarded::TrustedProxies;
@@ -69,7 +72,7 @@ pub struct Api {
     origin: Option<Origin>,
     running: RunningKeys,
     targets: Targets,
-    max_event_bytes: usize,
+    quotas: Arc<QuotasInForce>,
     trusted_proxies: TrustedProxies,
     stopping: CancellationToken,
 }
@@ -82,7 +85,7 @@ impl Api {
         secrets: &Secrets<'_>,
         limits: Limits,
     ) -> Self {
-        let Limits { targets, origin, max_event_bytes, trusted_proxies, stopping } = limits;
+        let Limits { targets, origin, quotas, trusted_proxies, stopping } = limits;
         let (keys, running) = (Keys::new(secrets.admin_key), RunningKeys::default());
         let token_secret = secrets.stream_tokens.to_vec();
         let consent_key = secrets.consents.to_vec();
@@ -96,7 +99,7 @@ impl Api {
             origin,
             running,
             targets,
-            max_event_bytes,
+            quotas,
             trusted_proxies,
             stopping,
         }
@@ -120,8 +123,8 @@ pub struct Limits {
     pub targets: Targets,
     /// By which name receivers are asked, if the hub has one.
     pub origin: Option<Origin>,
-    /// How many bytes of data one event may have.
-    pub max_event_bytes: usize,
+    /// What each tenant may do.
+    pub quotas: Arc<QuotasInForce>,
     /// Whose word about where a request comes from is believed.
     pub trusted_proxies: TrustedProxies,
     /// Cancelled when the node begins to stop.

@@ -7,7 +7,7 @@ use actix_web::{HttpResponse, Resource, Route, guard, web};
 use super::problem::Problem;
 use super::{
     audit, connections, consent, deliveries, events, explain, health, keys, metrics, nodes, pull,
-    replays, signing, stream, stream_tokens, subscriptions, verification, ws,
+    replays, signing, stream, stream_tokens, subscriptions, tenants, verification, ws,
 };
 use crate::values::scope::Scope;
 
@@ -141,6 +141,11 @@ fn operator_routes() -> Vec<Entry> {
         get("/readyz", PUBLIC, web::to(health::readyz)),
         get("/metrics", PUBLIC, web::to(metrics::metrics)),
         get("/v1/audit", ADMIN, web::to(audit::list)),
+        get("/v1/tenants", ADMIN, web::to(tenants::list)),
+        get("/v1/tenants/{name}", ADMIN, web::to(tenants::get)),
+        entry(Method::PUT, "/v1/tenants/{name}", ADMIN, web::to(tenants::put)),
+        entry(Method::PATCH, "/v1/tenants/{name}", ADMIN, web::to(tenants::patch)),
+        delete("/v1/tenants/{name}", ADMIN, web::to(tenants::delete)),
         get("/v1/nodes", ADMIN, web::to(nodes::list)),
         post("/v1/keys", ADMIN, web::to(keys::create)),
         get("/v1/keys", ADMIN, web::to(keys::list)),

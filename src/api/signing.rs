@@ -74,7 +74,7 @@ pub(super) async fn rotate(
                 return Ok(HttpResponse::Ok().json(SubscriptionView::with_secret(&changed)));
             }
             // Another node was asked the same at the same time; the next look finds what it answered.
-            Changed::Replayed { .. } | Changed::Stale => {}
+            Changed::Replayed { .. } | Changed::Stale | Changed::NoRoom => {}
         }
     }
     Err(Problem::new(Code::Conflict, "others keep changing this subscription; try again"))

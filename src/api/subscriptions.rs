@@ -17,11 +17,13 @@ use super::query::{Query, invalid};
 use super::subscription_input::{Given, callback_text};
 use super::verification;
 use crate::log::change;
+use crate::quotas::Quota;
 use crate::store::expiry::Expired;
 use crate::store::subscriptions::{Change, Changed, SubscriptionFilter};
 use crate::stream::resume::Point;
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
+use crate::values::rate::Standing;
 use crate::values::signature::Secret;
 use crate::values::signing::Signing;
 use crate::values::subscription::{Definition, Status, Subscription};
@@ -30,6 +32,8 @@ use crate::values::time::UnixMillis;
 
 /// How often a change is made anew because another one came between.
 pub(super) const CHANGE_TRIES: u32 = 5;
+/// When one may ask again whose tenant has as many as it may have, in seconds: room is made by people.
+const ROOM_AGAIN_S: u32 = 60;
 
 /// `POST /v1/subscriptions`.
 pub(super) async fn create(
@@ -55,7 +59,8 @@ pub(super) async fn create(
         changed_at: Position::START,
     };
     let key = claim.as_ref().map(|claim| claim.key.clone());
-    let change = change::created(subscription, starts_after, key);
+    let most = api.quotas.of(&caller.tenant).subscriptions;
+    let change = change::created(subscription, most, starts_after, key);
     match api.log.change(&change, None, &actor(&caller.key, &request)).await? {
         Changed::Made { position, .. } => {
             let made = Subscription { changed_at: position, ..change.subscription };
@@ -74,7 +79,19 @@ pub(super) async fn create(
         Changed::Stale => {
             Err(Problem::new(Code::Conflict, "two subscriptions were given the same id; try again"))
         }
+        Changed::NoRoom => Err(no_room(&api, &caller, most)),
     }
+}
+
+/// The tenant has as many as it may have.
+fn no_room(api: &Api, caller: &Caller, most: u32) -> Problem {
+    api.quotas.refuse(Quota::Subscriptions, &caller.tenant);
+    let standing = Standing { limit: most, remaining: 0, reset_s: ROOM_AGAIN_S };
+    let detail = format!(
+        "this tenant may have {most} subscriptions (its quota subscriptions), and has them; delete one that is not \
+         needed any more, or ask the operator for more"
+    );
+    Problem::over_quota(Code::QuotaExceeded, standing, detail)
 }
 
 fn path_of(id: SubscriptionId) -> String {

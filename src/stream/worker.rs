@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::{Client, End};
 use super::filter::{Filter, GroupKey, Source};
 use super::frame::Frame;
-use super::presence::{MostConnections, Presence};
+use super::presence::Presence;
 use crate::log::Log;
 use crate::store::log::Scan;
 use crate::store::{Store, StoreError};
@@ -53,11 +53,11 @@ impl Streams {
     pub fn new(
         log: Log,
         store: Store,
-        most: MostConnections,
+        presence: Presence,
         stopping: CancellationToken,
         drain: Duration,
     ) -> Self {
-        let (presence, reads) = (Arc::new(Presence::new(most)), Semaphore::new(MOST_READS));
+        let (presence, reads) = (Arc::new(presence), Semaphore::new(MOST_READS));
         Self { log, store, presence, reads, stopping, drain }
     }
 

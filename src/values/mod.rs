@@ -18,6 +18,8 @@ pub mod networks;
 pub mod one_line;
 pub mod outcome;
 pub mod position;
+pub mod quota;
+pub mod rate;
 pub mod receiver_auth;
 pub mod receiver_tls;
 pub mod request;

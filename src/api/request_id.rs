@@ -21,7 +21,7 @@ pub async fn give_request_id(
     make_lean(&mut request);
     let id = Uuid::now_v7().to_string();
     let began = Instant::now();
-    let (method, path) = (request.method().clone(), request.path().to_owned());
+    let method = request.method().clone();
     let response = next.call(request).await?;
     let problem = response.response().error().map(|error| match error.as_error::<Problem>() {
         Some(problem) => problem.response(&id),
@@ -38,9 +38,15 @@ pub async fn give_request_id(
     let status = response.status().as_u16();
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     if response.status().is_server_error() {
+        let path = route(&response);
         tracing::warn!(request_id = %id, %method, path, status, took_ms, "request failed");
     } else {
-        tracing::debug!(request_id = %id, %method, path, status, took_ms, "request");
+        tracing::debug!(request_id = %id, %method, path = route(&response), status, took_ms, "request");
     }
     Ok(response)
+}
+
+/// The path as the hub knows it, `/v1/events/{id}`: what stands in its place in a request may be anything, a key too.
+fn route(response: &ServiceResponse<BoxBody>) -> String {
+    response.request().match_pattern().unwrap_or_else(|| "none".to_owned())
 }

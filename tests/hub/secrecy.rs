@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use url::Url;
 
-use crate::support::client::{Client, answer, text, with};
+use crate::support::client::{Answer, Client, answer, text, with};
 use crate::support::database::Database;
+use crate::support::hex;
 use crate::support::hostile::{ClosedPort, Hostile, Malice};
 use crate::support::hub::{ADMIN_KEY, MASTER_KEY};
 use crate::support::process::{Environment, HubProcess, Program};
@@ -41,7 +42,9 @@ struct Needles(BTreeSet<String>);
 impl Needles {
     fn of(texts: &[&str]) -> Self {
         let mut needles = Self::default();
-        texts.iter().for_each(|text| needles.add(text));
+        for text in texts {
+            needles.add(text);
+        }
         needles
     }
 
@@ -53,9 +56,8 @@ impl Needles {
         forms.extend(STANDARD.decode(bare).ok().filter(|bytes| bytes.len() >= 24));
         forms.extend(from_hex(bare).filter(|bytes| bytes.len() >= 24));
         for form in forms {
-            let hex: String = form.iter().map(|byte| format!("{byte:02x}")).collect();
             let base64 = STANDARD.encode(&form).trim_end_matches('=').to_owned();
-            self.0.extend([hex, base64, as_text(&form)]);
+            self.0.extend([hex(&form), base64, as_text(&form)]);
         }
     }
 
@@ -92,7 +94,7 @@ fn decoded(word: &str) -> Vec<Vec<u8>> {
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    (text.len() % 2 == 0).then(|| text.as_bytes().chunks(2).map(byte).collect())?
+    (text.len().is_multiple_of(2)).then(|| text.as_bytes().chunks(2).map(byte).collect())?
 }
 
 /// A subscription full of secrets.
@@ -192,13 +194,14 @@ async fn shown(hub: &Client, ids: &[String]) -> String {
             paths.push(format!("{SUBSCRIPTIONS}/{id}{part}"));
         }
     }
-    let mut all = String::new();
+    let mut all = Vec::new();
     for path in paths {
         let answer = hub.get(&path).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text);
-        all.push_str(&format!("{path} {:?}\n{}\n", answer.headers, answer.text));
+        let Answer { headers, text, .. } = answer;
+        all.push(format!("{path} {headers:?}\n{text}\n"));
     }
-    all
+    all.concat()
 }
 
 /// Every row of every table.
@@ -307,7 +310,9 @@ async fn no_secret_shows_where_it_should_not() {
     let (_, log) = hub.program.end().await;
     for (place, said) in [("the metrics", metrics), ("the log", log)] {
         assert!(said.len() > 1_000, "{place}: {said}");
-        [&secret, &urls, &data].iter().for_each(|needles| needles.are_not_in(place, &said));
+        for needles in [&secret, &urls, &data] {
+            needles.are_not_in(place, &said);
+        }
     }
 }
 
@@ -330,12 +335,11 @@ async fn a_database_that_cannot_be_reached_is_told_of_without_its_password() {
 fn what_is_planted_is_found_in_every_form() {
     let needles = Needles::of(&[&signing_secret(1), MASTER_KEY, HEADER]);
     let bytes = STANDARD.decode(signing_secret(1).trim_start_matches("whsec_")).unwrap();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let inside = STANDARD.encode(format!("{{\"headers\": \"{HEADER}\"}}"));
     for said in [
         signing_secret(1),
+        format!("\\x{}", hex(&bytes)),
         format!("key={}", String::from_utf8(bytes).unwrap()),
-        format!("\\x{hex}"),
         format!("a {MASTER_KEY} b"),
         STANDARD.encode(from_hex(MASTER_KEY).unwrap()),
         format!("x: {HEADER}"),

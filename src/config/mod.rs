@@ -208,11 +208,7 @@ impl Settings {
             data_dir: args.data_dir.unwrap_or(default.data_dir),
             admin_key: args.admin_key.filter(|key| !key.is_empty()).map(admin_key).transpose()?,
             egress: args.egress.read()?,
-            master_key: args
-                .master_key
-                .filter(|key| !key.is_empty())
-                .map(master_keys)
-                .transpose()?,
+            master_key: or(args.master_key, None, |text| master_keys(&text).map(Some))?,
             public_url: read("HOOKHUB_PUBLIC_URL (--public-url)", args.public_url)?,
             webhook_origin: read("HOOKHUB_WEBHOOK_ORIGIN (--webhook-origin)", args.webhook_origin)?,
             retry_schedule: RetrySchedule {
@@ -292,7 +288,7 @@ fn admin_key(key: String) -> Result<String, ConfigError> {
     if usable { Ok(key) } else { Err(wrong("HOOKHUB_ADMIN_KEY (--admin-key)", detail)) }
 }
 
-fn master_keys(text: String) -> Result<MasterKeys, ConfigError> {
+fn master_keys(text: &str) -> Result<MasterKeys, ConfigError> {
     text.parse()
         .map_err(|bad: BadMasterKeys| wrong("HOOKHUB_MASTER_KEY (--master-key)", bad.to_string()))
 }

@@ -5,7 +5,6 @@ use crate::values::position::Position;
 use crate::values::sealed::Place;
 
 /// An answer that was given before under the same key.
-#[derive(Debug)]
 pub struct KeptAnswer {
     /// Tells whether the same was asked.
     pub fingerprint: Vec<u8>,

@@ -31,6 +31,7 @@ mod replays;
 mod retention;
 mod retries;
 mod sealing;
+mod secrecy;
 mod server_sent_events;
 mod signing;
 mod starting;

@@ -121,7 +121,7 @@ impl Deliverer {
         let definition = &subscription.definition;
         if let Some(blocked) = definition.callback_url.as_ref().and_then(|url| self.refusal_of(url))
         {
-            return Err(blocked.to_string());
+            return Err(failure(ErrorClass::Blocked, &blocked));
         }
         let mut headers = owners_headers(definition);
         headers.extend(std::mem::take(request.headers_mut()));
@@ -134,8 +134,11 @@ impl Deliverer {
                 headers: response.headers().clone(),
                 body,
             }),
-            Ok(Err(error)) => Err(format!("{}: {}", class_of(&error).name(), root_of(&error))),
-            Err(_elapsed) => Err(format!("no complete answer within {} s", definition.timeout_s)),
+            Ok(Err(error)) => Err(failure(class_of(&error), &root_of(&error))),
+            Err(_elapsed) => {
+                let why = format!("no complete answer within {} s", definition.timeout_s);
+                Err(failure(ErrorClass::Timeout, &why))
+            }
         }
     }
 
@@ -259,6 +262,11 @@ impl Exchange {
         let response = serde_json::json!({ "error": why.to_string() }).to_string();
         Self { outcome: Outcome::Failed(class), response: Some(response) }
     }
+}
+
+/// Why there was no answer, in a line.
+fn failure(class: ErrorClass, why: &impl ToString) -> String {
+    format!("{}: {}", class.name(), why.to_string())
 }
 
 /// The wait that an answer asks for.

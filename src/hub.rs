@@ -21,12 +21,14 @@ use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
 use crate::dispatch::{Asker, Dispatcher};
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
-use crate::log::{Log, housekeeping, retention, usage};
+use crate::log::{Log, housekeeping, resealing, retention, usage};
+use crate::master_key;
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
 use crate::stream::{Streams, Worker};
 use crate::values::retention::Retention;
 use crate::values::retry::reconnect_waits;
+use crate::values::sealed::Sealer;
 use crate::values::sender::Sender;
 
 /// How long a start waits for the database to take connections.
@@ -56,6 +58,26 @@ pub enum StartError {
         path: PathBuf,
         /// What went wrong.
         error: io::Error,
+    },
+    /// The master key could not be read or kept.
+    #[error("the master key in {}: {error}", path.display())]
+    MasterKey {
+        /// Its file.
+        path: PathBuf,
+        /// What went wrong.
+        error: io::Error,
+    },
+    /// The master key is not the one, or not the only one, that the database needs.
+    #[error(
+        "HOOKHUB_MASTER_KEY: this database was sealed with another key (id {}); give that one, or, to change it, the new \
+         one and that one after it, comma separated; without HOOKHUB_MASTER_KEY the key is the one in {}",
+        ids.join(", "), file.display()
+    )]
+    OtherMasterKey {
+        /// The keys that are missing.
+        ids: Vec<String>,
+        /// Where the key is kept when it is not given.
+        file: PathBuf,
     },
     /// The address is taken, or not this machine's.
     #[error("HOOKHUB_LISTEN (--listen): cannot listen on {address}: {error}")]
@@ -117,7 +139,7 @@ impl Hub {
         url: &str,
         listener: TcpListener,
     ) -> Result<Self, StartError> {
-        let store = open_store(settings, url).await.map_err(StartError::Database)?;
+        let store = open_store(settings, url).await?;
         let (stopping, let_go, tasks) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let address = listener
@@ -129,7 +151,7 @@ impl Hub {
         let (stream_tokens, consents) =
             shared_secrets(&store).await.map_err(StartError::Database)?;
         let asker = Asker { sender: sender(settings), token_key: consents.as_slice().into() };
-        let callbacks = (settings.allow_targets.clone(), settings.retry_schedule.clone(), asker);
+        let callbacks = (settings.egress.clone(), settings.retry_schedule.clone(), asker);
         let dispatcher =
             Dispatcher::new(node, log.clone(), store.clone(), callbacks, tasks.clone())
                 .map_err(StartError::Callbacks)?;
@@ -160,6 +182,7 @@ impl Hub {
         let handle = server.handle();
         tasks.spawn(server);
         tasks.spawn(housekeeping::run(store.clone(), let_go.clone()));
+        tasks.spawn(resealing::run(log.clone(), store.clone(), stopping.clone()));
         look_after_log(&log, &store, settings.retention, &tasks, &stopping);
         let dispatcher = tasks.spawn(dispatcher.run(stopping.clone(), settings.stop_deadline));
         Ok(Self {
@@ -223,9 +246,10 @@ fn sender(settings: &Settings) -> Sender {
 
 fn limits(settings: &Settings, stopping: &CancellationToken) -> Limits {
     Limits {
-        allowed: settings.allow_targets.clone(),
+        targets: settings.egress.targets.clone(),
         origin: sender(settings).origin,
         max_event_bytes: settings.max_event_bytes,
+        trusted_proxies: settings.trusted_proxies.clone(),
         stopping: stopping.clone(),
     }
 }
@@ -268,15 +292,23 @@ async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StoreError>
 }
 
 /// The store with its schema at this version. Of a database of its own no other node holds anything.
-async fn open_store(settings: &Settings, url: &str) -> Result<Store, StoreError> {
-    let store = Store::new(url)?;
-    patiently(async || {
+async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError> {
+    let keys = master_key::load(settings.master_key.as_ref(), &settings.data_dir)
+        .map_err(|(path, error)| StartError::MasterKey { path, error })?;
+    let store = Store::new(url, Sealer::new(keys)).map_err(StartError::Database)?;
+    let set_up = async || {
         store.migrate().await?;
-        store.create_partitions().await
-    })
-    .await?;
+        store.create_partitions().await?;
+        store.take_master_keys().await
+    };
+    let missing = patiently(set_up).await.map_err(StartError::Database)?;
+    if !missing.is_empty() {
+        let file = settings.data_dir.join(master_key::FILE);
+        return Err(StartError::OtherMasterKey { ids: missing, file });
+    }
     if matches!(settings.database, Database::Embedded { .. }) {
-        patiently(async || store.end_all_leases().await).await?;
+        let end = async || store.end_all_leases().await;
+        patiently(end).await.map_err(StartError::Database)?;
     }
     Ok(store)
 }

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, HeaderValue};
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
 use super::Api;
 use super::problem::{Code, Problem};
+use super::routes::Access;
 use crate::store::{Store, StoreError};
 use crate::stream::presence::Owner;
+use crate::values::scope::{Scope, Scopes};
 
 /// The header by which an admin key speaks for a tenant.
 const TENANT_HEADER: &str = "hookhub-tenant";
@@ -37,8 +39,8 @@ pub(super) struct Caller {
     pub(super) tenant: Arc<str>,
     /// With which key: its id, or `admin`.
     pub(super) key: Arc<str>,
-    /// Whether with the admin key.
-    pub(super) admin: bool,
+    /// What that may do.
+    pub(super) scopes: Scopes,
 }
 
 impl Caller {
@@ -47,13 +49,16 @@ impl Caller {
         Owner { tenant: Arc::clone(&self.tenant), key: Arc::clone(&self.key) }
     }
 
-    /// Refuses those without the admin key.
-    pub(super) fn must_be_admin(&self) -> Result<(), Problem> {
-        if self.admin {
-            Ok(())
-        } else {
-            Err(Problem::new(Code::Forbidden, "this takes the admin key"))
+    /// Refuses those whose key has not got `scope`.
+    pub(super) fn must_have(&self, scope: Scope) -> Result<(), Problem> {
+        if self.scopes.allow(scope) {
+            return Ok(());
         }
+        let detail = format!(
+            "this takes a key with the scope {scope}; the scopes of this one: {}",
+            self.scopes
+        );
+        Err(Problem::new(Code::Forbidden, detail))
     }
 }
 
@@ -121,8 +126,21 @@ impl FromRequest for Caller {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
-        Box::pin(async move { authenticate(&request).await })
+        Box::pin(async move {
+            let access = access(&request)?;
+            let caller = authenticate(&request).await?;
+            if let Access::Scope(scope) = access {
+                caller.must_have(scope)?;
+            }
+            Ok(caller)
+        })
     }
+}
+
+/// Who may ask, as the route table says.
+pub(super) fn access(request: &HttpRequest) -> Result<Access, Problem> {
+    let access = request.extensions().get::<Access>().copied();
+    access.ok_or_else(|| Problem::new(Code::Internal, "this route does not say who may ask"))
 }
 
 async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
@@ -137,7 +155,11 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     let named = named_tenant(request)?;
     if api.keys.is_admin(&hash) {
         let tenant = named.unwrap_or_else(|| DEFAULT_TENANT.into());
-        return Ok(Caller { tenant, key: ADMIN.into(), admin: true });
+        return Ok(Caller {
+            tenant,
+            key: ADMIN.into(),
+            scopes: [Scope::Admin].into_iter().collect(),
+        });
     }
     let Some(known) = api.keys.look_up(&hash, &api.store).await? else {
         return Err(Problem::new(Code::Unauthorized, "this key is not known here, or was revoked"));
@@ -147,7 +169,7 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
             Code::Forbidden,
             "this key speaks for its own tenant alone; leave Hookhub-Tenant out",
         )),
-        _ => Ok(Caller { tenant: known.tenant, key: known.id, admin: false }),
+        _ => Ok(Caller { tenant: known.tenant, key: known.id, scopes: Scopes::of_a_tenant() }),
     }
 }
 
@@ -181,5 +203,19 @@ pub(super) fn named_tenant(request: &HttpRequest) -> Result<Option<Arc<str>>, Pr
             Code::InvalidHeader,
             "Hookhub-Tenant names a tenant by 1 to 64 letters, digits, _, . and -",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_route_that_does_not_say_who_may_ask_answers_nobody() {
+        let request = TestRequest::default().to_http_request();
+        let refused = Caller::from_request(&request, &mut Payload::None).await;
+        assert_eq!(refused.map(|_| ()).map_err(|problem| problem.code()), Err(Code::Internal));
     }
 }

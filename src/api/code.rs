@@ -25,6 +25,8 @@ pub(super) enum Code {
     Conflict,
     /// The first request with this key still runs.
     IdempotencyKeyInUse,
+    /// As many signing secrets as may be in force at once.
+    TooManySecrets,
     /// The delivery has its first attempt still ahead.
     DeliveryPending,
     /// The receiver has not agreed to being sent anything.
@@ -52,7 +54,7 @@ pub(super) enum Code {
 impl Code {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::InvalidJson,
         Self::InvalidParameter,
         Self::InvalidHeader,
@@ -63,6 +65,7 @@ impl Code {
         Self::RequestTimeout,
         Self::Conflict,
         Self::IdempotencyKeyInUse,
+        Self::TooManySecrets,
         Self::DeliveryPending,
         Self::SubscriptionUnverified,
         Self::NothingToVerify,
@@ -89,6 +92,7 @@ impl Code {
             Self::RequestTimeout => "request_timeout",
             Self::Conflict => "conflict",
             Self::IdempotencyKeyInUse => "idempotency_key_in_use",
+            Self::TooManySecrets => "too_many_secrets",
             Self::DeliveryPending => "delivery_pending",
             Self::SubscriptionUnverified => "subscription_unverified",
             Self::NothingToVerify => "nothing_to_verify",
@@ -116,6 +120,7 @@ impl Code {
             Self::RequestTimeout => "The request took too long",
             Self::Conflict => "Others are changing the same thing",
             Self::IdempotencyKeyInUse => "The first request with this key still runs",
+            Self::TooManySecrets => "As many signing secrets as may be in force at once",
             Self::DeliveryPending => "The delivery has its first attempt still ahead",
             Self::SubscriptionUnverified => "The receiver has not agreed yet",
             Self::NothingToVerify => "No handshake is outstanding",
@@ -143,6 +148,7 @@ impl Code {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict
             | Self::IdempotencyKeyInUse
+            | Self::TooManySecrets
             | Self::DeliveryPending
             | Self::SubscriptionUnverified
             | Self::NothingToVerify => StatusCode::CONFLICT,

@@ -7,6 +7,7 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 
 use super::Api;
+use super::audit::actor;
 use super::caller::only;
 use super::problem::{Code, Problem};
 use super::query::Query;
@@ -18,6 +19,8 @@ use crate::values::sender::Origin;
 use crate::values::subscription::Subscription;
 use crate::values::time::UnixMillis;
 
+/// Who agreed, in the audit log: one who has no key.
+const RECEIVER: &str = "receiver";
 /// How often it is noted anew because another change came between.
 const CHANGE_TRIES: u32 = 5;
 const SECRET: &str = "x-hook-secret";
@@ -38,7 +41,7 @@ impl Proof<'_> {
         let asked = definition.handshake.as_ref().zip(definition.callback_url.as_ref());
         asked.is_some_and(|(handshake, url)| match (self, handshake.way) {
             (Self::Secret(text), Way::XHookSecret) => {
-                text.as_bytes().ct_eq(definition.secret.reveal().as_bytes()).into()
+                text.as_bytes().ct_eq(definition.signing.secret().reveal().as_bytes()).into()
             }
             (Self::Token(text), Way::CloudEvents) => {
                 handshake.is_token(text, token_key, subscription.id, url)
@@ -74,7 +77,7 @@ pub(super) async fn give(
         };
         // Who merely looks at a link has not agreed.
         let is_over = request.method() == Method::HEAD || !subscription.definition.awaits_consent();
-        if is_over || is_noted(&api, subscription, consent).await? {
+        if is_over || is_noted(&api, &request, &subscription, consent).await? {
             return Ok(answer(&request, &path));
         }
     }
@@ -108,11 +111,13 @@ async fn proven(api: &Api, id: &str, proof: &Proof<'_>) -> Result<Subscription, 
 /// Notes a consent, unless another change came between.
 async fn is_noted(
     api: &Api,
-    subscription: Subscription,
+    request: &HttpRequest,
+    subscription: &Subscription,
     consent: Consent,
 ) -> Result<bool, Problem> {
-    let id = subscription.id;
-    if api.log.change(&change::verified(subscription, consent)).await? == Changed::Stale {
+    let (id, by) = (subscription.id, actor(RECEIVER, request));
+    let change = change::verified(subscription.clone(), consent);
+    if api.log.change(&change, Some(subscription), &by).await? == Changed::Stale {
         return Ok(false);
     }
     tracing::info!(subscription = %id, "a receiver has agreed, some time after it was asked");

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::append::append;
+use super::audit;
 use super::caller::Caller;
 use super::delivery_view::{DeliveryView, Record, State, attempt};
 use super::events;
@@ -221,6 +222,8 @@ pub(super) async fn retry(
         attempts: u16::try_from(delivery.attempts()).unwrap_or(u16::MAX),
     };
     let answer = json!({ "subscription": said.subscription, "event": position.to_string() });
+    let by = (&caller, &request);
+    audit::note(&api, by, "delivery.retried", &id, answer.clone()).await?;
     let (_, mut response) =
         append(&api, &caller, claim, entry(id, RetryRequest::entry_type(), &json!(said))).await?;
     Ok(response.json(answer))
@@ -237,13 +240,9 @@ pub(super) async fn test(
     let subscription = subscriptions::find(&api, &caller, &path).await?;
     verification::must_not_be_awaited(&api, &subscription, claim.as_ref()).await?;
     let said = json!({ "subscription": subscription.id.to_string(), "message": "a test event, sent on request" });
-    let (position, mut response) = append(
-        &api,
-        &caller,
-        claim,
-        entry(subscription.id, EventType::from_stored(TEST_EVENT), &said),
-    )
-    .await?;
+    let entry = entry(subscription.id, EventType::from_stored(TEST_EVENT), &said);
+    audit::note(&api, (&caller, &request), "subscription.tested", &subscription.id, said).await?;
+    let (position, mut response) = append(&api, &caller, claim, entry).await?;
     Ok(response.json(
         json!({ "id": position.to_string(), "type": TEST_EVENT, "timestamp": position.time() }),
     ))

@@ -129,6 +129,13 @@ fn keeping(page: &mut Page, keeping: &Keeping) {
             since_1970(round),
         );
     }
+    if let Some(count) = keeping.sealed_otherwise() {
+        page.gauge(
+            "sealed_with_other_keys",
+            "Things in the database that are not sealed with this node's current master key",
+            count,
+        );
+    }
     let Some(tables) = *keeping.tables() else { return };
     let disk = [
         ("events", tables.events_bytes),

@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::Api;
+use super::audit;
 use super::body;
 use super::caller::Caller;
 use super::fields::Fields;
@@ -135,10 +136,13 @@ pub(super) async fn seek(
         }
         Found::Gone { .. } => return Err(beyond()),
     };
+    let answer = json!({ "cursor": position.to_string() });
+    let by = (&caller, &request);
+    audit::note(&api, by, "subscription.sought", &subscription.id, answer.clone()).await?;
     if !api.store.seek(subscription.id, position).await? {
         return Err(not_pulled());
     }
-    Ok(HttpResponse::Ok().json(json!({ "cursor": position.to_string() })))
+    Ok(HttpResponse::Ok().json(answer))
 }
 
 /// Where a reader of the subscription begins: at its cursor, or where the same client was cut off, if that is further.

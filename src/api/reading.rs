@@ -11,11 +11,13 @@ use tokio::time::Instant;
 use url::form_urlencoded;
 
 use super::Api;
-use super::caller::{Caller, named_tenant};
+use super::caller::{Caller, access, named_tenant};
 use super::problem::{Code, Problem};
 use super::query::{Query, TOKEN, invalid};
+use super::routes::Access;
 use crate::stream::{Filter, Source};
 use crate::values::event_type::Pattern;
+use crate::values::scope::Scope;
 use crate::values::stream_token::StreamToken;
 use crate::values::time::UnixMillis;
 
@@ -114,7 +116,13 @@ fn with_token(request: &HttpRequest, token: &str) -> Result<Reading, Problem> {
             "this token speaks for its own tenant alone; leave Hookhub-Tenant out",
         ));
     }
-    let caller =
-        Caller { tenant: Arc::clone(&token.tenant), key: Arc::clone(&token.key), admin: false };
+    let caller = Caller {
+        tenant: Arc::clone(&token.tenant),
+        key: Arc::clone(&token.key),
+        scopes: [Scope::Read, Scope::Stream].into_iter().collect(),
+    };
+    if let Access::Scope(scope) = access(request)? {
+        caller.must_have(scope)?;
+    }
     Ok(Reading { caller, token: Some(token) })
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::append::append;
+use super::audit;
 use super::body;
 use super::caller::Caller;
 use super::deliveries::entry;
@@ -68,6 +69,8 @@ pub(super) async fn create(
         }
         return Ok(HttpResponse::Ok().json(view));
     }
+    let by = (&caller, &request);
+    audit::note(&api, by, "replay.requested", &subscription.id, json!(asked)).await?;
     let entry = entry(subscription.id, ReplayRequest::entry_type(), &json!(asked));
     let (position, mut response) = append(&api, &caller, claim, entry).await?;
     let id = ReplayId::from_stored(position.stored());
@@ -187,6 +190,7 @@ pub(super) async fn get(
 pub(super) async fn cancel(
     caller: Caller,
     path: web::Path<(String, String)>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let (subscription, id, progress) = at(&api, &caller, &path).await?;
@@ -194,6 +198,8 @@ pub(super) async fn cancel(
         return Ok(HttpResponse::Ok().json(view(Some(id), &progress)));
     }
     let said = json!(ReplayCancelled { replay: id });
+    let by = (&caller, &request);
+    audit::note(&api, by, "replay.cancelled", &subscription.id, said.clone()).await?;
     let entry = entry(subscription.id, ReplayCancelled::entry_type(), &said);
     append(&api, &caller, None, entry).await?;
     let cancelled = Progress { state: ReplayState::Cancelled, ..progress };

@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::Api;
+use super::audit::actor;
 use super::body;
 use super::caller::Caller;
 use super::fields::Fields;
@@ -22,12 +23,13 @@ use crate::stream::resume::Point;
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
 use crate::values::signature::Secret;
+use crate::values::signing::Signing;
 use crate::values::subscription::{Definition, Status, Subscription};
 use crate::values::subscription_view::SubscriptionView;
 use crate::values::time::UnixMillis;
 
 /// How often a change is made anew because another one came between.
-const CHANGE_TRIES: u32 = 5;
+pub(super) const CHANGE_TRIES: u32 = 5;
 
 /// `POST /v1/subscriptions`.
 pub(super) async fn create(
@@ -39,10 +41,10 @@ pub(super) async fn create(
     let body = body::json(&request, payload).await?;
     let claim = api.running.claim(&caller, &request, &body)?;
     let mut fields = Fields::of(&body)?;
-    let given = Given::take(&mut fields, &api.allowed);
+    let given = Given::take(&mut fields, &api.targets);
     let starts_after = starts_after(&mut fields, api.log.head());
     fields.finish()?;
-    let definition = given.whole(Secret::from_random(rand::random()))?;
+    let definition = given.whole(Signing::new(Secret::from_random(rand::random())))?;
     verification::must_be_possible(&api, &definition, None)?;
     let subscription = Subscription {
         id: SubscriptionId::new(UnixMillis::now(), rand::random()),
@@ -54,7 +56,7 @@ pub(super) async fn create(
     };
     let key = claim.as_ref().map(|claim| claim.key.clone());
     let change = change::created(subscription, starts_after, key);
-    match api.log.change(&change).await? {
+    match api.log.change(&change, None, &actor(&caller.key, &request)).await? {
         Changed::Made { position, .. } => {
             let made = Subscription { changed_at: position, ..change.subscription };
             Ok(HttpResponse::Created()
@@ -62,7 +64,12 @@ pub(super) async fn create(
                 .json(SubscriptionView::with_secret(&made)))
         }
         Changed::Replayed { position, fingerprint } => {
-            replay(&api, claim, position, &fingerprint).await
+            let (id, view) = view_of_first(&api, claim.as_ref(), position, &fingerprint).await?;
+            let mut response = HttpResponse::Created();
+            if let Some(id) = id {
+                response.insert_header((LOCATION, path_of(id)));
+            }
+            Ok(idempotency::replayed(&mut response).json(view))
         }
         Changed::Stale => {
             Err(Problem::new(Code::Conflict, "two subscriptions were given the same id; try again"))
@@ -74,14 +81,15 @@ fn path_of(id: SubscriptionId) -> String {
     format!("/v1/subscriptions/{id}")
 }
 
-/// The answer to a repeat: what the log entry of the first request says, with the secret if there still is one.
-async fn replay(
+/// The answer to a repeat: what the log entry of the first request says, with the secret if there still is one; and the
+/// subscription's id.
+pub(super) async fn view_of_first(
     api: &Api,
-    claim: Option<Claim>,
+    claim: Option<&Claim>,
     position: Position,
     fingerprint: &[u8],
-) -> Result<HttpResponse, Problem> {
-    if let Some(claim) = &claim {
+) -> Result<(Option<SubscriptionId>, Value), Problem> {
+    if let Some(claim) = claim {
         claim.must_be_same(fingerprint)?;
     }
     let entry = api.store.events_at(&[position.stored()], None).await?.into_iter().next();
@@ -92,14 +100,10 @@ async fn replay(
     if let (Some(members), Some(id)) = (view.as_object_mut(), entry.about) {
         members.insert("updated_at".into(), json!(position.time().max(id.time())));
         if let Some(current) = api.store.subscription(&entry.tenant, id).await? {
-            members.insert("secret".into(), json!(current.definition.secret.reveal()));
+            members.insert("secret".into(), json!(current.definition.signing.secret().reveal()));
         }
     }
-    let mut response = HttpResponse::Created();
-    if let Some(id) = entry.about {
-        response.insert_header((LOCATION, path_of(id)));
-    }
-    Ok(idempotency::replayed(&mut response).json(view))
+    Ok((entry.about, view))
 }
 
 /// `from`: `now`, `earliest`, an event id, or a time; history is delivered from there on, that place included.
@@ -196,7 +200,7 @@ pub(super) async fn patch(
 ) -> Result<HttpResponse, Problem> {
     let body = body::json(&request, payload).await?;
     let given = |current: &Subscription| read_given(&api, &body)?.over(current.definition.clone());
-    redefine(&api, &caller, &path, given).await
+    redefine(&api, (&caller, &request), &path, given).await
 }
 
 /// `PUT /v1/subscriptions/{id}`: what is not given is the default; the secret stays unless another is given.
@@ -209,24 +213,24 @@ pub(super) async fn put(
 ) -> Result<HttpResponse, Problem> {
     let body = body::json(&request, payload).await?;
     let given =
-        |current: &Subscription| read_given(&api, &body)?.whole(current.definition.secret.clone());
-    redefine(&api, &caller, &path, given).await
+        |current: &Subscription| read_given(&api, &body)?.whole(current.definition.signing.clone());
+    redefine(&api, (&caller, &request), &path, given).await
 }
 
 fn read_given(api: &Api, body: &[u8]) -> Result<Given, Problem> {
     let mut fields = Fields::of(body)?;
-    let given = Given::take(&mut fields, &api.allowed);
+    let given = Given::take(&mut fields, &api.targets);
     fields.finish()?;
     Ok(given)
 }
 
 async fn redefine(
     api: &Api,
-    caller: &Caller,
+    by: (&Caller, &HttpRequest),
     id: &str,
     definition: impl Fn(&Subscription) -> Result<Definition, Problem>,
 ) -> Result<HttpResponse, Problem> {
-    let changed = make(api, caller, id, |current| {
+    let changed = make(api, by, id, |current| {
         let definition = definition(&current)?.in_place_of(&current.definition);
         verification::must_be_possible(api, &definition, Some(&current.definition))?;
         let same = definition == current.definition;
@@ -246,9 +250,10 @@ async fn redefine(
 pub(super) async fn pause(
     caller: Caller,
     path: web::Path<String>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let paused = make(&api, &caller, &path, |current| {
+    let paused = make(&api, (&caller, &request), &path, |current| {
         let goes_on = current.status.is_tried() || current.status == Status::Unverified;
         Ok(goes_on.then(|| change::paused(current)))
     });
@@ -259,9 +264,10 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     caller: Caller,
     path: web::Path<String>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let resumed = make(&api, &caller, &path, |current| {
+    let resumed = make(&api, (&caller, &request), &path, |current| {
         let is_in_force = current.status == current.definition.status_in_force();
         Ok((!is_in_force).then(|| change::resumed(current)))
     });
@@ -272,9 +278,10 @@ pub(super) async fn resume(
 pub(super) async fn delete(
     caller: Caller,
     path: web::Path<String>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    unsubscribe(&api, &caller, &path).await?;
+    unsubscribe(&api, (&caller, &request), &path).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -291,8 +298,9 @@ pub(super) async fn delete_by_body(
     let id = fields.text("id", 64).value();
     let url = callback_text(&mut fields);
     fields.finish()?;
+    let by = (&caller, &request);
     match (id, url) {
-        (Some(id), None) => unsubscribe(&api, &caller, &id).await?,
+        (Some(id), None) => unsubscribe(&api, by, &id).await?,
         (None, Some((_, Some(Value::String(callback_url))))) => {
             let filter = SubscriptionFilter {
                 callback_url: Some(callback_url),
@@ -300,7 +308,7 @@ pub(super) async fn delete_by_body(
             };
             let found = api.store.list_subscriptions(&caller.tenant, &filter, 0, i64::MAX).await?;
             for subscription in found {
-                unsubscribe(&api, &caller, &subscription.id.to_string()).await?;
+                unsubscribe(&api, by, &subscription.id.to_string()).await?;
             }
         }
         _ => {
@@ -311,12 +319,12 @@ pub(super) async fn delete_by_body(
     Ok(HttpResponse::NoContent().finish())
 }
 
-async fn unsubscribe(api: &Api, caller: &Caller, id: &str) -> Result<(), Problem> {
-    match make(api, caller, id, |current| Ok(Some(change::deleted(current)))).await {
+async fn unsubscribe(api: &Api, by: (&Caller, &HttpRequest), id: &str) -> Result<(), Problem> {
+    match make(api, by, id, |current| Ok(Some(change::deleted(current)))).await {
         Ok(_) => Ok(()),
         Err(problem) => match id.parse() {
             Ok(id)
-                if api.store.subscription_existed(&caller.tenant, id).await?
+                if api.store.subscription_existed(&by.0.tenant, id).await?
                     && problem.is_not_found() =>
             {
                 Ok(())
@@ -329,14 +337,16 @@ async fn unsubscribe(api: &Api, caller: &Caller, id: &str) -> Result<(), Problem
 /// Makes the change that `change` wants of the subscription as it stands; `None`: it is as wanted already.
 async fn make(
     api: &Api,
-    caller: &Caller,
+    (caller, request): (&Caller, &HttpRequest),
     id: &str,
     change: impl Fn(Subscription) -> Result<Option<Change>, Problem>,
 ) -> Result<Subscription, Problem> {
     for _ in 0..CHANGE_TRIES {
         let current = find(api, caller, id).await?;
         let Some(change) = change(current.clone())? else { return Ok(current) };
-        if let Changed::Made { position, .. } = api.log.change(&change).await? {
+        let by = actor(&caller.key, request);
+        if let Changed::Made { position, .. } = api.log.change(&change, Some(&current), &by).await?
+        {
             return Ok(Subscription { changed_at: position, ..change.subscription });
         }
     }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::append::append;
+use super::audit;
 use super::caller::Caller;
 use super::deliveries::entry;
 use super::idempotency::{self, Claim};
@@ -97,6 +98,8 @@ pub(super) async fn verify(
         return Err(Problem::new(Code::NothingToVerify, detail));
     }
     let said = json!({ "subscription": subscription.id.to_string() });
+    let by = (&caller, &request);
+    audit::note(&api, by, "verification.requested", &subscription.id, said.clone()).await?;
     let entry = entry(subscription.id, Request::verify_entry_type(), &said);
     let (_, mut response) = append(&api, &caller, claim, entry).await?;
     Ok(response.json(said))

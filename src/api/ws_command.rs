@@ -24,6 +24,7 @@ use crate::values::event::Event;
 use crate::values::event_type::Pattern;
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
+use crate::values::scope::Scope;
 
 /// What is right: one of these.
 const COMMANDS: &str = "{\"subscribe\": {\"types\": [...], \"after\": \"...\"}}, {\"ack\": \"evt_...\"} or {\"publish\": \
@@ -111,13 +112,17 @@ impl Desk {
     async fn ack(&self, given: &str) -> Result<Done, Problem> {
         let position = match (event_id(given)?, self.subscription) {
             (position, None) => position,
-            (position, Some(id)) => pull::move_on(&self.api, id, position).await?,
+            (position, Some(id)) => {
+                self.reading.caller.must_have(Scope::Subscribe)?;
+                pull::move_on(&self.api, id, position).await?
+            }
         };
         Ok(Done::Answer(json!({ "acked": position.to_string() })))
     }
 
     async fn publish(&self, given: &str) -> Result<Done, Problem> {
         self.reading.must_have_key()?;
+        self.reading.caller.must_have(Scope::Publish)?;
         let read =
             publish_input::read(ContentType::Json, given.as_bytes(), self.api.max_event_bytes)?;
         let Publish::One(event) = read else {

@@ -68,13 +68,13 @@ impl Handshaker {
     /// It is the text of the signing secret, for receivers written to that pattern keep it as the key of the signatures
     /// that follow.
     async fn x_hook_secret(&self, subscription: &Subscription, url: &CallbackUrl) -> Reply {
-        let secret = subscription.definition.secret.reveal();
+        let secret = subscription.definition.signing.secret().reveal();
         let mut request = Request::new(Method::POST, url.url().clone());
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         insert(headers, "x-hook-secret", secret.clone());
         *request.body_mut() = Some("{}".into());
-        match self.deliverer.ask(subscription, request).await {
+        match self.deliverer.ask(subscription, url, request).await {
             Ok(answer) => reply(&answer, || echoes(&answer, &secret)),
             Err(why) => refused(why),
         }
@@ -85,13 +85,13 @@ impl Handshaker {
     async fn challenge(&self, subscription: &Subscription, url: &CallbackUrl) -> Reply {
         let challenge = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let asked = format!("hub.mode=subscribe&hub.challenge={challenge}&challenge={challenge}");
-        let mut url = url.url().clone();
-        let query = match url.query() {
+        let mut asking = url.url().clone();
+        let query = match asking.query() {
             None | Some("") => asked,
             Some(own) => format!("{own}&{asked}"),
         };
-        url.set_query(Some(&query));
-        match self.deliverer.ask(subscription, Request::new(Method::GET, url)).await {
+        asking.set_query(Some(&query));
+        match self.deliverer.ask(subscription, url, Request::new(Method::GET, asking)).await {
             Ok(answer) => reply(&answer, || repeats(&answer, &challenge)),
             Err(why) => refused(why),
         }
@@ -121,7 +121,7 @@ impl Handshaker {
             let path = format!("/v1/subscriptions/{id}/verification?token={token}");
             insert(headers, "webhook-request-callback", public_url.at(&path));
         }
-        match self.deliverer.ask(subscription, request).await {
+        match self.deliverer.ask(subscription, url, request).await {
             Ok(answer) if answer.status == 410 => Reply::Gone,
             Ok(answer) => match allows(&answer, origin.as_str(), rate) {
                 Ok(consent) => Reply::Agrees(consent),

@@ -5,10 +5,16 @@ mod deliver;
 mod engine;
 mod errands;
 mod exhausted;
+mod failure;
 mod feed;
 mod handshake;
 mod lease;
+mod lines;
+mod outward;
+mod resolving;
 mod session;
+mod tokens;
+mod tunnel;
 mod turn;
 mod watch;
 
@@ -25,8 +31,8 @@ use self::session::Session;
 use crate::log::Log;
 use crate::store::Store;
 use crate::store::nodes::NodeName;
+use crate::values::egress::Egress;
 use crate::values::retry::RetrySchedule;
-use crate::values::target::AllowedTargets;
 
 /// Delivers the events of a node's shards.
 #[derive(Debug)]
@@ -46,10 +52,10 @@ impl Dispatcher {
         node: NodeName,
         log: Log,
         store: Store,
-        (allowed, schedule, asker): (AllowedTargets, RetrySchedule, Asker),
+        (egress, schedule, asker): (Egress, RetrySchedule, Asker),
         tasks: TaskTracker,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let deliverer = Deliverer::new(allowed)?;
+        let deliverer = Deliverer::new(egress)?;
         let handshaker = Handshaker::new(deliverer.clone(), asker);
         Ok(Self { node, log, store, deliverer, handshaker, schedule, tasks })
     }

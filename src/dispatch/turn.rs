@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::log::{Log, change};
 use crate::store::Store;
 use crate::store::subscriptions::{Change, Changed};
+use crate::values::audit::Actor;
 use crate::values::handshake::Consent;
 use crate::values::retry::reconnect_waits;
 use crate::values::subscription::{Status, Subscription};
@@ -79,7 +80,7 @@ pub(super) async fn make(log: Log, store: Store, subscription: Arc<Subscription>
         if !turn.applies_to(&current) {
             return;
         }
-        match log.change(&turn.change(current.clone())).await {
+        match log.change(&turn.change(current.clone()), Some(&current), &Actor::hub()).await {
             Ok(Changed::Made { .. } | Changed::Replayed { .. }) => {
                 turn.log(&current);
                 return;

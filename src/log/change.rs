@@ -1,14 +1,17 @@
 //! Changes of subscriptions with what their log entries say.
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::store::log::RequestKey;
 use crate::store::subscriptions::Change;
+use crate::values::audit::{Actor, AuditEntry};
 use crate::values::event_type::EventType;
 use crate::values::handshake::Consent;
 use crate::values::position::Position;
 use crate::values::subscription::{Status, Subscription};
 use crate::values::subscription_view::SubscriptionView;
+use crate::values::time::UnixMillis;
 
 /// A new subscription. `starts_after`: where its history begins, if not with its own entry.
 pub fn created(
@@ -22,6 +25,11 @@ pub fn created(
 /// What its owner says of it is now what `subscription` says.
 pub fn updated(subscription: Subscription) -> Change {
     changed("subscription.updated", subscription)
+}
+
+/// It is signed by new keys.
+pub fn secret_rotated(subscription: Subscription) -> Change {
+    changed("subscription.secret_rotated", subscription)
 }
 
 /// It is no more.
@@ -74,6 +82,19 @@ pub fn disabled(subscription: Subscription, reason: &str) -> Change {
         "subscription.disabled",
         Subscription { status: Status::Disabled, disabled_reason, ..subscription },
     )
+}
+
+/// What the audit log says of a change that `by` makes of what was `before`.
+pub(super) fn audited(
+    change: &Change,
+    before: Option<&Subscription>,
+    by: &Actor,
+    token: Uuid,
+) -> AuditEntry {
+    let subscription = &change.subscription;
+    let (_, action) = change.entry_type.as_str().split_once('.').unwrap_or_default();
+    AuditEntry::new((UnixMillis::now(), token), by, &subscription.tenant, action, &subscription.id)
+        .with_subscription(before, (!change.deleted).then_some(subscription))
 }
 
 fn changed(name: &'static str, subscription: Subscription) -> Change {

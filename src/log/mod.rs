@@ -5,6 +5,7 @@ pub mod change;
 mod doorbell;
 mod expiry;
 pub mod housekeeping;
+pub mod resealing;
 pub mod retention;
 mod tail;
 pub mod usage;
@@ -25,8 +26,10 @@ use crate::measures::{Measures, Refusal};
 use crate::store::log::{AppendRequest, Placed, Scan, Stretch};
 use crate::store::subscriptions::{Change, Changed};
 use crate::store::{Store, StoreError};
+use crate::values::audit::Actor;
 use crate::values::event::{Event, NewEvent};
 use crate::values::position::Position;
+use crate::values::subscription::Subscription;
 
 /// How long a change waits for the dispatchers to act on it: longer than a lease runs.
 const APPLY_DEADLINE: Duration = Duration::from_secs(5);
@@ -100,14 +103,20 @@ impl Log {
         &self.measures
     }
 
-    /// Changes a subscription with its entry in the log, and waits until the dispatchers act by it, here and on the node
-    /// that delivers to it.
-    pub async fn change(&self, change: &Change) -> Result<Changed, StoreError> {
+    /// Changes a subscription, as `by` wants it and `before` was, with its entry in the log, and waits until the
+    /// dispatchers act by it, here and on the node that delivers to it.
+    pub async fn change(
+        &self,
+        change: &Change,
+        before: Option<&Subscription>,
+        by: &Actor,
+    ) -> Result<Changed, StoreError> {
         let (token, after) = (Uuid::new_v4(), self.tail.head());
+        let audit = change::audited(change, before, by, token);
         let mut tries = 0;
         let changed = loop {
             tries += 1;
-            match self.store.change_subscription(token, after, change).await {
+            match self.store.change_subscription(token, after, change, &audit).await {
                 Err(StoreError::Unavailable(_)) if tries < CHANGE_TRIES => {}
                 other => break other?,
             }

@@ -1,6 +1,8 @@
-//! Answers kept for repeats of requests that append nothing to the log.
+//! Answers kept for repeats of requests.
 
 use super::{Store, StoreError, within};
+use crate::values::position::Position;
+use crate::values::sealed::Place;
 
 /// An answer that was given before under the same key.
 #[derive(Debug)]
@@ -9,6 +11,8 @@ pub struct KeptAnswer {
     pub fingerprint: Vec<u8>,
     /// The answer's body.
     pub answer: Option<Vec<u8>>,
+    /// The first entry in the log, of a request that made any.
+    pub position: Option<Position>,
 }
 
 impl Store {
@@ -18,17 +22,34 @@ impl Store {
         tenant: &str,
         key: &str,
     ) -> Result<Option<KeptAnswer>, StoreError> {
-        within(
-            sqlx::query_as!(
-                KeptAnswer,
-                "SELECT fingerprint, answer FROM idempotency_keys
+        let kept = within(
+            sqlx::query!(
+                "SELECT fingerprint, answer, position FROM idempotency_keys
                  WHERE tenant = $1 AND key = $2 AND created_at > clock_timestamp() - interval '24 hours'",
                 tenant,
                 key,
             )
             .fetch_optional(&self.pool),
         )
-        .await
+        .await?;
+        let Some(kept) = kept else { return Ok(None) };
+        let open = |sealed: Vec<u8>| self.open(&sealed, Place::Answer { tenant, key });
+        Ok(Some(KeptAnswer {
+            fingerprint: kept.fingerprint,
+            answer: kept.answer.map(open).transpose()?,
+            position: kept.position.map(Position::from_stored),
+        }))
+    }
+
+    /// An answer as it is kept: it may hold a secret, so it is sealed.
+    pub(super) fn seal_answer(
+        &self,
+        tenant: &str,
+        key: &str,
+        answer: &str,
+    ) -> Result<Vec<u8>, StoreError> {
+        let sealed = self.seal(answer.as_bytes(), Place::Answer { tenant, key })?;
+        Ok(sealed.into_bytes())
     }
 
     /// Forgets a bounded number of keys that are over 24 hours old, and says how many.

@@ -45,6 +45,10 @@ impl Store {
         hash: &[u8],
         answer: Option<(&RequestKey, &str)>,
     ) -> Result<bool, StoreError> {
+        let seal = |(request, answer): (&RequestKey, &str)| {
+            self.seal_answer(&key.tenant, &request.key, answer)
+        };
+        let sealed = answer.map(seal).transpose()?;
         within(
             sqlx::query!(
                 "WITH answered AS (
@@ -65,7 +69,7 @@ impl Store {
                 key.created_at.as_i64(),
                 answer.map(|(request, _)| &*request.key),
                 answer.map(|(request, _)| &*request.fingerprint),
-                answer.map(|(_, answer)| answer.as_bytes()),
+                sealed,
             )
             .execute(&self.pool),
         )

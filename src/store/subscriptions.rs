@@ -6,12 +6,15 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::log::RequestKey;
-use super::{Store, StoreError, within};
+use super::{Store, StoreError, sealing, within};
+use crate::values::audit::AuditEntry;
 use crate::values::callback_url::CallbackUrl;
 use crate::values::event_type::{EventType, Pattern};
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
+use crate::values::sealed::Place;
 use crate::values::subscription::{Status, Subscription, Version};
+use crate::values::time::UnixMillis;
 
 /// A change of one subscription, to be made if nothing else changed it meanwhile.
 #[derive(Debug, Clone)]
@@ -86,44 +89,65 @@ struct SubscriptionRow {
     changed_at: i64,
 }
 
-impl TryFrom<SubscriptionRow> for Subscription {
-    type Error = StoreError;
-
-    fn try_from(row: SubscriptionRow) -> Result<Self, StoreError> {
+impl Store {
+    fn read(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
         let id = SubscriptionId::from_stored(row.id);
-        let unreadable = |why: String| StoreError::Unreadable(format!("subscription {id}: {why}"));
-        Ok(Self {
+        let place = Place::Definition { tenant: &row.tenant, id: row.id };
+        let definition =
+            sealing::definition(&self.open(row.definition.as_bytes(), place)?, UnixMillis::now())?;
+        let status = Status::from_name(&row.status)
+            .ok_or_else(|| StoreError::Unreadable(format!("subscription {id}: status")))?;
+        Ok(Subscription {
             id,
             tenant: row.tenant.into(),
-            definition: serde_json::from_str(&row.definition)
-                .map_err(|error| unreadable(error.to_string()))?,
-            status: Status::from_name(&row.status).ok_or_else(|| unreadable("status".into()))?,
+            definition,
+            status,
             disabled_reason: row.disabled_reason,
             changed_at: Position::from_stored(row.changed_at),
         })
     }
-}
 
-impl Store {
-    /// Makes a change and appends its entry, in one commit. `token` and `after` are as for an append: after
-    /// `Unavailable` the same call may be made again.
+    /// The definition as the row has it, and when its earlier signing secrets end; of a deleted one nothing is kept.
+    fn written(&self, change: &Change) -> Result<(String, Vec<i64>), StoreError> {
+        if change.deleted {
+            return Ok((String::new(), Vec::new()));
+        }
+        let Subscription { id, tenant, definition, .. } = &change.subscription;
+        let place = Place::Definition { tenant, id: id.stored() };
+        let sealed = self.seal(&sealing::stored(definition)?, place)?;
+        let earlier = definition.signing.earlier().iter();
+        Ok((sealed, earlier.map(|one| one.expires_at.as_i64()).collect()))
+    }
+
+    /// Makes a change, appends its entry and notes who made it, in one commit. `token` and `after` are as for an append:
+    /// after `Unavailable` the same call may be made again.
     pub async fn change_subscription(
         &self,
         token: Uuid,
         after: Position,
         change: &Change,
+        audit: &AuditEntry,
     ) -> Result<Changed, StoreError> {
         let subscription = &change.subscription;
         let definition = &subscription.definition;
-        let stored = serde_json::to_string(definition)
-            .map_err(|error| StoreError::Unreadable(error.to_string()))?;
+        let (stored, secret_ends) = self.written(change)?;
         let event_types: Vec<&str> = definition.event_types.iter().map(Pattern::as_str).collect();
         let row = within(
             sqlx::query!(
-                r#"SELECT result AS "result!", "position", fingerprint, previous
-                   FROM subscription_change(
-                       $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
-                   )"#,
+                r#"WITH changed AS (
+                       SELECT * FROM subscription_change(
+                           $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
+                       )
+                   ), noted AS (
+                       INSERT INTO secret_ends (subscription, ends_at)
+                       SELECT $9, ends_at FROM unnest($18::bigint[]) ends_at ON CONFLICT DO NOTHING
+                   ), audited AS (
+                       INSERT INTO audit
+                       SELECT entry.* FROM json_populate_record(NULL::audit, $19::text::json) entry, changed
+                       WHERE result = 'changed'
+                       ON CONFLICT (token) DO NOTHING
+                   )
+                   SELECT result AS "result!", "position", fingerprint, previous FROM changed"#,
                 token,
                 after.stored(),
                 change.key.as_ref().map(|key| &*key.key),
@@ -141,6 +165,8 @@ impl Store {
                 subscription.status.name(),
                 subscription.disabled_reason,
                 change.deleted,
+                &secret_ends,
+                audit.to_row(),
             )
             .fetch_one(&self.pool),
         )
@@ -174,7 +200,7 @@ impl Store {
             .fetch_optional(&self.pool),
         )
         .await?
-        .map(Subscription::try_from)
+        .map(|row| self.read(row))
         .transpose()
     }
 
@@ -223,7 +249,7 @@ impl Store {
         )
         .await?
         .into_iter()
-        .map(Subscription::try_from)
+        .map(|row| self.read(row))
         .collect()
     }
 
@@ -240,7 +266,7 @@ impl Store {
         )
         .await?
         .into_iter()
-        .map(Subscription::try_from)
+        .map(|row| self.read(row))
         .collect()
     }
 
@@ -260,7 +286,7 @@ impl Store {
         )
         .await?
         .into_iter()
-        .map(Subscription::try_from)
+        .map(|row| self.read(row))
         .collect()
     }
 

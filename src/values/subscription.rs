@@ -13,8 +13,10 @@ use super::handshake::{Consent, Handshake};
 use super::id::SubscriptionId;
 use super::json_pointer::JsonPointer;
 use super::position::Position;
+use super::receiver_auth::ReceiverAuth;
+use super::receiver_tls::ReceiverTls;
 use super::retry::RetrySchedule;
-use super::signature::Secret;
+use super::signing::Signing;
 use super::time::UnixMillis;
 
 /// How many shards the subscriptions are spread over; fixed for the life of a database.
@@ -25,7 +27,7 @@ pub const DEFAULT_MAX_IN_FLIGHT: u16 = 16;
 /// Unless the subscription says otherwise: how long one exchange may take, in seconds, response body included.
 pub const DEFAULT_TIMEOUT_S: u16 = 15;
 
-/// What its owner says of a subscription. Serialised only into the hub's own storage: it holds the secret.
+/// What its owner says of a subscription. Serialised only into the hub's own storage: it holds secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Definition {
     /// The types wanted; never empty.
@@ -34,9 +36,9 @@ pub struct Definition {
     /// Where to POST; without it the events are pulled.
     #[serde(with = "as_optional_text")]
     pub callback_url: Option<CallbackUrl>,
-    /// The signing secret.
-    #[serde(with = "as_secret")]
-    pub secret: Secret,
+    /// How its deliveries are signed.
+    #[serde(flatten)]
+    pub signing: Signing,
     /// A note for people.
     pub description: Option<String>,
     /// Whatever the owner wants to keep with it.
@@ -45,6 +47,12 @@ pub struct Definition {
     /// Headers to send with each POST, besides the hub's own.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// How TLS is spoken to the receiver; without it as to any other.
+    #[serde(default)]
+    pub tls: Option<ReceiverTls>,
+    /// The credentials that each POST carries.
+    #[serde(default)]
+    pub auth: Option<ReceiverAuth>,
     /// One at a time, in log order; a failing event holds back those after it.
     pub ordered: bool,
     /// Ordered among those alone whose data have the same value there.
@@ -294,25 +302,6 @@ mod as_text_list {
     ) -> Result<Vec<Pattern>, D::Error> {
         let texts = Vec::<String>::deserialize(deserializer)?;
         texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect()
-    }
-}
-
-mod as_secret {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    use super::Secret;
-
-    pub(super) fn serialize<S: Serializer>(
-        secret: &Secret,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&secret.reveal())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Secret, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

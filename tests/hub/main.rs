@@ -1,5 +1,6 @@
 //! The hub from outside: each module is about one thing that its users rely on.
 
+mod auditing;
 mod connections;
 mod crowd;
 mod delivery;
@@ -28,7 +29,9 @@ mod receivers;
 mod replays;
 mod retention;
 mod retries;
+mod sealing;
 mod server_sent_events;
+mod signing;
 mod starting;
 mod stopping;
 mod stream_tokens;

@@ -18,6 +18,8 @@ use crate::values::id::{AttemptId, SubscriptionId};
 use crate::values::outcome::Outcome;
 use crate::values::position::Position;
 use crate::values::retry::RetrySchedule;
+use crate::values::signature::Secret;
+use crate::values::signing::Signing;
 use crate::values::subscription::{
     Definition, SHARDS, Status, Subscription, Version, is_for, shard_of,
 };
@@ -87,7 +89,7 @@ fn subscription(number: i64, pattern: &str, ordered: bool, order_by: Option<&str
     let definition = Definition {
         event_types: vec![pattern.parse().unwrap()],
         callback_url: Some("https://example.com/".parse().unwrap()),
-        secret: crate::values::signature::Secret::from_random([1; 32]),
+        signing: Signing::new(Secret::from_random([1; 32])),
         description: None,
         metadata: BTreeMap::new(),
         headers: BTreeMap::new(),
@@ -98,6 +100,8 @@ fn subscription(number: i64, pattern: &str, ordered: bool, order_by: Option<&str
         timeout_s: 15,
         retry_schedule_s: None,
         give_up_after_s: None,
+        tls: None,
+        auth: None,
         handshake: None,
     };
     let event_types: Arc<[_]> = definition.event_types.clone().into();

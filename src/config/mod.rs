@@ -1,7 +1,10 @@
 //! Settings: one typed struct, read once from the command line and the environment, checked at start.
 
+mod clients;
+mod egress;
+
 use std::ffi::OsString;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,14 +12,18 @@ use std::time::Duration;
 
 use clap::Args;
 
+use self::clients::ClientArgs;
+use self::egress::EgressArgs;
 use crate::stream::presence::MostConnections;
+use crate::values::egress::Egress;
+use crate::values::forwarded::TrustedProxies;
 use crate::values::retention::Retention;
 use crate::values::retry::RetrySchedule;
+use crate::values::sealed::{BadMasterKeys, MasterKeys};
 use crate::values::sender::{Origin, PublicUrl};
-use crate::values::target::AllowedTargets;
 
-/// Where the hub keeps everything.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where the hub keeps everything. `Debug` does not show the URL, which may hold a password.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Database {
     /// A Postgres that is there.
     Url(String),
@@ -27,23 +34,25 @@ pub enum Database {
     },
 }
 
-/// What `hookhub serve` goes by.
-#[derive(Debug, Clone)]
+/// What `hookhub serve` goes by. `Debug` shows nothing secret.
+#[derive(Clone)]
 pub struct Settings {
     /// Where HTTP is answered.
     pub listen: SocketAddr,
     /// Where everything is kept.
     pub database: Database,
-    /// For the embedded Postgres and the admin key.
+    /// For the embedded Postgres, the admin key and the master key.
     pub data_dir: PathBuf,
     /// The admin key; without it one is made at the first start and kept in the data directory.
     pub admin_key: Option<String>,
-    /// Private networks that callbacks may reach.
-    pub allow_targets: AllowedTargets,
+    /// Where callbacks may go, and by which proxy.
+    pub egress: Egress,
     /// Where the hub is reached from outside.
     pub public_url: Option<PublicUrl>,
     /// By which name it asks receivers for their consent; without it by the public URL's host.
     pub webhook_origin: Option<Origin>,
+    /// What seals the secrets in the database; without it one is made at the first start and kept in the data directory.
+    pub master_key: Option<MasterKeys>,
     /// When failed deliveries are tried again, unless the subscription says otherwise.
     pub retry_schedule: RetrySchedule,
     /// How long events and attempts are kept.
@@ -54,10 +63,33 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
     /// How many streams and waiting polls may be open.
     pub max_streams: MostConnections,
+    /// Whose word about where a request comes from is believed.
+    pub trusted_proxies: TrustedProxies,
     /// How long a stop waits for requests and deliveries that run.
     pub stop_deadline: Duration,
     /// Where programs are looked for.
     pub path: Option<OsString>,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(_) => f.write_str("Url(…)"),
+            Self::Embedded { binaries } => {
+                f.debug_struct("Embedded").field("binaries", binaries).finish()
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("listen", &self.listen)
+            .field("database", &self.database)
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Settings {
@@ -67,14 +99,16 @@ impl Default for Settings {
             database: Database::Embedded { binaries: None },
             data_dir: PathBuf::from("./hookhub-data"),
             admin_key: None,
-            allow_targets: AllowedTargets::default(),
+            egress: Egress::default(),
             public_url: None,
             webhook_origin: None,
+            master_key: None,
             retry_schedule: RetrySchedule::default(),
             retention: Retention::default(),
             max_event_bytes: 256 << 10,
             cors_origins: Vec::new(),
             max_streams: MostConnections { in_all: 16_384, per_key: 16_384 },
+            trusted_proxies: TrustedProxies::default(),
             stop_deadline: Duration::from_secs(30),
             path: std::env::var_os("PATH"),
         }
@@ -90,7 +124,7 @@ pub struct ConfigError {
 }
 
 /// The settings as they are given; texts, so that what is wrong with one can be said in one line.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Clone, Default, Args)]
 pub struct ServeArgs {
     /// Address and port to answer HTTP on [default: 127.0.0.1:8080]
     #[arg(long, env = "HOOKHUB_LISTEN", value_name = "ADDRESS:PORT")]
@@ -100,7 +134,7 @@ pub struct ServeArgs {
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
 
-    /// Directory of the private Postgres and of the admin key [default: ./hookhub-data]
+    /// Directory of the private Postgres, the admin key and the master key [default: ./hookhub-data]
     #[arg(long, env = "HOOKHUB_DATA_DIR", value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
 
@@ -113,9 +147,12 @@ pub struct ServeArgs {
     #[arg(long, env = "HOOKHUB_ADMIN_KEY", value_name = "KEY", hide_env_values = true)]
     admin_key: Option<String>,
 
-    /// Networks that callbacks may reach although they are private or loopback, e.g. 127.0.0.0/8,10.1.0.0/16
-    #[arg(long, env = "HOOKHUB_ALLOW_TARGETS", value_name = "CIDR,…")]
-    allow_targets: Option<String>,
+    #[command(flatten)]
+    egress: EgressArgs,
+    /// Key that seals the secrets in the database: 32 bytes as hex or base64. To change it: the new one, then the former
+    /// one, until everything is sealed anew. Without it one is made at the first start and kept in the data directory
+    #[arg(long, env = "HOOKHUB_MASTER_KEY", value_name = "KEY,…", hide_env_values = true)]
+    master_key: Option<String>,
 
     /// URL at which clients and receivers reach this hub, e.g. <https://hooks.example.com> [default: none]
     #[arg(long, env = "HOOKHUB_PUBLIC_URL", value_name = "URL")]
@@ -151,13 +188,8 @@ pub struct ServeArgs {
     #[arg(long, env = "HOOKHUB_CORS_ORIGINS", value_name = "ORIGIN,…")]
     cors_origins: Option<String>,
 
-    /// Streams (SSE, WebSocket) and waiting polls open at once on this node; each takes an open file [default: 16384]
-    #[arg(long, env = "HOOKHUB_MAX_STREAMS", value_name = "COUNT")]
-    max_streams: Option<String>,
-
-    /// Streams and waiting polls open at once with one key [default: as many as on the node]
-    #[arg(long, env = "HOOKHUB_MAX_STREAMS_PER_KEY", value_name = "COUNT")]
-    max_streams_per_key: Option<String>,
+    #[command(flatten)]
+    clients: ClientArgs,
 
     /// Seconds that a stop waits for requests and deliveries that run [default: 30]
     #[arg(long, env = "HOOKHUB_STOP_DEADLINE_S", value_name = "SECONDS")]
@@ -173,9 +205,12 @@ impl Settings {
             database: database(args.database_url, args.postgres_bin)?,
             data_dir: args.data_dir.unwrap_or(default.data_dir),
             admin_key: args.admin_key.filter(|key| !key.is_empty()).map(admin_key).transpose()?,
-            allow_targets: or(args.allow_targets, default.allow_targets, |text| {
-                allow_targets(&text)
-            })?,
+            egress: args.egress.read()?,
+            master_key: args
+                .master_key
+                .filter(|key| !key.is_empty())
+                .map(master_keys)
+                .transpose()?,
             public_url: read("HOOKHUB_PUBLIC_URL (--public-url)", args.public_url)?,
             webhook_origin: read("HOOKHUB_WEBHOOK_ORIGIN (--webhook-origin)", args.webhook_origin)?,
             retry_schedule: RetrySchedule {
@@ -193,7 +228,8 @@ impl Settings {
                 max_event_bytes(&text)
             })?,
             cors_origins: or(args.cors_origins, default.cors_origins, |text| cors_origins(&text))?,
-            max_streams: max_streams(args.max_streams, args.max_streams_per_key)?,
+            max_streams: args.clients.max_streams()?,
+            trusted_proxies: args.clients.trusted_proxies()?,
             stop_deadline: or(args.stop_deadline_s, default.stop_deadline, |text| {
                 seconds("HOOKHUB_STOP_DEADLINE_S", &text)
             })?,
@@ -202,7 +238,8 @@ impl Settings {
     }
 }
 
-fn or<T>(
+/// What was given, read; the default where nothing was, or an empty text.
+pub(crate) fn or<T>(
     given: Option<String>,
     default: T,
     read: impl FnOnce(String) -> Result<T, ConfigError>,
@@ -219,7 +256,8 @@ fn read<T: FromStr<Err: Display>>(
         .transpose()
 }
 
-fn wrong(setting: &'static str, detail: impl Into<String>) -> ConfigError {
+/// The error of a setting.
+pub(crate) fn wrong(setting: &'static str, detail: impl Into<String>) -> ConfigError {
     ConfigError { setting, detail: detail.into() }
 }
 
@@ -254,11 +292,9 @@ fn admin_key(key: String) -> Result<String, ConfigError> {
     if usable { Ok(key) } else { Err(wrong("HOOKHUB_ADMIN_KEY (--admin-key)", detail)) }
 }
 
-fn allow_targets(text: &str) -> Result<AllowedTargets, ConfigError> {
-    AllowedTargets::parse(text).map_err(|part| {
-        let detail = format!("{part:?} is no network; expected e.g. 127.0.0.0/8,10.1.2.3");
-        wrong("HOOKHUB_ALLOW_TARGETS (--allow-targets)", detail)
-    })
+fn master_keys(text: String) -> Result<MasterKeys, ConfigError> {
+    text.parse()
+        .map_err(|bad: BadMasterKeys| wrong("HOOKHUB_MASTER_KEY (--master-key)", bad.to_string()))
 }
 
 fn steps(text: &str) -> Result<Vec<Duration>, ConfigError> {
@@ -321,20 +357,6 @@ fn cors_origins(text: &str) -> Result<Vec<String>, ConfigError> {
     text.split(',').map(|part| origin(part.trim())).collect()
 }
 
-fn max_streams(
-    in_all: Option<String>,
-    per_key: Option<String>,
-) -> Result<MostConnections, ConfigError> {
-    let count = |setting, text: String| match text.parse() {
-        Ok(count @ 1..=1_000_000) => Ok(count),
-        _ => Err(wrong(setting, format!("{text:?} is no whole number from 1 to 1000000"))),
-    };
-    let default = Settings::default().max_streams.in_all;
-    let in_all = or(in_all, default, |text| count("HOOKHUB_MAX_STREAMS", text))?;
-    let per_key = or(per_key, in_all, |text| count("HOOKHUB_MAX_STREAMS_PER_KEY", text))?;
-    Ok(MostConnections { in_all, per_key })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,8 +376,8 @@ mod tests {
             ),
             (ServeArgs { admin_key: text("short"), ..ServeArgs::default() }, "HOOKHUB_ADMIN_KEY"),
             (
-                ServeArgs { allow_targets: text("10.0.0.0/99"), ..ServeArgs::default() },
-                "HOOKHUB_ALLOW_TARGETS",
+                ServeArgs { master_key: text("planted"), ..ServeArgs::default() },
+                "HOOKHUB_MASTER_KEY",
             ),
             (
                 ServeArgs { retry_schedule_s: text("5,,30"), ..ServeArgs::default() },
@@ -400,6 +422,18 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn settings_are_shown_without_what_is_secret_in_them() {
+        let settings = Settings::from_args(ServeArgs {
+            database_url: Some("postgres://u:planted@h/d".to_owned()),
+            admin_key: Some("planted-as-admin-key".to_owned()),
+            master_key: Some("ab".repeat(32)),
+            ..ServeArgs::default()
+        });
+        let shown = format!("{:?}", settings.unwrap());
+        assert!(!shown.contains("planted") && !shown.contains("abab"), "{shown}");
     }
 
     #[test]

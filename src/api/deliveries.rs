@@ -239,7 +239,7 @@ pub(super) async fn test(
 ) -> Result<HttpResponse, Problem> {
     let claim = api.running.claim(&caller, &request, b"")?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
-    verification::must_not_be_awaited(&subscription)?;
+    verification::must_not_be_awaited(&api, &subscription, claim.as_ref()).await?;
     let rate = api.quotas.of(&caller.tenant).events_per_s;
     let standing = rate_limit::admit(&api, &caller, rate, 1)?;
     let said = json!({ "subscription": subscription.id.to_string(), "message": "a test event, sent on request" });

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::caller::{Caller, only};
 use super::problem::{Code, Problem};
 use crate::store::log::RequestKey;
+use crate::store::{Store, StoreError};
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: &str = "idempotent-replayed";
@@ -61,6 +62,16 @@ impl Claim {
             Code::IdempotencyKeyReused,
             "another request was made with this Idempotency-Key within the last 24 hours; use a new key for a new request",
         ))
+    }
+}
+
+/// Whether a first request was made under the claimed key: a repeat is answered as that was, however things stand now.
+pub(super) async fn is_repeat(store: &Store, claim: Option<&Claim>) -> Result<bool, StoreError> {
+    match claim {
+        Some(Claim { tenant, key, .. }) => {
+            store.kept_answer(tenant, &key.key).await.map(|kept| kept.is_some())
+        }
+        None => Ok(false),
     }
 }
 

@@ -8,13 +8,13 @@ use super::append::append;
 use super::audit;
 use super::caller::Caller;
 use super::deliveries::entry;
+use super::idempotency::{self, Claim};
 use super::problem::{Code, FieldError, Problem};
 use super::subscriptions;
 use crate::store::StoreError;
 use crate::values::handshake::Way;
 use crate::values::request::Request;
 use crate::values::subscription::{Definition, Status, Subscription};
-use crate::values::subscription_view::SubscriptionView;
 
 /// Refuses a definition whose handshake cannot be made; `former` is what it takes the place of.
 pub(super) fn must_be_possible(
@@ -35,9 +35,15 @@ pub(super) fn must_be_possible(
     Err(Problem::invalid(vec![FieldError { pointer: "/handshake".into(), detail: detail.into() }]))
 }
 
-/// Refuses to do something for a subscription whose receiver has not agreed yet.
-pub(super) fn must_not_be_awaited(subscription: &Subscription) -> Result<(), Problem> {
-    if subscription.definition.awaits_consent() {
+/// Refuses what cannot be done for a subscription whose receiver has not agreed yet, unless it was done before.
+pub(super) async fn must_not_be_awaited(
+    api: &Api,
+    subscription: &Subscription,
+    claim: Option<&Claim>,
+) -> Result<(), Problem> {
+    if subscription.definition.awaits_consent()
+        && !idempotency::is_repeat(&api.store, claim).await?
+    {
         let detail = "its receiver has not agreed yet to being sent anything (see verification); \
                       POST …/verify asks it again";
         return Err(Problem::new(Code::SubscriptionUnverified, detail));
@@ -80,7 +86,8 @@ pub(super) async fn verify(
 ) -> Result<HttpResponse, Problem> {
     let claim = api.running.claim(&caller, &request, b"")?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
-    if subscription.status != Status::Unverified {
+    let is_repeat = idempotency::is_repeat(&api.store, claim.as_ref()).await?;
+    if subscription.status != Status::Unverified && !is_repeat {
         let detail = match subscription.definition.handshake {
             None => "the subscription asks for no handshake".to_owned(),
             Some(_) if subscription.definition.awaits_consent() => {
@@ -95,5 +102,5 @@ pub(super) async fn verify(
     audit::note(&api, by, "verification.requested", &subscription.id, said.clone()).await?;
     let entry = entry(subscription.id, Request::verify_entry_type(), &said);
     let (_, mut response) = append(&api, &caller, claim, entry).await?;
-    Ok(response.json(SubscriptionView::of(&subscription)))
+    Ok(response.json(said))
 }

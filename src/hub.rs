@@ -155,6 +155,7 @@ impl Hub {
             .map_err(|(path, error)| StartError::AdminKey { path, error })?;
         let secrets = Secrets { admin_key: admin_key.as_str(), stream_tokens: &stream_tokens };
         let api = Api::new(log.clone(), store.clone(), Arc::clone(&streams), &secrets, limits);
+        patiently(async || dispatcher.enlist().await).await.map_err(StartError::Database)?;
         let (server, address) = serve(settings, listener, web::Data::new(api), &streams)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();

@@ -21,7 +21,7 @@ use crate::values::time::UnixMillis;
 pub(super) fn origin(caller: &Caller, request: &HttpRequest) -> Origin {
     let user_agent = request.headers().get(USER_AGENT);
     Origin {
-        key: caller.key.to_string(),
+        key: caller.key.name.to_string(),
         address: Some(client_address(request).to_string()),
         user_agent: user_agent
             .map(|value| OneLine(&String::from_utf8_lossy(value.as_bytes())).to_string()),

@@ -76,6 +76,11 @@ impl Fields {
         self.errors.push(FieldError { pointer: format!("/{pointer}"), detail: detail.into() });
     }
 
+    /// Whether a fault was noted.
+    pub(super) fn has_faults(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
     /// Takes a string of at most `longest` characters.
     pub(super) fn text(&mut self, name: &'static str, longest: usize) -> Field<String> {
         self.read(name, |value| match value {

@@ -24,6 +24,7 @@ mod problem;
 mod publish_input;
 mod pull;
 mod query;
+mod reach;
 mod reading;
 mod replays;
 mod request_id;
@@ -35,15 +36,15 @@ mod subscriptions;
 mod ws;
 mod ws_command;
 
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use tokio_util::sync::CancellationToken;
 
-use self::caller::Keys;
+use self::caller::Admin;
 pub use self::cors::allow_origins;
-use self::idempotency::RunningKeys;
 use self::problem::{Code, Problem};
 pub use self::request_id::give_request_id;
 pub use self::routes::routes;
@@ -54,18 +55,22 @@ use crate::values::forwarded::TrustedProxies;
 use crate::values::target::AllowedTargets;
 
 /// What the handlers work with.
-#[derive(Debug)]
 pub struct Api {
     store: Store,
     log: Log,
     streams: Arc<Streams>,
-    keys: Keys,
+    admin: Admin,
     token_secret: Vec<u8>,
-    running: RunningKeys,
     allowed: AllowedTargets,
     max_event_bytes: usize,
     trusted_proxies: TrustedProxies,
     stopping: CancellationToken,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Api")
+    }
 }
 
 impl Api {
@@ -77,15 +82,14 @@ impl Api {
         limits: Limits,
     ) -> Self {
         let Limits { allowed, max_event_bytes, trusted_proxies, stopping } = limits;
-        let (keys, running) = (Keys::new(secrets.admin_key), RunningKeys::default());
+        let admin = Admin::new(secrets.admin_key);
         let token_secret = secrets.stream_tokens.to_vec();
         Self {
             store,
             log,
             streams,
-            keys,
+            admin,
             token_secret,
-            running,
             allowed,
             max_event_bytes,
             trusted_proxies,

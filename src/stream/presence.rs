@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::filter::Filter;
+use crate::keys::Key;
 use crate::values::id::ConnectionId;
 use crate::values::position::Position;
 use crate::values::time::UnixMillis;
@@ -39,8 +40,8 @@ impl Transport {
 pub struct Owner {
     /// Whose events are read.
     pub tenant: Arc<str>,
-    /// The key's id, or the name of the admin key; for a token that of the key which made it.
-    pub key: Arc<str>,
+    /// With which key; for a token the one that made it.
+    pub key: Arc<Key>,
 }
 
 /// How many connections are taken.
@@ -129,7 +130,7 @@ impl Presence {
         position: Position,
     ) -> Result<Connection, Full> {
         let mut connected = self.connected();
-        let of_key = connected.by_key.get(&owner.key).copied().unwrap_or_default();
+        let of_key = connected.by_key.get(&owner.key.name).copied().unwrap_or_default();
         let full = if connected.entries.len() >= self.most.in_all {
             Some(Full::Node(self.most.in_all))
         } else if of_key >= self.most.per_key {
@@ -145,7 +146,7 @@ impl Presence {
         while connected.entries.contains_key(&id) {
             id = ConnectionId::new(UnixMillis::now(), rand::random());
         }
-        *connected.by_key.entry(Arc::clone(&owner.key)).or_default() += 1;
+        *connected.by_key.entry(Arc::clone(&owner.key.name)).or_default() += 1;
         *connected.by_transport.entry(transport).or_default() += 1;
         let entry = Arc::new(Entry {
             id,
@@ -165,10 +166,10 @@ impl Presence {
         if let Some(count) = connected.by_transport.get_mut(&entry.transport) {
             *count = count.saturating_sub(1);
         }
-        if let Some(count) = connected.by_key.get_mut(&entry.owner.key) {
+        if let Some(count) = connected.by_key.get_mut(&entry.owner.key.name) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                connected.by_key.remove(&entry.owner.key);
+                connected.by_key.remove(&entry.owner.key.name);
             }
         }
     }

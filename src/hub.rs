@@ -182,6 +182,7 @@ impl Hub {
             &secrets,
             limits(settings, quotas, &stopping),
         );
+        patiently(async || dispatcher.enlist().await).await.map_err(StartError::Database)?;
         let (server, address) = serve(settings, listener, web::Data::new(api), &streams)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();

@@ -13,7 +13,14 @@ const KEEP_S: usize = 3_600;
 pub fn allow_origins(origins: &[String]) -> Cors {
     let own = ["hookhub-tenant", "idempotency-key", "last-event-id"];
     let cors = Cors::default()
-        .allowed_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allowed_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
         .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::CACHE_CONTROL])
         .allowed_headers(own)
         .expose_headers(["link", "location", "retry-after", "x-request-id", "idempotent-replayed"])

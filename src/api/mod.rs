@@ -26,6 +26,7 @@ mod publish_input;
 mod pull;
 mod query;
 mod rate_limit;
+mod reach;
 mod reading;
 mod receiver_input;
 mod replays;
@@ -41,15 +42,15 @@ mod verification;
 mod ws;
 mod ws_command;
 
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use tokio_util::sync::CancellationToken;
 
-use self::caller::Keys;
+use self::caller::Admin;
 pub use self::cors::allow_origins;
-use self::idempotency::RunningKeys;
 use self::problem::{Code, Problem};
 pub use self::request_id::give_request_id;
 pub use self::routes::routes;
@@ -66,15 +67,20 @@ pub struct Api {
     store: Store,
     log: Log,
     streams: Arc<Streams>,
-    keys: Keys,
+    admin: Admin,
     token_secret: Vec<u8>,
     consent_key: Vec<u8>,
     origin: Option<Origin>,
-    running: RunningKeys,
     targets: Targets,
     quotas: Arc<QuotasInForce>,
     trusted_proxies: TrustedProxies,
     stopping: CancellationToken,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Api")
+    }
 }
 
 impl Api {
@@ -86,18 +92,17 @@ impl Api {
         limits: Limits,
     ) -> Self {
         let Limits { targets, origin, quotas, trusted_proxies, stopping } = limits;
-        let (keys, running) = (Keys::new(secrets.admin_key), RunningKeys::default());
+        let admin = Admin::new(secrets.admin_key);
         let token_secret = secrets.stream_tokens.to_vec();
         let consent_key = secrets.consents.to_vec();
         Self {
             store,
             log,
             streams,
-            keys,
+            admin,
             token_secret,
             consent_key,
             origin,
-            running,
             targets,
             quotas,
             trusted_proxies,

@@ -26,6 +26,30 @@ pub(super) enum Publish {
     Batch(Vec<Result<NewEvent, Problem>>),
 }
 
+impl Publish {
+    /// Of the good events those remain so that `may` lets through.
+    pub(super) fn within(self, may: impl Fn(&str) -> Result<(), Problem>) -> Result<Self, Problem> {
+        let checked = |event: NewEvent| may(event.event_type.as_str()).map(|()| event);
+        Ok(match self {
+            Self::One(event) => Self::One(checked(event)?),
+            Self::Batch(items) => {
+                Self::Batch(items.into_iter().map(|item| item.and_then(checked)).collect())
+            }
+        })
+    }
+
+    /// Which events are not good, in a form of its own.
+    pub(super) fn left_out(&self) -> Vec<u8> {
+        match self {
+            Self::One(_) => Vec::new(),
+            Self::Batch(items) => {
+                let bad = items.iter().zip(0_u16..).filter(|(item, _)| item.is_err());
+                bad.flat_map(|(_, index)| index.to_be_bytes()).collect()
+            }
+        }
+    }
+}
+
 /// The shape of a good event; others are looked at again to say what is wrong.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

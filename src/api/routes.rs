@@ -149,6 +149,7 @@ fn operator_routes() -> Vec<Entry> {
         get("/v1/nodes", ADMIN, web::to(nodes::list)),
         post("/v1/keys", ADMIN, web::to(keys::create)),
         get("/v1/keys", ADMIN, web::to(keys::list)),
+        get("/v1/keys/{id}", ADMIN, web::to(keys::get)),
         delete("/v1/keys/{id}", ADMIN, web::to(keys::revoke)),
     ]
 }

@@ -209,7 +209,7 @@ fn shown(definition: &TenantDefinition) -> Value {
 /// An entry of the audit log, which is the tenant's own.
 fn audited((caller, request): (&Caller, &HttpRequest), action: &str, name: &str) -> AuditEntry {
     let when = (UnixMillis::now(), Uuid::new_v4());
-    AuditEntry::new(when, &actor(&caller.key, request), name, action, &name)
+    AuditEntry::new(when, &actor(&caller.key.name, request), name, action, &name)
 }
 
 fn named(path: &str) -> Result<&str, Problem> {

@@ -8,7 +8,7 @@ use super::append::append;
 use super::audit;
 use super::caller::Caller;
 use super::deliveries::entry;
-use super::idempotency::{self, Claim};
+use super::idempotency;
 use super::problem::{Code, FieldError, Problem};
 use super::subscriptions;
 use crate::store::StoreError;
@@ -35,15 +35,9 @@ pub(super) fn must_be_possible(
     Err(Problem::invalid(vec![FieldError { pointer: "/handshake".into(), detail: detail.into() }]))
 }
 
-/// Refuses what cannot be done for a subscription whose receiver has not agreed yet, unless it was done before.
-pub(super) async fn must_not_be_awaited(
-    api: &Api,
-    subscription: &Subscription,
-    claim: Option<&Claim>,
-) -> Result<(), Problem> {
-    if subscription.definition.awaits_consent()
-        && !idempotency::is_repeat(&api.store, claim).await?
-    {
+/// Refuses what cannot be done for a subscription whose receiver has not agreed yet.
+pub(super) fn must_not_be_awaited(subscription: &Subscription) -> Result<(), Problem> {
+    if subscription.definition.awaits_consent() {
         let detail = "its receiver has not agreed yet to being sent anything (see verification); \
                       POST …/verify asks it again";
         return Err(Problem::new(Code::SubscriptionUnverified, detail));
@@ -84,10 +78,13 @@ pub(super) async fn verify(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let claim = api.running.claim(&caller, &request, b"")?;
+    let claim = idempotency::claim(&api, &caller, &request, b"").await?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
-    let is_repeat = idempotency::is_repeat(&api.store, claim.as_ref()).await?;
-    if subscription.status != Status::Unverified && !is_repeat {
+    let said = json!({ "subscription": subscription.id.to_string() });
+    if idempotency::first(&api, &caller, claim.as_ref()).await?.is_some() {
+        return Ok(idempotency::replayed(&mut HttpResponse::Accepted()).json(said));
+    }
+    if subscription.status != Status::Unverified {
         let detail = match subscription.definition.handshake {
             None => "the subscription asks for no handshake".to_owned(),
             Some(_) if subscription.definition.awaits_consent() => {
@@ -97,7 +94,6 @@ pub(super) async fn verify(
         };
         return Err(Problem::new(Code::NothingToVerify, detail));
     }
-    let said = json!({ "subscription": subscription.id.to_string() });
     let by = (&caller, &request);
     audit::note(&api, by, "verification.requested", &subscription.id, said.clone()).await?;
     let entry = entry(subscription.id, Request::verify_entry_type(), &said);

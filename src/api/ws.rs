@@ -126,8 +126,9 @@ impl Socket {
             ),
             End::Expired => self.close(
                 CloseCode::Policy,
-                "the token has expired; connect with a new one and after= the last event's id",
+                "the token or key has expired; connect with a new one and after= the last event's id",
             ),
+            End::Revoked => self.close(CloseCode::Policy, "the key was revoked"),
             End::Withdrawn => {
                 self.close(CloseCode::Policy, "the subscription can no longer be pulled from");
             }

@@ -78,6 +78,7 @@ impl Desk {
     }
 
     async fn obey(&self, text: &str) -> Result<Done, Problem> {
+        self.reading.must_still_be_good(&self.api).await?;
         let given: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|error| {
             Problem::new(Code::InvalidJson, format!("expected one of {COMMANDS}: {error}"))
         })?;
@@ -131,6 +132,7 @@ impl Desk {
             let detail = "publish takes one event; send several commands, or POST /v1/events";
             return Err(Problem::new(Code::ValidationFailed, detail));
         };
+        caller.must_reach(event.event_type.as_str())?;
         rate_limit::admit(&self.api, caller, quotas.events_per_s, 1)?;
         let (position, _) = append(&self.api, caller, None, vec![event.clone()]).await?;
         Ok(Done::Answer(json!({ "published": receipt(position, &event) })))

@@ -210,15 +210,15 @@ impl Store {
         .transpose()
     }
 
-    /// Whether a tenant has or had this subscription.
-    pub async fn subscription_existed(
+    /// Whether a tenant had this subscription and it is deleted.
+    pub async fn subscription_was_deleted(
         &self,
         tenant: &str,
         id: SubscriptionId,
     ) -> Result<bool, StoreError> {
         within(
             sqlx::query_scalar!(
-                r#"SELECT EXISTS (SELECT FROM subscriptions WHERE tenant = $1 AND id = $2) AS "existed!""#,
+                r#"SELECT EXISTS (SELECT FROM subscriptions WHERE tenant = $1 AND id = $2 AND deleted) AS "deleted!""#,
                 tenant,
                 id.stored(),
             )

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::filter::Filter;
+use crate::keys::Key;
 use crate::quotas::{Quota, QuotasInForce};
 use crate::values::id::ConnectionId;
 use crate::values::position::Position;
@@ -40,8 +41,8 @@ impl Transport {
 pub struct Owner {
     /// Whose events are read.
     pub tenant: Arc<str>,
-    /// The key's id, or the name of the admin key; for a token that of the key which made it.
-    pub key: Arc<str>,
+    /// With which key; for a token the one that made it.
+    pub key: Arc<Key>,
 }
 
 /// How many connections are taken.
@@ -148,7 +149,7 @@ impl Presence {
         while connected.entries.contains_key(&id) {
             id = ConnectionId::new(UnixMillis::now(), rand::random());
         }
-        *connected.by_key.entry(Arc::clone(&owner.key)).or_default() += 1;
+        *connected.by_key.entry(Arc::clone(&owner.key.name)).or_default() += 1;
         *connected.by_tenant.entry(Arc::clone(&owner.tenant)).or_default() += 1;
         *connected.by_transport.entry(transport).or_default() += 1;
         let entry = Arc::new(Entry {
@@ -166,7 +167,7 @@ impl Presence {
     /// Why `owner` can have no more, if it cannot.
     fn full(&self, connected: &Connected, owner: &Owner, quota: Option<u32>) -> Option<Full> {
         let counted = |by: &HashMap<Arc<str>, usize>, whose| by.get(whose).copied();
-        let of_key = counted(&connected.by_key, &owner.key).unwrap_or_default();
+        let of_key = counted(&connected.by_key, &owner.key.name).unwrap_or_default();
         let of_tenant = counted(&connected.by_tenant, &owner.tenant).unwrap_or_default();
         if connected.entries.len() >= self.most.in_all {
             return Some(Full::Node(self.most.in_all));
@@ -184,7 +185,7 @@ impl Presence {
         if let Some(count) = connected.by_transport.get_mut(&entry.transport) {
             *count = count.saturating_sub(1);
         }
-        one_less(&mut connected.by_key, &entry.owner.key);
+        one_less(&mut connected.by_key, &entry.owner.key.name);
         one_less(&mut connected.by_tenant, &entry.owner.tenant);
     }
 

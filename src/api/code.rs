@@ -59,7 +59,6 @@ pub(super) enum Code {
 
 impl Code {
     /// All of them.
-    #[cfg(test)]
     pub(super) const ALL: [Self; 25] = [
         Self::InvalidJson,
         Self::InvalidParameter,
@@ -87,6 +86,11 @@ impl Code {
         Self::Internal,
         Self::Unavailable,
     ];
+
+    /// The one of that name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.name() == name)
+    }
 
     /// The stable code.
     pub(super) fn name(self) -> &'static str {

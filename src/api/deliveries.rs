@@ -203,6 +203,7 @@ pub(super) async fn retry(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let claim = idempotency::claim(&api, &caller, &request, b"").await?;
     let (subscription, event) = path.into_inner();
     if idempotency::first(&api, &caller, claim.as_ref()).await?.is_some() {
@@ -254,6 +255,7 @@ pub(super) async fn test(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let claim = idempotency::claim(&api, &caller, &request, b"").await?;
     if let Some(Kept { position: Some(position), .. }) =
         idempotency::first(&api, &caller, claim.as_ref()).await?

@@ -243,13 +243,15 @@ pub(super) fn pointer_part(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// A whole number within `range`.
+/// A whole number within `range`. To JSON `5.0` is the same number as `5` (JSON Schema, Core, 4.2.2).
 pub(super) fn whole_number<T: TryFrom<u64> + PartialOrd>(
     value: &Value,
     range: &RangeInclusive<T>,
 ) -> Option<T> {
+    let whole = || value.as_f64().filter(|number| number.fract() == 0.0)?.to_string().parse().ok();
     value
         .as_u64()
+        .or_else(whole)
         .and_then(|number| T::try_from(number).ok())
         .filter(|number| range.contains(number))
 }
@@ -290,6 +292,21 @@ mod tests {
             errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
         };
         assert_eq!(pointers, ["/a", "/b", "/c/x~1y", "/typo"]);
+    }
+
+    #[test]
+    fn a_number_is_whole_by_its_value() {
+        for (text, number) in [
+            ("5", Some(5)),
+            ("5.0", Some(5)),
+            ("5e1", Some(50)),
+            ("5.5", None),
+            ("1e300", None),
+            ("-1.0", None),
+        ] {
+            let value = serde_json::from_str(text).unwrap();
+            assert_eq!(whole_number::<u16>(&value, &(1..=64)), number, "{text}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod keys;
 mod lean_head;
 mod metrics;
 mod nodes;
+mod openapi;
 mod poll;
 mod problem;
 mod publish_input;
@@ -51,6 +52,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::caller::Admin;
 pub use self::cors::allow_origins;
+use self::openapi::Document;
 use self::problem::{Code, Problem};
 pub use self::request_id::give_request_id;
 pub use self::routes::routes;
@@ -75,6 +77,7 @@ pub struct Api {
     quotas: Arc<QuotasInForce>,
     trusted_proxies: TrustedProxies,
     stopping: CancellationToken,
+    document: Document,
 }
 
 impl fmt::Debug for Api {
@@ -107,6 +110,7 @@ impl Api {
             quotas,
             trusted_proxies,
             stopping,
+            document: Document::new(),
         }
     }
 }

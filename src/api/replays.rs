@@ -226,6 +226,7 @@ pub(super) async fn cancel(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let (subscription, id, progress) = at(&api, &caller, &path).await?;
     if progress.state != ReplayState::Running {
         return Ok(HttpResponse::Ok().json(view(Some(id), &progress)));

@@ -6,8 +6,9 @@ use actix_web::{HttpResponse, Resource, Route, guard, web};
 
 use super::problem::Problem;
 use super::{
-    audit, connections, consent, deliveries, events, explain, health, keys, metrics, nodes, pull,
-    replays, signing, stream, stream_tokens, subscriptions, tenants, verification, ws,
+    audit, connections, consent, deliveries, events, explain, health, keys, metrics, nodes,
+    openapi, pull, replays, signing, stream, stream_tokens, subscriptions, tenants, verification,
+    ws,
 };
 use crate::values::scope::Scope;
 
@@ -140,6 +141,9 @@ fn operator_routes() -> Vec<Entry> {
         get("/healthz", PUBLIC, web::to(health::healthz)),
         get("/readyz", PUBLIC, web::to(health::readyz)),
         get("/metrics", PUBLIC, web::to(metrics::metrics)),
+        get("/openapi.json", PUBLIC, web::to(openapi::serve)),
+        get("/docs", PUBLIC, web::to(openapi::page::page)),
+        get("/docs/{file}", PUBLIC, web::to(openapi::page::file)),
         get("/v1/audit", ADMIN, web::to(audit::list)),
         get("/v1/tenants", ADMIN, web::to(tenants::list)),
         get("/v1/tenants/{name}", ADMIN, web::to(tenants::get)),
@@ -213,9 +217,12 @@ mod tests {
     }
 
     #[test]
-    fn only_what_tells_of_the_process_is_public() {
+    fn only_what_tells_of_the_process_and_of_the_api_is_public() {
         let public = table().into_iter().filter(|entry| entry.access == Access::Public);
         let paths: Vec<_> = public.map(|entry| entry.path).collect();
-        assert_eq!(paths, ["/healthz", "/readyz", "/metrics"]);
+        assert_eq!(
+            paths,
+            ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{file}"]
+        );
     }
 }

@@ -195,6 +195,7 @@ fn event_types(fields: &mut Fields) -> Field<Vec<Pattern>> {
     let single = fields.parsed::<Pattern>("event");
     match (patterns(fields, "event_types"), single) {
         (Field::Absent, Field::Is(pattern)) => Field::Is(vec![pattern]),
+        (Field::Absent, Field::Null) => Field::Null,
         (given, _) => given,
     }
 }

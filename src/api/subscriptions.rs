@@ -290,6 +290,7 @@ pub(super) async fn pause(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let paused = make(&api, (&caller, &request), &path, |current| {
         let goes_on = current.status.is_tried() || current.status == Status::Unverified;
         Ok(goes_on.then(|| change::paused(current)))
@@ -304,6 +305,7 @@ pub(super) async fn resume(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let resumed = make(&api, (&caller, &request), &path, |current| {
         let is_in_force = current.status == current.definition.status_in_force();
         Ok((!is_in_force).then(|| change::resumed(current)))
@@ -318,6 +320,7 @@ pub(super) async fn delete(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     unsubscribe(&api, (&caller, &request), &path).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -23,8 +23,10 @@ use crate::dispatch::{Asker, Dispatcher};
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
 use crate::log::{Log, housekeeping, resealing, retention, usage};
 use crate::master_key;
+use crate::quotas::QuotasInForce;
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
+use crate::stream::presence::Presence;
 use crate::stream::{Streams, Worker};
 use crate::values::retention::Retention;
 use crate::values::retry::reconnect_waits;
@@ -155,10 +157,13 @@ impl Hub {
         let dispatcher =
             Dispatcher::new(node, log.clone(), store.clone(), callbacks, tasks.clone())
                 .map_err(StartError::Callbacks)?;
+        let quotas = quotas_in_force(settings, &store, &tasks, &stopping)
+            .await
+            .map_err(StartError::Database)?;
         let streams = Arc::new(Streams::new(
             log.clone(),
             store.clone(),
-            settings.max_streams,
+            Presence::new(settings.max_streams, Arc::clone(&quotas)),
             stopping.clone(),
             settings.stop_deadline / 2,
         ));
@@ -175,8 +180,9 @@ impl Hub {
             store.clone(),
             Arc::clone(&streams),
             &secrets,
-            limits(settings, &stopping),
+            limits(settings, quotas, &stopping),
         );
+        patiently(async || dispatcher.enlist().await).await.map_err(StartError::Database)?;
         let (server, address) = serve(settings, listener, web::Data::new(api), &streams)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();
@@ -244,11 +250,11 @@ fn sender(settings: &Settings) -> Sender {
     Sender::new(settings.webhook_origin.clone(), settings.public_url.clone())
 }
 
-fn limits(settings: &Settings, stopping: &CancellationToken) -> Limits {
+fn limits(settings: &Settings, quotas: Arc<QuotasInForce>, stopping: &CancellationToken) -> Limits {
     Limits {
         targets: settings.egress.targets.clone(),
         origin: sender(settings).origin,
-        max_event_bytes: settings.max_event_bytes,
+        quotas,
         trusted_proxies: settings.trusted_proxies.clone(),
         stopping: stopping.clone(),
     }
@@ -264,6 +270,19 @@ fn look_after_log(
 ) {
     tasks.spawn(retention::run(log.clone(), store.clone(), kept, stop.clone()));
     tasks.spawn(usage::run(log.clone(), store.clone(), stop.clone()));
+}
+
+/// The quotas, read before the first request is taken, and followed.
+async fn quotas_in_force(
+    settings: &Settings,
+    store: &Store,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Arc<QuotasInForce>, StoreError> {
+    let quotas = Arc::new(QuotasInForce::new(settings.quotas));
+    patiently(async || quotas.look_anew(store).await).await?;
+    tasks.spawn(Arc::clone(&quotas).follow(store.clone(), stop.clone()));
+    Ok(quotas)
 }
 
 async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, String), StartError> {

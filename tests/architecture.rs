@@ -32,15 +32,20 @@ const WALLS: &[(&str, &[&str])] = &[
     ("prometheus_client::", &["api/metrics.rs"]),
     ("std::env", &["config/", "main.rs"]),
     ("backoff::", &["values/retry.rs"]),
-    // main -> hub -> { api -> stream, dispatch } -> log -> store -> values
+    // main -> hub -> { api -> stream, dispatch } -> log -> keys -> store -> values
     ("crate::hub", &["hub.rs", "main.rs"]),
     ("crate::api", &["hub.rs", "api/"]),
     ("crate::dispatch", &["hub.rs", "dispatch/"]),
     ("crate::stream", &["hub.rs", "config/", "api/", "stream/"]),
     ("crate::log", &["hub.rs", "api/", "stream/", "dispatch/", "log/"]),
-    ("crate::measures", &["api/", "dispatch/", "log/", "measures/"]),
+    ("crate::keys", &["api/", "stream/", "log/", "keys/"]),
+    ("crate::measures", &["api/", "dispatch/", "log/", "measures/", "quotas/"]),
     ("crate::listen", &["main.rs", "listen/"]),
-    ("crate::store", &["hub.rs", "api/", "stream/", "dispatch/", "log/", "store/"]),
+    ("crate::quotas", &["hub.rs", "api/", "stream/", "quotas/"]),
+    (
+        "crate::store",
+        &["hub.rs", "api/", "stream/", "dispatch/", "log/", "keys/", "quotas/", "store/"],
+    ),
     // Ways around this table: a group of layers, a path that climbs.
     ("crate::{", &[]),
     ("super::super::", &[]),

@@ -38,7 +38,7 @@ pub(super) async fn note(
     target: &impl ToString,
     said: Value,
 ) -> Result<(), Problem> {
-    let (when, actor) = ((UnixMillis::now(), Uuid::new_v4()), actor(&caller.key, request));
+    let (when, actor) = ((UnixMillis::now(), Uuid::new_v4()), actor(&caller.key.name, request));
     let entry = AuditEntry::new(when, &actor, &caller.tenant, action, target);
     Ok(api.store.append_audit(&entry.with(None, Some(said))).await?)
 }

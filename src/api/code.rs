@@ -43,8 +43,14 @@ pub(super) enum Code {
     ValidationFailed,
     /// The key was used for another request.
     IdempotencyKeyReused,
+    /// The tenant has keys or subscriptions.
+    TenantInUse,
     /// As many connections as there may be.
     TooManyConnections,
+    /// Over the tenant's rate.
+    RateLimited,
+    /// As much as the tenant may have.
+    QuotaExceeded,
     /// The hub is at fault.
     Internal,
     /// The database is away.
@@ -53,7 +59,7 @@ pub(super) enum Code {
 
 impl Code {
     /// All of them.
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 25] = [
         Self::InvalidJson,
         Self::InvalidParameter,
         Self::InvalidHeader,
@@ -73,7 +79,10 @@ impl Code {
         Self::UnsupportedMediaType,
         Self::ValidationFailed,
         Self::IdempotencyKeyReused,
+        Self::TenantInUse,
         Self::TooManyConnections,
+        Self::RateLimited,
+        Self::QuotaExceeded,
         Self::Internal,
         Self::Unavailable,
     ];
@@ -105,7 +114,10 @@ impl Code {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ValidationFailed => "validation_failed",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::TenantInUse => "tenant_in_use",
             Self::TooManyConnections => "too_many_connections",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExceeded => "quota_exceeded",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
         }
@@ -133,7 +145,10 @@ impl Code {
             Self::UnsupportedMediaType => "The content type is not understood",
             Self::ValidationFailed => "The request is not valid",
             Self::IdempotencyKeyReused => "The idempotency key was used for another request",
+            Self::TenantInUse => "The tenant has keys or subscriptions",
             Self::TooManyConnections => "As many connections as there may be",
+            Self::RateLimited => "More events than the tenant may publish in a second",
+            Self::QuotaExceeded => "The tenant has as much as it may have",
             Self::Internal => "The hub is at fault",
             Self::Unavailable => "Not available at the moment",
         }
@@ -155,12 +170,15 @@ impl Code {
             | Self::TooManySecrets
             | Self::DeliveryPending
             | Self::SubscriptionUnverified
-            | Self::NothingToVerify => StatusCode::CONFLICT,
+            | Self::NothingToVerify
+            | Self::TenantInUse => StatusCode::CONFLICT,
             Self::CursorExpired => StatusCode::GONE,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationFailed | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyConnections | Self::RateLimited | Self::QuotaExceeded => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }

@@ -40,7 +40,6 @@ impl<T> Field<T> {
 }
 
 /// A JSON object on its way to being understood. Fields are taken out of it; what is left at the end is unknown.
-#[derive(Debug)]
 pub(super) struct Fields {
     left: Map<String, Value>,
     known: Vec<&'static str>,

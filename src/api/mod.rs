@@ -26,6 +26,8 @@ mod problem;
 mod publish_input;
 mod pull;
 mod query;
+mod rate_limit;
+mod reach;
 mod reading;
 mod receiver_input;
 mod replays;
@@ -36,24 +38,26 @@ mod stream;
 mod stream_tokens;
 mod subscription_input;
 mod subscriptions;
+mod tenants;
 mod verification;
 mod ws;
 mod ws_command;
 
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use tokio_util::sync::CancellationToken;
 
-use self::caller::Keys;
+use self::caller::Admin;
 pub use self::cors::allow_origins;
-use self::idempotency::RunningKeys;
 use self::openapi::Document;
 use self::problem::{Code, Problem};
 pub use self::request_id::give_request_id;
 pub use self::routes::routes;
 use crate::log::Log;
+use crate::quotas::QuotasInForce;
 use crate::store::Store;
 use crate::stream::{Streams, Worker};
 use crate::values::forwarded::TrustedProxies;
@@ -65,16 +69,21 @@ pub struct Api {
     store: Store,
     log: Log,
     streams: Arc<Streams>,
-    keys: Keys,
+    admin: Admin,
     token_secret: Vec<u8>,
     consent_key: Vec<u8>,
     origin: Option<Origin>,
-    running: RunningKeys,
     targets: Targets,
-    max_event_bytes: usize,
+    quotas: Arc<QuotasInForce>,
     trusted_proxies: TrustedProxies,
     stopping: CancellationToken,
     document: Document,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Api")
+    }
 }
 
 impl Api {
@@ -85,21 +94,20 @@ impl Api {
         secrets: &Secrets<'_>,
         limits: Limits,
     ) -> Self {
-        let Limits { targets, origin, max_event_bytes, trusted_proxies, stopping } = limits;
-        let (keys, running) = (Keys::new(secrets.admin_key), RunningKeys::default());
+        let Limits { targets, origin, quotas, trusted_proxies, stopping } = limits;
+        let admin = Admin::new(secrets.admin_key);
         let token_secret = secrets.stream_tokens.to_vec();
         let consent_key = secrets.consents.to_vec();
         Self {
             store,
             log,
             streams,
-            keys,
+            admin,
             token_secret,
             consent_key,
             origin,
-            running,
             targets,
-            max_event_bytes,
+            quotas,
             trusted_proxies,
             stopping,
             document: Document::new(),
@@ -124,8 +132,8 @@ pub struct Limits {
     pub targets: Targets,
     /// By which name receivers are asked, if the hub has one.
     pub origin: Option<Origin>,
-    /// How many bytes of data one event may have.
-    pub max_event_bytes: usize,
+    /// What each tenant may do.
+    pub quotas: Arc<QuotasInForce>,
     /// Whose word about where a request comes from is believed.
     pub trusted_proxies: TrustedProxies,
     /// Cancelled when the node begins to stop.

@@ -156,7 +156,8 @@ async fn start(
     let subscription = find_pulled(api, caller, id).await?;
     let id = subscription.id;
     let cursor = api.store.pull_cursor(id).await?.ok_or_else(not_pulled)?;
-    let filter = api.streams.filter_of_subscription(&caller.tenant, id).await?;
+    let within = caller.key.event_types.clone();
+    let filter = api.streams.filter_of_subscription(&caller.tenant, id, within).await?;
     let filter = filter.ok_or_else(not_pulled)?;
     // An id that this log does not have was not handed out by this subscription.
     let seen = seen.filter(|seen| *seen <= api.log.head());

@@ -7,7 +7,8 @@ use actix_web::{HttpResponse, Resource, Route, guard, web};
 use super::problem::Problem;
 use super::{
     audit, connections, consent, deliveries, events, explain, health, keys, metrics, nodes,
-    openapi, pull, replays, signing, stream, stream_tokens, subscriptions, verification, ws,
+    openapi, pull, replays, signing, stream, stream_tokens, subscriptions, tenants, verification,
+    ws,
 };
 use crate::values::scope::Scope;
 
@@ -144,9 +145,15 @@ fn operator_routes() -> Vec<Entry> {
         get("/docs", PUBLIC, web::to(openapi::page::page)),
         get("/docs/{file}", PUBLIC, web::to(openapi::page::file)),
         get("/v1/audit", ADMIN, web::to(audit::list)),
+        get("/v1/tenants", ADMIN, web::to(tenants::list)),
+        get("/v1/tenants/{name}", ADMIN, web::to(tenants::get)),
+        entry(Method::PUT, "/v1/tenants/{name}", ADMIN, web::to(tenants::put)),
+        entry(Method::PATCH, "/v1/tenants/{name}", ADMIN, web::to(tenants::patch)),
+        delete("/v1/tenants/{name}", ADMIN, web::to(tenants::delete)),
         get("/v1/nodes", ADMIN, web::to(nodes::list)),
         post("/v1/keys", ADMIN, web::to(keys::create)),
         get("/v1/keys", ADMIN, web::to(keys::list)),
+        get("/v1/keys/{id}", ADMIN, web::to(keys::get)),
         delete("/v1/keys/{id}", ADMIN, web::to(keys::revoke)),
     ]
 }

@@ -32,7 +32,7 @@ const LONGEST_WAIT_S: u32 = 30 * 24 * 3_600;
 const CALLBACK_NAMES: [&str; 3] = ["callback_url", "target_url", "hookUrl"];
 
 /// What of a definition was given.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Given {
     event_types: Field<Vec<Pattern>>,
     callback_url: Field<CallbackUrl>,

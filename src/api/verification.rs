@@ -8,13 +8,13 @@ use super::append::append;
 use super::audit;
 use super::caller::Caller;
 use super::deliveries::entry;
+use super::idempotency;
 use super::problem::{Code, FieldError, Problem};
 use super::subscriptions;
 use crate::store::StoreError;
 use crate::values::handshake::Way;
 use crate::values::request::Request;
 use crate::values::subscription::{Definition, Status, Subscription};
-use crate::values::subscription_view::SubscriptionView;
 
 /// Refuses a definition whose handshake cannot be made; `former` is what it takes the place of.
 pub(super) fn must_be_possible(
@@ -35,7 +35,7 @@ pub(super) fn must_be_possible(
     Err(Problem::invalid(vec![FieldError { pointer: "/handshake".into(), detail: detail.into() }]))
 }
 
-/// Refuses to do something for a subscription whose receiver has not agreed yet.
+/// Refuses what cannot be done for a subscription whose receiver has not agreed yet.
 pub(super) fn must_not_be_awaited(subscription: &Subscription) -> Result<(), Problem> {
     if subscription.definition.awaits_consent() {
         let detail = "its receiver has not agreed yet to being sent anything (see verification); \
@@ -78,8 +78,12 @@ pub(super) async fn verify(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let claim = api.running.claim(&caller, &request, b"")?;
+    let claim = idempotency::claim(&api, &caller, &request, b"").await?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
+    let said = json!({ "subscription": subscription.id.to_string() });
+    if idempotency::first(&api, &caller, claim.as_ref()).await?.is_some() {
+        return Ok(idempotency::replayed(&mut HttpResponse::Accepted()).json(said));
+    }
     if subscription.status != Status::Unverified {
         let detail = match subscription.definition.handshake {
             None => "the subscription asks for no handshake".to_owned(),
@@ -90,10 +94,9 @@ pub(super) async fn verify(
         };
         return Err(Problem::new(Code::NothingToVerify, detail));
     }
-    let said = json!({ "subscription": subscription.id.to_string() });
     let by = (&caller, &request);
     audit::note(&api, by, "verification.requested", &subscription.id, said.clone()).await?;
     let entry = entry(subscription.id, Request::verify_entry_type(), &said);
     let (_, mut response) = append(&api, &caller, claim, entry).await?;
-    Ok(response.json(SubscriptionView::of(&subscription)))
+    Ok(response.json(said))
 }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod egress;
+mod quotas;
 
 use std::ffi::OsString;
 use std::fmt::{self, Display};
@@ -14,9 +15,11 @@ use clap::Args;
 
 use self::clients::ClientArgs;
 use self::egress::EgressArgs;
+use self::quotas::QuotaArgs;
 use crate::stream::presence::MostConnections;
 use crate::values::egress::Egress;
 use crate::values::forwarded::TrustedProxies;
+use crate::values::quota::Quotas;
 use crate::values::retention::Retention;
 use crate::values::retry::RetrySchedule;
 use crate::values::sealed::{BadMasterKeys, MasterKeys};
@@ -57,8 +60,8 @@ pub struct Settings {
     pub retry_schedule: RetrySchedule,
     /// How long events and attempts are kept.
     pub retention: Retention,
-    /// How many bytes of data one event may have.
-    pub max_event_bytes: usize,
+    /// What each tenant may do, unless an operator allows it something else.
+    pub quotas: Quotas,
     /// Origins whose pages may call the API; `*` is any.
     pub cors_origins: Vec<String>,
     /// How many streams and waiting polls may be open.
@@ -105,7 +108,7 @@ impl Default for Settings {
             master_key: None,
             retry_schedule: RetrySchedule::default(),
             retention: Retention::default(),
-            max_event_bytes: 256 << 10,
+            quotas: Quotas::default(),
             cors_origins: Vec::new(),
             max_streams: MostConnections { in_all: 16_384, per_key: 16_384 },
             trusted_proxies: TrustedProxies::default(),
@@ -179,9 +182,8 @@ pub struct ServeArgs {
     #[arg(long, env = "HOOKHUB_RETENTION_ATTEMPTS_DAYS", value_name = "DAYS")]
     retention_attempts_days: Option<String>,
 
-    /// Bytes of data that one event may have [default: 262144]
-    #[arg(long, env = "HOOKHUB_MAX_EVENT_BYTES", value_name = "BYTES")]
-    max_event_bytes: Option<String>,
+    #[command(flatten)]
+    quotas: QuotaArgs,
 
     /// Origins whose pages may call the API from a browser, e.g. <https://app.example.com>; * is any
     /// [default: none]
@@ -206,11 +208,7 @@ impl Settings {
             data_dir: args.data_dir.unwrap_or(default.data_dir),
             admin_key: args.admin_key.filter(|key| !key.is_empty()).map(admin_key).transpose()?,
             egress: args.egress.read()?,
-            master_key: args
-                .master_key
-                .filter(|key| !key.is_empty())
-                .map(master_keys)
-                .transpose()?,
+            master_key: or(args.master_key, None, |text| master_keys(&text).map(Some))?,
             public_url: read("HOOKHUB_PUBLIC_URL (--public-url)", args.public_url)?,
             webhook_origin: read("HOOKHUB_WEBHOOK_ORIGIN (--webhook-origin)", args.webhook_origin)?,
             retry_schedule: RetrySchedule {
@@ -224,9 +222,7 @@ impl Settings {
                 )?,
             },
             retention: retention(args.retention_events_days, args.retention_attempts_days)?,
-            max_event_bytes: or(args.max_event_bytes, default.max_event_bytes, |text| {
-                max_event_bytes(&text)
-            })?,
+            quotas: args.quotas.quotas()?,
             cors_origins: or(args.cors_origins, default.cors_origins, |text| cors_origins(&text))?,
             max_streams: args.clients.max_streams()?,
             trusted_proxies: args.clients.trusted_proxies()?,
@@ -292,7 +288,7 @@ fn admin_key(key: String) -> Result<String, ConfigError> {
     if usable { Ok(key) } else { Err(wrong("HOOKHUB_ADMIN_KEY (--admin-key)", detail)) }
 }
 
-fn master_keys(text: String) -> Result<MasterKeys, ConfigError> {
+fn master_keys(text: &str) -> Result<MasterKeys, ConfigError> {
     text.parse()
         .map_err(|bad: BadMasterKeys| wrong("HOOKHUB_MASTER_KEY (--master-key)", bad.to_string()))
 }
@@ -330,16 +326,6 @@ fn retention(events: Option<String>, attempts: Option<String>) -> Result<Retenti
         return Err(wrong(ATTEMPTS, detail));
     }
     Ok(Retention { events_days, attempts_days })
-}
-
-fn max_event_bytes(text: &str) -> Result<usize, ConfigError> {
-    match text.parse() {
-        Ok(bytes @ 1_024..=4_194_304) => Ok(bytes),
-        _ => Err(wrong(
-            "HOOKHUB_MAX_EVENT_BYTES",
-            format!("{text:?} is no number of bytes from 1024 to 4194304 (4 MiB)"),
-        )),
-    }
 }
 
 fn cors_origins(text: &str) -> Result<Vec<String>, ConfigError> {
@@ -398,10 +384,6 @@ mod tests {
                     ..ServeArgs::default()
                 },
                 "HOOKHUB_RETENTION_ATTEMPTS_DAYS",
-            ),
-            (
-                ServeArgs { max_event_bytes: text("1"), ..ServeArgs::default() },
-                "HOOKHUB_MAX_EVENT_BYTES",
             ),
             (
                 ServeArgs { stop_deadline_s: text("soon"), ..ServeArgs::default() },

@@ -111,7 +111,10 @@ impl Deliverer {
                 body,
             }),
             Ok(Err(Failure { class, detail })) => Err(format!("{}: {detail}", class.name())),
-            Err(_elapsed) => Err(format!("no complete answer within {} s", definition.timeout_s)),
+            Err(_elapsed) => {
+                let class = ErrorClass::Timeout.name();
+                Err(format!("{class}: no complete answer within {} s", definition.timeout_s))
+            }
         }
     }
 

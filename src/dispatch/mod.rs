@@ -29,8 +29,8 @@ pub use self::handshake::Asker;
 use self::handshake::Handshaker;
 use self::session::Session;
 use crate::log::Log;
-use crate::store::Store;
 use crate::store::nodes::NodeName;
+use crate::store::{Store, StoreError};
 use crate::values::egress::Egress;
 use crate::values::retry::RetrySchedule;
 
@@ -60,11 +60,18 @@ impl Dispatcher {
         Ok(Self { node, log, store, deliverer, handshaker, schedule, tasks })
     }
 
+    /// Puts the node on the list of those that are waited for, before it answers anybody.
+    pub async fn enlist(&self) -> Result<(), StoreError> {
+        self.store.renew_lease(&self.node, lease::GRANTED, self.log.head()).await.map(drop)
+    }
+
     /// Works until `stop`; then what runs may come to an end for at most `deadline`. Returns how many deliveries were
     /// still running then: another node, or the next start, makes them again.
     pub async fn run(self, stop: CancellationToken, deadline: Duration) -> usize {
-        let (lease, renewing) = lease::keep(self.store.clone(), self.node.clone());
+        let (lease, renewing) =
+            lease::keep(self.store.clone(), self.node.clone(), self.log.clone());
         self.tasks.spawn(renewing);
+        let keys = self.log.keys().clone();
         let session = Session {
             node: self.node.id,
             engine: Engine::new(self.schedule),
@@ -76,6 +83,7 @@ impl Dispatcher {
             tasks: self.tasks,
         };
         let left = session.run(stop, deadline).await;
+        keys.retire();
         if let Err(error) = self.store.forget_node(self.node.id).await {
             tracing::warn!(%error, "cannot give this node's shards back; others take them when its lease runs out");
         }

@@ -85,15 +85,19 @@ pub(super) async fn make(log: Log, store: Store, subscription: Arc<Subscription>
                 turn.log(&current);
                 return;
             }
-            Ok(Changed::Stale) => match store.subscription(&current.tenant, current.id).await {
-                Ok(Some(newer)) if newer.definition.has_same_receiver(&subscription.definition) => {
-                    current = newer;
+            Ok(Changed::Stale | Changed::NoRoom) => {
+                match store.subscription(&current.tenant, current.id).await {
+                    Ok(Some(newer))
+                        if newer.definition.has_same_receiver(&subscription.definition) =>
+                    {
+                        current = newer;
+                    }
+                    Ok(_) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, subscription = %current.id, "cannot look a subscription up");
+                    }
                 }
-                Ok(_) => return,
-                Err(error) => {
-                    tracing::warn!(%error, subscription = %current.id, "cannot look a subscription up");
-                }
-            },
+            }
             Err(error) => {
                 tracing::warn!(%error, subscription = %current.id, "cannot change a subscription's status");
             }

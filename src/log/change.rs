@@ -13,13 +13,21 @@ use crate::values::subscription::{Status, Subscription};
 use crate::values::subscription_view::SubscriptionView;
 use crate::values::time::UnixMillis;
 
-/// A new subscription. `starts_after`: where its history begins, if not with its own entry.
+/// A new subscription of a tenant that may have `most`. `starts_after`: where its history begins, if not with its own
+/// entry.
 pub fn created(
     subscription: Subscription,
+    most: u32,
     starts_after: Option<Position>,
     key: Option<RequestKey>,
 ) -> Change {
-    Change { starts_after, key, expected: None, ..changed("subscription.created", subscription) }
+    Change {
+        most: Some(most),
+        starts_after,
+        key,
+        expected: None,
+        ..changed("subscription.created", subscription)
+    }
 }
 
 /// What its owner says of it is now what `subscription` says.
@@ -103,6 +111,7 @@ fn changed(name: &'static str, subscription: Subscription) -> Change {
         entry_type: EventType::operational(name),
         entry_data: Bytes::from(view.to_string()),
         expected: Some(subscription.changed_at),
+        most: None,
         deleted: false,
         starts_after: None,
         key: None,

@@ -15,6 +15,7 @@ pub mod sealing;
 pub mod shards;
 pub mod shared_secrets;
 pub mod subscriptions;
+pub mod tenants;
 pub mod usage;
 pub mod verifications;
 

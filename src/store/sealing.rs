@@ -15,8 +15,7 @@ pub struct ResealingTurn {
     _connection: PgConnection,
 }
 
-/// Something sealed, and the row it is in.
-#[derive(Debug)]
+/// Something sealed, or still to be, and the row it is in.
 pub struct Sealed {
     kind: String,
     tenant: String,

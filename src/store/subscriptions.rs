@@ -29,6 +29,8 @@ pub struct Change {
     pub entry_data: Bytes,
     /// The `changed_at` that the change starts out from; `None` for a new subscription.
     pub expected: Option<Position>,
+    /// How many its tenant may have, for a new subscription.
+    pub most: Option<u32>,
     /// Where a new subscription's history begins; `None`: with its own entry.
     pub starts_after: Option<Position>,
     /// For repeats.
@@ -47,6 +49,8 @@ pub enum Changed {
     },
     /// Something else changed the subscription, or deleted it.
     Stale,
+    /// It is not made: its tenant has as many as it may have.
+    NoRoom,
     /// It repeats a request whose entry is at `position`.
     Replayed {
         /// The first request's entry.
@@ -135,12 +139,12 @@ impl Store {
         let row = within(
             sqlx::query!(
                 r#"WITH changed AS (
-                       SELECT * FROM subscription_change(
-                           $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
-                       )
+                       SELECT made.* FROM subscription_room($9, $10, $20, $3) AS tenant, subscription_change(
+                           $1, $2, $3, $4, $5, $6, $7, $8, $9, tenant, $11, $12, $13, $14, $15, $16, $17
+                       ) made
                    ), noted AS (
                        INSERT INTO secret_ends (subscription, ends_at)
-                       SELECT $9, ends_at FROM unnest($18::bigint[]) ends_at ON CONFLICT DO NOTHING
+                       SELECT $9, ends_at FROM changed, unnest($18::bigint[]) ends_at ON CONFLICT DO NOTHING
                    ), audited AS (
                        INSERT INTO audit
                        SELECT entry.* FROM json_populate_record(NULL::audit, $19::text::json) entry, changed
@@ -167,10 +171,12 @@ impl Store {
                 change.deleted,
                 &secret_ends,
                 audit.to_row(),
+                change.most.map(i64::from),
             )
-            .fetch_one(&self.pool),
+            .fetch_optional(&self.pool),
         )
         .await?;
+        let Some(row) = row else { return Ok(Changed::NoRoom) };
         let position = Position::from_stored(row.position.unwrap_or_default());
         Ok(match row.result.as_str() {
             "changed" => {
@@ -204,15 +210,15 @@ impl Store {
         .transpose()
     }
 
-    /// Whether a tenant has or had this subscription.
-    pub async fn subscription_existed(
+    /// Whether a tenant had this subscription and it is deleted.
+    pub async fn subscription_was_deleted(
         &self,
         tenant: &str,
         id: SubscriptionId,
     ) -> Result<bool, StoreError> {
         within(
             sqlx::query_scalar!(
-                r#"SELECT EXISTS (SELECT FROM subscriptions WHERE tenant = $1 AND id = $2) AS "existed!""#,
+                r#"SELECT EXISTS (SELECT FROM subscriptions WHERE tenant = $1 AND id = $2 AND deleted) AS "deleted!""#,
                 tenant,
                 id.stored(),
             )

@@ -253,26 +253,26 @@ mod tests {
     #[test]
     fn what_is_sealed_is_opened_at_its_own_place_alone() {
         let sealer = sealer(&key(1).reveal());
-        let sealed = sealer.seal(b"secret", PLACE, [9; NONCE_LEN]).unwrap();
-        assert!(sealed.is_ascii() && !sealed.contains("secret"));
-        assert!(sealed.starts_with(&format!("{PREFIX}{}.", key(1).id())));
-        assert_eq!(sealer.open(sealed.as_bytes(), PLACE).unwrap(), b"secret");
+        let text = sealer.seal(b"secret", PLACE, [9; NONCE_LEN]).unwrap();
+        assert!(text.is_ascii() && !text.contains("secret"));
+        assert!(text.starts_with(&format!("{PREFIX}{}.", key(1).id())));
+        assert_eq!(sealer.open(text.as_bytes(), PLACE).unwrap(), b"secret");
         for other in [
             Place::Definition { tenant: "acme", id: 8 },
             Place::Definition { tenant: "other", id: 7 },
             Place::SharedSecret { name: "acme" },
             Place::Answer { tenant: "acme", key: "7" },
         ] {
-            assert_eq!(sealer.open(sealed.as_bytes(), other), Err(NotOpened::Damaged), "{other:?}");
+            assert_eq!(sealer.open(text.as_bytes(), other), Err(NotOpened::Damaged), "{other:?}");
         }
     }
 
     #[test]
     fn what_was_changed_does_not_open() {
         let sealer = sealer(&key(1).reveal());
-        let sealed = sealer.seal(b"secret", PLACE, [9; NONCE_LEN]).unwrap();
-        for (at, byte) in sealed.bytes().enumerate().skip(PREFIX.len()) {
-            let mut changed = sealed.clone().into_bytes();
+        let text = sealer.seal(b"secret", PLACE, [9; NONCE_LEN]).unwrap();
+        for (at, byte) in text.bytes().enumerate().skip(PREFIX.len()) {
+            let mut changed = text.clone().into_bytes();
             changed[at] = if byte == b'A' { b'B' } else { b'A' };
             assert!(sealer.open(&changed, PLACE).is_err(), "{at}");
             assert!(sealer.open(&changed[..at], PLACE).is_err(), "{at}");

@@ -95,6 +95,8 @@ impl Sender {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -132,6 +134,18 @@ mod tests {
         for bad in ["hub.example", "ftp://a/", "https://u:p@a/", "https://a/?q", "https://a/#f", ""]
         {
             assert!(bad.parse::<PublicUrl>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,80}") {
+            if let Ok(origin) = text.parse::<Origin>() {
+                prop_assert!(origin.as_str().bytes().all(|byte| byte.is_ascii_graphic() && byte != b','));
+            }
+            if let Ok(url) = format!("https://{text}").parse::<PublicUrl>() {
+                prop_assert!(Url::parse(&url.at("/v1/x?y=z")).is_ok_and(|url| url.query() == Some("y=z")));
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Subscriptions: who wants which events, where and how.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +28,9 @@ pub const DEFAULT_MAX_IN_FLIGHT: u16 = 16;
 /// Unless the subscription says otherwise: how long one exchange may take, in seconds, response body included.
 pub const DEFAULT_TIMEOUT_S: u16 = 15;
 
-/// What its owner says of a subscription. Serialised only into the hub's own storage: it holds secrets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What its owner says of a subscription. Serialised only into the hub's own storage: it holds secrets,
+/// which `Debug` does not show.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Definition {
     /// The types wanted; never empty.
     #[serde(with = "as_text_list")]
@@ -72,6 +74,15 @@ pub struct Definition {
     /// What its receiver must answer before it is sent anything, and whether it has. With a callback URL alone.
     #[serde(default)]
     pub handshake: Option<Handshake>,
+}
+
+impl fmt::Debug for Definition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Definition")
+            .field("event_types", &self.event_types)
+            .field("callback_url", &self.callback_url)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Definition {

@@ -500,12 +500,12 @@ async fn a_private_address_is_not_asked_either() {
     let database = hub.stop().await;
     let strict = TestHub::start_on(&database, |settings| {
         named(settings);
-        settings.allow_targets = AllowedTargets::default();
+        settings.egress.targets.allow = AllowedTargets::default();
         settings.retry_schedule = every(Duration::from_millis(50));
     })
     .await;
     let error = text(&until_asked(&strict, &id, 3).await, "/last_error");
-    assert!(error.contains("127.0.0.1"), "{error}");
+    assert!(error.starts_with("blocked: ") && error.contains("127.0.0.1"), "{error}");
     assert!(receiver.more().is_empty());
 }
 
@@ -518,7 +518,7 @@ async fn redirects_are_not_followed_and_who_hangs_is_left_when_its_time_is_over(
     let endless = Hostile::start(Malice::Endless("200 OK")).await;
     for (url, way, said) in [
         (redirects.url(), "challenge", "the receiver answered 307"),
-        (hangs.url(), "x_hook_secret", "no complete answer within 1 s"),
+        (hangs.url(), "x_hook_secret", "timeout: no complete answer within 1 s"),
         (
             endless.url(),
             "challenge",
@@ -584,9 +584,13 @@ async fn after_its_time_a_receiver_is_asked_on_request_alone() {
     .await;
     assert!(last["attempts"].as_u64() > Some(1), "{last}");
     is_willing.store(true, Ordering::Relaxed);
-    let accepted = post(&hub, &id, "verify", 202).await;
-    assert_eq!(accepted["id"], *id);
+    let verify = format!("{PATH}/{id}/verify");
+    let accepted = hub.post_once(&verify, "verify-1", &json!({})).await.expect(202);
+    assert_eq!(accepted, json!({"subscription": id}));
     until_status(&hub, &id, "active").await;
+    let again = hub.post_once(&verify, "verify-1", &json!({})).await;
+    assert_eq!((again.header("idempotent-replayed"), again.expect(202)), (Some("true"), accepted));
+    hub.post_once(&verify, "verify-2", &json!({})).await.problem(409, "nothing_to_verify");
 }
 
 #[tokio::test]

@@ -13,15 +13,15 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, each, text, with};
-use crate::support::eventually;
 use crate::support::hub::TestHub;
 use crate::support::receiver::{SECRET, TestReceiver};
+use crate::support::{eventually, hex};
 
 const PATH: &str = "/v1/subscriptions";
 
 /// The headers of a delivery that its signatures are about.
 fn signed(delivery: &Delivery) -> Signed<'_> {
-    let header = |name| delivery.header(name).unwrap_or_else(|| panic!("{name} is missing"));
+    let header = |name: &str| delivery.header(name).expect(name);
     Signed {
         id: header("webhook-id"),
         timestamp: header("webhook-timestamp"),
@@ -257,11 +257,7 @@ async fn receivers_of_other_rest_hooks_senders_find_their_signature_where_it_is_
     let id = hub.subscribe(&with(receiver.wants("n"), json!({"x_hook_signature": true}))).await;
     let delivery = delivered(&hub, &mut receiver).await;
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
-    let expected: String = hmac::sign(&key, &delivery.body)
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let expected = hex(hmac::sign(&key, &delivery.body).as_ref());
     assert_eq!(delivery.header("x-hook-signature"), Some(expected.as_str()));
     assert!(is_signed_by(&delivery, SECRET), "beside the usual one");
     let off = json!({"x_hook_signature": false});

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::api::problem::{Code, Problem};
 
 /// The document's parts: each has the paths of one resource with what they alone use.
-pub(super) const PARTS: [&str; 13] = [
+pub(super) const PARTS: [&str; 14] = [
     include_str!("hub.json"),
     include_str!("events.json"),
     include_str!("streams.json"),
@@ -16,6 +16,7 @@ pub(super) const PARTS: [&str; 13] = [
     include_str!("deliveries.json"),
     include_str!("replays.json"),
     include_str!("keys.json"),
+    include_str!("tenants.json"),
     include_str!("audit.json"),
     include_str!("operations.json"),
     include_str!("shared.json"),

@@ -3,6 +3,7 @@
 
 pub(crate) mod aging;
 pub(crate) mod client;
+pub(crate) mod contract;
 pub(crate) mod database;
 pub(crate) mod follower;
 pub(crate) mod gate;

@@ -19,16 +19,19 @@ use uuid::Uuid;
 use crate::admin_key::{self, AdminKey};
 use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Asker, Dispatcher};
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
 use crate::log::{Log, housekeeping, resealing, retention, usage};
 use crate::master_key;
+use crate::quotas::QuotasInForce;
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
+use crate::stream::presence::Presence;
 use crate::stream::{Streams, Worker};
 use crate::values::retention::Retention;
 use crate::values::retry::reconnect_waits;
 use crate::values::sealed::Sealer;
+use crate::values::sender::Sender;
 
 /// How long a start waits for the database to take connections.
 const DATABASE_DEADLINE: Duration = Duration::from_secs(60);
@@ -147,35 +150,39 @@ impl Hub {
         let node = NodeName { id: Uuid::new_v4(), address: address.to_string() };
         let start = async || Log::start(node.id, store.clone(), &tasks, let_go.clone()).await;
         let log = patiently(start).await.map_err(StartError::Database)?;
-        let (allowed, schedule) = (settings.allow_targets.clone(), settings.retry_schedule.clone());
-        let dispatcher = Dispatcher::new(
-            node,
-            log.clone(),
-            store.clone(),
-            (allowed.clone(), schedule),
-            tasks.clone(),
-        )
-        .map_err(StartError::Callbacks)?;
+        let (stream_tokens, consents) =
+            shared_secrets(&store).await.map_err(StartError::Database)?;
+        let asker = Asker { sender: sender(settings), token_key: consents.as_slice().into() };
+        let callbacks = (settings.egress.clone(), settings.retry_schedule.clone(), asker);
+        let dispatcher =
+            Dispatcher::new(node, log.clone(), store.clone(), callbacks, tasks.clone())
+                .map_err(StartError::Callbacks)?;
+        let quotas = quotas_in_force(settings, &store, &tasks, &stopping)
+            .await
+            .map_err(StartError::Database)?;
         let streams = Arc::new(Streams::new(
             log.clone(),
             store.clone(),
-            settings.max_streams,
+            Presence::new(settings.max_streams, Arc::clone(&quotas)),
             stopping.clone(),
             settings.stop_deadline / 2,
         ));
-        let limits = Limits {
-            allowed,
-            max_event_bytes: settings.max_event_bytes,
-            stopping: stopping.clone(),
-        };
-        let fresh: [u8; 32] = rand::random();
-        let secret = async || store.shared_secret("stream_tokens", &fresh).await;
-        let stream_tokens = patiently(secret).await.map_err(StartError::Database)?;
         // The admin key last: once it is made, the start succeeds and it is shown.
         let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
             .map_err(|(path, error)| StartError::AdminKey { path, error })?;
-        let secrets = Secrets { admin_key: admin_key.as_str(), stream_tokens: &stream_tokens };
-        let api = Api::new(log.clone(), store.clone(), Arc::clone(&streams), &secrets, limits);
+        let secrets = Secrets {
+            admin_key: admin_key.as_str(),
+            stream_tokens: &stream_tokens,
+            consents: &consents,
+        };
+        let api = Api::new(
+            log.clone(),
+            store.clone(),
+            Arc::clone(&streams),
+            &secrets,
+            limits(settings, quotas, &stopping),
+        );
+        patiently(async || dispatcher.enlist().await).await.map_err(StartError::Database)?;
         let (server, address) = serve(settings, listener, web::Data::new(api), &streams)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();
@@ -238,6 +245,21 @@ impl Hub {
     }
 }
 
+/// Who the hub is to receivers.
+fn sender(settings: &Settings) -> Sender {
+    Sender::new(settings.webhook_origin.clone(), settings.public_url.clone())
+}
+
+fn limits(settings: &Settings, quotas: Arc<QuotasInForce>, stopping: &CancellationToken) -> Limits {
+    Limits {
+        targets: settings.egress.targets.clone(),
+        origin: sender(settings).origin,
+        quotas,
+        trusted_proxies: settings.trusted_proxies.clone(),
+        stopping: stopping.clone(),
+    }
+}
+
 /// Starts what keeps the log to its length, and what measures it.
 fn look_after_log(
     log: &Log,
@@ -248,6 +270,19 @@ fn look_after_log(
 ) {
     tasks.spawn(retention::run(log.clone(), store.clone(), kept, stop.clone()));
     tasks.spawn(usage::run(log.clone(), store.clone(), stop.clone()));
+}
+
+/// The quotas, read before the first request is taken, and followed.
+async fn quotas_in_force(
+    settings: &Settings,
+    store: &Store,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Arc<QuotasInForce>, StoreError> {
+    let quotas = Arc::new(QuotasInForce::new(settings.quotas));
+    patiently(async || quotas.look_anew(store).await).await?;
+    tasks.spawn(Arc::clone(&quotas).follow(store.clone(), stop.clone()));
+    Ok(quotas)
 }
 
 async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, String), StartError> {
@@ -264,6 +299,15 @@ async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, Stri
             Ok((Some(embedded), url))
         }
     }
+}
+
+/// What seals stream tokens, and what seals the texts by which receivers agree: the same on all nodes.
+async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+    let secret = async |name| {
+        let fresh: [u8; 32] = rand::random();
+        patiently(async || store.shared_secret(name, &fresh).await).await
+    };
+    Ok((secret("stream_tokens").await?, secret("consents").await?))
 }
 
 /// The store with its schema at this version. Of a database of its own no other node holds anything.

@@ -29,6 +29,10 @@ pub(super) enum Code {
     TooManySecrets,
     /// The delivery has its first attempt still ahead.
     DeliveryPending,
+    /// The receiver has not agreed to being sent anything.
+    SubscriptionUnverified,
+    /// No handshake is outstanding.
+    NothingToVerify,
     /// The cursor is older than what is kept.
     CursorExpired,
     /// Too large.
@@ -39,8 +43,14 @@ pub(super) enum Code {
     ValidationFailed,
     /// The key was used for another request.
     IdempotencyKeyReused,
+    /// The tenant has keys or subscriptions.
+    TenantInUse,
     /// As many connections as there may be.
     TooManyConnections,
+    /// Over the tenant's rate.
+    RateLimited,
+    /// As much as the tenant may have.
+    QuotaExceeded,
     /// The hub is at fault.
     Internal,
     /// The database is away.
@@ -50,7 +60,7 @@ pub(super) enum Code {
 impl Code {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 25] = [
         Self::InvalidJson,
         Self::InvalidParameter,
         Self::InvalidHeader,
@@ -63,12 +73,17 @@ impl Code {
         Self::IdempotencyKeyInUse,
         Self::TooManySecrets,
         Self::DeliveryPending,
+        Self::SubscriptionUnverified,
+        Self::NothingToVerify,
         Self::CursorExpired,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
         Self::ValidationFailed,
         Self::IdempotencyKeyReused,
+        Self::TenantInUse,
         Self::TooManyConnections,
+        Self::RateLimited,
+        Self::QuotaExceeded,
         Self::Internal,
         Self::Unavailable,
     ];
@@ -88,12 +103,17 @@ impl Code {
             Self::IdempotencyKeyInUse => "idempotency_key_in_use",
             Self::TooManySecrets => "too_many_secrets",
             Self::DeliveryPending => "delivery_pending",
+            Self::SubscriptionUnverified => "subscription_unverified",
+            Self::NothingToVerify => "nothing_to_verify",
             Self::CursorExpired => "cursor_expired",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ValidationFailed => "validation_failed",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::TenantInUse => "tenant_in_use",
             Self::TooManyConnections => "too_many_connections",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExceeded => "quota_exceeded",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
         }
@@ -114,12 +134,17 @@ impl Code {
             Self::IdempotencyKeyInUse => "The first request with this key still runs",
             Self::TooManySecrets => "As many signing secrets as may be in force at once",
             Self::DeliveryPending => "The delivery has its first attempt still ahead",
+            Self::SubscriptionUnverified => "The receiver has not agreed yet",
+            Self::NothingToVerify => "No handshake is outstanding",
             Self::CursorExpired => "The cursor is older than what is kept",
             Self::PayloadTooLarge => "Too large",
             Self::UnsupportedMediaType => "The content type is not understood",
             Self::ValidationFailed => "The request is not valid",
             Self::IdempotencyKeyReused => "The idempotency key was used for another request",
+            Self::TenantInUse => "The tenant has keys or subscriptions",
             Self::TooManyConnections => "As many connections as there may be",
+            Self::RateLimited => "More events than the tenant may publish in a second",
+            Self::QuotaExceeded => "The tenant has as much as it may have",
             Self::Internal => "The hub is at fault",
             Self::Unavailable => "Not available at the moment",
         }
@@ -139,12 +164,17 @@ impl Code {
             Self::Conflict
             | Self::IdempotencyKeyInUse
             | Self::TooManySecrets
-            | Self::DeliveryPending => StatusCode::CONFLICT,
+            | Self::DeliveryPending
+            | Self::SubscriptionUnverified
+            | Self::NothingToVerify
+            | Self::TenantInUse => StatusCode::CONFLICT,
             Self::CursorExpired => StatusCode::GONE,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationFailed | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyConnections | Self::RateLimited | Self::QuotaExceeded => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }

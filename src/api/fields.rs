@@ -75,6 +75,16 @@ impl Fields {
         self.errors.push(FieldError { pointer: format!("/{pointer}"), detail: detail.into() });
     }
 
+    /// Whether a fault has been noted.
+    pub(super) fn is_faulty(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    /// Leaves the fields that are left unread: what they should be cannot be said.
+    pub(super) fn ignore_the_rest(&mut self) {
+        self.left.clear();
+    }
+
     /// Takes a string of at most `longest` characters.
     pub(super) fn text(&mut self, name: &'static str, longest: usize) -> Field<String> {
         self.read(name, |value| match value {
@@ -160,6 +170,34 @@ impl Fields {
         Field::Is(texts)
     }
 
+    /// Takes an object and has its fields taken out of it by `read`, which gives nothing when it has noted a fault.
+    pub(super) fn object<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Field<T> {
+        let left = self.read(name, |value| match value {
+            Value::Object(left) => Ok(left),
+            other => Err(format!("expected an object, found {}", kind(&other))),
+        });
+        let left = match left {
+            Field::Is(left) => left,
+            Field::Null => return Field::Null,
+            Field::Absent => return Field::Absent,
+        };
+        let mut inner = Self { left, known: Vec::new(), errors: Vec::new() };
+        let read = read(&mut inner);
+        let faults = inner.close();
+        if let (Some(read), true) = (read, faults.is_empty()) {
+            return Field::Is(read);
+        }
+        self.errors.extend(faults.into_iter().map(|FieldError { pointer, detail }| FieldError {
+            pointer: format!("/{name}{}", if pointer == "/" { "" } else { &pointer }),
+            detail,
+        }));
+        Field::Absent
+    }
+
     /// Takes a field and reads what it says, noting the fault if that fails.
     fn read<T>(
         &mut self,
@@ -180,7 +218,12 @@ impl Fields {
     }
 
     /// Ends the reading: faults if there were any, and if any field is left.
-    pub(super) fn finish(mut self) -> Result<(), Problem> {
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        let errors = self.close();
+        if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
+    }
+
+    fn close(mut self) -> Vec<FieldError> {
         let known = self.known.join(", ");
         for name in self.left.keys() {
             let pointer = format!("/{}", pointer_part(name));
@@ -191,7 +234,7 @@ impl Fields {
             };
             self.errors.push(FieldError { pointer, detail });
         }
-        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
+        self.errors
     }
 }
 
@@ -247,6 +290,19 @@ mod tests {
             errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
         };
         assert_eq!(pointers, ["/a", "/b", "/c/x~1y", "/typo"]);
+    }
+
+    #[test]
+    fn a_fault_within_an_object_is_named_with_its_place() {
+        let mut fields =
+            Fields::of(br#"{"a": {"b": 1, "typo": true}, "c": {"d": "x"}, "e": 1}"#).unwrap();
+        assert_eq!(fields.object("a", |a| a.text("b", 10).value()), Field::Absent);
+        assert_eq!(fields.object("c", |c| c.text("d", 10).value()), Field::Is("x".to_owned()));
+        assert_eq!(fields.object("e", |e| e.text("f", 10).value()), Field::Absent);
+        let item = fields.finish().unwrap_err().as_item();
+        let errors = item["error"]["errors"].as_array().unwrap();
+        let pointers: Vec<_> = errors.iter().map(|error| error["pointer"].clone()).collect();
+        assert_eq!(pointers, ["/a/b", "/a/typo", "/e"]);
     }
 
     #[test]

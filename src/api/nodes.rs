@@ -11,11 +11,10 @@ use crate::store::nodes::Node;
 
 /// `GET /v1/nodes`: all of them, oldest first; a dead one is listed for an hour.
 pub(super) async fn list(
-    caller: Caller,
+    _: Caller,
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    caller.must_be_admin()?;
     let query = Query::of(&request, &[])?;
     let data: Vec<Value> = api.store.list_nodes().await?.iter().map(view).collect();
     Ok(query.page(&data, None, false))

@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::Api;
+use super::audit;
 use super::body;
 use super::caller::Caller;
 use super::fields::Fields;
@@ -135,10 +136,13 @@ pub(super) async fn seek(
         }
         Found::Gone { .. } => return Err(beyond()),
     };
+    let answer = json!({ "cursor": position.to_string() });
+    let by = (&caller, &request);
+    audit::note(&api, by, "subscription.sought", &subscription.id, answer.clone()).await?;
     if !api.store.seek(subscription.id, position).await? {
         return Err(not_pulled());
     }
-    Ok(HttpResponse::Ok().json(json!({ "cursor": position.to_string() })))
+    Ok(HttpResponse::Ok().json(answer))
 }
 
 /// Where a reader of the subscription begins: at its cursor, or where the same client was cut off, if that is further.
@@ -151,7 +155,8 @@ async fn start(
     let subscription = find_pulled(api, caller, id).await?;
     let id = subscription.id;
     let cursor = api.store.pull_cursor(id).await?.ok_or_else(not_pulled)?;
-    let filter = api.streams.filter_of_subscription(&caller.tenant, id).await?;
+    let within = caller.key.event_types.clone();
+    let filter = api.streams.filter_of_subscription(&caller.tenant, id, within).await?;
     let filter = filter.ok_or_else(not_pulled)?;
     // An id that this log does not have was not handed out by this subscription.
     let seen = seen.filter(|seen| *seen <= api.log.head());

@@ -3,23 +3,27 @@
 use std::sync::Arc;
 
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde_json::{Value, json};
 
 use super::Api;
 use super::append::append;
+use super::audit;
 use super::body;
 use super::caller::Caller;
 use super::deliveries::entry;
 use super::fields::Fields;
+use super::idempotency;
 use super::problem::{Code, FieldError, Problem};
 use super::query::Query;
+use super::reach;
 use super::subscriptions;
+use crate::store::idempotency::Kept;
 use crate::store::log::Scan;
 use crate::store::replays::{Progress, ReplayState};
 use crate::stream::resume::Point;
 use crate::values::event::Event;
-use crate::values::id::ReplayId;
+use crate::values::id::{ReplayId, SubscriptionId};
 use crate::values::position::Position;
 use crate::values::request::{Only, ReplayCancelled, ReplayRequest, Request};
 use crate::values::subscription::{Subscription, is_for};
@@ -37,7 +41,12 @@ pub(super) async fn create(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let body = body::json(&request, payload).await?;
-    let claim = api.running.claim(&caller, &request, &body)?;
+    let claim = idempotency::claim(&api, &caller, &request, &body).await?;
+    if let Some(Kept { position: Some(position), .. }) =
+        idempotency::first(&api, &caller, claim.as_ref()).await?
+    {
+        return replay_answer(&api, &caller, position).await;
+    }
     let mut fields = Fields::of(&body)?;
     let head = api.log.head();
     let after = first(&mut fields, head);
@@ -68,12 +77,39 @@ pub(super) async fn create(
         }
         return Ok(HttpResponse::Ok().json(view));
     }
+    let by = (&caller, &request);
+    audit::note(&api, by, "replay.requested", &subscription.id, json!(asked)).await?;
     let entry = entry(subscription.id, ReplayRequest::entry_type(), &json!(asked));
     let (position, mut response) = append(&api, &caller, claim, entry).await?;
+    Ok(requested(&mut response, position, subscription.id, &asked))
+}
+
+/// The answer to a repeat: what the log entry of the first request says.
+async fn replay_answer(
+    api: &Api,
+    caller: &Caller,
+    position: Position,
+) -> Result<HttpResponse, Problem> {
+    let entries = api.store.events_at(&[position.stored()], Some(&caller.tenant)).await?;
+    let asked = entries.first().map(|entry| (entry.about, Request::of(entry)));
+    let Some((Some(id), Some(Request::Replay(_, asked)))) = asked else {
+        return Err(Problem::new(Code::Internal, "the entry of the first request is gone"));
+    };
+    reach::must_be_there(api, caller, id).await?;
+    let mut response = HttpResponse::Accepted();
+    Ok(requested(idempotency::replayed(&mut response), position, id, &asked))
+}
+
+/// What is answered: the replay as it was asked for, however far it is by now.
+fn requested(
+    response: &mut HttpResponseBuilder,
+    position: Position,
+    subscription: SubscriptionId,
+    asked: &ReplayRequest,
+) -> HttpResponse {
     let id = ReplayId::from_stored(position.stored());
-    let progress = find(&api, &subscription, id).await?;
-    let location = format!("/v1/subscriptions/{}/replays/{id}", subscription.id);
-    Ok(response.insert_header((LOCATION, location)).json(view(Some(id), &progress)))
+    let location = format!("/v1/subscriptions/{subscription}/replays/{id}");
+    response.insert_header((LOCATION, location)).json(view(Some(id), &Progress::new(asked)))
 }
 
 /// `since`: the place before the first event of it, that event or time included.
@@ -187,6 +223,7 @@ pub(super) async fn get(
 pub(super) async fn cancel(
     caller: Caller,
     path: web::Path<(String, String)>,
+    request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let (subscription, id, progress) = at(&api, &caller, &path).await?;
@@ -194,6 +231,8 @@ pub(super) async fn cancel(
         return Ok(HttpResponse::Ok().json(view(Some(id), &progress)));
     }
     let said = json!(ReplayCancelled { replay: id });
+    let by = (&caller, &request);
+    audit::note(&api, by, "replay.cancelled", &subscription.id, said.clone()).await?;
     let entry = entry(subscription.id, ReplayCancelled::entry_type(), &said);
     append(&api, &caller, None, entry).await?;
     let cancelled = Progress { state: ReplayState::Cancelled, ..progress };

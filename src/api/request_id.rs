@@ -1,17 +1,31 @@
 //! Each request gets an id, which is in its answer, in its problem document and in the log line about it.
 
-use actix_web::Error;
+use std::fmt;
+use std::rc::Rc;
+
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::client_address::client_address;
 use super::lean_head::make_lean;
 use super::problem::{Code, Problem};
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The id of a request, in its extensions.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(Rc<str>);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// Middleware: names the request, and gives problems their documents.
 pub async fn give_request_id(
@@ -19,7 +33,8 @@ pub async fn give_request_id(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     make_lean(&mut request);
-    let id = Uuid::now_v7().to_string();
+    let id: Rc<str> = Uuid::now_v7().to_string().into();
+    request.extensions_mut().insert(RequestId(Rc::clone(&id)));
     let began = Instant::now();
     let method = request.method().clone();
     let response = next.call(request).await?;
@@ -32,16 +47,18 @@ pub async fn give_request_id(
         Some(document) => response.into_response(document),
         None => response.map_into_boxed_body(),
     };
-    if let Ok(value) = HeaderValue::try_from(&id) {
+    if let Ok(value) = HeaderValue::try_from(&*id) {
         response.headers_mut().insert(HEADER, value);
     }
     let status = response.status().as_u16();
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let client = || client_address(response.request());
     if response.status().is_server_error() {
         let path = route(&response);
-        tracing::warn!(request_id = %id, %method, path, status, took_ms, "request failed");
+        tracing::warn!(request_id = %id, client = %client(), %method, path, status, took_ms, "request failed");
     } else {
-        tracing::debug!(request_id = %id, %method, path = route(&response), status, took_ms, "request");
+        let path = route(&response);
+        tracing::debug!(request_id = %id, client = %client(), %method, path, status, took_ms, "request");
     }
     Ok(response)
 }

@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::Api;
+use super::audit::actor;
 use super::body;
 use super::caller::Caller;
 use super::fields::Fields;
@@ -44,7 +45,7 @@ pub(super) async fn rotate(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let body = body::json(&request, payload).await?;
-    let claim = api.running.claim(&caller, &request, &body)?;
+    let claim = idempotency::claim(&api, &caller, &request, &body).await?;
     let mut fields = Fields::of(if body.is_empty() { b"{}" } else { &body })?;
     let secret = fields.parsed("secret").value();
     let overlap_s = fields.number("overlap_s", 0..=OVERLAP_S.1).value().unwrap_or(OVERLAP_S.0);
@@ -52,27 +53,25 @@ pub(super) async fn rotate(
     let rotation = Rotation { secret, overlap: Duration::from_secs(overlap_s.into()) };
     for _ in 0..CHANGE_TRIES {
         // Before anything is asked of the subscription, which is no longer as a first request found it.
-        if let Some(claim) = &claim
-            && let Some(kept) = api.store.kept_answer(&caller.tenant, &claim.key.key).await?
-        {
-            let position = kept.position.unwrap_or_default();
-            let (_, view) = view_of_first(&api, Some(claim), position, &kept.fingerprint).await?;
+        if let Some(first) = idempotency::first(&api, &caller, claim.as_ref()).await? {
+            let (_, view) = view_of_first(&api, &caller, first.position).await?;
             return Ok(idempotency::replayed(&mut HttpResponse::Ok()).json(view));
         }
         let current = find(&api, &caller, &path).await?;
         let signing = rotation.of(&current.definition.signing)?;
-        let definition = Definition { signing, ..current.definition };
+        let definition = Definition { signing, ..current.definition.clone() };
         let change = Change {
             key: claim.as_ref().map(|claim| claim.key.clone()),
-            ..change::secret_rotated(Subscription { definition, ..current })
+            ..change::secret_rotated(Subscription { definition, ..current.clone() })
         };
-        match api.log.change(&change).await? {
+        let by = actor(&caller.key.name, &request);
+        match api.log.change(&change, Some(&current), &by).await? {
             Changed::Made { position, .. } => {
                 let changed = Subscription { changed_at: position, ..change.subscription };
                 return Ok(HttpResponse::Ok().json(SubscriptionView::with_secret(&changed)));
             }
             // Another node was asked the same at the same time; the next look finds what it answered.
-            Changed::Replayed { .. } | Changed::Stale => {}
+            Changed::Replayed { .. } | Changed::Stale | Changed::NoRoom => {}
         }
     }
     Err(Problem::new(Code::Conflict, "others keep changing this subscription; try again"))

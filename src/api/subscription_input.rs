@@ -6,14 +6,19 @@ use serde_json::Value;
 
 use super::fields::{Field, Fields, pointer_part, whole_number};
 use super::problem::{FieldError, Problem};
-use crate::values::callback_url::CallbackUrl;
+use super::receiver_input;
+use crate::values::callback_url::{BadCallbackUrl, CallbackUrl};
 use crate::values::event_type::Pattern;
+use crate::values::handshake::{Handshake, Way};
 use crate::values::json_pointer::JsonPointer;
+use crate::values::receiver_auth::ReceiverAuth;
+use crate::values::receiver_tls::ReceiverTls;
 use crate::values::signature::Secret;
 use crate::values::signing::{Scheme, Signing};
 use crate::values::subscription::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_S, Definition};
 use crate::values::subscription_view::MASK;
-use crate::values::target::AllowedTargets;
+use crate::values::target::Targets;
+use crate::values::time::UnixMillis;
 
 const MOST_PATTERNS: usize = 100;
 const MOST_HEADERS: usize = 20;
@@ -37,6 +42,8 @@ pub(super) struct Given {
     description: Field<String>,
     metadata: Field<BTreeMap<String, String>>,
     headers: Field<BTreeMap<String, String>>,
+    tls: Field<ReceiverTls>,
+    auth: Field<ReceiverAuth>,
     ordered: Field<bool>,
     order_by: Field<JsonPointer>,
     max_in_flight: Field<u16>,
@@ -44,20 +51,23 @@ pub(super) struct Given {
     timeout_s: Field<u16>,
     retry_schedule_s: Field<Vec<u32>>,
     give_up_after_s: Field<u32>,
+    handshake: Field<Way>,
 }
 
 impl Given {
     /// Takes the fields of a definition; faults are noted in `fields`.
-    pub(super) fn take(fields: &mut Fields, allowed: &AllowedTargets) -> Self {
+    pub(super) fn take(fields: &mut Fields, targets: &Targets) -> Self {
         Self {
             event_types: event_types(fields),
-            callback_url: callback_url(fields, allowed),
+            callback_url: callback_url(fields, targets),
             secret: fields.parsed("secret"),
             signatures: signatures(fields),
             x_hook_signature: fields.flag("x_hook_signature"),
             description: fields.text("description", LONGEST_TEXT),
             metadata: fields.texts("metadata", MOST_METADATA, LONGEST_TEXT),
             headers: headers(fields),
+            tls: receiver_input::tls(fields),
+            auth: receiver_input::auth(fields, targets),
             ordered: fields.flag("ordered"),
             order_by: fields.parsed("order_by"),
             max_in_flight: fields.number("max_in_flight", 1..=64),
@@ -65,6 +75,7 @@ impl Given {
             timeout_s: fields.number("timeout_s", 1..=30),
             retry_schedule_s: retry_schedule(fields),
             give_up_after_s: fields.number("give_up_after_s", 1..=LONGEST_WAIT_S),
+            handshake: fields.parsed("handshake"),
         }
     }
 
@@ -85,13 +96,15 @@ impl Given {
         };
         let mut signing = signing.with_schemes(schemes, rand::random);
         signing.x_hook_signature = self.x_hook_signature.value().unwrap_or_default();
-        Ok(Definition {
+        let definition = Definition {
             event_types,
             callback_url: self.callback_url.value(),
             signing,
             description: self.description.value(),
             metadata: self.metadata.value().unwrap_or_default(),
             headers: self.headers.value().unwrap_or_default(),
+            tls: self.tls.value(),
+            auth: self.auth.value(),
             ordered: self.ordered.value().unwrap_or_default(),
             order_by: self.order_by.value(),
             max_in_flight: self.max_in_flight.value().unwrap_or(DEFAULT_MAX_IN_FLIGHT),
@@ -99,7 +112,10 @@ impl Given {
             timeout_s: self.timeout_s.value().unwrap_or(DEFAULT_TIMEOUT_S),
             retry_schedule_s: self.retry_schedule_s.value(),
             give_up_after_s: self.give_up_after_s.value(),
-        })
+            handshake: self.handshake.value().map(|way| Handshake::asked(way, UnixMillis::now())),
+        };
+        receiver_input::check_together(&definition)?;
+        Ok(definition)
     }
 
     /// `current` with what was given in place of what it says.
@@ -113,6 +129,8 @@ impl Given {
             description: self.description.or(current.description),
             metadata: self.metadata.or(current.metadata),
             headers: self.headers.or(current.headers),
+            tls: self.tls.or(current.tls),
+            auth: self.auth.or(current.auth),
             ordered: self.ordered.or(current.ordered),
             order_by: self.order_by.or(current.order_by),
             max_in_flight: self.max_in_flight.or(current.max_in_flight),
@@ -120,6 +138,7 @@ impl Given {
             timeout_s: self.timeout_s.or(current.timeout_s),
             retry_schedule_s: self.retry_schedule_s.or(current.retry_schedule_s),
             give_up_after_s: self.give_up_after_s.or(current.give_up_after_s),
+            handshake: self.handshake.or(current.handshake.map(|handshake| handshake.way)),
         }
         .whole(current.signing)
     }
@@ -141,7 +160,7 @@ pub(super) fn callback_text(fields: &mut Fields) -> Option<(&'static str, Option
     }
 }
 
-fn callback_url(fields: &mut Fields, allowed: &AllowedTargets) -> Field<CallbackUrl> {
+fn callback_url(fields: &mut Fields, targets: &Targets) -> Field<CallbackUrl> {
     let (name, text) = match callback_text(fields) {
         None => return Field::Absent,
         Some((_, None | Some(Value::Null))) => return Field::Null,
@@ -151,20 +170,21 @@ fn callback_url(fields: &mut Fields, allowed: &AllowedTargets) -> Field<Callback
             return Field::Absent;
         }
     };
-    let url: Result<CallbackUrl, _> = text.parse();
-    let checked = url.map_err(|error| error.to_string()).and_then(|url| {
-        let blocked = url.literal_address().and_then(|address| allowed.check(address).err());
-        blocked.map_or(Ok(url), |blocked| {
-            Err(format!("callbacks may not reach this address: {blocked}"))
-        })
-    });
-    checked.map_or_else(
+    checked_url(&text, targets).map_or_else(
         |detail| {
             fields.fault(name, detail);
             Field::Absent
         },
         Field::Is,
     )
+}
+
+/// A URL that the hub may call, as far as that can be said without looking its host up.
+pub(super) fn checked_url(text: &str, targets: &Targets) -> Result<CallbackUrl, String> {
+    let url: CallbackUrl = text.parse().map_err(|error: BadCallbackUrl| error.to_string())?;
+    let may = targets.check_url(&url);
+    may.map_err(|blocked| format!("the hub may not call this: {blocked}"))?;
+    Ok(url)
 }
 
 /// `event_types`, or `event` with one of them.
@@ -295,9 +315,9 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<Definition, String> {
-        let allowed = AllowedTargets::default();
+        let targets = Targets::default();
         let mut fields = Fields::of(body.as_bytes()).map_err(|problem| problem.to_string())?;
-        let given = Given::take(&mut fields, &allowed);
+        let given = Given::take(&mut fields, &targets);
         fields.finish().map_err(|problem| problem.as_item().to_string())?;
         given
             .whole(Signing::new(Secret::from_random([7; 32])))
@@ -342,6 +362,7 @@ mod tests {
             (r#""metadata": {"a": 1}"#, "/metadata/a"),
             (r#""description": "\u0000""#, "/description"),
             (r#""filters": {}"#, "/filters"),
+            (r#""handshake": "webhook""#, "/handshake"),
         ] {
             let body = format!(
                 r#"{{"event_types": ["a"], "callback_url": "https://example.com/", {extra}}}"#
@@ -372,7 +393,7 @@ mod tests {
     fn what_is_not_given_stays_and_null_is_the_default() {
         let current = read(r#"{"event":"a","callback_url":"https://example.com/","timeout_s":3,"description":"x"}"#).unwrap();
         let mut fields = Fields::of(br#"{"timeout_s": null, "ordered": true}"#).unwrap();
-        let given = Given::take(&mut fields, &AllowedTargets::default());
+        let given = Given::take(&mut fields, &Targets::default());
         let changed = given.over(current.clone()).unwrap();
         assert_eq!(changed.timeout_s, DEFAULT_TIMEOUT_S);
         assert!(changed.ordered);

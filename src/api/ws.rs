@@ -65,7 +65,8 @@ pub(super) fn open(
     if let Some(expires) = desk.reading.expires() {
         reader.expire_at(expires);
     }
-    let most = desk.api.max_event_bytes + ENVELOPE;
+    let quotas = desk.api.quotas.of(&desk.reading.caller.tenant);
+    let most = usize::try_from(quotas.event_bytes).unwrap_or(usize::MAX).saturating_add(ENVELOPE);
     let socket = Socket {
         reader,
         payload,
@@ -125,8 +126,9 @@ impl Socket {
             ),
             End::Expired => self.close(
                 CloseCode::Policy,
-                "the token has expired; connect with a new one and after= the last event's id",
+                "the token or key has expired; connect with a new one and after= the last event's id",
             ),
+            End::Revoked => self.close(CloseCode::Policy, "the key was revoked"),
             End::Withdrawn => {
                 self.close(CloseCode::Policy, "the subscription can no longer be pulled from");
             }

@@ -2,11 +2,13 @@
 
 mod appender;
 pub mod change;
+mod claims;
 mod doorbell;
 mod expiry;
 pub mod housekeeping;
 pub mod resealing;
 pub mod retention;
+mod revocation;
 mod tail;
 pub mod usage;
 
@@ -21,13 +23,18 @@ use uuid::Uuid;
 
 pub use self::appender::AppendError;
 use self::appender::Appender;
+pub use self::claims::{Claim, Claims};
+pub use self::revocation::ShutOut;
 use self::tail::Tail;
+use crate::keys::{Keys, Known};
 use crate::measures::{Measures, Refusal};
 use crate::store::log::{AppendRequest, Placed, Scan, Stretch};
 use crate::store::subscriptions::{Change, Changed};
 use crate::store::{Store, StoreError};
+use crate::values::audit::Actor;
 use crate::values::event::{Event, NewEvent};
 use crate::values::position::Position;
+use crate::values::subscription::Subscription;
 
 /// How long a change waits for the dispatchers to act on it: longer than a lease runs.
 const APPLY_DEADLINE: Duration = Duration::from_secs(5);
@@ -43,6 +50,8 @@ pub struct Log {
     store: Store,
     appender: Appender,
     tail: Arc<Tail>,
+    keys: Keys,
+    claims: Claims,
     news: Arc<Notify>,
     dispatched: watch::Sender<Option<Position>>,
     measures: Arc<Measures>,
@@ -56,15 +65,18 @@ impl Log {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
-        let tail = Arc::new(Tail::new(store.head().await?));
+        let known = Arc::<Known>::default();
+        let tail = Arc::new(Tail::new(store.head().await?, Arc::clone(&known)));
         tail.preload(&store).await?;
+        let keys = Keys::start(node, store.clone(), known, tasks, stop.clone());
+        let claims = Claims::start(node, store.clone(), tasks, stop.clone());
         tasks.spawn(tail::follow(Arc::clone(&tail), store.clone(), stop.clone()));
         let news = Arc::new(Notify::new());
         tasks.spawn(doorbell::ring(node, store.clone(), Arc::clone(&news), stop.clone()));
         tasks.spawn(doorbell::answer(node, store.clone(), Arc::clone(&tail), stop.clone()));
         let appender = Appender::start(store.clone(), Arc::clone(&tail), tasks, stop);
         let (dispatched, measures) = (watch::Sender::new(None), Arc::default());
-        Ok(Self { node, store, appender, tail, news, dispatched, measures })
+        Ok(Self { node, store, appender, tail, keys, claims, news, dispatched, measures })
     }
 
     /// Appends a request's events; when this answers they are durable, and readers on this node see them.
@@ -96,19 +108,35 @@ impl Log {
         publishing.refused(refusal).add(1);
     }
 
+    /// The keys that open the hub, as far as this node has read the log.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The requests that run under an Idempotency-Key.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
     /// What this node counts of itself: here, because all parts that count know the log.
     pub fn measures(&self) -> &Arc<Measures> {
         &self.measures
     }
 
-    /// Changes a subscription with its entry in the log, and waits until the dispatchers act by it, here and on the node
-    /// that delivers to it.
-    pub async fn change(&self, change: &Change) -> Result<Changed, StoreError> {
+    /// Changes a subscription, as `by` wants it and `before` was, with its entry in the log, and waits until the
+    /// dispatchers act by it, here and on the node that delivers to it.
+    pub async fn change(
+        &self,
+        change: &Change,
+        before: Option<&Subscription>,
+        by: &Actor,
+    ) -> Result<Changed, StoreError> {
         let (token, after) = (Uuid::new_v4(), self.tail.head());
+        let audit = change::audited(change, before, by, token);
         let mut tries = 0;
         let changed = loop {
             tries += 1;
-            match self.store.change_subscription(token, after, change).await {
+            match self.store.change_subscription(token, after, change, &audit).await {
                 Err(StoreError::Unavailable(_)) if tries < CHANGE_TRIES => {}
                 other => break other?,
             }
@@ -206,6 +234,7 @@ impl Log {
 
     /// Forgets what is in memory, and reads the log's end from the table: it may be another server's.
     pub async fn read_anew(&self) -> Result<(), StoreError> {
+        self.keys.doubt();
         self.tail.begin_at(self.store.head().await?);
         Ok(())
     }

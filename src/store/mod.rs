@@ -1,5 +1,6 @@
 //! The hub's Postgres: all SQL is in this folder, one function per statement.
 
+pub mod audit;
 pub mod deliveries;
 pub mod doorbell;
 pub mod expiry;
@@ -14,7 +15,9 @@ pub mod sealing;
 pub mod shards;
 pub mod shared_secrets;
 pub mod subscriptions;
+pub mod tenants;
 pub mod usage;
+pub mod verifications;
 
 use std::fmt;
 use std::future::Future;

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::log::RequestKey;
 use super::{Store, StoreError, sealing, within};
+use crate::values::audit::AuditEntry;
 use crate::values::callback_url::CallbackUrl;
 use crate::values::event_type::{EventType, Pattern};
 use crate::values::id::SubscriptionId;
@@ -28,6 +29,8 @@ pub struct Change {
     pub entry_data: Bytes,
     /// The `changed_at` that the change starts out from; `None` for a new subscription.
     pub expected: Option<Position>,
+    /// How many its tenant may have, for a new subscription.
+    pub most: Option<u32>,
     /// Where a new subscription's history begins; `None`: with its own entry.
     pub starts_after: Option<Position>,
     /// For repeats.
@@ -46,6 +49,8 @@ pub enum Changed {
     },
     /// Something else changed the subscription, or deleted it.
     Stale,
+    /// It is not made: its tenant has as many as it may have.
+    NoRoom,
     /// It repeats a request whose entry is at `position`.
     Replayed {
         /// The first request's entry.
@@ -118,13 +123,14 @@ impl Store {
         Ok((sealed, earlier.map(|one| one.expires_at.as_i64()).collect()))
     }
 
-    /// Makes a change and appends its entry, in one commit. `token` and `after` are as for an append: after
-    /// `Unavailable` the same call may be made again.
+    /// Makes a change, appends its entry and notes who made it, in one commit. `token` and `after` are as for an append:
+    /// after `Unavailable` the same call may be made again.
     pub async fn change_subscription(
         &self,
         token: Uuid,
         after: Position,
         change: &Change,
+        audit: &AuditEntry,
     ) -> Result<Changed, StoreError> {
         let subscription = &change.subscription;
         let definition = &subscription.definition;
@@ -132,14 +138,20 @@ impl Store {
         let event_types: Vec<&str> = definition.event_types.iter().map(Pattern::as_str).collect();
         let row = within(
             sqlx::query!(
-                r#"WITH noted AS (
+                r#"WITH changed AS (
+                       SELECT made.* FROM subscription_room($9, $10, $20, $3) AS tenant, subscription_change(
+                           $1, $2, $3, $4, $5, $6, $7, $8, $9, tenant, $11, $12, $13, $14, $15, $16, $17
+                       ) made
+                   ), noted AS (
                        INSERT INTO secret_ends (subscription, ends_at)
-                       SELECT $9, ends_at FROM unnest($18::bigint[]) ends_at ON CONFLICT DO NOTHING
+                       SELECT $9, ends_at FROM changed, unnest($18::bigint[]) ends_at ON CONFLICT DO NOTHING
+                   ), audited AS (
+                       INSERT INTO audit
+                       SELECT entry.* FROM json_populate_record(NULL::audit, $19::text::json) entry, changed
+                       WHERE result = 'changed'
+                       ON CONFLICT (token) DO NOTHING
                    )
-                   SELECT result AS "result!", "position", fingerprint, previous
-                   FROM subscription_change(
-                       $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
-                   )"#,
+                   SELECT result AS "result!", "position", fingerprint, previous FROM changed"#,
                 token,
                 after.stored(),
                 change.key.as_ref().map(|key| &*key.key),
@@ -158,10 +170,13 @@ impl Store {
                 subscription.disabled_reason,
                 change.deleted,
                 &secret_ends,
+                audit.to_row(),
+                change.most.map(i64::from),
             )
-            .fetch_one(&self.pool),
+            .fetch_optional(&self.pool),
         )
         .await?;
+        let Some(row) = row else { return Ok(Changed::NoRoom) };
         let position = Position::from_stored(row.position.unwrap_or_default());
         Ok(match row.result.as_str() {
             "changed" => {
@@ -195,15 +210,15 @@ impl Store {
         .transpose()
     }
 
-    /// Whether a tenant has or had this subscription.
-    pub async fn subscription_existed(
+    /// Whether a tenant had this subscription and it is deleted.
+    pub async fn subscription_was_deleted(
         &self,
         tenant: &str,
         id: SubscriptionId,
     ) -> Result<bool, StoreError> {
         within(
             sqlx::query_scalar!(
-                r#"SELECT EXISTS (SELECT FROM subscriptions WHERE tenant = $1 AND id = $2) AS "existed!""#,
+                r#"SELECT EXISTS (SELECT FROM subscriptions WHERE tenant = $1 AND id = $2 AND deleted) AS "deleted!""#,
                 tenant,
                 id.stored(),
             )

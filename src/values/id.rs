@@ -114,6 +114,10 @@ id!(
 );
 
 id!(
+    /// The id of an entry of the audit log, `aud_…`.
+    AuditId, "aud_"
+);
+id!(
     /// A replay's id, `rpl_…`: the place in the log of the entry that asked for it.
     ReplayId, "rpl_"
 );

@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::callback_url::CallbackUrl;
 use super::event::Event;
 use super::event_type::Pattern;
+use super::handshake::{Consent, Handshake};
 use super::id::SubscriptionId;
 use super::json_pointer::JsonPointer;
 use super::position::Position;
+use super::receiver_auth::ReceiverAuth;
+use super::receiver_tls::ReceiverTls;
 use super::retry::RetrySchedule;
 use super::signing::Signing;
 use super::time::UnixMillis;
@@ -46,6 +49,12 @@ pub struct Definition {
     /// Headers to send with each POST, besides the hub's own.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// How TLS is spoken to the receiver; without it as to any other.
+    #[serde(default)]
+    pub tls: Option<ReceiverTls>,
+    /// The credentials that each POST carries.
+    #[serde(default)]
+    pub auth: Option<ReceiverAuth>,
     /// One at a time, in log order; a failing event holds back those after it.
     pub ordered: bool,
     /// Ordered among those alone whose data have the same value there.
@@ -62,6 +71,9 @@ pub struct Definition {
     pub retry_schedule_s: Option<Vec<u32>>,
     /// Seconds until a delivery is given up instead of the server's.
     pub give_up_after_s: Option<u32>,
+    /// What its receiver must answer before it is sent anything, and whether it has. With a callback URL alone.
+    #[serde(default)]
+    pub handshake: Option<Handshake>,
 }
 
 impl fmt::Debug for Definition {
@@ -101,6 +113,41 @@ impl Definition {
         self.ordered || self.order_by.is_some()
     }
 
+    /// How many POSTs begin in a minute by its owner's limit, at most.
+    pub fn rate_limit_per_minute(&self) -> Option<u32> {
+        self.rate_limit_per_s.map(|rate| u32::from(rate) * 60)
+    }
+
+    /// What its receiver agreed to in a handshake, if it was asked and has.
+    pub fn consent(&self) -> Option<&Consent> {
+        self.handshake.as_ref()?.consent.as_ref()
+    }
+
+    /// Whether its receiver is still to agree.
+    pub fn awaits_consent(&self) -> bool {
+        self.handshake.as_ref().is_some_and(|handshake| handshake.consent.is_none())
+    }
+
+    /// Its status when nobody stops it.
+    pub fn status_in_force(&self) -> Status {
+        if self.awaits_consent() { Status::Unverified } else { Status::Active }
+    }
+
+    /// Whether it asks the same of the same receiver as another one: an answer to one is an answer to the other.
+    pub fn has_same_receiver(&self, other: &Self) -> bool {
+        let asked = |one: &Self| one.handshake.as_ref().map(|asked| (asked.way, asked.asked_at));
+        self.callback_url == other.callback_url && asked(self) == asked(other)
+    }
+
+    /// This one in the place of `former`: its handshake stands as it did where the same is asked of the same receiver.
+    #[must_use]
+    pub fn in_place_of(self, former: &Self) -> Self {
+        let way = |one: &Self| one.handshake.as_ref().map(|handshake| handshake.way);
+        let is_same = self.callback_url == former.callback_url && way(&self) == way(former);
+        let handshake = if is_same { former.handshake.clone() } else { self.handshake };
+        Self { handshake, ..self }
+    }
+
     /// What `event` is ordered by: events with the same key go one after the other. `None`: in any order.
     pub fn order_key(&self, event: &Event) -> Option<i64> {
         match &self.order_by {
@@ -121,10 +168,13 @@ pub enum Status {
     Paused,
     /// Stopped by the hub; its cursor stands still.
     Disabled,
+    /// Its receiver has not agreed yet; its cursor stands still.
+    Unverified,
 }
 
 impl Status {
-    const ALL: [Self; 4] = [Self::Active, Self::Failing, Self::Paused, Self::Disabled];
+    const ALL: [Self; 5] =
+        [Self::Active, Self::Failing, Self::Paused, Self::Disabled, Self::Unverified];
 
     /// The name in JSON and SQL.
     pub fn name(self) -> &'static str {
@@ -133,6 +183,7 @@ impl Status {
             Self::Failing => "failing",
             Self::Paused => "paused",
             Self::Disabled => "disabled",
+            Self::Unverified => "unverified",
         }
     }
 
@@ -168,6 +219,12 @@ impl Subscription {
     /// Whether its clients fetch its events, for it has no callback URL, and may do so now.
     pub fn is_pulled(&self) -> bool {
         self.definition.callback_url.is_none() && self.status == Status::Active
+    }
+
+    /// Since when its receiver is asked for its consent, while it is.
+    pub fn asked_since(&self) -> Option<UnixMillis> {
+        let handshake = self.definition.handshake.as_ref()?;
+        (self.status == Status::Unverified).then_some(handshake.asked_at)
     }
 
     /// When it was made.

@@ -1,5 +1,6 @@
 //! The hub from outside: each module is about one thing that its users rely on.
 
+mod auditing;
 mod connections;
 mod crowd;
 mod delivery;
@@ -10,6 +11,7 @@ mod errors;
 mod explaining;
 mod failing;
 mod following;
+mod handshakes;
 mod history;
 mod keys;
 mod listening;
@@ -22,6 +24,7 @@ mod pace;
 mod parking;
 mod publishing;
 mod pulling;
+mod quotas;
 mod reading;
 mod receivers;
 mod replays;
@@ -36,4 +39,5 @@ mod stopping;
 mod stream_tokens;
 mod subscriptions;
 mod support;
+mod tenants;
 mod websocket;

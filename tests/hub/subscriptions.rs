@@ -138,7 +138,8 @@ async fn a_callback_to_a_private_address_is_refused_unless_the_operator_allows_i
     hub.send(Method::PATCH, &format!("{PATH}/{id}"), &change).await.refuses("/callback_url");
 
     let strict =
-        TestHub::start_with(|settings| settings.allow_targets = AllowedTargets::default()).await;
+        TestHub::start_with(|settings| settings.egress.targets.allow = AllowedTargets::default())
+            .await;
     for local in
         ["http://127.0.0.1:9/", "http://localhost:9/", "http://2130706433/", "http://0x7f.1/"]
     {

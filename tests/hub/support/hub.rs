@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use hookhub::config::{Database as DatabaseSetting, Settings};
 use hookhub::hub::Hub;
+use hookhub::values::egress::Egress;
 use hookhub::values::retry::RetrySchedule;
-use hookhub::values::target::AllowedTargets;
+use hookhub::values::target::{AllowedTargets, Targets};
 use tempfile::TempDir;
 
 use super::client::Client;
@@ -47,8 +48,14 @@ impl TestHub {
             database: DatabaseSetting::Url(database.url().to_owned()),
             data_dir: data_dir.path().to_owned(),
             admin_key: Some(ADMIN_KEY.to_owned()),
+            egress: Egress {
+                targets: Targets {
+                    allow: AllowedTargets::parse("127.0.0.0/8").expect("a network"),
+                    ..Targets::default()
+                },
+                proxy: None,
+            },
             master_key: Some(MASTER_KEY.parse().expect("a master key")),
-            allow_targets: AllowedTargets::parse("127.0.0.0/8").expect("a network"),
             retry_schedule: every(Duration::from_millis(50)),
             ..Settings::default()
         };

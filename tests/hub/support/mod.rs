@@ -12,6 +12,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw_http;
 pub(crate) mod receiver;
+pub(crate) mod respondent;
 pub(crate) mod sse;
 pub(crate) mod views;
 pub(crate) mod websocket;

@@ -1,18 +1,29 @@
 //! Settings: one typed struct, read once from the command line and the environment, checked at start.
 
+mod clients;
+mod egress;
+mod quotas;
+
 use std::ffi::OsString;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
 
+use self::clients::ClientArgs;
+use self::egress::EgressArgs;
+use self::quotas::QuotaArgs;
 use crate::stream::presence::MostConnections;
+use crate::values::egress::Egress;
+use crate::values::forwarded::TrustedProxies;
+use crate::values::quota::Quotas;
 use crate::values::retention::Retention;
 use crate::values::retry::RetrySchedule;
 use crate::values::sealed::{BadMasterKeys, MasterKeys};
-use crate::values::target::AllowedTargets;
+use crate::values::sender::{Origin, PublicUrl};
 
 /// Where the hub keeps everything. `Debug` does not show the URL, which may hold a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,20 +48,26 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The admin key; without it one is made at the first start and kept in the data directory.
     pub admin_key: Option<String>,
+    /// Where callbacks may go, and by which proxy.
+    pub egress: Egress,
+    /// Where the hub is reached from outside.
+    pub public_url: Option<PublicUrl>,
+    /// By which name it asks receivers for their consent; without it by the public URL's host.
+    pub webhook_origin: Option<Origin>,
     /// What seals the secrets in the database; without it one is made at the first start and kept in the data directory.
     pub master_key: Option<MasterKeys>,
-    /// Private networks that callbacks may reach.
-    pub allow_targets: AllowedTargets,
     /// When failed deliveries are tried again, unless the subscription says otherwise.
     pub retry_schedule: RetrySchedule,
     /// How long events and attempts are kept.
     pub retention: Retention,
-    /// How many bytes of data one event may have.
-    pub max_event_bytes: usize,
+    /// What each tenant may do, unless an operator allows it something else.
+    pub quotas: Quotas,
     /// Origins whose pages may call the API; `*` is any.
     pub cors_origins: Vec<String>,
     /// How many streams and waiting polls may be open.
     pub max_streams: MostConnections,
+    /// Whose word about where a request comes from is believed.
+    pub trusted_proxies: TrustedProxies,
     /// How long a stop waits for requests and deliveries that run.
     pub stop_deadline: Duration,
     /// Where programs are looked for.
@@ -85,13 +102,16 @@ impl Default for Settings {
             database: Database::Embedded { binaries: None },
             data_dir: PathBuf::from("./hookhub-data"),
             admin_key: None,
+            egress: Egress::default(),
+            public_url: None,
+            webhook_origin: None,
             master_key: None,
-            allow_targets: AllowedTargets::default(),
             retry_schedule: RetrySchedule::default(),
             retention: Retention::default(),
-            max_event_bytes: 256 << 10,
+            quotas: Quotas::default(),
             cors_origins: Vec::new(),
             max_streams: MostConnections { in_all: 16_384, per_key: 16_384 },
+            trusted_proxies: TrustedProxies::default(),
             stop_deadline: Duration::from_secs(30),
             path: std::env::var_os("PATH"),
         }
@@ -130,14 +150,21 @@ pub struct ServeArgs {
     #[arg(long, env = "HOOKHUB_ADMIN_KEY", value_name = "KEY", hide_env_values = true)]
     admin_key: Option<String>,
 
+    #[command(flatten)]
+    egress: EgressArgs,
     /// Key that seals the secrets in the database: 32 bytes as hex or base64. To change it: the new one, then the former
     /// one, until everything is sealed anew. Without it one is made at the first start and kept in the data directory
     #[arg(long, env = "HOOKHUB_MASTER_KEY", value_name = "KEY,…", hide_env_values = true)]
     master_key: Option<String>,
 
-    /// Networks that callbacks may reach although they are private or loopback, e.g. 127.0.0.0/8,10.1.0.0/16
-    #[arg(long, env = "HOOKHUB_ALLOW_TARGETS", value_name = "CIDR,…")]
-    allow_targets: Option<String>,
+    /// URL at which clients and receivers reach this hub, e.g. <https://hooks.example.com> [default: none]
+    #[arg(long, env = "HOOKHUB_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<String>,
+
+    /// DNS name by which receivers are asked for their consent in CloudEvents handshakes
+    /// [default: the public URL's host]
+    #[arg(long, env = "HOOKHUB_WEBHOOK_ORIGIN", value_name = "NAME")]
+    webhook_origin: Option<String>,
 
     /// Seconds between attempts; the last one repeats [default: 5,30,120,600,1800,3600,7200,14400]
     #[arg(long, env = "HOOKHUB_RETRY_SCHEDULE_S", value_name = "SECONDS,…")]
@@ -155,22 +182,16 @@ pub struct ServeArgs {
     #[arg(long, env = "HOOKHUB_RETENTION_ATTEMPTS_DAYS", value_name = "DAYS")]
     retention_attempts_days: Option<String>,
 
-    /// Bytes of data that one event may have [default: 262144]
-    #[arg(long, env = "HOOKHUB_MAX_EVENT_BYTES", value_name = "BYTES")]
-    max_event_bytes: Option<String>,
+    #[command(flatten)]
+    quotas: QuotaArgs,
 
     /// Origins whose pages may call the API from a browser, e.g. <https://app.example.com>; * is any
     /// [default: none]
     #[arg(long, env = "HOOKHUB_CORS_ORIGINS", value_name = "ORIGIN,…")]
     cors_origins: Option<String>,
 
-    /// Streams (SSE, WebSocket) and waiting polls open at once on this node; each takes an open file [default: 16384]
-    #[arg(long, env = "HOOKHUB_MAX_STREAMS", value_name = "COUNT")]
-    max_streams: Option<String>,
-
-    /// Streams and waiting polls open at once with one key [default: as many as on the node]
-    #[arg(long, env = "HOOKHUB_MAX_STREAMS_PER_KEY", value_name = "COUNT")]
-    max_streams_per_key: Option<String>,
+    #[command(flatten)]
+    clients: ClientArgs,
 
     /// Seconds that a stop waits for requests and deliveries that run [default: 30]
     #[arg(long, env = "HOOKHUB_STOP_DEADLINE_S", value_name = "SECONDS")]
@@ -186,10 +207,10 @@ impl Settings {
             database: database(args.database_url, args.postgres_bin)?,
             data_dir: args.data_dir.unwrap_or(default.data_dir),
             admin_key: args.admin_key.filter(|key| !key.is_empty()).map(admin_key).transpose()?,
+            egress: args.egress.read()?,
             master_key: or(args.master_key, None, |text| master_keys(&text).map(Some))?,
-            allow_targets: or(args.allow_targets, default.allow_targets, |text| {
-                allow_targets(&text)
-            })?,
+            public_url: read("HOOKHUB_PUBLIC_URL (--public-url)", args.public_url)?,
+            webhook_origin: read("HOOKHUB_WEBHOOK_ORIGIN (--webhook-origin)", args.webhook_origin)?,
             retry_schedule: RetrySchedule {
                 steps: or(args.retry_schedule_s, default.retry_schedule.steps, |text| {
                     steps(&text)
@@ -201,11 +222,10 @@ impl Settings {
                 )?,
             },
             retention: retention(args.retention_events_days, args.retention_attempts_days)?,
-            max_event_bytes: or(args.max_event_bytes, default.max_event_bytes, |text| {
-                max_event_bytes(&text)
-            })?,
+            quotas: args.quotas.quotas()?,
             cors_origins: or(args.cors_origins, default.cors_origins, |text| cors_origins(&text))?,
-            max_streams: max_streams(args.max_streams, args.max_streams_per_key)?,
+            max_streams: args.clients.max_streams()?,
+            trusted_proxies: args.clients.trusted_proxies()?,
             stop_deadline: or(args.stop_deadline_s, default.stop_deadline, |text| {
                 seconds("HOOKHUB_STOP_DEADLINE_S", &text)
             })?,
@@ -214,7 +234,8 @@ impl Settings {
     }
 }
 
-fn or<T>(
+/// What was given, read; the default where nothing was, or an empty text.
+pub(crate) fn or<T>(
     given: Option<String>,
     default: T,
     read: impl FnOnce(String) -> Result<T, ConfigError>,
@@ -222,7 +243,17 @@ fn or<T>(
     given.filter(|text| !text.is_empty()).map_or(Ok(default), read)
 }
 
-fn wrong(setting: &'static str, detail: impl Into<String>) -> ConfigError {
+fn read<T: FromStr<Err: Display>>(
+    setting: &'static str,
+    given: Option<String>,
+) -> Result<Option<T>, ConfigError> {
+    let text = given.filter(|text| !text.is_empty());
+    text.map(|text| text.parse().map_err(|error: T::Err| wrong(setting, error.to_string())))
+        .transpose()
+}
+
+/// The error of a setting.
+pub(crate) fn wrong(setting: &'static str, detail: impl Into<String>) -> ConfigError {
     ConfigError { setting, detail: detail.into() }
 }
 
@@ -262,13 +293,6 @@ fn master_keys(text: &str) -> Result<MasterKeys, ConfigError> {
         .map_err(|bad: BadMasterKeys| wrong("HOOKHUB_MASTER_KEY (--master-key)", bad.to_string()))
 }
 
-fn allow_targets(text: &str) -> Result<AllowedTargets, ConfigError> {
-    AllowedTargets::parse(text).map_err(|part| {
-        let detail = format!("{part:?} is no network; expected e.g. 127.0.0.0/8,10.1.2.3");
-        wrong("HOOKHUB_ALLOW_TARGETS (--allow-targets)", detail)
-    })
-}
-
 fn steps(text: &str) -> Result<Vec<Duration>, ConfigError> {
     text.split(',').map(|step| seconds("HOOKHUB_RETRY_SCHEDULE_S", step.trim())).collect()
 }
@@ -304,16 +328,6 @@ fn retention(events: Option<String>, attempts: Option<String>) -> Result<Retenti
     Ok(Retention { events_days, attempts_days })
 }
 
-fn max_event_bytes(text: &str) -> Result<usize, ConfigError> {
-    match text.parse() {
-        Ok(bytes @ 1_024..=4_194_304) => Ok(bytes),
-        _ => Err(wrong(
-            "HOOKHUB_MAX_EVENT_BYTES",
-            format!("{text:?} is no number of bytes from 1024 to 4194304 (4 MiB)"),
-        )),
-    }
-}
-
 fn cors_origins(text: &str) -> Result<Vec<String>, ConfigError> {
     let origin = |part: &str| {
         let url = url::Url::parse(part).ok();
@@ -327,20 +341,6 @@ fn cors_origins(text: &str) -> Result<Vec<String>, ConfigError> {
         Err(wrong("HOOKHUB_CORS_ORIGINS (--cors-origins)", detail))
     };
     text.split(',').map(|part| origin(part.trim())).collect()
-}
-
-fn max_streams(
-    in_all: Option<String>,
-    per_key: Option<String>,
-) -> Result<MostConnections, ConfigError> {
-    let count = |setting, text: String| match text.parse() {
-        Ok(count @ 1..=1_000_000) => Ok(count),
-        _ => Err(wrong(setting, format!("{text:?} is no whole number from 1 to 1000000"))),
-    };
-    let default = Settings::default().max_streams.in_all;
-    let in_all = or(in_all, default, |text| count("HOOKHUB_MAX_STREAMS", text))?;
-    let per_key = or(per_key, in_all, |text| count("HOOKHUB_MAX_STREAMS_PER_KEY", text))?;
-    Ok(MostConnections { in_all, per_key })
 }
 
 #[cfg(test)]
@@ -366,10 +366,6 @@ mod tests {
                 "HOOKHUB_MASTER_KEY",
             ),
             (
-                ServeArgs { allow_targets: text("10.0.0.0/99"), ..ServeArgs::default() },
-                "HOOKHUB_ALLOW_TARGETS",
-            ),
-            (
                 ServeArgs { retry_schedule_s: text("5,,30"), ..ServeArgs::default() },
                 "HOOKHUB_RETRY_SCHEDULE_S",
             ),
@@ -390,12 +386,16 @@ mod tests {
                 "HOOKHUB_RETENTION_ATTEMPTS_DAYS",
             ),
             (
-                ServeArgs { max_event_bytes: text("1"), ..ServeArgs::default() },
-                "HOOKHUB_MAX_EVENT_BYTES",
-            ),
-            (
                 ServeArgs { stop_deadline_s: text("soon"), ..ServeArgs::default() },
                 "HOOKHUB_STOP_DEADLINE_S",
+            ),
+            (
+                ServeArgs { public_url: text("https://u:planted@h/"), ..ServeArgs::default() },
+                "HOOKHUB_PUBLIC_URL",
+            ),
+            (
+                ServeArgs { webhook_origin: text("https://h"), ..ServeArgs::default() },
+                "HOOKHUB_WEBHOOK_ORIGIN",
             ),
         ] {
             let line = refused(args);

@@ -1,0 +1,52 @@
+//! A list of networks, as an operator writes it.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// Networks; by default none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    /// Reads a comma-separated list of CIDRs or single addresses; the error is the part that is neither.
+    pub fn parse(list: &str) -> Result<Self, String> {
+        let network = |part: &str| {
+            let address = || part.parse::<IpAddr>().map(IpNet::from);
+            part.parse::<IpNet>().or_else(|_| address()).map_err(|_neither| part.to_owned())
+        };
+        let parts = list.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(network).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether an address is in one of them. One that is mapped into IPv6 is the address it maps (RFC 4291, 2.5.5.2).
+    pub fn contain(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_in_the_networks_that_are_named_and_in_no_others() {
+        let networks = Networks::parse("10.0.0.0/8, 192.0.2.7,2001:db8::/32").unwrap();
+        let within = |address: &str| networks.contain(address.parse().unwrap());
+        for address in ["10.1.2.3", "192.0.2.7", "2001:db8::1", "::ffff:10.1.2.3"] {
+            assert!(within(address), "{address}");
+        }
+        for address in ["11.0.0.0", "192.0.2.8", "2001:db9::1", "::ffff:11.0.0.0"] {
+            assert!(!within(address), "{address}");
+        }
+        assert!(!Networks::default().contain("10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_no_network_is_named() {
+        assert_eq!(Networks::parse("10.0.0.0/8,home").unwrap_err(), "home");
+        assert_eq!(Networks::parse("10.0.0.0/33").unwrap_err(), "10.0.0.0/33");
+        assert_eq!(Networks::parse(" , ").unwrap(), Networks::default());
+    }
+}

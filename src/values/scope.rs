@@ -1,0 +1,121 @@
+//! What a key may do: scopes, and sets of them.
+
+use std::fmt;
+
+/// One thing that a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Publish events.
+    Publish,
+    /// Make, see, change and end subscriptions, with their deliveries, replays and cursors.
+    Subscribe,
+    /// Read events, deliveries and attempts by request.
+    Read,
+    /// Hold streams open, make tokens for them, and see who is connected.
+    Stream,
+    /// Everything, for every tenant.
+    Admin,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Publish, Self::Subscribe, Self::Read, Self::Stream, Self::Admin];
+
+    /// The name in JSON and SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Subscribe => "subscribe",
+            Self::Read => "read",
+            Self::Stream => "stream",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// What is called so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.name() == name)
+    }
+
+    fn bit(self) -> u8 {
+        match self {
+            Self::Publish => 1,
+            Self::Subscribe => 2,
+            Self::Read => 4,
+            Self::Stream => 8,
+            Self::Admin => 16,
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A set of scopes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    /// What a key may do unless its maker says otherwise: all that a tenant does with its own.
+    pub fn of_a_tenant() -> Self {
+        Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).collect()
+    }
+
+    /// Whether `scope` is among them; who is an admin has every one.
+    pub fn allow(self, scope: Scope) -> bool {
+        self.0 & (scope.bit() | Scope::Admin.bit()) != 0
+    }
+
+    /// Those that are in the set, in the order of [`Scope::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL.into_iter().filter(move |scope| self.0 & scope.bit() != 0)
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |bits, scope| bits | scope.bit()))
+    }
+}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.iter().map(Scope::name).collect();
+        f.write_str(if names.is_empty() { "none" } else { "" })?;
+        f.write_str(&names.join(", "))
+    }
+}
+
+impl fmt::Debug for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_scope_is_known_by_its_name_and_alone_in_its_set() {
+        for scope in Scope::ALL {
+            assert_eq!(Scope::from_name(scope.name()), Some(scope));
+            let alone: Scopes = [scope].into_iter().collect();
+            assert_eq!(alone.iter().collect::<Vec<_>>(), [scope]);
+            for other in Scope::ALL {
+                assert_eq!(alone.allow(other), scope == other || scope == Scope::Admin);
+            }
+        }
+        assert_eq!(Scope::from_name("everything"), None);
+    }
+
+    #[test]
+    fn a_set_tells_its_names() {
+        assert_eq!(Scopes::of_a_tenant().to_string(), "publish, subscribe, read, stream");
+        assert_eq!([].into_iter().collect::<Scopes>().to_string(), "none");
+    }
+}

@@ -93,7 +93,7 @@ impl Problem {
         let mut response = HttpResponse::build(self.code.status());
         response.content_type("application/problem+json");
         match self.code {
-            Code::Unavailable => {
+            Code::Unavailable | Code::IdempotencyKeyInUse => {
                 response.insert_header((RETRY_AFTER, HeaderValue::from_static("1")));
             }
             Code::TooManyConnections => {

@@ -94,7 +94,7 @@ impl Problem {
     /// When the same may be tried again, in seconds.
     fn retry_after_s(&self) -> Option<u32> {
         match self.code {
-            Code::Unavailable => Some(1),
+            Code::Unavailable | Code::IdempotencyKeyInUse => Some(1),
             Code::TooManyConnections => Some(CONNECT_AGAIN_S),
             _ => self.standing.map(|standing| standing.reset_s),
         }

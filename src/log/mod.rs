@@ -38,8 +38,9 @@ use crate::values::subscription::Subscription;
 
 /// How long a change waits for the dispatchers to act on it: longer than a lease runs.
 const APPLY_DEADLINE: Duration = Duration::from_secs(5);
-/// The first wait before another node is looked at again, which doubles.
-const LOOK_AGAIN: Duration = Duration::from_millis(4);
+/// The first wait before another node is looked at again, which doubles, and the longest: a lease that has run out is
+/// seen within the deadline.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(250));
 /// How often a change is sent when the connection breaks in the middle.
 const CHANGE_TRIES: u32 = 3;
 
@@ -221,10 +222,10 @@ impl Log {
 
     async fn wait_for_other_nodes(&self, shard: u16, position: Position) {
         let looking = async {
-            let mut wait = LOOK_AGAIN;
+            let (mut wait, longest) = LOOK_AGAIN;
             while !self.store.others_have_acted(self.node, shard, position).await.unwrap_or(false) {
                 tokio::time::sleep(wait).await;
-                wait *= 2;
+                wait = longest.min(wait * 2);
             }
         };
         if tokio::time::timeout(APPLY_DEADLINE, looking).await.is_err() {

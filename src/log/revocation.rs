@@ -64,10 +64,10 @@ impl Log {
     /// time.
     async fn others_have_seen(&self, position: Position) -> bool {
         let looking = async {
-            let mut wait = LOOK_AGAIN;
+            let (mut wait, longest) = LOOK_AGAIN;
             while !self.store.others_have_seen(self.node, position).await.unwrap_or(false) {
                 tokio::time::sleep(wait).await;
-                wait *= 2;
+                wait = longest.min(wait * 2);
             }
         };
         tokio::time::timeout(APPLY_DEADLINE, looking).await.is_ok()

@@ -119,6 +119,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::values::callback_url::CallbackUrl;
+    use crate::values::target::Targets;
 
     /// The same said another way: IANA's registries as they list them, with what has no registry.
     const REFUSED: [&str; 39] = [
@@ -238,6 +240,71 @@ mod tests {
                 kind_of(real).is_none() || is_listed(address) || carried,
                 "{address} is refused as {:?}", kind_of(real)
             );
+        }
+    }
+
+    /// A part of an IPv4 address as a URL may have it (WHATWG URL, 3.5): decimal, octal or hexadecimal.
+    fn spelled(number: u32, spelling: u8) -> String {
+        match spelling % 5 {
+            0 => format!("{number}"),
+            1 => format!("0{number:o}"),
+            2 => format!("0x{number:x}"),
+            3 => format!("0X{number:08X}"),
+            _ => format!("{number}").chars().map(full_width).collect(),
+        }
+    }
+
+    fn full_width(digit: char) -> char {
+        char::from_u32(u32::from(digit) - u32::from('0') + 0xff10).expect("a digit")
+    }
+
+    /// An IPv4 address in one to four parts, the last of which holds what is left.
+    fn written(address: Ipv4Addr, parts: usize, spelling: [u8; 4]) -> String {
+        let octets = address.octets();
+        let last = address.to_bits() & (u32::MAX >> (8 * (parts - 1)));
+        let numbers = octets[..parts - 1].iter().map(|octet| u32::from(*octet)).chain([last]);
+        let spelled = numbers.zip(spelling).map(|(number, spelling)| spelled(number, spelling));
+        spelled.collect::<Vec<_>>().join(".")
+    }
+
+    fn is_accepted(url: &str) -> Option<CallbackUrl> {
+        let url: CallbackUrl = url.parse().ok()?;
+        Targets::default().check_url(&url).ok().map(|()| url)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_048))]
+
+        #[test]
+        fn no_url_of_an_address_that_is_set_aside_is_accepted_however_it_is_written(
+            address in address(),
+            parts in 1..=4_usize,
+            spelling in any::<[u8; 4]>(),
+            dot in any::<bool>(),
+        ) {
+            let host = match address {
+                IpAddr::V4(v4) => written(v4, parts, spelling),
+                IpAddr::V6(v6) => format!("[{v6}]"),
+            };
+            let url = format!("http://{host}{}/", if dot && address.is_ipv4() { "." } else { "" });
+            let accepted = is_accepted(&url);
+            prop_assert!(accepted.is_none() || !is_listed(address), "{url} is accepted");
+            if let Some(url) = accepted {
+                let real = url.literal_address().map(|literal| literal.to_canonical());
+                prop_assert_eq!(real, Some(address.to_canonical()), "it is read as another");
+            } else if address.is_ipv4() {
+                prop_assert!(kind_of(address).is_some(), "{} is refused", url);
+            }
+        }
+
+        #[test]
+        fn whatever_host_is_accepted_its_address_is_public(
+            host in "[0-9a-fxA-FX.:\\[\\]%@#?/\\\\ \u{ff10}-\u{ff19}\u{3002}\u{ad}-]{1,40}",
+        ) {
+            if let Some(url) = is_accepted(&format!("http://{host}/")) {
+                let literal = url.literal_address();
+                prop_assert!(!literal.is_some_and(is_listed), "{host:?} is {literal:?}");
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use hookhub::config::Settings;
 use hookhub::store::Store;
 use hookhub::values::sealed::{MasterKey, Place, Sealer};
 use reqwest::Method;
@@ -202,6 +203,52 @@ async fn a_change_that_comes_between_is_not_lost_when_things_are_sealed_anew() {
     assert_eq!(hub.subscription(&id).await["description"], "changed");
     assert_eq!(store.sealed_otherwise(0, 100).await.unwrap().len(), 1);
     store.close().await;
+}
+
+#[tokio::test]
+async fn while_nodes_differ_only_those_with_the_newest_key_in_front_seal_anew() {
+    let hub = TestHub::start().await;
+    let keys = [format!("{MASTER_KEY},{OTHER_KEY}"), format!("{OTHER_KEY},{MASTER_KEY}")];
+    let [old, new] = keys.map(|keys| Store::new(hub.database.url(), sealer(&keys)).unwrap());
+    assert!(new.take_resealing_turn().await.unwrap().is_none(), "it has not started with it");
+    assert!(new.take_master_keys().await.unwrap().is_empty());
+    let turn = new.take_resealing_turn().await.unwrap();
+    assert!(turn.is_some());
+    assert!(new.take_resealing_turn().await.unwrap().is_none(), "one at a time");
+    drop(turn);
+    assert!(old.take_resealing_turn().await.unwrap().is_none(), "they would undo it");
+    old.close().await;
+    new.close().await;
+}
+
+#[tokio::test]
+async fn after_the_loss_of_the_master_key_the_log_and_the_keys_can_be_kept() {
+    let hub = TestHub::start().await;
+    let receiver = TestReceiver::start().await;
+    hub.subscribe(&receiver.wants("a")).await;
+    let made = hub.post_once("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
+    let event = hub.publish("a", json!(1)).await;
+    let database = hub.stop().await;
+    // docs/operations.md gives these statements.
+    for statement in [
+        "UPDATE subscriptions SET deleted = true, definition = ''",
+        "DELETE FROM shared_secrets",
+        "DELETE FROM idempotency_keys WHERE answer IS NOT NULL",
+        "DELETE FROM master_keys",
+    ] {
+        execute(&database, statement).await;
+    }
+    let other = |settings: &mut Settings| {
+        settings.master_key = Some(OTHER_KEY.parse().expect("a key"));
+    };
+    let hub = TestHub::start_on(&database, other).await;
+    let client = hub.with_key(Some(&text(&made, "/key")));
+    assert_eq!(text(&client.all("/v1/events").await[0], "/id"), event);
+    assert!(hub.all(PATH).await.is_empty(), "subscriptions are made anew");
+    let mut again = TestReceiver::start().await;
+    hub.subscribe(&again.wants("a")).await;
+    let event = hub.publish("a", json!(2)).await;
+    assert_eq!(again.next().await.id, event);
 }
 
 /// Publishes a few events more.

@@ -2,7 +2,9 @@
 //! follow, and wires that can be cut.
 
 pub(crate) mod aging;
+pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod connect_proxy;
 pub(crate) mod contract;
 pub(crate) mod database;
 pub(crate) mod follower;
@@ -14,7 +16,9 @@ pub(crate) mod proxy;
 pub(crate) mod raw_http;
 pub(crate) mod receiver;
 pub(crate) mod respondent;
+pub(crate) mod scripted;
 pub(crate) mod sse;
+pub(crate) mod tls_receiver;
 pub(crate) mod views;
 pub(crate) mod websocket;
 pub(crate) mod wire;

@@ -15,6 +15,7 @@ mod explain;
 mod fields;
 mod health;
 mod idempotency;
+mod json;
 mod keys;
 mod lean_head;
 mod metrics;

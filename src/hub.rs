@@ -1,6 +1,5 @@
 //! Putting the hub together, starting it, and letting it stop in two stages.
 
-use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -8,23 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::rt::net::TcpStream;
-use actix_web::{App, HttpServer, middleware, web};
-use socket2::{SockRef, TcpKeepalive};
+use actix_web::web;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::admin_key::{self, AdminKey};
-use crate::api::{self, Api, Limits, Secrets};
+use crate::api::{Api, Limits, Secrets};
 use crate::config::{Database, Settings};
 use crate::dispatch::Dispatcher;
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
 use crate::log::{Log, housekeeping, retention, usage};
+use crate::server;
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
-use crate::stream::{Streams, Worker};
+use crate::stream::Streams;
 use crate::values::retention::Retention;
 use crate::values::retry::reconnect_waits;
 
@@ -32,12 +30,6 @@ use crate::values::retry::reconnect_waits;
 const DATABASE_DEADLINE: Duration = Duration::from_secs(60);
 /// How long the last things may take once requests and deliveries have come to an end.
 const LET_GO_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a client may take over the head of its request.
-const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// Client connections open at once besides the streams, for each of the threads that answer.
-const MOST_REQUESTS: usize = 4_096;
-/// A client that takes nothing for so long, or whose machine does not answer, is gone.
-const SILENCE: Duration = Duration::from_secs(120);
 
 /// Why the hub did not start: one line for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +137,7 @@ impl Hub {
             allowed,
             max_event_bytes: settings.max_event_bytes,
             trusted_proxies: settings.trusted_proxies.clone(),
+            body_deadline: settings.patience.body,
             stopping: stopping.clone(),
         };
         let fresh: [u8; 32] = rand::random();
@@ -155,7 +148,7 @@ impl Hub {
             .map_err(|(path, error)| StartError::AdminKey { path, error })?;
         let secrets = Secrets { admin_key: admin_key.as_str(), stream_tokens: &stream_tokens };
         let api = Api::new(log.clone(), store.clone(), Arc::clone(&streams), &secrets, limits);
-        let (server, address) = serve(settings, listener, web::Data::new(api), &streams)
+        let server = server::start(settings, listener, web::Data::new(api), &streams, &stopping)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();
         tasks.spawn(server);
@@ -272,46 +265,5 @@ async fn patiently<T>(
             }
             done => return done,
         }
-    }
-}
-
-fn serve(
-    settings: &Settings,
-    listener: TcpListener,
-    api: web::Data<Api>,
-    streams: &Arc<Streams>,
-) -> io::Result<(actix_web::dev::Server, SocketAddr)> {
-    let address = listener.local_addr()?;
-    let (streams, origins) = (Arc::clone(streams), settings.cors_origins.clone());
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(web::Data::clone(&api))
-            .app_data(Worker::new(Arc::clone(&streams)))
-            .wrap(middleware::from_fn(api::give_request_id))
-            .wrap(middleware::Condition::new(!origins.is_empty(), api::allow_origins(&origins)))
-            .configure(api::routes)
-    })
-    .disable_signals()
-    .client_request_timeout(HEAD_DEADLINE)
-    .on_connect(|connection, _| notice_the_dead(connection))
-    .tcp_nodelay(true)
-    // A client that closes its side has gone; one that waits for an answer is forgotten at once.
-    .h1_allow_half_closed(false)
-    .max_connections(settings.max_streams.in_all.saturating_add(MOST_REQUESTS))
-    .shutdown_timeout(settings.stop_deadline.as_secs())
-    .listen(listener)?;
-    Ok((server.run(), address))
-}
-
-/// Lets the kernel end connections on which nothing can be sent any more: no answer to what was sent, or no room on
-/// the other side (RFC 5482; it bounds both).
-fn notice_the_dead(connection: &dyn Any) {
-    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
-    let socket = SockRef::from(stream);
-    let set = socket
-        .set_tcp_user_timeout(Some(SILENCE))
-        .and_then(|()| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE / 2)));
-    if let Err(error) = set {
-        tracing::debug!(%error, "a connection will not be given up in time");
     }
 }

@@ -1,6 +1,6 @@
 //! hookhub: a self-hosted webhook subscription hub. One durable log, many cursors.
 //!
-//! The layers, downward only: `main -> hub -> { api -> stream, dispatch } -> log -> store -> values`.
+//! The layers, downward only: `main -> hub -> { server -> api -> stream, dispatch } -> log -> store -> values`.
 
 pub mod admin_key;
 pub mod api;
@@ -12,6 +12,7 @@ pub mod listen;
 pub mod log;
 pub mod measures;
 pub mod receive;
+pub mod server;
 pub mod store;
 pub mod stream;
 pub mod values;

@@ -13,10 +13,12 @@ use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
 use super::Api;
+use super::client_address::client_address;
 use super::problem::{Code, Problem};
 use super::routes::Access;
 use crate::store::{Store, StoreError};
 use crate::stream::presence::Owner;
+use crate::values::networks::home;
 use crate::values::scope::{Scope, Scopes};
 
 /// The header by which an admin key speaks for a tenant.
@@ -45,8 +47,9 @@ pub(super) struct Caller {
 
 impl Caller {
     /// As whom connections are counted.
-    pub(super) fn owner(&self) -> Owner {
-        Owner { tenant: Arc::clone(&self.tenant), key: Arc::clone(&self.key) }
+    pub(super) fn owner(&self, request: &HttpRequest) -> Owner {
+        let home = home(client_address(request));
+        Owner { tenant: Arc::clone(&self.tenant), key: Arc::clone(&self.key), home }
     }
 
     /// Refuses those whose key has not got `scope`.

@@ -31,12 +31,16 @@ pub(super) enum Code {
     CursorExpired,
     /// Too large.
     PayloadTooLarge,
+    /// The request-target is too long.
+    UriTooLong,
     /// The body is of a type that is not understood.
     UnsupportedMediaType,
     /// Fields are wrong.
     ValidationFailed,
     /// The key was used for another request.
     IdempotencyKeyReused,
+    /// The header is too large.
+    HeadersTooLarge,
     /// As many connections as there may be.
     TooManyConnections,
     /// The hub is at fault.
@@ -48,7 +52,7 @@ pub(super) enum Code {
 impl Code {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::InvalidJson,
         Self::InvalidParameter,
         Self::InvalidHeader,
@@ -62,9 +66,11 @@ impl Code {
         Self::DeliveryPending,
         Self::CursorExpired,
         Self::PayloadTooLarge,
+        Self::UriTooLong,
         Self::UnsupportedMediaType,
         Self::ValidationFailed,
         Self::IdempotencyKeyReused,
+        Self::HeadersTooLarge,
         Self::TooManyConnections,
         Self::Internal,
         Self::Unavailable,
@@ -86,9 +92,11 @@ impl Code {
             Self::DeliveryPending => "delivery_pending",
             Self::CursorExpired => "cursor_expired",
             Self::PayloadTooLarge => "payload_too_large",
+            Self::UriTooLong => "uri_too_long",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ValidationFailed => "validation_failed",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::HeadersTooLarge => "headers_too_large",
             Self::TooManyConnections => "too_many_connections",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
@@ -111,9 +119,11 @@ impl Code {
             Self::DeliveryPending => "The delivery has its first attempt still ahead",
             Self::CursorExpired => "The cursor is older than what is kept",
             Self::PayloadTooLarge => "Too large",
+            Self::UriTooLong => "The path and query are too long",
             Self::UnsupportedMediaType => "The content type is not understood",
             Self::ValidationFailed => "The request is not valid",
             Self::IdempotencyKeyReused => "The idempotency key was used for another request",
+            Self::HeadersTooLarge => "The header is too large",
             Self::TooManyConnections => "As many connections as there may be",
             Self::Internal => "The hub is at fault",
             Self::Unavailable => "Not available at the moment",
@@ -136,8 +146,10 @@ impl Code {
             }
             Self::CursorExpired => StatusCode::GONE,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationFailed | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -13,6 +13,7 @@ mod delivery_view;
 mod events;
 mod explain;
 mod fields;
+mod head;
 mod health;
 mod idempotency;
 mod json;
@@ -33,13 +34,15 @@ mod stream;
 mod stream_tokens;
 mod subscription_input;
 mod subscriptions;
+mod unheard;
 mod ws;
 mod ws_command;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix_web::HttpRequest;
+use actix_web::{HttpRequest, web};
 use tokio_util::sync::CancellationToken;
 
 use self::caller::Keys;
@@ -48,6 +51,7 @@ use self::idempotency::RunningKeys;
 use self::problem::{Code, Problem};
 pub use self::request_id::give_request_id;
 pub use self::routes::routes;
+pub use self::unheard::{late_head, too_many_from_one_address};
 use crate::log::Log;
 use crate::store::Store;
 use crate::stream::{Streams, Worker};
@@ -65,6 +69,7 @@ pub struct Api {
     running: RunningKeys,
     allowed: AllowedTargets,
     max_event_bytes: usize,
+    body_deadline: Duration,
     trusted_proxies: TrustedProxies,
     stopping: CancellationToken,
 }
@@ -77,7 +82,7 @@ impl Api {
         secrets: &Secrets<'_>,
         limits: Limits,
     ) -> Self {
-        let Limits { allowed, max_event_bytes, trusted_proxies, stopping } = limits;
+        let Limits { allowed, max_event_bytes, body_deadline, trusted_proxies, stopping } = limits;
         let (keys, running) = (Keys::new(secrets.admin_key), RunningKeys::default());
         let token_secret = secrets.stream_tokens.to_vec();
         Self {
@@ -89,6 +94,7 @@ impl Api {
             running,
             allowed,
             max_event_bytes,
+            body_deadline,
             trusted_proxies,
             stopping,
         }
@@ -110,10 +116,19 @@ pub struct Limits {
     pub allowed: AllowedTargets,
     /// How many bytes of data one event may have.
     pub max_event_bytes: usize,
+    /// How long a client may take over the body of a request, or over a message on a WebSocket.
+    pub body_deadline: Duration,
     /// Whose word about where a request comes from is believed.
     pub trusted_proxies: TrustedProxies,
     /// Cancelled when the node begins to stop.
     pub stopping: CancellationToken,
+}
+
+/// What the handlers work with.
+fn api(request: &HttpRequest) -> Result<&web::Data<Api>, Problem> {
+    request
+        .app_data::<web::Data<Api>>()
+        .ok_or_else(|| Problem::new(Code::Internal, "the hub is not set up"))
 }
 
 /// The clients of the thread that answers.

@@ -179,6 +179,10 @@ impl From<Full> for Problem {
                 "{most} streams and waiting polls are open with this key, as many as one key may have \
                  (HOOKHUB_MAX_STREAMS_PER_KEY); close some first, or poll without wait"
             ),
+            Full::Address(most) => format!(
+                "{most} streams and waiting polls are open from this address, as many as one address may have \
+                 (HOOKHUB_MAX_STREAMS_PER_ADDRESS); close some first, or poll without wait"
+            ),
         };
         Self::new(Code::TooManyConnections, detail)
     }

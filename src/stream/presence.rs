@@ -1,6 +1,8 @@
 //! Who is connected to this node, and how many may be.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,13 +36,15 @@ impl Transport {
     }
 }
 
-/// Who opened a connection: what is counted together against the limit per key.
+/// Who opened a connection: what is counted together against the limits per key and address.
 #[derive(Debug, Clone)]
 pub struct Owner {
     /// Whose events are read.
     pub tenant: Arc<str>,
     /// The key's id, or the name of the admin key; for a token that of the key which made it.
     pub key: Arc<str>,
+    /// Where from: an address, or a network that counts as one.
+    pub home: IpAddr,
 }
 
 /// How many connections are taken.
@@ -50,6 +54,8 @@ pub struct MostConnections {
     pub in_all: usize,
     /// By one key.
     pub per_key: usize,
+    /// From one address.
+    pub per_address: usize,
 }
 
 /// Why a connection is not taken.
@@ -59,6 +65,8 @@ pub enum Full {
     Node(usize),
     /// The key has as many as it may have.
     Key(usize),
+    /// As many come from the address as may.
+    Address(usize),
 }
 
 /// A connection as it stands.
@@ -94,6 +102,7 @@ impl Entry {
 struct Connected {
     entries: BTreeMap<ConnectionId, Arc<Entry>>,
     by_key: HashMap<Arc<str>, usize>,
+    by_home: HashMap<IpAddr, usize>,
     by_transport: BTreeMap<Transport, usize>,
 }
 
@@ -130,10 +139,13 @@ impl Presence {
     ) -> Result<Connection, Full> {
         let mut connected = self.connected();
         let of_key = connected.by_key.get(&owner.key).copied().unwrap_or_default();
+        let from_home = connected.by_home.get(&owner.home).copied().unwrap_or_default();
         let full = if connected.entries.len() >= self.most.in_all {
             Some(Full::Node(self.most.in_all))
         } else if of_key >= self.most.per_key {
             Some(Full::Key(self.most.per_key))
+        } else if from_home >= self.most.per_address {
+            Some(Full::Address(self.most.per_address))
         } else {
             None
         };
@@ -146,6 +158,7 @@ impl Presence {
             id = ConnectionId::new(UnixMillis::now(), rand::random());
         }
         *connected.by_key.entry(Arc::clone(&owner.key)).or_default() += 1;
+        *connected.by_home.entry(owner.home).or_default() += 1;
         *connected.by_transport.entry(transport).or_default() += 1;
         let entry = Arc::new(Entry {
             id,
@@ -165,12 +178,8 @@ impl Presence {
         if let Some(count) = connected.by_transport.get_mut(&entry.transport) {
             *count = count.saturating_sub(1);
         }
-        if let Some(count) = connected.by_key.get_mut(&entry.owner.key) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                connected.by_key.remove(&entry.owner.key);
-            }
-        }
+        count_off(&mut connected.by_key, &entry.owner.key);
+        count_off(&mut connected.by_home, &entry.owner.home);
     }
 
     /// A tenant's connections above an id, oldest first.
@@ -198,6 +207,16 @@ impl Presence {
 
     fn sent_counter(&self, transport: Transport) -> Option<&AtomicU64> {
         Transport::ALL.iter().position(|one| *one == transport).and_then(|at| self.sent.get(at))
+    }
+}
+
+/// One less.
+fn count_off<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(key);
+        }
     }
 }
 

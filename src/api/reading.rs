@@ -15,6 +15,7 @@ use super::caller::{Caller, access, named_tenant};
 use super::problem::{Code, Problem};
 use super::query::{Query, TOKEN, invalid};
 use super::routes::Access;
+use super::subscription_input::MOST_PATTERNS;
 use crate::stream::{Filter, Source};
 use crate::values::event_type::Pattern;
 use crate::values::scope::Scope;
@@ -50,7 +51,11 @@ impl Reading {
         let read = |text: &str| {
             text.parse().map_err(|error| invalid("types", &format!("{text:?}: {error}")))
         };
-        self.filter_of(Some(text.split(',').map(read).collect::<Result<_, _>>()?))
+        let patterns: Vec<Pattern> = text.split(',').map(read).collect::<Result<_, _>>()?;
+        if patterns.len() > MOST_PATTERNS {
+            return Err(invalid("types", &format!("names at most {MOST_PATTERNS} patterns")));
+        }
+        self.filter_of(Some(patterns))
     }
 
     /// The events of these types, or of all that may be read.

@@ -4,9 +4,8 @@ mod connection;
 mod crowd;
 mod turn;
 
-use std::future::{Ready, ready};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +17,12 @@ use actix_web::dev::AppConfig;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, middleware, web};
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::connection::Connection;
-use self::crowd::{Crowd, Full};
+use self::crowd::Crowd;
 use self::turn::take_turns;
 use crate::api::{self, Api};
 use crate::config::Settings;
@@ -33,6 +34,8 @@ const MOST_REQUESTS: usize = 4_096;
 const SILENCE: Duration = Duration::from_secs(120);
 /// How long a connection that is being closed is still read, so that the client gets to see the answer.
 const LINGER: Duration = Duration::from_secs(1);
+/// The same for one that is not let in.
+const LINGER_OUTSIDE: Duration = Duration::from_millis(200);
 
 /// Answers what comes to `listener`, until `stopping`; then what runs comes to its end.
 pub fn start(
@@ -77,7 +80,7 @@ pub fn start(
                 known.insert(connection.turn());
             })
             .h1(map_config(app, |()| AppConfig::default()));
-        fn_service(move |stream| door.open(stream)).and_then(http)
+        fn_service(move |stream| door.clone().open(stream)).and_then(http)
     })?;
     Ok(server.run())
 }
@@ -90,27 +93,33 @@ struct Door {
     stopping: CancellationToken,
 }
 
-type Opened = (Connection, Option<std::net::SocketAddr>);
-
 impl Door {
-    fn open(&self, stream: TcpStream) -> Ready<Result<Opened, DispatchError>> {
-        ready(self.take(stream).map_err(DispatchError::Io))
-    }
-
-    fn take(&self, stream: TcpStream) -> io::Result<Opened> {
-        stream.set_nodelay(true)?;
+    async fn open(
+        self,
+        stream: TcpStream,
+    ) -> Result<(Connection, Option<SocketAddr>), DispatchError> {
+        stream.set_nodelay(true).map_err(DispatchError::Io)?;
         notice_the_dead(&stream);
         let peer = stream.peer_addr().ok();
-        let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-        let place = self.crowd.enter(address).map_err(|Full| {
-            // As much as fits. What it sent is read first, or the answer would be lost with the connection's end.
-            drop(stream.try_read(&mut [0; 4_096]));
-            drop(stream.try_write(&api::too_many_from_one_address(self.crowd.most())));
-            io::Error::other("as many connections are open from this address as may be")
-        })?;
-        let connection = Connection::new(stream, self.head_deadline, self.stopping.clone(), place);
-        Ok((connection, peer))
+        let address = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
+        let Ok(place) = self.crowd.enter(address) else {
+            let why = api::too_many_from_one_address(self.crowd.most());
+            // Who does not take it at once has it not.
+            drop(timeout(LINGER_OUTSIDE, refuse(stream, &why)).await);
+            return Err(DispatchError::DisconnectTimeout);
+        };
+        Ok((Connection::new(stream, self.head_deadline, self.stopping, place), peer))
     }
+}
+
+/// Tells a client why its connection is closed.
+async fn refuse(mut stream: TcpStream, why: &[u8]) -> io::Result<()> {
+    stream.write_all(why).await?;
+    stream.shutdown().await?;
+    // What it sent has to be read, or it might not get to see the answer.
+    let mut rest = [0; 4_096];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
 }
 
 /// Lets the kernel end connections on which nothing can be sent any more: no answer to what was sent, or no room on

@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(none, usize::MAX);
         for (given, expected) in [("20", Some(20)), ("0", None), ("many", None)] {
             let args =
-                ClientArgs { max_connections_per_address: text(given), ..ClientArgs::default() };
+                ClientArgs { max_connections_per_address: some(given), ..ClientArgs::default() };
             assert_eq!(args.max_connections_per_address().ok(), expected, "{given}");
         }
     }

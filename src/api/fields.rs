@@ -64,6 +64,11 @@ impl Fields {
         self.left.contains_key(name)
     }
 
+    /// Whether a field says nothing: it is not there, or null.
+    pub(super) fn lacks(&self, name: &str) -> bool {
+        self.left.get(name).is_none_or(Value::is_null)
+    }
+
     /// Takes a field; `None` when it is not there, `Some(Null)` when it is null.
     pub(super) fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);

@@ -63,9 +63,9 @@ pub(super) async fn ws(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let query = Query::of(&request, &["last_event_id"])?;
-    let answer = ws::handshake(&request)?;
     let seen = last_event_id(&request, &query)?;
     let start = start(&api, &caller, &path, seen).await?;
+    let answer = ws::handshake(&request)?;
     let subscription = start.filter.subscription();
     let reader = Reader::new(&worker(&request)?, start, Transport::WebSocket);
     let reader = reader.connect(Transport::WebSocket, caller.owner(&request))?;

@@ -103,7 +103,7 @@ fn required(
     longest: usize,
     take: impl FnOnce(&mut Fields, &'static str, usize) -> Option<String>,
 ) -> Option<String> {
-    if !fields.has(name) {
+    if fields.lacks(name) {
         fields.fault(name, "is missing");
     }
     take(fields, name, longest)

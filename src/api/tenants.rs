@@ -154,6 +154,7 @@ pub(super) async fn delete(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let name = named(&path)?;
     let said = api.store.tenant(name).await?.and_then(|record| record.tenant);
     let before = said.map(|said| shown(&said.definition));

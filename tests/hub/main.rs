@@ -1,5 +1,6 @@
 //! The hub from outside: each module is about one thing that its users rely on.
 
+mod access;
 mod auditing;
 mod connections;
 mod crowd;
@@ -21,6 +22,7 @@ mod listening;
 mod long_poll;
 mod metrics;
 mod nodes;
+mod openapi;
 mod order;
 mod ordered_by_key;
 mod pace;

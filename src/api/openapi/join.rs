@@ -5,15 +5,19 @@ use serde_json::{Map, Value, json};
 use crate::api::problem::{Code, Problem};
 
 /// The document's parts: each has the paths of one resource with what they alone use.
-pub(super) const PARTS: [&str; 10] = [
+pub(super) const PARTS: [&str; 14] = [
     include_str!("hub.json"),
     include_str!("events.json"),
     include_str!("streams.json"),
     include_str!("subscriptions.json"),
+    include_str!("signing.json"),
+    include_str!("handshakes.json"),
     include_str!("pull.json"),
     include_str!("deliveries.json"),
     include_str!("replays.json"),
     include_str!("keys.json"),
+    include_str!("tenants.json"),
+    include_str!("audit.json"),
     include_str!("operations.json"),
     include_str!("shared.json"),
 ];
@@ -76,8 +80,8 @@ fn each_at<'a>(value: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a 
 /// Gives an operation what holds for all of its kind and is not said by itself; its responses in the order of their
 /// statuses.
 fn complete(operation: &mut Value, everywhere: &Value) {
-    let with_key =
-        operation.get("security").and_then(Value::as_array).is_some_and(|all| !all.is_empty());
+    let security = operation.get("security").and_then(Value::as_array).into_iter().flatten();
+    let with_key = security.into_iter().any(|way| way.get("bearer").is_some());
     let with_body = operation.get("requestBody").is_some();
     let kinds = [("with_body", with_body), ("with_key", with_key)];
     let Some(members) = operation.as_object_mut() else { return };

@@ -5,6 +5,7 @@ pub(crate) mod aging;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod connect_proxy;
+pub(crate) mod contract;
 pub(crate) mod database;
 pub(crate) mod follower;
 pub(crate) mod gate;

@@ -14,6 +14,7 @@ use super::connecting::{NoteConnecting, noting};
 use crate::values::cause;
 use crate::values::event::Event;
 use crate::values::outcome::{ErrorClass, Outcome};
+use crate::values::retry_after::retry_after;
 use crate::values::subscription::Subscription;
 use crate::values::target::{AllowedTargets, Blocked};
 use crate::values::time::UnixMillis;
@@ -27,8 +28,6 @@ const MOST_KEPT: usize = 4 << 10;
 /// Idle connections kept for each host, and how long. As many as may run at once to the subscriptions of one host, or
 /// they are made anew all the time; for less long than the usual receiver keeps its side.
 const IDLE: (usize, Duration) = (512, Duration::from_secs(4));
-/// The longest wait a receiver can ask for.
-const MOST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
 /// What came of a POST, and what is worth keeping of the answer.
 #[derive(Debug)]
@@ -109,7 +108,7 @@ impl Deliverer {
         let retry_after = response
             .headers()
             .get(RETRY_AFTER)
-            .and_then(|value| retry_after(value, UnixMillis::now()));
+            .and_then(|value| retry_after(value.to_str().ok()?, UnixMillis::now()));
         let body = match read(&mut response).await {
             Ok(body) => body,
             Err(error) => return Exchange::failed(class_of(&error), &root_of(&error)),
@@ -202,21 +201,6 @@ impl Exchange {
         let response = serde_json::json!({ "error": why.to_string() }).to_string();
         Self { outcome: Outcome::Failed(class), response: Some(response) }
     }
-}
-
-/// RFC 9110, 10.2.3: seconds, or a date.
-fn retry_after(value: &HeaderValue, now: UnixMillis) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // A number too large for us is as good as the most there is.
-    let wait = if is_number {
-        text.parse().map_or(MOST_RETRY_AFTER, Duration::from_secs)
-    } else {
-        let since_1970 =
-            httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-        UnixMillis::EPOCH.after(since_1970).since(now)
-    };
-    Some(wait.min(MOST_RETRY_AFTER))
 }
 
 /// What went wrong, found along the chain of causes.

@@ -18,6 +18,7 @@ pub mod position;
 pub mod request;
 pub mod retention;
 pub mod retry;
+pub mod retry_after;
 pub mod scope;
 pub mod signature;
 pub mod stream_token;

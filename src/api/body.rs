@@ -121,3 +121,41 @@ pub(super) fn content_type(request: &HttpRequest) -> Result<ContentType, Problem
 fn wrong_type(right: &str) -> Problem {
     Problem::new(Code::UnsupportedMediaType, format!("send the body with Content-Type: {right}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(value: &[u8]) -> Result<ContentType, Problem> {
+        let mut request = TestRequest::default();
+        if let Ok(value) = actix_web::http::header::HeaderValue::from_bytes(value) {
+            request = request.insert_header((CONTENT_TYPE, value));
+        }
+        content_type(&request.to_http_request())
+    }
+
+    proptest! {
+        #[test]
+        fn parameters_and_case_change_no_content_type(
+            parameters in "( ?; ?[a-z]{1,9}=(\"[ -!#-~]{0,9}\"|[a-z0-9-]{0,9})){0,3}",
+            upper in any::<bool>(),
+        ) {
+            for (name, expected) in
+                [("application/json", ContentType::Json), ("application/x-ndjson", ContentType::Ndjson)]
+            {
+                let name = if upper { name.to_uppercase() } else { name.to_owned() };
+                prop_assert_eq!(of(format!("{name}{parameters}").as_bytes()).unwrap(), expected);
+            }
+        }
+
+        #[test]
+        fn any_value_is_understood_or_refused(value in prop::collection::vec(0x20_u8.., 0..40)) {
+            if let Err(problem) = of(&value) {
+                prop_assert_eq!(problem.code(), Code::UnsupportedMediaType);
+            }
+        }
+    }
+}

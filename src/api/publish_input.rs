@@ -190,6 +190,7 @@ pub(super) fn good(batch: &[Result<NewEvent, Problem>]) -> Vec<NewEvent> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
@@ -266,6 +267,32 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn good_items_stay_good_whatever_stands_between_them(
+            items in prop::collection::vec(
+                prop_oneof![
+                    ".{0,12}".prop_map(|data| Ok(serde_json::json!(data).to_string())),
+                    prop::collection::vec(any::<u8>(), 1..30).prop_map(Err),
+                    r#"[\[\]{}:,"typeda1]{1,20}"#.prop_map(|bad| Err(bad.into_bytes())),
+                ],
+                1..12,
+            ),
+        ) {
+            // On a line of its own each, so that none ends another.
+            let line = |item: &Result<String, Vec<u8>>| match item {
+                Ok(data) => format!(r#"{{"type":"a.b","data":{data}}}"#).into_bytes(),
+                Err(bad) => bad.iter().copied().filter(|byte| !b"\r\n".contains(byte)).collect(),
+            };
+            let body = items.iter().map(line).collect::<Vec<_>>().join(&b"\n"[..]);
+            let Ok(Publish::Batch(read)) = read(ContentType::Ndjson, &body, 100) else {
+                prop_assert!(items.iter().all(Result::is_err));
+                return Ok(());
+            };
+            let good: Vec<_> = read.into_iter().flatten().map(|event| event.data).collect();
+            let mut expected = items.into_iter().flatten();
+            prop_assert!(expected.all(|data| good.contains(&Bytes::from(data))));
+        }
+
         #[test]
         fn any_bytes_are_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..200), lines in any::<bool>()) {
             let content_type = if lines { ContentType::Ndjson } else { ContentType::Json };

@@ -265,7 +265,7 @@ async fn odd_json_is_data_and_no_definition() {
         (r#""headers": {"x\u0000": "a"}"#, "validation_failed"),
         (r#""timeout_s": 1e999999"#, "invalid_json"),
         (r#""timeout_s": 99999999999999999999999"#, "validation_failed"),
-        (r#""timeout_s": 1.0"#, "validation_failed"),
+        (r#""timeout_s": 1.5"#, "validation_failed"),
         (r#""timeout_s": -1"#, "validation_failed"),
         (r#""timeout_s": 15, "timeout_s": 16"#, "invalid_json"),
         (r#""event_types": ["b"]"#, "invalid_json"),

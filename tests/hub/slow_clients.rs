@@ -237,9 +237,11 @@ async fn a_body_that_drips_does_not_hold_up_a_stop() {
         settings.patience.body = SECOND * 60;
     })
     .await;
-    let slow = SLOW_BODIES[0];
-    let client = RawClient::that_says(hub.address(), &slow_body(slow)).await;
-    let dripping = tokio::spawn(client.drip(slow.drip.as_bytes(), PAUSE));
+    let request =
+        head("POST /v1/events HTTP/1.1", &["content-length: 5000", "expect: 100-continue"]);
+    let mut client = RawClient::that_says(hub.address(), &(request + "\r\n")).await;
+    assert_eq!(client.hear().await.status, 100);
+    let dripping = tokio::spawn(client.drip(b"[[[[", PAUSE));
     let began = Instant::now();
     in_time("it stops", hub.stop()).await;
     assert!(began.elapsed() < SECOND * 20, "{:?}", began.elapsed());

@@ -1,6 +1,5 @@
 //! Putting the hub together, starting it, and letting it stop in two stages.
 
-use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -8,26 +7,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::rt::net::TcpStream;
-use actix_web::{App, HttpServer, middleware, web};
-use socket2::{SockRef, TcpKeepalive};
+use actix_web::web;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::admin_key::{self, AdminKey};
-use crate::api::{self, Api, Limits, Secrets};
+use crate::api::{Api, Limits, Secrets};
 use crate::config::{Database, Settings};
 use crate::dispatch::{Asker, Dispatcher};
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
 use crate::log::{Log, housekeeping, resealing, retention, usage};
 use crate::master_key;
 use crate::quotas::QuotasInForce;
+use crate::server;
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
+use crate::stream::Streams;
 use crate::stream::presence::Presence;
-use crate::stream::{Streams, Worker};
 use crate::values::retention::Retention;
 use crate::values::retry::reconnect_waits;
 use crate::values::sealed::Sealer;
@@ -37,12 +35,6 @@ use crate::values::sender::Sender;
 const DATABASE_DEADLINE: Duration = Duration::from_secs(60);
 /// How long the last things may take once requests and deliveries have come to an end.
 const LET_GO_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a client may take over the head of its request.
-const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// Client connections open at once besides the streams, for each of the threads that answer.
-const MOST_REQUESTS: usize = 4_096;
-/// A client that takes nothing for so long, or whose machine does not answer, is gone.
-const SILENCE: Duration = Duration::from_secs(120);
 
 /// Why the hub did not start: one line for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -150,16 +142,13 @@ impl Hub {
         let node = NodeName { id: Uuid::new_v4(), address: address.to_string() };
         let start = async || Log::start(node.id, store.clone(), &tasks, let_go.clone()).await;
         let log = patiently(start).await.map_err(StartError::Database)?;
-        let (stream_tokens, consents) =
-            shared_secrets(&store).await.map_err(StartError::Database)?;
+        let (stream_tokens, consents) = shared_secrets(&store).await?;
         let asker = Asker { sender: sender(settings), token_key: consents.as_slice().into() };
         let callbacks = (settings.egress.clone(), settings.retry_schedule.clone(), asker);
         let dispatcher =
             Dispatcher::new(node, log.clone(), store.clone(), callbacks, tasks.clone())
                 .map_err(StartError::Callbacks)?;
-        let quotas = quotas_in_force(settings, &store, &tasks, &stopping)
-            .await
-            .map_err(StartError::Database)?;
+        let quotas = quotas_in_force(settings, &store, &tasks, &stopping).await?;
         let streams = Arc::new(Streams::new(
             log.clone(),
             store.clone(),
@@ -183,12 +172,11 @@ impl Hub {
             limits(settings, quotas, &stopping),
         );
         patiently(async || dispatcher.enlist().await).await.map_err(StartError::Database)?;
-        let (server, address) = serve(settings, listener, web::Data::new(api), &streams)
+        let server = server::start(settings, listener, web::Data::new(api), &streams, &stopping)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();
         tasks.spawn(server);
         tasks.spawn(housekeeping::run(store.clone(), let_go.clone()));
-        tasks.spawn(resealing::run(log.clone(), store.clone(), stopping.clone()));
         look_after_log(&log, &store, settings.retention, &tasks, &stopping);
         let dispatcher = tasks.spawn(dispatcher.run(stopping.clone(), settings.stop_deadline));
         Ok(Self {
@@ -255,12 +243,13 @@ fn limits(settings: &Settings, quotas: Arc<QuotasInForce>, stopping: &Cancellati
         targets: settings.egress.targets.clone(),
         origin: sender(settings).origin,
         quotas,
+        body_deadline: settings.patience.body,
         trusted_proxies: settings.trusted_proxies.clone(),
         stopping: stopping.clone(),
     }
 }
 
-/// Starts what keeps the log to its length, and what measures it.
+/// Starts what keeps the log to its length, what measures it, and what seals anew.
 fn look_after_log(
     log: &Log,
     store: &Store,
@@ -270,6 +259,7 @@ fn look_after_log(
 ) {
     tasks.spawn(retention::run(log.clone(), store.clone(), kept, stop.clone()));
     tasks.spawn(usage::run(log.clone(), store.clone(), stop.clone()));
+    tasks.spawn(resealing::run(log.clone(), store.clone(), stop.clone()));
 }
 
 /// The quotas, read before the first request is taken, and followed.
@@ -278,9 +268,10 @@ async fn quotas_in_force(
     store: &Store,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> Result<Arc<QuotasInForce>, StoreError> {
+) -> Result<Arc<QuotasInForce>, StartError> {
     let quotas = Arc::new(QuotasInForce::new(settings.quotas));
-    patiently(async || quotas.look_anew(store).await).await?;
+    let look = async || quotas.look_anew(store).await;
+    patiently(look).await.map_err(StartError::Database)?;
     tasks.spawn(Arc::clone(&quotas).follow(store.clone(), stop.clone()));
     Ok(quotas)
 }
@@ -302,10 +293,11 @@ async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, Stri
 }
 
 /// What seals stream tokens, and what seals the texts by which receivers agree: the same on all nodes.
-async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError> {
     let secret = async |name| {
         let fresh: [u8; 32] = rand::random();
-        patiently(async || store.shared_secret(name, &fresh).await).await
+        let kept = patiently(async || store.shared_secret(name, &fresh).await).await;
+        kept.map_err(StartError::Database)
     };
     Ok((secret("stream_tokens").await?, secret("consents").await?))
 }
@@ -346,46 +338,5 @@ async fn patiently<T>(
             }
             done => return done,
         }
-    }
-}
-
-fn serve(
-    settings: &Settings,
-    listener: TcpListener,
-    api: web::Data<Api>,
-    streams: &Arc<Streams>,
-) -> io::Result<(actix_web::dev::Server, SocketAddr)> {
-    let address = listener.local_addr()?;
-    let (streams, origins) = (Arc::clone(streams), settings.cors_origins.clone());
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(web::Data::clone(&api))
-            .app_data(Worker::new(Arc::clone(&streams)))
-            .wrap(middleware::from_fn(api::give_request_id))
-            .wrap(middleware::Condition::new(!origins.is_empty(), api::allow_origins(&origins)))
-            .configure(api::routes)
-    })
-    .disable_signals()
-    .client_request_timeout(HEAD_DEADLINE)
-    .on_connect(|connection, _| notice_the_dead(connection))
-    .tcp_nodelay(true)
-    // A client that closes its side has gone; one that waits for an answer is forgotten at once.
-    .h1_allow_half_closed(false)
-    .max_connections(settings.max_streams.in_all.saturating_add(MOST_REQUESTS))
-    .shutdown_timeout(settings.stop_deadline.as_secs())
-    .listen(listener)?;
-    Ok((server.run(), address))
-}
-
-/// Lets the kernel end connections on which nothing can be sent any more: no answer to what was sent, or no room on
-/// the other side (RFC 5482; it bounds both).
-fn notice_the_dead(connection: &dyn Any) {
-    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
-    let socket = SockRef::from(stream);
-    let set = socket
-        .set_tcp_user_timeout(Some(SILENCE))
-        .and_then(|()| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE / 2)));
-    if let Err(error) = set {
-        tracing::debug!(%error, "a connection will not be given up in time");
     }
 }

@@ -1,6 +1,7 @@
 //! hookhub: a self-hosted webhook subscription hub. One durable log, many cursors.
 //!
 //! The layers, downward only: `main -> hub -> { api -> stream, dispatch } -> log -> keys -> store -> values`.
+//! The layers, downward only: `main -> hub -> { server -> api -> stream, dispatch } -> log -> store -> values`.
 
 pub mod admin_key;
 pub mod api;
@@ -16,6 +17,7 @@ pub mod master_key;
 pub mod measures;
 pub mod quotas;
 pub mod receive;
+pub mod server;
 pub mod store;
 pub mod stream;
 pub mod values;

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::Api;
+use super::client_address::client_address;
 use super::problem::{Code, Problem};
 use super::query::{TOKEN, tokens};
 use super::routes::Access;
@@ -18,6 +19,7 @@ use crate::keys::{Hash, Key, Keys, Standing};
 use crate::store::StoreError;
 use crate::stream::presence::Owner;
 use crate::values::event_type::Pattern;
+use crate::values::networks::home;
 use crate::values::scope::{Scope, Scopes};
 use crate::values::time::UnixMillis;
 
@@ -39,8 +41,9 @@ pub(super) struct Caller {
 
 impl Caller {
     /// As whom connections are counted.
-    pub(super) fn owner(&self) -> Owner {
-        Owner { tenant: Arc::clone(&self.tenant), key: Arc::clone(&self.key) }
+    pub(super) fn owner(&self, request: &HttpRequest) -> Owner {
+        let home = home(client_address(request));
+        Owner { tenant: Arc::clone(&self.tenant), key: Arc::clone(&self.key), home }
     }
 
     /// Refuses those whose key has not got `scope`.

@@ -37,6 +37,8 @@ pub(super) enum Code {
     CursorExpired,
     /// Too large.
     PayloadTooLarge,
+    /// The request-target is too long.
+    UriTooLong,
     /// The body is of a type that is not understood.
     UnsupportedMediaType,
     /// Fields are wrong.
@@ -45,6 +47,8 @@ pub(super) enum Code {
     IdempotencyKeyReused,
     /// The tenant has keys or subscriptions.
     TenantInUse,
+    /// The header is too large.
+    HeadersTooLarge,
     /// As many connections as there may be.
     TooManyConnections,
     /// Over the tenant's rate.
@@ -59,7 +63,7 @@ pub(super) enum Code {
 
 impl Code {
     /// All of them.
-    pub(super) const ALL: [Self; 25] = [
+    pub(super) const ALL: [Self; 27] = [
         Self::InvalidJson,
         Self::InvalidParameter,
         Self::InvalidHeader,
@@ -76,10 +80,12 @@ impl Code {
         Self::NothingToVerify,
         Self::CursorExpired,
         Self::PayloadTooLarge,
+        Self::UriTooLong,
         Self::UnsupportedMediaType,
         Self::ValidationFailed,
         Self::IdempotencyKeyReused,
         Self::TenantInUse,
+        Self::HeadersTooLarge,
         Self::TooManyConnections,
         Self::RateLimited,
         Self::QuotaExceeded,
@@ -111,10 +117,12 @@ impl Code {
             Self::NothingToVerify => "nothing_to_verify",
             Self::CursorExpired => "cursor_expired",
             Self::PayloadTooLarge => "payload_too_large",
+            Self::UriTooLong => "uri_too_long",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ValidationFailed => "validation_failed",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::TenantInUse => "tenant_in_use",
+            Self::HeadersTooLarge => "headers_too_large",
             Self::TooManyConnections => "too_many_connections",
             Self::RateLimited => "rate_limited",
             Self::QuotaExceeded => "quota_exceeded",
@@ -142,10 +150,12 @@ impl Code {
             Self::NothingToVerify => "No handshake is outstanding",
             Self::CursorExpired => "The cursor is older than what is kept",
             Self::PayloadTooLarge => "Too large",
+            Self::UriTooLong => "The path and query are too long",
             Self::UnsupportedMediaType => "The content type is not understood",
             Self::ValidationFailed => "The request is not valid",
             Self::IdempotencyKeyReused => "The idempotency key was used for another request",
             Self::TenantInUse => "The tenant has keys or subscriptions",
+            Self::HeadersTooLarge => "The header is too large",
             Self::TooManyConnections => "As many connections as there may be",
             Self::RateLimited => "More events than the tenant may publish in a second",
             Self::QuotaExceeded => "The tenant has as much as it may have",
@@ -174,8 +184,10 @@ impl Code {
             | Self::TenantInUse => StatusCode::CONFLICT,
             Self::CursorExpired => StatusCode::GONE,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationFailed | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TooManyConnections | Self::RateLimited | Self::QuotaExceeded => {
                 StatusCode::TOO_MANY_REQUESTS
             }

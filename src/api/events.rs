@@ -104,7 +104,7 @@ pub(super) async fn list(
             if let Some(expires) = reading.expires() {
                 reader.expire_at(expires);
             }
-            let wait = wait.map(|wait| (wait, reading.caller.owner()));
+            let wait = wait.map(|wait| (wait, reading.caller.owner(&request)));
             poll::answer(reader, &query, limit, wait).await
         }
         Some("desc") if wait.is_some() => Err(invalid("wait", "not together with order=desc")),

@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use super::problem::{Code, FieldError, Problem};
+use super::json;
+use super::problem::{FieldError, Problem};
 
 /// What a field says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,13 +50,12 @@ pub(super) struct Fields {
 impl Fields {
     /// Reads a body that must be a JSON object.
     pub(super) fn of(body: &[u8]) -> Result<Self, Problem> {
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(left)) => Ok(Self { left, known: Vec::new(), errors: Vec::new() }),
-            Ok(other) => Err(Problem::invalid(vec![FieldError {
+        match json::read(body)? {
+            Value::Object(left) => Ok(Self { left, known: Vec::new(), errors: Vec::new() }),
+            other => Err(Problem::invalid(vec![FieldError {
                 pointer: String::new(),
                 detail: format!("expected a JSON object, found {}", kind(&other)),
             }])),
-            Err(error) => Err(not_json(&error)),
         }
     }
 
@@ -271,11 +271,6 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     }
-}
-
-/// The problem of a body that is no JSON.
-pub(super) fn not_json(error: &serde_json::Error) -> Problem {
-    Problem::new(Code::InvalidJson, format!("the body is not valid JSON: {error}"))
 }
 
 #[cfg(test)]

@@ -14,8 +14,10 @@ mod delivery_view;
 mod events;
 mod explain;
 mod fields;
+mod head;
 mod health;
 mod idempotency;
+mod json;
 mod keys;
 mod lean_head;
 mod metrics;
@@ -39,6 +41,7 @@ mod stream_tokens;
 mod subscription_input;
 mod subscriptions;
 mod tenants;
+mod unheard;
 mod verification;
 mod ws;
 mod ws_command;
@@ -46,8 +49,9 @@ mod ws_command;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix_web::HttpRequest;
+use actix_web::{HttpRequest, web};
 use tokio_util::sync::CancellationToken;
 
 use self::caller::Admin;
@@ -56,6 +60,7 @@ use self::openapi::Document;
 use self::problem::{Code, Problem};
 pub use self::request_id::give_request_id;
 pub use self::routes::routes;
+pub use self::unheard::{late_head, too_many_from_one_address};
 use crate::log::Log;
 use crate::quotas::QuotasInForce;
 use crate::store::Store;
@@ -75,6 +80,7 @@ pub struct Api {
     origin: Option<Origin>,
     targets: Targets,
     quotas: Arc<QuotasInForce>,
+    body_deadline: Duration,
     trusted_proxies: TrustedProxies,
     stopping: CancellationToken,
     document: Document,
@@ -94,7 +100,7 @@ impl Api {
         secrets: &Secrets<'_>,
         limits: Limits,
     ) -> Self {
-        let Limits { targets, origin, quotas, trusted_proxies, stopping } = limits;
+        let Limits { targets, origin, quotas, body_deadline, trusted_proxies, stopping } = limits;
         let admin = Admin::new(secrets.admin_key);
         let token_secret = secrets.stream_tokens.to_vec();
         let consent_key = secrets.consents.to_vec();
@@ -108,6 +114,7 @@ impl Api {
             origin,
             targets,
             quotas,
+            body_deadline,
             trusted_proxies,
             stopping,
             document: Document::new(),
@@ -134,10 +141,19 @@ pub struct Limits {
     pub origin: Option<Origin>,
     /// What each tenant may do.
     pub quotas: Arc<QuotasInForce>,
+    /// How long a client may take over the body of a request, or over a message on a WebSocket.
+    pub body_deadline: Duration,
     /// Whose word about where a request comes from is believed.
     pub trusted_proxies: TrustedProxies,
     /// Cancelled when the node begins to stop.
     pub stopping: CancellationToken,
+}
+
+/// What the handlers work with.
+fn api(request: &HttpRequest) -> Result<&web::Data<Api>, Problem> {
+    request
+        .app_data::<web::Data<Api>>()
+        .ok_or_else(|| Problem::new(Code::Internal, "the hub is not set up"))
 }
 
 /// The clients of the thread that answers.

@@ -200,7 +200,7 @@ impl From<Full> for Problem {
     fn from(full: Full) -> Self {
         let standing = match full {
             Full::Tenant(limit) => Some(Standing { limit, remaining: 0, reset_s: CONNECT_AGAIN_S }),
-            Full::Node(_) | Full::Key(_) => None,
+            Full::Node(_) | Full::Key(_) | Full::Address(_) => None,
         };
         let detail = match full {
             Full::Node(most) => format!(
@@ -214,6 +214,10 @@ impl From<Full> for Problem {
             Full::Tenant(most) => format!(
                 "this tenant may have {most} streams and waiting polls open on each node (its quota streams), and has \
                  them; close some first, or poll without wait"
+            ),
+            Full::Address(most) => format!(
+                "{most} streams and waiting polls are open from this address, as many as one address may have \
+                 (HOOKHUB_MAX_STREAMS_PER_ADDRESS); close some first, or poll without wait"
             ),
         };
         Self { standing, ..Self::new(Code::TooManyConnections, detail) }

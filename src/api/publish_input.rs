@@ -5,7 +5,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::body::ContentType;
-use super::fields::{Fields, kind, not_json};
+use super::fields::{Fields, kind};
+use super::json::{DEEPEST, depth, not_json};
 use super::problem::{Code, FieldError, Problem};
 use crate::values::event::{NewEvent, on_one_line};
 use crate::values::event_type::EventType;
@@ -13,9 +14,6 @@ use crate::values::time::UnixMillis;
 
 /// How many events one request may bring.
 pub(super) const MOST_EVENTS: usize = 1_000;
-
-/// How deep data may be nested: what readers with a limit commonly allow.
-const DEEPEST: usize = 128;
 
 /// A publisher's request.
 #[derive(Debug)]
@@ -99,7 +97,12 @@ fn batch(items: Vec<&[u8]>, most_data: u32) -> Result<Publish, Problem> {
 }
 
 fn event(body: &[u8], most_data: u32) -> Result<NewEvent, Problem> {
-    let given: Given<'_> = serde_json::from_slice(body).map_err(|error| explain(body, &error))?;
+    // It would read an array of the fields in their order, too.
+    let given: Result<Given<'_>, _> = match body.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(body),
+        _ => Err(serde::de::Error::custom("expected a JSON object")),
+    };
+    let given = given.map_err(|error| explain(body, &error))?;
     let data = given.data.get();
     if usize::try_from(most_data).is_ok_and(|most| data.len() > most) {
         let detail = format!(
@@ -110,7 +113,7 @@ fn event(body: &[u8], most_data: u32) -> Result<NewEvent, Problem> {
         return Err(Problem::new(Code::PayloadTooLarge, detail));
     }
     let mut errors = Vec::new();
-    if depth(data) > DEEPEST {
+    if depth(data.as_bytes()) > DEEPEST {
         let detail = format!(
             "is nested deeper than {DEEPEST} levels, the most that common JSON readers take"
         );
@@ -180,25 +183,6 @@ fn explain(body: &[u8], error: &serde_json::Error) -> Problem {
     }
 }
 
-/// How deep a JSON text is nested.
-fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
 /// Events that are ready to be appended.
 pub(super) fn good(batch: &[Result<NewEvent, Problem>]) -> Vec<NewEvent> {
     batch.iter().filter_map(|item| item.as_ref().ok().cloned()).collect()
@@ -206,6 +190,7 @@ pub(super) fn good(batch: &[Result<NewEvent, Problem>]) -> Vec<NewEvent> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
@@ -239,7 +224,7 @@ mod tests {
             (r#"{"type":"a","data":1,"time":2}"#, "/time"),
             (r#"{"type":"a","data":1,"timestamp":"now"}"#, "/timestamp"),
             (r#"{"type":"hookhub.x","data":1}"#, "hub's own"),
-            (r#"{"type":"a","type":"a","data":1}"#, "duplicate"),
+            (r#"{"type":"a","type":"a","data":1}"#, "twice"),
         ] {
             let problem = one(body).unwrap_err();
             assert!(problem.contains(named), "{body}: {problem}");
@@ -247,9 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_counts_outside_of_strings_alone() {
-        assert_eq!(depth(r#"{"a[[[": ["\\\"[[", {"b": 1}], "c": []}"#), 3);
-        assert_eq!(depth("1"), 0);
+    fn data_is_nested_so_deep_and_no_deeper() {
         let deep = |levels: usize| {
             format!(r#"{{"type":"a","data":{}{}}}"#, "[".repeat(levels), "]".repeat(levels))
         };
@@ -269,7 +252,47 @@ mod tests {
         assert_eq!(items.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
     }
 
+    #[test]
+    fn the_fields_in_their_order_are_no_event() {
+        for (content_type, body) in [
+            (ContentType::Ndjson, r#"["a.b", {"x": 1}]"#),
+            (ContentType::Json, r#"[["a.b", {"x": 1}]]"#),
+        ] {
+            let Ok(Publish::Batch(items)) = read(content_type, body.as_bytes(), 100) else {
+                panic!("a batch")
+            };
+            let [Err(problem)] = items.as_slice() else { panic!("one that is refused") };
+            assert!(problem.to_string().contains("found an array"), "{problem}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn good_items_stay_good_whatever_stands_between_them(
+            items in prop::collection::vec(
+                prop_oneof![
+                    ".{0,12}".prop_map(|data| Ok(serde_json::json!(data).to_string())),
+                    prop::collection::vec(any::<u8>(), 1..30).prop_map(Err),
+                    r#"[\[\]{}:,"typeda1]{1,20}"#.prop_map(|bad| Err(bad.into_bytes())),
+                ],
+                1..12,
+            ),
+        ) {
+            // On a line of its own each, so that none ends another.
+            let line = |item: &Result<String, Vec<u8>>| match item {
+                Ok(data) => format!(r#"{{"type":"a.b","data":{data}}}"#).into_bytes(),
+                Err(bad) => bad.iter().copied().filter(|byte| !b"\r\n".contains(byte)).collect(),
+            };
+            let body = items.iter().map(line).collect::<Vec<_>>().join(&b"\n"[..]);
+            let Ok(Publish::Batch(read)) = read(ContentType::Ndjson, &body, 100) else {
+                prop_assert!(items.iter().all(Result::is_err));
+                return Ok(());
+            };
+            let good: Vec<_> = read.into_iter().flatten().map(|event| event.data).collect();
+            let mut expected = items.into_iter().flatten();
+            prop_assert!(expected.all(|data| good.contains(&Bytes::from(data))));
+        }
+
         #[test]
         fn any_bytes_are_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..200), lines in any::<bool>()) {
             let content_type = if lines { ContentType::Ndjson } else { ContentType::Json };

@@ -36,7 +36,7 @@ pub(super) async fn events(
     let (limit, wait) = (usize::from(query.limit()?), poll::wait(&query)?);
     let start = start(&api, &caller, &path, None).await?;
     let reader = Reader::new(&worker(&request)?, start, Transport::LongPoll);
-    poll::answer(reader, &query, limit, wait.map(|wait| (wait, caller.owner()))).await
+    poll::answer(reader, &query, limit, wait.map(|wait| (wait, caller.owner(&request)))).await
 }
 
 /// `GET /v1/subscriptions/{id}/stream`.
@@ -51,7 +51,7 @@ pub(super) async fn stream(
     let seen = last_event_id(&request, &query)?;
     let start = start(&api, &caller, &path, seen).await?;
     let reader = Reader::new(&worker(&request)?, start, Transport::Sse);
-    Ok(server_sent_events(&request, reader.connect(Transport::Sse, caller.owner())?, named))
+    Ok(server_sent_events(&request, reader.connect(Transport::Sse, caller.owner(&request))?, named))
 }
 
 /// `GET /v1/subscriptions/{id}/ws`.
@@ -63,11 +63,12 @@ pub(super) async fn ws(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let query = Query::of(&request, &["last_event_id"])?;
-    let answer = ws::handshake(&request)?;
     let seen = last_event_id(&request, &query)?;
     let start = start(&api, &caller, &path, seen).await?;
+    let answer = ws::handshake(&request)?;
     let subscription = start.filter.subscription();
     let reader = Reader::new(&worker(&request)?, start, Transport::WebSocket);
+    let reader = reader.connect(Transport::WebSocket, caller.owner(&request))?;
     ws::open(
         answer,
         payload,

@@ -110,3 +110,40 @@ pub(super) fn tokens(request: &HttpRequest) -> Vec<String> {
 pub(super) fn invalid(name: &str, detail: &str) -> Problem {
     Problem::new(Code::InvalidParameter, format!("{name}: {detail}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(query: &str) -> Result<Query, Problem> {
+        let request = TestRequest::with_uri(&format!("/v1/events?{query}")).to_http_request();
+        Query::of(&request, &["types", "limit", "after"])
+    }
+
+    proptest! {
+        #[test]
+        fn parameters_are_read_as_they_were_written(types in "[^\0]{0,20}", after in "[^\0]{0,20}") {
+            let query: String = form_urlencoded::Serializer::new(String::new())
+                .extend_pairs([("types", &types), ("after", &after)])
+                .finish();
+            let query = read(&query).unwrap();
+            prop_assert_eq!(query.text("types"), Some(&*types));
+            prop_assert_eq!(query.text("after"), Some(&*after));
+        }
+
+        #[test]
+        fn any_query_is_read_or_refused_and_never_read_in_part(
+            query in "([!$-;=?-Z_a-z~]|%[0-9a-fA-F]{2}|types=|limit=|&|%00){0,20}",
+        ) {
+            let given = query.split('&').filter(|pair| !pair.is_empty()).count();
+            if let Ok(read) = read(&query) {
+                prop_assert_eq!(read.given.len(), given);
+                drop(read.limit());
+                drop(read.parsed::<crate::values::id::ConnectionId>("after"));
+            }
+        }
+    }
+}

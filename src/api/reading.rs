@@ -14,6 +14,7 @@ use super::caller::{Caller, access, must_be_in_force, named_tenant};
 use super::problem::{Code, Problem};
 use super::query::{Query, TOKEN, invalid, tokens};
 use super::routes::Access;
+use super::subscription_input::MOST_PATTERNS;
 use crate::keys::Key;
 use crate::stream::{Filter, Source};
 use crate::values::event_type::Pattern;
@@ -51,7 +52,12 @@ impl Reading {
         let read = |(number, text): (usize, &str)| {
             text.parse().map_err(|error| invalid("types", &format!("pattern {number}: {error}")))
         };
-        self.filter_of(Some((1..).zip(text.split(',')).map(read).collect::<Result<_, _>>()?))
+        let patterns: Vec<Pattern> =
+            (1..).zip(text.split(',')).map(read).collect::<Result<_, _>>()?;
+        if patterns.len() > MOST_PATTERNS {
+            return Err(invalid("types", &format!("names at most {MOST_PATTERNS} patterns")));
+        }
+        self.filter_of(Some(patterns))
     }
 
     /// The events of these types, or of all that may be read.

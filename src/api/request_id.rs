@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::client_address::client_address;
+use super::head;
 use super::lean_head::make_lean;
 use super::problem::{Code, Problem};
 
@@ -37,7 +38,10 @@ pub async fn give_request_id(
     request.extensions_mut().insert(RequestId(Rc::clone(&id)));
     let began = Instant::now();
     let method = request.method().clone();
-    let response = next.call(request).await?;
+    let response = match head::check(&request) {
+        Ok(()) => next.call(request).await?.map_into_boxed_body(),
+        Err(problem) => request.error_response(problem),
+    };
     let problem = response.response().error().map(|error| match error.as_error::<Problem>() {
         Some(problem) => problem.response(&id),
         // What the framework itself refuses, such as a path that is not UTF-8.
@@ -45,8 +49,9 @@ pub async fn give_request_id(
     });
     let mut response = match problem {
         Some(document) => response.into_response(document),
-        None => response.map_into_boxed_body(),
+        None => response,
     };
+    head::suit(&mut response);
     if let Ok(value) = HeaderValue::try_from(&*id) {
         response.headers_mut().insert(HEADER, value);
     }

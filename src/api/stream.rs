@@ -42,7 +42,7 @@ pub(super) async fn stream(
     let point = resume_point(&request, &query)?.unwrap_or(Point::Now);
     let start = start(&api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&request)?, start, Transport::Sse);
-    let reader = reader.connect(Transport::Sse, reading.caller.owner())?;
+    let reader = reader.connect(Transport::Sse, reading.caller.owner(&request))?;
     if let Some(expires) = reading.expires() {
         reader.expire_at(expires);
     }

@@ -20,7 +20,8 @@ use crate::values::subscription_view::MASK;
 use crate::values::target::Targets;
 use crate::values::time::UnixMillis;
 
-const MOST_PATTERNS: usize = 100;
+/// How many patterns a subscription, a token or a reader names.
+pub(super) const MOST_PATTERNS: usize = 100;
 const MOST_HEADERS: usize = 20;
 const MOST_METADATA: usize = 50;
 const LONGEST_TEXT: usize = 1_000;

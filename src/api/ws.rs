@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix_http::ResponseBuilder;
 use actix_http::ws::{self, CloseCode, CloseReason, Codec, Frame, Item, Message, ProtocolError};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::http::Version;
 use actix_web::http::header::SEC_WEBSOCKET_KEY;
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
@@ -51,6 +52,7 @@ pub(super) async fn ws(
     let point = resume_point(&request, &query)?.unwrap_or(Point::Now);
     let start = start(&api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&request)?, start, Transport::WebSocket);
+    let reader = reader.connect(Transport::WebSocket, reading.caller.owner(&request))?;
     open(answer, payload, reader, Desk { reading, subscription: None, api })
 }
 
@@ -60,6 +62,9 @@ pub(super) fn handshake(request: &HttpRequest) -> Result<ResponseBuilder, Proble
         let right = "open this with a WebSocket client (RFC 6455, version 13)";
         Problem::new(Code::InvalidHeader, format!("{refused}; {right}"))
     };
+    if request.version() < Version::HTTP_11 {
+        return Err(refuse(&"HTTP/1.0 has no WebSockets"));
+    }
     let response = ws::handshake(request.head()).map_err(|refused| refuse(&refused))?;
     let key = request.headers().get(SEC_WEBSOCKET_KEY).map(|key| STANDARD.decode(key));
     match key {
@@ -75,7 +80,6 @@ pub(super) fn open(
     reader: Reader,
     desk: Desk,
 ) -> Result<HttpResponse, Problem> {
-    let reader = reader.connect(Transport::WebSocket, desk.reading.caller.owner())?;
     if let Some(expires) = desk.reading.expires() {
         reader.expire_at(expires);
     }
@@ -89,7 +93,9 @@ pub(super) fn open(
         codec: Codec::new().max_size(most),
         most,
         received: BytesMut::new(),
+        frame_since: None,
         message: Vec::new(),
+        message_since: None,
         waiting: VecDeque::new(),
         heard: Instant::now(),
         closed: false,
@@ -110,8 +116,11 @@ struct Socket {
     codec: Codec,
     most: usize,
     received: BytesMut,
-    /// The parts of a message that comes in several frames.
+    /// Since when a frame is on its way.
+    frame_since: Option<Instant>,
+    /// The parts of a message that comes in several frames, and since when it does.
     message: Vec<u8>,
+    message_since: Option<Instant>,
     waiting: VecDeque<Bytes>,
     heard: Instant,
     /// Nothing follows what waits.
@@ -153,12 +162,17 @@ impl Socket {
     fn receive(&mut self, context: &mut Context<'_>) -> bool {
         while self.running.is_none() && self.waiting.len() < MOST_WAITING && !self.closed {
             match self.codec.decode(&mut self.received) {
-                Ok(Some(frame)) => self.take_frame(frame),
+                Ok(Some(frame)) => {
+                    self.frame_since = None;
+                    self.take_frame(frame);
+                }
                 // The codec looks at a frame's length when all of it is there.
                 Ok(None) if self.received.len() > self.most + FRAME_HEAD => self.close_too_big(),
+                Ok(None) if self.is_late() => self.close_late(),
                 Ok(None) => match Pin::new(&mut self.payload).poll_next(context) {
                     Poll::Ready(Some(Ok(bytes))) => {
                         self.heard = Instant::now();
+                        self.frame_since.get_or_insert(self.heard);
                         self.received.extend_from_slice(&bytes);
                     }
                     Poll::Ready(_) => return false,
@@ -174,10 +188,14 @@ impl Socket {
     fn take_frame(&mut self, frame: Frame) {
         match frame {
             Frame::Text(text) => self.take_text(&text),
-            Frame::Continuation(Item::FirstText(part)) => self.message = part.to_vec(),
+            Frame::Continuation(Item::FirstText(part)) => {
+                self.message = part.to_vec();
+                self.message_since = Some(Instant::now());
+            }
             Frame::Continuation(Item::Continue(part)) => self.take_part(&part),
             Frame::Continuation(Item::Last(part)) => {
                 self.take_part(&part);
+                self.message_since = None;
                 if !self.closed {
                     let message = std::mem::take(&mut self.message);
                     self.take_text(&message);
@@ -204,6 +222,20 @@ impl Socket {
         }
     }
 
+    /// Whether a message has been on its way for too long.
+    fn is_late(&self) -> bool {
+        let deadline = self.desk.api.body_deadline;
+        [self.frame_since, self.message_since]
+            .into_iter()
+            .flatten()
+            .any(|since| since.elapsed() > deadline)
+    }
+
+    fn close_late(&mut self) {
+        let seconds = self.desk.api.body_deadline.as_secs_f32();
+        self.close(CloseCode::Policy, &format!("a message is there within {seconds} s"));
+    }
+
     fn close_too_big(&mut self) {
         let reason = format!("a message has at most {} bytes", self.most);
         self.close(CloseCode::Size, &reason);
@@ -217,6 +249,10 @@ impl Socket {
     }
 
     fn take_done(&mut self, done: Done) {
+        // Meanwhile nothing was read: the client gets its time anew.
+        for since in [&mut self.frame_since, &mut self.message_since].into_iter().flatten() {
+            *since = Instant::now();
+        }
         let answer = match done {
             Done::Answer(answer) => answer,
             Done::Read { filter, after, gap } => {
@@ -237,6 +273,10 @@ impl Socket {
                     // What it takes is a sign of life too: its pongs may stand behind megabytes.
                     self.heard = Instant::now();
                     return Some(frame.websocket());
+                }
+                Step::Beat(_) if self.is_late() => {
+                    self.close_late();
+                    return self.waiting.pop_front();
                 }
                 Step::Beat(_) if self.heard.elapsed() > SILENCE => {
                     self.close(

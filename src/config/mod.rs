@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Args;
 
 use self::clients::ClientArgs;
+pub use self::clients::Patience;
 use self::egress::EgressArgs;
 use self::quotas::QuotaArgs;
 use crate::stream::presence::MostConnections;
@@ -66,8 +67,12 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
     /// How many streams and waiting polls may be open.
     pub max_streams: MostConnections,
+    /// How many connections may be open from one address, streams among them.
+    pub max_connections_per_address: usize,
     /// Whose word about where a request comes from is believed.
     pub trusted_proxies: TrustedProxies,
+    /// How long clients may take.
+    pub patience: Patience,
     /// How long a stop waits for requests and deliveries that run.
     pub stop_deadline: Duration,
     /// Where programs are looked for.
@@ -110,8 +115,10 @@ impl Default for Settings {
             retention: Retention::default(),
             quotas: Quotas::default(),
             cors_origins: Vec::new(),
-            max_streams: MostConnections { in_all: 16_384, per_key: 16_384 },
+            max_streams: MostConnections { in_all: 16_384, per_key: 16_384, per_address: 16_384 },
+            max_connections_per_address: usize::MAX,
             trusted_proxies: TrustedProxies::default(),
+            patience: Patience::default(),
             stop_deadline: Duration::from_secs(30),
             path: std::env::var_os("PATH"),
         }
@@ -225,7 +232,9 @@ impl Settings {
             quotas: args.quotas.quotas()?,
             cors_origins: or(args.cors_origins, default.cors_origins, |text| cors_origins(&text))?,
             max_streams: args.clients.max_streams()?,
+            max_connections_per_address: args.clients.max_connections_per_address()?,
             trusted_proxies: args.clients.trusted_proxies()?,
+            patience: args.clients.patience()?,
             stop_deadline: or(args.stop_deadline_s, default.stop_deadline, |text| {
                 seconds("HOOKHUB_STOP_DEADLINE_S", &text)
             })?,

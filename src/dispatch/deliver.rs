@@ -18,13 +18,12 @@ use crate::values::egress::Egress;
 use crate::values::event::Event;
 use crate::values::outcome::{ErrorClass, Outcome};
 use crate::values::receiver_auth::{ClientCredentials, ReceiverAuth};
+use crate::values::retry_after::retry_after;
 use crate::values::subscription::{Definition, Subscription};
 use crate::values::time::UnixMillis;
 
 /// How much of an answer's body is kept, for failures.
 const MOST_KEPT: usize = 4 << 10;
-/// The longest wait a receiver can ask for.
-const MOST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
 /// What came of a POST, and what is worth keeping of the answer.
 #[derive(Debug)]
@@ -253,20 +252,5 @@ impl Exchange {
 /// The wait that an answer asks for.
 fn asked_wait(response: &Response) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?;
-    retry_after(value, UnixMillis::now())
-}
-
-/// RFC 9110, 10.2.3: seconds, or a date.
-fn retry_after(value: &HeaderValue, now: UnixMillis) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // A number too large for us is as good as the most there is.
-    let wait = if is_number {
-        text.parse().map_or(MOST_RETRY_AFTER, Duration::from_secs)
-    } else {
-        let since_1970 =
-            httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-        UnixMillis::EPOCH.after(since_1970).since(now)
-    };
-    Some(wait.min(MOST_RETRY_AFTER))
+    retry_after(value.to_str().ok()?, UnixMillis::now())
 }

@@ -66,6 +66,8 @@ fn read_duration(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -100,5 +102,21 @@ mod tests {
         let ages_ago: Since = "9999999999d".parse().unwrap();
         assert!(UnixMillis::parse(&ages_ago.to_after(now)).is_some());
         assert_eq!(Since::Earliest.to_after(now), "earliest");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_place_that_the_hub_takes_or_refused(
+            text in ".{0,30}|[0-9]{0,22}[smhdw]|evt_[0-9A-Z]{13}",
+            now in any::<i64>(),
+        ) {
+            if let Ok(since) = text.parse::<Since>() {
+                let after = since.to_after(UnixMillis::from_i64(now));
+                let taken = after == "earliest"
+                    || after.parse::<Position>().is_ok()
+                    || UnixMillis::parse(&after).is_some();
+                prop_assert!(taken, "{after}");
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Who is connected to this node, and how many may be.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,13 +38,15 @@ impl Transport {
     }
 }
 
-/// Who opened a connection: what is counted together against the limit per key, and the tenant's quota.
+/// Who opened a connection: what is counted together against the limits per key and address, and the tenant's quota.
 #[derive(Debug, Clone)]
 pub struct Owner {
     /// Whose events are read.
     pub tenant: Arc<str>,
     /// With which key; for a token the one that made it.
     pub key: Arc<Key>,
+    /// Where from: an address, or a network that counts as one.
+    pub home: IpAddr,
 }
 
 /// How many connections are taken.
@@ -52,6 +56,8 @@ pub struct MostConnections {
     pub in_all: usize,
     /// By one key.
     pub per_key: usize,
+    /// From one address.
+    pub per_address: usize,
 }
 
 /// Why a connection is not taken.
@@ -63,6 +69,8 @@ pub enum Full {
     Key(usize),
     /// The tenant has as many as it may have.
     Tenant(u32),
+    /// As many come from the address as may.
+    Address(usize),
 }
 
 /// A connection as it stands.
@@ -99,6 +107,7 @@ struct Connected {
     entries: BTreeMap<ConnectionId, Arc<Entry>>,
     by_key: HashMap<Arc<str>, usize>,
     by_tenant: HashMap<Arc<str>, usize>,
+    by_home: HashMap<IpAddr, usize>,
     by_transport: BTreeMap<Transport, usize>,
 }
 
@@ -151,6 +160,7 @@ impl Presence {
         }
         *connected.by_key.entry(Arc::clone(&owner.key.name)).or_default() += 1;
         *connected.by_tenant.entry(Arc::clone(&owner.tenant)).or_default() += 1;
+        *connected.by_home.entry(owner.home).or_default() += 1;
         *connected.by_transport.entry(transport).or_default() += 1;
         let entry = Arc::new(Entry {
             id,
@@ -176,7 +186,11 @@ impl Presence {
             return Some(Full::Key(self.most.per_key));
         }
         let is_over = |quota: &u32| usize::try_from(*quota).is_ok_and(|quota| of_tenant >= quota);
-        quota.filter(is_over).map(Full::Tenant)
+        if let Some(quota) = quota.filter(is_over) {
+            return Some(Full::Tenant(quota));
+        }
+        let from_home = connected.by_home.get(&owner.home).copied().unwrap_or_default();
+        (from_home >= self.most.per_address).then_some(Full::Address(self.most.per_address))
     }
 
     fn leave(&self, entry: &Entry) {
@@ -185,8 +199,9 @@ impl Presence {
         if let Some(count) = connected.by_transport.get_mut(&entry.transport) {
             *count = count.saturating_sub(1);
         }
-        one_less(&mut connected.by_key, &entry.owner.key.name);
-        one_less(&mut connected.by_tenant, &entry.owner.tenant);
+        count_off(&mut connected.by_key, &entry.owner.key.name);
+        count_off(&mut connected.by_tenant, &entry.owner.tenant);
+        count_off(&mut connected.by_home, &entry.owner.home);
     }
 
     /// A tenant's connections above an id, oldest first.
@@ -222,11 +237,12 @@ impl Presence {
     }
 }
 
-fn one_less(counts: &mut HashMap<Arc<str>, usize>, whose: &Arc<str>) {
-    if let Some(count) = counts.get_mut(whose) {
+/// One less.
+fn count_off<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);
         if *count == 0 {
-            counts.remove(whose);
+            counts.remove(key);
         }
     }
 }

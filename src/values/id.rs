@@ -124,6 +124,8 @@ id!(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -139,5 +141,15 @@ mod tests {
         assert!(id.parse::<SubscriptionId>().is_err());
         assert!("sub_ZZZZZZZZZZZZZ".parse::<SubscriptionId>().is_err(), "over 63 bits");
         assert!("sub_".parse::<SubscriptionId>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn ids_read_back_sort_as_they_were_made_and_are_of_one_kind(a in 0..=i64::MAX, b in 0..=i64::MAX) {
+            let (first, second) = (AttemptId::from_stored(a), AttemptId::from_stored(b));
+            prop_assert_eq!(first.to_string().parse(), Ok(first));
+            prop_assert_eq!(first.to_string().cmp(&second.to_string()), a.cmp(&b));
+            prop_assert!(first.to_string().parse::<ConnectionId>().is_err());
+        }
     }
 }

@@ -1,8 +1,12 @@
 //! JSON pointers (RFC 6901): which part of an event's data its order goes by.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::str::FromStr;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 /// The longest pointer, in characters.
@@ -23,11 +27,83 @@ impl JsonPointer {
     /// What stands for the value there in `data`, which is JSON: the same value gives the same key. What is not there
     /// counts as null.
     pub fn key_of(&self, data: &[u8]) -> i64 {
-        let data: Value = serde_json::from_slice(data).unwrap_or_default();
-        let value = data.pointer(&self.0).unwrap_or(&Value::Null);
-        let digest = Sha256::digest(value.to_string());
+        let value = self.find(data).unwrap_or_else(|| "null".to_owned());
+        let digest = Sha256::digest(value);
         let (first, _rest) = digest.split_first_chunk().unwrap_or((&[0; 8], &[]));
         i64::from_be_bytes(*first)
+    }
+
+    /// The value there, in one way of writing it.
+    fn find(&self, data: &[u8]) -> Option<String> {
+        let mut found: &RawValue = serde_json::from_slice(data).ok()?;
+        // What comes before the first slash is nothing.
+        for part in self.0.split('/').skip(1) {
+            let name = part.replace("~1", "/").replace("~0", "~");
+            found = serde_json::from_str::<Parts<'_>>(found.get()).ok()?.named(&name)?;
+        }
+        // Some JSON has no value here, such as half of a surrogate pair: it stands for itself.
+        let value: Result<Value, _> = serde_json::from_str(found.get());
+        Some(value.map_or_else(|_| found.get().to_owned(), |value| value.to_string()))
+    }
+}
+
+/// What an array or an object is made of, each part as it is written.
+enum Parts<'a> {
+    Members(Vec<(&'a RawValue, &'a RawValue)>),
+    Items(Vec<&'a RawValue>),
+}
+
+impl<'a> Parts<'a> {
+    /// RFC 6901, section 4. Of members with one name the last counts.
+    fn named(&self, name: &str) -> Option<&'a RawValue> {
+        match self {
+            Self::Members(members) => {
+                let is_it = |known: &RawValue| {
+                    serde_json::from_str::<Cow<'_, str>>(known.get())
+                        .is_ok_and(|known| known == name)
+                };
+                members.iter().rev().find(|(known, _)| is_it(known)).map(|(_, value)| *value)
+            }
+            Self::Items(items) => {
+                let is_index = name == "0" || !name.starts_with(['0', '+']);
+                name.parse::<usize>()
+                    .ok()
+                    .filter(|_| is_index)
+                    .and_then(|at| items.get(at).copied())
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Parts<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyParts)
+    }
+}
+
+struct AnyParts;
+
+impl<'de> Visitor<'de> for AnyParts {
+    type Value = Parts<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array or an object")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut given: A) -> Result<Parts<'de>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = given.next_element()? {
+            items.push(item);
+        }
+        Ok(Parts::Items(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut given: A) -> Result<Parts<'de>, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = given.next_entry()? {
+            members.push(member);
+        }
+        Ok(Parts::Members(members))
     }
 }
 
@@ -78,7 +154,27 @@ mod tests {
         assert_eq!(key("/a~1b/m~0n", r#"{"a/b": {"m~n": 1}}"#), key("", "1"));
     }
 
+    #[test]
+    fn what_is_odd_elsewhere_in_the_data_changes_nothing() {
+        let deep = format!("{}7{}", "[".repeat(127), "]".repeat(127));
+        for odd in ["1e999999", r#""\ud800""#, r#"{"\ud800": 1}"#, &deep] {
+            let data = format!(r#"{{"odd": {odd}, "\ud800": 1, "id": 7}}"#);
+            assert_eq!(key("/id", &data), key("/id", r#"{"id": 7}"#), "{odd}");
+            assert_ne!(key("/odd", &data), key("/none", &data), "{odd}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_value_is_the_one_that_another_reader_finds(
+            data in r#"\{("(a|b|~|/|0|\\u0061)":(1|"x"|\[\]|\[[0-9],\{"a":2\}\]|\{"a":[0-9]\}),){0,3}"z":0\}"#,
+            pointer in "(/(a|b|~0|~1|0|1|00|[+]0|z|-)){0,3}",
+        ) {
+            let other: Value = serde_json::from_str(&data).unwrap();
+            let value = other.pointer(&pointer).unwrap_or(&Value::Null);
+            prop_assert_eq!(key(&pointer, &data), key("", &value.to_string()));
+        }
+
         #[test]
         fn any_text_is_taken_or_refused(text in "[/~01a]{0,12}") {
             let tildes = text.char_indices().filter(|(_, c)| *c == '~');

@@ -25,6 +25,7 @@ pub mod receiver_tls;
 pub mod request;
 pub mod retention;
 pub mod retry;
+pub mod retry_after;
 pub mod revocation;
 pub mod scope;
 pub mod sealed;

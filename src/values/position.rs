@@ -95,7 +95,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in ".{0,24}") {
+        fn any_text_is_read_or_refused(text in ".{0,24}|(evt|sub|EVT)?_[0-9A-Za-z]{0,14}") {
             if let Ok(position) = text.parse::<Position>() {
                 prop_assert!(position.to_string().eq_ignore_ascii_case(&text));
             }

@@ -9,8 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UnixMillis(i64);
 
-/// The first and the last millisecond RFC 3339 can write: years 0000 to 9999.
-const WRITABLE: (i64, i64) = (-62_167_219_200_000, 253_402_300_799_999);
+/// The first and the last millisecond that can be written: from the year 0000, which is where RFC 3339 begins, to
+/// 9999-12-30T22:00:00.000Z, which is where jiff ends.
+const WRITABLE: (i64, i64) = (-62_167_219_200_000, 253_402_207_200_000);
 
 impl UnixMillis {
     /// 1970-01-01T00:00:00Z.
@@ -22,7 +23,7 @@ impl UnixMillis {
         Self(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// From a count of milliseconds, kept within the years RFC 3339 can write.
+    /// From a count of milliseconds, kept within what can be written.
     pub fn from_i64(millis: i64) -> Self {
         Self(millis.clamp(WRITABLE.0, WRITABLE.1))
     }
@@ -87,6 +88,8 @@ impl<'de> Deserialize<'de> for UnixMillis {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -103,6 +106,25 @@ mod tests {
     fn a_time_without_offset_or_of_another_form_is_refused() {
         for text in ["2026-11-23T14:00:00", "2026-11-23", "yesterday", "", "1763900000"] {
             assert_eq!(UnixMillis::parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_time_reads_back_as_it_was_shown_and_sorts_as_text(a in any::<i64>(), b in WRITABLE.0..=WRITABLE.1) {
+            let (a, b) = (UnixMillis::from_i64(a), UnixMillis::from_i64(b));
+            prop_assert_eq!(UnixMillis::parse(&a.to_string()), Some(a));
+            prop_assert_eq!(a.to_string().cmp(&b.to_string()), a.cmp(&b));
+        }
+
+        #[test]
+        fn any_text_is_read_as_a_time_that_can_be_shown_or_refused(
+            text in ".{0,40}|[-+]?[0-9]{4,6}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{0,12})?)?(Z|z|[-+][0-9]{2}:?[0-9]{2})?",
+        ) {
+            if let Some(time) = UnixMillis::parse(&text) {
+                prop_assert_eq!(UnixMillis::parse(&time.to_string()), Some(time));
+                prop_assert_eq!(time.to_string().len(), "2026-11-23T14:00:00.000Z".len());
+            }
         }
     }
 }

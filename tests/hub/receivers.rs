@@ -93,6 +93,30 @@ async fn one_that_never_ends_its_head_fails() {
 }
 
 #[tokio::test]
+async fn one_that_drips_its_head_or_never_comes_to_its_answer_is_left_when_its_time_is_over() {
+    for malice in [Malice::DripsHead, Malice::Continues] {
+        let hostile = Hostile::start(malice).await;
+        let (hub, attempt) = first_attempt(&hostile.url()).await;
+        assert!(["protocol", "timeout"].contains(&&*error(&attempt)), "{attempt}");
+        let latency = attempt["latency_ms"].as_u64().unwrap();
+        assert!(latency < 5_000, "{latency} ms of one second");
+        hub.get("/readyz").await.expect(200);
+    }
+}
+
+/// It would be as large as its sender likes: what is kept is what came.
+#[tokio::test]
+async fn a_compressed_answer_is_not_decompressed() {
+    // 100 bytes of "a" by gzip(1).
+    let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x4c\xa4\x3d\0\0\x32\x33\x95\xaf\x64\0\0\0";
+    let hostile = Hostile::start(Malice::Compressed(gzip)).await;
+    let (_hub, attempt) = first_attempt(&hostile.url()).await;
+    assert_eq!(attempt["status_code"], 500);
+    let kept = text(&attempt, "/response_body");
+    assert!(!kept.contains("aaa") && kept.len() < 100, "{kept}");
+}
+
+#[tokio::test]
 async fn redirects_are_failures_and_are_not_followed() {
     let mut inner = TestReceiver::start().await;
     let hostile = Hostile::start(Malice::Redirects(inner.url())).await;

@@ -248,8 +248,10 @@ async fn deliver(hub: &Client) -> Vec<String> {
         (Hostile::start(Malice::Hangs).await, Hostile::start(Malice::Resets).await);
     let (gibberish, self_signed) =
         (Hostile::start(Malice::Gibberish).await, Hostile::start(Malice::SelfSigned).await);
-    let (closed, redirecting) =
-        (ClosedPort::take(), Hostile::start(Malice::Redirects("http://127.0.0.1:9/".into())).await);
+    let (closed, redirecting) = (
+        ClosedPort::take(),
+        Hostile::start(Malice::Redirects("http://127.0.0.1:9009/".into())).await,
+    );
     let urls = [
         good.url(),
         refusing.url(),

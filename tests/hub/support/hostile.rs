@@ -27,6 +27,12 @@ pub(crate) enum Malice {
     Endless(&'static str),
     /// Sends header lines that never end.
     EndlessHead,
+    /// Sends its head drop by drop.
+    DripsHead,
+    /// Says again and again that it will go on.
+    Continues,
+    /// Answers with a body that is said to be compressed.
+    Compressed(&'static [u8]),
     /// Redirects to this place.
     Redirects(String),
     /// Answers in another protocol.
@@ -101,12 +107,25 @@ async fn harass(mut stream: TcpStream, malice: &Malice, requests: &AtomicU64, se
                 return;
             }
             Malice::Hangs | Malice::Gibberish | Malice::SelfSigned => std::future::pending().await,
-            Malice::Drips => drip(&mut stream, sent).await,
+            Malice::Drips => {
+                drip(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n", sent).await;
+            }
             Malice::Endless(status) => {
                 pour(&mut stream, &format!("HTTP/1.1 {status}\r\n\r\n"), "x", sent).await;
             }
             Malice::EndlessHead => {
                 pour(&mut stream, "HTTP/1.1 200 OK\r\n", "x-more: x\r\n", sent).await;
+            }
+            Malice::DripsHead => drip(&mut stream, "HTTP/1.1 200 OK\r\nx: ", sent).await,
+            Malice::Continues => {
+                pour(&mut stream, "", "HTTP/1.1 100 Continue\r\n\r\n", sent).await;
+            }
+            Malice::Compressed(body) => {
+                let head = format!(
+                    "HTTP/1.1 500 Oh\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+                    body.len()
+                );
+                drop(stream.write_all(&[head.as_bytes(), body].concat()).await);
             }
             Malice::Redirects(place) => {
                 let text = format!(
@@ -133,8 +152,8 @@ async fn harass(mut stream: TcpStream, malice: &Malice, requests: &AtomicU64, se
     }
 }
 
-async fn drip(stream: &mut TcpStream, sent: &AtomicU64) {
-    if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n").await.is_err() {
+async fn drip(stream: &mut TcpStream, head: &str, sent: &AtomicU64) {
+    if stream.write_all(head.as_bytes()).await.is_err() {
         return;
     }
     let mut drops = interval(Duration::from_millis(50));

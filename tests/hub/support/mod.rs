@@ -13,6 +13,7 @@ pub(crate) mod hostile;
 pub(crate) mod hub;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod raw_client;
 pub(crate) mod raw_http;
 pub(crate) mod receiver;
 pub(crate) mod respondent;

@@ -1,10 +1,13 @@
 //! A WebSocket client (RFC 6455) that can also send what no client would.
 
+use std::time::Duration;
+
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::RequestBuilder;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -124,5 +127,23 @@ impl Socket {
     /// Sends bytes as they are.
     pub(crate) async fn send_raw(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).await.expect("it is open");
+    }
+
+    /// Sends bytes as they are, if it is still open, and looks whether it has been closed.
+    pub(crate) async fn send_and_look(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let sent = self.stream.get_mut().write_all(bytes).await;
+        match timeout(Duration::from_millis(1), self.next()).await {
+            Ok(Err(end)) => Err(end),
+            Ok(Ok(_)) | Err(_) => sent.map_err(|error| End::Cut(error.to_string())),
+        }
+    }
+
+    /// Waits for so many pongs.
+    pub(crate) async fn pongs(&mut self, mut count: usize) {
+        while count > 0 {
+            if let Message::Pong(_) = self.stream.next().await.expect("open").expect("open") {
+                count -= 1;
+            }
+        }
     }
 }

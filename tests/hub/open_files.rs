@@ -1,0 +1,52 @@
+//! A hub that may open no more files: new clients wait, and it does not burn a CPU over them.
+
+use std::fs;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::sleep;
+
+use crate::support::client::try_answer;
+use crate::support::database::Database;
+use crate::support::eventually;
+use crate::support::process::{Environment, HubProcess};
+
+/// The time a process has spent on CPUs, in hundredths of a second (proc(5)): its own and the kernel's for it.
+fn spent(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit(')').next().unwrap();
+    let fields: Vec<_> = after_name.split_whitespace().collect();
+    [11, 12].iter().map(|n| fields[*n].parse::<u64>().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn a_hub_without_a_file_left_to_open_waits_and_serves_when_there_is_one() {
+    let (data_dir, database) = (tempfile::tempdir().unwrap(), Database::create().await);
+    let environment = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", database.url());
+    let hub = HubProcess::start(&environment).await;
+    hub.client.publish("n", json!(1)).await;
+    let pid = hub.program.pid();
+    let limit = [format!("--pid={pid}"), "--nofile=120:120".to_owned()];
+    assert!(Command::new("prlimit").args(limit).status().await.unwrap().success());
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(TcpStream::connect(hub.address).await.unwrap());
+    }
+    hub.program.line_with("accepting connection").await;
+    let before = spent(pid);
+    sleep(Duration::from_secs(2)).await;
+    let spent = spent(pid) - before;
+    assert!(spent < 100, "{spent} hundredths of a second on CPUs within two seconds");
+    assert!(hub.program.output().lines().count() < 50, "{}", hub.program.output());
+
+    drop(idle);
+    let served = async || {
+        let request = hub.client.request(Method::GET, "/readyz").timeout(Duration::from_secs(2));
+        try_answer(request).await.ok().filter(|answer| answer.status == 200)
+    };
+    eventually("it serves again", served).await;
+    hub.client.publish("n", json!(2)).await;
+}

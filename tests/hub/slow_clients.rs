@@ -1,0 +1,265 @@
+//! Clients that take their time, or never come to an end: each has a deadline, and keeps nobody from being served.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use hookhub::config::Patience;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::support::client::{Answer, text};
+use crate::support::follower::End;
+use crate::support::hub::TestHub;
+use crate::support::in_time;
+use crate::support::raw_client::{RawClient, answer_in, head};
+use crate::support::sse::NarrowStream;
+use crate::support::views::until_connected;
+use crate::support::websocket::Socket;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Between two bytes of one that drips.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Time enough for what takes a second, on a machine with other things to do.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A hub whose patience ends after a second.
+async fn impatient() -> TestHub {
+    TestHub::start_with(|settings| {
+        settings.patience = Patience { head: SECOND, body: SECOND, idle: SECOND };
+    })
+    .await
+}
+
+/// What is sent at once, and what drips in then.
+#[derive(Debug, Clone, Copy)]
+struct Slow {
+    at_once: &'static str,
+    drip: &'static str,
+    /// How many answers come before the refusal.
+    answers: usize,
+}
+
+const HEALTH: &str = "GET /healthz HTTP/1.1\r\nhost: hub\r\n\r\n";
+const SLOW_HEADS: [Slow; 3] = [
+    Slow { at_once: "", drip: "GET /healthz?aaaaaaaaaa", answers: 0 },
+    Slow { at_once: "GET / HTTP/1.1\r\n", drip: "x: aaaaaaaaaaaaaaaaaaaaaaaaa\r\n", answers: 0 },
+    // Its first request is there at once.
+    Slow { at_once: HEALTH, drip: "GET /healthz?aaaaaaaaaa", answers: 1 },
+];
+const SLOW_BODIES: [Slow; 2] = [
+    Slow { at_once: "content-length: 5000\r\n\r\n", drip: "[[[[ ", answers: 0 },
+    Slow { at_once: "transfer-encoding: chunked\r\n\r\n", drip: "1\r\n[\r\n", answers: 0 },
+];
+
+fn slow_body(slow: Slow) -> String {
+    let request_line = "POST /v1/events HTTP/1.1";
+    head(request_line, &["content-type: application/json"]) + slow.at_once
+}
+
+/// Drips until it is hung up on; gives the last answer.
+async fn drip(hub: SocketAddr, at_once: &str, slow: Slow) -> Answer {
+    let client = RawClient::that_says(hub, at_once).await;
+    let mut said = client.drip(slow.drip.as_bytes(), PAUSE).await;
+    for _ in 0..slow.answers {
+        let (answer, length) = answer_in(&said).expect("an answer");
+        answer.expect(200);
+        said.drain(..length);
+    }
+    answer_in(&said).expect("an answer").0
+}
+
+#[tokio::test]
+async fn many_slow_clients_keep_nobody_from_being_served_and_each_is_ended_in_time() {
+    let hub = impatient().await;
+    let mut slow = JoinSet::new();
+    for n in 0..200 {
+        let (address, which) = (hub.address(), n % 5);
+        let heads = SLOW_HEADS.into_iter().map(|slow| (slow.at_once.to_owned(), slow));
+        let bodies = SLOW_BODIES.into_iter().map(|slow| (slow_body(slow), slow));
+        let (at_once, one) = heads.chain(bodies).nth(which).unwrap();
+        slow.spawn(async move {
+            let began = Instant::now();
+            (drip(address, &at_once, one).await, began.elapsed())
+        });
+    }
+    let mut slowest = Duration::ZERO;
+    for n in 0..50 {
+        let began = Instant::now();
+        hub.publish("a", json!(n)).await;
+        slowest = slowest.max(began.elapsed());
+    }
+    assert!(slowest < SECOND, "a publish took {slowest:?}");
+    let ended = in_time("all are ended", slow.join_all()).await;
+    assert_eq!(ended.len(), 200);
+    for (answer, took) in ended {
+        let problem = answer.problem(408, "request_timeout");
+        assert!(text(&problem, "/detail").contains("within 1 s"), "{problem}");
+        assert!((SECOND..SOON).contains(&took), "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_that_says_nothing_at_all_is_ended() {
+    let hub = impatient().await;
+    let began = Instant::now();
+    let said = RawClient::connect(hub.address()).await.end().await;
+    answer_in(&said).unwrap().0.problem(408, "request_timeout");
+    assert!((SECOND..SOON).contains(&began.elapsed()));
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_uses_is_closed() {
+    let hub = impatient().await;
+    let began = Instant::now();
+    let mut client = RawClient::that_says(hub.address(), HEALTH).await;
+    client.hear().await.expect(200);
+    assert!(client.end().await.is_empty());
+    assert!(began.elapsed() < SOON);
+    // Not so one that is used.
+    let mut client = RawClient::connect(hub.address()).await;
+    for _ in 0..6 {
+        client.say(HEALTH.as_bytes()).await;
+        client.hear().await.expect(200);
+        tokio::time::sleep(SECOND / 4).await;
+    }
+}
+
+/// The deadline is for the head, not for the answer.
+#[tokio::test]
+async fn an_answer_may_take_longer_than_its_request() {
+    let hub = impatient().await;
+    let request = head("GET /v1/events?after=now&wait=3 HTTP/1.1", &[]) + "\r\n";
+    let mut client = RawClient::that_says(hub.address(), &request).await;
+    client.hear().await.expect(200);
+    let mut socket = Socket::open(hub.request(Method::GET, "/v1/ws")).await.unwrap();
+    let stream = head("GET /v1/stream HTTP/1.1", &[]) + "\r\n";
+    let mut stream = RawClient::that_says(hub.address(), &stream).await;
+    stream.hear().await;
+    tokio::time::sleep(SECOND * 2).await;
+    let id = hub.publish("a", json!(1)).await;
+    assert_eq!(text(&socket.hear().await, "/id"), id);
+    until_connected(&hub, 2).await;
+}
+
+/// Flask-WebSub asks the hub by TLS first, and waits three seconds for what comes of it.
+#[tokio::test]
+async fn those_who_speak_another_protocol_are_dropped_at_once() {
+    let hub = TestHub::start().await;
+    let tls = [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &[7; 506]].concat();
+    let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0".to_vec();
+    let socks = b"\x05\x01\x00".to_vec();
+    let ssh = b"SSH-2.0-OpenSSH_9.2\r\n".to_vec();
+    for hello in [tls, http2, socks, ssh] {
+        let began = Instant::now();
+        let mut client = RawClient::connect(hub.address()).await;
+        client.say(&hello).await;
+        let said = client.end().await;
+        assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 400 "), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_drips_over_a_websocket_closes_it() {
+    let hub = impatient().await;
+    let frame: &[u8] = b"\x81\xfe\x10\x00\x00\x00\x00\x00{\"ack\": ";
+    let pieces = |n: usize| -> &'static [u8] {
+        // A text of one byte that is to go on, then ever more pieces of nothing.
+        if n == 0 { b"\x01\x81\0\0\0\0{" } else { b"\x00\x80\0\0\0\0" }
+    };
+    for in_pieces in [false, true] {
+        let mut socket = Socket::open(hub.request(Method::GET, "/v1/ws")).await.unwrap();
+        let began = Instant::now();
+        let code = in_time("it is closed", async {
+            for n in 0.. {
+                let whole = pieces(n);
+                let one = frame.get(n..=n).unwrap_or(b" ");
+                if let Err(End::Closed(code)) =
+                    socket.send_and_look(if in_pieces { whole } else { one }).await
+                {
+                    return code;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            unreachable!("without end")
+        })
+        .await;
+        assert_eq!(code, 1008);
+        assert!((SECOND..SOON).contains(&began.elapsed()), "{:?}", began.elapsed());
+    }
+}
+
+/// HTTP/1.0 has no chunks: what has no known length ends with its connection (RFC 9112, 6.1).
+#[tokio::test]
+async fn a_stream_by_http_1_0_comes_as_it_is() {
+    let hub = TestHub::start_with(|settings| settings.stop_deadline = SECOND).await;
+    let request = head("GET /v1/stream HTTP/1.0", &["connection: keep-alive"]) + "\r\n";
+    let mut client = RawClient::that_says(hub.address(), &request).await;
+    let answer = client.hear().await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("transfer-encoding"), None);
+    assert_ne!(answer.header("connection"), Some("keep-alive"));
+    let id = hub.publish("a", json!(1)).await;
+    until_connected(&hub, 1).await;
+    let (said, _) = tokio::join!(client.end(), hub.stop());
+    let said = String::from_utf8(said).unwrap();
+    let event = said.split("\n\n").find(|block| block.contains("data:")).expect(&said);
+    assert!(event.starts_with(&format!("id: {id}\ndata: {{\"id\":\"{id}\"")), "{said}");
+}
+
+#[tokio::test]
+async fn one_that_takes_nothing_does_not_hold_up_a_stop() {
+    let hub = TestHub::start_with(|settings| settings.stop_deadline = SECOND * 30).await;
+    let mut slow = NarrowStream::open(hub.request(Method::GET, "/v1/stream")).await;
+    let first = hub.publish("n", json!(1)).await;
+    assert_eq!(slow.next().await.id, first);
+    let large = "x".repeat(200_000);
+    for _ in 0..4 {
+        let batch: Vec<_> = (0..20).map(|_| json!({"type": "n", "data": large})).collect();
+        hub.post("/v1/events", &Value::from(batch)).await.expect(202);
+    }
+    // One whose answers wait as well: it asks and asks, and reads nothing.
+    let request = head("GET /v1/events?limit=50 HTTP/1.1", &[]) + "\r\n";
+    let _greedy = RawClient::that_says(hub.address(), &request.repeat(10)).await;
+    let began = Instant::now();
+    in_time("it stops", hub.stop()).await;
+    assert!(began.elapsed() < SECOND * 20, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_body_that_drips_does_not_hold_up_a_stop() {
+    let hub = TestHub::start_with(|settings| {
+        settings.stop_deadline = SECOND * 30;
+        settings.patience.body = SECOND * 60;
+    })
+    .await;
+    let request =
+        head("POST /v1/events HTTP/1.1", &["content-length: 5000", "expect: 100-continue"]);
+    let mut client = RawClient::that_says(hub.address(), &(request + "\r\n")).await;
+    assert_eq!(client.hear().await.status, 100);
+    let dripping = tokio::spawn(client.drip(b"[[[[", PAUSE));
+    let began = Instant::now();
+    in_time("it stops", hub.stop()).await;
+    assert!(began.elapsed() < SECOND * 20, "{:?}", began.elapsed());
+    let said = in_time("it is told", dripping).await.unwrap();
+    answer_in(&said).unwrap().0.problem(503, "unavailable");
+}
+
+#[tokio::test]
+async fn a_flood_of_pings_is_answered_and_harms_nobody() {
+    let hub = TestHub::start().await;
+    let mut socket = Socket::open(hub.request(Method::GET, "/v1/ws?types=never")).await.unwrap();
+    let ping: &[u8] = b"\x89\x84\0\0\0\0ping";
+    let flood = async {
+        for _ in 0..50 {
+            socket.send_raw(&ping.repeat(400)).await;
+            socket.pongs(400).await;
+        }
+    };
+    let others = join_all((0..20).map(|n| hub.publish("a", json!(n))));
+    in_time("both are done", async { tokio::join!(flood, others) }).await;
+}

@@ -68,11 +68,11 @@ pub(super) async fn list(
 ) -> Result<HttpResponse, Problem> {
     let query = Query::of(&request, &["after", "limit"])?;
     let limit = query.limit()?;
-    let after = query.text("after").unwrap_or_default();
-    if !(after.is_empty() || is_tenant(after)) {
+    let after = query.text("after");
+    if !after.is_none_or(is_tenant) {
         return Err(invalid("after", "expected the name of a tenant"));
     }
-    let mut found = api.store.list_tenants(after, i32::from(limit) + 1).await?;
+    let mut found = api.store.list_tenants(after.unwrap_or_default(), i32::from(limit) + 1).await?;
     let has_more = found.len() > usize::from(limit);
     found.truncate(limit.into());
     let data: Vec<Value> =

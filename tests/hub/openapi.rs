@@ -330,6 +330,8 @@ async fn problems_are_as_the_document_says() {
             422,
         ),
         (Method::POST, "/v1/events".to_owned(), &at, Some(json!({"type": "a b"})), 422),
+        (Method::DELETE, "/v1/subscriptions".to_owned(), &at, Some(json!({"hookUrl": "\0"})), 422),
+        (Method::POST, "/v1/subscriptions".to_owned(), &at, Some(json!({"event": null})), 422),
     ] {
         let answer = tour.ask((method, &path, ""), values, body).await;
         assert_eq!(answer.status, status, "{path}: {}", answer.text);

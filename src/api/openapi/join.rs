@@ -83,7 +83,7 @@ fn complete(operation: &mut Value, everywhere: &Value) {
     let security = operation.get("security").and_then(Value::as_array).into_iter().flatten();
     let with_key = security.into_iter().any(|way| way.get("bearer").is_some());
     let with_body = operation.get("requestBody").is_some();
-    let kinds = [("with_body", with_body), ("with_key", with_key)];
+    let kinds = [("with_body", with_body), ("with_key", with_key), ("every", true)];
     let Some(members) = operation.as_object_mut() else { return };
     let mut responses = match members.remove("responses") {
         Some(Value::Object(responses)) => responses,

@@ -165,15 +165,21 @@ fn every_operation_is_told_of_in_full() {
         let parameters = operation["parameters"].as_array().into_iter().flatten();
         let in_path = parameters.filter(|one| resolved(&document, one)["in"] == "path").count();
         assert_eq!(placeholders, in_path, "{here}");
-        let mut expected = vec![];
+        let mut expected = vec!["414", "431"];
         if access(&operation) != "public" {
             expected.extend(["400", "401", "403", "500", "503"]);
         }
         if !operation["requestBody"].is_null() {
             expected.extend(["400", "408", "413", "415", "422"]);
         }
-        if placeholders > 0 {
-            expected.push(if path.ends_with("/verification") { "403" } else { "404" });
+        // What is asked of the first is nobody's business, and a tenant need not be there to be told of.
+        let hidden = [
+            "POST /v1/subscriptions/{id}/verification",
+            "GET /v1/subscriptions/{id}/verification",
+            "PUT /v1/tenants/{name}",
+        ];
+        if placeholders > 0 && !hidden.contains(&&*here) {
+            expected.push("404");
         }
         let answers = operation["responses"].as_object().unwrap();
         for status in expected {

@@ -1,5 +1,6 @@
 //! The hub from outside: each module is about one thing that its users rely on.
 
+mod any_input;
 mod auditing;
 mod connections;
 mod crowd;

@@ -1,7 +1,7 @@
 # hookhub's commands; `make` lists them.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz browser bench torture check prepare fmt clippy doc sqlx deny typos compose
+.PHONY: help run test fuzz browser api bench torture check prepare fmt clippy doc sqlx deny typos compose
 
 # The build reads .sqlx/, never a database that happens to be in the environment.
 export SQLX_OFFLINE := true
@@ -28,6 +28,10 @@ fuzz: ## what is tried with any input, by 5,000 random ones instead of 256; CASE
 browser: ## the browser tests, in Chromium; HOOKHUB_TEST_SEED=... repeats the cuts of a run; ARGS="..." goes to the tests
 	@scripts/postgres-binaries >/dev/null
 	export HOOKHUB_CHROMIUM=$$(scripts/chromium) && scripts/with-postgres cargo test --locked --test browser -- $(ARGS)
+
+api: ## a running hub against its own OpenAPI document, with PyPI's schemathesis; ARGS="..." goes to it
+	@scripts/postgres-binaries >/dev/null
+	scripts/schemathesis $(ARGS)
 
 bench: ## release build: what publishing and delivering cost (ARGS="--help"), what 19,000 streams cost (STREAMS="--help")
 	@scripts/postgres-binaries >/dev/null

@@ -16,15 +16,20 @@ use uuid::Uuid;
 use crate::admin_key::{self, AdminKey};
 use crate::api::{Api, Limits, Secrets};
 use crate::config::{Database, Settings};
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Asker, Dispatcher};
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
-use crate::log::{Log, housekeeping, retention, usage};
+use crate::log::{Log, housekeeping, resealing, retention, usage};
+use crate::master_key;
+use crate::quotas::QuotasInForce;
 use crate::server;
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
 use crate::stream::Streams;
+use crate::stream::presence::Presence;
 use crate::values::retention::Retention;
 use crate::values::retry::reconnect_waits;
+use crate::values::sealed::Sealer;
+use crate::values::sender::Sender;
 
 /// How long a start waits for the database to take connections.
 const DATABASE_DEADLINE: Duration = Duration::from_secs(60);
@@ -47,6 +52,26 @@ pub enum StartError {
         path: PathBuf,
         /// What went wrong.
         error: io::Error,
+    },
+    /// The master key could not be read or kept.
+    #[error("the master key in {}: {error}", path.display())]
+    MasterKey {
+        /// Its file.
+        path: PathBuf,
+        /// What went wrong.
+        error: io::Error,
+    },
+    /// The master key is not the one, or not the only one, that the database needs.
+    #[error(
+        "HOOKHUB_MASTER_KEY: this database was sealed with another key (id {}); give that one, or, to change it, the new \
+         one and that one after it, comma separated; without HOOKHUB_MASTER_KEY the key is the one in {}",
+        ids.join(", "), file.display()
+    )]
+    OtherMasterKey {
+        /// The keys that are missing.
+        ids: Vec<String>,
+        /// Where the key is kept when it is not given.
+        file: PathBuf,
     },
     /// The address is taken, or not this machine's.
     #[error("HOOKHUB_LISTEN (--listen): cannot listen on {address}: {error}")]
@@ -108,7 +133,7 @@ impl Hub {
         url: &str,
         listener: TcpListener,
     ) -> Result<Self, StartError> {
-        let store = open_store(settings, url).await.map_err(StartError::Database)?;
+        let store = open_store(settings, url).await?;
         let (stopping, let_go, tasks) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let address = listener
@@ -117,37 +142,36 @@ impl Hub {
         let node = NodeName { id: Uuid::new_v4(), address: address.to_string() };
         let start = async || Log::start(node.id, store.clone(), &tasks, let_go.clone()).await;
         let log = patiently(start).await.map_err(StartError::Database)?;
-        let (allowed, schedule) = (settings.allow_targets.clone(), settings.retry_schedule.clone());
-        let dispatcher = Dispatcher::new(
-            node,
-            log.clone(),
-            store.clone(),
-            (allowed.clone(), schedule),
-            tasks.clone(),
-        )
-        .map_err(StartError::Callbacks)?;
+        let (stream_tokens, consents) = shared_secrets(&store).await?;
+        let asker = Asker { sender: sender(settings), token_key: consents.as_slice().into() };
+        let callbacks = (settings.egress.clone(), settings.retry_schedule.clone(), asker);
+        let dispatcher =
+            Dispatcher::new(node, log.clone(), store.clone(), callbacks, tasks.clone())
+                .map_err(StartError::Callbacks)?;
+        let quotas = quotas_in_force(settings, &store, &tasks, &stopping).await?;
         let streams = Arc::new(Streams::new(
             log.clone(),
             store.clone(),
-            settings.max_streams,
+            Presence::new(settings.max_streams, Arc::clone(&quotas)),
             stopping.clone(),
             settings.stop_deadline / 2,
         ));
-        let limits = Limits {
-            allowed,
-            max_event_bytes: settings.max_event_bytes,
-            trusted_proxies: settings.trusted_proxies.clone(),
-            body_deadline: settings.patience.body,
-            stopping: stopping.clone(),
-        };
-        let fresh: [u8; 32] = rand::random();
-        let secret = async || store.shared_secret("stream_tokens", &fresh).await;
-        let stream_tokens = patiently(secret).await.map_err(StartError::Database)?;
         // The admin key last: once it is made, the start succeeds and it is shown.
         let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
             .map_err(|(path, error)| StartError::AdminKey { path, error })?;
-        let secrets = Secrets { admin_key: admin_key.as_str(), stream_tokens: &stream_tokens };
-        let api = Api::new(log.clone(), store.clone(), Arc::clone(&streams), &secrets, limits);
+        let secrets = Secrets {
+            admin_key: admin_key.as_str(),
+            stream_tokens: &stream_tokens,
+            consents: &consents,
+        };
+        let api = Api::new(
+            log.clone(),
+            store.clone(),
+            Arc::clone(&streams),
+            &secrets,
+            limits(settings, quotas, &stopping),
+        );
+        patiently(async || dispatcher.enlist().await).await.map_err(StartError::Database)?;
         let server = server::start(settings, listener, web::Data::new(api), &streams, &stopping)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();
@@ -209,7 +233,23 @@ impl Hub {
     }
 }
 
-/// Starts what keeps the log to its length, and what measures it.
+/// Who the hub is to receivers.
+fn sender(settings: &Settings) -> Sender {
+    Sender::new(settings.webhook_origin.clone(), settings.public_url.clone())
+}
+
+fn limits(settings: &Settings, quotas: Arc<QuotasInForce>, stopping: &CancellationToken) -> Limits {
+    Limits {
+        targets: settings.egress.targets.clone(),
+        origin: sender(settings).origin,
+        quotas,
+        body_deadline: settings.patience.body,
+        trusted_proxies: settings.trusted_proxies.clone(),
+        stopping: stopping.clone(),
+    }
+}
+
+/// Starts what keeps the log to its length, what measures it, and what seals anew.
 fn look_after_log(
     log: &Log,
     store: &Store,
@@ -219,6 +259,21 @@ fn look_after_log(
 ) {
     tasks.spawn(retention::run(log.clone(), store.clone(), kept, stop.clone()));
     tasks.spawn(usage::run(log.clone(), store.clone(), stop.clone()));
+    tasks.spawn(resealing::run(log.clone(), store.clone(), stop.clone()));
+}
+
+/// The quotas, read before the first request is taken, and followed.
+async fn quotas_in_force(
+    settings: &Settings,
+    store: &Store,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Arc<QuotasInForce>, StartError> {
+    let quotas = Arc::new(QuotasInForce::new(settings.quotas));
+    let look = async || quotas.look_anew(store).await;
+    patiently(look).await.map_err(StartError::Database)?;
+    tasks.spawn(Arc::clone(&quotas).follow(store.clone(), stop.clone()));
+    Ok(quotas)
 }
 
 async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, String), StartError> {
@@ -237,16 +292,34 @@ async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, Stri
     }
 }
 
+/// What seals stream tokens, and what seals the texts by which receivers agree: the same on all nodes.
+async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError> {
+    let secret = async |name| {
+        let fresh: [u8; 32] = rand::random();
+        let kept = patiently(async || store.shared_secret(name, &fresh).await).await;
+        kept.map_err(StartError::Database)
+    };
+    Ok((secret("stream_tokens").await?, secret("consents").await?))
+}
+
 /// The store with its schema at this version. Of a database of its own no other node holds anything.
-async fn open_store(settings: &Settings, url: &str) -> Result<Store, StoreError> {
-    let store = Store::new(url)?;
-    patiently(async || {
+async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError> {
+    let keys = master_key::load(settings.master_key.as_ref(), &settings.data_dir)
+        .map_err(|(path, error)| StartError::MasterKey { path, error })?;
+    let store = Store::new(url, Sealer::new(keys)).map_err(StartError::Database)?;
+    let set_up = async || {
         store.migrate().await?;
-        store.create_partitions().await
-    })
-    .await?;
+        store.create_partitions().await?;
+        store.take_master_keys().await
+    };
+    let missing = patiently(set_up).await.map_err(StartError::Database)?;
+    if !missing.is_empty() {
+        let file = settings.data_dir.join(master_key::FILE);
+        return Err(StartError::OtherMasterKey { ids: missing, file });
+    }
     if matches!(settings.database, Database::Embedded { .. }) {
-        patiently(async || store.end_all_leases().await).await?;
+        let end = async || store.end_all_leases().await;
+        patiently(end).await.map_err(StartError::Database)?;
     }
     Ok(store)
 }

@@ -55,7 +55,7 @@ struct Logging {
 enum Command {
     /// Run the hub (the default)
     Serve(Box<ServeArgs>),
-    /// Run a receiver for trying things out: prints each delivery, and whether its signature is right
+    /// Run a receiver for trying things out: agrees to handshakes, prints each delivery and whether its signature is right
     Receive(ReceiveArgs),
     /// Follow a hub's events; POST each to a URL on this side, signed, and print its answer
     ///

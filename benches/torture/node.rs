@@ -14,6 +14,9 @@ use super::client::KEY;
 use super::clock::Clock;
 use super::started::{self, As};
 
+/// What all nodes seal with.
+const MASTER_KEY: &str = "746f72747572652d6d61737465722d6b65792d6f662d616c6c2d6e6f6465732d";
+
 /// Below the ports that the system gives to outgoing connections, so that a node that is down finds its own again.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
@@ -69,6 +72,7 @@ impl Node {
             .env("HOOKHUB_LISTEN", self.address.to_string())
             .env("HOOKHUB_DATA_DIR", &self.setup.data)
             .env("HOOKHUB_ADMIN_KEY", KEY)
+            .env("HOOKHUB_MASTER_KEY", MASTER_KEY)
             .env("HOOKHUB_ALLOW_TARGETS", "127.0.0.0/8")
             .env("HOOKHUB_RETRY_SCHEDULE_S", "1,1,2")
             .env("HOOKHUB_GIVE_UP_AFTER_S", "86400")

@@ -12,16 +12,16 @@ use super::problem::Problem;
 use super::query::Query;
 use super::request_id::RequestId;
 use crate::store::audit::{AuditFilter, AuditRow};
-use crate::values::audit::{AuditEntry, Origin};
+use crate::values::audit::{Actor, AuditEntry};
 use crate::values::id::AuditId;
 use crate::values::one_line::OneLine;
 use crate::values::time::UnixMillis;
 
-/// Who asks, and from where.
-pub(super) fn origin(caller: &Caller, request: &HttpRequest) -> Origin {
+/// Who asks, with which key, and from where.
+pub(super) fn actor(key: &str, request: &HttpRequest) -> Actor {
     let user_agent = request.headers().get(USER_AGENT);
-    Origin {
-        key: caller.key.to_string(),
+    Actor {
+        key: key.to_owned(),
         address: Some(client_address(request).to_string()),
         user_agent: user_agent
             .map(|value| OneLine(&String::from_utf8_lossy(value.as_bytes())).to_string()),
@@ -38,8 +38,8 @@ pub(super) async fn note(
     target: &impl ToString,
     said: Value,
 ) -> Result<(), Problem> {
-    let (when, origin) = ((UnixMillis::now(), Uuid::new_v4()), origin(caller, request));
-    let entry = AuditEntry::new(when, &origin, &caller.tenant, action, target);
+    let (when, actor) = ((UnixMillis::now(), Uuid::new_v4()), actor(&caller.key.name, request));
+    let entry = AuditEntry::new(when, &actor, &caller.tenant, action, target);
     Ok(api.store.append_audit(&entry.with(None, Some(said))).await?)
 }
 

@@ -1,47 +1,41 @@
 //! Who asks: the key in `Authorization`, and the tenant it speaks for.
 
-use std::collections::HashMap;
+use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, HeaderValue};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::time::Instant;
 
 use super::Api;
 use super::client_address::client_address;
 use super::problem::{Code, Problem};
+use super::query::{TOKEN, tokens};
 use super::routes::Access;
-use crate::store::{Store, StoreError};
+use crate::keys::{Hash, Key, Keys, Standing};
+use crate::store::StoreError;
 use crate::stream::presence::Owner;
+use crate::values::event_type::Pattern;
 use crate::values::networks::home;
 use crate::values::scope::{Scope, Scopes};
+use crate::values::time::UnixMillis;
 
 /// The header by which an admin key speaks for a tenant.
 const TENANT_HEADER: &str = "hookhub-tenant";
-/// What the admin key is called where keys are named by their id.
-const ADMIN: &str = "admin";
 /// The tenant of those who name none.
 const DEFAULT_TENANT: &str = "default";
-/// How long a key that was looked up is believed without looking again; other nodes may revoke it.
-const BELIEVED: Duration = Duration::from_secs(5);
-/// How many keys are remembered.
-const MOST_REMEMBERED: usize = 10_000;
-
-type Hash = [u8; 32];
 
 /// Who asks.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     /// On whose behalf.
     pub(super) tenant: Arc<str>,
-    /// With which key: its id, or `admin`.
-    pub(super) key: Arc<str>,
-    /// What that may do.
+    /// With which key.
+    pub(super) key: Arc<Key>,
+    /// What that may do here.
     pub(super) scopes: Scopes,
 }
 
@@ -63,6 +57,27 @@ impl Caller {
         );
         Err(Problem::new(Code::Forbidden, detail))
     }
+
+    /// Refuses those for whose key not every event of these patterns is there.
+    pub(super) fn must_cover(&self, patterns: &[Pattern]) -> Result<(), Problem> {
+        match patterns.iter().find(|one| !self.key.covers_one(one)) {
+            None => Ok(()),
+            Some(refused) => Err(self.beyond(refused)),
+        }
+    }
+
+    /// Refuses those for whose key events of this type are not there.
+    pub(super) fn must_reach(&self, event_type: &str) -> Result<(), Problem> {
+        if self.key.reaches(event_type) { Ok(()) } else { Err(self.beyond(&event_type)) }
+    }
+
+    fn beyond(&self, refused: &impl fmt::Display) -> Problem {
+        let allowed = self.key.event_types.iter().flat_map(|patterns| patterns.iter());
+        let allowed: Vec<&str> = allowed.map(Pattern::as_str).collect();
+        let detail =
+            format!("the event_types of this key are {}; not {refused}", allowed.join(", "));
+        Problem::new(Code::Forbidden, detail)
+    }
 }
 
 /// The hash a key is known by. Keys are random and long: there is nothing to guess, and so nothing to slow down.
@@ -76,50 +91,30 @@ pub(super) fn is_tenant(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
-/// The keys that open this hub.
-#[derive(Debug)]
-pub(super) struct Keys {
-    admin: Hash,
-    known: Mutex<HashMap<Hash, (Known, Instant)>>,
+/// The configured admin key.
+pub(super) struct Admin {
+    hash: Hash,
+    pub(super) key: Arc<Key>,
 }
 
-/// A key that is in force.
-#[derive(Debug, Clone)]
-struct Known {
-    tenant: Arc<str>,
-    id: Arc<str>,
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Admin")
+    }
 }
 
-impl Keys {
-    /// With this admin key.
+impl Admin {
     pub(super) fn new(admin_key: &str) -> Self {
-        Self { admin: hash(admin_key), known: Mutex::new(HashMap::new()) }
+        Self { hash: hash(admin_key), key: Arc::new(Key::configured(DEFAULT_TENANT)) }
     }
 
-    /// Forgets what was looked up, after a change on this node.
-    pub(super) fn forget_all(&self) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn is_admin(&self, hash: &Hash) -> bool {
-        self.admin.ct_eq(hash).into()
-    }
-
-    async fn look_up(&self, hash: &Hash, store: &Store) -> Result<Option<Known>, StoreError> {
-        if let Some((known, since)) =
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).get(hash)
-            && since.elapsed() < BELIEVED
-        {
-            return Ok(Some(known.clone()));
+    /// The key of that text, whether or not it is in force.
+    async fn or_known(&self, text: &str, keys: &Keys) -> Result<Option<Arc<Key>>, StoreError> {
+        let hash = hash(text);
+        if self.hash.ct_eq(&hash).into() {
+            return Ok(Some(Arc::clone(&self.key)));
         }
-        let Some(key) = store.key_by_hash(hash).await? else { return Ok(None) };
-        let found = Known { tenant: key.tenant.into(), id: key.id.to_string().into() };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST_REMEMBERED {
-            known.clear();
-        }
-        known.insert(*hash, (found.clone(), Instant::now()));
-        Ok(Some(found))
+        keys.by_hash(&hash).await
     }
 }
 
@@ -151,29 +146,47 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
         return Err(Problem::new(Code::Internal, "the hub is not set up"));
     };
     let header = only(request, AUTHORIZATION.as_str())?;
-    let key = header.and_then(|value| value.to_str().ok()).and_then(bearer).ok_or_else(|| {
-        Problem::new(Code::Unauthorized, "send a key as \"Authorization: Bearer <key>\"")
-    })?;
-    let hash = hash(key);
+    let text = header.and_then(|value| value.to_str().ok()).and_then(bearer);
+    let text = text.ok_or_else(|| no_key(request))?;
     let named = named_tenant(request)?;
-    if api.keys.is_admin(&hash) {
-        let tenant = named.unwrap_or_else(|| DEFAULT_TENANT.into());
-        return Ok(Caller {
-            tenant,
-            key: ADMIN.into(),
-            scopes: [Scope::Admin].into_iter().collect(),
-        });
-    }
-    let Some(known) = api.keys.look_up(&hash, &api.store).await? else {
-        return Err(Problem::new(Code::Unauthorized, "this key is not known here, or was revoked"));
+    let Some(key) = api.admin.or_known(text, api.log.keys()).await? else {
+        return Err(Problem::new(Code::Unauthorized, "this key is not known here"));
     };
-    match named {
-        Some(other) if other != known.tenant => Err(Problem::new(
-            Code::Forbidden,
-            "this key speaks for its own tenant alone; leave Hookhub-Tenant out",
-        )),
-        _ => Ok(Caller { tenant: known.tenant, key: known.id, scopes: Scopes::of_a_tenant() }),
-    }
+    let now = UnixMillis::now();
+    must_be_in_force(&key, now)?;
+    key.note_use(now);
+    let tenant = match named {
+        Some(named) if key.scopes.allow(Scope::Admin) => named,
+        Some(other) if other != key.tenant => {
+            return Err(Problem::new(
+                Code::Forbidden,
+                "this key speaks for its own tenant alone; leave Hookhub-Tenant out",
+            ));
+        }
+        _ => Arc::clone(&key.tenant),
+    };
+    Ok(Caller { tenant, scopes: key.scopes, key })
+}
+
+/// What is told to those who come without a key. A token is good for reading events, where it is looked at first.
+fn no_key(request: &HttpRequest) -> Problem {
+    let right = "send a key as \"Authorization: Bearer <key>\"";
+    let detail = if tokens(request).is_empty() {
+        right.to_owned()
+    } else {
+        format!("{TOKEN} opens GET /v1/events, /v1/stream and /v1/ws, and nothing else; {right}")
+    };
+    Problem::new(Code::Unauthorized, detail)
+}
+
+/// Refuses a key that was good before.
+pub(super) fn must_be_in_force(key: &Key, now: UnixMillis) -> Result<(), Problem> {
+    let detail = match key.standing(now) {
+        Standing::InForce => return Ok(()),
+        Standing::Revoked => "this key was revoked".to_owned(),
+        Standing::Expired(end) => format!("this key has expired, at {end}"),
+    };
+    Err(Problem::new(Code::Unauthorized, detail))
 }
 
 /// The value of a header that may come once.

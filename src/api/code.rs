@@ -25,8 +25,14 @@ pub(super) enum Code {
     Conflict,
     /// The first request with this key still runs.
     IdempotencyKeyInUse,
+    /// As many signing secrets as may be in force at once.
+    TooManySecrets,
     /// The delivery has its first attempt still ahead.
     DeliveryPending,
+    /// The receiver has not agreed to being sent anything.
+    SubscriptionUnverified,
+    /// No handshake is outstanding.
+    NothingToVerify,
     /// The cursor is older than what is kept.
     CursorExpired,
     /// Too large.
@@ -39,10 +45,16 @@ pub(super) enum Code {
     ValidationFailed,
     /// The key was used for another request.
     IdempotencyKeyReused,
+    /// The tenant has keys or subscriptions.
+    TenantInUse,
     /// The header is too large.
     HeadersTooLarge,
     /// As many connections as there may be.
     TooManyConnections,
+    /// Over the tenant's rate.
+    RateLimited,
+    /// As much as the tenant may have.
+    QuotaExceeded,
     /// The hub is at fault.
     Internal,
     /// The database is away.
@@ -51,8 +63,7 @@ pub(super) enum Code {
 
 impl Code {
     /// All of them.
-    #[cfg(test)]
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 27] = [
         Self::InvalidJson,
         Self::InvalidParameter,
         Self::InvalidHeader,
@@ -63,18 +74,29 @@ impl Code {
         Self::RequestTimeout,
         Self::Conflict,
         Self::IdempotencyKeyInUse,
+        Self::TooManySecrets,
         Self::DeliveryPending,
+        Self::SubscriptionUnverified,
+        Self::NothingToVerify,
         Self::CursorExpired,
         Self::PayloadTooLarge,
         Self::UriTooLong,
         Self::UnsupportedMediaType,
         Self::ValidationFailed,
         Self::IdempotencyKeyReused,
+        Self::TenantInUse,
         Self::HeadersTooLarge,
         Self::TooManyConnections,
+        Self::RateLimited,
+        Self::QuotaExceeded,
         Self::Internal,
         Self::Unavailable,
     ];
+
+    /// The one of that name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.name() == name)
+    }
 
     /// The stable code.
     pub(super) fn name(self) -> &'static str {
@@ -89,15 +111,21 @@ impl Code {
             Self::RequestTimeout => "request_timeout",
             Self::Conflict => "conflict",
             Self::IdempotencyKeyInUse => "idempotency_key_in_use",
+            Self::TooManySecrets => "too_many_secrets",
             Self::DeliveryPending => "delivery_pending",
+            Self::SubscriptionUnverified => "subscription_unverified",
+            Self::NothingToVerify => "nothing_to_verify",
             Self::CursorExpired => "cursor_expired",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ValidationFailed => "validation_failed",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::TenantInUse => "tenant_in_use",
             Self::HeadersTooLarge => "headers_too_large",
             Self::TooManyConnections => "too_many_connections",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExceeded => "quota_exceeded",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
         }
@@ -116,15 +144,21 @@ impl Code {
             Self::RequestTimeout => "The request took too long",
             Self::Conflict => "Others are changing the same thing",
             Self::IdempotencyKeyInUse => "The first request with this key still runs",
+            Self::TooManySecrets => "As many signing secrets as may be in force at once",
             Self::DeliveryPending => "The delivery has its first attempt still ahead",
+            Self::SubscriptionUnverified => "The receiver has not agreed yet",
+            Self::NothingToVerify => "No handshake is outstanding",
             Self::CursorExpired => "The cursor is older than what is kept",
             Self::PayloadTooLarge => "Too large",
             Self::UriTooLong => "The path and query are too long",
             Self::UnsupportedMediaType => "The content type is not understood",
             Self::ValidationFailed => "The request is not valid",
             Self::IdempotencyKeyReused => "The idempotency key was used for another request",
+            Self::TenantInUse => "The tenant has keys or subscriptions",
             Self::HeadersTooLarge => "The header is too large",
             Self::TooManyConnections => "As many connections as there may be",
+            Self::RateLimited => "More events than the tenant may publish in a second",
+            Self::QuotaExceeded => "The tenant has as much as it may have",
             Self::Internal => "The hub is at fault",
             Self::Unavailable => "Not available at the moment",
         }
@@ -141,16 +175,22 @@ impl Code {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Conflict | Self::IdempotencyKeyInUse | Self::DeliveryPending => {
-                StatusCode::CONFLICT
-            }
+            Self::Conflict
+            | Self::IdempotencyKeyInUse
+            | Self::TooManySecrets
+            | Self::DeliveryPending
+            | Self::SubscriptionUnverified
+            | Self::NothingToVerify
+            | Self::TenantInUse => StatusCode::CONFLICT,
             Self::CursorExpired => StatusCode::GONE,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationFailed | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyConnections | Self::RateLimited | Self::QuotaExceeded => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }

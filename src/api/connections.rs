@@ -28,7 +28,8 @@ pub(super) async fn list(
     let page: Vec<&Arc<Entry>> = found.iter().take(limit).collect();
     let next = page.last().filter(|_| has_more).map(|last| last.id.to_string());
     let head = api.log.head();
-    let data: Vec<Value> = page.into_iter().map(|entry| view(entry, head)).collect();
+    let shown = page.into_iter().filter(|entry| caller.key.covers(&entry.filter().patterns()));
+    let data: Vec<Value> = shown.map(|entry| view(entry, head)).collect();
     Ok(query.page(&data, next.as_deref(), has_more))
 }
 
@@ -39,7 +40,7 @@ fn view(entry: &Entry, head: Position) -> Value {
     json!({
         "id": entry.id.to_string(),
         "transport": entry.transport.name(),
-        "key": &*entry.owner.key,
+        "key": &*entry.owner.key.name,
         "event_types": filter.patterns().iter().map(Pattern::as_str).collect::<Vec<_>>(),
         "subscription": filter.subscription().map(|id| id.to_string()),
         "position": position.to_string(),

@@ -3,6 +3,8 @@
 use actix_cors::Cors;
 use actix_web::http::{Method, header};
 
+use super::rate_limit;
+
 /// How long a browser may keep the answer to a preflight, in seconds.
 const KEEP_S: usize = 3_600;
 
@@ -11,10 +13,18 @@ const KEEP_S: usize = 3_600;
 pub fn allow_origins(origins: &[String]) -> Cors {
     let own = ["hookhub-tenant", "idempotency-key", "last-event-id"];
     let cors = Cors::default()
-        .allowed_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allowed_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
         .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::CACHE_CONTROL])
         .allowed_headers(own)
         .expose_headers(["link", "location", "retry-after", "x-request-id", "idempotent-replayed"])
+        .expose_headers(rate_limit::FIELDS)
         .max_age(KEEP_S);
     origins.iter().fold(cors, |cors, origin| match origin.as_str() {
         "*" => cors.allow_any_origin().send_wildcard(),

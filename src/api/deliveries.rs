@@ -13,10 +13,15 @@ use super::audit;
 use super::caller::Caller;
 use super::delivery_view::{DeliveryView, Record, State, attempt};
 use super::events;
+use super::idempotency;
 use super::problem::{Code, Problem};
 use super::query::{Query, invalid};
+use super::rate_limit;
+use super::reach;
 use super::subscriptions;
+use super::verification;
 use crate::store::deliveries::AttemptFilter;
+use crate::store::idempotency::Kept;
 use crate::store::log::Scan;
 use crate::values::event::{Event, NewEvent};
 use crate::values::event_type::EventType;
@@ -52,7 +57,9 @@ pub(super) async fn of_event(
     let mut meant: Vec<_> = subscriptions
         .into_iter()
         .filter(|(id, _)| {
-            is_for(&event, *id, &caller.tenant, versions.get(id).map_or(&[], Vec::as_slice))
+            let versions = versions.get(id).map_or(&[][..], Vec::as_slice);
+            is_for(&event, *id, &caller.tenant, versions)
+                && reach::is_there(&caller, Some(versions))
         })
         .collect();
     let has_more = meant.len() > limit;
@@ -176,7 +183,9 @@ pub(super) async fn attempts(
         .last()
         .filter(|_| has_more)
         .map(|last| format!("{}.{}.{}", last.position, last.number, last.subscription));
-    let data: Vec<Value> = page.into_iter().map(attempt).collect();
+    let hidden = reach::hidden(&api, &caller, page.iter().map(|one| one.subscription)).await?;
+    let shown = page.into_iter().filter(|one| !hidden.contains(&one.subscription));
+    let data: Vec<Value> = shown.map(attempt).collect();
     Ok(query.page(&data, next.as_deref(), has_more))
 }
 
@@ -194,8 +203,15 @@ pub(super) async fn retry(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let claim = api.running.claim(&caller, &request, b"")?;
+    Query::of(&request, &[])?;
+    let claim = idempotency::claim(&api, &caller, &request, b"").await?;
     let (subscription, event) = path.into_inner();
+    if idempotency::first(&api, &caller, claim.as_ref()).await?.is_some() {
+        let id = subscription.parse().map_err(|_bad| Problem::not_found("subscription"))?;
+        let event = event.parse().map_err(|_bad| Problem::not_found("event"))?;
+        reach::must_be_there(&api, &caller, id).await?;
+        return Ok(idempotency::replayed(&mut HttpResponse::Accepted()).json(asked_for(id, event)));
+    }
     let subscription = subscriptions::find(&api, &caller, &subscription).await?;
     let event = events::find(&api, &caller, &event).await?;
     if subscription.definition.callback_url.is_none() {
@@ -220,12 +236,16 @@ pub(super) async fn retry(
         event: position,
         attempts: u16::try_from(delivery.attempts()).unwrap_or(u16::MAX),
     };
-    let answer = json!({ "subscription": said.subscription, "event": position.to_string() });
+    let answer = asked_for(id, position);
     let by = (&caller, &request);
     audit::note(&api, by, "delivery.retried", &id, answer.clone()).await?;
     let (_, mut response) =
         append(&api, &caller, claim, entry(id, RetryRequest::entry_type(), &json!(said))).await?;
     Ok(response.json(answer))
+}
+
+fn asked_for(id: SubscriptionId, event: Position) -> Value {
+    json!({ "subscription": id.to_string(), "event": event.to_string() })
 }
 
 /// `POST /v1/subscriptions/{id}/test`: a `hookhub.test` event for that subscription alone.
@@ -235,15 +255,31 @@ pub(super) async fn test(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let claim = api.running.claim(&caller, &request, b"")?;
+    Query::of(&request, &[])?;
+    let claim = idempotency::claim(&api, &caller, &request, b"").await?;
+    if let Some(Kept { position: Some(position), .. }) =
+        idempotency::first(&api, &caller, claim.as_ref()).await?
+    {
+        let id = path.parse().map_err(|_bad| Problem::not_found("subscription"))?;
+        reach::must_be_there(&api, &caller, id).await?;
+        return Ok(idempotency::replayed(&mut HttpResponse::Accepted()).json(test_event(position)));
+    }
     let subscription = subscriptions::find(&api, &caller, &path).await?;
+    verification::must_not_be_awaited(&subscription)?;
+    let rate = api.quotas.of(&caller.tenant).events_per_s;
+    let standing = rate_limit::admit(&api, &caller, rate, 1)?;
     let said = json!({ "subscription": subscription.id.to_string(), "message": "a test event, sent on request" });
     let entry = entry(subscription.id, EventType::from_stored(TEST_EVENT), &said);
     audit::note(&api, (&caller, &request), "subscription.tested", &subscription.id, said).await?;
     let (position, mut response) = append(&api, &caller, claim, entry).await?;
-    Ok(response.json(
-        json!({ "id": position.to_string(), "type": TEST_EVENT, "timestamp": position.time() }),
-    ))
+    if let Some(standing) = standing {
+        rate_limit::tell(&mut response, standing);
+    }
+    Ok(response.json(test_event(position)))
+}
+
+fn test_event(position: Position) -> Value {
+    json!({ "id": position.to_string(), "type": TEST_EVENT, "timestamp": position.time() })
 }
 
 /// An entry about a subscription.

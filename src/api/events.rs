@@ -9,10 +9,12 @@ use super::Api;
 use super::append::append;
 use super::body;
 use super::caller::Caller;
+use super::idempotency;
 use super::poll;
 use super::problem::Problem;
 use super::publish_input::{self, Publish};
 use super::query::{Query, TOKEN, invalid};
+use super::rate_limit;
 use super::reading::Reading;
 use super::worker;
 use crate::store::log::Scan;
@@ -37,18 +39,27 @@ pub(super) async fn publish(
     Query::of(&request, &[])?;
     let content_type = body::content_type(&request)?;
     let body = body::read(&request, payload, MOST_BYTES).await?;
-    let claim = api.running.claim(&caller, &request, &body)?;
-    let publish = publish_input::read(content_type, &body, api.max_event_bytes)?;
+    let quotas = api.quotas.of(&caller.tenant);
+    let publish = publish_input::read(content_type, &body, quotas.event_bytes)?;
+    let publish = publish.within(|event_type| caller.must_reach(event_type))?;
+    let mut claim = idempotency::claim(&api, &caller, &request, &body).await?;
+    if let Some(claim) = &mut claim {
+        claim.depends_on(&publish.left_out());
+    }
     let events = match &publish {
         Publish::One(event) => vec![event.clone()],
         Publish::Batch(items) => publish_input::good(items),
     };
+    let standing = rate_limit::admit(&api, &caller, quotas.events_per_s, events.len())?;
     // Nothing to append: but a key is kept all the same.
     let (first, mut response) = if events.is_empty() && claim.is_none() {
         (Position::START, HttpResponse::Accepted())
     } else {
         append(&api, &caller, claim, events).await?
     };
+    if let Some(standing) = standing {
+        rate_limit::tell(&mut response, standing);
+    }
     Ok(match publish {
         Publish::One(event) => response.json(receipt(first, &event)),
         Publish::Batch(items) => response.json(json!({ "data": receipts(first, &items) })),
@@ -148,10 +159,11 @@ pub(super) async fn get(
     Ok(HttpResponse::Ok().content_type("application/json").body(event.body.clone()))
 }
 
-/// The caller's event of that id.
+/// The caller's event of that id, if it is there for the caller's key.
 pub(super) async fn find(api: &Api, caller: &Caller, id: &str) -> Result<Arc<Event>, Problem> {
     let no_such = || Problem::not_found("event");
     let position: Position = id.parse().map_err(|_bad| no_such())?;
     let found = api.store.events_at(&[position.stored()], Some(&caller.tenant)).await?;
-    found.into_iter().next().ok_or_else(no_such)
+    let found = found.into_iter().find(|event| caller.key.reaches(event.event_type.as_str()));
+    found.ok_or_else(no_such)
 }

@@ -11,6 +11,7 @@ use super::delivery_view::{DeliveryView, Record};
 use super::events;
 use super::problem::Problem;
 use super::query::Query;
+use super::reach;
 use crate::store::subscriptions::Known;
 use crate::values::event::Event;
 use crate::values::event_type::{Pattern, is_reserved};
@@ -44,7 +45,9 @@ pub(super) async fn explain(
             .then(|| DeliveryView::of(known.id, &event, &record, known.deleted_at.is_some()));
         view(known, &why, delivery.as_ref())
     };
-    let data: Vec<Value> = page.iter().map(explained).collect();
+    let is_there =
+        |known: &&&Known| reach::is_there(&caller, versions.get(&known.id).map(Vec::as_slice));
+    let data: Vec<Value> = page.iter().filter(is_there).map(explained).collect();
     let next = page.last().filter(|_| has_more).map(|last| last.id.to_string());
     Ok(query.page(&data, next.as_deref(), has_more))
 }

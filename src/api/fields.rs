@@ -41,7 +41,6 @@ impl<T> Field<T> {
 }
 
 /// A JSON object on its way to being understood. Fields are taken out of it; what is left at the end is unknown.
-#[derive(Debug)]
 pub(super) struct Fields {
     left: Map<String, Value>,
     known: Vec<&'static str>,
@@ -65,6 +64,11 @@ impl Fields {
         self.left.contains_key(name)
     }
 
+    /// Whether a field says nothing: it is not there, or null.
+    pub(super) fn lacks(&self, name: &str) -> bool {
+        self.left.get(name).is_none_or(Value::is_null)
+    }
+
     /// Takes a field; `None` when it is not there, `Some(Null)` when it is null.
     pub(super) fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
@@ -74,6 +78,16 @@ impl Fields {
     /// Notes a fault.
     pub(super) fn fault(&mut self, pointer: impl Display, detail: impl Into<String>) {
         self.errors.push(FieldError { pointer: format!("/{pointer}"), detail: detail.into() });
+    }
+
+    /// Whether a fault has been noted.
+    pub(super) fn is_faulty(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    /// Leaves the fields that are left unread: what they should be cannot be said.
+    pub(super) fn ignore_the_rest(&mut self) {
+        self.left.clear();
     }
 
     /// Takes a string of at most `longest` characters.
@@ -161,6 +175,34 @@ impl Fields {
         Field::Is(texts)
     }
 
+    /// Takes an object and has its fields taken out of it by `read`, which gives nothing when it has noted a fault.
+    pub(super) fn object<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Field<T> {
+        let left = self.read(name, |value| match value {
+            Value::Object(left) => Ok(left),
+            other => Err(format!("expected an object, found {}", kind(&other))),
+        });
+        let left = match left {
+            Field::Is(left) => left,
+            Field::Null => return Field::Null,
+            Field::Absent => return Field::Absent,
+        };
+        let mut inner = Self { left, known: Vec::new(), errors: Vec::new() };
+        let read = read(&mut inner);
+        let faults = inner.close();
+        if let (Some(read), true) = (read, faults.is_empty()) {
+            return Field::Is(read);
+        }
+        self.errors.extend(faults.into_iter().map(|FieldError { pointer, detail }| FieldError {
+            pointer: format!("/{name}{}", if pointer == "/" { "" } else { &pointer }),
+            detail,
+        }));
+        Field::Absent
+    }
+
     /// Takes a field and reads what it says, noting the fault if that fails.
     fn read<T>(
         &mut self,
@@ -181,7 +223,12 @@ impl Fields {
     }
 
     /// Ends the reading: faults if there were any, and if any field is left.
-    pub(super) fn finish(mut self) -> Result<(), Problem> {
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        let errors = self.close();
+        if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
+    }
+
+    fn close(mut self) -> Vec<FieldError> {
         let known = self.known.join(", ");
         for name in self.left.keys() {
             let pointer = format!("/{}", pointer_part(name));
@@ -192,7 +239,7 @@ impl Fields {
             };
             self.errors.push(FieldError { pointer, detail });
         }
-        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
+        self.errors
     }
 }
 
@@ -201,13 +248,15 @@ pub(super) fn pointer_part(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// A whole number within `range`.
+/// A whole number within `range`. To JSON `5.0` is the same number as `5` (JSON Schema, Core, 4.2.2).
 pub(super) fn whole_number<T: TryFrom<u64> + PartialOrd>(
     value: &Value,
     range: &RangeInclusive<T>,
 ) -> Option<T> {
+    let whole = || value.as_f64().filter(|number| number.fract() == 0.0)?.to_string().parse().ok();
     value
         .as_u64()
+        .or_else(whole)
         .and_then(|number| T::try_from(number).ok())
         .filter(|number| range.contains(number))
 }
@@ -243,6 +292,34 @@ mod tests {
             errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
         };
         assert_eq!(pointers, ["/a", "/b", "/c/x~1y", "/typo"]);
+    }
+
+    #[test]
+    fn a_number_is_whole_by_its_value() {
+        for (text, number) in [
+            ("5", Some(5)),
+            ("5.0", Some(5)),
+            ("5e1", Some(50)),
+            ("5.5", None),
+            ("1e300", None),
+            ("-1.0", None),
+        ] {
+            let value = serde_json::from_str(text).unwrap();
+            assert_eq!(whole_number::<u16>(&value, &(1..=64)), number, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fault_within_an_object_is_named_with_its_place() {
+        let mut fields =
+            Fields::of(br#"{"a": {"b": 1, "typo": true}, "c": {"d": "x"}, "e": 1}"#).unwrap();
+        assert_eq!(fields.object("a", |a| a.text("b", 10).value()), Field::Absent);
+        assert_eq!(fields.object("c", |c| c.text("d", 10).value()), Field::Is("x".to_owned()));
+        assert_eq!(fields.object("e", |e| e.text("f", 10).value()), Field::Absent);
+        let item = fields.finish().unwrap_err().as_item();
+        let errors = item["error"]["errors"].as_array().unwrap();
+        let pointers: Vec<_> = errors.iter().map(|error| error["pointer"].clone()).collect();
+        assert_eq!(pointers, ["/a/b", "/a/typo", "/e"]);
     }
 
     #[test]

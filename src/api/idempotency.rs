@@ -1,57 +1,64 @@
 //! `Idempotency-Key`: a repeat is answered as the first request was, and does nothing again.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
-
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use sha2::{Digest, Sha256};
 
+use super::Api;
 use super::caller::{Caller, only};
 use super::problem::{Code, Problem};
+use crate::log;
+use crate::store::idempotency::Kept;
 use crate::store::log::RequestKey;
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: &str = "idempotent-replayed";
 const LONGEST: usize = 255;
 
-/// The keys of requests that run on this node. Across nodes the database decides which came first.
-#[derive(Debug, Clone, Default)]
-pub(super) struct RunningKeys(Arc<Mutex<HashSet<TenantKey>>>);
-
-/// A tenant's key.
-type TenantKey = (Arc<str>, String);
-
-/// Holds a key until its request has been answered.
+/// A request under a key, until it is answered: meanwhile no other runs under it, here or on another node.
 #[derive(Debug)]
 pub(super) struct Claim {
-    running: RunningKeys,
-    tenant: Arc<str>,
+    /// Held for its drop.
+    _running: log::Claim,
     /// The key with what tells the request from others.
     pub(super) key: RequestKey,
 }
 
-impl RunningKeys {
-    /// Claims the request's key, if it has one, for as long as the claim lives.
-    pub(super) fn claim(
-        &self,
-        caller: &Caller,
-        request: &HttpRequest,
-        body: &[u8],
-    ) -> Result<Option<Claim>, Problem> {
-        let Some(key) = key_of(request)? else { return Ok(None) };
-        let tenant = Arc::clone(&caller.tenant);
-        let claimed = (Arc::clone(&tenant), key.clone());
-        if !self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(claimed) {
-            let detail = "a request with this Idempotency-Key is still running; repeat it when that one is answered";
-            return Err(Problem::new(Code::IdempotencyKeyInUse, detail));
-        }
-        let fingerprint = fingerprint(request, body);
-        Ok(Some(Claim { running: self.clone(), tenant, key: RequestKey { key, fingerprint } }))
-    }
+/// Claims the request's key, if it has one, for as long as the claim lives.
+pub(super) async fn claim(
+    api: &Api,
+    caller: &Caller,
+    request: &HttpRequest,
+    body: &[u8],
+) -> Result<Option<Claim>, Problem> {
+    let Some(key) = key_of(request)? else { return Ok(None) };
+    let running = api.log.claims().claim(&caller.tenant, &key).await?.ok_or_else(|| {
+        let detail = "a request with this Idempotency-Key is still running; repeat it when that one is answered";
+        Problem::new(Code::IdempotencyKeyInUse, detail)
+    })?;
+    let key = RequestKey { key, fingerprint: fingerprint(request, body) };
+    Ok(Some(Claim { _running: running, key }))
+}
+
+/// What the first request under the claimed key came to, if there was one in the last 24 hours.
+pub(super) async fn first(
+    api: &Api,
+    caller: &Caller,
+    claim: Option<&Claim>,
+) -> Result<Option<Kept>, Problem> {
+    let Some(claim) = claim else { return Ok(None) };
+    let Some(kept) = api.store.kept(&caller.tenant, &claim.key.key).await? else { return Ok(None) };
+    claim.must_be_same(&kept.fingerprint)?;
+    Ok(Some(kept))
 }
 
 impl Claim {
+    /// The request is told from others by this, too: what is answered depends on it.
+    pub(super) fn depends_on(&mut self, more: &[u8]) {
+        let both = Sha256::new().chain_update(&self.key.fingerprint).chain_update(more);
+        self.key.fingerprint = both.finalize().to_vec();
+    }
+
     /// Makes sure that the first request under this key asked for the same.
     pub(super) fn must_be_same(&self, first: &[u8]) -> Result<(), Problem> {
         if first == self.key.fingerprint {
@@ -64,11 +71,10 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let held = (Arc::clone(&self.tenant), self.key.key.clone());
-        self.running.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&held);
-    }
+/// The problem of two requests under one key that met in the database: it cannot be said which was first.
+pub(super) fn met() -> Problem {
+    let detail = "two requests with this Idempotency-Key came at once; try again";
+    Problem::new(Code::IdempotencyKeyInUse, detail)
 }
 
 /// Marks an answer as that of a first request.
@@ -76,8 +82,9 @@ pub(super) fn replayed(response: &mut HttpResponseBuilder) -> &mut HttpResponseB
     response.insert_header((REPLAYED, "true"))
 }
 
-/// An answer kept as bytes, marked as that of a first request.
-pub(super) fn kept(mut response: HttpResponseBuilder, body: Vec<u8>) -> HttpResponse {
+/// The answer to a first request that is kept as bytes.
+pub(super) fn answer(mut response: HttpResponseBuilder, kept: Kept) -> HttpResponse {
+    let body = kept.answer.unwrap_or_default();
     replayed(&mut response).content_type("application/json").body(body)
 }
 

@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use super::Api;
 use super::problem::{Code, Problem};
 use crate::measures::{Delivering, Histogram, Keeping, Place, Publishing, Refusal};
+use crate::quotas::Quota;
 use crate::store::usage::PoolUse;
 use crate::stream::presence::{Presence, Transport};
 use crate::values::time::UnixMillis;
@@ -28,6 +29,8 @@ pub(super) async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem
     attempts(&mut page, &measures.delivering);
     queues(&mut page, &measures.delivering, now);
     connections(&mut page, api.streams.presence());
+    let refused = Quota::ALL.map(|quota| (quota.name(), api.quotas.refused(quota)));
+    page.counts("quota_refusals", "Requests refused by a quota of their tenant", "quota", refused);
     keeping(&mut page, &measures.keeping);
     pool(&mut page, api.store.pool_use());
     let mut body = String::new();
@@ -127,6 +130,13 @@ fn keeping(page: &mut Page, keeping: &Keeping) {
             "retention_round_timestamp_seconds",
             "When the last round of retention came to its end",
             since_1970(round),
+        );
+    }
+    if let Some(count) = keeping.sealed_otherwise() {
+        page.gauge(
+            "sealed_with_other_keys",
+            "Things in the database that are not sealed with this node's current master key",
+            count,
         );
     }
     let Some(tables) = *keeping.tables() else { return };

@@ -10,7 +10,7 @@ use super::problem::{Code, Problem};
 use super::query::{Query, invalid};
 use crate::stream::presence::{Owner, Transport};
 use crate::stream::resume::{Found, Point, Reason};
-use crate::stream::{Reader, Streams};
+use crate::stream::{End, Reader, Streams};
 use crate::values::event::Event;
 use crate::values::position::Position;
 
@@ -61,6 +61,9 @@ pub(super) async fn answer(
         }
     };
     let gathered = reader.gather(limit, until).await?;
+    if gathered.end == Some(End::Revoked) {
+        return Err(Problem::new(Code::Unauthorized, "this key was revoked"));
+    }
     let data = gathered.events.iter().map(|frame| as_json(frame.event()));
     let data = data.collect::<Result<Vec<_>, _>>()?;
     Ok(query.page(&data, Some(&gathered.cursor.to_string()), gathered.has_more))

@@ -3,16 +3,21 @@
 use std::fmt;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 pub(super) use super::code::Code;
+use super::rate_limit;
 use crate::log::AppendError;
 use crate::store::StoreError;
 use crate::stream::presence::Full;
 use crate::values::position::Position;
+use crate::values::rate::Standing;
+
+/// When one may try again whose connection is not taken, in seconds.
+const CONNECT_AGAIN_S: u32 = 10;
 
 /// One wrong field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,12 +36,20 @@ pub(super) struct Problem {
     errors: Vec<FieldError>,
     earliest: Option<Position>,
     allow: Option<String>,
+    standing: Option<Standing>,
 }
 
 impl Problem {
     /// A problem of the kind `code`; `detail` says what was wrong with this request and what would be right.
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), earliest: None, allow: None }
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            earliest: None,
+            allow: None,
+            standing: None,
+        }
     }
 
     /// Wrong fields.
@@ -73,6 +86,20 @@ impl Problem {
         Self { earliest, ..Self::new(Code::CursorExpired, detail) }
     }
 
+    /// More than a tenant's quota allows, and how it stands with that.
+    pub(super) fn over_quota(code: Code, standing: Standing, detail: impl Into<String>) -> Self {
+        Self { standing: Some(standing), ..Self::new(code, detail) }
+    }
+
+    /// When the same may be tried again, in seconds.
+    fn retry_after_s(&self) -> Option<u32> {
+        match self.code {
+            Code::Unavailable | Code::IdempotencyKeyInUse => Some(1),
+            Code::TooManyConnections => Some(CONNECT_AGAIN_S),
+            _ => self.standing.map(|standing| standing.reset_s),
+        }
+    }
+
     /// What it is.
     pub(super) fn code(&self) -> Code {
         self.code
@@ -92,14 +119,11 @@ impl Problem {
     pub(super) fn response(&self, request_id: &str) -> HttpResponse {
         let mut response = HttpResponse::build(self.code.status());
         response.content_type("application/problem+json");
-        match self.code {
-            Code::Unavailable => {
-                response.insert_header((RETRY_AFTER, HeaderValue::from_static("1")));
-            }
-            Code::TooManyConnections => {
-                response.insert_header((RETRY_AFTER, HeaderValue::from_static("10")));
-            }
-            _ => {}
+        if let Some(seconds) = self.retry_after_s() {
+            response.insert_header((RETRY_AFTER, seconds));
+        }
+        if let Some(standing) = self.standing {
+            rate_limit::tell(&mut response, standing);
         }
         if self.code == Code::Unauthorized {
             response.insert_header(("www-authenticate", "Bearer"));
@@ -127,6 +151,10 @@ impl Problem {
             }
             if let Some(earliest) = self.earliest {
                 members.insert("earliest".into(), json!(earliest.to_string()));
+            }
+            // Here as well as in the head: a WebSocket's answers have none.
+            if let Some(seconds) = self.retry_after_s() {
+                members.insert("retry_after_s".into(), json!(seconds));
             }
         }
         document
@@ -170,6 +198,10 @@ impl From<StoreError> for Problem {
 
 impl From<Full> for Problem {
     fn from(full: Full) -> Self {
+        let standing = match full {
+            Full::Tenant(limit) => Some(Standing { limit, remaining: 0, reset_s: CONNECT_AGAIN_S }),
+            Full::Node(_) | Full::Key(_) | Full::Address(_) => None,
+        };
         let detail = match full {
             Full::Node(most) => format!(
                 "this node has {most} streams and waiting polls open, as many as it may have \
@@ -179,12 +211,16 @@ impl From<Full> for Problem {
                 "{most} streams and waiting polls are open with this key, as many as one key may have \
                  (HOOKHUB_MAX_STREAMS_PER_KEY); close some first, or poll without wait"
             ),
+            Full::Tenant(most) => format!(
+                "this tenant may have {most} streams and waiting polls open on each node (its quota streams), and has \
+                 them; close some first, or poll without wait"
+            ),
             Full::Address(most) => format!(
                 "{most} streams and waiting polls are open from this address, as many as one address may have \
                  (HOOKHUB_MAX_STREAMS_PER_ADDRESS); close some first, or poll without wait"
             ),
         };
-        Self::new(Code::TooManyConnections, detail)
+        Self { standing, ..Self::new(Code::TooManyConnections, detail) }
     }
 }
 

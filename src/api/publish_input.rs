@@ -24,6 +24,30 @@ pub(super) enum Publish {
     Batch(Vec<Result<NewEvent, Problem>>),
 }
 
+impl Publish {
+    /// Of the good events those remain so that `may` lets through.
+    pub(super) fn within(self, may: impl Fn(&str) -> Result<(), Problem>) -> Result<Self, Problem> {
+        let checked = |event: NewEvent| may(event.event_type.as_str()).map(|()| event);
+        Ok(match self {
+            Self::One(event) => Self::One(checked(event)?),
+            Self::Batch(items) => {
+                Self::Batch(items.into_iter().map(|item| item.and_then(checked)).collect())
+            }
+        })
+    }
+
+    /// Which events are not good, in a form of its own.
+    pub(super) fn left_out(&self) -> Vec<u8> {
+        match self {
+            Self::One(_) => Vec::new(),
+            Self::Batch(items) => {
+                let bad = items.iter().zip(0_u16..).filter(|(item, _)| item.is_err());
+                bad.flat_map(|(_, index)| index.to_be_bytes()).collect()
+            }
+        }
+    }
+}
+
 /// The shape of a good event; others are looked at again to say what is wrong.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,11 +60,11 @@ struct Given<'a> {
     timestamp: Option<std::borrow::Cow<'a, str>>,
 }
 
-/// Reads a publish of events with at most `most_data` bytes of data each.
+/// Reads a publish of events with at most `most_data` bytes of data each, as many as their tenant's may have.
 pub(super) fn read(
     content_type: ContentType,
     body: &[u8],
-    most_data: usize,
+    most_data: u32,
 ) -> Result<Publish, Problem> {
     match content_type {
         ContentType::Ndjson => {
@@ -59,7 +83,7 @@ pub(super) fn read(
     }
 }
 
-fn batch(items: Vec<&[u8]>, most_data: usize) -> Result<Publish, Problem> {
+fn batch(items: Vec<&[u8]>, most_data: u32) -> Result<Publish, Problem> {
     if items.is_empty() {
         let detail = "expected at least one event".to_owned();
         return Err(Problem::invalid(vec![FieldError { pointer: String::new(), detail }]));
@@ -72,7 +96,7 @@ fn batch(items: Vec<&[u8]>, most_data: usize) -> Result<Publish, Problem> {
     Ok(Publish::Batch(items.into_iter().map(|item| event(item, most_data)).collect()))
 }
 
-fn event(body: &[u8], most_data: usize) -> Result<NewEvent, Problem> {
+fn event(body: &[u8], most_data: u32) -> Result<NewEvent, Problem> {
     // It would read an array of the fields in their order, too.
     let given: Result<Given<'_>, _> = match body.trim_ascii_start().first() {
         Some(b'{') => serde_json::from_slice(body),
@@ -80,9 +104,10 @@ fn event(body: &[u8], most_data: usize) -> Result<NewEvent, Problem> {
     };
     let given = given.map_err(|error| explain(body, &error))?;
     let data = given.data.get();
-    if data.len() > most_data {
+    if usize::try_from(most_data).is_ok_and(|most| data.len() > most) {
         let detail = format!(
-            "data has {} bytes; at most {most_data} are taken here (HOOKHUB_MAX_EVENT_BYTES)",
+            "data has {} bytes; at most {most_data} are taken of this tenant (its quota event_bytes, or \
+             HOOKHUB_MAX_EVENT_BYTES)",
             data.len()
         );
         return Err(Problem::new(Code::PayloadTooLarge, detail));

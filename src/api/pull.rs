@@ -65,10 +65,12 @@ pub(super) async fn ws(
     let query = Query::of(&request, &["last_event_id"])?;
     let seen = last_event_id(&request, &query)?;
     let start = start(&api, &caller, &path, seen).await?;
+    let answer = ws::handshake(&request)?;
     let subscription = start.filter.subscription();
     let reader = Reader::new(&worker(&request)?, start, Transport::WebSocket);
+    let reader = reader.connect(Transport::WebSocket, caller.owner(&request))?;
     ws::open(
-        &request,
+        answer,
         payload,
         reader,
         Desk { reading: Reading::with_key(caller), subscription, api },
@@ -155,7 +157,8 @@ async fn start(
     let subscription = find_pulled(api, caller, id).await?;
     let id = subscription.id;
     let cursor = api.store.pull_cursor(id).await?.ok_or_else(not_pulled)?;
-    let filter = api.streams.filter_of_subscription(&caller.tenant, id).await?;
+    let within = caller.key.event_types.clone();
+    let filter = api.streams.filter_of_subscription(&caller.tenant, id, within).await?;
     let filter = filter.ok_or_else(not_pulled)?;
     // An id that this log does not have was not handed out by this subscription.
     let seen = seen.filter(|seen| *seen <= api.log.head());

@@ -98,6 +98,14 @@ impl Query {
     }
 }
 
+/// The stream tokens in a request's query, of which there may be one.
+pub(super) fn tokens(request: &HttpRequest) -> Vec<String> {
+    form_urlencoded::parse(request.query_string().as_bytes())
+        .filter(|(name, _)| name == TOKEN)
+        .map(|(_, value)| value.into_owned())
+        .collect()
+}
+
 /// The problem of one parameter.
 pub(super) fn invalid(name: &str, detail: &str) -> Problem {
     Problem::new(Code::InvalidParameter, format!("{name}: {detail}"))

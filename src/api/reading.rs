@@ -8,18 +8,18 @@ use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest, web};
 use tokio::time::Instant;
-use url::form_urlencoded;
 
 use super::Api;
-use super::caller::{Caller, access, named_tenant};
+use super::caller::{Caller, access, must_be_in_force, named_tenant};
 use super::problem::{Code, Problem};
-use super::query::{Query, TOKEN, invalid};
+use super::query::{Query, TOKEN, invalid, tokens};
 use super::routes::Access;
 use super::subscription_input::MOST_PATTERNS;
+use crate::keys::Key;
 use crate::stream::{Filter, Source};
 use crate::values::event_type::Pattern;
 use crate::values::scope::Scope;
-use crate::values::stream_token::StreamToken;
+use crate::values::stream_token::{BadToken, StreamToken};
 use crate::values::time::UnixMillis;
 
 /// Who reads, and what they may read.
@@ -27,7 +27,7 @@ use crate::values::time::UnixMillis;
 pub(super) struct Reading {
     /// On whose behalf.
     pub(super) caller: Caller,
-    /// What a token allows; `None`: it is a key, which allows everything of its tenant.
+    /// What a token allows; `None`: what its key allows.
     token: Option<StreamToken>,
 }
 
@@ -48,10 +48,12 @@ impl Reading {
     /// What is read: the patterns in `types`, or all that may be.
     pub(super) fn filter(&self, query: &Query) -> Result<Filter, Problem> {
         let Some(text) = query.text("types") else { return self.filter_of(None) };
-        let read = |text: &str| {
-            text.parse().map_err(|error| invalid("types", &format!("{text:?}: {error}")))
+        // By its number, not in its own words: nobody knows what was put there by mistake.
+        let read = |(number, text): (usize, &str)| {
+            text.parse().map_err(|error| invalid("types", &format!("pattern {number}: {error}")))
         };
-        let patterns: Vec<Pattern> = text.split(',').map(read).collect::<Result<_, _>>()?;
+        let patterns: Vec<Pattern> =
+            (1..).zip(text.split(',')).map(read).collect::<Result<_, _>>()?;
         if patterns.len() > MOST_PATTERNS {
             return Err(invalid("types", &format!("names at most {MOST_PATTERNS} patterns")));
         }
@@ -60,22 +62,36 @@ impl Reading {
 
     /// The events of these types, or of all that may be read.
     pub(super) fn filter_of(&self, patterns: Option<Vec<Pattern>>) -> Result<Filter, Problem> {
-        let patterns: Arc<[Pattern]> = match (patterns, &self.token) {
+        let key = &self.caller.key;
+        let allowed = self.token.as_ref().map(|token| &token.types).or(key.event_types.as_ref());
+        let patterns: Arc<[Pattern]> = match (patterns, allowed) {
             (None, None) => [Pattern::any()].into(),
-            (None, Some(token)) => Arc::clone(&token.types),
-            (Some(patterns), None) => patterns.into(),
-            (Some(patterns), Some(token)) => {
-                let may = |one: &Pattern| token.types.iter().any(|allowed| allowed.covers(one));
-                if let Some(refused) = patterns.iter().find(|one| !may(one)) {
-                    let allowed: Vec<&str> = token.types.iter().map(Pattern::as_str).collect();
-                    let detail = format!("this token reads {}, not {refused}", allowed.join(", "));
-                    return Err(Problem::new(Code::Forbidden, detail));
-                }
-                patterns.into()
-            }
+            (None, Some(allowed)) => Arc::clone(allowed),
+            (Some(patterns), _) => patterns.into(),
         };
+        if let Some(token) = &self.token {
+            let may = |one: &Pattern| token.types.iter().any(|allowed| allowed.covers(one));
+            if let Some(refused) = patterns.iter().find(|one| !may(one)) {
+                let allowed: Vec<&str> = token.types.iter().map(Pattern::as_str).collect();
+                let detail = format!("this token reads {}, not {refused}", allowed.join(", "));
+                return Err(Problem::new(Code::Forbidden, detail));
+            }
+        }
+        self.caller.must_cover(&patterns)?;
         let tenant = Arc::clone(&self.caller.tenant);
         Ok(Filter { tenant, source: Source::Types(patterns) })
+    }
+
+    /// Refuses those whose key or token is over, while they still hold a connection.
+    pub(super) async fn must_still_be_good(&self, api: &Api) -> Result<(), Problem> {
+        let (key, now) = (&self.caller.key, UnixMillis::now());
+        api.log.keys().look_again(key).await?;
+        must_be_in_force(key, now)?;
+        key.note_use(now);
+        match &self.token {
+            Some(token) if token.expires <= now => Err(bad_token(BadToken::Expired)),
+            _ => Ok(()),
+        }
     }
 
     /// When the reading ends.
@@ -90,20 +106,21 @@ impl FromRequest for Reading {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let tokens: Vec<String> = form_urlencoded::parse(request.query_string().as_bytes())
-            .filter(|(name, _)| name == TOKEN)
-            .map(|(_, value)| value.into_owned())
-            .collect();
-        let [token] = tokens.as_slice() else {
-            let caller = Caller::from_request(request, payload);
-            return Box::pin(async move { Ok(Self::with_key(caller.await?)) });
-        };
-        let read = with_token(request, token);
-        Box::pin(async move { read })
+        match tokens(request).as_slice() {
+            [] => {
+                let caller = Caller::from_request(request, payload);
+                Box::pin(async move { Ok(Self::with_key(caller.await?)) })
+            }
+            [token] => {
+                let (request, token) = (request.clone(), token.clone());
+                Box::pin(async move { with_token(&request, &token).await })
+            }
+            _ => Box::pin(async { Err(invalid(TOKEN, "is given more than once")) }),
+        }
     }
 }
 
-fn with_token(request: &HttpRequest, token: &str) -> Result<Reading, Problem> {
+async fn with_token(request: &HttpRequest, token: &str) -> Result<Reading, Problem> {
     let Some(api) = request.app_data::<web::Data<Api>>() else {
         return Err(Problem::new(Code::Internal, "the hub is not set up"));
     };
@@ -111,23 +128,39 @@ fn with_token(request: &HttpRequest, token: &str) -> Result<Reading, Problem> {
         let detail = "send a key in Authorization or a token as access_token, not both";
         return Err(Problem::new(Code::InvalidHeader, detail));
     }
-    let token = StreamToken::open(token, &api.token_secret, UnixMillis::now()).map_err(|bad| {
-        let right = "POST /v1/stream-tokens makes another";
-        Problem::new(Code::Unauthorized, format!("{TOKEN}: {bad}; {right}"))
-    })?;
+    let now = UnixMillis::now();
+    let token = StreamToken::open(token, &api.token_secret, now).map_err(bad_token)?;
+    let key = maker(api, &token.key).await?;
+    must_be_in_force(&key, now)?;
     if named_tenant(request)?.is_some_and(|named| named != token.tenant) {
         return Err(Problem::new(
             Code::Forbidden,
             "this token speaks for its own tenant alone; leave Hookhub-Tenant out",
         ));
     }
-    let caller = Caller {
-        tenant: Arc::clone(&token.tenant),
-        key: Arc::clone(&token.key),
-        scopes: [Scope::Read, Scope::Stream].into_iter().collect(),
-    };
+    key.note_use(now);
+    let may_be = [Scope::Read, Scope::Stream];
+    let scopes = may_be.into_iter().filter(|scope| key.scopes.allow(*scope)).collect();
+    let caller = Caller { tenant: Arc::clone(&token.tenant), key, scopes };
     if let Access::Scope(scope) = access(request)? {
         caller.must_have(scope)?;
     }
     Ok(Reading { caller, token: Some(token) })
+}
+
+/// The key that made a token.
+async fn maker(api: &Api, name: &str) -> Result<Arc<Key>, Problem> {
+    if *name == *api.admin.key.name {
+        return Ok(Arc::clone(&api.admin.key));
+    }
+    let known = match name.parse() {
+        Ok(id) => api.log.keys().by_id(id).await?,
+        Err(_not_an_id) => None,
+    };
+    known.ok_or_else(|| bad_token(BadToken::Unknown))
+}
+
+fn bad_token(bad: BadToken) -> Problem {
+    let right = "POST /v1/stream-tokens makes another";
+    Problem::new(Code::Unauthorized, format!("{TOKEN}: {bad}; {right}"))
 }

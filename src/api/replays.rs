@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde_json::{Value, json};
 
 use super::Api;
@@ -13,14 +13,17 @@ use super::body;
 use super::caller::Caller;
 use super::deliveries::entry;
 use super::fields::Fields;
+use super::idempotency;
 use super::problem::{Code, FieldError, Problem};
 use super::query::Query;
+use super::reach;
 use super::subscriptions;
+use crate::store::idempotency::Kept;
 use crate::store::log::Scan;
 use crate::store::replays::{Progress, ReplayState};
 use crate::stream::resume::Point;
 use crate::values::event::Event;
-use crate::values::id::ReplayId;
+use crate::values::id::{ReplayId, SubscriptionId};
 use crate::values::position::Position;
 use crate::values::request::{Only, ReplayCancelled, ReplayRequest, Request};
 use crate::values::subscription::{Subscription, is_for};
@@ -38,7 +41,12 @@ pub(super) async fn create(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let body = body::json(&request, payload).await?;
-    let claim = api.running.claim(&caller, &request, &body)?;
+    let claim = idempotency::claim(&api, &caller, &request, &body).await?;
+    if let Some(Kept { position: Some(position), .. }) =
+        idempotency::first(&api, &caller, claim.as_ref()).await?
+    {
+        return replay_answer(&api, &caller, position).await;
+    }
     let mut fields = Fields::of(&body)?;
     let head = api.log.head();
     let after = first(&mut fields, head);
@@ -73,10 +81,35 @@ pub(super) async fn create(
     audit::note(&api, by, "replay.requested", &subscription.id, json!(asked)).await?;
     let entry = entry(subscription.id, ReplayRequest::entry_type(), &json!(asked));
     let (position, mut response) = append(&api, &caller, claim, entry).await?;
+    Ok(requested(&mut response, position, subscription.id, &asked))
+}
+
+/// The answer to a repeat: what the log entry of the first request says.
+async fn replay_answer(
+    api: &Api,
+    caller: &Caller,
+    position: Position,
+) -> Result<HttpResponse, Problem> {
+    let entries = api.store.events_at(&[position.stored()], Some(&caller.tenant)).await?;
+    let asked = entries.first().map(|entry| (entry.about, Request::of(entry)));
+    let Some((Some(id), Some(Request::Replay(_, asked)))) = asked else {
+        return Err(Problem::new(Code::Internal, "the entry of the first request is gone"));
+    };
+    reach::must_be_there(api, caller, id).await?;
+    let mut response = HttpResponse::Accepted();
+    Ok(requested(idempotency::replayed(&mut response), position, id, &asked))
+}
+
+/// What is answered: the replay as it was asked for, however far it is by now.
+fn requested(
+    response: &mut HttpResponseBuilder,
+    position: Position,
+    subscription: SubscriptionId,
+    asked: &ReplayRequest,
+) -> HttpResponse {
     let id = ReplayId::from_stored(position.stored());
-    let progress = find(&api, &subscription, id).await?;
-    let location = format!("/v1/subscriptions/{}/replays/{id}", subscription.id);
-    Ok(response.insert_header((LOCATION, location)).json(view(Some(id), &progress)))
+    let location = format!("/v1/subscriptions/{subscription}/replays/{id}");
+    response.insert_header((LOCATION, location)).json(view(Some(id), &Progress::new(asked)))
 }
 
 /// `since`: the place before the first event of it, that event or time included.
@@ -193,6 +226,7 @@ pub(super) async fn cancel(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let (subscription, id, progress) = at(&api, &caller, &path).await?;
     if progress.state != ReplayState::Running {
         return Ok(HttpResponse::Ok().json(view(Some(id), &progress)));

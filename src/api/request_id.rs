@@ -37,7 +37,7 @@ pub async fn give_request_id(
     let id: Rc<str> = Uuid::now_v7().to_string().into();
     request.extensions_mut().insert(RequestId(Rc::clone(&id)));
     let began = Instant::now();
-    let (method, path) = (request.method().clone(), request.path().to_owned());
+    let method = request.method().clone();
     let response = match head::check(&request) {
         Ok(()) => next.call(request).await?.map_into_boxed_body(),
         Err(problem) => request.error_response(problem),
@@ -59,9 +59,16 @@ pub async fn give_request_id(
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let client = || client_address(response.request());
     if response.status().is_server_error() {
+        let path = route(&response);
         tracing::warn!(request_id = %id, client = %client(), %method, path, status, took_ms, "request failed");
     } else {
+        let path = route(&response);
         tracing::debug!(request_id = %id, client = %client(), %method, path, status, took_ms, "request");
     }
     Ok(response)
+}
+
+/// The path as the hub knows it, `/v1/events/{id}`: what stands in its place in a request may be anything, a key too.
+fn route(response: &ServiceResponse<BoxBody>) -> String {
+    response.request().match_pattern().unwrap_or_else(|| "none".to_owned())
 }

@@ -6,8 +6,9 @@ use actix_web::{HttpResponse, Resource, Route, guard, web};
 
 use super::problem::Problem;
 use super::{
-    audit, connections, deliveries, events, explain, health, keys, metrics, nodes, pull, replays,
-    stream, stream_tokens, subscriptions, ws,
+    audit, connections, consent, deliveries, events, explain, health, keys, metrics, nodes,
+    openapi, pull, replays, signing, stream, stream_tokens, subscriptions, tenants, verification,
+    ws,
 };
 use crate::values::scope::Scope;
 
@@ -101,6 +102,12 @@ fn subscription_routes() -> Vec<Entry> {
         delete(one, SUBSCRIBE, web::to(subscriptions::delete)),
         post("/v1/subscriptions/{id}/pause", SUBSCRIBE, web::to(subscriptions::pause)),
         post("/v1/subscriptions/{id}/resume", SUBSCRIBE, web::to(subscriptions::resume)),
+        post("/v1/subscriptions/{id}/rotate-secret", SUBSCRIBE, web::to(signing::rotate)),
+        get("/v1/subscriptions/{id}/public-key", SUBSCRIBE, web::to(signing::public_key)),
+        get("/v1/subscriptions/{id}/jwks.json", PUBLIC, web::to(signing::jwks)),
+        post("/v1/subscriptions/{id}/verify", SUBSCRIBE, web::to(verification::verify)),
+        post("/v1/subscriptions/{id}/verification", PUBLIC, web::to(consent::give)),
+        get("/v1/subscriptions/{id}/verification", PUBLIC, web::to(consent::give)),
         post("/v1/subscriptions/{id}/test", SUBSCRIBE, web::to(deliveries::test)),
         get("/v1/subscriptions/{id}/deliveries", SUBSCRIBE, web::to(deliveries::of_subscription)),
     ]
@@ -134,10 +141,19 @@ fn operator_routes() -> Vec<Entry> {
         get("/healthz", PUBLIC, web::to(health::healthz)),
         get("/readyz", PUBLIC, web::to(health::readyz)),
         get("/metrics", PUBLIC, web::to(metrics::metrics)),
+        get("/openapi.json", PUBLIC, web::to(openapi::serve)),
+        get("/docs", PUBLIC, web::to(openapi::page::page)),
+        get("/docs/{file}", PUBLIC, web::to(openapi::page::file)),
         get("/v1/audit", ADMIN, web::to(audit::list)),
+        get("/v1/tenants", ADMIN, web::to(tenants::list)),
+        get("/v1/tenants/{name}", ADMIN, web::to(tenants::get)),
+        entry(Method::PUT, "/v1/tenants/{name}", ADMIN, web::to(tenants::put)),
+        entry(Method::PATCH, "/v1/tenants/{name}", ADMIN, web::to(tenants::patch)),
+        delete("/v1/tenants/{name}", ADMIN, web::to(tenants::delete)),
         get("/v1/nodes", ADMIN, web::to(nodes::list)),
         post("/v1/keys", ADMIN, web::to(keys::create)),
         get("/v1/keys", ADMIN, web::to(keys::list)),
+        get("/v1/keys/{id}", ADMIN, web::to(keys::get)),
         delete("/v1/keys/{id}", ADMIN, web::to(keys::revoke)),
     ]
 }
@@ -201,9 +217,19 @@ mod tests {
     }
 
     #[test]
-    fn only_what_tells_of_the_process_is_public() {
+    fn only_these_are_public() {
         let public = table().into_iter().filter(|entry| entry.access == Access::Public);
-        let paths: Vec<_> = public.map(|entry| entry.path).collect();
-        assert_eq!(paths, ["/healthz", "/readyz", "/metrics"]);
+        let paths: HashSet<_> = public.map(|entry| entry.path).collect();
+        let known = [
+            "/v1/subscriptions/{id}/jwks.json", // public keys are for everyone
+            "/v1/subscriptions/{id}/verification", // a receiver has no key, but what the handshake gave it
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/openapi.json",
+            "/docs",
+            "/docs/{file}",
+        ];
+        assert_eq!(paths, HashSet::from(known));
     }
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use actix_web::http::header::CACHE_CONTROL;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde_json::json;
 
 use super::Api;
 use super::body;
 use super::caller::Caller;
 use super::fields::Fields;
+use super::idempotency;
 use super::problem::{FieldError, Problem};
 use super::subscription_input::patterns;
 use crate::values::event_type::Pattern;
@@ -37,12 +38,38 @@ pub(super) async fn create(
         let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]".to_owned();
         return Err(Problem::invalid(vec![FieldError { pointer: "/types".into(), detail }]));
     };
+    caller.must_cover(&types)?;
+    let claim = idempotency::claim(&api, &caller, &request, &body).await?;
+    if let Some(first) = idempotency::first(&api, &caller, claim.as_ref()).await? {
+        return Ok(idempotency::answer(created(), first));
+    }
+    let answer = answer(&api, &caller, types, ttl_s)?;
+    if let Some(claim) = &claim
+        && !api.store.keep_answer(&caller.tenant, &claim.key, &answer).await?
+    {
+        let first = idempotency::first(&api, &caller, Some(claim)).await?;
+        return first
+            .map(|first| idempotency::answer(created(), first))
+            .ok_or_else(idempotency::met);
+    }
+    Ok(created().content_type("application/json").body(answer))
+}
+
+fn created() -> HttpResponseBuilder {
+    let mut response = HttpResponse::Created();
+    response.insert_header((CACHE_CONTROL, "no-store"));
+    response
+}
+
+/// A token of the caller's for these types, with what it allows.
+fn answer(api: &Api, caller: &Caller, types: Vec<Pattern>, ttl_s: u32) -> Result<String, Problem> {
     let expires = UnixMillis::now().after(std::time::Duration::from_secs(ttl_s.into()));
     let token = StreamToken {
         tenant: Arc::clone(&caller.tenant),
-        key: Arc::clone(&caller.key),
+        key: Arc::clone(&caller.key.name),
         types: types.into(),
-        expires,
+        // With its key it ends in any case.
+        expires: caller.key.expires_at.map_or(expires, |end| end.min(expires)),
     };
     let text = token.seal(&api.token_secret);
     if text.len() > LONGEST {
@@ -52,9 +79,5 @@ pub(super) async fn create(
         return Err(Problem::invalid(vec![FieldError { pointer: "/types".into(), detail }]));
     }
     let shown: Vec<&str> = token.types.iter().map(Pattern::as_str).collect();
-    Ok(HttpResponse::Created().insert_header((CACHE_CONTROL, "no-store")).json(json!({
-        "token": text,
-        "types": shown,
-        "expires_at": expires,
-    })))
+    Ok(json!({ "token": text, "types": shown, "expires_at": token.expires }).to_string())
 }

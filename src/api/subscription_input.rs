@@ -6,13 +6,19 @@ use serde_json::Value;
 
 use super::fields::{Field, Fields, pointer_part, whole_number};
 use super::problem::{FieldError, Problem};
-use crate::values::callback_url::CallbackUrl;
+use super::receiver_input;
+use crate::values::callback_url::{BadCallbackUrl, CallbackUrl};
 use crate::values::event_type::Pattern;
+use crate::values::handshake::{Handshake, Way};
 use crate::values::json_pointer::JsonPointer;
+use crate::values::receiver_auth::ReceiverAuth;
+use crate::values::receiver_tls::ReceiverTls;
 use crate::values::signature::Secret;
+use crate::values::signing::{Scheme, Signing};
 use crate::values::subscription::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_S, Definition};
 use crate::values::subscription_view::MASK;
-use crate::values::target::AllowedTargets;
+use crate::values::target::Targets;
+use crate::values::time::UnixMillis;
 
 /// How many patterns a subscription, a token or a reader names.
 pub(super) const MOST_PATTERNS: usize = 100;
@@ -27,14 +33,18 @@ const LONGEST_WAIT_S: u32 = 30 * 24 * 3_600;
 const CALLBACK_NAMES: [&str; 3] = ["callback_url", "target_url", "hookUrl"];
 
 /// What of a definition was given.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Given {
     event_types: Field<Vec<Pattern>>,
     callback_url: Field<CallbackUrl>,
     secret: Field<Secret>,
+    signatures: Field<Vec<Scheme>>,
+    x_hook_signature: Field<bool>,
     description: Field<String>,
     metadata: Field<BTreeMap<String, String>>,
     headers: Field<BTreeMap<String, String>>,
+    tls: Field<ReceiverTls>,
+    auth: Field<ReceiverAuth>,
     ordered: Field<bool>,
     order_by: Field<JsonPointer>,
     max_in_flight: Field<u16>,
@@ -42,18 +52,23 @@ pub(super) struct Given {
     timeout_s: Field<u16>,
     retry_schedule_s: Field<Vec<u32>>,
     give_up_after_s: Field<u32>,
+    handshake: Field<Way>,
 }
 
 impl Given {
     /// Takes the fields of a definition; faults are noted in `fields`.
-    pub(super) fn take(fields: &mut Fields, allowed: &AllowedTargets) -> Self {
+    pub(super) fn take(fields: &mut Fields, targets: &Targets) -> Self {
         Self {
             event_types: event_types(fields),
-            callback_url: callback_url(fields, allowed),
+            callback_url: callback_url(fields, targets),
             secret: fields.parsed("secret"),
+            signatures: signatures(fields),
+            x_hook_signature: fields.flag("x_hook_signature"),
             description: fields.text("description", LONGEST_TEXT),
             metadata: fields.texts("metadata", MOST_METADATA, LONGEST_TEXT),
             headers: headers(fields),
+            tls: receiver_input::tls(fields),
+            auth: receiver_input::auth(fields, targets),
             ordered: fields.flag("ordered"),
             order_by: fields.parsed("order_by"),
             max_in_flight: fields.number("max_in_flight", 1..=64),
@@ -61,11 +76,13 @@ impl Given {
             timeout_s: fields.number("timeout_s", 1..=30),
             retry_schedule_s: retry_schedule(fields),
             give_up_after_s: fields.number("give_up_after_s", 1..=LONGEST_WAIT_S),
+            handshake: fields.parsed("handshake"),
         }
     }
 
-    /// The definition of a new subscription, or of one that is wholly replaced; `secret` where none was given.
-    pub(super) fn whole(self, secret: Secret) -> Result<Definition, Problem> {
+    /// The definition of a new subscription, or of one that is wholly replaced; signed by the keys of `signing`, which
+    /// a secret that was given replaces.
+    pub(super) fn whole(self, signing: Signing) -> Result<Definition, Problem> {
         let Some(event_types) = self.event_types.value() else {
             let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]".to_owned();
             return Err(Problem::invalid(vec![FieldError {
@@ -73,13 +90,22 @@ impl Given {
                 detail,
             }]));
         };
-        Ok(Definition {
+        let schemes = self.signatures.value().unwrap_or_else(|| vec![Scheme::V1]);
+        let signing = match self.secret.value() {
+            Some(secret) => signing.with_secret(secret),
+            None => signing,
+        };
+        let mut signing = signing.with_schemes(schemes, rand::random);
+        signing.x_hook_signature = self.x_hook_signature.value().unwrap_or_default();
+        let definition = Definition {
             event_types,
             callback_url: self.callback_url.value(),
-            secret: self.secret.value().unwrap_or(secret),
+            signing,
             description: self.description.value(),
             metadata: self.metadata.value().unwrap_or_default(),
             headers: self.headers.value().unwrap_or_default(),
+            tls: self.tls.value(),
+            auth: self.auth.value(),
             ordered: self.ordered.value().unwrap_or_default(),
             order_by: self.order_by.value(),
             max_in_flight: self.max_in_flight.value().unwrap_or(DEFAULT_MAX_IN_FLIGHT),
@@ -87,7 +113,10 @@ impl Given {
             timeout_s: self.timeout_s.value().unwrap_or(DEFAULT_TIMEOUT_S),
             retry_schedule_s: self.retry_schedule_s.value(),
             give_up_after_s: self.give_up_after_s.value(),
-        })
+            handshake: self.handshake.value().map(|way| Handshake::asked(way, UnixMillis::now())),
+        };
+        receiver_input::check_together(&definition)?;
+        Ok(definition)
     }
 
     /// `current` with what was given in place of what it says.
@@ -95,10 +124,14 @@ impl Given {
         Self {
             event_types: self.event_types.or(current.event_types),
             callback_url: self.callback_url.or(current.callback_url),
-            secret: self.secret.or(current.secret.clone()),
+            secret: self.secret,
+            signatures: self.signatures.or(current.signing.schemes().to_vec()),
+            x_hook_signature: self.x_hook_signature.or(current.signing.x_hook_signature),
             description: self.description.or(current.description),
             metadata: self.metadata.or(current.metadata),
             headers: self.headers.or(current.headers),
+            tls: self.tls.or(current.tls),
+            auth: self.auth.or(current.auth),
             ordered: self.ordered.or(current.ordered),
             order_by: self.order_by.or(current.order_by),
             max_in_flight: self.max_in_flight.or(current.max_in_flight),
@@ -106,8 +139,9 @@ impl Given {
             timeout_s: self.timeout_s.or(current.timeout_s),
             retry_schedule_s: self.retry_schedule_s.or(current.retry_schedule_s),
             give_up_after_s: self.give_up_after_s.or(current.give_up_after_s),
+            handshake: self.handshake.or(current.handshake.map(|handshake| handshake.way)),
         }
-        .whole(current.secret)
+        .whole(current.signing)
     }
 }
 
@@ -127,7 +161,7 @@ pub(super) fn callback_text(fields: &mut Fields) -> Option<(&'static str, Option
     }
 }
 
-fn callback_url(fields: &mut Fields, allowed: &AllowedTargets) -> Field<CallbackUrl> {
+fn callback_url(fields: &mut Fields, targets: &Targets) -> Field<CallbackUrl> {
     let (name, text) = match callback_text(fields) {
         None => return Field::Absent,
         Some((_, None | Some(Value::Null))) => return Field::Null,
@@ -137,20 +171,21 @@ fn callback_url(fields: &mut Fields, allowed: &AllowedTargets) -> Field<Callback
             return Field::Absent;
         }
     };
-    let url: Result<CallbackUrl, _> = text.parse();
-    let checked = url.map_err(|error| error.to_string()).and_then(|url| {
-        let blocked = url.literal_address().and_then(|address| allowed.check(address).err());
-        blocked.map_or(Ok(url), |blocked| {
-            Err(format!("callbacks may not reach this address: {blocked}"))
-        })
-    });
-    checked.map_or_else(
+    checked_url(&text, targets).map_or_else(
         |detail| {
             fields.fault(name, detail);
             Field::Absent
         },
         Field::Is,
     )
+}
+
+/// A URL that the hub may call, as far as that can be said without looking its host up.
+pub(super) fn checked_url(text: &str, targets: &Targets) -> Result<CallbackUrl, String> {
+    let url: CallbackUrl = text.parse().map_err(|error: BadCallbackUrl| error.to_string())?;
+    let may = targets.check_url(&url);
+    may.map_err(|blocked| format!("the hub may not call this: {blocked}"))?;
+    Ok(url)
 }
 
 /// `event_types`, or `event` with one of them.
@@ -161,6 +196,7 @@ fn event_types(fields: &mut Fields) -> Field<Vec<Pattern>> {
     let single = fields.parsed::<Pattern>("event");
     match (patterns(fields, "event_types"), single) {
         (Field::Absent, Field::Is(pattern)) => Field::Is(vec![pattern]),
+        (Field::Absent, Field::Null) => Field::Null,
         (given, _) => given,
     }
 }
@@ -184,6 +220,26 @@ pub(super) fn patterns(fields: &mut Fields, name: &'static str) -> Field<Vec<Pat
         }
     }
     Field::Is(patterns)
+}
+
+/// The ways to sign, each once.
+fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
+    let items = match fields.list("signatures", 2) {
+        Field::Is(items) => items,
+        Field::Null => return Field::Null,
+        Field::Absent => return Field::Absent,
+    };
+    let named: Option<Vec<Scheme>> =
+        items.iter().map(|item| Scheme::from_name(item.as_str()?)).collect();
+    match named.as_deref() {
+        Some([one]) => Field::Is(vec![*one]),
+        Some([one, other]) if one != other => Field::Is(vec![Scheme::V1, Scheme::V1a]),
+        _ => {
+            let detail = "expected \"v1\" (HMAC-SHA256), \"v1a\" (Ed25519), or both, in an array";
+            fields.fault("signatures", detail);
+            Field::Absent
+        }
+    }
 }
 
 fn retry_schedule(fields: &mut Fields) -> Field<Vec<u32>> {
@@ -261,11 +317,13 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<Definition, String> {
-        let allowed = AllowedTargets::default();
+        let targets = Targets::default();
         let mut fields = Fields::of(body.as_bytes()).map_err(|problem| problem.to_string())?;
-        let given = Given::take(&mut fields, &allowed);
+        let given = Given::take(&mut fields, &targets);
         fields.finish().map_err(|problem| problem.as_item().to_string())?;
-        given.whole(Secret::from_random([7; 32])).map_err(|problem| problem.as_item().to_string())
+        given
+            .whole(Signing::new(Secret::from_random([7; 32])))
+            .map_err(|problem| problem.as_item().to_string())
     }
 
     #[test]
@@ -294,6 +352,11 @@ mod tests {
             (r#""retry_schedule_s": []"#, "/retry_schedule_s"),
             (r#""retry_schedule_s": [0.5]"#, "/retry_schedule_s"),
             (r#""secret": "whsec_AAAA""#, "/secret"),
+            (r#""signatures": []"#, "/signatures"),
+            (r#""signatures": ["v1", "v1"]"#, "/signatures"),
+            (r#""signatures": ["v2"]"#, "/signatures"),
+            (r#""signatures": "v1""#, "/signatures"),
+            (r#""x_hook_signature": "yes""#, "/x_hook_signature"),
             (r#""headers": {"Host": "x"}"#, "/headers/Host"),
             (r#""headers": {"x": "a\r\nb: c"}"#, "/headers/x"),
             (r#""headers": {"webhook-id": "x"}"#, "/headers/webhook-id"),
@@ -301,6 +364,7 @@ mod tests {
             (r#""metadata": {"a": 1}"#, "/metadata/a"),
             (r#""description": "\u0000""#, "/description"),
             (r#""filters": {}"#, "/filters"),
+            (r#""handshake": "webhook""#, "/handshake"),
         ] {
             let body = format!(
                 r#"{{"event_types": ["a"], "callback_url": "https://example.com/", {extra}}}"#
@@ -331,11 +395,11 @@ mod tests {
     fn what_is_not_given_stays_and_null_is_the_default() {
         let current = read(r#"{"event":"a","callback_url":"https://example.com/","timeout_s":3,"description":"x"}"#).unwrap();
         let mut fields = Fields::of(br#"{"timeout_s": null, "ordered": true}"#).unwrap();
-        let given = Given::take(&mut fields, &AllowedTargets::default());
+        let given = Given::take(&mut fields, &Targets::default());
         let changed = given.over(current.clone()).unwrap();
         assert_eq!(changed.timeout_s, DEFAULT_TIMEOUT_S);
         assert!(changed.ordered);
         assert_eq!(changed.description, current.description);
-        assert_eq!(changed.secret, current.secret);
+        assert_eq!(changed.signing, current.signing);
     }
 }

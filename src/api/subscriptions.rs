@@ -7,27 +7,34 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::Api;
-use super::audit::origin;
+use super::audit::actor;
 use super::body;
 use super::caller::Caller;
 use super::fields::Fields;
-use super::idempotency::{self, Claim};
+use super::idempotency;
 use super::problem::{Code, FieldError, Problem};
 use super::query::{Query, invalid};
+use super::reach;
 use super::subscription_input::{Given, callback_text};
+use super::verification;
 use crate::log::change;
+use crate::quotas::Quota;
 use crate::store::expiry::Expired;
 use crate::store::subscriptions::{Change, Changed, SubscriptionFilter};
 use crate::stream::resume::Point;
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
+use crate::values::rate::Standing;
 use crate::values::signature::Secret;
+use crate::values::signing::Signing;
 use crate::values::subscription::{Definition, Status, Subscription};
 use crate::values::subscription_view::SubscriptionView;
 use crate::values::time::UnixMillis;
 
 /// How often a change is made anew because another one came between.
-const CHANGE_TRIES: u32 = 5;
+pub(super) const CHANGE_TRIES: u32 = 5;
+/// When one may ask again whose tenant has as many as it may have, in seconds: room is made by people.
+const ROOM_AGAIN_S: u32 = 60;
 
 /// `POST /v1/subscriptions`.
 pub(super) async fn create(
@@ -37,22 +44,29 @@ pub(super) async fn create(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let body = body::json(&request, payload).await?;
-    let claim = api.running.claim(&caller, &request, &body)?;
+    let claim = idempotency::claim(&api, &caller, &request, &body).await?;
+    if let Some(first) = idempotency::first(&api, &caller, claim.as_ref()).await? {
+        return replay(&api, &caller, first.position).await;
+    }
     let mut fields = Fields::of(&body)?;
-    let given = Given::take(&mut fields, &api.allowed);
+    let given = Given::take(&mut fields, &api.targets);
     let starts_after = starts_after(&mut fields, api.log.head());
     fields.finish()?;
+    let definition = given.whole(Signing::new(Secret::from_random(rand::random())))?;
+    verification::must_be_possible(&api, &definition, None)?;
+    caller.must_cover(&definition.event_types)?;
     let subscription = Subscription {
         id: SubscriptionId::new(UnixMillis::now(), rand::random()),
         tenant: Arc::clone(&caller.tenant),
-        definition: given.whole(Secret::from_random(rand::random()))?,
-        status: Status::Active,
+        status: definition.status_in_force(),
+        definition,
         disabled_reason: None,
         changed_at: Position::START,
     };
     let key = claim.as_ref().map(|claim| claim.key.clone());
-    let change = change::created(subscription, starts_after, key);
-    match api.log.change(&change, None, &origin(&caller, &request)).await? {
+    let most = api.quotas.of(&caller.tenant).subscriptions;
+    let change = change::created(subscription, most, starts_after, key);
+    match api.log.change(&change, None, &actor(&caller.key.name, &request)).await? {
         Changed::Made { position, .. } => {
             let made = Subscription { changed_at: position, ..change.subscription };
             Ok(HttpResponse::Created()
@@ -60,44 +74,71 @@ pub(super) async fn create(
                 .json(SubscriptionView::with_secret(&made)))
         }
         Changed::Replayed { position, fingerprint } => {
-            replay(&api, claim, position, &fingerprint).await
+            if let Some(claim) = &claim {
+                claim.must_be_same(&fingerprint)?;
+            }
+            replay(&api, &caller, Some(position)).await
         }
         Changed::Stale => {
             Err(Problem::new(Code::Conflict, "two subscriptions were given the same id; try again"))
         }
+        Changed::NoRoom => Err(no_room(&api, &caller, most)),
     }
+}
+
+/// The tenant has as many as it may have.
+fn no_room(api: &Api, caller: &Caller, most: u32) -> Problem {
+    api.quotas.refuse(Quota::Subscriptions, &caller.tenant);
+    let standing = Standing { limit: most, remaining: 0, reset_s: ROOM_AGAIN_S };
+    let detail = format!(
+        "this tenant may have {most} subscriptions (its quota subscriptions), and has them; delete one that is not \
+         needed any more, or ask the operator for more"
+    );
+    Problem::over_quota(Code::QuotaExceeded, standing, detail)
 }
 
 fn path_of(id: SubscriptionId) -> String {
     format!("/v1/subscriptions/{id}")
 }
 
-/// The answer to a repeat: what the log entry of the first request says, with the secret if there still is one.
+/// The answer to a repeat of the request that made a subscription.
 async fn replay(
     api: &Api,
-    claim: Option<Claim>,
-    position: Position,
-    fingerprint: &[u8],
+    caller: &Caller,
+    position: Option<Position>,
 ) -> Result<HttpResponse, Problem> {
-    if let Some(claim) = &claim {
-        claim.must_be_same(fingerprint)?;
+    let (id, view) = view_of_first(api, caller, position).await?;
+    let mut response = HttpResponse::Created();
+    if let Some(id) = id {
+        response.insert_header((LOCATION, path_of(id)));
     }
-    let entry = api.store.events_at(&[position.stored()], None).await?.into_iter().next();
-    let entry = entry
-        .ok_or_else(|| Problem::new(Code::Internal, "the entry of the first request is gone"))?;
+    Ok(idempotency::replayed(&mut response).json(view))
+}
+
+/// The answer to a repeat: what the log entry of the first request says, with the secret if there still is one; and the
+/// subscription's id.
+pub(super) async fn view_of_first(
+    api: &Api,
+    caller: &Caller,
+    position: Option<Position>,
+) -> Result<(Option<SubscriptionId>, Value), Problem> {
+    let positions: Vec<i64> = position.iter().map(|position| position.stored()).collect();
+    let entry = api.store.events_at(&positions, Some(&caller.tenant)).await?.into_iter().next();
+    let (Some(entry), Some(position)) = (entry, position) else {
+        return Err(Problem::new(Code::Internal, "the entry of the first request is gone"));
+    };
+    if let Some(id) = entry.about {
+        reach::must_be_there(api, caller, id).await?;
+    }
     let mut view: Value = serde_json::from_slice(&entry.data()).unwrap_or_default();
     let mut view = view.get_mut("subscription").map(Value::take).unwrap_or_default();
     if let (Some(members), Some(id)) = (view.as_object_mut(), entry.about) {
         members.insert("updated_at".into(), json!(position.time().max(id.time())));
         if let Some(current) = api.store.subscription(&entry.tenant, id).await? {
-            members.insert("secret".into(), json!(current.definition.secret.reveal()));
+            members.insert("secret".into(), json!(current.definition.signing.secret().reveal()));
         }
     }
-    let mut response = HttpResponse::Created();
-    if let Some(id) = entry.about {
-        response.insert_header((LOCATION, path_of(id)));
-    }
-    Ok(idempotency::replayed(&mut response).json(view))
+    Ok((entry.about, view))
 }
 
 /// `from`: `now`, `earliest`, an event id, or a time; history is delivered from there on, that place included.
@@ -139,8 +180,9 @@ pub(super) async fn list(
     let query = Query::of(&request, &["event_type", "status", "callback_url", "after", "limit"])?;
     let limit = query.limit()?;
     let status = query.text("status").map(|name| {
-        Status::from_name(name)
-            .ok_or_else(|| invalid("status", "expected active, failing, paused or disabled"))
+        Status::from_name(name).ok_or_else(|| {
+            invalid("status", "expected active, failing, paused, disabled or unverified")
+        })
     });
     let filter = SubscriptionFilter {
         event_type: query.text("event_type").map(str::to_owned),
@@ -152,8 +194,9 @@ pub(super) async fn list(
         api.store.list_subscriptions(&caller.tenant, &filter, after, i64::from(limit) + 1).await?;
     let has_more = found.len() > usize::from(limit);
     let page: Vec<&Subscription> = found.iter().take(limit.into()).collect();
-    let data: Vec<Value> =
-        page.iter().map(|subscription| json!(SubscriptionView::of(subscription))).collect();
+    let hidden = reach::hidden(&api, &caller, page.iter().map(|found| found.id)).await?;
+    let shown = page.iter().filter(|found| !hidden.contains(&found.id));
+    let data: Vec<Value> = shown.map(|shown| json!(SubscriptionView::of(shown))).collect();
     let next = page.last().filter(|_| has_more).map(|last| last.id.to_string());
     Ok(query.page(&data, next.as_deref(), has_more))
 }
@@ -178,6 +221,7 @@ pub(super) async fn get(
             let expired = json!({ "events": events, "up_to": up_to.to_string() });
             members.insert("expired".into(), expired);
         }
+        verification::show(&api, &subscription, members).await?;
     }
     Ok(HttpResponse::Ok().json(view))
 }
@@ -205,13 +249,13 @@ pub(super) async fn put(
 ) -> Result<HttpResponse, Problem> {
     let body = body::json(&request, payload).await?;
     let given =
-        |current: &Subscription| read_given(&api, &body)?.whole(current.definition.secret.clone());
+        |current: &Subscription| read_given(&api, &body)?.whole(current.definition.signing.clone());
     redefine(&api, (&caller, &request), &path, given).await
 }
 
 fn read_given(api: &Api, body: &[u8]) -> Result<Given, Problem> {
     let mut fields = Fields::of(body)?;
-    let given = Given::take(&mut fields, &api.allowed);
+    let given = Given::take(&mut fields, &api.targets);
     fields.finish()?;
     Ok(given)
 }
@@ -223,13 +267,16 @@ async fn redefine(
     definition: impl Fn(&Subscription) -> Result<Definition, Problem>,
 ) -> Result<HttpResponse, Problem> {
     let changed = make(api, by, id, |current| {
-        let definition = definition(&current)?;
+        let definition = definition(&current)?.in_place_of(&current.definition);
+        verification::must_be_possible(api, &definition, Some(&current.definition))?;
+        by.0.must_cover(&definition.event_types)?;
         let same = definition == current.definition;
         let elsewhere = definition.callback_url != current.definition.callback_url;
         // What the receiver at the former URL did says nothing of the one at the new.
         let status = match current.status {
-            Status::Failing if elsewhere => Status::Active,
-            status => status,
+            Status::Paused | Status::Disabled => current.status,
+            Status::Failing if !elsewhere && !definition.awaits_consent() => Status::Failing,
+            _ => definition.status_in_force(),
         };
         Ok((!same).then(|| change::updated(Subscription { definition, status, ..current })))
     });
@@ -243,21 +290,25 @@ pub(super) async fn pause(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let paused = make(&api, (&caller, &request), &path, |current| {
-        Ok(current.status.is_tried().then(|| change::paused(current)))
+        let goes_on = current.status.is_tried() || current.status == Status::Unverified;
+        Ok(goes_on.then(|| change::paused(current)))
     });
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/resume`: also after the hub disabled it.
+/// `POST /v1/subscriptions/{id}/resume`: also after the hub disabled it. A receiver that is still to agree must do so first.
 pub(super) async fn resume(
     caller: Caller,
     path: web::Path<String>,
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let resumed = make(&api, (&caller, &request), &path, |current| {
-        Ok((current.status != Status::Active).then(|| change::resumed(current)))
+        let is_in_force = current.status == current.definition.status_in_force();
+        Ok((!is_in_force).then(|| change::resumed(current)))
     });
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&resumed.await?)))
 }
@@ -269,6 +320,7 @@ pub(super) async fn delete(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     unsubscribe(&api, (&caller, &request), &path).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -295,7 +347,8 @@ pub(super) async fn delete_by_body(
                 ..SubscriptionFilter::default()
             };
             let found = api.store.list_subscriptions(&caller.tenant, &filter, 0, i64::MAX).await?;
-            for subscription in found {
+            let hidden = reach::hidden(&api, &caller, found.iter().map(|found| found.id)).await?;
+            for subscription in found.into_iter().filter(|found| !hidden.contains(&found.id)) {
                 unsubscribe(&api, by, &subscription.id.to_string()).await?;
             }
         }
@@ -312,7 +365,7 @@ async fn unsubscribe(api: &Api, by: (&Caller, &HttpRequest), id: &str) -> Result
         Ok(_) => Ok(()),
         Err(problem) => match id.parse() {
             Ok(id)
-                if api.store.subscription_existed(&by.0.tenant, id).await?
+                if api.store.subscription_was_deleted(&by.0.tenant, id).await?
                     && problem.is_not_found() =>
             {
                 Ok(())
@@ -332,7 +385,7 @@ async fn make(
     for _ in 0..CHANGE_TRIES {
         let current = find(api, caller, id).await?;
         let Some(change) = change(current.clone())? else { return Ok(current) };
-        let by = origin(caller, request);
+        let by = actor(&caller.key.name, request);
         if let Changed::Made { position, .. } = api.log.change(&change, Some(&current), &by).await?
         {
             return Ok(Subscription { changed_at: position, ..change.subscription });
@@ -341,9 +394,11 @@ async fn make(
     Err(Problem::new(Code::Conflict, "others keep changing this subscription; try again"))
 }
 
-/// The caller's subscription of that id.
+/// The caller's subscription of that id, if it is there for the caller's key.
 pub(super) async fn find(api: &Api, caller: &Caller, id: &str) -> Result<Subscription, Problem> {
     let no_such = || Problem::not_found("subscription");
     let id = id.parse().map_err(|_bad| no_such())?;
-    api.store.subscription(&caller.tenant, id).await?.ok_or_else(no_such)
+    let found = api.store.subscription(&caller.tenant, id).await?.ok_or_else(no_such)?;
+    reach::must_be_there(api, caller, id).await?;
+    Ok(found)
 }

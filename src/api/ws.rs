@@ -6,12 +6,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_http::ws::{
-    CloseCode, CloseReason, Codec, Frame, Item, Message, ProtocolError, handshake,
-};
+use actix_http::ResponseBuilder;
+use actix_http::ws::{self, CloseCode, CloseReason, Codec, Frame, Item, Message, ProtocolError};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::Version;
+use actix_web::http::header::SEC_WEBSOCKET_KEY;
 use actix_web::{HttpRequest, HttpResponse, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use tokio::time::Instant;
@@ -45,20 +47,17 @@ pub(super) async fn ws(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let query = Query::of(&request, &["types", "after", "last_event_id", TOKEN])?;
+    let answer = handshake(&request)?;
     let filter = reading.filter(&query)?;
     let point = resume_point(&request, &query)?.unwrap_or(Point::Now);
     let start = start(&api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&request)?, start, Transport::WebSocket);
-    open(&request, payload, reader, Desk { reading, subscription: None, api })
+    let reader = reader.connect(Transport::WebSocket, reading.caller.owner(&request))?;
+    open(answer, payload, reader, Desk { reading, subscription: None, api })
 }
 
-/// Answers the handshake and goes on as a WebSocket.
-pub(super) fn open(
-    request: &HttpRequest,
-    payload: web::Payload,
-    reader: Reader,
-    desk: Desk,
-) -> Result<HttpResponse, Problem> {
+/// The answer to a handshake (RFC 6455, 4.2), of which nothing has been sent.
+pub(super) fn handshake(request: &HttpRequest) -> Result<ResponseBuilder, Problem> {
     let refuse = |refused: &dyn Display| {
         let right = "open this with a WebSocket client (RFC 6455, version 13)";
         Problem::new(Code::InvalidHeader, format!("{refused}; {right}"))
@@ -66,12 +65,26 @@ pub(super) fn open(
     if request.version() < Version::HTTP_11 {
         return Err(refuse(&"HTTP/1.0 has no WebSockets"));
     }
-    let mut response = handshake(request.head()).map_err(|refused| refuse(&refused))?;
-    let reader = reader.connect(Transport::WebSocket, desk.reading.caller.owner(request))?;
+    let response = ws::handshake(request.head()).map_err(|refused| refuse(&refused))?;
+    let key = request.headers().get(SEC_WEBSOCKET_KEY).map(|key| STANDARD.decode(key));
+    match key {
+        Some(Ok(key)) if key.len() == 16 => Ok(response),
+        _ => Err(refuse(&"Sec-WebSocket-Key is not the base64 of 16 bytes")),
+    }
+}
+
+/// Goes on as a WebSocket once the handshake is answered.
+pub(super) fn open(
+    mut response: ResponseBuilder,
+    payload: web::Payload,
+    reader: Reader,
+    desk: Desk,
+) -> Result<HttpResponse, Problem> {
     if let Some(expires) = desk.reading.expires() {
         reader.expire_at(expires);
     }
-    let most = desk.api.max_event_bytes + ENVELOPE;
+    let quotas = desk.api.quotas.of(&desk.reading.caller.tenant);
+    let most = usize::try_from(quotas.event_bytes).unwrap_or(usize::MAX).saturating_add(ENVELOPE);
     let socket = Socket {
         reader,
         payload,
@@ -136,8 +149,9 @@ impl Socket {
             ),
             End::Expired => self.close(
                 CloseCode::Policy,
-                "the token has expired; connect with a new one and after= the last event's id",
+                "the token or key has expired; connect with a new one and after= the last event's id",
             ),
+            End::Revoked => self.close(CloseCode::Policy, "the key was revoked"),
             End::Withdrawn => {
                 self.close(CloseCode::Policy, "the subscription can no longer be pulled from");
             }

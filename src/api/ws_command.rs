@@ -15,6 +15,7 @@ use super::fields::Fields;
 use super::problem::{Code, Problem};
 use super::publish_input::{self, Publish};
 use super::pull;
+use super::rate_limit;
 use super::reading::Reading;
 use super::stream::start;
 use super::subscription_input::patterns;
@@ -77,6 +78,7 @@ impl Desk {
     }
 
     async fn obey(&self, text: &str) -> Result<Done, Problem> {
+        self.reading.must_still_be_good(&self.api).await?;
         let given: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|error| {
             Problem::new(Code::InvalidJson, format!("expected one of {COMMANDS}: {error}"))
         })?;
@@ -122,15 +124,17 @@ impl Desk {
 
     async fn publish(&self, given: &str) -> Result<Done, Problem> {
         self.reading.must_have_key()?;
-        self.reading.caller.must_have(Scope::Publish)?;
-        let read =
-            publish_input::read(ContentType::Json, given.as_bytes(), self.api.max_event_bytes)?;
+        let caller = &self.reading.caller;
+        caller.must_have(Scope::Publish)?;
+        let quotas = self.api.quotas.of(&caller.tenant);
+        let read = publish_input::read(ContentType::Json, given.as_bytes(), quotas.event_bytes)?;
         let Publish::One(event) = read else {
             let detail = "publish takes one event; send several commands, or POST /v1/events";
             return Err(Problem::new(Code::ValidationFailed, detail));
         };
-        let (position, _) =
-            append(&self.api, &self.reading.caller, None, vec![event.clone()]).await?;
+        caller.must_reach(event.event_type.as_str())?;
+        rate_limit::admit(&self.api, caller, quotas.events_per_s, 1)?;
+        let (position, _) = append(&self.api, caller, None, vec![event.clone()]).await?;
         Ok(Done::Answer(json!({ "published": receipt(position, &event) })))
     }
 }

@@ -138,13 +138,14 @@ impl ClientArgs {
 mod tests {
     use super::*;
 
-    fn text(text: &str) -> Option<String> {
+    #[expect(clippy::unnecessary_wraps, reason = "a setting that is given")]
+    fn some(text: &str) -> Option<String> {
         Some(text.to_owned())
     }
 
     #[test]
     fn one_key_or_address_may_have_as_many_streams_as_the_node_unless_told_otherwise() {
-        let args = ClientArgs { max_streams: text("7"), ..ClientArgs::default() };
+        let args = ClientArgs { max_streams: some("7"), ..ClientArgs::default() };
         let most = args.max_streams().unwrap();
         assert_eq!((most.in_all, most.per_key, most.per_address), (7, 7, 7));
     }
@@ -152,13 +153,13 @@ mod tests {
     #[test]
     fn a_bad_setting_is_named() {
         for (args, named) in [
-            (ClientArgs { max_streams: text("0"), ..ClientArgs::default() }, "HOOKHUB_MAX_STREAMS"),
+            (ClientArgs { max_streams: some("0"), ..ClientArgs::default() }, "HOOKHUB_MAX_STREAMS"),
             (
-                ClientArgs { max_streams_per_key: text("-1"), ..ClientArgs::default() },
+                ClientArgs { max_streams_per_key: some("-1"), ..ClientArgs::default() },
                 "HOOKHUB_MAX_STREAMS_PER_KEY",
             ),
             (
-                ClientArgs { max_streams_per_address: text("all"), ..ClientArgs::default() },
+                ClientArgs { max_streams_per_address: some("all"), ..ClientArgs::default() },
                 "HOOKHUB_MAX_STREAMS_PER_ADDRESS",
             ),
         ] {
@@ -166,11 +167,11 @@ mod tests {
         }
         for (args, named) in [
             (
-                ClientArgs { trusted_proxies: text("10.0.0.0/8,lb"), ..ClientArgs::default() },
+                ClientArgs { trusted_proxies: some("10.0.0.0/8,lb"), ..ClientArgs::default() },
                 "HOOKHUB_TRUSTED_PROXIES",
             ),
             (
-                ClientArgs { proxy_header: text("x-real-ip"), ..ClientArgs::default() },
+                ClientArgs { proxy_header: some("x-real-ip"), ..ClientArgs::default() },
                 "HOOKHUB_PROXY_HEADER",
             ),
         ] {
@@ -184,7 +185,7 @@ mod tests {
         assert_eq!(none, usize::MAX);
         for (given, expected) in [("20", Some(20)), ("0", None), ("many", None)] {
             let args =
-                ClientArgs { max_connections_per_address: text(given), ..ClientArgs::default() };
+                ClientArgs { max_connections_per_address: some(given), ..ClientArgs::default() };
             assert_eq!(args.max_connections_per_address().ok(), expected, "{given}");
         }
     }
@@ -192,16 +193,16 @@ mod tests {
     #[test]
     fn deadlines_are_whole_seconds() {
         assert_eq!(ClientArgs::default().patience().unwrap(), Patience::default());
-        let args = ClientArgs { head_deadline_s: text("3"), ..ClientArgs::default() };
+        let args = ClientArgs { head_deadline_s: some("3"), ..ClientArgs::default() };
         let expected = Patience { head: Duration::from_secs(3), ..Patience::default() };
         assert_eq!(args.patience().unwrap(), expected);
         for (args, named) in [
-            (ClientArgs { head_deadline_s: text("0"), ..args.clone() }, "HOOKHUB_HEAD_DEADLINE_S"),
+            (ClientArgs { head_deadline_s: some("0"), ..args.clone() }, "HOOKHUB_HEAD_DEADLINE_S"),
             (
-                ClientArgs { body_deadline_s: text("1.5"), ..args.clone() },
+                ClientArgs { body_deadline_s: some("1.5"), ..args.clone() },
                 "HOOKHUB_BODY_DEADLINE_S",
             ),
-            (ClientArgs { idle_deadline_s: text("-"), ..args.clone() }, "HOOKHUB_IDLE_DEADLINE_S"),
+            (ClientArgs { idle_deadline_s: some("-"), ..args.clone() }, "HOOKHUB_IDLE_DEADLINE_S"),
         ] {
             assert!(args.patience().unwrap_err().to_string().starts_with(named));
         }
@@ -211,8 +212,8 @@ mod tests {
     fn proxies_are_trusted_where_they_are_named_alone() {
         assert_eq!(ClientArgs::default().trusted_proxies().unwrap(), TrustedProxies::default());
         let args = ClientArgs {
-            trusted_proxies: text("10.0.0.0/8"),
-            proxy_header: text("Forwarded"),
+            trusted_proxies: some("10.0.0.0/8"),
+            proxy_header: some("Forwarded"),
             ..ClientArgs::default()
         };
         let expected = TrustedProxies {

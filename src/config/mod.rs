@@ -1,24 +1,33 @@
 //! Settings: one typed struct, read once from the command line and the environment, checked at start.
 
 mod clients;
+mod egress;
+mod quotas;
 
 use std::ffi::OsString;
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
 
 use self::clients::ClientArgs;
 pub use self::clients::Patience;
+use self::egress::EgressArgs;
+use self::quotas::QuotaArgs;
 use crate::stream::presence::MostConnections;
+use crate::values::egress::Egress;
 use crate::values::forwarded::TrustedProxies;
+use crate::values::quota::Quotas;
 use crate::values::retention::Retention;
 use crate::values::retry::RetrySchedule;
-use crate::values::target::AllowedTargets;
+use crate::values::sealed::{BadMasterKeys, MasterKeys};
+use crate::values::sender::{Origin, PublicUrl};
 
-/// Where the hub keeps everything.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where the hub keeps everything. `Debug` does not show the URL, which may hold a password.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Database {
     /// A Postgres that is there.
     Url(String),
@@ -29,25 +38,31 @@ pub enum Database {
     },
 }
 
-/// What `hookhub serve` goes by.
-#[derive(Debug, Clone)]
+/// What `hookhub serve` goes by. `Debug` shows nothing secret.
+#[derive(Clone)]
 pub struct Settings {
     /// Where HTTP is answered.
     pub listen: SocketAddr,
     /// Where everything is kept.
     pub database: Database,
-    /// For the embedded Postgres and the admin key.
+    /// For the embedded Postgres, the admin key and the master key.
     pub data_dir: PathBuf,
     /// The admin key; without it one is made at the first start and kept in the data directory.
     pub admin_key: Option<String>,
-    /// Private networks that callbacks may reach.
-    pub allow_targets: AllowedTargets,
+    /// Where callbacks may go, and by which proxy.
+    pub egress: Egress,
+    /// Where the hub is reached from outside.
+    pub public_url: Option<PublicUrl>,
+    /// By which name it asks receivers for their consent; without it by the public URL's host.
+    pub webhook_origin: Option<Origin>,
+    /// What seals the secrets in the database; without it one is made at the first start and kept in the data directory.
+    pub master_key: Option<MasterKeys>,
     /// When failed deliveries are tried again, unless the subscription says otherwise.
     pub retry_schedule: RetrySchedule,
     /// How long events and attempts are kept.
     pub retention: Retention,
-    /// How many bytes of data one event may have.
-    pub max_event_bytes: usize,
+    /// What each tenant may do, unless an operator allows it something else.
+    pub quotas: Quotas,
     /// Origins whose pages may call the API; `*` is any.
     pub cors_origins: Vec<String>,
     /// How many streams and waiting polls may be open.
@@ -64,6 +79,27 @@ pub struct Settings {
     pub path: Option<OsString>,
 }
 
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(_) => f.write_str("Url(…)"),
+            Self::Embedded { binaries } => {
+                f.debug_struct("Embedded").field("binaries", binaries).finish()
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("listen", &self.listen)
+            .field("database", &self.database)
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -71,10 +107,13 @@ impl Default for Settings {
             database: Database::Embedded { binaries: None },
             data_dir: PathBuf::from("./hookhub-data"),
             admin_key: None,
-            allow_targets: AllowedTargets::default(),
+            egress: Egress::default(),
+            public_url: None,
+            webhook_origin: None,
+            master_key: None,
             retry_schedule: RetrySchedule::default(),
             retention: Retention::default(),
-            max_event_bytes: 256 << 10,
+            quotas: Quotas::default(),
             cors_origins: Vec::new(),
             max_streams: MostConnections { in_all: 16_384, per_key: 16_384, per_address: 16_384 },
             max_connections_per_address: usize::MAX,
@@ -95,7 +134,7 @@ pub struct ConfigError {
 }
 
 /// The settings as they are given; texts, so that what is wrong with one can be said in one line.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Clone, Default, Args)]
 pub struct ServeArgs {
     /// Address and port to answer HTTP on [default: 127.0.0.1:8080]
     #[arg(long, env = "HOOKHUB_LISTEN", value_name = "ADDRESS:PORT")]
@@ -105,7 +144,7 @@ pub struct ServeArgs {
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
 
-    /// Directory of the private Postgres and of the admin key [default: ./hookhub-data]
+    /// Directory of the private Postgres, the admin key and the master key [default: ./hookhub-data]
     #[arg(long, env = "HOOKHUB_DATA_DIR", value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
 
@@ -118,9 +157,21 @@ pub struct ServeArgs {
     #[arg(long, env = "HOOKHUB_ADMIN_KEY", value_name = "KEY", hide_env_values = true)]
     admin_key: Option<String>,
 
-    /// Networks that callbacks may reach although they are private or loopback, e.g. 127.0.0.0/8,10.1.0.0/16
-    #[arg(long, env = "HOOKHUB_ALLOW_TARGETS", value_name = "CIDR,…")]
-    allow_targets: Option<String>,
+    #[command(flatten)]
+    egress: EgressArgs,
+    /// Key that seals the secrets in the database: 32 bytes as hex or base64. To change it: the new one, then the former
+    /// one, until everything is sealed anew. Without it one is made at the first start and kept in the data directory
+    #[arg(long, env = "HOOKHUB_MASTER_KEY", value_name = "KEY,…", hide_env_values = true)]
+    master_key: Option<String>,
+
+    /// URL at which clients and receivers reach this hub, e.g. <https://hooks.example.com> [default: none]
+    #[arg(long, env = "HOOKHUB_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<String>,
+
+    /// DNS name by which receivers are asked for their consent in CloudEvents handshakes
+    /// [default: the public URL's host]
+    #[arg(long, env = "HOOKHUB_WEBHOOK_ORIGIN", value_name = "NAME")]
+    webhook_origin: Option<String>,
 
     /// Seconds between attempts; the last one repeats [default: 5,30,120,600,1800,3600,7200,14400]
     #[arg(long, env = "HOOKHUB_RETRY_SCHEDULE_S", value_name = "SECONDS,…")]
@@ -138,9 +189,8 @@ pub struct ServeArgs {
     #[arg(long, env = "HOOKHUB_RETENTION_ATTEMPTS_DAYS", value_name = "DAYS")]
     retention_attempts_days: Option<String>,
 
-    /// Bytes of data that one event may have [default: 262144]
-    #[arg(long, env = "HOOKHUB_MAX_EVENT_BYTES", value_name = "BYTES")]
-    max_event_bytes: Option<String>,
+    #[command(flatten)]
+    quotas: QuotaArgs,
 
     /// Origins whose pages may call the API from a browser, e.g. <https://app.example.com>; * is any
     /// [default: none]
@@ -164,9 +214,10 @@ impl Settings {
             database: database(args.database_url, args.postgres_bin)?,
             data_dir: args.data_dir.unwrap_or(default.data_dir),
             admin_key: args.admin_key.filter(|key| !key.is_empty()).map(admin_key).transpose()?,
-            allow_targets: or(args.allow_targets, default.allow_targets, |text| {
-                allow_targets(&text)
-            })?,
+            egress: args.egress.read()?,
+            master_key: or(args.master_key, None, |text| master_keys(&text).map(Some))?,
+            public_url: read("HOOKHUB_PUBLIC_URL (--public-url)", args.public_url)?,
+            webhook_origin: read("HOOKHUB_WEBHOOK_ORIGIN (--webhook-origin)", args.webhook_origin)?,
             retry_schedule: RetrySchedule {
                 steps: or(args.retry_schedule_s, default.retry_schedule.steps, |text| {
                     steps(&text)
@@ -178,9 +229,7 @@ impl Settings {
                 )?,
             },
             retention: retention(args.retention_events_days, args.retention_attempts_days)?,
-            max_event_bytes: or(args.max_event_bytes, default.max_event_bytes, |text| {
-                max_event_bytes(&text)
-            })?,
+            quotas: args.quotas.quotas()?,
             cors_origins: or(args.cors_origins, default.cors_origins, |text| cors_origins(&text))?,
             max_streams: args.clients.max_streams()?,
             max_connections_per_address: args.clients.max_connections_per_address()?,
@@ -194,7 +243,8 @@ impl Settings {
     }
 }
 
-fn or<T>(
+/// What was given, read; the default where nothing was, or an empty text.
+pub(crate) fn or<T>(
     given: Option<String>,
     default: T,
     read: impl FnOnce(String) -> Result<T, ConfigError>,
@@ -202,7 +252,17 @@ fn or<T>(
     given.filter(|text| !text.is_empty()).map_or(Ok(default), read)
 }
 
-fn wrong(setting: &'static str, detail: impl Into<String>) -> ConfigError {
+fn read<T: FromStr<Err: Display>>(
+    setting: &'static str,
+    given: Option<String>,
+) -> Result<Option<T>, ConfigError> {
+    let text = given.filter(|text| !text.is_empty());
+    text.map(|text| text.parse().map_err(|error: T::Err| wrong(setting, error.to_string())))
+        .transpose()
+}
+
+/// The error of a setting.
+pub(crate) fn wrong(setting: &'static str, detail: impl Into<String>) -> ConfigError {
     ConfigError { setting, detail: detail.into() }
 }
 
@@ -237,11 +297,9 @@ fn admin_key(key: String) -> Result<String, ConfigError> {
     if usable { Ok(key) } else { Err(wrong("HOOKHUB_ADMIN_KEY (--admin-key)", detail)) }
 }
 
-fn allow_targets(text: &str) -> Result<AllowedTargets, ConfigError> {
-    AllowedTargets::parse(text).map_err(|part| {
-        let detail = format!("{part:?} is no network; expected e.g. 127.0.0.0/8,10.1.2.3");
-        wrong("HOOKHUB_ALLOW_TARGETS (--allow-targets)", detail)
-    })
+fn master_keys(text: &str) -> Result<MasterKeys, ConfigError> {
+    text.parse()
+        .map_err(|bad: BadMasterKeys| wrong("HOOKHUB_MASTER_KEY (--master-key)", bad.to_string()))
 }
 
 fn steps(text: &str) -> Result<Vec<Duration>, ConfigError> {
@@ -279,16 +337,6 @@ fn retention(events: Option<String>, attempts: Option<String>) -> Result<Retenti
     Ok(Retention { events_days, attempts_days })
 }
 
-fn max_event_bytes(text: &str) -> Result<usize, ConfigError> {
-    match text.parse() {
-        Ok(bytes @ 1_024..=4_194_304) => Ok(bytes),
-        _ => Err(wrong(
-            "HOOKHUB_MAX_EVENT_BYTES",
-            format!("{text:?} is no number of bytes from 1024 to 4194304 (4 MiB)"),
-        )),
-    }
-}
-
 fn cors_origins(text: &str) -> Result<Vec<String>, ConfigError> {
     let origin = |part: &str| {
         let url = url::Url::parse(part).ok();
@@ -323,8 +371,8 @@ mod tests {
             ),
             (ServeArgs { admin_key: text("short"), ..ServeArgs::default() }, "HOOKHUB_ADMIN_KEY"),
             (
-                ServeArgs { allow_targets: text("10.0.0.0/99"), ..ServeArgs::default() },
-                "HOOKHUB_ALLOW_TARGETS",
+                ServeArgs { master_key: text("planted"), ..ServeArgs::default() },
+                "HOOKHUB_MASTER_KEY",
             ),
             (
                 ServeArgs { retry_schedule_s: text("5,,30"), ..ServeArgs::default() },
@@ -347,12 +395,16 @@ mod tests {
                 "HOOKHUB_RETENTION_ATTEMPTS_DAYS",
             ),
             (
-                ServeArgs { max_event_bytes: text("1"), ..ServeArgs::default() },
-                "HOOKHUB_MAX_EVENT_BYTES",
-            ),
-            (
                 ServeArgs { stop_deadline_s: text("soon"), ..ServeArgs::default() },
                 "HOOKHUB_STOP_DEADLINE_S",
+            ),
+            (
+                ServeArgs { public_url: text("https://u:planted@h/"), ..ServeArgs::default() },
+                "HOOKHUB_PUBLIC_URL",
+            ),
+            (
+                ServeArgs { webhook_origin: text("https://h"), ..ServeArgs::default() },
+                "HOOKHUB_WEBHOOK_ORIGIN",
             ),
         ] {
             let line = refused(args);
@@ -361,6 +413,18 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn settings_are_shown_without_what_is_secret_in_them() {
+        let settings = Settings::from_args(ServeArgs {
+            database_url: Some("postgres://u:planted@h/d".to_owned()),
+            admin_key: Some("planted-as-admin-key".to_owned()),
+            master_key: Some("ab".repeat(32)),
+            ..ServeArgs::default()
+        });
+        let shown = format!("{:?}", settings.unwrap());
+        assert!(!shown.contains("planted") && !shown.contains("abab"), "{shown}");
     }
 
     #[test]

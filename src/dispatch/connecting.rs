@@ -20,6 +20,12 @@ pub(super) async fn noting<T>(request: impl Future<Output = T>) -> (T, bool) {
         .await
 }
 
+/// Says that a connection is begun for the request that is carried out.
+pub(super) fn note() {
+    // Outside of any request there is nobody to tell.
+    CONNECTING.try_with(|connecting| connecting.set(true)).unwrap_or_default();
+}
+
 /// Wraps a client's connector, so that [`noting`] hears of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NoteConnecting;
@@ -48,8 +54,7 @@ impl<S: Service<R>, R> Service<R> for Noting<S> {
     }
 
     fn call(&mut self, request: R) -> S::Future {
-        // Outside of any request there is nobody to tell.
-        CONNECTING.try_with(|connecting| connecting.set(true)).unwrap_or_default();
+        note();
         self.connector.call(request)
     }
 }

@@ -1,33 +1,29 @@
 //! One POST to a receiver: signed, bounded in time and size, and only to addresses that are allowed.
 
-use std::error::Error;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Method, Request, Response};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
+use reqwest::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
-use super::connecting::{NoteConnecting, noting};
-use crate::values::cause;
+use super::failure::Failure;
+use super::outward::{Outward, read};
+use super::resolving::Lookup;
+use super::tokens::{Tokens, secret};
+use crate::values::callback_url::CallbackUrl;
+use crate::values::egress::Egress;
 use crate::values::event::Event;
 use crate::values::outcome::{ErrorClass, Outcome};
+use crate::values::receiver_auth::{ClientCredentials, ReceiverAuth};
 use crate::values::retry_after::retry_after;
-use crate::values::subscription::Subscription;
-use crate::values::target::{AllowedTargets, Blocked};
+use crate::values::subscription::{Definition, Subscription};
 use crate::values::time::UnixMillis;
 
-/// How long a connection may take to be made, TLS included.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// How much of an answer's body is read; a receiver that sends more is judged by its status and cut off.
-const MOST_READ: usize = 64 << 10;
-/// How much of it is kept, for failures.
+/// How much of an answer's body is kept, for failures.
 const MOST_KEPT: usize = 4 << 10;
-/// Idle connections kept for each host, and how long. As many as may run at once to the subscriptions of one host, or
-/// they are made anew all the time; for less long than the usual receiver keeps its side.
-const IDLE: (usize, Duration) = (512, Duration::from_secs(4));
 
 /// What came of a POST, and what is worth keeping of the answer.
 #[derive(Debug)]
@@ -38,35 +34,31 @@ pub(super) struct Exchange {
     pub(super) response: Option<String>,
 }
 
+/// What a receiver answered to a request that is no delivery.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// HTTP status code.
+    pub(super) status: u16,
+    /// What `Retry-After` asked for, counted from the answer.
+    pub(super) retry_after: Option<Duration>,
+    /// All headers.
+    pub(super) headers: HeaderMap,
+    /// As much of the body as is read.
+    pub(super) body: Vec<u8>,
+}
+
 /// Makes the POSTs of a node.
 #[derive(Debug, Clone)]
 pub(super) struct Deliverer {
-    client: Client,
-    /// For when a kept connection turned out to be closed.
-    unpooled: Client,
-    allowed: Arc<AllowedTargets>,
+    outward: Arc<Outward>,
+    tokens: Arc<Tokens>,
 }
 
 impl Deliverer {
-    /// A client that connects only to addresses that `allowed` lets it.
-    pub(super) fn new(allowed: AllowedTargets) -> Result<Self, reqwest::Error> {
-        let allowed = Arc::new(allowed);
-        let builder = || {
-            Client::builder()
-                .user_agent(concat!("hookhub/", env!("CARGO_PKG_VERSION")))
-                .dns_resolver(Arc::new(GuardedResolver { allowed: Arc::clone(&allowed) }))
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .no_proxy()
-                .connect_timeout(CONNECT_DEADLINE)
-                .tcp_nodelay(true)
-        };
-        let pooled = builder().pool_max_idle_per_host(IDLE.0).pool_idle_timeout(IDLE.1);
-        Ok(Self {
-            client: pooled.connector_layer(NoteConnecting).build()?,
-            unpooled: builder().pool_max_idle_per_host(0).build()?,
-            allowed,
-        })
+    /// One that keeps to the operator's rules for the way out.
+    pub(super) fn new(egress: Egress) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let outward = Arc::new(Outward::new(egress, Lookup::System)?);
+        Ok(Self { outward, tokens: Arc::default() })
     }
 
     /// POSTs `event` to its subscriber, as attempt `number`, signed at `now`.
@@ -81,17 +73,14 @@ impl Deliverer {
         let Some(url) = &definition.callback_url else {
             return Exchange::failed(ErrorClass::Blocked, &"there is no callback URL any more");
         };
-        // An address in the URL itself never gets to the resolver.
-        if let Some(blocked) =
-            url.literal_address().and_then(|address| self.allowed.check(address).err())
-        {
-            return Exchange::failed(ErrorClass::Blocked, &blocked);
-        }
         let mut request = Request::new(Method::POST, url.url().clone());
         *request.headers_mut() = headers(subscription, event, number, now);
         *request.body_mut() = Some(event.body.clone().into());
-        match tokio::time::timeout(definition.timeout(), self.exchange(request)).await {
-            Ok(exchange) => exchange,
+        match tokio::time::timeout(definition.timeout(), self.exchange(definition, url, request))
+            .await
+        {
+            Ok(Ok(exchange)) => exchange,
+            Ok(Err(Failure { class, detail })) => Exchange::failed(class, &detail),
             Err(_elapsed) => Exchange::failed(
                 ErrorClass::Timeout,
                 &format!("no complete answer within {} s", definition.timeout_s),
@@ -99,77 +88,134 @@ impl Deliverer {
         }
     }
 
-    async fn exchange(&self, request: Request) -> Exchange {
-        let mut response = match self.send(request).await {
-            Ok(response) => response,
-            Err(error) => return Exchange::failed(class_of(&error), &root_of(&error)),
-        };
-        let status = response.status();
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| retry_after(value.to_str().ok()?, UnixMillis::now()));
-        let body = match read(&mut response).await {
-            Ok(body) => body,
-            Err(error) => return Exchange::failed(class_of(&error), &root_of(&error)),
-        };
-        let kept = (!status.is_success()).then(|| Kept::of(&response, &body));
-        let outcome = Outcome::Answered { status: status.as_u16(), retry_after };
-        Exchange { outcome, response: kept.and_then(|kept| serde_json::to_string(&kept).ok()) }
+    /// Sends a subscription's receiver a request that is no delivery, with the owner's headers besides its own, under the
+    /// same rules; or says why there was no answer.
+    pub(super) async fn ask(
+        &self,
+        subscription: &Subscription,
+        url: &CallbackUrl,
+        mut request: Request,
+    ) -> Result<Answer, String> {
+        let definition = &subscription.definition;
+        let mut headers = owners_headers(definition);
+        headers.extend(std::mem::take(request.headers_mut()));
+        insert(&mut headers, "webhook-subscription", subscription.id.to_string());
+        *request.headers_mut() = headers;
+        let answer = self.answer(definition, url, request);
+        match tokio::time::timeout(definition.timeout(), answer).await {
+            Ok(Ok((response, body))) => Ok(Answer {
+                status: response.status().as_u16(),
+                retry_after: asked_wait(&response),
+                headers: response.headers().clone(),
+                body,
+            }),
+            Ok(Err(Failure { class, detail })) => Err(format!("{}: {detail}", class.name())),
+            Err(_elapsed) => {
+                let class = ErrorClass::Timeout.name();
+                Err(format!("{class}: no complete answer within {} s", definition.timeout_s))
+            }
+        }
     }
 
-    /// Sends a request, and once more on a new connection when it went out on a kept one that broke before any
-    /// answer: receivers close idle connections whenever they like, and that is no failure of theirs (RFC 9112, 9.3.1).
-    async fn send(&self, request: Request) -> Result<Response, reqwest::Error> {
-        let again = request.try_clone();
-        let (sent, connecting) = noting(self.client.execute(request)).await;
-        match (sent, again) {
-            (Err(error), Some(again))
-                if !connecting && class_of(&error) == ErrorClass::Protocol =>
-            {
-                self.unpooled.execute(again).await
+    async fn exchange(
+        &self,
+        definition: &Definition,
+        url: &CallbackUrl,
+        request: Request,
+    ) -> Result<Exchange, Failure> {
+        let (response, body) = self.answer(definition, url, request).await?;
+        let (status, retry_after) = (response.status(), asked_wait(&response));
+        let kept = (!status.is_success()).then(|| Kept::of(&response, &body));
+        let outcome = Outcome::Answered { status: status.as_u16(), retry_after };
+        Ok(Exchange { outcome, response: kept.and_then(|kept| serde_json::to_string(&kept).ok()) })
+    }
+
+    async fn answer(
+        &self,
+        definition: &Definition,
+        url: &CallbackUrl,
+        request: Request,
+    ) -> Result<(Response, Vec<u8>), Failure> {
+        let mut response = match &definition.auth {
+            // Rare, and large: the others need not make room for it.
+            Some(ReceiverAuth::ClientCredentials(credentials)) => {
+                Box::pin(self.send_with_token(definition, url, credentials, request)).await?
             }
-            (sent, _) => sent,
+            _ => self.outward.send(url, definition.tls.as_ref(), request).await?,
+        };
+        let body = read(&mut response).await?;
+        Ok((response, body))
+    }
+
+    /// Sends a request with a token, and once more with another when it was one that had been kept and the answer is
+    /// 401: it may have been revoked.
+    async fn send_with_token(
+        &self,
+        definition: &Definition,
+        url: &CallbackUrl,
+        credentials: &ClientCredentials,
+        mut request: Request,
+    ) -> Result<Response, Failure> {
+        // For a receiver that may not be called no token is fetched.
+        self.outward.check(url).await?;
+        let again = request.try_clone();
+        let token = self.tokens.get(&self.outward, credentials, None).await?;
+        request.headers_mut().insert(AUTHORIZATION, token.header.clone());
+        let response = self.outward.send(url, definition.tls.as_ref(), request).await?;
+        match again {
+            Some(mut again) if token.was_kept && response.status() == StatusCode::UNAUTHORIZED => {
+                let other = self.tokens.get(&self.outward, credentials, Some(&token.header));
+                again.headers_mut().insert(AUTHORIZATION, other.await?.header);
+                self.outward.send(url, definition.tls.as_ref(), again).await
+            }
+            _ => Ok(response),
         }
     }
 }
 
-fn headers(subscription: &Subscription, event: &Event, number: u16, now: UnixMillis) -> HeaderMap {
-    let definition = &subscription.definition;
-    let mut headers = HeaderMap::with_capacity(8 + definition.headers.len());
+/// The headers that its owner sets, and the owner's credentials.
+fn owners_headers(definition: &Definition) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(9 + definition.headers.len());
     for (name, value) in &definition.headers {
         // Checked when they were set.
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.insert(name, value);
         }
     }
-    let id = event.position.to_string();
-    let timestamp = now.seconds();
-    let signature = definition.secret.sign(&id, timestamp, &event.body);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(timestamp));
-    headers.insert(HeaderName::from_static("webhook-attempt"), HeaderValue::from(number));
-    let texts = [
-        ("webhook-id", id),
-        ("webhook-signature", signature),
-        ("webhook-subscription", subscription.id.to_string()),
-    ];
-    for (name, text) in texts {
-        if let Ok(value) = HeaderValue::try_from(text) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
+    let authorization = definition.auth.as_ref().and_then(ReceiverAuth::header);
+    // Checked when it was set, too.
+    if let Some(Ok(value)) = authorization.map(|value| secret(&value)) {
+        headers.insert(AUTHORIZATION, value);
     }
     headers
 }
 
-/// Reads the body as far as [`MOST_READ`]. What is left unread costs the connection, not the delivery.
-async fn read(response: &mut Response) -> Result<Vec<u8>, reqwest::Error> {
-    let mut body = Vec::new();
-    while body.len() < MOST_READ {
-        let Some(chunk) = response.chunk().await? else { break };
-        body.extend_from_slice(&chunk);
+/// Puts a header in its place; what it says may be a secret.
+pub(super) fn insert(headers: &mut HeaderMap, name: &'static str, text: String) {
+    if let Ok(mut value) = HeaderValue::try_from(text) {
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_static(name), value);
     }
-    Ok(body)
+}
+
+fn headers(subscription: &Subscription, event: &Event, number: u16, now: UnixMillis) -> HeaderMap {
+    let definition = &subscription.definition;
+    let mut headers = owners_headers(definition);
+    let id = event.position.to_string();
+    let signature = definition.signing.sign(&id, &event.body, now);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(now.seconds()));
+    headers.insert(HeaderName::from_static("webhook-attempt"), HeaderValue::from(number));
+    insert(&mut headers, "webhook-id", id);
+    insert(&mut headers, "webhook-signature", signature);
+    insert(&mut headers, "webhook-subscription", subscription.id.to_string());
+    if let Some(signature) = definition.signing.sign_x_hook(&event.body) {
+        insert(&mut headers, "x-hook-signature", signature);
+    }
+    if let Some(origin) = definition.consent().and_then(|consent| consent.origin.clone()) {
+        insert(&mut headers, "webhook-request-origin", origin);
+    }
+    headers
 }
 
 /// What is kept of a refusal.
@@ -203,80 +249,8 @@ impl Exchange {
     }
 }
 
-/// What went wrong, found along the chain of causes.
-fn class_of(error: &reqwest::Error) -> ErrorClass {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(one) = cause {
-        if one.is::<Blocked>() {
-            return ErrorClass::Blocked;
-        }
-        if one.is::<NoAddress>() {
-            return ErrorClass::Dns;
-        }
-        if one.is::<rustls::Error>() || wraps::<rustls::Error>(one) {
-            return ErrorClass::Tls;
-        }
-        cause = one.source();
-    }
-    match error {
-        timeout if timeout.is_timeout() => ErrorClass::Timeout,
-        connect if connect.is_connect() => ErrorClass::Connect,
-        _ => ErrorClass::Protocol,
-    }
-}
-
-/// Whether an I/O error carries a `T`, which its `source` does not show.
-fn wraps<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    match inner {
-        Some(inner) => inner.is::<T>() || wraps::<T>(inner),
-        None => false,
-    }
-}
-
-/// The last cause of an error: what happened, without the URL, which may be a secret.
-fn root_of(error: &reqwest::Error) -> String {
-    let root = cause::root_of(error);
-    match root.downcast_ref::<reqwest::Error>() {
-        Some(_) => "the exchange failed".to_owned(),
-        None => root.to_string(),
-    }
-}
-
-/// A host name without an address.
-#[derive(Debug, thiserror::Error)]
-#[error("the host has no address: {0}")]
-struct NoAddress(String);
-
-/// Looks names up anew for each connection, and lets only allowed addresses through: what was checked is what is
-/// connected to.
-struct GuardedResolver {
-    allowed: Arc<AllowedTargets>,
-}
-
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allowed = Arc::clone(&self.allowed);
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let found: Vec<SocketAddr> =
-                found.map_err(|error| NoAddress(error.to_string()))?.collect();
-            let mut blocked = None;
-            let mut open = Vec::new();
-            for address in found {
-                match allowed.check(address.ip()) {
-                    Ok(()) => open.push(address),
-                    Err(refusal) => blocked = Some(refusal),
-                }
-            }
-            match (open.is_empty(), blocked) {
-                (false, _) => {
-                    let open: Addrs = Box::new(open.into_iter());
-                    Ok(open)
-                }
-                (true, Some(refusal)) => Err(refusal.into()),
-                (true, None) => Err(NoAddress("the look-up found none".into()).into()),
-            }
-        })
-    }
+/// The wait that an answer asks for.
+fn asked_wait(response: &Response) -> Option<Duration> {
+    let value = response.headers().get(RETRY_AFTER)?;
+    retry_after(value.to_str().ok()?, UnixMillis::now())
 }

@@ -7,15 +7,17 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::deliver::{Deliverer, Exchange};
-use super::engine::{Fetch, Known, Made, Read, ReplayRead, Start};
+use super::engine::{Ask, Asked, Fetch, Known, Made, Read, ReplayRead, Start};
 use super::exhausted::Exhausted;
 use super::feed;
+use super::handshake::Handshaker;
 use super::lease::Lease;
 use crate::log::Log;
 use crate::store::deliveries::{Attempt, DeliveryState, Flush};
 use crate::store::log::{Scan, Stretch};
 use crate::store::replays::Tried;
 use crate::store::shards::OwnedShard;
+use crate::store::verifications::TriedVerification;
 use crate::store::{Store, StoreError};
 use crate::values::event::Event;
 use crate::values::id::{AttemptId, SubscriptionId};
@@ -54,6 +56,8 @@ pub(super) enum Message {
     Turned(SubscriptionId),
     /// It is told that a delivery was given up.
     Told(Exhausted),
+    /// A receiver was asked for its consent.
+    Asked(Box<Asked>),
 }
 
 /// How many shards one of so many nodes owns, at most.
@@ -96,6 +100,21 @@ pub(super) async fn post(
         response,
     };
     Message::Ended(Box::new(Made { attempt, outcome, term }))
+}
+
+/// Asks a receiver for its consent.
+pub(super) async fn ask(handshaker: Handshaker, ask: Ask) -> Message {
+    let at = UnixMillis::now();
+    let reply = handshaker.ask(&ask.subscription).await;
+    Message::Asked(Box::new(Asked { ask, at, reply }))
+}
+
+/// Notes a handshake that brought no consent. What is not noted is merely not shown.
+pub(super) async fn note_verification(store: Store, tried: TriedVerification) {
+    tracing::info!(subscription = %tried.subscription, error = %tried.error, "a receiver has not agreed to what it will be sent");
+    if let Err(error) = store.note_verification(&tried).await {
+        tracing::warn!(%error, "cannot note how far a handshake is");
+    }
 }
 
 /// Fetches events to be tried.

@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::log::Log;
 use crate::store::Store;
 use crate::store::nodes::{Identity, NodeName};
 
 /// How long the lease is granted from each renewal.
-const GRANTED: Duration = Duration::from_millis(4_500);
+pub(super) const GRANTED: Duration = Duration::from_millis(4_500);
 /// How long it is believed, counted from before the renewal was sent.
 const BELIEVED: Duration = Duration::from_secs(3);
 /// How often it is renewed.
@@ -76,16 +77,17 @@ impl Lease {
 }
 
 /// A lease that does not hold yet, and the task that keeps renewing it for as long as the lease is in use.
-pub(super) fn keep(store: Store, node: NodeName) -> (Lease, impl Future<Output = ()>) {
+pub(super) fn keep(store: Store, node: NodeName, log: Log) -> (Lease, impl Future<Output = ()>) {
     let (sender, renewed) = watch::channel(Renewed { until: Instant::now(), by: None });
-    (Lease { renewed }, renew(store, node, sender))
+    (Lease { renewed }, renew(store, node, log, sender))
 }
 
-async fn renew(store: Store, node: NodeName, renewed: watch::Sender<Renewed>) {
+async fn renew(store: Store, node: NodeName, log: Log, renewed: watch::Sender<Renewed>) {
     loop {
         let asked = Instant::now();
-        match store.renew_lease(&node, GRANTED).await {
+        match store.renew_lease(&node, GRANTED, log.head()).await {
             Ok(by) => {
+                log.keys().lease_runs_until(asked + BELIEVED);
                 renewed.send_replace(Renewed { until: asked + BELIEVED, by: Some(by) });
             }
             Err(error) => tracing::warn!(%error, "cannot renew the lease on this node's shards"),

@@ -5,9 +5,16 @@ mod deliver;
 mod engine;
 mod errands;
 mod exhausted;
+mod failure;
 mod feed;
+mod handshake;
 mod lease;
+mod lines;
+mod outward;
+mod resolving;
 mod session;
+mod tokens;
+mod tunnel;
 mod turn;
 mod watch;
 
@@ -18,12 +25,14 @@ use tokio_util::task::TaskTracker;
 
 use self::deliver::Deliverer;
 use self::engine::Engine;
+pub use self::handshake::Asker;
+use self::handshake::Handshaker;
 use self::session::Session;
 use crate::log::Log;
-use crate::store::Store;
 use crate::store::nodes::NodeName;
+use crate::store::{Store, StoreError};
+use crate::values::egress::Egress;
 use crate::values::retry::RetrySchedule;
-use crate::values::target::AllowedTargets;
 
 /// Delivers the events of a node's shards.
 #[derive(Debug)]
@@ -32,6 +41,7 @@ pub struct Dispatcher {
     log: Log,
     store: Store,
     deliverer: Deliverer,
+    handshaker: Handshaker,
     schedule: RetrySchedule,
     tasks: TaskTracker,
 }
@@ -42,28 +52,38 @@ impl Dispatcher {
         node: NodeName,
         log: Log,
         store: Store,
-        (allowed, schedule): (AllowedTargets, RetrySchedule),
+        (egress, schedule, asker): (Egress, RetrySchedule, Asker),
         tasks: TaskTracker,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let deliverer = Deliverer::new(allowed)?;
-        Ok(Self { node, log, store, deliverer, schedule, tasks })
+        let deliverer = Deliverer::new(egress)?;
+        let handshaker = Handshaker::new(deliverer.clone(), asker);
+        Ok(Self { node, log, store, deliverer, handshaker, schedule, tasks })
+    }
+
+    /// Puts the node on the list of those that are waited for, before it answers anybody.
+    pub async fn enlist(&self) -> Result<(), StoreError> {
+        self.store.renew_lease(&self.node, lease::GRANTED, self.log.head()).await.map(drop)
     }
 
     /// Works until `stop`; then what runs may come to an end for at most `deadline`. Returns how many deliveries were
     /// still running then: another node, or the next start, makes them again.
     pub async fn run(self, stop: CancellationToken, deadline: Duration) -> usize {
-        let (lease, renewing) = lease::keep(self.store.clone(), self.node.clone());
+        let (lease, renewing) =
+            lease::keep(self.store.clone(), self.node.clone(), self.log.clone());
         self.tasks.spawn(renewing);
+        let keys = self.log.keys().clone();
         let session = Session {
             node: self.node.id,
             engine: Engine::new(self.schedule),
             log: self.log,
             store: self.store.clone(),
             deliverer: self.deliverer,
+            handshaker: self.handshaker,
             lease,
             tasks: self.tasks,
         };
         let left = session.run(stop, deadline).await;
+        keys.retire();
         if let Err(error) = self.store.forget_node(self.node.id).await {
             tracing::warn!(%error, "cannot give this node's shards back; others take them when its lease runs out");
         }

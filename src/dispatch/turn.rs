@@ -6,12 +6,13 @@ use std::sync::Arc;
 use crate::log::{Log, change};
 use crate::store::Store;
 use crate::store::subscriptions::{Change, Changed};
-use crate::values::audit::Origin;
+use crate::values::audit::Actor;
+use crate::values::handshake::Consent;
 use crate::values::retry::reconnect_waits;
 use crate::values::subscription::{Status, Subscription};
 
 /// What the receiver brings about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Turn {
     /// It has taken nothing for a run of attempts.
     Failing,
@@ -21,15 +22,17 @@ pub(super) enum Turn {
     Gone,
     /// It has taken nothing for as long as deliveries are tried.
     GivenUp,
+    /// It has agreed to what it will be sent.
+    Verified(Consent),
 }
 
 impl Turn {
     /// Whether the subscription is stopped by it.
-    pub(super) fn is_end(self) -> bool {
+    pub(super) fn is_end(&self) -> bool {
         matches!(self, Self::Gone | Self::GivenUp)
     }
 
-    fn change(self, current: Subscription) -> Change {
+    fn change(&self, current: Subscription) -> Change {
         match self {
             Self::Failing => change::failing(current),
             Self::Recovered => change::recovered(current),
@@ -38,15 +41,34 @@ impl Turn {
                 current,
                 "the receiver took nothing for as long as deliveries are tried",
             ),
+            Self::Verified(consent) => change::verified(current, consent.clone()),
         }
     }
 
-    /// Whether it still applies to a subscription with this status.
-    fn applies_to(self, status: Status) -> bool {
+    /// Whether it still applies to a subscription as it stands.
+    fn applies_to(&self, current: &Subscription) -> bool {
+        let status = current.status;
         match self {
             Self::Failing => status == Status::Active,
             Self::Recovered => status == Status::Failing,
-            Self::Gone | Self::GivenUp => status.is_tried(),
+            Self::Gone => status.is_tried() || status == Status::Unverified,
+            Self::GivenUp => status.is_tried(),
+            Self::Verified(_) => current.definition.awaits_consent(),
+        }
+    }
+}
+
+impl Turn {
+    fn log(&self, subscription: &Subscription) {
+        let id = subscription.id;
+        match self {
+            Self::Verified(consent) => {
+                let (origin, rate) = (consent.origin.as_deref(), consent.rate_per_minute);
+                tracing::info!(subscription = %id, origin, rate, "a receiver has agreed to what it will be sent");
+            }
+            turn => {
+                tracing::warn!(subscription = %id, ?turn, "a subscription's status has changed");
+            }
         }
     }
 }
@@ -55,29 +77,31 @@ impl Turn {
 pub(super) async fn make(log: Log, store: Store, subscription: Arc<Subscription>, turn: Turn) {
     let mut current = (*subscription).clone();
     for wait in reconnect_waits() {
-        if !turn.applies_to(current.status) {
+        if !turn.applies_to(&current) {
             return;
         }
-        match log.change(&turn.change(current.clone()), Some(&current), &Origin::hub()).await {
+        match log.change(&turn.change(current.clone()), Some(&current), &Actor::hub()).await {
             Ok(Changed::Made { .. } | Changed::Replayed { .. }) => {
-                tracing::warn!(subscription = %current.id, ?turn, "a subscription's status has changed");
+                turn.log(&current);
                 return;
             }
-            Ok(Changed::Stale) => match store.subscription(&current.tenant, current.id).await {
-                Ok(Some(newer)) if has_same_target(&newer, &subscription) => current = newer,
-                Ok(_) => return,
-                Err(error) => {
-                    tracing::warn!(%error, subscription = %current.id, "cannot look a subscription up");
+            Ok(Changed::Stale | Changed::NoRoom) => {
+                match store.subscription(&current.tenant, current.id).await {
+                    Ok(Some(newer))
+                        if newer.definition.has_same_receiver(&subscription.definition) =>
+                    {
+                        current = newer;
+                    }
+                    Ok(_) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, subscription = %current.id, "cannot look a subscription up");
+                    }
                 }
-            },
+            }
             Err(error) => {
                 tracing::warn!(%error, subscription = %current.id, "cannot change a subscription's status");
             }
         }
         tokio::time::sleep(wait).await;
     }
-}
-
-fn has_same_target(newer: &Subscription, answered: &Subscription) -> bool {
-    newer.definition.callback_url == answered.definition.callback_url
 }

@@ -90,6 +90,7 @@ fn standing(engine: &Engine) -> Standing {
         let place = match queue.subscription.status {
             Status::Paused => Place::Paused,
             Status::Disabled => Place::Disabled,
+            Status::Unverified => Place::Unverified,
             Status::Failing => Place::Failing,
             Status::Active if queue.is_behind() => Place::Behind,
             Status::Active => Place::Current,

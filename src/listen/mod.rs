@@ -28,7 +28,6 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 pub const SILENCE: Duration = Duration::from_secs(45);
 
 /// What to follow, and what to do with it.
-#[derive(Debug)]
 pub struct ListenSettings {
     /// Where the hub is: scheme, host, port and, behind a proxy, the path before `/v1`.
     pub hub: Url,

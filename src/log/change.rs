@@ -5,25 +5,39 @@ use uuid::Uuid;
 
 use crate::store::log::RequestKey;
 use crate::store::subscriptions::Change;
-use crate::values::audit::{AuditEntry, Origin};
+use crate::values::audit::{Actor, AuditEntry};
 use crate::values::event_type::EventType;
+use crate::values::handshake::Consent;
 use crate::values::position::Position;
 use crate::values::subscription::{Status, Subscription};
 use crate::values::subscription_view::SubscriptionView;
 use crate::values::time::UnixMillis;
 
-/// A new subscription. `starts_after`: where its history begins, if not with its own entry.
+/// A new subscription of a tenant that may have `most`. `starts_after`: where its history begins, if not with its own
+/// entry.
 pub fn created(
     subscription: Subscription,
+    most: u32,
     starts_after: Option<Position>,
     key: Option<RequestKey>,
 ) -> Change {
-    Change { starts_after, key, expected: None, ..changed("subscription.created", subscription) }
+    Change {
+        most: Some(most),
+        starts_after,
+        key,
+        expected: None,
+        ..changed("subscription.created", subscription)
+    }
 }
 
 /// What its owner says of it is now what `subscription` says.
 pub fn updated(subscription: Subscription) -> Change {
     changed("subscription.updated", subscription)
+}
+
+/// It is signed by new keys.
+pub fn secret_rotated(subscription: Subscription) -> Change {
+    changed("subscription.secret_rotated", subscription)
 }
 
 /// It is no more.
@@ -40,8 +54,23 @@ pub fn paused(subscription: Subscription) -> Change {
 pub fn resumed(subscription: Subscription) -> Change {
     changed(
         "subscription.resumed",
-        Subscription { status: Status::Active, disabled_reason: None, ..subscription },
+        Subscription {
+            status: subscription.definition.status_in_force(),
+            disabled_reason: None,
+            ..subscription
+        },
     )
+}
+
+/// Its receiver has agreed to what it will be sent. Who was stopped meanwhile stays so.
+pub fn verified(mut subscription: Subscription, consent: Consent) -> Change {
+    if let Some(handshake) = &mut subscription.definition.handshake {
+        handshake.consent = Some(consent);
+    }
+    if subscription.status == Status::Unverified {
+        subscription.status = Status::Active;
+    }
+    changed("subscription.verified", subscription)
 }
 
 /// Its receiver takes nothing: it is tried now and then.
@@ -67,7 +96,7 @@ pub fn disabled(subscription: Subscription, reason: &str) -> Change {
 pub(super) fn audited(
     change: &Change,
     before: Option<&Subscription>,
-    by: &Origin,
+    by: &Actor,
     token: Uuid,
 ) -> AuditEntry {
     let subscription = &change.subscription;
@@ -82,6 +111,7 @@ fn changed(name: &'static str, subscription: Subscription) -> Change {
         entry_type: EventType::operational(name),
         entry_data: Bytes::from(view.to_string()),
         expected: Some(subscription.changed_at),
+        most: None,
         deleted: false,
         starts_after: None,
         key: None,

@@ -25,8 +25,10 @@ pub async fn run(store: Store, stop: CancellationToken) {
 async fn step(store: &Store) -> Result<(), StoreError> {
     store.create_partitions().await?;
     while store.forget_old_keys().await? > 0 {}
+    store.forget_old_claims().await?;
     store.forget_deleted().await?;
     store.cancel_replays_of_deleted().await?;
+    store.forget_verifications().await?;
     store.forget_dead_nodes().await?;
     Ok(())
 }

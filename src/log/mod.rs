@@ -2,10 +2,13 @@
 
 mod appender;
 pub mod change;
+mod claims;
 mod doorbell;
 mod expiry;
 pub mod housekeeping;
+pub mod resealing;
 pub mod retention;
+mod revocation;
 mod tail;
 pub mod usage;
 
@@ -20,20 +23,24 @@ use uuid::Uuid;
 
 pub use self::appender::AppendError;
 use self::appender::Appender;
+pub use self::claims::{Claim, Claims};
+pub use self::revocation::ShutOut;
 use self::tail::Tail;
+use crate::keys::{Keys, Known};
 use crate::measures::{Measures, Refusal};
 use crate::store::log::{AppendRequest, Placed, Scan, Stretch};
 use crate::store::subscriptions::{Change, Changed};
 use crate::store::{Store, StoreError};
-use crate::values::audit::Origin;
+use crate::values::audit::Actor;
 use crate::values::event::{Event, NewEvent};
 use crate::values::position::Position;
 use crate::values::subscription::Subscription;
 
 /// How long a change waits for the dispatchers to act on it: longer than a lease runs.
 const APPLY_DEADLINE: Duration = Duration::from_secs(5);
-/// The first wait before another node is looked at again, which doubles.
-const LOOK_AGAIN: Duration = Duration::from_millis(4);
+/// The first wait before another node is looked at again, which doubles, and the longest: a lease that has run out is
+/// seen within the deadline.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(250));
 /// How often a change is sent when the connection breaks in the middle.
 const CHANGE_TRIES: u32 = 3;
 
@@ -44,6 +51,8 @@ pub struct Log {
     store: Store,
     appender: Appender,
     tail: Arc<Tail>,
+    keys: Keys,
+    claims: Claims,
     news: Arc<Notify>,
     dispatched: watch::Sender<Option<Position>>,
     measures: Arc<Measures>,
@@ -57,15 +66,18 @@ impl Log {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
-        let tail = Arc::new(Tail::new(store.head().await?));
+        let known = Arc::<Known>::default();
+        let tail = Arc::new(Tail::new(store.head().await?, Arc::clone(&known)));
         tail.preload(&store).await?;
+        let keys = Keys::start(node, store.clone(), known, tasks, stop.clone());
+        let claims = Claims::start(node, store.clone(), tasks, stop.clone());
         tasks.spawn(tail::follow(Arc::clone(&tail), store.clone(), stop.clone()));
         let news = Arc::new(Notify::new());
         tasks.spawn(doorbell::ring(node, store.clone(), Arc::clone(&news), stop.clone()));
         tasks.spawn(doorbell::answer(node, store.clone(), Arc::clone(&tail), stop.clone()));
         let appender = Appender::start(store.clone(), Arc::clone(&tail), tasks, stop);
         let (dispatched, measures) = (watch::Sender::new(None), Arc::default());
-        Ok(Self { node, store, appender, tail, news, dispatched, measures })
+        Ok(Self { node, store, appender, tail, keys, claims, news, dispatched, measures })
     }
 
     /// Appends a request's events; when this answers they are durable, and readers on this node see them.
@@ -97,6 +109,16 @@ impl Log {
         publishing.refused(refusal).add(1);
     }
 
+    /// The keys that open the hub, as far as this node has read the log.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The requests that run under an Idempotency-Key.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
     /// What this node counts of itself: here, because all parts that count know the log.
     pub fn measures(&self) -> &Arc<Measures> {
         &self.measures
@@ -108,7 +130,7 @@ impl Log {
         &self,
         change: &Change,
         before: Option<&Subscription>,
-        by: &Origin,
+        by: &Actor,
     ) -> Result<Changed, StoreError> {
         let (token, after) = (Uuid::new_v4(), self.tail.head());
         let audit = change::audited(change, before, by, token);
@@ -200,10 +222,10 @@ impl Log {
 
     async fn wait_for_other_nodes(&self, shard: u16, position: Position) {
         let looking = async {
-            let mut wait = LOOK_AGAIN;
+            let (mut wait, longest) = LOOK_AGAIN;
             while !self.store.others_have_acted(self.node, shard, position).await.unwrap_or(false) {
                 tokio::time::sleep(wait).await;
-                wait *= 2;
+                wait = longest.min(wait * 2);
             }
         };
         if tokio::time::timeout(APPLY_DEADLINE, looking).await.is_err() {
@@ -213,6 +235,7 @@ impl Log {
 
     /// Forgets what is in memory, and reads the log's end from the table: it may be another server's.
     pub async fn read_anew(&self) -> Result<(), StoreError> {
+        self.keys.doubt();
         self.tail.begin_at(self.store.head().await?);
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::keys::Known;
 use crate::store::Store;
 use crate::store::log::{Scan, Stretch};
 use crate::values::event::Event;
@@ -33,27 +34,32 @@ struct Kept {
     last: Position,
 }
 
+impl Kept {
+    fn beginning_at(head: Position) -> Self {
+        Self { events: VecDeque::new(), bytes: 0, floor: head, last: head }
+    }
+}
+
 /// The end of the log. What it holds is contiguous: a batch is taken over in memory only when it follows directly on
 /// what is there, else the table is read first.
 #[derive(Debug)]
 pub(super) struct Tail {
     kept: Mutex<Kept>,
+    keys: Arc<Known>,
     head: watch::Sender<Position>,
     gap: Notify,
 }
 
 impl Tail {
-    /// A tail that begins at the log's `head`.
-    pub(super) fn new(head: Position) -> Self {
-        let kept = Kept { events: VecDeque::new(), bytes: 0, floor: head, last: head };
-        Self { kept: Mutex::new(kept), head: watch::Sender::new(head), gap: Notify::new() }
+    /// A tail that begins at the log's `head`. It hands each entry to `keys` before anyone can read it.
+    pub(super) fn new(head: Position, keys: Arc<Known>) -> Self {
+        let kept = Mutex::new(Kept::beginning_at(head));
+        Self { kept, keys, head: watch::Sender::new(head), gap: Notify::new() }
     }
 
     /// Forgets all events, and goes on from `head`.
     pub(super) fn begin_at(&self, head: Position) {
-        let mut kept = self.kept();
-        *kept = Kept { events: VecDeque::new(), bytes: 0, floor: head, last: head };
-        drop(kept);
+        *self.kept() = Kept::beginning_at(head);
         self.head.send_replace(head);
     }
 
@@ -61,7 +67,7 @@ impl Tail {
     pub(super) fn offer(&self, previous: Option<Position>, events: Vec<Arc<Event>>) {
         let mut kept = self.kept();
         if previous == Some(kept.last) {
-            kept.push(events);
+            kept.push(events, &self.keys);
             let last = kept.last;
             drop(kept);
             self.head.send_replace(last);
@@ -76,7 +82,8 @@ impl Tail {
         let mut kept = self.kept();
         if from <= kept.last && stretch.scanned > kept.last {
             let known = kept.last;
-            kept.push(stretch.events.into_iter().filter(|event| event.position > known).collect());
+            let new = stretch.events.into_iter().filter(|event| event.position > known);
+            kept.push(new.collect(), &self.keys);
             let last = kept.last;
             drop(kept);
             self.head.send_replace(last);
@@ -163,8 +170,9 @@ impl Tail {
 }
 
 impl Kept {
-    fn push(&mut self, events: Vec<Arc<Event>>) {
+    fn push(&mut self, events: Vec<Arc<Event>>, keys: &Known) {
         for event in events {
+            keys.take(&event);
             self.last = event.position;
             self.bytes += event.body.len();
             self.events.push_back(event);
@@ -254,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_follows_directly_is_taken_over() {
-        let tail = Tail::new(at(10));
+        let tail = Tail::new(at(10), Arc::default());
         tail.offer(Some(at(10)), vec![event(11), event(12)]);
         assert_eq!(tail.head(), at(12));
         assert_eq!(positions(&tail, 10), Some(vec![11, 12]));
@@ -264,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_batch_after_a_gap_waits_until_the_gap_is_read() {
-        let tail = Tail::new(at(10));
+        let tail = Tail::new(at(10), Arc::default());
         tail.offer(Some(at(11)), vec![event(12)]);
         assert_eq!(tail.head(), at(10), "nobody sees 12 before 11");
         tail.fill(
@@ -276,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_is_known_already_is_not_taken_twice() {
-        let tail = Tail::new(at(10));
+        let tail = Tail::new(at(10), Arc::default());
         tail.offer(Some(at(10)), vec![event(11), event(12)]);
         tail.fill(
             at(10),
@@ -292,7 +300,7 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_forgotten_and_what_comes_next_still_follows() {
-        let tail = Tail::new(at(10));
+        let tail = Tail::new(at(10), Arc::default());
         tail.offer(Some(at(10)), vec![event(11), event(12), event(14)]);
         tail.forget(at(13));
         assert_eq!(positions(&tail, 11), None);
@@ -304,7 +312,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_floor_rises() {
-        let tail = Tail::new(at(0));
+        let tail = Tail::new(at(0), Arc::default());
         let count = i64::try_from(MOST_EVENTS).unwrap() + 5;
         tail.offer(Some(at(0)), (1..=count).map(event).collect());
         assert_eq!(tail.kept().events.len(), MOST_EVENTS);

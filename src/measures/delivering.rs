@@ -119,16 +119,19 @@ pub enum Place {
     Paused,
     /// Not at all: the hub has stopped it.
     Disabled,
+    /// Not at all: its receiver has not agreed yet.
+    Unverified,
 }
 
 impl Place {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 5] = [
+    pub const ALL: [(&'static str, Self); 6] = [
         ("current", Self::Current),
         ("behind", Self::Behind),
         ("failing", Self::Failing),
         ("paused", Self::Paused),
         ("disabled", Self::Disabled),
+        ("unverified", Self::Unverified),
     ];
 }
 
@@ -163,13 +166,14 @@ pub struct Standing {
 impl Standing {
     /// The subscriptions in a place.
     pub fn group(&mut self, place: Place) -> &mut Group {
-        let [current, behind, failing, paused, disabled] = &mut self.groups;
+        let [current, behind, failing, paused, disabled, unverified] = &mut self.groups;
         match place {
             Place::Current => current,
             Place::Behind => behind,
             Place::Failing => failing,
             Place::Paused => paused,
             Place::Disabled => disabled,
+            Place::Unverified => unverified,
         }
     }
 }

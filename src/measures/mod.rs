@@ -101,6 +101,7 @@ pub struct Keeping {
     /// Events that went before a subscription had them, of which this node told.
     pub expired: Count,
     round: AtomicI64,
+    sealed_otherwise: Mutex<Option<i64>>,
     tables: Mutex<Option<Tables>>,
 }
 
@@ -127,6 +128,17 @@ impl Keeping {
     pub fn round(&self) -> Option<UnixMillis> {
         let at = self.round.load(Ordering::Relaxed);
         (at > 0).then(|| UnixMillis::from_i64(at))
+    }
+
+    /// So many things in the database are not sealed with the current master key.
+    pub fn set_sealed_otherwise(&self, count: i64) {
+        *self.sealed_otherwise.lock().unwrap_or_else(PoisonError::into_inner) = Some(count);
+    }
+
+    /// How many things in the database are not sealed with the current master key, as last looked at; `None`
+    /// until then.
+    pub fn sealed_otherwise(&self) -> Option<i64> {
+        *self.sealed_otherwise.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the tables take, as last looked at; `None` until then.

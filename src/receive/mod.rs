@@ -1,6 +1,7 @@
-//! The dev receiver: takes deliveries, verifies their signatures and answers by a script.
+//! The dev receiver: agrees to handshakes, takes deliveries, verifies their signatures and answers by a script.
 
 mod delivery;
+mod handshake;
 mod room;
 
 use std::io;

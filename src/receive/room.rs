@@ -9,7 +9,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::{Delivery, Distrust, ReceiverSettings, Verified};
+use super::{Delivery, Distrust, ReceiverSettings, Verified, handshake};
 use crate::values::signature::Signed;
 use crate::values::time::UnixMillis;
 
@@ -77,6 +77,9 @@ pub(super) async fn receive(
     payload: web::Payload,
     room: web::Data<Room>,
 ) -> HttpResponse {
+    if let Some(answer) = handshake::answer(&request, &room.settings.secrets) {
+        return answer;
+    }
     if request.method() != Method::POST {
         return HttpResponse::MethodNotAllowed()
             .insert_header((ALLOW, "POST"))

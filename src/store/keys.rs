@@ -1,8 +1,17 @@
 //! API keys, known by their hash alone.
 
+use std::sync::Arc;
+
+use uuid::Uuid;
+
 use super::log::RequestKey;
 use super::{Store, StoreError, within};
+use crate::values::audit::AuditEntry;
+use crate::values::event_type::Pattern;
 use crate::values::id::KeyId;
+use crate::values::position::Position;
+use crate::values::revocation::KEY_REVOKED;
+use crate::values::scope::{Scope, Scopes};
 use crate::values::time::UnixMillis;
 
 /// An API key as it is kept.
@@ -14,77 +23,165 @@ pub struct StoredKey {
     pub tenant: String,
     /// A note for people.
     pub name: String,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// The events that are there for it; `None`: all.
+    pub event_types: Option<Arc<[Pattern]>>,
     /// When it was made.
     pub created_at: UnixMillis,
+    /// Until when it is good; `None`: until it is revoked.
+    pub expires_at: Option<UnixMillis>,
+    /// When it was used last, give or take a minute.
+    pub last_used_at: Option<UnixMillis>,
+    /// Whether it opens nothing any more.
+    pub revoked: bool,
+}
+
+/// What became of a wish to revoke a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revoked {
+    /// Whether it was revoked by this, and not before.
+    pub made: bool,
+    /// Who has seen the log up to here knows of it.
+    pub position: Position,
+    /// The position given out last before that of its entry; `None` when unknown.
+    pub previous: Option<Position>,
 }
 
 struct KeyRow {
     id: i64,
     tenant: String,
     name: String,
+    scopes: Vec<String>,
+    event_types: Option<Vec<String>>,
     created_at: i64,
+    expires_at: Option<i64>,
+    last_used_at: Option<i64>,
+    revoked: bool,
 }
 
-impl From<KeyRow> for StoredKey {
-    fn from(row: KeyRow) -> Self {
-        Self {
-            id: KeyId::from_stored(row.id),
+impl TryFrom<KeyRow> for StoredKey {
+    type Error = StoreError;
+
+    fn try_from(row: KeyRow) -> Result<Self, StoreError> {
+        let id = KeyId::from_stored(row.id);
+        let unreadable = |what: &str| StoreError::Unreadable(format!("key {id}: {what}"));
+        let scopes: Option<Scopes> = row.scopes.iter().map(|name| Scope::from_name(name)).collect();
+        let patterns = |texts: Vec<String>| -> Result<Arc<[Pattern]>, StoreError> {
+            texts
+                .iter()
+                .map(|text| text.parse().map_err(|_bad| unreadable("event types")))
+                .collect()
+        };
+        Ok(Self {
+            id,
             tenant: row.tenant,
             name: row.name,
+            scopes: scopes.ok_or_else(|| unreadable("scopes"))?,
+            event_types: row.event_types.map(patterns).transpose()?,
             created_at: UnixMillis::from_i64(row.created_at),
-        }
+            expires_at: row.expires_at.map(UnixMillis::from_i64),
+            last_used_at: row.last_used_at.map(UnixMillis::from_i64),
+            revoked: row.revoked,
+        })
     }
 }
 
 impl Store {
-    /// Keeps a new key, and under the request's own key what is answered. False, and nothing is kept, when another
-    /// request under that key was there first.
+    /// Keeps a new key and who made it, and under the request's own key what is answered. False, and nothing is kept,
+    /// when another request under that key was there first.
     pub async fn insert_key(
         &self,
         key: &StoredKey,
         hash: &[u8],
         answer: Option<(&RequestKey, &str)>,
+        audit: &AuditEntry,
     ) -> Result<bool, StoreError> {
+        let seal = |(request, answer): (&RequestKey, &str)| {
+            self.seal_answer(&key.tenant, &request.key, answer)
+        };
+        let sealed = answer.map(seal).transpose()?;
+        let scopes: Vec<&str> = key.scopes.iter().map(Scope::name).collect();
+        let event_types: Option<Vec<&str>> =
+            key.event_types.as_ref().map(|patterns| patterns.iter().map(Pattern::as_str).collect());
         within(
-            sqlx::query!(
-                "WITH answered AS (
-                     INSERT INTO idempotency_keys AS k (tenant, key, fingerprint, answer)
-                     SELECT $2, $6, $7, $8 WHERE $6::text IS NOT NULL
-                     ON CONFLICT (tenant, key) DO UPDATE
-                     SET fingerprint = excluded.fingerprint, position = NULL, answer = excluded.answer,
-                         created_at = excluded.created_at
-                     WHERE k.created_at <= clock_timestamp() - interval '24 hours'
-                     RETURNING k.key
-                 )
-                 INSERT INTO keys (id, tenant, name, hash, created_at)
-                 SELECT $1, $2, $3, $4, $5 WHERE $6::text IS NULL OR EXISTS (SELECT FROM answered)",
+            sqlx::query_scalar!(
+                r#"WITH answered AS (
+                       INSERT INTO idempotency_keys AS k (tenant, key, fingerprint, answer)
+                       SELECT $2, $9, $10, $11 WHERE $9::text IS NOT NULL
+                       ON CONFLICT (tenant, key) DO UPDATE
+                       SET fingerprint = excluded.fingerprint, position = NULL, answer = excluded.answer,
+                           created_at = excluded.created_at
+                       WHERE k.created_at <= clock_timestamp() - interval '24 hours'
+                       RETURNING k.key
+                   ), made AS (
+                       INSERT INTO keys (id, tenant, name, hash, scopes, event_types, created_at, expires_at)
+                       SELECT $1, $2, $3, $4, $5, $6, $7, $8
+                       WHERE $9::text IS NULL OR EXISTS (SELECT FROM answered)
+                       RETURNING id
+                   ), audited AS (
+                       INSERT INTO audit
+                       SELECT entry.* FROM json_populate_record(NULL::audit, $12::text::json) entry, made
+                   )
+                   SELECT EXISTS (SELECT FROM made) AS "made!""#,
                 key.id.stored(),
                 key.tenant,
                 key.name,
                 hash,
+                &scopes as _,
+                event_types as _,
                 key.created_at.as_i64(),
+                key.expires_at.map(UnixMillis::as_i64),
                 answer.map(|(request, _)| &*request.key),
                 answer.map(|(request, _)| &*request.fingerprint),
-                answer.map(|(_, answer)| answer.as_bytes()),
+                sealed,
+                audit.to_row(),
             )
-            .execute(&self.pool),
+            .fetch_one(&self.pool),
         )
         .await
-        .map(|done| done.rows_affected() > 0)
     }
 
-    /// The key with that hash, unless it was revoked.
+    /// The key with that hash.
     pub async fn key_by_hash(&self, hash: &[u8]) -> Result<Option<StoredKey>, StoreError> {
         within(
             sqlx::query_as!(
                 KeyRow,
-                "SELECT id, tenant, name, created_at FROM keys WHERE hash = $1 AND NOT revoked",
+                "SELECT id, tenant, name, scopes, event_types, created_at, expires_at, last_used_at, revoked FROM keys
+                 WHERE hash = $1",
                 hash
             )
             .fetch_optional(&self.pool),
         )
+        .await?
+        .map(StoredKey::try_from)
+        .transpose()
+    }
+
+    /// The key with that id, whosever it is.
+    pub async fn key_by_id(&self, id: KeyId) -> Result<Option<StoredKey>, StoreError> {
+        within(
+            sqlx::query_as!(
+                KeyRow,
+                "SELECT id, tenant, name, scopes, event_types, created_at, expires_at, last_used_at, revoked FROM keys
+                 WHERE id = $1",
+                id.stored(),
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?
+        .map(StoredKey::try_from)
+        .transpose()
+    }
+
+    /// Those of these keys that are not revoked.
+    pub async fn keys_in_force(&self, ids: &[i64]) -> Result<Vec<KeyId>, StoreError> {
+        within(
+            sqlx::query_scalar!("SELECT id FROM keys WHERE id = ANY($1) AND NOT revoked", ids)
+                .fetch_all(&self.pool),
+        )
         .await
-        .map(|row| row.map(StoredKey::from))
+        .map(|ids| ids.into_iter().map(KeyId::from_stored).collect())
     }
 
     /// A tenant's keys above an id, oldest first.
@@ -97,7 +194,7 @@ impl Store {
         within(
             sqlx::query_as!(
                 KeyRow,
-                "SELECT id, tenant, name, created_at FROM keys
+                "SELECT id, tenant, name, scopes, event_types, created_at, expires_at, last_used_at, revoked FROM keys
                  WHERE tenant = $1 AND id > $2 AND NOT revoked ORDER BY id LIMIT $3",
                 tenant,
                 after,
@@ -105,21 +202,60 @@ impl Store {
             )
             .fetch_all(&self.pool),
         )
-        .await
-        .map(|rows| rows.into_iter().map(StoredKey::from).collect())
+        .await?
+        .into_iter()
+        .map(StoredKey::try_from)
+        .collect()
     }
 
-    /// Revokes a tenant's key; whether there was one.
-    pub async fn revoke_key(&self, tenant: &str, id: KeyId) -> Result<bool, StoreError> {
+    /// Revokes a key, appends the entry that says so and notes who did it, in one commit; `None`: there is no such key.
+    /// After `Unavailable` the same call may be made again.
+    pub async fn revoke_key(
+        &self,
+        token: Uuid,
+        key: &StoredKey,
+        entry_data: &[u8],
+        audit: &AuditEntry,
+    ) -> Result<Option<Revoked>, StoreError> {
+        let row = within(
+            sqlx::query!(
+                r#"WITH revoked AS (
+                       SELECT * FROM key_revoke($1, $2, $3, $4, $5)
+                   ), audited AS (
+                       INSERT INTO audit
+                       SELECT entry.* FROM json_populate_record(NULL::audit, $6::text::json) entry, revoked
+                       WHERE made
+                   )
+                   SELECT made AS "made!", "position" AS "position!", previous FROM revoked"#,
+                token,
+                key.tenant,
+                key.id.stored(),
+                KEY_REVOKED,
+                entry_data,
+                audit.to_row(),
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?;
+        Ok(row.map(|row| Revoked {
+            made: row.made,
+            position: Position::from_stored(row.position),
+            previous: row.previous.map(Position::from_stored),
+        }))
+    }
+
+    /// Notes when keys were used last.
+    pub async fn note_uses(&self, ids: &[i64], times: &[i64]) -> Result<(), StoreError> {
         within(
             sqlx::query!(
-                "UPDATE keys SET revoked = true WHERE tenant = $1 AND id = $2",
-                tenant,
-                id.stored()
+                "UPDATE keys k SET last_used_at = greatest(k.last_used_at, used.at)
+                 FROM unnest($1::bigint[], $2::bigint[]) used(id, at) WHERE k.id = used.id",
+                ids,
+                times,
             )
             .execute(&self.pool),
         )
         .await
-        .map(|done| done.rows_affected() > 0)
+        .map(drop)
     }
 }

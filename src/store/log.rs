@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::Connection;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::{STATEMENT_DEADLINE, Store, StoreError, within};
@@ -112,7 +112,7 @@ impl AppendFailure {
 /// The one connection a node appends through.
 #[derive(Debug)]
 pub struct LogWriter {
-    options: PgConnectOptions,
+    store: Store,
     connection: Option<PgConnection>,
 }
 
@@ -120,7 +120,7 @@ impl LogWriter {
     /// Connects if there is no connection.
     pub async fn connect(&mut self) -> Result<(), StoreError> {
         if self.connection.is_none() {
-            let connecting = PgConnection::connect_with(&self.options);
+            let connecting = PgConnection::connect_with(&self.store.options);
             let connection = tokio::time::timeout(CONNECT_DEADLINE, connecting)
                 .await
                 .map_err(|_elapsed| StoreError::Unavailable("no connection in time".into()))??;
@@ -319,7 +319,7 @@ impl Stretch {
 impl Store {
     /// A writer of its own for appends; it connects at the first one.
     pub fn log_writer(&self) -> LogWriter {
-        LogWriter { options: self.options.clone(), connection: None }
+        LogWriter { store: self.clone(), connection: None }
     }
 
     /// Reads on from a position, oldest first. The log has no late arrivals: once `complete`, what comes later is

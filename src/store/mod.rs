@@ -11,17 +11,24 @@ pub mod nodes;
 pub mod partitions;
 pub mod pull;
 pub mod replays;
+pub mod sealing;
 pub mod shards;
 pub mod shared_secrets;
 pub mod subscriptions;
+pub mod tenants;
 pub mod usage;
+pub mod verifications;
 
+use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+
+use crate::values::sealed::Sealer;
 
 /// How long any statement may take, network included.
 const STATEMENT_DEADLINE: Duration = Duration::from_secs(20);
@@ -69,16 +76,23 @@ fn is_passing(code: Option<&str>) -> bool {
     })
 }
 
-/// A pool of connections to the hub's database.
-#[derive(Debug, Clone)]
+/// A pool of connections to the hub's database. `Debug` shows nothing of them, for there is a password in it.
+#[derive(Clone)]
 pub struct Store {
     pool: PgPool,
     options: PgConnectOptions,
+    sealer: Arc<Sealer>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store(…)")
+    }
 }
 
 impl Store {
-    /// Prepares to use the database at `url`, without connecting yet.
-    pub fn new(url: &str) -> Result<Self, StoreError> {
+    /// Prepares to use the database at `url`, without connecting yet; what is secret in it is sealed by `sealer`.
+    pub fn new(url: &str, sealer: Sealer) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url)?.application_name("hookhub").options([
             ("statement_timeout", "15s"),
             ("lock_timeout", "10s"),
@@ -91,7 +105,7 @@ impl Store {
             .max_connections(POOL_SIZE)
             .acquire_timeout(ACQUIRE_DEADLINE)
             .connect_lazy_with(options.clone());
-        Ok(Self { pool, options })
+        Ok(Self { pool, options, sealer: Arc::new(sealer) })
     }
 
     /// Brings the schema to this version; several nodes may start at once, one of them does the work.
@@ -99,11 +113,7 @@ impl Store {
         let options =
             self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
         // Not by the pool, which would only say that no connection was had in time, and not why.
-        let connecting =
-            tokio::time::timeout(ACQUIRE_DEADLINE, PgConnection::connect_with(&options));
-        let mut connection = connecting
-            .await
-            .map_err(|_elapsed| StoreError::Unavailable("no connection in time".into()))??;
+        let mut connection = connect(&options).await?;
         let done = sqlx::migrate!().run(&mut connection).await;
         connection.close().await?;
         done.map_err(|error| match error {
@@ -121,6 +131,14 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// A connection besides those of the pool.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+    tokio::time::timeout(ACQUIRE_DEADLINE, PgConnection::connect_with(options))
+        .await
+        .map_err(|_elapsed| StoreError::Unavailable("no connection in time".into()))?
+        .map_err(StoreError::from)
 }
 
 /// Puts the deadline to a statement.

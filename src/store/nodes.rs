@@ -56,23 +56,27 @@ fn interval(length: Duration) -> PgInterval {
 }
 
 impl Store {
-    /// Says that the node lives, for `lease` from now on, and whom it was said to.
+    /// Says that the node lives, for `lease` from now on, and that all of the log up to `seen` holds on it; whom it was
+    /// said to.
     pub async fn renew_lease(
         &self,
         node: &NodeName,
         lease: Duration,
+        seen: Position,
     ) -> Result<Identity, StoreError> {
         let row = within(
             sqlx::query!(
-                r#"INSERT INTO nodes (id, address, version, leased_until)
-                   VALUES ($1, $2, $3, clock_timestamp() + $4::interval)
-                   ON CONFLICT (id) DO UPDATE SET leased_until = excluded.leased_until
+                r#"INSERT INTO nodes AS n (id, address, version, leased_until, seen)
+                   VALUES ($1, $2, $3, clock_timestamp() + $4::interval, $5)
+                   ON CONFLICT (id) DO UPDATE
+                   SET leased_until = excluded.leased_until, seen = greatest(n.seen, excluded.seen)
                    RETURNING (SELECT system_identifier FROM pg_control_system()) AS "system!",
                              left(pg_walfile_name(pg_current_wal_lsn()), 8) AS "timeline!""#,
                 node.id,
                 node.address,
                 env!("CARGO_PKG_VERSION"),
                 interval(lease),
+                seen.stored(),
             )
             .fetch_one(&self.pool),
         )
@@ -109,6 +113,39 @@ impl Store {
                    ) AS "acted!""#,
                 node,
                 i16::try_from(shard).unwrap_or_default(),
+                position.stored(),
+            )
+            .fetch_one(&self.pool),
+        )
+        .await
+    }
+
+    /// Says that all of the log up to `position` holds on the node.
+    pub async fn note_seen(&self, node: Uuid, position: Position) -> Result<(), StoreError> {
+        within(
+            sqlx::query!(
+                "UPDATE nodes SET seen = $2 WHERE id = $1 AND seen < $2",
+                node,
+                position.stored(),
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Whether the log up to `position` holds on every node that is alive besides `node`.
+    pub async fn others_have_seen(
+        &self,
+        node: Uuid,
+        position: Position,
+    ) -> Result<bool, StoreError> {
+        within(
+            sqlx::query_scalar!(
+                r#"SELECT NOT EXISTS (
+                       SELECT FROM nodes WHERE id <> $1 AND leased_until >= clock_timestamp() AND seen < $2
+                   ) AS "seen!""#,
+                node,
                 position.stored(),
             )
             .fetch_one(&self.pool),

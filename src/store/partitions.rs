@@ -1,9 +1,9 @@
 //! Partitions of events and attempts: made ahead of time, dropped whole when they are old and no longer needed.
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Executor};
+use sqlx::{AssertSqlSafe, Executor};
 
-use super::{ACQUIRE_DEADLINE, Store, StoreError, within};
+use super::{Store, StoreError, connect, within};
 use crate::values::position::Position;
 use crate::values::retention::Retention;
 
@@ -43,11 +43,7 @@ impl Store {
     /// Takes the turn, on a connection of its own; `None` while another node has it.
     pub async fn take_retention_turn(&self) -> Result<Option<RetentionTurn>, StoreError> {
         let options = self.options.clone().options([("lock_timeout", LOCK_TIMEOUT)]);
-        let connecting =
-            tokio::time::timeout(ACQUIRE_DEADLINE, PgConnection::connect_with(&options));
-        let mut connection = connecting
-            .await
-            .map_err(|_elapsed| StoreError::Unavailable("no connection in time".into()))??;
+        let mut connection = connect(&options).await?;
         let taken = within(
             sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock(7308324465820954) AS "taken!""#)
                 .fetch_one(&mut connection),

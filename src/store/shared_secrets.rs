@@ -1,23 +1,27 @@
 //! Secrets that all nodes share.
 
 use super::{Store, StoreError, within};
+use crate::values::sealed::Place;
 
 impl Store {
     /// The secret of that name; `fresh` becomes it if there is none yet.
     pub async fn shared_secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let place = Place::SharedSecret { name };
+        let sealed = self.seal(fresh, place)?;
         within(
             sqlx::query!(
                 "INSERT INTO shared_secrets (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING",
                 name,
-                fresh
+                sealed.as_bytes(),
             )
             .execute(&self.pool),
         )
         .await?;
-        within(
+        let stored = within(
             sqlx::query_scalar!("SELECT value FROM shared_secrets WHERE name = $1", name)
                 .fetch_one(&self.pool),
         )
-        .await
+        .await?;
+        self.open(&stored, place)
     }
 }

@@ -6,13 +6,15 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::log::RequestKey;
-use super::{Store, StoreError, within};
+use super::{Store, StoreError, sealing, within};
 use crate::values::audit::AuditEntry;
 use crate::values::callback_url::CallbackUrl;
 use crate::values::event_type::{EventType, Pattern};
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
+use crate::values::sealed::Place;
 use crate::values::subscription::{Status, Subscription, Version};
+use crate::values::time::UnixMillis;
 
 /// A change of one subscription, to be made if nothing else changed it meanwhile.
 #[derive(Debug, Clone)]
@@ -27,6 +29,8 @@ pub struct Change {
     pub entry_data: Bytes,
     /// The `changed_at` that the change starts out from; `None` for a new subscription.
     pub expected: Option<Position>,
+    /// How many its tenant may have, for a new subscription.
+    pub most: Option<u32>,
     /// Where a new subscription's history begins; `None`: with its own entry.
     pub starts_after: Option<Position>,
     /// For repeats.
@@ -45,6 +49,8 @@ pub enum Changed {
     },
     /// Something else changed the subscription, or deleted it.
     Stale,
+    /// It is not made: its tenant has as many as it may have.
+    NoRoom,
     /// It repeats a request whose entry is at `position`.
     Replayed {
         /// The first request's entry.
@@ -87,25 +93,36 @@ struct SubscriptionRow {
     changed_at: i64,
 }
 
-impl TryFrom<SubscriptionRow> for Subscription {
-    type Error = StoreError;
-
-    fn try_from(row: SubscriptionRow) -> Result<Self, StoreError> {
+impl Store {
+    fn read(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
         let id = SubscriptionId::from_stored(row.id);
-        let unreadable = |why: String| StoreError::Unreadable(format!("subscription {id}: {why}"));
-        Ok(Self {
+        let place = Place::Definition { tenant: &row.tenant, id: row.id };
+        let definition =
+            sealing::definition(&self.open(row.definition.as_bytes(), place)?, UnixMillis::now())?;
+        let status = Status::from_name(&row.status)
+            .ok_or_else(|| StoreError::Unreadable(format!("subscription {id}: status")))?;
+        Ok(Subscription {
             id,
             tenant: row.tenant.into(),
-            definition: serde_json::from_str(&row.definition)
-                .map_err(|error| unreadable(error.to_string()))?,
-            status: Status::from_name(&row.status).ok_or_else(|| unreadable("status".into()))?,
+            definition,
+            status,
             disabled_reason: row.disabled_reason,
             changed_at: Position::from_stored(row.changed_at),
         })
     }
-}
 
-impl Store {
+    /// The definition as the row has it, and when its earlier signing secrets end; of a deleted one nothing is kept.
+    fn written(&self, change: &Change) -> Result<(String, Vec<i64>), StoreError> {
+        if change.deleted {
+            return Ok((String::new(), Vec::new()));
+        }
+        let Subscription { id, tenant, definition, .. } = &change.subscription;
+        let place = Place::Definition { tenant, id: id.stored() };
+        let sealed = self.seal(&sealing::stored(definition)?, place)?;
+        let earlier = definition.signing.earlier().iter();
+        Ok((sealed, earlier.map(|one| one.expires_at.as_i64()).collect()))
+    }
+
     /// Makes a change, appends its entry and notes who made it, in one commit. `token` and `after` are as for an append:
     /// after `Unavailable` the same call may be made again.
     pub async fn change_subscription(
@@ -117,18 +134,20 @@ impl Store {
     ) -> Result<Changed, StoreError> {
         let subscription = &change.subscription;
         let definition = &subscription.definition;
-        let stored = serde_json::to_string(definition)
-            .map_err(|error| StoreError::Unreadable(error.to_string()))?;
+        let (stored, secret_ends) = self.written(change)?;
         let event_types: Vec<&str> = definition.event_types.iter().map(Pattern::as_str).collect();
         let row = within(
             sqlx::query!(
                 r#"WITH changed AS (
-                       SELECT * FROM subscription_change(
-                           $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
-                       )
+                       SELECT made.* FROM subscription_room($9, $10, $20, $3) AS tenant, subscription_change(
+                           $1, $2, $3, $4, $5, $6, $7, $8, $9, tenant, $11, $12, $13, $14, $15, $16, $17
+                       ) made
+                   ), noted AS (
+                       INSERT INTO secret_ends (subscription, ends_at)
+                       SELECT $9, ends_at FROM changed, unnest($18::bigint[]) ends_at ON CONFLICT DO NOTHING
                    ), audited AS (
                        INSERT INTO audit
-                       SELECT entry.* FROM json_populate_record(NULL::audit, $18::text::json) entry, changed
+                       SELECT entry.* FROM json_populate_record(NULL::audit, $19::text::json) entry, changed
                        WHERE result = 'changed'
                        ON CONFLICT (token) DO NOTHING
                    )
@@ -150,11 +169,14 @@ impl Store {
                 subscription.status.name(),
                 subscription.disabled_reason,
                 change.deleted,
+                &secret_ends,
                 audit.to_row(),
+                change.most.map(i64::from),
             )
-            .fetch_one(&self.pool),
+            .fetch_optional(&self.pool),
         )
         .await?;
+        let Some(row) = row else { return Ok(Changed::NoRoom) };
         let position = Position::from_stored(row.position.unwrap_or_default());
         Ok(match row.result.as_str() {
             "changed" => {
@@ -184,19 +206,19 @@ impl Store {
             .fetch_optional(&self.pool),
         )
         .await?
-        .map(Subscription::try_from)
+        .map(|row| self.read(row))
         .transpose()
     }
 
-    /// Whether a tenant has or had this subscription.
-    pub async fn subscription_existed(
+    /// Whether a tenant had this subscription and it is deleted.
+    pub async fn subscription_was_deleted(
         &self,
         tenant: &str,
         id: SubscriptionId,
     ) -> Result<bool, StoreError> {
         within(
             sqlx::query_scalar!(
-                r#"SELECT EXISTS (SELECT FROM subscriptions WHERE tenant = $1 AND id = $2) AS "existed!""#,
+                r#"SELECT EXISTS (SELECT FROM subscriptions WHERE tenant = $1 AND id = $2 AND deleted) AS "deleted!""#,
                 tenant,
                 id.stored(),
             )
@@ -233,7 +255,7 @@ impl Store {
         )
         .await?
         .into_iter()
-        .map(Subscription::try_from)
+        .map(|row| self.read(row))
         .collect()
     }
 
@@ -250,7 +272,7 @@ impl Store {
         )
         .await?
         .into_iter()
-        .map(Subscription::try_from)
+        .map(|row| self.read(row))
         .collect()
     }
 
@@ -270,7 +292,7 @@ impl Store {
         )
         .await?
         .into_iter()
-        .map(Subscription::try_from)
+        .map(|row| self.read(row))
         .collect()
     }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::filter::Filter;
 use super::frame::Frame;
+use crate::keys::Key;
 use crate::values::position::Position;
 
 /// How many bytes of events wait for one client that does not read; what is more it is sent later, from the log.
@@ -22,8 +23,10 @@ pub(super) const BEAT: Duration = Duration::from_secs(15);
 pub enum End {
     /// The node stops; another, or this one when it is back, goes on from the last id.
     Stopping,
-    /// The token that opened it has expired.
+    /// The token or key that opened it has expired.
     Expired,
+    /// The key that opened it, or made the token that did, was revoked.
+    Revoked,
     /// The subscription is no more, is paused, or is delivered to a callback now.
     Withdrawn,
 }
@@ -57,6 +60,8 @@ pub(super) enum Next {
 pub(super) struct Client {
     pub(super) filter: Arc<Filter>,
     pub(super) expires: Option<Instant>,
+    /// What it was let in with.
+    pub(super) key: Option<Arc<Key>>,
     place: Place,
     queue: VecDeque<Rc<Frame>>,
     queued: usize,
@@ -82,6 +87,7 @@ impl Client {
         Self {
             filter,
             expires: None,
+            key: None,
             place: Place::Behind,
             queue: VecDeque::new(),
             queued: 0,
@@ -114,6 +120,9 @@ impl Client {
     }
 
     pub(super) fn next(&mut self, now: Instant) -> Next {
+        if self.is_shut_out() {
+            self.finish(End::Revoked);
+        }
         if let Some(end) = self.end {
             return Next::End(end);
         }
@@ -197,6 +206,11 @@ impl Client {
         if complete && scanned >= processed {
             self.place = Place::Live;
         }
+    }
+
+    /// Whether its key was revoked.
+    pub(super) fn is_shut_out(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| key.is_revoked())
     }
 
     pub(super) fn finish(&mut self, end: End) {

@@ -6,7 +6,7 @@ use crate::values::event::Event;
 use crate::values::event_type::Pattern;
 use crate::values::id::SubscriptionId;
 use crate::values::position::Position;
-use crate::values::subscription::{Version, is_for};
+use crate::values::subscription::{TEST_EVENT, Version, is_for};
 
 /// Which events a client reads.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub enum Source {
         versions: Vec<Version>,
         /// Up to here it had a callback; what that took is not read again.
         delivered_up_to: Position,
+        /// Of them only events of types that one of these patterns matches, and test events; `None`: all.
+        within: Option<Arc<[Pattern]>>,
     },
 }
 
@@ -47,10 +49,23 @@ impl Filter {
     pub fn wants(&self, event: &Event) -> bool {
         match &self.source {
             Source::Types(patterns) => {
-                *event.tenant == *self.tenant
-                    && patterns.iter().any(|one| one.matches(event.event_type.as_str()))
+                *event.tenant == *self.tenant && matches(patterns, event.event_type.as_str())
             }
-            Source::Subscription { id, versions, .. } => is_for(event, *id, &self.tenant, versions),
+            Source::Subscription { id, versions, within, .. } => {
+                let event_type = event.event_type.as_str();
+                let is_within = |patterns: &Arc<[Pattern]>| {
+                    event_type == TEST_EVENT || matches(patterns, event_type)
+                };
+                is_for(event, *id, &self.tenant, versions) && within.as_ref().is_none_or(is_within)
+            }
+        }
+    }
+
+    /// What bounds the events of a subscription.
+    pub(super) fn within(&self) -> Option<Arc<[Pattern]>> {
+        match &self.source {
+            Source::Types(_) => None,
+            Source::Subscription { within, .. } => within.clone(),
         }
     }
 
@@ -80,4 +95,8 @@ impl Filter {
             Source::Subscription { id, .. } => GroupKey::Subscription(*id),
         }
     }
+}
+
+fn matches(patterns: &[Pattern], event_type: &str) -> bool {
+    patterns.iter().any(|one| one.matches(event_type))
 }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::filter::Filter;
+use crate::keys::Key;
+use crate::quotas::{Quota, QuotasInForce};
 use crate::values::id::ConnectionId;
 use crate::values::position::Position;
 use crate::values::time::UnixMillis;
@@ -36,13 +38,13 @@ impl Transport {
     }
 }
 
-/// Who opened a connection: what is counted together against the limits per key and address.
+/// Who opened a connection: what is counted together against the limits per key and address, and the tenant's quota.
 #[derive(Debug, Clone)]
 pub struct Owner {
     /// Whose events are read.
     pub tenant: Arc<str>,
-    /// The key's id, or the name of the admin key; for a token that of the key which made it.
-    pub key: Arc<str>,
+    /// With which key; for a token the one that made it.
+    pub key: Arc<Key>,
     /// Where from: an address, or a network that counts as one.
     pub home: IpAddr,
 }
@@ -65,6 +67,8 @@ pub enum Full {
     Node(usize),
     /// The key has as many as it may have.
     Key(usize),
+    /// The tenant has as many as it may have.
+    Tenant(u32),
     /// As many come from the address as may.
     Address(usize),
 }
@@ -102,6 +106,7 @@ impl Entry {
 struct Connected {
     entries: BTreeMap<ConnectionId, Arc<Entry>>,
     by_key: HashMap<Arc<str>, usize>,
+    by_tenant: HashMap<Arc<str>, usize>,
     by_home: HashMap<IpAddr, usize>,
     by_transport: BTreeMap<Transport, usize>,
 }
@@ -110,15 +115,18 @@ struct Connected {
 #[derive(Debug)]
 pub struct Presence {
     most: MostConnections,
+    quotas: Arc<QuotasInForce>,
     connected: Mutex<Connected>,
     refused: AtomicU64,
     sent: [AtomicU64; Transport::ALL.len()],
 }
 
 impl Presence {
-    pub(super) fn new(most: MostConnections) -> Self {
+    /// Nobody yet, and at most so many.
+    pub fn new(most: MostConnections, quotas: Arc<QuotasInForce>) -> Self {
         Self {
             most,
+            quotas,
             connected: Mutex::default(),
             refused: AtomicU64::new(0),
             sent: Default::default(),
@@ -137,27 +145,21 @@ impl Presence {
         filter: Arc<Filter>,
         position: Position,
     ) -> Result<Connection, Full> {
+        let quota = self.quotas.of(&owner.tenant).streams;
         let mut connected = self.connected();
-        let of_key = connected.by_key.get(&owner.key).copied().unwrap_or_default();
-        let from_home = connected.by_home.get(&owner.home).copied().unwrap_or_default();
-        let full = if connected.entries.len() >= self.most.in_all {
-            Some(Full::Node(self.most.in_all))
-        } else if of_key >= self.most.per_key {
-            Some(Full::Key(self.most.per_key))
-        } else if from_home >= self.most.per_address {
-            Some(Full::Address(self.most.per_address))
-        } else {
-            None
-        };
-        if let Some(full) = full {
+        if let Some(full) = self.full(&connected, &owner, quota) {
             self.refused.fetch_add(1, Ordering::Relaxed);
+            if let Full::Tenant(_) = full {
+                self.quotas.refuse(Quota::Streams, &owner.tenant);
+            }
             return Err(full);
         }
         let mut id = ConnectionId::new(UnixMillis::now(), rand::random());
         while connected.entries.contains_key(&id) {
             id = ConnectionId::new(UnixMillis::now(), rand::random());
         }
-        *connected.by_key.entry(Arc::clone(&owner.key)).or_default() += 1;
+        *connected.by_key.entry(Arc::clone(&owner.key.name)).or_default() += 1;
+        *connected.by_tenant.entry(Arc::clone(&owner.tenant)).or_default() += 1;
         *connected.by_home.entry(owner.home).or_default() += 1;
         *connected.by_transport.entry(transport).or_default() += 1;
         let entry = Arc::new(Entry {
@@ -172,13 +174,33 @@ impl Presence {
         Ok(Connection { presence: Arc::clone(self), entry })
     }
 
+    /// Why `owner` can have no more, if it cannot.
+    fn full(&self, connected: &Connected, owner: &Owner, quota: Option<u32>) -> Option<Full> {
+        let counted = |by: &HashMap<Arc<str>, usize>, whose| by.get(whose).copied();
+        let of_key = counted(&connected.by_key, &owner.key.name).unwrap_or_default();
+        let of_tenant = counted(&connected.by_tenant, &owner.tenant).unwrap_or_default();
+        if connected.entries.len() >= self.most.in_all {
+            return Some(Full::Node(self.most.in_all));
+        }
+        if of_key >= self.most.per_key {
+            return Some(Full::Key(self.most.per_key));
+        }
+        let is_over = |quota: &u32| usize::try_from(*quota).is_ok_and(|quota| of_tenant >= quota);
+        if let Some(quota) = quota.filter(is_over) {
+            return Some(Full::Tenant(quota));
+        }
+        let from_home = connected.by_home.get(&owner.home).copied().unwrap_or_default();
+        (from_home >= self.most.per_address).then_some(Full::Address(self.most.per_address))
+    }
+
     fn leave(&self, entry: &Entry) {
         let mut connected = self.connected();
         connected.entries.remove(&entry.id);
         if let Some(count) = connected.by_transport.get_mut(&entry.transport) {
             *count = count.saturating_sub(1);
         }
-        count_off(&mut connected.by_key, &entry.owner.key);
+        count_off(&mut connected.by_key, &entry.owner.key.name);
+        count_off(&mut connected.by_tenant, &entry.owner.tenant);
         count_off(&mut connected.by_home, &entry.owner.home);
     }
 
@@ -188,6 +210,11 @@ impl Presence {
         let connected = self.connected();
         let entries = connected.entries.range(above).map(|(_, entry)| entry);
         entries.filter(|entry| &*entry.owner.tenant == tenant).take(limit).map(Arc::clone).collect()
+    }
+
+    /// How many a tenant has.
+    pub fn count_of(&self, tenant: &str) -> usize {
+        self.connected().by_tenant.get(tenant).copied().unwrap_or_default()
     }
 
     /// How many are connected in this way.

@@ -18,6 +18,7 @@ use crate::store::StoreError;
 use crate::store::log::Scan;
 use crate::values::event::Event;
 use crate::values::position::Position;
+use crate::values::time::UnixMillis;
 
 /// How much of the log one page looks at.
 const PAGE: (u16, u32) = (500, 1 << 20);
@@ -61,6 +62,8 @@ pub struct Gathered {
     pub cursor: Position,
     /// Whether there is more right now.
     pub has_more: bool,
+    /// Why nothing more comes, where it ended before its time.
+    pub end: Option<End>,
 }
 
 struct Page {
@@ -98,8 +101,12 @@ impl Reader {
         Self { worker, id, filter, reading: None, failed: false, connection: None }
     }
 
-    /// Counts it as a connection of `owner`, if there is room for one more.
+    /// Counts it as a connection of `owner`, if there is room for one more. It ends with the owner's key.
     pub fn connect(mut self, transport: Transport, owner: Owner) -> Result<Self, Full> {
+        self.worker.state.borrow_mut().let_in(self.id, Arc::clone(&owner.key));
+        if let Some(expires) = owner.key.expires_at {
+            self.expire_at(Instant::now() + expires.since(UnixMillis::now()));
+        }
         let (presence, filter) = (&self.worker.streams.presence, Arc::clone(&self.filter));
         self.connection = Some(presence.enter(transport, owner, filter, self.cursor())?);
         Ok(self)
@@ -234,7 +241,7 @@ impl Reader {
         limit: usize,
         wait_until: Option<Instant>,
     ) -> Result<Gathered, StoreError> {
-        let (mut events, mut pages, mut bytes) = (Vec::new(), 0, 0);
+        let (mut events, mut pages, mut bytes, mut end) = (Vec::new(), 0, 0, None);
         let (most_pages, most_bytes) = MOST_GATHERED;
         while events.len() < limit && bytes < most_bytes && pages < most_pages {
             let at_edge = self.is_at_edge();
@@ -252,10 +259,14 @@ impl Reader {
                 Ok(Step::Scanned) => pages += 1,
                 Ok(Step::Beat(_)) => {}
                 Ok(Step::Failed(error)) => return Err(error),
-                Ok(Step::End(_)) | Err(_) => break,
+                Ok(Step::End(reason)) => {
+                    end = Some(reason);
+                    break;
+                }
+                Err(_) => break,
             }
         }
-        Ok(Gathered { events, cursor: self.cursor(), has_more: !self.is_at_edge() })
+        Ok(Gathered { events, cursor: self.cursor(), has_more: !self.is_at_edge(), end })
     }
 }
 
@@ -283,7 +294,7 @@ async fn read_page(
     if let Some(id) = filter.subscription()
         && stretch.events.iter().any(|event| event.changes_subscription() == Some(id))
     {
-        match streams.filter_of_subscription(&tenant, id).await? {
+        match streams.filter_of_subscription(&tenant, id, filter.within()).await? {
             Some(now) => filter = Arc::new(now),
             None => return Ok(Page { filter: None, frames: Vec::new(), scanned, complete }),
         }

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, End};
 use super::filter::{Filter, GroupKey, Source};
 use super::frame::Frame;
-use super::presence::{MostConnections, Presence};
+use super::presence::Presence;
+use crate::keys::Key;
 use crate::log::Log;
 use crate::store::log::Scan;
 use crate::store::{Store, StoreError};
@@ -53,19 +54,21 @@ impl Streams {
     pub fn new(
         log: Log,
         store: Store,
-        most: MostConnections,
+        presence: Presence,
         stopping: CancellationToken,
         drain: Duration,
     ) -> Self {
-        let (presence, reads) = (Arc::new(Presence::new(most)), Semaphore::new(MOST_READS));
+        let (presence, reads) = (Arc::new(presence), Semaphore::new(MOST_READS));
         Self { log, store, presence, reads, stopping, drain }
     }
 
-    /// What the clients of a pull subscription read; `None` when it is none, or is paused.
+    /// What the clients of a pull subscription read, as far as it is `within` these patterns where there are any; `None`
+    /// when it is none, or is paused.
     pub async fn filter_of_subscription(
         &self,
         tenant: &Arc<str>,
         id: SubscriptionId,
+        within: Option<Arc<[Pattern]>>,
     ) -> Result<Option<Filter>, StoreError> {
         let subscription = self.store.subscription(tenant, id).await?;
         let Some(subscription) = subscription.filter(Subscription::is_pulled) else {
@@ -74,7 +77,7 @@ impl Streams {
         let versions = self.store.versions_of(subscription.id).await?;
         let cursor = self.store.pull_cursor(id).await?;
         let delivered_up_to = cursor.map(|cursor| cursor.delivered_up_to).unwrap_or_default();
-        let source = Source::Subscription { id, versions, delivered_up_to };
+        let source = Source::Subscription { id, versions, delivered_up_to, within };
         Ok(Some(Filter { tenant: Arc::clone(tenant), source }))
     }
 
@@ -125,20 +128,21 @@ impl Worker {
         if !state.following {
             state.following = true;
             state.processed = self.streams.log.head();
-            let worker = Rc::clone(self);
+            let (worker, revoked) = (Rc::clone(self), self.streams.log.keys().revocations());
             // It ends with the thread, or when the node stops; it holds nothing that could be lost.
-            drop(tokio::task::spawn_local(async move { worker.follow().await }));
+            drop(tokio::task::spawn_local(async move { worker.follow(revoked).await }));
         }
         state.enter(client)
     }
 
-    async fn follow(self: Rc<Self>) {
+    async fn follow(self: Rc<Self>, mut revoked: watch::Receiver<Position>) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let processed = self.state.borrow().processed;
             tokio::select! {
                 () = self.streams.log.wait_past(processed) => self.take_new().await,
+                Ok(()) = revoked.changed() => self.state.borrow_mut().shut_out(),
                 now = ticks.tick() => self.state.borrow_mut().take_time(now),
                 () = self.streams.stopping.cancelled() => break,
             }
@@ -214,10 +218,25 @@ impl State {
         self.clients.remove(&id);
     }
 
-    /// Sets when a client's stream ends.
+    /// A client was let in with that key: it ends with it.
+    pub(super) fn let_in(&mut self, id: ClientId, key: Arc<Key>) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.key = Some(key);
+        }
+    }
+
+    /// Ends the streams of those whose key was revoked.
+    fn shut_out(&mut self) {
+        for client in self.clients.values_mut().filter(|client| client.is_shut_out()) {
+            client.finish(End::Revoked);
+            self.to_wake.extend(client.take_waker());
+        }
+    }
+
+    /// Sets when a client's stream ends, unless it ends before.
     pub(super) fn expire_at(&mut self, id: ClientId, expires: Instant) {
         if let Some(client) = self.clients.get_mut(&id) {
-            client.expires = Some(expires);
+            client.expires = Some(client.expires.map_or(expires, |sooner| sooner.min(expires)));
             self.timers.insert((client.due(), id));
         }
     }

@@ -13,8 +13,8 @@ use super::time::UnixMillis;
 
 /// Who asked for a change, and from where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Origin {
-    /// The id of the key, `admin` for the operator's own, or `hub` for the hub itself.
+pub struct Actor {
+    /// The id of the key, `admin` for the operator's own, `hub` for the hub itself, `receiver` for one that agreed.
     pub key: String,
     /// The client's address.
     pub address: Option<String>,
@@ -24,7 +24,7 @@ pub struct Origin {
     pub request_id: Option<String>,
 }
 
-impl Origin {
+impl Actor {
     /// The hub itself.
     pub fn hub() -> Self {
         Self { key: "hub".to_owned(), address: None, user_agent: None, request_id: None }
@@ -38,7 +38,7 @@ pub struct AuditEntry {
     token: String,
     tenant: String,
     #[serde(flatten)]
-    origin: Origin,
+    actor: Actor,
     action: String,
     target: String,
     before: Option<Value>,
@@ -46,11 +46,11 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// That `origin` did `action` (such as `key.revoked`) to `target`, an id or a name, at `now`. `token` is the
+    /// That `actor` did `action` (such as `key.revoked`) to `target`, an id or a name, at `now`. `token` is the
     /// change's own: an entry that is kept twice with the same is one.
     pub fn new(
         (now, token): (UnixMillis, Uuid),
-        origin: &Origin,
+        actor: &Actor,
         tenant: &str,
         action: &str,
         target: &impl ToString,
@@ -59,7 +59,7 @@ impl AuditEntry {
             id: AuditId::new(now, token.as_fields().0).stored(),
             token: token.to_string(),
             tenant: tenant.to_owned(),
-            origin: origin.clone(),
+            actor: actor.clone(),
             action: action.to_owned(),
             target: target.to_string(),
             before: None,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::{Host, Url};
 
 const LONGEST: usize = 2048;
@@ -31,13 +32,23 @@ impl CallbackUrl {
         &self.url
     }
 
+    /// The host, in lower case and punycode, without a dot at its end; an IPv6 address is in brackets.
+    pub fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default().trim_end_matches('.')
+    }
+
+    /// The port, given or the scheme's.
+    pub fn port(&self) -> u16 {
+        self.url.port_or_known_default().unwrap_or_default()
+    }
+
     /// The address it names without any look-up: a literal one, or `localhost`.
     pub fn literal_address(&self) -> Option<IpAddr> {
         match self.url.host()? {
             Host::Ipv4(address) => Some(address.into()),
             Host::Ipv6(address) => Some(address.into()),
-            Host::Domain(name) => {
-                let name = name.trim_end_matches('.');
+            Host::Domain(_) => {
+                let name = self.host();
                 let local = name == "localhost" || name.ends_with(".localhost");
                 local.then(|| IpAddr::from([127, 0, 0, 1]))
             }
@@ -81,6 +92,18 @@ impl FromStr for CallbackUrl {
             ));
         }
         Ok(Self { text: text.to_owned(), url })
+    }
+}
+
+impl Serialize for CallbackUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for CallbackUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

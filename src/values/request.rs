@@ -20,6 +20,8 @@ pub enum Request {
     CancelReplay(ReplayCancelled),
     /// Nothing up to a place is to be waited for: it is gone.
     Expire(Expiry),
+    /// The receiver is to be asked for its consent once more, now.
+    Verify,
 }
 
 /// The data of an entry that asks for one more attempt of a delivery.
@@ -93,6 +95,7 @@ const RETRY: &str = "delivery.retry_requested";
 const REPLAY: &str = "replay.requested";
 const EXPIRED: &str = "gap";
 const CANCEL: &str = "replay.cancelled";
+const VERIFY: &str = "verification.requested";
 
 impl Request {
     /// What an entry of the log asks for, if it asks for anything.
@@ -106,10 +109,16 @@ impl Request {
                 .map(|asked| Self::Replay(ReplayId::from_stored(event.position.stored()), asked)),
             EXPIRED => serde_json::from_slice(&read()).map(Self::Expire),
             CANCEL => serde_json::from_slice(&read()).map(Self::CancelReplay),
+            VERIFY => Ok(Self::Verify),
             _ => return None,
         };
         // Only the hub itself writes such entries.
         request.ok()
+    }
+
+    /// The type of an entry that asks for a handshake.
+    pub fn verify_entry_type() -> EventType {
+        EventType::operational(VERIFY)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Subscriptions: who wants which events, where and how.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::callback_url::CallbackUrl;
 use super::event::Event;
 use super::event_type::Pattern;
+use super::handshake::{Consent, Handshake};
 use super::id::SubscriptionId;
 use super::json_pointer::JsonPointer;
 use super::position::Position;
+use super::receiver_auth::ReceiverAuth;
+use super::receiver_tls::ReceiverTls;
 use super::retry::RetrySchedule;
-use super::signature::Secret;
+use super::signing::Signing;
 use super::time::UnixMillis;
 
 /// How many shards the subscriptions are spread over; fixed for the life of a database.
@@ -24,8 +28,9 @@ pub const DEFAULT_MAX_IN_FLIGHT: u16 = 16;
 /// Unless the subscription says otherwise: how long one exchange may take, in seconds, response body included.
 pub const DEFAULT_TIMEOUT_S: u16 = 15;
 
-/// What its owner says of a subscription. Serialised only into the hub's own storage: it holds the secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What its owner says of a subscription. Serialised only into the hub's own storage: it holds secrets,
+/// which `Debug` does not show.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Definition {
     /// The types wanted; never empty.
     #[serde(with = "as_text_list")]
@@ -33,9 +38,9 @@ pub struct Definition {
     /// Where to POST; without it the events are pulled.
     #[serde(with = "as_optional_text")]
     pub callback_url: Option<CallbackUrl>,
-    /// The signing secret.
-    #[serde(with = "as_secret")]
-    pub secret: Secret,
+    /// How its deliveries are signed.
+    #[serde(flatten)]
+    pub signing: Signing,
     /// A note for people.
     pub description: Option<String>,
     /// Whatever the owner wants to keep with it.
@@ -44,6 +49,12 @@ pub struct Definition {
     /// Headers to send with each POST, besides the hub's own.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// How TLS is spoken to the receiver; without it as to any other.
+    #[serde(default)]
+    pub tls: Option<ReceiverTls>,
+    /// The credentials that each POST carries.
+    #[serde(default)]
+    pub auth: Option<ReceiverAuth>,
     /// One at a time, in log order; a failing event holds back those after it.
     pub ordered: bool,
     /// Ordered among those alone whose data have the same value there.
@@ -60,6 +71,18 @@ pub struct Definition {
     pub retry_schedule_s: Option<Vec<u32>>,
     /// Seconds until a delivery is given up instead of the server's.
     pub give_up_after_s: Option<u32>,
+    /// What its receiver must answer before it is sent anything, and whether it has. With a callback URL alone.
+    #[serde(default)]
+    pub handshake: Option<Handshake>,
+}
+
+impl fmt::Debug for Definition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Definition")
+            .field("event_types", &self.event_types)
+            .field("callback_url", &self.callback_url)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Definition {
@@ -90,6 +113,41 @@ impl Definition {
         self.ordered || self.order_by.is_some()
     }
 
+    /// How many POSTs begin in a minute by its owner's limit, at most.
+    pub fn rate_limit_per_minute(&self) -> Option<u32> {
+        self.rate_limit_per_s.map(|rate| u32::from(rate) * 60)
+    }
+
+    /// What its receiver agreed to in a handshake, if it was asked and has.
+    pub fn consent(&self) -> Option<&Consent> {
+        self.handshake.as_ref()?.consent.as_ref()
+    }
+
+    /// Whether its receiver is still to agree.
+    pub fn awaits_consent(&self) -> bool {
+        self.handshake.as_ref().is_some_and(|handshake| handshake.consent.is_none())
+    }
+
+    /// Its status when nobody stops it.
+    pub fn status_in_force(&self) -> Status {
+        if self.awaits_consent() { Status::Unverified } else { Status::Active }
+    }
+
+    /// Whether it asks the same of the same receiver as another one: an answer to one is an answer to the other.
+    pub fn has_same_receiver(&self, other: &Self) -> bool {
+        let asked = |one: &Self| one.handshake.as_ref().map(|asked| (asked.way, asked.asked_at));
+        self.callback_url == other.callback_url && asked(self) == asked(other)
+    }
+
+    /// This one in the place of `former`: its handshake stands as it did where the same is asked of the same receiver.
+    #[must_use]
+    pub fn in_place_of(self, former: &Self) -> Self {
+        let way = |one: &Self| one.handshake.as_ref().map(|handshake| handshake.way);
+        let is_same = self.callback_url == former.callback_url && way(&self) == way(former);
+        let handshake = if is_same { former.handshake.clone() } else { self.handshake };
+        Self { handshake, ..self }
+    }
+
     /// What `event` is ordered by: events with the same key go one after the other. `None`: in any order.
     pub fn order_key(&self, event: &Event) -> Option<i64> {
         match &self.order_by {
@@ -110,10 +168,13 @@ pub enum Status {
     Paused,
     /// Stopped by the hub; its cursor stands still.
     Disabled,
+    /// Its receiver has not agreed yet; its cursor stands still.
+    Unverified,
 }
 
 impl Status {
-    const ALL: [Self; 4] = [Self::Active, Self::Failing, Self::Paused, Self::Disabled];
+    const ALL: [Self; 5] =
+        [Self::Active, Self::Failing, Self::Paused, Self::Disabled, Self::Unverified];
 
     /// The name in JSON and SQL.
     pub fn name(self) -> &'static str {
@@ -122,6 +183,7 @@ impl Status {
             Self::Failing => "failing",
             Self::Paused => "paused",
             Self::Disabled => "disabled",
+            Self::Unverified => "unverified",
         }
     }
 
@@ -157,6 +219,12 @@ impl Subscription {
     /// Whether its clients fetch its events, for it has no callback URL, and may do so now.
     pub fn is_pulled(&self) -> bool {
         self.definition.callback_url.is_none() && self.status == Status::Active
+    }
+
+    /// Since when its receiver is asked for its consent, while it is.
+    pub fn asked_since(&self) -> Option<UnixMillis> {
+        let handshake = self.definition.handshake.as_ref()?;
+        (self.status == Status::Unverified).then_some(handshake.asked_at)
     }
 
     /// When it was made.
@@ -245,25 +313,6 @@ mod as_text_list {
     ) -> Result<Vec<Pattern>, D::Error> {
         let texts = Vec::<String>::deserialize(deserializer)?;
         texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect()
-    }
-}
-
-mod as_secret {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    use super::Secret;
-
-    pub(super) fn serialize<S: Serializer>(
-        secret: &Secret,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&secret.reveal())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Secret, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

@@ -25,7 +25,7 @@ async fn each_change_of_a_subscription_is_on_record_with_who_and_from_where() {
     let made = hub.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
     let (owner, key) = (hub.with_key(Some(&text(&made, "/key"))), text(&made, "/id"));
     let wanted =
-        json!({"event_types": ["a"], "callback_url": "http://127.0.0.1:9/", "timeout_s": 3});
+        json!({"event_types": ["a"], "callback_url": "http://127.0.0.1:9009/", "timeout_s": 3});
     let id = owner.subscribe(&wanted).await;
     let path = format!("/v1/subscriptions/{id}");
     let change = json!({"timeout_s": 4, "metadata": {"k": "v"}});
@@ -56,8 +56,9 @@ async fn each_change_of_a_subscription_is_on_record_with_who_and_from_where() {
 async fn secrets_are_masked_but_seen_to_have_changed() {
     let hub = TestHub::start().await;
     let planted = ["whsec_UGxhbnRlZFBsYW50ZWRQbGFudGVkUGxhbnRlZA==", "planted-header-value"];
-    let id =
-        hub.subscribe(&json!({"event_types": ["a"], "callback_url": "http://127.0.0.1:9/"})).await;
+    let id = hub
+        .subscribe(&json!({"event_types": ["a"], "callback_url": "http://127.0.0.1:9009/"}))
+        .await;
     let change = json!({"secret": planted[0], "headers": {"x-token": planted[1]}});
     hub.send(reqwest::Method::PATCH, &format!("/v1/subscriptions/{id}"), &change).await.expect(200);
     let answer = hub.get("/v1/audit").await;
@@ -98,8 +99,9 @@ async fn what_is_asked_of_the_hub_is_on_record_too() {
     let event = hub.publish("a", json!(1)).await;
     let path = format!("/v1/subscriptions/{pulled}");
     hub.post(&format!("{path}/seek"), &json!({"cursor": event})).await.expect(200);
-    let pushed =
-        hub.subscribe(&json!({"event_types": ["a"], "callback_url": "http://127.0.0.1:9/"})).await;
+    let pushed = hub
+        .subscribe(&json!({"event_types": ["a"], "callback_url": "http://127.0.0.1:9009/"}))
+        .await;
     let path = format!("/v1/subscriptions/{pushed}");
     hub.post(&format!("{path}/test"), &json!({})).await.expect(202);
     hub.post(&format!("{path}/replay"), &json!({"since": event})).await.expect(202);

@@ -145,3 +145,31 @@ async fn the_command_shows_each_delivery_and_whether_it_is_to_be_trusted() {
     let (status, output) = receiver.end().await;
     assert!(status.success(), "{output}");
 }
+
+#[tokio::test]
+async fn it_agrees_to_handshakes_and_uses_up_no_answer_for_them() {
+    let settings = ReceiverSettings { answers: vec![202, 503], ..TestReceiver::settings() };
+    let (receiver, mut seen) = hookhub::receive::Receiver::start(settings).await.unwrap();
+    let (url, client) = (format!("http://{}/hooks", receiver.address()), http());
+    let get =
+        client.get(format!("{url}?hub.challenge=%3Cabc%3E&challenge=x")).send().await.unwrap();
+    assert_eq!(get.headers()["content-type"], "text/plain");
+    assert_eq!(get.text().await.unwrap(), "<abc>");
+
+    let asked = client.request(Method::OPTIONS, &url).header("webhook-request-origin", "h.example");
+    let headers = asked.send().await.unwrap().headers().clone();
+    assert_eq!(
+        (&headers["webhook-allowed-origin"], &headers["webhook-allowed-rate"]),
+        (&"h.example".parse().unwrap(), &"*".parse().unwrap())
+    );
+
+    for (secret, status) in [(SECRET, 200), ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", 401)] {
+        let answer = client.post(&url).header("x-hook-secret", secret).send().await.unwrap();
+        let echo = answer.headers().get("x-hook-secret").map(|value| value.to_str().unwrap());
+        assert_eq!((answer.status().as_u16(), echo), (status, (status == 200).then_some(secret)));
+    }
+    let now = UnixMillis::now().seconds();
+    assert_eq!(send(&url, Some(&secret()), now).await.status(), 202);
+    assert_eq!(seen.recv().await.unwrap().answered, 202);
+    assert!(seen.try_recv().is_err(), "a handshake is no delivery");
+}

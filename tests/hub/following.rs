@@ -150,7 +150,7 @@ async fn the_hubs_own_events_come_only_to_those_who_name_them(way: Way) {
     let hub = TestHub::start().await;
     let mut all = Follower::open(&hub, way, "/v1", "*", Some("earliest")).await;
     let mut own = Follower::open(&hub, way, "/v1", "hookhub.*,end", Some("earliest")).await;
-    let definition = json!({"event_types": ["n"], "callback_url": "http://127.0.0.1:9/"});
+    let definition = json!({"event_types": ["n"], "callback_url": "http://127.0.0.1:9009/"});
     let subscription = hub.subscribe(&definition).await;
     hub.publish("n", json!(1)).await;
     hub.delete(&format!("/v1/subscriptions/{subscription}")).await;

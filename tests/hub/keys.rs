@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::client::{Client, text};
+use crate::support::client::{Client, text, with};
 use crate::support::hub::TestHub;
 use crate::support::receiver::TestReceiver;
 
@@ -130,4 +130,92 @@ async fn what_names_no_tenant_is_refused() {
     }
     hub.post("/v1/keys", &json!({})).await.refuses("/name");
     hub.post("/v1/keys", &json!({"name": "a", "tenant": "b"})).await.refuses("/tenant");
+}
+
+#[tokio::test]
+async fn a_key_says_what_it_may_do_of_what_and_until_when() {
+    let hub = TestHub::start().await;
+    let made = hub.post("/v1/keys", &json!({"name": "all"})).await;
+    let whole = made.expect(201);
+    assert_eq!(whole["scopes"], json!(["publish", "subscribe", "read", "stream"]));
+    assert_eq!(
+        (&whole["event_types"], &whole["expires_at"], &whole["last_used_at"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
+    let wanted = json!({
+        "name": "some", "scopes": ["stream", "read"], "event_types": ["order.*", "hookhub.gap"],
+        "expires_at": "2034-05-06T07:08:09.010Z",
+    });
+    let made = hub.post("/v1/keys", &wanted).await;
+    let some = made.expect(201);
+    assert_eq!(made.header("location"), Some(&*format!("/v1/keys/{}", text(&some, "/id"))));
+    assert_eq!(some["scopes"], json!(["read", "stream"]));
+    assert_eq!(some["event_types"], wanted["event_types"]);
+    assert_eq!(some["expires_at"], wanted["expires_at"]);
+    let shown = hub.get(&format!("/v1/keys/{}", text(&some, "/id"))).await.expect(200);
+    assert_eq!(with(shown.clone(), json!({"key": some["key"]})), some);
+    assert_eq!(hub.all("/v1/keys").await[1], shown);
+    hub.acting_for("b").get("/v1/keys/key_x").await.problem(404, "not_found");
+    let elsewhere = format!("/v1/keys/{}", text(&some, "/id"));
+    hub.acting_for("b").get(&elsewhere).await.problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_made_is_refused_with_the_place_of_the_fault() {
+    let hub = TestHub::start().await;
+    for (more, pointer) in [
+        (json!({"name": ""}), "/name"),
+        (json!({"name": 1}), "/name"),
+        (json!({"scopes": []}), "/scopes"),
+        (json!({"scopes": ["read", "write"]}), "/scopes/1"),
+        (json!({"event_types": []}), "/event_types"),
+        (json!({"event_types": ["a", "b..c"]}), "/event_types/1"),
+        (json!({"event_types": vec!["a"; 101]}), "/event_types"),
+        (json!({"event_types": ["a"], "scopes": ["admin"]}), "/event_types"),
+        (json!({"expires_at": "2020-01-01T00:00:00Z"}), "/expires_at"),
+        (json!({"expires_at": "tomorrow"}), "/expires_at"),
+        (json!({"expires_in_s": 0}), "/expires_in_s"),
+        (json!({"expires_in_s": 60, "expires_at": "2034-01-01T00:00:00Z"}), "/expires_in_s"),
+        (json!({"key": "hh_mine"}), "/key"),
+    ] {
+        let wanted = with(json!({"name": "ci"}), more);
+        hub.post("/v1/keys", &wanted).await.refuses(pointer);
+    }
+    assert!(hub.all("/v1/keys").await.is_empty());
+}
+
+#[tokio::test]
+async fn when_a_key_was_used_last_is_on_record() {
+    let hub = TestHub::start().await;
+    let (used, client) = key_of(&hub, "acme").await;
+    let (_, _) = key_of(&hub, "acme").await;
+    client.publish("a", json!(1)).await;
+    let hub = TestHub::start_on(&hub.stop().await, |_| ()).await;
+    let keys = hub.acting_for("acme").all("/v1/keys").await;
+    assert_eq!(keys[0]["id"], used["id"]);
+    assert!(text(&keys[0], "/last_used_at") >= text(&keys[0], "/created_at"));
+    assert_eq!(keys[1]["last_used_at"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_admin_key_that_was_made_does_what_the_configured_one_does_until_it_is_revoked() {
+    let hub = TestHub::start().await;
+    let wanted = json!({"name": "operator", "scopes": ["admin"]});
+    let made = hub.acting_for("ops").post("/v1/keys", &wanted).await.expect(201);
+    let operator = hub.with_key(Some(&text(&made, "/key")));
+    let (of_acme, acme) = key_of(&hub, "acme").await;
+    let event = operator.acting_for("acme").publish("a", json!(1)).await;
+    acme.get(&format!("/v1/events/{event}")).await.expect(200);
+    let own = operator.publish("a", json!(1)).await;
+    hub.acting_for("ops").get(&format!("/v1/events/{own}")).await.expect(200);
+    assert_eq!(operator.all("/v1/keys").await.len(), 1, "its own tenant, unless it says another");
+    let path = format!("/v1/keys/{}", text(&of_acme, "/id"));
+    assert_eq!(operator.acting_for("acme").delete(&path).await.status, 204);
+    operator.get("/v1/nodes").await.expect(200);
+    let entries = hub.acting_for("acme").all("/v1/audit?action=key.revoked").await;
+    assert_eq!(entries[0]["key"], made["id"]);
+
+    let path = format!("/v1/keys/{}", text(&made, "/id"));
+    assert_eq!(operator.delete(&path).await.status, 204, "itself too");
+    operator.get("/v1/nodes").await.problem(401, "unauthorized");
 }

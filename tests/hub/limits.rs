@@ -265,7 +265,7 @@ async fn odd_json_is_data_and_no_definition() {
         (r#""headers": {"x\u0000": "a"}"#, "validation_failed"),
         (r#""timeout_s": 1e999999"#, "invalid_json"),
         (r#""timeout_s": 99999999999999999999999"#, "validation_failed"),
-        (r#""timeout_s": 1.0"#, "validation_failed"),
+        (r#""timeout_s": 1.5"#, "validation_failed"),
         (r#""timeout_s": -1"#, "validation_failed"),
         (r#""timeout_s": 15, "timeout_s": 16"#, "invalid_json"),
         (r#""event_types": ["b"]"#, "invalid_json"),
@@ -303,7 +303,7 @@ async fn bytes_that_are_no_text_are_refused_and_stop_no_good_line() {
 
 #[tokio::test]
 async fn a_line_or_item_that_is_too_long_stops_no_good_one() {
-    let hub = TestHub::start_with(|settings| settings.max_event_bytes = 1_024).await;
+    let hub = TestHub::start_with(|settings| settings.quotas.event_bytes = 1_024).await;
     let events =
         [json!("x".repeat(2_000)), json!(1)].map(|data| json!({"type": "a", "data": data}));
     let lines = events.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");

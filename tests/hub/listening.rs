@@ -137,7 +137,7 @@ async fn a_hub_that_is_restarted_is_followed_from_where_it_was_also_before_the_f
 async fn a_receiver_that_is_not_there_is_told_and_the_next_event_is_tried() {
     let hub = TestHub::start().await;
     let ids = hub.publish_many("n", 2).await;
-    let nobody = "http://127.0.0.1:1/hooks";
+    let nobody = "http://127.0.0.1:9009/hooks";
     let program = listen(hub.address(), &["--since", "earliest", "--forward-to", nobody]);
     for id in ids {
         let line = program.line_with(&id).await;

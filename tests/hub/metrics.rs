@@ -67,7 +67,7 @@ async fn traffic_is_counted_and_timed() {
     let once = json!({"max_in_flight": 1});
     let first = hub.subscribe(&with(good.wants("n"), once.clone())).await;
     let second = hub.subscribe(&with(bad.wants("n"), once)).await;
-    let nobody = json!({"event_types": ["x"], "callback_url": "http://127.0.0.1:1/", "retry_schedule_s": [1_000]});
+    let nobody = json!({"event_types": ["x"], "callback_url": "http://127.0.0.1:9009/", "retry_schedule_s": [1_000]});
     let third = hub.subscribe(&nobody).await;
     hub.publish_many("n", 10).await;
     hub.publish("x", json!(1)).await;

@@ -67,7 +67,7 @@ async fn a_batch_may_be_a_json_value_on_each_line() {
 
 #[tokio::test]
 async fn a_bad_item_does_not_stop_the_good_ones() {
-    let hub = TestHub::start_with(|settings| settings.max_event_bytes = 100).await;
+    let hub = TestHub::start_with(|settings| settings.quotas.event_bytes = 100).await;
     let batch = json!([
         {"type": "good.1", "data": 1},
         {"type": "not a type", "data": 2},
@@ -120,7 +120,7 @@ async fn a_batch_over_a_thousand_is_refused_whole() {
 
 #[tokio::test]
 async fn data_over_the_limit_is_refused_with_the_limit_named() {
-    let hub = TestHub::start_with(|settings| settings.max_event_bytes = 1_000).await;
+    let hub = TestHub::start_with(|settings| settings.quotas.event_bytes = 1_000).await;
     let fits = json!({"type": "a", "data": "x".repeat(998)});
     hub.post(EVENTS, &fits).await.expect(202);
     let too_large = json!({"type": "a", "data": "x".repeat(999)});

@@ -198,7 +198,7 @@ async fn a_name_of_a_private_address_is_blocked_when_it_is_connected_to() {
     let receiver = TestReceiver::start().await;
     let port = receiver.url().rsplit(':').next().unwrap().trim_end_matches("/hooks").to_owned();
     let hub = TestHub::start_with(|settings| {
-        settings.allow_targets = AllowedTargets::default();
+        settings.egress.targets.allow = AllowedTargets::default();
         settings.retry_schedule = every(NEVER);
     })
     .await;
@@ -215,7 +215,7 @@ async fn an_address_that_is_no_longer_allowed_is_blocked_at_the_next_attempt() {
     let subscription = hub.subscribe(&receiver.wants("a")).await;
     let database = hub.stop().await;
     let hub = TestHub::start_on(&database, |settings| {
-        settings.allow_targets = AllowedTargets::default();
+        settings.egress.targets.allow = AllowedTargets::default();
         settings.retry_schedule = every(NEVER);
     })
     .await;

@@ -20,6 +20,12 @@ async fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
     for (name, value) in [
         ("HOOKHUB_LISTEN", "everywhere"),
         ("HOOKHUB_ALLOW_TARGETS", "127.0.0.0/8,home"),
+        ("HOOKHUB_DENY_TARGETS", "https://example.com"),
+        ("HOOKHUB_ONLY_TARGETS", "*"),
+        ("HOOKHUB_ALLOW_PORTS", "ssh"),
+        ("HOOKHUB_ONLY_PORTS", "443,65536"),
+        ("HOOKHUB_HTTPS_ONLY", "perhaps"),
+        ("HOOKHUB_EGRESS_PROXY", "socks5://127.0.0.1:1080"),
         ("HOOKHUB_RETRY_SCHEDULE_S", "5,soon"),
         ("HOOKHUB_GIVE_UP_AFTER_S", "-1"),
         ("HOOKHUB_MAX_EVENT_BYTES", "lots"),

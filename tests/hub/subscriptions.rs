@@ -132,15 +132,17 @@ async fn a_callback_to_a_private_address_is_refused_unless_the_operator_allows_i
             .await
             .refuses("/callback_url");
     }
-    let id =
-        hub.subscribe(&with(to_example(""), json!({"callback_url": "http://127.0.0.1:9/"}))).await;
+    let id = hub
+        .subscribe(&with(to_example(""), json!({"callback_url": "http://127.0.0.1:9009/"})))
+        .await;
     let change = json!({"callback_url": "http://10.0.0.1/"});
     hub.send(Method::PATCH, &format!("{PATH}/{id}"), &change).await.refuses("/callback_url");
 
     let strict =
-        TestHub::start_with(|settings| settings.allow_targets = AllowedTargets::default()).await;
+        TestHub::start_with(|settings| settings.egress.targets.allow = AllowedTargets::default())
+            .await;
     for local in
-        ["http://127.0.0.1:9/", "http://localhost:9/", "http://2130706433/", "http://0x7f.1/"]
+        ["http://127.0.0.1:9009/", "http://localhost:9/", "http://2130706433/", "http://0x7f.1/"]
     {
         strict
             .post(PATH, &with(to_example(""), json!({"callback_url": local})))

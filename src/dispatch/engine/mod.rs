@@ -4,6 +4,7 @@
 mod attempts;
 mod breaker;
 mod errand;
+mod handshakes;
 mod lanes;
 mod ownership;
 mod pace;
@@ -22,6 +23,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 pub(super) use self::errand::{Fetch, Made, Read, Start};
+use self::handshakes::Handshakes;
+pub(super) use self::handshakes::{Ask, Asked};
 use self::ownership::Ownership;
 pub(super) use self::queue::SubscriptionQueue;
 use self::replay::Replay;
@@ -87,6 +90,8 @@ pub(super) struct Engine {
     turns: Vec<(Arc<Subscription>, Turn)>,
     /// Deliveries that were given up.
     exhausted: Vec<Exhausted>,
+    /// Receivers that are to agree first.
+    handshakes: Handshakes,
     /// Replays of these subscriptions that go on.
     replays: BTreeMap<ReplayId, Replay>,
     results: Results,
@@ -111,6 +116,7 @@ impl Engine {
             holding: HashSet::new(),
             turns: Vec::new(),
             exhausted: Vec::new(),
+            handshakes: Handshakes::default(),
             replays: BTreeMap::new(),
             results: Results::default(),
         }
@@ -198,6 +204,7 @@ impl Engine {
         };
         self.put_in_force(&known, position);
         let subscription = Arc::new(known.subscription);
+        self.look_for_handshake(&subscription);
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.change(subscription, known.versions);
         } else {
@@ -216,6 +223,7 @@ impl Engine {
     fn forget(&mut self, id: SubscriptionId) {
         self.matcher.remove(id);
         self.holding.remove(&id);
+        self.handshakes.forget(id);
         self.results.forget(id);
         self.replays.retain(|_, replay| !replay.is_of(id));
         if let Some(queue) = self.queues.remove(&id) {
@@ -231,6 +239,7 @@ impl Engine {
             Request::Replay(replay, asked) => self.take_replay(*replay, id, asked),
             Request::CancelReplay(cancelled) => self.cancel_replay(cancelled.replay),
             Request::Expire(expiry) => self.expire(id, expiry.to),
+            Request::Verify => self.handshakes.ask_again(id, now),
         }
     }
 
@@ -270,6 +279,7 @@ impl Engine {
     /// Acts on the passing of time.
     pub(super) fn take_time(&mut self, now: UnixMillis) {
         self.now = now;
+        self.handshakes.take_time(now);
         while let Some((at, id)) = self.wakes.first().copied().filter(|(at, _)| *at <= now) {
             self.wakes.remove(&(at, id));
             if let Some(queue) = self.queues.get_mut(&id) {
@@ -293,7 +303,8 @@ impl Engine {
     pub(super) fn next_due(&self) -> Option<UnixMillis> {
         let due = self.due.first().map(|(due, ..)| *due);
         let wake = self.wakes.first().map(|(at, _)| *at);
-        due.into_iter().chain(wake).chain(self.ownership.next_deadline()).min()
+        let handshake = self.handshakes.next_due();
+        due.into_iter().chain(wake).chain(handshake).chain(self.ownership.next_deadline()).min()
     }
 
     /// The next stretch to read for a subscription that is behind.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::breaker::{Breaker, Swing};
-use super::pace::{RateLimit, Window};
+use super::pace::{RateLimit, Window, within_a_minute};
 use crate::values::outcome::{Outcome, Verdict};
 use crate::values::subscription::{Definition, Status, Subscription};
 use crate::values::time::UnixMillis;
@@ -16,12 +16,21 @@ pub(super) struct Receiver {
     limit: RateLimit,
 }
 
+/// How many attempts may begin in a second: what its owner wants or it agreed to, whichever is less.
+fn most_per_second(definition: &Definition) -> Option<f64> {
+    let wanted = definition.rate_limit_per_s.map(f64::from);
+    let agreed = definition.consent().and_then(|consent| consent.rate_per_minute);
+    wanted.into_iter().chain(agreed.map(within_a_minute)).reduce(f64::min)
+}
+
 impl Receiver {
     /// A receiver that nothing is known of but its subscription's status.
     pub(super) fn of(subscription: &Subscription) -> Self {
         let breaker = match subscription.status {
             Status::Failing => Breaker::open_since(subscription.changed_at.time()),
-            Status::Active | Status::Paused | Status::Disabled => Breaker::default(),
+            Status::Active | Status::Paused | Status::Disabled | Status::Unverified => {
+                Breaker::default()
+            }
         };
         Self { breaker, window: Window::open(), limit: RateLimit::default() }
     }
@@ -49,14 +58,14 @@ impl Receiver {
         }
     }
 
-    /// When its owner's limit lets the next attempt begin: now, or later.
+    /// When the limits on it let the next attempt begin: now, or later.
     pub(super) fn limit_ends_at(&self, definition: &Definition, now: UnixMillis) -> UnixMillis {
-        self.limit.next_at(definition.rate_limit_per_s, now)
+        self.limit.next_at(most_per_second(definition), now)
     }
 
     /// An attempt begins; it is a probe if it is time for one.
     pub(super) fn begin(&mut self, definition: &Definition, now: UnixMillis) {
-        self.limit.take(definition.rate_limit_per_s, now);
+        self.limit.take(most_per_second(definition), now);
         self.breaker.begin(now);
     }
 

@@ -39,6 +39,7 @@ impl Engine {
             let own = cursors.get(&id);
             self.put_in_force(&known, processed.max(*own.unwrap_or(cursor)));
             let subscription = Arc::new(known.subscription);
+            self.look_for_handshake(&subscription);
             let mut queue = match own {
                 Some(own) => SubscriptionQueue::behind(subscription, known.versions, *own, true),
                 None if *cursor < processed => {

@@ -18,6 +18,8 @@ use crate::values::id::{AttemptId, SubscriptionId};
 use crate::values::outcome::Outcome;
 use crate::values::position::Position;
 use crate::values::retry::RetrySchedule;
+use crate::values::signature::Secret;
+use crate::values::signing::Signing;
 use crate::values::subscription::{
     Definition, SHARDS, Status, Subscription, Version, is_for, shard_of,
 };
@@ -25,6 +27,9 @@ use crate::values::time::UnixMillis;
 
 /// Large enough that a few fill a queue, so that subscriptions fall behind.
 const DATA_BYTES: usize = 300 << 10;
+
+/// What subscriptions turn to.
+const STATUSES: [Status; 4] = [Status::Active, Status::Active, Status::Paused, Status::Unverified];
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -35,7 +40,7 @@ enum Step {
     Flush,
     Crash,
     HandOver(usize),
-    Pause(usize, bool),
+    Turn(usize, Status),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -47,7 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Flush),
         1 => Just(Step::Crash),
         1 => (1..100usize).prop_map(Step::HandOver),
-        1 => (0..4usize, any::<bool>()).prop_map(|(which, paused)| Step::Pause(which, paused)),
+        1 => (0..4usize, prop::sample::select(&STATUSES)).prop_map(|(which, status)| Step::Turn(which, status)),
     ]
 }
 
@@ -84,7 +89,7 @@ fn subscription(number: i64, pattern: &str, ordered: bool, order_by: Option<&str
     let definition = Definition {
         event_types: vec![pattern.parse().unwrap()],
         callback_url: Some("https://example.com/".parse().unwrap()),
-        secret: crate::values::signature::Secret::from_random([1; 32]),
+        signing: Signing::new(Secret::from_random([1; 32])),
         description: None,
         metadata: BTreeMap::new(),
         headers: BTreeMap::new(),
@@ -95,6 +100,9 @@ fn subscription(number: i64, pattern: &str, ordered: bool, order_by: Option<&str
         timeout_s: 15,
         retry_schedule_s: None,
         give_up_after_s: None,
+        tls: None,
+        auth: None,
+        handshake: None,
     };
     let event_types: Arc<[_]> = definition.event_types.clone().into();
     let subscription = Subscription {
@@ -212,9 +220,8 @@ impl World {
                 }
             }
             Step::HandOver(count) => self.hand_over(*count),
-            Step::Pause(which, paused) => {
-                let status = if *paused { Status::Paused } else { Status::Active };
-                self.subscriptions[*which].subscription.status = status;
+            Step::Turn(which, status) => {
+                self.subscriptions[*which].subscription.status = *status;
                 let known = self.subscriptions[*which].clone();
                 self.engine.take_change(
                     self.engine.processed().unwrap(),
@@ -353,7 +360,7 @@ impl World {
     /// Lets everyone go on and every receiver answer 204, until there is nothing more to do.
     fn settle(&mut self) {
         for which in 0..self.subscriptions.len() {
-            self.take(&Step::Pause(which, false));
+            self.take(&Step::Turn(which, Status::Active));
         }
         for _ in 0..10_000 {
             self.take(&Step::Time(2_000));

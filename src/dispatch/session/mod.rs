@@ -1,5 +1,6 @@
 //! The dispatcher at work: a loop that feeds the engine and carries out what it decides.
 
+mod handshakes;
 mod sharing;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use super::engine::{Engine, Fetch, Start};
 use super::errands::{self, Message};
 use super::exhausted;
 use super::feed::Item;
+use super::handshake::Handshaker;
 use super::lease::Lease;
 use super::turn;
 use super::watch::Watch;
@@ -42,6 +44,7 @@ pub(super) struct Session {
     pub(super) log: Log,
     pub(super) store: Store,
     pub(super) deliverer: Deliverer,
+    pub(super) handshaker: Handshaker,
     pub(super) lease: Lease,
     pub(super) tasks: TaskTracker,
 }
@@ -155,6 +158,7 @@ impl Running {
             self.share_when_due();
             self.begin_attempts();
             self.begin_reads();
+            self.begin_handshakes();
         }
         self.tell_what_happened();
         self.flush_when_due();
@@ -288,6 +292,7 @@ impl Running {
             Message::Loaded(owned, loaded) => self.take_loaded(&owned, loaded),
             Message::Turned(id) => engine.turned(id),
             Message::Told(exhausted) => engine.take_told(&exhausted),
+            Message::Asked(asked) => self.take_reply(&asked),
         }
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use hookhub::config::{Database as DatabaseSetting, Settings};
 use hookhub::hub::Hub;
+use hookhub::values::egress::Egress;
 use hookhub::values::retry::RetrySchedule;
-use hookhub::values::target::AllowedTargets;
+use hookhub::values::target::{AllowedTargets, Targets};
 use tempfile::TempDir;
 
 use super::client::Client;
@@ -15,6 +16,10 @@ use super::database::Database;
 
 /// The admin key of every hub under test.
 pub(crate) const ADMIN_KEY: &str = "admin-key-of-the-hubs-under-test-0123456789";
+
+/// The master key of every hub under test.
+pub(crate) const MASTER_KEY: &str =
+    "6d61737465722d6b65792d6f662d7468652d687562732d756e6465722d746573";
 
 /// A hub on a database of its own, and an admin's client to it.
 #[derive(Debug)]
@@ -43,7 +48,14 @@ impl TestHub {
             database: DatabaseSetting::Url(database.url().to_owned()),
             data_dir: data_dir.path().to_owned(),
             admin_key: Some(ADMIN_KEY.to_owned()),
-            allow_targets: AllowedTargets::parse("127.0.0.0/8").expect("a network"),
+            egress: Egress {
+                targets: Targets {
+                    allow: AllowedTargets::parse("127.0.0.0/8").expect("a network"),
+                    ..Targets::default()
+                },
+                proxy: None,
+            },
+            master_key: Some(MASTER_KEY.parse().expect("a master key")),
             retry_schedule: every(Duration::from_millis(50)),
             ..Settings::default()
         };

@@ -2,7 +2,10 @@
 //! follow, and wires that can be cut.
 
 pub(crate) mod aging;
+pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod connect_proxy;
+pub(crate) mod contract;
 pub(crate) mod database;
 pub(crate) mod follower;
 pub(crate) mod gate;
@@ -13,7 +16,10 @@ pub(crate) mod proxy;
 pub(crate) mod raw_client;
 pub(crate) mod raw_http;
 pub(crate) mod receiver;
+pub(crate) mod respondent;
+pub(crate) mod scripted;
 pub(crate) mod sse;
+pub(crate) mod tls_receiver;
 pub(crate) mod views;
 pub(crate) mod websocket;
 pub(crate) mod wire;
@@ -37,6 +43,11 @@ pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Opti
         }
     };
     timeout(PATIENCE, answer).await.expect(what)
+}
+
+/// Bytes in hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Waits for what must come, with an end.

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use super::client::Client;
-use super::hub::ADMIN_KEY;
+use super::hub::{ADMIN_KEY, MASTER_KEY};
 use super::{eventually, in_time};
 
 /// What a hub process is told by its environment, besides `PATH`.
@@ -26,6 +26,7 @@ impl Environment {
             .with("HOOKHUB_LISTEN", "127.0.0.1:0")
             .with("HOOKHUB_DATA_DIR", &data_dir.display().to_string())
             .with("HOOKHUB_ADMIN_KEY", ADMIN_KEY)
+            .with("HOOKHUB_MASTER_KEY", MASTER_KEY)
             .with("HOOKHUB_ALLOW_TARGETS", "127.0.0.0/8")
             .with("HOOKHUB_RETRY_SCHEDULE_S", "1")
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -38,7 +38,7 @@ impl RawServer {
 }
 
 /// Reads a request as far as the end of its head, and where that is; `None` at the end of the connection.
-pub(crate) async fn read_head(stream: &mut TcpStream) -> Option<(Vec<u8>, usize)> {
+pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<(Vec<u8>, usize)> {
     let mut read = Vec::new();
     loop {
         if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -52,24 +52,47 @@ pub(crate) async fn read_head(stream: &mut TcpStream) -> Option<(Vec<u8>, usize)
 
 /// Reads one request, its body too, and gives its `webhook-id`; `None` at the end of the connection.
 pub(crate) async fn read_request(stream: &mut TcpStream) -> Option<String> {
+    read_whole(stream).await.map(|request| request.header("webhook-id").unwrap_or_default())
+}
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct RawRequest {
+    /// Its lines; the first one says what is asked for.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl RawRequest {
+    /// The value of a header, by its name in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let named = |line: &str| {
+            let (this, value) = line.split_once(':')?;
+            this.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+        };
+        self.head.lines().skip(1).find_map(named)
+    }
+}
+
+/// Reads one request, its body too; `None` at the end of the connection.
+pub(crate) async fn read_whole(stream: &mut (impl AsyncRead + Unpin)) -> Option<RawRequest> {
     let (mut read, end_of_head) = read_head(stream).await?;
-    let head = String::from_utf8_lossy(&read).to_ascii_lowercase();
-    let header = |name: &str| {
-        let line = head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.map(|value| value.trim().to_owned())
-    };
-    let length: usize =
-        header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    while read.len() < end_of_head + length {
+    let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let head = part(read.get(..end_of_head)?);
+    let mut request = RawRequest { head, body: String::new() };
+    let length = request.header("content-length").and_then(|length| length.parse().ok());
+    let end: usize = end_of_head + length.unwrap_or(0);
+    while read.len() < end {
         if stream.read_buf(&mut read).await.ok()? == 0 {
             return None;
         }
     }
-    Some(header("webhook-id").unwrap_or_default().to_ascii_uppercase().replacen("EVT", "evt", 1))
+    request.body = part(read.get(end_of_head..)?);
+    Some(request)
 }
 
 /// Sends a complete answer without a body; `false` when nobody is there to take it.
-pub(crate) async fn answer(stream: &mut TcpStream, status: &str) -> bool {
+pub(crate) async fn answer(stream: &mut (impl AsyncWrite + Unpin), status: &str) -> bool {
     let text = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
     stream.write_all(text.as_bytes()).await.is_ok()
 }

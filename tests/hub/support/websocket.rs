@@ -105,6 +105,11 @@ impl Socket {
         self.send(Message::text(text)).await;
     }
 
+    /// Says something, where it may be closed already.
+    pub(crate) async fn try_say(&mut self, text: &str) -> Result<(), Error> {
+        self.stream.send(Message::text(text)).await
+    }
+
     pub(crate) async fn send(&mut self, message: Message) {
         self.stream.send(message).await.expect("it is open");
     }

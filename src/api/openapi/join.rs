@@ -1,0 +1,158 @@
+//! Making one document of the parts, with what holds everywhere put in everywhere.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::problem::{Code, Problem};
+
+/// The document's parts: each has the paths of one resource with what they alone use.
+pub(super) const PARTS: [&str; 14] = [
+    include_str!("hub.json"),
+    include_str!("events.json"),
+    include_str!("streams.json"),
+    include_str!("subscriptions.json"),
+    include_str!("signing.json"),
+    include_str!("handshakes.json"),
+    include_str!("pull.json"),
+    include_str!("deliveries.json"),
+    include_str!("replays.json"),
+    include_str!("keys.json"),
+    include_str!("tenants.json"),
+    include_str!("audit.json"),
+    include_str!("operations.json"),
+    include_str!("shared.json"),
+];
+/// What the hub sends by itself.
+const WEBHOOKS: &str = include_str!("webhooks.json");
+/// What every operation has, those with a key and those with a body.
+pub(super) const EVERYWHERE: &str = include_str!("everywhere.json");
+
+/// How the codes of a problem are named in the parts; in the document there is a whole response instead.
+pub(super) const CODES: &str = "x-codes";
+/// The request of the examples.
+const REQUEST_ID: &str = "019ab1f2-0c3d-7e4f-8a5b-6c7d8e9f0a1b";
+
+/// The whole document.
+pub(super) fn document() -> Value {
+    let mut document = json!({});
+    for part in PARTS.into_iter().chain([WEBHOOKS]) {
+        merge(&mut document, read(part));
+    }
+    if let Some(info) = object_at(&mut document, "/info") {
+        info.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+    }
+    let everywhere = read(EVERYWHERE);
+    for item in each_at(&mut document, "/paths") {
+        for operation in item.as_object_mut().into_iter().flat_map(|item| item.values_mut()) {
+            complete(operation, &everywhere);
+        }
+    }
+    for response in each_at(&mut document, "/components/responses") {
+        finish(response, &everywhere);
+    }
+    document
+}
+
+/// The parts are JSON: a test sees to it.
+pub(super) fn read(part: &str) -> Value {
+    serde_json::from_str(part).unwrap_or_default()
+}
+
+/// Puts the members of `more` into `into`, objects into objects.
+fn merge(into: &mut Value, more: Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (name, value) in more {
+                merge(into.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (into, more) => *into = more,
+    }
+}
+
+fn object_at<'a>(value: &'a mut Value, pointer: &str) -> Option<&'a mut Map<String, Value>> {
+    value.pointer_mut(pointer)?.as_object_mut()
+}
+
+fn each_at<'a>(value: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a mut Value> {
+    object_at(value, pointer).into_iter().flat_map(|members| members.values_mut())
+}
+
+/// Gives an operation what holds for all of its kind and is not said by itself; its responses in the order of their
+/// statuses.
+fn complete(operation: &mut Value, everywhere: &Value) {
+    let security = operation.get("security").and_then(Value::as_array).into_iter().flatten();
+    let with_key = security.into_iter().any(|way| way.get("bearer").is_some());
+    let with_body = operation.get("requestBody").is_some();
+    let kinds = [("with_body", with_body), ("with_key", with_key)];
+    let Some(members) = operation.as_object_mut() else { return };
+    let mut responses = match members.remove("responses") {
+        Some(Value::Object(responses)) => responses,
+        _ => Map::new(),
+    };
+    for kind in kinds.into_iter().filter_map(|(kind, is_it)| everywhere.get(kind).filter(|_| is_it))
+    {
+        let common = kind.get("responses").and_then(Value::as_object);
+        for (status, response) in common.into_iter().flatten() {
+            responses.entry(status.clone()).or_insert_with(|| response.clone());
+        }
+        if let Some(Value::Array(common)) = kind.get("parameters") {
+            let own = members.entry("parameters").or_insert_with(|| json!([]));
+            own.as_array_mut().into_iter().for_each(|own| own.extend(common.iter().cloned()));
+        }
+    }
+    responses.sort_keys();
+    responses.values_mut().for_each(|response| finish(response, everywhere));
+    members.insert("responses".into(), Value::Object(responses));
+}
+
+/// Gives a response the headers that all have, and a problem its document.
+fn finish(response: &mut Value, everywhere: &Value) {
+    let Some(members) = response.as_object_mut().filter(|members| !members.contains_key("$ref"))
+    else {
+        return;
+    };
+    let mut headers = everywhere.pointer("/every/headers").cloned().unwrap_or_default();
+    if let Some(codes) = members.remove(CODES) {
+        let described = members.get("description").and_then(Value::as_str).unwrap_or_default();
+        let codes: Vec<Code> = names(&codes).filter_map(Code::named).collect();
+        merge(&mut headers, problem_headers(&codes));
+        let content = problem_content(&codes, described);
+        members.insert("content".into(), content);
+    }
+    if let Some(own) = members.get("headers") {
+        merge(&mut headers, own.clone());
+    }
+    members.insert("headers".into(), headers);
+}
+
+/// The names in a list of codes.
+pub(super) fn names(codes: &Value) -> impl Iterator<Item = &str> {
+    codes.as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// The headers that come with problems of these codes, which are of one status.
+fn problem_headers(codes: &[Code]) -> Value {
+    let header = |name: &str| json!({ name: { "$ref": format!("#/components/headers/{name}") } });
+    match codes.first().map(|code| code.status().as_u16()) {
+        Some(401) => header("WWW-Authenticate"),
+        Some(429 | 503) => header("Retry-After"),
+        _ => json!({}),
+    }
+}
+
+/// The document of a problem with one of these codes, with an example of each.
+fn problem_content(codes: &[Code], described: &str) -> Value {
+    let example = |code: &Code| {
+        let problem = Problem::new(*code, described);
+        let value = problem.document(REQUEST_ID);
+        (code.name().to_owned(), json!({ "summary": code.title(), "value": value }))
+    };
+    let names: Vec<&str> = codes.iter().map(|code| code.name()).collect();
+    json!({ "application/problem+json": {
+        "schema": {
+            "allOf": [{ "$ref": "#/components/schemas/Problem" }],
+            "properties": { "code": { "enum": names } },
+        },
+        "examples": codes.iter().map(example).collect::<Map<_, _>>(),
+    }})
+}

@@ -1,0 +1,58 @@
+//! The API's own description: OpenAPI 3.1, written by resource in the JSON files here and joined once at start.
+
+mod join;
+pub(super) mod page;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use actix_web::http::header::{CACHE_CONTROL, ETAG, EntityTag, Header as _, IfNoneMatch};
+use actix_web::{HttpRequest, HttpResponse, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::Api;
+
+/// Caches may keep it, and ask each time whether it is still the same: another version of the hub has another one.
+const KEPT: &str = "public, no-cache";
+
+/// The document as it is served.
+pub(super) struct Document {
+    text: Bytes,
+    tag: EntityTag,
+}
+
+impl Document {
+    /// Joined from its parts.
+    pub(super) fn new() -> Self {
+        let text = Bytes::from(join::document().to_string());
+        let digest = Sha256::digest(&text);
+        let tag = URL_SAFE_NO_PAD.encode(digest);
+        Self { text, tag: EntityTag::new_strong(tag) }
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Document({} bytes)", self.text.len())
+    }
+}
+
+/// `GET /openapi.json`: 304 for those who have it already (RFC 9110, 13.1.2).
+pub(super) async fn serve(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
+    let Document { text, tag } = &api.document;
+    let known = match IfNoneMatch::parse(&request) {
+        Ok(IfNoneMatch::Any) => true,
+        Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|one| one.weak_eq(tag)),
+        Err(_unreadable) => false,
+    };
+    let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    response.insert_header((ETAG, tag.to_string())).insert_header((CACHE_CONTROL, KEPT));
+    if known {
+        return response.finish();
+    }
+    response.content_type("application/json").body(text.clone())
+}

@@ -1,0 +1,73 @@
+//! `/docs`: the document as a page for people, drawn by Swagger UI out of this program alone.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::{HttpResponse, HttpResponseBuilder, web};
+use bytes::Bytes;
+use utoipa_swagger_ui::Config;
+
+use crate::api::problem::{Code, Problem};
+
+const PAGE: &str = include_str!("page.html");
+/// What the page is made of; the library has more.
+const FILES: [&str; 5] = [
+    "favicon-32x32.png",
+    "swagger-initializer.js",
+    "swagger-ui-bundle.js",
+    "swagger-ui-standalone-preset.js",
+    "swagger-ui.css",
+];
+/// The page loads from this hub alone, and nothing in the document can make it run anything.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The files change with the hub's version alone.
+const KEPT: &str = "public, max-age=3600";
+
+/// `GET /docs`.
+pub(in crate::api) async fn page() -> HttpResponse {
+    answer("text/html; charset=utf-8").body(PAGE)
+}
+
+/// `GET /docs/{file}`.
+pub(in crate::api) async fn file(path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let name = FILES.into_iter().find(|name| *name == *path);
+    let name = name.ok_or_else(|| Problem::not_found("file"))?;
+    let file = utoipa_swagger_ui::serve(name, Arc::new(config()))
+        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?
+        .ok_or_else(|| Problem::not_found("file"))?;
+    let mut response = answer(&file.content_type);
+    if file.gzpipped {
+        response.insert_header((CONTENT_ENCODING, "gzip"));
+    }
+    Ok(response.body(match file.bytes {
+        Cow::Borrowed(embedded) => Bytes::from_static(embedded),
+        Cow::Owned(made) => made.into(),
+    }))
+}
+
+/// How the page shows the document, which it finds beside itself.
+fn config() -> Config<'static> {
+    Config::from("openapi.json")
+        .validator_url("none")
+        .deep_linking(true)
+        .display_operation_id(false)
+        .default_models_expand_depth(0)
+        .doc_expansion("list")
+        .filter(true)
+}
+
+fn answer(content_type: &str) -> HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response
+        .content_type(content_type)
+        .insert_header((CACHE_CONTROL, KEPT))
+        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((REFERRER_POLICY, "no-referrer"))
+        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"));
+    response
+}

@@ -1,0 +1,244 @@
+//! Tenants of which an operator has said something, and what all of them have.
+
+use super::{Store, StoreError, within};
+use crate::values::audit::AuditEntry;
+use crate::values::quota::OwnQuotas;
+use crate::values::time::UnixMillis;
+
+/// What an operator says of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TenantDefinition {
+    /// A note for people.
+    pub description: Option<String>,
+    /// What it may do.
+    pub quotas: OwnQuotas,
+}
+
+/// A tenant as it is kept.
+#[derive(Debug, Clone)]
+pub struct StoredTenant {
+    /// What an operator says of it.
+    pub definition: TenantDefinition,
+    /// When the operator first did.
+    pub created_at: UnixMillis,
+    /// When the operator last did.
+    pub updated_at: UnixMillis,
+}
+
+/// A name's row.
+#[derive(Debug, Clone)]
+pub struct TenantRecord {
+    /// Grows with each change of any tenant.
+    pub version: i64,
+    /// `None`: it was deleted.
+    pub tenant: Option<StoredTenant>,
+}
+
+/// Quotas that a tenant has from a version on.
+#[derive(Debug, Clone)]
+pub struct QuotaChange {
+    /// Whose they are.
+    pub name: String,
+    /// What it has of its own now.
+    pub quotas: OwnQuotas,
+    /// The version of the change.
+    pub version: i64,
+}
+
+/// How much a tenant has on all nodes.
+#[derive(Debug, Clone, Copy)]
+pub struct TenantUse {
+    /// Keys that were not revoked.
+    pub keys: i64,
+    /// Subscriptions.
+    pub subscriptions: i64,
+}
+
+fn quotas([events_per_s, subscriptions, streams, event_bytes]: [Option<i32>; 4]) -> OwnQuotas {
+    let read = |stored: Option<i32>| stored.map(|stored| u32::try_from(stored).unwrap_or_default());
+    OwnQuotas {
+        events_per_s: read(events_per_s),
+        subscriptions: read(subscriptions),
+        streams: read(streams),
+        event_bytes: read(event_bytes),
+    }
+}
+
+fn kept(
+    description: Option<String>,
+    quotas: OwnQuotas,
+    created_at: i64,
+    updated_at: i64,
+) -> StoredTenant {
+    StoredTenant {
+        definition: TenantDefinition { description, quotas },
+        created_at: UnixMillis::from_i64(created_at),
+        updated_at: UnixMillis::from_i64(updated_at),
+    }
+}
+
+fn stored(quota: Option<u32>) -> Option<i32> {
+    quota.map(|quota| i32::try_from(quota).unwrap_or(i32::MAX))
+}
+
+impl Store {
+    /// What is on record of a name.
+    pub async fn tenant(&self, name: &str) -> Result<Option<TenantRecord>, StoreError> {
+        let row = within(
+            sqlx::query!(
+                "SELECT description, events_per_s, subscriptions, streams, event_bytes, created_at, updated_at,
+                        version, deleted
+                 FROM tenants WHERE name = $1",
+                name
+            )
+            .fetch_optional(&self.pool),
+        );
+        Ok(row.await?.map(|row| {
+            let own = [row.events_per_s, row.subscriptions, row.streams, row.event_bytes];
+            let tenant = kept(row.description, quotas(own), row.created_at, row.updated_at);
+            TenantRecord { version: row.version, tenant: (!row.deleted).then_some(tenant) }
+        }))
+    }
+
+    /// Keeps what an operator says of a tenant, if it stands as in `expected`, and notes who said it. `None`: something
+    /// else changed it.
+    pub async fn put_tenant(
+        &self,
+        name: &str,
+        definition: &TenantDefinition,
+        expected: Option<i64>,
+        audit: &AuditEntry,
+    ) -> Result<Option<StoredTenant>, StoreError> {
+        let own = definition.quotas;
+        let row = within(
+            sqlx::query!(
+                "WITH put AS (
+                     INSERT INTO tenants AS t
+                         (name, description, events_per_s, subscriptions, streams, event_bytes, created_at, updated_at,
+                          version)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $7, next_tenant_version())
+                     ON CONFLICT (name) DO UPDATE
+                     SET description = excluded.description, events_per_s = excluded.events_per_s,
+                         subscriptions = excluded.subscriptions, streams = excluded.streams,
+                         event_bytes = excluded.event_bytes, updated_at = excluded.updated_at,
+                         version = excluded.version, deleted = false,
+                         created_at = CASE WHEN t.deleted THEN excluded.created_at ELSE t.created_at END
+                     WHERE t.version = $8
+                     RETURNING created_at, updated_at
+                 ), audited AS (
+                     INSERT INTO audit
+                     SELECT entry.* FROM json_populate_record(NULL::audit, $9::text::json) entry, put
+                 )
+                 SELECT created_at, updated_at FROM put",
+                name,
+                definition.description,
+                stored(own.events_per_s),
+                stored(own.subscriptions),
+                stored(own.streams),
+                stored(own.event_bytes),
+                UnixMillis::now().as_i64(),
+                expected,
+                audit.to_row(),
+            )
+            .fetch_optional(&self.pool),
+        );
+        let TenantDefinition { description, quotas } = definition.clone();
+        let put = row.await?.map(|row| kept(description, quotas, row.created_at, row.updated_at));
+        Ok(put)
+    }
+
+    /// Forgets what an operator said of a tenant that has neither keys nor subscriptions. Whether there was something
+    /// to forget.
+    pub async fn delete_tenant(&self, name: &str, audit: &AuditEntry) -> Result<bool, StoreError> {
+        within(
+            sqlx::query!(
+                "WITH deleted AS (
+                     UPDATE tenants
+                     SET description = NULL, events_per_s = NULL, subscriptions = NULL, streams = NULL,
+                         event_bytes = NULL, version = next_tenant_version(), deleted = true
+                     WHERE name = $1 AND NOT deleted
+                       AND NOT EXISTS (SELECT FROM keys k WHERE k.tenant = $1 AND NOT k.revoked)
+                       AND NOT EXISTS (SELECT FROM subscription_counts c WHERE c.tenant = $1 AND c.held > 0)
+                     RETURNING name
+                 )
+                 INSERT INTO audit
+                 SELECT entry.* FROM json_populate_record(NULL::audit, $2::text::json) entry, deleted",
+                name,
+                audit.to_row(),
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(|done| done.rows_affected() > 0)
+    }
+
+    /// How much a tenant has.
+    pub async fn tenant_use(&self, name: &str) -> Result<TenantUse, StoreError> {
+        within(
+            sqlx::query_as!(
+                TenantUse,
+                r#"SELECT (SELECT count(*) FROM keys WHERE tenant = $1 AND NOT revoked) AS "keys!",
+                          coalesce((SELECT held FROM subscription_counts WHERE tenant = $1), 0)::bigint AS "subscriptions!""#,
+                name
+            )
+            .fetch_one(&self.pool),
+        )
+        .await
+    }
+
+    /// Tenants after a name, by name: those that have a key or a subscription, and those of which an operator has said
+    /// something, with that. Each is looked up by index, so that a page costs the same however many there are.
+    pub async fn list_tenants(
+        &self,
+        after: &str,
+        limit: i32,
+    ) -> Result<Vec<(String, Option<StoredTenant>)>, StoreError> {
+        let rows = within(
+            sqlx::query!(
+                r#"WITH RECURSIVE names AS (
+                       SELECT $1::text AS name, 0 AS n
+                       UNION ALL
+                       SELECT least(
+                                  (SELECT min(t.name) FROM tenants t WHERE t.name > p.name AND NOT t.deleted),
+                                  (SELECT min(k.tenant) FROM keys k WHERE k.tenant > p.name AND NOT k.revoked),
+                                  (SELECT min(c.tenant) FROM subscription_counts c WHERE c.tenant > p.name AND c.held > 0)
+                              ), p.n + 1
+                       FROM names p WHERE p.name IS NOT NULL AND p.n < $2
+                   )
+                   SELECT n.name AS "name!", t.description, t.events_per_s, t.subscriptions, t.streams, t.event_bytes,
+                          t.created_at AS "created_at?", t.updated_at AS "updated_at?"
+                   FROM names n LEFT JOIN tenants t ON t.name = n.name AND NOT t.deleted
+                   WHERE n.n > 0 AND n.name IS NOT NULL
+                   ORDER BY n.n"#,
+                after,
+                limit,
+            )
+            .fetch_all(&self.pool),
+        );
+        let listed = rows.await?.into_iter().map(|row| {
+            let own = [row.events_per_s, row.subscriptions, row.streams, row.event_bytes];
+            let said = row.created_at.zip(row.updated_at).map(|(created_at, updated_at)| {
+                kept(row.description, quotas(own), created_at, updated_at)
+            });
+            (row.name, said)
+        });
+        Ok(listed.collect())
+    }
+
+    /// What became of quotas above a version, the oldest change first.
+    pub async fn quota_changes(&self, since: i64) -> Result<Vec<QuotaChange>, StoreError> {
+        let rows = within(
+            sqlx::query!(
+                "SELECT name, events_per_s, subscriptions, streams, event_bytes, version
+                 FROM tenants WHERE version > $1 ORDER BY version",
+                since
+            )
+            .fetch_all(&self.pool),
+        );
+        let changes = rows.await?.into_iter().map(|row| {
+            let own = [row.events_per_s, row.subscriptions, row.streams, row.event_bytes];
+            QuotaChange { name: row.name, quotas: quotas(own), version: row.version }
+        });
+        Ok(changes.collect())
+    }
+}

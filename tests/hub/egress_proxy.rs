@@ -1,0 +1,217 @@
+//! Deliveries by a proxy: all of them are tunnels, and what the proxy does is never taken for the receiver's answer.
+
+use hookhub::config::Settings;
+use hookhub::values::target::AllowedTargets;
+use serde_json::{Value, json};
+
+use crate::support::certificates::Authority;
+use crate::support::client::{text, with};
+use crate::support::connect_proxy::{ConnectProxy, Manner};
+use crate::support::database::Database;
+use crate::support::hostile::ClosedPort;
+use crate::support::hub::{TestHub, every};
+use crate::support::process::{Environment, HubProcess};
+use crate::support::receiver::{NEVER, SECRET, TestReceiver};
+use crate::support::scripted::{Reply, Scripted};
+use crate::support::tls_receiver::{LetsIn, TlsReceiver, sha256_of};
+use crate::support::views::{until_all, until_attempts, until_state};
+
+/// A hub that may call public addresses alone, goes by a proxy, and tries once.
+async fn behind(proxy: &str) -> TestHub {
+    TestHub::start_with(|settings| go_by(settings, proxy)).await
+}
+
+fn go_by(settings: &mut Settings, proxy: &str) {
+    settings.egress.targets.allow = AllowedTargets::default();
+    settings.egress.proxy = Some(proxy.parse().expect("a proxy"));
+    settings.retry_schedule = every(NEVER);
+}
+
+fn place(url: &str) -> std::net::SocketAddr {
+    let address = url.split('/').nth(2).expect("an address");
+    address.parse().expect("an address and a port")
+}
+
+#[tokio::test]
+async fn deliveries_to_http_receivers_are_tunnelled_with_the_proxys_credentials_for_the_proxy_alone()
+ {
+    let mut receiver = TestReceiver::start().await;
+    let proxy = ConnectProxy::start(Manner::LeadsTo(place(&receiver.url()))).await;
+    let hub = behind(&format!("http://us%65r:p%40ss@{}", proxy.address())).await;
+    // Nobody here knows this name: it is the proxy's to look up.
+    let definition =
+        with(receiver.wants("a"), json!({"callback_url": "http://receiver.invalid/hooks"}));
+    let id = hub.subscribe(&definition).await;
+    for round in 1..=3 {
+        let event = hub.publish("a", json!(round)).await;
+        let delivery = receiver.next().await;
+        assert_eq!((&delivery.id, &*delivery.path), (&event, "/hooks"));
+        assert_eq!(delivery.header("host"), Some("receiver.invalid"));
+        assert_eq!(delivery.header("proxy-authorization"), None);
+        assert_eq!(
+            delivery.header("user-agent"),
+            Some(concat!("hookhub/", env!("CARGO_PKG_VERSION")))
+        );
+        until_all(&hub, &id, "delivered", round).await;
+    }
+    let asked = proxy.asked();
+    assert_eq!(asked.len(), 1, "a tunnel is kept: {asked:?}");
+    assert!(asked[0].head.starts_with("CONNECT receiver.invalid:80 HTTP/1.1\r\n"));
+    // user:p@ss
+    assert_eq!(asked[0].header("proxy-authorization").as_deref(), Some("Basic dXNlcjpwQHNz"));
+}
+
+#[tokio::test]
+async fn tls_is_spoken_with_the_receiver_through_the_tunnel() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let receiver =
+        TlsReceiver::start(&authority.issue("receiver.invalid"), LetsIn::Known(&clients)).await;
+    let proxy = ConnectProxy::start(Manner::LeadsTo(place(&receiver.url()))).await;
+    let hub = behind(&format!("http://{}", proxy.address())).await;
+    let identity = clients.issue("hub.example");
+    let tls = json!({
+        "ca": authority.pem(), "client_certificate": identity.certificate, "client_key": identity.key
+    });
+    let definition = json!({
+        "event_types": ["a"], "callback_url": "https://receiver.invalid/", "tls": tls
+    });
+    let id = hub.subscribe(&definition).await;
+    let untrusting = hub.subscribe(&with(definition, json!({"tls": null}))).await;
+    let event = hub.publish("a", json!(1)).await;
+    until_state(&hub, &id, &event, "delivered").await;
+    assert_eq!(receiver.calls()[0].caller, Some(sha256_of(&identity.certificate)));
+    let attempts = until_attempts(&hub, &untrusting, &event, 1).await;
+    assert_eq!(text(&attempts[0], "/error"), "tls");
+    let asked = proxy.asked();
+    assert!(asked.iter().all(|one| one.head.starts_with("CONNECT receiver.invalid:443 ")));
+    assert!(asked.iter().all(|one| one.header("proxy-authorization").is_none()));
+}
+
+#[tokio::test]
+async fn what_the_proxy_answers_is_a_failed_connection_and_never_the_receivers_word() {
+    let closed = ClosedPort::take();
+    let mut cases = vec![(None, "connect", "the egress proxy cannot be used: ")];
+    for (answer, told) in [
+        (
+            "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+            "the egress proxy answered 407 to CONNECT",
+        ),
+        (
+            "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno",
+            "the egress proxy answered 403 to CONNECT",
+        ),
+        ("HTTP/1.1 502 Bad Gateway\r\n\r\n", "the egress proxy answered 502 to CONNECT"),
+        ("HTTP/1.1 410 Gone\r\n\r\n", "the egress proxy answered 410 to CONNECT"),
+        ("SSH-2.0-OpenSSH_9.6\r\n", "the egress proxy did not answer CONNECT"),
+        (
+            "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "the egress proxy did not answer CONNECT",
+        ),
+    ] {
+        cases.push((Some(ConnectProxy::start(Manner::Says(answer)).await), "connect", told));
+    }
+    cases.push((Some(ConnectProxy::start(Manner::Hangs).await), "timeout", ""));
+    for (proxy, class, told) in cases {
+        let address = proxy.as_ref().map_or_else(|| place(&closed.url()), ConnectProxy::address);
+        let hub = behind(&format!("http://user:planted@{address}")).await;
+        for url in ["http://receiver.invalid/", "https://receiver.invalid/"] {
+            let definition = json!({"event_types": ["a"], "callback_url": url, "timeout_s": 2});
+            let id = hub.subscribe(&definition).await;
+            let event = hub.publish("a", json!(1)).await;
+            let attempt = until_attempts(&hub, &id, &event, 1).await.remove(0);
+            assert_eq!(attempt["status_code"], Value::Null, "{attempt}");
+            assert_eq!(text(&attempt, "/error"), class, "{attempt}");
+            let detail = text(&attempt, "/error_detail");
+            assert!(detail.starts_with(told) && !detail.contains("planted"), "{detail}");
+            assert_eq!(text(&hub.subscription(&id).await, "/status"), "active");
+            hub.delete(&format!("/v1/subscriptions/{id}")).await;
+        }
+    }
+}
+
+/// What the machine's own table of names has, other than `localhost`; each leads to this machine.
+fn names_here() -> Vec<String> {
+    let table = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let names = table.lines().filter(|line| !line.starts_with('#')).flat_map(|line| {
+        let mut words = line.split_whitespace();
+        let local = words.next().is_some_and(|address| address.starts_with("127."));
+        words.filter(move |name| local && !name.contains("localhost"))
+    });
+    names.map(ToOwned::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_rules_for_targets_hold_behind_a_proxy_as_far_as_names_are_known_here() {
+    let receiver = TestReceiver::start().await;
+    let proxy = ConnectProxy::start(Manner::LeadsTo(place(&receiver.url()))).await;
+    let hub = behind(&format!("http://{}", proxy.address())).await;
+    let refused = json!({"event_types": ["a"], "callback_url": receiver.url()});
+    hub.post("/v1/subscriptions", &refused).await.refuses("/callback_url");
+    for name in names_here() {
+        let url = format!("http://{name}/");
+        let id = hub.subscribe(&json!({"event_types": ["a"], "callback_url": url})).await;
+        let event = hub.publish("a", json!(1)).await;
+        let attempt = until_attempts(&hub, &id, &event, 1).await.remove(0);
+        assert_eq!(text(&attempt, "/error"), "blocked", "{attempt}");
+        hub.delete(&format!("/v1/subscriptions/{id}")).await;
+    }
+    assert!(proxy.asked().is_empty());
+}
+
+#[tokio::test]
+async fn tokens_are_fetched_by_the_proxy_too() {
+    // Receiver and token endpoint in one: the proxy leads everything there.
+    let both = Scripted::start(|request, _| {
+        let body = if request.head.starts_with("POST /token ") {
+            json!({"access_token": "t", "token_type": "bearer"}).to_string()
+        } else {
+            "{}".to_owned()
+        };
+        Reply::Json("200 OK", body)
+    })
+    .await;
+    let proxy = ConnectProxy::start(Manner::LeadsTo(place(&both.url()))).await;
+    let hub = behind(&format!("http://{}", proxy.address())).await;
+    let definition = json!({
+        "event_types": ["a"], "callback_url": "http://receiver.invalid/hooks",
+        "auth": {
+            "type": "oauth2_client_credentials", "token_url": "http://id.invalid:8080/token",
+            "client_id": "hub", "client_secret": "s"
+        }
+    });
+    let id = hub.subscribe(&definition).await;
+    let event = hub.publish("a", json!(1)).await;
+    until_state(&hub, &id, &event, "delivered").await;
+    let asked: Vec<_> =
+        proxy.asked().iter().filter_map(|one| one.head.lines().next().map(str::to_owned)).collect();
+    assert_eq!(asked, ["CONNECT id.invalid:8080 HTTP/1.1", "CONNECT receiver.invalid:80 HTTP/1.1"]);
+    assert_eq!(both.requests()[1].header("authorization").as_deref(), Some("Bearer t"));
+}
+
+#[tokio::test]
+async fn no_credentials_of_the_way_out_are_logged() {
+    let mut receiver = TestReceiver::start().await;
+    let proxy = ConnectProxy::start(Manner::LeadsTo(place(&receiver.url()))).await;
+    let (data_dir, database) = (tempfile::tempdir().unwrap(), Database::create().await);
+    let environment = Environment::of_a_hub(data_dir.path())
+        .with("DATABASE_URL", database.url())
+        .with("HOOKHUB_LOG", "trace")
+        .with("HOOKHUB_EGRESS_PROXY", &format!("http://user:planted-one@{}", proxy.address()));
+    let hub = HubProcess::start(&environment).await;
+    let definition = json!({
+        "event_types": ["a"], "callback_url": "http://receiver.invalid/planted-path", "secret": SECRET,
+        "auth": {"type": "basic", "username": "u", "password": "planted-two"}
+    });
+    let id = hub.client.subscribe(&definition).await;
+    let event = hub.client.publish("a", json!(1)).await;
+    receiver.next().await;
+    until_state(&hub.client, &id, &event, "delivered").await;
+    let output = hub.program.output();
+    // user:planted-one and u:planted-two
+    for secret in ["planted-one", "planted-two", "dXNlcjpwbGFudGVkLW9uZQ", "dTpwbGFudGVkLXR3bw"] {
+        let line = output.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{secret}: {line:?}");
+    }
+    assert!(output.contains("TRACE"), "{output}");
+    hub.program.kill().await;
+}

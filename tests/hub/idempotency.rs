@@ -1,0 +1,298 @@
+//! Requests that are repeated under an `Idempotency-Key`: done once, answered as the first time, by every node.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::Executor as _;
+use uuid::Uuid;
+
+use crate::support::client::{Answer, Client, answer, text, with};
+use crate::support::database::Database;
+use crate::support::hub::TestHub;
+use crate::support::receiver::TestReceiver;
+use crate::support::views::until_all;
+use crate::support::{eventually, in_time};
+
+/// The lock that every append to the log takes.
+const LOCK_LOG: &str = "SELECT pg_advisory_xact_lock(7308324465820951)";
+
+fn event(event_type: &str) -> Value {
+    json!({"type": event_type, "data": 1})
+}
+
+#[track_caller]
+fn is_replay(again: &Answer, first: &Answer) {
+    assert_eq!(first.header("idempotent-replayed"), None, "{}", first.text);
+    assert_eq!(again.header("idempotent-replayed"), Some("true"), "{}", again.text);
+    assert_eq!((again.status, &again.text), (first.status, &first.text));
+    assert_eq!(again.header("location"), first.header("location"));
+}
+
+async fn rows(database: &Database, table: &str) -> i64 {
+    database.number(&format!("SELECT count(*) FROM {table}")).await
+}
+
+/// Every request that makes something, and what it makes.
+async fn creations(hub: &TestHub, receiver: &mut TestReceiver) -> Vec<(String, Value)> {
+    let id = hub.subscribe(&receiver.wants("n")).await;
+    let ids = hub.publish_many("n", 3).await;
+    receiver.take(3).await;
+    until_all(hub, &id, "delivered", 3).await;
+    vec![
+        ("/v1/events".into(), event("a")),
+        ("/v1/events".into(), json!([event("a"), event("no type"), event("b")])),
+        ("/v1/subscriptions".into(), json!({"event_types": ["a"], "description": "x"})),
+        ("/v1/keys".into(), json!({"name": "ci", "expires_in_s": 60})),
+        ("/v1/stream-tokens".into(), json!({"types": ["a"]})),
+        (format!("/v1/subscriptions/{id}/replay"), json!({"since": "earliest", "only": "all"})),
+        (format!("/v1/subscriptions/{id}/test"), json!({})),
+        (format!("/v1/deliveries/{id}/{}/retry", ids[0]), json!({})),
+    ]
+}
+
+#[tokio::test]
+async fn each_creation_is_done_once_and_answered_the_same_by_every_node_and_after_a_restart() {
+    let one = TestHub::start().await;
+    let other = TestHub::start_on(&one.database, |_| ()).await;
+    let mut receiver = TestReceiver::start().await;
+    let creations = creations(&one, &mut receiver).await;
+    let mut firsts = Vec::new();
+    for (n, (path, body)) in creations.iter().enumerate() {
+        let key = format!("creation {n}");
+        let first = one.post_once(path, &key, body).await;
+        assert!((200..300).contains(&first.status), "{path}: {}", first.text);
+        firsts.push(first);
+    }
+    let made = async || {
+        let tables = ["keys", "subscriptions", "events", "idempotency_keys"];
+        let mut counts = Vec::new();
+        for table in tables {
+            counts.push(rows(&one.database, table).await);
+        }
+        counts
+    };
+    // Each of the replay's deliveries, the test event, and the delivery that was asked for again.
+    receiver.take(5).await;
+    let before = made().await;
+    for hub in [&one, &other] {
+        for (n, (path, body)) in creations.iter().enumerate() {
+            for key in [format!("creation {n}"), format!("\"creation {n}\"")] {
+                is_replay(&hub.post_once(path, &key, body).await, &firsts[n]);
+            }
+        }
+    }
+    assert_eq!(made().await, before, "nothing was made again");
+    assert!(receiver.more().is_empty());
+    other.stop().await;
+    let hub = TestHub::start_on(&one.stop().await, |_| ()).await;
+    for (n, (path, body)) in creations.iter().enumerate() {
+        is_replay(&hub.post_once(path, &format!("creation {n}"), body).await, &firsts[n]);
+    }
+}
+
+#[tokio::test]
+async fn the_first_answer_is_given_also_when_the_same_would_be_refused_by_now() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&receiver.wants("n")).await;
+    hub.publish("n", json!(1)).await;
+    receiver.next().await;
+    until_all(&hub, &id, "delivered", 1).await;
+    let receipt = hub.post("/v1/events", &event("clock")).await.expect(202);
+    let soon = text(&receipt, "/timestamp");
+    let at = hookhub::values::time::UnixMillis::parse(&soon).expect("a time");
+    let at = at.after(std::time::Duration::from_secs(2)).to_string();
+    let path = format!("/v1/subscriptions/{id}");
+    let asked = [
+        ("/v1/keys".to_owned(), json!({"name": "ci", "expires_at": at})),
+        (format!("{path}/test"), json!({})),
+        (format!("{path}/replay"), json!({"since": "earliest", "only": "all"})),
+    ];
+    let mut firsts = Vec::new();
+    for (n, (path, body)) in asked.iter().enumerate() {
+        firsts.push(hub.post_once(path, &n.to_string(), body).await);
+    }
+    hub.delete(&path).await.expect(204);
+    eventually("the time is past", async || {
+        let told = hub.post("/v1/keys", &asked[0].1).await;
+        (told.status == 422).then_some(())
+    })
+    .await;
+    for (n, (path, body)) in asked.iter().enumerate() {
+        is_replay(&hub.post_once(path, &n.to_string(), body).await, &firsts[n]);
+    }
+}
+
+#[tokio::test]
+async fn another_request_under_the_same_key_is_refused_by_every_node_and_harms_nothing() {
+    let one = TestHub::start().await;
+    let other = TestHub::start_on(&one.database, |_| ()).await;
+    let paths = [
+        ("/v1/events", event("a")),
+        ("/v1/keys", json!({"name": "ci"})),
+        ("/v1/subscriptions", json!({"event_types": ["a"]})),
+        ("/v1/stream-tokens", json!({"types": ["a"]})),
+    ];
+    one.post_once("/v1/events", "k", &event("first")).await.expect(202);
+    for hub in [&one, &other] {
+        for (path, body) in &paths {
+            hub.post_once(path, "k", body).await.problem(422, "idempotency_key_reused");
+            hub.acting_for("another").post_once(path, &format!("{path} k"), body).await;
+        }
+    }
+    assert_eq!(one.all("/v1/events").await.len(), 1);
+    assert!(one.all("/v1/keys").await.is_empty() && one.all("/v1/subscriptions").await.is_empty());
+    assert_eq!(
+        one.acting_for("another").all("/v1/keys").await.len(),
+        1,
+        "keys are each tenant's own"
+    );
+}
+
+/// Sends the same to two nodes while the first cannot go on because of `lock`; gives what both answered.
+async fn at_once(lock: &str, path: &'static str, body: Value) -> (Answer, Answer) {
+    let one = TestHub::start().await;
+    let other = TestHub::start_on(&one.database, |_| ()).await;
+    let mut holder = one.database.connect().await;
+    holder.execute("BEGIN").await.unwrap();
+    holder.execute(sqlx::AssertSqlSafe(lock.to_owned())).await.unwrap();
+    let (client, wanted) = ((*one).clone(), body.clone());
+    let first = tokio::spawn(async move { client.post_once(path, "k", &wanted).await });
+    let database = &one.database;
+    eventually("the first request runs", async || {
+        (rows(database, "idempotency_claims").await == 1).then_some(())
+    })
+    .await;
+    for hub in [&one, &other] {
+        let early = in_time("an answer", hub.post_once(path, "k", &body)).await;
+        early.problem(409, "idempotency_key_in_use");
+        assert_eq!(early.header("retry-after"), Some("1"));
+    }
+    holder.execute("COMMIT").await.unwrap();
+    let first = first.await.unwrap();
+    let again = other.post_once(path, "k", &body).await;
+    is_replay(&again, &first);
+    eventually("no claim is left", async || {
+        (rows(database, "idempotency_claims").await == 0).then_some(())
+    })
+    .await;
+    (first, again)
+}
+
+#[tokio::test]
+async fn while_a_publish_runs_its_repeat_is_told_to_wait_by_every_node() {
+    let (first, _) = at_once(LOCK_LOG, "/v1/events", event("a")).await;
+    first.expect(202);
+}
+
+#[tokio::test]
+async fn while_a_key_is_made_the_repeat_is_told_to_wait_by_every_node() {
+    let lock = "LOCK TABLE keys IN SHARE MODE";
+    let (first, _) = at_once(lock, "/v1/keys", json!({"name": "ci"})).await;
+    first.expect(201);
+}
+
+#[tokio::test]
+async fn of_many_repeats_to_two_nodes_at_once_one_is_done() {
+    let one = TestHub::start().await;
+    let other = TestHub::start_on(&one.database, |_| ()).await;
+    for (path, body, table) in [
+        ("/v1/events", event("a"), "events"),
+        ("/v1/keys", json!({"name": "ci"}), "keys"),
+        ("/v1/subscriptions", json!({"event_types": ["a"]}), "subscriptions"),
+    ] {
+        let before = rows(&one.database, table).await;
+        let asked = (0..20).map(|n| {
+            let hub = if n % 2 == 0 { &one } else { &other };
+            hub.post_once(path, path, &body)
+        });
+        let answers = futures_util::future::join_all(asked).await;
+        assert_eq!(rows(&one.database, table).await, before + 1, "{path}");
+        let first = answers.iter().find(|told| told.header("idempotent-replayed").is_none());
+        let first = first.filter(|told| (200..300).contains(&told.status));
+        for told in &answers {
+            match told.status {
+                409 => drop(told.problem(409, "idempotency_key_in_use")),
+                _ => assert_eq!(Some(&told.text), first.or(Some(told)).map(|first| &first.text)),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_that_died_was_about_to_do_holds_nobody_up() {
+    let one = TestHub::start().await;
+    let other = TestHub::start_on(&one.database, |_| ()).await;
+    let insert = format!(
+        "INSERT INTO idempotency_claims VALUES ('default', 'k', '{}', '{}')",
+        Uuid::new_v4(),
+        Uuid::new_v4()
+    );
+    let mut connection = one.database.connect().await;
+    connection.execute(sqlx::AssertSqlSafe(insert)).await.unwrap();
+    other.post_once("/v1/events", "k", &event("a")).await.expect(202);
+}
+
+/// A client with a key to these event types.
+async fn restricted(hub: &TestHub, event_types: Value) -> Client {
+    let wanted = json!({"name": "restricted", "event_types": event_types});
+    let made = hub.post("/v1/keys", &wanted).await.expect(201);
+    hub.with_key(Some(&text(&made, "/key")))
+}
+
+#[tokio::test]
+async fn a_repeat_brings_no_key_what_is_not_there_for_it() {
+    let hub = TestHub::start().await;
+    let narrow = restricted(&hub, json!(["b"])).await;
+    let mut receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&receiver.wants("a")).await;
+    let sent = hub.publish("a", json!(1)).await;
+    receiver.next().await;
+    until_all(&hub, &id, "delivered", 1).await;
+    for (path, body) in [
+        ("/v1/events".to_owned(), event("a")),
+        ("/v1/subscriptions".to_owned(), json!({"event_types": ["a"]})),
+        ("/v1/stream-tokens".to_owned(), json!({"types": ["a"]})),
+        ("/v1/keys".to_owned(), json!({"name": "ci"})),
+        (format!("/v1/subscriptions/{id}/test"), json!({})),
+        (format!("/v1/subscriptions/{id}/replay"), json!({"since": "earliest", "only": "all"})),
+        (format!("/v1/deliveries/{id}/{sent}/retry"), json!({})),
+    ] {
+        let first = hub.post_once(&path, &path, &body).await;
+        assert!((200..300).contains(&first.status), "{path}: {}", first.text);
+        let told = narrow.post_once(&path, &path, &body).await;
+        assert!([403, 404].contains(&told.status), "{path}: {}", told.text);
+        is_replay(&hub.post_once(&path, &path, &body).await, &first);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_which_another_key_may_publish_more_is_another_request() {
+    let hub = TestHub::start().await;
+    let narrow = restricted(&hub, json!(["a"])).await;
+    let batch = json!([event("a"), event("b"), event("a")]);
+    let first = narrow.post_once("/v1/events", "k", &batch).await;
+    is_replay(&narrow.post_once("/v1/events", "k", &batch).await, &first);
+    let told = hub.post_once("/v1/events", "k", &batch).await;
+    told.problem(422, "idempotency_key_reused");
+    assert_eq!(hub.all("/v1/events").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_key_that_is_only_looked_into_is_free_afterwards() {
+    let hub = TestHub::start().await;
+    let receiver = TestReceiver::start().await;
+    let id = hub.subscribe(&receiver.wants("n")).await;
+    let path = format!("/v1/subscriptions/{id}/replay");
+    let wanted = json!({"since": "earliest", "only": "all"});
+    let dry = with(wanted.clone(), json!({"dry_run": true}));
+    hub.post_once(&path, "k", &dry).await.expect(200);
+    hub.post_once(&path, "k", &json!({"since": "nonsense"})).await.refuses("/since");
+    hub.post_once(&path, "k", &wanted).await.expect(202);
+    let twice = hub
+        .request(Method::POST, "/v1/events")
+        .header("idempotency-key", "a")
+        .header("idempotency-key", "b")
+        .header("content-type", "application/json")
+        .body(event("a").to_string());
+    answer(twice).await.problem(400, "invalid_header");
+}

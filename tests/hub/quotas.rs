@@ -1,0 +1,390 @@
+//! Quotas: what goes over one is refused and told when to come back, and no other tenant is touched.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::client::{Answer, Client, each, text};
+use crate::support::eventually;
+use crate::support::follower::{End, Follower, Way};
+use crate::support::hub::TestHub;
+use crate::support::in_time;
+use crate::support::views::until_connected;
+use crate::support::websocket::Socket;
+
+const EVENTS: &str = "/v1/events";
+const RATE: [&str; 3] = ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"];
+
+/// Says what a tenant may do, and gives a client that acts for it.
+async fn tenant(hub: &Client, name: &str, quotas: Value) -> Client {
+    allow(hub, name, quotas).await;
+    hub.acting_for(name)
+}
+
+async fn allow(hub: &Client, name: &str, quotas: Value) {
+    let path = format!("/v1/tenants/{name}");
+    let answer = hub.send(Method::PUT, &path, &json!({"quotas": quotas})).await;
+    assert!([200, 201].contains(&answer.status), "{}", answer.text);
+}
+
+/// Waits until a node holds a tenant to a quota.
+async fn until_in_force(hub: &Client, name: &str, quota: &str, value: u32) {
+    let value = json!(value);
+    let path = format!("/v1/tenants/{name}");
+    eventually("the quota is in force", async || {
+        let tenant = hub.get(&path).await.expect(200);
+        (tenant.pointer(&format!("/in_force/{quota}")) == Some(&value)).then_some(())
+    })
+    .await;
+}
+
+fn batch(count: usize) -> Value {
+    (0..count).map(|n| json!({"type": "n", "data": n})).collect()
+}
+
+fn one() -> Value {
+    json!({"type": "n", "data": 1})
+}
+
+/// The numbers of the rate fields in an answer's head.
+fn rate(answer: &Answer) -> Option<[u64; 3]> {
+    let told = RATE.map(|name| answer.header(name).map(|value| value.parse().expect(value)));
+    let [Some(limit), Some(remaining), Some(reset)] = told else {
+        assert_eq!(told, [None; 3]);
+        return None;
+    };
+    Some([limit, remaining, reset])
+}
+
+/// That it is refused by a quota, and when to come back.
+#[track_caller]
+fn refused(answer: &Answer, code: &str) -> u64 {
+    let problem = answer.problem(429, code);
+    let told = answer.header("retry-after").and_then(|seconds| seconds.parse().ok());
+    let seconds: u64 = told.expect("when to come back");
+    assert_eq!(problem.pointer("/retry_after_s"), Some(&json!(seconds)));
+    assert!(seconds > 0);
+    let [_, _, reset] = rate(answer).expect("how it stands");
+    assert_eq!(reset, seconds);
+    seconds
+}
+
+#[tokio::test]
+async fn a_tenant_over_its_rate_is_told_when_to_come_back_and_another_is_not_touched() {
+    let hub = TestHub::start().await;
+    let acme = tenant(&hub, "acme", json!({"events_per_s": 1})).await;
+    let key = acme.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
+    let with_key = hub.with_key(Some(&text(&key, "/key")));
+    let taken = acme.post(EVENTS, &batch(1_000)).await;
+    taken.expect(202);
+    assert_eq!(rate(&taken), Some([1, 0, 1_000]), "all at once, and then nothing for a while");
+
+    for client in [&acme, &with_key] {
+        let seconds = refused(&client.post(EVENTS, &one()).await, "rate_limited");
+        assert!((900..=1_000).contains(&seconds), "{seconds}");
+        refused(&client.post(EVENTS, &batch(3)).await, "rate_limited");
+    }
+    assert_eq!(acme.all(EVENTS).await.len(), 1_000, "of what is refused nothing is stored");
+    for other in
+        [hub.acting_for("other"), tenant(&hub, "limited", json!({"events_per_s": 5})).await]
+    {
+        other.post(EVENTS, &batch(5)).await.expect(202);
+    }
+    let free = hub.post(EVENTS, &one()).await;
+    free.expect(202);
+    assert_eq!(rate(&free), None, "who has no limit is told of none");
+    let metrics = hub.get("/metrics").await.text;
+    assert!(
+        metrics.contains("hookhub_quota_refusals_total{quota=\"events_per_s\"} 4\n"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn who_comes_back_when_told_is_let_through() {
+    let hub = TestHub::start().await;
+    let acme = tenant(&hub, "acme", json!({"events_per_s": 1})).await;
+    acme.post(EVENTS, &batch(2)).await.expect(202);
+    let seconds = refused(&acme.post(EVENTS, &one()).await, "rate_limited");
+    assert!(seconds <= 2);
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    acme.post(EVENTS, &one()).await.expect(202);
+}
+
+#[tokio::test]
+async fn a_batch_is_counted_by_its_good_events() {
+    let hub = TestHub::start().await;
+    let acme = tenant(&hub, "acme", json!({"events_per_s": 1_000})).await;
+    let bad = json!({"type": "n"});
+    let mixed = json!([one(), bad, one(), bad, one()]);
+    let answer = acme.post(EVENTS, &mixed).await;
+    answer.expect(202);
+    assert_eq!(rate(&answer), Some([1_000, 997, 1]));
+    let refusal = acme.post(EVENTS, &json!([bad, bad])).await;
+    assert_eq!(each(&refusal.expect(202), "/data").len(), 2);
+}
+
+#[tokio::test]
+async fn a_request_that_was_refused_by_rate_leaves_its_idempotency_key_free() {
+    let hub = TestHub::start().await;
+    let acme = tenant(&hub, "acme", json!({"events_per_s": 1})).await;
+    acme.post(EVENTS, &batch(1_000)).await.expect(202);
+    refused(&acme.post_once(EVENTS, "a-key", &one()).await, "rate_limited");
+    allow(&hub, "acme", json!({"events_per_s": 100})).await;
+    let first = acme.post_once(EVENTS, "a-key", &one()).await;
+    assert_eq!(first.header("idempotent-replayed"), None);
+    let again = acme.post_once(EVENTS, "a-key", &one()).await;
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(first.expect(202), again.expect(202));
+    assert!(rate(&again).is_some());
+}
+
+#[tokio::test]
+async fn what_is_published_over_a_websocket_and_test_events_count_too() {
+    let hub = TestHub::start().await;
+    let acme = tenant(&hub, "acme", json!({"events_per_s": 1})).await;
+    let request = acme.request(Method::GET, "/v1/ws?types=never");
+    let mut socket = in_time("it opens", Socket::open(request)).await.expect("a WebSocket");
+    let subscription = acme.subscribe(&json!({"event_types": ["a"]})).await;
+    let test = format!("/v1/subscriptions/{subscription}/test");
+    let tested = acme.post(&test, &json!({})).await;
+    tested.expect(202);
+    assert_eq!(rate(&tested), Some([1, 0, 1]));
+
+    allow(&hub, "acme", json!({"events_per_s": 2})).await;
+    socket.say(&json!({"publish": one()})).await;
+    assert!(socket.hear().await["published"]["id"].is_string());
+    acme.post(EVENTS, &json!([one()])).await.expect(202);
+    allow(&hub, "acme", json!({"events_per_s": 3})).await;
+    acme.post(EVENTS, &batch(1_000)).await.expect(202);
+    socket.say(&json!({"publish": one()})).await;
+    let told = socket.hear().await;
+    assert_eq!(
+        (&told["error"]["code"], &told["error"]["status"]),
+        (&json!("rate_limited"), &json!(429))
+    );
+    assert!(told["error"]["retry_after_s"].as_u64().is_some_and(|seconds| seconds > 300), "{told}");
+    refused(&acme.post(&test, &json!({})).await, "rate_limited");
+}
+
+#[tokio::test]
+async fn the_quota_of_subscriptions_holds_among_many_at_once_on_two_nodes_and_deleting_makes_room()
+{
+    let hub = TestHub::start().await;
+    let other = TestHub::start_on(&hub.database, |_| ()).await;
+    let acme = tenant(&hub, "acme", json!({"subscriptions": 5})).await;
+    until_in_force(&other, "acme", "subscriptions", 5).await;
+    let there = other.acting_for("acme");
+    let wanted = json!({"event_types": ["a"]});
+    let create = |n: usize| {
+        let (client, wanted) = (if n.is_multiple_of(2) { &acme } else { &there }, &wanted);
+        async move { client.post("/v1/subscriptions", wanted).await }
+    };
+    let answers = join_all((0..20).map(create)).await;
+    let made: Vec<_> = answers.iter().filter(|answer| answer.status == 201).collect();
+    assert_eq!(made.len(), 5);
+    for answer in answers.iter().filter(|answer| answer.status != 201) {
+        refused(answer, "quota_exceeded");
+        assert_eq!(rate(answer).unwrap()[..2], [5, 0]);
+    }
+    assert_eq!(acme.all("/v1/subscriptions").await.len(), 5);
+    hub.acting_for("other").subscribe(&wanted).await;
+
+    let path = format!("/v1/subscriptions/{}", text(&made[0].expect(201), "/id"));
+    there
+        .send(Method::PATCH, &path, &json!({"description": "full, but this is none more"}))
+        .await
+        .expect(200);
+    there.delete(&path).await.expect(204);
+    let (one, two) = tokio::join!(create(0), create(1));
+    let mut statuses = [one.status, two.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 429]);
+    let metrics = [&hub, &other].map(|hub| async move { hub.get("/metrics").await.text });
+    let refusals = join_all(metrics).await.into_iter().map(|text| {
+        let line = text.lines().find_map(|line| {
+            line.strip_prefix("hookhub_quota_refusals_total{quota=\"subscriptions\"} ")
+        });
+        line.expect("a count").parse::<u64>().unwrap()
+    });
+    assert_eq!(refusals.sum::<u64>(), 16);
+}
+
+#[tokio::test]
+async fn a_subscription_that_was_made_is_found_again_by_its_idempotency_key_though_there_is_no_room()
+ {
+    let hub = TestHub::start().await;
+    let acme = tenant(&hub, "acme", json!({"subscriptions": 1})).await;
+    let wanted = json!({"event_types": ["a"]});
+    let first = acme.post_once("/v1/subscriptions", "a-key", &wanted).await.expect(201);
+    refused(&acme.post_once("/v1/subscriptions", "b-key", &wanted).await, "quota_exceeded");
+    let again = acme.post_once("/v1/subscriptions", "a-key", &wanted).await;
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(again.expect(201)["id"], first["id"]);
+    let other = json!({"event_types": ["b"]});
+    acme.post_once("/v1/subscriptions", "a-key", &other)
+        .await
+        .problem(422, "idempotency_key_reused");
+    allow(&hub, "acme", json!({"subscriptions": 2})).await;
+    acme.post_once("/v1/subscriptions", "b-key", &wanted).await.expect(201);
+}
+
+#[tokio::test]
+async fn a_refused_subscription_leaves_no_trace_in_the_log() {
+    let hub = TestHub::start().await;
+    let acme = tenant(&hub, "acme", json!({"subscriptions": 0})).await;
+    let head = "SELECT last_value FROM log_position";
+    let before = hub.database.number(head).await;
+    refused(
+        &acme.post("/v1/subscriptions", &json!({"event_types": ["a"]})).await,
+        "quota_exceeded",
+    );
+    assert_eq!(hub.database.number(head).await, before);
+    assert!(acme.all("/v1/events").await.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_tenant_has_stays_when_its_quota_is_lowered() {
+    let hub = TestHub::start().await;
+    let acme = tenant(&hub, "acme", json!({"subscriptions": 3, "streams": 2})).await;
+    for _ in 0..3 {
+        acme.subscribe(&json!({"event_types": ["a"]})).await;
+    }
+    let mut stream = Follower::from_earliest(&acme, Way::Sse).await;
+    allow(&hub, "acme", json!({"subscriptions": 1, "streams": 0})).await;
+    assert_eq!(acme.all("/v1/subscriptions").await.len(), 3);
+    let id = acme.publish("a", json!(1)).await;
+    assert_eq!(stream.next().await.id, id);
+    refused(
+        &acme.post("/v1/subscriptions", &json!({"event_types": ["a"]})).await,
+        "quota_exceeded",
+    );
+    refused(&acme.get("/v1/stream").await, "too_many_connections");
+}
+
+#[tokio::test]
+async fn no_more_streams_are_open_than_a_tenant_may_have_and_another_is_not_touched() {
+    let hub = TestHub::start().await;
+    let acme = tenant(&hub, "acme", json!({"streams": 2})).await;
+    let key = acme.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
+    let with_key = hub.with_key(Some(&text(&key, "/key")));
+    let first = Follower::from_earliest(&acme, Way::Sse).await;
+    let _second = Follower::from_earliest(&with_key, Way::WebSocket).await;
+    for client in [&acme, &with_key] {
+        for path in ["/v1/stream", "/v1/events?wait=60"] {
+            let answer = client.get(path).await;
+            refused(&answer, "too_many_connections");
+            assert_eq!(rate(&answer).unwrap()[..2], [2, 0]);
+        }
+        let request = client.request(Method::GET, "/v1/ws");
+        assert_eq!(Socket::open(request).await.err(), Some(End::Refused(429)));
+        client.get(EVENTS).await.expect(200);
+    }
+    let _other = Follower::from_earliest(&hub.acting_for("other"), Way::Sse).await;
+    let metrics = hub.get("/metrics").await.text;
+    assert!(metrics.contains("hookhub_quota_refusals_total{quota=\"streams\"} 6\n"), "{metrics}");
+    drop(first);
+    until_connected(&acme, 1).await;
+    Follower::from_earliest(&acme, Way::Sse).await;
+}
+
+#[tokio::test]
+async fn an_event_has_as_many_bytes_as_its_tenant_may_send() {
+    let hub = TestHub::start().await;
+    let wide = tenant(&hub, "wide", json!({"event_bytes": 1_000_000})).await;
+    let narrow = tenant(&hub, "narrow", json!({"event_bytes": 2_000})).await;
+    let event = |bytes: usize| json!({"type": "n", "data": "x".repeat(bytes - 2)});
+    wide.post(EVENTS, &event(1_000_000)).await.expect(202);
+    narrow.post(EVENTS, &event(2_000)).await.expect(202);
+    hub.post(EVENTS, &event(262_144)).await.expect(202);
+    for (client, most) in [(&wide, 1_000_000), (&narrow, 2_000), (&*hub, 262_144)] {
+        let problem = client.post(EVENTS, &event(most + 1)).await.problem(413, "payload_too_large");
+        let detail = text(&problem, "/detail");
+        assert!(detail.contains(&most.to_string()) && detail.contains("event_bytes"), "{detail}");
+    }
+    let mixed = narrow.post(EVENTS, &json!([event(2_001), event(2_000)])).await.expect(202);
+    assert_eq!(mixed["data"][0]["error"]["code"], "payload_too_large");
+    assert!(mixed["data"][1]["id"].is_string());
+
+    let request = wide.request(Method::GET, "/v1/ws?types=never");
+    let mut socket = in_time("it opens", Socket::open(request)).await.expect("a WebSocket");
+    socket.say(&json!({"publish": event(1_000_000)})).await;
+    assert!(socket.hear().await["published"]["id"].is_string());
+    socket.say(&json!({"publish": event(1_000_001)})).await;
+    assert_eq!(socket.hear().await["error"]["code"], "payload_too_large");
+}
+
+#[tokio::test]
+async fn a_quota_of_none_lets_nothing_through() {
+    let hub = TestHub::start().await;
+    let none = json!({"events_per_s": 0, "subscriptions": 0, "streams": 0});
+    let acme = tenant(&hub, "acme", none).await;
+    refused(&acme.post(EVENTS, &one()).await, "quota_exceeded");
+    refused(
+        &acme.post("/v1/subscriptions", &json!({"event_types": ["a"]})).await,
+        "quota_exceeded",
+    );
+    refused(&acme.get("/v1/stream").await, "too_many_connections");
+    assert!(acme.all(EVENTS).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_settings_hold_for_every_tenant_that_has_no_quota_of_its_own() {
+    let hub = TestHub::start_with(|settings| {
+        settings.quotas.events_per_s = Some(1);
+        settings.quotas.subscriptions = 1;
+        settings.quotas.streams = Some(1);
+    })
+    .await;
+    let wanted = json!({"event_types": ["a"]});
+    let more = json!({"events_per_s": 1_000_000, "subscriptions": 2, "streams": 2});
+    let more = tenant(&hub, "more", more).await;
+    for client in [hub.acting_for("a"), hub.acting_for("b"), tenant(&hub, "c", json!({})).await] {
+        client.post(EVENTS, &batch(1_000)).await.expect(202);
+        refused(&client.post(EVENTS, &one()).await, "rate_limited");
+        client.subscribe(&wanted).await;
+        refused(&client.post("/v1/subscriptions", &wanted).await, "quota_exceeded");
+        let _stream = Follower::from_earliest(&client, Way::Sse).await;
+        refused(&client.get("/v1/stream").await, "too_many_connections");
+    }
+    for _ in 0..2 {
+        more.post(EVENTS, &batch(1_000)).await.expect(202);
+        more.subscribe(&wanted).await;
+    }
+}
+
+#[tokio::test]
+async fn quotas_that_are_changed_on_one_node_hold_on_another_within_seconds_and_after_a_restart() {
+    let one_node = TestHub::start().await;
+    let other = TestHub::start_on(&one_node.database, |_| ()).await;
+    let there = other.acting_for("acme");
+    there.post(EVENTS, &one()).await.expect(202);
+    for (quotas, expected) in [
+        (json!({"events_per_s": 10}), Some(10)),
+        (json!({"events_per_s": 20}), Some(20)),
+        (json!({}), None),
+        (json!({"events_per_s": 30}), Some(30)),
+    ] {
+        allow(&one_node, "acme", quotas).await;
+        let here = one_node.acting_for("acme").post(EVENTS, &one()).await;
+        assert_eq!(rate(&here).map(|[limit, ..]| limit), expected, "at once where it is made");
+        eventually("it holds there", async || {
+            let answer = there.post(EVENTS, &one()).await;
+            let limit = rate(&answer).map(|[limit, ..]| limit);
+            (limit == expected).then_some(())
+        })
+        .await;
+    }
+    one_node.delete("/v1/tenants/acme").await.expect(204);
+    eventually("it is forgotten there", async || {
+        rate(&there.post(EVENTS, &one()).await).is_none().then_some(())
+    })
+    .await;
+
+    allow(&one_node, "acme", json!({"events_per_s": 0})).await;
+    let database = one_node.stop().await;
+    let again = TestHub::start_on(&database, |_| ()).await;
+    refused(&again.acting_for("acme").post(EVENTS, &one()).await, "quota_exceeded");
+}

@@ -1,0 +1,323 @@
+//! Credentials towards receivers: given ones as they are, tokens fetched, kept and renewed, and none of them shown.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::client::{each, text, with};
+use crate::support::hostile::{Hostile, Malice};
+use crate::support::hub::{TestHub, every};
+use crate::support::receiver::{NEVER, TestReceiver};
+use crate::support::scripted::{Reply, Scripted};
+use crate::support::views::{until_all, until_attempts, until_state};
+
+const PATH: &str = "/v1/subscriptions";
+
+async fn once() -> TestHub {
+    TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await
+}
+
+/// Credentials for a token endpoint.
+fn client(token_url: &str) -> Value {
+    json!({
+        "type": "oauth2_client_credentials", "token_url": token_url, "client_id": "hub",
+        "client_secret": "planted-secret", "scope": "hooks.write"
+    })
+}
+
+/// An answer with a token.
+fn token(token: &str, expires_in: u32) -> Reply {
+    let body = json!({"access_token": token, "token_type": "Bearer", "expires_in": expires_in});
+    Reply::Json("200 OK", body.to_string())
+}
+
+/// A token endpoint whose tokens are `token-0`, `token-1`, …
+async fn endpoint(expires_in: u32) -> Scripted {
+    Scripted::start(move |_, before| token(&format!("token-{before}"), expires_in)).await
+}
+
+/// The first attempt at an event.
+async fn attempt(hub: &TestHub, subscription: &str, event: &str) -> Value {
+    until_attempts(hub, subscription, event, 1).await.remove(0)
+}
+
+#[tokio::test]
+async fn credentials_are_sent_as_their_owner_gave_them() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    for (auth, sent) in [
+        (
+            json!({"type": "basic", "username": "Aladdin", "password": "open sesame"}),
+            "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==".to_owned(),
+        ),
+        (
+            json!({"type": "basic", "username": "j\u{f6}rg", "password": ""}),
+            format!("Basic {}", STANDARD.encode("j\u{f6}rg:")),
+        ),
+        (
+            json!({"type": "bearer", "token": "1|a.b-c_d~e+f/g="}),
+            "Bearer 1|a.b-c_d~e+f/g=".to_owned(),
+        ),
+    ] {
+        let id = hub.subscribe(&with(receiver.wants("a"), json!({"auth": auth}))).await;
+        hub.publish("a", json!(1)).await;
+        assert_eq!(receiver.next().await.header("authorization"), Some(&*sent));
+        hub.delete(&format!("{PATH}/{id}")).await;
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_never_shown_and_stay_until_they_are_replaced() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    let auth = json!({"type": "basic", "username": "u", "password": "planted-secret"});
+    let made = hub.post(PATH, &with(receiver.wants("a"), json!({"auth": auth}))).await.expect(201);
+    let masked = json!({"type": "basic", "username": "u", "password": "***"});
+    assert_eq!(made["auth"], masked);
+    let path = format!("{PATH}/{}", text(&made, "/id"));
+    let patched = hub.send(Method::PATCH, &path, &json!({"description": "x"})).await.expect(200);
+    assert_eq!(patched["auth"], masked);
+    hub.publish("a", json!(1)).await;
+    let sent = format!("Basic {}", STANDARD.encode("u:planted-secret"));
+    assert_eq!(receiver.next().await.header("authorization"), Some(&*sent));
+
+    // What is shown is not what is given.
+    hub.send(Method::PATCH, &path, &json!({"auth": masked})).await.refuses("/auth/password");
+    let other = client("https://id.example/token");
+    let changed = hub.send(Method::PATCH, &path, &json!({"auth": other})).await.expect(200);
+    let shown = json!({
+        "type": "oauth2_client_credentials", "token_url": "https://id.example/token", "client_id": "hub",
+        "client_secret": "***", "scope": "hooks.write", "audience": null
+    });
+    assert_eq!(changed["auth"], shown);
+    for place in [
+        hub.get(&path).await.text,
+        hub.get(PATH).await.text,
+        hub.get("/v1/events?types=hookhub.subscription.*").await.text,
+    ] {
+        assert!(place.contains("***") && !place.contains("planted"), "{place}");
+    }
+    let gone = hub.send(Method::PATCH, &path, &json!({"auth": null})).await.expect(200);
+    assert_eq!(gone["auth"], Value::Null);
+    hub.publish("a", json!(2)).await;
+    assert_eq!(receiver.next().await.header("authorization"), None);
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_is_refused_with_its_place() {
+    let hub = TestHub::start().await;
+    let definition = json!({"event_types": ["a"], "callback_url": "https://example.com/"});
+    for (auth, pointer) in [
+        (json!("Basic x"), "/auth"),
+        (json!({}), "/auth/type"),
+        (json!({"type": "digest", "username": "u"}), "/auth/type"),
+        (json!({"type": "basic", "username": "u"}), "/auth/password"),
+        (json!({"type": "basic", "password": "p"}), "/auth/username"),
+        (json!({"type": "basic", "username": "u:v", "password": "p"}), "/auth/username"),
+        (json!({"type": "basic", "username": "u", "password": "p\r\n"}), "/auth/password"),
+        (json!({"type": "basic", "username": "u", "password": "p", "token": "t"}), "/auth/token"),
+        (json!({"type": "bearer"}), "/auth/token"),
+        (json!({"type": "bearer", "token": ""}), "/auth/token"),
+        (json!({"type": "bearer", "token": "a b"}), "/auth/token"),
+        (json!({"type": "bearer", "token": "t\r\nx: y"}), "/auth/token"),
+        (json!({"type": "bearer", "token": "***"}), "/auth/token"),
+        (json!({"type": "bearer", "token": "t".repeat(5_000)}), "/auth/token"),
+        (json!({"type": "oauth2_client_credentials", "client_id": "c"}), "/auth/token_url"),
+        (client("id.example"), "/auth/token_url"),
+        (client("http://10.0.0.1/token"), "/auth/token_url"),
+        (client("http://169.254.169.254/"), "/auth/token_url"),
+        (client("https://id.example:22/"), "/auth/token_url"),
+        (with(client("https://id.example/"), json!({"scope": "a  b"})), "/auth/scope"),
+        (with(client("https://id.example/"), json!({"client_id": "\u{e9}"})), "/auth/client_id"),
+        (with(client("https://id.example/"), json!({"grant": "x"})), "/auth/grant"),
+    ] {
+        hub.post(PATH, &with(definition.clone(), json!({"auth": auth}))).await.refuses(pointer);
+    }
+    let both = json!({
+        "auth": {"type": "bearer", "token": "t"}, "headers": {"Authorization": "Basic x"}
+    });
+    hub.post(PATH, &with(definition.clone(), both)).await.refuses("/auth");
+    let id =
+        hub.subscribe(&with(definition, json!({"headers": {"authorization": "Basic x"}}))).await;
+    let auth = json!({"auth": {"type": "bearer", "token": "t"}});
+    hub.send(Method::PATCH, &format!("{PATH}/{id}"), &auth).await.refuses("/auth");
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_once_for_all_deliveries_that_want_it() {
+    let (hub, endpoint) = (TestHub::start().await, endpoint(3_600).await);
+    let mut receiver = TestReceiver::start().await;
+    let auth = json!({"auth": client(&endpoint.url())});
+    // Two subscriptions with the same credentials, and one with others.
+    for _ in 0..2 {
+        hub.subscribe(&with(receiver.wants("a"), auth.clone())).await;
+    }
+    hub.publish_many("a", 30).await;
+    for delivery in receiver.take(60).await {
+        assert_eq!(delivery.header("authorization"), Some("Bearer token-0"));
+    }
+    let requests = endpoint.requests();
+    assert_eq!(requests.len(), 1);
+    let expected = format!("Basic {}", STANDARD.encode("hub:planted-secret"));
+    assert_eq!(requests[0].header("authorization"), Some(expected));
+    assert_eq!(requests[0].body, "grant_type=client_credentials&scope=hooks.write");
+    assert!(requests[0].head.starts_with("POST / HTTP/1.1\r\n"), "{}", requests[0].head);
+
+    let mut other = TestReceiver::start().await;
+    let auth = with(client(&endpoint.url()), json!({"audience": "https://api.example"}));
+    hub.subscribe(&with(other.wants("b"), json!({"auth": auth}))).await;
+    hub.publish("b", json!(1)).await;
+    assert_eq!(other.next().await.header("authorization"), Some("Bearer token-1"));
+    let asked = &endpoint.requests()[1].body;
+    assert!(asked.ends_with("&audience=https%3A%2F%2Fapi.example"), "{asked}");
+}
+
+#[tokio::test]
+async fn a_token_that_is_over_is_fetched_anew() {
+    let (hub, endpoint) = (TestHub::start().await, endpoint(0).await);
+    let mut receiver = TestReceiver::start().await;
+    hub.subscribe(&with(receiver.wants("a"), json!({"auth": client(&endpoint.url())}))).await;
+    for round in 0..3 {
+        hub.publish("a", json!(round)).await;
+        let sent = format!("Bearer token-{round}");
+        assert_eq!(receiver.next().await.header("authorization"), Some(&*sent));
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_the_receiver_refuses_is_replaced_within_the_attempt() {
+    let (hub, endpoint) = (once().await, endpoint(3_600).await);
+    let valid: Arc<AtomicUsize> = Arc::default();
+    let known = Arc::clone(&valid);
+    let receiver = Scripted::start(move |request, _| {
+        let good = format!("Bearer token-{}", known.load(Ordering::Relaxed));
+        let status =
+            if request.header("authorization") == Some(good) { "200 OK" } else { "401 No" };
+        Reply::Json(status, "{}".to_owned())
+    })
+    .await;
+    let definition = json!({
+        "event_types": ["a"], "callback_url": receiver.url(), "auth": client(&endpoint.url())
+    });
+    let id = hub.subscribe(&definition).await;
+    let first = hub.publish("a", json!(1)).await;
+    until_state(&hub, &id, &first, "delivered").await;
+
+    valid.store(1, Ordering::Relaxed);
+    hub.publish_many("a", 20).await;
+    until_all(&hub, &id, "delivered", 21).await;
+    let attempts = hub.all(&format!("/v1/attempts?subscription={id}")).await;
+    assert_eq!(attempts.len(), 21, "each was delivered at its first attempt");
+    assert_eq!(endpoint.requests().len(), 2, "and one token did for all");
+
+    // One that refuses every token is asked twice, and that is a failed attempt.
+    valid.store(99, Ordering::Relaxed);
+    let before = receiver.requests().len();
+    let refused = hub.publish("a", json!(3)).await;
+    assert_eq!(attempt(&hub, &id, &refused).await["status_code"], 401);
+    assert_eq!(receiver.requests().len(), before + 2);
+    assert_eq!(endpoint.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_fails_is_told_in_the_attempt_and_nothing_is_sent() {
+    let mut receiver = TestReceiver::start().await;
+    let hostile = Hostile::start(Malice::Endless("200 OK")).await;
+    let refusing = Scripted::start(|_, _| {
+        let body = json!({"error": "invalid_client", "error_description": "planted"});
+        Reply::Json("401 Unauthorized", body.to_string())
+    })
+    .await;
+    let silly =
+        Scripted::start(|_, _| Reply::Json("200 OK", "{\"token\": \"planted\"}".to_owned())).await;
+    let redirecting = Hostile::start(Malice::Redirects(refusing.url())).await;
+    let hub = once().await;
+    for (url, class, detail) in [
+        (refusing.url(), "protocol", "token endpoint: answered 401: invalid_client"),
+        (silly.url(), "protocol", "token endpoint: answered without an access_token"),
+        (hostile.url(), "protocol", "token endpoint: answered without an access_token"),
+        (redirecting.url(), "protocol", "token endpoint: answered 307"),
+        (
+            "http://no-such-host.invalid/".to_owned(),
+            "dns",
+            "token endpoint: the host has no address",
+        ),
+    ] {
+        let id = hub.subscribe(&with(receiver.wants("a"), json!({"auth": client(&url)}))).await;
+        let event = hub.publish("a", json!(1)).await;
+        let attempt = attempt(&hub, &id, &event).await;
+        assert_eq!(attempt["status_code"], Value::Null);
+        assert_eq!(text(&attempt, "/error"), class, "{attempt}");
+        let told = text(&attempt, "/error_detail");
+        assert!(told.starts_with(detail) && !told.contains("planted"), "{told}");
+        hub.delete(&format!("{PATH}/{id}")).await;
+    }
+    assert!(receiver.more().is_empty());
+    assert_eq!(refusing.requests().len(), 1, "no redirect led there");
+}
+
+#[tokio::test]
+async fn a_slow_token_endpoint_holds_an_attempt_up_for_five_seconds_and_its_own_time() {
+    let slow = Scripted::start(|_, before| match before {
+        0 | 1 => Reply::Nothing,
+        _ => token("late", 3_600),
+    })
+    .await;
+    let mut receiver = TestReceiver::start().await;
+    let hub = once().await;
+    let definition =
+        with(receiver.wants("a"), json!({"auth": client(&slow.url()), "timeout_s": 1}));
+    let id = hub.subscribe(&definition).await;
+    let event = hub.publish("a", json!(1)).await;
+    let attempt = attempt(&hub, &id, &event).await;
+    assert_eq!(text(&attempt, "/error"), "timeout");
+    assert_eq!(text(&attempt, "/error_detail"), "no complete answer within 1 s");
+
+    hub.send(Method::PATCH, &format!("{PATH}/{id}"), &json!({"timeout_s": 30})).await.expect(200);
+    // All that wait meanwhile share what comes of it: fewer than run at once after a timeout.
+    hub.publish_many("a", 5).await;
+    let path = format!("/v1/attempts?subscription={id}");
+    let attempts = crate::support::eventually("all have failed", async || {
+        let attempts = hub.all(&path).await;
+        (attempts.len() == 6).then_some(attempts)
+    });
+    for attempt in attempts.await.iter().take(5) {
+        assert_eq!(text(attempt, "/error"), "timeout");
+        let told = text(attempt, "/error_detail");
+        assert_eq!(told, "token endpoint: no complete answer within 5 s");
+        assert!(attempt["latency_ms"].as_u64().unwrap() < 9_000, "{attempt}");
+    }
+    assert_eq!(slow.requests().len(), 2);
+    hub.publish("a", json!(2)).await;
+    assert_eq!(receiver.next().await.header("authorization"), Some("Bearer late"));
+}
+
+#[tokio::test]
+async fn a_token_endpoint_is_called_only_where_callbacks_may_go() {
+    let (hub, endpoint) = (TestHub::start().await, endpoint(3_600).await);
+    let receiver = TestReceiver::start().await;
+    let definition = json!({
+        "event_types": ["a"], "callback_url": receiver.url(),
+        "auth": client(&endpoint.url().replace("127.0.0.1", "127.0.0.2"))
+    });
+    let id = hub.subscribe(&definition).await;
+    let hub = TestHub::start_on(&hub.stop().await, |settings| {
+        settings.retry_schedule = every(NEVER);
+        settings.egress.targets.deny =
+            hookhub::values::target_list::TargetList::parse("127.0.0.2").ok();
+    })
+    .await;
+    let event = hub.publish("a", json!(1)).await;
+    let attempt = attempt(&hub, &id, &event).await;
+    assert_eq!(text(&attempt, "/error"), "blocked");
+    let told = text(&attempt, "/error_detail");
+    assert!(
+        told.starts_with("token endpoint: ") && told.contains("HOOKHUB_DENY_TARGETS"),
+        "{told}"
+    );
+    assert_eq!(each(&hub.get(PATH).await.expect(200), "/data").len(), 1);
+}

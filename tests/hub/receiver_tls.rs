@@ -1,0 +1,201 @@
+//! TLS as a subscription wants it: its own authority, its own certificate, and nobody else's connections.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::certificates::Authority;
+use crate::support::client::{each, text, with};
+use crate::support::eventually;
+use crate::support::hub::{TestHub, every};
+use crate::support::receiver::NEVER;
+use crate::support::tls_receiver::{LetsIn, TlsReceiver, sha256_of};
+use crate::support::views::{until_all, until_attempts, until_state};
+
+const PATH: &str = "/v1/subscriptions";
+
+fn wants(receiver: &TlsReceiver, tls: &Value) -> Value {
+    json!({"event_types": ["a"], "callback_url": receiver.url(), "tls": tls})
+}
+
+async fn once() -> TestHub {
+    TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await
+}
+
+/// The error class of the first attempt at an event.
+async fn error(hub: &TestHub, subscription: &str, event: &str) -> String {
+    text(&until_attempts(hub, subscription, event, 1).await.remove(0), "/error")
+}
+
+#[tokio::test]
+async fn an_authority_of_its_own_is_trusted_by_that_subscription_alone() {
+    let (hub, authority) = (once().await, Authority::new());
+    let receiver = TlsReceiver::start(&authority.issue("127.0.0.1"), LetsIn::Everybody).await;
+    let trusting = hub.subscribe(&wants(&receiver, &json!({"ca": authority.pem()}))).await;
+    let bundle = format!("{}{}", Authority::new().pem(), authority.pem());
+    let with_bundle = hub.subscribe(&wants(&receiver, &json!({"ca": bundle}))).await;
+    let by_system = hub.subscribe(&wants(&receiver, &Value::Null)).await;
+    let of_another = hub.subscribe(&wants(&receiver, &json!({"ca": Authority::new().pem()}))).await;
+    let elsewhere = TlsReceiver::start(&authority.issue("127.0.0.2"), LetsIn::Everybody).await;
+    let misnamed = hub.subscribe(&wants(&elsewhere, &json!({"ca": authority.pem()}))).await;
+
+    let event = hub.publish("a", json!(1)).await;
+    for subscription in [&trusting, &with_bundle] {
+        until_state(&hub, subscription, &event, "delivered").await;
+    }
+    for subscription in [&by_system, &of_another, &misnamed] {
+        assert_eq!(error(&hub, subscription, &event).await, "tls");
+    }
+    assert_eq!(receiver.calls().len(), 2);
+    assert!(elsewhere.calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_to_a_receiver_that_asks_for_it_also_after_a_restart() {
+    let (hub, authority, clients) = (once().await, Authority::new(), Authority::new());
+    let receiver = TlsReceiver::start(&authority.issue("127.0.0.1"), LetsIn::Known(&clients)).await;
+    let (known, stranger) = (clients.issue("hub.example"), Authority::new().issue("hub.example"));
+    let tls = |identity: &crate::support::certificates::Identity| {
+        json!({
+            "ca": authority.pem(), "client_certificate": identity.certificate, "client_key": identity.key
+        })
+    };
+    let let_in = hub.subscribe(&wants(&receiver, &tls(&known))).await;
+    let unknown = hub.subscribe(&wants(&receiver, &tls(&stranger))).await;
+    let nobody = hub.subscribe(&wants(&receiver, &json!({"ca": authority.pem()}))).await;
+    let event = hub.publish("a", json!(1)).await;
+    until_state(&hub, &let_in, &event, "delivered").await;
+    for subscription in [&unknown, &nobody] {
+        assert_eq!(error(&hub, subscription, &event).await, "tls");
+    }
+
+    let hub = TestHub::start_on(&hub.stop().await, |_| ()).await;
+    let event = hub.publish("a", json!(2)).await;
+    until_state(&hub, &let_in, &event, "delivered").await;
+    let shown = sha256_of(&known.certificate);
+    let view = hub.subscription(&let_in).await;
+    assert_eq!(text(&view, "/tls/client_certificate/sha256"), shown);
+    let calls = receiver.calls();
+    assert!(calls.iter().all(|call| call.caller.as_ref() == Some(&shown)), "{calls:?}");
+    assert!(
+        calls
+            .iter()
+            .all(|call| call.request.header("webhook-subscription").as_ref() == Some(&let_in))
+    );
+}
+
+#[tokio::test]
+async fn no_connection_made_as_one_subscription_carries_anothers_deliveries() {
+    let (hub, authority, clients) = (TestHub::start().await, Authority::new(), Authority::new());
+    let receiver = TlsReceiver::start(&authority.issue("127.0.0.1"), LetsIn::Asked(&clients)).await;
+    let mut expected = Vec::new();
+    for name in ["one.example", "two.example", ""] {
+        let identity = clients.issue("x.example");
+        let mut tls = json!({"ca": authority.pem()});
+        if !name.is_empty() {
+            let own =
+                json!({"client_certificate": identity.certificate, "client_key": identity.key});
+            tls = with(tls, own);
+        }
+        let id = hub.subscribe(&wants(&receiver, &tls)).await;
+        expected.push((id, (!name.is_empty()).then(|| sha256_of(&identity.certificate))));
+    }
+    // One after the other and all at once: kept connections are there to be mixed up.
+    for round in 0..3 {
+        hub.publish_many("a", 1 + round * 20).await;
+        for (id, _) in &expected {
+            until_all(&hub, id, "delivered", [1, 22, 63][round]).await;
+        }
+    }
+    let calls = receiver.calls();
+    assert_eq!(calls.len(), 63 * 3);
+    for call in calls {
+        let id = call.request.header("webhook-subscription").unwrap();
+        let (_, identity) = expected.iter().find(|(known, _)| *known == id).unwrap();
+        assert_eq!(&call.caller, identity);
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_never_shown_and_stays_until_it_is_replaced() {
+    let (hub, clients) = (TestHub::start().await, Authority::new());
+    let identity = clients.issue("hub.example");
+    let tls = json!({"client_certificate": identity.certificate, "client_key": identity.key});
+    let definition = json!({
+        "event_types": ["a"], "callback_url": "https://example.com/", "tls": tls
+    });
+    let made = hub.post(PATH, &definition).await.expect(201);
+    let path = format!("{PATH}/{}", text(&made, "/id"));
+    assert_eq!(made["tls"]["client_key"], "***");
+    assert_eq!(made["tls"]["ca"], Value::Null);
+    assert!(made["tls"]["client_certificate"]["expires_at"].is_string());
+    let patched = hub.send(Method::PATCH, &path, &json!({"description": "x"})).await.expect(200);
+    assert_eq!(patched["tls"], made["tls"]);
+    for place in [
+        hub.get(&path).await.text,
+        hub.get(PATH).await.text,
+        hub.get("/v1/events?types=hookhub.subscription.*").await.text,
+    ] {
+        assert!(place.contains("client_key") && !place.contains("BEGIN"), "{place}");
+    }
+    // What is shown is not what is given.
+    hub.send(Method::PATCH, &path, &json!({"tls": made["tls"]})).await.refuses("/tls/client_key");
+    let gone = hub.send(Method::PATCH, &path, &json!({"tls": null})).await.expect(200);
+    assert_eq!(gone["tls"], Value::Null);
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_for_tls_is_refused_with_its_place_and_no_key_in_the_answer() {
+    let (hub, clients) = (TestHub::start().await, Authority::new());
+    let (own, other) = (clients.issue("a.example"), clients.issue("b.example"));
+    let (certificate, key) = (&own.certificate, &own.key);
+    let large = certificate.repeat(64);
+    for (tls, pointer) in [
+        (json!("x"), "/tls"),
+        (json!({}), "/tls"),
+        (json!({"ca": 1}), "/tls/ca"),
+        (json!({"ca": "x"}), "/tls/ca"),
+        (json!({"ca": key}), "/tls/ca"),
+        (json!({"ca": large}), "/tls/ca"),
+        (json!({"client_certificate": certificate}), "/tls/client_key"),
+        (json!({"client_key": key}), "/tls/client_certificate"),
+        (json!({"client_certificate": certificate, "client_key": other.key}), "/tls/client_key"),
+        (json!({"client_certificate": key, "client_key": key}), "/tls/client_certificate"),
+        (json!({"client_certificate": certificate, "client_key": "***"}), "/tls/client_key"),
+        (json!({"ca": certificate, "verify": false}), "/tls/verify"),
+    ] {
+        let definition = json!({
+            "event_types": ["a"], "callback_url": "https://example.com/", "tls": tls
+        });
+        let answer = hub.post(PATH, &definition).await;
+        answer.refuses(pointer);
+        assert!(!answer.text.contains("PRIVATE KEY"), "{}", answer.text);
+    }
+    let plain = json!({
+        "event_types": ["a"], "callback_url": "http://example.com/", "tls": {"ca": certificate}
+    });
+    hub.post(PATH, &plain).await.refuses("/tls");
+}
+
+#[tokio::test]
+async fn a_changed_certificate_is_the_one_that_is_shown() {
+    let (hub, authority, clients) = (TestHub::start().await, Authority::new(), Authority::new());
+    let receiver = TlsReceiver::start(&authority.issue("127.0.0.1"), LetsIn::Known(&clients)).await;
+    let identities = [clients.issue("hub.example"), clients.issue("hub.example")];
+    let tls = identities.each_ref().map(|one| {
+        json!({"ca": authority.pem(), "client_certificate": one.certificate, "client_key": one.key})
+    });
+    let id = hub.subscribe(&wants(&receiver, &tls[0])).await;
+    let first = hub.publish("a", json!(1)).await;
+    until_state(&hub, &id, &first, "delivered").await;
+    let change = json!({"tls": tls[1]});
+    hub.send(Method::PATCH, &format!("{PATH}/{id}"), &change).await.expect(200);
+    let second = hub.publish("a", json!(2)).await;
+    until_state(&hub, &id, &second, "delivered").await;
+    let seen = eventually("both came", async || {
+        let calls = receiver.calls();
+        (calls.len() == 2).then_some(calls)
+    });
+    let seen: Vec<_> = seen.await.into_iter().filter_map(|call| call.caller).collect();
+    assert_eq!(seen, identities.each_ref().map(|one| sha256_of(&one.certificate)));
+    assert_eq!(each(&hub.get(PATH).await.expect(200), "/data").len(), 1);
+}

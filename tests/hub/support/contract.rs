@@ -1,0 +1,191 @@
+//! The hub's own description of its API, and whether what it answers is as that says.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use jsonschema::{Registry, Validator};
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use serde_json::{Value, json};
+
+use super::client::{Answer, Client, each, text};
+
+/// Where the document is, to those who refer to it.
+const HERE: &str = "urn:hookhub:openapi";
+/// Fields that HTTP itself and its framing have, which no operation tells of.
+const OF_HTTP: [&str; 6] =
+    ["allow", "connection", "content-length", "content-type", "date", "transfer-encoding"];
+/// The methods that a path can have.
+const METHODS: [Method; 5] =
+    [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+/// The document of a running hub.
+pub(crate) struct Contract {
+    document: Value,
+    registry: Registry<'static>,
+}
+
+/// One method of one path.
+#[derive(Debug, Clone)]
+pub(crate) struct Operation {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    /// What is said of it.
+    pub(crate) told: Value,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
+}
+
+impl Operation {
+    /// What a security scheme asks for here: the roles; `None`: it does not open this.
+    pub(crate) fn asks(&self, scheme: &str) -> Option<Vec<String>> {
+        let ways = each(&self.told, "/security").iter();
+        let roles = ways.filter_map(|way| way.get(scheme)?.as_array()).next()?;
+        Some(roles.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect())
+    }
+
+    /// The scope that a key must have.
+    pub(crate) fn scope(&self) -> Option<String> {
+        self.asks("bearer")?.pop()
+    }
+
+    /// The path with `values` in its places.
+    pub(crate) fn path_with(&self, values: &[(&str, &str)]) -> String {
+        let fill = |path: String, (name, value): &(&str, &str)| {
+            path.replace(&format!("{{{name}}}"), value)
+        };
+        let path = values.iter().fold(self.path.clone(), fill);
+        assert!(!path.contains('{'), "{path}");
+        path
+    }
+}
+
+impl Contract {
+    /// Of this hub.
+    pub(crate) async fn of(hub: &Client) -> Self {
+        let document = hub.with_key(None).get("/openapi.json").await.expect(200);
+        let registry = Registry::new().add(HERE, document.clone()).expect("a document");
+        Self { document, registry: registry.prepare().expect("a document") }
+    }
+
+    pub(crate) fn operations(&self) -> Vec<Operation> {
+        let paths = self.document["paths"].as_object().expect("paths");
+        let of_path = |(path, item): (&String, &Value)| {
+            let operation = |method: &Method| {
+                let told = item.get(method.as_str().to_lowercase())?;
+                Some(Operation { method: method.clone(), path: path.clone(), told: told.clone() })
+            };
+            METHODS.iter().filter_map(operation).collect::<Vec<_>>()
+        };
+        paths.iter().flat_map(of_path).collect()
+    }
+
+    #[track_caller]
+    pub(crate) fn operation(&self, method: &Method, path: &str) -> Operation {
+        let found =
+            self.operations().into_iter().find(|one| one.method == method && one.path == path);
+        found.unwrap_or_else(|| panic!("{method} {path} is not in the document"))
+    }
+
+    /// What stands there, or where that refers to.
+    pub(crate) fn resolved<'a>(&'a self, value: &'a Value) -> &'a Value {
+        match value.get("$ref").and_then(Value::as_str) {
+            Some(target) => self.document.pointer(target.trim_start_matches('#')).expect(target),
+            None => value,
+        }
+    }
+
+    /// The parameters of an operation in one of their places: `query`, `header` or `path`.
+    pub(crate) fn parameters(&self, operation: &Operation, place: &str) -> Vec<Value> {
+        let all = operation.told["parameters"].as_array().into_iter().flatten();
+        all.map(|one| self.resolved(one)).filter(|one| one["in"] == place).cloned().collect()
+    }
+
+    /// The schema of a JSON body, if there is one.
+    pub(crate) fn body_schema(&self, operation: &Operation) -> Option<&Value> {
+        let path = operation.path.replace('~', "~0").replace('/', "~1");
+        let method = operation.method.as_str().to_lowercase();
+        let place = format!("/paths/{path}/{method}/requestBody/content/application~1json/schema");
+        Some(self.resolved(self.document.pointer(&place)?))
+    }
+
+    /// The first example of a JSON body, if there is one.
+    pub(crate) fn example_body(&self, operation: &Operation) -> Option<Value> {
+        let content = operation.told.pointer("/requestBody/content/application~1json")?;
+        if let Some(example) = content.get("example") {
+            return Some(example.clone());
+        }
+        let first = content.get("examples")?.as_object()?.values().next()?;
+        Some(self.resolved(first)["value"].clone())
+    }
+
+    /// What is wrong with a value, by the schema at a place in the document.
+    pub(crate) fn faults(&self, pointer: &str, value: &Value) -> Vec<String> {
+        let encoded = url::form_urlencoded::byte_serialize(pointer.as_bytes()).collect::<String>();
+        let encoded = encoded.replace("%2F", "/").replace("%7E", "~").replace('+', "%20");
+        let validator: Validator = jsonschema::draft202012::options()
+            .with_registry(&self.registry)
+            .should_validate_formats(true)
+            .build(&json!({ "$ref": format!("{HERE}#{encoded}") }))
+            .expect(pointer);
+        validator
+            .iter_errors(value)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect()
+    }
+
+    /// Checks that an answer's status, headers and body are as the document says.
+    #[track_caller]
+    pub(crate) fn must_describe(&self, operation: &Operation, answer: &Answer) {
+        let place = self.must_describe_head(operation, answer.status, &answer.headers);
+        let media_type = answer.header("content-type").unwrap_or_default();
+        let essence = media_type.split(';').next().unwrap_or_default();
+        let content = self.document.pointer(&format!("{place}/content")).and_then(Value::as_object);
+        let Some(content) = content else {
+            assert_eq!(answer.text, "", "{operation}: {} has no body", answer.status);
+            return;
+        };
+        let known = content.contains_key(essence);
+        assert!(known, "{operation}: {} {media_type:?}: {}", answer.status, answer.text);
+        if essence.ends_with("json") {
+            let body: Value = serde_json::from_str(&answer.text).expect("JSON");
+            let schema = format!("{place}/content/{}/schema", essence.replace('/', "~1"));
+            let faults = self.faults(&schema, &body);
+            assert!(faults.is_empty(), "{operation}: {}: {faults:?}\n{body}", answer.status);
+        }
+    }
+
+    /// The same of what comes before a body; gives where the answer is described.
+    #[track_caller]
+    pub(crate) fn must_describe_head(
+        &self,
+        operation: &Operation,
+        status: u16,
+        headers: &HeaderMap,
+    ) -> String {
+        let path = operation.path.replace('~', "~0").replace('/', "~1");
+        let method = operation.method.as_str().to_lowercase();
+        let place = format!("/paths/{path}/{method}/responses/{status}");
+        let told = self.document.pointer(&place);
+        let told = told.unwrap_or_else(|| panic!("{operation}: {status} is not in the document"));
+        let place = match told.get("$ref") {
+            Some(_) => text(told, "/$ref").trim_start_matches('#').to_owned(),
+            None => place,
+        };
+        let told = self.resolved(told)["headers"].as_object().cloned().unwrap_or_default();
+        let lower: BTreeSet<String> = told.keys().map(|name| name.to_lowercase()).collect();
+        for name in headers.keys() {
+            let known = lower.contains(name.as_str()) || OF_HTTP.contains(&name.as_str());
+            assert!(known, "{operation}: {status}: the header {name} is not in the document");
+        }
+        for (name, header) in &told {
+            let required = self.resolved(header)["required"] == true;
+            assert!(!required || headers.contains_key(name), "{operation}: {status}: no {name}");
+        }
+        place
+    }
+}

@@ -10,6 +10,7 @@ use super::caller::Caller;
 use super::deliveries::entry;
 use super::idempotency;
 use super::problem::{Code, FieldError, Problem};
+use super::query::Query;
 use super::subscriptions;
 use crate::store::StoreError;
 use crate::values::handshake::Way;
@@ -78,6 +79,7 @@ pub(super) async fn verify(
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let claim = idempotency::claim(&api, &caller, &request, b"").await?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
     let said = json!({ "subscription": subscription.id.to_string() });

@@ -60,7 +60,7 @@ fn nearly(good: Vec<String>) -> impl Strategy<Value = Vec<u8>> {
             let at = at.index(bytes.len().max(1));
             match how {
                 0 => bytes.insert(at, byte),
-                1 if at < bytes.len() => bytes[at] = byte,
+                1 if at < bytes.len() => drop(bytes.splice(at..=at, [byte])),
                 2 if at < bytes.len() => drop(bytes.remove(at)),
                 _ => bytes.extend_from_within(at.min(bytes.len())..),
             }

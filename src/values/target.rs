@@ -227,6 +227,7 @@ mod tests {
         assert!(allowed("169.254.169.254", "169.254.169.254"));
         assert!(!allowed("fd00::/8", "fd00:ec2::254"));
         assert!(!allowed("0.0.0.0/0", "168.63.129.16"));
+        assert!(!allowed("::/0", "64:ff9b::a9fe:a9fe"), "it leads there by NAT64");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 # hookhub's commands; `make` lists them.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test browser api bench torture check prepare fmt clippy doc sqlx deny typos compose
+.PHONY: help run test fuzz browser api bench torture check prepare fmt clippy doc sqlx deny typos compose
 
 # The build reads .sqlx/, never a database that happens to be in the environment.
 export SQLX_OFFLINE := true
@@ -19,6 +19,11 @@ test: ## all tests, on a throw-away Postgres; ARGS="..." goes to nextest, and le
 	@cargo nextest --version >/dev/null 2>&1 || cargo install cargo-nextest --locked
 	$(if $(ARGS),,cargo test --locked --doc)
 	scripts/with-postgres cargo nextest run --locked $(if $(CI),--profile ci) $(ARGS)
+
+fuzz: ## what is tried with any input, by 5,000 random ones instead of 256; CASES=N says another number, ARGS="..." goes to nextest
+	@scripts/postgres-binaries >/dev/null
+	@cargo nextest --version >/dev/null 2>&1 || cargo install cargo-nextest --locked
+	PROPTEST_CASES=$(or $(CASES),5000) scripts/with-postgres cargo nextest run --locked --profile fuzz $(ARGS)
 
 browser: ## the browser tests, in Chromium; HOOKHUB_TEST_SEED=... repeats the cuts of a run; ARGS="..." goes to the tests
 	@scripts/postgres-binaries >/dev/null

@@ -18,7 +18,7 @@ use super::routes::Access;
 use crate::keys::{Hash, Key, Keys, Standing};
 use crate::store::StoreError;
 use crate::stream::presence::Owner;
-use crate::values::event_type::Pattern;
+use crate::values::event_type::{Pattern, is_reserved};
 use crate::values::networks::home;
 use crate::values::scope::{Scope, Scopes};
 use crate::values::time::UnixMillis;
@@ -63,6 +63,18 @@ impl Caller {
         match patterns.iter().find(|one| !self.key.covers_one(one)) {
             None => Ok(()),
             Some(refused) => Err(self.beyond(refused)),
+        }
+    }
+
+    /// Refuses those without the scope `subscribe` the hub's own events, which tell of subscriptions.
+    pub(super) fn must_be_subscriber_of(&self, patterns: &[Pattern]) -> Result<(), Problem> {
+        let own = patterns.iter().find(|one| is_reserved(one.as_str()));
+        match own.filter(|_| !self.key.scopes.allow(Scope::Subscribe)) {
+            None => Ok(()),
+            Some(own) => Err(Problem::new(
+                Code::Forbidden,
+                format!("{own} tells of subscriptions: this takes a key with the scope subscribe"),
+            )),
         }
     }
 

@@ -41,7 +41,7 @@ impl Proof<'_> {
         let asked = definition.handshake.as_ref().zip(definition.callback_url.as_ref());
         asked.is_some_and(|(handshake, url)| match (self, handshake.way) {
             (Self::Secret(text), Way::XHookSecret) => {
-                text.as_bytes().ct_eq(definition.signing.secret().reveal().as_bytes()).into()
+                text.as_bytes().ct_eq(handshake.secret.reveal().as_bytes()).into()
             }
             (Self::Token(text), Way::CloudEvents) => {
                 handshake.is_token(text, token_key, subscription.id, url)

@@ -22,6 +22,7 @@ use crate::stream::presence::Transport;
 use crate::stream::{Filter, Reader, Start};
 use crate::values::event::{Event, NewEvent};
 use crate::values::position::Position;
+use crate::values::scope::Scope;
 
 /// The largest body of a publish.
 pub(super) const MOST_BYTES: usize = 5 << 20;
@@ -164,6 +165,10 @@ pub(super) async fn find(api: &Api, caller: &Caller, id: &str) -> Result<Arc<Eve
     let no_such = || Problem::not_found("event");
     let position: Position = id.parse().map_err(|_bad| no_such())?;
     let found = api.store.events_at(&[position.stored()], Some(&caller.tenant)).await?;
-    let found = found.into_iter().find(|event| caller.key.reaches(event.event_type.as_str()));
+    let sees_own = caller.key.scopes.allow(Scope::Subscribe);
+    let found = found.into_iter().find(|event| {
+        caller.key.reaches(event.event_type.as_str())
+            && (sees_own || !event.event_type.is_reserved())
+    });
     found.ok_or_else(no_such)
 }

@@ -78,6 +78,7 @@ impl Reading {
             }
         }
         self.caller.must_cover(&patterns)?;
+        self.caller.must_be_subscriber_of(&patterns)?;
         let tenant = Arc::clone(&self.caller.tenant);
         Ok(Filter { tenant, source: Source::Types(patterns) })
     }

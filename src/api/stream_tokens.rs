@@ -39,7 +39,12 @@ pub(super) async fn create(
         return Err(Problem::invalid(vec![FieldError { pointer: "/types".into(), detail }]));
     };
     caller.must_cover(&types)?;
-    let claim = idempotency::claim(&api, &caller, &request, &body).await?;
+    caller.must_be_subscriber_of(&types)?;
+    let mut claim = idempotency::claim(&api, &caller, &request, &body).await?;
+    if let Some(claim) = &mut claim {
+        // A token ends with the key that made it.
+        claim.depends_on(caller.key.name.as_bytes());
+    }
     if let Some(first) = idempotency::first(&api, &caller, claim.as_ref()).await? {
         return Ok(idempotency::answer(created(), first));
     }

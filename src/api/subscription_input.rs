@@ -113,7 +113,10 @@ impl Given {
             timeout_s: self.timeout_s.value().unwrap_or(DEFAULT_TIMEOUT_S),
             retry_schedule_s: self.retry_schedule_s.value(),
             give_up_after_s: self.give_up_after_s.value(),
-            handshake: self.handshake.value().map(|way| Handshake::asked(way, UnixMillis::now())),
+            handshake: self
+                .handshake
+                .value()
+                .map(|way| Handshake::asked(way, UnixMillis::now(), rand::random())),
         };
         receiver_input::check_together(&definition)?;
         Ok(definition)
@@ -121,6 +124,7 @@ impl Given {
 
     /// `current` with what was given in place of what it says.
     pub(super) fn over(self, current: Definition) -> Result<Definition, Problem> {
+        self.must_not_redirect_credentials(&current)?;
         Self {
             event_types: self.event_types.or(current.event_types),
             callback_url: self.callback_url.or(current.callback_url),
@@ -142,6 +146,26 @@ impl Given {
             handshake: self.handshake.or(current.handshake.map(|handshake| handshake.way)),
         }
         .whole(current.signing)
+    }
+
+    /// Refuses to send credentials, which nobody can look up, to another place than that they were given for.
+    fn must_not_redirect_credentials(&self, current: &Definition) -> Result<(), Problem> {
+        let place = |url: Option<&CallbackUrl>| url.map(|url| url.url().origin());
+        let is_elsewhere = match &self.callback_url {
+            Field::Is(url) => place(Some(url)) != place(current.callback_url.as_ref()),
+            Field::Absent | Field::Null => false,
+        };
+        let kept = [
+            ("/headers", self.headers == Field::Absent && !current.headers.is_empty()),
+            ("/auth", self.auth == Field::Absent && current.auth.is_some()),
+            ("/tls", self.tls == Field::Absent && current.tls.is_some()),
+        ];
+        let detail = "was given for the former callback_url and would go to another server: give it again, or null";
+        let faults = kept.into_iter().filter(|(_, is_kept)| is_elsewhere && *is_kept);
+        let faults: Vec<_> = faults
+            .map(|(pointer, _)| FieldError { pointer: pointer.into(), detail: detail.into() })
+            .collect();
+        if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(faults)) }
     }
 }
 

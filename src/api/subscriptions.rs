@@ -341,7 +341,7 @@ pub(super) async fn delete_by_body(
     let by = (&caller, &request);
     match (id, url) {
         (Some(id), None) => unsubscribe(&api, by, &id).await?,
-        (None, Some((_, Some(Value::String(callback_url))))) => {
+        (None, Some((_, Some(Value::String(callback_url))))) if !callback_url.contains('\0') => {
             let filter = SubscriptionFilter {
                 callback_url: Some(callback_url),
                 ..SubscriptionFilter::default()

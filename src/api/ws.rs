@@ -47,9 +47,9 @@ pub(super) async fn ws(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let query = Query::of(&request, &["types", "after", "last_event_id", TOKEN])?;
-    let answer = handshake(&request)?;
     let filter = reading.filter(&query)?;
     let point = resume_point(&request, &query)?.unwrap_or(Point::Now);
+    let answer = handshake(&request)?;
     let start = start(&api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&request)?, start, Transport::WebSocket);
     let reader = reader.connect(Transport::WebSocket, reading.caller.owner(&request))?;

@@ -209,7 +209,8 @@ fn headers(subscription: &Subscription, event: &Event, number: u16, now: UnixMil
     insert(&mut headers, "webhook-id", id);
     insert(&mut headers, "webhook-signature", signature);
     insert(&mut headers, "webhook-subscription", subscription.id.to_string());
-    if let Some(signature) = definition.signing.sign_x_hook(&event.body) {
+    if let Some(signature) = definition.signing.sign_x_hook(definition.x_hook_secret(), &event.body)
+    {
         insert(&mut headers, "x-hook-signature", signature);
     }
     if let Some(origin) = definition.consent().and_then(|consent| consent.origin.clone()) {

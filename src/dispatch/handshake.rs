@@ -57,7 +57,7 @@ impl Handshaker {
             return refused("nobody is to be asked any more");
         };
         match handshake.way {
-            Way::XHookSecret => self.x_hook_secret(subscription, url).await,
+            Way::XHookSecret => self.x_hook_secret(subscription, url, handshake).await,
             Way::Challenge => self.challenge(subscription, url).await,
             Way::CloudEvents => self.cloudevents(subscription, url, handshake).await,
         }
@@ -65,10 +65,14 @@ impl Handshaker {
 
     /// REST Hooks, "Intent verification": the header goes with a POST, and comes back with a 2xx.
     ///
-    /// It is the text of the signing secret, for receivers written to that pattern keep it as the key of the signatures
-    /// that follow.
-    async fn x_hook_secret(&self, subscription: &Subscription, url: &CallbackUrl) -> Reply {
-        let secret = subscription.definition.signing.secret().reveal();
+    /// Receivers written to that pattern keep it as the key of the `X-Hook-Signature`s that follow.
+    async fn x_hook_secret(
+        &self,
+        subscription: &Subscription,
+        url: &CallbackUrl,
+        handshake: &Handshake,
+    ) -> Reply {
+        let secret = handshake.secret.reveal();
         let mut request = Request::new(Method::POST, url.url().clone());
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -148,7 +148,10 @@ impl AppendTask {
             let (more_events, more_bytes) = size(&more.request);
             events += more_events;
             bytes += more_bytes;
-            if events > BATCH.0 || bytes > BATCH.1 {
+            // A repeat of a request that waits, too: its client has gone and come back.
+            let is_repeat = more.request.key.is_some()
+                && requests.iter().any(|one| is_same_key(one, &more.request));
+            if is_repeat || events > BATCH.0 || bytes > BATCH.1 {
                 self.held.push_back(more);
                 break;
             }
@@ -253,6 +256,11 @@ impl AppendTask {
             drop(answer.send(Ok(placed)));
         }
     }
+}
+
+fn is_same_key(one: &AppendRequest, other: &AppendRequest) -> bool {
+    let key = |request: &AppendRequest| request.key.as_ref().map(|key| key.key.clone());
+    one.tenant == other.tenant && key(one) == key(other)
 }
 
 fn size(request: &AppendRequest) -> (usize, usize) {

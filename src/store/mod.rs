@@ -80,6 +80,8 @@ fn is_passing(code: Option<&str>) -> bool {
 #[derive(Clone)]
 pub struct Store {
     pool: PgPool,
+    /// For the lease alone: however many ask for something, it is renewed.
+    vital: PgPool,
     options: PgConnectOptions,
     sealer: Arc<Sealer>,
 }
@@ -101,11 +103,12 @@ impl Store {
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
         ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(POOL_SIZE)
-            .acquire_timeout(ACQUIRE_DEADLINE)
-            .connect_lazy_with(options.clone());
-        Ok(Self { pool, options, sealer: Arc::new(sealer) })
+        let pool_of = |most| {
+            let pool = PgPoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE_DEADLINE);
+            pool.connect_lazy_with(options.clone())
+        };
+        let (pool, vital) = (pool_of(POOL_SIZE), pool_of(1));
+        Ok(Self { pool, vital, options, sealer: Arc::new(sealer) })
     }
 
     /// Brings the schema to this version; several nodes may start at once, one of them does the work.
@@ -130,6 +133,7 @@ impl Store {
     /// Closes the connections.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.vital.close().await;
     }
 }
 

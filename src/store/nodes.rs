@@ -78,7 +78,7 @@ impl Store {
                 interval(lease),
                 seen.stored(),
             )
-            .fetch_one(&self.pool),
+            .fetch_one(&self.vital),
         )
         .await?;
         Ok(Identity { system: row.system, timeline: row.timeline })

@@ -10,6 +10,7 @@ use sha2::Sha256;
 
 use super::callback_url::CallbackUrl;
 use super::id::SubscriptionId;
+use super::signature::Secret;
 use super::time::UnixMillis;
 
 /// How a receiver is asked.
@@ -77,14 +78,18 @@ pub struct Handshake {
     pub way: Way,
     /// Since when; tells it from an earlier one, with another receiver.
     pub asked_at: UnixMillis,
+    /// What `X-Hook-Secret` says: known to the receiver alone, so that nobody else can agree in its place, not even the
+    /// subscription's owner.
+    #[serde(with = "as_text")]
+    pub secret: Secret,
     /// What the receiver agreed to; without it nothing is sent.
     pub consent: Option<Consent>,
 }
 
 impl Handshake {
-    /// One that is still to come.
-    pub fn asked(way: Way, now: UnixMillis) -> Self {
-        Self { way, asked_at: now, consent: None }
+    /// One that is still to come; `random` becomes its secret.
+    pub fn asked(way: Way, now: UnixMillis, random: [u8; 32]) -> Self {
+        Self { way, asked_at: now, secret: Secret::from_random(random), consent: None }
     }
 
     /// A text that only the receiver at `callback_url` is given, by which it can agree later. Good for this handshake alone.
@@ -110,6 +115,25 @@ impl Handshake {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
         mac.update(format!("{id}\n{}\n{}", self.asked_at.as_i64(), url.as_str()).as_bytes());
         Some(mac)
+    }
+}
+
+mod as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use super::Secret;
+
+    pub(super) fn serialize<S: Serializer>(
+        secret: &Secret,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&secret.reveal())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Secret, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -149,12 +173,12 @@ mod tests {
     fn a_token_is_good_for_one_handshake_of_one_receiver() {
         let (key, id) = (b"0123456789abcdef0123456789abcdef", SubscriptionId::from_stored(7));
         let url: CallbackUrl = "https://example.com/hooks?a=1".parse().unwrap();
-        let handshake = Handshake::asked(Way::CloudEvents, at(1_000));
+        let handshake = Handshake::asked(Way::CloudEvents, at(1_000), [7; 32]);
         let token = handshake.token(key, id, &url);
         assert_eq!(token.len(), 43, "256 bits");
         assert!(handshake.is_token(&token, key, id, &url));
 
-        let later = Handshake::asked(Way::CloudEvents, at(1_001));
+        let later = Handshake::asked(Way::CloudEvents, at(1_001), [7; 32]);
         let other_url: CallbackUrl = "https://example.com/hooks?a=2".parse().unwrap();
         assert!(!later.is_token(&token, key, id, &url));
         assert!(!handshake.is_token(&token, key, SubscriptionId::from_stored(8), &url));
@@ -186,7 +210,7 @@ mod tests {
     fn it_is_stored_as_it_stands() {
         for way in Way::ALL {
             assert_eq!(way.name().parse(), Ok(way));
-            let asked = Handshake::asked(way, at(1_763_900_000_123));
+            let asked = Handshake::asked(way, at(1_763_900_000_123), [7; 32]);
             let consent = Consent {
                 origin: Some("h.example".into()),
                 ..Consent::to_all(at(1_763_900_000_124))

@@ -172,13 +172,13 @@ impl Signing {
     }
 
     /// The value of `X-Hook-Signature`, where it is wanted (REST Hooks, "Security"): the hex of an HMAC-SHA256 over the
-    /// body. Its key is the secret's text just as its owner has it, `whsec_` and all, for receivers of that kind know
-    /// no other; and it is the newest one's, for they expect a single value.
-    pub fn sign_x_hook(&self, body: &[u8]) -> Option<String> {
+    /// body. Its key is a secret's text just as it was given, `whsec_` and all, for receivers of that kind know no other:
+    /// that of the handshake where there was one, else the newest signing secret, for they expect a single value.
+    pub fn sign_x_hook(&self, of_handshake: Option<&Secret>, body: &[u8]) -> Option<String> {
         if !self.x_hook_signature {
             return None;
         }
-        let text = self.keys.secret.reveal();
+        let text = of_handshake.unwrap_or(&self.keys.secret).reveal();
         let mut mac = Hmac::<Sha256>::new_from_slice(text.as_bytes()).ok()?;
         mac.update(body);
         let digest = mac.finalize().into_bytes();
@@ -376,13 +376,13 @@ mod tests {
     fn x_hook_signature_is_the_hex_of_an_hmac_by_the_newest_secrets_text() {
         let secret: Secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".parse().unwrap();
         let plain = Signing::new(secret.clone());
-        assert_eq!(plain.sign_x_hook(b"hello"), None);
+        assert_eq!(plain.sign_x_hook(None, b"hello"), None);
         let wanted = Signing { x_hook_signature: true, ..plain };
         // printf hello | openssl dgst -sha256 -hmac whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD
         let expected = "8cb4332de9d284e551ec1307917615c6f64804a6df7fb6b9fa6c45bb272f8221";
-        assert_eq!(wanted.sign_x_hook(b"hello").as_deref(), Some(expected));
+        assert_eq!(wanted.sign_x_hook(None, b"hello").as_deref(), Some(expected));
         let rotated = rotated(wanted, 2, HOUR);
-        assert_ne!(rotated.sign_x_hook(b"hello").as_deref(), Some(expected));
+        assert_ne!(rotated.sign_x_hook(None, b"hello").as_deref(), Some(expected));
     }
 
     #[test]

@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::callback_url::CallbackUrl;
 use super::event::Event;
 use super::event_type::Pattern;
-use super::handshake::{Consent, Handshake};
+use super::handshake::{Consent, Handshake, Way};
 use super::id::SubscriptionId;
 use super::json_pointer::JsonPointer;
 use super::position::Position;
 use super::receiver_auth::ReceiverAuth;
 use super::receiver_tls::ReceiverTls;
 use super::retry::RetrySchedule;
+use super::signature::Secret;
 use super::signing::Signing;
 use super::time::UnixMillis;
 
@@ -146,6 +147,12 @@ impl Definition {
         let is_same = self.callback_url == former.callback_url && way(&self) == way(former);
         let handshake = if is_same { former.handshake.clone() } else { self.handshake };
         Self { handshake, ..self }
+    }
+
+    /// The secret that its receiver was sent in a handshake and signs of the hub by.
+    pub fn x_hook_secret(&self) -> Option<&Secret> {
+        let handshake = self.handshake.as_ref().filter(|one| one.way == Way::XHookSecret);
+        handshake.map(|handshake| &handshake.secret)
     }
 
     /// What `event` is ordered by: events with the same key go one after the other. `None`: in any order.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::address_rule::{is_metadata, kind_of};
+use super::address_rule::{carried_by, is_metadata, kind_of};
 use super::callback_url::CallbackUrl;
 use super::target_list::{PortList, TargetList, networks};
 
@@ -67,7 +67,12 @@ impl AllowedTargets {
 
     /// A network around a metadata service was not written with that in mind: it is opened by its own address.
     fn opens(&self, real: IpAddr) -> bool {
-        let meant = |net: &IpNet| !is_metadata(real) || net.prefix_len() == net.max_prefix_len();
+        let carried = match real {
+            IpAddr::V6(address) => carried_by(address).map(IpAddr::from),
+            IpAddr::V4(_) => None,
+        };
+        let is_metadata = is_metadata(real) || carried.is_some_and(is_metadata);
+        let meant = |net: &IpNet| !is_metadata || net.prefix_len() == net.max_prefix_len();
         self.0.iter().any(|net| net.contains(&real) && meant(net))
     }
 }
@@ -222,6 +227,7 @@ mod tests {
         assert!(allowed("169.254.169.254", "169.254.169.254"));
         assert!(!allowed("fd00::/8", "fd00:ec2::254"));
         assert!(!allowed("0.0.0.0/0", "168.63.129.16"));
+        assert!(!allowed("::/0", "64:ff9b::a9fe:a9fe"), "it leads there by NAT64");
     }
 
     #[test]

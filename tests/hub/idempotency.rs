@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::Executor as _;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::support::client::{Answer, Client, answer, text, with};
@@ -34,7 +35,8 @@ async fn rows(database: &Database, table: &str) -> i64 {
 /// Every request that makes something, and what it makes.
 async fn creations(hub: &TestHub, receiver: &mut TestReceiver) -> Vec<(String, Value)> {
     let id = hub.subscribe(&receiver.wants("n")).await;
-    let ids = hub.publish_many("n", 3).await;
+    let first = hub.publish("n", json!(0)).await;
+    hub.publish_many("n", 2).await;
     receiver.take(3).await;
     until_all(hub, &id, "delivered", 3).await;
     vec![
@@ -45,7 +47,7 @@ async fn creations(hub: &TestHub, receiver: &mut TestReceiver) -> Vec<(String, V
         ("/v1/stream-tokens".into(), json!({"types": ["a"]})),
         (format!("/v1/subscriptions/{id}/replay"), json!({"since": "earliest", "only": "all"})),
         (format!("/v1/subscriptions/{id}/test"), json!({})),
-        (format!("/v1/deliveries/{id}/{}/retry", ids[0]), json!({})),
+        (format!("/v1/deliveries/{id}/{first}/retry"), json!({})),
     ]
 }
 
@@ -153,10 +155,11 @@ async fn at_once(lock: &str, path: &'static str, body: Value) -> (Answer, Answer
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
     let mut holder = one.database.connect().await;
-    holder.execute("BEGIN").await.unwrap();
-    holder.execute(sqlx::AssertSqlSafe(lock.to_owned())).await.unwrap();
+    holder.execute("BEGIN").await.expect("a transaction");
+    holder.execute(sqlx::AssertSqlSafe(lock.to_owned())).await.expect("the lock");
     let (client, wanted) = ((*one).clone(), body.clone());
-    let first = tokio::spawn(async move { client.post_once(path, "k", &wanted).await });
+    let mut first = JoinSet::new();
+    first.spawn(async move { client.post_once(path, "k", &wanted).await });
     let database = &one.database;
     eventually("the first request runs", async || {
         (rows(database, "idempotency_claims").await == 1).then_some(())
@@ -167,8 +170,8 @@ async fn at_once(lock: &str, path: &'static str, body: Value) -> (Answer, Answer
         early.problem(409, "idempotency_key_in_use");
         assert_eq!(early.header("retry-after"), Some("1"));
     }
-    holder.execute("COMMIT").await.unwrap();
-    let first = first.await.unwrap();
+    holder.execute("COMMIT").await.expect("the commit");
+    let first = first.join_next().await.expect("a task").expect("an answer");
     let again = other.post_once(path, "k", &body).await;
     is_replay(&again, &first);
     eventually("no claim is left", async || {

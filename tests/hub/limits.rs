@@ -31,7 +31,7 @@ fn post(path: &str, more: &[&str]) -> String {
 }
 
 fn loopback() -> Networks {
-    Networks::parse("127.0.0.0/8").unwrap()
+    Networks::parse("127.0.0.0/8").expect("a network")
 }
 
 /// A text with spaces after it, which JSON may have.
@@ -172,10 +172,10 @@ async fn a_target_or_a_header_that_is_too_large_is_refused_with_the_limit_named(
 #[tokio::test]
 async fn a_head_without_end_and_what_is_no_head_are_refused_and_hung_up_on() {
     let hub = TestHub::start().await;
-    let lines: String = (0..97).map(|n| format!("x-{n}: a\r\n")).collect();
+    let lines = (0..97).map(|n| format!("x-{n}: a")).collect::<Vec<_>>().join("\r\n");
     let long = "a".repeat(200_000);
     for (status, text) in [
-        (431, format!("{}\r\n", head("GET / HTTP/1.1", &[lines.trim_end()]))),
+        (431, format!("{}\r\n", head("GET / HTTP/1.1", &[&lines]))),
         (431, head("GET / HTTP/1.1", &[&format!("x: {long}")])),
         (431, format!("GET /{long}")),
         (400, get(&format!("/{}", "a".repeat(70_000)), &[])),

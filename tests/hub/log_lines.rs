@@ -1,5 +1,6 @@
 //! What is logged: nothing that a client says makes a line of its own, or moves the cursor of who reads it.
 
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -41,7 +42,7 @@ async fn what_clients_say_makes_no_lines_in_the_log() {
 
 async fn say_what_nobody_should(hub: &HubProcess) {
     let client = &hub.client;
-    let escaped: String = FORGED.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let escaped = percent_encode(FORGED.as_bytes(), NON_ALPHANUMERIC).to_string();
     for path in
         [format!("/v1/events/{escaped}"), format!("/{escaped}"), format!("/v1/events?{escaped}")]
     {

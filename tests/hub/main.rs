@@ -1,6 +1,7 @@
 //! The hub from outside: each module is about one thing that its users rely on.
 
 mod access;
+mod any_input;
 mod auditing;
 mod connections;
 mod crowd;

@@ -16,10 +16,10 @@ use crate::support::process::{Environment, HubProcess};
 
 /// The time a process has spent on CPUs, in hundredths of a second (proc(5)): its own and the kernel's for it.
 fn spent(pid: i32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let after_name = stat.rsplit(')').next().unwrap();
-    let fields: Vec<_> = after_name.split_whitespace().collect();
-    [11, 12].iter().map(|n| fields[*n].parse::<u64>().unwrap()).sum()
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let (_, after_name) = stat.rsplit_once(')').expect("a name");
+    let times = after_name.split_whitespace().skip(11).take(2);
+    times.map(|time| time.parse::<u64>().expect("a number")).sum()
 }
 
 #[tokio::test]

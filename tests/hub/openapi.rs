@@ -204,8 +204,11 @@ impl Tour {
         let here = operation.path_with(at);
         let mut opening = self.hub.request(Method::GET, &here);
         for header in self.contract.parameters(&operation, "header") {
-            if header["required"] == true {
-                let value = header.get("example").unwrap_or(&header["schema"]["const"]);
+            if header.get("required") == Some(&Value::Bool(true)) {
+                let value = header
+                    .get("example")
+                    .or_else(|| header.pointer("/schema/const"))
+                    .expect("an example");
                 opening = opening.header(text(&header, "/name"), value.as_str().expect("a text"));
             }
         }
@@ -226,7 +229,10 @@ impl Tour {
         let (mut told, mut last) = (0, false);
         while !last {
             let heard = socket.hear().await;
-            last = heard["error"]["detail"].as_str().is_some_and(|why| why.starts_with("expected"));
+            last = heard
+                .pointer("/error/detail")
+                .and_then(Value::as_str)
+                .is_some_and(|why| why.starts_with("expected"));
             let faults = self.contract.faults("/components/schemas/WebSocketAnswer", &heard);
             assert!(faults.is_empty(), "{operation}: {faults:?}\n{heard}");
             told += 1;

@@ -321,3 +321,22 @@ async fn a_token_endpoint_is_called_only_where_callbacks_may_go() {
     );
     assert_eq!(each(&hub.get(PATH).await.expect(200), "/data").len(), 1);
 }
+
+#[tokio::test]
+async fn credentials_go_to_no_other_server_than_that_they_were_given_for() {
+    let hub = TestHub::start().await;
+    let id = hub
+        .subscribe(&json!({
+            "event_types": ["a"], "callback_url": "http://127.0.0.1:9009/a",
+            "headers": {"x-key": "planted"}, "auth": {"type": "bearer", "token": "planted"},
+        }))
+        .await;
+    let path = format!("/v1/subscriptions/{id}");
+    let change_to = async |change: Value| hub.send(Method::PATCH, &path, &change).await;
+    let elsewhere = change_to(json!({"callback_url": "http://127.0.0.1:9010/a"})).await;
+    elsewhere.refuses("/headers");
+    elsewhere.refuses("/auth");
+    change_to(json!({"callback_url": "http://127.0.0.1:9009/b"})).await.expect(200);
+    let given = json!({"callback_url": "http://127.0.0.1:9010/a", "headers": null, "auth": null});
+    change_to(given).await.expect(200);
+}

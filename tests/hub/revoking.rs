@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::support::client::{Client, answer, each, text, try_answer};
 use crate::support::follower::End;
@@ -34,7 +35,7 @@ async fn sse(request: RequestBuilder) -> EventSource {
 }
 
 async fn ends(source: &mut EventSource) {
-    assert_eq!(in_time("its end", source.next()).await.unwrap_err(), End::Clean);
+    assert_eq!(in_time("its end", source.next()).await.err(), Some(End::Clean));
 }
 
 fn get(client: &Client, path: &str) -> RequestBuilder {
@@ -78,7 +79,7 @@ async fn what_was_opened_with_a_revoked_key_ends_on_every_node() {
     let other = TestHub::start_on(&one.database, |_| ()).await;
     let (id, key) = key(&one, json!({})).await;
     let pulled = one.subscribe(&json!({"event_types": ["a"]})).await;
-    let (mut streams, mut sockets, mut polls) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut streams, mut sockets, mut polls) = (Vec::new(), Vec::new(), JoinSet::new());
     for hub in [&one, &other] {
         let (client, page) = (hub.with_key(Some(&key)), hub.with_key(None));
         let made = client.post("/v1/stream-tokens", &json!({"types": ["a"]})).await.expect(201);
@@ -88,11 +89,11 @@ async fn what_was_opened_with_a_revoked_key_ends_on_every_node() {
             let socket = Socket::open(get(who, &format!("/v1/ws?{query}"))).await;
             sockets.push(socket.expect("a WebSocket"));
             let poll = try_answer(get(who, &format!("/v1/events?wait=25&after=now&{query}")));
-            polls.push(tokio::spawn(poll));
+            polls.spawn(poll);
         }
         let pulling = format!("/v1/subscriptions/{pulled}");
         streams.push(sse(get(&client, &format!("{pulling}/stream"))).await);
-        polls.push(tokio::spawn(try_answer(get(&client, &format!("{pulling}/events?wait=25")))));
+        polls.spawn(try_answer(get(&client, &format!("{pulling}/events?wait=25"))));
         // Two streams, two sockets and two polls of each node, and what pulls.
         until_connected(hub, 8).await;
     }
@@ -106,8 +107,8 @@ async fn what_was_opened_with_a_revoked_key_ends_on_every_node() {
     for socket in &mut sockets {
         assert_eq!(socket.end().await, 1008);
     }
-    for poll in polls {
-        let told = in_time("it is answered", poll).await.unwrap().unwrap();
+    while let Some(told) = in_time("each is answered", polls.join_next()).await {
+        let told = told.unwrap().unwrap();
         told.problem(401, "unauthorized");
     }
     assert_eq!(in_time("an event", bystander.next()).await.unwrap().id, event);

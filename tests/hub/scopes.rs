@@ -329,3 +329,22 @@ async fn head_is_answered_as_get_without_the_body() {
         assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
     }
 }
+
+#[tokio::test]
+async fn the_hubs_own_events_take_the_scope_subscribe() {
+    let hub = TestHub::start().await;
+    let id = hub.subscribe(&json!({"event_types": ["a"]})).await;
+    let entries = hub.get("/v1/events?types=hookhub.*").await.expect(200);
+    let entry = text(each(&entries, "/data").first().expect("an entry"), "/id");
+    let reader = with_key(&hub, json!({"scopes": ["read", "stream"]})).await;
+    let subscriber = with_key(&hub, json!({"scopes": ["read", "subscribe"]})).await;
+    let token = json!({"types": ["hookhub.subscription.*"]});
+    reader.post("/v1/stream-tokens", &token).await.problem(403, "forbidden");
+    for path in ["/v1/events?types=hookhub.subscription.created", "/v1/stream?types=a,hookhub.*"] {
+        reader.get(path).await.problem(403, "forbidden");
+    }
+    reader.get(&format!("/v1/events/{entry}")).await.problem(404, "not_found");
+    assert!(reader.all("/v1/events").await.is_empty());
+    let seen = subscriber.get(&format!("/v1/events/{entry}")).await.expect(200);
+    assert_eq!(seen.pointer("/data/subscription/id"), Some(&json!(id)));
+}

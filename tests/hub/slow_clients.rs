@@ -241,11 +241,12 @@ async fn a_body_that_drips_does_not_hold_up_a_stop() {
         head("POST /v1/events HTTP/1.1", &["content-length: 5000", "expect: 100-continue"]);
     let mut client = RawClient::that_says(hub.address(), &(request + "\r\n")).await;
     assert_eq!(client.hear().await.status, 100);
-    let dripping = tokio::spawn(client.drip(b"[[[[", PAUSE));
+    let mut dripping = JoinSet::new();
+    dripping.spawn(client.drip(b"[[[[", PAUSE));
     let began = Instant::now();
     in_time("it stops", hub.stop()).await;
     assert!(began.elapsed() < SECOND * 20, "{:?}", began.elapsed());
-    let said = in_time("it is told", dripping).await.unwrap();
+    let said = in_time("it is told", dripping.join_next()).await.unwrap().unwrap();
     answer_in(&said).unwrap().0.problem(503, "unavailable");
 }
 

@@ -180,3 +180,16 @@ async fn an_open_websocket_is_closed_with_its_token_and_goes_on_with_the_next_wi
     let mut next = Socket::open(stream(&hub, "ws", 60, &first).await).await.unwrap();
     assert_eq!(text(&next.hear().await, "/id"), missed);
 }
+
+#[tokio::test]
+async fn a_token_is_repeated_to_the_key_that_made_it_alone() {
+    let hub = TestHub::start().await;
+    let mut answers = Vec::new();
+    for name in ["one", "other"] {
+        let made = hub.post("/v1/keys", &json!({"name": name})).await.expect(201);
+        let client = hub.with_key(Some(&text(&made, "/key")));
+        answers.push(client.post_once("/v1/stream-tokens", "k", &json!({"types": ["a"]})).await);
+    }
+    answers[0].expect(201);
+    answers[1].problem(422, "idempotency_key_reused");
+}

@@ -296,3 +296,15 @@ async fn each_change_is_an_event_for_those_who_ask() {
     assert!(hub.all("/v1/events").await.is_empty(), "others do not see them");
     assert_eq!(hub.all("/v1/events?types=hookhub.subscription.*").await.len(), 4);
 }
+
+#[tokio::test]
+async fn what_is_no_url_ends_no_subscription() {
+    let hub = TestHub::start().await;
+    hub.subscribe(&json!({"event_types": ["a"]})).await;
+    for given in ["a\u{0}", ""] {
+        let asked = json!({"callback_url": given});
+        let answer = hub.send(Method::DELETE, "/v1/subscriptions", &asked).await;
+        assert!([204, 422].contains(&answer.status), "{given:?}: {}", answer.text);
+    }
+    assert_eq!(hub.all("/v1/subscriptions").await.len(), 1);
+}

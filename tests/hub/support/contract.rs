@@ -44,7 +44,7 @@ impl Operation {
     /// What a security scheme asks for here: the roles; `None`: it does not open this.
     pub(crate) fn asks(&self, scheme: &str) -> Option<Vec<String>> {
         let ways = each(&self.told, "/security").iter();
-        let roles = ways.filter_map(|way| way.get(scheme)?.as_array()).next()?;
+        let roles = ways.clone().find_map(|way| way.get(scheme)?.as_array())?;
         Some(roles.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect())
     }
 
@@ -73,7 +73,7 @@ impl Contract {
     }
 
     pub(crate) fn operations(&self) -> Vec<Operation> {
-        let paths = self.document["paths"].as_object().expect("paths");
+        let paths = self.document.pointer("/paths").and_then(Value::as_object).expect("paths");
         let of_path = |(path, item): (&String, &Value)| {
             let operation = |method: &Method| {
                 let told = item.get(method.as_str().to_lowercase())?;
@@ -88,7 +88,7 @@ impl Contract {
     pub(crate) fn operation(&self, method: &Method, path: &str) -> Operation {
         let found =
             self.operations().into_iter().find(|one| one.method == method && one.path == path);
-        found.unwrap_or_else(|| panic!("{method} {path} is not in the document"))
+        found.expect(path)
     }
 
     /// What stands there, or where that refers to.
@@ -101,8 +101,11 @@ impl Contract {
 
     /// The parameters of an operation in one of their places: `query`, `header` or `path`.
     pub(crate) fn parameters(&self, operation: &Operation, place: &str) -> Vec<Value> {
-        let all = operation.told["parameters"].as_array().into_iter().flatten();
-        all.map(|one| self.resolved(one)).filter(|one| one["in"] == place).cloned().collect()
+        let all = operation.told.get("parameters").and_then(Value::as_array).into_iter().flatten();
+        all.map(|one| self.resolved(one))
+            .filter(|one| one.get("in").is_some_and(|given| given == place))
+            .cloned()
+            .collect()
     }
 
     /// The schema of a JSON body, if there is one.
@@ -171,12 +174,17 @@ impl Contract {
         let method = operation.method.as_str().to_lowercase();
         let place = format!("/paths/{path}/{method}/responses/{status}");
         let told = self.document.pointer(&place);
-        let told = told.unwrap_or_else(|| panic!("{operation}: {status} is not in the document"));
+        let told = told.expect(&place);
         let place = match told.get("$ref") {
             Some(_) => text(told, "/$ref").trim_start_matches('#').to_owned(),
             None => place,
         };
-        let told = self.resolved(told)["headers"].as_object().cloned().unwrap_or_default();
+        let told = self
+            .resolved(told)
+            .get("headers")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
         let lower: BTreeSet<String> = told.keys().map(|name| name.to_lowercase()).collect();
         for name in headers.keys() {
             let known = lower.contains(name.as_str()) || OF_HTTP.contains(&name.as_str());

@@ -177,13 +177,7 @@ pub(super) fn callback_text(fields: &mut Fields) -> Option<(&'static str, Option
         CALLBACK_NAMES.into_iter().map(|name| fields.take(name)).collect();
     match given.as_slice() {
         [] => None,
-        [name] => match values.into_iter().flatten().next() {
-            Some(Value::String(text)) if text.contains('\0') => {
-                fields.fault(name, "may not hold the character U+0000");
-                None
-            }
-            value => Some((name, value)),
-        },
+        [name] => Some((name, values.into_iter().flatten().next())),
         [_, second, ..] => {
             fields.fault(second, format!("give one of {}, not several", CALLBACK_NAMES.join(", ")));
             None

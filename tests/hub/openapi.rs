@@ -156,7 +156,7 @@ impl Tour {
             if way == "x_hook_secret" {
                 let give = self.contract.operation(&Method::POST, &place);
                 let request = self.hub.with_key(None).request(Method::POST, &give.path_with(&at));
-                let secret = text(&made, "/secret");
+                let secret = asked.header("x-hook-secret").expect("a secret").to_owned();
                 let given = answer(request.header("x-hook-secret", secret)).await;
                 assert_eq!(self.check(&give, given).status, 204);
             } else {
@@ -323,6 +323,8 @@ async fn problems_are_as_the_document_says() {
     let pulled = text(&tour.post("/v1/subscriptions", &[], json!({"event": "a"})).await, "/id");
     let (none, at) = ([("id", "sub_0000000000000")], [("id", &*pulled)]);
     let one = "/v1/subscriptions/{id}";
+    let no_user =
+        json!({"event": "a", "auth": {"type": "basic", "username": null, "password": "p"}});
     for (method, path, values, body, status) in [
         (Method::GET, one.to_owned(), &none, None, 404),
         (Method::PATCH, one.to_owned(), &at, Some(json!({"timeout_s": 0, "typo": 1})), 422),
@@ -338,6 +340,7 @@ async fn problems_are_as_the_document_says() {
         (Method::POST, "/v1/events".to_owned(), &at, Some(json!({"type": "a b"})), 422),
         (Method::DELETE, "/v1/subscriptions".to_owned(), &at, Some(json!({"hookUrl": "\0"})), 422),
         (Method::POST, "/v1/subscriptions".to_owned(), &at, Some(json!({"event": null})), 422),
+        (Method::POST, "/v1/subscriptions".to_owned(), &at, Some(no_user), 422),
     ] {
         let answer = tour.ask((method, &path, ""), values, body).await;
         assert_eq!(answer.status, status, "{path}: {}", answer.text);

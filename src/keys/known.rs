@@ -73,6 +73,7 @@ impl Known {
     pub(crate) fn take(&self, event: &Event) {
         if let Some(id) = Revocation::of(event) {
             self.state().revoke(id);
+            tracing::info!(key = %id, "a key is revoked; what was opened with it ends");
             self.revoked.send_replace(event.position);
         }
     }

@@ -77,7 +77,7 @@ pub(super) async fn receive(
     payload: web::Payload,
     room: web::Data<Room>,
 ) -> HttpResponse {
-    if let Some(answer) = handshake::answer(&request, &room.settings.secrets) {
+    if let Some(answer) = handshake::answer(&request) {
         return answer;
     }
     if request.method() != Method::POST {

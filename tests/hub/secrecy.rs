@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use hookhub::receive::ReceiverSettings;
 use hookhub::values::sealed::{Place, Sealer};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,12 +20,20 @@ use crate::support::hostile::{ClosedPort, Hostile, Malice};
 use crate::support::hub::{ADMIN_KEY, MASTER_KEY};
 use crate::support::process::{Environment, HubProcess, Program};
 use crate::support::receiver::TestReceiver;
+use crate::support::respondent::{self, Respondent};
 use crate::support::views::until_attempts;
 
 const SUBSCRIPTIONS: &str = "/v1/subscriptions";
 const HEADER: &str = "planted-in-header";
 const PASSWORD: &str = "planted-as-password";
 const WRONG_KEY: &str = "hh_planted-as-wrong-key";
+/// What the hub proves itself to receivers with, and the token it is given for that.
+const CREDENTIALS: [&str; 4] = [
+    "planted-basic-password",
+    "planted-bearer-token",
+    "planted-client-secret",
+    "planted-access-token",
+];
 /// In callback URLs, which their owner and the database may see.
 const URL_PARTS: [&str; 2] = ["planted-in-path", "planted-in-query"];
 /// In events and metadata, which their owner and the database may see.
@@ -113,11 +122,55 @@ fn planted(url: &str, number: u8) -> Value {
     })
 }
 
-/// Requests that are refused, with secrets where they should not be; gives what was answered.
-async fn refused(hub: &Client, id: &str) -> Vec<String> {
-    let (secret, good) = (signing_secret(9), planted("https://example.com", 9));
-    let mut answers = Vec::new();
-    for fault in [
+/// A client certificate and its key (PEM, RFC 7468).
+fn identity() -> (String, String) {
+    let pem = |label: &str, der: &[u8]| {
+        let text = STANDARD.encode(der);
+        let lines = text.as_bytes().chunks(64).map(as_text).collect::<Vec<_>>().join("\n");
+        format!("-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n")
+    };
+    let certificate = pem("CERTIFICATE", include_bytes!("../fixtures/self-signed.crt.der"));
+    (certificate, pem("PRIVATE KEY", include_bytes!("../fixtures/self-signed.key.der")))
+}
+
+/// Subscriptions with all the ways of proving the hub to a receiver.
+async fn credentials(hub: &Client, url: &str, https_url: &str) -> Vec<String> {
+    let issuer = Respondent::saying(|_| {
+        let token = json!({"access_token": CREDENTIALS[3], "token_type": "Bearer"}).to_string();
+        respondent::answer("200 OK", &[("content-type", "application/json")], &token)
+    })
+    .await;
+    let (client_certificate, client_key) = identity();
+    let [password, token, client_secret, _] = CREDENTIALS;
+    let mut ids = Vec::new();
+    for (number, (url, more)) in (20..).zip([
+        (url, json!({"auth": {"type": "basic", "username": "u", "password": password}})),
+        (url, json!({"auth": {"type": "bearer", "token": token}})),
+        (
+            url,
+            json!({"auth": {
+                "type": "oauth2_client_credentials", "token_url": issuer.url(), "client_id": "c",
+                "client_secret": client_secret,
+            }}),
+        ),
+        (
+            https_url,
+            json!({"tls": {"client_certificate": client_certificate, "client_key": client_key}}),
+        ),
+    ]) {
+        let definition = with(planted(url, number), json!({"headers": {"x-more": HEADER}}));
+        ids.push(hub.subscribe(&with(definition, more)).await);
+    }
+    let event = hub.publish("n", json!(DATA[0])).await;
+    for id in &ids {
+        until_attempts(hub, id, &event, 1).await;
+    }
+    ids
+}
+
+/// Members that no subscription can have, with secrets in them.
+fn faults(secret: &str) -> Vec<Value> {
+    vec![
         json!({"secret": secret.trim_end_matches('=').trim_end_matches('1')}),
         json!({"secret": format!("{secret}!")}),
         json!({"secret": [secret]}),
@@ -137,7 +190,23 @@ async fn refused(hub: &Client, id: &str) -> Vec<String> {
         json!({"max_in_flight": secret}),
         json!({"from": secret}),
         json!({"typo": secret}),
-    ] {
+        json!({"handshake": secret}),
+        json!({"auth": {"type": CREDENTIALS[0]}}),
+        json!({"auth": {"type": "basic", "username": "a:b", "password": CREDENTIALS[0]}}),
+        json!({"auth": {"type": "bearer", "token": format!("{}\n", CREDENTIALS[1])}}),
+        json!({"auth": {"type": "bearer", "token": {"token": CREDENTIALS[1]}}}),
+        json!({"auth": CREDENTIALS[1]}),
+        json!({"tls": {"client_key": identity().1}}),
+        json!({"tls": {"client_certificate": identity().0, "client_key": CREDENTIALS[0]}}),
+        json!({"tls": {"ca": identity().1}}),
+    ]
+}
+
+/// Requests that are refused, with secrets where they should not be; gives what was answered.
+async fn refused(hub: &Client, id: &str) -> Vec<String> {
+    let (secret, good) = (signing_secret(9), planted("https://example.com", 9));
+    let mut answers = Vec::new();
+    for fault in faults(&secret) {
         answers.push(hub.post(SUBSCRIPTIONS, &with(good.clone(), fault)).await);
     }
     let path = format!("{SUBSCRIPTIONS}/{id}");
@@ -183,6 +252,8 @@ async fn shown(hub: &Client, ids: &[String]) -> String {
         "/v1/keys",
         "/v1/connections",
         "/v1/nodes",
+        "/v1/audit?limit=250",
+        "/v1/tenants",
         "/v1/subscriptions?limit=250",
         "/healthz",
         "/readyz",
@@ -236,13 +307,15 @@ async fn private_keys(database: &Database) -> Vec<String> {
     rows.into_iter().map(key).collect()
 }
 
+/// A receiver that does not look at signatures.
+async fn taking_all() -> TestReceiver {
+    let settings = ReceiverSettings { secrets: Vec::new(), ..TestReceiver::settings() };
+    TestReceiver::with(settings).await
+}
+
 /// Subscriptions whose deliveries fare in every way there is, each tried twice.
 async fn deliver(hub: &Client) -> Vec<String> {
-    let mut good = TestReceiver::with(hookhub::receive::ReceiverSettings {
-        secrets: Vec::new(),
-        ..TestReceiver::settings()
-    })
-    .await;
+    let mut good = taking_all().await;
     let refusing = TestReceiver::answering(&[500]).await;
     let (hanging, resetting) =
         (Hostile::start(Malice::Hangs).await, Hostile::start(Malice::Resets).await);
@@ -288,7 +361,16 @@ async fn no_secret_shows_where_it_should_not() {
 
     let mut secret = Needles::of(&[ADMIN_KEY, MASTER_KEY, HEADER, PASSWORD, WRONG_KEY]);
     (1..30).for_each(|number| secret.add(&signing_secret(number)));
-    let ids = deliver(client).await;
+    CREDENTIALS
+        .iter()
+        .chain(identity().1.lines().nth(2).as_ref())
+        .for_each(|text| secret.add(text));
+    let mut ids = deliver(client).await;
+    let (receiver, tls) = (taking_all().await, Hostile::start(Malice::SelfSigned).await);
+    ids.extend(credentials(client, &receiver.url(), &tls.https_url()).await);
+    let unwilling = Respondent::saying(|_| respondent::answer("403 Forbidden", &[], "")).await;
+    let asked = with(planted(&unwilling.url(), 2), json!({"handshake": "x_hook_secret"}));
+    ids.push(client.subscribe(&asked).await);
     let rotation = json!({"secret": signing_secret(1)});
     client.post(&format!("{SUBSCRIPTIONS}/{}/rotate-secret", ids[0]), &rotation).await.expect(200);
     let made = client.post_once("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);

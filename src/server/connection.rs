@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::crowd::Place;
 use super::turn::Turn;
 use crate::api;
+use crate::config::Patience;
 
 /// While the hub stops, a client that takes nothing for so long is let go.
 const STALLED: Duration = Duration::from_secs(2);
@@ -34,6 +35,9 @@ pub(super) struct Connection {
 /// The head of a request on its way.
 struct Head {
     deadline: Duration,
+    /// How long nothing may come after an answer. A little longer than a connection is idle, which the library sees to,
+    /// but not while it waits for the rest of a body in chunks that nobody reads any more.
+    silence: Duration,
     /// Since when it is on its way: for the first from the start, for others from its first byte.
     began: Option<Instant>,
     /// How many were complete before.
@@ -43,15 +47,21 @@ struct Head {
 }
 
 impl Connection {
-    /// A new connection, whose client has `head_deadline` for the head of each request.
+    /// A new connection, whose client has the time that `patience` gives it for the head of each request, and between
+    /// two.
     pub(super) fn new(
         stream: TcpStream,
-        head_deadline: Duration,
+        patience: Patience,
         stopping: CancellationToken,
         place: Option<Place>,
     ) -> Self {
-        let head =
-            Head { deadline: head_deadline, began: Some(Instant::now()), before: 0, timer: None };
+        let head = Head {
+            deadline: patience.head,
+            silence: patience.idle + patience.head,
+            began: Some(Instant::now()),
+            before: 0,
+            timer: None,
+        };
         let turn = Turn::default();
         Self { stream, turn, head, stalled: None, unsent: false, stopping, _place: place }
     }
@@ -63,7 +73,7 @@ impl Connection {
 
     /// Ends it, and says why if that does not go into the middle of an answer.
     fn end(&self) -> io::Error {
-        if !self.unsent {
+        if !self.unsent && self.head.began.is_some() {
             // As much as fits: nobody waits for one who was waited for.
             drop(self.stream.try_write(&api::late_head(self.head.deadline)));
         }
@@ -92,7 +102,8 @@ impl Head {
     fn poll_over(&mut self, turn: &Turn, context: &mut Context<'_>) -> Poll<()> {
         self.look(turn);
         loop {
-            let end = self.began.map(|began| began + self.deadline);
+            let silent = || turn.answered().map(|answered| answered + self.silence);
+            let end = self.began.map(|began| began + self.deadline).or_else(silent);
             let timer = match (&mut self.timer, end) {
                 (Some(timer), _) => timer,
                 (None, Some(end)) => self.timer.insert(Box::pin(sleep_until(end))),
@@ -155,8 +166,13 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watch(written, context)
+        let this = &mut *self;
+        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        // The end of an answer: what comes next is not asked for again, so its time is set here.
+        if this.head.poll_over(&this.turn, context).is_ready() {
+            context.waker().wake_by_ref();
+        }
+        this.watch(written, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -25,7 +25,7 @@ use self::connection::Connection;
 use self::crowd::Crowd;
 use self::turn::take_turns;
 use crate::api::{self, Api};
-use crate::config::Settings;
+use crate::config::{Patience, Settings};
 use crate::stream::{Streams, Worker};
 
 /// Client connections open at once besides the streams, for each of the threads that answer.
@@ -48,7 +48,7 @@ pub fn start(
     let address = listener.local_addr()?;
     let (streams, origins) = (Arc::clone(streams), settings.cors_origins.clone());
     let door = Door {
-        head_deadline: settings.patience.head,
+        patience: settings.patience,
         crowd: Crowd::new(settings.max_connections_per_address, settings.trusted_proxies.clone()),
         stopping: stopping.clone(),
     };
@@ -88,7 +88,7 @@ pub fn start(
 /// Where connections come in.
 #[derive(Clone)]
 struct Door {
-    head_deadline: Duration,
+    patience: Patience,
     crowd: Crowd,
     stopping: CancellationToken,
 }
@@ -108,7 +108,7 @@ impl Door {
             drop(timeout(LINGER_OUTSIDE, refuse(stream, &why)).await);
             return Err(DispatchError::DisconnectTimeout);
         };
-        Ok((Connection::new(stream, self.head_deadline, self.stopping, place), peer))
+        Ok((Connection::new(stream, self.patience, self.stopping, place), peer))
     }
 }
 

@@ -10,6 +10,7 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 /// What a connection and the requests on it know together.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +20,7 @@ pub(super) struct Turn(Rc<State>);
 struct State {
     heads: Cell<u64>,
     answering: Cell<bool>,
+    answered: Cell<Option<Instant>>,
 }
 
 impl Turn {
@@ -30,6 +32,11 @@ impl Turn {
     /// Whether a request is being answered.
     pub(super) fn is_answering(&self) -> bool {
         self.0.answering.get()
+    }
+
+    /// Since when it is the client's turn again, after the first answer.
+    pub(super) fn answered(&self) -> Option<Instant> {
+        self.0.answered.get().filter(|_| !self.is_answering())
     }
 
     /// Begins the answer to a request whose head is complete.
@@ -47,6 +54,7 @@ pub(super) struct Answering(Turn);
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.0.answering.set(false);
+        self.0.0.answered.set(Some(Instant::now()));
     }
 }
 

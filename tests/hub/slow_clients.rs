@@ -264,3 +264,17 @@ async fn a_flood_of_pings_is_answered_and_harms_nobody() {
     let others = join_all((0..20).map(|n| hub.publish("a", json!(n))));
     in_time("both are done", async { tokio::join!(flood, others) }).await;
 }
+
+#[tokio::test]
+async fn a_body_in_chunks_that_never_ends_holds_no_connection_after_the_answer() {
+    let hub = TestHub::start_with(|settings| {
+        settings.patience = Patience { head: SECOND, body: SECOND, idle: SECOND };
+    })
+    .await;
+    for (path, status) in [("/v1/events", 408), ("/healthz", 405)] {
+        let request = head(&format!("POST {path} HTTP/1.1"), &["transfer-encoding: chunked"]);
+        let client = RawClient::that_says(hub.address(), &(request + "\r\n5\r\n{\"typ")).await;
+        let (answer, _) = answer_in(&client.end().await).unwrap();
+        assert_eq!(answer.status, status);
+    }
+}

@@ -33,8 +33,7 @@ fn place(url: &str) -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn deliveries_to_http_receivers_are_tunnelled_with_the_proxys_credentials_for_the_proxy_alone()
- {
+async fn deliveries_to_http_receivers_are_tunnelled_with_credentials_for_the_proxy_alone() {
     let mut receiver = TestReceiver::start().await;
     let proxy = ConnectProxy::start(Manner::LeadsTo(place(&receiver.url()))).await;
     let hub = behind(&format!("http://us%65r:p%40ss@{}", proxy.address())).await;

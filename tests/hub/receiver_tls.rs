@@ -84,7 +84,7 @@ async fn a_client_certificate_is_shown_to_a_receiver_that_asks_for_it_also_after
 }
 
 #[tokio::test]
-async fn no_connection_made_as_one_subscription_carries_anothers_deliveries() {
+async fn no_connection_made_as_one_subscription_carries_deliveries_of_another() {
     let (hub, authority, clients) = (TestHub::start().await, Authority::new(), Authority::new());
     let receiver = TlsReceiver::start(&authority.issue("127.0.0.1"), LetsIn::Asked(&clients)).await;
     let mut expected = Vec::new();

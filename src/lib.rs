@@ -1,7 +1,7 @@
 //! hookhub: a self-hosted webhook subscription hub. One durable log, many cursors.
 //!
-//! The layers, downward only: `main -> hub -> { api -> stream, dispatch } -> log -> keys -> store -> values`.
-//! The layers, downward only: `main -> hub -> { server -> api -> stream, dispatch } -> log -> store -> values`.
+//! The layers, downward only:
+//! `main -> hub -> { server -> api -> stream, dispatch } -> log -> keys -> store -> values`.
 
 pub mod admin_key;
 pub mod api;

@@ -160,7 +160,12 @@ impl Log {
     }
 
     /// Reads on: from memory where that reaches back far enough, else from the table; never past the head.
+    ///
+    /// A scan that ends somewhere is read to its end: another node may have acted on what this one has not seen yet.
     pub async fn read_after(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
+        if scan.up_to < Position::END && !self.is_seen(scan.up_to).await {
+            return Err(StoreError::Unavailable("this node is behind others".into()));
+        }
         if let Some(stretch) = self.read_recent(scan) {
             return Ok(stretch);
         }
@@ -211,13 +216,19 @@ impl Log {
 
     /// Who was told of an event shall find it: where the tail could not take a batch over in memory, it is reading.
     async fn wait_until_seen(&self, position: Position) {
-        if self.tail.head() < position {
-            let seen =
-                tokio::time::timeout(APPLY_DEADLINE, self.tail.wait_past(position.previous()));
-            if seen.await.is_err() {
-                tracing::warn!(%position, "the log's end in memory is behind a commit");
-            }
+        if !self.is_seen(position).await {
+            tracing::warn!(%position, "the log's end in memory is behind a commit");
         }
+    }
+
+    /// Waits until this node has seen the log up to `position`, where somebody has been; false when it takes too long.
+    async fn is_seen(&self, position: Position) -> bool {
+        if self.tail.head() >= position {
+            return true;
+        }
+        self.tail.read_on();
+        let seen = self.tail.wait_past(position.previous());
+        tokio::time::timeout(APPLY_DEADLINE, seen).await.is_ok()
     }
 
     async fn wait_for_other_nodes(&self, shard: u16, position: Position) {

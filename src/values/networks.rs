@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::target_list;
+
 /// Networks; by default none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks(Vec<IpNet>);
@@ -11,12 +13,7 @@ pub struct Networks(Vec<IpNet>);
 impl Networks {
     /// Reads a comma-separated list of CIDRs or single addresses; the error is the part that is neither.
     pub fn parse(list: &str) -> Result<Self, String> {
-        let network = |part: &str| {
-            let address = || part.parse::<IpAddr>().map(IpNet::from);
-            part.parse::<IpNet>().or_else(|_| address()).map_err(|_neither| part.to_owned())
-        };
-        let parts = list.split(',').map(str::trim).filter(|part| !part.is_empty());
-        parts.map(network).collect::<Result<_, _>>().map(Self)
+        target_list::networks(list).map(Self)
     }
 
     /// Whether an address is in one of them. One that is mapped into IPv6 is the address it maps (RFC 4291, 2.5.5.2).

@@ -86,46 +86,70 @@ async fn tls_is_spoken_with_the_receiver_through_the_tunnel() {
     assert!(asked.iter().all(|one| one.header("proxy-authorization").is_none()));
 }
 
+/// What a proxy says to CONNECT, by the name it is asked for, and what is told of it.
+const WORDS: [(&str, &str, &str); 6] = [
+    (
+        "wants-credentials",
+        "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+        "the egress proxy answered 407 to CONNECT",
+    ),
+    (
+        "refuses",
+        "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno",
+        "the egress proxy answered 403 to CONNECT",
+    ),
+    ("cannot", "HTTP/1.1 502 Bad Gateway\r\n\r\n", "the egress proxy answered 502 to CONNECT"),
+    ("gone", "HTTP/1.1 410 Gone\r\n\r\n", "the egress proxy answered 410 to CONNECT"),
+    ("other", "SSH-2.0-OpenSSH_9.6\r\n", "the egress proxy did not answer CONNECT"),
+    (
+        "forestalls",
+        "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+        "the egress proxy did not answer CONNECT",
+    ),
+];
+
+fn says(place: &str) -> Manner {
+    let word = WORDS.iter().find(|(name, ..)| place.starts_with(name));
+    word.map_or(Manner::Hangs, |(_, answer, _)| Manner::Says(answer))
+}
+
 #[tokio::test]
 async fn what_the_proxy_answers_is_a_failed_connection_and_never_the_receivers_word() {
-    let closed = ClosedPort::take();
-    let mut cases = vec![(None, "connect", "the egress proxy cannot be used: ")];
-    for (answer, told) in [
-        (
-            "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
-            "the egress proxy answered 407 to CONNECT",
-        ),
-        (
-            "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno",
-            "the egress proxy answered 403 to CONNECT",
-        ),
-        ("HTTP/1.1 502 Bad Gateway\r\n\r\n", "the egress proxy answered 502 to CONNECT"),
-        ("HTTP/1.1 410 Gone\r\n\r\n", "the egress proxy answered 410 to CONNECT"),
-        ("SSH-2.0-OpenSSH_9.6\r\n", "the egress proxy did not answer CONNECT"),
-        (
-            "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
-            "the egress proxy did not answer CONNECT",
-        ),
-    ] {
-        cases.push((Some(ConnectProxy::start(Manner::Says(answer)).await), "connect", told));
-    }
-    cases.push((Some(ConnectProxy::start(Manner::Hangs).await), "timeout", ""));
-    for (proxy, class, told) in cases {
-        let address = proxy.as_ref().map_or_else(|| place(&closed.url()), ConnectProxy::address);
-        let hub = behind(&format!("http://user:planted@{address}")).await;
-        for url in ["http://receiver.invalid/", "https://receiver.invalid/"] {
+    let proxy = ConnectProxy::start(Manner::Chooses(says)).await;
+    let hub = behind(&format!("http://user:planted@{}", proxy.address())).await;
+    let words = WORDS.map(|(name, _, told)| (name, "connect", told));
+    let mut expected = Vec::new();
+    for (name, class, told) in words.into_iter().chain([("hangs", "timeout", "")]) {
+        for scheme in ["http", "https"] {
+            let url = format!("{scheme}://{name}.invalid/");
             let definition = json!({"event_types": ["a"], "callback_url": url, "timeout_s": 2});
-            let id = hub.subscribe(&definition).await;
-            let event = hub.publish("a", json!(1)).await;
-            let attempt = until_attempts(&hub, &id, &event, 1).await.remove(0);
-            assert_eq!(attempt["status_code"], Value::Null, "{attempt}");
-            assert_eq!(text(&attempt, "/error"), class, "{attempt}");
-            let detail = text(&attempt, "/error_detail");
-            assert!(detail.starts_with(told) && !detail.contains("planted"), "{detail}");
-            assert_eq!(text(&hub.subscription(&id).await, "/status"), "active");
-            hub.delete(&format!("/v1/subscriptions/{id}")).await;
+            expected.push((hub.subscribe(&definition).await, class, told));
         }
     }
+    let event = hub.publish("a", json!(1)).await;
+    for (id, class, told) in expected {
+        let attempt = until_attempts(&hub, &id, &event, 1).await.remove(0);
+        must_have_failed(&attempt, class, told);
+        assert_eq!(text(&hub.subscription(&id).await, "/status"), "active");
+    }
+}
+
+fn must_have_failed(attempt: &Value, class: &str, told: &str) {
+    assert_eq!(attempt.pointer("/status_code"), Some(&Value::Null), "{attempt}");
+    assert_eq!(text(attempt, "/error"), class, "{attempt}");
+    let detail = text(attempt, "/error_detail");
+    assert!(detail.starts_with(told) && !detail.contains("planted"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_there_is_a_failed_connection() {
+    let closed = ClosedPort::take();
+    let hub = behind(&format!("http://user:planted@{}", place(&closed.url()))).await;
+    let definition = json!({"event_types": ["a"], "callback_url": "https://receiver.invalid/"});
+    let id = hub.subscribe(&definition).await;
+    let event = hub.publish("a", json!(1)).await;
+    let attempt = until_attempts(&hub, &id, &event, 1).await.remove(0);
+    must_have_failed(&attempt, "connect", "the egress proxy cannot be used: ");
 }
 
 /// What the machine's own table of names has, other than `localhost`; each leads to this machine.

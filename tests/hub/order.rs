@@ -4,14 +4,20 @@
 use std::collections::HashSet;
 
 use futures_util::future::join_all;
+use hookhub::log::Log;
+use hookhub::store::Store;
+use hookhub::store::log::Scan;
 use hookhub::values::position::Position;
+use hookhub::values::sealed::Sealer;
 use serde_json::json;
 use sqlx::{Connection, PgConnection, Row};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::support::client::{Client, each, text};
 use crate::support::database::Database;
-use crate::support::hub::TestHub;
+use crate::support::hub::{MASTER_KEY, TestHub};
 use crate::support::receiver::TestReceiver;
 use crate::support::{eventually, in_time};
 
@@ -166,4 +172,26 @@ async fn readers_of_two_nodes_meet_every_event_once_in_order_while_many_append()
     assert_eq!(here.iter().collect::<HashSet<_>>(), written.iter().collect());
     let delivered: HashSet<_> = receiver.take_ids(500).await.into_iter().collect();
     assert_eq!(delivered.len(), 500);
+}
+
+/// Who takes a shard over reads up to where its former owner has been, though nothing has rung for that here.
+#[tokio::test]
+async fn a_node_that_is_behind_reads_a_stretch_to_its_end() {
+    let hub = TestHub::start().await;
+    let sealer = Sealer::new(MASTER_KEY.parse().unwrap());
+    let store = Store::new(hub.database.url(), sealer).unwrap();
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let log = Log::start(Uuid::new_v4(), store, &tasks, stop.clone()).await.unwrap();
+    let mut elsewhere = hub.database.connect().await;
+    for _ in 0..5 {
+        let after = log.head();
+        let up_to: Position = append(&mut elsewhere, "a").await.parse().unwrap();
+        let scan = Scan { after, up_to, tenant: None, events: 100, bytes: 1 << 20 };
+        let read = log.read_after(scan).await.unwrap();
+        let positions: Vec<_> = read.events.iter().map(|event| event.position).collect();
+        assert_eq!((positions, read.complete), (vec![up_to], true));
+    }
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
 }

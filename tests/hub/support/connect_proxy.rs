@@ -17,6 +17,8 @@ pub(crate) enum Manner {
     Says(&'static str),
     /// Takes the question and says nothing.
     Hangs,
+    /// As this says of the place that was asked for.
+    Chooses(fn(&str) -> Self),
 }
 
 /// It keeps what it was asked.
@@ -34,11 +36,16 @@ impl ConnectProxy {
             let (manner, noted) = (manner.clone(), Arc::clone(&noted));
             async move {
                 let Some(question) = read_whole(&mut stream).await else { return };
+                let place = question.head.split(' ').nth(1).unwrap_or_default();
+                let manner = match manner {
+                    Manner::Chooses(choose) => choose(place),
+                    other => other,
+                };
                 noted.lock().unwrap_or_else(PoisonError::into_inner).push(question);
                 match manner {
                     Manner::LeadsTo(place) => tunnel(stream, place).await,
                     Manner::Says(answer) => drop(stream.write_all(answer.as_bytes()).await),
-                    Manner::Hangs => std::future::pending().await,
+                    Manner::Hangs | Manner::Chooses(_) => std::future::pending().await,
                 }
             }
         });

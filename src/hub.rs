@@ -13,23 +13,25 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::admin_key::{self, AdminKey};
+use crate::access::quotas::QuotasInForce;
 use crate::api::{Api, Limits, Secrets};
 use crate::config::{Database, Settings};
-use crate::dispatch::{Asker, Dispatcher};
+use crate::delivery::{Asker, Dispatcher};
+use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::egress::origin::Sender;
+use crate::domain::encryption::Sealer;
+use crate::domain::retention::Retention;
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
-use crate::log::{Log, housekeeping, resealing, retention, usage};
-use crate::master_key;
-use crate::quotas::QuotasInForce;
+use crate::key_files::admin_key;
+use crate::key_files::admin_key::AdminKey;
+use crate::key_files::master_key;
+use crate::log::Log;
+use crate::maintenance::{disk_usage, housekeeping, reencryption, retention};
 use crate::server;
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
-use crate::stream::Streams;
-use crate::stream::presence::Presence;
-use crate::values::retention::Retention;
-use crate::values::retry::reconnect_waits;
-use crate::values::sealed::Sealer;
-use crate::values::sender::Sender;
+use crate::streaming::Streams;
+use crate::streaming::presence::Presence;
 
 /// How long a start waits for the database to take connections.
 const DATABASE_DEADLINE: Duration = Duration::from_secs(60);
@@ -258,8 +260,8 @@ fn look_after_log(
     stop: &CancellationToken,
 ) {
     tasks.spawn(retention::run(log.clone(), store.clone(), kept, stop.clone()));
-    tasks.spawn(usage::run(log.clone(), store.clone(), stop.clone()));
-    tasks.spawn(resealing::run(log.clone(), store.clone(), stop.clone()));
+    tasks.spawn(disk_usage::run(log.clone(), store.clone(), stop.clone()));
+    tasks.spawn(reencryption::run(log.clone(), store.clone(), stop.clone()));
 }
 
 /// The quotas, read before the first request is taken, and followed.

@@ -3,21 +3,19 @@
 //! The layers, downward only:
 //! `main -> hub -> { server -> api -> stream, dispatch } -> log -> keys -> store -> values`.
 
-pub mod admin_key;
+pub mod access;
 pub mod api;
 pub mod config;
-pub mod dispatch;
+pub mod delivery;
+pub mod domain;
+pub mod egress;
 pub mod embedded;
 pub mod hub;
-mod key_file;
-pub mod keys;
-pub mod listen;
+pub mod key_files;
 pub mod log;
-pub mod master_key;
-pub mod measures;
-pub mod quotas;
-pub mod receive;
+pub mod maintenance;
+pub mod metrics;
 pub mod server;
 pub mod store;
-pub mod stream;
-pub mod values;
+pub mod streaming;
+pub mod tools;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use hookhub::config::{ServeArgs, Settings};
+use hookhub::domain::event::event_type::Pattern;
+use hookhub::domain::signing::secret::Secret;
 use hookhub::hub::Hub;
-use hookhub::listen::{Line, ListenSettings, SILENCE, Since};
-use hookhub::receive::{Receiver, ReceiverSettings};
-use hookhub::values::event_type::Pattern;
-use hookhub::values::signature::Secret;
+use hookhub::tools::listen::{Line, ListenSettings, SILENCE, Since};
+use hookhub::tools::receive::{Receiver, ReceiverSettings};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tikv_jemallocator::Jemalloc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -298,7 +298,7 @@ async fn listen(args: ListenArgs) -> Result<(), String> {
         secret,
         silence: SILENCE,
     };
-    let following = hookhub::listen::listen(settings, |line| match line {
+    let following = hookhub::tools::listen::listen(settings, |line| match line {
         Line::Event(line) => say(&mut std::io::stdout(), &line),
         Line::Note(line) => say(&mut std::io::stderr(), &line),
     });

@@ -14,8 +14,8 @@ mod schedule;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use hookhub::values::position::Position;
-use hookhub::values::time::UnixMillis;
+use hookhub::domain::position::Position;
+use hookhub::domain::time::UnixMillis;
 use proptest::prelude::*;
 
 use self::arrival::Arrival;

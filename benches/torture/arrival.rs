@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use hookhub::values::position::Position;
+use hookhub::domain::position::Position;
 
 /// One POST that arrived, and whether it was taken. Times are in milliseconds since 1970, turns count all that happens
 /// at the receivers in one order.

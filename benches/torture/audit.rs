@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hookhub::values::position::Position;
+use hookhub::domain::position::Position;
 use serde_json::Value;
 
 use super::Anything;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hookhub::values::position::Position;
-use hookhub::values::time::UnixMillis;
+use hookhub::domain::position::Position;
+use hookhub::domain::time::UnixMillis;
 
 /// An event that a publisher sent; its number is its place in the book.
 #[derive(Debug, Clone, Copy)]

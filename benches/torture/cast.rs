@@ -1,6 +1,6 @@
 //! The cast: the types that are published, and who receives them in what temper.
 
-use hookhub::values::signature::Secret;
+use hookhub::domain::signing::secret::Secret;
 
 /// The types of all events of a run.
 pub(crate) const TYPES: [&str; 6] =

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use hookhub::values::event_type::Pattern;
-use hookhub::values::position::Position;
-use hookhub::values::time::UnixMillis;
+use hookhub::domain::event::event_type::Pattern;
+use hookhub::domain::position::Position;
+use hookhub::domain::time::UnixMillis;
 
 use super::arrival::Arrival;
 

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hookhub::values::position::Position;
+use hookhub::domain::position::Position;
 use reqwest::StatusCode;
 use serde_json::json;
 use tokio::process::Command;

@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use hookhub::values::position::Position;
-use hookhub::values::time::UnixMillis;
+use hookhub::domain::position::Position;
+use hookhub::domain::time::UnixMillis;
 
 use super::Anything;
 use super::book::{Book, Published};

@@ -1,50 +1,15 @@
 //! The HTTP contract: which path is answered by what. Each handler is parse, authorise, one call, answer.
 
-mod append;
-mod audit;
-mod body;
-mod caller;
-mod client_address;
-mod code;
-mod connections;
-mod consent;
-mod cors;
+pub mod auth;
 mod deliveries;
-mod delivery_view;
 mod events;
-mod explain;
-mod fields;
-mod head;
-mod health;
-mod idempotency;
-mod json;
-mod keys;
-mod lean_head;
-mod metrics;
-mod nodes;
+pub mod http;
 mod openapi;
-mod poll;
+pub mod operator;
 mod problem;
-mod publish_input;
-mod pull;
-mod query;
-mod rate_limit;
-mod reach;
-mod reading;
-mod receiver_input;
-mod replays;
-mod request_id;
 mod routes;
-mod signing;
-mod stream;
-mod stream_tokens;
-mod subscription_input;
+pub mod streams;
 mod subscriptions;
-mod tenants;
-mod unheard;
-mod verification;
-mod ws;
-mod ws_command;
 
 use std::fmt;
 use std::rc::Rc;
@@ -54,20 +19,20 @@ use std::time::Duration;
 use actix_web::{HttpRequest, web};
 use tokio_util::sync::CancellationToken;
 
-use self::caller::Admin;
-pub use self::cors::allow_origins;
+use self::auth::caller::Admin;
+pub use self::http::cors::allow_origins;
+pub use self::http::early_errors::{late_head, too_many_from_one_address};
+pub use self::http::request_id::give_request_id;
 use self::openapi::Document;
 use self::problem::{Code, Problem};
-pub use self::request_id::give_request_id;
 pub use self::routes::routes;
-pub use self::unheard::{late_head, too_many_from_one_address};
+use crate::access::quotas::QuotasInForce;
+use crate::domain::access::forwarded::TrustedProxies;
+use crate::domain::egress::origin::Origin;
+use crate::domain::egress::policy::Targets;
 use crate::log::Log;
-use crate::quotas::QuotasInForce;
 use crate::store::Store;
-use crate::stream::{Streams, Worker};
-use crate::values::forwarded::TrustedProxies;
-use crate::values::sender::Origin;
-use crate::values::target::Targets;
+use crate::streaming::{Streams, Worker};
 
 /// What the handlers work with.
 pub struct Api {

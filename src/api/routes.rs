@@ -4,17 +4,18 @@ use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, Resource, Route, guard, web};
 
+use super::deliveries::replays;
+use super::events::explain;
+use super::operator::{audit, health, keys, metrics, nodes, tenants};
 use super::problem::Problem;
-use super::{
-    audit, connections, consent, deliveries, events, explain, health, keys, metrics, nodes,
-    openapi, pull, replays, signing, stream, stream_tokens, subscriptions, tenants, verification,
-    ws,
-};
-use crate::values::scope::Scope;
+use super::streams::{connections, sse, tokens, websocket};
+use super::subscriptions::{pull, signing, verification, verification_answer};
+use super::{deliveries, events, openapi, subscriptions};
+use crate::domain::access::scope::Scope;
 
 /// Who may ask. It stands with the request for the handler's `Caller`, which refuses everyone else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
+pub(crate) enum Access {
     /// Everyone, without a key.
     Public,
     /// Those whose key has this scope.
@@ -29,10 +30,10 @@ const STREAM: Access = Access::Scope(Scope::Stream);
 const ADMIN: Access = Access::Scope(Scope::Admin);
 
 /// One path and method. GET stands for HEAD too.
-pub(super) struct Entry {
-    pub(super) path: &'static str,
-    pub(super) method: Method,
-    pub(super) access: Access,
+pub(crate) struct Entry {
+    pub(crate) path: &'static str,
+    pub(crate) method: Method,
+    pub(crate) access: Access,
     answer: Route,
 }
 
@@ -53,7 +54,7 @@ fn delete(path: &'static str, access: Access, answer: Route) -> Entry {
 }
 
 /// All routes; those of one path stand together.
-pub(super) fn table() -> Vec<Entry> {
+pub(crate) fn table() -> Vec<Entry> {
     let parts = [
         event_routes(),
         stream_routes(),
@@ -80,11 +81,11 @@ fn event_routes() -> Vec<Entry> {
 
 /// Streams, their tokens, and who holds one open.
 fn stream_routes() -> Vec<Entry> {
-    let streamed = web::to(stream::stream).wrap(from_fn(stream::have_come_back));
+    let streamed = web::to(sse::stream).wrap(from_fn(sse::have_come_back));
     vec![
         get("/v1/stream", STREAM, streamed),
-        get("/v1/ws", STREAM, web::to(ws::ws)),
-        post("/v1/stream-tokens", STREAM, web::to(stream_tokens::create)),
+        get("/v1/ws", STREAM, web::to(websocket::ws)),
+        post("/v1/stream-tokens", STREAM, web::to(tokens::create)),
         get("/v1/connections", STREAM, web::to(connections::list)),
     ]
 }
@@ -106,8 +107,8 @@ fn subscription_routes() -> Vec<Entry> {
         get("/v1/subscriptions/{id}/public-key", SUBSCRIBE, web::to(signing::public_key)),
         get("/v1/subscriptions/{id}/jwks.json", PUBLIC, web::to(signing::jwks)),
         post("/v1/subscriptions/{id}/verify", SUBSCRIBE, web::to(verification::verify)),
-        post("/v1/subscriptions/{id}/verification", PUBLIC, web::to(consent::give)),
-        get("/v1/subscriptions/{id}/verification", PUBLIC, web::to(consent::give)),
+        post("/v1/subscriptions/{id}/verification", PUBLIC, web::to(verification_answer::give)),
+        get("/v1/subscriptions/{id}/verification", PUBLIC, web::to(verification_answer::give)),
         post("/v1/subscriptions/{id}/test", SUBSCRIBE, web::to(deliveries::test)),
         get("/v1/subscriptions/{id}/deliveries", SUBSCRIBE, web::to(deliveries::of_subscription)),
     ]
@@ -115,7 +116,7 @@ fn subscription_routes() -> Vec<Entry> {
 
 /// Pulling from a subscription.
 fn pull_routes() -> Vec<Entry> {
-    let streamed = web::to(pull::stream).wrap(from_fn(stream::have_come_back));
+    let streamed = web::to(pull::stream).wrap(from_fn(sse::have_come_back));
     vec![
         get("/v1/subscriptions/{id}/events", READ, web::to(pull::events)),
         get("/v1/subscriptions/{id}/stream", STREAM, streamed),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{ConfigError, Settings, or, seconds, wrong};
-use crate::stream::presence::MostConnections;
-use crate::values::forwarded::{ProxyHeader, TrustedProxies};
-use crate::values::networks::Networks;
+use crate::domain::access::forwarded::{ProxyHeader, TrustedProxies};
+use crate::domain::access::networks::Networks;
+use crate::streaming::presence::MostConnections;
 
 /// How long clients may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

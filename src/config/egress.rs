@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::{ConfigError, or, wrong};
-use crate::values::egress::{BadEgressProxy, Egress, EgressProxy};
-use crate::values::target::{AllowedTargets, Targets};
-use crate::values::target_list::{PortList, TargetList};
+use crate::domain::egress::policy::{AllowedTargets, Targets};
+use crate::domain::egress::proxy::{BadEgressProxy, Egress, EgressProxy};
+use crate::domain::egress::target_list::{PortList, TargetList};
 
 /// They as they are given.
 #[derive(Debug, Clone, Default, Args)]

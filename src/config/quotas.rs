@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{ConfigError, or, wrong};
-use crate::values::quota::{EVENT_BYTES, MOST, Quotas};
+use crate::domain::access::quota::{EVENT_BYTES, MOST, Quotas};
 
 /// These settings as they are given.
 #[derive(Debug, Clone, Default, Args)]

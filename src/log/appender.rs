@@ -12,10 +12,10 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::tail::Tail;
+use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::event::Event;
 use crate::store::Store;
 use crate::store::log::{AppendBatch, AppendFailure, AppendRequest, Appended, LogWriter, Placed};
-use crate::values::event::Event;
-use crate::values::retry::reconnect_waits;
 
 /// How many requests may wait to be taken up.
 const WAITING: usize = 8_192;

@@ -1,16 +1,9 @@
 //! The log as the rest of the hub knows it: append, change a subscription, read on, wait for more.
 
 mod appender;
-pub mod change;
-mod claims;
-mod doorbell;
-mod expiry;
-pub mod housekeeping;
-pub mod resealing;
-pub mod retention;
+pub mod notifier;
 mod revocation;
 mod tail;
-pub mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,18 +16,19 @@ use uuid::Uuid;
 
 pub use self::appender::AppendError;
 use self::appender::Appender;
-pub use self::claims::{Claim, Claims};
 pub use self::revocation::ShutOut;
 use self::tail::Tail;
-use crate::keys::{Keys, Known};
-use crate::measures::{Measures, Refusal};
+pub use crate::access::idempotency::{Claim, Claims};
+use crate::access::keys::{Keys, Known};
+use crate::domain::access::audit::Actor;
+use crate::domain::event::{Event, NewEvent};
+use crate::domain::subscription::change;
+use crate::domain::position::Position;
+use crate::domain::subscription::Subscription;
+use crate::metrics::{Measures, Refusal};
 use crate::store::log::{AppendRequest, Placed, Scan, Stretch};
 use crate::store::subscriptions::{Change, Changed};
 use crate::store::{Store, StoreError};
-use crate::values::audit::Actor;
-use crate::values::event::{Event, NewEvent};
-use crate::values::position::Position;
-use crate::values::subscription::Subscription;
 
 /// How long a change waits for the dispatchers to act on it: longer than a lease runs.
 const APPLY_DEADLINE: Duration = Duration::from_secs(5);
@@ -73,8 +67,8 @@ impl Log {
         let claims = Claims::start(node, store.clone(), tasks, stop.clone());
         tasks.spawn(tail::follow(Arc::clone(&tail), store.clone(), stop.clone()));
         let news = Arc::new(Notify::new());
-        tasks.spawn(doorbell::ring(node, store.clone(), Arc::clone(&news), stop.clone()));
-        tasks.spawn(doorbell::answer(node, store.clone(), Arc::clone(&tail), stop.clone()));
+        tasks.spawn(notifier::ring(node, store.clone(), Arc::clone(&news), stop.clone()));
+        tasks.spawn(notifier::answer(node, store.clone(), Arc::clone(&tail), stop.clone()));
         let appender = Appender::start(store.clone(), Arc::clone(&tail), tasks, stop);
         let (dispatched, measures) = (watch::Sender::new(None), Arc::default());
         Ok(Self { node, store, appender, tail, keys, claims, news, dispatched, measures })
@@ -199,13 +193,13 @@ impl Log {
     }
 
     /// Something was appended by other means: this node and the others read it at once.
-    fn look(&self) {
+    pub(crate) fn look(&self) {
         self.tail.read_on();
         self.news.notify_one();
     }
 
     /// The log is gone up to `position`: it is forgotten here too.
-    fn forget(&self, position: Position) {
+    pub(crate) fn forget(&self, position: Position) {
         self.tail.forget(position);
     }
 

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{APPLY_DEADLINE, CHANGE_TRIES, LOOK_AGAIN, Log};
+use crate::domain::access::audit::AuditEntry;
+use crate::domain::access::revocation::{KEY_REVOKED, Revocation};
+use crate::domain::event::event_type::EventType;
+use crate::domain::event::{Event, NewEvent};
+use crate::domain::position::Position;
 use crate::store::StoreError;
 use crate::store::keys::{Revoked, StoredKey};
-use crate::values::audit::AuditEntry;
-use crate::values::event::{Event, NewEvent};
-use crate::values::event_type::EventType;
-use crate::values::position::Position;
-use crate::values::revocation::{KEY_REVOKED, Revocation};
 
 /// What became of a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::keys::Known;
+use crate::access::keys::Known;
+use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::event::Event;
+use crate::domain::position::Position;
 use crate::store::Store;
 use crate::store::log::{Scan, Stretch};
-use crate::values::event::Event;
-use crate::values::position::Position;
-use crate::values::retry::reconnect_waits;
 
 /// How many bytes of events are kept in memory.
 const MOST_BYTES: usize = 64 << 20;
@@ -231,8 +231,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::values::event::NewEvent;
-    use crate::values::event_type::EventType;
+    use crate::domain::event::NewEvent;
+    use crate::domain::event::event_type::EventType;
 
     fn event(position: i64) -> Arc<Event> {
         let new = NewEvent {

@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::crowd::Place;
-use super::turn::Turn;
+use super::connection_limiter::Place;
+use super::request_phase::Turn;
 use crate::api;
 use crate::config::Patience;
 

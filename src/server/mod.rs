@@ -1,8 +1,8 @@
 //! The HTTP server: a connection each client, bounded in number and in how long the client may keep the hub waiting.
 
 mod connection;
-mod crowd;
-mod turn;
+pub mod connection_limiter;
+pub mod request_phase;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -22,11 +22,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::connection::Connection;
-use self::crowd::Crowd;
-use self::turn::take_turns;
-use crate::api::{self, Api};
+use self::connection_limiter::Crowd;
+use self::request_phase::take_turns;
+use crate::api;
+use crate::api::Api;
 use crate::config::{Patience, Settings};
-use crate::stream::{Streams, Worker};
+use crate::streaming::{Streams, Worker};
 
 /// Client connections open at once besides the streams, for each of the threads that answer.
 const MOST_REQUESTS: usize = 4_096;

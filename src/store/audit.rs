@@ -1,8 +1,8 @@
 //! The audit log: appended to, and read.
 
 use super::{Store, StoreError, within};
-use crate::values::audit::AuditEntry;
-use crate::values::id::AuditId;
+use crate::domain::access::audit::AuditEntry;
+use crate::domain::id::AuditId;
 
 /// An entry as it is kept; `before` and `after` are JSON.
 #[derive(Debug)]

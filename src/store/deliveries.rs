@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::replays::Progress;
 use super::{Store, StoreError, within};
-use crate::values::id::{AttemptId, ReplayId, SubscriptionId};
-use crate::values::outcome::ErrorClass;
-use crate::values::position::Position;
-use crate::values::subscription::shard_of;
-use crate::values::time::UnixMillis;
+use crate::domain::delivery::outcome::ErrorClass;
+use crate::domain::id::{AttemptId, ReplayId, SubscriptionId};
+use crate::domain::position::Position;
+use crate::domain::subscription::shard_of;
+use crate::domain::time::UnixMillis;
 
 /// One POST and what came of it.
 #[derive(Debug, Clone)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Store, StoreError, within};
-use crate::values::expiry::{Expiry, GAP};
-use crate::values::id::SubscriptionId;
-use crate::values::position::Position;
-use crate::values::subscription::TEST_EVENT;
+use crate::domain::id::SubscriptionId;
+use crate::domain::position::Position;
+use crate::domain::subscription::TEST_EVENT;
+use crate::domain::subscription::gap::{Expiry, GAP};
 
 /// A subscription that still needs events which are to go.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::log::RequestKey;
 use super::{Store, StoreError, within};
-use crate::values::position::Position;
-use crate::values::sealed::Place;
+use crate::domain::encryption::Place;
+use crate::domain::position::Position;
 
 /// What a request came to that was made before under the same key.
 pub struct Kept {

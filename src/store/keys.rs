@@ -6,13 +6,13 @@ use uuid::Uuid;
 
 use super::log::RequestKey;
 use super::{Store, StoreError, within};
-use crate::values::audit::AuditEntry;
-use crate::values::event_type::Pattern;
-use crate::values::id::KeyId;
-use crate::values::position::Position;
-use crate::values::revocation::KEY_REVOKED;
-use crate::values::scope::{Scope, Scopes};
-use crate::values::time::UnixMillis;
+use crate::domain::access::audit::AuditEntry;
+use crate::domain::access::revocation::KEY_REVOKED;
+use crate::domain::access::scope::{Scope, Scopes};
+use crate::domain::event::event_type::Pattern;
+use crate::domain::id::KeyId;
+use crate::domain::position::Position;
+use crate::domain::time::UnixMillis;
 
 /// An API key as it is kept.
 #[derive(Debug, Clone)]

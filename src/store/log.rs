@@ -9,11 +9,11 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::{STATEMENT_DEADLINE, Store, StoreError, within};
-use crate::values::event::{Event, NewEvent};
-use crate::values::event_type::EventType;
-use crate::values::id::SubscriptionId;
-use crate::values::position::Position;
-use crate::values::time::UnixMillis;
+use crate::domain::event::event_type::EventType;
+use crate::domain::event::{Event, NewEvent};
+use crate::domain::id::SubscriptionId;
+use crate::domain::position::Position;
+use crate::domain::time::UnixMillis;
 
 /// How long a connection for appends may take to be made.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);

@@ -2,21 +2,21 @@
 
 pub mod audit;
 pub mod deliveries;
-pub mod doorbell;
+pub mod disk_usage;
+pub mod encryption;
 pub mod expiry;
 pub mod idempotency;
 pub mod keys;
 pub mod log;
 pub mod nodes;
+pub mod notifier;
 pub mod partitions;
 pub mod pull;
 pub mod replays;
-pub mod sealing;
 pub mod shards;
 pub mod shared_secrets;
 pub mod subscriptions;
 pub mod tenants;
-pub mod usage;
 pub mod verifications;
 
 use std::fmt;
@@ -28,7 +28,7 @@ use std::time::Duration;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 
-use crate::values::sealed::Sealer;
+use crate::domain::encryption::Sealer;
 
 /// How long any statement may take, network included.
 const STATEMENT_DEADLINE: Duration = Duration::from_secs(20);

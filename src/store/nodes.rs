@@ -6,8 +6,8 @@ use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use super::{Store, StoreError, within};
-use crate::values::position::Position;
-use crate::values::time::UnixMillis;
+use crate::domain::position::Position;
+use crate::domain::time::UnixMillis;
 
 /// How a node is known to the others.
 #[derive(Debug, Clone)]

@@ -4,8 +4,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor};
 
 use super::{Store, StoreError, connect, within};
-use crate::values::position::Position;
-use crate::values::retention::Retention;
+use crate::domain::position::Position;
+use crate::domain::retention::Retention;
 
 /// How many days ahead partitions are made, besides yesterday's and today's.
 const DAYS_AHEAD: i32 = 7;

@@ -1,8 +1,8 @@
 //! The cursors of pull subscriptions.
 
 use super::{Store, StoreError, within};
-use crate::values::id::SubscriptionId;
-use crate::values::position::Position;
+use crate::domain::id::SubscriptionId;
+use crate::domain::position::Position;
 
 /// Where a pull subscription stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

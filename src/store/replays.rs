@@ -1,9 +1,9 @@
 //! Replays, and how far they have come.
 
 use super::{Store, StoreError, within};
-use crate::values::id::{ReplayId, SubscriptionId};
-use crate::values::position::Position;
-use crate::values::request::{Only, ReplayRequest};
+use crate::domain::id::{ReplayId, SubscriptionId};
+use crate::domain::position::Position;
+use crate::domain::subscription::command::{Only, ReplayRequest};
 
 /// Whether a replay goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

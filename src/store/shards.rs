@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Store, StoreError, within};
-use crate::values::position::Position;
+use crate::domain::position::Position;
 
 /// A shard that this node owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

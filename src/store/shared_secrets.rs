@@ -1,7 +1,7 @@
 //! Secrets that all nodes share.
 
 use super::{Store, StoreError, within};
-use crate::values::sealed::Place;
+use crate::domain::encryption::Place;
 
 impl Store {
     /// The secret of that name; `fresh` becomes it if there is none yet.

@@ -6,15 +6,15 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::log::RequestKey;
-use super::{Store, StoreError, sealing, within};
-use crate::values::audit::AuditEntry;
-use crate::values::callback_url::CallbackUrl;
-use crate::values::event_type::{EventType, Pattern};
-use crate::values::id::SubscriptionId;
-use crate::values::position::Position;
-use crate::values::sealed::Place;
-use crate::values::subscription::{Status, Subscription, Version};
-use crate::values::time::UnixMillis;
+use super::{Store, StoreError, encryption, within};
+use crate::domain::access::audit::AuditEntry;
+use crate::domain::egress::callback_url::CallbackUrl;
+use crate::domain::encryption::Place;
+use crate::domain::event::event_type::{EventType, Pattern};
+use crate::domain::id::SubscriptionId;
+use crate::domain::position::Position;
+use crate::domain::subscription::{Status, Subscription, Version};
+use crate::domain::time::UnixMillis;
 
 /// A change of one subscription, to be made if nothing else changed it meanwhile.
 #[derive(Debug, Clone)]
@@ -97,8 +97,10 @@ impl Store {
     fn read(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
         let id = SubscriptionId::from_stored(row.id);
         let place = Place::Definition { tenant: &row.tenant, id: row.id };
-        let definition =
-            sealing::definition(&self.open(row.definition.as_bytes(), place)?, UnixMillis::now())?;
+        let definition = encryption::definition(
+            &self.open(row.definition.as_bytes(), place)?,
+            UnixMillis::now(),
+        )?;
         let status = Status::from_name(&row.status)
             .ok_or_else(|| StoreError::Unreadable(format!("subscription {id}: status")))?;
         Ok(Subscription {
@@ -118,7 +120,7 @@ impl Store {
         }
         let Subscription { id, tenant, definition, .. } = &change.subscription;
         let place = Place::Definition { tenant, id: id.stored() };
-        let sealed = self.seal(&sealing::stored(definition)?, place)?;
+        let sealed = self.seal(&encryption::stored(definition)?, place)?;
         let earlier = definition.signing.earlier().iter();
         Ok((sealed, earlier.map(|one| one.expires_at.as_i64()).collect()))
     }

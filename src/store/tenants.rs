@@ -1,9 +1,9 @@
 //! Tenants of which an operator has said something, and what all of them have.
 
 use super::{Store, StoreError, within};
-use crate::values::audit::AuditEntry;
-use crate::values::quota::OwnQuotas;
-use crate::values::time::UnixMillis;
+use crate::domain::access::audit::AuditEntry;
+use crate::domain::access::quota::OwnQuotas;
+use crate::domain::time::UnixMillis;
 
 /// What an operator says of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,9 +1,9 @@
 //! How far handshakes have come that receivers have not agreed to, for their owners to look at.
 
 use super::{Store, StoreError, within};
-use crate::values::id::SubscriptionId;
-use crate::values::subscription::shard_of;
-use crate::values::time::UnixMillis;
+use crate::domain::id::SubscriptionId;
+use crate::domain::subscription::shard_of;
+use crate::domain::time::UnixMillis;
 
 /// A handshake that brought no consent.
 #[derive(Debug, Clone, PartialEq, Eq)]

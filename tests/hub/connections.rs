@@ -1,6 +1,6 @@
 //! Who is connected, as the hub tells it.
 
-use hookhub::values::time::UnixMillis;
+use hookhub::domain::time::UnixMillis;
 use reqwest::Method;
 use serde_json::{Value, json};
 

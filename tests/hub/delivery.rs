@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use hookhub::receive::ReceiverSettings;
-use hookhub::values::signature::{Secret, Signed};
-use hookhub::values::time::UnixMillis;
+use hookhub::domain::signing::secret::{Secret, Signed};
+use hookhub::domain::time::UnixMillis;
+use hookhub::tools::receive::ReceiverSettings;
 use reqwest::Method;
 use serde_json::json;
 
@@ -45,7 +45,8 @@ async fn a_delivery_is_the_event_as_everyone_reads_it_with_the_headers_of_standa
 async fn the_secret_that_the_hub_made_up_verifies_its_deliveries() {
     let hub = TestHub::start().await;
     let unchecked = ReceiverSettings { secrets: Vec::new(), ..TestReceiver::settings() };
-    let (receiver, mut deliveries) = hookhub::receive::Receiver::start(unchecked).await.unwrap();
+    let (receiver, mut deliveries) =
+        hookhub::tools::receive::Receiver::start(unchecked).await.unwrap();
     let url = format!("http://{}/", receiver.address());
     let definition = json!({"event_types": ["*"], "callback_url": url});
     let made = hub.post("/v1/subscriptions", &definition).await.expect(201);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use hookhub::config::Settings;
-use hookhub::receive::{Distrust, ReceiverSettings, Verified};
-use hookhub::values::signature::{BadSignature, Secret};
-use hookhub::values::time::UnixMillis;
+use hookhub::domain::signing::secret::{BadSignature, Secret};
+use hookhub::domain::time::UnixMillis;
+use hookhub::tools::receive::{Distrust, ReceiverSettings, Verified};
 use nix::sys::signal::Signal;
 use reqwest::{Method, Response};
 use serde_json::json;
@@ -41,7 +41,7 @@ async fn what_is_not_signed_or_not_now_is_refused_and_uses_up_no_answer() {
         retry_after_s: Some(7),
         ..TestReceiver::settings()
     };
-    let (receiver, mut seen) = hookhub::receive::Receiver::start(settings).await.unwrap();
+    let (receiver, mut seen) = hookhub::tools::receive::Receiver::start(settings).await.unwrap();
     let url = format!("http://{}/any/path?q=1", receiver.address());
     let now = UnixMillis::now().seconds();
     for (key, timestamp, distrust) in [
@@ -79,7 +79,8 @@ async fn one_of_several_secrets_is_enough_and_without_any_nothing_is_checked() {
         [(vec![old, new.clone()], Verified::Yes, 204), (Vec::new(), Verified::NotChecked, 204)]
     {
         let settings = ReceiverSettings { secrets, ..ReceiverSettings::default() };
-        let (receiver, mut seen) = hookhub::receive::Receiver::start(settings).await.unwrap();
+        let (receiver, mut seen) =
+            hookhub::tools::receive::Receiver::start(settings).await.unwrap();
         let url = format!("http://{}/", receiver.address());
         assert_eq!(send(&url, Some(&new), now).await.status(), status);
         assert_eq!(seen.recv().await.unwrap().verified, verified);
@@ -90,7 +91,7 @@ async fn one_of_several_secrets_is_enough_and_without_any_nothing_is_checked() {
 #[tokio::test]
 async fn other_methods_and_large_bodies_are_refused() {
     let (receiver, _seen) =
-        hookhub::receive::Receiver::start(ReceiverSettings::default()).await.unwrap();
+        hookhub::tools::receive::Receiver::start(ReceiverSettings::default()).await.unwrap();
     let url = format!("http://{}/", receiver.address());
     let client = http();
     let get = client.request(Method::GET, &url).send().await.unwrap();
@@ -103,7 +104,7 @@ async fn other_methods_and_large_bodies_are_refused() {
 async fn it_answers_after_the_delay_it_was_told() {
     let settings =
         ReceiverSettings { delay: Duration::from_millis(300), ..TestReceiver::settings() };
-    let (receiver, _seen) = hookhub::receive::Receiver::start(settings).await.unwrap();
+    let (receiver, _seen) = hookhub::tools::receive::Receiver::start(settings).await.unwrap();
     let began = std::time::Instant::now();
     send(&format!("http://{}/", receiver.address()), Some(&secret()), UnixMillis::now().seconds())
         .await;
@@ -150,7 +151,7 @@ async fn the_command_shows_each_delivery_and_whether_it_is_to_be_trusted() {
 #[tokio::test]
 async fn it_agrees_to_handshakes_and_uses_up_no_answer_for_them() {
     let settings = ReceiverSettings { answers: vec![202, 503], ..TestReceiver::settings() };
-    let (receiver, mut seen) = hookhub::receive::Receiver::start(settings).await.unwrap();
+    let (receiver, mut seen) = hookhub::tools::receive::Receiver::start(settings).await.unwrap();
     let (url, client) = (format!("http://{}/hooks", receiver.address()), http());
     let get =
         client.get(format!("{url}?hub.challenge=%3Cabc%3E&challenge=x")).send().await.unwrap();

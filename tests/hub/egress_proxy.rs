@@ -1,7 +1,7 @@
 //! Deliveries by a proxy: all of them are tunnels, and what the proxy does is never taken for the receiver's answer.
 
 use hookhub::config::Settings;
-use hookhub::values::target::AllowedTargets;
+use hookhub::domain::egress::policy::AllowedTargets;
 use serde_json::{Value, json};
 
 use crate::support::certificates::Authority;

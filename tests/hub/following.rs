@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use hookhub::values::position::Position;
+use hookhub::domain::position::Position;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;

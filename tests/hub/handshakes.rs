@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hookhub::config::Settings;
-use hookhub::values::target::AllowedTargets;
+use hookhub::domain::egress::policy::AllowedTargets;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;

@@ -1,6 +1,6 @@
 //! Subscriptions that begin in the past: from the earliest event, from an event, from a time.
 
-use hookhub::values::time::UnixMillis;
+use hookhub::domain::time::UnixMillis;
 use serde_json::json;
 
 use crate::support::client::{text, with};

@@ -101,7 +101,7 @@ async fn the_first_answer_is_given_also_when_the_same_would_be_refused_by_now() 
     until_all(&hub, &id, "delivered", 1).await;
     let receipt = hub.post("/v1/events", &event("clock")).await.expect(202);
     let soon = text(&receipt, "/timestamp");
-    let at = hookhub::values::time::UnixMillis::parse(&soon).expect("a time");
+    let at = hookhub::domain::time::UnixMillis::parse(&soon).expect("a time");
     let at = at.after(std::time::Duration::from_secs(2)).to_string();
     let path = format!("/v1/subscriptions/{id}");
     let asked = [

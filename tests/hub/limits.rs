@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use hookhub::values::networks::Networks;
+use hookhub::domain::access::networks::Networks;
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hookhub::listen::{ListenSettings, Since};
-use hookhub::values::signature::Secret;
+use hookhub::domain::signing::secret::Secret;
+use hookhub::tools::listen::{ListenSettings, Since};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
@@ -220,7 +220,7 @@ async fn a_hub_that_falls_silent_is_left_and_the_stream_goes_on_after_the_last_e
     };
     tokio::select! {
         () = connections => {}
-        ended = hookhub::listen::listen(settings, |_line| {}) => panic!("{ended:?}"),
+        ended = hookhub::tools::listen::listen(settings, |_line| {}) => panic!("{ended:?}"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use hookhub::values::time::UnixMillis;
+use hookhub::domain::time::UnixMillis;
 use reqwest::Method;
 use serde_json::{Value, json};
 

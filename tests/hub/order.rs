@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 
 use futures_util::future::join_all;
+use hookhub::domain::encryption::Sealer;
+use hookhub::domain::position::Position;
 use hookhub::log::Log;
 use hookhub::store::Store;
 use hookhub::store::log::Scan;
-use hookhub::values::position::Position;
-use hookhub::values::sealed::Sealer;
 use serde_json::json;
 use sqlx::{Connection, PgConnection, Row};
 use tokio_util::sync::CancellationToken;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookhub::receive::ReceiverSettings;
+use hookhub::tools::receive::ReceiverSettings;
 use serde_json::json;
 
 use crate::support::client::with;
@@ -35,7 +35,7 @@ async fn a_receiver_that_asks_for_less_is_sent_less_at_once() {
     // The first sixteen come together. Of those that follow as many come together as the window lets.
     let arrived = receiver.take(15 + 64).await;
     let together = |at: usize| {
-        let near = |other: &&hookhub::receive::Delivery| {
+        let near = |other: &&hookhub::tools::receive::Delivery| {
             other.at.since(arrived[at].at) < Duration::from_millis(50)
         };
         arrived[at..].iter().take_while(near).count()

@@ -1,6 +1,6 @@
 //! Reading what happened: events, deliveries, attempts, one more attempt, a test event.
 
-use hookhub::values::time::UnixMillis;
+use hookhub::domain::time::UnixMillis;
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, each, text, with};

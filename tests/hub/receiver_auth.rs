@@ -308,7 +308,7 @@ async fn a_token_endpoint_is_called_only_where_callbacks_may_go() {
     let hub = TestHub::start_on(&hub.stop().await, |settings| {
         settings.retry_schedule = every(NEVER);
         settings.egress.targets.deny =
-            hookhub::values::target_list::TargetList::parse("127.0.0.2").ok();
+            hookhub::domain::egress::target_list::TargetList::parse("127.0.0.2").ok();
     })
     .await;
     let event = hub.publish("a", json!(1)).await;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::net::IpAddr;
 
-use hookhub::receive::ReceiverSettings;
-use hookhub::values::target::AllowedTargets;
+use hookhub::domain::egress::policy::AllowedTargets;
+use hookhub::tools::receive::ReceiverSettings;
 use serde_json::{Value, json};
 
 use crate::support::client::{each, text, with};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookhub::values::position::Position;
+use hookhub::domain::position::Position;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hookhub::receive::ReceiverSettings;
-use hookhub::values::time::UnixMillis;
+use hookhub::domain::time::UnixMillis;
+use hookhub::tools::receive::ReceiverSettings;
 use serde_json::json;
 
 use crate::support::client::{text, with};

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use hookhub::config::Settings;
+use hookhub::domain::encryption::{MasterKey, Place, Sealer};
 use hookhub::store::Store;
-use hookhub::values::sealed::{MasterKey, Place, Sealer};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;

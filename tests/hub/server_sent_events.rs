@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookhub::stream::presence::MostConnections;
+use hookhub::streaming::presence::MostConnections;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use hookhub::receive::{Delivery, ReceiverSettings};
-use hookhub::values::signature::{Secret, Signed};
-use hookhub::values::time::UnixMillis;
+use hookhub::domain::signing::secret::{Secret, Signed};
+use hookhub::domain::time::UnixMillis;
+use hookhub::tools::receive::{Delivery, ReceiverSettings};
 use reqwest::Method;
 use ring::hmac;
 use ring::signature::{ED25519, UnparsedPublicKey};

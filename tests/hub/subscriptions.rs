@@ -1,6 +1,6 @@
 //! The subscription resource: made, read, changed, deleted; what is refused.
 
-use hookhub::values::target::AllowedTargets;
+use hookhub::domain::egress::policy::AllowedTargets;
 use reqwest::Method;
 use serde_json::{Value, json};
 

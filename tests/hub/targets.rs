@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hookhub::config::Settings;
-use hookhub::values::target::AllowedTargets;
-use hookhub::values::target_list::{PortList, TargetList};
+use hookhub::domain::egress::policy::AllowedTargets;
+use hookhub::domain::egress::target_list::{PortList, TargetList};
 use serde_json::{Value, json};
 
 use crate::support::client::text;

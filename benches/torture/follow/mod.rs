@@ -7,7 +7,7 @@ mod stream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hookhub::values::position::Position;
+use hookhub::domain::position::Position;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

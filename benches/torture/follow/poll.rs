@@ -1,6 +1,6 @@
 //! Reading by long poll, each at another node.
 
-use hookhub::values::position::Position;
+use hookhub::domain::position::Position;
 use serde_json::Value;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

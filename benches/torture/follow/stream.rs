@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookhub::values::position::Position;
+use hookhub::domain::position::Position;
 use reqwest::{Method, Response};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;

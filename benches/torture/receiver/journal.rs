@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hookhub::values::position::Position;
+use hookhub::domain::position::Position;
 
 use crate::arrival::Arrival;
 

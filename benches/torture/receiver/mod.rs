@@ -9,9 +9,9 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hookhub::values::position::Position;
-use hookhub::values::signature::{Secret, Signed};
-use hookhub::values::time::UnixMillis;
+use hookhub::domain::position::Position;
+use hookhub::domain::signing::secret::{Secret, Signed};
+use hookhub::domain::time::UnixMillis;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;

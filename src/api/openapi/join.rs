@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::api::problem::{Code, Problem};
 
 /// The document's parts: each has the paths of one resource with what they alone use.
-pub(super) const PARTS: [&str; 14] = [
+pub(crate) const PARTS: [&str; 14] = [
     include_str!("hub.json"),
     include_str!("events.json"),
     include_str!("streams.json"),
@@ -24,15 +24,15 @@ pub(super) const PARTS: [&str; 14] = [
 /// What the hub sends by itself.
 const WEBHOOKS: &str = include_str!("webhooks.json");
 /// What every operation has, those with a key and those with a body.
-pub(super) const EVERYWHERE: &str = include_str!("everywhere.json");
+pub(crate) const EVERYWHERE: &str = include_str!("everywhere.json");
 
 /// How the codes of a problem are named in the parts; in the document there is a whole response instead.
-pub(super) const CODES: &str = "x-codes";
+pub(crate) const CODES: &str = "x-codes";
 /// The request of the examples.
 const REQUEST_ID: &str = "019ab1f2-0c3d-7e4f-8a5b-6c7d8e9f0a1b";
 
 /// The whole document.
-pub(super) fn document() -> Value {
+pub(crate) fn document() -> Value {
     let mut document = json!({});
     for part in PARTS.into_iter().chain([WEBHOOKS]) {
         merge(&mut document, read(part));
@@ -53,7 +53,7 @@ pub(super) fn document() -> Value {
 }
 
 /// The parts are JSON: a test sees to it.
-pub(super) fn read(part: &str) -> Value {
+pub(crate) fn read(part: &str) -> Value {
     serde_json::from_str(part).unwrap_or_default()
 }
 
@@ -126,7 +126,7 @@ fn finish(response: &mut Value, everywhere: &Value) {
 }
 
 /// The names in a list of codes.
-pub(super) fn names(codes: &Value) -> impl Iterator<Item = &str> {
+pub(crate) fn names(codes: &Value) -> impl Iterator<Item = &str> {
     codes.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 

@@ -1,7 +1,7 @@
 //! The API's own description: OpenAPI 3.1, written by resource in the JSON files here and joined once at start.
 
 mod join;
-pub(super) mod page;
+pub(crate) mod page;
 #[cfg(test)]
 mod tests;
 
@@ -20,14 +20,14 @@ use super::Api;
 const KEPT: &str = "public, no-cache";
 
 /// The document as it is served.
-pub(super) struct Document {
+pub(crate) struct Document {
     text: Bytes,
     tag: EntityTag,
 }
 
 impl Document {
     /// Joined from its parts.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let text = Bytes::from(join::document().to_string());
         let digest = Sha256::digest(&text);
         let tag = URL_SAFE_NO_PAD.encode(digest);
@@ -42,7 +42,7 @@ impl fmt::Debug for Document {
 }
 
 /// `GET /openapi.json`: 304 for those who have it already (RFC 9110, 13.1.2).
-pub(super) async fn serve(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
+pub(crate) async fn serve(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
     let Document { text, tag } = &api.document;
     let known = match IfNoneMatch::parse(&request) {
         Ok(IfNoneMatch::Any) => true,

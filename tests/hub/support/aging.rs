@@ -1,6 +1,6 @@
 //! A database that has been there for days: all that is in it is moved into the past.
 
-use hookhub::values::position::{COUNTER_BITS, Position};
+use hookhub::domain::position::{COUNTER_BITS, Position};
 use sqlx::{AssertSqlSafe, Executor};
 
 use super::database::Database;

@@ -5,10 +5,10 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use hookhub::config::{Database as DatabaseSetting, Settings};
+use hookhub::domain::delivery::retry_schedule::RetrySchedule;
+use hookhub::domain::egress::policy::{AllowedTargets, Targets};
+use hookhub::domain::egress::proxy::Egress;
 use hookhub::hub::Hub;
-use hookhub::values::egress::Egress;
-use hookhub::values::retry::RetrySchedule;
-use hookhub::values::target::{AllowedTargets, Targets};
 use tempfile::TempDir;
 
 use super::client::Client;

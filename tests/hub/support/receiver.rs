@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookhub::receive::{Delivery, Receiver, ReceiverSettings, Verified};
+use hookhub::tools::receive::{Delivery, Receiver, ReceiverSettings, Verified};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 

@@ -1,0 +1,5 @@
+//! Authentication and authorisation of requests.
+
+pub mod caller;
+pub mod reader;
+pub mod visibility;

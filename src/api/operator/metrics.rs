@@ -1,0 +1,255 @@
+//! `/metrics`: what the node counts and times of itself, in the OpenMetrics text format.
+
+use std::fmt;
+
+use actix_web::{HttpResponse, web};
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
+
+use crate::access::quotas::Quota;
+use crate::api::Api;
+use crate::api::problem::{Code, Problem};
+use crate::domain::time::UnixMillis;
+use crate::metrics::{Delivering, Histogram, Keeping, Place, Publishing, Refusal};
+use crate::store::disk_usage::PoolUse;
+use crate::streaming::presence::{Presence, Transport};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /metrics`.
+pub(crate) async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let measures = api.log.measures();
+    let (mut page, now) = (Page(Registry::with_prefix("hookhub")), UnixMillis::now());
+    page.gauges("build_info", "The version that runs", "version", [(env!("CARGO_PKG_VERSION"), 1)]);
+    publishing(&mut page, &measures.publishing);
+    attempts(&mut page, &measures.delivering);
+    queues(&mut page, &measures.delivering, now);
+    connections(&mut page, api.streams.presence());
+    let refused = Quota::ALL.map(|quota| (quota.name(), api.quotas.refused(quota)));
+    page.counts("quota_refusals", "Requests refused by a quota of their tenant", "quota", refused);
+    keeping(&mut page, &measures.keeping);
+    pool(&mut page, api.store.pool_use());
+    let mut body = String::new();
+    text::encode(&mut body, &page.0)
+        .map_err(|error| Problem::new(Code::Internal, format!("metrics: {error}")))?;
+    Ok(HttpResponse::Ok().content_type(CONTENT_TYPE).body(body))
+}
+
+fn publishing(page: &mut Page, publishing: &Publishing) {
+    page.count("events_accepted", "Events made durable by this node", publishing.accepted.get());
+    let refused = Refusal::ALL.map(|(name, why)| (name, publishing.refused(why).get()));
+    page.counts("publish_failures", "Requests whose events were not stored", "reason", refused);
+    page.histogram(
+        "publish_duration_seconds",
+        "From taking a request up until its events are durable",
+        &publishing.duration,
+    );
+}
+
+fn attempts(page: &mut Page, delivering: &Delivering) {
+    let attempts = delivering.attempts();
+    page.counts("attempts", "POSTs to callbacks, by what they came to", "outcome", attempts);
+    let exhausted = delivering.exhausted.get();
+    page.count("deliveries_exhausted", "Deliveries that were given up", exhausted);
+    for (name, help, histogram) in [
+        ("attempt_duration_seconds", "From the start of a POST to its end", &delivering.duration),
+        (
+            "delivery_delay_seconds",
+            "From the acceptance of an event until a subscription has it",
+            &delivering.delay,
+        ),
+        (
+            "flush_duration_seconds",
+            "How long it takes to record results",
+            &delivering.flush_duration,
+        ),
+        ("flush_results", "Results recorded in one commit", &delivering.flush_results),
+    ] {
+        page.histogram(name, help, histogram);
+    }
+    page.gauge("shards_owned", "Shards this node delivers for", number(delivering.shards()));
+    let changes = delivering.lease_changes.get();
+    page.count("lease_changes", "Shards that came to this node or left it", changes);
+}
+
+fn queues(page: &mut Page, delivering: &Delivering, now: UnixMillis) {
+    let mut standing = delivering.standing().clone();
+    for (name, help, value) in [
+        ("deliveries_in_flight", "POSTs that run", standing.in_flight),
+        ("results_unrecorded", "Results that wait to be recorded", standing.unrecorded),
+        ("waiting_events", "Events in memory before their first POST", standing.waiting_events),
+        ("waiting_bytes", "Bytes of those", standing.waiting_bytes),
+        ("waiting_retries", "Deliveries that wait for another POST", standing.waiting_retries),
+    ] {
+        page.gauge(name, help, number(value));
+    }
+    let groups = Place::ALL.map(|(name, place)| (name, *standing.group(place)));
+    let counts = groups.map(|(name, group)| (name, number(group.subscriptions)));
+    page.gauges("subscriptions", "Subscriptions with a callback on this node", "state", counts);
+    let age = |since: Option<UnixMillis>| since.map_or(0.0, |since| now.since(since).as_secs_f64());
+    let lags = groups.map(|(name, group)| (name, age(group.oldest)));
+    page.seconds_by(
+        "subscription_lag_seconds",
+        "Age of the oldest place in the log that one of them has not passed",
+        "state",
+        lags,
+    );
+    page.seconds(
+        "oldest_pending_age_seconds",
+        "Age of the oldest event in the queues of active subscriptions",
+        age(standing.oldest_pending),
+    );
+}
+
+fn connections(page: &mut Page, presence: &Presence) {
+    let open = Transport::ALL.map(|way| (way.name(), number(presence.count(way))));
+    page.gauges(
+        "connections",
+        "Streams and waiting polls that are open on this node",
+        "transport",
+        open,
+    );
+    let sent = Transport::ALL.map(|way| (way.name(), presence.sent(way)));
+    page.counts("events_sent", "Events sent to streams and waiting polls", "transport", sent);
+    page.count(
+        "connections_refused",
+        "Streams and waiting polls that were refused because as many were open as may be",
+        presence.refused(),
+    );
+}
+
+fn keeping(page: &mut Page, keeping: &Keeping) {
+    let expired = keeping.expired.get();
+    page.count("events_expired", "Events that went before a subscription had them", expired);
+    if let Some(round) = keeping.round() {
+        page.seconds(
+            "retention_round_timestamp_seconds",
+            "When the last round of retention came to its end",
+            since_1970(round),
+        );
+    }
+    if let Some(count) = keeping.sealed_otherwise() {
+        page.gauge(
+            "sealed_with_other_keys",
+            "Things in the database that are not sealed with this node's current master key",
+            count,
+        );
+    }
+    let Some(tables) = *keeping.tables() else { return };
+    let disk = [
+        ("events", tables.events_bytes),
+        ("attempts", tables.attempts_bytes),
+        ("all", tables.database_bytes),
+    ];
+    page.gauges("disk_bytes", "Bytes in the database, indexes included", "of", disk);
+    if let Some(oldest) = tables.oldest {
+        page.seconds(
+            "oldest_event_timestamp_seconds",
+            "When the oldest kept event was accepted",
+            since_1970(oldest.time()),
+        );
+    }
+}
+
+fn pool(page: &mut Page, pool: PoolUse) {
+    let connections = [("busy", pool.busy.into()), ("idle", pool.idle.into())];
+    page.gauges("database_connections", "Connections of the pool", "state", connections);
+    page.gauge("database_connections_max", "How many there may be", pool.most.into());
+}
+
+fn since_1970(time: UnixMillis) -> f64 {
+    time.since(UnixMillis::EPOCH).as_secs_f64()
+}
+
+fn number(value: impl TryInto<i64>) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
+}
+
+/// The values of one label.
+type Label = [(&'static str, &'static str); 1];
+
+/// What is answered, put together anew each time.
+struct Page(Registry);
+
+impl Page {
+    fn count(&mut self, name: &str, help: &str, value: u64) {
+        self.0.register(name, help, ConstCounter::new(value));
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: i64) {
+        self.0.register(name, help, ConstGauge::new(value));
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, value: f64) {
+        self.0.register(name, help, ConstGauge::new(value));
+    }
+
+    fn counts(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: impl IntoIterator<Item = (&'static str, u64)>,
+    ) {
+        let family = Family::<Label, Counter>::default();
+        for (of, value) in values {
+            family.get_or_create(&[(label, of)]).inc_by(value);
+        }
+        self.0.register(name, help, family);
+    }
+
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: impl IntoIterator<Item = (&'static str, i64)>,
+    ) {
+        let family = Family::<Label, Gauge>::default();
+        for (of, value) in values {
+            family.get_or_create(&[(label, of)]).set(value);
+        }
+        self.0.register(name, help, family);
+    }
+
+    fn seconds_by(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: impl IntoIterator<Item = (&'static str, f64)>,
+    ) {
+        let family = Family::<Label, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+        for (of, value) in values {
+            family.get_or_create(&[(label, of)]).set(value);
+        }
+        self.0.register(name, help, family);
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        let shown = Steps { steps: histogram.steps(), sum: histogram.sum() };
+        self.0.register(name, help, shown);
+    }
+}
+
+/// A histogram as it stood.
+#[derive(Debug)]
+struct Steps {
+    steps: Vec<(f64, u64)>,
+    sum: f64,
+}
+
+impl EncodeMetric for Steps {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let count = self.steps.iter().map(|(_, count)| count).sum();
+        encoder.encode_histogram::<NoLabelSet>(self.sum, count, &self.steps, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}

@@ -1,0 +1,216 @@
+//! Attempts: what begins, and what follows from how it ended.
+
+use std::sync::Arc;
+
+use super::queue::{Begun, Ended};
+use super::results::Noted;
+use super::{Engine, Fetch, Made, Start, SubscriptionQueue};
+use crate::delivery::driver::exhausted::Exhausted;
+use crate::delivery::driver::status_transition::Turn;
+use crate::domain::delivery::outcome::Verdict;
+use crate::domain::event::Event;
+use crate::domain::id::SubscriptionId;
+use crate::domain::position::Position;
+use crate::domain::subscription::{Status, Subscription, shard_of};
+use crate::domain::time::UnixMillis;
+use crate::store::deliveries::Retry;
+
+/// How many deliveries run at once on a node.
+const MOST_IN_FLIGHT: usize = 4_096;
+/// One subscription gets at most this part of what is free of them, so that many that hang leave room for the others.
+const SHARE: usize = 8;
+/// With so many results not recorded yet (the database is away) nothing new is begun.
+const MOST_UNRECORDED: usize = 20_000;
+
+impl Engine {
+    /// Acts on what came of an attempt.
+    pub(crate) fn take_outcome(&mut self, made: Made, now: UnixMillis) {
+        let Made { attempt, outcome, term } = made;
+        let (id, position, number) = (attempt.subscription, attempt.position, attempt.number);
+        if !self.end(id, term) {
+            return;
+        }
+        let (began, latency) = (attempt.id.time(), attempt.latency());
+        self.note_for_replays(&Noted::of(&attempt));
+        self.results.attempt(attempt);
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        queue.note_outcome(&outcome, (began, latency), now);
+        let ended = queue.end_attempt(position);
+        let first_attempt = ended.before.map_or(began, |retry| retry.first_attempt);
+        let schedule = queue.subscription.definition.retry_schedule(&self.schedule);
+        let given_up = queue.failing_since().is_some_and(|since| schedule.is_over(since, now));
+        let due = match outcome.verdict() {
+            Verdict::Delivered => None,
+            Verdict::Gone => Some(now),
+            // It is parked with all the others, not exhausted alone.
+            Verdict::Retry { .. } if given_up => Some(now),
+            Verdict::Retry { at_least } => schedule.next(number, first_attempt, now, at_least),
+        };
+        if let Some(due) = due {
+            let retry = Retry { attempts: number, due, first_attempt, order_key: ended.order_key };
+            self.wait_again(id, position, retry);
+        } else {
+            let exhausted = (outcome.verdict() != Verdict::Delivered).then_some(number);
+            self.finish(id, position, ended, exhausted);
+        }
+        match outcome.verdict() {
+            Verdict::Gone => self.turn(id, Turn::Gone),
+            Verdict::Retry { .. } if given_up => self.turn(id, Turn::GivenUp),
+            _ => self.note_turn(id),
+        }
+        self.touch(id);
+    }
+
+    fn wait_again(&mut self, id: SubscriptionId, position: Position, retry: Retry) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.wait_again(position, retry);
+            self.record_retry(id, position, retry);
+        }
+    }
+
+    /// A delivery has come to its end: delivered, or with so many attempts `exhausted`.
+    fn finish(
+        &mut self,
+        id: SubscriptionId,
+        position: Position,
+        ended: Ended,
+        exhausted: Option<u16>,
+    ) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        queue.release(ended.order_key);
+        if let Some(attempts) = exhausted {
+            let subscription = Arc::clone(&queue.subscription);
+            let waited = ended.before.is_some();
+            self.exhausted.push(Exhausted { subscription, position, attempts, waited });
+        } else if ended.before.is_some() {
+            self.results.retry(id, position, None);
+        }
+    }
+
+    /// It was told that a delivery was given up: it is off the record, unless it was asked for again meanwhile.
+    pub(crate) fn take_told(&mut self, told: &Exhausted) {
+        let (id, position) = (told.subscription.id, told.position);
+        let is_over = |queue: &SubscriptionQueue| {
+            queue.retry(position).is_none() && !queue.is_under_way(position)
+        };
+        if told.waited && self.queues.get(&id).is_some_and(is_over) {
+            self.results.retry(id, position, None);
+        }
+    }
+
+    /// Deliveries given up since last asked.
+    pub(crate) fn take_exhausted(&mut self) -> Vec<Exhausted> {
+        std::mem::take(&mut self.exhausted)
+    }
+
+    /// Has a subscription's status say what its receiver does.
+    fn note_turn(&mut self, id: SubscriptionId) {
+        let Some(queue) = self.queues.get(&id).filter(|queue| !queue.is_changing) else { return };
+        match (queue.subscription.status, queue.failing_since()) {
+            (Status::Active, Some(_)) => self.turn(id, Turn::Failing),
+            (Status::Failing, None) => self.turn(id, Turn::Recovered),
+            _ => {}
+        }
+    }
+
+    /// Has a subscription's status changed; where that ends it, nothing more is begun for it.
+    fn turn(&mut self, id: SubscriptionId, turn: Turn) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let subscription =
+            if turn.is_end() { queue.halt() } else { Some(Arc::clone(&queue.subscription)) };
+        if let Some(subscription) = subscription {
+            queue.is_changing = true;
+            self.turns.push((subscription, turn));
+        }
+    }
+
+    /// Changes of status since last asked; each is answered by [`Self::turned`] when it is made.
+    pub(crate) fn take_turns(&mut self) -> Vec<(Arc<Subscription>, Turn)> {
+        std::mem::take(&mut self.turns)
+    }
+
+    /// A change of status was made, or is no longer wanted.
+    pub(crate) fn turned(&mut self, id: SubscriptionId) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.is_changing = false;
+            self.note_turn(id);
+            self.touch(id);
+        }
+    }
+
+    /// First tries to begin now, and others, whose events must be fetched first.
+    pub(crate) fn take_starts(&mut self) -> (Vec<Start>, Vec<Fetch>) {
+        let (mut starts, mut fetches, mut passed_over) = (Vec::new(), Vec::new(), Vec::new());
+        while self.in_flight < MOST_IN_FLIGHT && self.results.len() < MOST_UNRECORDED {
+            let Some(id) = self.line.pop_front() else { break };
+            let shard = shard_of(id);
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            let most = ((MOST_IN_FLIGHT - self.in_flight) / SHARE).max(1);
+            if queue.running() >= most {
+                passed_over.push(id);
+                continue;
+            }
+            queue.lines.to_begin = false;
+            let begun = self.ownership.may_begin(shard).then(|| queue.begin(self.now)).flatten();
+            if let Some(begun) = begun
+                && let Some(term) = self.ownership.begin(shard)
+            {
+                self.in_flight += 1;
+                match begun {
+                    Begun::Event(event) => {
+                        let subscription = Arc::clone(&queue.subscription);
+                        starts.push(Start { subscription, event, number: 1, term });
+                    }
+                    Begun::Fetch(position) => fetches.push(Fetch { id, position, term }),
+                }
+            }
+            self.touch(id);
+        }
+        self.line.extend(passed_over);
+        (starts, fetches)
+    }
+
+    /// The event was fetched; the attempt begins, unless its subscription has been stopped meanwhile.
+    pub(crate) fn start_fetched(
+        &mut self,
+        fetch: Fetch,
+        event: Arc<Event>,
+    ) -> Option<Start> {
+        let Fetch { id, position, term } = fetch;
+        let is_owned = self.ownership.term(shard_of(id)) == Some(term);
+        let queue = self.queues.get_mut(&id).filter(|queue| is_owned && queue.is_tried());
+        let started = queue.and_then(|queue| {
+            let (subscription, number) =
+                (Arc::clone(&queue.subscription), queue.fetched(position)?);
+            Some(Start { subscription, event, number, term })
+        });
+        if started.is_none() {
+            self.put_back(fetch);
+        }
+        started
+    }
+
+    /// The event is no longer kept: the delivery ends.
+    pub(crate) fn end_unfetchable(&mut self, fetch: Fetch) {
+        if self.end(fetch.id, fetch.term)
+            && let Some(queue) = self.queues.get_mut(&fetch.id)
+        {
+            let ended = queue.end_attempt(fetch.position);
+            self.finish(fetch.id, fetch.position, ended, None);
+            self.touch(fetch.id);
+        }
+    }
+
+    /// The event could not be fetched for now, or is not to be sent.
+    pub(crate) fn put_back(&mut self, fetch: Fetch) {
+        if self.end(fetch.id, fetch.term) {
+            self.with_queue(fetch.id, |queue| queue.put_back(fetch.position));
+        }
+    }
+
+    /// Something that began in `term` has ended; whether that still matters here.
+    fn end(&mut self, id: SubscriptionId, term: i64) -> bool {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.ownership.end(shard_of(id), term)
+    }
+}

@@ -1,0 +1,499 @@
+//! The engine against a world of values: random events, answers, pauses, flushes, crashes and changes of owner; nothing
+//! may be lost, nothing come twice without a crash, and ordered subscriptions see the log's order.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::{Engine, Known, Made, Newcomer, Start, SubscriptionQueue};
+use crate::domain::delivery::outcome::Outcome;
+use crate::domain::delivery::retry_schedule::RetrySchedule;
+use crate::domain::event::event_type::EventType;
+use crate::domain::event::{Event, NewEvent};
+use crate::domain::id::{AttemptId, SubscriptionId};
+use crate::domain::position::Position;
+use crate::domain::signing::Signing;
+use crate::domain::signing::secret::Secret;
+use crate::domain::subscription::{
+    Definition, SHARDS, Status, Subscription, Version, is_for, shard_of,
+};
+use crate::domain::time::UnixMillis;
+use crate::store::deliveries::{Attempt, DeliveryState, Flush, Retry};
+use crate::store::log::Stretch;
+use crate::store::shards::OwnedShard;
+
+/// Large enough that a few fill a queue, so that subscriptions fall behind.
+const DATA_BYTES: usize = 300 << 10;
+
+/// What subscriptions turn to.
+const STATUSES: [Status; 4] = [Status::Active, Status::Active, Status::Paused, Status::Unverified];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Publish(usize),
+    Answer(usize, u16),
+    Time(u64),
+    Read,
+    Flush,
+    Crash,
+    HandOver(usize),
+    Turn(usize, Status),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..6usize).prop_map(Step::Publish),
+        8 => (any::<usize>(), prop_oneof![4 => Just(204u16), 3 => Just(500)]).prop_map(|(which, status)| Step::Answer(which, status)),
+        2 => (1..5_000u64).prop_map(Step::Time),
+        3 => Just(Step::Read),
+        3 => Just(Step::Flush),
+        1 => Just(Step::Crash),
+        1 => (1..100usize).prop_map(Step::HandOver),
+        1 => (0..4usize, prop::sample::select(&STATUSES)).prop_map(|(which, status)| Step::Turn(which, status)),
+    ]
+}
+
+/// What Postgres would hold.
+#[derive(Default)]
+struct Tables {
+    cursors: BTreeMap<u16, Position>,
+    attempts: BTreeMap<(SubscriptionId, Position, u16), u16>,
+    retries: BTreeMap<(SubscriptionId, Position), Retry>,
+    rows: BTreeMap<SubscriptionId, Position>,
+    terms: BTreeMap<u16, i64>,
+}
+
+struct World {
+    now: UnixMillis,
+    log: Vec<Arc<Event>>,
+    subscriptions: Vec<Known>,
+    tables: Tables,
+    engine: Engine,
+    running: Vec<Start>,
+    arrived: HashMap<(SubscriptionId, Position), usize>,
+    order: HashMap<SubscriptionId, Vec<Position>>,
+    crashes: usize,
+}
+
+fn schedule() -> RetrySchedule {
+    RetrySchedule {
+        steps: vec![Duration::from_secs(1)],
+        give_up_after: Duration::from_secs(1_000_000),
+    }
+}
+
+fn subscription(number: i64, pattern: &str, ordered: bool, order_by: Option<&str>) -> Known {
+    let definition = Definition {
+        event_types: vec![pattern.parse().unwrap()],
+        callback_url: Some("https://example.com/".parse().unwrap()),
+        signing: Signing::new(Secret::from_random([1; 32])),
+        description: None,
+        metadata: BTreeMap::new(),
+        headers: BTreeMap::new(),
+        ordered,
+        order_by: order_by.map(|pointer| pointer.parse().unwrap()),
+        max_in_flight: 2,
+        rate_limit_per_s: None,
+        timeout_s: 15,
+        retry_schedule_s: None,
+        give_up_after_s: None,
+        tls: None,
+        auth: None,
+        handshake: None,
+    };
+    let event_types: Arc<[_]> = definition.event_types.clone().into();
+    let subscription = Subscription {
+        id: SubscriptionId::new(UnixMillis::from_i64(number), 0),
+        tenant: "t".into(),
+        definition,
+        status: Status::Active,
+        disabled_reason: None,
+        changed_at: Position::START,
+    };
+    Known { subscription, versions: vec![Version { since: Position::START, event_types }] }
+}
+
+fn all_shards() -> Vec<u16> {
+    (0..SHARDS).collect()
+}
+
+impl World {
+    fn new() -> Self {
+        let subscriptions = vec![
+            subscription(1, "*", false, None),
+            subscription(2, "a.*", true, None),
+            subscription(3, "a.b", false, None),
+            subscription(4, "*", false, Some("/k")),
+        ];
+        let now = UnixMillis::from_i64(1_763_900_000_000);
+        let tables = Tables::default();
+        let (log, running, arrived, order) =
+            (Vec::new(), Vec::new(), HashMap::new(), HashMap::new());
+        let engine = Engine::new(schedule());
+        let mut world =
+            Self { now, log, subscriptions, tables, engine, running, arrived, order, crashes: 0 };
+        world.adopt(&all_shards());
+        world
+    }
+
+    /// Has the engine take shards over, as a new owner does, from what the tables hold.
+    fn adopt(&mut self, shards: &[u16]) {
+        let tables = &mut self.tables;
+        let mut owned = Vec::new();
+        for shard in shards {
+            let term = tables.terms.entry(*shard).or_default();
+            *term += 1;
+            let cursor = tables.cursors.get(shard).copied().unwrap_or_default();
+            owned.push(OwnedShard { shard: *shard, term: *term, cursor });
+        }
+        let known: Vec<Known> = self
+            .subscriptions
+            .iter()
+            .filter(|known| shards.contains(&known.subscription.shard()))
+            .cloned()
+            .collect();
+        let ids: Vec<_> = known.iter().map(|known| known.subscription.id).collect();
+        let tables = &self.tables;
+        let start = |id: SubscriptionId| {
+            let shard = tables.cursors.get(&shard_of(id)).copied().unwrap_or_default();
+            tables.rows.get(&id).copied().unwrap_or(shard)
+        };
+        let tried: BTreeSet<_> = tables
+            .attempts
+            .keys()
+            .filter(|(id, at, _)| ids.contains(id) && *at > start(*id))
+            .map(|(id, at, _)| (*id, *at))
+            .collect();
+        let mine = |id: &SubscriptionId| ids.contains(id);
+        let state = DeliveryState {
+            cursors: tables
+                .rows
+                .iter()
+                .filter(|(id, _)| mine(id))
+                .map(|(id, at)| (*id, *at))
+                .collect(),
+            retries: tables
+                .retries
+                .iter()
+                .filter(|((id, _), _)| mine(id))
+                .map(|((id, at), retry)| (*id, *at, *retry))
+                .collect(),
+            tried: tried.into_iter().collect(),
+            replays: Vec::new(),
+        };
+        self.engine.adopt(&owned, known, state);
+    }
+
+    /// Hands so many shards over, whatever runs, and takes them back as another node would.
+    fn hand_over(&mut self, count: usize) {
+        self.engine.hand_over(count, self.now);
+        self.flush(true);
+        let left = self.engine.take_quiet(self.now);
+        let shards: Vec<u16> = left.iter().map(|(shard, _)| *shard).collect();
+        let cut_off = |start: &Start| shards.contains(&start.subscription.shard());
+        self.crashes += usize::from(self.running.iter().any(cut_off));
+        self.adopt(&shards);
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Publish(which) => self.publish(["a.b", "a.c", "b"][which % 3], which / 3),
+            Step::Answer(which, status) if !self.running.is_empty() => {
+                let start = self.running.remove(which % self.running.len());
+                self.answer(&start, *status);
+            }
+            Step::Answer(..) => {}
+            Step::Time(millis) => self.now = self.now.after(Duration::from_millis(*millis)),
+            Step::Read => self.read(),
+            Step::Flush => self.flush(false),
+            Step::Crash => {
+                self.crashes += 1;
+                self.running.clear();
+                self.engine = Engine::new(schedule());
+                self.adopt(&all_shards());
+                let processed = self.engine.processed().unwrap();
+                for event in self.log.iter().filter(|event| event.position > processed) {
+                    self.engine.take_event(event);
+                }
+            }
+            Step::HandOver(count) => self.hand_over(*count),
+            Step::Turn(which, status) => {
+                self.subscriptions[*which].subscription.status = *status;
+                let known = self.subscriptions[*which].clone();
+                self.engine.take_change(
+                    self.engine.processed().unwrap(),
+                    known.subscription.id,
+                    Some(Newcomer { known, state: DeliveryState::default() }),
+                );
+            }
+        }
+        self.start();
+        let waiting: usize = self.engine.queues().map(SubscriptionQueue::waiting_bytes).sum();
+        assert_eq!(self.engine.waiting_bytes(), waiting, "all that waits is counted");
+    }
+
+    fn publish(&mut self, event_type: &str, key: usize) {
+        self.now = self.now.after(Duration::from_millis(1));
+        let new = NewEvent {
+            event_type: EventType::from_stored(event_type),
+            about: None,
+            occurred_at: None,
+            data: Bytes::from(format!(r#"{{"k":{key},"pad":"{}"}}"#, "1".repeat(DATA_BYTES))),
+        };
+        let event =
+            Arc::new(Event::placed(Position::before_time(self.now).advanced(1), &"t".into(), &new));
+        self.engine.take_event(&event);
+        self.log.push(event);
+    }
+
+    fn start(&mut self) {
+        self.engine.take_time(self.now);
+        let (starts, fetches) = self.engine.take_starts();
+        self.running.extend(starts);
+        for fetch in fetches {
+            let event = self.log.iter().find(|event| event.position == fetch.position).unwrap();
+            self.running.extend(self.engine.start_fetched(fetch, Arc::clone(event)));
+        }
+    }
+
+    fn answer(&mut self, start: &Start, status: u16) {
+        let (id, position) = (start.subscription.id, start.event.position);
+        if status == 204 {
+            *self.arrived.entry((id, position)).or_default() += 1;
+            self.order.entry(id).or_default().push(position);
+        }
+        let attempt = Attempt {
+            id: AttemptId::new(self.now, 0),
+            subscription: id,
+            position,
+            number: start.number,
+            latency_ms: 1,
+            status: Some(status),
+            error: None,
+            response: None,
+        };
+        let outcome = Outcome::Answered { status, retry_after: None };
+        self.engine.take_outcome(Made { attempt, outcome, term: start.term }, self.now);
+        for (turned, _) in self.engine.take_turns() {
+            self.engine.turned(turned.id);
+        }
+    }
+
+    fn read(&mut self) {
+        while let Some(read) = self.engine.take_reader() {
+            let wanted = self
+                .log
+                .iter()
+                .filter(|event| event.position > read.after && event.position <= read.up_to);
+            let all: Vec<_> = wanted.cloned().collect();
+            let some: Vec<_> = all.iter().take(3).cloned().collect();
+            let (complete, scanned) =
+                (some.len() == all.len(), some.last().map_or(read.after, |last| last.position));
+            self.engine.take_read(&read, &Stretch { events: some, scanned, complete });
+        }
+    }
+
+    fn flush(&mut self, idle: bool) {
+        let Some(flush) = self.engine.take_flush(self.now, idle) else { return };
+        let Flush { shards, attempts, retries, cursors, .. } = flush;
+        let fenced: BTreeSet<u16> = shards.iter().map(|(shard, ..)| *shard).collect();
+        for (shard, _, cursor) in shards {
+            let current = self.tables.cursors.entry(shard).or_default();
+            *current = cursor.max(*current);
+        }
+        for attempt in attempts {
+            assert!(
+                fenced.contains(&shard_of(attempt.subscription)),
+                "every write names its shard"
+            );
+            let key = (attempt.subscription, attempt.position, attempt.number);
+            self.tables.attempts.entry(key).or_insert(attempt.status.unwrap());
+        }
+        for (id, position, retry) in retries {
+            assert!(fenced.contains(&shard_of(id)), "every write names its shard");
+            match retry {
+                Some(retry) => self.tables.retries.insert((id, position), retry),
+                None => self.tables.retries.remove(&(id, position)),
+            };
+        }
+        for (id, row) in cursors {
+            assert!(fenced.contains(&shard_of(id)), "every write names its shard");
+            match row {
+                Some(position) => self.tables.rows.insert(id, position),
+                None => self.tables.rows.remove(&id),
+            };
+        }
+        self.check_cursors();
+    }
+
+    /// Invariant 4: a cursor only passes what was delivered or has its failure on record.
+    fn check_cursors(&self) {
+        for known in &self.subscriptions {
+            let id = known.subscription.id;
+            let shard = self.tables.cursors.get(&shard_of(id)).copied().unwrap_or_default();
+            let cursor = self.tables.rows.get(&id).copied().unwrap_or(shard);
+            for event in self
+                .log
+                .iter()
+                .filter(|event| event.position <= cursor && Self::is_meant(known, event))
+            {
+                let of_pair = (id, event.position, 0)..=(id, event.position, u16::MAX);
+                let delivered =
+                    self.tables.attempts.range(of_pair).any(|(_, status)| *status == 204);
+                let waits = self.tables.retries.contains_key(&(id, event.position));
+                assert!(
+                    delivered || waits,
+                    "{id} passed {} with nothing on record",
+                    event.position
+                );
+            }
+        }
+    }
+
+    fn is_meant(known: &Known, event: &Event) -> bool {
+        is_for(event, known.subscription.id, "t", &known.versions)
+    }
+
+    /// Lets everyone go on and every receiver answer 204, until there is nothing more to do.
+    fn settle(&mut self) {
+        for which in 0..self.subscriptions.len() {
+            self.take(&Step::Turn(which, Status::Active));
+        }
+        for _ in 0..10_000 {
+            self.take(&Step::Time(2_000));
+            self.take(&Step::Read);
+            while !self.running.is_empty() {
+                self.take(&Step::Answer(0, 204));
+            }
+            self.flush(true);
+            if self.tables.retries.is_empty() && self.all_arrived() && self.tables.rows.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Whether the events of each order key came in the log's order.
+    fn is_in_order(&self, known: &Known) -> bool {
+        let mut by_key: HashMap<i64, Vec<Position>> = HashMap::new();
+        for position in self.order.get(&known.subscription.id).into_iter().flatten() {
+            let event = self.log.iter().find(|event| event.position == *position).unwrap();
+            if let Some(key) = known.subscription.definition.order_key(event) {
+                by_key.entry(key).or_default().push(*position);
+            }
+        }
+        by_key.values().all(|order| order.is_sorted())
+    }
+
+    fn all_arrived(&self) -> bool {
+        let pairs = self
+            .subscriptions
+            .iter()
+            .flat_map(|known| self.log.iter().map(move |event| (known, event)));
+        let mut meant = pairs.filter(|(known, event)| Self::is_meant(known, event));
+        meant.all(|(known, event)| {
+            self.arrived.contains_key(&(known.subscription.id, event.position))
+        })
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn nothing_is_lost_and_nothing_comes_twice_without_a_crash(steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.take(step);
+        }
+        world.settle();
+        prop_assert!(world.all_arrived(), "lost");
+        prop_assert!(world.tables.retries.is_empty(), "retries are left");
+        prop_assert!(world.tables.rows.is_empty(), "cursors of their own are left: {:?}", world.tables.rows);
+        if world.crashes == 0 {
+            prop_assert!(world.arrived.values().all(|times| *times == 1), "repeated");
+            for known in &world.subscriptions {
+                prop_assert!(world.is_in_order(known), "out of order");
+            }
+        }
+    }
+}
+
+#[test]
+fn receivers_that_hang_leave_room_for_the_others() {
+    let many = |number| {
+        let mut known = subscription(number, "a", false, None);
+        known.subscription.definition.max_in_flight = 64;
+        known
+    };
+    let mut subscriptions: Vec<Known> = (1..=300).map(many).collect();
+    subscriptions.push(subscription(301, "b", false, None));
+    let owned: Vec<OwnedShard> = all_shards()
+        .into_iter()
+        .map(|shard| OwnedShard { shard, term: 1, cursor: Position::START })
+        .collect();
+    let mut engine = Engine::new(schedule());
+    engine.adopt(&owned, subscriptions, DeliveryState::default());
+    let event = |event_type: &str, number| {
+        let new = NewEvent {
+            event_type: EventType::from_stored(event_type),
+            about: None,
+            occurred_at: None,
+            data: Bytes::from_static(b"1"),
+        };
+        Arc::new(Event::placed(Position::START.advanced(number), &"t".into(), &new))
+    };
+    for number in 1..=100 {
+        engine.take_event(&event("a", number));
+    }
+    let (begun, _) = engine.take_starts();
+    let mut of_each: HashMap<SubscriptionId, usize> = HashMap::new();
+    for start in &begun {
+        *of_each.entry(start.subscription.id).or_default() += 1;
+    }
+    let (fewest, most) = (of_each.values().min().unwrap(), of_each.values().max().unwrap());
+    assert_eq!(of_each.len(), 300, "each has its share");
+    assert!(most - fewest <= 1, "{fewest} to {most}");
+
+    engine.take_event(&event("b", 101));
+    let (begun, _) = engine.take_starts();
+    assert_eq!(begun.len(), 1, "of all that do not hang one has something to do");
+}
+
+/// Lets time pass in steps of 100 ms, and every receiver answer at once: 500 to these events, 204 to all others.
+fn pass(world: &mut World, seconds: u64, refused: &BTreeSet<Position>) {
+    for _ in 0..seconds * 10 {
+        world.take(&Step::Time(100));
+        world.take(&Step::Read);
+        while let Some(start) = world.running.pop() {
+            let status = if refused.contains(&start.event.position) { 500 } else { 204 };
+            world.answer(&start, status);
+            world.start();
+        }
+        world.flush(false);
+    }
+}
+
+#[test]
+fn events_that_are_never_taken_hide_no_others_however_often_they_are_tried() {
+    let mut world = World::new();
+    for _ in 0..25 {
+        world.take(&Step::Publish(0));
+    }
+    let refused: BTreeSet<Position> = world.log.iter().map(|event| event.position).collect();
+    pass(&mut world, 60, &refused);
+    for _ in 0..10 {
+        world.take(&Step::Publish(0));
+    }
+    pass(&mut world, 600, &refused);
+    let (all, ordered) = (world.subscriptions.clone(), world.subscriptions[1].subscription.id);
+    for known in all.iter().filter(|known| known.subscription.id != ordered) {
+        let id = known.subscription.id;
+        let keyed = known.subscription.definition.is_ordered();
+        let taken =
+            world.log.iter().filter(|event| world.arrived.contains_key(&(id, event.position)));
+        // With one key for all of them the first refused holds up the rest, as it should.
+        assert_eq!(taken.count(), if keyed { 0 } else { 10 }, "{id}");
+    }
+}

@@ -1,0 +1,10 @@
+//! Who may do what, as values: scopes, quotas, tokens, and the audit log's entries.
+
+pub mod audit;
+pub mod forwarded;
+pub mod networks;
+pub mod quota;
+pub mod revocation;
+pub mod scope;
+pub mod stream_token;
+pub mod token_bucket;

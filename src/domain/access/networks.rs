@@ -1,0 +1,60 @@
+//! A list of networks, as an operator writes it.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use crate::domain::egress::target_list;
+
+/// Networks; by default none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    /// Reads a comma-separated list of CIDRs or single addresses; the error is the part that is neither.
+    pub fn parse(list: &str) -> Result<Self, String> {
+        target_list::networks(list).map(Self)
+    }
+
+    /// Whether an address is in one of them. One that is mapped into IPv6 is the address it maps (RFC 4291, 2.5.5.2).
+    pub fn contain(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// What counts as one address: of IPv6 the network of 64 bits, for its owner has all addresses in it (RFC 6177).
+pub fn home(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = address.to_bits() & !u128::from(u64::MAX);
+            Ipv6Addr::from_bits(network).into()
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_in_the_networks_that_are_named_and_in_no_others() {
+        let networks = Networks::parse("10.0.0.0/8, 192.0.2.7,2001:db8::/32").unwrap();
+        let within = |address: &str| networks.contain(address.parse().unwrap());
+        for address in ["10.1.2.3", "192.0.2.7", "2001:db8::1", "::ffff:10.1.2.3"] {
+            assert!(within(address), "{address}");
+        }
+        for address in ["11.0.0.0", "192.0.2.8", "2001:db9::1", "::ffff:11.0.0.0"] {
+            assert!(!within(address), "{address}");
+        }
+        assert!(!Networks::default().contain("10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_no_network_is_named() {
+        assert_eq!(Networks::parse("10.0.0.0/8,home").unwrap_err(), "home");
+        assert_eq!(Networks::parse("10.0.0.0/33").unwrap_err(), "10.0.0.0/33");
+        assert_eq!(Networks::parse(" , ").unwrap(), Networks::default());
+    }
+}

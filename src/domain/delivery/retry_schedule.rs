@@ -1,0 +1,135 @@
+//! When to try again. The only home of the unmaintained `backoff` crate (see deny.toml).
+
+use std::time::Duration;
+
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff;
+
+use crate::domain::time::UnixMillis;
+
+/// How far a wait strays from its step, either way.
+const JITTER: f64 = 0.2;
+
+/// Waits between attempts, and when to stop trying.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetrySchedule {
+    /// The wait after the first failure, the second, …; the last one repeats. Never empty.
+    pub steps: Vec<Duration>,
+    /// How long after its first attempt a delivery is still tried.
+    pub give_up_after: Duration,
+}
+
+impl Default for RetrySchedule {
+    /// 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 2 h, then every 4 h, for 3 days.
+    fn default() -> Self {
+        let steps = [5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400];
+        Self {
+            steps: steps.map(Duration::from_secs).to_vec(),
+            give_up_after: Duration::from_secs(3 * 24 * 3_600),
+        }
+    }
+}
+
+impl RetrySchedule {
+    /// When to try next after attempt `number` (from 1) failed at `now`; `None` when the delivery is given up.
+    ///
+    /// The wait is the schedule's with its jitter, or what the receiver asked for if that is longer. Time counts
+    /// from the delivery's first attempt, so that what was parked or replayed gets its full share of tries.
+    pub fn next(
+        &self,
+        number: u16,
+        first_attempt: UnixMillis,
+        now: UnixMillis,
+        at_least: Option<Duration>,
+    ) -> Option<UnixMillis> {
+        let index = usize::from(number).saturating_sub(1);
+        let step = self.steps.get(index).or_else(|| self.steps.last()).copied()?;
+        let deadline = first_attempt.after(self.give_up_after);
+        let due = now.after(jittered(step));
+        // A receiver that asks for more time than there is gets one last attempt at the deadline.
+        (due <= deadline).then(|| due.max(now.after(at_least.unwrap_or_default())).min(deadline))
+    }
+
+    /// Whether what has been failing since then is given up.
+    pub fn is_over(&self, since: UnixMillis, now: UnixMillis) -> bool {
+        since.after(self.give_up_after) < now
+    }
+}
+
+/// `step` with up to 20 % added or taken away at random.
+pub fn jittered(step: Duration) -> Duration {
+    let mut one = ExponentialBackoff {
+        current_interval: step,
+        initial_interval: step,
+        randomization_factor: JITTER,
+        multiplier: 1.0,
+        max_interval: step,
+        max_elapsed_time: None,
+        ..ExponentialBackoff::default()
+    };
+    one.next_backoff().unwrap_or(step)
+}
+
+/// Growing waits between attempts to reach a database that is away: from 50 ms up to a second.
+pub fn reconnect_waits() -> impl Iterator<Item = Duration> {
+    let mut waits = ExponentialBackoff {
+        current_interval: Duration::from_millis(50),
+        initial_interval: Duration::from_millis(50),
+        randomization_factor: JITTER,
+        multiplier: 2.0,
+        max_interval: Duration::from_secs(1),
+        max_elapsed_time: None,
+        ..ExponentialBackoff::default()
+    };
+    std::iter::from_fn(move || waits.next_backoff())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: UnixMillis = UnixMillis::EPOCH;
+
+    proptest! {
+        #[test]
+        fn a_wait_is_its_step_give_or_take_a_fifth(number in 1u16..40) {
+            let schedule = RetrySchedule::default();
+            let step = schedule.steps.get(usize::from(number) - 1).or(schedule.steps.last()).unwrap();
+            let due = schedule.next(number, START, START, None).unwrap();
+            let wait = due.since(START);
+            prop_assert!(wait >= step.mul_f64(0.799) && wait <= step.mul_f64(1.201), "{wait:?} for {step:?}");
+        }
+
+        #[test]
+        fn a_receiver_that_asks_for_time_gets_it(seconds in 0u64..10_000) {
+            let asked = Duration::from_secs(seconds);
+            let due = RetrySchedule::default().next(1, START, START, Some(asked)).unwrap();
+            prop_assert!(due.since(START) >= asked.max(Duration::from_secs(4)));
+        }
+    }
+
+    #[test]
+    fn tries_end_with_the_deadline() {
+        let schedule = RetrySchedule {
+            steps: vec![Duration::from_secs(60)],
+            give_up_after: Duration::from_secs(100),
+        };
+        assert!(schedule.next(1, START, START, None).is_some());
+        assert!(schedule.next(2, START, START.after(Duration::from_secs(60)), None).is_none());
+        let asked_too_much = schedule.next(1, START, START, Some(Duration::from_secs(101)));
+        assert_eq!(
+            asked_too_much,
+            Some(START.after(schedule.give_up_after)),
+            "a last attempt at the deadline"
+        );
+    }
+
+    #[test]
+    fn reconnecting_slows_down_to_a_second() {
+        let waits: Vec<_> = reconnect_waits().take(12).collect();
+        assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(1_200)));
+        assert!(waits.first() < waits.last());
+    }
+}

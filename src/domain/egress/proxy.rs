@@ -1,0 +1,116 @@
+//! The way out to receivers: where they may be, and the proxy that requests go by.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
+use url::{Host, Url};
+
+use super::policy::Targets;
+
+/// How the hub's own requests leave.
+#[derive(Debug, Clone, Default)]
+pub struct Egress {
+    /// Where they may go.
+    pub targets: Targets,
+    /// What they go by (`HOOKHUB_EGRESS_PROXY`); without one they go straight.
+    pub proxy: Option<EgressProxy>,
+}
+
+/// A proxy that makes tunnels (CONNECT; RFC 9110, 9.3.6), with the credentials it wants; those are never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EgressProxy {
+    /// Its name or address, an IPv6 one without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The value of `proxy-authorization`, where it wants one (RFC 7617).
+    pub authorization: Option<String>,
+}
+
+/// A text that is no proxy's URL. It may hold a password, so it is not repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected http://host:port or http://user:password@host:port, with %-encoding where needed"
+)]
+pub struct BadEgressProxy;
+
+impl FromStr for EgressProxy {
+    type Err = BadEgressProxy;
+
+    fn from_str(text: &str) -> Result<Self, BadEgressProxy> {
+        let url = Url::parse(text).map_err(|_bad| BadEgressProxy)?;
+        let bare = matches!(url.path(), "" | "/") && url.query().is_none();
+        let host = match url.host() {
+            Some(Host::Domain(name)) => name.to_owned(),
+            Some(Host::Ipv4(address)) => address.to_string(),
+            Some(Host::Ipv6(address)) => address.to_string(),
+            None => return Err(BadEgressProxy),
+        };
+        let port = url.port_or_known_default().filter(|port| *port > 0);
+        match port {
+            Some(port) if url.scheme() == "http" && bare && url.fragment().is_none() => {
+                Ok(Self { host, port, authorization: authorization(&url) })
+            }
+            _ => Err(BadEgressProxy),
+        }
+    }
+}
+
+/// RFC 7617, section 2.
+fn authorization(url: &Url) -> Option<String> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let mut credentials: Vec<u8> = percent_decode_str(url.username()).collect();
+    credentials.push(b':');
+    credentials.extend(percent_decode_str(url.password().unwrap_or_default()));
+    Some(format!("Basic {}", STANDARD.encode(credentials)))
+}
+
+impl fmt::Debug for EgressProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EgressProxy({}:{}, …)", self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_a_host_a_port_and_perhaps_credentials() {
+        let proxy: EgressProxy = "http://us%40er:p%3Aw@[::1]:3128/".parse().unwrap();
+        assert_eq!((&*proxy.host, proxy.port), ("::1", 3128));
+        let authorization = format!("Basic {}", STANDARD.encode("us@er:p:w"));
+        assert_eq!(proxy.authorization, Some(authorization));
+        let plain: EgressProxy = "http://proxy.internal".parse().unwrap();
+        assert_eq!((&*plain.host, plain.port, plain.authorization), ("proxy.internal", 80, None));
+    }
+
+    #[test]
+    fn what_is_no_proxy_is_refused_without_its_password() {
+        for bad in [
+            "",
+            "proxy:3128",
+            "https://u:planted@proxy:3128",
+            "socks5://u:planted@proxy:1080",
+            "http://u:planted@proxy:3128/path",
+            "http://u:planted@proxy:3128/?x",
+            "http://u:planted@proxy:0",
+            "http://u:planted@:3128",
+        ] {
+            let refusal = bad.parse::<EgressProxy>().unwrap_err().to_string();
+            assert!(!refusal.contains("planted"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_output_hides_the_credentials() {
+        let proxy: EgressProxy = "http://user:planted@proxy:3128".parse().unwrap();
+        let shown = format!("{proxy:?}");
+        assert!(!shown.contains("planted") && !shown.contains("Basic"), "{shown}");
+    }
+}

@@ -1,0 +1,322 @@
+//! How TLS is spoken to one subscription's receiver: whom the hub trusts, and as whom it shows itself.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::domain::subscription::view::MASK;
+use crate::domain::time::UnixMillis;
+
+/// After all that a certificate can name as its end, in seconds since 1970: the year 10000 (RFC 5280, 4.1.2.5).
+const AFTER_ALL: Duration = Duration::from_secs(253_402_300_800);
+
+/// Texts that are no TLS settings: the field that is at fault, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {detail}")]
+pub struct BadTls {
+    /// Its name in JSON.
+    pub field: &'static str,
+    /// What is wrong with it, and what would be right.
+    pub detail: String,
+}
+
+/// PEM texts that were checked when they were given. Cheap to clone; `Debug` shows none of it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "Pem", into = "Pem")]
+pub struct ReceiverTls(Arc<Fingerprinted>);
+
+struct Fingerprinted {
+    pem: Pem,
+    fingerprint: [u8; 32],
+}
+
+/// As the hub stores it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Pem {
+    ca: Option<String>,
+    client_certificate: Option<String>,
+    client_key: Option<String>,
+}
+
+/// TLS settings as their owner sees them.
+#[derive(Debug, Serialize)]
+pub struct TlsView {
+    ca: Option<Vec<CertificateView>>,
+    client_certificate: Option<CertificateView>,
+    client_key: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct CertificateView {
+    sha256: String,
+    expires_at: Option<UnixMillis>,
+}
+
+impl ReceiverTls {
+    /// Takes what a subscriber gave, as of `now`: a bundle of CA certificates that are trusted in place of the
+    /// system's, and a client certificate (its chain after it, the leaf first) with its key.
+    pub fn new(
+        ca: Option<String>,
+        client_certificate: Option<String>,
+        client_key: Option<String>,
+        now: UnixMillis,
+    ) -> Result<Self, BadTls> {
+        let is_empty = ca.is_none() && client_certificate.is_none() && client_key.is_none();
+        let tls = Self::from(Pem { ca, client_certificate, client_key });
+        if is_empty {
+            let detail = "expected ca, or client_certificate and client_key, or all three";
+            return Err(BadTls { field: "", detail: detail.into() });
+        }
+        tls.roots()?;
+        tls.identity()?;
+        let leaf = tls.client_chain()?.into_iter().next();
+        match leaf.and_then(|leaf| expires_at(&leaf)) {
+            Some(end) if end < now => {
+                let detail = format!("has expired, at {end}: receivers do not take it");
+                Err(BadTls { field: "client_certificate", detail })
+            }
+            _ => Ok(tls),
+        }
+    }
+
+    /// Whom to trust; `None`: whom the system trusts.
+    pub fn roots(&self) -> Result<Option<RootCertStore>, BadTls> {
+        let Some(ca) = &self.0.pem.ca else { return Ok(None) };
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates("ca", ca)? {
+            roots.add(certificate).map_err(|error| fault("ca", &error))?;
+        }
+        Ok(Some(roots))
+    }
+
+    /// As whom the hub shows itself; `None`: as nobody.
+    pub fn identity(&self) -> Result<Option<CertifiedKey>, BadTls> {
+        let missing = |field, detail: &str| Err(BadTls { field, detail: detail.into() });
+        let key = match (&self.0.pem.client_certificate, &self.0.pem.client_key) {
+            (None, None) => return Ok(None),
+            (Some(_), None) => {
+                return missing("client_key", "is missing: client_certificate is given");
+            }
+            (None, Some(_)) => {
+                return missing("client_certificate", "is missing: client_key is given");
+            }
+            (Some(_), Some(key)) => key,
+        };
+        let chain = self.client_chain()?;
+        // What the key's text says is not repeated, whatever is wrong with it.
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_bad| BadTls {
+            field: "client_key",
+            detail:
+                "expected one private key in PEM (PKCS#8, PKCS#1 or SEC1) that is not encrypted"
+                    .into(),
+        })?;
+        match CertifiedKey::from_der(chain, key, &ring::default_provider()) {
+            Ok(identity) => Ok(Some(identity)),
+            Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => missing(
+                "client_key",
+                "is not the key of the first certificate in client_certificate",
+            ),
+            Err(error @ Error::InvalidCertificate(_)) => Err(fault("client_certificate", &error)),
+            Err(error) => Err(fault("client_key", &error)),
+        }
+    }
+
+    fn client_chain(&self) -> Result<Vec<CertificateDer<'static>>, BadTls> {
+        match &self.0.pem.client_certificate {
+            Some(chain) => certificates("client_certificate", chain),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What tells them from any others, without telling them.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.0.fingerprint
+    }
+
+    /// Everything but the key.
+    pub fn view(&self) -> TlsView {
+        let ca = self.0.pem.ca.as_ref().map(|ca| certificates("ca", ca).unwrap_or_default());
+        let leaf = self.client_chain().unwrap_or_default().into_iter().next();
+        TlsView {
+            ca: ca.map(|ca| ca.iter().map(CertificateView::of).collect()),
+            client_certificate: leaf.as_ref().map(CertificateView::of),
+            client_key: self.0.pem.client_key.as_ref().map(|_| MASK),
+        }
+    }
+}
+
+fn certificates(field: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, BadTls> {
+    let expected = || {
+        BadTls {
+        field,
+        detail: "expected certificates in PEM, each from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----".into(),
+    }
+    };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    found.ok().filter(|found| !found.is_empty()).ok_or_else(expected)
+}
+
+fn fault(field: &'static str, error: &Error) -> BadTls {
+    BadTls { field, detail: format!("cannot be used: {error}") }
+}
+
+/// When a certificate ends, where that can be read. The library tells it of a certificate that has ended: asked for
+/// the end of time, each has.
+fn expires_at(certificate: &CertificateDer<'_>) -> Option<UnixMillis> {
+    let parsed = ParsedCertificate::try_from(certificate).ok()?;
+    let verified = verify_server_cert_signed_by_trust_anchor(
+        &parsed,
+        &RootCertStore::empty(),
+        &[],
+        UnixTime::since_unix_epoch(AFTER_ALL),
+        ring::default_provider().signature_verification_algorithms.all,
+    );
+    match verified {
+        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            Some(UnixMillis::EPOCH.after(Duration::from_secs(not_after.as_secs())))
+        }
+        _ => None,
+    }
+}
+
+impl CertificateView {
+    fn of(certificate: &CertificateDer<'_>) -> Self {
+        Self {
+            sha256: format!("{:x}", Bytes::copy_from_slice(&Sha256::digest(certificate))),
+            expires_at: expires_at(certificate),
+        }
+    }
+}
+
+impl From<Pem> for ReceiverTls {
+    fn from(pem: Pem) -> Self {
+        let mut hash = Sha256::new();
+        for part in [&pem.ca, &pem.client_certificate, &pem.client_key] {
+            // Hashed by itself, a part cannot run into the next; and none is not an empty one.
+            hash.update(part.as_ref().map_or([0; 32], |part| Sha256::digest(part).into()));
+        }
+        let fingerprint = hash.finalize().into();
+        Self(Arc::new(Fingerprinted { pem, fingerprint }))
+    }
+}
+
+impl From<ReceiverTls> for Pem {
+    fn from(tls: ReceiverTls) -> Self {
+        tls.0.pem.clone()
+    }
+}
+
+impl PartialEq for ReceiverTls {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.pem == other.0.pem
+    }
+}
+
+impl Eq for ReceiverTls {}
+
+impl fmt::Debug for ReceiverTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReceiverTls(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    struct Made {
+        certificate: String,
+        key: String,
+    }
+
+    fn made(until_year: i32) -> Made {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["hub.example".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(until_year, 1, 1);
+        Made { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+    }
+
+    fn now() -> UnixMillis {
+        UnixMillis::parse("2026-11-25T00:00:00Z").unwrap()
+    }
+
+    fn take(ca: &str, certificate: &str, key: &str) -> Result<ReceiverTls, BadTls> {
+        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        ReceiverTls::new(given(ca), given(certificate), given(key), now())
+    }
+
+    #[test]
+    fn what_is_given_is_shown_as_fingerprints_and_never_the_key() {
+        let Made { certificate, key } = made(2100);
+        let tls = take(&certificate, &certificate, &key).unwrap();
+        let view = serde_json::to_value(tls.view()).unwrap();
+        assert_eq!(view["client_key"], MASK);
+        assert_eq!(view["client_certificate"]["expires_at"], "2100-01-01T00:00:00.000Z");
+        assert_eq!(view["client_certificate"]["sha256"].as_str().unwrap().len(), 64);
+        assert_eq!(view["ca"][0], view["client_certificate"]);
+        assert!(!view.to_string().contains("BEGIN"));
+        assert!(!format!("{tls:?}").contains("BEGIN"));
+        assert!(tls.roots().unwrap().is_some_and(|roots| roots.len() == 1));
+        assert!(tls.identity().unwrap().is_some());
+
+        let stored = serde_json::to_string(&tls).unwrap();
+        let read: ReceiverTls = serde_json::from_str(&stored).unwrap();
+        assert_eq!((&read, read.fingerprint()), (&tls, tls.fingerprint()));
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named_and_no_key_is_repeated() {
+        let (own, other) = (made(2100), made(2100));
+        let planted = "-----BEGIN PRIVATE KEY-----\ncGxhbnRlZA==\n-----END PRIVATE KEY-----\n";
+        let expired = made(2021);
+        for (ca, certificate, key, field) in [
+            ("", "", "", ""),
+            ("x", "", "", "ca"),
+            (&*own.key, "", "", "ca"),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "", "", "ca"),
+            ("-----BEGIN CERTIFICATE-----\n", "", "", "ca"),
+            ("", &own.certificate, "", "client_key"),
+            ("", "", &own.key, "client_certificate"),
+            ("", "x", &own.key, "client_certificate"),
+            ("", &own.certificate, "planted", "client_key"),
+            ("", &own.certificate, planted, "client_key"),
+            ("", &own.certificate, &other.key, "client_key"),
+            ("", &own.certificate, &own.certificate, "client_key"),
+            ("", &expired.certificate, &expired.key, "client_certificate"),
+        ] {
+            let fault = take(ca, certificate, key).unwrap_err();
+            assert_eq!(fault.field, field, "{fault}");
+            assert!(!fault.detail.contains("planted"), "{fault}");
+            assert!(!fault.detail.contains("cGxh"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn every_part_tells() {
+        let Made { certificate, key } = made(2100);
+        let mine = [
+            take(&certificate, "", "").unwrap(),
+            take("", &certificate, &key).unwrap(),
+            take(&certificate, &certificate, &key).unwrap(),
+        ];
+        for (index, one) in mine.iter().enumerate() {
+            for (other_index, other) in mine.iter().enumerate() {
+                assert_eq!(one.fingerprint() == other.fingerprint(), index == other_index);
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Prefixed public ids of 13 Crockford base32 digits that sort by time.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::position::COUNTER_BITS;
+use super::time::UnixMillis;
+
+const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const LENGTH: usize = 13;
+
+/// A text that is not an id of the wanted kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an id: expected {prefix} and {LENGTH} characters of 0-9, A-Z without I, L, O, U")]
+pub struct BadId {
+    prefix: &'static str,
+}
+
+/// Writes `number` (not negative) as `prefix` and 13 digits.
+pub(crate) fn write(f: &mut fmt::Formatter<'_>, prefix: &str, number: i64) -> fmt::Result {
+    let mut text = [b'0'; LENGTH];
+    let mut rest = number;
+    for place in text.iter_mut().rev() {
+        let digit = usize::try_from(rest & 31).unwrap_or_default();
+        *place = DIGITS.get(digit).copied().unwrap_or(b'0');
+        rest >>= 5;
+    }
+    f.write_str(prefix)?;
+    f.write_str(std::str::from_utf8(&text).map_err(|_not_ascii| fmt::Error)?)
+}
+
+/// Reads what [`write`] wrote; letters may be of either case.
+pub(crate) fn read(prefix: &'static str, text: &str) -> Result<i64, BadId> {
+    let digits = text
+        .strip_prefix(prefix)
+        .filter(|digits| digits.len() == LENGTH)
+        .ok_or(BadId { prefix })?;
+    let mut number: u128 = 0;
+    for byte in digits.bytes() {
+        let digit = DIGITS
+            .iter()
+            .position(|known| *known == byte.to_ascii_uppercase())
+            .ok_or(BadId { prefix })?;
+        number = number << 5 | u128::try_from(digit).unwrap_or_default();
+    }
+    i64::try_from(number).map_err(|_too_large| BadId { prefix })
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(i64);
+
+        impl $name {
+            /// An id for something made at `now`; `random` tells apart what was made in the same millisecond.
+            pub fn new(now: UnixMillis, random: u32) -> Self {
+                Self((now.as_i64().max(0) << COUNTER_BITS) | i64::from(random & ((1 << COUNTER_BITS) - 1)))
+            }
+
+            /// An id read from where ids are kept.
+            pub fn from_stored(number: i64) -> Self {
+                Self(number.max(0))
+            }
+
+            /// The number that is stored.
+            pub fn stored(self) -> i64 {
+                self.0
+            }
+
+            /// When what it names was made.
+            pub fn time(self) -> UnixMillis {
+                UnixMillis::from_i64(self.0 >> COUNTER_BITS)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write(f, $prefix, self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadId;
+
+            fn from_str(text: &str) -> Result<Self, BadId> {
+                read($prefix, text).map(Self)
+            }
+        }
+    };
+}
+
+id!(
+    /// A subscription's id, `sub_…`.
+    SubscriptionId, "sub_"
+);
+id!(
+    /// An attempt's id, `att_…`: unique within its delivery, and it carries when the attempt began.
+    AttemptId, "att_"
+);
+id!(
+    /// An API key's id, `key_…`; not the key itself.
+    KeyId, "key_"
+);
+id!(
+    /// The id of a client's open connection, `con_…`; it carries when the client connected.
+    ConnectionId, "con_"
+);
+
+id!(
+    /// The id of an entry of the audit log, `aud_…`.
+    AuditId, "aud_"
+);
+id!(
+    /// A replay's id, `rpl_…`: the place in the log of the entry that asked for it.
+    ReplayId, "rpl_"
+);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_id_carries_its_time_and_reads_back() {
+        let id = SubscriptionId::new(UnixMillis::from_i64(1_763_900_000_123), u32::MAX);
+        assert_eq!(id.time(), UnixMillis::from_i64(1_763_900_000_123));
+        assert_eq!(id.to_string().parse::<SubscriptionId>(), Ok(id));
+    }
+
+    #[test]
+    fn an_id_of_another_kind_is_refused() {
+        let id = KeyId::new(UnixMillis::from_i64(1), 7).to_string();
+        assert!(id.parse::<SubscriptionId>().is_err());
+        assert!("sub_ZZZZZZZZZZZZZ".parse::<SubscriptionId>().is_err(), "over 63 bits");
+        assert!("sub_".parse::<SubscriptionId>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn ids_read_back_sort_as_they_were_made_and_are_of_one_kind(a in 0..=i64::MAX, b in 0..=i64::MAX) {
+            let (first, second) = (AttemptId::from_stored(a), AttemptId::from_stored(b));
+            prop_assert_eq!(first.to_string().parse(), Ok(first));
+            prop_assert_eq!(first.to_string().cmp(&second.to_string()), a.cmp(&b));
+            prop_assert!(first.to_string().parse::<ConnectionId>().is_err());
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A place in the log, which is also an event's public id.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::id;
+use super::id::BadId;
+use super::time::UnixMillis;
+
+/// How many low bits of a position count events within one millisecond.
+pub const COUNTER_BITS: u32 = 20;
+
+/// A place in the log: a 63-bit number, `(milliseconds since 1970) << 20 | counter`.
+///
+/// Positions order the log and carry the time. Written as `evt_` and 13 Crockford base32 digits, a position is the
+/// event's public id; comparing two ids as strings compares their positions.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(i64);
+
+impl Position {
+    /// Before every event.
+    pub const START: Self = Self(0);
+    /// After every event.
+    pub const END: Self = Self(i64::MAX);
+
+    /// A position read from where positions are kept; negative numbers become [`Position::START`].
+    pub fn from_stored(number: i64) -> Self {
+        Self(number.max(0))
+    }
+
+    /// The number that is stored.
+    pub fn stored(self) -> i64 {
+        self.0
+    }
+
+    /// The place just before the first event of the millisecond `time`: everything after it happened at or after `time`.
+    pub fn before_time(time: UnixMillis) -> Self {
+        Self(time.as_i64().clamp(0, i64::MAX >> COUNTER_BITS) << COUNTER_BITS).previous()
+    }
+
+    /// When the event at this place was accepted.
+    pub fn time(self) -> UnixMillis {
+        UnixMillis::from_i64(self.0 >> COUNTER_BITS)
+    }
+
+    /// The place just before this one.
+    #[must_use]
+    pub fn previous(self) -> Self {
+        Self((self.0 - 1).max(0))
+    }
+
+    /// The place `count` further on; appends give out runs of neighbouring places.
+    #[must_use]
+    pub fn advanced(self, count: usize) -> Self {
+        Self(self.0.saturating_add(i64::try_from(count).unwrap_or(i64::MAX)))
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        id::write(f, "evt_", self.0)
+    }
+}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Position {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        id::read("evt_", text).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_id_reads_back_as_its_position(number in 0..=i64::MAX) {
+            let position = Position::from_stored(number);
+            prop_assert_eq!(position.to_string().parse::<Position>().unwrap(), position);
+        }
+
+        #[test]
+        fn ids_sort_as_their_positions(a in 0..=i64::MAX, b in 0..=i64::MAX) {
+            let (a, b) = (Position::from_stored(a), Position::from_stored(b));
+            prop_assert_eq!(a.to_string().cmp(&b.to_string()), a.cmp(&b));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,24}|(evt|sub|EVT)?_[0-9A-Za-z]{0,14}") {
+            if let Ok(position) = text.parse::<Position>() {
+                prop_assert!(position.to_string().eq_ignore_ascii_case(&text));
+            }
+        }
+    }
+
+    #[test]
+    fn a_position_carries_its_time() {
+        let time = UnixMillis::from_i64(1_763_900_000_123);
+        let first = Position::before_time(time).advanced(1);
+        assert_eq!(first.time(), time);
+        assert!(first.previous().time() < time);
+    }
+}

@@ -1,0 +1,402 @@
+//! What signs a subscription's deliveries: its keys, earlier ones for as long as they overlap, and in which ways.
+
+pub mod ed25519;
+pub mod secret;
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use self::ed25519::{BadSigningKey, PublicKey, SigningKey};
+use self::secret::{BadSecret, Secret};
+use super::time::UnixMillis;
+
+/// How many keys may sign at once; each makes the header longer and every attempt dearer.
+pub const MOST_IN_FORCE: usize = 5;
+
+/// A way to sign (Standard Webhooks, "Signature scheme").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// HMAC-SHA256, by the secret.
+    V1,
+    /// Ed25519, by the private key; receivers verify with the public one.
+    V1a,
+}
+
+impl Scheme {
+    /// The scheme of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "v1" => Some(Self::V1),
+            "v1a" => Some(Self::V1a),
+            _ => None,
+        }
+    }
+}
+
+/// Keys that are made, and come to their end, together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    /// For [`Scheme::V1`].
+    pub secret: Secret,
+    /// For [`Scheme::V1a`], once that was asked for.
+    pub signing_key: Option<SigningKey>,
+}
+
+/// Keys that sign until they end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earlier {
+    keys: Keys,
+    /// From then on they sign nothing.
+    pub expires_at: UnixMillis,
+}
+
+/// How deliveries are signed. Serialised only into the hub's own storage: it holds the keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Stored", try_from = "Stored")]
+pub struct Signing {
+    keys: Keys,
+    /// The newest first.
+    earlier: Vec<Earlier>,
+    /// The ways that `webhook-signature` shows; never empty, each once.
+    schemes: Vec<Scheme>,
+    /// Whether `X-Hook-Signature` is sent too.
+    pub x_hook_signature: bool,
+}
+
+/// As many keys sign already as may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooMany {
+    /// When there will be one less.
+    pub until: UnixMillis,
+}
+
+impl Signing {
+    /// By this secret alone.
+    pub fn new(secret: Secret) -> Self {
+        let keys = Keys { secret, signing_key: None };
+        Self { keys, earlier: Vec::new(), schemes: vec![Scheme::V1], x_hook_signature: false }
+    }
+
+    /// The secret that was set last.
+    pub fn secret(&self) -> &Secret {
+        &self.keys.secret
+    }
+
+    /// The ways that are shown.
+    pub fn schemes(&self) -> &[Scheme] {
+        &self.schemes
+    }
+
+    /// Earlier keys, the newest first, as they are on record: those whose time is over sign nothing.
+    pub fn earlier(&self) -> &[Earlier] {
+        &self.earlier
+    }
+
+    /// By `secret` from now on, and none of the earlier ones; nothing is changed when it is the one in force.
+    #[must_use]
+    pub fn with_secret(self, secret: Secret) -> Self {
+        if secret == self.keys.secret {
+            return self;
+        }
+        Self { keys: Keys { secret, ..self.keys }, earlier: Vec::new(), ..self }
+    }
+
+    /// In these ways. `fresh` makes the bytes of a key pair, should the first be needed; a key pair stays, so that it
+    /// is the same when its scheme is shown again.
+    #[must_use]
+    pub fn with_schemes(self, schemes: Vec<Scheme>, fresh: impl FnOnce() -> [u8; 32]) -> Self {
+        let Self { mut keys, .. } = self;
+        if schemes.contains(&Scheme::V1a) && keys.signing_key.is_none() {
+            keys.signing_key = SigningKey::from_random(fresh());
+        }
+        Self { keys, schemes, ..self }
+    }
+
+    /// By new keys from `now` on, and by those before for at most `overlap` more. `seed` makes the key pair, where
+    /// there is one.
+    pub fn rotated(
+        self,
+        secret: Secret,
+        seed: [u8; 32],
+        overlap: Duration,
+        now: UnixMillis,
+    ) -> Result<Self, TooMany> {
+        let signing_key = self.keys.signing_key.as_ref().and(SigningKey::from_random(seed));
+        let end = now.after(overlap);
+        let before = Earlier { keys: self.keys, expires_at: end };
+        let mut earlier: Vec<Earlier> = std::iter::once(before)
+            .chain(self.earlier)
+            .map(|one| Earlier { expires_at: one.expires_at.min(end), ..one })
+            .collect();
+        earlier.retain(|one| one.expires_at > now && one.keys.secret != secret);
+        if earlier.len() >= MOST_IN_FORCE {
+            let until = earlier.iter().map(|one| one.expires_at).min().unwrap_or(end);
+            return Err(TooMany { until });
+        }
+        Ok(Self { keys: Keys { secret, signing_key }, earlier, ..self })
+    }
+
+    /// As it is at `now`: without the keys whose time is over.
+    #[must_use]
+    pub fn at(mut self, now: UnixMillis) -> Self {
+        self.earlier.retain(|one| one.expires_at > now);
+        self
+    }
+
+    /// The keys that sign at `now`, the newest first.
+    fn in_force(&self, now: UnixMillis) -> impl Iterator<Item = &Keys> {
+        let earlier = self.earlier.iter().filter(move |one| one.expires_at > now);
+        std::iter::once(&self.keys).chain(earlier.map(|one| &one.keys))
+    }
+
+    /// The value of `webhook-signature` for one attempt at `now`: a signature by each key that is in force, in each of
+    /// the ways, separated by spaces.
+    pub fn sign(&self, id: &str, body: &[u8], now: UnixMillis) -> String {
+        let mut signatures = String::new();
+        for scheme in &self.schemes {
+            for keys in self.in_force(now) {
+                let signature = match (scheme, &keys.signing_key) {
+                    (Scheme::V1, _) => keys.secret.sign(id, now.seconds(), body),
+                    (Scheme::V1a, Some(key)) => key.sign(id, now.seconds(), body),
+                    (Scheme::V1a, None) => continue,
+                };
+                if !signatures.is_empty() {
+                    signatures.push(' ');
+                }
+                signatures.push_str(&signature);
+            }
+        }
+        signatures
+    }
+
+    /// The value of `X-Hook-Signature`, where it is wanted (REST Hooks, "Security"): the hex of an HMAC-SHA256 over the
+    /// body. Its key is a secret's text just as it was given, `whsec_` and all, for receivers of that kind know no other:
+    /// that of the handshake where there was one, else the newest signing secret, for they expect a single value.
+    pub fn sign_x_hook(&self, of_handshake: Option<&Secret>, body: &[u8]) -> Option<String> {
+        if !self.x_hook_signature {
+            return None;
+        }
+        let text = of_handshake.unwrap_or(&self.keys.secret).reveal();
+        let mut mac = Hmac::<Sha256>::new_from_slice(text.as_bytes()).ok()?;
+        mac.update(body);
+        let digest = mac.finalize().into_bytes();
+        let mut hex = String::with_capacity(2 * digest.len());
+        digest.iter().try_for_each(|byte| write!(hex, "{byte:02x}")).ok()?;
+        Some(hex)
+    }
+
+    /// What receivers verify `v1a` with at `now`, the newest first; empty unless that is shown.
+    pub fn public_keys(&self, now: UnixMillis) -> Vec<PublicKey<'_>> {
+        if !self.schemes.contains(&Scheme::V1a) {
+            return Vec::new();
+        }
+        let keys = self.in_force(now).filter_map(|keys| keys.signing_key.as_ref());
+        keys.map(SigningKey::public).collect()
+    }
+}
+
+/// The form in storage. Subscriptions of old have a secret and nothing else.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    secret: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signing_key: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    earlier: Vec<StoredEarlier>,
+    #[serde(default = "v1_alone")]
+    signatures: Vec<Scheme>,
+    #[serde(default)]
+    x_hook_signature: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredEarlier {
+    secret: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signing_key: Option<String>,
+    expires_at: i64,
+}
+
+fn v1_alone() -> Vec<Scheme> {
+    vec![Scheme::V1]
+}
+
+/// What is stored cannot be read as keys.
+#[derive(Debug, thiserror::Error)]
+enum BadKeys {
+    #[error(transparent)]
+    Secret(#[from] BadSecret),
+    #[error(transparent)]
+    SigningKey(#[from] BadSigningKey),
+}
+
+impl Keys {
+    fn read(secret: &str, signing_key: Option<&str>) -> Result<Self, BadKeys> {
+        let signing_key = signing_key.map(str::parse).transpose()?;
+        Ok(Self { secret: secret.parse()?, signing_key })
+    }
+
+    fn reveal(&self) -> (String, Option<String>) {
+        (self.secret.reveal(), self.signing_key.as_ref().map(SigningKey::reveal))
+    }
+}
+
+impl From<Signing> for Stored {
+    fn from(signing: Signing) -> Self {
+        let (secret, signing_key) = signing.keys.reveal();
+        let earlier = signing.earlier.iter().map(|one| {
+            let (secret, signing_key) = one.keys.reveal();
+            StoredEarlier { secret, signing_key, expires_at: one.expires_at.as_i64() }
+        });
+        Self {
+            secret,
+            signing_key,
+            earlier: earlier.collect(),
+            signatures: signing.schemes,
+            x_hook_signature: signing.x_hook_signature,
+        }
+    }
+}
+
+impl TryFrom<Stored> for Signing {
+    type Error = BadKeys;
+
+    fn try_from(stored: Stored) -> Result<Self, BadKeys> {
+        let earlier = stored.earlier.iter().map(|one| {
+            let keys = Keys::read(&one.secret, one.signing_key.as_deref())?;
+            Ok(Earlier { keys, expires_at: UnixMillis::from_i64(one.expires_at) })
+        });
+        Ok(Self {
+            keys: Keys::read(&stored.secret, stored.signing_key.as_deref())?,
+            earlier: earlier.collect::<Result<_, BadKeys>>()?,
+            schemes: stored.signatures,
+            x_hook_signature: stored.x_hook_signature,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::signing::secret::Signed;
+
+    const NOW: UnixMillis = UnixMillis::EPOCH;
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn secret(byte: u8) -> Secret {
+        Secret::from_random([byte; 32])
+    }
+
+    fn rotated(signing: Signing, to: u8, overlap: Duration) -> Signing {
+        signing.rotated(secret(to), [to; 32], overlap, NOW).unwrap()
+    }
+
+    fn signed_by(signing: &Signing, at: UnixMillis) -> Vec<u8> {
+        let (header, timestamp) = (signing.sign("evt_1", b"{}", at), at.seconds().to_string());
+        let good = |byte: &u8| {
+            let signed = Signed { id: "evt_1", timestamp: &timestamp, signature: &header };
+            secret(*byte).verify(&signed, b"{}", at).is_ok()
+        };
+        (1..=9).filter(good).collect()
+    }
+
+    #[test]
+    fn one_secret_signs_as_it_always_did() {
+        let signing = Signing::new(secret(1));
+        assert_eq!(signing.sign("evt_1", b"{}", NOW), secret(1).sign("evt_1", 0, b"{}"));
+    }
+
+    #[test]
+    fn what_was_rotated_away_signs_until_its_end_and_not_a_moment_longer() {
+        let signing = rotated(Signing::new(secret(1)), 2, HOUR);
+        let header = signing.sign("evt_1", b"{}", NOW);
+        let newest_first = [2, 1].map(|byte| secret(byte).sign("evt_1", 0, b"{}")).join(" ");
+        assert_eq!(header, newest_first);
+        let end = NOW.after(HOUR);
+        assert_eq!(signed_by(&signing, end.before(Duration::from_millis(1))), [1, 2]);
+        assert_eq!(signed_by(&signing, end), [2]);
+        assert!(signing.at(end).earlier().is_empty());
+    }
+
+    #[test]
+    fn an_overlap_ends_all_earlier_ones_by_then() {
+        let signing = rotated(rotated(Signing::new(secret(1)), 2, 5 * HOUR), 3, HOUR);
+        assert_eq!(signed_by(&signing, NOW), [1, 2, 3]);
+        assert_eq!(signed_by(&signing, NOW.after(HOUR)), [3]);
+        assert_eq!(signed_by(&rotated(signing, 4, Duration::ZERO), NOW), [4], "at once");
+    }
+
+    #[test]
+    fn only_so_many_are_in_force_at_once() {
+        let mut signing = Signing::new(secret(1));
+        for to in 2..=5 {
+            signing = rotated(signing, to, HOUR);
+        }
+        assert_eq!(signed_by(&signing, NOW), [1, 2, 3, 4, 5]);
+        let refused = signing.clone().rotated(secret(6), [6; 32], HOUR, NOW).unwrap_err();
+        assert_eq!(refused.until, NOW.after(HOUR));
+        let later = signing.clone().rotated(secret(6), [6; 32], HOUR, refused.until).unwrap();
+        assert_eq!(signed_by(&later, refused.until), [5, 6]);
+        assert_eq!(signed_by(&rotated(signing, 6, Duration::ZERO), NOW), [6]);
+    }
+
+    #[test]
+    fn a_secret_that_is_set_ends_the_others_unless_it_is_the_one_in_force() {
+        let signing = rotated(Signing::new(secret(1)), 2, HOUR);
+        assert_eq!(signed_by(&signing.clone().with_secret(secret(2)), NOW), [1, 2]);
+        assert_eq!(signed_by(&signing.with_secret(secret(3)), NOW), [3]);
+    }
+
+    #[test]
+    fn a_key_pair_is_made_when_it_is_first_needed_and_stays() {
+        let v1 = Signing::new(secret(1));
+        assert!(v1.public_keys(NOW).is_empty());
+        let both = v1.with_schemes(vec![Scheme::V1, Scheme::V1a], || [7; 32]);
+        let made = both.public_keys(NOW)[0].to_string();
+        let header = both.sign("evt_1", b"{}", NOW);
+        assert_eq!(
+            header.split(' ').map(|one| one.split(',').next().unwrap()).collect::<Vec<_>>(),
+            ["v1", "v1a"]
+        );
+        let off = both.with_schemes(vec![Scheme::V1], || [8; 32]);
+        assert!(off.public_keys(NOW).is_empty() && !off.sign("evt_1", b"{}", NOW).contains("v1a"));
+        let on = off.with_schemes(vec![Scheme::V1a], || [9; 32]);
+        assert_eq!(on.public_keys(NOW)[0].to_string(), made);
+        assert!(on.sign("evt_1", b"{}", NOW).starts_with("v1a,"));
+
+        let rotated = rotated(on, 2, HOUR);
+        let keys: Vec<String> = rotated.public_keys(NOW).iter().map(ToString::to_string).collect();
+        assert_eq!((keys.len(), &keys[1]), (2, &made), "the pair is rotated along");
+        assert_eq!(rotated.public_keys(NOW.after(HOUR)).len(), 1);
+    }
+
+    #[test]
+    fn x_hook_signature_is_the_hex_of_an_hmac_by_the_newest_secrets_text() {
+        let secret: Secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".parse().unwrap();
+        let plain = Signing::new(secret.clone());
+        assert_eq!(plain.sign_x_hook(None, b"hello"), None);
+        let wanted = Signing { x_hook_signature: true, ..plain };
+        // printf hello | openssl dgst -sha256 -hmac whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD
+        let expected = "8cb4332de9d284e551ec1307917615c6f64804a6df7fb6b9fa6c45bb272f8221";
+        assert_eq!(wanted.sign_x_hook(None, b"hello").as_deref(), Some(expected));
+        let rotated = rotated(wanted, 2, HOUR);
+        assert_ne!(rotated.sign_x_hook(None, b"hello").as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn what_is_stored_is_read_again_and_what_was_stored_before_too() {
+        let signing = Signing::new(secret(1)).with_schemes(vec![Scheme::V1a], || [7; 32]);
+        let signing = rotated(signing, 2, HOUR);
+        let text = serde_json::to_string(&signing).unwrap();
+        assert_eq!(serde_json::from_str::<Signing>(&text).unwrap(), signing);
+        let before = format!(r#"{{"secret":"{}"}}"#, secret(1).reveal());
+        assert_eq!(serde_json::from_str::<Signing>(&before).unwrap(), Signing::new(secret(1)));
+        assert!(serde_json::from_str::<Signing>(r#"{"secret":"whsec_"}"#).is_err());
+        assert!(!format!("{signing:?}").contains("AQEB"), "Debug shows no key");
+    }
+}

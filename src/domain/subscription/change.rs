@@ -1,0 +1,120 @@
+//! Changes of subscriptions with what their log entries say.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::verification::Consent;
+use super::view::SubscriptionView;
+use super::{Status, Subscription};
+use crate::domain::access::audit::{Actor, AuditEntry};
+use crate::domain::event::event_type::EventType;
+use crate::domain::position::Position;
+use crate::domain::time::UnixMillis;
+use crate::store::log::RequestKey;
+use crate::store::subscriptions::Change;
+
+/// A new subscription of a tenant that may have `most`. `starts_after`: where its history begins, if not with its own
+/// entry.
+pub fn created(
+    subscription: Subscription,
+    most: u32,
+    starts_after: Option<Position>,
+    key: Option<RequestKey>,
+) -> Change {
+    Change {
+        most: Some(most),
+        starts_after,
+        key,
+        expected: None,
+        ..changed("subscription.created", subscription)
+    }
+}
+
+/// What its owner says of it is now what `subscription` says.
+pub fn updated(subscription: Subscription) -> Change {
+    changed("subscription.updated", subscription)
+}
+
+/// It is signed by new keys.
+pub fn secret_rotated(subscription: Subscription) -> Change {
+    changed("subscription.secret_rotated", subscription)
+}
+
+/// It is no more.
+pub fn deleted(subscription: Subscription) -> Change {
+    Change { deleted: true, ..changed("subscription.deleted", subscription) }
+}
+
+/// Its owner stops it.
+pub fn paused(subscription: Subscription) -> Change {
+    changed("subscription.paused", Subscription { status: Status::Paused, ..subscription })
+}
+
+/// Its owner lets it go on.
+pub fn resumed(subscription: Subscription) -> Change {
+    changed(
+        "subscription.resumed",
+        Subscription {
+            status: subscription.definition.status_in_force(),
+            disabled_reason: None,
+            ..subscription
+        },
+    )
+}
+
+/// Its receiver has agreed to what it will be sent. Who was stopped meanwhile stays so.
+pub fn verified(mut subscription: Subscription, consent: Consent) -> Change {
+    if let Some(handshake) = &mut subscription.definition.handshake {
+        handshake.consent = Some(consent);
+    }
+    if subscription.status == Status::Unverified {
+        subscription.status = Status::Active;
+    }
+    changed("subscription.verified", subscription)
+}
+
+/// Its receiver takes nothing: it is tried now and then.
+pub fn failing(subscription: Subscription) -> Change {
+    changed("subscription.failing", Subscription { status: Status::Failing, ..subscription })
+}
+
+/// Its receiver takes events again.
+pub fn recovered(subscription: Subscription) -> Change {
+    changed("subscription.recovered", Subscription { status: Status::Active, ..subscription })
+}
+
+/// The hub stops it, for `reason`.
+pub fn disabled(subscription: Subscription, reason: &str) -> Change {
+    let disabled_reason = Some(reason.to_owned());
+    changed(
+        "subscription.disabled",
+        Subscription { status: Status::Disabled, disabled_reason, ..subscription },
+    )
+}
+
+/// What the audit log says of a change that `by` makes of what was `before`.
+pub(crate) fn audited(
+    change: &Change,
+    before: Option<&Subscription>,
+    by: &Actor,
+    token: Uuid,
+) -> AuditEntry {
+    let subscription = &change.subscription;
+    let (_, action) = change.entry_type.as_str().split_once('.').unwrap_or_default();
+    AuditEntry::new((UnixMillis::now(), token), by, &subscription.tenant, action, &subscription.id)
+        .with_subscription(before, (!change.deleted).then_some(subscription))
+}
+
+fn changed(name: &'static str, subscription: Subscription) -> Change {
+    let view = serde_json::json!({ "subscription": SubscriptionView::in_entry(&subscription) });
+    Change {
+        entry_type: EventType::operational(name),
+        entry_data: Bytes::from(view.to_string()),
+        expected: Some(subscription.changed_at),
+        most: None,
+        deleted: false,
+        starts_after: None,
+        key: None,
+        subscription,
+    }
+}

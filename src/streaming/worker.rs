@@ -1,0 +1,357 @@
+//! A thread's clients, and the task that follows the tail for all of them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::client::{Client, End};
+use super::filter::{Filter, GroupKey, Source};
+use super::frame::Frame;
+use super::presence::Presence;
+use crate::access::keys::Key;
+use crate::domain::event::Event;
+use crate::domain::event::event_type::Pattern;
+use crate::domain::event::matcher::Matcher;
+use crate::domain::id::SubscriptionId;
+use crate::domain::position::Position;
+use crate::domain::subscription::{Subscription, TEST_EVENT};
+use crate::log::Log;
+use crate::store::log::Scan;
+use crate::store::{Store, StoreError};
+
+/// How much of the tail goes in one piece.
+const PIECE: (u16, u32) = (256, 4 << 20);
+/// So many clients are woken at once; then whatever else is ready on the thread has its turn, so that publishes do not
+/// wait for thousands of streams.
+const SLICE: usize = 32;
+/// How finely signs of life and expiries are timed.
+const TICK: Duration = Duration::from_secs(1);
+/// How many reads of the table run at once for clients that are behind, on a node.
+const MOST_READS: usize = 4;
+/// A stop closes streams so far apart, or closer if there are too many for the time it has.
+const BETWEEN_ENDS: Duration = Duration::from_millis(10);
+
+/// What the workers of a node have in common.
+#[derive(Debug)]
+pub struct Streams {
+    pub(super) log: Log,
+    pub(super) store: Store,
+    pub(super) presence: Arc<Presence>,
+    pub(super) reads: Semaphore,
+    stopping: CancellationToken,
+    drain: Duration,
+}
+
+impl Streams {
+    /// `stopping` is cancelled when the node begins to stop; its streams are closed spread over `drain`.
+    pub fn new(
+        log: Log,
+        store: Store,
+        presence: Presence,
+        stopping: CancellationToken,
+        drain: Duration,
+    ) -> Self {
+        let (presence, reads) = (Arc::new(presence), Semaphore::new(MOST_READS));
+        Self { log, store, presence, reads, stopping, drain }
+    }
+
+    /// What the clients of a pull subscription read, as far as it is `within` these patterns where there are any; `None`
+    /// when it is none, or is paused.
+    pub async fn filter_of_subscription(
+        &self,
+        tenant: &Arc<str>,
+        id: SubscriptionId,
+        within: Option<Arc<[Pattern]>>,
+    ) -> Result<Option<Filter>, StoreError> {
+        let subscription = self.store.subscription(tenant, id).await?;
+        let Some(subscription) = subscription.filter(Subscription::is_pulled) else {
+            return Ok(None);
+        };
+        let versions = self.store.versions_of(subscription.id).await?;
+        let cursor = self.store.pull_cursor(id).await?;
+        let delivered_up_to = cursor.map(|cursor| cursor.delivered_up_to).unwrap_or_default();
+        let source = Source::Subscription { id, versions, delivered_up_to, within };
+        Ok(Some(Filter { tenant: Arc::clone(tenant), source }))
+    }
+
+    /// Who is connected.
+    pub fn presence(&self) -> &Presence {
+        &self.presence
+    }
+}
+
+pub(super) type ClientId = u64;
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// All up to here was offered to those who are live.
+    pub(super) processed: Position,
+    clients: HashMap<ClientId, Client>,
+    /// Clients that read the same.
+    groups: HashMap<u64, BTreeSet<ClientId>>,
+    group_ids: HashMap<GroupKey, u64>,
+    matcher: Matcher<u64>,
+    timers: BTreeSet<(Instant, ClientId)>,
+    to_wake: VecDeque<Waker>,
+    last_id: u64,
+    following: bool,
+    stopped: bool,
+}
+
+/// The clients of one thread.
+#[derive(Debug)]
+pub struct Worker {
+    pub(super) streams: Arc<Streams>,
+    pub(super) state: RefCell<State>,
+}
+
+impl Worker {
+    /// A worker for the thread that calls; its task starts with its first client.
+    pub fn new(streams: Arc<Streams>) -> Rc<Self> {
+        Rc::new(Self { streams, state: RefCell::default() })
+    }
+
+    /// What all workers have in common.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    pub(super) fn enter(self: &Rc<Self>, client: Client) -> ClientId {
+        let mut state = self.state.borrow_mut();
+        if !state.following {
+            state.following = true;
+            state.processed = self.streams.log.head();
+            let (worker, revoked) = (Rc::clone(self), self.streams.log.keys().revocations());
+            // It ends with the thread, or when the node stops; it holds nothing that could be lost.
+            drop(tokio::task::spawn_local(async move { worker.follow(revoked).await }));
+        }
+        state.enter(client)
+    }
+
+    async fn follow(self: Rc<Self>, mut revoked: watch::Receiver<Position>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let processed = self.state.borrow().processed;
+            tokio::select! {
+                () = self.streams.log.wait_past(processed) => self.take_new().await,
+                Ok(()) = revoked.changed() => self.state.borrow_mut().shut_out(),
+                now = ticks.tick() => self.state.borrow_mut().take_time(now),
+                () = self.streams.stopping.cancelled() => break,
+            }
+            self.wake().await;
+        }
+        self.drain().await;
+    }
+
+    /// Hands on what is new at the tail.
+    async fn take_new(&self) {
+        loop {
+            let (events, bytes) = PIECE;
+            let after = self.state.borrow().processed;
+            let scan = Scan { after, up_to: Position::END, tenant: None, events, bytes };
+            match self.streams.log.read_after(scan).await {
+                Ok(stretch) => {
+                    self.state.borrow_mut().take_events(&stretch.events, stretch.scanned);
+                    self.wake().await;
+                    if stretch.complete {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "streams cannot read on in the log");
+                    tokio::time::sleep(TICK).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Wakes who has something to do, a slice at a time.
+    async fn wake(&self) {
+        loop {
+            for _ in 0..SLICE {
+                let Some(waker) = self.state.borrow_mut().to_wake.pop_front() else { return };
+                waker.wake();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Closes all streams, spread over the time there is.
+    async fn drain(&self) {
+        let mut left = self.state.borrow_mut().begin_stop();
+        let count = u32::try_from(left.len().max(1)).unwrap_or(u32::MAX);
+        let mut pause = interval((self.streams.drain / count).min(BETWEEN_ENDS));
+        while let Some(id) = left.pop_front() {
+            pause.tick().await;
+            self.state.borrow_mut().end(id, End::Stopping);
+            self.wake().await;
+        }
+    }
+}
+
+impl State {
+    fn enter(&mut self, mut client: Client) -> ClientId {
+        self.last_id += 1;
+        if self.stopped {
+            client.finish(End::Stopping);
+        }
+        self.timers.insert((client.due(), self.last_id));
+        self.clients.insert(self.last_id, client);
+        self.last_id
+    }
+
+    pub(super) fn client(&mut self, id: ClientId) -> Option<&mut Client> {
+        self.clients.get_mut(&id)
+    }
+
+    pub(super) fn leave(&mut self, id: ClientId) {
+        self.part(id);
+        self.clients.remove(&id);
+    }
+
+    /// A client was let in with that key: it ends with it.
+    pub(super) fn let_in(&mut self, id: ClientId, key: Arc<Key>) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.key = Some(key);
+        }
+    }
+
+    /// Ends the streams of those whose key was revoked.
+    fn shut_out(&mut self) {
+        for client in self.clients.values_mut().filter(|client| client.is_shut_out()) {
+            client.finish(End::Revoked);
+            self.to_wake.extend(client.take_waker());
+        }
+    }
+
+    /// Sets when a client's stream ends, unless it ends before.
+    pub(super) fn expire_at(&mut self, id: ClientId, expires: Instant) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.expires = Some(client.expires.map_or(expires, |sooner| sooner.min(expires)));
+            self.timers.insert((client.due(), id));
+        }
+    }
+
+    /// A client has become live: what is new is offered to it.
+    pub(super) fn join(&mut self, id: ClientId) {
+        let Some(filter) = self.clients.get(&id).map(|client| Arc::clone(&client.filter)) else {
+            return;
+        };
+        let key = filter.group_key();
+        let group = if let Some(group) = self.group_ids.get(&key) {
+            *group
+        } else {
+            self.last_id += 1;
+            self.set_patterns(self.last_id, &filter);
+            self.group_ids.insert(key, self.last_id);
+            self.last_id
+        };
+        self.groups.entry(group).or_default().insert(id);
+    }
+
+    fn set_patterns(&mut self, group: u64, filter: &Filter) {
+        let patterns: Arc<[Pattern]> = filter.patterns();
+        self.matcher.set(group, &filter.tenant, &patterns);
+    }
+
+    /// A client is no longer live.
+    pub(super) fn part(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get(&id).filter(|client| client.is_live()) else { return };
+        let key = client.filter.group_key();
+        let Some(number) = self.group_ids.get(&key).copied() else { return };
+        let Some(group) = self.groups.get_mut(&number) else { return };
+        group.remove(&id);
+        if group.is_empty() {
+            self.groups.remove(&number);
+            self.group_ids.remove(&key);
+            self.matcher.remove(number);
+        }
+    }
+
+    fn take_events(&mut self, events: &[Arc<Event>], scanned: Position) {
+        for event in events {
+            let is_test = event.event_type.as_str() == TEST_EVENT;
+            let mut groups = self.matcher.matches(&event.tenant, event.event_type.as_str());
+            let own = event.about.and_then(|id| self.group_ids.get(&GroupKey::Subscription(id)));
+            if let Some(own) = own.copied() {
+                if is_test {
+                    groups.push(own);
+                } else if event.changes_subscription().is_some() {
+                    self.leave_to_read(own, event.position.previous());
+                }
+            }
+            if !groups.is_empty() {
+                self.offer(&Rc::new(Frame::new(Arc::clone(event))), &groups);
+            }
+        }
+        self.processed = self.processed.max(scanned);
+    }
+
+    fn offer(&mut self, frame: &Rc<Frame>, groups: &[u64]) {
+        for number in groups {
+            let Some(group) = self.groups.get(number) else { continue };
+            let mut behind = Vec::new();
+            for id in group {
+                let Some(client) = self.clients.get_mut(id) else { continue };
+                if !client.offer(frame) {
+                    behind.push(*id);
+                }
+                self.to_wake.extend(client.take_waker());
+            }
+            for id in behind {
+                self.fall_behind(id, frame.position().previous());
+            }
+        }
+    }
+
+    fn fall_behind(&mut self, id: ClientId, scanned: Position) {
+        self.part(id);
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.fall_behind(scanned);
+        }
+    }
+
+    /// A subscription has changed: its clients read the entry of that by themselves.
+    fn leave_to_read(&mut self, group: u64, scanned: Position) {
+        for id in self.groups.get(&group).cloned().unwrap_or_default() {
+            self.fall_behind(id, scanned);
+            if let Some(client) = self.clients.get_mut(&id) {
+                self.to_wake.extend(client.take_waker());
+            }
+        }
+    }
+
+    fn take_time(&mut self, now: Instant) {
+        while let Some((due, id)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
+            self.timers.remove(&(due, id));
+            let Some(client) = self.clients.get_mut(&id) else { continue };
+            if client.take_time(now) {
+                self.to_wake.extend(client.take_waker());
+            }
+            if client.due() > now {
+                self.timers.insert((client.due(), id));
+            }
+        }
+    }
+
+    fn begin_stop(&mut self) -> VecDeque<ClientId> {
+        self.stopped = true;
+        self.clients.keys().copied().collect()
+    }
+
+    pub(super) fn end(&mut self, id: ClientId, end: End) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.finish(end);
+            self.to_wake.extend(client.take_waker());
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The POST of one event to a URL on this side, as a delivery of the hub would be.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, Response, StatusCode};
+use url::Url;
+
+use super::source::Event;
+use crate::domain::error_cause;
+use crate::domain::one_line::OneLine;
+use crate::domain::signing::secret::Secret;
+use crate::domain::time::UnixMillis;
+
+/// How long an answer may take, all of it.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How much of an answer's body is read.
+const MOST_READ: usize = 4 << 10;
+
+/// Signs events and POSTs them to one URL.
+#[derive(Debug)]
+pub(super) struct Forwarder {
+    client: Client,
+    url: Url,
+    secret: Secret,
+}
+
+/// What came of a POST.
+#[derive(Debug)]
+pub(super) struct Answer {
+    outcome: Result<(StatusCode, String), String>,
+    took: Duration,
+}
+
+impl Forwarder {
+    pub(super) fn new(url: Url, secret: Secret) -> Result<Self, reqwest::Error> {
+        let client = Client::builder()
+            .user_agent(super::USER_AGENT)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            // A connection each: one that was kept may turn out to be closed, and there is no second try.
+            .pool_max_idle_per_host(0)
+            .no_proxy()
+            .timeout(DEADLINE)
+            .build()?;
+        Ok(Self { client, url, secret })
+    }
+
+    pub(super) async fn post(&self, event: &Event) -> Answer {
+        let started = Instant::now();
+        let outcome = self.exchange(event).await.map_err(|error| {
+            if error.is_timeout() {
+                format!("no complete answer within {} s", DEADLINE.as_secs())
+            } else {
+                error_cause::root_of(&error).to_string()
+            }
+        });
+        Answer { outcome, took: started.elapsed() }
+    }
+
+    async fn exchange(&self, event: &Event) -> Result<(StatusCode, String), reqwest::Error> {
+        let timestamp = UnixMillis::now().seconds();
+        let signature = self.secret.sign(&event.id, timestamp, event.text.as_bytes());
+        let request = self
+            .client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header("webhook-id", &event.id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature)
+            .header("webhook-attempt", 1)
+            .body(event.text.clone());
+        let mut response = request.send().await?;
+        let body = read(&mut response).await?;
+        Ok((response.status(), String::from_utf8_lossy(&body).into_owned()))
+    }
+}
+
+async fn read(response: &mut Response) -> Result<Vec<u8>, reqwest::Error> {
+    let mut body = Vec::new();
+    while body.len() < MOST_READ {
+        let Some(chunk) = response.chunk().await? else { break };
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The status, and what else was said when it is no success.
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let took = self.took.as_millis();
+        match &self.outcome {
+            Ok((status, _)) if status.is_success() => write!(f, "{status} ({took} ms)"),
+            Ok((status, body)) => write!(f, "{status} ({took} ms)  {}", OneLine(body)),
+            Err(why) => write!(f, "FAILED ({took} ms)  {}", OneLine(why)),
+        }
+    }
+}

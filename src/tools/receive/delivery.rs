@@ -1,0 +1,140 @@
+//! A delivery as the receiver saw it, and how it is shown to people.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::domain::one_line::OneLine;
+use crate::domain::signing::secret::BadSignature;
+use crate::domain::time::UnixMillis;
+
+/// Whether a delivery comes from who knows the secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verified {
+    /// It does.
+    Yes,
+    /// It does not, or nobody can tell.
+    No(Distrust),
+    /// There was no secret to check with.
+    NotChecked,
+}
+
+/// Why a delivery is not to be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    /// It is not signed: a header that Standard Webhooks 1.0.0 asks for is missing.
+    #[error("the header {0} is missing")]
+    Missing(&'static str),
+    /// It is signed, but not by us or not now.
+    #[error(transparent)]
+    Signature(#[from] BadSignature),
+}
+
+/// A POST that was received and answered. Headers that are missing leave their fields empty or 0.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// `webhook-id`: the event's id.
+    pub id: String,
+    /// `webhook-attempt`, from 1.
+    pub attempt: u32,
+    /// `webhook-subscription`.
+    pub subscription: String,
+    /// Whether the signature is good.
+    pub verified: Verified,
+    /// The status code it was answered with.
+    pub answered: u16,
+    /// The bytes that were signed.
+    pub body: Bytes,
+    /// All headers; names are in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Path and query.
+    pub path: String,
+    /// When all of it had been read.
+    pub at: UnixMillis,
+}
+
+impl Delivery {
+    /// The value of a header, by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What is shown of a body.
+#[derive(Deserialize)]
+struct Shown<'a> {
+    r#type: String,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// One line for people; a second one says why a delivery is not trusted.
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Result<Shown<'_>, _> = serde_json::from_slice(&self.body);
+        let raw = String::from_utf8_lossy(&self.body);
+        let (event_type, data) = match &shown {
+            Ok(event) => (event.r#type.as_str(), event.data.get()),
+            Err(_not_an_event) => ("?", &*raw),
+        };
+        let verified = match self.verified {
+            Verified::Yes => "verified",
+            Verified::No(_) => "NOT VERIFIED",
+            Verified::NotChecked => "not checked",
+        };
+        let id = if self.id.is_empty() { "?" } else { &self.id };
+        write!(f, "{} {} {} ", self.at, OneLine(id), OneLine(event_type))?;
+        write!(f, "attempt {} {verified} → {}  {}", self.attempt, self.answered, OneLine(data))?;
+        if let Verified::No(why) = self.verified {
+            write!(f, "\n  {why}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery(body: &'static str) -> Delivery {
+        Delivery {
+            id: "evt_01".into(),
+            attempt: 2,
+            subscription: "sub_01".into(),
+            verified: Verified::Yes,
+            answered: 200,
+            body: Bytes::from_static(body.as_bytes()),
+            headers: Vec::new(),
+            path: "/".into(),
+            at: UnixMillis::EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_delivery_is_shown_on_one_line() {
+        let shown =
+            delivery(r#"{"id":"evt_01","type":"order.paid","timestamp":"…","data":{"amount": 7}}"#);
+        let line =
+            r#"1970-01-01T00:00:00.000Z evt_01 order.paid attempt 2 verified → 200  {"amount": 7}"#;
+        assert_eq!(shown.to_string(), line);
+    }
+
+    #[test]
+    fn a_second_line_says_why_it_is_not_trusted() {
+        let distrust = Verified::No(BadSignature::Mismatch.into());
+        let text = Delivery { verified: distrust, answered: 401, ..delivery("1") }.to_string();
+        let (first, second) = text.split_once('\n').unwrap();
+        assert!(first.ends_with("evt_01 ? attempt 2 NOT VERIFIED → 401  1"), "{first}");
+        assert_eq!(second, "  no signature in webhook-signature was made with this secret");
+    }
+
+    #[test]
+    fn what_strangers_send_cannot_steer_the_terminal() {
+        let odd = Delivery { id: "\u{1b}[2J".into(), ..delivery("a\u{9b}1m\r\nb") };
+        assert!(!odd.to_string().contains(char::is_control), "{odd}");
+        let long = Delivery { body: Bytes::from(vec![b'x'; 4_000]), ..delivery("") };
+        assert!(long.to_string().chars().count() < 250);
+    }
+}

@@ -1,5 +1,6 @@
 //! One request that asks a receiver whether it wants to be sent anything, and what its answer means.
 
+use crate::domain::subscription::verification::Reply;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,17 +17,6 @@ use crate::domain::egress::origin::Sender;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::verification::{Consent, Handshake, Way, agreed_rate};
 use crate::domain::time::UnixMillis;
-
-/// What a receiver said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reply {
-    /// It wants what it is sent.
-    Agrees(Consent),
-    /// It did not say so: why, and the least wait it asked for.
-    Not { why: String, at_least: Option<Duration> },
-    /// 410: it never will.
-    Gone,
-}
 
 /// Who asks.
 #[derive(Debug, Clone)]

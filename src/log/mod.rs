@@ -21,13 +21,14 @@ use self::tail::Tail;
 pub use crate::access::idempotency::{Claim, Claims};
 use crate::access::keys::{Keys, Known};
 use crate::domain::access::audit::Actor;
+use crate::domain::event::page::{Scan, Stretch};
 use crate::domain::event::{Event, NewEvent};
-use crate::domain::subscription::change;
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
+use crate::domain::subscription::change;
+use crate::domain::subscription::change::{Change, Changed};
 use crate::metrics::{Measures, Refusal};
-use crate::store::log::{AppendRequest, Placed, Scan, Stretch};
-use crate::store::subscriptions::{Change, Changed};
+use crate::store::log::{AppendRequest, Placed};
 use crate::store::{Store, StoreError};
 
 /// How long a change waits for the dispatchers to act on it: longer than a lease runs.

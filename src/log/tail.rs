@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::access::keys::Known;
 use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::domain::event::Event;
+use crate::domain::event::page::{Scan, Stretch};
 use crate::domain::position::Position;
 use crate::store::Store;
-use crate::store::log::{Scan, Stretch};
 
 /// How many bytes of events are kept in memory.
 const MOST_BYTES: usize = 64 << 20;

@@ -1,113 +1,19 @@
 //! What came of deliveries, and where the cursors stand: the recorder's one statement, and what is read back.
 
-use std::collections::HashSet;
-use std::time::Duration;
+use crate::domain::delivery::attempt::Attempt;
+use crate::domain::delivery::flush::Flush;
+use crate::domain::delivery::retry::Retry;
+use crate::domain::delivery::state::DeliveryState;
 
 use serde_json::{Value, json};
 
-use super::replays::Progress;
 use super::{Store, StoreError, within};
 use crate::domain::delivery::outcome::ErrorClass;
+use crate::domain::delivery::replay::Progress;
 use crate::domain::id::{AttemptId, ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::shard_of;
 use crate::domain::time::UnixMillis;
-
-/// One POST and what came of it.
-#[derive(Debug, Clone)]
-pub struct Attempt {
-    /// Its id, which carries when it began.
-    pub id: AttemptId,
-    /// To whom.
-    pub subscription: SubscriptionId,
-    /// Which event.
-    pub position: Position,
-    /// Which attempt of this delivery, from 1.
-    pub number: u16,
-    /// From the start until the answer was read or the failure known.
-    pub latency_ms: u32,
-    /// HTTP status code, where there was an answer.
-    pub status: Option<u16>,
-    /// Where there was none, why.
-    pub error: Option<ErrorClass>,
-    /// For failures: JSON of the answer's body (an excerpt) and headers of use.
-    pub response: Option<String>,
-}
-
-impl Attempt {
-    /// How long it took.
-    pub fn latency(&self) -> Duration {
-        Duration::from_millis(self.latency_ms.into())
-    }
-}
-
-/// A (subscription, event) pair that failed and waits for its next attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
-    /// Attempts made so far.
-    pub attempts: u16,
-    /// When to try again.
-    pub due: UnixMillis,
-    /// When it was tried first.
-    pub first_attempt: UnixMillis,
-    /// What its event is ordered by, if it is; none of the same key is tried before it has come to its end.
-    pub order_key: Option<i64>,
-}
-
-/// What one commit of the recorder writes. All of it names shards with their terms: what belongs to a shard that has
-/// another owner by now is not written.
-#[derive(Debug, Default)]
-pub struct Flush {
-    /// Owned shards with the term of their taking, and how far they are. A cursor never moves back.
-    pub shards: Vec<(u16, i64, Position)>,
-    /// To be appended.
-    pub attempts: Vec<Attempt>,
-    /// To be set, or with `None` to be ended.
-    pub retries: Vec<(SubscriptionId, Position, Option<Retry>)>,
-    /// Cursors of subscriptions that are not at the head: to be set, or with `None` to be ended.
-    pub cursors: Vec<(SubscriptionId, Option<Position>)>,
-    /// How far replays have come.
-    pub replays: Vec<(ReplayId, SubscriptionId, Progress)>,
-    /// Whether some of it may be recorded already.
-    pub sent_before: bool,
-}
-
-impl Flush {
-    /// To be sent once more, after it was cut off or refused: what is recorded already is left out.
-    pub fn send_again(&mut self) {
-        self.sent_before = true;
-        let mut known = HashSet::new();
-        self.attempts.retain(|attempt| {
-            known.insert((attempt.subscription, attempt.position, attempt.number))
-        });
-    }
-}
-
-/// Where the deliveries to some subscriptions stand.
-#[derive(Debug, Clone, Default)]
-pub struct DeliveryState {
-    /// Subscriptions with a cursor of their own.
-    pub cursors: Vec<(SubscriptionId, Position)>,
-    /// Pairs that wait for their next attempt.
-    pub retries: Vec<(SubscriptionId, Position, Retry)>,
-    /// Pairs above their cursor that have been tried: the cursor stopped below them, their result is kept.
-    pub tried: Vec<(SubscriptionId, Position)>,
-    /// Replays that go on.
-    pub replays: Vec<(ReplayId, SubscriptionId, Progress)>,
-}
-
-impl DeliveryState {
-    /// Of one subscription alone.
-    #[must_use]
-    pub fn of(&self, id: SubscriptionId) -> Self {
-        Self {
-            cursors: self.cursors.iter().filter(|(one, _)| *one == id).copied().collect(),
-            retries: self.retries.iter().filter(|(one, ..)| *one == id).copied().collect(),
-            tried: self.tried.iter().filter(|(one, _)| *one == id).copied().collect(),
-            replays: self.replays.iter().filter(|(_, one, _)| *one == id).cloned().collect(),
-        }
-    }
-}
 
 /// An attempt, with what its delivery waits for.
 #[derive(Debug, Clone)]

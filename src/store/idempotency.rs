@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::log::RequestKey;
 use super::{Store, StoreError, within};
+use crate::domain::access::idempotency::RequestKey;
 use crate::domain::encryption::Place;
 use crate::domain::position::Position;
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::log::RequestKey;
 use super::{Store, StoreError, within};
 use crate::domain::access::audit::AuditEntry;
+use crate::domain::access::idempotency::RequestKey;
 use crate::domain::access::revocation::KEY_REVOKED;
 use crate::domain::access::scope::{Scope, Scopes};
 use crate::domain::event::event_type::Pattern;

@@ -1,5 +1,7 @@
 //! The log behind its narrow door: append a batch, read after a position, oldest and head.
 
+use crate::domain::access::idempotency::RequestKey;
+use crate::domain::event::page::{Scan, Stretch};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,15 +19,6 @@ use crate::domain::time::UnixMillis;
 
 /// How long a connection for appends may take to be made.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
-
-/// The caller's name for a request, so that a repeat of it is answered and not done again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestKey {
-    /// The text of `Idempotency-Key`.
-    pub key: String,
-    /// Tells one request from another under the same key.
-    pub fingerprint: Vec<u8>,
-}
 
 /// The events of one request: appended together, in order.
 #[derive(Debug, Clone)]
@@ -248,32 +241,6 @@ impl PlacedRows {
         });
         Ok(Appended { previous, placed: placed.collect() })
     }
-}
-
-/// What to read, and how much at most.
-#[derive(Debug, Clone, Copy)]
-pub struct Scan<'a> {
-    /// Everything read is above this.
-    pub after: Position,
-    /// And at or below this.
-    pub up_to: Position,
-    /// Only this tenant's events.
-    pub tenant: Option<&'a str>,
-    /// How many events of the log to look at, whosever they are.
-    pub events: u16,
-    /// How many bytes of data to bring; one event is brought however large.
-    pub bytes: u32,
-}
-
-/// A stretch of the log.
-#[derive(Debug, Clone)]
-pub struct Stretch {
-    /// What was wanted of it, in reading order.
-    pub events: Vec<Arc<Event>>,
-    /// The last event looked at, or where reading began.
-    pub scanned: Position,
-    /// Whether there was nothing more to look at within the bounds.
-    pub complete: bool,
 }
 
 struct EventRow {

@@ -1,20 +1,10 @@
 //! Who owns which shards: holder, term, and a lease that hangs on the holder's node row.
 
+use crate::domain::delivery::shard::OwnedShard;
 use uuid::Uuid;
 
 use super::{Store, StoreError, within};
 use crate::domain::position::Position;
-
-/// A shard that this node owns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OwnedShard {
-    /// Which, from 0.
-    pub shard: u16,
-    /// Raised by each taking; named in every write.
-    pub term: i64,
-    /// All at or below is resolved for its subscriptions that have no cursor of their own.
-    pub cursor: Position,
-}
 
 fn columns(shards: &[u16]) -> Vec<i16> {
     shards.iter().filter_map(|shard| i16::try_from(*shard).ok()).collect()

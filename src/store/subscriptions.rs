@@ -1,64 +1,19 @@
 //! Subscriptions: their changes, each with its entry in the log, and how to find them.
 
+use crate::domain::subscription::change::{Change, Changed};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use uuid::Uuid;
 
-use super::log::RequestKey;
 use super::{Store, StoreError, encryption, within};
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::encryption::Place;
-use crate::domain::event::event_type::{EventType, Pattern};
+use crate::domain::event::event_type::Pattern;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::{Status, Subscription, Version};
 use crate::domain::time::UnixMillis;
-
-/// A change of one subscription, to be made if nothing else changed it meanwhile.
-#[derive(Debug, Clone)]
-pub struct Change {
-    /// The subscription as it shall be; its `changed_at` is given by the log.
-    pub subscription: Subscription,
-    /// Whether it shall be no more.
-    pub deleted: bool,
-    /// The entry's type, one of `hookhub.subscription.*`.
-    pub entry_type: EventType,
-    /// What the entry says.
-    pub entry_data: Bytes,
-    /// The `changed_at` that the change starts out from; `None` for a new subscription.
-    pub expected: Option<Position>,
-    /// How many its tenant may have, for a new subscription.
-    pub most: Option<u32>,
-    /// Where a new subscription's history begins; `None`: with its own entry.
-    pub starts_after: Option<Position>,
-    /// For repeats.
-    pub key: Option<RequestKey>,
-}
-
-/// What became of a change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Changed {
-    /// It is made; its entry is at `position`.
-    Made {
-        /// The entry's position: the change is in force for every event above.
-        position: Position,
-        /// The position given out last before it; `None` when unknown.
-        previous: Option<Position>,
-    },
-    /// Something else changed the subscription, or deleted it.
-    Stale,
-    /// It is not made: its tenant has as many as it may have.
-    NoRoom,
-    /// It repeats a request whose entry is at `position`.
-    Replayed {
-        /// The first request's entry.
-        position: Position,
-        /// The first request's fingerprint.
-        fingerprint: Vec<u8>,
-    },
-}
 
 /// Which subscriptions to list.
 #[derive(Debug, Clone, Default)]

@@ -3,24 +3,8 @@
 use super::{Store, StoreError, within};
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::shard_of;
+use crate::domain::subscription::verification::TriedVerification;
 use crate::domain::time::UnixMillis;
-
-/// A handshake that brought no consent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TriedVerification {
-    /// Of this subscription.
-    pub subscription: SubscriptionId,
-    /// The term in which its shard is owned; another owner's word counts more.
-    pub term: i64,
-    /// Since when its receiver is asked: one handshake has several attempts.
-    pub asked_at: UnixMillis,
-    /// When the attempt began.
-    pub attempted_at: UnixMillis,
-    /// What came of it.
-    pub error: String,
-    /// When the next one is made, if one is.
-    pub next_attempt_at: Option<UnixMillis>,
-}
 
 /// How far a handshake has come.
 #[derive(Debug, Clone, PartialEq, Eq)]

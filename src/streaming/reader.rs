@@ -15,10 +15,10 @@ use super::frame::Frame;
 use super::presence::{Connection, Full, Owner, Transport};
 use super::worker::{ClientId, Streams, Worker};
 use crate::domain::event::Event;
+use crate::domain::event::page::Scan;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
-use crate::store::log::Scan;
 
 /// How much of the log one page looks at.
 const PAGE: (u16, u32) = (500, 1 << 20);

@@ -19,11 +19,11 @@ use crate::access::keys::Key;
 use crate::domain::event::Event;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::event::matcher::Matcher;
+use crate::domain::event::page::Scan;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::{Subscription, TEST_EVENT};
 use crate::log::Log;
-use crate::store::log::Scan;
 use crate::store::{Store, StoreError};
 
 /// How much of the tail goes in one piece.

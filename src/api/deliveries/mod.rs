@@ -1,7 +1,7 @@
 //! What happened to events: deliveries and attempts, one more attempt, a test event.
 
-pub mod replays;
-pub mod view;
+pub(super) mod replays;
+pub(super) mod view;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use super::problem::{Code, Problem};
 use super::subscriptions;
 use super::subscriptions::verification;
 use crate::domain::event::event_type::EventType;
+use crate::domain::event::page::Scan;
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
@@ -31,7 +32,6 @@ use crate::domain::subscription::command::RetryRequest;
 use crate::domain::subscription::{Subscription, TEST_EVENT, Version, is_for};
 use crate::store::deliveries::AttemptFilter;
 use crate::store::idempotency::Kept;
-use crate::store::log::Scan;
 
 /// How much of the log one list request looks at: events and bytes of a page, and pages.
 const PAGE: (u16, u32) = (1_000, 4 << 20);

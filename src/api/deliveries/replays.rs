@@ -18,14 +18,14 @@ use crate::api::http::query::Query;
 use crate::api::operator::audit;
 use crate::api::problem::{Code, FieldError, Problem};
 use crate::api::subscriptions;
+use crate::domain::delivery::replay::{Progress, ReplayState};
 use crate::domain::event::Event;
+use crate::domain::event::page::Scan;
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::command::{Only, ReplayCancelled, ReplayRequest, Request};
 use crate::domain::subscription::{Subscription, is_for};
 use crate::store::idempotency::Kept;
-use crate::store::log::Scan;
-use crate::store::replays::{Progress, ReplayState};
 use crate::streaming::resume::Point;
 
 /// How much of the log is looked at to count what will be replayed: events and bytes of a page, and pages.

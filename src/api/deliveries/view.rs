@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::domain::delivery::attempt::Attempt;
 use crate::domain::event::Event;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
-use crate::store::deliveries::{Attempt, KnownAttempt, Unrecorded};
+use crate::store::deliveries::{KnownAttempt, Unrecorded};
 use crate::store::{Store, StoreError};
 
 /// How far a delivery is.

@@ -1,9 +1,9 @@
 //! Publishing events, and reading them back.
 
-pub mod append;
-pub mod explain;
-pub mod input;
-pub mod poll;
+pub(super) mod append;
+pub(super) mod explain;
+pub(super) mod input;
+pub(super) mod poll;
 
 use std::sync::Arc;
 
@@ -22,9 +22,9 @@ use super::http::query::{Query, TOKEN, invalid};
 use super::problem::Problem;
 use super::worker;
 use crate::domain::access::scope::Scope;
+use crate::domain::event::page::Scan;
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::position::Position;
-use crate::store::log::Scan;
 use crate::streaming::presence::Transport;
 use crate::streaming::{Filter, Reader, Start};
 

@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 use crate::api::Api;
 use crate::api::auth::caller::{Caller, only};
 use crate::api::problem::{Code, Problem};
+use crate::domain::access::idempotency::RequestKey;
 use crate::log;
 use crate::store::idempotency::Kept;
-use crate::store::log::RequestKey;
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: &str = "idempotent-replayed";

@@ -1,6 +1,6 @@
 //! What clients are told when something cannot be done: RFC 9457 problem documents with stable codes.
 
-pub mod code;
+pub(super) mod code;
 
 use std::fmt;
 

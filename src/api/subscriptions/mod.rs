@@ -1,11 +1,11 @@
 //! The REST Hooks resource: subscribe, look, change, pause, unsubscribe.
 
-pub mod input;
-pub mod pull;
-pub mod receiver_input;
-pub mod signing;
-pub mod verification;
-pub mod verification_answer;
+pub(super) mod input;
+pub(super) mod pull;
+pub(super) mod receiver_input;
+pub(super) mod signing;
+pub(super) mod verification;
+pub(super) mod verification_answer;
 
 use std::sync::Arc;
 
@@ -30,11 +30,12 @@ use crate::domain::position::Position;
 use crate::domain::signing::Signing;
 use crate::domain::signing::secret::Secret;
 use crate::domain::subscription::change;
+use crate::domain::subscription::change::{Change, Changed};
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::domain::time::UnixMillis;
 use crate::store::expiry::Expired;
-use crate::store::subscriptions::{Change, Changed, SubscriptionFilter};
+use crate::store::subscriptions::SubscriptionFilter;
 use crate::streaming::resume::Point;
 
 /// How often a change is made anew because another one came between.

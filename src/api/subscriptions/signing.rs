@@ -20,10 +20,10 @@ use crate::domain::signing::ed25519::PublicKey;
 use crate::domain::signing::secret::Secret;
 use crate::domain::signing::{MOST_IN_FORCE, Signing, TooMany};
 use crate::domain::subscription::change;
+use crate::domain::subscription::change::{Change, Changed};
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::subscription::{Definition, Subscription};
 use crate::domain::time::UnixMillis;
-use crate::store::subscriptions::{Change, Changed};
 
 /// How long earlier keys go on signing unless the caller says otherwise, and at most, in seconds: a day, a week.
 const OVERLAP_S: (u32, u32) = (86_400, 604_800);

@@ -15,9 +15,9 @@ use crate::domain::egress::origin::Origin;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::change;
+use crate::domain::subscription::change::Changed;
 use crate::domain::subscription::verification::{Consent, Way, agreed_rate};
 use crate::domain::time::UnixMillis;
-use crate::store::subscriptions::Changed;
 
 /// Who agreed, in the audit log: one who has no key.
 const RECEIVER: &str = "receiver";

@@ -6,25 +6,27 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::exhausted::Exhausted;
 use super::feed;
 use super::lease::Lease;
 use crate::delivery::engine::{Ask, Asked, Fetch, Known, Made, Read, ReplayRead, Start};
 use crate::delivery::verification::Handshaker;
 use crate::delivery::webhook::{Deliverer, Exchange};
+use crate::domain::delivery::attempt::Attempt;
+use crate::domain::delivery::exhausted::Exhausted;
+use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::{ErrorClass, Outcome};
+use crate::domain::delivery::replay::Tried;
 use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::shard::OwnedShard;
+use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::Event;
+use crate::domain::event::page::{Scan, Stretch};
 use crate::domain::id::{AttemptId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::SHARDS;
+use crate::domain::subscription::verification::TriedVerification;
 use crate::domain::time::UnixMillis;
 use crate::log::Log;
-use crate::store::deliveries::{Attempt, DeliveryState, Flush};
-use crate::store::log::{Scan, Stretch};
-use crate::store::replays::Tried;
-use crate::store::shards::OwnedShard;
-use crate::store::verifications::TriedVerification;
 use crate::store::{Store, StoreError};
 
 /// How much a subscription that is behind reads at a time.

@@ -1,5 +1,6 @@
 //! Deliveries that were given up: told in the log, for whoever subscribes to that.
 
+use crate::domain::delivery::exhausted::Exhausted;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,23 +8,8 @@ use bytes::Bytes;
 use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::domain::event::NewEvent;
 use crate::domain::event::event_type::EventType;
-use crate::domain::position::Position;
-use crate::domain::subscription::Subscription;
 use crate::log::Log;
 use crate::store::log::AppendRequest;
-
-/// A delivery that is not tried again.
-#[derive(Debug, Clone)]
-pub(crate) struct Exhausted {
-    /// To whom.
-    pub(crate) subscription: Arc<Subscription>,
-    /// Which event.
-    pub(crate) position: Position,
-    /// How often it was tried.
-    pub(crate) attempts: u16,
-    /// Whether it waits on record for a try that will not come.
-    pub(crate) waited: bool,
-}
 
 /// Appends `hookhub.delivery.exhausted`, however long the database stays away.
 pub(crate) async fn tell(log: Log, exhausted: Exhausted) {

@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 use crate::delivery::engine::{Known, Newcomer};
 use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::domain::event::Event;
+use crate::domain::event::page::Scan;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::command::Request;
 use crate::domain::subscription::{Subscription, Version};
 use crate::log::Log;
-use crate::store::log::Scan;
 use crate::store::{Store, StoreError};
 
 /// How much of the log goes in one piece.

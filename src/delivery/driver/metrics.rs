@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::delivery::engine::{Engine, Made};
+use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::Verdict;
 use crate::domain::subscription::Status;
 use crate::domain::time::UnixMillis;
 use crate::metrics::{Measures, Place, Standing};
-use crate::store::deliveries::Flush;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

@@ -11,10 +11,10 @@ use super::effects;
 use super::effects::fair_share;
 use super::feed;
 use crate::delivery::engine::Known;
+use crate::domain::delivery::shard::OwnedShard;
+use crate::domain::delivery::state::DeliveryState;
 use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
-use crate::store::deliveries::DeliveryState;
-use crate::store::shards::OwnedShard;
 
 /// How often a node alone, and one of several, looks for shards to take.
 const SHARE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(200));

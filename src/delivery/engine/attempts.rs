@@ -5,15 +5,15 @@ use std::sync::Arc;
 use super::queue::{Begun, Ended};
 use super::results::Noted;
 use super::{Engine, Fetch, Made, Start, SubscriptionQueue};
-use crate::delivery::driver::exhausted::Exhausted;
-use crate::delivery::driver::status_transition::Turn;
+use crate::domain::delivery::exhausted::Exhausted;
 use crate::domain::delivery::outcome::Verdict;
+use crate::domain::delivery::retry::Retry;
 use crate::domain::event::Event;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
+use crate::domain::subscription::transition::Turn;
 use crate::domain::subscription::{Status, Subscription, shard_of};
 use crate::domain::time::UnixMillis;
-use crate::store::deliveries::Retry;
 
 /// How many deliveries run at once on a node.
 const MOST_IN_FLIGHT: usize = 4_096;
@@ -171,11 +171,7 @@ impl Engine {
     }
 
     /// The event was fetched; the attempt begins, unless its subscription has been stopped meanwhile.
-    pub(crate) fn start_fetched(
-        &mut self,
-        fetch: Fetch,
-        event: Arc<Event>,
-    ) -> Option<Start> {
+    pub(crate) fn start_fetched(&mut self, fetch: Fetch, event: Arc<Event>) -> Option<Start> {
         let Fetch { id, position, term } = fetch;
         let is_owned = self.ownership.term(shard_of(id)) == Some(term);
         let queue = self.queues.get_mut(&id).filter(|queue| is_owned && queue.is_tried());

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::domain::delivery::attempt::Attempt;
 use crate::domain::delivery::outcome::Outcome;
 use crate::domain::event::Event;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
-use crate::store::deliveries::Attempt;
 
 /// A POST to make.
 #[derive(Debug)]

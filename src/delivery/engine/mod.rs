@@ -3,7 +3,7 @@
 
 mod attempts;
 mod breaker;
-pub mod effects;
+pub(super) mod effects;
 mod lanes;
 mod ownership;
 mod pace;
@@ -17,7 +17,7 @@ mod shards;
 #[cfg(test)]
 mod simulation;
 mod unfinished;
-pub mod verifications;
+pub(super) mod verifications;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -30,19 +30,20 @@ pub(crate) use self::replay::ReplayRead;
 use self::results::Results;
 use self::verifications::Handshakes;
 pub(crate) use self::verifications::{Ask, Asked};
-use super::driver::exhausted::Exhausted;
-use super::driver::status_transition::Turn;
+use crate::domain::delivery::exhausted::Exhausted;
+use crate::domain::delivery::replay::Progress;
+use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
+use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::Event;
 use crate::domain::event::matcher::Matcher;
+use crate::domain::event::page::Stretch;
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::command::Request;
+use crate::domain::subscription::transition::Turn;
 use crate::domain::subscription::{Subscription, TEST_EVENT, Version, shard_of};
 use crate::domain::time::UnixMillis;
-use crate::store::deliveries::{DeliveryState, Retry};
-use crate::store::log::Stretch;
-use crate::store::replays::Progress;
 
 /// How many bytes of events wait in all queues before full ones are made to read by themselves.
 const MOST_WAITING_BYTES: usize = 256 << 20;

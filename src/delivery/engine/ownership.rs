@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::domain::delivery::shard::OwnedShard;
 use crate::domain::time::UnixMillis;
-use crate::store::shards::OwnedShard;
 
 #[derive(Debug)]
 struct Held {

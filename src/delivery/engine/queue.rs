@@ -9,11 +9,11 @@ use super::receiver::Receiver;
 use super::retries::Retries;
 use super::unfinished::Unfinished;
 use crate::domain::delivery::outcome::Outcome;
+use crate::domain::delivery::retry::Retry;
 use crate::domain::event::Event;
 use crate::domain::position::Position;
 use crate::domain::subscription::{Status, Subscription, Version, is_for};
 use crate::domain::time::UnixMillis;
-use crate::store::deliveries::Retry;
 
 /// A subscription that reads by its own cursor reads on when fewer wait.
 const READ_ON_BELOW: usize = 250;

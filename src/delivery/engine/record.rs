@@ -1,8 +1,8 @@
 //! What goes on record, and how far the cursors go with it.
 
 use super::Engine;
+use crate::domain::delivery::flush::Flush;
 use crate::domain::time::UnixMillis;
-use crate::store::deliveries::Flush;
 
 impl Engine {
     /// How many results wait to be recorded.

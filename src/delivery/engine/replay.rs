@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::results::Noted;
+use crate::domain::delivery::replay::{Progress, ReplayState, Tried};
+use crate::domain::delivery::retry::Retry;
 use crate::domain::event::Event;
+use crate::domain::event::page::Stretch;
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::command::ReplayRequest;
-use crate::store::deliveries::Retry;
-use crate::store::log::Stretch;
-use crate::store::replays::{Progress, ReplayState, Tried};
 
 /// A replay goes on while fewer deliveries of its subscription wait for a try.
 const MOST_WAITING: usize = 50;

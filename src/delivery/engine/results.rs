@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::queue::SubscriptionQueue;
+use crate::domain::delivery::attempt::Attempt;
+use crate::domain::delivery::flush::Flush;
+use crate::domain::delivery::replay::Progress;
+use crate::domain::delivery::retry::Retry;
+use crate::domain::delivery::shard::OwnedShard;
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::shard_of;
 use crate::domain::time::UnixMillis;
-use crate::store::deliveries::{Attempt, Flush, Retry};
-use crate::store::replays::Progress;
-use crate::store::shards::OwnedShard;
 
 /// A subscription whose oldest unfinished event is older than this gets a cursor of its own, so that the shard's can
 /// go on.

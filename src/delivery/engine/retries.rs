@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use crate::domain::delivery::retry::Retry;
 use crate::domain::position::Position;
-use crate::store::deliveries::Retry;
 
 /// What waits for another try, or has it now.
 #[derive(Debug, Default)]

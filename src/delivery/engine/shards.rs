@@ -5,23 +5,18 @@ use std::sync::Arc;
 
 use super::queue::SubscriptionQueue;
 use super::{Engine, Known};
+use crate::domain::delivery::shard::OwnedShard;
+use crate::domain::delivery::state::DeliveryState;
 use crate::domain::position::Position;
 use crate::domain::subscription::shard_of;
 use crate::domain::time::UnixMillis;
-use crate::store::deliveries::DeliveryState;
-use crate::store::shards::OwnedShard;
 
 impl Engine {
     /// Takes shards over, with their subscriptions and where these stand.
     ///
     /// The first ones say from where the log is taken; of later ones, subscriptions whose cursor is further back read
     /// by themselves until they have caught up.
-    pub(crate) fn adopt(
-        &mut self,
-        owned: &[OwnedShard],
-        known: Vec<Known>,
-        state: DeliveryState,
-    ) {
+    pub(crate) fn adopt(&mut self, owned: &[OwnedShard], known: Vec<Known>, state: DeliveryState) {
         let lowest = owned.iter().map(|shard| shard.cursor).min().unwrap_or_default();
         let processed = *self.processed.get_or_insert(lowest);
         for shard in owned {

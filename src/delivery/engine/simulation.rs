@@ -9,9 +9,15 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{Engine, Known, Made, Newcomer, Start, SubscriptionQueue};
+use crate::domain::delivery::attempt::Attempt;
+use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::Outcome;
+use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
+use crate::domain::delivery::shard::OwnedShard;
+use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::event_type::EventType;
+use crate::domain::event::page::Stretch;
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::{AttemptId, SubscriptionId};
 use crate::domain::position::Position;
@@ -21,9 +27,6 @@ use crate::domain::subscription::{
     Definition, SHARDS, Status, Subscription, Version, is_for, shard_of,
 };
 use crate::domain::time::UnixMillis;
-use crate::store::deliveries::{Attempt, DeliveryState, Flush, Retry};
-use crate::store::log::Stretch;
-use crate::store::shards::OwnedShard;
 
 /// Large enough that a few fill a queue, so that subscriptions fall behind.
 const DATA_BYTES: usize = 300 << 10;

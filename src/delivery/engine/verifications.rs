@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
-use crate::delivery::driver::status_transition::Turn;
-use crate::delivery::verification::Reply;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::id::SubscriptionId;
+use crate::domain::subscription::transition::Turn;
+use crate::domain::subscription::verification::Reply;
+use crate::domain::subscription::verification::TriedVerification;
 use crate::domain::subscription::{Subscription, shard_of};
 use crate::domain::time::UnixMillis;
-use crate::store::verifications::TriedVerification;
 
 /// How many receivers are asked at once on a node, and how many of one tenant.
 const MOST_AT_ONCE: (usize, usize) = (64, 8);

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod forwarded;
+pub mod idempotency;
 pub mod networks;
 pub mod quota;
 pub mod revocation;

@@ -3,6 +3,7 @@
 pub mod event_type;
 pub mod json_pointer;
 pub mod matcher;
+pub mod page;
 
 use std::sync::Arc;
 

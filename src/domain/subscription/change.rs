@@ -7,11 +7,54 @@ use super::verification::Consent;
 use super::view::SubscriptionView;
 use super::{Status, Subscription};
 use crate::domain::access::audit::{Actor, AuditEntry};
+use crate::domain::access::idempotency::RequestKey;
 use crate::domain::event::event_type::EventType;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
-use crate::store::log::RequestKey;
-use crate::store::subscriptions::Change;
+
+/// A change of one subscription, to be made if nothing else changed it meanwhile.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The subscription as it shall be; its `changed_at` is given by the log.
+    pub subscription: Subscription,
+    /// Whether it shall be no more.
+    pub deleted: bool,
+    /// The entry's type, one of `hookhub.subscription.*`.
+    pub entry_type: EventType,
+    /// What the entry says.
+    pub entry_data: Bytes,
+    /// The `changed_at` that the change starts out from; `None` for a new subscription.
+    pub expected: Option<Position>,
+    /// How many its tenant may have, for a new subscription.
+    pub most: Option<u32>,
+    /// Where a new subscription's history begins; `None`: with its own entry.
+    pub starts_after: Option<Position>,
+    /// For repeats.
+    pub key: Option<RequestKey>,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// It is made; its entry is at `position`.
+    Made {
+        /// The entry's position: the change is in force for every event above.
+        position: Position,
+        /// The position given out last before it; `None` when unknown.
+        previous: Option<Position>,
+    },
+    /// Something else changed the subscription, or deleted it.
+    Stale,
+    /// It is not made: its tenant has as many as it may have.
+    NoRoom,
+    /// It repeats a request whose entry is at `position`.
+    Replayed {
+        /// The first request's entry.
+        position: Position,
+        /// The first request's fingerprint.
+        fingerprint: Vec<u8>,
+    },
+}
 
 /// A new subscription of a tenant that may have `most`. `starts_after`: where its history begins, if not with its own
 /// entry.

@@ -3,6 +3,7 @@
 pub mod change;
 pub mod command;
 pub mod gap;
+pub mod transition;
 pub mod verification;
 pub mod view;
 

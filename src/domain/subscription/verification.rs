@@ -1,6 +1,7 @@
 //! The handshake with a receiver: what it must answer before it is sent anything, and what it agreed to.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -116,6 +117,34 @@ impl Handshake {
         mac.update(format!("{id}\n{}\n{}", self.asked_at.as_i64(), url.as_str()).as_bytes());
         Some(mac)
     }
+}
+
+/// A handshake that brought no consent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TriedVerification {
+    /// Of this subscription.
+    pub subscription: SubscriptionId,
+    /// The term in which its shard is owned; another owner's word counts more.
+    pub term: i64,
+    /// Since when its receiver is asked: one handshake has several attempts.
+    pub asked_at: UnixMillis,
+    /// When the attempt began.
+    pub attempted_at: UnixMillis,
+    /// What came of it.
+    pub error: String,
+    /// When the next one is made, if one is.
+    pub next_attempt_at: Option<UnixMillis>,
+}
+
+/// What a receiver said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// It wants what it is sent.
+    Agrees(Consent),
+    /// It did not say so: why, and the least wait it asked for.
+    Not { why: String, at_least: Option<Duration> },
+    /// 410: it never will.
+    Gone,
 }
 
 mod as_text {

@@ -23,7 +23,7 @@ use crate::domain::encryption::Sealer;
 use crate::domain::retention::Retention;
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
 use crate::key_files::admin_key;
-use crate::key_files::admin_key::AdminKey;
+pub use crate::key_files::admin_key::AdminKey;
 use crate::key_files::master_key;
 use crate::log::Log;
 use crate::maintenance::{disk_usage, housekeeping, reencryption, retention};

@@ -1,5 +1,5 @@
 //! Keys, quotas and idempotency keys in force on this node.
 
-pub mod idempotency;
-pub mod keys;
-pub mod quotas;
+pub(crate) mod idempotency;
+pub(crate) mod keys;
+pub(crate) mod quotas;

@@ -1,14 +1,14 @@
 //! The HTTP contract: which path is answered by what. Each handler is parse, authorise, one call, answer.
 
-pub mod auth;
+pub(crate) mod auth;
 mod deliveries;
 mod events;
-pub mod http;
+pub(crate) mod http;
 mod openapi;
-pub mod operator;
+pub(crate) mod operator;
 mod problem;
 mod routes;
-pub mod streams;
+pub(crate) mod streams;
 mod subscriptions;
 
 use std::fmt;
@@ -20,12 +20,12 @@ use actix_web::{HttpRequest, web};
 use tokio_util::sync::CancellationToken;
 
 use self::auth::caller::Admin;
-pub use self::http::cors::allow_origins;
-pub use self::http::early_errors::{late_head, too_many_from_one_address};
-pub use self::http::request_id::give_request_id;
+pub(crate) use self::http::cors::allow_origins;
+pub(crate) use self::http::early_errors::{late_head, too_many_from_one_address};
+pub(crate) use self::http::request_id::give_request_id;
 use self::openapi::Document;
 use self::problem::{Code, Problem};
-pub use self::routes::routes;
+pub(crate) use self::routes::routes;
 use crate::access::quotas::QuotasInForce;
 use crate::domain::access::forwarded::TrustedProxies;
 use crate::domain::egress::origin::Origin;
@@ -35,7 +35,7 @@ use crate::store::Store;
 use crate::streaming::{Streams, Worker};
 
 /// What the handlers work with.
-pub struct Api {
+pub(crate) struct Api {
     store: Store,
     log: Log,
     streams: Arc<Streams>,
@@ -58,7 +58,7 @@ impl fmt::Debug for Api {
 }
 
 impl Api {
-    pub fn new(
+    pub(crate) fn new(
         log: Log,
         store: Store,
         streams: Arc<Streams>,
@@ -88,7 +88,7 @@ impl Api {
 }
 
 /// What opens the API.
-pub struct Secrets<'a> {
+pub(crate) struct Secrets<'a> {
     /// The key that may do everything.
     pub admin_key: &'a str,
     /// Seals stream tokens.
@@ -99,7 +99,7 @@ pub struct Secrets<'a> {
 
 /// What clients may ask for.
 #[derive(Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Where callbacks may go.
     pub targets: Targets,
     /// By which name receivers are asked, if the hub has one.

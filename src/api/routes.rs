@@ -160,7 +160,7 @@ fn operator_routes() -> Vec<Entry> {
 }
 
 /// Puts the table into force.
-pub fn routes(config: &mut web::ServiceConfig) {
+pub(crate) fn routes(config: &mut web::ServiceConfig) {
     let mut entries = table().into_iter().peekable();
     while let Some(first) = entries.next() {
         let path = first.path;

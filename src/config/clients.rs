@@ -7,7 +7,7 @@ use clap::Args;
 use super::{ConfigError, Settings, or, seconds, wrong};
 use crate::domain::access::forwarded::{ProxyHeader, TrustedProxies};
 use crate::domain::access::networks::Networks;
-use crate::streaming::presence::MostConnections;
+use crate::domain::access::quota::MostConnections;
 
 /// How long clients may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,13 +18,13 @@ pub use self::clients::Patience;
 use self::egress::EgressArgs;
 use self::quotas::QuotaArgs;
 use crate::domain::access::forwarded::TrustedProxies;
+use crate::domain::access::quota::MostConnections;
 use crate::domain::access::quota::Quotas;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::egress::origin::{Origin, PublicUrl};
 use crate::domain::egress::proxy::Egress;
 use crate::domain::encryption::{BadMasterKeys, MasterKeys};
 use crate::domain::retention::Retention;
-use crate::streaming::presence::MostConnections;
 
 /// Where the hub keeps everything. `Debug` does not show the URL, which may hold a password.
 #[derive(Clone, PartialEq, Eq)]

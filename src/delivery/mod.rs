@@ -1,9 +1,9 @@
 //! Delivery to callbacks: takes its share of the shards, and delivers the events of their subscriptions.
 
-pub mod driver;
+pub(crate) mod driver;
 mod engine;
-pub mod verification;
-pub mod webhook;
+pub(crate) mod verification;
+pub(crate) mod webhook;
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use self::driver::{Session, lease};
 use self::engine::Engine;
-pub use self::verification::Asker;
+pub(crate) use self::verification::Asker;
 use self::verification::Handshaker;
 use self::webhook::Deliverer;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
@@ -23,7 +23,7 @@ use crate::store::{Store, StoreError};
 
 /// Delivers the events of a node's shards.
 #[derive(Debug)]
-pub struct Dispatcher {
+pub(crate) struct Dispatcher {
     node: NodeName,
     log: Log,
     store: Store,
@@ -35,7 +35,7 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// A dispatcher that takes nothing up before [`Self::run`].
-    pub fn new(
+    pub(crate) fn new(
         node: NodeName,
         log: Log,
         store: Store,
@@ -48,13 +48,13 @@ impl Dispatcher {
     }
 
     /// Puts the node on the list of those that are waited for, before it answers anybody.
-    pub async fn enlist(&self) -> Result<(), StoreError> {
+    pub(crate) async fn enlist(&self) -> Result<(), StoreError> {
         self.store.renew_lease(&self.node, lease::GRANTED, self.log.head()).await.map(drop)
     }
 
     /// Works until `stop`; then what runs may come to an end for at most `deadline`. Returns how many deliveries were
     /// still running then: another node, or the next start, makes them again.
-    pub async fn run(self, stop: CancellationToken, deadline: Duration) -> usize {
+    pub(crate) async fn run(self, stop: CancellationToken, deadline: Duration) -> usize {
         let (lease, renewing) =
             lease::keep(self.store.clone(), self.node.clone(), self.log.clone());
         self.tasks.spawn(renewing);

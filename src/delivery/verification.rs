@@ -20,7 +20,7 @@ use crate::domain::time::UnixMillis;
 
 /// Who asks.
 #[derive(Debug, Clone)]
-pub struct Asker {
+pub(crate) struct Asker {
     /// Who the hub is to receivers.
     pub sender: Sender,
     /// Seals the texts by which a receiver can agree later.

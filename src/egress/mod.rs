@@ -1,9 +1,9 @@
 //! Every outgoing HTTP request of the hub: checked, resolved, sent, and its answer read within limits.
 
-pub mod client;
-pub mod connecting;
-pub mod failure;
-pub mod oauth_tokens;
-pub mod pool;
-pub mod resolver;
-pub mod tunnel;
+pub(crate) mod client;
+pub(crate) mod connecting;
+pub(crate) mod failure;
+pub(crate) mod oauth_tokens;
+pub(crate) mod pool;
+pub(crate) mod resolver;
+pub(crate) mod tunnel;

@@ -44,7 +44,10 @@ impl fmt::Debug for AdminKey {
 }
 
 /// The key that was given, else the one that is kept, else a new one, which is then kept.
-pub fn load(given: Option<String>, data_dir: &Path) -> Result<AdminKey, (PathBuf, io::Error)> {
+pub(crate) fn load(
+    given: Option<String>,
+    data_dir: &Path,
+) -> Result<AdminKey, (PathBuf, io::Error)> {
     if let Some(key) = given {
         return Ok(AdminKey { key, file: None, is_new: false });
     }

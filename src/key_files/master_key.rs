@@ -8,10 +8,10 @@ use crate::domain::encryption::{MasterKey, MasterKeys};
 use crate::key_files;
 
 /// Its file in the data directory. Its owner may write former keys behind the one that is there, as in the setting.
-pub const FILE: &str = "master-key";
+pub(crate) const FILE: &str = "master-key";
 
 /// The keys that were given, else those that are kept, else a new one, which is then kept.
-pub fn load(
+pub(crate) fn load(
     given: Option<&MasterKeys>,
     data_dir: &Path,
 ) -> Result<MasterKeys, (PathBuf, io::Error)> {

@@ -1,7 +1,7 @@
 //! Keys that the hub makes for itself: each in a file of the data directory, for its owner alone.
 
-pub mod admin_key;
-pub mod master_key;
+pub(crate) mod admin_key;
+pub(crate) mod master_key;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};

@@ -105,17 +105,17 @@ impl Log {
     }
 
     /// The keys that open the hub, as far as this node has read the log.
-    pub fn keys(&self) -> &Keys {
+    pub(crate) fn keys(&self) -> &Keys {
         &self.keys
     }
 
     /// The requests that run under an Idempotency-Key.
-    pub fn claims(&self) -> &Claims {
+    pub(crate) fn claims(&self) -> &Claims {
         &self.claims
     }
 
     /// What this node counts of itself: here, because all parts that count know the log.
-    pub fn measures(&self) -> &Arc<Measures> {
+    pub(crate) fn measures(&self) -> &Arc<Measures> {
         &self.measures
     }
 

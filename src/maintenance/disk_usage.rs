@@ -11,7 +11,7 @@ use crate::store::{Store, StoreError};
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Keeps looking until `stop`.
-pub async fn run(log: Log, store: Store, stop: CancellationToken) {
+pub(crate) async fn run(log: Log, store: Store, stop: CancellationToken) {
     loop {
         match look(&store).await {
             Ok(tables) => *log.measures().keeping.tables() = Some(tables),

@@ -9,7 +9,7 @@ use crate::store::{Store, StoreError};
 const EVERY: Duration = Duration::from_secs(600);
 
 /// Keeps the tables in order until `stop`.
-pub async fn run(store: Store, stop: CancellationToken) {
+pub(crate) async fn run(store: Store, stop: CancellationToken) {
     loop {
         if let Err(error) = step(&store).await {
             tracing::warn!(%error, "housekeeping was cut short; it is tried again");

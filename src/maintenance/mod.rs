@@ -1,7 +1,7 @@
 //! Background work on the tables: partitions, retention, expiry, re-encryption, disk usage.
 
-pub mod disk_usage;
-pub mod expiry;
-pub mod housekeeping;
-pub mod reencryption;
-pub mod retention;
+pub(crate) mod disk_usage;
+pub(crate) mod expiry;
+pub(crate) mod housekeeping;
+pub(crate) mod reencryption;
+pub(crate) mod retention;

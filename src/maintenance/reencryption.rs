@@ -15,7 +15,7 @@ const BATCH: i64 = 200;
 const MOST_ENDED: i64 = 1_000;
 
 /// Looks now and then until `stop`.
-pub async fn run(log: Log, store: Store, stop: CancellationToken) {
+pub(crate) async fn run(log: Log, store: Store, stop: CancellationToken) {
     loop {
         match stop.run_until_cancelled(step(&log, &store)).await {
             None => return,

@@ -16,7 +16,7 @@ const EVERY: Duration = Duration::from_secs(3_600);
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Keeps the log to its length until `stop`.
-pub async fn run(log: Log, store: Store, kept: Retention, stop: CancellationToken) {
+pub(crate) async fn run(log: Log, store: Store, kept: Retention, stop: CancellationToken) {
     loop {
         let Some(round) = stop.run_until_cancelled(step(&log, &store, kept)).await else { return };
         let pause = match round {

@@ -34,7 +34,7 @@ const OUTCOMES: [&str; 11] =
 
 /// Measures of deliveries to callbacks.
 #[derive(Debug)]
-pub struct Delivering {
+pub(crate) struct Delivering {
     attempts: [Count; OUTCOMES.len()],
     /// From an attempt's beginning until its answer was read or its failure known.
     pub duration: Histogram,
@@ -70,7 +70,7 @@ impl Default for Delivering {
 
 impl Delivering {
     /// Notes what an attempt came to.
-    pub fn note(&self, outcome: &Outcome) {
+    pub(crate) fn note(&self, outcome: &Outcome) {
         let name = match outcome {
             Outcome::Answered { status, .. } => {
                 OUTCOMES.get(usize::from(status / 100).clamp(1, 5) - 1).copied()
@@ -84,31 +84,31 @@ impl Delivering {
     }
 
     /// How many attempts came to each outcome.
-    pub fn attempts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(crate) fn attempts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         OUTCOMES.iter().copied().zip(self.attempts.iter().map(Count::get))
     }
 
     /// Notes how many shards this node owns.
-    pub fn own_shards(&self, count: usize) {
+    pub(crate) fn own_shards(&self, count: usize) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let before = self.shards.swap(count, Ordering::Relaxed);
         self.lease_changes.add(before.abs_diff(count));
     }
 
     /// How many shards this node owns.
-    pub fn shards(&self) -> u64 {
+    pub(crate) fn shards(&self) -> u64 {
         self.shards.load(Ordering::Relaxed)
     }
 
     /// How the queues stand, as last looked at.
-    pub fn standing(&self) -> MutexGuard<'_, Standing> {
+    pub(crate) fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// How a subscription with a callback gets its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// As the log goes on.
     Current,
     /// By a cursor of its own, behind the others.
@@ -125,7 +125,7 @@ pub enum Place {
 
 impl Place {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub(crate) const ALL: [(&'static str, Self); 6] = [
         ("current", Self::Current),
         ("behind", Self::Behind),
         ("failing", Self::Failing),
@@ -137,7 +137,7 @@ impl Place {
 
 /// The subscriptions in one place.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Group {
+pub(crate) struct Group {
     /// How many there are.
     pub subscriptions: usize,
     /// When the oldest event was accepted that one of them may not have; `None`: they have all.
@@ -146,7 +146,7 @@ pub struct Group {
 
 /// How the queues of a node stand.
 #[derive(Debug, Clone, Default)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Deliveries that run.
     pub in_flight: usize,
     /// Results that are not recorded yet.
@@ -165,7 +165,7 @@ pub struct Standing {
 
 impl Standing {
     /// The subscriptions in a place.
-    pub fn group(&mut self, place: Place) -> &mut Group {
+    pub(crate) fn group(&mut self, place: Place) -> &mut Group {
         let [current, behind, failing, paused, disabled, unverified] = &mut self.groups;
         match place {
             Place::Current => current,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Counts by upper bound. Each observation is two additions.
 #[derive(Debug)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     bounds: &'static [u64],
     shown: fn(u64) -> f64,
     /// One for each bound, and one for what is above all.
@@ -31,12 +31,12 @@ impl Histogram {
     }
 
     /// Notes that something took so long.
-    pub fn took(&self, duration: Duration) {
+    pub(crate) fn took(&self, duration: Duration) {
         self.observe(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// Notes that there was so much of something.
-    pub fn observe(&self, value: u64) {
+    pub(crate) fn observe(&self, value: u64) {
         let step = self.bounds.partition_point(|bound| *bound < value);
         if let Some(count) = self.counts.get(step) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -45,14 +45,14 @@ impl Histogram {
     }
 
     /// Upper bounds and how many are at or below each and above the one before; the last bound is infinite.
-    pub fn steps(&self) -> Vec<(f64, u64)> {
+    pub(crate) fn steps(&self) -> Vec<(f64, u64)> {
         let bounds = self.bounds.iter().map(|bound| (self.shown)(*bound));
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
         bounds.chain([f64::INFINITY]).zip(counts).collect()
     }
 
     /// All that was observed, added up.
-    pub fn sum(&self) -> f64 {
+    pub(crate) fn sum(&self) -> f64 {
         (self.shown)(self.sum.load(Ordering::Relaxed))
     }
 }

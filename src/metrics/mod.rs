@@ -1,13 +1,13 @@
 //! What a node counts and times of itself: plain atomics that each part adds to, and `/metrics` shows.
 
-pub mod deliveries;
+pub(crate) mod deliveries;
 mod histogram;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use self::deliveries::{Delivering, Group, Place, Standing};
-pub use self::histogram::Histogram;
+pub(crate) use self::deliveries::{Delivering, Place, Standing};
+pub(crate) use self::histogram::Histogram;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
@@ -18,23 +18,23 @@ const DURATIONS: &[u64] = &[
 ];
 /// Something that happened so many times.
 #[derive(Debug, Default)]
-pub struct Count(AtomicU64);
+pub(crate) struct Count(AtomicU64);
 
 impl Count {
     /// It happened `more` times.
-    pub fn add(&self, more: u64) {
+    pub(crate) fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
     /// How many times so far.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// All measures of a node.
 #[derive(Debug, Default)]
-pub struct Measures {
+pub(crate) struct Measures {
     /// Of publishing.
     pub publishing: Publishing,
     /// Of deliveries to callbacks.
@@ -45,7 +45,7 @@ pub struct Measures {
 
 /// Why a publish was not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The database is away.
     Unavailable,
     /// The database went away in the middle.
@@ -56,7 +56,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 3] = [
+    pub(crate) const ALL: [(&'static str, Self); 3] = [
         ("unavailable", Self::Unavailable),
         ("unknown", Self::Unknown),
         ("refused", Self::Refused),
@@ -65,7 +65,7 @@ impl Refusal {
 
 /// Measures of publishing.
 #[derive(Debug)]
-pub struct Publishing {
+pub(crate) struct Publishing {
     /// Events that are durable.
     pub accepted: Count,
     /// From taking a request up until its events are durable.
@@ -85,7 +85,7 @@ impl Default for Publishing {
 
 impl Publishing {
     /// How many requests were not stored for that reason.
-    pub fn refused(&self, why: Refusal) -> &Count {
+    pub(crate) fn refused(&self, why: Refusal) -> &Count {
         let [unavailable, unknown, refused] = &self.refused;
         match why {
             Refusal::Unavailable => unavailable,
@@ -97,7 +97,7 @@ impl Publishing {
 
 /// Measures of what is kept, those of the tables for all nodes together.
 #[derive(Debug, Default)]
-pub struct Keeping {
+pub(crate) struct Keeping {
     /// Events that went before a subscription had them, of which this node told.
     pub expired: Count,
     round: AtomicI64,
@@ -107,7 +107,7 @@ pub struct Keeping {
 
 /// What the tables take.
 #[derive(Debug, Clone, Copy)]
-pub struct Tables {
+pub(crate) struct Tables {
     /// Bytes of the events, indexes included.
     pub events_bytes: i64,
     /// Bytes of the attempts, indexes included.
@@ -120,29 +120,29 @@ pub struct Tables {
 
 impl Keeping {
     /// A round of retention came to its end.
-    pub fn set_round(&self, at: UnixMillis) {
+    pub(crate) fn set_round(&self, at: UnixMillis) {
         self.round.store(at.as_i64(), Ordering::Relaxed);
     }
 
     /// When the last round of retention came to its end; `None`: none has.
-    pub fn round(&self) -> Option<UnixMillis> {
+    pub(crate) fn round(&self) -> Option<UnixMillis> {
         let at = self.round.load(Ordering::Relaxed);
         (at > 0).then(|| UnixMillis::from_i64(at))
     }
 
     /// So many things in the database are not sealed with the current master key.
-    pub fn set_sealed_otherwise(&self, count: i64) {
+    pub(crate) fn set_sealed_otherwise(&self, count: i64) {
         *self.sealed_otherwise.lock().unwrap_or_else(PoisonError::into_inner) = Some(count);
     }
 
     /// How many things in the database are not sealed with the current master key, as last looked at; `None`
     /// until then.
-    pub fn sealed_otherwise(&self) -> Option<i64> {
+    pub(crate) fn sealed_otherwise(&self) -> Option<i64> {
         *self.sealed_otherwise.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the tables take, as last looked at; `None` until then.
-    pub fn tables(&self) -> MutexGuard<'_, Option<Tables>> {
+    pub(crate) fn tables(&self) -> MutexGuard<'_, Option<Tables>> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

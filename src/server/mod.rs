@@ -1,8 +1,8 @@
 //! The HTTP server: a connection each client, bounded in number and in how long the client may keep the hub waiting.
 
 mod connection;
-pub mod connection_limiter;
-pub mod request_phase;
+pub(crate) mod connection_limiter;
+pub(crate) mod request_phase;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -39,7 +39,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_OUTSIDE: Duration = Duration::from_millis(200);
 
 /// Answers what comes to `listener`, until `stopping`; then what runs comes to its end.
-pub fn start(
+pub(crate) fn start(
     settings: &Settings,
     listener: TcpListener,
     api: web::Data<Api>,

@@ -20,7 +20,7 @@ pub(super) const BEAT: Duration = Duration::from_secs(15);
 
 /// Why the hub ends a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// The node stops; another, or this one when it is back, goes on from the last id.
     Stopping,
     /// The token or key that opened it has expired.

@@ -10,7 +10,7 @@ use crate::domain::subscription::{TEST_EVENT, Version, is_for};
 
 /// Which events a client reads.
 #[derive(Debug)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// Whose.
     pub tenant: Arc<str>,
     /// Which of them.
@@ -19,7 +19,7 @@ pub struct Filter {
 
 /// Which of a tenant's events.
 #[derive(Debug)]
-pub enum Source {
+pub(crate) enum Source {
     /// Those of types that one of these patterns matches.
     Types(Arc<[Pattern]>),
     /// Those that are for a subscription.
@@ -46,7 +46,7 @@ pub(super) enum GroupKey {
 
 impl Filter {
     /// Whether the client reads `event`.
-    pub fn wants(&self, event: &Event) -> bool {
+    pub(crate) fn wants(&self, event: &Event) -> bool {
         match &self.source {
             Source::Types(patterns) => {
                 *event.tenant == *self.tenant && matches(patterns, event.event_type.as_str())
@@ -70,7 +70,7 @@ impl Filter {
     }
 
     /// The patterns in force at the head of the log.
-    pub fn patterns(&self) -> Arc<[Pattern]> {
+    pub(crate) fn patterns(&self) -> Arc<[Pattern]> {
         match &self.source {
             Source::Types(patterns) => Arc::clone(patterns),
             Source::Subscription { versions, .. } => versions
@@ -80,7 +80,7 @@ impl Filter {
     }
 
     /// The subscription whose events these are.
-    pub fn subscription(&self) -> Option<SubscriptionId> {
+    pub(crate) fn subscription(&self) -> Option<SubscriptionId> {
         match &self.source {
             Source::Types(_) => None,
             Source::Subscription { id, .. } => Some(*id),

@@ -15,7 +15,7 @@ const TEXT: u8 = 0x81;
 
 /// An event on its way to clients of one thread.
 #[derive(Debug)]
-pub struct Frame {
+pub(crate) struct Frame {
     event: Arc<Event>,
     sse: OnceCell<Bytes>,
     sse_named: OnceCell<Bytes>,
@@ -29,12 +29,12 @@ impl Frame {
     }
 
     /// The event.
-    pub fn event(&self) -> &Arc<Event> {
+    pub(crate) fn event(&self) -> &Arc<Event> {
         &self.event
     }
 
     /// Its place in the log.
-    pub fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         self.event.position
     }
 
@@ -44,7 +44,7 @@ impl Frame {
     }
 
     /// As a server-sent event (WHATWG HTML, 9.2.5); `named`: with its type as `event:`.
-    pub fn sse(&self, named: bool) -> Bytes {
+    pub(crate) fn sse(&self, named: bool) -> Bytes {
         let made = if named { &self.sse_named } else { &self.sse };
         made.get_or_init(|| {
             let event = &self.event;
@@ -61,7 +61,7 @@ impl Frame {
     }
 
     /// As a text frame of a server, which is not masked (RFC 6455, section 5).
-    pub fn websocket(&self) -> Bytes {
+    pub(crate) fn websocket(&self) -> Bytes {
         self.websocket.get_or_init(|| text_frame(&self.event.body)).clone()
     }
 }

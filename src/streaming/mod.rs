@@ -7,13 +7,12 @@
 mod client;
 mod filter;
 mod frame;
-pub mod presence;
+pub(crate) mod presence;
 mod reader;
-pub mod resume;
+pub(crate) mod resume;
 mod worker;
 
-pub use self::client::End;
-pub use self::filter::{Filter, Source};
-pub use self::frame::Frame;
-pub use self::reader::{Gathered, Reader, Start, Step};
-pub use self::worker::{Streams, Worker};
+pub(crate) use self::client::End;
+pub(crate) use self::filter::{Filter, Source};
+pub(crate) use self::reader::{Reader, Start, Step};
+pub(crate) use self::worker::{Streams, Worker};

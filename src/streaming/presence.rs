@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::filter::Filter;
 use crate::access::keys::Key;
 use crate::access::quotas::{Quota, QuotasInForce};
+use crate::domain::access::quota::MostConnections;
 use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
 /// How a client is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// Server-Sent Events.
     Sse,
     /// WebSocket.
@@ -26,10 +27,10 @@ pub enum Transport {
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Sse, Self::WebSocket, Self::LongPoll];
+    pub(crate) const ALL: [Self; 3] = [Self::Sse, Self::WebSocket, Self::LongPoll];
 
     /// The name in JSON and metrics.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sse => "sse",
             Self::WebSocket => "websocket",
@@ -40,7 +41,7 @@ impl Transport {
 
 /// Who opened a connection: what is counted together against the limits per key and address, and the tenant's quota.
 #[derive(Debug, Clone)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// Whose events are read.
     pub tenant: Arc<str>,
     /// With which key; for a token the one that made it.
@@ -49,20 +50,9 @@ pub struct Owner {
     pub home: IpAddr,
 }
 
-/// How many connections are taken.
-#[derive(Debug, Clone, Copy)]
-pub struct MostConnections {
-    /// On this node.
-    pub in_all: usize,
-    /// By one key.
-    pub per_key: usize,
-    /// From one address.
-    pub per_address: usize,
-}
-
 /// Why a connection is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Full {
+pub(crate) enum Full {
     /// The node has as many as it may have.
     Node(usize),
     /// The key has as many as it may have.
@@ -75,7 +65,7 @@ pub enum Full {
 
 /// A connection as it stands.
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its id.
     pub id: ConnectionId,
     /// How it is connected.
@@ -89,12 +79,12 @@ pub struct Entry {
 
 impl Entry {
     /// What it reads.
-    pub fn filter(&self) -> Arc<Filter> {
+    pub(crate) fn filter(&self) -> Arc<Filter> {
         Arc::clone(&self.filter.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// All that it wants up to here was handed to it; `head` is the end of the log.
-    pub fn position(&self, head: Position) -> Position {
+    pub(crate) fn position(&self, head: Position) -> Position {
         if self.waiting.load(Ordering::Relaxed) {
             return head;
         }
@@ -113,7 +103,7 @@ struct Connected {
 
 /// Everyone who is connected to this node.
 #[derive(Debug)]
-pub struct Presence {
+pub(crate) struct Presence {
     most: MostConnections,
     quotas: Arc<QuotasInForce>,
     connected: Mutex<Connected>,
@@ -123,7 +113,7 @@ pub struct Presence {
 
 impl Presence {
     /// Nobody yet, and at most so many.
-    pub fn new(most: MostConnections, quotas: Arc<QuotasInForce>) -> Self {
+    pub(crate) fn new(most: MostConnections, quotas: Arc<QuotasInForce>) -> Self {
         Self {
             most,
             quotas,
@@ -205,7 +195,7 @@ impl Presence {
     }
 
     /// A tenant's connections above an id, oldest first.
-    pub fn list(&self, tenant: &str, after: ConnectionId, limit: usize) -> Vec<Arc<Entry>> {
+    pub(crate) fn list(&self, tenant: &str, after: ConnectionId, limit: usize) -> Vec<Arc<Entry>> {
         let above = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
         let connected = self.connected();
         let entries = connected.entries.range(above).map(|(_, entry)| entry);
@@ -213,22 +203,22 @@ impl Presence {
     }
 
     /// How many a tenant has.
-    pub fn count_of(&self, tenant: &str) -> usize {
+    pub(crate) fn count_of(&self, tenant: &str) -> usize {
         self.connected().by_tenant.get(tenant).copied().unwrap_or_default()
     }
 
     /// How many are connected in this way.
-    pub fn count(&self, transport: Transport) -> usize {
+    pub(crate) fn count(&self, transport: Transport) -> usize {
         self.connected().by_transport.get(&transport).copied().unwrap_or_default()
     }
 
     /// How many events were sent in this way since the start.
-    pub fn sent(&self, transport: Transport) -> u64 {
+    pub(crate) fn sent(&self, transport: Transport) -> u64 {
         self.sent_counter(transport).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// How many connections were refused since the start.
-    pub fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 

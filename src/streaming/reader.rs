@@ -29,7 +29,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Where a reader begins, and what it reads.
 #[derive(Debug)]
-pub struct Start {
+pub(crate) struct Start {
     /// What it reads.
     pub filter: Filter,
     /// All up to here is behind it.
@@ -40,7 +40,7 @@ pub struct Start {
 
 /// What a reader does next.
 #[derive(Debug)]
-pub enum Step {
+pub(crate) enum Step {
     /// Send this event.
     Event(Rc<Frame>),
     /// Give a sign of life; all that is wanted up to this place was handed out.
@@ -55,7 +55,7 @@ pub enum Step {
 
 /// What a poll brings.
 #[derive(Debug)]
-pub struct Gathered {
+pub(crate) struct Gathered {
     /// The events, oldest first.
     pub events: Vec<Rc<Frame>>,
     /// The place to go on from.
@@ -77,7 +77,7 @@ struct Page {
 type Reading = Pin<Box<dyn Future<Output = Result<Page, StoreError>>>>;
 
 /// A cursor that its client moves.
-pub struct Reader {
+pub(crate) struct Reader {
     worker: Rc<Worker>,
     id: ClientId,
     filter: Arc<Filter>,
@@ -88,7 +88,7 @@ pub struct Reader {
 
 impl Reader {
     /// A reader that counts for nobody, for a poll that does not wait.
-    pub fn new(worker: &Rc<Worker>, start: Start, transport: Transport) -> Self {
+    pub(crate) fn new(worker: &Rc<Worker>, start: Start, transport: Transport) -> Self {
         let beats_always = transport == Transport::WebSocket;
         let filter = Arc::new(start.filter);
         let mut client =
@@ -102,7 +102,7 @@ impl Reader {
     }
 
     /// Counts it as a connection of `owner`, if there is room for one more. It ends with the owner's key.
-    pub fn connect(mut self, transport: Transport, owner: Owner) -> Result<Self, Full> {
+    pub(crate) fn connect(mut self, transport: Transport, owner: Owner) -> Result<Self, Full> {
         self.worker.state.borrow_mut().let_in(self.id, Arc::clone(&owner.key));
         if let Some(expires) = owner.key.expires_at {
             self.expire_at(Instant::now() + expires.since(UnixMillis::now()));
@@ -113,12 +113,12 @@ impl Reader {
     }
 
     /// Ends its stream at that time.
-    pub fn expire_at(&self, expires: Instant) {
+    pub(crate) fn expire_at(&self, expires: Instant) {
         self.worker.state.borrow_mut().expire_at(self.id, expires);
     }
 
     /// Goes on with another filter, from another place or from where it is.
-    pub fn change(&mut self, filter: Filter, after: Option<Position>, gap: Option<Event>) {
+    pub(crate) fn change(&mut self, filter: Filter, after: Option<Position>, gap: Option<Event>) {
         let (filter, after) = (Arc::new(filter), after.unwrap_or_else(|| self.cursor()));
         self.reading = None;
         let mut state = self.worker.state.borrow_mut();
@@ -140,13 +140,8 @@ impl Reader {
         self.filter = filter;
     }
 
-    /// What it reads.
-    pub fn filter(&self) -> &Arc<Filter> {
-        &self.filter
-    }
-
     /// The place to go on from: all it wants up to here was handed out.
-    pub fn cursor(&self) -> Position {
+    pub(crate) fn cursor(&self) -> Position {
         let mut state = self.worker.state.borrow_mut();
         let processed = state.processed;
         state.client(self.id).map(|client| client.cursor(processed)).unwrap_or_default()
@@ -157,7 +152,7 @@ impl Reader {
     }
 
     /// The next thing to do; pending until there is one.
-    pub fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+    pub(crate) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         match self.next() {
             Next::Send(frame) => {
                 if let Some(connection) = &self.connection {
@@ -236,7 +231,7 @@ impl Reader {
     }
 
     /// Gathers at most `limit` events for a poll. With `wait_until` it waits for the first one until then.
-    pub async fn gather(
+    pub(crate) async fn gather(
         &mut self,
         limit: usize,
         wait_until: Option<Instant>,

@@ -16,7 +16,7 @@ const LONGEST_REPEATED: usize = 64;
 
 /// What a client says of where it wants to go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Point {
+pub(crate) enum Point {
     /// At the end of the log.
     Now,
     /// At its beginning.
@@ -31,7 +31,7 @@ pub enum Point {
 
 impl Point {
     /// Reads `now`, `earliest`, an event id or an RFC 3339 time.
-    pub fn read(text: &str) -> Self {
+    pub(crate) fn read(text: &str) -> Self {
         match (text, text.parse::<Position>(), UnixMillis::parse(text)) {
             ("now", ..) => Self::Now,
             ("earliest", ..) => Self::Earliest,
@@ -44,7 +44,7 @@ impl Point {
 
 /// Why a client cannot go on exactly where it wants to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// This log has no such place.
     Unknown,
     /// What came directly after it is no longer kept.
@@ -53,7 +53,7 @@ pub enum Reason {
 
 /// Where a client goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// After this place, with nothing lost.
     At(Position),
     /// Not where it wants; the oldest kept event is at `earliest`, if there is one.
@@ -67,7 +67,7 @@ pub enum Found {
 
 impl Streams {
     /// Finds the place that a client names.
-    pub async fn find(&self, point: &Point) -> Result<Found, StoreError> {
+    pub(crate) async fn find(&self, point: &Point) -> Result<Found, StoreError> {
         match point {
             Point::Now => Ok(Found::At(self.log.head())),
             Point::Earliest => Ok(Found::At(Position::START)),
@@ -101,7 +101,12 @@ impl Streams {
 }
 
 /// Tells a stream that what it asked for is not there, and that it goes on with the oldest kept event.
-pub fn gap_event(tenant: &str, point: &Point, reason: Reason, earliest: Option<Position>) -> Event {
+pub(crate) fn gap_event(
+    tenant: &str,
+    point: &Point,
+    reason: Reason,
+    earliest: Option<Position>,
+) -> Event {
     let requested = match point {
         Point::After(position) => position.to_string(),
         Point::Unreadable(text) => text.clone(),

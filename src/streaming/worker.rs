@@ -40,7 +40,7 @@ const BETWEEN_ENDS: Duration = Duration::from_millis(10);
 
 /// What the workers of a node have in common.
 #[derive(Debug)]
-pub struct Streams {
+pub(crate) struct Streams {
     pub(super) log: Log,
     pub(super) store: Store,
     pub(super) presence: Arc<Presence>,
@@ -51,7 +51,7 @@ pub struct Streams {
 
 impl Streams {
     /// `stopping` is cancelled when the node begins to stop; its streams are closed spread over `drain`.
-    pub fn new(
+    pub(crate) fn new(
         log: Log,
         store: Store,
         presence: Presence,
@@ -64,7 +64,7 @@ impl Streams {
 
     /// What the clients of a pull subscription read, as far as it is `within` these patterns where there are any; `None`
     /// when it is none, or is paused.
-    pub async fn filter_of_subscription(
+    pub(crate) async fn filter_of_subscription(
         &self,
         tenant: &Arc<str>,
         id: SubscriptionId,
@@ -82,7 +82,7 @@ impl Streams {
     }
 
     /// Who is connected.
-    pub fn presence(&self) -> &Presence {
+    pub(crate) fn presence(&self) -> &Presence {
         &self.presence
     }
 }
@@ -107,20 +107,15 @@ pub(super) struct State {
 
 /// The clients of one thread.
 #[derive(Debug)]
-pub struct Worker {
+pub(crate) struct Worker {
     pub(super) streams: Arc<Streams>,
     pub(super) state: RefCell<State>,
 }
 
 impl Worker {
     /// A worker for the thread that calls; its task starts with its first client.
-    pub fn new(streams: Arc<Streams>) -> Rc<Self> {
+    pub(crate) fn new(streams: Arc<Streams>) -> Rc<Self> {
         Rc::new(Self { streams, state: RefCell::default() })
-    }
-
-    /// What all workers have in common.
-    pub fn streams(&self) -> &Streams {
-        &self.streams
     }
 
     pub(super) fn enter(self: &Rc<Self>, client: Client) -> ClientId {

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 
 use futures_util::future::join_all;
 use hookhub::domain::encryption::Sealer;
+use hookhub::domain::event::page::Scan;
 use hookhub::domain::position::Position;
 use hookhub::log::Log;
 use hookhub::store::Store;
-use hookhub::store::log::Scan;
 use serde_json::json;
 use sqlx::{Connection, PgConnection, Row};
 use tokio_util::sync::CancellationToken;

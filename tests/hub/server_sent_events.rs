@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookhub::streaming::presence::MostConnections;
+use hookhub::domain::access::quota::MostConnections;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;

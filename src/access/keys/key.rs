@@ -16,7 +16,7 @@ const BETWEEN_WRITES: Duration = Duration::from_secs(60);
 
 /// Whether a key opens anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// It does.
     InForce,
     /// Its time is over.
@@ -27,7 +27,7 @@ pub enum Standing {
 
 /// A key as all who were let in with it hold it: what they hold is told at once when it is revoked.
 #[derive(Debug)]
-pub struct Key {
+pub(crate) struct Key {
     /// Its id, or `admin` for the configured one.
     pub name: Arc<str>,
     /// Whose it is.
@@ -59,7 +59,7 @@ impl Key {
     }
 
     /// The configured admin key, of `tenant` unless it says otherwise. It is in force for as long as this process runs.
-    pub fn configured(tenant: &str) -> Self {
+    pub(crate) fn configured(tenant: &str) -> Self {
         Self {
             name: ADMIN.into(),
             tenant: tenant.into(),
@@ -73,7 +73,7 @@ impl Key {
     }
 
     /// Whether it opens anything at `now`.
-    pub fn standing(&self, now: UnixMillis) -> Standing {
+    pub(crate) fn standing(&self, now: UnixMillis) -> Standing {
         match self.expires_at {
             _ if self.is_revoked() => Standing::Revoked,
             Some(end) if end <= now => Standing::Expired(end),
@@ -82,7 +82,7 @@ impl Key {
     }
 
     /// Whether it was revoked.
-    pub fn is_revoked(&self) -> bool {
+    pub(crate) fn is_revoked(&self) -> bool {
         self.revoked.load(Ordering::Acquire)
     }
 
@@ -91,24 +91,24 @@ impl Key {
     }
 
     /// Whether every event that one of `patterns` chooses is there for it.
-    pub fn covers(&self, patterns: &[Pattern]) -> bool {
+    pub(crate) fn covers(&self, patterns: &[Pattern]) -> bool {
         patterns.iter().all(|one| self.covers_one(one))
     }
 
     /// Whether every event that `pattern` chooses is there for it.
-    pub fn covers_one(&self, pattern: &Pattern) -> bool {
+    pub(crate) fn covers_one(&self, pattern: &Pattern) -> bool {
         let Some(allowed) = &self.event_types else { return true };
         allowed.iter().any(|one| one.covers(pattern))
     }
 
     /// Whether events of this type are there for it.
-    pub fn reaches(&self, event_type: &str) -> bool {
+    pub(crate) fn reaches(&self, event_type: &str) -> bool {
         let Some(allowed) = &self.event_types else { return true };
         allowed.iter().any(|one| one.matches(event_type))
     }
 
     /// It is used.
-    pub fn note_use(&self, now: UnixMillis) {
+    pub(crate) fn note_use(&self, now: UnixMillis) {
         self.used.fetch_max(now.as_i64(), Ordering::Relaxed);
     }
 

@@ -1,7 +1,7 @@
 //! Which API keys open this hub: looked up once, remembered, and shut out on every node before the answer to their
 //! revocation.
 
-pub mod cache;
+pub(crate) mod cache;
 mod key;
 mod uses;
 
@@ -16,21 +16,21 @@ use uuid::Uuid;
 
 pub(crate) use self::cache::Known;
 use self::cache::{Resumed, Round};
-pub use self::key::{Key, Standing};
+pub(crate) use self::key::{Key, Standing};
 use crate::domain::id::KeyId;
 use crate::domain::position::Position;
 use crate::store::keys::StoredKey;
 use crate::store::{Store, StoreError};
 
 /// SHA-256 of a key.
-pub type Hash = [u8; 32];
+pub(crate) type Hash = [u8; 32];
 
 /// How often a look-up begins anew because a key was revoked meanwhile.
 const LOOKS: usize = 20;
 
 /// The keys that open this hub.
 #[derive(Clone)]
-pub struct Keys {
+pub(crate) struct Keys {
     store: Store,
     known: Arc<Known>,
 }
@@ -59,13 +59,13 @@ impl Keys {
     }
 
     /// The key with that hash; what it may do, if it is in force, it says itself.
-    pub async fn by_hash(&self, hash: &Hash) -> Result<Option<Arc<Key>>, StoreError> {
+    pub(crate) async fn by_hash(&self, hash: &Hash) -> Result<Option<Arc<Key>>, StoreError> {
         let remembered = || self.known.by_hash(hash);
         self.look_up(remembered, async || self.store.key_by_hash(hash).await, Some(hash)).await
     }
 
     /// The same with that id.
-    pub async fn by_id(&self, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
+    pub(crate) async fn by_id(&self, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
         let remembered = || self.known.by_id(id);
         self.look_up(remembered, async || self.store.key_by_id(id).await, None).await
     }
@@ -91,7 +91,7 @@ impl Keys {
 
     /// Makes sure that a key let in before tells rightly whether it still is: where this node has no lease, it may not
     /// have heard of its revocation.
-    pub async fn look_again(&self, key: &Arc<Key>) -> Result<(), StoreError> {
+    pub(crate) async fn look_again(&self, key: &Arc<Key>) -> Result<(), StoreError> {
         if self.known.is_believed() || key.is_revoked() {
             return Ok(());
         }
@@ -103,12 +103,12 @@ impl Keys {
     }
 
     /// Changes with each revocation, after the key tells so itself.
-    pub fn revocations(&self) -> watch::Receiver<Position> {
+    pub(crate) fn revocations(&self) -> watch::Receiver<Position> {
         self.known.revocations()
     }
 
     /// Told by whoever renews this node's lease: it is believed until then.
-    pub fn lease_runs_until(&self, until: Instant) {
+    pub(crate) fn lease_runs_until(&self, until: Instant) {
         self.known.lease_runs_until(until);
     }
 
@@ -118,7 +118,7 @@ impl Keys {
     }
 
     /// Told before this node is taken off the list of those that are waited for.
-    pub fn retire(&self) {
+    pub(crate) fn retire(&self) {
         self.known.retire();
     }
 }

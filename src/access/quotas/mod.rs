@@ -25,7 +25,7 @@ const NOT_SOON_S: u32 = 60;
 
 /// A quota that something can be refused by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Quota {
+pub(crate) enum Quota {
     /// Of events per second.
     EventsPerS,
     /// Of subscriptions.
@@ -36,10 +36,10 @@ pub enum Quota {
 
 impl Quota {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::EventsPerS, Self::Subscriptions, Self::Streams];
+    pub(crate) const ALL: [Self; 3] = [Self::EventsPerS, Self::Subscriptions, Self::Streams];
 
     /// The name in JSON and metrics.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::EventsPerS => "events_per_s",
             Self::Subscriptions => "subscriptions",
@@ -50,7 +50,7 @@ impl Quota {
 
 /// What each tenant may do, held in memory: nothing is looked up when a tenant does something.
 #[derive(Debug)]
-pub struct QuotasInForce {
+pub(crate) struct QuotasInForce {
     default: Quotas,
     own: RwLock<HashMap<Arc<str>, OwnQuotas>>,
     /// Up to which version changes are known. One look at a time.
@@ -61,7 +61,7 @@ pub struct QuotasInForce {
 
 impl QuotasInForce {
     /// With `default` for whom nothing else is said.
-    pub fn new(default: Quotas) -> Self {
+    pub(crate) fn new(default: Quotas) -> Self {
         Self {
             default,
             own: RwLock::default(),
@@ -72,13 +72,18 @@ impl QuotasInForce {
     }
 
     /// What a tenant may do.
-    pub fn of(&self, tenant: &str) -> Quotas {
+    pub(crate) fn of(&self, tenant: &str) -> Quotas {
         let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
         own.get(tenant).map_or(self.default, |own| own.over(self.default))
     }
 
     /// Takes so many events of a tenant's `rate`, or refuses all of them; how it stands then.
-    pub fn take(&self, tenant: &Arc<str>, rate: u32, events: u32) -> Result<Standing, Standing> {
+    pub(crate) fn take(
+        &self,
+        tenant: &Arc<str>,
+        rate: u32,
+        events: u32,
+    ) -> Result<Standing, Standing> {
         let taken = match NonZeroU32::new(rate) {
             Some(rate) => self.buckets.take(tenant, rate, events),
             None => Err(Standing { limit: 0, remaining: 0, reset_s: NOT_SOON_S }),
@@ -90,13 +95,13 @@ impl QuotasInForce {
     }
 
     /// Notes that something was refused.
-    pub fn refuse(&self, quota: Quota, tenant: &str) {
+    pub(crate) fn refuse(&self, quota: Quota, tenant: &str) {
         tracing::debug!(tenant, quota = quota.name(), "refused: over its quota");
         self.count(quota).add(1);
     }
 
     /// How often something was refused by a quota since the start.
-    pub fn refused(&self, quota: Quota) -> u64 {
+    pub(crate) fn refused(&self, quota: Quota) -> u64 {
         self.count(quota).get()
     }
 
@@ -110,7 +115,7 @@ impl QuotasInForce {
     }
 
     /// Looks for what has changed since the last look.
-    pub async fn look(&self, store: &Store) -> Result<(), StoreError> {
+    pub(crate) async fn look(&self, store: &Store) -> Result<(), StoreError> {
         let mut known = self.known.lock().await;
         for QuotaChange { name, quotas, version } in store.quota_changes(*known).await? {
             let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
@@ -125,7 +130,7 @@ impl QuotasInForce {
     }
 
     /// Reads all of them.
-    pub async fn look_anew(&self, store: &Store) -> Result<(), StoreError> {
+    pub(crate) async fn look_anew(&self, store: &Store) -> Result<(), StoreError> {
         let mut known = self.known.lock().await;
         let all = store.quota_changes(0).await?;
         *known = all.last().map_or(0, |last| last.version);
@@ -136,7 +141,7 @@ impl QuotasInForce {
     }
 
     /// Keeps looking until `stop`. While the database is away, what was last read is in force.
-    pub async fn follow(self: Arc<Self>, store: Store, stop: CancellationToken) {
+    pub(crate) async fn follow(self: Arc<Self>, store: Store, stop: CancellationToken) {
         let looking = async {
             for looks in (1..=LOOKS).cycle() {
                 tokio::time::sleep(EVERY).await;

@@ -1,5 +1,5 @@
 //! Authentication and authorisation of requests.
 
-pub mod caller;
-pub mod reader;
-pub mod visibility;
+pub(crate) mod caller;
+pub(crate) mod reader;
+pub(crate) mod visibility;

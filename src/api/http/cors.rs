@@ -10,7 +10,7 @@ const KEEP_S: usize = 3_600;
 
 /// Middleware that lets pages of `origins` in; `*` is any. No cookie is ever read, so that none of them can act with
 /// more than the key or token it has.
-pub fn allow_origins(origins: &[String]) -> Cors {
+pub(crate) fn allow_origins(origins: &[String]) -> Cors {
     let own = ["hookhub-tenant", "idempotency-key", "last-event-id"];
     let cors = Cors::default()
         .allowed_methods([

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::api::problem::{Code, Problem};
 
 /// What a client is told that took longer than `deadline` over the head of a request.
-pub fn late_head(deadline: Duration) -> Vec<u8> {
+pub(crate) fn late_head(deadline: Duration) -> Vec<u8> {
     let detail = format!(
         "the head of the request was not there within {} s (HOOKHUB_HEAD_DEADLINE_S)",
         deadline.as_secs_f32()
@@ -17,7 +17,7 @@ pub fn late_head(deadline: Duration) -> Vec<u8> {
 }
 
 /// What a client is told from whose address `most` connections are open, as many as may be.
-pub fn too_many_from_one_address(most: usize) -> Vec<u8> {
+pub(crate) fn too_many_from_one_address(most: usize) -> Vec<u8> {
     let detail = format!(
         "{most} connections are open from this address, as many as one address may have \
          (HOOKHUB_MAX_CONNECTIONS_PER_ADDRESS); close some first"

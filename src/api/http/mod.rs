@@ -1,14 +1,14 @@
 //! What all handlers share of HTTP: bodies, queries, headers, request ids.
 
-pub mod body;
-pub mod client_address;
-pub mod cors;
-pub mod early_errors;
-pub mod fields;
-pub mod headers;
-pub mod idempotency;
-pub mod json;
-pub mod limits;
-pub mod query;
-pub mod request_id;
-pub mod waiting_head;
+pub(crate) mod body;
+pub(crate) mod client_address;
+pub(crate) mod cors;
+pub(crate) mod early_errors;
+pub(crate) mod fields;
+pub(crate) mod headers;
+pub(crate) mod idempotency;
+pub(crate) mod json;
+pub(crate) mod limits;
+pub(crate) mod query;
+pub(crate) mod request_id;
+pub(crate) mod waiting_head;

@@ -29,7 +29,7 @@ impl fmt::Display for RequestId {
 }
 
 /// Middleware: names the request, and gives problems their documents.
-pub async fn give_request_id(
+pub(crate) async fn give_request_id(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {

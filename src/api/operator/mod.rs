@@ -1,8 +1,8 @@
 //! Routes for the hub's operator.
 
-pub mod audit;
-pub mod health;
-pub mod keys;
-pub mod metrics;
-pub mod nodes;
-pub mod tenants;
+pub(crate) mod audit;
+pub(crate) mod health;
+pub(crate) mod keys;
+pub(crate) mod metrics;
+pub(crate) mod nodes;
+pub(crate) mod tenants;

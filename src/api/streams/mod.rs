@@ -1,7 +1,7 @@
 //! Streams of events: Server-Sent Events and WebSocket, their tokens and connections.
 
-pub mod connections;
-pub mod sse;
-pub mod tokens;
-pub mod websocket;
-pub mod websocket_command;
+pub(crate) mod connections;
+pub(crate) mod sse;
+pub(crate) mod tokens;
+pub(crate) mod websocket;
+pub(crate) mod websocket_command;

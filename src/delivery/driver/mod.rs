@@ -1,13 +1,13 @@
 //! The dispatcher at work: a loop that feeds the engine and carries out what it decides.
 
-pub mod effects;
-pub mod exhausted;
-pub mod feed;
-pub mod lease;
-pub mod metrics;
-pub mod sharding;
-pub mod status_transition;
-pub mod verifications;
+pub(crate) mod effects;
+pub(crate) mod exhausted;
+pub(crate) mod feed;
+pub(crate) mod lease;
+pub(crate) mod metrics;
+pub(crate) mod sharding;
+pub(crate) mod status_transition;
+pub(crate) mod verifications;
 
 use std::sync::Arc;
 use std::time::Duration;

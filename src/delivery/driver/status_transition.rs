@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::domain::access::audit::Actor;
 use crate::domain::delivery::retry_schedule::reconnect_waits;
-use crate::domain::subscription::change::Changed;
 use crate::domain::subscription::Subscription;
+use crate::domain::subscription::change::Changed;
 use crate::log::Log;
 use crate::store::Store;
 

@@ -52,3 +52,14 @@ impl OwnQuotas {
         }
     }
 }
+
+/// How many connections are taken.
+#[derive(Debug, Clone, Copy)]
+pub struct MostConnections {
+    /// On this node.
+    pub in_all: usize,
+    /// By one key.
+    pub per_key: usize,
+    /// From one address.
+    pub per_address: usize,
+}

@@ -7,7 +7,7 @@ use actix_web::http::header::HeaderName;
 use crate::api::Api;
 use crate::api::auth::caller::Caller;
 use crate::api::problem::{Code, Problem};
-use crate::domain::access::token_bucket::Standing;
+use crate::domain::access::token_bucket::RateLimitStatus;
 
 /// How many events may come in a second, how many may come now, and in how many seconds there is room again.
 pub(crate) const FIELDS: [HeaderName; 3] = [
@@ -23,11 +23,11 @@ pub(crate) fn admit(
     caller: &Caller,
     rate: Option<u32>,
     events: usize,
-) -> Result<Option<Standing>, Problem> {
+) -> Result<Option<RateLimitStatus>, Problem> {
     let Some(rate) = rate.filter(|_| events > 0) else { return Ok(None) };
     let count = u32::try_from(events).unwrap_or(u32::MAX);
     api.quotas.take(&caller.tenant, rate, count).map(Some).map_err(|refused| {
-        let Standing { limit, remaining, reset_s } = refused;
+        let RateLimitStatus { limit, remaining, reset_s } = refused;
         if limit == 0 {
             let detail = "this tenant may publish nothing at present (its quota events_per_s is 0)";
             return Problem::over_quota(Code::QuotaExceeded, refused, detail);
@@ -41,8 +41,8 @@ pub(crate) fn admit(
 }
 
 /// Tells in an answer's head how its tenant stands.
-pub(crate) fn tell(response: &mut HttpResponseBuilder, standing: Standing) {
-    let Standing { limit, remaining, reset_s } = standing;
+pub(crate) fn tell(response: &mut HttpResponseBuilder, standing: RateLimitStatus) {
+    let RateLimitStatus { limit, remaining, reset_s } = standing;
     for field in FIELDS.into_iter().zip([limit, remaining, reset_s]) {
         response.insert_header(field);
     }

@@ -26,11 +26,14 @@ pub(crate) use self::http::request_id::give_request_id;
 use self::openapi::Document;
 use self::problem::{Code, Problem};
 pub(crate) use self::routes::routes;
+use crate::access::idempotency::Claims;
+use crate::access::keys::Keys;
 use crate::access::quotas::QuotasInForce;
 use crate::domain::access::forwarded::TrustedProxies;
 use crate::domain::egress::origin::Origin;
 use crate::domain::egress::policy::Targets;
 use crate::log::Log;
+use crate::metrics::Measures;
 use crate::store::Store;
 use crate::streaming::{Streams, Worker};
 
@@ -38,6 +41,9 @@ use crate::streaming::{Streams, Worker};
 pub(crate) struct Api {
     store: Store,
     log: Log,
+    keys: Keys,
+    claims: Claims,
+    metrics: Arc<Measures>,
     streams: Arc<Streams>,
     admin: Admin,
     token_secret: Vec<u8>,
@@ -58,13 +64,8 @@ impl fmt::Debug for Api {
 }
 
 impl Api {
-    pub(crate) fn new(
-        log: Log,
-        store: Store,
-        streams: Arc<Streams>,
-        secrets: &Secrets<'_>,
-        limits: Limits,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts, secrets: &Secrets<'_>, limits: Limits) -> Self {
+        let Parts { log, store, keys, claims, metrics, streams } = parts;
         let Limits { targets, origin, quotas, body_deadline, trusted_proxies, stopping } = limits;
         let admin = Admin::new(secrets.admin_key);
         let token_secret = secrets.stream_tokens.to_vec();
@@ -72,6 +73,9 @@ impl Api {
         Self {
             store,
             log,
+            keys,
+            claims,
+            metrics,
             streams,
             admin,
             token_secret,
@@ -85,6 +89,16 @@ impl Api {
             document: Document::new(),
         }
     }
+}
+
+/// The parts of the hub that the API works with.
+pub(crate) struct Parts {
+    pub log: Log,
+    pub store: Store,
+    pub keys: Keys,
+    pub claims: Claims,
+    pub metrics: Arc<Measures>,
+    pub streams: Arc<Streams>,
 }
 
 /// What opens the API.

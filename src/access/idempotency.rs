@@ -75,7 +75,11 @@ impl Claims {
     }
 
     /// Claims a tenant's key; `None`: a request under it still runs, here or on another node.
-    pub(crate) async fn claim(&self, tenant: &Arc<str>, key: &str) -> Result<Option<Claim>, StoreError> {
+    pub(crate) async fn claim(
+        &self,
+        tenant: &Arc<str>,
+        key: &str,
+    ) -> Result<Option<Claim>, StoreError> {
         let held = (Arc::clone(tenant), key.to_owned());
         if !self.shared.running().insert(held.clone()) {
             return Ok(None);

@@ -5,9 +5,9 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use sha2::{Digest, Sha256};
 
 use crate::access::idempotency;
-use crate::api::Api;
 use crate::api::auth::caller::{Caller, only};
 use crate::api::problem::{Code, Problem};
+use crate::api::state::Api;
 use crate::domain::access::idempotency::RequestKey;
 use crate::store::idempotency::Kept;
 

@@ -27,7 +27,7 @@ pub(crate) struct SourceFile {
 
 impl SourceFile {
     pub(crate) fn parse(path: &str, text: &str) -> Self {
-        let syntax = syn::parse_file(text).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let syntax = syn::parse_file(text).expect(path);
         let mut paths = Paths { module: module_of(path), found: Vec::new() };
         paths.visit_file(&syntax);
         let imports = paths.found.iter().filter_map(|found| import(found, path)).collect();
@@ -83,7 +83,7 @@ struct Paths {
 }
 
 impl Paths {
-    fn add(&mut self, segments: Vec<String>) {
+    fn add(&mut self, segments: &[String]) {
         let mut rest = segments.iter().map(String::as_str).peekable();
         let mut absolute = vec!["crate".to_owned()];
         match rest.peek() {
@@ -106,9 +106,9 @@ impl Paths {
         let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
         match tree {
             UseTree::Path(path) => self.add_tree(&with(&path.ident), &path.tree),
-            UseTree::Name(name) => self.add(with(&name.ident)),
-            UseTree::Rename(rename) => self.add(with(&rename.ident)),
-            UseTree::Glob(_) => self.add(before.to_vec()),
+            UseTree::Name(name) => self.add(&with(&name.ident)),
+            UseTree::Rename(rename) => self.add(&with(&rename.ident)),
+            UseTree::Glob(_) => self.add(before),
             UseTree::Group(group) => {
                 group.items.iter().for_each(|tree| self.add_tree(before, tree));
             }
@@ -145,7 +145,9 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        self.add(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        let segments: Vec<_> =
+            path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        self.add(&segments);
         visit::visit_path(self, path);
     }
 }
@@ -157,7 +159,7 @@ fn import(path: &[String], from: &str) -> Option<Import> {
         return (path.len() > 1).then(|| Import::Library(path.join("::")));
     }
     let file = (1..=inside.len()).rev().find_map(|length| {
-        let module = inside[..length].join("/");
+        let module = inside.get(..length)?.join("/");
         [format!("{module}.rs"), format!("{module}/mod.rs")]
             .into_iter()
             .find(|candidate| source_root().join(candidate).exists())

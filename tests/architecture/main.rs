@@ -97,8 +97,8 @@ fn faults(file: &SourceFile) -> Vec<String> {
         match import {
             Import::Library(used) => {
                 let wall = LIBRARIES.iter().find(|(library, homes)| {
-                    let uses = used == library || used.starts_with(&format!("{library}::"));
-                    uses && !homes.iter().any(|home| path.starts_with(home))
+                    let is_used = used == library || used.starts_with(&format!("{library}::"));
+                    is_used && !homes.iter().any(|home| path.starts_with(home))
                 });
                 if let Some((library, homes)) = wall {
                     faults.push(format!("{path}: uses {library}, whose home is {homes:?}"));
@@ -132,11 +132,11 @@ fn circles(files: &[SourceFile]) -> Vec<BTreeSet<&str>> {
     let reachable: BTreeMap<&str, BTreeSet<&str>> =
         edges.keys().map(|path| (*path, reachable_from(path, &edges))).collect();
     let circle_of = |path: &str| -> BTreeSet<&str> {
-        let mutual = |other: &&str| reachable.get(other).is_some_and(|back| back.contains(path));
-        reachable.get(path).into_iter().flatten().copied().filter(mutual).collect()
+        let leads_back = |other: &&str| reachable.get(other).is_some_and(|set| set.contains(path));
+        reachable.get(path).into_iter().flatten().copied().filter(leads_back).collect()
     };
-    let circles: BTreeSet<_> = edges.keys().map(|path| circle_of(path)).collect();
-    circles.into_iter().filter(|circle| circle.len() > 1).collect()
+    let groups: BTreeSet<_> = edges.keys().map(|path| circle_of(path)).collect();
+    groups.into_iter().filter(|circle| circle.len() > 1).collect()
 }
 
 fn reachable_from<'a>(

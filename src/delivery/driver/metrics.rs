@@ -102,7 +102,7 @@ fn standing(engine: &Engine) -> Standing {
             let before = group.oldest.unwrap_or(cursor.time());
             group.oldest = Some(before.min(cursor.time()));
         }
-        if queue.is_tried() && queue.holds_back() {
+        if queue.is_delivering() && queue.holds_back() {
             let before = standing.oldest_pending.unwrap_or(cursor.time());
             standing.oldest_pending = Some(before.min(cursor.time()));
         }

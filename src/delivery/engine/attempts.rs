@@ -8,11 +8,12 @@ use super::{Engine, Fetch, Made, Start, SubscriptionQueue};
 use crate::domain::delivery::exhausted::Exhausted;
 use crate::domain::delivery::outcome::Verdict;
 use crate::domain::delivery::retry::Retry;
+use crate::domain::delivery::shard::shard_of;
 use crate::domain::event::Event;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::transition::Turn;
-use crate::domain::subscription::{Status, Subscription, shard_of};
+use crate::domain::subscription::{Status, Subscription};
 use crate::domain::time::UnixMillis;
 
 /// How many deliveries run at once on a node.
@@ -37,7 +38,7 @@ impl Engine {
         queue.note_outcome(&outcome, (began, latency), now);
         let ended = queue.end_attempt(position);
         let first_attempt = ended.before.map_or(began, |retry| retry.first_attempt);
-        let schedule = queue.subscription.definition.retry_schedule(&self.schedule);
+        let schedule = queue.subscription.definition.delivery().retry_schedule(&self.schedule);
         let given_up = queue.failing_since().is_some_and(|since| schedule.is_over(since, now));
         let due = match outcome.verdict() {
             Verdict::Delivered => None,
@@ -174,7 +175,7 @@ impl Engine {
     pub(crate) fn start_fetched(&mut self, fetch: Fetch, event: Arc<Event>) -> Option<Start> {
         let Fetch { id, position, term } = fetch;
         let is_owned = self.ownership.term(shard_of(id)) == Some(term);
-        let queue = self.queues.get_mut(&id).filter(|queue| is_owned && queue.is_tried());
+        let queue = self.queues.get_mut(&id).filter(|queue| is_owned && queue.is_delivering());
         let started = queue.and_then(|queue| {
             let (subscription, number) =
                 (Arc::clone(&queue.subscription), queue.fetched(position)?);

@@ -12,7 +12,8 @@ use crate::domain::delivery::outcome::Outcome;
 use crate::domain::delivery::retry::Retry;
 use crate::domain::event::Event;
 use crate::domain::position::Position;
-use crate::domain::subscription::{Status, Subscription, Version, is_for};
+use crate::domain::subscription::version::{Version, matches_event};
+use crate::domain::subscription::{Status, Subscription};
 use crate::domain::time::UnixMillis;
 
 /// A subscription that reads by its own cursor reads on when fewer wait.
@@ -142,15 +143,15 @@ impl SubscriptionQueue {
     }
 
     /// Whether `event` is for the subscription.
-    pub(crate) fn is_meant(&self, event: &Event) -> bool {
-        is_for(event, self.subscription.id, &self.subscription.tenant, &self.versions)
+    pub(crate) fn matches(&self, event: &Event) -> bool {
+        matches_event(event, self.subscription.id, &self.subscription.tenant, &self.versions)
     }
 
     /// Whether it takes more of what is replayed: fewer than `most` wait for a try, and none where the receiver is failing.
     pub(crate) fn takes_replays(&self, most: usize) -> bool {
         // What a failing receiver is sent again may be all that it can be tried with.
         let most = if self.failing_since().is_some() { 1 } else { most };
-        self.is_tried() && self.retries.len() < most
+        self.is_delivering() && self.retries.len() < most
     }
 
     /// The events that wait for another try.
@@ -177,7 +178,8 @@ impl SubscriptionQueue {
     pub(crate) fn change(&mut self, subscription: Arc<Subscription>, versions: Vec<Version>) {
         let former = &self.subscription;
         let let_go = subscription.status == Status::Active && former.status != Status::Active;
-        let elsewhere = subscription.definition.callback_url != former.definition.callback_url;
+        let elsewhere =
+            !subscription.definition.channel.has_same_receiver(&former.definition.channel);
         if elsewhere || let_go && self.failing_since().is_some() {
             self.receiver.begin_again();
         }
@@ -187,7 +189,7 @@ impl SubscriptionQueue {
 
     /// Begins nothing more, as if disabled; says who, unless it was so already.
     pub(crate) fn halt(&mut self) -> Option<Arc<Subscription>> {
-        if !self.is_tried() {
+        if !self.is_delivering() {
             return None;
         }
         let before = Arc::clone(&self.subscription);
@@ -213,7 +215,7 @@ impl SubscriptionQueue {
         self.read_to = event.position;
         if !self.tried.remove(&event.position) {
             self.unfinished.take_up(event.position);
-            let key = self.subscription.definition.order_key(event);
+            let key = self.subscription.definition.delivery().order_key(event);
             self.waiting.push(key, event);
         }
     }
@@ -236,7 +238,7 @@ impl SubscriptionQueue {
     /// Whether it should read on.
     pub(crate) fn wants_read(&self) -> bool {
         self.reading == Reading::Behind { asked: false }
-            && self.is_tried()
+            && self.is_delivering()
             && self.waiting.ready() < READ_ON_BELOW
             && self.waiting.bytes() < MOST_READY.1
             && !self.waiting.is_full()
@@ -262,7 +264,7 @@ impl SubscriptionQueue {
             return;
         }
         for event in events {
-            if self.is_meant(event) {
+            if self.matches(event) {
                 self.take_up(event);
             }
         }
@@ -315,7 +317,7 @@ impl SubscriptionQueue {
 
     /// Whether there is room for one more.
     fn has_slot(&self) -> bool {
-        self.is_tried() && self.running() < self.most_at_once()
+        self.is_delivering() && self.running() < self.most_at_once()
     }
 
     fn most_at_once(&self) -> usize {
@@ -474,8 +476,8 @@ impl SubscriptionQueue {
     }
 
     /// Whether anything may be begun for it.
-    pub(crate) fn is_tried(&self) -> bool {
-        self.subscription.status.is_tried()
+    pub(crate) fn is_delivering(&self) -> bool {
+        self.subscription.status.is_delivering()
     }
 
     /// How many attempts run.

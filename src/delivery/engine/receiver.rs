@@ -18,8 +18,8 @@ pub(crate) struct Receiver {
 
 /// How many attempts may begin in a second: what its owner wants or it agreed to, whichever is less.
 fn most_per_second(definition: &Definition) -> Option<f64> {
-    let wanted = definition.rate_limit_per_s.map(f64::from);
-    let agreed = definition.consent().and_then(|consent| consent.rate_per_minute);
+    let wanted = definition.delivery().rate_limit_per_s.map(f64::from);
+    let agreed = definition.verified().and_then(|verified| verified.rate_per_minute);
     wanted.into_iter().chain(agreed.map(within_a_minute)).reduce(f64::min)
 }
 
@@ -54,7 +54,7 @@ impl Receiver {
     pub(crate) fn most_at_once(&self, definition: &Definition) -> usize {
         match self.breaker.failing_since() {
             Some(_) => 1,
-            None => self.window.size(definition.concurrency()),
+            None => self.window.size(definition.delivery().concurrency()),
         }
     }
 
@@ -77,7 +77,7 @@ impl Receiver {
         (began, latency): (UnixMillis, Duration),
         now: UnixMillis,
     ) {
-        self.window.note(outcome, (began, latency), now, definition.concurrency());
+        self.window.note(outcome, (began, latency), now, definition.delivery().concurrency());
         if self.breaker.note(outcome.verdict() == Verdict::Delivered, now) == Swing::Closed {
             self.window.begin_again();
         }

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use self::view::{DeliveryView, Record, State, attempt};
-use super::Api;
 use super::auth::caller::Caller;
 use super::auth::visibility;
 use super::events;
@@ -19,12 +18,14 @@ use super::events::append::append;
 use super::http::idempotency;
 use super::http::limits;
 use super::http::query::{Query, invalid};
+use super::http::rate_limit_headers::insert_rate_limit;
 use super::operator::audit;
 use super::problem::{Code, Problem};
+use super::state::Api;
 use super::subscriptions;
 use super::subscriptions::verification;
 use crate::domain::event::event_type::EventType;
-use crate::domain::event::page::Scan;
+use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
@@ -36,7 +37,7 @@ use crate::store::deliveries::AttemptFilter;
 use crate::store::idempotency::Kept;
 
 /// How much of the log one list request looks at: events and bytes of a page, and pages.
-const PAGE: (u16, u32) = (1_000, 4 << 20);
+const PAGE_LIMIT: PageLimit = PageLimit { events: 1_000, bytes: 4 << 20 };
 const MOST_PAGES: usize = 10;
 
 /// `GET /v1/events/{id}/deliveries`: one for each subscription that the event is for.
@@ -134,8 +135,7 @@ async fn page(
     let id = subscription.id;
     let versions = api.store.versions_of(id).await?;
     let after = versions.first().map_or(Position::START, |version| version.since);
-    let (events, bytes) = PAGE;
-    let scan = Scan { after, up_to, tenant: Some(&subscription.tenant), events, bytes };
+    let scan = Scan { after, up_to, tenant: Some(&subscription.tenant), limit: PAGE_LIMIT };
     let stretch = api.store.read_before(scan).await?;
     let meant: Vec<&Arc<Event>> = stretch
         .events
@@ -281,7 +281,7 @@ pub(crate) async fn test(
     audit::note(&api, (&caller, &request), "subscription.tested", &subscription.id, said).await?;
     let (position, mut response) = append(&api, &caller, claim, entry).await?;
     if let Some(standing) = standing {
-        limits::tell(&mut response, standing);
+        insert_rate_limit(&mut response, standing);
     }
     Ok(response.json(test_event(position)))
 }

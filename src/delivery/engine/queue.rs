@@ -47,7 +47,7 @@ pub(crate) enum Begun {
     /// The first try of this event.
     Event(Arc<Event>),
     /// A try of the event at this place, which must be fetched.
-    Fetch(Position),
+    FetchEvent(Position),
 }
 
 /// An attempt that has ended; its order key is busy until it is released, or waits for another try.
@@ -244,14 +244,14 @@ impl SubscriptionQueue {
             && !self.waiting.is_full()
     }
 
-    /// Where to read on from; the answer comes by [`Self::take_read`] or [`Self::read_failed`].
+    /// Where to read on from; the answer comes by [`Self::handle_read`] or [`Self::handle_read_error`].
     pub(crate) fn start_read(&mut self) -> Position {
         self.reading = Reading::Behind { asked: true };
         self.read_to
     }
 
     /// Takes what was read of the log after `after` up to `scanned`; caught up when that reaches `head`.
-    pub(crate) fn take_read(
+    pub(crate) fn handle_read(
         &mut self,
         after: Position,
         events: &[Arc<Event>],
@@ -260,7 +260,7 @@ impl SubscriptionQueue {
     ) {
         if self.reading != (Reading::Behind { asked: true }) || after != self.read_to {
             // It was asked for by an earlier owner of the shard, or what it brings is gone.
-            self.read_failed();
+            self.handle_read_error();
             return;
         }
         for event in events {
@@ -274,8 +274,8 @@ impl SubscriptionQueue {
     }
 
     /// A read did not come about; it is wanted again.
-    pub(crate) fn read_failed(&mut self) {
-        if self.is_behind() {
+    pub(crate) fn handle_read_error(&mut self) {
+        if self.is_lagging() {
             self.reading = Reading::Behind { asked: false };
         }
     }
@@ -350,7 +350,7 @@ impl SubscriptionQueue {
             Next::First => self.begin_first(),
             Next::Due(position) | Next::Ahead(position) => {
                 self.retries.begin(position);
-                Some(Begun::Fetch(position))
+                Some(Begun::FetchEvent(position))
             }
         }
     }
@@ -360,7 +360,7 @@ impl SubscriptionQueue {
         self.first_tries += 1;
         let (position, begun) = match first {
             First::Ready(event) => (event.position, Begun::Event(event)),
-            First::Held(position) => (position, Begun::Fetch(position)),
+            First::Held(position) => (position, Begun::FetchEvent(position)),
         };
         if let Some(key) = key {
             self.running_keys.insert(position, key);
@@ -451,17 +451,17 @@ impl SubscriptionQueue {
 
     /// How far all is delivered or on record, when all others have seen the log up to `head`.
     pub(crate) fn cursor(&self, head: Position) -> Position {
-        let taken_up = if self.is_behind() { self.read_to } else { self.read_to.max(head) };
+        let taken_up = if self.is_lagging() { self.read_to } else { self.read_to.max(head) };
         self.unfinished.cursor().unwrap_or(taken_up)
     }
 
     /// Whether anything it took up holds the cursor back.
-    pub(crate) fn holds_back(&self) -> bool {
+    pub(crate) fn holds_cursor(&self) -> bool {
         self.unfinished.cursor().is_some()
     }
 
     /// Whether it reads by a cursor of its own.
-    pub(crate) fn is_behind(&self) -> bool {
+    pub(crate) fn is_lagging(&self) -> bool {
         self.reading != Reading::Head
     }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::keys::Known;
+use super::observer::Observers;
 use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::domain::event::Event;
-use crate::domain::event::page::{Scan, Stretch};
+use crate::domain::event::page::{PageLimit, Scan, Stretch};
 use crate::domain::position::Position;
 use crate::store::Store;
 
@@ -21,9 +21,9 @@ const MOST_EVENTS: usize = 65_536;
 /// How often the table is looked at when nothing was heard of; another node may have appended.
 const POLL: Duration = Duration::from_secs(1);
 /// How much of the log is brought into memory at the start.
-const PRELOAD: (u16, u32) = (10_000, 16 << 20);
+const PRELOAD_LIMIT: PageLimit = PageLimit { events: 10_000, bytes: 16 << 20 };
 /// How much one look at the table brings.
-const PAGE: (u16, u32) = (2_000, 4 << 20);
+const PAGE_LIMIT: PageLimit = PageLimit { events: 2_000, bytes: 4 << 20 };
 
 /// Events above `floor`, without a gap.
 #[derive(Debug)]
@@ -45,16 +45,16 @@ impl Kept {
 #[derive(Debug)]
 pub(super) struct Tail {
     kept: Mutex<Kept>,
-    keys: Arc<Known>,
+    observers: Observers,
     head: watch::Sender<Position>,
     gap: Notify,
 }
 
 impl Tail {
-    /// A tail that begins at the log's `head`. It hands each entry to `keys` before anyone can read it.
-    pub(super) fn new(head: Position, keys: Arc<Known>) -> Self {
+    /// A tail that begins at the log's `head`. `observers` see each entry before any reader can.
+    pub(super) fn new(head: Position, observers: Observers) -> Self {
         let kept = Mutex::new(Kept::beginning_at(head));
-        Self { kept, keys, head: watch::Sender::new(head), gap: Notify::new() }
+        Self { kept, observers, head: watch::Sender::new(head), gap: Notify::new() }
     }
 
     /// Forgets all events, and goes on from `head`.
@@ -67,7 +67,7 @@ impl Tail {
     pub(super) fn offer(&self, previous: Option<Position>, events: Vec<Arc<Event>>) {
         let mut kept = self.kept();
         if previous == Some(kept.last) {
-            kept.push(events, &self.keys);
+            kept.push(events, &self.observers);
             let last = kept.last;
             drop(kept);
             self.head.send_replace(last);
@@ -83,7 +83,7 @@ impl Tail {
         if from <= kept.last && stretch.scanned > kept.last {
             let known = kept.last;
             let new = stretch.events.into_iter().filter(|event| event.position > known);
-            kept.push(new.collect(), &self.keys);
+            kept.push(new.collect(), &self.observers);
             let last = kept.last;
             drop(kept);
             self.head.send_replace(last);
@@ -104,8 +104,8 @@ impl Tail {
             if event.position > scan.up_to {
                 break;
             }
-            if number > u32::from(scan.events)
-                || (number > 1 && bytes > usize::try_from(scan.bytes).unwrap_or(0))
+            if number > u32::from(scan.limit.events)
+                || (number > 1 && bytes > usize::try_from(scan.limit.bytes).unwrap_or(0))
             {
                 stretch.complete = false;
                 break;
@@ -127,9 +127,8 @@ impl Tail {
 
     /// Takes over the newest events before anybody reads: those who come back after a restart find them in memory.
     pub(super) async fn preload(&self, store: &Store) -> Result<(), crate::store::StoreError> {
-        let (events, bytes) = PRELOAD;
         let up_to = self.head();
-        let scan = Scan { after: Position::START, up_to, tenant: None, events, bytes };
+        let scan = Scan { after: Position::START, up_to, tenant: None, limit: PRELOAD_LIMIT };
         let stretch = store.read_before(scan).await?;
         let mut kept = self.kept();
         kept.floor = if stretch.complete { Position::START } else { stretch.scanned.previous() };
@@ -170,9 +169,9 @@ impl Tail {
 }
 
 impl Kept {
-    fn push(&mut self, events: Vec<Arc<Event>>, keys: &Known) {
+    fn push(&mut self, events: Vec<Arc<Event>>, observers: &Observers) {
         for event in events {
-            keys.take(&event);
+            observers.entry(&event);
             self.last = event.position;
             self.bytes += event.body.len();
             self.events.push_back(event);
@@ -215,8 +214,7 @@ pub(super) async fn follow(tail: Arc<Tail>, store: Store, stop: CancellationToke
 async fn read_on(tail: &Tail, store: &Store) -> Result<(), crate::store::StoreError> {
     loop {
         let after = tail.kept().last;
-        let (events, bytes) = PAGE;
-        let scan = Scan { after, up_to: Position::END, tenant: None, events, bytes };
+        let scan = Scan { after, up_to: Position::END, tenant: None, limit: PAGE_LIMIT };
         let stretch = store.read_after(scan).await?;
         let complete = stretch.complete;
         tail.fill(after, stretch);
@@ -253,8 +251,7 @@ mod tests {
             after: at(after),
             up_to: Position::END,
             tenant: None,
-            events: 100,
-            bytes: 1 << 20,
+            limit: PageLimit { events: 100, bytes: 1 << 20 },
         };
         tail.read_after(scan)
             .map(|stretch| stretch.events.iter().map(|event| event.position.stored()).collect())
@@ -262,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_follows_directly_is_taken_over() {
-        let tail = Tail::new(at(10), Arc::default());
+        let tail = Tail::new(at(10), Observers::default());
         tail.offer(Some(at(10)), vec![event(11), event(12)]);
         assert_eq!(tail.head(), at(12));
         assert_eq!(positions(&tail, 10), Some(vec![11, 12]));
@@ -272,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_batch_after_a_gap_waits_until_the_gap_is_read() {
-        let tail = Tail::new(at(10), Arc::default());
+        let tail = Tail::new(at(10), Observers::default());
         tail.offer(Some(at(11)), vec![event(12)]);
         assert_eq!(tail.head(), at(10), "nobody sees 12 before 11");
         tail.fill(
@@ -284,7 +281,7 @@ mod tests {
 
     #[test]
     fn what_is_known_already_is_not_taken_twice() {
-        let tail = Tail::new(at(10), Arc::default());
+        let tail = Tail::new(at(10), Observers::default());
         tail.offer(Some(at(10)), vec![event(11), event(12)]);
         tail.fill(
             at(10),
@@ -300,7 +297,7 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_forgotten_and_what_comes_next_still_follows() {
-        let tail = Tail::new(at(10), Arc::default());
+        let tail = Tail::new(at(10), Observers::default());
         tail.offer(Some(at(10)), vec![event(11), event(12), event(14)]);
         tail.forget(at(13));
         assert_eq!(positions(&tail, 11), None);
@@ -312,7 +309,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_floor_rises() {
-        let tail = Tail::new(at(0), Arc::default());
+        let tail = Tail::new(at(0), Observers::default());
         let count = i64::try_from(MOST_EVENTS).unwrap() + 5;
         tail.offer(Some(at(0)), (1..=count).map(event).collect());
         assert_eq!(tail.kept().events.len(), MOST_EVENTS);

@@ -11,8 +11,8 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 use crate::access::quotas::Quota;
-use crate::api::Api;
 use crate::api::problem::{Code, Problem};
+use crate::api::state::Api;
 use crate::domain::time::UnixMillis;
 use crate::metrics::{Delivering, Histogram, Keeping, Place, Publishing, Refusal};
 use crate::store::disk_usage::PoolUse;
@@ -22,7 +22,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// `GET /metrics`.
 pub(crate) async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
-    let measures = api.log.measures();
+    let measures = &api.metrics;
     let (mut page, now) = (Page(Registry::with_prefix("hookhub")), UnixMillis::now());
     page.gauges("build_info", "The version that runs", "version", [(env!("CARGO_PKG_VERSION"), 1)]);
     publishing(&mut page, &measures.publishing);

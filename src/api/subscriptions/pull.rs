@@ -3,7 +3,6 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
-use crate::api::Api;
 use crate::api::auth::caller::Caller;
 use crate::api::auth::reader::Reading;
 use crate::api::events::poll;
@@ -12,14 +11,16 @@ use crate::api::http::fields::Fields;
 use crate::api::http::query::Query;
 use crate::api::operator::audit;
 use crate::api::problem::{Code, FieldError, Problem};
+use crate::api::state::Api;
+use crate::api::state::worker;
 use crate::api::streams::sse::{last_event_id, named, server_sent_events};
 use crate::api::streams::websocket;
 use crate::api::streams::websocket_command::Desk;
 use crate::api::subscriptions;
-use crate::api::worker;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
+use crate::domain::subscription::channel::Channel;
 use crate::domain::time::UnixMillis;
 use crate::streaming::presence::Transport;
 use crate::streaming::resume::{Found, Point, Reason};
@@ -168,8 +169,9 @@ async fn start(
 
 async fn find_pulled(api: &Api, caller: &Caller, id: &str) -> Result<Subscription, Problem> {
     let subscription = subscriptions::find(api, caller, id).await?;
-    if subscription.definition.callback_url.is_some() {
-        return Err(not_pulled());
+    match subscription.definition.channel {
+        Channel::Pull { .. } => {}
+        Channel::Webhook(_) => return Err(not_pulled()),
     }
     if !subscription.is_pulled() {
         let status = subscription.status.name();

@@ -81,7 +81,7 @@ impl Dispatcher {
         };
         let left = session.run(stop, deadline).await;
         keys.retire();
-        if let Err(error) = store.forget_node(id).await {
+        if let Err(error) = store.delete_node(id).await {
             tracing::warn!(%error, "cannot give this node's shards back; others take them when its lease runs out");
         }
         left

@@ -194,14 +194,14 @@ async fn a_change_that_comes_between_is_not_lost_when_things_are_sealed_anew() {
     let id = hub.subscribe(&receiver.wants("a")).await;
     let store =
         Store::new(hub.database.url(), sealer(&format!("{OTHER_KEY},{MASTER_KEY}"))).unwrap();
-    let read = store.sealed_otherwise(0, 100).await.unwrap();
+    let read = store.select_encrypted_with_old_key(0, 100).await.unwrap();
     assert_eq!(read.len(), 3, "the definition, and what seals stream tokens and consents");
     let change = json!({"description": "changed"});
     hub.send(Method::PATCH, &format!("{PATH}/{id}"), &change).await.expect(200);
-    let done = store.reseal(&read).await.unwrap();
+    let done = store.reencrypt(&read).await.unwrap();
     assert_eq!((done.resealed, done.unreadable), (2, 0));
     assert_eq!(hub.subscription(&id).await["description"], "changed");
-    assert_eq!(store.sealed_otherwise(0, 100).await.unwrap().len(), 1);
+    assert_eq!(store.select_encrypted_with_old_key(0, 100).await.unwrap().len(), 1);
     store.close().await;
 }
 

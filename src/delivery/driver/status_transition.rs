@@ -39,7 +39,7 @@ pub(crate) async fn make(log: Log, store: Store, subscription: Arc<Subscription>
                 return;
             }
             Ok(Changed::Stale | Changed::NoRoom) => {
-                match store.subscription(&current.tenant, current.id).await {
+                match store.select_subscription(&current.tenant, current.id).await {
                     Ok(Some(newer))
                         if newer.definition.has_same_verification(&subscription.definition) =>
                     {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::access::quotas::QuotasInForce;
 use crate::api::{Api, Limits, Secrets};
 use crate::config::{Database, Settings};
-use crate::delivery::{Asker, Dispatcher};
+use crate::delivery::{Dispatcher, VerifierSettings};
 use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::domain::egress::origin::Sender;
 use crate::domain::encryption::Sealer;
@@ -145,7 +145,8 @@ impl Hub {
         let start = async || Log::start(node.id, store.clone(), &tasks, let_go.clone()).await;
         let log = patiently(start).await.map_err(StartError::Database)?;
         let (stream_tokens, consents) = shared_secrets(&store).await?;
-        let asker = Asker { sender: sender(settings), token_key: consents.as_slice().into() };
+        let asker =
+            VerifierSettings { sender: sender(settings), token_key: consents.as_slice().into() };
         let callbacks = (settings.egress.clone(), settings.retry_schedule.clone(), asker);
         let dispatcher =
             Dispatcher::new(node, log.clone(), store.clone(), callbacks, tasks.clone())

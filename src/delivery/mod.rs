@@ -12,8 +12,8 @@ use tokio_util::task::TaskTracker;
 
 use self::driver::{Session, lease};
 use self::engine::Engine;
-pub(crate) use self::verification::Asker;
-use self::verification::Handshaker;
+use self::verification::Verifier;
+pub(crate) use self::verification::VerifierSettings;
 use self::webhook::Deliverer;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::egress::proxy::Egress;
@@ -28,7 +28,7 @@ pub(crate) struct Dispatcher {
     log: Log,
     store: Store,
     deliverer: Deliverer,
-    handshaker: Handshaker,
+    verifier: Verifier,
     schedule: RetrySchedule,
     tasks: TaskTracker,
 }
@@ -39,24 +39,24 @@ impl Dispatcher {
         node: NodeName,
         log: Log,
         store: Store,
-        (egress, schedule, asker): (Egress, RetrySchedule, Asker),
+        (egress, schedule, verification): (Egress, RetrySchedule, VerifierSettings),
         tasks: TaskTracker,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let deliverer = Deliverer::new(egress)?;
-        let handshaker = Handshaker::new(deliverer.clone(), asker);
-        Ok(Self { node, log, store, deliverer, handshaker, schedule, tasks })
+        let verifier = Verifier::new(deliverer.clone(), verification);
+        Ok(Self { node, log, store, deliverer, verifier, schedule, tasks })
     }
 
     /// Puts the node on the list of those that are waited for, before it answers anybody.
     pub(crate) async fn enlist(&self) -> Result<(), StoreError> {
-        self.store.renew_lease(&self.node, lease::GRANTED, self.log.head()).await.map(drop)
+        self.store.renew_lease(&self.node, lease::GRANTED_FOR, self.log.head()).await.map(drop)
     }
 
     /// Works until `stop`; then what runs may come to an end for at most `deadline`. Returns how many deliveries were
     /// still running then: another node, or the next start, makes them again.
     pub(crate) async fn run(self, stop: CancellationToken, deadline: Duration) -> usize {
         let (lease, renewing) =
-            lease::keep(self.store.clone(), self.node.clone(), self.log.clone());
+            lease::keep_renewed(self.store.clone(), self.node.clone(), self.log.clone());
         self.tasks.spawn(renewing);
         let keys = self.log.keys().clone();
         let session = Session {
@@ -65,7 +65,7 @@ impl Dispatcher {
             log: self.log,
             store: self.store.clone(),
             deliverer: self.deliverer,
-            handshaker: self.handshaker,
+            verifier: self.verifier,
             lease,
             tasks: self.tasks,
         };

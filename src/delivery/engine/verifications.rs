@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::Engine;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::id::SubscriptionId;
-use crate::domain::subscription::transition::Turn;
-use crate::domain::subscription::verification::Reply;
+use crate::domain::subscription::transition::StatusTransition;
 use crate::domain::subscription::verification::TriedVerification;
+use crate::domain::subscription::verification::VerificationOutcome;
 use crate::domain::subscription::{Subscription, shard_of};
 use crate::domain::time::UnixMillis;
 
@@ -36,7 +36,7 @@ pub(crate) struct Asked {
     /// When.
     pub(crate) at: UnixMillis,
     /// What it said.
-    pub(crate) reply: Reply,
+    pub(crate) reply: VerificationOutcome,
 }
 
 /// What is to happen with a receiver.
@@ -272,16 +272,16 @@ impl Engine {
         let give_up_after = schedule.give_up_after.min(ASKED_FOR);
         let schedule = RetrySchedule { give_up_after, ..schedule };
         let (error, next_attempt_at) = match reply {
-            Reply::Agrees(consent) => {
-                self.bring_about(id, Turn::Verified(consent.clone()));
+            VerificationOutcome::Verified(consent) => {
+                self.bring_about(id, StatusTransition::Verified(consent.clone()));
                 return None;
             }
-            Reply::Gone => {
-                self.bring_about(id, Turn::Gone);
+            VerificationOutcome::Gone => {
+                self.bring_about(id, StatusTransition::Gone);
                 ("the receiver answered 410 Gone".to_owned(), None)
             }
-            Reply::Not { why, at_least } => {
-                (why.clone(), self.handshakes.refused(id, &schedule, now, *at_least))
+            VerificationOutcome::Unverified { reason, at_least } => {
+                (reason.clone(), self.handshakes.refused(id, &schedule, now, *at_least))
             }
         };
         let (term, attempted_at) = (*term, *at);
@@ -296,7 +296,7 @@ impl Engine {
     }
 
     /// Has a subscription changed by what its receiver said.
-    fn bring_about(&mut self, id: SubscriptionId, turn: Turn) {
+    fn bring_about(&mut self, id: SubscriptionId, turn: StatusTransition) {
         self.handshakes.rest(id);
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.is_changing = true;

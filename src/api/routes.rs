@@ -4,6 +4,7 @@ use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, Resource, Route, guard, web};
 
+use super::auth::access::Access;
 use super::deliveries::replays;
 use super::events::explain;
 use super::operator::{audit, health, keys, metrics, nodes, tenants};
@@ -12,15 +13,6 @@ use super::streams::{connections, sse, tokens, websocket};
 use super::subscriptions::{pull, signing, verification, verification_answer};
 use super::{deliveries, events, openapi, subscriptions};
 use crate::domain::access::scope::Scope;
-
-/// Who may ask. It stands with the request for the handler's `Caller`, which refuses everyone else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Everyone, without a key.
-    Public,
-    /// Those whose key has this scope.
-    Scope(Scope),
-}
 
 const PUBLIC: Access = Access::Public;
 const PUBLISH: Access = Access::Scope(Scope::Publish);

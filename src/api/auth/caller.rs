@@ -6,27 +6,22 @@ use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, HeaderValue};
-use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use actix_web::{FromRequest, HttpRequest};
 
-use crate::access::keys::{Hash, Key, Keys, Standing};
-use crate::api::Api;
+use super::access::{Access, access};
+use crate::access::keys::{Key, Standing};
 use crate::api::http::client_address::client_address;
 use crate::api::http::query::{TOKEN, tokens};
 use crate::api::problem::{Code, Problem};
-use crate::api::routes::Access;
+use crate::api::state::api;
 use crate::domain::access::networks::home;
 use crate::domain::access::scope::{Scope, Scopes};
 use crate::domain::event::event_type::{Pattern, is_reserved};
 use crate::domain::time::UnixMillis;
-use crate::store::StoreError;
 use crate::streaming::presence::Owner;
 
 /// The header by which an admin key speaks for a tenant.
 const TENANT_HEADER: &str = "hookhub-tenant";
-/// The tenant of those who name none.
-const DEFAULT_TENANT: &str = "default";
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -92,42 +87,10 @@ impl Caller {
     }
 }
 
-/// The hash a key is known by. Keys are random and long: there is nothing to guess, and so nothing to slow down.
-pub(crate) fn hash(key: &str) -> Hash {
-    Sha256::digest(key.as_bytes()).into()
-}
-
 /// Whether a text can name a tenant: 1 to 64 of `A-Z a-z 0-9 _ . -`.
 pub(crate) fn is_tenant(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-}
-
-/// The configured admin key.
-pub(crate) struct Admin {
-    hash: Hash,
-    pub(crate) key: Arc<Key>,
-}
-
-impl fmt::Debug for Admin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Admin")
-    }
-}
-
-impl Admin {
-    pub(crate) fn new(admin_key: &str) -> Self {
-        Self { hash: hash(admin_key), key: Arc::new(Key::configured(DEFAULT_TENANT)) }
-    }
-
-    /// The key of that text, whether or not it is in force.
-    async fn or_known(&self, text: &str, keys: &Keys) -> Result<Option<Arc<Key>>, StoreError> {
-        let hash = hash(text);
-        if self.hash.ct_eq(&hash).into() {
-            return Ok(Some(Arc::clone(&self.key)));
-        }
-        keys.by_hash(&hash).await
-    }
 }
 
 impl FromRequest for Caller {
@@ -147,21 +110,13 @@ impl FromRequest for Caller {
     }
 }
 
-/// Who may ask, as the route table says.
-pub(crate) fn access(request: &HttpRequest) -> Result<Access, Problem> {
-    let access = request.extensions().get::<Access>().copied();
-    access.ok_or_else(|| Problem::new(Code::Internal, "this route does not say who may ask"))
-}
-
 async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
-    let Some(api) = request.app_data::<web::Data<Api>>() else {
-        return Err(Problem::new(Code::Internal, "the hub is not set up"));
-    };
+    let api = api(request)?;
     let header = only(request, AUTHORIZATION.as_str())?;
     let text = header.and_then(|value| value.to_str().ok()).and_then(bearer);
     let text = text.ok_or_else(|| no_key(request))?;
     let named = named_tenant(request)?;
-    let Some(key) = api.admin.or_known(text, api.log.keys()).await? else {
+    let Some(key) = api.admin.find(text, api.log.keys()).await? else {
         return Err(Problem::new(Code::Unauthorized, "this key is not known here"));
     };
     let now = UnixMillis::now();

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::{FromRequest, HttpRequest};
 use tokio::time::Instant;
 
-use super::caller::{Caller, access, must_be_in_force, named_tenant};
+use super::access::{Access, access};
+use super::caller::{Caller, must_be_in_force, named_tenant};
 use crate::access::keys::Key;
-use crate::api::Api;
+use crate::api::http::patterns::MAX_PATTERNS;
 use crate::api::http::query::{Query, TOKEN, invalid, tokens};
 use crate::api::problem::{Code, Problem};
-use crate::api::routes::Access;
-use crate::api::subscriptions::input::MOST_PATTERNS;
+use crate::api::state::{Api, api};
 use crate::domain::access::scope::Scope;
 use crate::domain::access::stream_token::{BadToken, StreamToken};
 use crate::domain::event::event_type::Pattern;
@@ -54,8 +54,8 @@ impl Reading {
         };
         let patterns: Vec<Pattern> =
             (1..).zip(text.split(',')).map(read).collect::<Result<_, _>>()?;
-        if patterns.len() > MOST_PATTERNS {
-            return Err(invalid("types", &format!("names at most {MOST_PATTERNS} patterns")));
+        if patterns.len() > MAX_PATTERNS {
+            return Err(invalid("types", &format!("names at most {MAX_PATTERNS} patterns")));
         }
         self.filter_of(Some(patterns))
     }
@@ -122,9 +122,7 @@ impl FromRequest for Reading {
 }
 
 async fn with_token(request: &HttpRequest, token: &str) -> Result<Reading, Problem> {
-    let Some(api) = request.app_data::<web::Data<Api>>() else {
-        return Err(Problem::new(Code::Internal, "the hub is not set up"));
-    };
+    let api = api(request)?;
     if request.headers().contains_key(AUTHORIZATION) {
         let detail = "send a key in Authorization or a token as access_token, not both";
         return Err(Problem::new(Code::InvalidHeader, detail));

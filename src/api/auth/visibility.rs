@@ -4,8 +4,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::caller::Caller;
-use crate::api::Api;
 use crate::api::problem::Problem;
+use crate::api::state::Api;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Version;
 

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use self::view::{DeliveryView, Record, State, attempt};
-use super::Api;
 use super::auth::caller::Caller;
 use super::auth::visibility;
 use super::events;
@@ -19,8 +18,10 @@ use super::events::append::append;
 use super::http::idempotency;
 use super::http::limits;
 use super::http::query::{Query, invalid};
+use super::http::rate_limit_headers::insert_rate_limit;
 use super::operator::audit;
 use super::problem::{Code, Problem};
+use super::state::Api;
 use super::subscriptions;
 use super::subscriptions::verification;
 use crate::domain::event::event_type::EventType;
@@ -276,7 +277,7 @@ pub(crate) async fn test(
     audit::note(&api, (&caller, &request), "subscription.tested", &subscription.id, said).await?;
     let (position, mut response) = append(&api, &caller, claim, entry).await?;
     if let Some(standing) = standing {
-        limits::tell(&mut response, standing);
+        insert_rate_limit(&mut response, standing);
     }
     Ok(response.json(test_event(position)))
 }

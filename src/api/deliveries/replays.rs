@@ -7,7 +7,6 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde_json::{Value, json};
 
 use super::entry;
-use crate::api::Api;
 use crate::api::auth::caller::Caller;
 use crate::api::auth::visibility;
 use crate::api::events::append::append;
@@ -17,6 +16,7 @@ use crate::api::http::idempotency;
 use crate::api::http::query::Query;
 use crate::api::operator::audit;
 use crate::api::problem::{Code, FieldError, Problem};
+use crate::api::state::Api;
 use crate::api::subscriptions;
 use crate::domain::delivery::replay::{Progress, ReplayState};
 use crate::domain::event::Event;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
-use crate::api::Api;
 use crate::api::auth::caller::Caller;
 use crate::api::http::idempotency;
 use crate::api::http::idempotency::Claim;
 use crate::api::problem::Problem;
+use crate::api::state::Api;
 use crate::domain::event::NewEvent;
 use crate::domain::position::Position;
 use crate::store::log::{AppendRequest, Placed};

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
-use crate::api::Api;
 use crate::api::auth::caller::Caller;
 use crate::api::auth::visibility;
 use crate::api::deliveries::view::{DeliveryView, Record};
 use crate::api::events;
 use crate::api::http::query::Query;
 use crate::api::problem::Problem;
+use crate::api::state::Api;
 use crate::domain::event::Event;
 use crate::domain::event::event_type::{Pattern, is_reserved};
 use crate::domain::id::SubscriptionId;

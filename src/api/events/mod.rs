@@ -12,15 +12,16 @@ use serde_json::{Value, json};
 
 use self::append::append;
 use self::input::Publish;
-use super::Api;
 use super::auth::caller::Caller;
 use super::auth::reader::Reading;
 use super::http::body;
 use super::http::idempotency;
 use super::http::limits;
 use super::http::query::{Query, TOKEN, invalid};
+use super::http::rate_limit_headers::insert_rate_limit;
 use super::problem::Problem;
-use super::worker;
+use super::state::Api;
+use super::state::worker;
 use crate::domain::access::scope::Scope;
 use crate::domain::event::page::Scan;
 use crate::domain::event::{Event, NewEvent};
@@ -63,7 +64,7 @@ pub(crate) async fn publish(
         append(&api, &caller, claim, events).await?
     };
     if let Some(standing) = standing {
-        limits::tell(&mut response, standing);
+        insert_rate_limit(&mut response, standing);
     }
     Ok(match publish {
         Publish::One(event) => response.json(receipt(first, &event)),

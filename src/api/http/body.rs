@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::query::Query;
 use crate::api::problem::{Code, Problem};
+use crate::api::state::api;
 
 /// How long a body that is on its way when the node begins to stop may still take.
 const WHILE_STOPPING: Duration = Duration::from_secs(5);
@@ -39,7 +40,7 @@ pub(crate) async fn read(
     payload: web::Payload,
     most: usize,
 ) -> Result<Bytes, Problem> {
-    let api = crate::api::api(request)?;
+    let api = api(request)?;
     must_be_plain(request)?;
     let too_large = || {
         Problem::new(

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use actix_web::http::header::HeaderValue;
 use actix_web::{HttpRequest, web};
 
-use crate::api::Api;
+use crate::api::state::Api;
 use crate::domain::access::forwarded::TrustedProxies;
 
 /// The address of the client that made a request: the one its connection comes from, or, where that is a trusted proxy

@@ -3,7 +3,7 @@
 use actix_cors::Cors;
 use actix_web::http::{Method, header};
 
-use super::limits;
+use super::rate_limit_headers;
 
 /// How long a browser may keep the answer to a preflight, in seconds.
 const KEEP_S: usize = 3_600;
@@ -24,7 +24,7 @@ pub(crate) fn allow_origins(origins: &[String]) -> Cors {
         .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::CACHE_CONTROL])
         .allowed_headers(own)
         .expose_headers(["link", "location", "retry-after", "x-request-id", "idempotent-replayed"])
-        .expose_headers(limits::FIELDS)
+        .expose_headers(rate_limit_headers::FIELDS)
         .max_age(KEEP_S);
     origins.iter().fold(cors, |cors, origin| match origin.as_str() {
         "*" => cors.allow_any_origin().send_wildcard(),

@@ -4,9 +4,9 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use sha2::{Digest, Sha256};
 
-use crate::api::Api;
 use crate::api::auth::caller::{Caller, only};
 use crate::api::problem::{Code, Problem};
+use crate::api::state::Api;
 use crate::domain::access::idempotency::RequestKey;
 use crate::log;
 use crate::store::idempotency::Kept;

@@ -1,20 +1,10 @@
 //! The rate at which a tenant publishes: what goes over it is refused, and publishers are told how they stand, in the
 //! fields of draft-ietf-httpapi-ratelimit-headers-06, section 3.
 
-use actix_web::HttpResponseBuilder;
-use actix_web::http::header::HeaderName;
-
-use crate::api::Api;
 use crate::api::auth::caller::Caller;
 use crate::api::problem::{Code, Problem};
+use crate::api::state::Api;
 use crate::domain::access::token_bucket::Standing;
-
-/// How many events may come in a second, how many may come now, and in how many seconds there is room again.
-pub(crate) const FIELDS: [HeaderName; 3] = [
-    HeaderName::from_static("ratelimit-limit"),
-    HeaderName::from_static("ratelimit-remaining"),
-    HeaderName::from_static("ratelimit-reset"),
-];
 
 /// Lets so many events of the caller's tenant through, or refuses all of them. `None`: it has no limit, or
 /// there are none.
@@ -38,12 +28,4 @@ pub(crate) fn admit(
         );
         Problem::over_quota(Code::RateLimited, refused, detail)
     })
-}
-
-/// Tells in an answer's head how its tenant stands.
-pub(crate) fn tell(response: &mut HttpResponseBuilder, standing: Standing) {
-    let Standing { limit, remaining, reset_s } = standing;
-    for field in FIELDS.into_iter().zip([limit, remaining, reset_s]) {
-        response.insert_header(field);
-    }
 }

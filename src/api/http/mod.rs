@@ -9,6 +9,8 @@ pub(crate) mod headers;
 pub(crate) mod idempotency;
 pub(crate) mod json;
 pub(crate) mod limits;
+pub(crate) mod patterns;
 pub(crate) mod query;
+pub(crate) mod rate_limit_headers;
 pub(crate) mod request_id;
 pub(crate) mod waiting_head;

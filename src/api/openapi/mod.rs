@@ -1,45 +1,19 @@
 //! The API's own description: OpenAPI 3.1, written by resource in the JSON files here and joined once at start.
 
+pub(crate) mod document;
 mod join;
 pub(crate) mod page;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-
-use actix_web::http::header::{CACHE_CONTROL, ETAG, EntityTag, Header as _, IfNoneMatch};
+use actix_web::http::header::{CACHE_CONTROL, ETAG, Header as _, IfNoneMatch};
 use actix_web::{HttpRequest, HttpResponse, web};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
-use sha2::{Digest, Sha256};
 
-use super::Api;
+use self::document::Document;
+use super::state::Api;
 
 /// Caches may keep it, and ask each time whether it is still the same: another version of the hub has another one.
 const KEPT: &str = "public, no-cache";
-
-/// The document as it is served.
-pub(crate) struct Document {
-    text: Bytes,
-    tag: EntityTag,
-}
-
-impl Document {
-    /// Joined from its parts.
-    pub(crate) fn new() -> Self {
-        let text = Bytes::from(join::document().to_string());
-        let digest = Sha256::digest(&text);
-        let tag = URL_SAFE_NO_PAD.encode(digest);
-        Self { text, tag: EntityTag::new_strong(tag) }
-    }
-}
-
-impl fmt::Debug for Document {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Document({} bytes)", self.text.len())
-    }
-}
 
 /// `GET /openapi.json`: 304 for those who have it already (RFC 9110, 13.1.2).
 pub(crate) async fn serve(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {

@@ -5,12 +5,12 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::api::Api;
 use crate::api::auth::caller::Caller;
 use crate::api::http::client_address::client_address;
 use crate::api::http::query::Query;
 use crate::api::http::request_id::RequestId;
 use crate::api::problem::Problem;
+use crate::api::state::Api;
 use crate::domain::access::audit::{Actor, AuditEntry};
 use crate::domain::id::AuditId;
 use crate::domain::one_line::OneLine;

@@ -3,8 +3,8 @@
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
-use crate::api::Api;
 use crate::api::problem::{Code, Problem};
+use crate::api::state::Api;
 
 /// `GET /healthz`: the process is up.
 pub(crate) async fn healthz() -> HttpResponse {

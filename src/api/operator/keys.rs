@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::audit::actor;
-use crate::api::Api;
-use crate::api::auth::caller;
+use crate::api::auth::admin_key::hash;
 use crate::api::auth::caller::Caller;
 use crate::api::http::body;
 use crate::api::http::fields::Fields;
 use crate::api::http::idempotency;
+use crate::api::http::patterns::patterns;
 use crate::api::http::query::Query;
 use crate::api::problem::{Code, Problem};
-use crate::api::subscriptions::input::patterns;
+use crate::api::state::Api;
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::access::scope::{Scope, Scopes};
 use crate::domain::event::event_type::Pattern;
@@ -135,7 +135,7 @@ pub(crate) async fn create(
             .with(None, Some(shown.clone()));
     let answer = with_key(shown, &key).to_string();
     let kept = claim.as_ref().map(|claim| (&claim.key, answer.as_str()));
-    if api.store.insert_key(&stored, &caller::hash(&key), kept, &audit).await? {
+    if api.store.insert_key(&stored, &hash(&key), kept, &audit).await? {
         return Ok(HttpResponse::Created()
             .insert_header((LOCATION, path_of(&stored.id)))
             .content_type("application/json")

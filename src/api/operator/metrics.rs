@@ -11,8 +11,8 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 use crate::access::quotas::Quota;
-use crate::api::Api;
 use crate::api::problem::{Code, Problem};
+use crate::api::state::Api;
 use crate::domain::time::UnixMillis;
 use crate::metrics::{Delivering, Histogram, Keeping, Place, Publishing, Refusal};
 use crate::store::disk_usage::PoolUse;

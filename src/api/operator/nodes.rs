@@ -3,10 +3,10 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
-use crate::api::Api;
 use crate::api::auth::caller::Caller;
 use crate::api::http::query::Query;
 use crate::api::problem::Problem;
+use crate::api::state::Api;
 use crate::store::nodes::Node;
 
 /// `GET /v1/nodes`: all of them, oldest first; a dead one is listed for an hour.

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::audit::actor;
-use crate::api::Api;
 use crate::api::auth::caller::{Caller, is_tenant};
 use crate::api::http::body;
 use crate::api::http::fields::{Field, Fields};
 use crate::api::http::query::{Query, invalid};
 use crate::api::problem::{Code, Problem};
+use crate::api::state::Api;
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::access::quota::{EVENT_BYTES, MOST, OwnQuotas};
 use crate::domain::time::UnixMillis;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 pub(crate) use self::code::Code;
-use super::http::limits;
+use super::http::rate_limit_headers::insert_rate_limit;
 use crate::domain::access::token_bucket::Standing;
 use crate::domain::position::Position;
 use crate::log::AppendError;
@@ -125,7 +125,7 @@ impl Problem {
             response.insert_header((RETRY_AFTER, seconds));
         }
         if let Some(standing) = self.standing {
-            limits::tell(&mut response, standing);
+            insert_rate_limit(&mut response, standing);
         }
         if self.code == Code::Unauthorized {
             response.insert_header(("www-authenticate", "Bearer"));

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
-use crate::api::Api;
 use crate::api::auth::caller::Caller;
 use crate::api::http::query::Query;
 use crate::api::problem::Problem;
+use crate::api::state::Api;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;

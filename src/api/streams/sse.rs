@@ -11,12 +11,12 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::Bytes;
 
-use crate::api::Api;
 use crate::api::auth::caller::only;
 use crate::api::auth::reader::Reading;
 use crate::api::http::query::{Query, TOKEN, invalid};
 use crate::api::problem::{Code, Problem};
-use crate::api::worker;
+use crate::api::state::Api;
+use crate::api::state::worker;
 use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
 use crate::streaming::resume::{Found, Point, gap_event};

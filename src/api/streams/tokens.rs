@@ -6,13 +6,13 @@ use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde_json::json;
 
-use crate::api::Api;
 use crate::api::auth::caller::Caller;
 use crate::api::http::body;
 use crate::api::http::fields::Fields;
 use crate::api::http::idempotency;
+use crate::api::http::patterns::patterns;
 use crate::api::problem::{FieldError, Problem};
-use crate::api::subscriptions::input::patterns;
+use crate::api::state::Api;
 use crate::domain::access::stream_token::StreamToken;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::time::UnixMillis;

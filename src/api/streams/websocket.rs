@@ -21,11 +21,11 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use super::sse::{resume_point, start};
 use super::websocket_command::{Desk, Done, Running};
-use crate::api::Api;
 use crate::api::auth::reader::Reading;
 use crate::api::http::query::{Query, TOKEN};
 use crate::api::problem::{Code, Problem};
-use crate::api::worker;
+use crate::api::state::Api;
+use crate::api::state::worker;
 use crate::streaming::presence::Transport;
 use crate::streaming::resume::Point;
 use crate::streaming::{End, Reader, Step};

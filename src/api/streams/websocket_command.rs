@@ -8,7 +8,6 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::sse::start;
-use crate::api::Api;
 use crate::api::auth::reader::Reading;
 use crate::api::events::append::append;
 use crate::api::events::input;
@@ -17,8 +16,9 @@ use crate::api::events::receipt;
 use crate::api::http::body::ContentType;
 use crate::api::http::fields::Fields;
 use crate::api::http::limits;
+use crate::api::http::patterns::patterns;
 use crate::api::problem::{Code, Problem};
-use crate::api::subscriptions::input::patterns;
+use crate::api::state::Api;
 use crate::api::subscriptions::pull;
 use crate::domain::access::scope::Scope;
 use crate::domain::event::Event;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::receiver_input;
 use crate::api::http::fields::{Field, Fields, pointer_part, whole_number};
+use crate::api::http::patterns::patterns;
 use crate::api::problem::{FieldError, Problem};
 use crate::domain::egress::callback_url::{BadCallbackUrl, CallbackUrl};
 use crate::domain::egress::policy::Targets;
@@ -20,8 +21,6 @@ use crate::domain::subscription::view::MASK;
 use crate::domain::subscription::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_S, Definition};
 use crate::domain::time::UnixMillis;
 
-/// How many patterns a subscription, a token or a reader names.
-pub(crate) const MOST_PATTERNS: usize = 100;
 const MOST_HEADERS: usize = 20;
 const MOST_METADATA: usize = 50;
 const LONGEST_TEXT: usize = 1_000;
@@ -223,27 +222,6 @@ fn event_types(fields: &mut Fields) -> Field<Vec<Pattern>> {
         (Field::Absent, Field::Null) => Field::Null,
         (given, _) => given,
     }
-}
-
-/// Takes an array of patterns.
-pub(crate) fn patterns(fields: &mut Fields, name: &'static str) -> Field<Vec<Pattern>> {
-    let items = match fields.list(name, MOST_PATTERNS) {
-        Field::Is(items) => items,
-        Field::Null => return Field::Null,
-        Field::Absent => return Field::Absent,
-    };
-    if items.is_empty() {
-        fields.fault(name, "names at least one pattern; \"*\" is every event");
-    }
-    let mut patterns = Vec::new();
-    for (index, item) in items.iter().enumerate() {
-        match item.as_str().map(str::parse::<Pattern>) {
-            Some(Ok(pattern)) => patterns.push(pattern),
-            Some(Err(error)) => fields.fault(format!("{name}/{index}"), error.to_string()),
-            None => fields.fault(format!("{name}/{index}"), "expected a string"),
-        }
-    }
-    Field::Is(patterns)
 }
 
 /// The ways to sign, each once.

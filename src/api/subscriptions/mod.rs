@@ -14,7 +14,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use self::input::{Given, callback_text};
-use super::Api;
 use super::auth::caller::Caller;
 use super::auth::visibility;
 use super::http::body;
@@ -23,6 +22,7 @@ use super::http::idempotency;
 use super::http::query::{Query, invalid};
 use super::operator::audit::actor;
 use super::problem::{Code, FieldError, Problem};
+use super::state::Api;
 use crate::access::quotas::Quota;
 use crate::domain::access::token_bucket::Standing;
 use crate::domain::id::SubscriptionId;

@@ -3,7 +3,6 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
-use crate::api::Api;
 use crate::api::auth::caller::Caller;
 use crate::api::auth::reader::Reading;
 use crate::api::events::poll;
@@ -12,11 +11,12 @@ use crate::api::http::fields::Fields;
 use crate::api::http::query::Query;
 use crate::api::operator::audit;
 use crate::api::problem::{Code, FieldError, Problem};
+use crate::api::state::Api;
+use crate::api::state::worker;
 use crate::api::streams::sse::{last_event_id, named, server_sent_events};
 use crate::api::streams::websocket;
 use crate::api::streams::websocket_command::Desk;
 use crate::api::subscriptions;
-use crate::api::worker;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;

@@ -7,7 +7,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::{CHANGE_TRIES, find, view_of_first};
-use crate::api::Api;
 use crate::api::auth::caller::Caller;
 use crate::api::http::body;
 use crate::api::http::fields::Fields;
@@ -15,6 +14,7 @@ use crate::api::http::idempotency;
 use crate::api::http::query::Query;
 use crate::api::operator::audit::actor;
 use crate::api::problem::{Code, FieldError, Problem};
+use crate::api::state::Api;
 use crate::domain::id::SubscriptionId;
 use crate::domain::signing::ed25519::PublicKey;
 use crate::domain::signing::secret::Secret;

@@ -3,7 +3,6 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
 
-use crate::api::Api;
 use crate::api::auth::caller::Caller;
 use crate::api::deliveries::entry;
 use crate::api::events::append::append;
@@ -11,6 +10,7 @@ use crate::api::http::idempotency;
 use crate::api::http::query::Query;
 use crate::api::operator::audit;
 use crate::api::problem::{Code, FieldError, Problem};
+use crate::api::state::Api;
 use crate::api::subscriptions;
 use crate::domain::subscription::command::Request;
 use crate::domain::subscription::verification::Way;

@@ -6,11 +6,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
-use crate::api::Api;
 use crate::api::auth::caller::only;
 use crate::api::http::query::Query;
 use crate::api::operator::audit::actor;
 use crate::api::problem::{Code, Problem};
+use crate::api::state::Api;
 use crate::domain::egress::origin::Origin;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;

@@ -1,0 +1,21 @@
+//! The access rule of a route: public, or a scope that the caller's key must have.
+
+use actix_web::{HttpMessage as _, HttpRequest};
+
+use crate::api::problem::{Code, Problem};
+use crate::domain::access::scope::Scope;
+
+/// The access rule of a route. The router stores it in the request's extensions, where the extractors enforce it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// No key is needed.
+    Public,
+    /// The key needs this scope.
+    Scope(Scope),
+}
+
+/// The access rule of the route that a request matched. A request without one is answered 500, never served.
+pub(crate) fn access(request: &HttpRequest) -> Result<Access, Problem> {
+    let access = request.extensions().get::<Access>().copied();
+    access.ok_or_else(|| Problem::new(Code::Internal, "this route has no access rule"))
+}

@@ -1,0 +1,21 @@
+//! The response headers that show a rate limit: draft-ietf-httpapi-ratelimit-headers-06, section 3.
+
+use actix_web::HttpResponseBuilder;
+use actix_web::http::header::HeaderName;
+
+use crate::domain::access::token_bucket::Standing;
+
+/// The limit per second, the events that may still come now, and the seconds until the limit is whole again.
+pub(crate) const FIELDS: [HeaderName; 3] = [
+    HeaderName::from_static("ratelimit-limit"),
+    HeaderName::from_static("ratelimit-remaining"),
+    HeaderName::from_static("ratelimit-reset"),
+];
+
+/// Adds the headers to a response.
+pub(crate) fn insert_rate_limit(response: &mut HttpResponseBuilder, standing: Standing) {
+    let Standing { limit, remaining, reset_s } = standing;
+    for field in FIELDS.into_iter().zip([limit, remaining, reset_s]) {
+        response.insert_header(field);
+    }
+}

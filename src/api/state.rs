@@ -1,0 +1,114 @@
+//! The state that all handlers share, and how a handler reaches it.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{HttpRequest, web};
+use tokio_util::sync::CancellationToken;
+
+use super::auth::admin_key::AdminKey;
+use super::openapi::document::Document;
+use super::problem::{Code, Problem};
+use crate::access::quotas::QuotasInForce;
+use crate::domain::access::forwarded::TrustedProxies;
+use crate::domain::egress::origin::Origin;
+use crate::domain::egress::policy::Targets;
+use crate::log::Log;
+use crate::store::Store;
+use crate::streaming::{Streams, Worker};
+
+/// The state that all handlers share.
+pub(crate) struct Api {
+    pub(super) store: Store,
+    pub(super) log: Log,
+    pub(super) streams: Arc<Streams>,
+    pub(super) admin: AdminKey,
+    pub(super) token_secret: Vec<u8>,
+    pub(super) consent_key: Vec<u8>,
+    pub(super) origin: Option<Origin>,
+    pub(super) targets: Targets,
+    pub(super) quotas: Arc<QuotasInForce>,
+    pub(super) body_deadline: Duration,
+    pub(super) trusted_proxies: TrustedProxies,
+    pub(super) stopping: CancellationToken,
+    pub(super) document: Document,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Api")
+    }
+}
+
+impl Api {
+    pub(crate) fn new(
+        log: Log,
+        store: Store,
+        streams: Arc<Streams>,
+        secrets: &Secrets<'_>,
+        limits: Limits,
+    ) -> Self {
+        let Limits { targets, origin, quotas, body_deadline, trusted_proxies, stopping } = limits;
+        let admin = AdminKey::new(secrets.admin_key);
+        let token_secret = secrets.stream_tokens.to_vec();
+        let consent_key = secrets.consents.to_vec();
+        Self {
+            store,
+            log,
+            streams,
+            admin,
+            token_secret,
+            consent_key,
+            origin,
+            targets,
+            quotas,
+            body_deadline,
+            trusted_proxies,
+            stopping,
+            document: Document::new(),
+        }
+    }
+}
+
+/// What opens the API.
+pub(crate) struct Secrets<'a> {
+    /// The key that may do everything.
+    pub admin_key: &'a str,
+    /// Seals stream tokens.
+    pub stream_tokens: &'a [u8],
+    /// Seals what receivers are given to agree by.
+    pub consents: &'a [u8],
+}
+
+/// What clients may ask for.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    /// Where callbacks may go.
+    pub targets: Targets,
+    /// By which name receivers are asked, if the hub has one.
+    pub origin: Option<Origin>,
+    /// What each tenant may do.
+    pub quotas: Arc<QuotasInForce>,
+    /// How long a client may take over the body of a request, or over a message on a WebSocket.
+    pub body_deadline: Duration,
+    /// Whose word about where a request comes from is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// Cancelled when the node begins to stop.
+    pub stopping: CancellationToken,
+}
+
+/// The state of the hub that serves a request.
+pub(crate) fn api(request: &HttpRequest) -> Result<&web::Data<Api>, Problem> {
+    request.app_data::<web::Data<Api>>().ok_or_else(not_configured)
+}
+
+/// The streaming worker of the thread that serves a request.
+pub(crate) fn worker(request: &HttpRequest) -> Result<Rc<Worker>, Problem> {
+    request.app_data::<Rc<Worker>>().cloned().ok_or_else(not_configured)
+}
+
+fn not_configured() -> Problem {
+    Problem::new(Code::Internal, "the server was started without its shared state")
+}

@@ -1,10 +1,11 @@
-//! Delivery to callbacks: takes its share of the shards, and delivers the events of their subscriptions.
+//! Delivery to receivers: owns some of the shards, and sends the events of their subscriptions.
 
 pub(crate) mod driver;
 mod engine;
 pub(crate) mod verification;
 pub(crate) mod webhook;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -15,65 +16,85 @@ use self::engine::Engine;
 use self::verification::Verifier;
 pub(crate) use self::verification::VerifierSettings;
 use self::webhook::Deliverer;
+use crate::access::keys::Keys;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::egress::proxy::Egress;
 use crate::log::Log;
+use crate::metrics::Measures;
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
 
 /// Delivers the events of a node's shards.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    node: NodeName,
-    log: Log,
-    store: Store,
+    parts: Parts,
     deliverer: Deliverer,
     verifier: Verifier,
     schedule: RetrySchedule,
-    tasks: TaskTracker,
+}
+
+/// The parts of the hub that delivery works with.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub node: NodeName,
+    pub log: Log,
+    pub store: Store,
+    pub keys: Keys,
+    pub metrics: Arc<Measures>,
+    pub tasks: TaskTracker,
+}
+
+/// How a node delivers.
+#[derive(Debug)]
+pub(crate) struct DeliverySettings {
+    pub egress: Egress,
+    /// For subscriptions without a schedule of their own.
+    pub schedule: RetrySchedule,
+    pub verifier: VerifierSettings,
 }
 
 impl Dispatcher {
-    /// A dispatcher that takes nothing up before [`Self::run`].
+    /// A dispatcher that does nothing before [`Self::run`].
     pub(crate) fn new(
-        node: NodeName,
-        log: Log,
-        store: Store,
-        (egress, schedule, verification): (Egress, RetrySchedule, VerifierSettings),
-        tasks: TaskTracker,
+        parts: Parts,
+        settings: DeliverySettings,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let DeliverySettings { egress, schedule, verifier } = settings;
         let deliverer = Deliverer::new(egress)?;
-        let verifier = Verifier::new(deliverer.clone(), verification);
-        Ok(Self { node, log, store, deliverer, verifier, schedule, tasks })
+        let verifier = Verifier::new(deliverer.clone(), verifier);
+        Ok(Self { parts, deliverer, verifier, schedule })
     }
 
-    /// Puts the node on the list of those that are waited for, before it answers anybody.
-    pub(crate) async fn enlist(&self) -> Result<(), StoreError> {
-        self.store.renew_lease(&self.node, lease::GRANTED_FOR, self.log.head()).await.map(drop)
+    /// Grants this node its first lease. Other nodes wait for a leased node to see revocations and changes, so this comes
+    /// before the node serves clients.
+    pub(crate) async fn register_node(&self) -> Result<(), StoreError> {
+        let Parts { node, log, store, .. } = &self.parts;
+        store.renew_lease(node, lease::GRANTED_FOR, log.head()).await.map(drop)
     }
 
-    /// Works until `stop`; then what runs may come to an end for at most `deadline`. Returns how many deliveries were
-    /// still running then: another node, or the next start, makes them again.
+    /// Delivers until `stop`. Attempts in flight then have at most `deadline` to end. Returns how many were cut off;
+    /// another node, or the next start, repeats them.
     pub(crate) async fn run(self, stop: CancellationToken, deadline: Duration) -> usize {
-        let (lease, renewing) =
-            lease::keep_renewed(self.store.clone(), self.node.clone(), self.log.clone());
-        self.tasks.spawn(renewing);
-        let keys = self.log.keys().clone();
+        let Parts { node, log, store, keys, metrics, tasks } = self.parts;
+        let id = node.id;
+        let (lease, renewing) = lease::keep_renewed(store.clone(), node, log.clone(), keys.clone());
+        tasks.spawn(renewing);
         let session = Session {
-            node: self.node.id,
+            node: id,
             engine: Engine::new(self.schedule),
-            log: self.log,
-            store: self.store.clone(),
+            log,
+            store: store.clone(),
+            metrics,
             deliverer: self.deliverer,
             verifier: self.verifier,
             lease,
-            tasks: self.tasks,
+            tasks,
         };
-        let left = session.run(stop, deadline).await;
+        let cut_off = session.run(stop, deadline).await;
         keys.retire();
-        if let Err(error) = self.store.forget_node(self.node.id).await {
-            tracing::warn!(%error, "cannot give this node's shards back; others take them when its lease runs out");
+        if let Err(error) = store.forget_node(id).await {
+            tracing::warn!(%error, "cannot release this node's shards; other nodes take them when its lease expires");
         }
-        left
+        cut_off
     }
 }

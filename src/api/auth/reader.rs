@@ -86,7 +86,7 @@ impl Reading {
     /// Refuses those whose key or token is over, while they still hold a connection.
     pub(crate) async fn must_still_be_good(&self, api: &Api) -> Result<(), Problem> {
         let (key, now) = (&self.caller.key, UnixMillis::now());
-        api.log.keys().look_again(key).await?;
+        api.keys.look_again(key).await?;
         must_be_in_force(key, now)?;
         key.note_use(now);
         match &self.token {
@@ -153,7 +153,7 @@ async fn maker(api: &Api, name: &str) -> Result<Arc<Key>, Problem> {
         return Ok(Arc::clone(&api.admin.key));
     }
     let known = match name.parse() {
-        Ok(id) => api.log.keys().by_id(id).await?,
+        Ok(id) => api.keys.by_id(id).await?,
         Err(_not_an_id) => None,
     };
     known.ok_or_else(|| bad_token(BadToken::Unknown))

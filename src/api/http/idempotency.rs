@@ -4,11 +4,11 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use sha2::{Digest, Sha256};
 
+use crate::access::idempotency;
 use crate::api::auth::caller::{Caller, only};
 use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
 use crate::domain::access::idempotency::RequestKey;
-use crate::log;
 use crate::store::idempotency::Kept;
 
 const HEADER: &str = "idempotency-key";
@@ -19,7 +19,7 @@ const LONGEST: usize = 255;
 #[derive(Debug)]
 pub(crate) struct Claim {
     /// Held for its drop.
-    _running: log::Claim,
+    _running: idempotency::Claim,
     /// The key with what tells the request from others.
     pub(crate) key: RequestKey,
 }
@@ -32,7 +32,7 @@ pub(crate) async fn claim(
     body: &[u8],
 ) -> Result<Option<Claim>, Problem> {
     let Some(key) = key_of(request)? else { return Ok(None) };
-    let running = api.log.claims().claim(&caller.tenant, &key).await?.ok_or_else(|| {
+    let running = api.claims.claim(&caller.tenant, &key).await?.ok_or_else(|| {
         let detail = "a request with this Idempotency-Key is still running; repeat it when that one is answered";
         Problem::new(Code::IdempotencyKeyInUse, detail)
     })?;

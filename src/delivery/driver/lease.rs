@@ -47,6 +47,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::access::keys::Keys;
 use crate::log::Log;
 use crate::store::Store;
 use crate::store::nodes::{Identity, NodeName};
@@ -119,18 +120,25 @@ pub(crate) fn keep_renewed(
     store: Store,
     node: NodeName,
     log: Log,
+    keys: Keys,
 ) -> (Lease, impl Future<Output = ()>) {
     let (sender, renewal) = watch::channel(Renewal { trusted_until: Instant::now(), server: None });
-    (Lease { renewal }, renew(store, node, log, sender))
+    (Lease { renewal }, renew(store, node, log, keys, sender))
 }
 
-async fn renew(store: Store, node: NodeName, log: Log, renewal: watch::Sender<Renewal>) {
+async fn renew(
+    store: Store,
+    node: NodeName,
+    log: Log,
+    keys: Keys,
+    renewal: watch::Sender<Renewal>,
+) {
     loop {
         let sent_at = Instant::now();
         let trusted_until = sent_at + TRUSTED_FOR;
         match store.renew_lease(&node, GRANTED_FOR, log.head()).await {
             Ok(server) => {
-                log.keys().lease_runs_until(trusted_until);
+                keys.lease_runs_until(trusted_until);
                 renewal.send_replace(Renewal { trusted_until, server: Some(server) });
             }
             Err(error) => tracing::warn!(%error, "cannot renew the lease on this node's shards"),

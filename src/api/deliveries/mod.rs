@@ -25,7 +25,7 @@ use super::state::Api;
 use super::subscriptions;
 use super::subscriptions::verification;
 use crate::domain::event::event_type::EventType;
-use crate::domain::event::page::Scan;
+use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
@@ -35,7 +35,7 @@ use crate::store::deliveries::AttemptFilter;
 use crate::store::idempotency::Kept;
 
 /// How much of the log one list request looks at: events and bytes of a page, and pages.
-const PAGE: (u16, u32) = (1_000, 4 << 20);
+const PAGE_LIMIT: PageLimit = PageLimit { events: 1_000, bytes: 4 << 20 };
 const MOST_PAGES: usize = 10;
 
 /// `GET /v1/events/{id}/deliveries`: one for each subscription that the event is for.
@@ -133,8 +133,7 @@ async fn page(
     let id = subscription.id;
     let versions = api.store.versions_of(id).await?;
     let after = versions.first().map_or(Position::START, |version| version.since);
-    let (events, bytes) = PAGE;
-    let scan = Scan { after, up_to, tenant: Some(&subscription.tenant), events, bytes };
+    let scan = Scan { after, up_to, tenant: Some(&subscription.tenant), limit: PAGE_LIMIT };
     let stretch = api.store.read_before(scan).await?;
     let meant: Vec<&Arc<Event>> = stretch
         .events

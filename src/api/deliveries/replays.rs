@@ -20,7 +20,7 @@ use crate::api::state::Api;
 use crate::api::subscriptions;
 use crate::domain::delivery::replay::{Progress, ReplayState};
 use crate::domain::event::Event;
-use crate::domain::event::page::Scan;
+use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::command::{Only, ReplayCancelled, ReplayRequest, Request};
@@ -29,7 +29,7 @@ use crate::store::idempotency::Kept;
 use crate::streaming::resume::Point;
 
 /// How much of the log is looked at to count what will be replayed: events and bytes of a page, and pages.
-const PAGE: (u16, u32) = (5_000, 8 << 20);
+const PAGE_LIMIT: PageLimit = PageLimit { events: 5_000, bytes: 8 << 20 };
 const MOST_PAGES: usize = 400;
 
 /// `POST /v1/subscriptions/{id}/replay`.
@@ -151,9 +151,8 @@ async fn count(
     let versions = api.store.versions_of(id).await?;
     let mut count = 0;
     for _ in 0..MOST_PAGES {
-        let (events, bytes) = PAGE;
         let tenant = Some(&*subscription.tenant);
-        let scan = Scan { after, up_to: until, tenant, events, bytes };
+        let scan = Scan { after, up_to: until, tenant, limit: PAGE_LIMIT };
         let stretch = api.log.read_after(scan).await?;
         let is_meant = |event: &&Arc<Event>| is_for(event, id, &subscription.tenant, &versions);
         let positions: Vec<i64> =

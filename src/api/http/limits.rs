@@ -4,7 +4,7 @@
 use crate::api::auth::caller::Caller;
 use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
-use crate::domain::access::token_bucket::Standing;
+use crate::domain::access::token_bucket::RateLimitStatus;
 
 /// Lets so many events of the caller's tenant through, or refuses all of them. `None`: it has no limit, or
 /// there are none.
@@ -13,11 +13,11 @@ pub(crate) fn admit(
     caller: &Caller,
     rate: Option<u32>,
     events: usize,
-) -> Result<Option<Standing>, Problem> {
+) -> Result<Option<RateLimitStatus>, Problem> {
     let Some(rate) = rate.filter(|_| events > 0) else { return Ok(None) };
     let count = u32::try_from(events).unwrap_or(u32::MAX);
     api.quotas.take(&caller.tenant, rate, count).map(Some).map_err(|refused| {
-        let Standing { limit, remaining, reset_s } = refused;
+        let RateLimitStatus { limit, remaining, reset_s } = refused;
         if limit == 0 {
             let detail = "this tenant may publish nothing at present (its quota events_per_s is 0)";
             return Problem::over_quota(Code::QuotaExceeded, refused, detail);

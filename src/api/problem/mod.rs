@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::code::Code;
 use super::http::rate_limit_headers::insert_rate_limit;
-use crate::domain::access::token_bucket::Standing;
+use crate::domain::access::token_bucket::RateLimitStatus;
 use crate::domain::position::Position;
 use crate::log::AppendError;
 use crate::store::StoreError;
@@ -38,7 +38,7 @@ pub(crate) struct Problem {
     errors: Vec<FieldError>,
     earliest: Option<Position>,
     allow: Option<String>,
-    standing: Option<Standing>,
+    standing: Option<RateLimitStatus>,
 }
 
 impl Problem {
@@ -89,7 +89,11 @@ impl Problem {
     }
 
     /// More than a tenant's quota allows, and how it stands with that.
-    pub(crate) fn over_quota(code: Code, standing: Standing, detail: impl Into<String>) -> Self {
+    pub(crate) fn over_quota(
+        code: Code,
+        standing: RateLimitStatus,
+        detail: impl Into<String>,
+    ) -> Self {
         Self { standing: Some(standing), ..Self::new(code, detail) }
     }
 
@@ -201,7 +205,9 @@ impl From<StoreError> for Problem {
 impl From<Full> for Problem {
     fn from(full: Full) -> Self {
         let standing = match full {
-            Full::Tenant(limit) => Some(Standing { limit, remaining: 0, reset_s: CONNECT_AGAIN_S }),
+            Full::Tenant(limit) => {
+                Some(RateLimitStatus { limit, remaining: 0, reset_s: CONNECT_AGAIN_S })
+            }
             Full::Node(_) | Full::Key(_) | Full::Address(_) => None,
         };
         let detail = match full {

@@ -24,7 +24,7 @@ use super::operator::audit::actor;
 use super::problem::{Code, FieldError, Problem};
 use super::state::Api;
 use crate::access::quotas::Quota;
-use crate::domain::access::token_bucket::Standing;
+use crate::domain::access::token_bucket::RateLimitStatus;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::signing::Signing;
@@ -96,7 +96,7 @@ pub(crate) async fn create(
 /// The tenant has as many as it may have.
 fn no_room(api: &Api, caller: &Caller, most: u32) -> Problem {
     api.quotas.refuse(Quota::Subscriptions, &caller.tenant);
-    let standing = Standing { limit: most, remaining: 0, reset_s: ROOM_AGAIN_S };
+    let standing = RateLimitStatus { limit: most, remaining: 0, reset_s: ROOM_AGAIN_S };
     let detail = format!(
         "this tenant may have {most} subscriptions (its quota subscriptions), and has them; delete one that is not \
          needed any more, or ask the operator for more"

@@ -125,9 +125,9 @@ impl Results {
         let mut own: Vec<(SubscriptionId, Option<Position>, Position, bool)> = Vec::new();
         for queue in holding {
             let (id, cursor) = (queue.subscription.id, queue.cursor(head));
-            let lags = queue.holds_back() && now.since(cursor.time()) > LAGGING;
-            if queue.is_behind() || queue.own_row.is_some() || lags {
-                own.push((id, queue.own_row, cursor, queue.is_behind()));
+            let lags = queue.holds_cursor() && now.since(cursor.time()) > LAGGING;
+            if queue.is_lagging() || queue.own_row.is_some() || lags {
+                own.push((id, queue.own_row, cursor, queue.is_lagging()));
             } else {
                 let shard = shard_cursors.entry(shard_of(id)).or_insert(cursor);
                 *shard = cursor.min(*shard);

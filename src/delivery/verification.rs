@@ -12,11 +12,12 @@ use subtle::ConstantTimeEq;
 
 use super::webhook::{Deliverer, VerificationResponse, insert_header};
 use crate::domain::delivery::outcome::{Outcome, Verdict};
-use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::origin::Sender;
+use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
+use crate::domain::subscription::channel::{Channel, Webhook};
 use crate::domain::subscription::verification::{
-    Consent, Handshake, VerificationOutcome, Way, agreed_rate,
+    Verification, VerificationMethod, VerificationOutcome, Verified, allowed_rate,
 };
 use crate::domain::time::UnixMillis;
 use crate::egress::Request;
@@ -44,14 +45,19 @@ impl Verifier {
 
     /// Verifies the receiver of a subscription, under the egress rules and the timeout of its deliveries.
     pub(crate) async fn verify(&self, subscription: &Subscription) -> VerificationOutcome {
-        let definition = &subscription.definition;
-        let (Some(handshake), Some(url)) = (&definition.handshake, &definition.callback_url) else {
-            return unverified("the subscription needs no verification any more");
+        let id = subscription.id;
+        let (webhook, verification) = match &subscription.definition.channel {
+            Channel::Webhook(webhook @ Webhook { verification: Some(verification), .. }) => {
+                (webhook, verification)
+            }
+            Channel::Webhook(_) | Channel::Pull { .. } => {
+                return unverified("the subscription requires no verification any more");
+            }
         };
-        match handshake.way {
-            Way::XHookSecret => self.x_hook_secret(subscription, url, handshake).await,
-            Way::Challenge => self.challenge(subscription, url).await,
-            Way::CloudEvents => self.cloudevents(subscription, url, handshake).await,
+        match verification.method {
+            VerificationMethod::XHookSecret => self.x_hook_secret(id, webhook, verification).await,
+            VerificationMethod::Challenge => self.challenge(id, webhook).await,
+            VerificationMethod::CloudEvents => self.cloudevents(id, webhook, verification).await,
         }
     }
 
@@ -60,16 +66,16 @@ impl Verifier {
     /// Receivers that follow this pattern keep the secret, and check the `X-Hook-Signature` of deliveries with it.
     async fn x_hook_secret(
         &self,
-        subscription: &Subscription,
-        url: &CallbackUrl,
-        handshake: &Handshake,
+        id: SubscriptionId,
+        webhook: &Webhook,
+        verification: &Verification,
     ) -> VerificationOutcome {
-        let secret = handshake.secret.reveal();
-        let mut request = Request::new(Method::POST, url.url().clone());
+        let secret = verification.secret.reveal();
+        let mut request = Request::new(Method::POST, webhook.url.url().clone());
         request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         insert_header(&mut request.headers, "x-hook-secret", secret.clone());
         request.body = Some(Bytes::from_static(b"{}"));
-        match self.deliverer.send_verification(subscription, url, request).await {
+        match self.deliverer.send_verification(id, webhook, request).await {
             Ok(response) => outcome(&response, || check_secret(&response, &secret)),
             Err(reason) => unverified(reason),
         }
@@ -77,21 +83,17 @@ impl Verifier {
 
     /// A GET with a random challenge, which the response body must repeat. Receivers know it by two names: `hub.challenge`
     /// with `hub.mode` (WebSub, section 5.3), and `challenge`. The callback URL's own query comes first.
-    async fn challenge(
-        &self,
-        subscription: &Subscription,
-        url: &CallbackUrl,
-    ) -> VerificationOutcome {
+    async fn challenge(&self, id: SubscriptionId, webhook: &Webhook) -> VerificationOutcome {
         let challenge = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let added = format!("hub.mode=subscribe&hub.challenge={challenge}&challenge={challenge}");
-        let mut target = url.url().clone();
+        let mut target = webhook.url.url().clone();
         let query = match target.query() {
             None | Some("") => added,
             Some(own) => format!("{own}&{added}"),
         };
         target.set_query(Some(&query));
         let request = Request::new(Method::GET, target);
-        match self.deliverer.send_verification(subscription, url, request).await {
+        match self.deliverer.send_verification(id, webhook, request).await {
             Ok(response) => outcome(&response, || check_challenge(&response, &challenge)),
             Err(reason) => unverified(reason),
         }
@@ -100,31 +102,30 @@ impl Verifier {
     /// CloudEvents HTTP 1.1 Web Hooks, section 4: an OPTIONS request, whose response headers must allow the hub's origin.
     async fn cloudevents(
         &self,
-        subscription: &Subscription,
-        url: &CallbackUrl,
-        handshake: &Handshake,
+        id: SubscriptionId,
+        webhook: &Webhook,
+        verification: &Verification,
     ) -> VerificationOutcome {
         let Sender { origin, public_url } = &self.settings.sender;
         let Some(origin) = origin else {
             return unverified("this hub has no origin to name (set HOOKHUB_WEBHOOK_ORIGIN)");
         };
-        let rate = subscription.definition.rate_limit_per_minute();
-        let mut request = Request::new(Method::OPTIONS, url.url().clone());
+        let rate = webhook.settings.delivery.rate_limit_per_minute();
+        let mut request = Request::new(Method::OPTIONS, webhook.url.url().clone());
         let headers = &mut request.headers;
         insert_header(headers, "webhook-request-origin", origin.as_str().to_owned());
         if let Some(rate) = rate {
             insert_header(headers, "webhook-request-rate", rate.to_string());
         }
         if let Some(public_url) = public_url {
-            let (id, key) = (subscription.id, &self.settings.token_key);
-            let token = handshake.token(key, id, url);
+            let token = verification.token(&self.settings.token_key, id, &webhook.url);
             let path = format!("/v1/subscriptions/{id}/verification?token={token}");
             insert_header(headers, "webhook-request-callback", public_url.at(&path));
         }
-        match self.deliverer.send_verification(subscription, url, request).await {
+        match self.deliverer.send_verification(id, webhook, request).await {
             Ok(response) if response.status == 410 => VerificationOutcome::Gone,
             Ok(response) => match check_allowed(&response, origin.as_str(), rate) {
-                Ok(consent) => VerificationOutcome::Verified(consent),
+                Ok(verified) => VerificationOutcome::Verified(verified),
                 Err(reason) => {
                     VerificationOutcome::Unverified { reason, at_least: at_least(&response) }
                 }
@@ -145,7 +146,7 @@ fn outcome(
 ) -> VerificationOutcome {
     match response.verdict() {
         Verdict::Delivered => match check() {
-            Ok(()) => VerificationOutcome::Verified(Consent::to_all(UnixMillis::now())),
+            Ok(()) => VerificationOutcome::Verified(Verified::unlimited(UnixMillis::now())),
             Err(reason) => unverified(reason),
         },
         Verdict::Gone => VerificationOutcome::Gone,
@@ -201,7 +202,7 @@ fn check_allowed(
     response: &VerificationResponse,
     origin: &str,
     requested_rate: Option<u32>,
-) -> Result<Consent, String> {
+) -> Result<Verified, String> {
     match response.header("webhook-allowed-origin") {
         None => {
             return Err(format!(
@@ -212,10 +213,10 @@ fn check_allowed(
         Some(allowed) if allowed == "*" || allowed.eq_ignore_ascii_case(origin) => {}
         Some(_) => return Err(format!("WebHook-Allowed-Origin is neither {origin} nor *")),
     }
-    let allowed_rate = response.header("webhook-allowed-rate");
+    let stated_rate = response.header("webhook-allowed-rate");
     let rate_per_minute =
-        agreed_rate(allowed_rate, requested_rate).map_err(|error| error.to_string())?;
-    Ok(Consent { at: UnixMillis::now(), origin: Some(origin.to_owned()), rate_per_minute })
+        allowed_rate(stated_rate, requested_rate).map_err(|error| error.to_string())?;
+    Ok(Verified { at: UnixMillis::now(), origin: Some(origin.to_owned()), rate_per_minute })
 }
 
 #[cfg(test)]
@@ -296,7 +297,7 @@ mod tests {
     fn the_allowed_origin_header_verifies_the_receiver_whatever_the_status() {
         let rate = |status, headers: &[(&'static str, &'static str)], requested| {
             check_allowed(&response(status, headers, ""), "hub.example", requested)
-                .map(|consent| consent.rate_per_minute)
+                .map(|verified| verified.rate_per_minute)
         };
         let named = ("webhook-allowed-origin", "Hub.Example");
         for status in [200, 204, 405, 500] {

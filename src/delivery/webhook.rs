@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use crate::domain::delivery::outcome::{ErrorClass, Outcome};
 use crate::domain::delivery::retry_after::retry_after;
-use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::proxy::Egress;
 use crate::domain::egress::receiver_auth::{ClientCredentials, ReceiverAuth};
 use crate::domain::event::Event;
-use crate::domain::subscription::{Definition, Subscription};
+use crate::domain::id::SubscriptionId;
+use crate::domain::subscription::Subscription;
+use crate::domain::subscription::channel::{Channel, Webhook, WebhookSettings};
 use crate::domain::time::UnixMillis;
 use crate::egress::{EgressClient, Failure, Request, Response, TokenCache, secret_header};
 
@@ -60,21 +61,26 @@ impl Deliverer {
         number: u16,
         now: UnixMillis,
     ) -> Exchange {
-        let definition = &subscription.definition;
-        let Some(url) = &definition.callback_url else {
-            return Exchange::failed(ErrorClass::Blocked, &"there is no callback URL any more");
+        let webhook = match &subscription.definition.channel {
+            Channel::Webhook(webhook) => webhook,
+            Channel::Pull { .. } => {
+                return Exchange::failed(
+                    ErrorClass::Blocked,
+                    &"the subscription has no callback URL any more",
+                );
+            }
         };
         let request = Request {
             method: Method::POST,
-            url: url.url().clone(),
-            headers: webhook_headers(subscription, event, number, now),
+            url: webhook.url.url().clone(),
+            headers: webhook_headers(subscription, webhook, event, number, now),
             body: Some(event.body.clone()),
         };
-        let exchange = self.exchange(definition, url, request);
-        match tokio::time::timeout(definition.timeout(), exchange).await {
+        let timeout = webhook.settings.delivery.timeout();
+        match tokio::time::timeout(timeout, self.exchange(webhook, request)).await {
             Ok(Ok(exchange)) => exchange,
             Ok(Err(Failure { class, detail })) => Exchange::failed(class, &detail),
-            Err(_elapsed) => Exchange::failed(ErrorClass::Timeout, &late(definition)),
+            Err(_elapsed) => Exchange::failed(ErrorClass::Timeout, &no_response_within(timeout)),
         }
     }
 
@@ -82,17 +88,16 @@ impl Deliverer {
     /// The error says why there is no response.
     pub(crate) async fn send_verification(
         &self,
-        subscription: &Subscription,
-        url: &CallbackUrl,
+        id: SubscriptionId,
+        webhook: &Webhook,
         mut request: Request,
     ) -> Result<VerificationResponse, String> {
-        let definition = &subscription.definition;
-        let mut headers = owner_headers(definition);
+        let mut headers = owner_headers(&webhook.settings);
         headers.extend(std::mem::take(&mut request.headers));
-        insert_header(&mut headers, "webhook-subscription", subscription.id.to_string());
+        insert_header(&mut headers, "webhook-subscription", id.to_string());
         request.headers = headers;
-        let exchange = self.send(definition, url, request);
-        match tokio::time::timeout(definition.timeout(), exchange).await {
+        let timeout = webhook.settings.delivery.timeout();
+        match tokio::time::timeout(timeout, self.send(webhook, request)).await {
             Ok(Ok((mut response, body))) => Ok(VerificationResponse {
                 status: response.status().as_u16(),
                 retry_after: retry_after_of(&response),
@@ -100,17 +105,15 @@ impl Deliverer {
                 body,
             }),
             Ok(Err(Failure { class, detail })) => Err(format!("{}: {detail}", class.name())),
-            Err(_elapsed) => Err(format!("{}: {}", ErrorClass::Timeout.name(), late(definition))),
+            Err(_elapsed) => {
+                let class = ErrorClass::Timeout.name();
+                Err(format!("{class}: {}", no_response_within(timeout)))
+            }
         }
     }
 
-    async fn exchange(
-        &self,
-        definition: &Definition,
-        url: &CallbackUrl,
-        request: Request,
-    ) -> Result<Exchange, Failure> {
-        let (response, body) = self.send(definition, url, request).await?;
+    async fn exchange(&self, webhook: &Webhook, request: Request) -> Result<Exchange, Failure> {
+        let (response, body) = self.send(webhook, request).await?;
         let (status, retry_after) = (response.status(), retry_after_of(&response));
         let excerpt = (!status.is_success()).then(|| ResponseExcerpt::new(&response, &body));
         Ok(Exchange {
@@ -121,16 +124,15 @@ impl Deliverer {
 
     async fn send(
         &self,
-        definition: &Definition,
-        url: &CallbackUrl,
+        webhook: &Webhook,
         request: Request,
     ) -> Result<(Response, Vec<u8>), Failure> {
-        let mut response = match &definition.auth {
+        let mut response = match &webhook.settings.auth {
             // Boxed, because this future is large and rare.
             Some(ReceiverAuth::ClientCredentials(credentials)) => {
-                Box::pin(self.send_with_token(definition, url, credentials, request)).await?
+                Box::pin(self.send_with_token(webhook, credentials, request)).await?
             }
-            _ => self.client.send(url, definition.tls.as_ref(), request).await?,
+            _ => self.client.send(&webhook.url, webhook.settings.tls.as_ref(), request).await?,
         };
         let body = response.read_body().await?;
         Ok((response, body))
@@ -140,40 +142,40 @@ impl Deliverer {
     /// sends the request once more with another token.
     async fn send_with_token(
         &self,
-        definition: &Definition,
-        url: &CallbackUrl,
+        webhook: &Webhook,
         credentials: &ClientCredentials,
         mut request: Request,
     ) -> Result<Response, Failure> {
         // No token is fetched for a receiver that the operator's rules forbid.
-        self.client.check(url).await?;
+        self.client.check(&webhook.url).await?;
         let mut repeat = request.clone();
         let token = self.tokens.get(&self.client, credentials, None).await?;
         request.headers.insert(AUTHORIZATION, token.header.clone());
-        let response = self.client.send(url, definition.tls.as_ref(), request).await?;
+        let response =
+            self.client.send(&webhook.url, webhook.settings.tls.as_ref(), request).await?;
         if !token.is_cached || response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
         let other = self.tokens.get(&self.client, credentials, Some(&token.header)).await?;
         repeat.headers.insert(AUTHORIZATION, other.header);
-        self.client.send(url, definition.tls.as_ref(), repeat).await
+        self.client.send(&webhook.url, webhook.settings.tls.as_ref(), repeat).await
     }
 }
 
-fn late(definition: &Definition) -> String {
-    format!("no complete answer within {} s", definition.timeout_s)
+fn no_response_within(timeout: Duration) -> String {
+    format!("no complete answer within {} s", timeout.as_secs())
 }
 
 /// The headers and credentials that the subscription's owner has set.
-fn owner_headers(definition: &Definition) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(9 + definition.headers.len());
-    for (name, value) in &definition.headers {
+fn owner_headers(settings: &WebhookSettings) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(9 + settings.headers.len());
+    for (name, value) in &settings.headers {
         // Invalid ones were refused when the owner set them.
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.insert(name, value);
         }
     }
-    let authorization = definition.auth.as_ref().and_then(ReceiverAuth::header);
+    let authorization = settings.auth.as_ref().and_then(ReceiverAuth::header);
     if let Some(Ok(value)) = authorization.map(|value| secret_header(&value)) {
         headers.insert(AUTHORIZATION, value);
     }
@@ -191,25 +193,27 @@ pub(crate) fn insert_header(headers: &mut HeaderMap, name: &'static str, text: S
 /// All headers of a delivery. The hub's own replace the owner's.
 fn webhook_headers(
     subscription: &Subscription,
+    webhook: &Webhook,
     event: &Event,
     number: u16,
     now: UnixMillis,
 ) -> HeaderMap {
-    let definition = &subscription.definition;
-    let mut headers = owner_headers(definition);
+    let signing = &webhook.settings.signing;
+    let mut headers = owner_headers(&webhook.settings);
     let id = event.position.to_string();
-    let signature = definition.signing.sign(&id, &event.body, now);
+    let signature = signing.sign(&id, &event.body, now);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(now.seconds()));
     headers.insert(HeaderName::from_static("webhook-attempt"), HeaderValue::from(number));
     insert_header(&mut headers, "webhook-id", id);
     insert_header(&mut headers, "webhook-signature", signature);
     insert_header(&mut headers, "webhook-subscription", subscription.id.to_string());
-    if let Some(signature) = definition.signing.sign_x_hook(definition.x_hook_secret(), &event.body)
-    {
+    if let Some(signature) = signing.sign_x_hook(webhook.x_hook_secret(), &event.body) {
         insert_header(&mut headers, "x-hook-signature", signature);
     }
-    if let Some(origin) = definition.consent().and_then(|consent| consent.origin.clone()) {
+    if let Some(origin) =
+        subscription.definition.verified().and_then(|verified| verified.origin.clone())
+    {
         insert_header(&mut headers, "webhook-request-origin", origin);
     }
     headers

@@ -294,7 +294,7 @@ async fn read_page(
         }
     }
     let mut wanted = stretch.events;
-    wanted.retain(|event| filter.wants(event));
+    wanted.retain(|event| filter.matches_event(event));
     leave_out_delivered(streams, &filter, after, &mut wanted).await?;
     let frames = wanted.into_iter().map(|event| Rc::new(Frame::new(event))).collect();
     Ok(Page { filter: Some(filter), frames, scanned, complete })

@@ -23,8 +23,10 @@ use crate::domain::event::Event;
 use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
+use crate::domain::subscription::Subscription;
+use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::command::{Only, ReplayCancelled, ReplayRequest, Request};
-use crate::domain::subscription::{Subscription, is_for};
+use crate::domain::subscription::version::matches_event;
 use crate::store::idempotency::Kept;
 use crate::streaming::resume::Point;
 
@@ -59,9 +61,12 @@ pub(crate) async fn create(
         Problem::invalid(vec![FieldError { pointer: "/since".to_owned(), detail }])
     })?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
-    if subscription.definition.callback_url.is_none() {
-        let detail = "the subscription is pulled from: POST …/seek moves its cursor back";
-        return Err(Problem::new(Code::Conflict, detail));
+    match subscription.definition.channel {
+        Channel::Webhook(_) => {}
+        Channel::Pull { .. } => {
+            let detail = "the subscription is pulled from: POST …/seek moves its cursor back";
+            return Err(Problem::new(Code::Conflict, detail));
+        }
     }
     let (count, complete) = count(&api, &subscription, (after, until), only).await?;
     let asked =
@@ -154,9 +159,10 @@ async fn count(
         let tenant = Some(&*subscription.tenant);
         let scan = Scan { after, up_to: until, tenant, limit: PAGE_LIMIT };
         let stretch = api.log.read_after(scan).await?;
-        let is_meant = |event: &&Arc<Event>| is_for(event, id, &subscription.tenant, &versions);
+        let matches =
+            |event: &&Arc<Event>| matches_event(event, id, &subscription.tenant, &versions);
         let positions: Vec<i64> =
-            stretch.events.iter().filter(is_meant).map(|event| event.position.stored()).collect();
+            stretch.events.iter().filter(matches).map(|event| event.position.stored()).collect();
         let tried = api.store.tried_among(id, &positions).await?;
         let waiting = tried.iter().filter(|tried| tried.is_waiting).count();
         count += match only {

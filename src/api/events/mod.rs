@@ -133,7 +133,7 @@ async fn backwards(
         let tenant = Some(&*filter.tenant);
         let scan = Scan { after: Position::START, up_to, tenant, limit: PAGE_LIMIT };
         let stretch = api.store.read_before(scan).await?;
-        let mut wanted = stretch.events.into_iter().filter(|event| filter.wants(event));
+        let mut wanted = stretch.events.into_iter().filter(|event| filter.matches_event(event));
         for event in wanted.by_ref().take(limit - found.len()) {
             cursor = event.position;
             found.push(event);

@@ -20,14 +20,13 @@ use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::{ErrorClass, Outcome};
 use crate::domain::delivery::replay::Tried;
 use crate::domain::delivery::retry_schedule::reconnect_waits;
-use crate::domain::delivery::shard::OwnedShard;
+use crate::domain::delivery::shard::{OwnedShard, SHARDS};
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::Event;
 use crate::domain::event::page::{PageLimit, Scan, Stretch};
 use crate::domain::id::{AttemptId, SubscriptionId};
 use crate::domain::position::Position;
-use crate::domain::subscription::SHARDS;
-use crate::domain::subscription::verification::TriedVerification;
+use crate::domain::subscription::verification::FailedVerification;
 use crate::domain::time::UnixMillis;
 use crate::log::Log;
 use crate::store::{Store, StoreError};
@@ -81,7 +80,7 @@ pub(crate) async fn post(
     let StartAttempt { subscription, event, number, term } = start;
     let (now, began) = (UnixMillis::now(), Instant::now());
     let posting = deliverer.post(&subscription, &event, number, now);
-    let Exchange { outcome, response } = if subscription.definition.is_ordered() {
+    let Exchange { outcome, response } = if subscription.definition.delivery().is_ordered() {
         let cut_off = || {
             let why = "this node lost touch with the database during the exchange";
             Exchange::failed(ErrorClass::Timeout, &why)
@@ -115,7 +114,7 @@ pub(crate) async fn ask(verifier: Verifier, ask: VerifyReceiver) -> Message {
 }
 
 /// Notes a handshake that brought no consent. What is not noted is merely not shown.
-pub(crate) async fn note_verification(store: Store, tried: TriedVerification) {
+pub(crate) async fn note_verification(store: Store, tried: FailedVerification) {
     tracing::info!(subscription = %tried.subscription, error = %tried.error, "a receiver has not agreed to what it will be sent");
     if let Err(error) = store.note_verification(&tried).await {
         tracing::warn!(%error, "cannot note how far a handshake is");

@@ -11,8 +11,9 @@ use crate::domain::event::Event;
 use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
+use crate::domain::subscription::Subscription;
 use crate::domain::subscription::command::Request;
-use crate::domain::subscription::{Subscription, Version};
+use crate::domain::subscription::version::Version;
 use crate::log::Log;
 use crate::store::{Store, StoreError};
 

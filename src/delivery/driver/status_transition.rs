@@ -32,7 +32,7 @@ pub(super) async fn apply_transition(
             Ok(Changed::Stale | Changed::NoRoom) => {
                 match store.subscription(&current.tenant, current.id).await {
                     Ok(Some(newer))
-                        if newer.definition.has_same_receiver(&subscription.definition) =>
+                        if newer.definition.has_same_verification(&subscription.definition) =>
                     {
                         current = newer;
                     }
@@ -53,8 +53,8 @@ pub(super) async fn apply_transition(
 fn log_applied(subscription: &Subscription, transition: &StatusTransition) {
     let id = subscription.id;
     match transition {
-        StatusTransition::Verified(consent) => {
-            let (origin, rate) = (consent.origin.as_deref(), consent.rate_per_minute);
+        StatusTransition::Verified(verified) => {
+            let (origin, rate) = (verified.origin.as_deref(), verified.rate_per_minute);
             tracing::info!(subscription = %id, origin, rate, "receiver verified");
         }
         transition => {

@@ -2,7 +2,7 @@
 
 use super::change;
 use super::change::Change;
-use super::verification::Consent;
+use super::verification::Verified;
 use super::{Status, Subscription};
 
 /// A change of status, by its cause.
@@ -17,7 +17,7 @@ pub(crate) enum StatusTransition {
     /// No delivery has succeeded for as long as the retry schedule lasts.
     GivenUp,
     /// The receiver has confirmed that it wants the events.
-    Verified(Consent),
+    Verified(Verified),
 }
 
 impl StatusTransition {
@@ -36,7 +36,7 @@ impl StatusTransition {
                 current,
                 "the receiver took nothing for as long as deliveries are tried",
             ),
-            Self::Verified(consent) => change::verified(current, consent.clone()),
+            Self::Verified(verified) => change::verified(current, verified.clone()),
         }
     }
 
@@ -46,9 +46,9 @@ impl StatusTransition {
         match self {
             Self::Failing => status == Status::Active,
             Self::Recovered => status == Status::Failing,
-            Self::Gone => status.is_tried() || status == Status::Unverified,
-            Self::GivenUp => status.is_tried(),
-            Self::Verified(_) => current.definition.awaits_consent(),
+            Self::Gone => status.is_delivering() || status == Status::Unverified,
+            Self::GivenUp => status.is_delivering(),
+            Self::Verified(_) => current.definition.awaits_verification(),
         }
     }
 }

@@ -57,7 +57,7 @@ async fn step(
     if turn.is_some() {
         move_on(log, store, metrics, kept).await?;
     }
-    log.forget(store.gone_up_to().await?);
+    log.drop_expired(store.gone_up_to().await?);
     match turn {
         Some(turn) => drop_old(store, kept, turn).await,
         None => Ok(()),
@@ -97,7 +97,7 @@ async fn move_on(
     let expired = expiry::tell(store, gone).await?;
     if expired > 0 {
         metrics.keeping.expired.add(expired);
-        log.look();
+        log.notify_appended();
     }
     store.pass_over(gone).await
 }

@@ -24,7 +24,7 @@ use crate::domain::access::scope::{Scope, Scopes};
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::KeyId;
 use crate::domain::time::UnixMillis;
-use crate::log::ShutOut;
+use crate::log::RevocationReach;
 use crate::store::idempotency::Kept;
 use crate::store::keys::StoredKey;
 
@@ -224,8 +224,8 @@ pub(crate) async fn revoke(
     let audit = AuditEntry::new(when, &by, &caller.tenant, "key.revoked", &key.id)
         .with(Some(view(&key)), None);
     match api.log.revoke_key(&key, token, &audit).await? {
-        Some(ShutOut::Everywhere) => Ok(HttpResponse::NoContent().finish()),
-        Some(ShutOut::Unconfirmed) => Err(Problem::new(
+        Some(RevocationReach::Everywhere) => Ok(HttpResponse::NoContent().finish()),
+        Some(RevocationReach::Unconfirmed) => Err(Problem::new(
             Code::Unavailable,
             "the key is revoked, but a node has not confirmed in time that it knows; send this again",
         )),

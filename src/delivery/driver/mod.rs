@@ -106,7 +106,7 @@ impl Session {
         };
         let ended = running.ended.clone().drop_guard();
         running.work(stop, deadline).await;
-        running.session.log.set_dispatched(None);
+        running.session.log.set_applied(None);
         drop(ended);
         running.session.engine.in_flight()
     }
@@ -241,7 +241,7 @@ impl Running {
                 }
             }
         }
-        self.session.log.set_dispatched(engine.processed());
+        self.session.log.set_applied(engine.processed());
         if changed {
             self.tell_acted();
         }

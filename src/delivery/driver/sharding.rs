@@ -128,8 +128,8 @@ impl Running {
         tracing::warn!("the database has failed over: what was in memory is read anew");
         self.session.engine.handle_failover();
         self.items = None;
-        self.session.log.set_dispatched(None);
-        if let Err(error) = self.session.log.read_anew().await {
+        self.session.log.set_applied(None);
+        if let Err(error) = self.session.log.reload().await {
             tracing::warn!(%error, "cannot read the log's end after a failover");
         }
         self.share_at = Instant::now();

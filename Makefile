@@ -1,7 +1,7 @@
 # hookhub's commands; `make` lists them.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz browser api bench torture check prepare fmt clippy doc sqlx deny typos compose
+.PHONY: help run test fuzz browser api bench chaos check prepare fmt clippy doc sqlx deny typos compose
 
 # The build reads .sqlx/, never a database that happens to be in the environment.
 export SQLX_OFFLINE := true
@@ -38,9 +38,9 @@ bench: ## release build: what publishing and delivering cost (ARGS="--help"), wh
 	cargo bench --locked --bench deliveries -- $(ARGS)
 	cargo bench --locked --bench streams -- $(STREAMS)
 
-torture: ## nodes, Postgres and receivers killed, stopped, cut off and lied to for ten minutes; ARGS="--seed N --minutes M", PROFILE=release
+chaos: ## ten minutes of injected faults, and a check that no event is lost; ARGS="--seed N --minutes M", PROFILE=release
 	HOOKHUB_POSTGRES_BIN=$$(scripts/postgres-binaries) \
-	  cargo bench --locked --profile $(or $(PROFILE),dev) --bench torture -- $(ARGS)
+	  cargo test --locked --profile $(or $(PROFILE),dev) --test chaos -- $(ARGS)
 
 check: fmt clippy doc sqlx deny typos compose ## all that CI checks besides the tests
 

@@ -18,7 +18,7 @@ use crate::access::keys::{Keys, Known};
 use crate::access::quotas::QuotasInForce;
 use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
-use crate::delivery::{self, Asker, Dispatcher};
+use crate::delivery::{self, DeliverySettings, Dispatcher, VerifierSettings};
 use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::domain::egress::origin::Sender;
 use crate::domain::encryption::Sealer;
@@ -156,7 +156,7 @@ impl Hub {
             consents: &consents,
         };
         let api = web::Data::new(core.api(settings, &streams, &secrets));
-        retry_until_available(async || dispatcher.enlist().await).await?;
+        retry_until_available(async || dispatcher.register_node().await).await?;
         let server = server::start(settings, listener, api, &streams, &core.stopping)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();
@@ -264,9 +264,15 @@ impl Core {
             metrics: Arc::clone(&self.metrics),
             tasks: self.tasks.clone(),
         };
-        let asker = Asker { sender: sender(settings), token_key: verification_key.into() };
-        let callbacks = (settings.egress.clone(), settings.retry_schedule.clone(), asker);
-        Dispatcher::new(parts, callbacks).map_err(StartError::Callbacks)
+        let settings = DeliverySettings {
+            egress: settings.egress.clone(),
+            schedule: settings.retry_schedule.clone(),
+            verifier: VerifierSettings {
+                sender: sender(settings),
+                token_key: verification_key.into(),
+            },
+        };
+        Dispatcher::new(parts, settings).map_err(StartError::Callbacks)
     }
 
     fn streams(&self, settings: &Settings) -> Arc<Streams> {

@@ -210,13 +210,13 @@ async fn while_nodes_differ_only_those_with_the_newest_key_in_front_seal_anew() 
     let hub = TestHub::start().await;
     let keys = [format!("{MASTER_KEY},{OTHER_KEY}"), format!("{OTHER_KEY},{MASTER_KEY}")];
     let [old, new] = keys.map(|keys| Store::new(hub.database.url(), sealer(&keys)).unwrap());
-    assert!(new.take_resealing_turn().await.unwrap().is_none(), "it has not started with it");
-    assert!(new.take_master_keys().await.unwrap().is_empty());
-    let turn = new.take_resealing_turn().await.unwrap();
+    assert!(new.try_lock_reencryption().await.unwrap().is_none(), "it has not started with it");
+    assert!(new.insert_master_key().await.unwrap().is_empty());
+    let turn = new.try_lock_reencryption().await.unwrap();
     assert!(turn.is_some());
-    assert!(new.take_resealing_turn().await.unwrap().is_none(), "one at a time");
+    assert!(new.try_lock_reencryption().await.unwrap().is_none(), "one at a time");
     drop(turn);
-    assert!(old.take_resealing_turn().await.unwrap().is_none(), "they would undo it");
+    assert!(old.try_lock_reencryption().await.unwrap().is_none(), "they would undo it");
     old.close().await;
     new.close().await;
 }

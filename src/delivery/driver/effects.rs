@@ -12,7 +12,7 @@ use crate::delivery::engine::{
     AttemptResult, FetchEvent, LoadedSubscription, ReadRange, ReadReplayRange, StartAttempt,
     VerificationResult, VerifyReceiver,
 };
-use crate::delivery::verification::Handshaker;
+use crate::delivery::verification::Verifier;
 use crate::delivery::webhook::{Deliverer, Exchange};
 use crate::domain::delivery::attempt::Attempt;
 use crate::domain::delivery::exhausted::Exhausted;
@@ -57,7 +57,7 @@ pub(crate) enum Message {
     /// Where the subscriptions of taken shards stand.
     Loaded(Vec<OwnedShard>, Result<(Vec<LoadedSubscription>, DeliveryState), StoreError>),
     /// A change of status is made.
-    Turned(SubscriptionId),
+    TransitionApplied(SubscriptionId),
     /// It is told that a delivery was given up.
     Told(Exhausted),
     /// A receiver was asked for its consent.
@@ -85,7 +85,7 @@ pub(crate) async fn post(
             let why = "this node lost touch with the database during the exchange";
             Exchange::failed(ErrorClass::Timeout, &why)
         };
-        lease.while_held(posting).await.unwrap_or_else(cut_off)
+        lease.run_while_trusted(posting).await.unwrap_or_else(cut_off)
     } else {
         posting.await
     };
@@ -107,9 +107,9 @@ pub(crate) async fn post(
 }
 
 /// Asks a receiver for its consent.
-pub(crate) async fn ask(handshaker: Handshaker, ask: VerifyReceiver) -> Message {
+pub(crate) async fn ask(verifier: Verifier, ask: VerifyReceiver) -> Message {
     let at = UnixMillis::now();
-    let reply = handshaker.ask(&ask.subscription).await;
+    let reply = verifier.verify(&ask.subscription).await;
     Message::Asked(Box::new(VerificationResult { ask, at, reply }))
 }
 

@@ -122,7 +122,7 @@ impl Running {
 
     /// Forgets what was learnt from another database server than the one that answers now.
     pub(crate) async fn take_renewal(&mut self) {
-        if !self.session.lease.is_by_another(&mut self.server) {
+        if !self.session.lease.detect_failover(&mut self.server) {
             return;
         }
         tracing::warn!("the database has failed over: what was in memory is read anew");

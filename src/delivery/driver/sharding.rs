@@ -29,7 +29,7 @@ impl Running {
         self.session.engine.begin_handover(usize::MAX, UnixMillis::now().after(wait));
         let (store, node) = (self.session.store.clone(), self.session.node);
         self.session.tasks.spawn(async move {
-            if let Err(error) = store.begin_leaving(node).await {
+            if let Err(error) = store.update_leaving(node).await {
                 tracing::warn!(%error, "other nodes are not told that this one stops");
             }
         });
@@ -122,7 +122,7 @@ impl Running {
 
     /// Forgets what was learnt from another database server than the one that answers now.
     pub(crate) async fn take_renewal(&mut self) {
-        if !self.session.lease.is_by_another(&mut self.server) {
+        if !self.session.lease.detect_failover(&mut self.server) {
             return;
         }
         tracing::warn!("the database has failed over: what was in memory is read anew");

@@ -1,12 +1,12 @@
 //! Secrets that all nodes share.
 
 use super::{Store, StoreError, within};
-use crate::domain::encryption::Place;
+use crate::domain::encryption::AssociatedData;
 
 impl Store {
     /// The secret of that name; `fresh` becomes it if there is none yet.
     pub async fn shared_secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let place = Place::SharedSecret { name };
+        let place = AssociatedData::SharedSecret { name };
         let sealed = self.seal(fresh, place)?;
         within(
             sqlx::query!(

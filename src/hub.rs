@@ -342,7 +342,8 @@ async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, Stri
 async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError> {
     let secret = async |name| {
         let fresh: [u8; 32] = rand::random();
-        retry_until_available(async || store.shared_secret(name, &fresh).await).await
+        retry_until_available(async || store.select_or_insert_shared_secret(name, &fresh).await)
+            .await
     };
     Ok((secret("stream_tokens").await?, secret("consents").await?))
 }
@@ -355,7 +356,7 @@ async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError>
     let set_up = async || {
         store.migrate().await?;
         store.create_partitions().await?;
-        store.take_master_keys().await
+        store.insert_master_key().await
     };
     let missing = retry_until_available(set_up).await?;
     if !missing.is_empty() {
@@ -363,7 +364,7 @@ async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError>
         return Err(StartError::OtherMasterKey { ids: missing, file });
     }
     if matches!(settings.database, Database::Embedded { .. }) {
-        let end = async || store.end_all_leases().await;
+        let end = async || store.delete_all_nodes().await;
         retry_until_available(end).await?;
     }
     Ok(store)

@@ -93,7 +93,7 @@ impl Dispatcher {
         });
         let cut_off = driver.run(stop).await;
         keys.retire();
-        if let Err(error) = store.forget_node(id).await {
+        if let Err(error) = store.delete_node(id).await {
             tracing::warn!(%error, "cannot release this node's shards; other nodes take them when its lease expires");
         }
         cut_off

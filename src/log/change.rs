@@ -52,7 +52,7 @@ impl Log {
     }
 
     async fn wait_until_applied_elsewhere(&self, shard: u16, position: Position) {
-        let check = || self.store.others_have_acted(self.node, shard, position);
+        let check = || self.store.have_others_applied(self.node, shard, position);
         if !poll_until(check).await {
             tracing::warn!(%position, "another node has not applied a subscription change in time");
         }

@@ -50,7 +50,7 @@ impl Log {
         }
         self.wait_until_visible(position).await;
         let is_here = self.tail.head() >= position;
-        let check = || self.store.others_have_seen(self.node, position);
+        let check = || self.store.have_others_read(self.node, position);
         let is_everywhere = poll_until(check).await && is_here;
         Ok(Some(if is_everywhere {
             RevocationReach::Everywhere

@@ -125,7 +125,7 @@ pub(super) async fn verify_receiver(verifier: Verifier, ask: VerifyReceiver) -> 
 /// Records a failed verification for `GET /v1/subscriptions/{id}`. It is not retried: nothing else reads the record.
 pub(super) async fn record_failed_verification(store: Store, failed: FailedVerification) {
     tracing::info!(subscription = %failed.subscription, error = %failed.error, "receiver not verified");
-    if let Err(error) = store.note_verification(&failed).await {
+    if let Err(error) = store.upsert_verification(&failed).await {
         tracing::warn!(%error, "cannot record a failed verification");
     }
 }
@@ -135,7 +135,7 @@ pub(super) async fn fetch_events(store: Store, fetches: Vec<FetchEvent>) -> Comp
     let mut positions: Vec<i64> = fetches.iter().map(|fetch| fetch.position.stored()).collect();
     positions.sort_unstable();
     positions.dedup();
-    let events = store.events_at(&positions, None).await;
+    let events = store.read_at(&positions, None).await;
     if events.is_err() {
         sleep(RETRY_DELAY).await;
     }
@@ -165,7 +165,7 @@ pub(super) async fn read_replay_range(
         let stretch = log.read_after(scan).await?;
         let positions: Vec<i64> =
             stretch.events.iter().map(|event| event.position.stored()).collect();
-        let tried = store.tried_among(range.subscription.id, &positions).await?;
+        let tried = store.select_attempted(range.subscription.id, &positions).await?;
         Ok((stretch, tried))
     };
     let result = result.await;
@@ -194,10 +194,13 @@ pub(super) async fn write_flush(store: Store, mut flush: Flush) -> Completion {
 /// Acquires free shards, up to this node's fair share.
 pub(super) async fn acquire_shards(store: Store, node: Uuid, held: Vec<u16>) -> Completion {
     let shares = async {
-        let live_nodes = store.live_nodes().await?;
+        let live_nodes = store.count_live_nodes().await?;
         let missing = fair_share(live_nodes).saturating_sub(held.len());
-        let acquired =
-            if missing == 0 { Vec::new() } else { store.take_shards(node, &held, missing).await? };
+        let acquired = if missing == 0 {
+            Vec::new()
+        } else {
+            store.acquire_shards(node, &held, missing).await?
+        };
         Ok(Shares { live_nodes, acquired })
     };
     Completion::SharesCounted(shares.await)
@@ -210,11 +213,11 @@ pub(super) async fn load_shards(store: Store, shards: Vec<OwnedShard>) -> Comple
             shards.iter().filter_map(|owned| i16::try_from(owned.shard).ok()).collect();
         // Subscriptions first. One that is created after this statement follows by its entry in the log. If it were
         // read after its delivery state, its cursor would be missing.
-        let subscriptions = store.callbacks_of_shards(&numbers).await?;
+        let subscriptions = store.select_webhooks_of_shards(&numbers).await?;
         let ids: Vec<i64> =
             subscriptions.iter().map(|subscription| subscription.id.stored()).collect();
-        let versions = store.versions(&ids).await?;
-        let state = store.delivery_state(&ids).await?;
+        let versions = store.select_versions(&ids).await?;
+        let state = store.select_delivery_state(&ids).await?;
         Ok((feed::join(subscriptions, versions), state))
     };
     let result = result.await;
@@ -230,7 +233,7 @@ pub(super) async fn release_shards(store: Store, node: Uuid, shards: Vec<(u16, i
 
 /// Records how far this node has applied the log.
 pub(super) async fn record_applied_position(store: Store, node: Uuid, position: Position) {
-    if let Err(error) = store.note_acted(node, position).await {
+    if let Err(error) = store.update_acted_on(node, position).await {
         tracing::warn!(%error, "cannot record how far this node has applied the log");
     }
 }

@@ -34,7 +34,7 @@ impl Driver {
         self.engine.begin_handover(usize::MAX, UnixMillis::now().after(wait));
         let (store, node) = (self.store.clone(), self.node);
         self.tasks.spawn(async move {
-            if let Err(error) = store.begin_leaving(node).await {
+            if let Err(error) = store.update_leaving(node).await {
                 tracing::warn!(%error, "cannot announce to other nodes that this node stops");
             }
         });

@@ -30,7 +30,7 @@ pub(super) async fn apply_transition(
                 return;
             }
             Ok(Changed::Stale | Changed::NoRoom) => {
-                match store.subscription(&current.tenant, current.id).await {
+                match store.select_subscription(&current.tenant, current.id).await {
                     Ok(Some(newer))
                         if newer.definition.has_same_verification(&subscription.definition) =>
                     {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use hookhub::config::Settings;
-use hookhub::domain::encryption::{MasterKey, Place, Sealer};
+use hookhub::domain::encryption::{AssociatedData, Encryptor, MasterKey};
 use hookhub::store::Store;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -26,8 +26,8 @@ fn id_of(key: &str) -> String {
     key.parse::<MasterKey>().expect("a key").id().to_string()
 }
 
-fn sealer(keys: &str) -> Sealer {
-    Sealer::new(keys.parse().expect("keys"))
+fn sealer(keys: &str) -> Encryptor {
+    Encryptor::new(keys.parse().expect("keys"))
 }
 
 /// What a query gives, texts.
@@ -47,8 +47,8 @@ async fn opened(database: &Database) -> Value {
         .fetch_one(&mut database.connect().await)
         .await
         .expect("a subscription");
-    let place = Place::Definition { tenant: "default", id: row.0 };
-    let plain = sealer(MASTER_KEY).open(row.1.as_bytes(), place).expect("it opens");
+    let place = AssociatedData::Definition { tenant: "default", id: row.0 };
+    let plain = sealer(MASTER_KEY).decrypt(row.1.as_bytes(), place).expect("it opens");
     serde_json::from_slice(&plain).expect("JSON")
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use futures_util::future::join_all;
-use hookhub::domain::encryption::Sealer;
+use hookhub::domain::encryption::Encryptor;
 use hookhub::domain::event::page::{PageLimit, Scan};
 use hookhub::domain::position::Position;
 use hookhub::log::Log;
@@ -178,7 +178,7 @@ async fn readers_at_two_nodes_read_every_event_once_in_order_during_concurrent_a
 #[tokio::test]
 async fn a_lagging_node_reads_a_range_completely() {
     let hub = TestHub::start().await;
-    let sealer = Sealer::new(MASTER_KEY.parse().unwrap());
+    let sealer = Encryptor::new(MASTER_KEY.parse().unwrap());
     let store = Store::new(hub.database.url(), sealer).unwrap();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let log = Log::start(Uuid::new_v4(), store, Vec::new(), &tasks, stop.clone()).await.unwrap();

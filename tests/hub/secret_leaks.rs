@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use hookhub::domain::encryption::{Place, Sealer};
+use hookhub::domain::encryption::{AssociatedData, Encryptor};
 use hookhub::tools::receive::ReceiverSettings;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -298,10 +298,10 @@ async fn private_keys(database: &Database) -> Vec<String> {
         .fetch_all(&mut database.connect().await)
         .await
         .expect("definitions");
-    let sealer = Sealer::new(MASTER_KEY.parse().expect("a key"));
+    let sealer = Encryptor::new(MASTER_KEY.parse().expect("a key"));
     let key = |(id, definition): (i64, String)| {
-        let place = Place::Definition { tenant: "default", id };
-        let plain = sealer.open(definition.as_bytes(), place).expect("it opens");
+        let place = AssociatedData::Definition { tenant: "default", id };
+        let plain = sealer.decrypt(definition.as_bytes(), place).expect("it opens");
         text(&serde_json::from_slice(&plain).expect("JSON"), "/signing_key")
     };
     rows.into_iter().map(key).collect()

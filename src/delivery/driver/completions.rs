@@ -24,8 +24,8 @@ impl Driver {
                     has_changes = true;
                     engine.handle_change(event.position, id, snapshot.map(|snapshot| *snapshot));
                 }
-                LogEntry::Request { id, request, .. } => {
-                    engine.handle_request(id, &request, UnixMillis::now());
+                LogEntry::Command { id, command, .. } => {
+                    engine.handle_request(id, &command, UnixMillis::now());
                 }
             }
         }

@@ -18,8 +18,8 @@ use crate::domain::delivery::attempt::Attempt;
 use crate::domain::delivery::exhausted::Exhausted;
 use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::{ErrorClass, Outcome};
-use crate::domain::delivery::replay::Tried;
-use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::replay::RecordedDelivery;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::domain::delivery::shard::{OwnedShard, SHARDS};
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::Event;
@@ -51,7 +51,7 @@ pub(super) enum Completion {
     /// With the events come the attempts on record of the replayed subscription.
     ReplayRangeRead {
         range: ReadReplayRange,
-        result: Result<(Stretch, Vec<Tried>), StoreError>,
+        result: Result<(Stretch, Vec<RecordedDelivery>), StoreError>,
     },
     /// The flush is committed for those of its shards that this node still owns.
     Flushed {
@@ -178,7 +178,7 @@ pub(super) async fn read_replay_range(
 /// Commits a flush, and retries while the database is unavailable.
 pub(super) async fn write_flush(store: Store, mut flush: Flush) -> Completion {
     let shards: Vec<u16> = flush.shards.iter().map(|(shard, ..)| *shard).collect();
-    let mut waits = reconnect_waits();
+    let mut waits = reconnect_delays();
     loop {
         match store.flush(&flush).await {
             Ok(owned) => return Completion::Flushed { shards, owned },

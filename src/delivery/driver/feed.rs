@@ -6,13 +6,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::delivery::engine::{LoadedSubscription, SubscriptionSnapshot};
-use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::domain::event::Event;
 use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::command::Request;
+use crate::domain::subscription::command::Command;
 use crate::domain::subscription::version::Version;
 use crate::log::Log;
 use crate::store::{Store, StoreError};
@@ -31,18 +31,18 @@ pub(super) enum LogEntry {
         /// `None` if the subscription is deleted or has no webhook any more.
         snapshot: Option<Box<SubscriptionSnapshot>>,
     },
-    /// A request to the owner of a subscription's shard, such as a replay.
-    Request {
+    /// A command to the owner of a subscription's shard, such as a replay.
+    Command {
         event: Arc<Event>,
         id: SubscriptionId,
-        request: Request,
+        command: Command,
     },
 }
 
 impl LogEntry {
     pub(super) fn event(&self) -> &Arc<Event> {
         match self {
-            Self::Event(event) | Self::Change { event, .. } | Self::Request { event, .. } => event,
+            Self::Event(event) | Self::Change { event, .. } | Self::Command { event, .. } => event,
         }
     }
 }
@@ -54,11 +54,11 @@ pub(super) async fn run(
     mut after: Position,
     entries: mpsc::Sender<Vec<LogEntry>>,
 ) {
-    let mut waits = reconnect_waits();
+    let mut waits = reconnect_delays();
     loop {
         match read_page(&log, &store, after).await {
             Ok(page) => {
-                waits = reconnect_waits();
+                waits = reconnect_delays();
                 after = page.scanned;
                 if !page.entries.is_empty() && entries.send(page.entries).await.is_err() {
                     return;
@@ -114,8 +114,8 @@ fn log_entry(
             let snapshot = changed.get(&id).cloned().map(Box::new);
             LogEntry::Change { event, id, snapshot }
         }
-        Some(id) => match Request::of(&event) {
-            Some(request) => LogEntry::Request { event, id, request },
+        Some(id) => match Command::from_event(&event) {
+            Some(command) => LogEntry::Command { event, id, command },
             None => LogEntry::Event(event),
         },
         None => LogEntry::Event(event),

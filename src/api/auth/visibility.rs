@@ -7,7 +7,7 @@ use super::caller::Caller;
 use crate::api::problem::Problem;
 use crate::api::state::Api;
 use crate::domain::id::SubscriptionId;
-use crate::domain::subscription::Version;
+use crate::domain::subscription::version::Version;
 
 /// Of these subscriptions those that are not there for the caller's key.
 pub(crate) async fn hidden(

@@ -23,7 +23,7 @@ use super::problem::Problem;
 use super::state::Api;
 use super::state::worker;
 use crate::domain::access::scope::Scope;
-use crate::domain::event::page::Scan;
+use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
@@ -32,7 +32,7 @@ use crate::streaming::{Filter, Reader, Start};
 /// The largest body of a publish.
 pub(crate) const MOST_BYTES: usize = 5 << 20;
 /// How much of the log one list of the newest looks at: pages of events and bytes of data.
-const PAGE: (u16, u32) = (2_000, 8 << 20);
+const PAGE_LIMIT: PageLimit = PageLimit { events: 2_000, bytes: 8 << 20 };
 const MOST_PAGES: usize = 10;
 
 /// `POST /v1/events`: 202 when all good events are durable.
@@ -130,11 +130,10 @@ async fn backwards(
     let (mut found, mut cursor, mut complete) = (Vec::new(), from, false);
     let mut up_to = from;
     for _ in 0..MOST_PAGES {
-        let (events, bytes) = PAGE;
         let tenant = Some(&*filter.tenant);
-        let scan = Scan { after: Position::START, up_to, tenant, events, bytes };
+        let scan = Scan { after: Position::START, up_to, tenant, limit: PAGE_LIMIT };
         let stretch = api.store.read_before(scan).await?;
-        let mut wanted = stretch.events.into_iter().filter(|event| filter.wants(event));
+        let mut wanted = stretch.events.into_iter().filter(|event| filter.matches_event(event));
         for event in wanted.by_ref().take(limit - found.len()) {
             cursor = event.position;
             found.push(event);

@@ -65,7 +65,7 @@ pub(crate) async fn create(
     let subscription = Subscription {
         id: SubscriptionId::new(UnixMillis::now(), rand::random()),
         tenant: Arc::clone(&caller.tenant),
-        status: definition.status_in_force(),
+        status: definition.running_status(),
         definition,
         disabled_reason: None,
         changed_at: Position::START,
@@ -142,7 +142,7 @@ pub(crate) async fn view_of_first(
     if let (Some(members), Some(id)) = (view.as_object_mut(), entry.about) {
         members.insert("updated_at".into(), json!(position.time().max(id.time())));
         if let Some(current) = api.store.subscription(&entry.tenant, id).await? {
-            members.insert("secret".into(), json!(current.definition.signing.secret().reveal()));
+            members.insert("secret".into(), json!(current.definition.signing().secret().reveal()));
         }
     }
     Ok((entry.about, view))
@@ -255,8 +255,9 @@ pub(crate) async fn put(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let body = body::json(&request, payload).await?;
-    let given =
-        |current: &Subscription| read_given(&api, &body)?.whole(current.definition.signing.clone());
+    let given = |current: &Subscription| {
+        read_given(&api, &body)?.whole(current.definition.signing().clone())
+    };
     redefine(&api, (&caller, &request), &path, given).await
 }
 
@@ -274,16 +275,16 @@ async fn redefine(
     definition: impl Fn(&Subscription) -> Result<Definition, Problem>,
 ) -> Result<HttpResponse, Problem> {
     let changed = make(api, by, id, |current| {
-        let definition = definition(&current)?.in_place_of(&current.definition);
+        let definition = definition(&current)?.replacing(&current.definition);
         verification::must_be_possible(api, &definition, Some(&current.definition))?;
         by.0.must_cover(&definition.event_types)?;
         let same = definition == current.definition;
-        let elsewhere = definition.callback_url != current.definition.callback_url;
+        let elsewhere = !definition.channel.has_same_receiver(&current.definition.channel);
         // What the receiver at the former URL did says nothing of the one at the new.
         let status = match current.status {
             Status::Paused | Status::Disabled => current.status,
-            Status::Failing if !elsewhere && !definition.awaits_consent() => Status::Failing,
-            _ => definition.status_in_force(),
+            Status::Failing if !elsewhere && !definition.awaits_verification() => Status::Failing,
+            _ => definition.running_status(),
         };
         Ok((!same).then(|| change::updated(Subscription { definition, status, ..current })))
     });
@@ -299,7 +300,7 @@ pub(crate) async fn pause(
 ) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
     let paused = make(&api, (&caller, &request), &path, |current| {
-        let goes_on = current.status.is_tried() || current.status == Status::Unverified;
+        let goes_on = current.status.is_delivering() || current.status == Status::Unverified;
         Ok(goes_on.then(|| change::paused(current)))
     });
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
@@ -314,7 +315,7 @@ pub(crate) async fn resume(
 ) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
     let resumed = make(&api, (&caller, &request), &path, |current| {
-        let is_in_force = current.status == current.definition.status_in_force();
+        let is_in_force = current.status == current.definition.running_status();
         Ok((!is_in_force).then(|| change::resumed(current)))
     });
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&resumed.await?)))

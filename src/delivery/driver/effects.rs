@@ -20,22 +20,21 @@ use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::{ErrorClass, Outcome};
 use crate::domain::delivery::replay::Tried;
 use crate::domain::delivery::retry_schedule::reconnect_waits;
-use crate::domain::delivery::shard::OwnedShard;
+use crate::domain::delivery::shard::{OwnedShard, SHARDS};
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::Event;
-use crate::domain::event::page::{Scan, Stretch};
+use crate::domain::event::page::{PageLimit, Scan, Stretch};
 use crate::domain::id::{AttemptId, SubscriptionId};
 use crate::domain::position::Position;
-use crate::domain::subscription::SHARDS;
-use crate::domain::subscription::verification::TriedVerification;
+use crate::domain::subscription::verification::FailedVerification;
 use crate::domain::time::UnixMillis;
 use crate::log::Log;
 use crate::store::{Store, StoreError};
 
 /// How much a subscription that is behind reads at a time.
-const READ: (u16, u32) = (2_000, 1 << 20);
+const READ_LIMIT: PageLimit = PageLimit { events: 2_000, bytes: 1 << 20 };
 /// How much a replay reads at a time: what that brings waits for its try all at once.
-const REPLAY: (u16, u32) = (100, 1 << 20);
+const REPLAY_LIMIT: PageLimit = PageLimit { events: 100, bytes: 1 << 20 };
 /// How long to wait before what could not be read is asked for again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long to wait before a commit is tried again, at most.
@@ -81,7 +80,7 @@ pub(crate) async fn post(
     let StartAttempt { subscription, event, number, term } = start;
     let (now, began) = (UnixMillis::now(), Instant::now());
     let posting = deliverer.post(&subscription, &event, number, now);
-    let Exchange { outcome, response } = if subscription.definition.is_ordered() {
+    let Exchange { outcome, response } = if subscription.definition.delivery().is_ordered() {
         let cut_off = || {
             let why = "this node lost touch with the database during the exchange";
             Exchange::failed(ErrorClass::Timeout, &why)
@@ -115,7 +114,7 @@ pub(crate) async fn ask(handshaker: Handshaker, ask: VerifyReceiver) -> Message 
 }
 
 /// Notes a handshake that brought no consent. What is not noted is merely not shown.
-pub(crate) async fn note_verification(store: Store, tried: TriedVerification) {
+pub(crate) async fn note_verification(store: Store, tried: FailedVerification) {
     tracing::info!(subscription = %tried.subscription, error = %tried.error, "a receiver has not agreed to what it will be sent");
     if let Err(error) = store.note_verification(&tried).await {
         tracing::warn!(%error, "cannot note how far a handshake is");
@@ -136,9 +135,8 @@ pub(crate) async fn fetch(store: Store, wanted: Vec<FetchEvent>) -> Message {
 
 /// Reads on for a subscription that is behind.
 pub(crate) async fn read(log: Log, read: ReadRange) -> Message {
-    let (events, bytes) = READ;
     let tenant = Some(&*read.subscription.tenant);
-    let scan = Scan { after: read.after, up_to: read.up_to, tenant, events, bytes };
+    let scan = Scan { after: read.after, up_to: read.up_to, tenant, limit: READ_LIMIT };
     let stretch = log.read_after(scan).await;
     if stretch.is_err() {
         sleep(AGAIN_AFTER).await;
@@ -149,9 +147,8 @@ pub(crate) async fn read(log: Log, read: ReadRange) -> Message {
 /// Reads on for a replay.
 pub(crate) async fn read_replay(log: Log, store: Store, read: ReadReplayRange) -> Message {
     let page = async {
-        let (events, bytes) = REPLAY;
         let tenant = Some(&*read.subscription.tenant);
-        let scan = Scan { after: read.after, up_to: read.up_to, tenant, events, bytes };
+        let scan = Scan { after: read.after, up_to: read.up_to, tenant, limit: REPLAY_LIMIT };
         let stretch = log.read_after(scan).await?;
         let positions: Vec<i64> =
             stretch.events.iter().map(|event| event.position.stored()).collect();

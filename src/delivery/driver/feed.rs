@@ -8,16 +8,17 @@ use tokio::sync::mpsc;
 use crate::delivery::engine::{LoadedSubscription, SubscriptionSnapshot};
 use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::domain::event::Event;
-use crate::domain::event::page::Scan;
+use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
+use crate::domain::subscription::Subscription;
 use crate::domain::subscription::command::Request;
-use crate::domain::subscription::{Subscription, Version};
+use crate::domain::subscription::version::Version;
 use crate::log::Log;
 use crate::store::{Store, StoreError};
 
 /// How much of the log goes in one piece.
-const PIECE: (u16, u32) = (500, 4 << 20);
+const PAGE_LIMIT: PageLimit = PageLimit { events: 500, bytes: 4 << 20 };
 
 /// One entry of the log.
 #[derive(Debug)]
@@ -69,9 +70,9 @@ async fn piece(
     store: &Store,
     after: Position,
 ) -> Result<(Vec<Item>, Position, bool), StoreError> {
-    let (events, bytes) = PIECE;
-    let stretch =
-        log.read_after(Scan { after, up_to: Position::END, tenant: None, events, bytes }).await?;
+    let stretch = log
+        .read_after(Scan { after, up_to: Position::END, tenant: None, limit: PAGE_LIMIT })
+        .await?;
     let mut ids: Vec<i64> = stretch
         .events
         .iter()

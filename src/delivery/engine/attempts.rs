@@ -8,11 +8,12 @@ use super::{AttemptResult, Engine, FetchEvent, StartAttempt, SubscriptionQueue};
 use crate::domain::delivery::exhausted::Exhausted;
 use crate::domain::delivery::outcome::Verdict;
 use crate::domain::delivery::retry::Retry;
+use crate::domain::delivery::shard::shard_of;
 use crate::domain::event::Event;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::transition::Turn;
-use crate::domain::subscription::{Status, Subscription, shard_of};
+use crate::domain::subscription::{Status, Subscription};
 use crate::domain::time::UnixMillis;
 
 /// How many deliveries run at once on a node.
@@ -37,7 +38,7 @@ impl Engine {
         queue.note_outcome(&outcome, (began, latency), now);
         let ended = queue.end_attempt(position);
         let first_attempt = ended.before.map_or(began, |retry| retry.first_attempt);
-        let schedule = queue.subscription.definition.retry_schedule(&self.schedule);
+        let schedule = queue.subscription.definition.delivery().retry_schedule(&self.schedule);
         let given_up = queue.failing_since().is_some_and(|since| schedule.is_over(since, now));
         let due = match outcome.verdict() {
             Verdict::Delivered => None,

@@ -34,6 +34,7 @@ use crate::domain::delivery::exhausted::Exhausted;
 use crate::domain::delivery::replay::Progress;
 use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
+use crate::domain::delivery::shard::shard_of;
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::Event;
 use crate::domain::event::matcher::Matcher;
@@ -42,7 +43,8 @@ use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::command::Request;
 use crate::domain::subscription::transition::Turn;
-use crate::domain::subscription::{Subscription, TEST_EVENT, Version, shard_of};
+use crate::domain::subscription::version::Version;
+use crate::domain::subscription::{Subscription, TEST_EVENT};
 use crate::domain::time::UnixMillis;
 
 /// How many bytes of events wait in all queues before full ones are made to read by themselves.

@@ -12,7 +12,8 @@ use crate::domain::delivery::outcome::Outcome;
 use crate::domain::delivery::retry::Retry;
 use crate::domain::event::Event;
 use crate::domain::position::Position;
-use crate::domain::subscription::{Status, Subscription, Version, is_for};
+use crate::domain::subscription::version::{Version, matches_event};
+use crate::domain::subscription::{Status, Subscription};
 use crate::domain::time::UnixMillis;
 
 /// A subscription that reads by its own cursor reads on when fewer wait.
@@ -142,8 +143,8 @@ impl SubscriptionQueue {
     }
 
     /// Whether `event` is for the subscription.
-    pub(crate) fn is_meant(&self, event: &Event) -> bool {
-        is_for(event, self.subscription.id, &self.subscription.tenant, &self.versions)
+    pub(crate) fn matches(&self, event: &Event) -> bool {
+        matches_event(event, self.subscription.id, &self.subscription.tenant, &self.versions)
     }
 
     /// Whether it takes more of what is replayed: fewer than `most` wait for a try, and none where the receiver is failing.
@@ -177,7 +178,8 @@ impl SubscriptionQueue {
     pub(crate) fn change(&mut self, subscription: Arc<Subscription>, versions: Vec<Version>) {
         let former = &self.subscription;
         let let_go = subscription.status == Status::Active && former.status != Status::Active;
-        let elsewhere = subscription.definition.callback_url != former.definition.callback_url;
+        let elsewhere =
+            !subscription.definition.channel.has_same_receiver(&former.definition.channel);
         if elsewhere || let_go && self.failing_since().is_some() {
             self.receiver.begin_again();
         }
@@ -213,7 +215,7 @@ impl SubscriptionQueue {
         self.read_to = event.position;
         if !self.tried.remove(&event.position) {
             self.unfinished.take_up(event.position);
-            let key = self.subscription.definition.order_key(event);
+            let key = self.subscription.definition.delivery().order_key(event);
             self.waiting.push(key, event);
         }
     }
@@ -262,7 +264,7 @@ impl SubscriptionQueue {
             return;
         }
         for event in events {
-            if self.is_meant(event) {
+            if self.matches(event) {
                 self.take_up(event);
             }
         }
@@ -475,7 +477,7 @@ impl SubscriptionQueue {
 
     /// Whether anything may be begun for it.
     pub(crate) fn is_delivering(&self) -> bool {
-        self.subscription.status.is_tried()
+        self.subscription.status.is_delivering()
     }
 
     /// How many attempts run.

@@ -25,9 +25,10 @@ const ATTEMPT_BURST: Duration = Duration::from_millis(100);
 /// The rate at which attempts may start: the owner's limit or the one agreed in verification, whichever is lower.
 fn attempt_rate(definition: &Definition) -> Option<Rate> {
     let at_least_one = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
-    let own = definition.rate_limit_per_s.map(u32::from).map(at_least_one);
+    let own = definition.delivery().rate_limit_per_s.map(u32::from).map(at_least_one);
     let own = own.map(|rate| Rate::per_second(rate, ATTEMPT_BURST));
-    let agreed = definition.consent().and_then(|consent| consent.rate_per_minute).map(at_least_one);
+    let agreed =
+        definition.verified().and_then(|verified| verified.rate_per_minute).map(at_least_one);
     let agreed = agreed.map(|max| Rate::at_most_per_minute(max, ATTEMPT_BURST));
     own.into_iter().chain(agreed).reduce(Rate::slower)
 }
@@ -68,7 +69,7 @@ impl Receiver {
     pub(crate) fn most_at_once(&self, definition: &Definition) -> usize {
         match self.breaker.failing_since() {
             Some(_) => 1,
-            None => self.window.size(definition.concurrency()),
+            None => self.window.size(definition.delivery().concurrency()),
         }
     }
 
@@ -104,7 +105,7 @@ impl Receiver {
         (began, latency): (UnixMillis, Duration),
         now: UnixMillis,
     ) {
-        self.window.note(outcome, (began, latency), now, definition.concurrency());
+        self.window.note(outcome, (began, latency), now, definition.delivery().concurrency());
         if self.breaker.note(outcome.verdict() == Verdict::Delivered, now) == Swing::Closed {
             self.window.begin_again();
         }

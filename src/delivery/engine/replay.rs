@@ -180,7 +180,7 @@ impl Engine {
         tried: &[Tried],
     ) -> Option<(&'a Arc<Event>, u16)> {
         let (replay, position) = (self.replays.get(&id)?, event.position);
-        let queue = self.queues.get(&replay.subscription).filter(|queue| queue.is_meant(event))?;
+        let queue = self.queues.get(&replay.subscription).filter(|queue| queue.matches(event))?;
         // What waits for another try gets it in any case.
         let waits = queue.retry(position).is_some() || replay.waited.contains(&position);
         if waits || queue.is_under_way(position) {
@@ -196,7 +196,7 @@ impl Engine {
 
     fn try_again(&mut self, id: SubscriptionId, event: &Arc<Event>, attempts: u16) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        let order_key = queue.subscription.definition.order_key(event);
+        let order_key = queue.subscription.definition.delivery().order_key(event);
         let retry = Retry { attempts, due: self.now, first_attempt: self.now, order_key };
         queue.add_retry(event.position, retry);
         self.record_retry(id, event.position, retry);

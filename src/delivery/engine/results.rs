@@ -9,9 +9,9 @@ use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::replay::Progress;
 use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::shard::OwnedShard;
+use crate::domain::delivery::shard::shard_of;
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
-use crate::domain::subscription::shard_of;
 use crate::domain::time::UnixMillis;
 
 /// A subscription whose oldest unfinished event is older than this gets a cursor of its own, so that the shard's can

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::queue::SubscriptionQueue;
 use super::{Engine, LoadedSubscription};
 use crate::domain::delivery::shard::OwnedShard;
+use crate::domain::delivery::shard::shard_of;
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::position::Position;
-use crate::domain::subscription::shard_of;
 use crate::domain::time::UnixMillis;
 
 impl Engine {

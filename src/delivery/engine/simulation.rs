@@ -17,7 +17,7 @@ use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::Outcome;
 use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
-use crate::domain::delivery::shard::OwnedShard;
+use crate::domain::delivery::shard::{OwnedShard, SHARDS, shard_of};
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::event_type::EventType;
 use crate::domain::event::page::Stretch;
@@ -26,9 +26,9 @@ use crate::domain::id::{AttemptId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::signing::Signing;
 use crate::domain::signing::secret::Secret;
-use crate::domain::subscription::{
-    Definition, SHARDS, Status, Subscription, Version, is_for, shard_of,
-};
+use crate::domain::subscription::channel::{Channel, DeliverySettings, Webhook, WebhookSettings};
+use crate::domain::subscription::version::{Version, matches_event};
+use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::domain::time::UnixMillis;
 
 /// Large enough that a few fill a queue, so that subscriptions fall behind.
@@ -97,23 +97,22 @@ fn subscription(
     ordered: bool,
     order_by: Option<&str>,
 ) -> LoadedSubscription {
-    let definition = Definition {
-        event_types: vec![pattern.parse().unwrap()],
-        callback_url: Some("https://example.com/".parse().unwrap()),
-        signing: Signing::new(Secret::from_random([1; 32])),
-        description: None,
-        metadata: BTreeMap::new(),
-        headers: BTreeMap::new(),
+    let delivery = DeliverySettings {
         ordered,
         order_by: order_by.map(|pointer| pointer.parse().unwrap()),
         max_in_flight: 2,
-        rate_limit_per_s: None,
-        timeout_s: 15,
-        retry_schedule_s: None,
-        give_up_after_s: None,
-        tls: None,
-        auth: None,
-        handshake: None,
+        ..DeliverySettings::default()
+    };
+    let signing = Signing::new(Secret::from_random([1; 32]));
+    let definition = Definition {
+        event_types: vec![pattern.parse().unwrap()],
+        channel: Channel::Webhook(Webhook {
+            url: "https://example.com/".parse().unwrap(),
+            verification: None,
+            settings: WebhookSettings { delivery, ..WebhookSettings::new(signing) },
+        }),
+        description: None,
+        metadata: BTreeMap::new(),
     };
     let event_types: Arc<[_]> = definition.event_types.clone().into();
     let subscription = Subscription {
@@ -352,7 +351,7 @@ impl World {
             for event in self
                 .log
                 .iter()
-                .filter(|event| event.position <= cursor && Self::is_meant(known, event))
+                .filter(|event| event.position <= cursor && Self::matches(known, event))
             {
                 let of_pair = (id, event.position, 0)..=(id, event.position, u16::MAX);
                 let delivered =
@@ -367,8 +366,8 @@ impl World {
         }
     }
 
-    fn is_meant(known: &LoadedSubscription, event: &Event) -> bool {
-        is_for(event, known.subscription.id, "t", &known.versions)
+    fn matches(known: &LoadedSubscription, event: &Event) -> bool {
+        matches_event(event, known.subscription.id, "t", &known.versions)
     }
 
     /// Lets everyone go on and every receiver answer 204, until there is nothing more to do.
@@ -394,7 +393,7 @@ impl World {
         let mut by_key: HashMap<i64, Vec<Position>> = HashMap::new();
         for position in self.order.get(&known.subscription.id).into_iter().flatten() {
             let event = self.log.iter().find(|event| event.position == *position).unwrap();
-            if let Some(key) = known.subscription.definition.order_key(event) {
+            if let Some(key) = known.subscription.definition.delivery().order_key(event) {
                 by_key.entry(key).or_default().push(*position);
             }
         }
@@ -406,7 +405,7 @@ impl World {
             .subscriptions
             .iter()
             .flat_map(|known| self.log.iter().map(move |event| (known, event)));
-        let mut meant = pairs.filter(|(known, event)| Self::is_meant(known, event));
+        let mut meant = pairs.filter(|(known, event)| Self::matches(known, event));
         meant.all(|(known, event)| {
             self.arrived.contains_key(&(known.subscription.id, event.position))
         })
@@ -438,7 +437,7 @@ proptest! {
 fn receivers_that_hang_leave_room_for_the_others() {
     let many = |number| {
         let mut known = subscription(number, "a", false, None);
-        known.subscription.definition.max_in_flight = 64;
+        known.subscription.definition.channel.settings_mut().delivery.max_in_flight = 64;
         known
     };
     let mut subscriptions: Vec<LoadedSubscription> = (1..=300).map(many).collect();
@@ -504,7 +503,7 @@ fn events_that_are_never_taken_hide_no_others_however_often_they_are_tried() {
     let (all, ordered) = (world.subscriptions.clone(), world.subscriptions[1].subscription.id);
     for known in all.iter().filter(|known| known.subscription.id != ordered) {
         let id = known.subscription.id;
-        let keyed = known.subscription.definition.is_ordered();
+        let keyed = known.subscription.definition.delivery().is_ordered();
         let taken =
             world.log.iter().filter(|event| world.arrived.contains_key(&(id, event.position)));
         // With one key for all of them the first refused holds up the rest, as it should.

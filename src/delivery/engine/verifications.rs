@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
+use crate::domain::delivery::shard::shard_of;
 use crate::domain::id::SubscriptionId;
+use crate::domain::subscription::Subscription;
 use crate::domain::subscription::transition::Turn;
+use crate::domain::subscription::verification::FailedVerification;
 use crate::domain::subscription::verification::Reply;
-use crate::domain::subscription::verification::TriedVerification;
-use crate::domain::subscription::{Subscription, shard_of};
 use crate::domain::time::UnixMillis;
 
 /// How many receivers are asked at once on a node, and how many of one tenant.
@@ -229,7 +230,7 @@ impl Engine {
     /// Takes over whether a subscription's receiver is to be asked.
     pub(crate) fn look_for_handshake(&mut self, subscription: &Subscription) {
         let Subscription { id, tenant, .. } = subscription;
-        self.handshakes.look(*id, tenant, subscription.asked_since(), self.now);
+        self.handshakes.look(*id, tenant, subscription.verification_requested_at(), self.now);
     }
 
     /// The next receiver to ask now.
@@ -258,22 +259,24 @@ impl Engine {
         &mut self,
         asked: &VerificationResult,
         now: UnixMillis,
-    ) -> Option<TriedVerification> {
+    ) -> Option<FailedVerification> {
         let VerificationResult { ask: VerifyReceiver { subscription, term }, at, reply } = asked;
         self.handshakes.end(&subscription.tenant);
         let id = subscription.id;
         let queue = self.queues.get(&id)?;
         let definition = &queue.subscription.definition;
-        if !definition.has_same_receiver(&subscription.definition) || !definition.awaits_consent() {
+        if !definition.has_same_verification(&subscription.definition)
+            || !definition.awaits_verification()
+        {
             return None;
         }
-        let asked_at = definition.handshake.as_ref()?.asked_at;
-        let schedule = definition.retry_schedule(&self.schedule);
+        let requested_at = definition.channel.verification()?.requested_at;
+        let schedule = definition.delivery().retry_schedule(&self.schedule);
         let give_up_after = schedule.give_up_after.min(ASKED_FOR);
         let schedule = RetrySchedule { give_up_after, ..schedule };
         let (error, next_attempt_at) = match reply {
-            Reply::Agrees(consent) => {
-                self.bring_about(id, Turn::Verified(consent.clone()));
+            Reply::Agrees(verified) => {
+                self.bring_about(id, Turn::Verified(verified.clone()));
                 return None;
             }
             Reply::Gone => {
@@ -285,10 +288,10 @@ impl Engine {
             }
         };
         let (term, attempted_at) = (*term, *at);
-        Some(TriedVerification {
+        Some(FailedVerification {
             subscription: id,
             term,
-            asked_at,
+            requested_at,
             attempted_at,
             error,
             next_attempt_at,

@@ -15,7 +15,14 @@ pub(super) struct LoggingArgs {
     log: String,
 
     /// Log format
-    #[arg(long, env = "HOOKHUB_LOG_FORMAT", value_name = "FORMAT", global = true, default_value_t, value_enum)]
+    #[arg(
+        long,
+        env = "HOOKHUB_LOG_FORMAT",
+        value_name = "FORMAT",
+        global = true,
+        default_value_t,
+        value_enum
+    )]
     log_format: LogFormat,
 }
 

@@ -129,9 +129,8 @@ mod tests {
             let variable = arg.get_env().unwrap().to_str().unwrap().to_owned();
             let option = format!("`--{}`", arg.get_long().unwrap());
             let default = arg.get_default_values().first();
-            let default = default.map_or_else(String::new, |text| {
-                format!("| `{}` |", text.to_str().unwrap())
-            });
+            let default = default
+                .map_or_else(String::new, |text| format!("| `{}` |", text.to_str().unwrap()));
             let is_row = |line: &str| {
                 line.starts_with(&format!("| `{variable}` | {option} |")) && line.contains(&default)
             };

@@ -16,7 +16,13 @@ pub(super) struct ReceiveArgs {
     listen: SocketAddr,
 
     /// Signing secret of a subscription, whsec_…; may be repeated. Without it no signature is verified
-    #[arg(long, env = "HOOKHUB_RECEIVE_SECRET", hide_env_values = true, value_name = "SECRET", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "HOOKHUB_RECEIVE_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET",
+        value_delimiter = ','
+    )]
     secret: Vec<Secret>,
 
     /// Status codes to answer with, one per delivery; the last repeats

@@ -37,7 +37,12 @@ pub(super) struct EgressArgs {
     https_only: bool,
 
     /// Proxy for all callbacks, http and https alike (CONNECT). The proxy itself must keep them off private networks
-    #[arg(long, env = "HOOKHUB_EGRESS_PROXY", value_name = "http://[USER:PASSWORD@]HOST:PORT", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "HOOKHUB_EGRESS_PROXY",
+        value_name = "http://[USER:PASSWORD@]HOST:PORT",
+        hide_env_values = true
+    )]
     egress_proxy: Option<EgressProxy>,
 }
 

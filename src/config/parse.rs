@@ -72,9 +72,7 @@ impl Display for SecondsList {
 /// Parses the address and port that the hub listens on.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_bad| {
-        format!(
-            "{text:?} is not an address and port; expected e.g. 127.0.0.1:8080 or [::1]:8080"
-        )
+        format!("{text:?} is not an address and port; expected e.g. 127.0.0.1:8080 or [::1]:8080")
     })
 }
 
@@ -92,7 +90,9 @@ pub(super) fn admin_key(text: &str) -> Result<String, &'static str> {
     if text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_owned())
     } else {
-        Err("expected at least 16 visible ASCII characters without spaces, e.g. the output of: openssl rand -hex 32")
+        Err(
+            "expected at least 16 visible ASCII characters without spaces, e.g. the output of: openssl rand -hex 32",
+        )
     }
 }
 
@@ -103,7 +103,9 @@ pub(super) fn cors_origin(text: &str) -> Result<String, String> {
     if text == "*" || is_origin && !text.contains('*') {
         return Ok(text.to_owned());
     }
-    Err(format!("{text:?} is not an origin; expected e.g. https://app.example.com, without a path, or *"))
+    Err(format!(
+        "{text:?} is not an origin; expected e.g. https://app.example.com, without a path, or *"
+    ))
 }
 
 pub(super) fn allowed_targets(text: &str) -> Result<AllowedTargets, String> {

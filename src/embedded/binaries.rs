@@ -10,12 +10,12 @@ use super::user::ServerUser;
 use super::{EmbeddedError, EmbeddedSettings};
 
 /// The oldest major version the hub supports.
-pub(super) const OLDEST_MAJOR: u32 = 14;
+pub(super) const MIN_MAJOR: u32 = 14;
 
 /// Where Debian, Ubuntu and their kin install each major version, as `<major>/bin`.
 const PACKAGED: &str = "/usr/lib/postgresql";
 
-const VERSION_DEADLINE: Duration = Duration::from_secs(10);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A directory that holds `postgres` and `initdb`, and their major version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Binaries {
 }
 
 fn choose(found: &[Binaries], cluster_major: Option<u32>) -> Option<&Binaries> {
-    let mut supported = found.iter().filter(|binaries| binaries.major >= OLDEST_MAJOR);
+    let mut supported = found.iter().filter(|binaries| binaries.major >= MIN_MAJOR);
     match cluster_major {
         Some(major) => supported.find(|binaries| binaries.major == major),
         None => supported.next(),
@@ -73,11 +73,11 @@ fn refusal(
         return EmbeddedError::NoBinaries { searched: searched(settings) };
     };
     match cluster_major {
-        Some(made_by) if newest.major >= OLDEST_MAJOR => {
+        Some(cluster_major) if newest.major >= MIN_MAJOR => {
             let found: Vec<String> =
                 found.iter().map(|binaries| binaries.major.to_string()).collect();
             let cluster = settings.data_dir.join("postgres");
-            EmbeddedError::OtherMajor { cluster, made_by, found: found.join(", ") }
+            EmbeddedError::MajorMismatch { cluster, cluster_major, found: found.join(", ") }
         }
         Some(_) | None => EmbeddedError::TooOld { dir: newest.dir.clone(), found: newest.major },
     }
@@ -139,7 +139,7 @@ async fn version_in(dir: &Path, user: &ServerUser) -> Result<u32, EmbeddedError>
     let program = dir.join("postgres");
     let mut command = user.command(&program);
     command.arg("--version");
-    let said = user.run(command, "", VERSION_DEADLINE).await?;
+    let said = user.run(command, "", VERSION_TIMEOUT).await?;
     major_of(&said).ok_or_else(|| {
         user.failed(
             &program,

@@ -16,8 +16,8 @@ pub(super) const DATABASE: &str = "hookhub";
 /// A cluster in the making has this name, and the hub's process id, until it is whole.
 const DRAFT: &str = "postgres.new-";
 
-const INITDB_DEADLINE: Duration = Duration::from_mins(2);
-const CREATE_DATABASE_DEADLINE: Duration = Duration::from_mins(1);
+const INITDB_TIMEOUT: Duration = Duration::from_mins(2);
+const CREATE_DATABASE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The major version the cluster was made by; `None` when there is no cluster yet.
 pub(super) fn version(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
@@ -70,7 +70,7 @@ async fn make(draft: &Path, binaries: &Binaries, user: &ServerUser) -> Result<()
         .mode(0o700)
         .create(draft)
         .map_err(EmbeddedError::io("make directory", draft))?;
-    user.give(draft)?;
+    user.chown(draft)?;
 
     let mut initdb = user.command(&binaries.initdb());
     initdb.arg("--pgdata").arg(draft).args([
@@ -90,11 +90,11 @@ async fn make(draft: &Path, binaries: &Binaries, user: &ServerUser) -> Result<()
         "--data-checksums",
         "--no-instructions",
     ]);
-    user.run(initdb, "", INITDB_DEADLINE).await?;
+    user.run(initdb, "", INITDB_TIMEOUT).await?;
 
     let mut single_user = user.command(&binaries.postgres());
     single_user.arg("--single").arg("-D").arg(draft).args(["-c", "exit_on_error=on", "postgres"]);
-    user.run(single_user, &format!("CREATE DATABASE {DATABASE}\n"), CREATE_DATABASE_DEADLINE)
+    user.run(single_user, &format!("CREATE DATABASE {DATABASE}\n"), CREATE_DATABASE_TIMEOUT)
         .await?;
     Ok(())
 }

@@ -39,7 +39,7 @@ impl DataDir {
         if !user.is_other() || metadata.uid() != 0 || !closed {
             return Ok(());
         }
-        user.give_group(root)?;
+        user.chown_group(root)?;
         fs::set_permissions(root, fs::Permissions::from_mode(0o710))
             .map_err(EmbeddedError::io("set permissions of", root))
     }

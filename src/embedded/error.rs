@@ -37,7 +37,7 @@ pub enum EmbeddedError {
     #[error(
         "Postgres in {dir} is version {found}, hookhub needs {} or newer: install a newer one (Debian, Ubuntu: \
          apt-get install postgresql), or set HOOKHUB_POSTGRES_BIN to the bin directory of one",
-        super::binaries::OLDEST_MAJOR
+        super::binaries::MIN_MAJOR
     )]
     TooOld {
         /// The directory of the binaries.
@@ -48,15 +48,15 @@ pub enum EmbeddedError {
 
     /// The cluster was made by a major version that is not installed.
     #[error(
-        "cluster {cluster} was made by Postgres {made_by}, but only Postgres {found} was found: install \
-         Postgres {made_by} (and set HOOKHUB_POSTGRES_BIN to its bin directory), or bring the cluster to \
+        "cluster {cluster} was made by Postgres {cluster_major}, but only Postgres {found} was found: install \
+         Postgres {cluster_major} (and set HOOKHUB_POSTGRES_BIN to its bin directory), or bring the cluster to \
          {found} with pg_upgrade"
     )]
-    OtherMajor {
+    MajorMismatch {
         /// The cluster directory.
         cluster: PathBuf,
         /// The major version in its `PG_VERSION`.
-        made_by: u32,
+        cluster_major: u32,
         /// The major versions found, e.g. `16, 17`.
         found: String,
     },
@@ -143,12 +143,12 @@ pub enum EmbeddedError {
     },
 
     /// The server ended before it took a connection.
-    #[error("Postgres ended while starting ({status}): {last_words} (more in {log})")]
+    #[error("Postgres ended while starting ({status}): {last_output} (more in {log})")]
     EndedAtStart {
         /// How it ended.
         status: String,
         /// Its last log lines.
-        last_words: String,
+        last_output: String,
         /// Its log file.
         log: PathBuf,
     },

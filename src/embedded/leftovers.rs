@@ -17,9 +17,9 @@ use super::EmbeddedError;
 use super::socket;
 
 /// How long an orphan has for each kind of shutdown: fast, then immediate.
-const ORPHAN_DEADLINE: Duration = Duration::from_secs(30);
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
 
-const POLL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Stops a Postgres that still runs on `cluster` and removes files that would keep a new one from starting.
 ///
@@ -79,18 +79,18 @@ async fn stop_orphan(pid: i32, cluster: &Path) -> Result<(), EmbeddedError> {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(error) => return Err(still_there(pid, cluster, error.to_string())),
         }
-        let deadline = Instant::now() + ORPHAN_DEADLINE;
+        let deadline = Instant::now() + ORPHAN_TIMEOUT;
         while Instant::now() < deadline {
             if !serves(pid, cluster) {
                 return Ok(());
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
     Err(still_there(
         pid,
         cluster,
-        format!("SIGINT and SIGQUIT, {} s each", ORPHAN_DEADLINE.as_secs()),
+        format!("SIGINT and SIGQUIT, {} s each", ORPHAN_TIMEOUT.as_secs()),
     ))
 }
 

@@ -5,7 +5,7 @@ mod cluster;
 mod data_dir;
 mod error;
 mod leftovers;
-mod ready;
+mod readiness;
 mod server;
 mod server_log;
 mod socket;
@@ -58,14 +58,14 @@ impl EmbeddedPostgres {
     pub async fn start(settings: &EmbeddedSettings) -> Result<Self, EmbeddedError> {
         let data_dir = DataDir::claim(&settings.data_dir)?;
         let cluster = data_dir.cluster();
-        let made_by = cluster::version(&cluster)?;
-        let user = match made_by {
+        let cluster_major = cluster::version(&cluster)?;
+        let user = match cluster_major {
             Some(_) => ServerUser::owner_of(&cluster)?,
             None => ServerUser::for_new_cluster()?,
         };
-        let binaries = Binaries::find(settings, made_by, &user).await?;
+        let binaries = Binaries::find(settings, cluster_major, &user).await?;
         data_dir.open_for(&user)?;
-        user.check_reach(&binaries.postgres(), data_dir.root()).await?;
+        user.check_access(&binaries.postgres(), data_dir.root()).await?;
         cluster::ensure(&cluster, &binaries, &user).await?;
         let socket_dir = socket::prepare(&data_dir, &user)?;
 

@@ -12,23 +12,23 @@ use tokio::time::{Instant, sleep, timeout};
 use super::EmbeddedError;
 use super::binaries::Binaries;
 use super::leftovers;
-use super::ready;
-use super::ready::Answer;
+use super::readiness;
+use super::readiness::Readiness;
 use super::server_log::ServerLog;
 use super::socket;
 use super::user::ServerUser;
 
 /// How long Postgres may be silent before it takes connections. While it says that it recovers, it is waited for.
-const READY_DEADLINE: Duration = Duration::from_mins(1);
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long the sessions of a killed postmaster have to end.
-const LEFTOVERS_DEADLINE: Duration = Duration::from_mins(1);
+const LEFTOVERS_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long the immediate shutdown may take before the process is killed.
-const IMMEDIATE_DEADLINE: Duration = Duration::from_secs(10);
+const IMMEDIATE_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-const POLL: Duration = Duration::from_millis(20);
-const LEFTOVERS_POLL: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+const LEFTOVERS_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What Postgres says when something of its predecessor is still there.
 const LEFTOVER_WORDS: [&str; 2] =
@@ -77,17 +77,17 @@ impl Server {
     /// Launches the server and waits until it takes connections. While something of a predecessor is still
     /// there, tries again, up to a deadline.
     pub(super) async fn start(&self) -> Result<Running, EmbeddedError> {
-        let deadline = Instant::now() + LEFTOVERS_DEADLINE;
+        let deadline = Instant::now() + LEFTOVERS_TIMEOUT;
         loop {
             let mut running = self.launch().await?;
             match self.wait_until_ready(&mut running).await {
                 Ok(()) => return Ok(running),
                 Err(error) if Instant::now() < deadline && is_about_leftovers(&error) => {
                     tracing::info!("waiting for the sessions of a killed Postgres to end");
-                    sleep(LEFTOVERS_POLL).await;
+                    sleep(LEFTOVERS_POLL_INTERVAL).await;
                 }
                 Err(error) => {
-                    running.stop(IMMEDIATE_DEADLINE).await;
+                    running.stop(IMMEDIATE_SHUTDOWN_TIMEOUT).await;
                     return Err(error);
                 }
             }
@@ -122,7 +122,7 @@ impl Server {
             ready = self.poll_until_ready() => ready,
             status = running.wait() => Err(EmbeddedError::EndedAtStart {
                 status,
-                last_words: self.log.last_words(log_start),
+                last_output: self.log.last_output(log_start),
                 log,
             }),
         }
@@ -131,37 +131,37 @@ impl Server {
     async fn poll_until_ready(&self) -> Result<(), EmbeddedError> {
         let socket = socket::path_in(&self.socket_dir);
         let mut recovering = false;
-        let mut deadline = Instant::now() + READY_DEADLINE;
+        let mut deadline = Instant::now() + READY_TIMEOUT;
         loop {
-            let last_answer = match ready::ask(&socket).await {
-                Answer::Ready => return Ok(()),
-                Answer::NotYet(said) => {
+            let last_answer = match readiness::probe(&socket).await {
+                Readiness::Ready => return Ok(()),
+                Readiness::NotYet(said) => {
                     if !recovering {
                         tracing::info!(said, "waiting for the embedded Postgres");
                     }
                     recovering = true;
-                    deadline = Instant::now() + READY_DEADLINE;
+                    deadline = Instant::now() + READY_TIMEOUT;
                     said
                 }
-                Answer::No(why) => why,
+                Readiness::Failed(why) => why,
             };
             if Instant::now() >= deadline {
                 let log = self.log.path().to_owned();
                 return Err(EmbeddedError::NotReady {
-                    seconds: READY_DEADLINE.as_secs(),
+                    seconds: READY_TIMEOUT.as_secs(),
                     last_answer,
                     log,
                 });
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }
 
 fn is_about_leftovers(error: &EmbeddedError) -> bool {
     match error {
-        EmbeddedError::EndedAtStart { last_words, .. } => {
-            LEFTOVER_WORDS.iter().any(|words| last_words.contains(words))
+        EmbeddedError::EndedAtStart { last_output, .. } => {
+            LEFTOVER_WORDS.iter().any(|words| last_output.contains(words))
         }
         _ => false,
     }
@@ -191,14 +191,14 @@ impl Running {
 
     /// Fast shutdown; past the deadline the immediate one; at last, kill.
     pub(super) async fn stop(mut self, deadline: Duration) {
-        for (signal, patience) in
-            [(Signal::SIGINT, deadline), (Signal::SIGQUIT, IMMEDIATE_DEADLINE)]
+        for (signal, limit) in
+            [(Signal::SIGINT, deadline), (Signal::SIGQUIT, IMMEDIATE_SHUTDOWN_TIMEOUT)]
         {
             self.signal(signal);
-            if timeout(patience, self.wait()).await.is_ok() {
+            if timeout(limit, self.wait()).await.is_ok() {
                 return;
             }
-            tracing::warn!(%signal, ?patience, "the embedded Postgres did not stop in time");
+            tracing::warn!(%signal, ?limit, "the embedded Postgres did not stop in time");
         }
         if let Err(error) = self.child.kill().await {
             tracing::error!(%error, "cannot kill the embedded Postgres");

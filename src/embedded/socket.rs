@@ -18,18 +18,18 @@ use super::user::ServerUser;
 pub(super) const PORT: &str = "5432";
 
 /// What the system allows for the path of a socket, in bytes (`sun_path` without its closing NUL).
-const LONGEST_PATH: usize = 107;
+const MAX_PATH_BYTES: usize = 107;
 
 /// Makes the directory of the socket: in the data directory, or, where that cannot be, in `/tmp`.
 pub(super) fn prepare(data_dir: &DataDir, user: &ServerUser) -> Result<PathBuf, EmbeddedError> {
     let preferred = data_dir.sockets();
-    let dir = if can_hold_a_socket(&preferred) { preferred } else { elsewhere(data_dir.root()) };
+    let dir = if can_hold_a_socket(&preferred) { preferred } else { fallback_dir(data_dir.root()) };
     match DirBuilder::new().mode(0o700).create(&dir) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_private(&dir, user)?,
         Err(error) => return Err(EmbeddedError::io("make directory", &dir)(error)),
     }
-    user.give(&dir)?;
+    user.chown(&dir)?;
     Ok(dir)
 }
 
@@ -67,11 +67,11 @@ fn escaped(byte: u8) -> String {
 
 /// Short enough for the system, and plain enough for a comma-separated list and a URL.
 fn can_hold_a_socket(dir: &Path) -> bool {
-    let short_enough = path_in(dir).as_os_str().len() <= LONGEST_PATH;
+    let short_enough = path_in(dir).as_os_str().len() <= MAX_PATH_BYTES;
     short_enough && dir.to_str().is_some_and(|text| !text.contains([',', '"']))
 }
 
-fn elsewhere(data_dir: &Path) -> PathBuf {
+fn fallback_dir(data_dir: &Path) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     data_dir.hash(&mut hasher);
     PathBuf::from(format!("/tmp/hookhub-{:016x}", hasher.finish()))

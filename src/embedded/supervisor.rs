@@ -9,17 +9,17 @@ use super::data_dir::DataDir;
 use super::server::{Running, Server};
 use super::socket;
 
-/// The pause before the first restart; doubled up to the longest while Postgres keeps dying.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The delay before the first restart; doubled up to the longest while Postgres keeps dying.
+const MIN_RESTART_DELAY: Duration = Duration::from_millis(100);
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
 
 /// A server that ran this long was healthy: its death is a new one.
-const HEALTHY: Duration = Duration::from_mins(1);
+const HEALTHY_AFTER: Duration = Duration::from_mins(1);
 
 /// For a hub that lets go without saying how long it would wait.
-const UNSAID_DEADLINE: Duration = Duration::from_secs(10);
+const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-const LOG_CHECK: Duration = Duration::from_mins(10);
+const LOG_CHECK_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Restarts Postgres whenever it ends, until `stop` brings the deadline for its shutdown. The data directory
 /// stays locked until Postgres has ended.
@@ -29,24 +29,24 @@ pub(super) async fn supervise(
     data_dir: DataDir,
     mut stop: oneshot::Receiver<Duration>,
 ) {
-    let mut pause = SHORTEST_PAUSE;
+    let mut delay = MIN_RESTART_DELAY;
     let mut running = first;
     loop {
         match watch(&server, &mut running, &mut stop).await {
-            Seen::Stop(deadline) => {
+            WatchEvent::Stop(deadline) => {
                 running.stop(deadline).await;
                 break;
             }
-            Seen::End(status) => {
-                pause = next_pause(pause, running.age());
+            WatchEvent::End(status) => {
+                delay = next_delay(delay, running.age());
                 tracing::error!(
                     status,
-                    ?pause,
+                    ?delay,
                     "the embedded Postgres has died and will be started again"
                 );
             }
         }
-        match bring_back(&server, &mut pause, &mut stop).await {
+        match restart(&server, &mut delay, &mut stop).await {
             Some(again) => running = again,
             None => break,
         }
@@ -55,7 +55,7 @@ pub(super) async fn supervise(
     drop(data_dir);
 }
 
-enum Seen {
+enum WatchEvent {
     Stop(Duration),
     End(String),
 }
@@ -65,27 +65,27 @@ async fn watch(
     server: &Server,
     running: &mut Running,
     stop: &mut oneshot::Receiver<Duration>,
-) -> Seen {
-    let mut log_check = interval(LOG_CHECK);
+) -> WatchEvent {
+    let mut log_check = interval(LOG_CHECK_INTERVAL);
     loop {
         tokio::select! {
-            deadline = &mut *stop => return Seen::Stop(deadline.unwrap_or(UNSAID_DEADLINE)),
-            status = running.wait() => return Seen::End(status),
+            deadline = &mut *stop => return WatchEvent::Stop(deadline.unwrap_or(DEFAULT_STOP_TIMEOUT)),
+            status = running.wait() => return WatchEvent::End(status),
             _ = log_check.tick() => server.log.trim(),
         }
     }
 }
 
 /// Launches the server again, with growing pauses; `None` when the order to stop comes first.
-async fn bring_back(
+async fn restart(
     server: &Server,
-    pause: &mut Duration,
+    delay: &mut Duration,
     stop: &mut oneshot::Receiver<Duration>,
 ) -> Option<Running> {
     loop {
         tokio::select! {
             _ = &mut *stop => return None,
-            () = sleep(*pause) => {}
+            () = sleep(*delay) => {}
         }
         match server.launch().await {
             Ok(running) => {
@@ -93,16 +93,16 @@ async fn bring_back(
                 return Some(running);
             }
             Err(error) => {
-                *pause = next_pause(*pause, Duration::ZERO);
-                tracing::error!(%error, ?pause, "the embedded Postgres cannot be started");
+                *delay = next_delay(*delay, Duration::ZERO);
+                tracing::error!(%error, ?delay, "the embedded Postgres cannot be started");
             }
         }
     }
 }
 
-/// The pause before the next restart, after a run of length `ran`.
-fn next_pause(last: Duration, ran: Duration) -> Duration {
-    if ran >= HEALTHY { SHORTEST_PAUSE } else { (last * 2).min(LONGEST_PAUSE) }
+/// The delay before the next restart, after a run of length `ran`.
+fn next_delay(last: Duration, ran: Duration) -> Duration {
+    if ran >= HEALTHY_AFTER { MIN_RESTART_DELAY } else { (last * 2).min(MAX_RESTART_DELAY) }
 }
 
 #[cfg(test)]
@@ -112,8 +112,8 @@ mod tests {
     #[test]
     fn pauses_grow_while_it_keeps_dying_and_shrink_after_a_healthy_run() {
         let soon = Duration::from_secs(1);
-        assert_eq!(next_pause(SHORTEST_PAUSE, soon), SHORTEST_PAUSE * 2);
-        assert_eq!(next_pause(LONGEST_PAUSE, soon), LONGEST_PAUSE);
-        assert_eq!(next_pause(LONGEST_PAUSE, HEALTHY), SHORTEST_PAUSE);
+        assert_eq!(next_delay(MIN_RESTART_DELAY, soon), MIN_RESTART_DELAY * 2);
+        assert_eq!(next_delay(MAX_RESTART_DELAY, soon), MAX_RESTART_DELAY);
+        assert_eq!(next_delay(MAX_RESTART_DELAY, HEALTHY_AFTER), MIN_RESTART_DELAY);
     }
 }

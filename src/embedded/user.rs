@@ -65,7 +65,7 @@ impl ServerUser {
     }
 
     /// Gives a file or directory of the hub's to this user; a symbolic link is not followed.
-    pub(super) fn give(self, path: &Path) -> Result<(), EmbeddedError> {
+    pub(super) fn chown(self, path: &Path) -> Result<(), EmbeddedError> {
         if !self.hub_is_root {
             return Ok(());
         }
@@ -74,7 +74,7 @@ impl ServerUser {
     }
 
     /// Gives a directory to this user's group; its owner stays.
-    pub(super) fn give_group(self, path: &Path) -> Result<(), EmbeddedError> {
+    pub(super) fn chown_group(self, path: &Path) -> Result<(), EmbeddedError> {
         lchown(path, None, Some(self.gid)).map_err(EmbeddedError::io("change group of", path))
     }
 
@@ -126,7 +126,7 @@ impl ServerUser {
             Ok(Ok(output)) if output.status.success() => {
                 Ok(String::from_utf8_lossy(&output.stdout).into_owned())
             }
-            Ok(Ok(output)) => Err(failed(last_words(&output))),
+            Ok(Ok(output)) => Err(failed(last_output(&output))),
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(_elapsed) => {
                 kill_group(group);
@@ -137,7 +137,7 @@ impl ServerUser {
 
     /// Makes sure that this user can get to `wanted` and run `program` there, by doing so: only the system
     /// knows all that may keep a user out. On refusal names the first directory on the way that is closed.
-    pub(super) async fn check_reach(
+    pub(super) async fn check_access(
         self,
         program: &Path,
         wanted: &Path,
@@ -181,7 +181,7 @@ impl ServerUser {
     }
 }
 
-fn last_words(output: &Output) -> String {
+fn last_output(output: &Output) -> String {
     let text = last_lines(&String::from_utf8_lossy(&output.stderr));
     format!("{}: {text}", output.status)
 }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hookhub::config::Patience;
+use hookhub::config::ClientTimeouts;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
@@ -274,7 +274,7 @@ async fn any_bytes_over_a_websocket_are_answered_or_end_it() {
 async fn any_bytes_as_a_request_are_answered_or_hung_up_on() {
     let second = Duration::from_secs(1);
     let hub = TestHub::start_with(|settings| {
-        settings.patience = Patience { head: second, body: second, idle: second };
+        settings.client_timeouts = ClientTimeouts { head: second, body: second, idle: second };
     })
     .await;
     let good = vec![

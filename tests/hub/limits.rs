@@ -388,7 +388,7 @@ async fn stream_from(hub: &TestHub, forwarded: &str) -> (RawClient, Answer) {
 #[tokio::test]
 async fn one_address_has_so_many_streams_as_a_trusted_proxy_tells_it() {
     let hub = TestHub::start_with(|settings| {
-        settings.max_streams.per_address = 2;
+        settings.stream_limits.per_address = 2;
         settings.trusted_proxies.networks = loopback();
     })
     .await;
@@ -414,7 +414,7 @@ async fn one_address_has_so_many_streams_as_a_trusted_proxy_tells_it() {
 
 #[tokio::test]
 async fn what_a_client_says_of_itself_opens_no_further_streams() {
-    let hub = TestHub::start_with(|settings| settings.max_streams.per_address = 1).await;
+    let hub = TestHub::start_with(|settings| settings.stream_limits.per_address = 1).await;
     let (_held, answer) = stream_from(&hub, "192.0.2.1").await;
     assert_eq!(answer.status, 200);
     let (_, refused) = stream_from(&hub, "192.0.2.2").await;

@@ -126,7 +126,7 @@ async fn who_waits_and_hangs_up_is_forgotten_at_once() {
 
 #[tokio::test]
 async fn polls_that_do_not_wait_are_no_connections() {
-    let hub = TestHub::start_with(|settings| settings.max_streams.in_all = 0).await;
+    let hub = TestHub::start_with(|settings| settings.stream_limits.per_node = 0).await;
     let page: Value = hub.get("/v1/events").await.expect(200);
     assert!(each(&page, "/data").is_empty());
     hub.get("/v1/events?wait=1").await.problem(429, "too_many_connections");

@@ -240,7 +240,7 @@ async fn what_a_refusal_said_is_on_record() {
     assert_eq!(attempt["status_code"], 503);
     assert_eq!(attempt["number"], 1);
     assert!(text(&attempt, "/id").starts_with("att_"));
-    assert!(text(&attempt, "/response_body").contains("as the script says"));
+    assert!(text(&attempt, "/response_body").contains("as configured"));
     assert_eq!(text(&attempt, "/response_headers/retry-after"), "7000");
 }
 

@@ -28,7 +28,7 @@ use super::webhook::Deliverer;
 use crate::domain::event::Event;
 use crate::domain::time::UnixMillis;
 use crate::log::Log;
-use crate::metrics::Measures;
+use crate::metrics::Metrics;
 use crate::store::nodes::Identity;
 use crate::store::{Store, StoreError};
 
@@ -48,7 +48,7 @@ pub(crate) struct Session {
     pub(crate) engine: Engine,
     pub(crate) log: Log,
     pub(crate) store: Store,
-    pub(crate) metrics: Arc<Measures>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) deliverer: Deliverer,
     pub(crate) handshaker: Handshaker,
     pub(crate) lease: Lease,

@@ -24,7 +24,7 @@ pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationT
 }
 
 async fn look(store: &Store) -> Result<DiskUsage, StoreError> {
-    let disk = store.disk_use().await?;
+    let disk = store.select_disk_usage().await?;
     Ok(DiskUsage {
         events_bytes: disk.events,
         attempts_bytes: disk.attempts,

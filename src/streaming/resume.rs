@@ -79,7 +79,7 @@ impl Streams {
                 Ok(Resumption::At(*position))
             }
             ResumePoint::After(position) => {
-                let reason = if *position < self.store.gone_up_to().await? {
+                let reason = if *position < self.store.select_expired_up_to().await? {
                     GapReason::Expired
                 } else if *position > self.store.head().await? {
                     // The database's head, because another node may have appended events that this one has not read.

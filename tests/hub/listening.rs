@@ -227,7 +227,7 @@ async fn a_hub_that_falls_silent_is_left_and_the_stream_goes_on_after_the_last_e
 #[tokio::test]
 async fn what_is_no_hub_or_not_there_any_more_ends_it_with_the_reason() {
     for (answer, said) in [
-        ("200 OK\r\ncontent-type: text/html", "text/html, not as a hub does"),
+        ("200 OK\r\ncontent-type: text/html", "text/html, not with an event stream"),
         ("308 Permanent Redirect\r\nlocation: https://hub.example/v1/", "https://hub.example/v1/"),
         ("404 Not Found", "404 Not Found"),
     ] {

@@ -95,7 +95,7 @@ async fn replay_answer(
     caller: &Caller,
     position: Position,
 ) -> Result<HttpResponse, Problem> {
-    let entries = api.store.events_at(&[position.stored()], Some(&caller.tenant)).await?;
+    let entries = api.store.read_at(&[position.stored()], Some(&caller.tenant)).await?;
     let asked = entries.first().map(|entry| (entry.about, Request::of(entry)));
     let Some((Some(id), Some(Request::Replay(_, asked)))) = asked else {
         return Err(Problem::new(Code::Internal, "the entry of the first request is gone"));
@@ -153,7 +153,7 @@ async fn count(
     only: Only,
 ) -> Result<(u64, bool), Problem> {
     let id = subscription.id;
-    let versions = api.store.versions_of(id).await?;
+    let versions = api.store.select_versions_of(id).await?;
     let mut count = 0;
     for _ in 0..MOST_PAGES {
         let tenant = Some(&*subscription.tenant);
@@ -163,7 +163,7 @@ async fn count(
             |event: &&Arc<Event>| matches_event(event, id, &subscription.tenant, &versions);
         let positions: Vec<i64> =
             stretch.events.iter().filter(matches).map(|event| event.position.stored()).collect();
-        let tried = api.store.tried_among(id, &positions).await?;
+        let tried = api.store.select_attempted(id, &positions).await?;
         let waiting = tried.iter().filter(|tried| tried.is_waiting).count();
         count += match only {
             // What was not tried yet is delivered in any case.
@@ -182,10 +182,10 @@ async fn count(
 
 /// A replay of the subscription: how far it is, or that it is asked for and no node has begun it yet.
 async fn find(api: &Api, subscription: &Subscription, id: ReplayId) -> Result<Progress, Problem> {
-    if let Some(progress) = api.store.replay(subscription.id, id).await? {
+    if let Some(progress) = api.store.select_replay(subscription.id, id).await? {
         return Ok(progress);
     }
-    let entries = api.store.events_at(&[id.stored()], Some(&subscription.tenant)).await?;
+    let entries = api.store.read_at(&[id.stored()], Some(&subscription.tenant)).await?;
     let entry = entries.first().filter(|entry| entry.about == Some(subscription.id));
     match entry.and_then(|entry| Request::of(entry)) {
         Some(Request::Replay(_, asked)) => Ok(Progress::new(&asked)),
@@ -204,7 +204,7 @@ pub(crate) async fn list(
     let limit = query.limit()?;
     let below = query.parsed::<ReplayId>("after")?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
-    let found = api.store.list_replays(subscription.id, below, i64::from(limit) + 1).await?;
+    let found = api.store.select_replays(subscription.id, below, i64::from(limit) + 1).await?;
     let has_more = found.len() > usize::from(limit);
     let page: Vec<_> = found.iter().take(limit.into()).collect();
     let next = page.last().filter(|_| has_more).map(|(id, _)| id.to_string());

@@ -40,7 +40,7 @@ pub(crate) async fn note(
 ) -> Result<(), Problem> {
     let (when, actor) = ((UnixMillis::now(), Uuid::new_v4()), actor(&caller.key.name, request));
     let entry = AuditEntry::new(when, &actor, &caller.tenant, action, target);
-    Ok(api.store.append_audit(&entry.with(None, Some(said))).await?)
+    Ok(api.store.insert_audit(&entry.with(None, Some(said))).await?)
 }
 
 /// `GET /v1/audit`: the tenant's, newest first.
@@ -58,7 +58,7 @@ pub(crate) async fn list(
         key: text("key"),
         below: query.parsed("after")?,
     };
-    let found = api.store.list_audit(&caller.tenant, &filter, i64::from(limit) + 1).await?;
+    let found = api.store.select_audit(&caller.tenant, &filter, i64::from(limit) + 1).await?;
     let has_more = found.len() > usize::from(limit);
     let page: Vec<&AuditRow> = found.iter().take(limit.into()).collect();
     let next =

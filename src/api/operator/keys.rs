@@ -24,7 +24,7 @@ use crate::domain::access::scope::{Scope, Scopes};
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::KeyId;
 use crate::domain::time::UnixMillis;
-use crate::log::ShutOut;
+use crate::log::RevocationReach;
 use crate::store::idempotency::Kept;
 use crate::store::keys::StoredKey;
 
@@ -178,7 +178,7 @@ pub(crate) async fn list(
     let query = Query::of(&request, &["after", "limit"])?;
     let limit = query.limit()?;
     let after = query.parsed::<KeyId>("after")?.map_or(0, KeyId::stored);
-    let found = api.store.list_keys(&caller.tenant, after, i64::from(limit) + 1).await?;
+    let found = api.store.select_keys(&caller.tenant, after, i64::from(limit) + 1).await?;
     let has_more = found.len() > usize::from(limit);
     let page: Vec<&StoredKey> = found.iter().take(limit.into()).collect();
     let next = page.last().filter(|_| has_more).map(|last| last.id.to_string());
@@ -205,7 +205,7 @@ pub(crate) async fn get(
 async fn find(api: &Api, caller: &Caller, id: &str) -> Result<StoredKey, Problem> {
     let no_such = || Problem::not_found("key");
     let id = id.parse().map_err(|_bad| no_such())?;
-    let found = api.store.key_by_id(id).await?;
+    let found = api.store.select_key_by_id(id).await?;
     found.filter(|key| *key.tenant == *caller.tenant).ok_or_else(no_such)
 }
 
@@ -224,8 +224,8 @@ pub(crate) async fn revoke(
     let audit = AuditEntry::new(when, &by, &caller.tenant, "key.revoked", &key.id)
         .with(Some(view(&key)), None);
     match api.log.revoke_key(&key, token, &audit).await? {
-        Some(ShutOut::Everywhere) => Ok(HttpResponse::NoContent().finish()),
-        Some(ShutOut::Unconfirmed) => Err(Problem::new(
+        Some(RevocationReach::Everywhere) => Ok(HttpResponse::NoContent().finish()),
+        Some(RevocationReach::Unconfirmed) => Err(Problem::new(
             Code::Unavailable,
             "the key is revoked, but a node has not confirmed in time that it knows; send this again",
         )),

@@ -50,7 +50,7 @@ pub(crate) async fn create(
     }
     let answer = answer(&api, &caller, types, ttl_s)?;
     if let Some(claim) = &claim
-        && !api.store.keep_answer(&caller.tenant, &claim.key, &answer).await?
+        && !api.store.insert_stored_response(&caller.tenant, &claim.key, &answer).await?
     {
         let first = idempotency::first(&api, &caller, Some(claim)).await?;
         return first

@@ -129,7 +129,7 @@ pub(crate) async fn jwks(
     Query::of(&request, &[])?;
     let no_such = || Problem::not_found("set of keys");
     let id: SubscriptionId = path.parse().map_err(|_bad| no_such())?;
-    let found = api.store.callbacks_by_id(&[id.stored()]).await?;
+    let found = api.store.select_webhooks_by_id(&[id.stored()]).await?;
     let keys =
         found.first().map(public_keys).filter(|keys| !keys.is_empty()).ok_or_else(no_such)?;
     let keys: Vec<Value> = keys.iter().map(|key| json!(key.jwk())).collect();

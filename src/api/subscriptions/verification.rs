@@ -59,7 +59,7 @@ pub(crate) async fn show(
     else {
         return Ok(());
     };
-    let tried = api.store.verification(subscription.id, handshake.requested_at).await?;
+    let tried = api.store.select_verification(subscription.id, handshake.requested_at).await?;
     let is_asked = subscription.status == Status::Unverified;
     if let Some(Value::Object(members)) = view.get_mut("verification") {
         let next = tried.as_ref().and_then(|tried| tried.next_attempt_at).filter(|_| is_asked);

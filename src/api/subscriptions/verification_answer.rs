@@ -105,7 +105,7 @@ fn proof<'a>(secret: Option<&'a str>, token: Option<&'a str>) -> Result<Proof<'a
 /// The subscription whose receiver was given the proof. Whether there is another one is nobody's business.
 async fn proven(api: &Api, id: &str, proof: &Proof<'_>) -> Result<Subscription, Problem> {
     let found = match id.parse::<SubscriptionId>() {
-        Ok(id) => api.store.callbacks_by_id(&[id.stored()]).await?.pop(),
+        Ok(id) => api.store.select_webhooks_by_id(&[id.stored()]).await?.pop(),
         Err(_bad) => None,
     };
     found.filter(|found| proof.is_for(found, &api.consent_key)).ok_or_else(|| {

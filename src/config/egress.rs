@@ -3,8 +3,8 @@
 use clap::{ArgAction, Args};
 
 use super::parse::{allowed_targets, port_list, target_list};
-use crate::domain::egress::policy::{AllowedTargets, Targets};
-use crate::domain::egress::proxy::{Egress, EgressProxy};
+use crate::domain::egress::policy::{AllowedTargets, EgressPolicy, Targets};
+use crate::domain::egress::proxy::EgressProxy;
 use crate::domain::egress::target_list::{PortList, TargetList};
 
 #[derive(Debug, Clone, Args)]
@@ -47,8 +47,8 @@ pub(super) struct EgressArgs {
 }
 
 impl EgressArgs {
-    pub(super) fn egress(self) -> Egress {
-        Egress {
+    pub(super) fn egress(self) -> EgressPolicy {
+        EgressPolicy {
             targets: Targets {
                 allow: self.allow_targets.unwrap_or_default(),
                 deny: self.deny_targets,

@@ -27,7 +27,7 @@ use crate::domain::access::forwarded::TrustedProxies;
 use crate::domain::access::quota::{Quotas, StreamLimits};
 use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::egress::origin::{Origin, PublicUrl};
-use crate::domain::egress::proxy::Egress;
+use crate::domain::egress::policy::EgressPolicy;
 use crate::domain::encryption::MasterKeys;
 use crate::domain::retention::Retention;
 
@@ -58,7 +58,7 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// `None`: created at the first start and kept in the data directory.
     pub admin_key: Option<String>,
-    pub egress: Egress,
+    pub egress: EgressPolicy,
     /// The URL at which clients and receivers reach the hub.
     pub public_url: Option<PublicUrl>,
     /// The sender name in verification requests; `None`: the host of the public URL.
@@ -111,7 +111,7 @@ impl Default for Settings {
             database: Database::Embedded { binaries: None },
             data_dir: PathBuf::from(DEFAULT_DATA_DIR),
             admin_key: None,
-            egress: Egress::default(),
+            egress: EgressPolicy::default(),
             public_url: None,
             webhook_origin: None,
             master_key: None,

@@ -13,16 +13,16 @@ use super::socket;
 const MIN_RESTART_DELAY: Duration = Duration::from_millis(100);
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
 
-/// A server that ran this long was healthy: its death is a new one.
+/// A server that ran this long was healthy, so the delay starts over.
 const HEALTHY_AFTER: Duration = Duration::from_mins(1);
 
-/// For a hub that lets go without saying how long it would wait.
+/// The time for a shutdown if the hub was dropped without `stop`.
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 const LOG_CHECK_INTERVAL: Duration = Duration::from_mins(10);
 
-/// Restarts Postgres whenever it ends, until `stop` brings the deadline for its shutdown. The data directory
-/// stays locked until Postgres has ended.
+/// Restarts Postgres whenever it ends, until `stop` receives the time for its shutdown. The data directory stays locked
+/// until Postgres has ended.
 pub(super) async fn supervise(
     server: Server,
     first: Running,
@@ -42,7 +42,7 @@ pub(super) async fn supervise(
                 tracing::error!(
                     status,
                     ?delay,
-                    "the embedded Postgres has died and will be started again"
+                    "the embedded Postgres has died and will be restarted"
                 );
             }
         }
@@ -60,7 +60,7 @@ enum WatchEvent {
     End(String),
 }
 
-/// Waits for the end of the server or the order to stop it, and keeps its log short meanwhile.
+/// Waits until the server ends or must stop, and rotates its log meanwhile.
 async fn watch(
     server: &Server,
     running: &mut Running,
@@ -76,7 +76,7 @@ async fn watch(
     }
 }
 
-/// Launches the server again, with growing pauses; `None` when the order to stop comes first.
+/// Restarts the server, with growing delays; `None` if it must stop first.
 async fn restart(
     server: &Server,
     delay: &mut Duration,
@@ -89,12 +89,12 @@ async fn restart(
         }
         match server.launch().await {
             Ok(running) => {
-                tracing::info!("the embedded Postgres was started again");
+                tracing::info!("the embedded Postgres was restarted");
                 return Some(running);
             }
             Err(error) => {
                 *delay = next_delay(*delay, Duration::ZERO);
-                tracing::error!(%error, ?delay, "the embedded Postgres cannot be started");
+                tracing::error!(%error, ?delay, "cannot start the embedded Postgres");
             }
         }
     }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_while_it_keeps_dying_and_shrink_after_a_healthy_run() {
+    fn restart_delays_grow_while_postgres_keeps_dying_and_start_over_after_a_healthy_run() {
         let soon = Duration::from_secs(1);
         assert_eq!(next_delay(MIN_RESTART_DELAY, soon), MIN_RESTART_DELAY * 2);
         assert_eq!(next_delay(MAX_RESTART_DELAY, soon), MAX_RESTART_DELAY);

@@ -131,7 +131,7 @@ pub(crate) async fn create(
     let shown = view(&stored);
     let by = actor(&caller.key.name, &request);
     let audit =
-        AuditEntry::new((now, Uuid::new_v4()), &by, &caller.tenant, "key.created", &stored.id)
+        AuditEntry::new(now, Uuid::new_v4(), &by, &caller.tenant, "key.created", &stored.id)
             .with(None, Some(shown.clone()));
     let answer = with_key(shown, &key).to_string();
     let kept = claim.as_ref().map(|claim| (&claim.key, answer.as_str()));
@@ -220,9 +220,9 @@ pub(crate) async fn revoke(
     Query::of(&request, &[])?;
     let key = find(&api, &caller, &path).await?;
     let (by, token) = (actor(&caller.key.name, &request), Uuid::new_v4());
-    let when = (UnixMillis::now(), token);
-    let audit = AuditEntry::new(when, &by, &caller.tenant, "key.revoked", &key.id)
-        .with(Some(view(&key)), None);
+    let audit =
+        AuditEntry::new(UnixMillis::now(), token, &by, &caller.tenant, "key.revoked", &key.id)
+            .with(Some(view(&key)), None);
     match api.log.revoke_key(&key, token, &audit).await? {
         Some(RevocationReach::Everywhere) => Ok(HttpResponse::NoContent().finish()),
         Some(RevocationReach::Unconfirmed) => Err(Problem::new(

@@ -13,7 +13,7 @@ use crate::api::http::query::{Query, invalid};
 use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
 use crate::domain::access::audit::AuditEntry;
-use crate::domain::access::quota::{EVENT_BYTES, MOST, OwnQuotas};
+use crate::domain::access::quota::{EVENT_BYTES_RANGE, MAX_QUOTA, OwnQuotas};
 use crate::domain::time::UnixMillis;
 use crate::store::tenants::{StoredTenant, TenantDefinition, TenantUse};
 
@@ -33,10 +33,10 @@ impl Given {
         let description = fields.text("description", LONGEST_DESCRIPTION);
         let quotas = fields.object("quotas", |quotas| {
             Some([
-                quotas.number("events_per_s", 0..=MOST),
-                quotas.number("subscriptions", 0..=MOST),
-                quotas.number("streams", 0..=MOST),
-                quotas.number("event_bytes", EVENT_BYTES),
+                quotas.number("events_per_s", 0..=MAX_QUOTA),
+                quotas.number("subscriptions", 0..=MAX_QUOTA),
+                quotas.number("streams", 0..=MAX_QUOTA),
+                quotas.number("event_bytes", EVENT_BYTES_RANGE),
             ])
         });
         fields.finish()?;
@@ -210,8 +210,14 @@ fn shown(definition: &TenantDefinition) -> Value {
 
 /// An entry of the audit log, which is the tenant's own.
 fn audited((caller, request): (&Caller, &HttpRequest), action: &str, name: &str) -> AuditEntry {
-    let when = (UnixMillis::now(), Uuid::new_v4());
-    AuditEntry::new(when, &actor(&caller.key.name, request), name, action, &name)
+    AuditEntry::new(
+        UnixMillis::now(),
+        Uuid::new_v4(),
+        &actor(&caller.key.name, request),
+        name,
+        action,
+        &name,
+    )
 }
 
 fn named(path: &str) -> Result<&str, Problem> {

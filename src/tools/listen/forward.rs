@@ -8,9 +8,9 @@ use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
 use super::source::Event;
-use crate::domain::error_cause;
-use crate::domain::one_line::OneLine;
+use crate::domain::root_cause::root_cause;
 use crate::domain::signing::secret::Secret;
+use crate::domain::single_line::SingleLine;
 use crate::domain::time::UnixMillis;
 
 /// The time for a complete response.
@@ -53,7 +53,7 @@ impl Forwarder {
             if error.is_timeout() {
                 format!("no complete response within {} s", RESPONSE_TIMEOUT.as_secs())
             } else {
-                error_cause::root_of(&error).to_string()
+                root_cause(&error).to_string()
             }
         });
         PostResult { outcome, took: started.elapsed() }
@@ -91,8 +91,8 @@ impl fmt::Display for PostResult {
         let took = self.took.as_millis();
         match &self.outcome {
             Ok((status, _)) if status.is_success() => write!(f, "{status} ({took} ms)"),
-            Ok((status, body)) => write!(f, "{status} ({took} ms)  {}", OneLine(body)),
-            Err(why) => write!(f, "FAILED ({took} ms)  {}", OneLine(why)),
+            Ok((status, body)) => write!(f, "{status} ({took} ms)  {}", SingleLine(body)),
+            Err(why) => write!(f, "FAILED ({took} ms)  {}", SingleLine(why)),
         }
     }
 }

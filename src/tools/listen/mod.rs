@@ -13,8 +13,8 @@ use self::forward::Forwarder;
 use self::source::{Connection, Event, Source, StreamError};
 pub use self::start_point::{InvalidStartPoint, StartPoint};
 use crate::domain::event::event_type::Pattern;
-use crate::domain::one_line::OneLine;
 use crate::domain::signing::secret::Secret;
+use crate::domain::single_line::SingleLine;
 
 const USER_AGENT: &str = concat!("hookhub/", env!("CARGO_PKG_VERSION"));
 /// The type of the event that reports missing events in a stream.
@@ -88,7 +88,10 @@ pub async fn listen(
         };
         let wait = wait.next();
         let ms = wait.as_millis();
-        show(Output::Status(format!("not connected: {}; reconnecting in {ms} ms", OneLine(&why))));
+        show(Output::Status(format!(
+            "not connected: {}; reconnecting in {ms} ms",
+            SingleLine(&why)
+        )));
         sleep(wait).await;
     }
 }
@@ -111,7 +114,7 @@ async fn follow(
         match source.take(message) {
             Ok(None) => {}
             Ok(Some(event)) if event.r#type == GAP => {
-                show(Output::Status(format!("events are missing: {}", OneLine(&event.text))));
+                show(Output::Status(format!("events are missing: {}", SingleLine(&event.text))));
             }
             Ok(Some(event)) => show(Output::Event(handle_event(&event, forwarder).await)),
             Err(trouble) => return trouble,
@@ -121,12 +124,12 @@ async fn follow(
 
 async fn handle_event(event: &Event, forwarder: Option<&Forwarder>) -> String {
     let (time, event_type, id) =
-        (OneLine(&event.timestamp), OneLine(&event.r#type), OneLine(&event.id));
+        (SingleLine(&event.timestamp), SingleLine(&event.r#type), SingleLine(&event.id));
     match forwarder {
         Some(forwarder) => {
             format!("{time} {event_type} {id} → {}", forwarder.post(event).await)
         }
-        None => format!("{time} {event_type} {id}  {}", OneLine(&event.text)),
+        None => format!("{time} {event_type} {id}  {}", SingleLine(&event.text)),
     }
 }
 

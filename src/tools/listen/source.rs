@@ -14,8 +14,8 @@ use sse_stream::{Sse, SseByteStream};
 use url::Url;
 
 use super::{ListenError, ListenSettings};
-use crate::domain::error_cause;
 use crate::domain::event::event_type::Pattern;
+use crate::domain::root_cause::root_cause;
 use crate::domain::time::UnixMillis;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -230,13 +230,13 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Text of a server, made safe for a terminal. Longer than [`super::OneLine`], since nothing follows on the line.
+/// Text of a server, made safe for a terminal. Longer than [`super::SingleLine`], since nothing follows on the line.
 fn printable(text: &str) -> String {
     text.chars().take(MAX_SHOWN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn temporary(error: &(dyn std::error::Error + 'static)) -> StreamError {
-    StreamError::Temporary(error_cause::root_of(error).to_string())
+    StreamError::Temporary(root_cause(error).to_string())
 }
 
 #[derive(Deserialize)]

@@ -62,7 +62,7 @@ def before_call(context, case, kwargs):
 def keep_to_the_words(case):
     # A key speaks for its own tenant, and the admin acts for one.
     case.headers.pop("Hookhub-Tenant", None)
-    # Only lists without `wait`.
+    # A descending list takes no `wait`.
     if case.query.get("order") == "desc":
         case.query.pop("wait", None)
     case.query = past(case.query)

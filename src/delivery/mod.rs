@@ -91,7 +91,7 @@ impl Dispatcher {
             tasks,
         };
         let cut_off = session.run(stop, deadline).await;
-        keys.retire();
+        keys.stop_trusting();
         if let Err(error) = store.delete_node(id).await {
             tracing::warn!(%error, "cannot release this node's shards; other nodes take them when its lease expires");
         }

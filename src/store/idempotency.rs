@@ -35,7 +35,7 @@ struct KeptRow {
 
 /// How the other nodes know a request that runs under a key.
 #[derive(Debug, Clone)]
-pub struct ClaimName {
+pub struct StoredClaim {
     /// Whose key it is.
     pub tenant: Arc<str>,
     /// The key.
@@ -140,7 +140,7 @@ impl Store {
     }
 
     /// These requests do not run any more.
-    pub async fn delete_claims(&self, ended: &[ClaimName]) -> Result<(), StoreError> {
+    pub async fn delete_claims(&self, ended: &[StoredClaim]) -> Result<(), StoreError> {
         let tenants: Vec<&str> = ended.iter().map(|name| &*name.tenant).collect();
         let keys: Vec<&str> = ended.iter().map(|name| name.key.as_str()).collect();
         let tokens: Vec<Uuid> = ended.iter().map(|name| name.token).collect();

@@ -174,7 +174,7 @@ pub(crate) async fn delete(
             return Err(no_such());
         }
     }
-    api.quotas.look(&api.store).await?;
+    api.quotas.refresh(&api.store).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -196,7 +196,7 @@ async fn make(
         let action = if is_new { "tenant.created" } else { "tenant.updated" };
         let audit = audited(by, action, name).with(before, Some(shown(&definition)));
         if let Some(made) = api.store.upsert_tenant(name, &definition, version, &audit).await? {
-            api.quotas.look(&api.store).await?;
+            api.quotas.refresh(&api.store).await?;
             return Ok((is_new, made));
         }
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::store::idempotency::StoredClaim;
 use crate::store::{Store, StoreError};
 
@@ -121,13 +121,13 @@ impl Drop for Claim {
 
 /// Deletes the rows of ended claims, until `stop`. Rows of a node that is gone have no effect.
 async fn delete_ended(store: Store, shared: Arc<Shared>, stop: CancellationToken) {
-    let mut waits = reconnect_waits();
+    let mut waits = reconnect_delays();
     loop {
         let ended = std::mem::take(&mut *shared.ended());
         let deleted = if ended.is_empty() { Ok(()) } else { store.delete_claims(&ended).await };
         let pause = match deleted {
             Ok(()) => {
-                waits = reconnect_waits();
+                waits = reconnect_delays();
                 None
             }
             Err(error) => {

@@ -116,53 +116,49 @@ impl Publishing {
     }
 }
 
-/// Measures of what is kept, those of the tables for all nodes together.
+/// Metrics of the stored data. Those of the tables are for all nodes together.
 #[derive(Debug, Default)]
 pub(crate) struct Keeping {
-    /// Events that went before a subscription had them, of which this node told.
+    /// Events that expired before a subscription received them, as recorded by this node.
     pub expired: Count,
-    round: AtomicI64,
-    sealed_otherwise: Mutex<Option<i64>>,
+    last_retention: AtomicI64,
+    encrypted_with_old_key: Mutex<Option<i64>>,
     tables: Mutex<Option<Tables>>,
 }
 
-/// What the tables take.
+/// The size of the tables.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tables {
-    /// Bytes of the events, indexes included.
+    /// Including indexes.
     pub events_bytes: i64,
-    /// Bytes of the attempts, indexes included.
+    /// Including indexes.
     pub attempts_bytes: i64,
-    /// Bytes of the whole database.
     pub database_bytes: i64,
-    /// The oldest event that is kept.
+    /// The oldest stored event.
     pub oldest: Option<Position>,
 }
 
 impl Keeping {
-    /// A round of retention came to its end.
-    pub(crate) fn set_round(&self, at: UnixMillis) {
-        self.round.store(at.as_i64(), Ordering::Relaxed);
+    pub(crate) fn set_last_retention(&self, at: UnixMillis) {
+        self.last_retention.store(at.as_i64(), Ordering::Relaxed);
     }
 
-    /// When the last round of retention came to its end; `None`: none has.
-    pub(crate) fn round(&self) -> Option<UnixMillis> {
-        let at = self.round.load(Ordering::Relaxed);
+    /// When retention last succeeded on this node; `None` if it has not yet.
+    pub(crate) fn last_retention(&self) -> Option<UnixMillis> {
+        let at = self.last_retention.load(Ordering::Relaxed);
         (at > 0).then(|| UnixMillis::from_i64(at))
     }
 
-    /// So many things in the database are not sealed with the current master key.
-    pub(crate) fn set_sealed_otherwise(&self, count: i64) {
-        *self.sealed_otherwise.lock().unwrap_or_else(PoisonError::into_inner) = Some(count);
+    pub(crate) fn set_encrypted_with_old_key(&self, count: i64) {
+        *self.encrypted_with_old_key.lock().unwrap_or_else(PoisonError::into_inner) = Some(count);
     }
 
-    /// How many things in the database are not sealed with the current master key, as last looked at; `None`
-    /// until then.
-    pub(crate) fn sealed_otherwise(&self) -> Option<i64> {
-        *self.sealed_otherwise.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How many stored values are not encrypted with the current master key; `None` until the first count.
+    pub(crate) fn encrypted_with_old_key(&self) -> Option<i64> {
+        *self.encrypted_with_old_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the tables take, as last looked at; `None` until then.
+    /// `None` until the first measurement.
     pub(crate) fn tables(&self) -> MutexGuard<'_, Option<Tables>> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,7 +15,7 @@ use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
 use crate::domain::time::UnixMillis;
 use crate::metrics::{Delivering, Histogram, Keeping, Place, Publishing, Refusal};
-use crate::store::disk_usage::PoolUse;
+use crate::store::disk_usage::PoolUsage;
 use crate::streaming::presence::{Presence, Transport};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -125,14 +125,14 @@ fn connections(page: &mut Page, presence: &Presence) {
 fn keeping(page: &mut Page, keeping: &Keeping) {
     let expired = keeping.expired.get();
     page.count("events_expired", "Events that went before a subscription had them", expired);
-    if let Some(round) = keeping.round() {
+    if let Some(round) = keeping.last_retention() {
         page.seconds(
             "retention_round_timestamp_seconds",
             "When the last round of retention came to its end",
             since_1970(round),
         );
     }
-    if let Some(count) = keeping.sealed_otherwise() {
+    if let Some(count) = keeping.encrypted_with_old_key() {
         page.gauge(
             "sealed_with_other_keys",
             "Things in the database that are not sealed with this node's current master key",
@@ -155,10 +155,10 @@ fn keeping(page: &mut Page, keeping: &Keeping) {
     }
 }
 
-fn pool(page: &mut Page, pool: PoolUse) {
+fn pool(page: &mut Page, pool: PoolUsage) {
     let connections = [("busy", pool.busy.into()), ("idle", pool.idle.into())];
     page.gauges("database_connections", "Connections of the pool", "state", connections);
-    page.gauge("database_connections_max", "How many there may be", pool.most.into());
+    page.gauge("database_connections_max", "How many there may be", pool.max.into());
 }
 
 fn since_1970(time: UnixMillis) -> f64 {

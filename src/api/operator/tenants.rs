@@ -13,9 +13,9 @@ use crate::api::http::query::{Query, invalid};
 use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
 use crate::domain::access::audit::AuditEntry;
-use crate::domain::access::quota::{EVENT_BYTES, MOST, OwnQuotas};
+use crate::domain::access::quota::{EVENT_BYTES_RANGE, MAX_QUOTA, OwnQuotas};
 use crate::domain::time::UnixMillis;
-use crate::store::tenants::{StoredTenant, TenantDefinition, TenantUse};
+use crate::store::tenants::{StoredTenant, TenantDefinition, TenantUsage};
 
 const LONGEST_DESCRIPTION: usize = 1_000;
 /// How often a change is made anew because another one came between.
@@ -33,10 +33,10 @@ impl Given {
         let description = fields.text("description", LONGEST_DESCRIPTION);
         let quotas = fields.object("quotas", |quotas| {
             Some([
-                quotas.number("events_per_s", 0..=MOST),
-                quotas.number("subscriptions", 0..=MOST),
-                quotas.number("streams", 0..=MOST),
-                quotas.number("event_bytes", EVENT_BYTES),
+                quotas.number("events_per_s", 0..=MAX_QUOTA),
+                quotas.number("subscriptions", 0..=MAX_QUOTA),
+                quotas.number("streams", 0..=MAX_QUOTA),
+                quotas.number("event_bytes", EVENT_BYTES_RANGE),
             ])
         });
         fields.finish()?;
@@ -99,7 +99,7 @@ pub(crate) async fn get(
     let mut view = view(&api, name, said.as_ref());
     if let Some(members) = view.as_object_mut() {
         let streams = api.streams.presence().count_of(name);
-        let TenantUse { keys, subscriptions } = used;
+        let TenantUsage { keys, subscriptions } = used;
         let used = json!({ "keys": keys, "subscriptions": subscriptions, "streams": streams });
         members.insert("use".into(), used);
     }
@@ -210,8 +210,14 @@ fn shown(definition: &TenantDefinition) -> Value {
 
 /// An entry of the audit log, which is the tenant's own.
 fn audited((caller, request): (&Caller, &HttpRequest), action: &str, name: &str) -> AuditEntry {
-    let when = (UnixMillis::now(), Uuid::new_v4());
-    AuditEntry::new(when, &actor(&caller.key.name, request), name, action, &name)
+    AuditEntry::new(
+        UnixMillis::now(),
+        Uuid::new_v4(),
+        &actor(&caller.key.name, request),
+        name,
+        action,
+        &name,
+    )
 }
 
 fn named(path: &str) -> Result<&str, Problem> {
@@ -225,7 +231,7 @@ fn no_such() -> Problem {
     Problem::not_found("tenant: nothing is said of it, and it has neither keys nor subscriptions")
 }
 
-fn is_unused(TenantUse { keys, subscriptions }: TenantUse) -> bool {
+fn is_unused(TenantUsage { keys, subscriptions }: TenantUsage) -> bool {
     keys == 0 && subscriptions == 0
 }
 

@@ -30,11 +30,11 @@ use crate::domain::position::Position;
 use crate::domain::signing::Signing;
 use crate::domain::signing::secret::Secret;
 use crate::domain::subscription::change;
-use crate::domain::subscription::change::{Change, Changed};
+use crate::domain::subscription::change::{Change, ChangeResult};
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::domain::time::UnixMillis;
-use crate::store::expiry::Expired;
+use crate::store::expiry::Expiration;
 use crate::store::subscriptions::SubscriptionFilter;
 use crate::streaming::resume::Point;
 
@@ -74,22 +74,22 @@ pub(crate) async fn create(
     let most = api.quotas.of(&caller.tenant).subscriptions;
     let change = change::created(subscription, most, starts_after, key);
     match api.log.change(&change, None, &actor(&caller.key.name, &request)).await? {
-        Changed::Made { position, .. } => {
+        ChangeResult::Applied { position, .. } => {
             let made = Subscription { changed_at: position, ..change.subscription };
             Ok(HttpResponse::Created()
                 .insert_header((LOCATION, path_of(made.id)))
                 .json(SubscriptionView::with_secret(&made)))
         }
-        Changed::Replayed { position, fingerprint } => {
+        ChangeResult::Replayed { position, fingerprint } => {
             if let Some(claim) = &claim {
                 claim.must_be_same(&fingerprint)?;
             }
             replay(&api, &caller, Some(position)).await
         }
-        Changed::Stale => {
+        ChangeResult::Stale => {
             Err(Problem::new(Code::Conflict, "two subscriptions were given the same id; try again"))
         }
-        Changed::NoRoom => Err(no_room(&api, &caller, most)),
+        ChangeResult::QuotaExceeded => Err(no_room(&api, &caller, most)),
     }
 }
 
@@ -226,7 +226,7 @@ pub(crate) async fn get(
         if let Some(cursor) = cursor {
             members.insert("cursor".into(), json!(cursor.position.to_string()));
         }
-        if let Some(Expired { events, up_to }) = expired {
+        if let Some(Expiration { events, up_to }) = expired {
             let expired = json!({ "events": events, "up_to": up_to.to_string() });
             members.insert("expired".into(), expired);
         }
@@ -398,7 +398,8 @@ async fn make(
         let current = find(api, caller, id).await?;
         let Some(change) = change(current.clone())? else { return Ok(current) };
         let by = actor(&caller.key.name, request);
-        if let Changed::Made { position, .. } = api.log.change(&change, Some(&current), &by).await?
+        if let ChangeResult::Applied { position, .. } =
+            api.log.change(&change, Some(&current), &by).await?
         {
             return Ok(Subscription { changed_at: position, ..change.subscription });
         }

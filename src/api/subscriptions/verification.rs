@@ -12,7 +12,7 @@ use crate::api::operator::audit;
 use crate::api::problem::{Code, FieldError, Problem};
 use crate::api::state::Api;
 use crate::api::subscriptions;
-use crate::domain::subscription::command::Request;
+use crate::domain::subscription::command::Command;
 use crate::domain::subscription::verification::VerificationMethod;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::store::StoreError;
@@ -100,7 +100,7 @@ pub(crate) async fn verify(
     }
     let by = (&caller, &request);
     audit::note(&api, by, "verification.requested", &subscription.id, said.clone()).await?;
-    let entry = entry(subscription.id, Request::verify_entry_type(), &said);
+    let entry = entry(subscription.id, Command::verify_entry_type(), &said);
     let (_, mut response) = append(&api, &caller, claim, entry).await?;
     Ok(response.json(said))
 }

@@ -15,7 +15,7 @@ use crate::domain::egress::origin::Origin;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::change;
-use crate::domain::subscription::change::Changed;
+use crate::domain::subscription::change::ChangeResult;
 use crate::domain::subscription::channel::{Channel, Webhook};
 use crate::domain::subscription::verification::{VerificationMethod, Verified, allowed_rate};
 use crate::domain::time::UnixMillis;
@@ -123,7 +123,7 @@ async fn is_noted(
 ) -> Result<bool, Problem> {
     let (id, by) = (subscription.id, actor(RECEIVER, request));
     let change = change::verified(subscription.clone(), consent);
-    if api.log.change(&change, Some(subscription), &by).await? == Changed::Stale {
+    if api.log.change(&change, Some(subscription), &by).await? == ChangeResult::Stale {
         return Ok(false);
     }
     tracing::info!(subscription = %id, "a receiver has agreed, some time after it was asked");

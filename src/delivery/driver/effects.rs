@@ -18,8 +18,8 @@ use crate::domain::delivery::attempt::Attempt;
 use crate::domain::delivery::exhausted::Exhausted;
 use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::{ErrorClass, Outcome};
-use crate::domain::delivery::replay::Tried;
-use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::replay::RecordedDelivery;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::domain::delivery::shard::{OwnedShard, SHARDS};
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::Event;
@@ -49,7 +49,7 @@ pub(crate) enum Message {
     /// The log was read on for a subscription.
     Read(ReadRange, Result<Stretch, StoreError>),
     /// The log was read on for a replay, with what is on record of its deliveries.
-    ReplayRead(ReadReplayRange, Result<(Stretch, Vec<Tried>), StoreError>),
+    ReplayRead(ReadReplayRange, Result<(Stretch, Vec<RecordedDelivery>), StoreError>),
     /// Results of these shards are recorded; the ones in the second list are still owned.
     Flushed(Vec<u16>, Vec<u16>),
     /// How many nodes there are, and which shards were taken.
@@ -165,7 +165,7 @@ pub(crate) async fn read_replay(log: Log, store: Store, read: ReadReplayRange) -
 /// Writes a flush, however long the database stays away.
 pub(crate) async fn record(store: Store, mut flush: Flush) -> Message {
     let shards: Vec<u16> = flush.shards.iter().map(|(shard, ..)| *shard).collect();
-    let mut waits = reconnect_waits();
+    let mut waits = reconnect_delays();
     loop {
         match store.flush(&flush).await {
             Ok(owned) => return Message::Flushed(shards, owned),

@@ -1,0 +1,55 @@
+//! Why an event went where it did.
+
+use serde_json::json;
+
+use crate::support::client::{each, text};
+use crate::support::hub::TestHub;
+use crate::support::receiver::TestReceiver;
+use crate::support::views::until_state;
+
+#[tokio::test]
+async fn explain_says_for_each_subscription_whether_it_matches_the_event_and_why() {
+    let hub = TestHub::start().await;
+    let mut receiver = TestReceiver::start().await;
+    let matched = hub.subscribe(&receiver.wants("order.*")).await;
+    let other = hub.subscribe(&receiver.wants("invoice.*")).await;
+    let paused = hub.subscribe(&receiver.wants("*")).await;
+    hub.post(&format!("/v1/subscriptions/{paused}/pause"), &json!({})).await.expect(200);
+    let pulled = hub.subscribe(&json!({"event_types": ["order.paid"]})).await;
+    let deleted = hub.subscribe(&receiver.wants("order.*")).await;
+    hub.delete(&format!("/v1/subscriptions/{deleted}")).await.expect(204);
+    let event = hub.publish("order.paid", json!(1)).await;
+    let later = hub.subscribe(&receiver.wants("order.*")).await;
+    receiver.next().await;
+    until_state(&hub, &matched, &event, "delivered").await;
+
+    let explained = hub.all(&format!("/v1/events/{event}/explain")).await;
+    let of = |id: &String| explained.iter().find(|one| text(one, "/subscription") == *id).unwrap();
+    for (id, matches, reason) in [
+        (&matched, true, "pattern_matches"),
+        (&other, false, "no_pattern_matches"),
+        (&paused, true, "pattern_matches"),
+        (&pulled, true, "pattern_matches"),
+        (&deleted, false, "deleted"),
+        (&later, false, "before_the_subscription"),
+    ] {
+        assert_eq!(
+            (&of(id)["matched"], &of(id)["reason"]),
+            (&json!(matches), &json!(reason)),
+            "{}",
+            of(id)
+        );
+    }
+    assert_eq!(of(&matched)["delivery"]["status"], "delivered");
+    assert_eq!(each(&of(&matched)["delivery"], "/attempts").len(), 1);
+    assert!(text(of(&other), "/detail").contains("invoice.*"));
+    assert_eq!(
+        (&of(&paused)["parked"], &of(&paused)["delivery"]["status"]),
+        (&json!(true), &json!("pending"))
+    );
+    assert_eq!((&of(&pulled)["pulled"], &of(&pulled)["delivery"]), (&json!(true), &json!(null)));
+    hub.acting_for("another")
+        .get(&format!("/v1/events/{event}/explain"))
+        .await
+        .problem(404, "not_found");
+}

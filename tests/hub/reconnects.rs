@@ -1,0 +1,47 @@
+//! A thousand clients at once that hardly stay: phones in a tunnel.
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::support::follower::{Follower, Transport};
+use crate::support::hub::TestHub;
+use crate::support::views::until_connected;
+
+const CLIENTS: usize = 1_000;
+const EVENTS: usize = 12;
+
+/// Each client takes one event, drops the connection in the middle of the stream and comes back for the next.
+async fn a_thousand_that_take_one_event_a_connection_get_all_once(transport: Transport) {
+    let hub = TestHub::start().await;
+    let follow = async || {
+        let mut follower = Follower::from_earliest(&hub, transport).await;
+        let mut met = Vec::new();
+        while met.len() < EVENTS {
+            met.push(follower.next_in_spite_of_cuts().await.id);
+            follower.hang_up();
+        }
+        met
+    };
+    let publish = async {
+        let mut published = Vec::new();
+        for n in 0..EVENTS {
+            published.push(hub.publish("n", json!({ "n": n })).await);
+        }
+        published
+    };
+    let (published, met) = tokio::join!(publish, join_all((0..CLIENTS).map(|_| follow())));
+    for met in met {
+        assert_eq!(met, published);
+    }
+    until_connected(&hub, 0).await;
+}
+
+#[tokio::test]
+async fn a_thousand_sse_clients_that_reconnect_after_each_event_receive_every_event_once() {
+    a_thousand_that_take_one_event_a_connection_get_all_once(Transport::Sse).await;
+}
+
+#[tokio::test]
+async fn a_thousand_websocket_clients_that_reconnect_after_each_event_receive_every_event_once() {
+    a_thousand_that_take_one_event_a_connection_get_all_once(Transport::WebSocket).await;
+}

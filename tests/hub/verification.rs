@@ -1,0 +1,703 @@
+//! Receivers that must agree before they are sent anything: each way of asking, what is parked until then, and that nothing
+//! but their own consent counts.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hookhub::config::Settings;
+use hookhub::domain::egress::policy::AllowedTargets;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::support::client::{Client, answer as answer_of, each, text, with};
+use crate::support::eventually;
+use crate::support::hostile::{Hostile, Malice};
+use crate::support::hub::{TestHub, every};
+use crate::support::process::{Environment, HubProcess};
+use crate::support::receiver::{NEVER, SECRET, TestReceiver, sorted};
+use crate::support::respondent::{Asked, Respondent, agree, answer};
+use crate::support::views::{until_all, until_state, until_status};
+
+const PATH: &str = "/v1/subscriptions";
+const WAYS: [&str; 3] = ["x_hook_secret", "challenge", "cloudevents"];
+
+/// A hub with a name, so that it may ask in all ways.
+async fn hub() -> TestHub {
+    TestHub::start_with(named).await
+}
+
+/// The same, which tries nothing again by itself.
+async fn patient_hub() -> TestHub {
+    TestHub::start_with(|settings| {
+        named(settings);
+        settings.retry_schedule = every(NEVER);
+    })
+    .await
+}
+
+fn named(settings: &mut Settings) {
+    settings.public_url = Some("https://hub.example".parse().expect("a URL"));
+}
+
+fn asking(url: &str, way: &str) -> Value {
+    json!({"event_types": ["n"], "callback_url": url, "handshake": way, "secret": SECRET})
+}
+
+/// Waits until a receiver was asked so often, and gives what the hub says of that.
+async fn until_asked(hub: &Client, id: &str, times: u64) -> Value {
+    eventually("handshakes are made", async || {
+        let subscription = hub.subscription(id).await;
+        assert_eq!(text(&subscription, "/status"), "unverified");
+        let verification = subscription.pointer("/verification")?;
+        let attempts = verification.pointer("/attempts").and_then(Value::as_u64);
+        (attempts >= Some(times)).then(|| verification.clone())
+    })
+    .await
+}
+
+/// What a receiver sends that has no key of the hub's.
+async fn confirm(hub: &Client, id: &str, secret: Option<&str>) -> u16 {
+    let request = hub.with_key(None).request(Method::POST, &format!("{PATH}/{id}/verification"));
+    let request = match secret {
+        Some(secret) => request.header("x-hook-secret", secret),
+        None => request,
+    };
+    answer_of(request).await.status
+}
+
+async fn patch(hub: &Client, id: &str, change: Value) -> Value {
+    hub.send(Method::PATCH, &format!("{PATH}/{id}"), &change).await.expect(200)
+}
+
+async fn post(hub: &Client, id: &str, action: &str, status: u16) -> Value {
+    hub.post(&format!("{PATH}/{id}/{action}"), &json!({})).await.expect(status)
+}
+
+#[tokio::test]
+async fn each_verification_method_activates_the_subscription_and_starts_delivery() {
+    let hub = hub().await;
+    for way in WAYS {
+        let mut receiver = Respondent::willing().await;
+        let made = hub.post(PATH, &asking(&receiver.url(), way)).await.expect(201);
+        assert_eq!((&made["status"], &made["handshake"]), (&json!("unverified"), &json!(way)));
+        assert_eq!(made["verification"]["verified_at"], Value::Null);
+        let id = text(&made, "/id");
+        receiver.handshake().await;
+        let verified = until_status(&hub, &id, "active").await;
+        assert!(verified["verification"]["verified_at"].is_string(), "{verified}");
+        assert_eq!(verified["verification"].get("attempts"), None, "it is over");
+        let event = hub.publish("n", json!(1)).await;
+        assert_eq!(receiver.take_ids(1).await, [event]);
+        assert!(receiver.more().is_empty(), "it was asked once");
+        hub.delete(&format!("{PATH}/{id}")).await;
+    }
+}
+
+#[tokio::test]
+async fn events_published_before_verification_arrive_after_it_in_order_without_loss() {
+    let hub = patient_hub().await;
+    for way in WAYS {
+        let (mut receiver, is_willing) = Respondent::hesitant().await;
+        let mut other = TestReceiver::start().await;
+        let ordered = with(asking(&receiver.url(), way), json!({"ordered": true}));
+        let id = hub.subscribe(&ordered).await;
+        let other_id = hub.subscribe(&other.wants("n")).await;
+        receiver.handshake().await;
+        let ids = hub.publish_many("n", 100).await;
+        other.take(100).await;
+        until_all(&hub, &id, "pending", 100).await;
+        assert!(receiver.more().is_empty());
+
+        is_willing.store(true, Ordering::Relaxed);
+        post(&hub, &id, "verify", 202).await;
+        assert_eq!(receiver.take_ids(100).await, ids, "{way}");
+        let last = hub.publish("n", json!("live")).await;
+        assert_eq!(receiver.take_ids(1).await, [last]);
+        for id in [id, other_id] {
+            hub.delete(&format!("{PATH}/{id}")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_answers_200_to_everything_is_not_verified() {
+    let hub = hub().await;
+    for way in WAYS {
+        let mut receiver = Respondent::saying(|_| answer("200 OK", &[], "OK")).await;
+        let id = hub.subscribe(&asking(&receiver.url(), way)).await;
+        let event = hub.publish("n", json!(1)).await;
+        let verification = until_asked(&hub, &id, 3).await;
+        let error = text(&verification, "/last_error");
+        assert!(error.starts_with("the receiver answered 200"), "{error}");
+        assert!(
+            verification["next_attempt_at"].is_string()
+                && verification["last_attempt_at"].is_string()
+        );
+        until_state(&hub, &id, &event, "pending").await;
+        assert!(receiver.more().iter().all(|asked| asked.delivers().is_none()));
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_returns_a_wrong_challenge_is_not_verified() {
+    let wrong = |asked: &Asked| match asked.method.as_str() {
+        "GET" => answer("200 OK", &[], &format!("{}x", asked.parameter("challenge").unwrap())),
+        "OPTIONS" => answer("200 OK", &[("WebHook-Allowed-Origin", "other.example")], ""),
+        _ => answer("200 OK", &[("X-Hook-Secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")], ""),
+    };
+    let hub = hub().await;
+    for way in WAYS {
+        let mut receiver = Respondent::saying(wrong).await;
+        let id = hub.subscribe(&asking(&receiver.url(), way)).await;
+        hub.publish("n", json!(1)).await;
+        let error = text(&until_asked(&hub, &id, 2).await, "/last_error");
+        assert!(error.contains(" not ") || error.contains("neither"), "{way}: {error}");
+        assert!(!error.contains("MfKQ") && !error.contains("C2FV"), "{error}");
+        assert!(receiver.more().iter().all(|asked| asked.delivers().is_none()));
+    }
+}
+
+#[tokio::test]
+async fn a_challenge_counts_only_with_a_2xx_status_and_an_allowed_origin_with_any_status() {
+    let hub = hub().await;
+    for (way, status) in
+        [("x_hook_secret", "unverified"), ("challenge", "unverified"), ("cloudevents", "active")]
+    {
+        let receiver =
+            Respondent::saying(|asked| agree(asked).replacen("200 OK", "405 Not Allowed", 1)).await;
+        let id = hub.subscribe(&asking(&receiver.url(), way)).await;
+        if status == "unverified" {
+            let error = text(&until_asked(&hub, &id, 2).await, "/last_error");
+            assert_eq!(error, "the receiver answered 405");
+        }
+        until_status(&hub, &id, status).await;
+    }
+}
+
+#[tokio::test]
+async fn only_the_receiver_can_confirm_with_the_secret_it_was_sent() {
+    let hub = patient_hub().await;
+    let mut receiver = Respondent::saying(|_| answer("200 OK", &[], "")).await;
+    let definition =
+        with(asking(&receiver.url(), "x_hook_secret"), json!({"headers": {"x-shop": "7"}}));
+    let id = hub.subscribe(&definition).await;
+    let other = hub.subscribe(&asking(&receiver.url(), "challenge")).await;
+    let asked = receiver.handshake().await;
+    assert_eq!(asked.method, "POST");
+    let secret = asked.header("x-hook-secret").expect("a secret").to_owned();
+    assert_eq!((asked.header("x-shop"), asked.body.as_str()), (Some("7"), "{}"));
+    assert_eq!(asked.header("webhook-subscription"), Some(&*id));
+    let error = text(&until_asked(&hub, &id, 1).await, "/last_error");
+    assert!(error.contains("may still confirm"), "{error}");
+    let event = hub.publish("n", json!(1)).await;
+
+    assert_eq!(confirm(&hub, &id, None).await, 401);
+    for wrong in [
+        "",
+        "whsec_",
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        SECRET,
+        secret.trim_end_matches('='),
+    ] {
+        assert_eq!(confirm(&hub, &id, Some(wrong)).await, 403, "{wrong}");
+    }
+    assert_eq!(confirm(&hub, &other, Some(&secret)).await, 403, "that one is asked another way");
+    for unknown in ["sub_0000000000000", "sub_x", "%00"] {
+        let status = confirm(&hub, unknown, Some(&secret)).await;
+        assert!([400, 403].contains(&status), "{unknown}: {status}");
+    }
+    assert_eq!(hub.subscription(&id).await["status"], "unverified");
+
+    assert_eq!(confirm(&hub, &id, Some(&secret)).await, 204);
+    assert_eq!(hub.subscription(&id).await["status"], "active");
+    assert_eq!(receiver.take_ids(1).await, [event]);
+    assert_eq!(confirm(&hub, &id, Some(&secret)).await, 204, "once more does no harm");
+}
+
+#[tokio::test]
+async fn the_challenge_is_appended_to_the_callbacks_own_query() {
+    let hub = hub().await;
+    for (path, own) in [
+        ("/h?a=1&challenge=mine&b=%20x", "/h?a=1&challenge=mine&b=%20x&"),
+        ("/h?", "/h?"),
+        ("/h", "/h?"),
+    ] {
+        let last = |asked: &Asked| asked.target.rsplit('=').next().unwrap_or_default().to_owned();
+        let mut receiver =
+            Respondent::saying(move |asked| answer("200 OK", &[], &last(asked))).await;
+        let url = format!("{}{path}", receiver.url().trim_end_matches("/hooks"));
+        let id = hub.subscribe(&asking(&url, "challenge")).await;
+        let asked = receiver.handshake().await;
+        let query = asked.target.strip_prefix(own).expect(&asked.target);
+        let challenge = asked.parameter("hub.challenge").unwrap();
+        assert_eq!(
+            query,
+            format!("hub.mode=subscribe&hub.challenge={challenge}&challenge={challenge}")
+        );
+        assert_eq!(challenge.len(), 43, "256 bits");
+        until_status(&hub, &id, "active").await;
+    }
+}
+
+#[tokio::test]
+async fn a_verification_request_names_the_hub_and_each_delivery_repeats_the_name() {
+    let hub = hub().await;
+    let mut receiver = Respondent::willing().await;
+    let definition = with(asking(&receiver.url(), "cloudevents"), json!({"rate_limit_per_s": 2}));
+    let id = hub.subscribe(&definition).await;
+    let asked = receiver.handshake().await;
+    assert_eq!(asked.method, "OPTIONS");
+    assert_eq!(asked.header("webhook-request-origin"), Some("hub.example"));
+    assert_eq!(asked.header("webhook-request-rate"), Some("120"));
+    let verified = until_status(&hub, &id, "active").await;
+    assert_eq!(verified["verification"]["allowed_rate_per_minute"], 120, "it named no other rate");
+    hub.publish("n", json!(1)).await;
+    let delivered = receiver.next().await;
+    assert_eq!(delivered.header("webhook-request-origin"), Some("hub.example"));
+
+    let mut plain = Respondent::willing().await;
+    hub.subscribe(&json!({"event_types": ["n"], "callback_url": plain.url()})).await;
+    hub.publish("n", json!(2)).await;
+    assert_eq!(plain.next().await.header("webhook-request-origin"), None, "it was not asked");
+}
+
+#[tokio::test]
+async fn a_receiver_can_confirm_later_through_the_url_it_was_sent() {
+    let hub = patient_hub().await;
+    for method in [Method::GET, Method::POST] {
+        let mut receiver = Respondent::saying(|_| answer("405 Not Allowed", &[], "")).await;
+        let id = hub.subscribe(&asking(&receiver.url(), "cloudevents")).await;
+        let asked = receiver.handshake().await;
+        let callback = asked.header("webhook-request-callback").unwrap();
+        let path = callback.strip_prefix("https://hub.example").unwrap().to_owned();
+        let event = hub.publish("n", json!(1)).await;
+        let stranger = hub.with_key(None);
+
+        let token = path.rsplit('=').next().unwrap();
+        for wrong in ["", "AAAA", &token.to_uppercase(), &format!("{token}A")] {
+            let wrong = format!("{PATH}/{id}/verification?token={wrong}");
+            stranger.get(&wrong).await.problem(403, "forbidden");
+        }
+        stranger.get(&format!("{PATH}/{id}/verification")).await.problem(401, "unauthorized");
+        let bad_rate = stranger.request(Method::POST, &path).header("webhook-allowed-rate", "0");
+        answer_of(bad_rate).await.problem(400, "invalid_header");
+        answer_of(stranger.request(Method::HEAD, &path)).await;
+        assert_eq!(hub.subscription(&id).await["status"], "unverified", "looking is not agreeing");
+
+        let agreed = stranger.request(method.clone(), &path).header("webhook-allowed-rate", "60");
+        let status = answer_of(agreed).await.status;
+        assert_eq!(status, if method == Method::GET { 200 } else { 204 });
+        let verified = hub.subscription(&id).await;
+        assert_eq!(verified["status"], "active");
+        assert_eq!(verified["verification"]["allowed_rate_per_minute"], 60);
+        let delivered = receiver.next().await;
+        assert_eq!(delivered.delivers(), Some(&*event));
+        assert_eq!(delivered.header("webhook-request-origin"), Some("hub.example"));
+        hub.delete(&format!("{PATH}/{id}")).await;
+    }
+}
+
+#[tokio::test]
+async fn deliveries_stay_within_the_rate_that_the_receiver_allowed() {
+    let hub = hub().await;
+    let mut receiver = Respondent::saying(|_| {
+        answer("200 OK", &[("WebHook-Allowed-Origin", "*"), ("WebHook-Allowed-Rate", "120")], "")
+    })
+    .await;
+    let definition =
+        with(asking(&receiver.url(), "cloudevents"), json!({"rate_limit_per_s": 1_000}));
+    let id = hub.subscribe(&definition).await;
+    until_status(&hub, &id, "active").await;
+    receiver.handshake().await;
+    let ids = hub.publish_many("n", 5).await;
+    let mut arrived = Vec::new();
+    for _ in &ids {
+        arrived.push((receiver.take_ids(1).await.remove(0), std::time::Instant::now()));
+    }
+    // One may go at once; the others are half a second apart.
+    let took = arrived[4].1.duration_since(arrived[0].1);
+    assert!(took >= Duration::from_millis(1_900), "{took:?}");
+    assert_eq!(sorted(arrived.into_iter().map(|(id, _)| id).collect()), ids);
+}
+
+#[tokio::test]
+async fn verification_by_origin_needs_a_configured_hub_name() {
+    let hub = TestHub::start().await;
+    let receiver = Respondent::willing().await;
+    let refusal = hub.post(PATH, &asking(&receiver.url(), "cloudevents")).await;
+    refusal.refuses("/handshake");
+    assert!(refusal.text.contains("HOOKHUB_WEBHOOK_ORIGIN"), "{}", refusal.text);
+    let id = hub.subscribe(&asking(&receiver.url(), "challenge")).await;
+    let change = json!({"handshake": "cloudevents"});
+    hub.send(Method::PATCH, &format!("{PATH}/{id}"), &change).await.refuses("/handshake");
+
+    let named = TestHub::start_with(|settings| {
+        settings.webhook_origin = Some("events.example".parse().unwrap());
+    })
+    .await;
+    let mut receiver = Respondent::willing().await;
+    named.subscribe(&asking(&receiver.url(), "cloudevents")).await;
+    let asked = receiver.handshake().await;
+    assert_eq!(asked.header("webhook-request-origin"), Some("events.example"));
+    assert_eq!(asked.header("webhook-request-callback"), None, "nobody knows where the hub is");
+}
+
+#[tokio::test]
+async fn a_new_callback_or_verification_method_must_be_verified_again() {
+    let hub = patient_hub().await;
+    let mut first = Respondent::willing().await;
+    let (mut second, is_willing) = Respondent::hesitant().await;
+    let id = hub.subscribe(&asking(&first.url(), "challenge")).await;
+    first.handshake().await;
+    until_status(&hub, &id, "active").await;
+    let changed = patch(
+        &hub,
+        &id,
+        json!({"description": "x", "callback_url": first.url(), "handshake": "challenge"}),
+    )
+    .await;
+    assert_eq!(changed["status"], "active", "the same is asked of the same receiver");
+
+    let changed = patch(&hub, &id, json!({"callback_url": second.url()})).await;
+    assert_eq!(changed["status"], "unverified");
+    second.handshake().await;
+    let event = hub.publish("n", json!(1)).await;
+    until_state(&hub, &id, &event, "pending").await;
+    is_willing.store(true, Ordering::Relaxed);
+    post(&hub, &id, "verify", 202).await;
+    assert_eq!(second.take_ids(1).await, [event]);
+
+    let changed = patch(&hub, &id, json!({"handshake": "x_hook_secret"})).await;
+    assert_eq!(changed["status"], "unverified");
+    assert!(second.handshake().await.header("x-hook-secret").is_some());
+    until_status(&hub, &id, "active").await;
+    let put =
+        json!({"event_types": ["n"], "callback_url": first.url(), "handshake": "x_hook_secret"});
+    let changed = hub.send(Method::PUT, &format!("{PATH}/{id}"), &put).await.expect(200);
+    assert_eq!(changed["status"], "unverified");
+    first.handshake().await;
+    assert!(second.more().is_empty());
+}
+
+#[tokio::test]
+async fn the_owner_can_turn_verification_off() {
+    let hub = patient_hub().await;
+    let (mut receiver, _) = Respondent::hesitant().await;
+    let id = hub.subscribe(&asking(&receiver.url(), "challenge")).await;
+    receiver.handshake().await;
+    let event = hub.publish("n", json!(1)).await;
+    let changed = patch(&hub, &id, json!({"handshake": null})).await;
+    assert_eq!((&changed["status"], &changed["handshake"]), (&json!("active"), &Value::Null));
+    assert_eq!(changed["verification"], Value::Null);
+    assert_eq!(receiver.take_ids(1).await, [event]);
+
+    let changed = patch(&hub, &id, json!({"handshake": "challenge"})).await;
+    assert_eq!(changed["status"], "unverified", "and ask for one of a subscription that had none");
+}
+
+#[tokio::test]
+async fn pause_and_resume_do_not_bypass_verification() {
+    let hub = patient_hub().await;
+    let (mut receiver, is_willing) = Respondent::hesitant().await;
+    let id = hub.subscribe(&asking(&receiver.url(), "x_hook_secret")).await;
+    receiver.handshake().await;
+    let event = hub.publish("n", json!(1)).await;
+    assert_eq!(post(&hub, &id, "resume", 200).await["status"], "unverified");
+    assert_eq!(post(&hub, &id, "pause", 200).await["status"], "paused");
+    let refusal = hub.post(&format!("{PATH}/{id}/verify"), &json!({})).await;
+    refusal.problem(409, "nothing_to_verify");
+    assert_eq!(post(&hub, &id, "resume", 200).await["status"], "unverified");
+    let asked = receiver.handshake().await;
+    until_state(&hub, &id, &event, "pending").await;
+
+    // Who agrees while it is paused need not be asked again.
+    post(&hub, &id, "pause", 200).await;
+    assert_eq!(confirm(&hub, &id, asked.header("x-hook-secret")).await, 204);
+    assert_eq!(hub.subscription(&id).await["status"], "paused");
+    is_willing.store(true, Ordering::Relaxed);
+    assert_eq!(post(&hub, &id, "resume", 200).await["status"], "active");
+    let next = receiver.next().await;
+    assert_eq!(next.delivers(), Some(&*event), "{next:?}");
+}
+
+#[tokio::test]
+async fn a_confirmation_of_the_former_receiver_does_not_verify_the_new_one() {
+    let hub = patient_hub().await;
+    let passes = Arc::new(Semaphore::new(0));
+    let mut former = Respondent::saying_when(Arc::clone(&passes), agree).await;
+    let (mut new, _) = Respondent::hesitant().await;
+    let id = hub.subscribe(&asking(&former.url(), "challenge")).await;
+    former.handshake().await;
+    patch(&hub, &id, json!({"callback_url": new.url()})).await;
+    new.handshake().await;
+    passes.add_permits(2);
+    // The next that it agrees to is acted on after this one.
+    let later = hub.subscribe(&asking(&former.url(), "challenge")).await;
+    until_status(&hub, &later, "active").await;
+    let event = hub.publish("n", json!(1)).await;
+    until_state(&hub, &later, &event, "delivered").await;
+    until_state(&hub, &id, &event, "pending").await;
+    assert_eq!(hub.subscription(&id).await["status"], "unverified");
+}
+
+#[tokio::test]
+async fn a_pending_verification_and_its_parked_events_survive_a_restart() {
+    let hub = patient_hub().await;
+    let (mut receiver, is_willing) = Respondent::hesitant().await;
+    let mut other = TestReceiver::start().await;
+    let ordered = with(asking(&receiver.url(), "challenge"), json!({"ordered": true}));
+    let id = hub.subscribe(&ordered).await;
+    hub.subscribe(&other.wants("n")).await;
+    receiver.handshake().await;
+    let mut ids = hub.publish_many("n", 20).await;
+    other.take(20).await;
+    let database = hub.stop().await;
+
+    is_willing.store(true, Ordering::Relaxed);
+    let hub = TestHub::start_on(&database, named).await;
+    receiver.handshake().await;
+    until_status(&hub, &id, "active").await;
+    ids.extend(hub.publish_many("n", 5).await);
+    assert_eq!(receiver.take_ids(25).await, ids);
+    let database = hub.stop().await;
+
+    let hub = TestHub::start_on(&database, named).await;
+    let last = hub.publish("n", json!(1)).await;
+    assert_eq!(receiver.next().await.delivers(), Some(&*last), "who has agreed is not asked again");
+}
+
+#[tokio::test]
+async fn a_subscription_without_verification_gets_only_its_events() {
+    let hub = hub().await;
+    let mut plain = Respondent::willing().await;
+    let (asked, _) = Respondent::hesitant().await;
+    let unasked = json!({"event_types": ["n"], "callback_url": plain.url()});
+    let made = hub.post(PATH, &unasked).await.expect(201);
+    assert_eq!(made["status"], "active");
+    assert_eq!((&made["handshake"], &made["verification"]), (&Value::Null, &Value::Null));
+    let unverified = hub.subscribe(&asking(&asked.url(), "challenge")).await;
+    let mut ids = hub.publish_many("n", 10).await;
+    assert_eq!(sorted(plain.take_ids(10).await), ids);
+    until_asked(&hub, &unverified, 3).await;
+    ids = hub.publish_many("n", 10).await;
+    let all: Vec<Asked> = {
+        let mut all = Vec::new();
+        for _ in 0..10 {
+            all.push(plain.next().await);
+        }
+        all
+    };
+    let arrived = all.iter().map(|asked| asked.delivers().expect("an event").to_owned());
+    assert_eq!(sorted(arrived.collect()), ids);
+    let unverified_ones = hub.all(&format!("{PATH}?status=unverified")).await;
+    assert_eq!(unverified_ones.len(), 1);
+    assert_eq!(text(&unverified_ones[0], "/id"), unverified);
+}
+
+#[tokio::test]
+async fn verification_requests_respect_the_target_rules() {
+    let hub = patient_hub().await;
+    let (mut receiver, _) = Respondent::hesitant().await;
+    let id = hub.subscribe(&asking(&receiver.url(), "challenge")).await;
+    receiver.handshake().await;
+    let database = hub.stop().await;
+    let strict = TestHub::start_on(&database, |settings| {
+        named(settings);
+        settings.egress.targets.allow = AllowedTargets::default();
+        settings.retry_schedule = every(Duration::from_millis(50));
+    })
+    .await;
+    let error = text(&until_asked(&strict, &id, 3).await, "/last_error");
+    assert!(error.starts_with("blocked: ") && error.contains("127.0.0.1"), "{error}");
+    assert!(receiver.more().is_empty());
+}
+
+#[tokio::test]
+async fn verification_follows_no_redirects_and_times_out() {
+    let hub = patient_hub().await;
+    let mut inner = Respondent::willing().await;
+    let redirects = Hostile::start(Malice::Redirects(inner.url())).await;
+    let hangs = Hostile::start(Malice::Hangs).await;
+    let endless = Hostile::start(Malice::Endless("200 OK")).await;
+    for (url, way, said) in [
+        (redirects.url(), "challenge", "the receiver answered 307"),
+        (hangs.url(), "x_hook_secret", "timeout: no complete answer within 1 s"),
+        (
+            endless.url(),
+            "challenge",
+            "the receiver answered 200, but its body is not the challenge",
+        ),
+    ] {
+        let id = hub.subscribe(&with(asking(&url, way), json!({"timeout_s": 1}))).await;
+        assert_eq!(text(&until_asked(&hub, &id, 1).await, "/last_error"), said);
+    }
+    assert!(endless.sent() < 32 << 20, "{} bytes", endless.sent());
+    assert!(inner.more().is_empty());
+}
+
+#[tokio::test]
+async fn hanging_receivers_delay_neither_deliveries_nor_other_verifications() {
+    let hub = patient_hub().await;
+    let hangs = Hostile::start(Malice::Hangs).await;
+    for _ in 0..100 {
+        hub.subscribe(&with(asking(&hangs.url(), "challenge"), json!({"timeout_s": 30}))).await;
+    }
+    let mut receiver = TestReceiver::start().await;
+    hub.subscribe(&receiver.wants("n")).await;
+    let ids = hub.publish_many("n", 100).await;
+    assert_eq!(sorted(receiver.take_ids(100).await), ids);
+
+    let other = hub.acting_for("other");
+    let willing = Respondent::willing().await;
+    let began = std::time::Instant::now();
+    let id = other.subscribe(&asking(&willing.url(), "challenge")).await;
+    until_status(&other, &id, "active").await;
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+    assert!(hangs.requests() <= 8, "{} at once of one tenant", hangs.requests());
+}
+
+#[tokio::test]
+async fn a_receiver_that_answers_410_is_not_asked_again_until_its_owner_resumes() {
+    let hub = hub().await;
+    let mut receiver = Respondent::saying(|_| answer("410 Gone", &[], "")).await;
+    for way in WAYS {
+        let id = hub.subscribe(&asking(&receiver.url(), way)).await;
+        receiver.handshake().await;
+        let disabled = until_status(&hub, &id, "disabled").await;
+        assert!(text(&disabled, "/disabled_reason").contains("410"), "{disabled}");
+        let resumed = post(&hub, &id, "resume", 200).await;
+        assert_eq!(resumed["status"], "unverified");
+        receiver.handshake().await;
+        until_status(&hub, &id, "disabled").await;
+        assert!(receiver.more().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn after_the_last_scheduled_attempt_verification_runs_only_on_request() {
+    let hub = TestHub::start().await;
+    let (receiver, is_willing) = Respondent::hesitant().await;
+    let definition = with(asking(&receiver.url(), "challenge"), json!({"give_up_after_s": 1}));
+    let id = hub.subscribe(&definition).await;
+    let last = eventually("the attempts end", async || {
+        let verification = hub.subscription(&id).await["verification"].clone();
+        let is_over = verification["attempts"] != 0 && verification["next_attempt_at"].is_null();
+        is_over.then_some(verification)
+    })
+    .await;
+    assert!(last["attempts"].as_u64() > Some(1), "{last}");
+    is_willing.store(true, Ordering::Relaxed);
+    let verify = format!("{PATH}/{id}/verify");
+    let accepted = hub.post_once(&verify, "verify-1", &json!({})).await.expect(202);
+    assert_eq!(accepted, json!({"subscription": id}));
+    until_status(&hub, &id, "active").await;
+    let again = hub.post_once(&verify, "verify-1", &json!({})).await;
+    assert_eq!((again.header("idempotent-replayed"), again.expect(202)), (Some("true"), accepted));
+    hub.post_once(&verify, "verify-2", &json!({})).await.problem(409, "nothing_to_verify");
+}
+
+#[tokio::test]
+async fn a_test_before_verification_and_invalid_handshake_settings_are_refused() {
+    let hub = patient_hub().await;
+    let (receiver, _) = Respondent::hesitant().await;
+    let id = hub.subscribe(&asking(&receiver.url(), "challenge")).await;
+    hub.post(&format!("{PATH}/{id}/test"), &json!({}))
+        .await
+        .problem(409, "subscription_unverified");
+    patch(&hub, &id, json!({"handshake": null})).await;
+    hub.post(&format!("{PATH}/{id}/test"), &json!({})).await.expect(202);
+    hub.post(&format!("{PATH}/{id}/verify"), &json!({})).await.problem(409, "nothing_to_verify");
+
+    let pulled = json!({"event_types": ["n"], "handshake": "challenge"});
+    hub.post(PATH, &pulled).await.refuses("/handshake");
+    patch(&hub, &id, json!({"handshake": "challenge"})).await;
+    let change = json!({"callback_url": null});
+    hub.send(Method::PATCH, &format!("{PATH}/{id}"), &change).await.refuses("/handshake");
+    for bad in [json!("webhook"), json!(true), json!({"type": "challenge"})] {
+        hub.post(PATH, &with(pulled.clone(), json!({"handshake": bad})))
+            .await
+            .refuses("/handshake");
+    }
+    let stranger = hub.acting_for("stranger");
+    for action in ["verify", "test"] {
+        stranger.post(&format!("{PATH}/{id}/{action}"), &json!({})).await.problem(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn verification_is_published_as_an_event_without_secrets() {
+    let hub = patient_hub().await;
+    let mut watcher = TestReceiver::start().await;
+    hub.subscribe(&watcher.wants("hookhub.subscription.verified")).await;
+    let receiver = Respondent::willing().await;
+    let id = hub.subscribe(&asking(&receiver.url(), "x_hook_secret")).await;
+    let told: Value = serde_json::from_slice(&watcher.next().await.body).unwrap();
+    assert_eq!(told["type"], "hookhub.subscription.verified");
+    assert_eq!(told.pointer("/data/subscription/id"), Some(&json!(id)));
+    assert_eq!(told.pointer("/data/subscription/status"), Some(&json!("active")));
+    let listed = hub.get(PATH).await.text + &hub.get("/v1/events?types=hookhub.*").await.text;
+    let key = SECRET.trim_start_matches("whsec_");
+    assert!(!told.to_string().contains(key) && !listed.contains(key), "{listed}");
+    assert!(
+        each(&hub.get("/v1/events?types=hookhub.verification.*").await.expect(200), "/data")
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_confirmation_at_one_node_counts_on_all_nodes() {
+    let one = patient_hub().await;
+    let other = TestHub::start_on(&one.database, named).await;
+    let mut receiver = Respondent::saying(|_| answer("200 OK", &[], "")).await;
+    for n in 0..8 {
+        let id = one.subscribe(&asking(&receiver.url(), "x_hook_secret")).await;
+        let asked = receiver.handshake().await;
+        let event = one.publish("n", json!(n)).await;
+        let hub: &Client = if n % 2 == 0 { &one } else { &other };
+        assert_eq!(confirm(hub, &id, asked.header("x-hook-secret")).await, 204);
+        let arrived = receiver.take_ids(1).await;
+        assert_eq!(arrived, [event]);
+        one.delete(&format!("{PATH}/{id}")).await;
+    }
+}
+
+#[tokio::test]
+async fn verification_secrets_are_not_logged() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let database = crate::support::database::Database::create().await;
+    let environment = Environment::of_a_hub(data_dir.path())
+        .with("DATABASE_URL", database.url())
+        .with("HOOKHUB_PUBLIC_URL", "https://hub.example")
+        .with("HOOKHUB_LOG", "hookhub=trace");
+    let hub = HubProcess::start(&environment).await;
+    let mut tokens = Vec::new();
+    for way in WAYS {
+        let mut receiver = Respondent::saying(|_| answer("200 OK", &[], "")).await;
+        let id = hub.client.subscribe(&asking(&format!("{}?k=planted", receiver.url()), way)).await;
+        let asked = receiver.handshake().await;
+        tokens.extend(asked.parameter("challenge"));
+        if let Some(url) = asked.header("webhook-request-callback") {
+            let path = url.trim_start_matches("https://hub.example");
+            tokens.push(path.rsplit('=').next().unwrap().to_owned());
+            assert_eq!(hub.client.with_key(None).get(path).await.status, 200);
+        } else if way == "x_hook_secret" {
+            assert_eq!(confirm(&hub.client, &id, Some("whsec_planted")).await, 403);
+            let secret = asked.header("x-hook-secret");
+            assert_eq!(confirm(&hub.client, &id, secret).await, 204);
+            tokens.extend(secret.map(|secret| secret.trim_start_matches("whsec_").to_owned()));
+        }
+        until_status(&hub.client, &id, if way == "challenge" { "unverified" } else { "active" })
+            .await;
+    }
+    assert_eq!(tokens.len(), 3);
+    hub.program.signal(nix::sys::signal::Signal::SIGTERM);
+    let (_, output) = hub.program.end().await;
+    assert!(output.contains("a receiver has agreed"), "{output}");
+    for secret in
+        [&tokens[0], &tokens[1], &tokens[2], "planted", SECRET.trim_start_matches("whsec_")]
+    {
+        assert!(!output.contains(secret), "{secret}: {output}");
+    }
+}

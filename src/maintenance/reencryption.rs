@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::time::UnixMillis;
-use crate::metrics::Measures;
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -16,7 +16,7 @@ const BATCH_SIZE: i64 = 200;
 const MAX_ENDED_SECRETS: i64 = 1_000;
 
 /// Runs every minute until `stop`.
-pub(crate) async fn run(metrics: Arc<Measures>, store: Store, stop: CancellationToken) {
+pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationToken) {
     loop {
         match stop.run_until_cancelled(step(&metrics, &store)).await {
             None => return,
@@ -32,10 +32,10 @@ pub(crate) async fn run(metrics: Arc<Measures>, store: Store, stop: Cancellation
 }
 
 /// One run. Safe to interrupt and to run on several nodes: a value that changed since it was read is left as it is.
-async fn step(metrics: &Measures, store: &Store) -> Result<(), StoreError> {
+async fn step(metrics: &Metrics, store: &Store) -> Result<(), StoreError> {
     remove_ended_secrets(store).await?;
     let left = store.count_encrypted_with_old_key().await?;
-    metrics.keeping.set_encrypted_with_old_key(left);
+    metrics.storage.set_encrypted_with_old_key(left);
     if left > 0
         && let Some(_lock) = store.try_lock_reencryption().await?
     {
@@ -45,7 +45,7 @@ async fn step(metrics: &Measures, store: &Store) -> Result<(), StoreError> {
 }
 
 /// Re-encrypts every value that a former master key encrypted, and every value in plain text.
-async fn reencrypt(metrics: &Measures, store: &Store, mut left: i64) -> Result<(), StoreError> {
+async fn reencrypt(metrics: &Metrics, store: &Store, mut left: i64) -> Result<(), StoreError> {
     tracing::info!(left, "re-encrypting with the current master key");
     let mut unreadable = 0;
     loop {
@@ -63,11 +63,11 @@ async fn reencrypt(metrics: &Measures, store: &Store, mut left: i64) -> Result<(
         }
         unreadable += batch.unreadable;
         left = left.saturating_sub(batch.reencrypted).max(unreadable);
-        metrics.keeping.set_encrypted_with_old_key(left);
+        metrics.storage.set_encrypted_with_old_key(left);
         tracing::info!(left, "re-encrypted a batch");
     }
     left = store.count_encrypted_with_old_key().await?;
-    metrics.keeping.set_encrypted_with_old_key(left);
+    metrics.storage.set_encrypted_with_old_key(left);
     if left == 0 {
         store.delete_old_master_keys().await?;
         tracing::info!(

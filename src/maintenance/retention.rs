@@ -9,7 +9,7 @@ use super::expiry;
 use crate::domain::retention::Retention;
 use crate::domain::time::UnixMillis;
 use crate::log::Log;
-use crate::metrics::Measures;
+use crate::metrics::Metrics;
 use crate::store::partitions::RetentionLock;
 use crate::store::{Store, StoreError};
 
@@ -21,7 +21,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(60);
 pub(crate) async fn run(
     log: Log,
     store: Store,
-    metrics: Arc<Measures>,
+    metrics: Arc<Metrics>,
     retention: Retention,
     stop: CancellationToken,
 ) {
@@ -30,7 +30,7 @@ pub(crate) async fn run(
         let Some(result) = stop.run_until_cancelled(step).await else { return };
         let pause = match result {
             Ok(()) => {
-                metrics.keeping.set_last_retention(UnixMillis::now());
+                metrics.storage.set_last_retention(UnixMillis::now());
                 INTERVAL
             }
             Err(error) => {
@@ -49,7 +49,7 @@ pub(crate) async fn run(
 async fn step(
     log: &Log,
     store: &Store,
-    metrics: &Measures,
+    metrics: &Metrics,
     retention: Retention,
 ) -> Result<(), StoreError> {
     let lock = store.try_lock_retention().await?;
@@ -89,14 +89,14 @@ async fn drop_partitions(
 async fn advance_cursors(
     log: &Log,
     store: &Store,
-    metrics: &Measures,
+    metrics: &Metrics,
     retention: Retention,
 ) -> Result<(), StoreError> {
     let newest = store.select_newest_older_than(retention.events_days).await?;
     let Some(expired_up_to) = newest else { return Ok(()) };
     let expired = expiry::record_gaps(store, expired_up_to).await?;
     if expired > 0 {
-        metrics.keeping.expired.add(expired);
+        metrics.storage.expired.add(expired);
         log.notify_appended();
     }
     store.advance_cursors(expired_up_to).await

@@ -29,6 +29,16 @@ impl Actor {
     }
 }
 
+/// What the actor does.
+#[derive(Debug)]
+pub struct Action<'a> {
+    pub tenant: &'a str,
+    /// Such as `key.revoked`.
+    pub name: &'a str,
+    /// The id or the name of the object.
+    pub target: String,
+}
+
 /// One entry of the audit log.
 #[derive(Debug, Clone, Serialize)]
 pub struct AuditEntry {
@@ -44,23 +54,15 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// An entry for `action` (such as `key.revoked`) on `target`, an id or a name. `token` identifies the change: the
-    /// store keeps one entry per token.
-    pub fn new(
-        now: UnixMillis,
-        token: Uuid,
-        actor: &Actor,
-        tenant: &str,
-        action: &str,
-        target: &impl ToString,
-    ) -> Self {
+    /// `token` identifies the change: the store keeps one entry per token.
+    pub fn new(now: UnixMillis, token: Uuid, actor: &Actor, action: Action<'_>) -> Self {
         Self {
             id: AuditId::new(now, token.as_fields().0).stored(),
             token: token.to_string(),
-            tenant: tenant.to_owned(),
+            tenant: action.tenant.to_owned(),
             actor: actor.clone(),
-            action: action.to_owned(),
-            target: target.to_string(),
+            action: action.name.to_owned(),
+            target: action.target,
             before: None,
             after: None,
         }

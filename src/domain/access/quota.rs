@@ -48,10 +48,11 @@ impl OwnQuotas {
     }
 }
 
-/// The maximum numbers of connections to this node.
-#[derive(Debug, Clone, Copy)]
-pub struct ConnectionLimits {
-    pub in_all: usize,
+/// Maximum numbers of streams and waiting polls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
+    pub per_node: usize,
     pub per_key: usize,
+    /// Per IPv4 address or IPv6 /64.
     pub per_address: usize,
 }

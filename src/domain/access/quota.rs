@@ -1,27 +1,27 @@
-//! Quotas of tenants, and connection limits of a node.
+//! Quotas: limits on the events, subscriptions and streams of a tenant.
 
 use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
-/// The largest quota of events per second, subscriptions or streams.
+/// The highest quota of events per second, of subscriptions and of streams.
 pub const MAX_QUOTA: u32 = 1_000_000;
-/// The range of the quota `event_bytes`; at most 4 MiB.
+/// The range of the quota of an event's size, in bytes (up to 4 MiB).
 pub const EVENT_BYTES_RANGE: RangeInclusive<u32> = 1_024..=4_194_304;
 
-/// The effective quotas of a tenant.
+/// The quotas that apply to a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Quotas {
-    /// Published events per second on each node. `None`: unlimited.
+    /// Events per second, on each node; `None`: unlimited.
     pub events_per_s: Option<u32>,
     pub subscriptions: u32,
-    /// Open streams and waiting polls on each node. `None`: only the node's limit applies.
+    /// Open streams and waiting polls, on each node; `None`: limited only by the node.
     pub streams: Option<u32>,
-    /// Bytes of data in one event.
+    /// The maximum size of an event's data, in bytes.
     pub event_bytes: u32,
 }
 
-/// The quotas that an operator sets for one tenant. `None`: the default of the hub. 0 forbids.
+/// The quotas that an operator sets for one tenant; `None`: the hub's default. A quota of 0 allows nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct OwnQuotas {
     pub events_per_s: Option<u32>,
@@ -37,7 +37,7 @@ impl Default for Quotas {
 }
 
 impl OwnQuotas {
-    /// These quotas, completed by `default`.
+    /// The quotas that apply: these, or `default` where unset.
     pub fn over(&self, default: Quotas) -> Quotas {
         Quotas {
             events_per_s: self.events_per_s.or(default.events_per_s),

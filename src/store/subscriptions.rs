@@ -8,11 +8,11 @@ use uuid::Uuid;
 use super::encryption::{read_definition, write_definition};
 use super::{Store, StoreError, within};
 use crate::domain::access::audit::AuditEntry;
-use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::encryption::AssociatedData;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
+use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Status, Subscription};
 use crate::domain::time::UnixMillis;
@@ -43,6 +43,15 @@ struct SubscriptionRow {
     status: String,
     disabled_reason: Option<String>,
     changed_at: i64,
+}
+
+/// The value of the column `callback_url`. `callback_url IS NOT NULL` in the queries of this file means that the hub
+/// delivers the events; a channel that delivers without a callback URL needs a column of its own.
+fn callback_url_column(channel: &Channel) -> Option<&str> {
+    match channel {
+        Channel::Pull { .. } => None,
+        Channel::Webhook(webhook) => Some(webhook.url.as_str()),
+    }
 }
 
 impl Store {
@@ -115,7 +124,7 @@ impl Store {
                 subscription.id.stored(),
                 &*subscription.tenant,
                 i16::try_from(subscription.shard()).unwrap_or_default(),
-                definition.channel.callback_url().map(CallbackUrl::as_str),
+                callback_url_column(&definition.channel),
                 &event_types as _,
                 stored,
                 subscription.status.name(),

@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
-use actix_web::web;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,8 +27,8 @@ pub use crate::key_files::admin_key::AdminKey;
 use crate::key_files::master_key;
 use crate::log::{Log, LogObserver};
 use crate::maintenance::{disk_usage, housekeeping, reencryption, retention};
-use crate::metrics::Measures;
-use crate::server;
+use crate::metrics::Metrics;
+use crate::server::{self, ServerHandle};
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
 use crate::streaming::presence::Presence;
@@ -155,7 +153,7 @@ impl Hub {
             stream_tokens: &stream_tokens,
             consents: &consents,
         };
-        let api = web::Data::new(core.api(settings, &streams, &secrets));
+        let api = core.api(settings, &streams, &secrets);
         retry_until_available(async || dispatcher.register_node().await).await?;
         let server = server::start(settings, listener, api, &streams, &core.stopping)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
@@ -227,7 +225,7 @@ struct Core {
     keys: Keys,
     claims: Claims,
     quotas: Arc<QuotasInForce>,
-    metrics: Arc<Measures>,
+    metrics: Arc<Metrics>,
     tasks: TaskTracker,
     stopping: CancellationToken,
     closing: CancellationToken,
@@ -235,7 +233,7 @@ struct Core {
 
 impl Core {
     async fn start(settings: &Settings, store: Store, node: NodeName) -> Result<Self, StartError> {
-        let (tasks, metrics) = (TaskTracker::new(), Arc::<Measures>::default());
+        let (tasks, metrics) = (TaskTracker::new(), Arc::<Metrics>::default());
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
         let key_cache = Arc::<Known>::default();
         let observers: Vec<Arc<dyn LogObserver>> = vec![key_cache.clone(), metrics.clone()];
@@ -280,7 +278,7 @@ impl Core {
             log: self.log.clone(),
             store: self.store.clone(),
             keys: self.keys.clone(),
-            presence: Presence::new(settings.max_streams, Arc::clone(&self.quotas)),
+            presence: Presence::new(settings.stream_limits, Arc::clone(&self.quotas)),
         };
         Arc::new(Streams::new(parts, self.stopping.clone(), settings.stop_deadline / 2))
     }
@@ -298,7 +296,7 @@ impl Core {
             targets: settings.egress.targets.clone(),
             origin: sender(settings).origin,
             quotas: Arc::clone(&self.quotas),
-            body_deadline: settings.patience.body,
+            body_deadline: settings.client_timeouts.body,
             trusted_proxies: settings.trusted_proxies.clone(),
             stopping: self.stopping.clone(),
         };

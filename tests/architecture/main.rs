@@ -21,7 +21,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("sse_stream", &["tools/listen/"]),
     ("prometheus_client", &["api/operator/"]),
     ("backoff", &["domain/delivery/retry_schedule.rs"]),
-    ("clap", &["config/", "cli.rs"]),
+    ("clap", &["config/", "cli/"]),
     ("std::env", &["config/"]),
 ];
 
@@ -63,8 +63,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "key_files",
         ],
     ),
-    ("cli.rs", &["domain", "config", "hub.rs", "tools"]),
-    ("main.rs", &["cli.rs"]),
+    ("cli", &["domain", "config", "hub.rs", "tools"]),
+    ("main.rs", &["cli"]),
     ("lib.rs", &[]),
 ];
 

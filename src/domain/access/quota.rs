@@ -53,13 +53,11 @@ impl OwnQuotas {
     }
 }
 
-/// How many connections are taken.
-#[derive(Debug, Clone, Copy)]
-pub struct ConnectionLimits {
-    /// On this node.
-    pub in_all: usize,
-    /// By one key.
+/// Maximum numbers of streams and waiting polls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
+    pub per_node: usize,
     pub per_key: usize,
-    /// From one address.
+    /// Per IPv4 address or IPv6 /64.
     pub per_address: usize,
 }

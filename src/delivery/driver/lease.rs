@@ -11,7 +11,7 @@
 //! clock     |                                   |
 //!           |                                   |<- at least 1.5 s ->|
 //! Postgres ------T0--------------------------------------------------T0+4.5 s
-//! its clock      |<----------------- GRANTED_FOR ------------------->| another node may take over
+//! DB clock       |<----------------- GRANTED_FOR ------------------->| another node may take over
 //!                runs the statement
 //! ```
 //!

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-/// What `info` logs: the hub's own messages, but neither notices of statements nor bytes from clients that are not HTTP.
+/// The filter behind `info`: without notices of SQL statements and without reports of bytes that are not HTTP.
 const INFO: &str = "info,sqlx=warn,actix_server=warn,actix_http=off";
 
 #[derive(Args)]

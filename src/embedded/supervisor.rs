@@ -9,7 +9,7 @@ use super::data_dir::DataDir;
 use super::server::{Running, Server};
 use super::socket;
 
-/// The delay before the first restart; doubled up to the longest while Postgres keeps dying.
+/// The delay before the first restart. The delay doubles while Postgres keeps dying.
 const MIN_RESTART_DELAY: Duration = Duration::from_millis(100);
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
 

@@ -72,7 +72,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client that has everything up to `after`. `always_heartbeat`: signs of life come however much is sent.
+    /// A client that starts after `after`. With `always_heartbeat`, heartbeats are due even while events are sent.
     pub(super) fn new(
         filter: Arc<Filter>,
         after: Position,

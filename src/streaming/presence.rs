@@ -123,12 +123,12 @@ impl Presence {
     ) -> Result<ConnectionGuard, StreamLimitReached> {
         let quota = self.quotas.of(&owner.tenant).streams;
         let mut connected = self.connected();
-        if let Some(full) = self.limit_reached(&connected, &owner, quota) {
+        if let Some(limit) = self.limit_reached(&connected, &owner, quota) {
             self.refused.fetch_add(1, Ordering::Relaxed);
-            if let StreamLimitReached::Tenant(_) = full {
+            if let StreamLimitReached::Tenant(_) = limit {
                 self.quotas.refuse(Quota::Streams, &owner.tenant);
             }
-            return Err(full);
+            return Err(limit);
         }
         let mut id = ConnectionId::new(UnixMillis::now(), rand::random());
         while connected.entries.contains_key(&id) {

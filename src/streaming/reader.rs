@@ -296,10 +296,10 @@ async fn read_page(
             None => return Ok(ReadPage { filter: None, frames: Vec::new(), scanned, complete }),
         }
     }
-    let mut wanted = stretch.events;
-    wanted.retain(|event| filter.matches_event(event));
-    remove_delivered(streams, &filter, after, &mut wanted).await?;
-    let frames = wanted.into_iter().map(|event| Rc::new(Frame::new(event))).collect();
+    let mut events = stretch.events;
+    events.retain(|event| filter.matches_event(event));
+    remove_delivered(streams, &filter, after, &mut events).await?;
+    let frames = events.into_iter().map(|event| Rc::new(Frame::new(event))).collect();
     Ok(ReadPage { filter: Some(filter), frames, scanned, complete })
 }
 

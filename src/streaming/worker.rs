@@ -65,8 +65,8 @@ impl Streams {
         Self { log, store, keys, presence, reads, stopping, drain }
     }
 
-    /// What the clients of a pull subscription read, as far as it is `within` these patterns where there are any; `None`
-    /// when it is none, or is paused.
+    /// The filter of a pull subscription, restricted to the patterns `within` if given. `None` if the subscription does not
+    /// exist, is a webhook or is paused.
     pub(crate) async fn filter_of_subscription(
         &self,
         tenant: &Arc<str>,

@@ -30,10 +30,10 @@ const LIBRARIES: &[(&str, &[&str])] = &[
 const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("delivery/engine", &["domain"]),
-    ("metrics", &["domain"]),
+    ("metrics", &["domain", "store", "log"]),
     ("store", &["domain"]),
-    ("log", &["domain", "store", "metrics"]),
-    ("access", &["domain", "store", "metrics"]),
+    ("log", &["domain", "store"]),
+    ("access", &["domain", "store", "log", "metrics"]),
     ("egress", &["domain"]),
     ("delivery", &["domain", "delivery/engine", "store", "log", "metrics", "egress", "access"]),
     ("streaming", &["domain", "store", "log", "access"]),

@@ -199,7 +199,7 @@ async fn a_concurrent_change_is_not_lost_during_re_encryption() {
     let change = json!({"description": "changed"});
     hub.send(Method::PATCH, &format!("{PATH}/{id}"), &change).await.expect(200);
     let done = store.reencrypt(&read).await.unwrap();
-    assert_eq!((done.resealed, done.unreadable), (2, 0));
+    assert_eq!((done.reencrypted, done.unreadable), (2, 0));
     assert_eq!(hub.subscription(&id).await["description"], "changed");
     assert_eq!(store.select_encrypted_with_old_key(0, 100).await.unwrap().len(), 1);
     store.close().await;
@@ -212,10 +212,10 @@ async fn only_nodes_with_the_newest_key_first_re_encrypt() {
     let [old, new] = keys.map(|keys| Store::new(hub.database.url(), sealer(&keys)).unwrap());
     assert!(new.try_lock_reencryption().await.unwrap().is_none(), "it has not started with it");
     assert!(new.insert_master_key().await.unwrap().is_empty());
-    let turn = new.try_lock_reencryption().await.unwrap();
-    assert!(turn.is_some());
+    let lock = new.try_lock_reencryption().await.unwrap();
+    assert!(lock.is_some());
     assert!(new.try_lock_reencryption().await.unwrap().is_none(), "one at a time");
-    drop(turn);
+    drop(lock);
     assert!(old.try_lock_reencryption().await.unwrap().is_none(), "they would undo it");
     old.close().await;
     new.close().await;

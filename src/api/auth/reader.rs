@@ -86,7 +86,7 @@ impl Reading {
     /// Refuses those whose key or token is over, while they still hold a connection.
     pub(crate) async fn must_still_be_good(&self, api: &Api) -> Result<(), Problem> {
         let (key, now) = (&self.caller.key, UnixMillis::now());
-        api.keys.look_again(key).await?;
+        api.keys.recheck(key).await?;
         must_be_in_force(key, now)?;
         key.note_use(now);
         match &self.token {

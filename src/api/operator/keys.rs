@@ -25,7 +25,7 @@ use crate::domain::event::event_type::Pattern;
 use crate::domain::id::KeyId;
 use crate::domain::time::UnixMillis;
 use crate::log::RevocationReach;
-use crate::store::idempotency::Kept;
+use crate::store::idempotency::StoredResponse;
 use crate::store::keys::StoredKey;
 
 /// How keys begin, so that leaked ones are recognised.
@@ -159,7 +159,7 @@ fn with_key(mut view: Value, key: &str) -> Value {
     view
 }
 
-fn made_before(first: Kept) -> Result<HttpResponse, Problem> {
+fn made_before(first: StoredResponse) -> Result<HttpResponse, Problem> {
     let made: Option<Value> =
         first.answer.as_deref().and_then(|answer| serde_json::from_slice(answer).ok());
     let id = made.as_ref().and_then(|made| made.get("id")?.as_str());

@@ -15,7 +15,7 @@ use crate::api::state::Api;
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::access::quota::{EVENT_BYTES_RANGE, MAX_QUOTA, OwnQuotas};
 use crate::domain::time::UnixMillis;
-use crate::store::tenants::{StoredTenant, TenantDefinition, TenantUse};
+use crate::store::tenants::{StoredTenant, TenantDefinition, TenantUsage};
 
 const LONGEST_DESCRIPTION: usize = 1_000;
 /// How often a change is made anew because another one came between.
@@ -99,7 +99,7 @@ pub(crate) async fn get(
     let mut view = view(&api, name, said.as_ref());
     if let Some(members) = view.as_object_mut() {
         let streams = api.streams.presence().count_of(name);
-        let TenantUse { keys, subscriptions } = used;
+        let TenantUsage { keys, subscriptions } = used;
         let used = json!({ "keys": keys, "subscriptions": subscriptions, "streams": streams });
         members.insert("use".into(), used);
     }
@@ -174,7 +174,7 @@ pub(crate) async fn delete(
             return Err(no_such());
         }
     }
-    api.quotas.look(&api.store).await?;
+    api.quotas.refresh(&api.store).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -196,7 +196,7 @@ async fn make(
         let action = if is_new { "tenant.created" } else { "tenant.updated" };
         let audit = audited(by, action, name).with(before, Some(shown(&definition)));
         if let Some(made) = api.store.upsert_tenant(name, &definition, version, &audit).await? {
-            api.quotas.look(&api.store).await?;
+            api.quotas.refresh(&api.store).await?;
             return Ok((is_new, made));
         }
     }
@@ -231,7 +231,7 @@ fn no_such() -> Problem {
     Problem::not_found("tenant: nothing is said of it, and it has neither keys nor subscriptions")
 }
 
-fn is_unused(TenantUse { keys, subscriptions }: TenantUse) -> bool {
+fn is_unused(TenantUsage { keys, subscriptions }: TenantUsage) -> bool {
     keys == 0 && subscriptions == 0
 }
 

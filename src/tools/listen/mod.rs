@@ -73,26 +73,26 @@ pub async fn listen(
     let mut source = Source::new(&settings)?;
     let forwarder =
         settings.forward_to.map(|url| Forwarder::new(url, settings.secret)).transpose()?;
-    let mut wait = Backoff::default();
+    let mut backoff = Backoff::default();
     loop {
-        let why = match source.connect().await {
+        let error = match source.connect().await {
             Ok(connection) => {
                 show(Output::Status(format!("connected to {}", settings.hub)));
-                follow(&mut source, connection, forwarder.as_ref(), &mut wait, &mut show).await
+                follow(&mut source, connection, forwarder.as_ref(), &mut backoff, &mut show).await
             }
-            Err(trouble) => trouble,
+            Err(error) => error,
         };
-        let why = match why {
-            StreamError::Refused(why) => return Err(ListenError::Refused(why)),
-            StreamError::Temporary(why) => why,
+        let reason = match error {
+            StreamError::Refused(reason) => return Err(ListenError::Refused(reason)),
+            StreamError::Temporary(reason) => reason,
         };
-        let wait = wait.next();
-        let ms = wait.as_millis();
+        let delay = backoff.next_delay();
+        let ms = delay.as_millis();
         show(Output::Status(format!(
             "not connected: {}; reconnecting in {ms} ms",
-            SingleLine(&why)
+            SingleLine(&reason)
         )));
-        sleep(wait).await;
+        sleep(delay).await;
     }
 }
 
@@ -101,23 +101,23 @@ async fn follow(
     source: &mut Source,
     mut connection: Connection,
     forwarder: Option<&Forwarder>,
-    wait: &mut Backoff,
+    backoff: &mut Backoff,
     show: &mut impl FnMut(Output),
 ) -> StreamError {
     loop {
         let message = match connection.next().await {
             Ok(Some(message)) => message,
             Ok(None) => return StreamError::Temporary("the hub ended the stream".to_owned()),
-            Err(trouble) => return trouble,
+            Err(error) => return error,
         };
-        wait.connected(message.retry);
-        match source.take(message) {
+        backoff.reset(message.retry);
+        match source.handle_message(message) {
             Ok(None) => {}
             Ok(Some(event)) if event.r#type == GAP => {
                 show(Output::Status(format!("events are missing: {}", SingleLine(&event.text))));
             }
             Ok(Some(event)) => show(Output::Event(handle_event(&event, forwarder).await)),
-            Err(trouble) => return trouble,
+            Err(error) => return error,
         }
     }
 }
@@ -141,8 +141,8 @@ struct Backoff {
 }
 
 impl Backoff {
-    /// Resets the delay after a successful read.
-    fn connected(&mut self, retry_ms: Option<u64>) {
+    /// Starts over after a successful read. `retry_ms` is the delay that the hub names.
+    fn reset(&mut self, retry_ms: Option<u64>) {
         self.failures = 0;
         if let Some(retry_ms) = retry_ms {
             self.hub_delay =
@@ -151,16 +151,15 @@ impl Backoff {
     }
 
     /// The hub's own delay first, then doubled, with jitter so that many clients do not reconnect at once.
-    fn next(&mut self) -> Duration {
+    fn next_delay(&mut self) -> Duration {
         let first = self.hub_delay.unwrap_or(DEFAULT_RETRY_DELAY);
-        let longest =
-            first.saturating_mul(2_u32.saturating_pow(self.failures)).min(MAX_RETRY_DELAY);
-        let wait = match self.failures {
+        let max = first.saturating_mul(2_u32.saturating_pow(self.failures)).min(MAX_RETRY_DELAY);
+        let delay = match self.failures {
             0 => first,
-            _ => longest.mul_f64(rand::random_range(0.5..=1.0)),
+            _ => max.mul_f64(rand::random_range(0.5..=1.0)),
         };
         self.failures = self.failures.saturating_add(1);
-        wait
+        delay
     }
 }
 
@@ -170,21 +169,21 @@ mod tests {
 
     #[test]
     fn the_delay_starts_at_the_hubs_own_grows_to_its_maximum_and_resets_after_success() {
-        let mut wait = Backoff::default();
-        assert_eq!(wait.next(), DEFAULT_RETRY_DELAY);
-        wait.connected(Some(1_500));
-        assert_eq!(wait.next(), Duration::from_millis(1_500));
-        assert!((1_500..=3_000).contains(&wait.next().as_millis()));
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.next_delay(), DEFAULT_RETRY_DELAY);
+        backoff.reset(Some(1_500));
+        assert_eq!(backoff.next_delay(), Duration::from_millis(1_500));
+        assert!((1_500..=3_000).contains(&backoff.next_delay().as_millis()));
         for _ in 0..100 {
-            assert!(wait.next() <= MAX_RETRY_DELAY);
+            assert!(backoff.next_delay() <= MAX_RETRY_DELAY);
         }
-        assert!(wait.next() >= MAX_RETRY_DELAY / 2);
-        wait.connected(None);
-        assert_eq!(wait.next(), Duration::from_millis(1_500));
-        wait.connected(Some(u64::MAX));
-        assert_eq!(wait.next(), MAX_RETRY_DELAY);
-        wait.connected(Some(0));
-        assert_eq!(wait.next(), MIN_RETRY_DELAY);
-        assert!(wait.next() >= MIN_RETRY_DELAY);
+        assert!(backoff.next_delay() >= MAX_RETRY_DELAY / 2);
+        backoff.reset(None);
+        assert_eq!(backoff.next_delay(), Duration::from_millis(1_500));
+        backoff.reset(Some(u64::MAX));
+        assert_eq!(backoff.next_delay(), MAX_RETRY_DELAY);
+        backoff.reset(Some(0));
+        assert_eq!(backoff.next_delay(), MIN_RETRY_DELAY);
+        assert!(backoff.next_delay() >= MIN_RETRY_DELAY);
     }
 }

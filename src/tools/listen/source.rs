@@ -90,9 +90,9 @@ impl Source {
         let content_type = text_of(response.headers(), &CONTENT_TYPE).unwrap_or("no content type");
         // An EventSource refuses any other content type too (WHATWG HTML, 9.2.3).
         if !content_type.starts_with("text/event-stream") {
-            let why =
+            let reason =
                 format!("{} responded with {content_type}, not with an event stream", self.hub);
-            return Err(StreamError::Refused(printable(&why)));
+            return Err(StreamError::Refused(printable(&reason)));
         }
         self.after = Some(after);
         Ok(Connection::over(response))
@@ -128,21 +128,27 @@ impl Source {
         if status == StatusCode::OK {
             return Ok(response);
         }
-        let elsewhere = text_of(response.headers(), &LOCATION).map(str::to_owned);
+        let location = text_of(response.headers(), &LOCATION).map(str::to_owned);
         let body = read(response).await?;
-        let detail = match (serde_json::from_slice::<Problem>(&body), elsewhere) {
+        let detail = match (serde_json::from_slice::<Problem>(&body), location) {
             (Ok(problem), _) => format!("{status}: {}", problem.detail),
-            (Err(_no_problem_details), Some(place)) => format!("{status}: redirected to {place}"),
+            (Err(_no_problem_details), Some(location)) => {
+                format!("{status}: redirected to {location}")
+            }
             (Err(_no_problem_details), None) => status.to_string(),
         };
         let detail = printable(&detail);
-        let may_pass = status.is_server_error()
+        let is_temporary = status.is_server_error()
             || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        Err(if may_pass { StreamError::Temporary(detail) } else { StreamError::Refused(detail) })
+        Err(if is_temporary {
+            StreamError::Temporary(detail)
+        } else {
+            StreamError::Refused(detail)
+        })
     }
 
     /// Records the position of a message and returns its event, if any.
-    pub(super) fn take(&mut self, message: Sse) -> Result<Option<Event>, StreamError> {
+    pub(super) fn handle_message(&mut self, message: Sse) -> Result<Option<Event>, StreamError> {
         let (id, data) = (message.id, message.data);
         let event = data.map(|data| {
             let read = serde_json::from_str::<Event>(&data).map_err(|error| {

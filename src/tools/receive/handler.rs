@@ -21,13 +21,13 @@ pub(super) struct ReceiverState {
     settings: ReceiverSettings,
     /// The number of statuses of the script that were used.
     used: AtomicUsize,
-    seen: mpsc::Sender<Delivery>,
+    deliveries: mpsc::Sender<Delivery>,
     dropped: AtomicU64,
 }
 
 impl ReceiverState {
-    pub(super) fn new(settings: ReceiverSettings, seen: mpsc::Sender<Delivery>) -> Self {
-        Self { settings, used: AtomicUsize::new(0), seen, dropped: AtomicU64::new(0) }
+    pub(super) fn new(settings: ReceiverSettings, deliveries: mpsc::Sender<Delivery>) -> Self {
+        Self { settings, used: AtomicUsize::new(0), deliveries, dropped: AtomicU64::new(0) }
     }
 
     pub(super) fn dropped(&self) -> u64 {
@@ -64,7 +64,7 @@ impl ReceiverState {
     }
 
     fn report(&self, delivery: Delivery) {
-        if self.seen.try_send(delivery).is_err() {
+        if self.deliveries.try_send(delivery).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -68,8 +68,8 @@ impl Receiver {
         }
         let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
-        let (seen, deliveries) = mpsc::channel(MAX_QUEUED_DELIVERIES);
-        let state = web::Data::new(ReceiverState::new(settings, seen));
+        let (sender, deliveries) = mpsc::channel(MAX_QUEUED_DELIVERIES);
+        let state = web::Data::new(ReceiverState::new(settings, sender));
         let shared = state.clone();
         let app =
             move || App::new().app_data(shared.clone()).default_service(web::to(handler::receive));

@@ -18,7 +18,7 @@ pub(crate) use self::verification::VerifierSettings;
 use self::webhook::Deliverer;
 use crate::access::keys::Keys;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
-use crate::domain::egress::proxy::Egress;
+use crate::domain::egress::policy::EgressPolicy;
 use crate::log::Log;
 use crate::metrics::Measures;
 use crate::store::nodes::NodeName;
@@ -47,7 +47,7 @@ pub(crate) struct Parts {
 /// How a node delivers.
 #[derive(Debug)]
 pub(crate) struct DeliverySettings {
-    pub egress: Egress,
+    pub egress: EgressPolicy,
     /// For subscriptions without a schedule of their own.
     pub schedule: RetrySchedule,
     pub verifier: VerifierSettings,
@@ -92,7 +92,7 @@ impl Dispatcher {
         };
         let cut_off = session.run(stop, deadline).await;
         keys.retire();
-        if let Err(error) = store.forget_node(id).await {
+        if let Err(error) = store.delete_node(id).await {
             tracing::warn!(%error, "cannot release this node's shards; other nodes take them when its lease expires");
         }
         cut_off

@@ -44,13 +44,13 @@ impl Log {
                 occurred_at: None,
                 data: Bytes::from(data),
             };
-            let event = Event::placed(position, &key.tenant.as_str().into(), &entry);
+            let event = Event::at(position, &key.tenant.as_str().into(), &entry);
             self.tail.offer(previous, vec![Arc::new(event)]);
             self.appended.notify_one();
         }
         self.wait_until_visible(position).await;
         let is_here = self.tail.head() >= position;
-        let check = || self.store.others_have_seen(self.node, position);
+        let check = || self.store.have_others_read(self.node, position);
         let is_everywhere = poll_until(check).await && is_here;
         Ok(Some(if is_everywhere {
             RevocationReach::Everywhere

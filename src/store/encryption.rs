@@ -3,7 +3,7 @@
 use sqlx::postgres::PgConnection;
 
 use super::{Store, StoreError, connect, within};
-use crate::domain::encryption::Place;
+use crate::domain::encryption::AssociatedData;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Definition;
 use crate::domain::time::UnixMillis;
@@ -24,15 +24,15 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    fn place(&self) -> Result<Place<'_>, StoreError> {
+    fn place(&self) -> Result<AssociatedData<'_>, StoreError> {
         let unknown = || StoreError::Unreadable(format!("what is sealed as {}", self.kind));
         match self.kind.as_str() {
             "definition" => {
                 let id = self.key.parse().map_err(|_no_number| unknown())?;
-                Ok(Place::Definition { tenant: &self.tenant, id })
+                Ok(AssociatedData::Definition { tenant: &self.tenant, id })
             }
-            "answer" => Ok(Place::Answer { tenant: &self.tenant, key: &self.key }),
-            "shared_secret" => Ok(Place::SharedSecret { name: &self.key }),
+            "answer" => Ok(AssociatedData::Answer { tenant: &self.tenant, key: &self.key }),
+            "shared_secret" => Ok(AssociatedData::SharedSecret { name: &self.key }),
             _ => Err(unknown()),
         }
     }
@@ -40,21 +40,29 @@ impl Sealed {
 
 impl Store {
     /// Seals what belongs to a place.
-    pub(super) fn seal(&self, plain: &[u8], place: Place<'_>) -> Result<String, StoreError> {
+    pub(super) fn encrypt(
+        &self,
+        plain: &[u8],
+        place: AssociatedData<'_>,
+    ) -> Result<String, StoreError> {
         self.sealer
-            .seal(plain, place, rand::random())
+            .encrypt(plain, place, rand::random())
             .ok_or_else(|| StoreError::Unreadable("too large to be sealed".into()))
     }
 
     /// Opens what is stored in a place.
-    pub(super) fn open(&self, stored: &[u8], place: Place<'_>) -> Result<Vec<u8>, StoreError> {
-        self.sealer.open(stored, place).map_err(|why| {
+    pub(super) fn decrypt(
+        &self,
+        stored: &[u8],
+        place: AssociatedData<'_>,
+    ) -> Result<Vec<u8>, StoreError> {
+        self.sealer.decrypt(stored, place).map_err(|why| {
             let what = match place {
-                Place::Definition { id, .. } => {
+                AssociatedData::Definition { id, .. } => {
                     format!("subscription {}", SubscriptionId::from_stored(id))
                 }
-                Place::SharedSecret { name } => format!("the secret {name}"),
-                Place::Answer { .. } => "a kept answer".to_owned(),
+                AssociatedData::SharedSecret { name } => format!("the secret {name}"),
+                AssociatedData::Answer { .. } => "a kept answer".to_owned(),
             };
             StoreError::Unreadable(format!("{what}: {why}"))
         })
@@ -62,7 +70,7 @@ impl Store {
 
     /// Makes this node's master key the database's. When something there is sealed with keys that the node does not have,
     /// nothing is done, and those keys' ids come back.
-    pub async fn take_master_keys(&self) -> Result<Vec<String>, StoreError> {
+    pub async fn insert_master_key(&self) -> Result<Vec<String>, StoreError> {
         let held: Vec<String> = self.sealer.ids().iter().map(ToString::to_string).collect();
         within(
             sqlx::query_scalar!(r#"SELECT missing AS "missing!" FROM take_master_keys($1)"#, &held)
@@ -72,7 +80,7 @@ impl Store {
     }
 
     /// How many things are not sealed with this node's master key.
-    pub async fn count_sealed_otherwise(&self) -> Result<i64, StoreError> {
+    pub async fn count_encrypted_with_old_key(&self) -> Result<i64, StoreError> {
         // Two ranges, for which the indexes are of use.
         within(
             sqlx::query_scalar!(
@@ -85,7 +93,11 @@ impl Store {
     }
 
     /// Some of those, without the first few.
-    pub async fn sealed_otherwise(&self, skip: i64, most: i64) -> Result<Vec<Sealed>, StoreError> {
+    pub async fn select_encrypted_with_old_key(
+        &self,
+        skip: i64,
+        most: i64,
+    ) -> Result<Vec<Sealed>, StoreError> {
         within(
             sqlx::query_as!(
                 Sealed,
@@ -102,7 +114,7 @@ impl Store {
 
     /// Takes the turn, on a connection of its own; `None` while another node has it, or when the database's master key is
     /// not the one this node seals with.
-    pub async fn take_resealing_turn(&self) -> Result<Option<ResealingTurn>, StoreError> {
+    pub async fn try_lock_reencryption(&self) -> Result<Option<ResealingTurn>, StoreError> {
         let mut connection = connect(&self.options).await?;
         let taken = within(
             sqlx::query_scalar!(
@@ -117,10 +129,11 @@ impl Store {
 
     /// Seals these with this node's master key, each unless it was changed since it was read. Says how many are done with,
     /// and how many could not be opened, with the reason of one.
-    pub async fn reseal(&self, read: &[Sealed]) -> Result<Resealed, StoreError> {
+    pub async fn reencrypt(&self, read: &[Sealed]) -> Result<Resealed, StoreError> {
         let (mut anew, mut unreadable, mut why) = (Vec::new(), 0, None);
         for sealed in read {
-            match self.open_there(sealed).and_then(|plain| self.seal(&plain, sealed.place()?)) {
+            match self.decrypt_value(sealed).and_then(|plain| self.encrypt(&plain, sealed.place()?))
+            {
                 Ok(text) => anew.push((sealed, text)),
                 Err(error) => {
                     unreadable += 1;
@@ -128,16 +141,16 @@ impl Store {
                 }
             }
         }
-        let resealed = self.swap(&anew).await?;
+        let resealed = self.update_encrypted(&anew).await?;
         Ok(Resealed { resealed, unreadable, why })
     }
 
-    fn open_there(&self, sealed: &Sealed) -> Result<Vec<u8>, StoreError> {
-        self.open(&sealed.stored, sealed.place()?)
+    fn decrypt_value(&self, sealed: &Sealed) -> Result<Vec<u8>, StoreError> {
+        self.decrypt(&sealed.stored, sealed.place()?)
     }
 
     /// Puts new texts in the places of what was read, where that is still there; says in how many.
-    async fn swap(&self, anew: &[(&Sealed, String)]) -> Result<i64, StoreError> {
+    async fn update_encrypted(&self, anew: &[(&Sealed, String)]) -> Result<i64, StoreError> {
         let kinds: Vec<&str> = anew.iter().map(|(read, _)| read.kind.as_str()).collect();
         let tenants: Vec<&str> = anew.iter().map(|(read, _)| read.tenant.as_str()).collect();
         let keys: Vec<&str> = anew.iter().map(|(read, _)| read.key.as_str()).collect();
@@ -176,7 +189,7 @@ impl Store {
     }
 
     /// Forgets the master keys that nothing is sealed with any more, besides this node's.
-    pub async fn forget_master_keys(&self) -> Result<(), StoreError> {
+    pub async fn delete_old_master_keys(&self) -> Result<(), StoreError> {
         within(
             sqlx::query!(
                 "DELETE FROM master_keys m
@@ -191,7 +204,7 @@ impl Store {
 
     /// Subscriptions with an earlier signing secret whose time was over at `now`, each with its definition, unless that
     /// is gone.
-    pub async fn with_ended_secrets(
+    pub async fn select_ended_secrets(
         &self,
         now: UnixMillis,
         most: i64,
@@ -218,19 +231,19 @@ impl Store {
     }
 
     /// Drops the signing secrets from a definition whose time was over at `now`; whether it still was as it was read.
-    pub async fn drop_ended_secrets(
+    pub async fn remove_ended_secrets(
         &self,
         read: &Sealed,
         now: UnixMillis,
     ) -> Result<bool, StoreError> {
         let place = read.place()?;
-        let definition = definition(&self.open(&read.stored, place)?, now)?;
-        let anew = self.seal(&stored(&definition)?, place)?;
-        Ok(self.swap(&[(read, anew)]).await? > 0)
+        let definition = definition(&self.decrypt(&read.stored, place)?, now)?;
+        let anew = self.encrypt(&stored(&definition)?, place)?;
+        Ok(self.update_encrypted(&[(read, anew)]).await? > 0)
     }
 
     /// Forgets that signing secrets of a subscription ended up to `now`.
-    pub async fn forget_secret_ends(
+    pub async fn delete_secret_ends(
         &self,
         id: SubscriptionId,
         now: UnixMillis,

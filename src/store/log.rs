@@ -261,11 +261,7 @@ impl EventRow {
             occurred_at: self.occurred_at.map(UnixMillis::from_i64),
             data: Bytes::from(self.data?),
         };
-        Some(Arc::new(Event::placed(
-            Position::from_stored(self.position),
-            &self.tenant.into(),
-            &new,
-        )))
+        Some(Arc::new(Event::at(Position::from_stored(self.position), &self.tenant.into(), &new)))
     }
 }
 
@@ -349,7 +345,7 @@ impl Store {
     }
 
     /// Reads the events at these positions; those that are gone or of another tenant (where one is named) are left out.
-    pub async fn events_at(
+    pub async fn read_at(
         &self,
         positions: &[i64],
         tenant: Option<&str>,

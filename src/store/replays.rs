@@ -1,10 +1,11 @@
 //! Replays, and how far they have come.
 
 use super::{Store, StoreError, within};
-use crate::domain::delivery::replay::{Progress, ReplayState, Tried};
+use crate::domain::delivery::replay::{
+    RecordedDelivery, ReplayFilter, ReplayProgress, ReplayState,
+};
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
-use crate::domain::subscription::command::Only;
 
 struct ReplayRow {
     id: i64,
@@ -19,13 +20,13 @@ struct ReplayRow {
 }
 
 impl ReplayRow {
-    fn read(self) -> Result<(ReplayId, SubscriptionId, Progress), StoreError> {
+    fn read(self) -> Result<(ReplayId, SubscriptionId, ReplayProgress), StoreError> {
         let id = ReplayId::from_stored(self.id);
         let unreadable = || StoreError::Unreadable(format!("replay {id}"));
-        let progress = Progress {
+        let progress = ReplayProgress {
             after: Position::from_stored(self.after),
             until: Position::from_stored(self.until),
-            only: Only::from_name(&self.only).ok_or_else(unreadable)?,
+            only: ReplayFilter::from_name(&self.only).ok_or_else(unreadable)?,
             count: self.count.unsigned_abs(),
             position: Position::from_stored(self.position),
             replayed: self.replayed.unsigned_abs(),
@@ -37,10 +38,10 @@ impl ReplayRow {
 
 impl Store {
     /// The replays of these subscriptions that go on.
-    pub async fn running_replays(
+    pub async fn select_running_replays(
         &self,
         subscriptions: &[i64],
-    ) -> Result<Vec<(ReplayId, SubscriptionId, Progress)>, StoreError> {
+    ) -> Result<Vec<(ReplayId, SubscriptionId, ReplayProgress)>, StoreError> {
         let rows = within(
             sqlx::query_as!(
                 ReplayRow,
@@ -54,12 +55,12 @@ impl Store {
     }
 
     /// A subscription's replays below an id, newest first; those that no owner has taken up yet are not among them.
-    pub async fn list_replays(
+    pub async fn select_replays(
         &self,
         subscription: SubscriptionId,
         below: Option<ReplayId>,
         limit: i64,
-    ) -> Result<Vec<(ReplayId, Progress)>, StoreError> {
+    ) -> Result<Vec<(ReplayId, ReplayProgress)>, StoreError> {
         let rows = within(
             sqlx::query_as!(
                 ReplayRow,
@@ -76,11 +77,11 @@ impl Store {
     }
 
     /// A subscription's replay, if an owner has taken it up.
-    pub async fn replay(
+    pub async fn select_replay(
         &self,
         subscription: SubscriptionId,
         id: ReplayId,
-    ) -> Result<Option<Progress>, StoreError> {
+    ) -> Result<Option<ReplayProgress>, StoreError> {
         let row = within(
             sqlx::query_as!(
                 ReplayRow,
@@ -95,11 +96,11 @@ impl Store {
     }
 
     /// What is on record of the deliveries of these events to a subscription; those never tried are left out.
-    pub async fn tried_among(
+    pub async fn select_attempted(
         &self,
         subscription: SubscriptionId,
         positions: &[i64],
-    ) -> Result<Vec<Tried>, StoreError> {
+    ) -> Result<Vec<RecordedDelivery>, StoreError> {
         let rows = within(
             sqlx::query!(
                 r#"SELECT a.position, max(a.number) AS "attempts!",
@@ -111,7 +112,7 @@ impl Store {
             )
             .fetch_all(&self.pool),
         );
-        let tried = rows.await?.into_iter().map(|row| Tried {
+        let tried = rows.await?.into_iter().map(|row| RecordedDelivery {
             position: Position::from_stored(row.position),
             attempts: row.attempts.unsigned_abs(),
             is_delivered: row.is_delivered,

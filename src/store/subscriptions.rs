@@ -1,6 +1,6 @@
 //! Subscriptions: their changes, each with its entry in the log, and how to find them.
 
-use crate::domain::subscription::change::{Change, Changed};
+use crate::domain::subscription::change::{Change, ChangeResult};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Store, StoreError, encryption, within};
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::egress::callback_url::CallbackUrl;
-use crate::domain::encryption::Place;
+use crate::domain::encryption::AssociatedData;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
@@ -52,9 +52,9 @@ struct SubscriptionRow {
 impl Store {
     fn read(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
         let id = SubscriptionId::from_stored(row.id);
-        let place = Place::Definition { tenant: &row.tenant, id: row.id };
+        let place = AssociatedData::Definition { tenant: &row.tenant, id: row.id };
         let definition = encryption::definition(
-            &self.open(row.definition.as_bytes(), place)?,
+            &self.decrypt(row.definition.as_bytes(), place)?,
             UnixMillis::now(),
         )?;
         let status = Status::from_name(&row.status)
@@ -75,8 +75,8 @@ impl Store {
             return Ok((String::new(), Vec::new()));
         }
         let Subscription { id, tenant, definition, .. } = &change.subscription;
-        let place = Place::Definition { tenant, id: id.stored() };
-        let sealed = self.seal(&encryption::stored(definition)?, place)?;
+        let place = AssociatedData::Definition { tenant, id: id.stored() };
+        let sealed = self.encrypt(&encryption::stored(definition)?, place)?;
         let earlier = definition.signing().earlier().iter();
         Ok((sealed, earlier.map(|one| one.expires_at.as_i64()).collect()))
     }
@@ -89,7 +89,7 @@ impl Store {
         after: Position,
         change: &Change,
         audit: &AuditEntry,
-    ) -> Result<Changed, StoreError> {
+    ) -> Result<ChangeResult, StoreError> {
         let subscription = &change.subscription;
         let definition = &subscription.definition;
         let (stored, secret_ends) = self.written(change)?;
@@ -129,26 +129,28 @@ impl Store {
                 change.deleted,
                 &secret_ends,
                 audit.to_row(),
-                change.most.map(i64::from),
+                change.max_subscriptions.map(i64::from),
             )
             .fetch_optional(&self.pool),
         )
         .await?;
-        let Some(row) = row else { return Ok(Changed::NoRoom) };
+        let Some(row) = row else { return Ok(ChangeResult::QuotaExceeded) };
         let position = Position::from_stored(row.position.unwrap_or_default());
         Ok(match row.result.as_str() {
-            "changed" => {
-                Changed::Made { position, previous: row.previous.map(Position::from_stored) }
-            }
-            "replayed" => {
-                Changed::Replayed { position, fingerprint: row.fingerprint.unwrap_or_default() }
-            }
-            _ => Changed::Stale,
+            "changed" => ChangeResult::Applied {
+                position,
+                previous: row.previous.map(Position::from_stored),
+            },
+            "replayed" => ChangeResult::Replayed {
+                position,
+                fingerprint: row.fingerprint.unwrap_or_default(),
+            },
+            _ => ChangeResult::Stale,
         })
     }
 
     /// A tenant's subscription.
-    pub async fn subscription(
+    pub async fn select_subscription(
         &self,
         tenant: &str,
         id: SubscriptionId,
@@ -169,7 +171,7 @@ impl Store {
     }
 
     /// Whether a tenant had this subscription and it is deleted.
-    pub async fn subscription_was_deleted(
+    pub async fn is_subscription_deleted(
         &self,
         tenant: &str,
         id: SubscriptionId,
@@ -186,7 +188,7 @@ impl Store {
     }
 
     /// A tenant's subscriptions above an id, oldest first.
-    pub async fn list_subscriptions(
+    pub async fn select_subscriptions(
         &self,
         tenant: &str,
         filter: &SubscriptionFilter,
@@ -218,7 +220,10 @@ impl Store {
     }
 
     /// Those of these subscriptions that have a callback, as they stand, whosever they are; deleted ones are left out.
-    pub async fn callbacks_by_id(&self, ids: &[i64]) -> Result<Vec<Subscription>, StoreError> {
+    pub async fn select_webhooks_by_id(
+        &self,
+        ids: &[i64],
+    ) -> Result<Vec<Subscription>, StoreError> {
         within(
             sqlx::query_as!(
                 SubscriptionRow,
@@ -235,7 +240,7 @@ impl Store {
     }
 
     /// All subscriptions of these shards that have a callback.
-    pub async fn callbacks_of_shards(
+    pub async fn select_webhooks_of_shards(
         &self,
         shards: &[i16],
     ) -> Result<Vec<Subscription>, StoreError> {
@@ -255,7 +260,7 @@ impl Store {
     }
 
     /// The patterns of these subscriptions over time, oldest first for each.
-    pub async fn versions(
+    pub async fn select_versions(
         &self,
         ids: &[i64],
     ) -> Result<Vec<(SubscriptionId, Version)>, StoreError> {
@@ -281,13 +286,13 @@ impl Store {
     }
 
     /// The patterns of one subscription over time, oldest first.
-    pub async fn versions_of(&self, id: SubscriptionId) -> Result<Vec<Version>, StoreError> {
-        let versions = self.versions(&[id.stored()]).await?;
+    pub async fn select_versions_of(&self, id: SubscriptionId) -> Result<Vec<Version>, StoreError> {
+        let versions = self.select_versions(&[id.stored()]).await?;
         Ok(versions.into_iter().map(|(_, version)| version).collect())
     }
 
     /// All that a tenant has or had above an id, oldest first.
-    pub async fn all_of(
+    pub async fn select_summaries(
         &self,
         tenant: &str,
         after: Option<SubscriptionId>,
@@ -317,7 +322,7 @@ impl Store {
     }
 
     /// All with a callback that a tenant has or had, each with the log entry of its deletion.
-    pub async fn history_of(
+    pub async fn select_webhook_history(
         &self,
         tenant: &str,
     ) -> Result<Vec<(SubscriptionId, Option<Position>)>, StoreError> {

@@ -14,7 +14,7 @@ use crate::api::http::client_address::client_address;
 use crate::api::http::query::{TOKEN, tokens};
 use crate::api::problem::{Code, Problem};
 use crate::api::state::api;
-use crate::domain::access::networks::home;
+use crate::domain::access::networks::client_network;
 use crate::domain::access::scope::{Scope, Scopes};
 use crate::domain::event::event_type::{Pattern, is_reserved};
 use crate::domain::time::UnixMillis;
@@ -37,7 +37,7 @@ pub(crate) struct Caller {
 impl Caller {
     /// As whom connections are counted.
     pub(crate) fn owner(&self, request: &HttpRequest) -> Owner {
-        let home = home(client_address(request));
+        let home = client_network(client_address(request));
         Owner { tenant: Arc::clone(&self.tenant), key: Arc::clone(&self.key), home }
     }
 

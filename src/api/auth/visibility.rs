@@ -21,7 +21,7 @@ pub(crate) async fn hidden(
     let ids: Vec<SubscriptionId> = ids.into_iter().collect();
     let stored: Vec<i64> = ids.iter().map(|id| id.stored()).collect();
     let mut versions: HashMap<SubscriptionId, Vec<Version>> = HashMap::new();
-    for (id, version) in api.store.versions(&stored).await? {
+    for (id, version) in api.store.select_versions(&stored).await? {
         versions.entry(id).or_default().push(version);
     }
     let is_hidden = |id: &SubscriptionId| !is_there(caller, versions.get(id).map(Vec::as_slice));

@@ -24,13 +24,13 @@ use super::problem::{Code, Problem};
 use super::state::Api;
 use super::subscriptions;
 use super::subscriptions::verification;
+use crate::domain::delivery::retry::RetryRequest;
 use crate::domain::event::event_type::EventType;
 use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::channel::Channel;
-use crate::domain::subscription::command::RetryRequest;
 use crate::domain::subscription::version::{Version, matches_event};
 use crate::domain::subscription::{Subscription, TEST_EVENT};
 use crate::store::deliveries::AttemptFilter;
@@ -51,13 +51,13 @@ pub(crate) async fn of_event(
     let limit = usize::from(query.limit()?);
     let after = query.parsed::<SubscriptionId>("after")?;
     let event = events::find(&api, &caller, &path).await?;
-    let mut subscriptions = api.store.history_of(&caller.tenant).await?;
+    let mut subscriptions = api.store.select_webhook_history(&caller.tenant).await?;
     subscriptions.retain(|(id, deleted)| {
         after < Some(*id) && deleted.is_none_or(|deleted| deleted > event.position)
     });
     let ids: Vec<i64> = subscriptions.iter().map(|(id, _)| id.stored()).collect();
     let mut versions: HashMap<SubscriptionId, Vec<Version>> = HashMap::new();
-    for (id, version) in api.store.versions(&ids).await? {
+    for (id, version) in api.store.select_versions(&ids).await? {
         versions.entry(id).or_default().push(version);
     }
     let mut meant: Vec<_> = subscriptions
@@ -133,7 +133,7 @@ async fn page(
     up_to: Position,
 ) -> Result<(Vec<(Position, DeliveryView)>, Position, bool), Problem> {
     let id = subscription.id;
-    let versions = api.store.versions_of(id).await?;
+    let versions = api.store.select_versions_of(id).await?;
     let after = versions.first().map_or(Position::START, |version| version.since);
     let scan = Scan { after, up_to, tenant: Some(&subscription.tenant), limit: PAGE_LIMIT };
     let stretch = api.store.read_before(scan).await?;
@@ -180,7 +180,12 @@ pub(crate) async fn attempts(
         AttemptFilter { event: query.parsed("event")?, status_class, after: after.transpose()? };
     let found = api
         .store
-        .list_attempts(&caller.tenant, query.parsed("subscription")?, filter, i64::from(limit) + 1)
+        .select_attempts(
+            &caller.tenant,
+            query.parsed("subscription")?,
+            filter,
+            i64::from(limit) + 1,
+        )
         .await?;
     let has_more = found.len() > usize::from(limit);
     let page: Vec<_> = found.iter().take(limit.into()).map(|known| &known.attempt).collect();
@@ -227,7 +232,7 @@ pub(crate) async fn retry(
         }
     }
     let (id, position) = (subscription.id, event.position);
-    let versions = api.store.versions_of(id).await?;
+    let versions = api.store.select_versions_of(id).await?;
     if !matches_event(&event, id, &caller.tenant, &versions) {
         return Err(Problem::not_found("delivery: the event is not for this subscription"));
     }

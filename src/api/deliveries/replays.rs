@@ -18,14 +18,16 @@ use crate::api::operator::audit;
 use crate::api::problem::{Code, FieldError, Problem};
 use crate::api::state::Api;
 use crate::api::subscriptions;
-use crate::domain::delivery::replay::{Progress, ReplayState};
+use crate::domain::delivery::replay::{
+    ReplayCancellation, ReplayFilter, ReplayProgress, ReplayRequest, ReplayState,
+};
 use crate::domain::event::Event;
 use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::channel::Channel;
-use crate::domain::subscription::command::{Only, ReplayCancelled, ReplayRequest, Request};
+use crate::domain::subscription::command::Command;
 use crate::domain::subscription::version::matches_event;
 use crate::store::idempotency::Kept;
 use crate::streaming::resume::Point;
@@ -72,7 +74,7 @@ pub(crate) async fn create(
     let asked =
         ReplayRequest { subscription: subscription.id.to_string(), after, until, only, count };
     if dry_run {
-        let mut view = view(None, &Progress::new(&asked));
+        let mut view = view(None, &ReplayProgress::new(&asked));
         if let Some(members) = view.as_object_mut() {
             members.insert("dry_run".into(), json!(true));
             members.insert("count_complete".into(), json!(complete));
@@ -95,9 +97,9 @@ async fn replay_answer(
     caller: &Caller,
     position: Position,
 ) -> Result<HttpResponse, Problem> {
-    let entries = api.store.events_at(&[position.stored()], Some(&caller.tenant)).await?;
-    let asked = entries.first().map(|entry| (entry.about, Request::of(entry)));
-    let Some((Some(id), Some(Request::Replay(_, asked)))) = asked else {
+    let entries = api.store.read_at(&[position.stored()], Some(&caller.tenant)).await?;
+    let asked = entries.first().map(|entry| (entry.about, Command::from_event(entry)));
+    let Some((Some(id), Some(Command::Replay(_, asked)))) = asked else {
         return Err(Problem::new(Code::Internal, "the entry of the first request is gone"));
     };
     visibility::must_be_there(api, caller, id).await?;
@@ -114,7 +116,7 @@ fn requested(
 ) -> HttpResponse {
     let id = ReplayId::from_stored(position.stored());
     let location = format!("/v1/subscriptions/{subscription}/replays/{id}");
-    response.insert_header((LOCATION, location)).json(view(Some(id), &Progress::new(asked)))
+    response.insert_header((LOCATION, location)).json(view(Some(id), &ReplayProgress::new(asked)))
 }
 
 /// `since`: the place before the first event of it, that event or time included.
@@ -137,11 +139,11 @@ fn last(fields: &mut Fields, head: Position) -> Position {
     }
 }
 
-fn only(fields: &mut Fields) -> Only {
-    let Some(name) = fields.text("only", 64).value() else { return Only::Undelivered };
-    Only::from_name(&name).unwrap_or_else(|| {
+fn only(fields: &mut Fields) -> ReplayFilter {
+    let Some(name) = fields.text("only", 64).value() else { return ReplayFilter::Undelivered };
+    ReplayFilter::from_name(&name).unwrap_or_else(|| {
         fields.fault("only", "expected undelivered or all");
-        Only::Undelivered
+        ReplayFilter::Undelivered
     })
 }
 
@@ -150,10 +152,10 @@ async fn count(
     api: &Api,
     subscription: &Subscription,
     (mut after, until): (Position, Position),
-    only: Only,
+    only: ReplayFilter,
 ) -> Result<(u64, bool), Problem> {
     let id = subscription.id;
-    let versions = api.store.versions_of(id).await?;
+    let versions = api.store.select_versions_of(id).await?;
     let mut count = 0;
     for _ in 0..MOST_PAGES {
         let tenant = Some(&*subscription.tenant);
@@ -163,12 +165,12 @@ async fn count(
             |event: &&Arc<Event>| matches_event(event, id, &subscription.tenant, &versions);
         let positions: Vec<i64> =
             stretch.events.iter().filter(matches).map(|event| event.position.stored()).collect();
-        let tried = api.store.tried_among(id, &positions).await?;
+        let tried = api.store.select_attempted(id, &positions).await?;
         let waiting = tried.iter().filter(|tried| tried.is_waiting).count();
         count += match only {
             // What was not tried yet is delivered in any case.
-            Only::All => tried.len() - waiting,
-            Only::Undelivered => {
+            ReplayFilter::All => tried.len() - waiting,
+            ReplayFilter::Undelivered => {
                 tried.iter().filter(|tried| !tried.is_waiting && !tried.is_delivered).count()
             }
         };
@@ -181,14 +183,18 @@ async fn count(
 }
 
 /// A replay of the subscription: how far it is, or that it is asked for and no node has begun it yet.
-async fn find(api: &Api, subscription: &Subscription, id: ReplayId) -> Result<Progress, Problem> {
-    if let Some(progress) = api.store.replay(subscription.id, id).await? {
+async fn find(
+    api: &Api,
+    subscription: &Subscription,
+    id: ReplayId,
+) -> Result<ReplayProgress, Problem> {
+    if let Some(progress) = api.store.select_replay(subscription.id, id).await? {
         return Ok(progress);
     }
-    let entries = api.store.events_at(&[id.stored()], Some(&subscription.tenant)).await?;
+    let entries = api.store.read_at(&[id.stored()], Some(&subscription.tenant)).await?;
     let entry = entries.first().filter(|entry| entry.about == Some(subscription.id));
-    match entry.and_then(|entry| Request::of(entry)) {
-        Some(Request::Replay(_, asked)) => Ok(Progress::new(&asked)),
+    match entry.and_then(|entry| Command::from_event(entry)) {
+        Some(Command::Replay(_, asked)) => Ok(ReplayProgress::new(&asked)),
         _ => Err(Problem::not_found("replay")),
     }
 }
@@ -204,7 +210,7 @@ pub(crate) async fn list(
     let limit = query.limit()?;
     let below = query.parsed::<ReplayId>("after")?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
-    let found = api.store.list_replays(subscription.id, below, i64::from(limit) + 1).await?;
+    let found = api.store.select_replays(subscription.id, below, i64::from(limit) + 1).await?;
     let has_more = found.len() > usize::from(limit);
     let page: Vec<_> = found.iter().take(limit.into()).collect();
     let next = page.last().filter(|_| has_more).map(|(id, _)| id.to_string());
@@ -236,12 +242,12 @@ pub(crate) async fn cancel(
     if progress.state != ReplayState::Running {
         return Ok(HttpResponse::Ok().json(view(Some(id), &progress)));
     }
-    let said = json!(ReplayCancelled { replay: id });
+    let said = json!(ReplayCancellation { replay: id });
     let by = (&caller, &request);
     audit::note(&api, by, "replay.cancelled", &subscription.id, said.clone()).await?;
-    let entry = entry(subscription.id, ReplayCancelled::entry_type(), &said);
+    let entry = entry(subscription.id, ReplayCancellation::entry_type(), &said);
     append(&api, &caller, None, entry).await?;
-    let cancelled = Progress { state: ReplayState::Cancelled, ..progress };
+    let cancelled = ReplayProgress { state: ReplayState::Cancelled, ..progress };
     Ok(HttpResponse::Accepted().json(view(Some(id), &cancelled)))
 }
 
@@ -249,14 +255,14 @@ async fn at(
     api: &Api,
     caller: &Caller,
     (subscription, id): &(String, String),
-) -> Result<(Subscription, ReplayId, Progress), Problem> {
+) -> Result<(Subscription, ReplayId, ReplayProgress), Problem> {
     let subscription = subscriptions::find(api, caller, subscription).await?;
     let id = id.parse().map_err(|_bad| Problem::not_found("replay"))?;
     let progress = find(api, &subscription, id).await?;
     Ok((subscription, id, progress))
 }
 
-fn view(id: Option<ReplayId>, progress: &Progress) -> Value {
+fn view(id: Option<ReplayId>, progress: &ReplayProgress) -> Value {
     json!({
         "id": id.map(|id| id.to_string()),
         "status": progress.state.name(),

@@ -30,12 +30,12 @@ pub(crate) async fn explain(
     let limit = query.limit()?;
     let after = query.parsed::<SubscriptionId>("after")?;
     let event = events::find(&api, &caller, &path).await?;
-    let found = api.store.all_of(&caller.tenant, after, i64::from(limit) + 1).await?;
+    let found = api.store.select_summaries(&caller.tenant, after, i64::from(limit) + 1).await?;
     let has_more = found.len() > usize::from(limit);
     let page: Vec<&Known> = found.iter().take(limit.into()).collect();
     let ids: Vec<i64> = page.iter().map(|known| known.id.stored()).collect();
     let mut versions: HashMap<SubscriptionId, Vec<Version>> = HashMap::new();
-    for (id, version) in api.store.versions(&ids).await? {
+    for (id, version) in api.store.select_versions(&ids).await? {
         versions.entry(id).or_default().push(version);
     }
     let record = Record::read(&api.store, &ids, &[event.position.stored()]).await?;
@@ -161,7 +161,7 @@ mod tests {
             occurred_at: None,
             data: Bytes::from_static(b"1"),
         };
-        let event = Event::placed(Position::from_stored(position), &"t".into(), &new);
+        let event = Event::at(Position::from_stored(position), &"t".into(), &new);
         let known = Known {
             id: SubscriptionId::from_stored(1),
             status: Status::Active,

@@ -47,7 +47,9 @@ pub(crate) async fn first(
     claim: Option<&Claim>,
 ) -> Result<Option<Kept>, Problem> {
     let Some(claim) = claim else { return Ok(None) };
-    let Some(kept) = api.store.kept(&caller.tenant, &claim.key.key).await? else { return Ok(None) };
+    let Some(kept) = api.store.select_stored_response(&caller.tenant, &claim.key.key).await? else {
+        return Ok(None);
+    };
     claim.must_be_same(&kept.fingerprint)?;
     Ok(Some(kept))
 }

@@ -13,7 +13,7 @@ use crate::api::problem::Problem;
 use crate::api::state::Api;
 use crate::domain::access::audit::{Actor, AuditEntry};
 use crate::domain::id::AuditId;
-use crate::domain::one_line::OneLine;
+use crate::domain::single_line::SingleLine;
 use crate::domain::time::UnixMillis;
 use crate::store::audit::{AuditFilter, AuditRow};
 
@@ -24,7 +24,7 @@ pub(crate) fn actor(key: &str, request: &HttpRequest) -> Actor {
         key: key.to_owned(),
         address: Some(client_address(request).to_string()),
         user_agent: user_agent
-            .map(|value| OneLine(&String::from_utf8_lossy(value.as_bytes())).to_string()),
+            .map(|value| SingleLine(&String::from_utf8_lossy(value.as_bytes())).to_string()),
         request_id: request.extensions().get::<RequestId>().map(ToString::to_string),
     }
 }
@@ -38,9 +38,9 @@ pub(crate) async fn note(
     target: &impl ToString,
     said: Value,
 ) -> Result<(), Problem> {
-    let (when, actor) = ((UnixMillis::now(), Uuid::new_v4()), actor(&caller.key.name, request));
-    let entry = AuditEntry::new(when, &actor, &caller.tenant, action, target);
-    Ok(api.store.append_audit(&entry.with(None, Some(said))).await?)
+    let (now, token, actor) = (UnixMillis::now(), Uuid::new_v4(), actor(&caller.key.name, request));
+    let entry = AuditEntry::new(now, token, &actor, &caller.tenant, action, target);
+    Ok(api.store.insert_audit(&entry.with(None, Some(said))).await?)
 }
 
 /// `GET /v1/audit`: the tenant's, newest first.
@@ -58,7 +58,7 @@ pub(crate) async fn list(
         key: text("key"),
         below: query.parsed("after")?,
     };
-    let found = api.store.list_audit(&caller.tenant, &filter, i64::from(limit) + 1).await?;
+    let found = api.store.select_audit(&caller.tenant, &filter, i64::from(limit) + 1).await?;
     let has_more = found.len() > usize::from(limit);
     let page: Vec<&AuditRow> = found.iter().take(limit.into()).collect();
     let next =

@@ -131,7 +131,7 @@ pub(crate) async fn create(
     let shown = view(&stored);
     let by = actor(&caller.key.name, &request);
     let audit =
-        AuditEntry::new((now, Uuid::new_v4()), &by, &caller.tenant, "key.created", &stored.id)
+        AuditEntry::new(now, Uuid::new_v4(), &by, &caller.tenant, "key.created", &stored.id)
             .with(None, Some(shown.clone()));
     let answer = with_key(shown, &key).to_string();
     let kept = claim.as_ref().map(|claim| (&claim.key, answer.as_str()));
@@ -178,7 +178,7 @@ pub(crate) async fn list(
     let query = Query::of(&request, &["after", "limit"])?;
     let limit = query.limit()?;
     let after = query.parsed::<KeyId>("after")?.map_or(0, KeyId::stored);
-    let found = api.store.list_keys(&caller.tenant, after, i64::from(limit) + 1).await?;
+    let found = api.store.select_keys(&caller.tenant, after, i64::from(limit) + 1).await?;
     let has_more = found.len() > usize::from(limit);
     let page: Vec<&StoredKey> = found.iter().take(limit.into()).collect();
     let next = page.last().filter(|_| has_more).map(|last| last.id.to_string());
@@ -205,7 +205,7 @@ pub(crate) async fn get(
 async fn find(api: &Api, caller: &Caller, id: &str) -> Result<StoredKey, Problem> {
     let no_such = || Problem::not_found("key");
     let id = id.parse().map_err(|_bad| no_such())?;
-    let found = api.store.key_by_id(id).await?;
+    let found = api.store.select_key_by_id(id).await?;
     found.filter(|key| *key.tenant == *caller.tenant).ok_or_else(no_such)
 }
 
@@ -220,9 +220,9 @@ pub(crate) async fn revoke(
     Query::of(&request, &[])?;
     let key = find(&api, &caller, &path).await?;
     let (by, token) = (actor(&caller.key.name, &request), Uuid::new_v4());
-    let when = (UnixMillis::now(), token);
-    let audit = AuditEntry::new(when, &by, &caller.tenant, "key.revoked", &key.id)
-        .with(Some(view(&key)), None);
+    let audit =
+        AuditEntry::new(UnixMillis::now(), token, &by, &caller.tenant, "key.revoked", &key.id)
+            .with(Some(view(&key)), None);
     match api.log.revoke_key(&key, token, &audit).await? {
         Some(RevocationReach::Everywhere) => Ok(HttpResponse::NoContent().finish()),
         Some(RevocationReach::Unconfirmed) => Err(Problem::new(

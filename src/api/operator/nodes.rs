@@ -16,7 +16,7 @@ pub(crate) async fn list(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let query = Query::of(&request, &[])?;
-    let data: Vec<Value> = api.store.list_nodes().await?.iter().map(view).collect();
+    let data: Vec<Value> = api.store.select_nodes().await?.iter().map(view).collect();
     Ok(query.page(&data, None, false))
 }
 

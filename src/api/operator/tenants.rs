@@ -13,7 +13,7 @@ use crate::api::http::query::{Query, invalid};
 use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
 use crate::domain::access::audit::AuditEntry;
-use crate::domain::access::quota::{EVENT_BYTES, MOST, OwnQuotas};
+use crate::domain::access::quota::{EVENT_BYTES_RANGE, MAX_QUOTA, OwnQuotas};
 use crate::domain::time::UnixMillis;
 use crate::store::tenants::{StoredTenant, TenantDefinition, TenantUse};
 
@@ -33,10 +33,10 @@ impl Given {
         let description = fields.text("description", LONGEST_DESCRIPTION);
         let quotas = fields.object("quotas", |quotas| {
             Some([
-                quotas.number("events_per_s", 0..=MOST),
-                quotas.number("subscriptions", 0..=MOST),
-                quotas.number("streams", 0..=MOST),
-                quotas.number("event_bytes", EVENT_BYTES),
+                quotas.number("events_per_s", 0..=MAX_QUOTA),
+                quotas.number("subscriptions", 0..=MAX_QUOTA),
+                quotas.number("streams", 0..=MAX_QUOTA),
+                quotas.number("event_bytes", EVENT_BYTES_RANGE),
             ])
         });
         fields.finish()?;
@@ -72,7 +72,8 @@ pub(crate) async fn list(
     if !after.is_none_or(is_tenant) {
         return Err(invalid("after", "expected the name of a tenant"));
     }
-    let mut found = api.store.list_tenants(after.unwrap_or_default(), i32::from(limit) + 1).await?;
+    let mut found =
+        api.store.select_tenants(after.unwrap_or_default(), i32::from(limit) + 1).await?;
     let has_more = found.len() > usize::from(limit);
     found.truncate(limit.into());
     let data: Vec<Value> =
@@ -90,8 +91,8 @@ pub(crate) async fn get(
 ) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
     let name = named(&path)?;
-    let said = api.store.tenant(name).await?.and_then(|record| record.tenant);
-    let used = api.store.tenant_use(name).await?;
+    let said = api.store.select_tenant(name).await?.and_then(|record| record.tenant);
+    let used = api.store.select_tenant_usage(name).await?;
     if said.is_none() && is_unused(used) {
         return Err(no_such());
     }
@@ -134,7 +135,7 @@ pub(crate) async fn patch(
 ) -> Result<HttpResponse, Problem> {
     let body = body::json(&request, payload).await?;
     let name = named(&path)?;
-    let is_used = !is_unused(api.store.tenant_use(name).await?);
+    let is_used = !is_unused(api.store.select_tenant_usage(name).await?);
     let given = |current: Option<StoredTenant>| match current {
         None if !is_used => Err(no_such()),
         current => {
@@ -156,11 +157,11 @@ pub(crate) async fn delete(
 ) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
     let name = named(&path)?;
-    let said = api.store.tenant(name).await?.and_then(|record| record.tenant);
+    let said = api.store.select_tenant(name).await?.and_then(|record| record.tenant);
     let before = said.map(|said| shown(&said.definition));
     let audit = audited((&caller, &request), "tenant.deleted", name).with(before, None);
     if !api.store.delete_tenant(name, &audit).await? {
-        let used = api.store.tenant_use(name).await?;
+        let used = api.store.select_tenant_usage(name).await?;
         if !is_unused(used) {
             let detail = format!(
                 "this tenant has {} keys and {} subscriptions; revoke and delete these first, or, to put the hub's \
@@ -169,7 +170,7 @@ pub(crate) async fn delete(
             );
             return Err(Problem::new(Code::TenantInUse, detail));
         }
-        if api.store.tenant(name).await?.is_none() {
+        if api.store.select_tenant(name).await?.is_none() {
             return Err(no_such());
         }
     }
@@ -186,7 +187,7 @@ async fn make(
     change: impl Fn(Option<StoredTenant>) -> Result<TenantDefinition, Problem>,
 ) -> Result<(bool, StoredTenant), Problem> {
     for _ in 0..CHANGE_TRIES {
-        let record = api.store.tenant(name).await?;
+        let record = api.store.select_tenant(name).await?;
         let version = record.as_ref().map(|record| record.version);
         let current = record.and_then(|record| record.tenant);
         let is_new = current.is_none();
@@ -194,7 +195,7 @@ async fn make(
         let definition = change(current)?;
         let action = if is_new { "tenant.created" } else { "tenant.updated" };
         let audit = audited(by, action, name).with(before, Some(shown(&definition)));
-        if let Some(made) = api.store.put_tenant(name, &definition, version, &audit).await? {
+        if let Some(made) = api.store.upsert_tenant(name, &definition, version, &audit).await? {
             api.quotas.look(&api.store).await?;
             return Ok((is_new, made));
         }
@@ -209,8 +210,14 @@ fn shown(definition: &TenantDefinition) -> Value {
 
 /// An entry of the audit log, which is the tenant's own.
 fn audited((caller, request): (&Caller, &HttpRequest), action: &str, name: &str) -> AuditEntry {
-    let when = (UnixMillis::now(), Uuid::new_v4());
-    AuditEntry::new(when, &actor(&caller.key.name, request), name, action, &name)
+    AuditEntry::new(
+        UnixMillis::now(),
+        Uuid::new_v4(),
+        &actor(&caller.key.name, request),
+        name,
+        action,
+        &name,
+    )
 }
 
 fn named(path: &str) -> Result<&str, Problem> {

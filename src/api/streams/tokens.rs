@@ -20,7 +20,7 @@ use crate::domain::time::UnixMillis;
 /// How long a token is good unless its maker says otherwise, and at most, in seconds.
 const TTL_S: (u32, u32) = (300, 3_600);
 /// The longest token, which has its place in a URL.
-const LONGEST: usize = 4_096;
+const MAX_LENGTH: usize = 4_096;
 
 /// `POST /v1/stream-tokens`.
 pub(crate) async fn create(
@@ -50,7 +50,7 @@ pub(crate) async fn create(
     }
     let answer = answer(&api, &caller, types, ttl_s)?;
     if let Some(claim) = &claim
-        && !api.store.keep_answer(&caller.tenant, &claim.key, &answer).await?
+        && !api.store.insert_stored_response(&caller.tenant, &claim.key, &answer).await?
     {
         let first = idempotency::first(&api, &caller, Some(claim)).await?;
         return first
@@ -77,9 +77,9 @@ fn answer(api: &Api, caller: &Caller, types: Vec<Pattern>, ttl_s: u32) -> Result
         expires: caller.key.expires_at.map_or(expires, |end| end.min(expires)),
     };
     let text = token.seal(&api.token_secret);
-    if text.len() > LONGEST {
+    if text.len() > MAX_LENGTH {
         let detail = format!(
-            "makes a token of more than {LONGEST} characters, too long for a URL; name fewer"
+            "makes a token of more than {MAX_LENGTH} characters, too long for a URL; name fewer"
         );
         return Err(Problem::invalid(vec![FieldError { pointer: "/types".into(), detail }]));
     }

@@ -30,7 +30,7 @@ use crate::domain::position::Position;
 use crate::domain::signing::Signing;
 use crate::domain::signing::secret::Secret;
 use crate::domain::subscription::change;
-use crate::domain::subscription::change::{Change, Changed};
+use crate::domain::subscription::change::{Change, ChangeResult};
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::domain::time::UnixMillis;
@@ -74,22 +74,22 @@ pub(crate) async fn create(
     let most = api.quotas.of(&caller.tenant).subscriptions;
     let change = change::created(subscription, most, starts_after, key);
     match api.log.change(&change, None, &actor(&caller.key.name, &request)).await? {
-        Changed::Made { position, .. } => {
+        ChangeResult::Applied { position, .. } => {
             let made = Subscription { changed_at: position, ..change.subscription };
             Ok(HttpResponse::Created()
                 .insert_header((LOCATION, path_of(made.id)))
                 .json(SubscriptionView::with_secret(&made)))
         }
-        Changed::Replayed { position, fingerprint } => {
+        ChangeResult::Replayed { position, fingerprint } => {
             if let Some(claim) = &claim {
                 claim.must_be_same(&fingerprint)?;
             }
             replay(&api, &caller, Some(position)).await
         }
-        Changed::Stale => {
+        ChangeResult::Stale => {
             Err(Problem::new(Code::Conflict, "two subscriptions were given the same id; try again"))
         }
-        Changed::NoRoom => Err(no_room(&api, &caller, most)),
+        ChangeResult::QuotaExceeded => Err(no_room(&api, &caller, most)),
     }
 }
 
@@ -130,7 +130,7 @@ pub(crate) async fn view_of_first(
     position: Option<Position>,
 ) -> Result<(Option<SubscriptionId>, Value), Problem> {
     let positions: Vec<i64> = position.iter().map(|position| position.stored()).collect();
-    let entry = api.store.events_at(&positions, Some(&caller.tenant)).await?.into_iter().next();
+    let entry = api.store.read_at(&positions, Some(&caller.tenant)).await?.into_iter().next();
     let (Some(entry), Some(position)) = (entry, position) else {
         return Err(Problem::new(Code::Internal, "the entry of the first request is gone"));
     };
@@ -141,7 +141,7 @@ pub(crate) async fn view_of_first(
     let mut view = view.get_mut("subscription").map(Value::take).unwrap_or_default();
     if let (Some(members), Some(id)) = (view.as_object_mut(), entry.about) {
         members.insert("updated_at".into(), json!(position.time().max(id.time())));
-        if let Some(current) = api.store.subscription(&entry.tenant, id).await? {
+        if let Some(current) = api.store.select_subscription(&entry.tenant, id).await? {
             members.insert("secret".into(), json!(current.definition.signing().secret().reveal()));
         }
     }
@@ -197,8 +197,10 @@ pub(crate) async fn list(
         callback_url: query.text("callback_url").map(str::to_owned),
     };
     let after = query.parsed::<SubscriptionId>("after")?.map_or(0, SubscriptionId::stored);
-    let found =
-        api.store.list_subscriptions(&caller.tenant, &filter, after, i64::from(limit) + 1).await?;
+    let found = api
+        .store
+        .select_subscriptions(&caller.tenant, &filter, after, i64::from(limit) + 1)
+        .await?;
     let has_more = found.len() > usize::from(limit);
     let page: Vec<&Subscription> = found.iter().take(limit.into()).collect();
     let hidden = visibility::hidden(&api, &caller, page.iter().map(|found| found.id)).await?;
@@ -218,8 +220,8 @@ pub(crate) async fn get(
     Query::of(&request, &[])?;
     let subscription = find(&api, &caller, &path).await?;
     let mut view = json!(SubscriptionView::of(&subscription));
-    let cursor = api.store.pull_cursor(subscription.id).await?;
-    let expired = api.store.expired(subscription.id).await?;
+    let cursor = api.store.select_pull_cursor(subscription.id).await?;
+    let expired = api.store.select_expired(subscription.id).await?;
     if let Some(members) = view.as_object_mut() {
         if let Some(cursor) = cursor {
             members.insert("cursor".into(), json!(cursor.position.to_string()));
@@ -354,7 +356,8 @@ pub(crate) async fn delete_by_body(
                 callback_url: Some(callback_url),
                 ..SubscriptionFilter::default()
             };
-            let found = api.store.list_subscriptions(&caller.tenant, &filter, 0, i64::MAX).await?;
+            let found =
+                api.store.select_subscriptions(&caller.tenant, &filter, 0, i64::MAX).await?;
             let hidden =
                 visibility::hidden(&api, &caller, found.iter().map(|found| found.id)).await?;
             for subscription in found.into_iter().filter(|found| !hidden.contains(&found.id)) {
@@ -374,7 +377,7 @@ async fn unsubscribe(api: &Api, by: (&Caller, &HttpRequest), id: &str) -> Result
         Ok(_) => Ok(()),
         Err(problem) => match id.parse() {
             Ok(id)
-                if api.store.subscription_was_deleted(&by.0.tenant, id).await?
+                if api.store.is_subscription_deleted(&by.0.tenant, id).await?
                     && problem.is_not_found() =>
             {
                 Ok(())
@@ -395,7 +398,8 @@ async fn make(
         let current = find(api, caller, id).await?;
         let Some(change) = change(current.clone())? else { return Ok(current) };
         let by = actor(&caller.key.name, request);
-        if let Changed::Made { position, .. } = api.log.change(&change, Some(&current), &by).await?
+        if let ChangeResult::Applied { position, .. } =
+            api.log.change(&change, Some(&current), &by).await?
         {
             return Ok(Subscription { changed_at: position, ..change.subscription });
         }
@@ -407,7 +411,7 @@ async fn make(
 pub(crate) async fn find(api: &Api, caller: &Caller, id: &str) -> Result<Subscription, Problem> {
     let no_such = || Problem::not_found("subscription");
     let id = id.parse().map_err(|_bad| no_such())?;
-    let found = api.store.subscription(&caller.tenant, id).await?.ok_or_else(no_such)?;
+    let found = api.store.select_subscription(&caller.tenant, id).await?.ok_or_else(no_such)?;
     visibility::must_be_there(api, caller, id).await?;
     Ok(found)
 }

@@ -108,7 +108,7 @@ pub(crate) async fn move_on(
     position: Position,
 ) -> Result<Position, Problem> {
     must_exist(api, position).await?;
-    api.store.ack(id, position).await?.ok_or_else(not_pulled)
+    api.store.advance_pull_cursor(id, position).await?.ok_or_else(not_pulled)
 }
 
 /// `POST /v1/subscriptions/{id}/seek`: moves the cursor anywhere.
@@ -142,7 +142,7 @@ pub(crate) async fn seek(
     let answer = json!({ "cursor": position.to_string() });
     let by = (&caller, &request);
     audit::note(&api, by, "subscription.sought", &subscription.id, answer.clone()).await?;
-    if !api.store.seek(subscription.id, position).await? {
+    if !api.store.seek_pull_cursor(subscription.id, position).await? {
         return Err(not_pulled());
     }
     Ok(HttpResponse::Ok().json(answer))
@@ -157,7 +157,7 @@ async fn start(
 ) -> Result<Start, Problem> {
     let subscription = find_pulled(api, caller, id).await?;
     let id = subscription.id;
-    let cursor = api.store.pull_cursor(id).await?.ok_or_else(not_pulled)?;
+    let cursor = api.store.select_pull_cursor(id).await?.ok_or_else(not_pulled)?;
     let within = caller.key.event_types.clone();
     let filter = api.streams.filter_of_subscription(&caller.tenant, id, within).await?;
     let filter = filter.ok_or_else(not_pulled)?;

@@ -18,10 +18,10 @@ use crate::api::state::Api;
 use crate::domain::id::SubscriptionId;
 use crate::domain::signing::ed25519::PublicKey;
 use crate::domain::signing::secret::Secret;
-use crate::domain::signing::{MOST_IN_FORCE, Signing, TooMany};
+use crate::domain::signing::{MAX_ACTIVE_KEYS, Signing, TooManyKeys};
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::change;
-use crate::domain::subscription::change::{Change, Changed};
+use crate::domain::subscription::change::{Change, ChangeResult};
 use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::time::UnixMillis;
@@ -67,12 +67,12 @@ pub(crate) async fn rotate(
         };
         let by = actor(&caller.key.name, &request);
         match api.log.change(&change, Some(&current), &by).await? {
-            Changed::Made { position, .. } => {
+            ChangeResult::Applied { position, .. } => {
                 let changed = Subscription { changed_at: position, ..change.subscription };
                 return Ok(HttpResponse::Ok().json(SubscriptionView::with_secret(&changed)));
             }
             // Another node was asked the same at the same time; the next look finds what it answered.
-            Changed::Replayed { .. } | Changed::Stale | Changed::NoRoom => {}
+            ChangeResult::Replayed { .. } | ChangeResult::Stale | ChangeResult::QuotaExceeded => {}
         }
     }
     Err(Problem::new(Code::Conflict, "others keep changing this subscription; try again"))
@@ -88,9 +88,9 @@ impl Rotation {
         let secret = self.secret.clone().unwrap_or_else(|| Secret::from_random(rand::random()));
         let (seed, now) = (rand::random(), UnixMillis::now());
         let rotated = signing.clone().rotated(secret, seed, self.overlap, now);
-        rotated.map_err(|TooMany { until }| {
+        rotated.map_err(|TooManyKeys { until }| {
             let detail = format!(
-                "{MOST_IN_FORCE} secrets sign already, as many as may at once; rotate again after {until}, when one \
+                "{MAX_ACTIVE_KEYS} secrets sign already, as many as may at once; rotate again after {until}, when one \
                  of them ends, or with overlap_s 0, which ends all but the new one"
             );
             Problem::new(Code::TooManySecrets, detail)
@@ -129,7 +129,7 @@ pub(crate) async fn jwks(
     Query::of(&request, &[])?;
     let no_such = || Problem::not_found("set of keys");
     let id: SubscriptionId = path.parse().map_err(|_bad| no_such())?;
-    let found = api.store.callbacks_by_id(&[id.stored()]).await?;
+    let found = api.store.select_webhooks_by_id(&[id.stored()]).await?;
     let keys =
         found.first().map(public_keys).filter(|keys| !keys.is_empty()).ok_or_else(no_such)?;
     let keys: Vec<Value> = keys.iter().map(|key| json!(key.jwk())).collect();

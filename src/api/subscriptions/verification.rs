@@ -12,7 +12,7 @@ use crate::api::operator::audit;
 use crate::api::problem::{Code, FieldError, Problem};
 use crate::api::state::Api;
 use crate::api::subscriptions;
-use crate::domain::subscription::command::Request;
+use crate::domain::subscription::command::Command;
 use crate::domain::subscription::verification::VerificationMethod;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::store::StoreError;
@@ -59,7 +59,7 @@ pub(crate) async fn show(
     else {
         return Ok(());
     };
-    let tried = api.store.verification(subscription.id, handshake.requested_at).await?;
+    let tried = api.store.select_verification(subscription.id, handshake.requested_at).await?;
     let is_asked = subscription.status == Status::Unverified;
     if let Some(Value::Object(members)) = view.get_mut("verification") {
         let next = tried.as_ref().and_then(|tried| tried.next_attempt_at).filter(|_| is_asked);
@@ -100,7 +100,7 @@ pub(crate) async fn verify(
     }
     let by = (&caller, &request);
     audit::note(&api, by, "verification.requested", &subscription.id, said.clone()).await?;
-    let entry = entry(subscription.id, Request::verify_entry_type(), &said);
+    let entry = entry(subscription.id, Command::verify_entry_type(), &said);
     let (_, mut response) = append(&api, &caller, claim, entry).await?;
     Ok(response.json(said))
 }

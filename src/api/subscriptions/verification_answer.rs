@@ -15,7 +15,7 @@ use crate::domain::egress::origin::Origin;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::change;
-use crate::domain::subscription::change::Changed;
+use crate::domain::subscription::change::ChangeResult;
 use crate::domain::subscription::channel::{Channel, Webhook};
 use crate::domain::subscription::verification::{VerificationMethod, Verified, allowed_rate};
 use crate::domain::time::UnixMillis;
@@ -105,7 +105,7 @@ fn proof<'a>(secret: Option<&'a str>, token: Option<&'a str>) -> Result<Proof<'a
 /// The subscription whose receiver was given the proof. Whether there is another one is nobody's business.
 async fn proven(api: &Api, id: &str, proof: &Proof<'_>) -> Result<Subscription, Problem> {
     let found = match id.parse::<SubscriptionId>() {
-        Ok(id) => api.store.callbacks_by_id(&[id.stored()]).await?.pop(),
+        Ok(id) => api.store.select_webhooks_by_id(&[id.stored()]).await?.pop(),
         Err(_bad) => None,
     };
     found.filter(|found| proof.is_for(found, &api.consent_key)).ok_or_else(|| {
@@ -123,7 +123,7 @@ async fn is_noted(
 ) -> Result<bool, Problem> {
     let (id, by) = (subscription.id, actor(RECEIVER, request));
     let change = change::verified(subscription.clone(), consent);
-    if api.log.change(&change, Some(subscription), &by).await? == Changed::Stale {
+    if api.log.change(&change, Some(subscription), &by).await? == ChangeResult::Stale {
         return Ok(false);
     }
     tracing::info!(subscription = %id, "a receiver has agreed, some time after it was asked");

@@ -18,8 +18,8 @@ use crate::domain::delivery::attempt::Attempt;
 use crate::domain::delivery::exhausted::Exhausted;
 use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::{ErrorClass, Outcome};
-use crate::domain::delivery::replay::Tried;
-use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::replay::RecordedDelivery;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::domain::delivery::shard::{OwnedShard, SHARDS};
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::Event;
@@ -49,7 +49,7 @@ pub(crate) enum Message {
     /// The log was read on for a subscription.
     Read(ReadRange, Result<Stretch, StoreError>),
     /// The log was read on for a replay, with what is on record of its deliveries.
-    ReplayRead(ReadReplayRange, Result<(Stretch, Vec<Tried>), StoreError>),
+    ReplayRead(ReadReplayRange, Result<(Stretch, Vec<RecordedDelivery>), StoreError>),
     /// Results of these shards are recorded; the ones in the second list are still owned.
     Flushed(Vec<u16>, Vec<u16>),
     /// How many nodes there are, and which shards were taken.
@@ -107,16 +107,16 @@ pub(crate) async fn post(
 }
 
 /// Asks a receiver for its consent.
-pub(crate) async fn ask(verifier: Verifier, ask: VerifyReceiver) -> Message {
-    let at = UnixMillis::now();
-    let reply = verifier.verify(&ask.subscription).await;
-    Message::Asked(Box::new(VerificationResult { ask, at, reply }))
+pub(crate) async fn ask(verifier: Verifier, request: VerifyReceiver) -> Message {
+    let attempted_at = UnixMillis::now();
+    let outcome = verifier.verify(&request.subscription).await;
+    Message::Asked(Box::new(VerificationResult { request, attempted_at, outcome }))
 }
 
 /// Notes a handshake that brought no consent. What is not noted is merely not shown.
 pub(crate) async fn note_verification(store: Store, tried: FailedVerification) {
     tracing::info!(subscription = %tried.subscription, error = %tried.error, "a receiver has not agreed to what it will be sent");
-    if let Err(error) = store.note_verification(&tried).await {
+    if let Err(error) = store.upsert_verification(&tried).await {
         tracing::warn!(%error, "cannot note how far a handshake is");
     }
 }
@@ -126,7 +126,7 @@ pub(crate) async fn fetch(store: Store, wanted: Vec<FetchEvent>) -> Message {
     let mut positions: Vec<i64> = wanted.iter().map(|fetch| fetch.position.stored()).collect();
     positions.sort_unstable();
     positions.dedup();
-    let events = store.events_at(&positions, None).await;
+    let events = store.read_at(&positions, None).await;
     if events.is_err() {
         sleep(AGAIN_AFTER).await;
     }
@@ -152,7 +152,7 @@ pub(crate) async fn read_replay(log: Log, store: Store, read: ReadReplayRange) -
         let stretch = log.read_after(scan).await?;
         let positions: Vec<i64> =
             stretch.events.iter().map(|event| event.position.stored()).collect();
-        let tried = store.tried_among(read.subscription.id, &positions).await?;
+        let tried = store.select_attempted(read.subscription.id, &positions).await?;
         Ok((stretch, tried))
     };
     let page = page.await;
@@ -165,7 +165,7 @@ pub(crate) async fn read_replay(log: Log, store: Store, read: ReadReplayRange) -
 /// Writes a flush, however long the database stays away.
 pub(crate) async fn record(store: Store, mut flush: Flush) -> Message {
     let shards: Vec<u16> = flush.shards.iter().map(|(shard, ..)| *shard).collect();
-    let mut waits = reconnect_waits();
+    let mut waits = reconnect_delays();
     loop {
         match store.flush(&flush).await {
             Ok(owned) => return Message::Flushed(shards, owned),
@@ -181,10 +181,10 @@ pub(crate) async fn record(store: Store, mut flush: Flush) -> Message {
 /// Takes shards that are free, up to a fair share.
 pub(crate) async fn share(store: Store, node: Uuid, held: Vec<u16>) -> Message {
     let share = async {
-        let nodes = store.live_nodes().await?;
+        let nodes = store.count_live_nodes().await?;
         let most = fair_share(nodes).saturating_sub(held.len());
         let taken =
-            if most == 0 { Vec::new() } else { store.take_shards(node, &held, most).await? };
+            if most == 0 { Vec::new() } else { store.acquire_shards(node, &held, most).await? };
         Ok((nodes, taken))
     };
     Message::Shared(share.await)
@@ -197,11 +197,11 @@ pub(crate) async fn load(store: Store, owned: Vec<OwnedShard>) -> Message {
             owned.iter().filter_map(|owned| i16::try_from(owned.shard).ok()).collect();
         // In this order: a subscription made in between is not among these, and comes by its entry in the log. The
         // other way round it would be here, and the cursor of its own not.
-        let subscriptions = store.callbacks_of_shards(&shards).await?;
+        let subscriptions = store.select_webhooks_of_shards(&shards).await?;
         let ids: Vec<i64> =
             subscriptions.iter().map(|subscription| subscription.id.stored()).collect();
-        let versions = store.versions(&ids).await?;
-        let state = store.delivery_state(&ids).await?;
+        let versions = store.select_versions(&ids).await?;
+        let state = store.select_delivery_state(&ids).await?;
         Ok((feed::join(subscriptions, versions), state))
     };
     let loaded = loaded.await;
@@ -217,7 +217,7 @@ pub(crate) async fn release(store: Store, node: Uuid, shards: Vec<(u16, i64)>) {
 
 /// Tells the other nodes how far this one has acted on the log.
 pub(crate) async fn tell_acted(store: Store, node: Uuid, position: Position) {
-    if let Err(error) = store.note_acted(node, position).await {
+    if let Err(error) = store.update_acted_on(node, position).await {
         tracing::warn!(%error, "other nodes are not told how far this one has acted on the log");
     }
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::delivery::engine::{LoadedSubscription, SubscriptionSnapshot};
-use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::domain::event::Event;
 use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::command::Request;
+use crate::domain::subscription::command::Command;
 use crate::domain::subscription::version::Version;
 use crate::log::Log;
 use crate::store::{Store, StoreError};
@@ -28,7 +28,7 @@ pub(crate) enum Item {
     /// A change of a subscription; `None`: it is deleted, or has no callback any more.
     Change(Arc<Event>, SubscriptionId, Option<Box<SubscriptionSnapshot>>),
     /// Something is asked of whoever delivers to a subscription.
-    Request(Arc<Event>, SubscriptionId, Request),
+    Command(Arc<Event>, SubscriptionId, Command),
 }
 
 /// Sends the log on from `after`, piece by piece, until nobody listens.
@@ -38,11 +38,11 @@ pub(crate) async fn run(
     mut after: Position,
     items: mpsc::Sender<Vec<Item>>,
 ) {
-    let mut waits = reconnect_waits();
+    let mut waits = reconnect_delays();
     loop {
         match piece(&log, &store, after).await {
             Ok((piece, scanned, complete)) => {
-                waits = reconnect_waits();
+                waits = reconnect_delays();
                 after = scanned;
                 if !piece.is_empty() && items.send(piece).await.is_err() {
                     return;
@@ -90,8 +90,8 @@ fn item(event: Arc<Event>, changed: &HashMap<SubscriptionId, SubscriptionSnapsho
         Some(id) if event.changes_subscription().is_some() => {
             Item::Change(event, id, changed.get(&id).cloned().map(Box::new))
         }
-        Some(id) => match Request::of(&event) {
-            Some(request) => Item::Request(event, id, request),
+        Some(id) => match Command::from_event(&event) {
+            Some(request) => Item::Command(event, id, request),
             None => Item::Event(event),
         },
         None => Item::Event(event),
@@ -102,9 +102,9 @@ async fn look_up(
     store: &Store,
     ids: &[i64],
 ) -> Result<HashMap<SubscriptionId, SubscriptionSnapshot>, StoreError> {
-    let subscriptions = store.callbacks_by_id(ids).await?;
-    let versions = store.versions(ids).await?;
-    let state = store.delivery_state(ids).await?;
+    let subscriptions = store.select_webhooks_by_id(ids).await?;
+    let versions = store.select_versions(ids).await?;
+    let state = store.select_delivery_state(ids).await?;
     let snapshot = |loaded: LoadedSubscription| {
         let id = loaded.subscription.id;
         (id, SubscriptionSnapshot { loaded, state: state.of(id) })

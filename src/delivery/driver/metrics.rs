@@ -84,9 +84,9 @@ fn standing(engine: &Engine) -> Standing {
         ..Standing::default()
     };
     for queue in engine.queues() {
-        let (waiting, retries) = queue.depths();
-        standing.waiting_events += waiting;
-        standing.waiting_retries += retries;
+        let depth = queue.depth();
+        standing.waiting_events += depth.first_attempts;
+        standing.waiting_retries += depth.retries;
         let place = match queue.subscription.status {
             Status::Paused => Place::Paused,
             Status::Disabled => Place::Disabled,

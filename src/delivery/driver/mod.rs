@@ -235,9 +235,9 @@ impl Running {
                     engine.handle_event(&event);
                     engine.handle_change(event.position, id, snapshot.map(|snapshot| *snapshot));
                 }
-                Item::Request(event, id, request) => {
+                Item::Command(event, id, request) => {
                     engine.handle_event(&event);
-                    engine.handle_request(id, &request, UnixMillis::now());
+                    engine.handle_command(id, &request, UnixMillis::now());
                 }
             }
         }

@@ -29,7 +29,7 @@ impl Running {
         self.session.engine.begin_handover(usize::MAX, UnixMillis::now().after(wait));
         let (store, node) = (self.session.store.clone(), self.session.node);
         self.session.tasks.spawn(async move {
-            if let Err(error) = store.begin_leaving(node).await {
+            if let Err(error) = store.update_leaving(node).await {
                 tracing::warn!(%error, "other nodes are not told that this one stops");
             }
         });

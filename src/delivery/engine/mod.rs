@@ -49,7 +49,7 @@ use crate::domain::event::Event;
 use crate::domain::event::matcher::Matcher;
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
-use crate::domain::subscription::command::Request;
+use crate::domain::subscription::command::Command;
 use crate::domain::subscription::transition::StatusTransition;
 use crate::domain::subscription::{Subscription, TEST_EVENT};
 use crate::domain::time::UnixMillis;
@@ -89,8 +89,8 @@ use crate::domain::time::UnixMillis;
 /// # The log
 ///
 /// A driver reads the log in order, from [`processed`](Self::processed) on, and passes each entry to
-/// [`handle_event`](Self::handle_event). If the entry changes a subscription or requests something of its owner,
-/// [`handle_change`](Self::handle_change) or [`handle_request`](Self::handle_request) follows at once, before the next
+/// [`handle_event`](Self::handle_event). If the entry changes a subscription or carries a command,
+/// [`handle_change`](Self::handle_change) or [`handle_command`](Self::handle_command) follows at once, before the next
 /// entry: the entry itself still matches the patterns before the change.
 ///
 /// # Shards
@@ -256,19 +256,19 @@ impl Engine {
         }
     }
 
-    /// Passes in a request to the owner of a subscription's shard, after its log entry.
-    pub(crate) fn handle_request(
+    /// Passes in a command to the owner of a subscription's shard, after its log entry.
+    pub(crate) fn handle_command(
         &mut self,
         id: SubscriptionId,
-        request: &Request,
+        command: &Command,
         now: UnixMillis,
     ) {
-        match request {
-            Request::Retry(retry) => self.retry_now(id, retry.event, retry.attempts, now),
-            Request::Replay(replay, request) => self.start_replay(*replay, id, request),
-            Request::CancelReplay(cancelled) => self.cancel_replay(cancelled.replay),
-            Request::Expire(expiry) => self.expire(id, expiry.to),
-            Request::Verify => self.verifications.restart(id, now),
+        match command {
+            Command::Retry(retry) => self.retry_now(id, retry.event, retry.attempts, now),
+            Command::Replay(replay, request) => self.start_replay(*replay, id, request),
+            Command::CancelReplay(cancelled) => self.cancel_replay(cancelled.replay),
+            Command::Expire(expiry) => self.expire(id, expiry.to),
+            Command::Verify => self.verifications.restart(id, now),
         }
     }
 

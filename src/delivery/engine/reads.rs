@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Engine, ReadRange};
 use crate::domain::event::page::Stretch;
 use crate::domain::id::SubscriptionId;
-use crate::domain::subscription::command::Request;
+use crate::domain::subscription::command::Command;
 
 impl Engine {
     /// The next range to read for a lagging subscription.
@@ -31,8 +31,8 @@ impl Engine {
         for event in stretch.events.iter().filter(|event| event.about == Some(id)) {
             let queue = self.queues.get(&id);
             let is_missed = queue.is_some_and(|queue| queue.log.is_missed(event.position));
-            if let Some(request) = Request::of(event).filter(|_| is_missed) {
-                self.handle_request(id, &request, self.now);
+            if let Some(command) = Command::from_event(event).filter(|_| is_missed) {
+                self.handle_command(id, &command, self.now);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::results::AttemptSummary;
-use crate::domain::delivery::replay::{Progress, Tried};
+use crate::domain::delivery::replay::{ReplayProgress, RecordedDelivery};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 
@@ -24,7 +24,7 @@ impl History {
 #[derive(Debug)]
 pub(super) struct Replay {
     pub(super) subscription: SubscriptionId,
-    pub(super) progress: Progress,
+    pub(super) progress: ReplayProgress,
     /// Whether a read runs.
     pub(super) is_reading: bool,
     /// Events that waited for a retry when the replay was requested. They get that retry and no other attempt.
@@ -34,7 +34,7 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    pub(super) fn new(subscription: SubscriptionId, progress: Progress) -> Self {
+    pub(super) fn new(subscription: SubscriptionId, progress: ReplayProgress) -> Self {
         let (waiting, unrecorded) = (HashSet::new(), HashMap::new());
         Self { subscription, progress, is_reading: false, waiting, unrecorded }
     }
@@ -42,7 +42,7 @@ impl Replay {
     /// A requested replay of a subscription in which `waiting` events wait for a retry.
     pub(super) fn requested(
         subscription: SubscriptionId,
-        progress: Progress,
+        progress: ReplayProgress,
         waiting: HashSet<Position>,
     ) -> Self {
         Self { waiting, ..Self::new(subscription, progress) }
@@ -64,7 +64,7 @@ impl Replay {
     }
 
     /// The number of earlier attempts, if the replay repeats this delivery. `recorded` is the record of the range.
-    pub(super) fn attempts_before(&self, position: Position, recorded: &[Tried]) -> Option<u16> {
+    pub(super) fn attempts_before(&self, position: Position, recorded: &[RecordedDelivery]) -> Option<u16> {
         // An event that waits for a retry gets that one in any case.
         if self.waiting.contains(&position) {
             return None;
@@ -76,7 +76,7 @@ impl Replay {
         });
         let known = recorded.into_iter().chain(self.unrecorded.get(&position).copied());
         let history = known.reduce(History::merge);
-        let is_selected = self.progress.only.takes(history.map(|history| history.is_delivered));
+        let is_selected = self.progress.only.includes(history.map(|history| history.is_delivered));
         is_selected.then(|| history.map_or(0, |history| history.attempts))
     }
 }

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use super::replay::Replay;
 use super::results::AttemptSummary;
 use super::{Engine, ReadReplayRange};
-use crate::domain::delivery::replay::{Progress, ReplayState, Tried};
+use crate::domain::delivery::replay::{
+    RecordedDelivery, ReplayProgress, ReplayRequest, ReplayState,
+};
 use crate::domain::delivery::retry::Retry;
 use crate::domain::event::Event;
 use crate::domain::event::page::Stretch;
 use crate::domain::id::{ReplayId, SubscriptionId};
-use crate::domain::subscription::command::ReplayRequest;
 
 /// A replay reads on while fewer deliveries of its subscription wait for a retry.
 const MAX_WAITING: usize = 50;
 
 impl Engine {
     /// Continues the replays that a former owner has recorded.
-    pub(super) fn restore_replays(&mut self, replays: Vec<(ReplayId, SubscriptionId, Progress)>) {
+    pub(super) fn restore_replays(&mut self, replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>) {
         for (id, subscription, progress) in replays {
             if self.queues.contains_key(&subscription) {
                 self.replays.insert(id, Replay::new(subscription, progress));
@@ -37,7 +38,7 @@ impl Engine {
         if self.replays.contains_key(&id) {
             return;
         }
-        let mut progress = Progress::new(request);
+        let mut progress = ReplayProgress::new(request);
         // Deliveries above the cursor get their first attempt in any case.
         progress.until = progress.until.min(queue.cursor(head)).max(progress.after);
         self.results.set_replay(id, subscription, progress.clone());
@@ -88,7 +89,7 @@ impl Engine {
         &mut self,
         read: &ReadReplayRange,
         stretch: &Stretch,
-        recorded: &[Tried],
+        recorded: &[RecordedDelivery],
     ) {
         let Some(replay) = self.replays.get_mut(&read.id) else { return };
         replay.is_reading = false;
@@ -128,7 +129,7 @@ impl Engine {
     }
 
     /// The number of earlier attempts, if the replay repeats the delivery of this event.
-    fn attempts_before(&self, id: ReplayId, event: &Event, recorded: &[Tried]) -> Option<u16> {
+    fn attempts_before(&self, id: ReplayId, event: &Event, recorded: &[RecordedDelivery]) -> Option<u16> {
         let (replay, position) = (self.replays.get(&id)?, event.position);
         let queue = self.queues.get(&replay.subscription).filter(|queue| queue.matches(event))?;
         let has_retry = queue.attempts.retries.get(position).is_some();

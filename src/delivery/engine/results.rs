@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::cursors::CursorChanges;
 use crate::domain::delivery::attempt::Attempt;
 use crate::domain::delivery::flush::Flush;
-use crate::domain::delivery::replay::Progress;
+use crate::domain::delivery::replay::ReplayProgress;
 use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::shard::shard_of;
 use crate::domain::id::{ReplayId, SubscriptionId};
@@ -38,7 +38,7 @@ pub(super) struct Results {
     /// The attempts of the latest flush, which may still be under way.
     in_flush: Vec<AttemptSummary>,
     retries: HashMap<(SubscriptionId, Position), Option<Retry>>,
-    replays: HashMap<ReplayId, (SubscriptionId, Progress)>,
+    replays: HashMap<ReplayId, (SubscriptionId, ReplayProgress)>,
 }
 
 impl Results {
@@ -81,7 +81,7 @@ impl Results {
         &mut self,
         id: ReplayId,
         subscription: SubscriptionId,
-        progress: Progress,
+        progress: ReplayProgress,
     ) {
         self.replays.insert(id, (subscription, progress));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::log_cursor::LogCursor;
 use super::queue::SubscriptionQueue;
 use super::{Engine, LoadedSubscription};
-use crate::domain::delivery::replay::Progress;
+use crate::domain::delivery::replay::ReplayProgress;
 use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::shard::{OwnedShard, shard_of};
 use crate::domain::delivery::state::DeliveryState;
@@ -67,7 +67,7 @@ impl Engine {
         &mut self,
         attempted: Vec<(SubscriptionId, Position)>,
         retries: Vec<(SubscriptionId, Position, Retry)>,
-        replays: Vec<(ReplayId, SubscriptionId, Progress)>,
+        replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>,
     ) {
         for (id, position) in attempted {
             if let Some(queue) = self.queues.get_mut(&id) {

@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(window.size(CONCURRENCY), 1);
         let mut window = AimdWindow::open();
         for now in 1..10 {
-            note(
+            respond(
                 &mut window,
                 &Outcome::Answered { status: 500, retry_after: None },
                 QUICK,

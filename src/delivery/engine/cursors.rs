@@ -40,6 +40,16 @@ pub(super) struct Cursors {
     unsettled: BTreeSet<SubscriptionId>,
 }
 
+/// The circumstances of a flush.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FlushContext {
+    /// How far the node has processed the log.
+    pub(super) head: Position,
+    pub(super) now: UnixMillis,
+    /// Whether to record every shard whose cursor has moved.
+    pub(super) is_idle: bool,
+}
+
 /// The cursors that one flush records.
 #[derive(Debug)]
 pub(super) struct CursorChanges {
@@ -92,23 +102,23 @@ impl Cursors {
         }
     }
 
-    /// Moves the cursors on and returns what a flush has to record: the shards in `touched`, those of changed own
-    /// cursors, and with `is_idle` all shards whose cursor has moved. `head` is how far the node has processed the log.
+    /// Moves the cursors on, and returns those to record: of the shards in `with_results`, of those with changed own
+    /// cursors, and if idle of all that have moved.
     pub(super) fn advance(
         &mut self,
         queues: &mut HashMap<SubscriptionId, SubscriptionQueue>,
-        mut touched: BTreeSet<u16>,
-        head: Position,
-        now: UnixMillis,
-        is_idle: bool,
+        with_results: BTreeSet<u16>,
+        context: FlushContext,
     ) -> CursorChanges {
+        let FlushContext { head, now, is_idle } = context;
         self.stop_long_holds(queues, now);
         let own = self.settle(queues, head);
-        touched.extend(own.iter().map(|(id, _)| shard_of(*id)));
+        let mut changed = with_results;
+        changed.extend(own.iter().map(|(id, _)| shard_of(*id)));
         let mut shards = Vec::new();
         for (shard, cursor) in &mut self.shards {
             let position = cursor.position(head);
-            if touched.contains(shard) || is_idle && position > cursor.recorded {
+            if changed.contains(shard) || is_idle && position > cursor.recorded {
                 cursor.recorded = position;
                 shards.push((*shard, cursor.term, position));
             }
@@ -123,8 +133,9 @@ impl Cursors {
         now: UnixMillis,
     ) {
         for shard in self.shards.values_mut() {
-            let is_too_old =
-                |(position, _): &(Position, SubscriptionId)| now.since(position.time()) > MAX_HOLD_TIME;
+            let is_too_old = |(position, _): &(Position, SubscriptionId)| {
+                now.since(position.time()) > MAX_HOLD_TIME
+            };
             while let Some((_, id)) = pop_first_if(&mut shard.holding, is_too_old) {
                 self.unsettled.insert(id);
                 if let Some(queue) = queues.get_mut(&id) {

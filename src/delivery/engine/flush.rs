@@ -1,6 +1,7 @@
 //! What the driver records, in one transaction: results, and the cursors as far as these results let them move.
 
 use super::Engine;
+use super::cursors::FlushContext;
 use crate::domain::delivery::flush::Flush;
 use crate::domain::time::UnixMillis;
 
@@ -17,8 +18,8 @@ impl Engine {
     /// Takes everything that one transaction has to record. `is_idle`: shards whose cursor has moved without results are
     /// included.
     pub(crate) fn poll_flush(&mut self, now: UnixMillis, is_idle: bool) -> Option<Flush> {
-        let (head, touched) = (self.head(), self.results.shards());
-        let changes = self.cursors.advance(&mut self.queues, touched, head, now, is_idle);
+        let context = FlushContext { head: self.head(), now, is_idle };
+        let changes = self.cursors.advance(&mut self.queues, self.results.shards(), context);
         (!changes.shards.is_empty()).then(|| self.results.take(changes))
     }
 }

@@ -280,13 +280,7 @@ impl Engine {
         }
     }
 
-    fn retry_now(
-        &mut self,
-        id: SubscriptionId,
-        event: Position,
-        attempts: u16,
-        now: UnixMillis,
-    ) {
+    fn retry_now(&mut self, id: SubscriptionId, event: Position, attempts: u16, now: UnixMillis) {
         let Some(queue) = self.queues.get_mut(&id).filter(|queue| !queue.is_in_progress(event))
         else {
             return;

@@ -89,8 +89,7 @@ impl SubscriptionQueue {
     /// or if the owner has resumed a failing one.
     pub(super) fn change(&mut self, subscription: Arc<Subscription>, versions: Vec<Version>) {
         let former = &self.subscription;
-        let is_resumed =
-            subscription.status == Status::Active && former.status != Status::Active;
+        let is_resumed = subscription.status == Status::Active && former.status != Status::Active;
         let is_same_receiver =
             subscription.definition.channel.has_same_receiver(&former.definition.channel);
         let receiver = &mut self.attempts.receiver;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::results::AttemptSummary;
-use crate::domain::delivery::replay::{ReplayProgress, RecordedDelivery};
+use crate::domain::delivery::replay::{RecordedDelivery, ReplayProgress};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 
@@ -64,7 +64,11 @@ impl Replay {
     }
 
     /// The number of earlier attempts, if the replay repeats this delivery. `recorded` is the record of the range.
-    pub(super) fn attempts_before(&self, position: Position, recorded: &[RecordedDelivery]) -> Option<u16> {
+    pub(super) fn attempts_before(
+        &self,
+        position: Position,
+        recorded: &[RecordedDelivery],
+    ) -> Option<u16> {
         // An event that waits for a retry gets that one in any case.
         if self.waiting.contains(&position) {
             return None;

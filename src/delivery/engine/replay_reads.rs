@@ -18,7 +18,10 @@ const MAX_WAITING: usize = 50;
 
 impl Engine {
     /// Continues the replays that a former owner has recorded.
-    pub(super) fn restore_replays(&mut self, replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>) {
+    pub(super) fn restore_replays(
+        &mut self,
+        replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>,
+    ) {
         for (id, subscription, progress) in replays {
             if self.queues.contains_key(&subscription) {
                 self.replays.insert(id, Replay::new(subscription, progress));
@@ -73,8 +76,7 @@ impl Engine {
             let up_to = replay.progress.until.min(queue.cursor(head));
             let after = replay.progress.position;
             let has_range = up_to > after || up_to == replay.progress.until;
-            let has_capacity =
-                queue.is_delivering() && queue.attempts.accepts_replays(MAX_WAITING);
+            let has_capacity = queue.is_delivering() && queue.attempts.accepts_replays(MAX_WAITING);
             if has_range && has_capacity && !replay.is_reading {
                 replay.is_reading = true;
                 let subscription = Arc::clone(&queue.subscription);
@@ -129,7 +131,12 @@ impl Engine {
     }
 
     /// The number of earlier attempts, if the replay repeats the delivery of this event.
-    fn attempts_before(&self, id: ReplayId, event: &Event, recorded: &[RecordedDelivery]) -> Option<u16> {
+    fn attempts_before(
+        &self,
+        id: ReplayId,
+        event: &Event,
+        recorded: &[RecordedDelivery],
+    ) -> Option<u16> {
         let (replay, position) = (self.replays.get(&id)?, event.position);
         let queue = self.queues.get(&replay.subscription).filter(|queue| queue.matches(event))?;
         let has_retry = queue.attempts.retries.get(position).is_some();

@@ -244,7 +244,8 @@ mod tests {
         fn next_due(&self) -> Option<Position> {
             let is_first = |position: &&Position| {
                 let key = self.retries[*position].order_key;
-                key.is_none() || self.retries.range(..**position).all(|(_, retry)| retry.order_key != key)
+                key.is_none()
+                    || self.retries.range(..**position).all(|(_, retry)| retry.order_key != key)
             };
             self.due.iter().find(is_first).copied()
         }

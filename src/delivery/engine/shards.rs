@@ -45,12 +45,14 @@ impl Engine {
             self.update_verification(&subscription);
             let mut queue = match own {
                 Some(own) => SubscriptionQueue::with_own_cursor(subscription, loaded.versions, own),
-                None if cursor < processed => {
-                    SubscriptionQueue::new(subscription, LogCursor::lagging(loaded.versions, cursor))
-                }
-                None => {
-                    SubscriptionQueue::new(subscription, LogCursor::at_head(loaded.versions, cursor))
-                }
+                None if cursor < processed => SubscriptionQueue::new(
+                    subscription,
+                    LogCursor::lagging(loaded.versions, cursor),
+                ),
+                None => SubscriptionQueue::new(
+                    subscription,
+                    LogCursor::at_head(loaded.versions, cursor),
+                ),
             };
             queue.log.set_missed(cursor, processed);
             self.queues.insert(id, queue);

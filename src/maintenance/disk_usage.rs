@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{Measures, Tables};
+use crate::metrics::{DiskUsage, Metrics};
 use crate::store::{Store, StoreError};
 
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Keeps looking until `stop`.
-pub(crate) async fn run(metrics: Arc<Measures>, store: Store, stop: CancellationToken) {
+pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationToken) {
     loop {
         match look(&store).await {
-            Ok(tables) => *metrics.keeping.tables() = Some(tables),
+            Ok(tables) => *metrics.storage.disk_usage() = Some(tables),
             Err(error) => tracing::debug!(%error, "cannot look at how much the tables take"),
         }
         if stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
@@ -23,9 +23,9 @@ pub(crate) async fn run(metrics: Arc<Measures>, store: Store, stop: Cancellation
     }
 }
 
-async fn look(store: &Store) -> Result<Tables, StoreError> {
+async fn look(store: &Store) -> Result<DiskUsage, StoreError> {
     let disk = store.select_disk_usage().await?;
-    Ok(Tables {
+    Ok(DiskUsage {
         events_bytes: disk.events,
         attempts_bytes: disk.attempts,
         database_bytes: disk.database,

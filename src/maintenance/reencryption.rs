@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::time::UnixMillis;
-use crate::metrics::Measures;
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -16,7 +16,7 @@ const BATCH: i64 = 200;
 const MOST_ENDED: i64 = 1_000;
 
 /// Looks now and then until `stop`.
-pub(crate) async fn run(metrics: Arc<Measures>, store: Store, stop: CancellationToken) {
+pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationToken) {
     loop {
         match stop.run_until_cancelled(step(&metrics, &store)).await {
             None => return,
@@ -33,10 +33,10 @@ pub(crate) async fn run(metrics: Arc<Measures>, store: Store, stop: Cancellation
 
 /// One round. It may be cut short anywhere and done again, and several nodes may be at it: what was changed since it was
 /// read is left as it is.
-async fn step(metrics: &Measures, store: &Store) -> Result<(), StoreError> {
+async fn step(metrics: &Metrics, store: &Store) -> Result<(), StoreError> {
     drop_ended(store).await?;
     let left = store.count_encrypted_with_old_key().await?;
-    metrics.keeping.set_sealed_otherwise(left);
+    metrics.storage.set_encrypted_with_old_key(left);
     if left > 0
         && let Some(_turn) = store.try_lock_reencryption().await?
     {
@@ -46,7 +46,7 @@ async fn step(metrics: &Measures, store: &Store) -> Result<(), StoreError> {
 }
 
 /// Seals everything with the current master key, be it sealed with a former one or not at all.
-async fn reseal(metrics: &Measures, store: &Store, mut left: i64) -> Result<(), StoreError> {
+async fn reseal(metrics: &Metrics, store: &Store, mut left: i64) -> Result<(), StoreError> {
     tracing::info!(left, "sealing anew what the current master key has not sealed");
     let mut unreadable = 0;
     loop {
@@ -64,11 +64,11 @@ async fn reseal(metrics: &Measures, store: &Store, mut left: i64) -> Result<(), 
         }
         unreadable += done.unreadable;
         left = left.saturating_sub(done.resealed).max(unreadable);
-        metrics.keeping.set_sealed_otherwise(left);
+        metrics.storage.set_encrypted_with_old_key(left);
         tracing::info!(left, "sealed anew");
     }
     left = store.count_encrypted_with_old_key().await?;
-    metrics.keeping.set_sealed_otherwise(left);
+    metrics.storage.set_encrypted_with_old_key(left);
     if left == 0 {
         store.delete_old_master_keys().await?;
         tracing::info!(

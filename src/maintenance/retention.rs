@@ -9,7 +9,7 @@ use super::expiry;
 use crate::domain::retention::Retention;
 use crate::domain::time::UnixMillis;
 use crate::log::Log;
-use crate::metrics::Measures;
+use crate::metrics::Metrics;
 use crate::store::partitions::RetentionTurn;
 use crate::store::{Store, StoreError};
 
@@ -21,7 +21,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(60);
 pub(crate) async fn run(
     log: Log,
     store: Store,
-    metrics: Arc<Measures>,
+    metrics: Arc<Metrics>,
     kept: Retention,
     stop: CancellationToken,
 ) {
@@ -31,7 +31,7 @@ pub(crate) async fn run(
         };
         let pause = match round {
             Ok(()) => {
-                metrics.keeping.set_round(UnixMillis::now());
+                metrics.storage.set_last_retention(UnixMillis::now());
                 EVERY
             }
             Err(error) => {
@@ -50,7 +50,7 @@ pub(crate) async fn run(
 async fn step(
     log: &Log,
     store: &Store,
-    metrics: &Measures,
+    metrics: &Metrics,
     kept: Retention,
 ) -> Result<(), StoreError> {
     let turn = store.try_lock_retention().await?;
@@ -90,13 +90,13 @@ async fn drop_old(
 async fn move_on(
     log: &Log,
     store: &Store,
-    metrics: &Measures,
+    metrics: &Metrics,
     kept: Retention,
 ) -> Result<(), StoreError> {
     let Some(gone) = store.select_newest_older_than(kept.events_days).await? else { return Ok(()) };
     let expired = expiry::tell(store, gone).await?;
     if expired > 0 {
-        metrics.keeping.expired.add(expired);
+        metrics.storage.expired.add(expired);
         log.notify_appended();
     }
     store.advance_cursors(gone).await

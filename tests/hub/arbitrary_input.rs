@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hookhub::config::Patience;
+use hookhub::config::ClientTimeouts;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
@@ -278,7 +278,7 @@ async fn arbitrary_websocket_bytes_get_a_reply_or_a_close() {
 async fn arbitrary_bytes_on_a_connection_get_a_response_or_a_close() {
     let second = Duration::from_secs(1);
     let hub = TestHub::start_with(|settings| {
-        settings.patience = Patience { head: second, body: second, idle: second };
+        settings.client_timeouts = ClientTimeouts { head: second, body: second, idle: second };
     })
     .await;
     let good = vec![

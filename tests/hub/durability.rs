@@ -81,7 +81,7 @@ impl Arrivals {
         let mut seen = HashSet::new();
         while !missing.is_empty() {
             let delivery = receiver.next().await;
-            if delivery.answered != 200 {
+            if delivery.status != 200 {
                 continue;
             }
             missing.remove(&delivery.id);

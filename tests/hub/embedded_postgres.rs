@@ -422,7 +422,10 @@ async fn a_cluster_of_another_major_version_is_refused_with_both_remedies() {
         fs::write(place.data_dir().join("postgres/PG_VERSION"), "99\n").expect("written");
         let refusal = place.refusal().await;
         let text = refusal.to_string();
-        assert!(matches!(refusal, EmbeddedError::OtherMajor { made_by: 99, .. }), "{text}");
+        assert!(
+            matches!(refusal, EmbeddedError::MajorMismatch { cluster_major: 99, .. }),
+            "{text}"
+        );
         assert!(text.contains("pg_upgrade") && text.contains("install Postgres 99"), "{text}");
     })
     .await;

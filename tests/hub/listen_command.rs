@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hookhub::domain::signing::secret::Secret;
-use hookhub::tools::listen::{ListenSettings, Since};
+use hookhub::tools::listen::{ListenSettings, StartPoint};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
@@ -164,7 +164,7 @@ async fn hookhub_listen_reports_a_gap_without_posting_it() {
     let id = hub.publish("n", json!(1)).await;
     let unknown = ["--since", "evt_7ZZZZZZZZZZZZ", "--forward-to", &receiver.url()];
     let program = listen(hub.address(), &unknown);
-    program.line_with("events are missing here").await;
+    program.line_with("events are missing").await;
     assert_eq!(receiver.take_ids(1).await, [id]);
     program.kill().await;
     assert!(receiver.more().is_empty());
@@ -207,10 +207,10 @@ async fn hookhub_listen_reconnects_after_silence_and_resumes_after_the_last_even
         hub: hub.url().parse().expect("a URL"),
         key: ADMIN_KEY.to_owned(),
         types: Vec::new(),
-        since: Some(Since::Earliest),
+        since: Some(StartPoint::Earliest),
         forward_to: None,
         secret: SECRET.parse().expect("a secret"),
-        silence: Duration::from_millis(200),
+        hub_timeout: Duration::from_millis(200),
     };
     let connections = async {
         let first = in_time("a connection", requests.recv()).await.unwrap();
@@ -227,7 +227,7 @@ async fn hookhub_listen_reconnects_after_silence_and_resumes_after_the_last_even
 #[tokio::test]
 async fn hookhub_listen_exits_with_the_reason_when_the_server_is_not_a_hub_or_gone() {
     for (answer, said) in [
-        ("200 OK\r\ncontent-type: text/html", "text/html, not as a hub does"),
+        ("200 OK\r\ncontent-type: text/html", "text/html, not with an event stream"),
         ("308 Permanent Redirect\r\nlocation: https://hub.example/v1/", "https://hub.example/v1/"),
         ("404 Not Found", "404 Not Found"),
     ] {

@@ -126,7 +126,7 @@ async fn a_waiting_poll_that_disconnects_is_dropped_at_once() {
 
 #[tokio::test]
 async fn polls_without_wait_are_not_listed_as_connections() {
-    let hub = TestHub::start_with(|settings| settings.max_streams.in_all = 0).await;
+    let hub = TestHub::start_with(|settings| settings.stream_limits.per_node = 0).await;
     let page: Value = hub.get("/v1/events").await.expect(200);
     assert!(each(&page, "/data").is_empty());
     hub.get("/v1/events?wait=1").await.problem(429, "too_many_connections");

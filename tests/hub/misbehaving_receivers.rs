@@ -240,7 +240,7 @@ async fn the_response_of_a_failed_attempt_is_recorded() {
     assert_eq!(attempt["status_code"], 503);
     assert_eq!(attempt["number"], 1);
     assert!(text(&attempt, "/id").starts_with("att_"));
-    assert!(text(&attempt, "/response_body").contains("as the script says"));
+    assert!(text(&attempt, "/response_body").contains("as configured"));
     assert_eq!(text(&attempt, "/response_headers/retry-after"), "7000");
 }
 

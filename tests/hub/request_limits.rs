@@ -388,7 +388,7 @@ async fn stream_from(hub: &TestHub, forwarded: &str) -> (RawClient, Answer) {
 #[tokio::test]
 async fn streams_per_address_are_limited_by_the_address_a_trusted_proxy_forwards() {
     let hub = TestHub::start_with(|settings| {
-        settings.max_streams.per_address = 2;
+        settings.stream_limits.per_address = 2;
         settings.trusted_proxies.networks = loopback();
     })
     .await;
@@ -414,7 +414,7 @@ async fn streams_per_address_are_limited_by_the_address_a_trusted_proxy_forwards
 
 #[tokio::test]
 async fn a_forged_forwarded_address_opens_no_additional_streams() {
-    let hub = TestHub::start_with(|settings| settings.max_streams.per_address = 1).await;
+    let hub = TestHub::start_with(|settings| settings.stream_limits.per_address = 1).await;
     let (_held, answer) = stream_from(&hub, "192.0.2.1").await;
     assert_eq!(answer.status, 200);
     let (_, refused) = stream_from(&hub, "192.0.2.2").await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookhub::domain::access::quota::ConnectionLimits;
+use hookhub::domain::access::quota::StreamLimits;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -264,7 +264,7 @@ async fn a_stream_that_disconnects_with_megabytes_unread_is_dropped_at_once() {
 #[tokio::test]
 async fn open_streams_are_limited_in_total_and_per_key() {
     let hub = TestHub::start_with(|settings| {
-        settings.max_streams = ConnectionLimits { in_all: 3, per_key: 2, per_address: 3 };
+        settings.stream_limits = StreamLimits { per_node: 3, per_key: 2, per_address: 3 };
     })
     .await;
     let key = hub.acting_for("acme").post("/v1/keys", &json!({"name": "a"})).await.expect(201);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hookhub::config::Patience;
+use hookhub::config::ClientTimeouts;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -28,7 +28,7 @@ const SOON: Duration = Duration::from_secs(10);
 /// A hub whose patience ends after a second.
 async fn impatient() -> TestHub {
     TestHub::start_with(|settings| {
-        settings.patience = Patience { head: SECOND, body: SECOND, idle: SECOND };
+        settings.client_timeouts = ClientTimeouts { head: SECOND, body: SECOND, idle: SECOND };
     })
     .await
 }
@@ -234,7 +234,7 @@ async fn a_client_that_reads_nothing_does_not_delay_a_shutdown() {
 async fn a_body_sent_byte_by_byte_does_not_delay_a_shutdown() {
     let hub = TestHub::start_with(|settings| {
         settings.stop_deadline = SECOND * 30;
-        settings.patience.body = SECOND * 60;
+        settings.client_timeouts.body = SECOND * 60;
     })
     .await;
     let request =
@@ -268,7 +268,7 @@ async fn a_flood_of_pings_is_answered_and_affects_no_other_client() {
 #[tokio::test]
 async fn an_endless_chunked_body_keeps_no_connection_after_the_response() {
     let hub = TestHub::start_with(|settings| {
-        settings.patience = Patience { head: SECOND, body: SECOND, idle: SECOND };
+        settings.client_timeouts = ClientTimeouts { head: SECOND, body: SECOND, idle: SECOND };
     })
     .await;
     for (path, status) in [("/v1/events", 408), ("/healthz", 405)] {

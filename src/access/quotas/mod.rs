@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use self::buckets::Buckets;
 use crate::domain::access::quota::{OwnQuotas, Quotas};
 use crate::domain::access::token_bucket::RateLimitStatus;
-use crate::metrics::Count;
+use crate::metrics::Counter;
 use crate::store::tenants::QuotaChange;
 use crate::store::{Store, StoreError};
 
@@ -56,7 +56,7 @@ pub(crate) struct QuotasInForce {
     /// Up to which version changes are known. One look at a time.
     known: tokio::sync::Mutex<i64>,
     buckets: Buckets,
-    refused: [Count; Quota::ALL.len()],
+    refused: [Counter; Quota::ALL.len()],
 }
 
 impl QuotasInForce {
@@ -105,7 +105,7 @@ impl QuotasInForce {
         self.count(quota).get()
     }
 
-    fn count(&self, quota: Quota) -> &Count {
+    fn count(&self, quota: Quota) -> &Counter {
         let [events_per_s, subscriptions, streams] = &self.refused;
         match quota {
             Quota::EventsPerS => events_per_s,

@@ -18,7 +18,7 @@ use crate::domain::access::networks::client_network;
 use crate::domain::access::scope::{Scope, Scopes};
 use crate::domain::event::event_type::{Pattern, is_reserved};
 use crate::domain::time::UnixMillis;
-use crate::streaming::presence::Owner;
+use crate::streaming::presence::ConnectionOwner;
 
 /// The header by which an admin key speaks for a tenant.
 const TENANT_HEADER: &str = "hookhub-tenant";
@@ -36,9 +36,9 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// As whom connections are counted.
-    pub(crate) fn owner(&self, request: &HttpRequest) -> Owner {
-        let home = client_network(client_address(request));
-        Owner { tenant: Arc::clone(&self.tenant), key: Arc::clone(&self.key), home }
+    pub(crate) fn owner(&self, request: &HttpRequest) -> ConnectionOwner {
+        let network = client_network(client_address(request));
+        ConnectionOwner { tenant: Arc::clone(&self.tenant), key: Arc::clone(&self.key), network }
     }
 
     /// Refuses those whose key has not got `scope`.

@@ -30,7 +30,7 @@ use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::command::Command;
 use crate::domain::subscription::version::matches_event;
 use crate::store::idempotency::Kept;
-use crate::streaming::resume::Point;
+use crate::streaming::resume::ResumePoint;
 
 /// How much of the log is looked at to count what will be replayed: events and bytes of a page, and pages.
 const PAGE_LIMIT: PageLimit = PageLimit { events: 5_000, bytes: 8 << 20 };
@@ -121,18 +121,18 @@ fn requested(
 
 /// `since`: the place before the first event of it, that event or time included.
 fn first(fields: &mut Fields, head: Position) -> Option<Position> {
-    let point = Point::read(&fields.text("since", 64).value()?);
+    let point = ResumePoint::parse(&fields.text("since", 64).value()?);
     subscriptions::before(fields, "since", &point, head)
 }
 
 /// `until`: the last event of it, that event included; a time is not. Without it all there is.
 fn last(fields: &mut Fields, head: Position) -> Position {
-    let point = fields.text("until", 64).value().map(|text| Point::read(&text));
+    let point = fields.text("until", 64).value().map(|text| ResumePoint::parse(&text));
     match point {
-        None | Some(Point::Now) => head,
-        Some(Point::After(event)) => event.min(head),
-        Some(Point::Since(time)) => Position::before_time(time).min(head),
-        Some(Point::Earliest | Point::Unreadable(_)) => {
+        None | Some(ResumePoint::Now) => head,
+        Some(ResumePoint::After(event)) => event.min(head),
+        Some(ResumePoint::Since(time)) => Position::before_time(time).min(head),
+        Some(ResumePoint::Earliest | ResumePoint::Unreadable(_)) => {
             fields.fault("until", "expected now, an event id, or an RFC 3339 time");
             head
         }

@@ -27,7 +27,7 @@ use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
-use crate::streaming::{Filter, Reader, Start};
+use crate::streaming::{Filter, Reader, ReaderStart};
 
 /// The largest body of a publish.
 pub(crate) const MOST_BYTES: usize = 5 << 20;
@@ -105,7 +105,7 @@ pub(crate) async fn list(
             // Boxed, as below: thousands wait in this function, and need not keep room for what is behind them.
             let after = Box::pin(poll::cursor(&query, &api.streams)).await?;
             let after = after.unwrap_or(Position::START);
-            let start = Start { filter, after, gap: None };
+            let start = ReaderStart { filter, after, gap: None };
             let reader = Reader::new(&worker(&request)?, start, Transport::LongPoll);
             if let Some(expires) = reading.expires() {
                 reader.expire_at(expires);

@@ -16,7 +16,7 @@ use crate::domain::access::token_bucket::RateLimitStatus;
 use crate::domain::position::Position;
 use crate::log::AppendError;
 use crate::store::StoreError;
-use crate::streaming::presence::Full;
+use crate::streaming::presence::StreamLimitReached;
 
 /// When one may try again whose connection is not taken, in seconds.
 const CONNECT_AGAIN_S: u32 = 10;
@@ -202,28 +202,30 @@ impl From<StoreError> for Problem {
     }
 }
 
-impl From<Full> for Problem {
-    fn from(full: Full) -> Self {
+impl From<StreamLimitReached> for Problem {
+    fn from(full: StreamLimitReached) -> Self {
         let standing = match full {
-            Full::Tenant(limit) => {
+            StreamLimitReached::Tenant(limit) => {
                 Some(RateLimitStatus { limit, remaining: 0, reset_s: CONNECT_AGAIN_S })
             }
-            Full::Node(_) | Full::Key(_) | Full::Address(_) => None,
+            StreamLimitReached::Node(_)
+            | StreamLimitReached::Key(_)
+            | StreamLimitReached::Address(_) => None,
         };
         let detail = match full {
-            Full::Node(most) => format!(
+            StreamLimitReached::Node(most) => format!(
                 "this node has {most} streams and waiting polls open, as many as it may have \
                  (HOOKHUB_MAX_STREAMS); try again later, or poll without wait"
             ),
-            Full::Key(most) => format!(
+            StreamLimitReached::Key(most) => format!(
                 "{most} streams and waiting polls are open with this key, as many as one key may have \
                  (HOOKHUB_MAX_STREAMS_PER_KEY); close some first, or poll without wait"
             ),
-            Full::Tenant(most) => format!(
+            StreamLimitReached::Tenant(most) => format!(
                 "this tenant may have {most} streams and waiting polls open on each node (its quota streams), and has \
                  them; close some first, or poll without wait"
             ),
-            Full::Address(most) => format!(
+            StreamLimitReached::Address(most) => format!(
                 "{most} streams and waiting polls are open from this address, as many as one address may have \
                  (HOOKHUB_MAX_STREAMS_PER_ADDRESS); close some first, or poll without wait"
             ),

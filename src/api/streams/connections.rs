@@ -12,7 +12,7 @@ use crate::api::state::Api;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
-use crate::streaming::presence::Entry;
+use crate::streaming::presence::ConnectionEntry;
 
 /// `GET /v1/connections`.
 pub(crate) async fn list(
@@ -25,7 +25,7 @@ pub(crate) async fn list(
     let after = query.parsed::<ConnectionId>("after")?.unwrap_or(ConnectionId::from_stored(0));
     let found = api.streams.presence().list(&caller.tenant, after, limit + 1);
     let has_more = found.len() > limit;
-    let page: Vec<&Arc<Entry>> = found.iter().take(limit).collect();
+    let page: Vec<&Arc<ConnectionEntry>> = found.iter().take(limit).collect();
     let next = page.last().filter(|_| has_more).map(|last| last.id.to_string());
     let head = api.log.head();
     let shown = page.into_iter().filter(|entry| caller.key.covers(&entry.filter().patterns()));
@@ -34,7 +34,7 @@ pub(crate) async fn list(
 }
 
 /// `lag_ms`: how much older the last event it was handed is than the newest of the log.
-fn view(entry: &Entry, head: Position) -> Value {
+fn view(entry: &ConnectionEntry, head: Position) -> Value {
     let (filter, position) = (entry.filter(), entry.position(head));
     let lag_ms = head.time().as_i64().saturating_sub(position.time().as_i64()).max(0);
     json!({

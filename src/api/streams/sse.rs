@@ -19,8 +19,8 @@ use crate::api::state::Api;
 use crate::api::state::worker;
 use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
-use crate::streaming::resume::{Found, Point, gap_event};
-use crate::streaming::{Filter, Reader, Start, Step, Streams};
+use crate::streaming::resume::{ResumePoint, Resumption, gap_event};
+use crate::streaming::{Filter, Reader, ReaderStart, ReaderStep, Streams};
 
 const LAST_EVENT_ID: &str = "last-event-id";
 /// Tells nginx not to hold events back.
@@ -39,7 +39,7 @@ pub(crate) async fn stream(
     let query = Query::of(&request, &["types", "after", "last_event_id", "named", TOKEN])?;
     let filter = reading.filter(&query)?;
     let named = named(&query)?;
-    let point = resume_point(&request, &query)?.unwrap_or(Point::Now);
+    let point = resume_point(&request, &query)?.unwrap_or(ResumePoint::Now);
     let start = start(&api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&request)?, start, Transport::Sse);
     let reader = reader.connect(Transport::Sse, reading.caller.owner(&request))?;
@@ -60,10 +60,13 @@ pub(crate) fn named(query: &Query) -> Result<bool, Problem> {
 
 /// Where a stream is to go on: the header `Last-Event-ID` (WHATWG HTML, 9.2.4) wins over `last_event_id`, that over
 /// `after`.
-pub(crate) fn resume_point(request: &HttpRequest, query: &Query) -> Result<Option<Point>, Problem> {
+pub(crate) fn resume_point(
+    request: &HttpRequest,
+    query: &Query,
+) -> Result<Option<ResumePoint>, Problem> {
     let last = last_id(request, query)?;
     let after = query.text("after").filter(|after| !after.is_empty());
-    Ok(last.as_deref().or(after).map(Point::read))
+    Ok(last.as_deref().or(after).map(ResumePoint::parse))
 }
 
 /// The last event that a client of a pull subscription was sent before it was cut off, if it says so.
@@ -85,13 +88,13 @@ fn last_id(request: &HttpRequest, query: &Query) -> Result<Option<String>, Probl
 pub(crate) async fn start(
     streams: &Streams,
     filter: Filter,
-    point: &Point,
-) -> Result<Start, Problem> {
-    Ok(match streams.find(point).await? {
-        Found::At(after) => Start { filter, after, gap: None },
-        Found::Gone { reason, earliest } => {
+    point: &ResumePoint,
+) -> Result<ReaderStart, Problem> {
+    Ok(match streams.resolve(point).await? {
+        Resumption::At(after) => ReaderStart { filter, after, gap: None },
+        Resumption::Gone { reason, earliest } => {
             let gap = gap_event(&filter.tenant, point, reason, earliest);
-            Start { filter, after: gap.position, gap: Some(gap) }
+            ReaderStart { filter, after: gap.position, gap: Some(gap) }
         }
     })
 }
@@ -165,23 +168,23 @@ impl MessageBody for ServerSentEvents {
         }
         loop {
             let bytes = match ready!(self.reader.poll_step(context)) {
-                Step::Event(frame) => {
+                ReaderStep::Event(frame) => {
                     self.told = frame.position();
                     frame.sse(self.named)
                 }
                 // What did not match is passed over also by a client that comes back: an id without data is taken
                 // note of, and dispatches nothing (WHATWG HTML, 9.2.6).
-                Step::Beat(cursor) if cursor > self.told => {
+                ReaderStep::Heartbeat(cursor) if cursor > self.told => {
                     self.told = cursor;
                     Bytes::from(format!("id: {cursor}\n\n"))
                 }
-                Step::Beat(_) => HEARTBEAT,
-                Step::Scanned => continue,
-                Step::Failed(error) => {
+                ReaderStep::Heartbeat(_) => HEARTBEAT,
+                ReaderStep::Scanned => continue,
+                ReaderStep::Failed(error) => {
                     tracing::debug!(%error, "a stream cannot read on in the log");
                     continue;
                 }
-                Step::End(_) => return Poll::Ready(None),
+                ReaderStep::End(_) => return Poll::Ready(None),
             };
             return Poll::Ready(Some(Ok(bytes)));
         }

@@ -27,8 +27,8 @@ use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
 use crate::api::state::worker;
 use crate::streaming::presence::Transport;
-use crate::streaming::resume::Point;
-use crate::streaming::{End, Reader, Step};
+use crate::streaming::resume::ResumePoint;
+use crate::streaming::{Reader, ReaderStep, StreamEnd};
 
 /// What a message may have besides the data of an event it publishes.
 const ENVELOPE: usize = 16 << 10;
@@ -48,7 +48,7 @@ pub(crate) async fn ws(
 ) -> Result<HttpResponse, Problem> {
     let query = Query::of(&request, &["types", "after", "last_event_id", TOKEN])?;
     let filter = reading.filter(&query)?;
-    let point = resume_point(&request, &query)?.unwrap_or(Point::Now);
+    let point = resume_point(&request, &query)?.unwrap_or(ResumePoint::Now);
     let answer = handshake(&request)?;
     let start = start(&api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&request)?, start, Transport::WebSocket);
@@ -141,18 +141,18 @@ impl Socket {
         self.closed = true;
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, end: StreamEnd) {
         match end {
-            End::Stopping => self.close(
+            StreamEnd::Stopping => self.close(
                 CloseCode::Away,
                 "this node stops; connect again with after= the last event's id",
             ),
-            End::Expired => self.close(
+            StreamEnd::Expired => self.close(
                 CloseCode::Policy,
                 "the token or key has expired; connect with a new one and after= the last event's id",
             ),
-            End::Revoked => self.close(CloseCode::Policy, "the key was revoked"),
-            End::Withdrawn => {
+            StreamEnd::Revoked => self.close(CloseCode::Policy, "the key was revoked"),
+            StreamEnd::Withdrawn => {
                 self.close(CloseCode::Policy, "the subscription can no longer be pulled from");
             }
         }
@@ -269,31 +269,31 @@ impl Socket {
         loop {
             let Poll::Ready(step) = self.reader.poll_step(context) else { return None };
             match step {
-                Step::Event(frame) => {
+                ReaderStep::Event(frame) => {
                     // What it takes is a sign of life too: its pongs may stand behind megabytes.
                     self.heard = Instant::now();
                     return Some(frame.websocket());
                 }
-                Step::Beat(_) if self.is_late() => {
+                ReaderStep::Heartbeat(_) if self.is_late() => {
                     self.close_late();
                     return self.waiting.pop_front();
                 }
-                Step::Beat(_) if self.heard.elapsed() > SILENCE => {
+                ReaderStep::Heartbeat(_) if self.heard.elapsed() > SILENCE => {
                     self.close(
                         CloseCode::Away,
                         "nothing was heard of this client, nor answers to pings",
                     );
                     return self.waiting.pop_front();
                 }
-                Step::Beat(_) => {
+                ReaderStep::Heartbeat(_) => {
                     self.send(Message::Ping(Bytes::new()));
                     return self.waiting.pop_front();
                 }
-                Step::Scanned => {}
-                Step::Failed(error) => {
+                ReaderStep::Scanned => {}
+                ReaderStep::Failed(error) => {
                     tracing::debug!(%error, "a WebSocket cannot read on in the log");
                 }
-                Step::End(end) => {
+                ReaderStep::End(end) => {
                     self.end(end);
                     return self.waiting.pop_front();
                 }

@@ -26,7 +26,7 @@ use crate::domain::event::event_type::Pattern;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::streaming::Filter;
-use crate::streaming::resume::Point;
+use crate::streaming::resume::ResumePoint;
 
 /// What is right: one of these.
 const COMMANDS: &str = "{\"subscribe\": {\"types\": [...], \"after\": \"...\"}}, {\"ack\": \"evt_...\"} or {\"publish\": \
@@ -107,7 +107,7 @@ impl Desk {
         fields.finish()?;
         let filter = self.reading.filter_of(types)?;
         let Some(after) = after else { return Ok(Done::Read { filter, after: None, gap: None }) };
-        let start = start(&self.api.streams, filter, &Point::read(&after)).await?;
+        let start = start(&self.api.streams, filter, &ResumePoint::parse(&after)).await?;
         Ok(Done::Read { filter: start.filter, after: Some(start.after), gap: start.gap })
     }
 

@@ -36,7 +36,7 @@ use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::domain::time::UnixMillis;
 use crate::store::expiry::Expired;
 use crate::store::subscriptions::SubscriptionFilter;
-use crate::streaming::resume::Point;
+use crate::streaming::resume::ResumePoint;
 
 /// How often a change is made anew because another one came between.
 pub(crate) const CHANGE_TRIES: u32 = 5;
@@ -150,8 +150,8 @@ pub(crate) async fn view_of_first(
 
 /// `from`: `now`, `earliest`, an event id, or a time; history is delivered from there on, that place included.
 fn starts_after(fields: &mut Fields, head: Position) -> Option<Position> {
-    match Point::read(&fields.text("from", 64).value()?) {
-        Point::Now => None,
+    match ResumePoint::parse(&fields.text("from", 64).value()?) {
+        ResumePoint::Now => None,
         point => before(fields, "from", &point, head),
     }
 }
@@ -160,18 +160,18 @@ fn starts_after(fields: &mut Fields, head: Position) -> Option<Position> {
 pub(crate) fn before(
     fields: &mut Fields,
     name: &'static str,
-    point: &Point,
+    point: &ResumePoint,
     head: Position,
 ) -> Option<Position> {
     match point {
-        Point::Earliest => Some(Position::START),
-        Point::After(event) if *event <= head => Some(event.previous()),
-        Point::After(_) => {
+        ResumePoint::Earliest => Some(Position::START),
+        ResumePoint::After(event) if *event <= head => Some(event.previous()),
+        ResumePoint::After(_) => {
             fields.fault(name, "this event id is above all events of the log");
             None
         }
-        Point::Since(time) => Some(Position::before_time(*time)),
-        Point::Now | Point::Unreadable(_) => {
+        ResumePoint::Since(time) => Some(Position::before_time(*time)),
+        ResumePoint::Now | ResumePoint::Unreadable(_) => {
             fields.fault(name, "expected earliest, an event id, or an RFC 3339 time");
             None
         }

@@ -23,8 +23,8 @@ use crate::domain::subscription::Subscription;
 use crate::domain::subscription::channel::Channel;
 use crate::domain::time::UnixMillis;
 use crate::streaming::presence::Transport;
-use crate::streaming::resume::{Found, Point, Reason};
-use crate::streaming::{Reader, Start};
+use crate::streaming::resume::{GapReason, ResumePoint, Resumption};
+use crate::streaming::{Reader, ReaderStart};
 
 /// `GET /v1/subscriptions/{id}/events`: what was not acked yet, at once or as soon as there is something.
 pub(crate) async fn events(
@@ -125,19 +125,25 @@ pub(crate) async fn seek(
     let time = fields.text("time", 64).value();
     fields.finish()?;
     let subscription = find_pulled(&api, &caller, &path).await?;
-    let point = match (cursor.as_deref().map(Point::read), time.as_deref().map(UnixMillis::parse)) {
-        (Some(point @ (Point::Now | Point::Earliest | Point::After(_))), None) => point,
-        (None, Some(Some(time))) => Point::Since(time),
-        (Some(_), None) => return Err(missing("/cursor", "expected an event id, now or earliest")),
-        (None, Some(None)) => return Err(missing("/time", "expected an RFC 3339 time")),
-        _ => return Err(missing("", "expected either cursor or time")),
-    };
-    let position = match api.streams.find(&point).await? {
-        Found::At(position) => position,
-        Found::Gone { reason: Reason::Expired, earliest } => {
+    let point =
+        match (cursor.as_deref().map(ResumePoint::parse), time.as_deref().map(UnixMillis::parse)) {
+            (
+                Some(point @ (ResumePoint::Now | ResumePoint::Earliest | ResumePoint::After(_))),
+                None,
+            ) => point,
+            (None, Some(Some(time))) => ResumePoint::Since(time),
+            (Some(_), None) => {
+                return Err(missing("/cursor", "expected an event id, now or earliest"));
+            }
+            (None, Some(None)) => return Err(missing("/time", "expected an RFC 3339 time")),
+            _ => return Err(missing("", "expected either cursor or time")),
+        };
+    let position = match api.streams.resolve(&point).await? {
+        Resumption::At(position) => position,
+        Resumption::Gone { reason: GapReason::Expired, earliest } => {
             return Err(Problem::cursor_expired(earliest));
         }
-        Found::Gone { .. } => return Err(beyond()),
+        Resumption::Gone { .. } => return Err(beyond()),
     };
     let answer = json!({ "cursor": position.to_string() });
     let by = (&caller, &request);
@@ -154,7 +160,7 @@ async fn start(
     caller: &Caller,
     id: &str,
     seen: Option<Position>,
-) -> Result<Start, Problem> {
+) -> Result<ReaderStart, Problem> {
     let subscription = find_pulled(api, caller, id).await?;
     let id = subscription.id;
     let cursor = api.store.select_pull_cursor(id).await?.ok_or_else(not_pulled)?;
@@ -164,7 +170,7 @@ async fn start(
     // An id that this log does not have was not handed out by this subscription.
     let seen = seen.filter(|seen| *seen <= api.log.head());
     let after = cursor.position.max(seen.unwrap_or_default());
-    Ok(Start { filter, after, gap: None })
+    Ok(ReaderStart { filter, after, gap: None })
 }
 
 async fn find_pulled(api: &Api, caller: &Caller, id: &str) -> Result<Subscription, Problem> {

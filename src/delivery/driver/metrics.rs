@@ -1,4 +1,4 @@
-//! What the dispatcher's loop tells the measures: outcomes, commits of results, and now and then how the queues stand.
+//! What the driver reports to the metrics: outcomes, flushes, and a sample of the queues once a second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,102 +10,98 @@ use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::Verdict;
 use crate::domain::subscription::Status;
 use crate::domain::time::UnixMillis;
-use crate::metrics::{Measures, Place, Standing};
+use crate::metrics::{Metrics, ProgressState, QueueSnapshot};
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks on at one session.
+/// The metrics of one driver. They read zero again when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    measures: Arc<Measures>,
-    flush_began: Option<Instant>,
-    look_at: Instant,
+pub(super) struct DriverMetrics {
+    metrics: Arc<Metrics>,
+    flush_started_at: Option<Instant>,
+    sample_at: Instant,
 }
 
-impl Watch {
-    pub(crate) fn new(measures: Arc<Measures>) -> Self {
-        Self { measures, flush_began: None, look_at: Instant::now() }
+impl DriverMetrics {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, flush_started_at: None, sample_at: Instant::now() }
     }
 
-    /// An attempt has ended.
-    pub(crate) fn ended(&self, made: &AttemptResult, now: UnixMillis) {
-        let AttemptResult { attempt, outcome, .. } = made;
-        let delivering = &self.measures.delivering;
-        delivering.note(outcome);
-        delivering.duration.took(attempt.latency());
+    pub(super) fn record_attempt(&self, result: &AttemptResult, now: UnixMillis) {
+        let AttemptResult { attempt, outcome, .. } = result;
+        let delivery = &self.metrics.delivery;
+        delivery.count_attempt(outcome);
+        delivery.duration.observe_duration(attempt.latency());
         if outcome.verdict() == Verdict::Delivered {
-            delivering.delay.took(now.since(attempt.position.time()));
+            delivery.delay.observe_duration(now.since(attempt.position.time()));
         }
     }
 
-    /// A delivery is given up.
-    pub(crate) fn exhausted(&self) {
-        self.measures.delivering.exhausted.add(1);
+    pub(super) fn record_exhausted(&self) {
+        self.metrics.delivery.exhausted.add(1);
     }
 
-    /// A commit of results begins.
-    pub(crate) fn flush_begins(&mut self, flush: &Flush) {
+    pub(super) fn flush_started(&mut self, flush: &Flush) {
         let results = flush.attempts.len() + flush.retries.len();
-        self.measures.delivering.flush_results.observe(u64::try_from(results).unwrap_or(u64::MAX));
-        self.flush_began = Some(Instant::now());
+        self.metrics.delivery.flush_results.observe(u64::try_from(results).unwrap_or(u64::MAX));
+        self.flush_started_at = Some(Instant::now());
     }
 
-    /// It has ended.
-    pub(crate) fn flush_ended(&mut self) {
-        if let Some(began) = self.flush_began.take() {
-            self.measures.delivering.flush_duration.took(began.elapsed());
+    pub(super) fn flush_ended(&mut self) {
+        if let Some(started_at) = self.flush_started_at.take() {
+            self.metrics.delivery.flush_duration.observe_duration(started_at.elapsed());
         }
     }
 
-    /// Looks at the queues, if it is time.
-    pub(crate) fn look(&mut self, engine: &Engine) {
+    /// Samples the queues, if [`SAMPLE_INTERVAL`] has passed.
+    pub(super) fn sample_when_due(&mut self, engine: &Engine) {
         let now = Instant::now();
-        if now >= self.look_at {
-            self.look_at = now + LOOK_EVERY;
-            self.measures.delivering.own_shards(engine.shards().len());
-            *self.measures.delivering.standing() = standing(engine);
+        if now >= self.sample_at {
+            self.sample_at = now + SAMPLE_INTERVAL;
+            self.metrics.delivery.set_shards(engine.shards().len());
+            *self.metrics.delivery.queues() = queues(engine);
         }
     }
 }
 
-impl Drop for Watch {
+impl Drop for DriverMetrics {
     fn drop(&mut self) {
-        self.measures.delivering.own_shards(0);
-        *self.measures.delivering.standing() = Standing::default();
+        self.metrics.delivery.set_shards(0);
+        *self.metrics.delivery.queues() = QueueSnapshot::default();
     }
 }
 
-fn standing(engine: &Engine) -> Standing {
+fn queues(engine: &Engine) -> QueueSnapshot {
     let head = engine.processed().unwrap_or_default();
-    let mut standing = Standing {
+    let mut queues = QueueSnapshot {
         in_flight: engine.in_flight(),
         unrecorded: engine.unrecorded(),
         waiting_bytes: engine.waiting_bytes(),
-        ..Standing::default()
+        ..QueueSnapshot::default()
     };
     for queue in engine.queues() {
         let depth = queue.depth();
-        standing.waiting_events += depth.first_attempts;
-        standing.waiting_retries += depth.retries;
-        let place = match queue.subscription.status {
-            Status::Paused => Place::Paused,
-            Status::Disabled => Place::Disabled,
-            Status::Unverified => Place::Unverified,
-            Status::Failing => Place::Failing,
-            Status::Active if queue.is_lagging() => Place::Behind,
-            Status::Active => Place::Current,
+        queues.waiting_events += depth.first_attempts;
+        queues.waiting_retries += depth.retries;
+        let state = match queue.subscription.status {
+            Status::Paused => ProgressState::Paused,
+            Status::Disabled => ProgressState::Disabled,
+            Status::Unverified => ProgressState::Unverified,
+            Status::Failing => ProgressState::Failing,
+            Status::Active if queue.is_lagging() => ProgressState::Behind,
+            Status::Active => ProgressState::Current,
         };
         let cursor = queue.cursor(head);
-        let group = standing.group(place);
-        group.subscriptions += 1;
+        let totals = queues.totals(state);
+        totals.subscriptions += 1;
         if cursor < head {
-            let before = group.oldest.unwrap_or(cursor.time());
-            group.oldest = Some(before.min(cursor.time()));
+            let before = totals.oldest.unwrap_or(cursor.time());
+            totals.oldest = Some(before.min(cursor.time()));
         }
         if queue.is_delivering() && queue.holds_cursor() {
-            let before = standing.oldest_pending.unwrap_or(cursor.time());
-            standing.oldest_pending = Some(before.min(cursor.time()));
+            let before = queues.oldest_pending.unwrap_or(cursor.time());
+            queues.oldest_pending = Some(before.min(cursor.time()));
         }
     }
-    standing
+    queues
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookhub::tools::receive::{Delivery, Receiver, ReceiverSettings, Verified};
+use hookhub::tools::receive::{Delivery, Receiver, ReceiverSettings, SignatureCheck};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -58,7 +58,7 @@ impl TestReceiver {
     /// The next delivery, with a good signature.
     pub(crate) async fn next(&mut self) -> Delivery {
         let delivery = self.any().await;
-        assert_eq!(delivery.verified, Verified::Yes, "{delivery}");
+        assert_eq!(delivery.verified, SignatureCheck::Valid, "{delivery}");
         delivery
     }
 

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::access::idempotency::Claims;
-use crate::access::keys::{Keys, Known};
+use crate::access::keys::{KeyCache, Keys};
 use crate::access::quotas::QuotasInForce;
 use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
@@ -229,7 +229,7 @@ impl Core {
     async fn start(settings: &Settings, store: Store, node: NodeName) -> Result<Self, StartError> {
         let (tasks, metrics) = (TaskTracker::new(), Arc::<Metrics>::default());
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
-        let key_cache = Arc::<Known>::default();
+        let key_cache = Arc::<KeyCache>::default();
         let observers: Vec<Arc<dyn LogObserver>> = vec![key_cache.clone(), metrics.clone()];
         let keys = Keys::start(node.id, store.clone(), key_cache, &tasks, closing.clone());
         let claims = Claims::start(node.id, store.clone(), &tasks, closing.clone());
@@ -238,7 +238,7 @@ impl Core {
         });
         let log = log.await?;
         let quotas = Arc::new(QuotasInForce::new(settings.quotas));
-        retry_until_available(async || quotas.look_anew(&store).await).await?;
+        retry_until_available(async || quotas.reload(&store).await).await?;
         tasks.spawn(Arc::clone(&quotas).follow(store.clone(), stopping.clone()));
         Ok(Self { node, store, log, keys, claims, quotas, metrics, tasks, stopping, closing })
     }

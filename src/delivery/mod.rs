@@ -92,7 +92,7 @@ impl Dispatcher {
             stop_timeout,
         });
         let cut_off = driver.run(stop).await;
-        keys.retire();
+        keys.stop_trusting();
         if let Err(error) = store.delete_node(id).await {
             tracing::warn!(%error, "cannot release this node's shards; other nodes take them when its lease expires");
         }

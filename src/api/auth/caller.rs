@@ -9,7 +9,7 @@ use actix_web::http::header::{AUTHORIZATION, HeaderValue};
 use actix_web::{FromRequest, HttpRequest};
 
 use super::access::{Access, access};
-use crate::access::keys::{Key, Standing};
+use crate::access::keys::{Key, KeyStatus};
 use crate::api::http::client_address::client_address;
 use crate::api::http::query::{TOKEN, tokens};
 use crate::api::problem::{Code, Problem};
@@ -148,10 +148,10 @@ fn no_key(request: &HttpRequest) -> Problem {
 
 /// Refuses a key that was good before.
 pub(crate) fn must_be_in_force(key: &Key, now: UnixMillis) -> Result<(), Problem> {
-    let detail = match key.standing(now) {
-        Standing::InForce => return Ok(()),
-        Standing::Revoked => "this key was revoked".to_owned(),
-        Standing::Expired(end) => format!("this key has expired, at {end}"),
+    let detail = match key.status(now) {
+        KeyStatus::Active => return Ok(()),
+        KeyStatus::Revoked => "this key was revoked".to_owned(),
+        KeyStatus::Expired(end) => format!("this key has expired, at {end}"),
     };
     Err(Problem::new(Code::Unauthorized, detail))
 }

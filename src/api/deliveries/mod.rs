@@ -34,7 +34,7 @@ use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::version::{Version, matches_event};
 use crate::domain::subscription::{Subscription, TEST_EVENT};
 use crate::store::deliveries::AttemptFilter;
-use crate::store::idempotency::Kept;
+use crate::store::idempotency::StoredResponse;
 
 /// How much of the log one list request looks at: events and bytes of a page, and pages.
 const PAGE_LIMIT: PageLimit = PageLimit { events: 1_000, bytes: 4 << 20 };
@@ -270,7 +270,7 @@ pub(crate) async fn test(
 ) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
     let claim = idempotency::claim(&api, &caller, &request, b"").await?;
-    if let Some(Kept { position: Some(position), .. }) =
+    if let Some(StoredResponse { position: Some(position), .. }) =
         idempotency::first(&api, &caller, claim.as_ref()).await?
     {
         let id = path.parse().map_err(|_bad| Problem::not_found("subscription"))?;

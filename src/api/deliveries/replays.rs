@@ -29,7 +29,7 @@ use crate::domain::subscription::Subscription;
 use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::command::Command;
 use crate::domain::subscription::version::matches_event;
-use crate::store::idempotency::Kept;
+use crate::store::idempotency::StoredResponse;
 use crate::streaming::resume::ResumePoint;
 
 /// How much of the log is looked at to count what will be replayed: events and bytes of a page, and pages.
@@ -46,7 +46,7 @@ pub(crate) async fn create(
 ) -> Result<HttpResponse, Problem> {
     let body = body::json(&request, payload).await?;
     let claim = idempotency::claim(&api, &caller, &request, &body).await?;
-    if let Some(Kept { position: Some(position), .. }) =
+    if let Some(StoredResponse { position: Some(position), .. }) =
         idempotency::first(&api, &caller, claim.as_ref()).await?
     {
         return replay_answer(&api, &caller, position).await;

@@ -17,7 +17,7 @@ use crate::domain::event::event_type::{Pattern, is_reserved};
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Status, TEST_EVENT};
-use crate::store::subscriptions::Known;
+use crate::store::subscriptions::SubscriptionSummary;
 
 /// `GET /v1/events/{id}/explain`.
 pub(crate) async fn explain(
@@ -32,22 +32,23 @@ pub(crate) async fn explain(
     let event = events::find(&api, &caller, &path).await?;
     let found = api.store.select_summaries(&caller.tenant, after, i64::from(limit) + 1).await?;
     let has_more = found.len() > usize::from(limit);
-    let page: Vec<&Known> = found.iter().take(limit.into()).collect();
+    let page: Vec<&SubscriptionSummary> = found.iter().take(limit.into()).collect();
     let ids: Vec<i64> = page.iter().map(|known| known.id.stored()).collect();
     let mut versions: HashMap<SubscriptionId, Vec<Version>> = HashMap::new();
     for (id, version) in api.store.select_versions(&ids).await? {
         versions.entry(id).or_default().push(version);
     }
     let record = Record::read(&api.store, &ids, &[event.position.stored()]).await?;
-    let explained = |known: &&Known| {
+    let explained = |known: &&SubscriptionSummary| {
         let versions = versions.get(&known.id).map_or(&[][..], Vec::as_slice);
         let why = Why::of(&event, known, versions);
-        let delivery = (why.matched() && known.has_callback)
+        let delivery = (why.matched() && known.is_webhook)
             .then(|| DeliveryView::of(known.id, &event, &record, known.deleted_at.is_some()));
         view(known, &why, delivery.as_ref())
     };
-    let is_there =
-        |known: &&&Known| visibility::is_there(&caller, versions.get(&known.id).map(Vec::as_slice));
+    let is_there = |known: &&&SubscriptionSummary| {
+        visibility::is_there(&caller, versions.get(&known.id).map(Vec::as_slice))
+    };
     let data: Vec<Value> = page.iter().filter(is_there).map(explained).collect();
     let next = page.last().filter(|_| has_more).map(|last| last.id.to_string());
     Ok(query.page(&data, next.as_deref(), has_more))
@@ -73,7 +74,7 @@ enum Why {
 }
 
 impl Why {
-    fn of(event: &Event, known: &Known, versions: &[Version]) -> Self {
+    fn of(event: &Event, known: &SubscriptionSummary, versions: &[Version]) -> Self {
         let event_type = event.event_type.as_str();
         if known.deleted_at.is_some_and(|deleted| deleted < event.position) {
             return Self::Deleted;
@@ -128,7 +129,7 @@ impl Why {
     }
 }
 
-fn view(known: &Known, why: &Why, delivery: Option<&DeliveryView>) -> Value {
+fn view(known: &SubscriptionSummary, why: &Why, delivery: Option<&DeliveryView>) -> Value {
     let (reason, detail) = why.said();
     json!({
         "subscription": known.id.to_string(),
@@ -140,7 +141,7 @@ fn view(known: &Known, why: &Why, delivery: Option<&DeliveryView>) -> Value {
             None => known.status.name(),
         },
         "parked": why.matched() && known.deleted_at.is_none() && known.status != Status::Active,
-        "pulled": !known.has_callback,
+        "pulled": !known.is_webhook,
         "delivery": delivery,
     })
 }
@@ -162,10 +163,10 @@ mod tests {
             data: Bytes::from_static(b"1"),
         };
         let event = Event::at(Position::from_stored(position), &"t".into(), &new);
-        let known = Known {
+        let known = SubscriptionSummary {
             id: SubscriptionId::from_stored(1),
             status: Status::Active,
-            has_callback: true,
+            is_webhook: true,
             deleted_at: deleted.map(Position::from_stored),
         };
         let version = |since: i64, pattern: &str| Version {

@@ -9,7 +9,7 @@ use crate::api::auth::caller::{Caller, only};
 use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
 use crate::domain::access::idempotency::RequestKey;
-use crate::store::idempotency::Kept;
+use crate::store::idempotency::StoredResponse;
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: &str = "idempotent-replayed";
@@ -45,7 +45,7 @@ pub(crate) async fn first(
     api: &Api,
     caller: &Caller,
     claim: Option<&Claim>,
-) -> Result<Option<Kept>, Problem> {
+) -> Result<Option<StoredResponse>, Problem> {
     let Some(claim) = claim else { return Ok(None) };
     let Some(kept) = api.store.select_stored_response(&caller.tenant, &claim.key.key).await? else {
         return Ok(None);
@@ -85,7 +85,7 @@ pub(crate) fn replayed(response: &mut HttpResponseBuilder) -> &mut HttpResponseB
 }
 
 /// The answer to a first request that is kept as bytes.
-pub(crate) fn answer(mut response: HttpResponseBuilder, kept: Kept) -> HttpResponse {
+pub(crate) fn answer(mut response: HttpResponseBuilder, kept: StoredResponse) -> HttpResponse {
     let body = kept.answer.unwrap_or_default();
     replayed(&mut response).content_type("application/json").body(body)
 }

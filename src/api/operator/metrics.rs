@@ -17,7 +17,7 @@ use crate::domain::time::UnixMillis;
 use crate::metrics::{
     DeliveryMetrics, Histogram, ProgressState, PublishFailure, PublishMetrics, StorageMetrics,
 };
-use crate::store::disk_usage::PoolUse;
+use crate::store::disk_usage::PoolUsage;
 use crate::streaming::presence::{Presence, Transport};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -153,10 +153,10 @@ fn storage(page: &mut Page, storage: &StorageMetrics) {
     }
 }
 
-fn pool(page: &mut Page, pool: PoolUse) {
+fn pool(page: &mut Page, pool: PoolUsage) {
     let connections = [("busy", pool.busy.into()), ("idle", pool.idle.into())];
     page.gauges("database_connections", "Connections of the pool", "state", connections);
-    page.gauge("database_connections_max", "How many there may be", pool.most.into());
+    page.gauge("database_connections_max", "How many there may be", pool.max.into());
 }
 
 fn since_1970(time: UnixMillis) -> f64 {

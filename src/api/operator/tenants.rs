@@ -12,10 +12,10 @@ use crate::api::http::fields::{Field, Fields};
 use crate::api::http::query::{Query, invalid};
 use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
-use crate::domain::access::audit::AuditEntry;
+use crate::domain::access::audit::{Action, AuditEntry};
 use crate::domain::access::quota::{EVENT_BYTES_RANGE, MAX_QUOTA, OwnQuotas};
 use crate::domain::time::UnixMillis;
-use crate::store::tenants::{StoredTenant, TenantDefinition, TenantUse};
+use crate::store::tenants::{StoredTenant, TenantDefinition, TenantUsage};
 
 const LONGEST_DESCRIPTION: usize = 1_000;
 /// How often a change is made anew because another one came between.
@@ -99,7 +99,7 @@ pub(crate) async fn get(
     let mut view = view(&api, name, said.as_ref());
     if let Some(members) = view.as_object_mut() {
         let streams = api.streams.presence().count_of(name);
-        let TenantUse { keys, subscriptions } = used;
+        let TenantUsage { keys, subscriptions } = used;
         let used = json!({ "keys": keys, "subscriptions": subscriptions, "streams": streams });
         members.insert("use".into(), used);
     }
@@ -174,7 +174,7 @@ pub(crate) async fn delete(
             return Err(no_such());
         }
     }
-    api.quotas.look(&api.store).await?;
+    api.quotas.refresh(&api.store).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -196,7 +196,7 @@ async fn make(
         let action = if is_new { "tenant.created" } else { "tenant.updated" };
         let audit = audited(by, action, name).with(before, Some(shown(&definition)));
         if let Some(made) = api.store.upsert_tenant(name, &definition, version, &audit).await? {
-            api.quotas.look(&api.store).await?;
+            api.quotas.refresh(&api.store).await?;
             return Ok((is_new, made));
         }
     }
@@ -214,9 +214,7 @@ fn audited((caller, request): (&Caller, &HttpRequest), action: &str, name: &str)
         UnixMillis::now(),
         Uuid::new_v4(),
         &actor(&caller.key.name, request),
-        name,
-        action,
-        &name,
+        Action { tenant: name, name: action, target: name.to_owned() },
     )
 }
 
@@ -231,7 +229,7 @@ fn no_such() -> Problem {
     Problem::not_found("tenant: nothing is said of it, and it has neither keys nor subscriptions")
 }
 
-fn is_unused(TenantUse { keys, subscriptions }: TenantUse) -> bool {
+fn is_unused(TenantUsage { keys, subscriptions }: TenantUsage) -> bool {
     keys == 0 && subscriptions == 0
 }
 

@@ -34,7 +34,7 @@ use crate::domain::subscription::change::{Change, ChangeResult};
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::domain::time::UnixMillis;
-use crate::store::expiry::Expired;
+use crate::store::expiry::Expiration;
 use crate::store::subscriptions::SubscriptionFilter;
 use crate::streaming::resume::ResumePoint;
 
@@ -226,7 +226,7 @@ pub(crate) async fn get(
         if let Some(cursor) = cursor {
             members.insert("cursor".into(), json!(cursor.position.to_string()));
         }
-        if let Some(Expired { events, up_to }) = expired {
+        if let Some(Expiration { events, up_to }) = expired {
             let expired = json!({ "events": events, "up_to": up_to.to_string() });
             members.insert("expired".into(), expired);
         }

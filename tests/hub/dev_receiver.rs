@@ -1,4 +1,4 @@
-//! The dev receiver: verifies, answers by its script, and `hookhub receive` shows what came.
+//! The development receiver: signature checks, scripted responses, and the output of `hookhub receive`.
 
 use std::time::Duration;
 

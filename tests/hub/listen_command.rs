@@ -1,4 +1,4 @@
-//! `hookhub listen`: the hub's events at a URL on this side.
+//! `hookhub listen` forwards the hub's events to a local URL.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::support::raw_http::{RawServer, read_head};
 use crate::support::receiver::{SECRET, TestReceiver};
 use crate::support::wire::BreakingWire;
 
-/// The beginning of a stream, with one event.
+/// The start of a stream, with one event.
 const SILENT_STREAM: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nretry: 1\n\n\
     id: evt_0000000000007\n\
     data: {\"id\":\"evt_0000000000007\",\"type\":\"n\",\"timestamp\":\"2026-01-01T00:00:00.000Z\",\"data\":1}\n\n";
@@ -30,7 +30,7 @@ fn listen(hub: std::net::SocketAddr, more: &[&str]) -> Program {
     Program::start(&[&["listen"], more].concat(), &environment)
 }
 
-/// A server that gives each connection the same answer and then only waits for its end; and the heads of the requests.
+/// A server that sends each connection the same response and keeps it open; and the heads of its requests.
 async fn heads(answer: &'static [u8]) -> (RawServer, mpsc::Receiver<String>) {
     let (heads, requests) = mpsc::channel(16);
     let server = RawServer::start(move |mut stream| {
@@ -263,8 +263,8 @@ async fn hookhub_listen_generates_a_secret_and_prints_it_once() {
     program.signal(Signal::SIGTERM);
     let (status, output) = program.end().await;
     assert!(status.success() && output.matches("whsec_").count() == 1, "{output}");
-    let told = output.split_whitespace().find(|word| word.starts_with("whsec_"));
-    let secret: Secret = told.unwrap().parse().unwrap();
+    let printed_secret = output.split_whitespace().find(|word| word.starts_with("whsec_"));
+    let secret: Secret = printed_secret.unwrap().parse().unwrap();
     let at = post.lines().find_map(|line| line.strip_prefix("webhook-timestamp: ")).unwrap();
     let body = hub.get(&format!("/v1/events/{id}")).await.text;
     let signature = secret.sign(&id, at.parse().unwrap(), body.as_bytes());

@@ -80,7 +80,6 @@ fn debug_output_of_settings_shows_no_secrets() {
 fn options_that_are_not_given_take_the_default_of_settings() {
     let (parsed, default) = (settings(&[]).unwrap(), Settings::default());
     assert_eq!(parsed.listen, default.listen);
-    assert_eq!(parsed.database, default.database);
     assert_eq!(parsed.data_dir, default.data_dir);
     assert_eq!(parsed.retry_schedule, default.retry_schedule);
     assert_eq!(parsed.retention, default.retention);

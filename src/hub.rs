@@ -13,10 +13,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::access::idempotency::Claims;
+use crate::access::keys::{Keys, Known};
 use crate::access::quotas::QuotasInForce;
-use crate::api::{Api, Limits, Secrets};
+use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
-use crate::delivery::{Asker, Dispatcher};
+use crate::delivery::{self, Asker, Dispatcher};
 use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::domain::egress::origin::Sender;
 use crate::domain::encryption::Sealer;
@@ -25,18 +27,19 @@ use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
 use crate::key_files::admin_key;
 pub use crate::key_files::admin_key::AdminKey;
 use crate::key_files::master_key;
-use crate::log::Log;
+use crate::log::{Log, LogObserver};
 use crate::maintenance::{disk_usage, housekeeping, reencryption, retention};
+use crate::metrics::Measures;
 use crate::server;
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
-use crate::streaming::Streams;
 use crate::streaming::presence::Presence;
+use crate::streaming::{self, Streams};
 
 /// How long a start waits for the database to take connections.
-const DATABASE_DEADLINE: Duration = Duration::from_secs(60);
-/// How long the last things may take once requests and deliveries have come to an end.
-const LET_GO_DEADLINE: Duration = Duration::from_secs(5);
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long each step of closing may take once requests and deliveries have ended.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the hub did not start: one line for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +105,7 @@ pub struct Hub {
     admin_key: AdminKey,
     server: ServerHandle,
     stopping: CancellationToken,
-    let_go: CancellationToken,
+    closing: CancellationToken,
     tasks: TaskTracker,
     dispatcher: tokio::task::JoinHandle<usize>,
     store: Store,
@@ -135,29 +138,15 @@ impl Hub {
         url: &str,
         listener: TcpListener,
     ) -> Result<Self, StartError> {
-        let store = open_store(settings, url).await?;
-        let (stopping, let_go, tasks) =
-            (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let address = listener
             .local_addr()
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
+        let store = open_store(settings, url).await?;
         let node = NodeName { id: Uuid::new_v4(), address: address.to_string() };
-        let start = async || Log::start(node.id, store.clone(), &tasks, let_go.clone()).await;
-        let log = patiently(start).await.map_err(StartError::Database)?;
-        let (stream_tokens, consents) = shared_secrets(&store).await?;
-        let asker = Asker { sender: sender(settings), token_key: consents.as_slice().into() };
-        let callbacks = (settings.egress.clone(), settings.retry_schedule.clone(), asker);
-        let dispatcher =
-            Dispatcher::new(node, log.clone(), store.clone(), callbacks, tasks.clone())
-                .map_err(StartError::Callbacks)?;
-        let quotas = quotas_in_force(settings, &store, &tasks, &stopping).await?;
-        let streams = Arc::new(Streams::new(
-            log.clone(),
-            store.clone(),
-            Presence::new(settings.max_streams, Arc::clone(&quotas)),
-            stopping.clone(),
-            settings.stop_deadline / 2,
-        ));
+        let core = Core::start(settings, store, node).await?;
+        let (stream_tokens, consents) = shared_secrets(&core.store).await?;
+        let dispatcher = core.dispatcher(settings, &consents)?;
+        let streams = core.streams(settings);
         // The admin key last: once it is made, the start succeeds and it is shown.
         let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
             .map_err(|(path, error)| StartError::AdminKey { path, error })?;
@@ -166,27 +155,22 @@ impl Hub {
             stream_tokens: &stream_tokens,
             consents: &consents,
         };
-        let api = Api::new(
-            log.clone(),
-            store.clone(),
-            Arc::clone(&streams),
-            &secrets,
-            limits(settings, quotas, &stopping),
-        );
-        patiently(async || dispatcher.enlist().await).await.map_err(StartError::Database)?;
-        let server = server::start(settings, listener, web::Data::new(api), &streams, &stopping)
+        let api = web::Data::new(core.api(settings, &streams, &secrets));
+        retry_until_available(async || dispatcher.enlist().await).await?;
+        let server = server::start(settings, listener, api, &streams, &core.stopping)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();
-        tasks.spawn(server);
-        tasks.spawn(housekeeping::run(store.clone(), let_go.clone()));
-        look_after_log(&log, &store, settings.retention, &tasks, &stopping);
-        let dispatcher = tasks.spawn(dispatcher.run(stopping.clone(), settings.stop_deadline));
+        core.tasks.spawn(server);
+        core.start_maintenance(settings.retention);
+        let running = dispatcher.run(core.stopping.clone(), settings.stop_deadline);
+        let dispatcher = core.tasks.spawn(running);
+        let Core { store, tasks, stopping, closing, .. } = core;
         Ok(Self {
             address,
             admin_key,
             server: handle,
             stopping,
-            let_go,
+            closing,
             tasks,
             dispatcher,
             store,
@@ -205,7 +189,7 @@ impl Hub {
         &self.admin_key
     }
 
-    /// Stops: takes no more, lets what runs come to an end within the deadline, records it, then lets go.
+    /// Stops in two stages: takes no more work and waits for running work until the deadline, then ends all tasks.
     pub async fn stop(self) -> StopReport {
         let deadline = Instant::now() + self.stop_deadline;
         tracing::info!(deadline = ?self.stop_deadline, "stopping: no more requests or deliveries are taken up");
@@ -217,17 +201,17 @@ impl Hub {
             self.server.stop(false).await;
         }
         let deliveries_left = deliveries_left.unwrap_or_default();
-        self.let_go.cancel();
+        self.closing.cancel();
         self.tasks.close();
-        if timeout(LET_GO_DEADLINE, self.tasks.wait()).await.is_err() {
+        if timeout(CLOSE_TIMEOUT, self.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "tasks were still running at the deadline");
         }
-        if timeout(LET_GO_DEADLINE, self.store.close()).await.is_err() {
+        if timeout(CLOSE_TIMEOUT, self.store.close()).await.is_err() {
             tracing::warn!("connections to the database were still in use at the deadline");
         }
         if let Some(embedded) = self.embedded {
             embedded
-                .stop(deadline.saturating_duration_since(Instant::now()).max(LET_GO_DEADLINE))
+                .stop(deadline.saturating_duration_since(Instant::now()).max(CLOSE_TIMEOUT))
                 .await;
         }
         tracing::info!(deliveries_left, "stopped");
@@ -235,47 +219,101 @@ impl Hub {
     }
 }
 
-/// Who the hub is to receivers.
-fn sender(settings: &Settings) -> Sender {
-    Sender::new(settings.webhook_origin.clone(), settings.public_url.clone())
+/// The parts that all other parts work with.
+struct Core {
+    node: NodeName,
+    store: Store,
+    log: Log,
+    keys: Keys,
+    claims: Claims,
+    quotas: Arc<QuotasInForce>,
+    metrics: Arc<Measures>,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+    closing: CancellationToken,
 }
 
-fn limits(settings: &Settings, quotas: Arc<QuotasInForce>, stopping: &CancellationToken) -> Limits {
-    Limits {
-        targets: settings.egress.targets.clone(),
-        origin: sender(settings).origin,
-        quotas,
-        body_deadline: settings.patience.body,
-        trusted_proxies: settings.trusted_proxies.clone(),
-        stopping: stopping.clone(),
+impl Core {
+    async fn start(settings: &Settings, store: Store, node: NodeName) -> Result<Self, StartError> {
+        let (tasks, metrics) = (TaskTracker::new(), Arc::<Measures>::default());
+        let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
+        let key_cache = Arc::<Known>::default();
+        let observers: Vec<Arc<dyn LogObserver>> = vec![key_cache.clone(), metrics.clone()];
+        let keys = Keys::start(node.id, store.clone(), key_cache, &tasks, closing.clone());
+        let claims = Claims::start(node.id, store.clone(), &tasks, closing.clone());
+        let log = retry_until_available(async || {
+            Log::start(node.id, store.clone(), observers.clone(), &tasks, closing.clone()).await
+        });
+        let log = log.await?;
+        let quotas = Arc::new(QuotasInForce::new(settings.quotas));
+        retry_until_available(async || quotas.look_anew(&store).await).await?;
+        tasks.spawn(Arc::clone(&quotas).follow(store.clone(), stopping.clone()));
+        Ok(Self { node, store, log, keys, claims, quotas, metrics, tasks, stopping, closing })
+    }
+
+    fn dispatcher(
+        &self,
+        settings: &Settings,
+        verification_key: &[u8],
+    ) -> Result<Dispatcher, StartError> {
+        let parts = delivery::Parts {
+            node: self.node.clone(),
+            log: self.log.clone(),
+            store: self.store.clone(),
+            keys: self.keys.clone(),
+            metrics: Arc::clone(&self.metrics),
+            tasks: self.tasks.clone(),
+        };
+        let asker = Asker { sender: sender(settings), token_key: verification_key.into() };
+        let callbacks = (settings.egress.clone(), settings.retry_schedule.clone(), asker);
+        Dispatcher::new(parts, callbacks).map_err(StartError::Callbacks)
+    }
+
+    fn streams(&self, settings: &Settings) -> Arc<Streams> {
+        let parts = streaming::Parts {
+            log: self.log.clone(),
+            store: self.store.clone(),
+            keys: self.keys.clone(),
+            presence: Presence::new(settings.max_streams, Arc::clone(&self.quotas)),
+        };
+        Arc::new(Streams::new(parts, self.stopping.clone(), settings.stop_deadline / 2))
+    }
+
+    fn api(&self, settings: &Settings, streams: &Arc<Streams>, secrets: &Secrets<'_>) -> Api {
+        let parts = api::Parts {
+            log: self.log.clone(),
+            store: self.store.clone(),
+            keys: self.keys.clone(),
+            claims: self.claims.clone(),
+            metrics: Arc::clone(&self.metrics),
+            streams: Arc::clone(streams),
+        };
+        let limits = Limits {
+            targets: settings.egress.targets.clone(),
+            origin: sender(settings).origin,
+            quotas: Arc::clone(&self.quotas),
+            body_deadline: settings.patience.body,
+            trusted_proxies: settings.trusted_proxies.clone(),
+            stopping: self.stopping.clone(),
+        };
+        Api::new(parts, secrets, limits)
+    }
+
+    /// Starts the background work on the tables.
+    fn start_maintenance(&self, kept: Retention) {
+        let (store, metrics) = (&self.store, &self.metrics);
+        let stop = &self.stopping;
+        self.tasks.spawn(housekeeping::run(store.clone(), self.closing.clone()));
+        let log = self.log.clone();
+        self.tasks.spawn(retention::run(log, store.clone(), metrics.clone(), kept, stop.clone()));
+        self.tasks.spawn(disk_usage::run(metrics.clone(), store.clone(), stop.clone()));
+        self.tasks.spawn(reencryption::run(metrics.clone(), store.clone(), stop.clone()));
     }
 }
 
-/// Starts what keeps the log to its length, what measures it, and what seals anew.
-fn look_after_log(
-    log: &Log,
-    store: &Store,
-    kept: Retention,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) {
-    tasks.spawn(retention::run(log.clone(), store.clone(), kept, stop.clone()));
-    tasks.spawn(disk_usage::run(log.clone(), store.clone(), stop.clone()));
-    tasks.spawn(reencryption::run(log.clone(), store.clone(), stop.clone()));
-}
-
-/// The quotas, read before the first request is taken, and followed.
-async fn quotas_in_force(
-    settings: &Settings,
-    store: &Store,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<Arc<QuotasInForce>, StartError> {
-    let quotas = Arc::new(QuotasInForce::new(settings.quotas));
-    let look = async || quotas.look_anew(store).await;
-    patiently(look).await.map_err(StartError::Database)?;
-    tasks.spawn(Arc::clone(&quotas).follow(store.clone(), stop.clone()));
-    Ok(quotas)
+/// The hub's identity towards receivers.
+fn sender(settings: &Settings) -> Sender {
+    Sender::new(settings.webhook_origin.clone(), settings.public_url.clone())
 }
 
 async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, String), StartError> {
@@ -298,8 +336,7 @@ async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, Stri
 async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError> {
     let secret = async |name| {
         let fresh: [u8; 32] = rand::random();
-        let kept = patiently(async || store.shared_secret(name, &fresh).await).await;
-        kept.map_err(StartError::Database)
+        retry_until_available(async || store.shared_secret(name, &fresh).await).await
     };
     Ok((secret("stream_tokens").await?, secret("consents").await?))
 }
@@ -314,31 +351,31 @@ async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError>
         store.create_partitions().await?;
         store.take_master_keys().await
     };
-    let missing = patiently(set_up).await.map_err(StartError::Database)?;
+    let missing = retry_until_available(set_up).await?;
     if !missing.is_empty() {
         let file = settings.data_dir.join(master_key::FILE);
         return Err(StartError::OtherMasterKey { ids: missing, file });
     }
     if matches!(settings.database, Database::Embedded { .. }) {
         let end = async || store.end_all_leases().await;
-        patiently(end).await.map_err(StartError::Database)?;
+        retry_until_available(end).await?;
     }
     Ok(store)
 }
 
-/// Takes a step of the start, waiting for a database that is still starting or has just gone away.
-async fn patiently<T>(
+/// Repeats a step of the start while the database is unavailable: it may still be starting, or failing over.
+async fn retry_until_available<T>(
     mut step: impl AsyncFnMut() -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let deadline = Instant::now() + DATABASE_DEADLINE;
+) -> Result<T, StartError> {
+    let deadline = Instant::now() + DATABASE_TIMEOUT;
     let mut waits = reconnect_waits();
     loop {
         match step().await {
             Err(StoreError::Unavailable(reason)) if Instant::now() < deadline => {
                 tracing::warn!(%reason, "waiting for the database");
-                tokio::time::sleep(waits.next().unwrap_or(LET_GO_DEADLINE)).await;
+                tokio::time::sleep(waits.next().unwrap_or(CLOSE_TIMEOUT)).await;
             }
-            done => return done,
+            done => return done.map_err(StartError::Database),
         }
     }
 }

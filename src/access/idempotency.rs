@@ -23,7 +23,7 @@ type TenantKey = (Arc<str>, String);
 /// The keys under which requests run. What was done under a key is kept by the log and the store; this is only so that a
 /// repeat which comes too early is told to wait.
 #[derive(Debug, Clone)]
-pub struct Claims {
+pub(crate) struct Claims {
     node: Uuid,
     store: Store,
     shared: Arc<Shared>,
@@ -55,7 +55,7 @@ impl Shared {
 
 /// Holds a key for as long as it lives.
 #[derive(Debug)]
-pub struct Claim {
+pub(crate) struct Claim {
     claims: Claims,
     held: TenantKey,
     /// What the other nodes know it by.
@@ -75,7 +75,11 @@ impl Claims {
     }
 
     /// Claims a tenant's key; `None`: a request under it still runs, here or on another node.
-    pub async fn claim(&self, tenant: &Arc<str>, key: &str) -> Result<Option<Claim>, StoreError> {
+    pub(crate) async fn claim(
+        &self,
+        tenant: &Arc<str>,
+        key: &str,
+    ) -> Result<Option<Claim>, StoreError> {
         let held = (Arc::clone(tenant), key.to_owned());
         if !self.shared.running().insert(held.clone()) {
             return Ok(None);

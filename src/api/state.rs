@@ -11,11 +11,14 @@ use tokio_util::sync::CancellationToken;
 use super::auth::admin_key::AdminKey;
 use super::openapi::document::Document;
 use super::problem::{Code, Problem};
+use crate::access::idempotency::Claims;
+use crate::access::keys::Keys;
 use crate::access::quotas::QuotasInForce;
 use crate::domain::access::forwarded::TrustedProxies;
 use crate::domain::egress::origin::Origin;
 use crate::domain::egress::policy::Targets;
 use crate::log::Log;
+use crate::metrics::Measures;
 use crate::store::Store;
 use crate::streaming::{Streams, Worker};
 
@@ -23,6 +26,9 @@ use crate::streaming::{Streams, Worker};
 pub(crate) struct Api {
     pub(super) store: Store,
     pub(super) log: Log,
+    pub(super) keys: Keys,
+    pub(super) claims: Claims,
+    pub(super) metrics: Arc<Measures>,
     pub(super) streams: Arc<Streams>,
     pub(super) admin: AdminKey,
     pub(super) token_secret: Vec<u8>,
@@ -43,13 +49,8 @@ impl fmt::Debug for Api {
 }
 
 impl Api {
-    pub(crate) fn new(
-        log: Log,
-        store: Store,
-        streams: Arc<Streams>,
-        secrets: &Secrets<'_>,
-        limits: Limits,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts, secrets: &Secrets<'_>, limits: Limits) -> Self {
+        let Parts { log, store, keys, claims, metrics, streams } = parts;
         let Limits { targets, origin, quotas, body_deadline, trusted_proxies, stopping } = limits;
         let admin = AdminKey::new(secrets.admin_key);
         let token_secret = secrets.stream_tokens.to_vec();
@@ -57,6 +58,9 @@ impl Api {
         Self {
             store,
             log,
+            keys,
+            claims,
+            metrics,
             streams,
             admin,
             token_secret,
@@ -70,6 +74,16 @@ impl Api {
             document: Document::new(),
         }
     }
+}
+
+/// The parts of the hub that the API works with.
+pub(crate) struct Parts {
+    pub log: Log,
+    pub store: Store,
+    pub keys: Keys,
+    pub claims: Claims,
+    pub metrics: Arc<Measures>,
+    pub streams: Arc<Streams>,
 }
 
 /// What opens the API.

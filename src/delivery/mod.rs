@@ -5,6 +5,7 @@ mod engine;
 pub(crate) mod verification;
 pub(crate) mod webhook;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -15,63 +16,72 @@ use self::engine::Engine;
 pub(crate) use self::verification::Asker;
 use self::verification::Handshaker;
 use self::webhook::Deliverer;
+use crate::access::keys::Keys;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::egress::proxy::Egress;
 use crate::log::Log;
+use crate::metrics::Measures;
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
 
 /// Delivers the events of a node's shards.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    node: NodeName,
-    log: Log,
-    store: Store,
+    parts: Parts,
     deliverer: Deliverer,
     handshaker: Handshaker,
     schedule: RetrySchedule,
-    tasks: TaskTracker,
+}
+
+/// The parts of the hub that delivery works with.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub node: NodeName,
+    pub log: Log,
+    pub store: Store,
+    pub keys: Keys,
+    pub metrics: Arc<Measures>,
+    pub tasks: TaskTracker,
 }
 
 impl Dispatcher {
     /// A dispatcher that takes nothing up before [`Self::run`].
     pub(crate) fn new(
-        node: NodeName,
-        log: Log,
-        store: Store,
+        parts: Parts,
         (egress, schedule, asker): (Egress, RetrySchedule, Asker),
-        tasks: TaskTracker,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let deliverer = Deliverer::new(egress)?;
         let handshaker = Handshaker::new(deliverer.clone(), asker);
-        Ok(Self { node, log, store, deliverer, handshaker, schedule, tasks })
+        Ok(Self { parts, deliverer, handshaker, schedule })
     }
 
     /// Puts the node on the list of those that are waited for, before it answers anybody.
     pub(crate) async fn enlist(&self) -> Result<(), StoreError> {
-        self.store.renew_lease(&self.node, lease::GRANTED, self.log.head()).await.map(drop)
+        let Parts { node, log, store, .. } = &self.parts;
+        store.renew_lease(node, lease::GRANTED, log.head()).await.map(drop)
     }
 
     /// Works until `stop`; then what runs may come to an end for at most `deadline`. Returns how many deliveries were
     /// still running then: another node, or the next start, makes them again.
     pub(crate) async fn run(self, stop: CancellationToken, deadline: Duration) -> usize {
-        let (lease, renewing) =
-            lease::keep(self.store.clone(), self.node.clone(), self.log.clone());
-        self.tasks.spawn(renewing);
-        let keys = self.log.keys().clone();
+        let Parts { node, log, store, keys, metrics, tasks } = self.parts;
+        let id = node.id;
+        let (lease, renewing) = lease::keep(store.clone(), node, log.clone(), keys.clone());
+        tasks.spawn(renewing);
         let session = Session {
-            node: self.node.id,
+            node: id,
             engine: Engine::new(self.schedule),
-            log: self.log,
-            store: self.store.clone(),
+            log,
+            store: store.clone(),
+            metrics,
             deliverer: self.deliverer,
             handshaker: self.handshaker,
             lease,
-            tasks: self.tasks,
+            tasks,
         };
         let left = session.run(stop, deadline).await;
         keys.retire();
-        if let Err(error) = self.store.forget_node(self.node.id).await {
+        if let Err(error) = store.forget_node(id).await {
             tracing::warn!(%error, "cannot give this node's shards back; others take them when its lease runs out");
         }
         left

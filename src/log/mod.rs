@@ -2,6 +2,7 @@
 
 mod appender;
 pub mod notifier;
+mod observer;
 mod revocation;
 mod tail;
 
@@ -16,10 +17,10 @@ use uuid::Uuid;
 
 pub use self::appender::AppendError;
 use self::appender::Appender;
+pub use self::observer::LogObserver;
+use self::observer::Observers;
 pub use self::revocation::ShutOut;
 use self::tail::Tail;
-pub use crate::access::idempotency::{Claim, Claims};
-use crate::access::keys::{Keys, Known};
 use crate::domain::access::audit::Actor;
 use crate::domain::event::page::{Scan, Stretch};
 use crate::domain::event::{Event, NewEvent};
@@ -27,7 +28,6 @@ use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::change;
 use crate::domain::subscription::change::{Change, Changed};
-use crate::metrics::{Measures, Refusal};
 use crate::store::log::{AppendRequest, Placed};
 use crate::store::{Store, StoreError};
 
@@ -46,77 +46,44 @@ pub struct Log {
     store: Store,
     appender: Appender,
     tail: Arc<Tail>,
-    keys: Keys,
-    claims: Claims,
     news: Arc<Notify>,
     dispatched: watch::Sender<Option<Position>>,
-    measures: Arc<Measures>,
+    observers: Observers,
 }
 
 impl Log {
-    /// Starts the tasks that append and follow, as `node`. `stop` ends appending, once what was handed in is answered.
+    /// Starts the tasks that append and follow, as `node`; `observers` see what the log does from then on. `stop` ends
+    /// appending, once all requests handed in are answered.
     pub async fn start(
         node: Uuid,
         store: Store,
+        observers: Vec<Arc<dyn LogObserver>>,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
-        let known = Arc::<Known>::default();
-        let tail = Arc::new(Tail::new(store.head().await?, Arc::clone(&known)));
+        let observers = Observers::from(observers);
+        let tail = Arc::new(Tail::new(store.head().await?, observers.clone()));
         tail.preload(&store).await?;
-        let keys = Keys::start(node, store.clone(), known, tasks, stop.clone());
-        let claims = Claims::start(node, store.clone(), tasks, stop.clone());
         tasks.spawn(tail::follow(Arc::clone(&tail), store.clone(), stop.clone()));
         let news = Arc::new(Notify::new());
         tasks.spawn(notifier::ring(node, store.clone(), Arc::clone(&news), stop.clone()));
         tasks.spawn(notifier::answer(node, store.clone(), Arc::clone(&tail), stop.clone()));
         let appender = Appender::start(store.clone(), Arc::clone(&tail), tasks, stop);
-        let (dispatched, measures) = (watch::Sender::new(None), Arc::default());
-        Ok(Self { node, store, appender, tail, keys, claims, news, dispatched, measures })
+        let dispatched = watch::Sender::new(None);
+        Ok(Self { node, store, appender, tail, news, dispatched, observers })
     }
 
     /// Appends a request's events; when this answers they are durable, and readers on this node see them.
     pub async fn append(&self, request: AppendRequest) -> Result<Placed, AppendError> {
-        let (events, asked) = (request.events.len(), Instant::now());
+        let (events, started) = (request.events.len(), Instant::now());
         let placed = self.appender.append(request).await;
-        self.measure(&placed, events, asked.elapsed());
+        self.observers.append_ended(&placed, events, started.elapsed());
         let placed = placed?;
         self.news.notify_one();
         if let (Placed::Appended(first), 1..) = (&placed, events) {
             self.wait_until_seen(*first).await;
         }
         Ok(placed)
-    }
-
-    fn measure(&self, placed: &Result<Placed, AppendError>, events: usize, took: Duration) {
-        let publishing = &self.measures.publishing;
-        let refusal = match placed {
-            Ok(Placed::Appended(_)) => {
-                publishing.accepted.add(u64::try_from(events).unwrap_or(u64::MAX));
-                publishing.duration.took(took);
-                return;
-            }
-            Ok(Placed::Replayed { .. }) => return,
-            Err(AppendError::Unavailable) => Refusal::Unavailable,
-            Err(AppendError::Unknown) => Refusal::Unknown,
-            Err(AppendError::Refused) => Refusal::Refused,
-        };
-        publishing.refused(refusal).add(1);
-    }
-
-    /// The keys that open the hub, as far as this node has read the log.
-    pub(crate) fn keys(&self) -> &Keys {
-        &self.keys
-    }
-
-    /// The requests that run under an Idempotency-Key.
-    pub(crate) fn claims(&self) -> &Claims {
-        &self.claims
-    }
-
-    /// What this node counts of itself: here, because all parts that count know the log.
-    pub(crate) fn measures(&self) -> &Arc<Measures> {
-        &self.measures
     }
 
     /// Changes a subscription, as `by` wants it and `before` was, with its entry in the log, and waits until the
@@ -241,7 +208,7 @@ impl Log {
 
     /// Forgets what is in memory, and reads the log's end from the table: it may be another server's.
     pub async fn read_anew(&self) -> Result<(), StoreError> {
-        self.keys.doubt();
+        self.observers.history_lost();
         self.tail.begin_at(self.store.head().await?);
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::keys::Known;
+use super::observer::Observers;
 use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::domain::event::Event;
 use crate::domain::event::page::{Scan, Stretch};
@@ -45,16 +45,16 @@ impl Kept {
 #[derive(Debug)]
 pub(super) struct Tail {
     kept: Mutex<Kept>,
-    keys: Arc<Known>,
+    observers: Observers,
     head: watch::Sender<Position>,
     gap: Notify,
 }
 
 impl Tail {
-    /// A tail that begins at the log's `head`. It hands each entry to `keys` before anyone can read it.
-    pub(super) fn new(head: Position, keys: Arc<Known>) -> Self {
+    /// A tail that begins at the log's `head`. `observers` see each entry before any reader can.
+    pub(super) fn new(head: Position, observers: Observers) -> Self {
         let kept = Mutex::new(Kept::beginning_at(head));
-        Self { kept, keys, head: watch::Sender::new(head), gap: Notify::new() }
+        Self { kept, observers, head: watch::Sender::new(head), gap: Notify::new() }
     }
 
     /// Forgets all events, and goes on from `head`.
@@ -67,7 +67,7 @@ impl Tail {
     pub(super) fn offer(&self, previous: Option<Position>, events: Vec<Arc<Event>>) {
         let mut kept = self.kept();
         if previous == Some(kept.last) {
-            kept.push(events, &self.keys);
+            kept.push(events, &self.observers);
             let last = kept.last;
             drop(kept);
             self.head.send_replace(last);
@@ -83,7 +83,7 @@ impl Tail {
         if from <= kept.last && stretch.scanned > kept.last {
             let known = kept.last;
             let new = stretch.events.into_iter().filter(|event| event.position > known);
-            kept.push(new.collect(), &self.keys);
+            kept.push(new.collect(), &self.observers);
             let last = kept.last;
             drop(kept);
             self.head.send_replace(last);
@@ -170,9 +170,9 @@ impl Tail {
 }
 
 impl Kept {
-    fn push(&mut self, events: Vec<Arc<Event>>, keys: &Known) {
+    fn push(&mut self, events: Vec<Arc<Event>>, observers: &Observers) {
         for event in events {
-            keys.take(&event);
+            observers.entry(&event);
             self.last = event.position;
             self.bytes += event.body.len();
             self.events.push_back(event);
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_follows_directly_is_taken_over() {
-        let tail = Tail::new(at(10), Arc::default());
+        let tail = Tail::new(at(10), Observers::default());
         tail.offer(Some(at(10)), vec![event(11), event(12)]);
         assert_eq!(tail.head(), at(12));
         assert_eq!(positions(&tail, 10), Some(vec![11, 12]));
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_batch_after_a_gap_waits_until_the_gap_is_read() {
-        let tail = Tail::new(at(10), Arc::default());
+        let tail = Tail::new(at(10), Observers::default());
         tail.offer(Some(at(11)), vec![event(12)]);
         assert_eq!(tail.head(), at(10), "nobody sees 12 before 11");
         tail.fill(
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_is_known_already_is_not_taken_twice() {
-        let tail = Tail::new(at(10), Arc::default());
+        let tail = Tail::new(at(10), Observers::default());
         tail.offer(Some(at(10)), vec![event(11), event(12)]);
         tail.fill(
             at(10),
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_forgotten_and_what_comes_next_still_follows() {
-        let tail = Tail::new(at(10), Arc::default());
+        let tail = Tail::new(at(10), Observers::default());
         tail.offer(Some(at(10)), vec![event(11), event(12), event(14)]);
         tail.forget(at(13));
         assert_eq!(positions(&tail, 11), None);
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_floor_rises() {
-        let tail = Tail::new(at(0), Arc::default());
+        let tail = Tail::new(at(0), Observers::default());
         let count = i64::try_from(MOST_EVENTS).unwrap() + 5;
         tail.offer(Some(at(0)), (1..=count).map(event).collect());
         assert_eq!(tail.kept().events.len(), MOST_EVENTS);

@@ -1,11 +1,12 @@
 //! Keeping secrets only as they should be kept: all sealed with the current master key, and none whose time is over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::time::UnixMillis;
-use crate::log::Log;
+use crate::metrics::Measures;
 use crate::store::{Store, StoreError};
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -15,9 +16,9 @@ const BATCH: i64 = 200;
 const MOST_ENDED: i64 = 1_000;
 
 /// Looks now and then until `stop`.
-pub(crate) async fn run(log: Log, store: Store, stop: CancellationToken) {
+pub(crate) async fn run(metrics: Arc<Measures>, store: Store, stop: CancellationToken) {
     loop {
-        match stop.run_until_cancelled(step(&log, &store)).await {
+        match stop.run_until_cancelled(step(&metrics, &store)).await {
             None => return,
             Some(Ok(())) => {}
             Some(Err(error)) => {
@@ -32,20 +33,20 @@ pub(crate) async fn run(log: Log, store: Store, stop: CancellationToken) {
 
 /// One round. It may be cut short anywhere and done again, and several nodes may be at it: what was changed since it was
 /// read is left as it is.
-async fn step(log: &Log, store: &Store) -> Result<(), StoreError> {
+async fn step(metrics: &Measures, store: &Store) -> Result<(), StoreError> {
     drop_ended(store).await?;
     let left = store.count_sealed_otherwise().await?;
-    log.measures().keeping.set_sealed_otherwise(left);
+    metrics.keeping.set_sealed_otherwise(left);
     if left > 0
         && let Some(_turn) = store.take_resealing_turn().await?
     {
-        reseal(log, store, left).await?;
+        reseal(metrics, store, left).await?;
     }
     Ok(())
 }
 
 /// Seals everything with the current master key, be it sealed with a former one or not at all.
-async fn reseal(log: &Log, store: &Store, mut left: i64) -> Result<(), StoreError> {
+async fn reseal(metrics: &Measures, store: &Store, mut left: i64) -> Result<(), StoreError> {
     tracing::info!(left, "sealing anew what the current master key has not sealed");
     let mut unreadable = 0;
     loop {
@@ -63,11 +64,11 @@ async fn reseal(log: &Log, store: &Store, mut left: i64) -> Result<(), StoreErro
         }
         unreadable += done.unreadable;
         left = left.saturating_sub(done.resealed).max(unreadable);
-        log.measures().keeping.set_sealed_otherwise(left);
+        metrics.keeping.set_sealed_otherwise(left);
         tracing::info!(left, "sealed anew");
     }
     left = store.count_sealed_otherwise().await?;
-    log.measures().keeping.set_sealed_otherwise(left);
+    metrics.keeping.set_sealed_otherwise(left);
     if left == 0 {
         store.forget_master_keys().await?;
         tracing::info!(

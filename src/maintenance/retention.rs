@@ -1,5 +1,6 @@
 //! Retention: what is old enough goes, a day at a time, once no cursor is below it any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -8,6 +9,7 @@ use super::expiry;
 use crate::domain::retention::Retention;
 use crate::domain::time::UnixMillis;
 use crate::log::Log;
+use crate::metrics::Measures;
 use crate::store::partitions::RetentionTurn;
 use crate::store::{Store, StoreError};
 
@@ -16,12 +18,20 @@ const EVERY: Duration = Duration::from_secs(3_600);
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Keeps the log to its length until `stop`.
-pub(crate) async fn run(log: Log, store: Store, kept: Retention, stop: CancellationToken) {
+pub(crate) async fn run(
+    log: Log,
+    store: Store,
+    metrics: Arc<Measures>,
+    kept: Retention,
+    stop: CancellationToken,
+) {
     loop {
-        let Some(round) = stop.run_until_cancelled(step(&log, &store, kept)).await else { return };
+        let Some(round) = stop.run_until_cancelled(step(&log, &store, &metrics, kept)).await else {
+            return;
+        };
         let pause = match round {
             Ok(()) => {
-                log.measures().keeping.set_round(UnixMillis::now());
+                metrics.keeping.set_round(UnixMillis::now());
                 EVERY
             }
             Err(error) => {
@@ -37,10 +47,15 @@ pub(crate) async fn run(log: Log, store: Store, kept: Retention, stop: Cancellat
 
 /// One round: moves whoever is behind, then drops what nobody needs. What another node is at is left to it; every part
 /// may be cut short and done again.
-async fn step(log: &Log, store: &Store, kept: Retention) -> Result<(), StoreError> {
+async fn step(
+    log: &Log,
+    store: &Store,
+    metrics: &Measures,
+    kept: Retention,
+) -> Result<(), StoreError> {
     let turn = store.take_retention_turn().await?;
     if turn.is_some() {
-        move_on(log, store, kept).await?;
+        move_on(log, store, metrics, kept).await?;
     }
     log.forget(store.gone_up_to().await?);
     match turn {
@@ -72,11 +87,16 @@ async fn drop_old(
 }
 
 /// Tells those who have not dealt with what is too old, and moves all cursors past it.
-async fn move_on(log: &Log, store: &Store, kept: Retention) -> Result<(), StoreError> {
+async fn move_on(
+    log: &Log,
+    store: &Store,
+    metrics: &Measures,
+    kept: Retention,
+) -> Result<(), StoreError> {
     let Some(gone) = store.newest_older_than(kept.events_days).await? else { return Ok(()) };
     let expired = expiry::tell(store, gone).await?;
     if expired > 0 {
-        log.measures().keeping.expired.add(expired);
+        metrics.keeping.expired.add(expired);
         log.look();
     }
     store.pass_over(gone).await

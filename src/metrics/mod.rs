@@ -5,11 +5,14 @@ mod histogram;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 pub(crate) use self::deliveries::{Delivering, Place, Standing};
 pub(crate) use self::histogram::Histogram;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
+use crate::log::{AppendError, LogObserver};
+use crate::store::log::Placed;
 
 /// Microseconds: what is waited for while somebody looks on.
 const DURATIONS: &[u64] = &[
@@ -41,6 +44,24 @@ pub(crate) struct Measures {
     pub delivering: Delivering,
     /// Of what is kept.
     pub keeping: Keeping,
+}
+
+impl LogObserver for Measures {
+    fn handle_append(&self, placed: &Result<Placed, AppendError>, events: usize, took: Duration) {
+        let publishing = &self.publishing;
+        let refusal = match placed {
+            Ok(Placed::Appended(_)) => {
+                publishing.accepted.add(u64::try_from(events).unwrap_or(u64::MAX));
+                publishing.duration.took(took);
+                return;
+            }
+            Ok(Placed::Replayed { .. }) => return,
+            Err(AppendError::Unavailable) => Refusal::Unavailable,
+            Err(AppendError::Unknown) => Refusal::Unknown,
+            Err(AppendError::Refused) => Refusal::Refused,
+        };
+        publishing.refused(refusal).add(1);
+    }
 }
 
 /// Why a publish was not stored.

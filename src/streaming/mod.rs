@@ -15,4 +15,4 @@ mod worker;
 pub(crate) use self::client::End;
 pub(crate) use self::filter::{Filter, Source};
 pub(crate) use self::reader::{Reader, Start, Step};
-pub(crate) use self::worker::{Streams, Worker};
+pub(crate) use self::worker::{Parts, Streams, Worker};

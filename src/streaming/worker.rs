@@ -15,7 +15,7 @@ use super::client::{Client, End};
 use super::filter::{Filter, GroupKey, Source};
 use super::frame::Frame;
 use super::presence::Presence;
-use crate::access::keys::Key;
+use crate::access::keys::{Key, Keys};
 use crate::domain::event::Event;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::event::matcher::Matcher;
@@ -43,23 +43,27 @@ const BETWEEN_ENDS: Duration = Duration::from_millis(10);
 pub(crate) struct Streams {
     pub(super) log: Log,
     pub(super) store: Store,
+    keys: Keys,
     pub(super) presence: Arc<Presence>,
     pub(super) reads: Semaphore,
     stopping: CancellationToken,
     drain: Duration,
 }
 
+/// The parts of the hub that streams work with.
+pub(crate) struct Parts {
+    pub log: Log,
+    pub store: Store,
+    pub keys: Keys,
+    pub presence: Presence,
+}
+
 impl Streams {
     /// `stopping` is cancelled when the node begins to stop; its streams are closed spread over `drain`.
-    pub(crate) fn new(
-        log: Log,
-        store: Store,
-        presence: Presence,
-        stopping: CancellationToken,
-        drain: Duration,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts, stopping: CancellationToken, drain: Duration) -> Self {
+        let Parts { log, store, keys, presence } = parts;
         let (presence, reads) = (Arc::new(presence), Semaphore::new(MOST_READS));
-        Self { log, store, presence, reads, stopping, drain }
+        Self { log, store, keys, presence, reads, stopping, drain }
     }
 
     /// What the clients of a pull subscription read, as far as it is `within` these patterns where there are any; `None`
@@ -123,7 +127,7 @@ impl Worker {
         if !state.following {
             state.following = true;
             state.processed = self.streams.log.head();
-            let (worker, revoked) = (Rc::clone(self), self.streams.log.keys().revocations());
+            let (worker, revoked) = (Rc::clone(self), self.streams.keys.revocations());
             // It ends with the thread, or when the node stops; it holds nothing that could be lost.
             drop(tokio::task::spawn_local(async move { worker.follow(revoked).await }));
         }

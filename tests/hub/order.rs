@@ -181,7 +181,7 @@ async fn a_node_that_is_behind_reads_a_stretch_to_its_end() {
     let sealer = Sealer::new(MASTER_KEY.parse().unwrap());
     let store = Store::new(hub.database.url(), sealer).unwrap();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let log = Log::start(Uuid::new_v4(), store, &tasks, stop.clone()).await.unwrap();
+    let log = Log::start(Uuid::new_v4(), store, Vec::new(), &tasks, stop.clone()).await.unwrap();
     let mut elsewhere = hub.database.connect().await;
     for _ in 0..5 {
         let after = log.head();

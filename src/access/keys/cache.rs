@@ -13,6 +13,7 @@ use crate::domain::access::revocation::Revocation;
 use crate::domain::event::Event;
 use crate::domain::id::KeyId;
 use crate::domain::position::Position;
+use crate::log::LogObserver;
 use crate::store::keys::StoredKey;
 
 /// When more keys than this are remembered, those that nobody holds are forgotten.
@@ -67,15 +68,6 @@ pub(crate) struct Round(u64);
 impl Known {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes notice of an entry of the log.
-    pub(crate) fn take(&self, event: &Event) {
-        if let Some(id) = Revocation::of(event) {
-            self.state().revoke(id);
-            tracing::info!(key = %id, "a key is revoked; what was opened with it ends");
-            self.revoked.send_replace(event.position);
-        }
     }
 
     /// Changes with each revocation.
@@ -186,6 +178,21 @@ impl Known {
     /// All that are remembered, with their ids.
     pub(crate) fn all(&self) -> Vec<(KeyId, Arc<Key>)> {
         self.state().by_id.iter().map(|(id, key)| (*id, Arc::clone(key))).collect()
+    }
+}
+
+impl LogObserver for Known {
+    /// Forgets a key before any reader on this node sees the entry that revokes it.
+    fn handle_entry(&self, entry: &Event) {
+        if let Some(id) = Revocation::of(entry) {
+            self.state().revoke(id);
+            tracing::info!(key = %id, "a key is revoked; everything opened with it ends");
+            self.revoked.send_replace(entry.position);
+        }
+    }
+
+    fn handle_history_lost(&self) {
+        self.doubt();
     }
 }
 

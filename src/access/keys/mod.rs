@@ -112,11 +112,6 @@ impl Keys {
         self.known.lease_runs_until(until);
     }
 
-    /// Told where revocations may have been missed: nothing remembered is believed before the next lease.
-    pub(crate) fn doubt(&self) {
-        self.known.doubt();
-    }
-
     /// Told before this node is taken off the list of those that are waited for.
     pub(crate) fn retire(&self) {
         self.known.retire();
@@ -170,6 +165,7 @@ mod tests {
     use crate::domain::event::event_type::EventType;
     use crate::domain::event::{Event, NewEvent};
     use crate::domain::time::UnixMillis;
+    use crate::log::LogObserver as _;
 
     const HASH: Hash = [7; 32];
 
@@ -234,9 +230,9 @@ mod tests {
     fn a_revoked_key_tells_all_who_hold_it_and_is_forgotten() {
         let known = believing();
         let (key, mut revocations) = (let_in(&known, 1), known.revocations());
-        known.take(&revocation(2));
+        known.handle_entry(&revocation(2));
         assert!(!key.is_revoked() && known.by_hash(&HASH).is_ok());
-        known.take(&revocation(1));
+        known.handle_entry(&revocation(1));
         assert_eq!(key.standing(UnixMillis::now()), Standing::Revoked);
         assert!(known.by_hash(&HASH).is_err() && known.by_id(id(1)).is_err());
         assert_eq!(*revocations.borrow_and_update(), Position::from_stored(101));
@@ -246,7 +242,7 @@ mod tests {
     fn a_key_that_is_revoked_while_it_is_looked_up_is_not_let_in() {
         let known = believing();
         let begun = known.by_hash(&HASH).unwrap_err();
-        known.take(&revocation(1));
+        known.handle_entry(&revocation(1));
         assert!(known.remember(begun, stored(1), Some(&HASH)).is_none());
         assert!(known.by_hash(&HASH).is_err());
     }

@@ -99,7 +99,7 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     let text = header.and_then(|value| value.to_str().ok()).and_then(bearer);
     let text = text.ok_or_else(|| missing_key(request))?;
     let requested = requested_tenant(request)?;
-    let Some(key) = api.admin.find(text, api.log.keys()).await? else {
+    let Some(key) = api.admin.find(text, &api.keys).await? else {
         return Err(Problem::new(Code::Unauthorized, "this key does not exist"));
     };
     let now = UnixMillis::now();

@@ -92,7 +92,7 @@ impl<I: Input> FromRequest for Authorized<I> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (request, payload) = (request.clone(), web::Payload(payload.take()));
+        let (request, payload) = (request.clone(), take_payload::<I>(payload));
         Box::pin(async move {
             let caller = Caller::authorize(&request).await?;
             let input = I::read(&request, payload).await?;
@@ -100,6 +100,10 @@ impl<I: Input> FromRequest for Authorized<I> {
             Ok(Self(Context { api, caller, request }, input))
         })
     }
+}
+
+fn take_payload<I: Input>(payload: &mut Payload) -> web::Payload {
+    web::Payload(if I::HAS_BODY { payload.take() } else { Payload::None })
 }
 
 /// [`Authorized`] for the endpoints that also accept a stream token instead of a key.
@@ -111,7 +115,7 @@ impl<I: Input> FromRequest for AuthorizedReader<I> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (request, payload) = (request.clone(), web::Payload(payload.take()));
+        let (request, payload) = (request.clone(), take_payload::<I>(payload));
         Box::pin(async move {
             let access = ReadAccess::authorize(&request).await?;
             let input = I::read(&request, payload).await?;

@@ -95,7 +95,7 @@ impl ReadAccess {
     /// Checks again, during a connection, that the key and the token are valid.
     pub(crate) async fn require_still_valid(&self, api: &Api) -> Result<(), Problem> {
         let (key, now) = (&self.caller.key, UnixMillis::now());
-        api.log.keys().look_again(key).await?;
+        api.keys.look_again(key).await?;
         require_valid(key, now)?;
         key.note_use(now);
         match &self.token {
@@ -141,7 +141,7 @@ async fn issuing_key(api: &Api, name: &str) -> Result<Arc<Key>, Problem> {
         return Ok(Arc::clone(&api.admin.key));
     }
     let key = match name.parse() {
-        Ok(id) => api.log.keys().by_id(id).await?,
+        Ok(id) => api.keys.by_id(id).await?,
         Err(_not_an_id) => None,
     };
     key.ok_or_else(|| bad_token(BadToken::Unknown))

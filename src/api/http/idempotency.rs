@@ -8,10 +8,10 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use sha2::{Digest, Sha256};
 
 use super::headers::single_header;
+use crate::access::idempotency;
 use crate::api::auth::context::Context;
 use crate::api::problem::{Code, Problem};
 use crate::domain::access::idempotency::RequestKey;
-use crate::log;
 use crate::store::idempotency::Kept;
 
 const HEADER: &str = "idempotency-key";
@@ -21,7 +21,7 @@ const MAX_KEY_BYTES: usize = 255;
 /// A claimed key. While it lives, no node runs another request with the same key.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    _lock: log::Claim,
+    _lock: idempotency::Claim,
     /// The key and the fingerprint of its request.
     pub(crate) key: RequestKey,
 }
@@ -29,8 +29,7 @@ pub(crate) struct Claim {
 /// Claims the request's key, if it has one. 409 while another request with this key is running.
 pub(crate) async fn claim(context: &Context, body: &[u8]) -> Result<Option<Claim>, Problem> {
     let Some(key) = parse_key(&context.request)? else { return Ok(None) };
-    let claims = context.api.log.claims();
-    let lock = claims.claim(&context.caller.tenant, &key).await?.ok_or_else(|| {
+    let lock = context.api.claims.claim(&context.caller.tenant, &key).await?.ok_or_else(|| {
         let detail = "another request with this Idempotency-Key is still running; retry after it has finished";
         Problem::new(Code::IdempotencyKeyInUse, detail)
     })?;

@@ -18,6 +18,9 @@ pub(crate) const MAX_PUBLISH_BYTES: usize = 5 << 20;
 
 /// A part of a request. Reading it may wait for the body.
 pub(crate) trait Input: Sized + 'static {
+    /// Whether the input takes the payload.
+    const HAS_BODY: bool = true;
+
     fn read(
         request: &HttpRequest,
         payload: web::Payload,
@@ -35,6 +38,8 @@ impl NoQuery {
 }
 
 impl Input for NoQuery {
+    const HAS_BODY: bool = false;
+
     async fn read(request: &HttpRequest, _: web::Payload) -> Result<Self, Problem> {
         Self::check(request)
     }
@@ -62,6 +67,8 @@ impl Parameters {
 }
 
 impl Input for Parameters {
+    const HAS_BODY: bool = false;
+
     async fn read(request: &HttpRequest, _: web::Payload) -> Result<Self, Problem> {
         Ok(Self(request.clone()))
     }

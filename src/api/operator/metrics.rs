@@ -22,7 +22,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// `GET /metrics`.
 pub(crate) async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
-    let measures = api.log.measures();
+    let measures = &api.metrics;
     let (mut page, now) = (Page(Registry::with_prefix("hookhub")), UnixMillis::now());
     page.gauges("build_info", "The version that runs", "version", [(env!("CARGO_PKG_VERSION"), 1)]);
     publishing(&mut page, &measures.publishing);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::access::keys::Keys;
 use crate::log::Log;
 use crate::store::Store;
 use crate::store::nodes::{Identity, NodeName};
@@ -77,17 +78,28 @@ impl Lease {
 }
 
 /// A lease that does not hold yet, and the task that keeps renewing it for as long as the lease is in use.
-pub(crate) fn keep(store: Store, node: NodeName, log: Log) -> (Lease, impl Future<Output = ()>) {
+pub(crate) fn keep(
+    store: Store,
+    node: NodeName,
+    log: Log,
+    keys: Keys,
+) -> (Lease, impl Future<Output = ()>) {
     let (sender, renewed) = watch::channel(Renewed { until: Instant::now(), by: None });
-    (Lease { renewed }, renew(store, node, log, sender))
+    (Lease { renewed }, renew(store, node, log, keys, sender))
 }
 
-async fn renew(store: Store, node: NodeName, log: Log, renewed: watch::Sender<Renewed>) {
+async fn renew(
+    store: Store,
+    node: NodeName,
+    log: Log,
+    keys: Keys,
+    renewed: watch::Sender<Renewed>,
+) {
     loop {
         let asked = Instant::now();
         match store.renew_lease(&node, GRANTED, log.head()).await {
             Ok(by) => {
-                log.keys().lease_runs_until(asked + BELIEVED);
+                keys.lease_runs_until(asked + BELIEVED);
                 renewed.send_replace(Renewed { until: asked + BELIEVED, by: Some(by) });
             }
             Err(error) => tracing::warn!(%error, "cannot renew the lease on this node's shards"),

@@ -28,6 +28,7 @@ use super::webhook::Deliverer;
 use crate::domain::event::Event;
 use crate::domain::time::UnixMillis;
 use crate::log::Log;
+use crate::metrics::Measures;
 use crate::store::nodes::Identity;
 use crate::store::{Store, StoreError};
 
@@ -47,6 +48,7 @@ pub(crate) struct Session {
     pub(crate) engine: Engine,
     pub(crate) log: Log,
     pub(crate) store: Store,
+    pub(crate) metrics: Arc<Measures>,
     pub(crate) deliverer: Deliverer,
     pub(crate) handshaker: Handshaker,
     pub(crate) lease: Lease,
@@ -82,7 +84,7 @@ impl Session {
     /// still running then.
     pub(crate) async fn run(self, stop: CancellationToken, deadline: Duration) -> usize {
         let (sender, messages) = mpsc::channel(MESSAGES);
-        let (now, watch) = (Instant::now(), Watch::new(Arc::clone(self.log.measures())));
+        let (now, watch) = (Instant::now(), Watch::new(Arc::clone(&self.metrics)));
         let mut running = Running {
             session: self,
             items: None,

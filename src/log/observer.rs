@@ -1,0 +1,58 @@
+//! The hook by which other parts of the hub follow the log without the log knowing them.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::AppendError;
+use crate::domain::event::Event;
+use crate::store::log::Placed;
+
+/// A part of the hub that follows what the log does. All methods run in the middle of an append or a read: they must
+/// not block.
+pub trait LogObserver: Debug + Send + Sync {
+    /// Receives each new entry, in order, before any reader on this node can see it.
+    fn handle_entry(&self, _entry: &Event) {}
+
+    /// Entries may have been missed, because the database was replaced. What the observer derived from entries no longer
+    /// holds.
+    fn handle_history_lost(&self) {}
+
+    /// A request to append `events` events ended after `took`.
+    fn handle_append(
+        &self,
+        _placed: &Result<Placed, AppendError>,
+        _events: usize,
+        _took: Duration,
+    ) {
+    }
+}
+
+/// All observers of a log.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Observers(Arc<[Arc<dyn LogObserver>]>);
+
+impl From<Vec<Arc<dyn LogObserver>>> for Observers {
+    fn from(observers: Vec<Arc<dyn LogObserver>>) -> Self {
+        Self(observers.into())
+    }
+}
+
+impl Observers {
+    pub(super) fn entry(&self, entry: &Event) {
+        self.0.iter().for_each(|observer| observer.handle_entry(entry));
+    }
+
+    pub(super) fn history_lost(&self) {
+        self.0.iter().for_each(|observer| observer.handle_history_lost());
+    }
+
+    pub(super) fn append_ended(
+        &self,
+        placed: &Result<Placed, AppendError>,
+        events: usize,
+        took: Duration,
+    ) {
+        self.0.iter().for_each(|observer| observer.handle_append(placed, events, took));
+    }
+}

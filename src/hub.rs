@@ -153,7 +153,7 @@ impl Hub {
         let secrets = Secrets {
             admin_key: admin_key.as_str(),
             stream_tokens: &stream_tokens,
-            consents: &consents,
+            verification_tokens: &consents,
         };
         let api = web::Data::new(core.api(settings, &streams, &secrets));
         retry_until_available(async || dispatcher.enlist().await).await?;

@@ -14,7 +14,7 @@ use super::read_access::ReadAccess;
 use crate::api::http::client_address::client_address;
 use crate::api::http::input::{Input, NoQuery};
 use crate::api::http::request_id::RequestId;
-use crate::api::problem::Problem;
+use crate::api::problem::{Code, Problem};
 use crate::api::state::{Api, api};
 use crate::domain::access::audit::{Actor, AuditEntry};
 use crate::domain::access::networks::home;
@@ -92,18 +92,25 @@ impl<I: Input> FromRequest for Authorized<I> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (request, payload) = (request.clone(), take_payload::<I>(payload));
+        let payload = take_payload::<I>(request, payload);
+        let request = request.clone();
         Box::pin(async move {
             let caller = Caller::authorize(&request).await?;
-            let input = I::read(&request, payload).await?;
+            let input = I::read(&request, payload?).await?;
             let api = web::Data::clone(api(&request)?);
             Ok(Self(Context { api, caller, request }, input))
         })
     }
 }
 
-fn take_payload<I: Input>(payload: &mut Payload) -> web::Payload {
-    web::Payload(if I::HAS_BODY { payload.take() } else { Payload::None })
+/// Takes the payload for an input with a body, and leaves it to actix otherwise.
+fn take_payload<I: Input>(
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> Result<web::Payload, Problem> {
+    let mut payload = if I::HAS_BODY { payload.take() } else { Payload::None };
+    let extracted = web::Payload::from_request(request, &mut payload).into_inner();
+    extracted.map_err(|error| Problem::new(Code::Internal, error.to_string()))
 }
 
 /// [`Authorized`] for the endpoints that also accept a stream token instead of a key.
@@ -115,10 +122,11 @@ impl<I: Input> FromRequest for AuthorizedReader<I> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (request, payload) = (request.clone(), take_payload::<I>(payload));
+        let payload = take_payload::<I>(request, payload);
+        let request = request.clone();
         Box::pin(async move {
             let access = ReadAccess::authorize(&request).await?;
-            let input = I::read(&request, payload).await?;
+            let input = I::read(&request, payload?).await?;
             let api = web::Data::clone(api(&request)?);
             let caller = access.caller.clone();
             Ok(Self(Context { api, caller, request }, access, input))

@@ -1,68 +1,63 @@
-//! The kinds of problem that clients are told of, each with its code, status and title for good.
+//! The codes of problems, each with its HTTP status and title. They are part of the HTTP contract.
 
 use actix_web::http::StatusCode;
 
-/// The kinds of problem; each has its code, status and title for good.
+/// The kind of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
-    /// The body is not JSON.
     InvalidJson,
-    /// A query parameter is unknown or out of range.
     InvalidParameter,
-    /// A header cannot be read.
     InvalidHeader,
-    /// No key, or a wrong one.
     Unauthorized,
-    /// The key may not do this.
     Forbidden,
-    /// There is no such thing, or not for this tenant.
+    /// Also for an object of another tenant, and for one that the key may not see.
     NotFound,
-    /// The path exists, the method does not.
     MethodNotAllowed,
-    /// The body did not come in time.
+    /// The head or the body of the request did not arrive in time.
     RequestTimeout,
-    /// Something else is changing the same thing.
+    /// The state of the object forbids the request, or another request changed the object at the same time.
     Conflict,
-    /// The first request with this key still runs.
     IdempotencyKeyInUse,
-    /// As many signing secrets as may be in force at once.
+    /// The subscription has as many valid signing secrets as it may have.
     TooManySecrets,
-    /// The delivery has its first attempt still ahead.
+    /// The first attempt of the delivery has not ended.
     DeliveryPending,
-    /// The receiver has not agreed to being sent anything.
+    /// The receiver of the subscription is not verified yet.
     SubscriptionUnverified,
-    /// No handshake is outstanding.
+    /// The subscription does not wait for a verification.
     NothingToVerify,
-    /// The cursor is older than what is kept.
+    /// Events after the cursor have expired.
     CursorExpired,
-    /// Too large.
     PayloadTooLarge,
-    /// The request-target is too long.
     UriTooLong,
-    /// The body is of a type that is not understood.
     UnsupportedMediaType,
-    /// Fields are wrong.
     ValidationFailed,
-    /// The key was used for another request.
     IdempotencyKeyReused,
-    /// The tenant has keys or subscriptions.
+    /// The tenant still has keys or subscriptions.
     TenantInUse,
-    /// The header is too large.
     HeadersTooLarge,
-    /// As many connections as there may be.
+    /// A connection limit is reached.
     TooManyConnections,
-    /// Over the tenant's rate.
+    /// The tenant published more events than its rate limit allows.
     RateLimited,
-    /// As much as the tenant may have.
     QuotaExceeded,
-    /// The hub is at fault.
     Internal,
-    /// The database is away.
+    /// The database is unavailable, or the node is stopping.
     Unavailable,
 }
 
+/// The fixed parts of a problem.
+struct Kind {
+    status: StatusCode,
+    name: &'static str,
+    title: &'static str,
+}
+
+fn kind(status: StatusCode, name: &'static str, title: &'static str) -> Kind {
+    Kind { status, name, title }
+}
+
 impl Code {
-    /// All of them.
     pub(crate) const ALL: [Self; 27] = [
         Self::InvalidJson,
         Self::InvalidParameter,
@@ -93,106 +88,51 @@ impl Code {
         Self::Unavailable,
     ];
 
-    /// The one of that name.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.name() == name)
     }
 
-    /// The stable code.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::InvalidJson => "invalid_json",
-            Self::InvalidParameter => "invalid_parameter",
-            Self::InvalidHeader => "invalid_header",
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
-            Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::RequestTimeout => "request_timeout",
-            Self::Conflict => "conflict",
-            Self::IdempotencyKeyInUse => "idempotency_key_in_use",
-            Self::TooManySecrets => "too_many_secrets",
-            Self::DeliveryPending => "delivery_pending",
-            Self::SubscriptionUnverified => "subscription_unverified",
-            Self::NothingToVerify => "nothing_to_verify",
-            Self::CursorExpired => "cursor_expired",
-            Self::PayloadTooLarge => "payload_too_large",
-            Self::UriTooLong => "uri_too_long",
-            Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::ValidationFailed => "validation_failed",
-            Self::IdempotencyKeyReused => "idempotency_key_reused",
-            Self::TenantInUse => "tenant_in_use",
-            Self::HeadersTooLarge => "headers_too_large",
-            Self::TooManyConnections => "too_many_connections",
-            Self::RateLimited => "rate_limited",
-            Self::QuotaExceeded => "quota_exceeded",
-            Self::Internal => "internal",
-            Self::Unavailable => "unavailable",
-        }
+        self.kind().name
     }
 
-    /// What it is called.
     pub(crate) fn title(self) -> &'static str {
-        match self {
-            Self::InvalidJson => "The body is not valid JSON",
-            Self::InvalidParameter => "A query parameter is not valid",
-            Self::InvalidHeader => "A header is not valid",
-            Self::Unauthorized => "A valid key is needed",
-            Self::Forbidden => "The key may not do this",
-            Self::NotFound => "Not found",
-            Self::MethodNotAllowed => "The method is not allowed here",
-            Self::RequestTimeout => "The request took too long",
-            Self::Conflict => "Others are changing the same thing",
-            Self::IdempotencyKeyInUse => "The first request with this key still runs",
-            Self::TooManySecrets => "As many signing secrets as may be in force at once",
-            Self::DeliveryPending => "The delivery has its first attempt still ahead",
-            Self::SubscriptionUnverified => "The receiver has not agreed yet",
-            Self::NothingToVerify => "No handshake is outstanding",
-            Self::CursorExpired => "The cursor is older than what is kept",
-            Self::PayloadTooLarge => "Too large",
-            Self::UriTooLong => "The path and query are too long",
-            Self::UnsupportedMediaType => "The content type is not understood",
-            Self::ValidationFailed => "The request is not valid",
-            Self::IdempotencyKeyReused => "The idempotency key was used for another request",
-            Self::TenantInUse => "The tenant has keys or subscriptions",
-            Self::HeadersTooLarge => "The header is too large",
-            Self::TooManyConnections => "As many connections as there may be",
-            Self::RateLimited => "More events than the tenant may publish in a second",
-            Self::QuotaExceeded => "The tenant has as much as it may have",
-            Self::Internal => "The hub is at fault",
-            Self::Unavailable => "Not available at the moment",
-        }
+        self.kind().title
     }
 
-    /// The HTTP status.
     pub(crate) fn status(self) -> StatusCode {
+        self.kind().status
+    }
+
+    fn kind(self) -> Kind {
         match self {
-            Self::InvalidJson | Self::InvalidParameter | Self::InvalidHeader => {
-                StatusCode::BAD_REQUEST
-            }
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Conflict
-            | Self::IdempotencyKeyInUse
-            | Self::TooManySecrets
-            | Self::DeliveryPending
-            | Self::SubscriptionUnverified
-            | Self::NothingToVerify
-            | Self::TenantInUse => StatusCode::CONFLICT,
-            Self::CursorExpired => StatusCode::GONE,
-            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UriTooLong => StatusCode::URI_TOO_LONG,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::ValidationFailed | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::TooManyConnections | Self::RateLimited | Self::QuotaExceeded => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::InvalidJson => kind(StatusCode::BAD_REQUEST, "invalid_json", "Invalid JSON"),
+            Self::InvalidParameter => kind(StatusCode::BAD_REQUEST, "invalid_parameter", "Invalid query parameter"),
+            Self::InvalidHeader => kind(StatusCode::BAD_REQUEST, "invalid_header", "Invalid header"),
+            Self::Unauthorized => kind(StatusCode::UNAUTHORIZED, "unauthorized", "Authentication required"),
+            Self::Forbidden => kind(StatusCode::FORBIDDEN, "forbidden", "Insufficient permissions"),
+            Self::NotFound => kind(StatusCode::NOT_FOUND, "not_found", "Not found"),
+            Self::MethodNotAllowed => kind(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
+            Self::RequestTimeout => kind(StatusCode::REQUEST_TIMEOUT, "request_timeout", "Request timeout"),
+            Self::Conflict => kind(StatusCode::CONFLICT, "conflict", "Conflict"),
+            Self::IdempotencyKeyInUse => kind(StatusCode::CONFLICT, "idempotency_key_in_use", "Idempotency key in use"),
+            Self::TooManySecrets => kind(StatusCode::CONFLICT, "too_many_secrets", "Too many signing secrets"),
+            Self::DeliveryPending => kind(StatusCode::CONFLICT, "delivery_pending", "Pending delivery"),
+            Self::SubscriptionUnverified => kind(StatusCode::CONFLICT, "subscription_unverified", "Unverified subscription"),
+            Self::NothingToVerify => kind(StatusCode::CONFLICT, "nothing_to_verify", "Nothing to verify"),
+            Self::CursorExpired => kind(StatusCode::GONE, "cursor_expired", "Expired cursor"),
+            Self::PayloadTooLarge => kind(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "Payload too large"),
+            Self::UriTooLong => kind(StatusCode::URI_TOO_LONG, "uri_too_long", "URI too long"),
+            Self::UnsupportedMediaType => kind(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type"),
+            Self::ValidationFailed => kind(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", "Invalid request"),
+            Self::IdempotencyKeyReused => kind(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Reused idempotency key"),
+            Self::TenantInUse => kind(StatusCode::CONFLICT, "tenant_in_use", "Tenant in use"),
+            Self::HeadersTooLarge => kind(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "Header fields too large"),
+            Self::TooManyConnections => kind(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", "Too many connections"),
+            Self::RateLimited => kind(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Rate limit exceeded"),
+            Self::QuotaExceeded => kind(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", "Quota exceeded"),
+            Self::Internal => kind(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
+            Self::Unavailable => kind(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable"),
         }
     }
 }
@@ -204,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_is_snake_case_and_named_once() {
+    fn code_names_are_unique_and_in_snake_case() {
         let names: HashSet<_> = Code::ALL.iter().map(|code| code.name()).collect();
         assert_eq!(names.len(), Code::ALL.len());
         for name in names {

@@ -12,10 +12,13 @@ use subtle::ConstantTimeEq;
 
 use super::webhook::{Answer, Deliverer, insert};
 use crate::domain::delivery::outcome::{Outcome, Verdict};
-use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::origin::Sender;
+use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::verification::{Consent, Handshake, Way, agreed_rate};
+use crate::domain::subscription::channel::{Channel, Webhook};
+use crate::domain::subscription::verification::{
+    Verification, VerificationMethod, Verified, allowed_rate,
+};
 use crate::domain::time::UnixMillis;
 
 /// Who asks.
@@ -42,14 +45,19 @@ impl Handshaker {
 
     /// Asks the receiver of a subscription, under the rules and the deadline of its deliveries.
     pub(crate) async fn ask(&self, subscription: &Subscription) -> Reply {
-        let definition = &subscription.definition;
-        let (Some(handshake), Some(url)) = (&definition.handshake, &definition.callback_url) else {
-            return refused("nobody is to be asked any more");
+        let id = subscription.id;
+        let (webhook, verification) = match &subscription.definition.channel {
+            Channel::Webhook(webhook @ Webhook { verification: Some(verification), .. }) => {
+                (webhook, verification)
+            }
+            Channel::Webhook(_) | Channel::Pull { .. } => {
+                return refused("the subscription requires no verification any more");
+            }
         };
-        match handshake.way {
-            Way::XHookSecret => self.x_hook_secret(subscription, url, handshake).await,
-            Way::Challenge => self.challenge(subscription, url).await,
-            Way::CloudEvents => self.cloudevents(subscription, url, handshake).await,
+        match verification.method {
+            VerificationMethod::XHookSecret => self.x_hook_secret(id, webhook, verification).await,
+            VerificationMethod::Challenge => self.challenge(id, webhook).await,
+            VerificationMethod::CloudEvents => self.cloudevents(id, webhook, verification).await,
         }
     }
 
@@ -58,17 +66,17 @@ impl Handshaker {
     /// Receivers written to that pattern keep it as the key of the `X-Hook-Signature`s that follow.
     async fn x_hook_secret(
         &self,
-        subscription: &Subscription,
-        url: &CallbackUrl,
-        handshake: &Handshake,
+        id: SubscriptionId,
+        webhook: &Webhook,
+        verification: &Verification,
     ) -> Reply {
-        let secret = handshake.secret.reveal();
-        let mut request = Request::new(Method::POST, url.url().clone());
+        let secret = verification.secret.reveal();
+        let mut request = Request::new(Method::POST, webhook.url.url().clone());
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         insert(headers, "x-hook-secret", secret.clone());
         *request.body_mut() = Some("{}".into());
-        match self.deliverer.ask(subscription, url, request).await {
+        match self.deliverer.ask(id, webhook, request).await {
             Ok(answer) => reply(&answer, || echoes(&answer, &secret)),
             Err(why) => refused(why),
         }
@@ -76,16 +84,16 @@ impl Handshaker {
 
     /// A GET with a random text, which the answer's body gives back. Both names are in use: `hub.challenge` after
     /// WebSub, 5.3, with its `hub.mode`, and plain `challenge`. The callback's own query stays before them.
-    async fn challenge(&self, subscription: &Subscription, url: &CallbackUrl) -> Reply {
+    async fn challenge(&self, id: SubscriptionId, webhook: &Webhook) -> Reply {
         let challenge = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let asked = format!("hub.mode=subscribe&hub.challenge={challenge}&challenge={challenge}");
-        let mut asking = url.url().clone();
+        let mut asking = webhook.url.url().clone();
         let query = match asking.query() {
             None | Some("") => asked,
             Some(own) => format!("{own}&{asked}"),
         };
         asking.set_query(Some(&query));
-        match self.deliverer.ask(subscription, url, Request::new(Method::GET, asking)).await {
+        match self.deliverer.ask(id, webhook, Request::new(Method::GET, asking)).await {
             Ok(answer) => reply(&answer, || repeats(&answer, &challenge)),
             Err(why) => refused(why),
         }
@@ -94,31 +102,30 @@ impl Handshaker {
     /// CloudEvents HTTP 1.1 Web Hooks, section 4.
     async fn cloudevents(
         &self,
-        subscription: &Subscription,
-        url: &CallbackUrl,
-        handshake: &Handshake,
+        id: SubscriptionId,
+        webhook: &Webhook,
+        verification: &Verification,
     ) -> Reply {
         let Sender { origin, public_url } = &self.asker.sender;
         let Some(origin) = origin else {
             return refused("this hub has no name to ask with (HOOKHUB_WEBHOOK_ORIGIN)");
         };
-        let rate = subscription.definition.rate_limit_per_minute();
-        let mut request = Request::new(Method::OPTIONS, url.url().clone());
+        let rate = webhook.settings.delivery.rate_limit_per_minute();
+        let mut request = Request::new(Method::OPTIONS, webhook.url.url().clone());
         let headers = request.headers_mut();
         insert(headers, "webhook-request-origin", origin.as_str().to_owned());
         if let Some(rate) = rate {
             insert(headers, "webhook-request-rate", rate.to_string());
         }
         if let Some(public_url) = public_url {
-            let (id, key) = (subscription.id, &self.asker.token_key);
-            let token = handshake.token(key, id, url);
+            let token = verification.token(&self.asker.token_key, id, &webhook.url);
             let path = format!("/v1/subscriptions/{id}/verification?token={token}");
             insert(headers, "webhook-request-callback", public_url.at(&path));
         }
-        match self.deliverer.ask(subscription, url, request).await {
+        match self.deliverer.ask(id, webhook, request).await {
             Ok(answer) if answer.status == 410 => Reply::Gone,
             Ok(answer) => match allows(&answer, origin.as_str(), rate) {
-                Ok(consent) => Reply::Agrees(consent),
+                Ok(verified) => Reply::Agrees(verified),
                 Err(why) => Reply::Not { why, at_least: at_least(&answer) },
             },
             Err(why) => refused(why),
@@ -134,7 +141,7 @@ fn refused(why: impl Into<String>) -> Reply {
 fn reply(answer: &Answer, gives: impl FnOnce() -> Result<(), String>) -> Reply {
     match answer.verdict() {
         Verdict::Delivered => match gives() {
-            Ok(()) => Reply::Agrees(Consent::to_all(UnixMillis::now())),
+            Ok(()) => Reply::Agrees(Verified::unlimited(UnixMillis::now())),
             Err(why) => refused(why),
         },
         Verdict::Gone => Reply::Gone,
@@ -185,7 +192,7 @@ fn repeats(answer: &Answer, challenge: &str) -> Result<(), String> {
 }
 
 /// The headers alone say it, whatever the status.
-fn allows(answer: &Answer, origin: &str, asked_rate: Option<u32>) -> Result<Consent, String> {
+fn allows(answer: &Answer, origin: &str, asked_rate: Option<u32>) -> Result<Verified, String> {
     match answer.header("webhook-allowed-origin") {
         None => {
             return Err(format!(
@@ -197,8 +204,8 @@ fn allows(answer: &Answer, origin: &str, asked_rate: Option<u32>) -> Result<Cons
         Some(_) => return Err(format!("WebHook-Allowed-Origin is neither {origin} nor *")),
     }
     let said = answer.header("webhook-allowed-rate");
-    let rate_per_minute = agreed_rate(said, asked_rate).map_err(|error| error.to_string())?;
-    Ok(Consent { at: UnixMillis::now(), origin: Some(origin.to_owned()), rate_per_minute })
+    let rate_per_minute = allowed_rate(said, asked_rate).map_err(|error| error.to_string())?;
+    Ok(Verified { at: UnixMillis::now(), origin: Some(origin.to_owned()), rate_per_minute })
 }
 
 #[cfg(test)]
@@ -256,7 +263,7 @@ mod tests {
     fn the_origin_is_allowed_by_its_header_whatever_the_status() {
         let rate = |status, headers: &[(&'static str, &'static str)], asked| {
             allows(&answer(status, headers, ""), "hub.example", asked)
-                .map(|consent| consent.rate_per_minute)
+                .map(|verified| verified.rate_per_minute)
         };
         let named = ("webhook-allowed-origin", "Hub.Example");
         for status in [200, 204, 405, 500] {

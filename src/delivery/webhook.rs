@@ -11,11 +11,12 @@ use serde::Serialize;
 
 use crate::domain::delivery::outcome::{ErrorClass, Outcome};
 use crate::domain::delivery::retry_after::retry_after;
-use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::proxy::Egress;
 use crate::domain::egress::receiver_auth::{ClientCredentials, ReceiverAuth};
 use crate::domain::event::Event;
-use crate::domain::subscription::{Definition, Subscription};
+use crate::domain::id::SubscriptionId;
+use crate::domain::subscription::Subscription;
+use crate::domain::subscription::channel::{Channel, Webhook, WebhookSettings};
 use crate::domain::time::UnixMillis;
 use crate::egress::client::{Outward, read};
 use crate::egress::failure::Failure;
@@ -69,22 +70,23 @@ impl Deliverer {
         number: u16,
         now: UnixMillis,
     ) -> Exchange {
-        let definition = &subscription.definition;
-        let Some(url) = &definition.callback_url else {
-            return Exchange::failed(ErrorClass::Blocked, &"there is no callback URL any more");
+        let webhook = match &subscription.definition.channel {
+            Channel::Webhook(webhook) => webhook,
+            Channel::Pull { .. } => {
+                return Exchange::failed(
+                    ErrorClass::Blocked,
+                    &"the subscription has no callback URL any more",
+                );
+            }
         };
-        let mut request = Request::new(Method::POST, url.url().clone());
-        *request.headers_mut() = headers(subscription, event, number, now);
+        let mut request = Request::new(Method::POST, webhook.url.url().clone());
+        *request.headers_mut() = headers(subscription, webhook, event, number, now);
         *request.body_mut() = Some(event.body.clone().into());
-        match tokio::time::timeout(definition.timeout(), self.exchange(definition, url, request))
-            .await
-        {
+        let timeout = webhook.settings.delivery.timeout();
+        match tokio::time::timeout(timeout, self.exchange(webhook, request)).await {
             Ok(Ok(exchange)) => exchange,
             Ok(Err(Failure { class, detail })) => Exchange::failed(class, &detail),
-            Err(_elapsed) => Exchange::failed(
-                ErrorClass::Timeout,
-                &format!("no complete answer within {} s", definition.timeout_s),
-            ),
+            Err(_elapsed) => Exchange::failed(ErrorClass::Timeout, &no_response_within(timeout)),
         }
     }
 
@@ -92,17 +94,16 @@ impl Deliverer {
     /// same rules; or says why there was no answer.
     pub(crate) async fn ask(
         &self,
-        subscription: &Subscription,
-        url: &CallbackUrl,
+        id: SubscriptionId,
+        webhook: &Webhook,
         mut request: Request,
     ) -> Result<Answer, String> {
-        let definition = &subscription.definition;
-        let mut headers = owners_headers(definition);
+        let mut headers = owners_headers(&webhook.settings);
         headers.extend(std::mem::take(request.headers_mut()));
-        insert(&mut headers, "webhook-subscription", subscription.id.to_string());
+        insert(&mut headers, "webhook-subscription", id.to_string());
         *request.headers_mut() = headers;
-        let answer = self.answer(definition, url, request);
-        match tokio::time::timeout(definition.timeout(), answer).await {
+        let timeout = webhook.settings.delivery.timeout();
+        match tokio::time::timeout(timeout, self.answer(webhook, request)).await {
             Ok(Ok((response, body))) => Ok(Answer {
                 status: response.status().as_u16(),
                 retry_after: asked_wait(&response),
@@ -112,18 +113,13 @@ impl Deliverer {
             Ok(Err(Failure { class, detail })) => Err(format!("{}: {detail}", class.name())),
             Err(_elapsed) => {
                 let class = ErrorClass::Timeout.name();
-                Err(format!("{class}: no complete answer within {} s", definition.timeout_s))
+                Err(format!("{class}: {}", no_response_within(timeout)))
             }
         }
     }
 
-    async fn exchange(
-        &self,
-        definition: &Definition,
-        url: &CallbackUrl,
-        request: Request,
-    ) -> Result<Exchange, Failure> {
-        let (response, body) = self.answer(definition, url, request).await?;
+    async fn exchange(&self, webhook: &Webhook, request: Request) -> Result<Exchange, Failure> {
+        let (response, body) = self.answer(webhook, request).await?;
         let (status, retry_after) = (response.status(), asked_wait(&response));
         let kept = (!status.is_success()).then(|| Kept::of(&response, &body));
         let outcome = Outcome::Answered { status: status.as_u16(), retry_after };
@@ -132,16 +128,15 @@ impl Deliverer {
 
     async fn answer(
         &self,
-        definition: &Definition,
-        url: &CallbackUrl,
+        webhook: &Webhook,
         request: Request,
     ) -> Result<(Response, Vec<u8>), Failure> {
-        let mut response = match &definition.auth {
+        let mut response = match &webhook.settings.auth {
             // Rare, and large: the others need not make room for it.
             Some(ReceiverAuth::ClientCredentials(credentials)) => {
-                Box::pin(self.send_with_token(definition, url, credentials, request)).await?
+                Box::pin(self.send_with_token(webhook, credentials, request)).await?
             }
-            _ => self.outward.send(url, definition.tls.as_ref(), request).await?,
+            _ => self.outward.send(&webhook.url, webhook.settings.tls.as_ref(), request).await?,
         };
         let body = read(&mut response).await?;
         Ok((response, body))
@@ -151,22 +146,22 @@ impl Deliverer {
     /// 401: it may have been revoked.
     async fn send_with_token(
         &self,
-        definition: &Definition,
-        url: &CallbackUrl,
+        webhook: &Webhook,
         credentials: &ClientCredentials,
         mut request: Request,
     ) -> Result<Response, Failure> {
         // For a receiver that may not be called no token is fetched.
-        self.outward.check(url).await?;
+        self.outward.check(&webhook.url).await?;
         let again = request.try_clone();
         let token = self.tokens.get(&self.outward, credentials, None).await?;
         request.headers_mut().insert(AUTHORIZATION, token.header.clone());
-        let response = self.outward.send(url, definition.tls.as_ref(), request).await?;
+        let response =
+            self.outward.send(&webhook.url, webhook.settings.tls.as_ref(), request).await?;
         match again {
             Some(mut again) if token.was_kept && response.status() == StatusCode::UNAUTHORIZED => {
                 let other = self.tokens.get(&self.outward, credentials, Some(&token.header));
                 again.headers_mut().insert(AUTHORIZATION, other.await?.header);
-                self.outward.send(url, definition.tls.as_ref(), again).await
+                self.outward.send(&webhook.url, webhook.settings.tls.as_ref(), again).await
             }
             _ => Ok(response),
         }
@@ -174,15 +169,15 @@ impl Deliverer {
 }
 
 /// The headers that its owner sets, and the owner's credentials.
-fn owners_headers(definition: &Definition) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(9 + definition.headers.len());
-    for (name, value) in &definition.headers {
+fn owners_headers(settings: &WebhookSettings) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(9 + settings.headers.len());
+    for (name, value) in &settings.headers {
         // Checked when they were set.
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.insert(name, value);
         }
     }
-    let authorization = definition.auth.as_ref().and_then(ReceiverAuth::header);
+    let authorization = settings.auth.as_ref().and_then(ReceiverAuth::header);
     // Checked when it was set, too.
     if let Some(Ok(value)) = authorization.map(|value| secret(&value)) {
         headers.insert(AUTHORIZATION, value);
@@ -198,22 +193,29 @@ pub(crate) fn insert(headers: &mut HeaderMap, name: &'static str, text: String) 
     }
 }
 
-fn headers(subscription: &Subscription, event: &Event, number: u16, now: UnixMillis) -> HeaderMap {
-    let definition = &subscription.definition;
-    let mut headers = owners_headers(definition);
+fn headers(
+    subscription: &Subscription,
+    webhook: &Webhook,
+    event: &Event,
+    number: u16,
+    now: UnixMillis,
+) -> HeaderMap {
+    let signing = &webhook.settings.signing;
+    let mut headers = owners_headers(&webhook.settings);
     let id = event.position.to_string();
-    let signature = definition.signing.sign(&id, &event.body, now);
+    let signature = signing.sign(&id, &event.body, now);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(now.seconds()));
     headers.insert(HeaderName::from_static("webhook-attempt"), HeaderValue::from(number));
     insert(&mut headers, "webhook-id", id);
     insert(&mut headers, "webhook-signature", signature);
     insert(&mut headers, "webhook-subscription", subscription.id.to_string());
-    if let Some(signature) = definition.signing.sign_x_hook(definition.x_hook_secret(), &event.body)
-    {
+    if let Some(signature) = signing.sign_x_hook(webhook.x_hook_secret(), &event.body) {
         insert(&mut headers, "x-hook-signature", signature);
     }
-    if let Some(origin) = definition.consent().and_then(|consent| consent.origin.clone()) {
+    if let Some(origin) =
+        subscription.definition.verified().and_then(|verified| verified.origin.clone())
+    {
         insert(&mut headers, "webhook-request-origin", origin);
     }
     headers
@@ -248,6 +250,10 @@ impl Exchange {
         let response = serde_json::json!({ "error": why.to_string() }).to_string();
         Self { outcome: Outcome::Failed(class), response: Some(response) }
     }
+}
+
+fn no_response_within(timeout: Duration) -> String {
+    format!("no complete answer within {} s", timeout.as_secs())
 }
 
 /// The wait that an answer asks for.

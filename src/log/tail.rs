@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::observer::Observers;
 use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::domain::event::Event;
-use crate::domain::event::page::{Scan, Stretch};
+use crate::domain::event::page::{PageLimit, Scan, Stretch};
 use crate::domain::position::Position;
 use crate::store::Store;
 
@@ -21,9 +21,9 @@ const MOST_EVENTS: usize = 65_536;
 /// How often the table is looked at when nothing was heard of; another node may have appended.
 const POLL: Duration = Duration::from_secs(1);
 /// How much of the log is brought into memory at the start.
-const PRELOAD: (u16, u32) = (10_000, 16 << 20);
+const PRELOAD_LIMIT: PageLimit = PageLimit { events: 10_000, bytes: 16 << 20 };
 /// How much one look at the table brings.
-const PAGE: (u16, u32) = (2_000, 4 << 20);
+const PAGE_LIMIT: PageLimit = PageLimit { events: 2_000, bytes: 4 << 20 };
 
 /// Events above `floor`, without a gap.
 #[derive(Debug)]
@@ -104,8 +104,8 @@ impl Tail {
             if event.position > scan.up_to {
                 break;
             }
-            if number > u32::from(scan.events)
-                || (number > 1 && bytes > usize::try_from(scan.bytes).unwrap_or(0))
+            if number > u32::from(scan.limit.events)
+                || (number > 1 && bytes > usize::try_from(scan.limit.bytes).unwrap_or(0))
             {
                 stretch.complete = false;
                 break;
@@ -127,9 +127,8 @@ impl Tail {
 
     /// Takes over the newest events before anybody reads: those who come back after a restart find them in memory.
     pub(super) async fn preload(&self, store: &Store) -> Result<(), crate::store::StoreError> {
-        let (events, bytes) = PRELOAD;
         let up_to = self.head();
-        let scan = Scan { after: Position::START, up_to, tenant: None, events, bytes };
+        let scan = Scan { after: Position::START, up_to, tenant: None, limit: PRELOAD_LIMIT };
         let stretch = store.read_before(scan).await?;
         let mut kept = self.kept();
         kept.floor = if stretch.complete { Position::START } else { stretch.scanned.previous() };
@@ -215,8 +214,7 @@ pub(super) async fn follow(tail: Arc<Tail>, store: Store, stop: CancellationToke
 async fn read_on(tail: &Tail, store: &Store) -> Result<(), crate::store::StoreError> {
     loop {
         let after = tail.kept().last;
-        let (events, bytes) = PAGE;
-        let scan = Scan { after, up_to: Position::END, tenant: None, events, bytes };
+        let scan = Scan { after, up_to: Position::END, tenant: None, limit: PAGE_LIMIT };
         let stretch = store.read_after(scan).await?;
         let complete = stretch.complete;
         tail.fill(after, stretch);
@@ -253,8 +251,7 @@ mod tests {
             after: at(after),
             up_to: Position::END,
             tenant: None,
-            events: 100,
-            bytes: 1 << 20,
+            limit: PageLimit { events: 100, bytes: 1 << 20 },
         };
         tail.read_after(scan)
             .map(|stretch| stretch.events.iter().map(|event| event.position.stored()).collect())

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::domain::event::matcher::Matcher;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
-use crate::domain::subscription::Version;
 use crate::domain::subscription::gap::Expiry;
+use crate::domain::subscription::version::Version;
 use crate::store::expiry::{Overtaken, Tally};
 use crate::store::{Store, StoreError};
 

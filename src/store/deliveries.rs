@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::{Store, StoreError, within};
 use crate::domain::delivery::outcome::ErrorClass;
 use crate::domain::delivery::replay::Progress;
+use crate::domain::delivery::shard::shard_of;
 use crate::domain::id::{AttemptId, ReplayId, SubscriptionId};
 use crate::domain::position::Position;
-use crate::domain::subscription::shard_of;
 use crate::domain::time::UnixMillis;
 
 /// An attempt, with what its delivery waits for.

@@ -263,11 +263,12 @@ pub struct Resealed {
 pub(super) fn definition(plain: &[u8], now: UnixMillis) -> Result<Definition, StoreError> {
     let read: Result<Definition, _> = serde_json::from_slice(plain);
     // Not the error's own words, for they quote what they stumble over.
-    let read = read.map_err(|error| {
+    let mut definition = read.map_err(|error| {
         let place = error.column();
         StoreError::Unreadable(format!("a definition is none at column {place}"))
     })?;
-    Ok(Definition { signing: read.signing.at(now), ..read })
+    definition.drop_expired_keys(now);
+    Ok(definition)
 }
 
 /// A definition as it is stored, before it is sealed.

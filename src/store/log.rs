@@ -310,13 +310,13 @@ impl Store {
                 scan.after.stored(),
                 scan.up_to.stored(),
                 scan.tenant,
-                i64::from(scan.events),
-                i64::from(scan.bytes),
+                i64::from(scan.limit.events),
+                i64::from(scan.limit.bytes),
             )
             .fetch_all(&self.pool),
         )
         .await?;
-        Ok(Stretch::of(rows, scan.after, scan.events))
+        Ok(Stretch::of(rows, scan.after, scan.limit.events))
     }
 
     /// Reads back from a position, newest first: `up_to` and below, above `after`.
@@ -339,13 +339,13 @@ impl Store {
                 scan.after.stored(),
                 scan.up_to.stored(),
                 scan.tenant,
-                i64::from(scan.events),
-                i64::from(scan.bytes),
+                i64::from(scan.limit.events),
+                i64::from(scan.limit.bytes),
             )
             .fetch_all(&self.pool),
         )
         .await?;
-        Ok(Stretch::of(rows, scan.up_to, scan.events))
+        Ok(Stretch::of(rows, scan.up_to, scan.limit.events))
     }
 
     /// Reads the events at these positions; those that are gone or of another tenant (where one is named) are left out.

@@ -12,7 +12,8 @@ use crate::domain::encryption::Place;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
-use crate::domain::subscription::{Status, Subscription, Version};
+use crate::domain::subscription::version::Version;
+use crate::domain::subscription::{Status, Subscription};
 use crate::domain::time::UnixMillis;
 
 /// Which subscriptions to list.
@@ -76,7 +77,7 @@ impl Store {
         let Subscription { id, tenant, definition, .. } = &change.subscription;
         let place = Place::Definition { tenant, id: id.stored() };
         let sealed = self.seal(&encryption::stored(definition)?, place)?;
-        let earlier = definition.signing.earlier().iter();
+        let earlier = definition.signing().earlier().iter();
         Ok((sealed, earlier.map(|one| one.expires_at.as_i64()).collect()))
     }
 
@@ -120,7 +121,7 @@ impl Store {
                 subscription.id.stored(),
                 &*subscription.tenant,
                 i16::try_from(subscription.shard()).unwrap_or_default(),
-                definition.callback_url.as_ref().map(CallbackUrl::as_str),
+                definition.channel.callback_url().map(CallbackUrl::as_str),
                 &event_types as _,
                 stored,
                 subscription.status.name(),

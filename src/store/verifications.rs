@@ -1,9 +1,9 @@
 //! How far handshakes have come that receivers have not agreed to, for their owners to look at.
 
 use super::{Store, StoreError, within};
+use crate::domain::delivery::shard::shard_of;
 use crate::domain::id::SubscriptionId;
-use crate::domain::subscription::shard_of;
-use crate::domain::subscription::verification::TriedVerification;
+use crate::domain::subscription::verification::FailedVerification;
 use crate::domain::time::UnixMillis;
 
 /// How far a handshake has come.
@@ -21,7 +21,7 @@ pub struct Verification {
 
 impl Store {
     /// Notes an attempt, if the shard is still owned in its term.
-    pub async fn note_verification(&self, tried: &TriedVerification) -> Result<(), StoreError> {
+    pub async fn note_verification(&self, tried: &FailedVerification) -> Result<(), StoreError> {
         within(
             sqlx::query!(
                 "INSERT INTO verifications AS v
@@ -32,7 +32,7 @@ impl Store {
                      asked_at = excluded.asked_at, last_attempt_at = excluded.last_attempt_at,
                      last_error = excluded.last_error, next_attempt_at = excluded.next_attempt_at",
                 tried.subscription.stored(),
-                tried.asked_at.as_i64(),
+                tried.requested_at.as_i64(),
                 tried.attempted_at.as_i64(),
                 tried.error,
                 tried.next_attempt_at.map(UnixMillis::as_i64),

@@ -165,7 +165,7 @@ impl Client {
     /// Takes an event of the tail; false when there is no room: then it is to fall behind, to before this event.
     pub(super) fn offer(&mut self, frame: &Rc<Frame>) -> bool {
         let position = frame.position();
-        if position <= self.scanned || !self.filter.wants(frame.event()) {
+        if position <= self.scanned || !self.filter.matches_event(frame.event()) {
             return true;
         }
         if !self.queue.is_empty() && self.queued + frame.bytes() > MOST_QUEUED {

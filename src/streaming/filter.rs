@@ -6,7 +6,8 @@ use crate::domain::event::Event;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
-use crate::domain::subscription::{TEST_EVENT, Version, is_for};
+use crate::domain::subscription::TEST_EVENT;
+use crate::domain::subscription::version::{Version, matches_event};
 
 /// Which events a client reads.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub(super) enum GroupKey {
 
 impl Filter {
     /// Whether the client reads `event`.
-    pub(crate) fn wants(&self, event: &Event) -> bool {
+    pub(crate) fn matches_event(&self, event: &Event) -> bool {
         match &self.source {
             Source::Types(patterns) => {
                 *event.tenant == *self.tenant && matches(patterns, event.event_type.as_str())
@@ -56,7 +57,8 @@ impl Filter {
                 let is_within = |patterns: &Arc<[Pattern]>| {
                     event_type == TEST_EVENT || matches(patterns, event_type)
                 };
-                is_for(event, *id, &self.tenant, versions) && within.as_ref().is_none_or(is_within)
+                matches_event(event, *id, &self.tenant, versions)
+                    && within.as_ref().is_none_or(is_within)
             }
         }
     }

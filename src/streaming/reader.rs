@@ -15,13 +15,13 @@ use super::frame::Frame;
 use super::presence::{Connection, Full, Owner, Transport};
 use super::worker::{ClientId, Streams, Worker};
 use crate::domain::event::Event;
-use crate::domain::event::page::Scan;
+use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 
 /// How much of the log one page looks at.
-const PAGE: (u16, u32) = (500, 1 << 20);
+const PAGE_LIMIT: PageLimit = PageLimit { events: 500, bytes: 1 << 20 };
 /// How many pages one poll looks at, and how many bytes it brings, at most.
 const MOST_GATHERED: (usize, usize) = (40, 4 << 20);
 /// How long to wait before reading again what could not be read.
@@ -276,9 +276,8 @@ async fn read_page(
     mut filter: Arc<Filter>,
     after: Position,
 ) -> Result<Page, StoreError> {
-    let (events, bytes) = PAGE;
     let tenant = Arc::clone(&filter.tenant);
-    let scan = Scan { after, up_to: Position::END, tenant: Some(&tenant), events, bytes };
+    let scan = Scan { after, up_to: Position::END, tenant: Some(&tenant), limit: PAGE_LIMIT };
     let stretch = if let Some(stretch) = streams.log.read_recent(scan) {
         stretch
     } else {
@@ -295,7 +294,7 @@ async fn read_page(
         }
     }
     let mut wanted = stretch.events;
-    wanted.retain(|event| filter.wants(event));
+    wanted.retain(|event| filter.matches_event(event));
     leave_out_delivered(streams, &filter, after, &mut wanted).await?;
     let frames = wanted.into_iter().map(|event| Rc::new(Frame::new(event))).collect();
     Ok(Page { filter: Some(filter), frames, scanned, complete })

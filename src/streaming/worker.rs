@@ -19,7 +19,7 @@ use crate::access::keys::{Key, Keys};
 use crate::domain::event::Event;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::event::matcher::Matcher;
-use crate::domain::event::page::Scan;
+use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::{Subscription, TEST_EVENT};
@@ -27,7 +27,7 @@ use crate::log::Log;
 use crate::store::{Store, StoreError};
 
 /// How much of the tail goes in one piece.
-const PIECE: (u16, u32) = (256, 4 << 20);
+const PAGE_LIMIT: PageLimit = PageLimit { events: 256, bytes: 4 << 20 };
 /// So many clients are woken at once; then whatever else is ready on the thread has its turn, so that publishes do not
 /// wait for thousands of streams.
 const SLICE: usize = 32;
@@ -153,9 +153,8 @@ impl Worker {
     /// Hands on what is new at the tail.
     async fn take_new(&self) {
         loop {
-            let (events, bytes) = PIECE;
             let after = self.state.borrow().processed;
-            let scan = Scan { after, up_to: Position::END, tenant: None, events, bytes };
+            let scan = Scan { after, up_to: Position::END, tenant: None, limit: PAGE_LIMIT };
             match self.streams.log.read_after(scan).await {
                 Ok(stretch) => {
                     self.state.borrow_mut().take_events(&stretch.events, stretch.scanned);

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use futures_util::future::join_all;
 use hookhub::domain::encryption::Sealer;
-use hookhub::domain::event::page::Scan;
+use hookhub::domain::event::page::{PageLimit, Scan};
 use hookhub::domain::position::Position;
 use hookhub::log::Log;
 use hookhub::store::Store;
@@ -186,7 +186,8 @@ async fn a_node_that_is_behind_reads_a_stretch_to_its_end() {
     for _ in 0..5 {
         let after = log.head();
         let up_to: Position = append(&mut elsewhere, "a").await.parse().unwrap();
-        let scan = Scan { after, up_to, tenant: None, events: 100, bytes: 1 << 20 };
+        let limit = PageLimit { events: 100, bytes: 1 << 20 };
+        let scan = Scan { after, up_to, tenant: None, limit };
         let read = log.read_after(scan).await.unwrap();
         let positions: Vec<_> = read.events.iter().map(|event| event.position).collect();
         assert_eq!((positions, read.complete), (vec![up_to], true));

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::access::token_bucket::{Bucket, Standing};
+use crate::domain::access::token_bucket::{Rate, RateLimitStatus, TokenBucket};
 
 /// When there are so many buckets, or twice as many as were left the last time, full ones are thrown away: they are as
 /// good as new.
 const MANY: usize = 1_024;
+/// A full bucket holds what may be published in this time.
+const PUBLISH_BURST: Duration = Duration::from_secs(1);
 
 /// The buckets of this node, since its start.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ pub(crate) struct Buckets {
 
 #[derive(Debug, Default)]
 struct Held {
-    of: HashMap<Arc<str>, Bucket>,
+    of: HashMap<Arc<str>, TokenBucket>,
     left: usize,
 }
 
@@ -38,20 +41,21 @@ impl Buckets {
         tenant: &Arc<str>,
         rate: NonZeroU32,
         events: u32,
-    ) -> Result<Standing, Standing> {
+    ) -> Result<RateLimitStatus, RateLimitStatus> {
+        let rate = Rate::per_second(rate, PUBLISH_BURST);
         let now = self.start.elapsed();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bucket) = held.of.get_mut(tenant)
             && bucket.rate() == rate
         {
-            return bucket.take(events, now);
+            return bucket.try_take(events, now);
         }
         if held.of.len() >= MANY.max(held.left * 2) {
             held.of.retain(|_, bucket| !bucket.is_full(now));
             held.left = held.of.len();
         }
-        let mut bucket = Bucket::new(rate);
-        let taken = bucket.take(events, now);
+        let mut bucket = TokenBucket::new(rate);
+        let taken = bucket.try_take(events, now);
         held.of.insert(Arc::clone(tenant), bucket);
         taken
     }

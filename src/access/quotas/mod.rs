@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::buckets::Buckets;
 use crate::domain::access::quota::{OwnQuotas, Quotas};
-use crate::domain::access::token_bucket::Standing;
+use crate::domain::access::token_bucket::RateLimitStatus;
 use crate::metrics::Count;
 use crate::store::tenants::QuotaChange;
 use crate::store::{Store, StoreError};
@@ -83,10 +83,10 @@ impl QuotasInForce {
         tenant: &Arc<str>,
         rate: u32,
         events: u32,
-    ) -> Result<Standing, Standing> {
+    ) -> Result<RateLimitStatus, RateLimitStatus> {
         let taken = match NonZeroU32::new(rate) {
             Some(rate) => self.buckets.take(tenant, rate, events),
-            None => Err(Standing { limit: 0, remaining: 0, reset_s: NOT_SOON_S }),
+            None => Err(RateLimitStatus { limit: 0, remaining: 0, reset_s: NOT_SOON_S }),
         };
         if taken.is_err() {
             self.refuse(Quota::EventsPerS, tenant);

@@ -9,7 +9,7 @@ use super::caller::Caller;
 use crate::api::problem::Problem;
 use crate::api::state::Api;
 use crate::domain::id::SubscriptionId;
-use crate::domain::subscription::Version;
+use crate::domain::subscription::version::Version;
 use crate::store::{Store, StoreError};
 
 /// The versions of each of these subscriptions, oldest first.

@@ -25,17 +25,19 @@ use super::state::Api;
 use super::subscriptions;
 use super::subscriptions::verification;
 use crate::domain::event::event_type::EventType;
-use crate::domain::event::page::Scan;
+use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
+use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::command::RetryRequest;
-use crate::domain::subscription::{Subscription, TEST_EVENT, Version, is_for};
+use crate::domain::subscription::version::{Version, matches_event};
+use crate::domain::subscription::{Subscription, TEST_EVENT};
 use crate::store::deliveries::AttemptFilter;
 use crate::store::idempotency::Kept;
 
 /// How much of the log one list request looks at: events and bytes of a page, and pages.
-const PAGE: (u16, u32) = (1_000, 4 << 20);
+const PAGE_LIMIT: PageLimit = PageLimit { events: 1_000, bytes: 4 << 20 };
 const MOST_PAGES: usize = 10;
 
 /// `GET /v1/events/{id}/deliveries`: one for each subscription that the event is for.
@@ -62,7 +64,7 @@ pub(crate) async fn of_event(
         .into_iter()
         .filter(|(id, _)| {
             let versions = versions.get(id).map_or(&[][..], Vec::as_slice);
-            is_for(&event, *id, &caller.tenant, versions)
+            matches_event(&event, *id, &caller.tenant, versions)
                 && visibility::is_there(&caller, Some(versions))
         })
         .collect();
@@ -133,13 +135,12 @@ async fn page(
     let id = subscription.id;
     let versions = api.store.versions_of(id).await?;
     let after = versions.first().map_or(Position::START, |version| version.since);
-    let (events, bytes) = PAGE;
-    let scan = Scan { after, up_to, tenant: Some(&subscription.tenant), events, bytes };
+    let scan = Scan { after, up_to, tenant: Some(&subscription.tenant), limit: PAGE_LIMIT };
     let stretch = api.store.read_before(scan).await?;
     let meant: Vec<&Arc<Event>> = stretch
         .events
         .iter()
-        .filter(|event| is_for(event, id, &subscription.tenant, &versions))
+        .filter(|event| matches_event(event, id, &subscription.tenant, &versions))
         .collect();
     let positions: Vec<i64> = meant.iter().map(|event| event.position.stored()).collect();
     let record = Record::read(&api.store, &[id.stored()], &positions).await?;
@@ -218,13 +219,16 @@ pub(crate) async fn retry(
     }
     let subscription = subscriptions::find(&api, &caller, &subscription).await?;
     let event = events::find(&api, &caller, &event).await?;
-    if subscription.definition.callback_url.is_none() {
-        let detail = "the subscription is pulled from: its clients fetch the event, and there is nothing to repeat";
-        return Err(Problem::new(Code::Conflict, detail));
+    match subscription.definition.channel {
+        Channel::Webhook(_) => {}
+        Channel::Pull { .. } => {
+            let detail = "the subscription is pulled from: its clients fetch the event, and there is nothing to repeat";
+            return Err(Problem::new(Code::Conflict, detail));
+        }
     }
     let (id, position) = (subscription.id, event.position);
     let versions = api.store.versions_of(id).await?;
-    if !is_for(&event, id, &caller.tenant, &versions) {
+    if !matches_event(&event, id, &caller.tenant, &versions) {
         return Err(Problem::not_found("delivery: the event is not for this subscription"));
     }
     let record = Record::read(&api.store, &[id.stored()], &[position.stored()]).await?;

@@ -20,16 +20,18 @@ use crate::api::state::Api;
 use crate::api::subscriptions;
 use crate::domain::delivery::replay::{Progress, ReplayState};
 use crate::domain::event::Event;
-use crate::domain::event::page::Scan;
+use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
+use crate::domain::subscription::Subscription;
+use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::command::{Only, ReplayCancelled, ReplayRequest, Request};
-use crate::domain::subscription::{Subscription, is_for};
+use crate::domain::subscription::version::matches_event;
 use crate::store::idempotency::Kept;
 use crate::streaming::resume::Point;
 
 /// How much of the log is looked at to count what will be replayed: events and bytes of a page, and pages.
-const PAGE: (u16, u32) = (5_000, 8 << 20);
+const PAGE_LIMIT: PageLimit = PageLimit { events: 5_000, bytes: 8 << 20 };
 const MOST_PAGES: usize = 400;
 
 /// `POST /v1/subscriptions/{id}/replay`.
@@ -59,9 +61,12 @@ pub(crate) async fn create(
         Problem::invalid(vec![FieldError { pointer: "/since".to_owned(), detail }])
     })?;
     let subscription = subscriptions::find(&api, &caller, &path).await?;
-    if subscription.definition.callback_url.is_none() {
-        let detail = "the subscription is pulled from: POST …/seek moves its cursor back";
-        return Err(Problem::new(Code::Conflict, detail));
+    match subscription.definition.channel {
+        Channel::Webhook(_) => {}
+        Channel::Pull { .. } => {
+            let detail = "the subscription is pulled from: POST …/seek moves its cursor back";
+            return Err(Problem::new(Code::Conflict, detail));
+        }
     }
     let (count, complete) = count(&api, &subscription, (after, until), only).await?;
     let asked =
@@ -151,13 +156,13 @@ async fn count(
     let versions = api.store.versions_of(id).await?;
     let mut count = 0;
     for _ in 0..MOST_PAGES {
-        let (events, bytes) = PAGE;
         let tenant = Some(&*subscription.tenant);
-        let scan = Scan { after, up_to: until, tenant, events, bytes };
+        let scan = Scan { after, up_to: until, tenant, limit: PAGE_LIMIT };
         let stretch = api.log.read_after(scan).await?;
-        let is_meant = |event: &&Arc<Event>| is_for(event, id, &subscription.tenant, &versions);
+        let matches =
+            |event: &&Arc<Event>| matches_event(event, id, &subscription.tenant, &versions);
         let positions: Vec<i64> =
-            stretch.events.iter().filter(is_meant).map(|event| event.position.stored()).collect();
+            stretch.events.iter().filter(matches).map(|event| event.position.stored()).collect();
         let tried = api.store.tried_among(id, &positions).await?;
         let waiting = tried.iter().filter(|tried| tried.is_waiting).count();
         count += match only {

@@ -13,7 +13,8 @@ use crate::api::problem::Problem;
 use crate::domain::event::Event;
 use crate::domain::event::event_type::{Pattern, is_reserved};
 use crate::domain::id::SubscriptionId;
-use crate::domain::subscription::{Status, TEST_EVENT, Version};
+use crate::domain::subscription::version::Version;
+use crate::domain::subscription::{Status, TEST_EVENT};
 use crate::store::subscriptions::Known;
 
 /// `GET /v1/events/{id}/explain`.

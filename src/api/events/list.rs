@@ -8,16 +8,15 @@ use crate::api::http::input::Parameters;
 use crate::api::http::query::{Query, TOKEN, invalid};
 use crate::api::problem::Problem;
 use crate::api::state::worker;
-use crate::domain::event::page::Scan;
+use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
 use crate::streaming::{Filter, Reader, Start};
 
-/// The most events and bytes of data that one page of a backward scan reads.
-const MAX_SCAN_EVENTS: u16 = 2_000;
-const MAX_SCAN_BYTES: u32 = 8 << 20;
+/// The size of one page of a backward scan.
+const PAGE_LIMIT: PageLimit = PageLimit { events: 2_000, bytes: 8 << 20 };
 /// The most pages that one request scans backwards.
-const MAX_SCANS: usize = 10;
+const MAX_PAGES: usize = 10;
 
 /// `GET /v1/events`: the events after a cursor, as soon as there are any, or the newest first.
 pub(super) async fn list(
@@ -58,16 +57,11 @@ async fn newest_first(
     let from = poll::cursor(query, &api.streams).await?.map_or(Position::END, Position::previous);
     let (mut found, mut cursor, mut complete) = (Vec::new(), from, false);
     let mut up_to = from;
-    for _ in 0..MAX_SCANS {
-        let scan = Scan {
-            after: Position::START,
-            up_to,
-            tenant: Some(&*filter.tenant),
-            events: MAX_SCAN_EVENTS,
-            bytes: MAX_SCAN_BYTES,
-        };
+    for _ in 0..MAX_PAGES {
+        let tenant = Some(&*filter.tenant);
+        let scan = Scan { after: Position::START, up_to, tenant, limit: PAGE_LIMIT };
         let stretch = api.store.read_before(scan).await?;
-        let mut matching = stretch.events.into_iter().filter(|event| filter.wants(event));
+        let mut matching = stretch.events.into_iter().filter(|event| filter.matches_event(event));
         for event in matching.by_ref().take(limit - found.len()) {
             cursor = event.position;
             found.push(event);

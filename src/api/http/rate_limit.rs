@@ -3,7 +3,7 @@
 use crate::api::auth::caller::Caller;
 use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
-use crate::domain::access::token_bucket::Standing;
+use crate::domain::access::token_bucket::RateLimitStatus;
 
 /// Takes `events` from the token bucket of the caller's tenant: all of them, or none and an error.
 ///
@@ -13,11 +13,11 @@ pub(crate) fn admit(
     caller: &Caller,
     rate: Option<u32>,
     events: usize,
-) -> Result<Option<Standing>, Problem> {
+) -> Result<Option<RateLimitStatus>, Problem> {
     let Some(rate) = rate.filter(|_| events > 0) else { return Ok(None) };
     let count = u32::try_from(events).unwrap_or(u32::MAX);
     api.quotas.take(&caller.tenant, rate, count).map(Some).map_err(|refused| {
-        let Standing { limit, remaining, reset_s } = refused;
+        let RateLimitStatus { limit, remaining, reset_s } = refused;
         if limit == 0 {
             let detail = "this tenant may not publish: its quota events_per_s is 0";
             return Problem::over_quota(Code::QuotaExceeded, refused, detail);

@@ -3,7 +3,7 @@
 use actix_web::HttpResponseBuilder;
 use actix_web::http::header::HeaderName;
 
-use crate::domain::access::token_bucket::Standing;
+use crate::domain::access::token_bucket::RateLimitStatus;
 
 /// The limit per second, the events that may still come now, and the seconds until the limit is whole again.
 pub(crate) const FIELDS: [HeaderName; 3] = [
@@ -13,8 +13,8 @@ pub(crate) const FIELDS: [HeaderName; 3] = [
 ];
 
 /// Adds the headers to a response.
-pub(crate) fn insert_rate_limit(response: &mut HttpResponseBuilder, standing: Standing) {
-    let Standing { limit, remaining, reset_s } = standing;
+pub(crate) fn insert_rate_limit(response: &mut HttpResponseBuilder, status: RateLimitStatus) {
+    let RateLimitStatus { limit, remaining, reset_s } = status;
     for field in FIELDS.into_iter().zip([limit, remaining, reset_s]) {
         response.insert_header(field);
     }

@@ -1,7 +1,7 @@
 //! The problems that errors of the store, the log and the connection limits become.
 
 use super::{CONNECTION_RETRY_S, Code, Problem};
-use crate::domain::access::token_bucket::Standing;
+use crate::domain::access::token_bucket::RateLimitStatus;
 use crate::log::AppendError;
 use crate::store::StoreError;
 use crate::streaming::presence::Full;
@@ -32,7 +32,7 @@ impl From<Full> for Problem {
     fn from(full: Full) -> Self {
         let rate_limit = match full {
             Full::Tenant(limit) => {
-                Some(Standing { limit, remaining: 0, reset_s: CONNECTION_RETRY_S })
+                Some(RateLimitStatus { limit, remaining: 0, reset_s: CONNECTION_RETRY_S })
             }
             Full::Node(_) | Full::Key(_) | Full::Address(_) => None,
         };

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 pub(crate) use self::code::Code;
-use crate::domain::access::token_bucket::Standing;
+use crate::domain::access::token_bucket::RateLimitStatus;
 use crate::domain::position::Position;
 
 /// The seconds after which a client retries when a connection limit is reached.
@@ -37,7 +37,7 @@ pub(crate) struct Problem {
     errors: Vec<FieldError>,
     earliest: Option<Position>,
     allow: Option<String>,
-    rate_limit: Option<Standing>,
+    rate_limit: Option<RateLimitStatus>,
 }
 
 impl Problem {
@@ -97,7 +97,7 @@ impl Problem {
     }
 
     /// 429 for a quota of the tenant, with the state of its rate limit.
-    pub(crate) fn over_quota(code: Code, rate_limit: Standing, detail: impl Into<String>) -> Self {
+    pub(crate) fn over_quota(code: Code, rate_limit: RateLimitStatus, detail: impl Into<String>) -> Self {
         Self { rate_limit: Some(rate_limit), ..Self::new(code, detail) }
     }
 

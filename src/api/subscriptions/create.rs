@@ -14,7 +14,7 @@ use crate::api::auth::context::{Authorized, Context};
 use crate::api::http::idempotency;
 use crate::api::http::input::JsonBody;
 use crate::api::problem::{Code, Problem};
-use crate::domain::access::token_bucket::Standing;
+use crate::domain::access::token_bucket::RateLimitStatus;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::signing::Signing;
@@ -47,7 +47,7 @@ pub(super) async fn create(
     let subscription = Subscription {
         id: SubscriptionId::new(UnixMillis::now(), rand::random()),
         tenant: Arc::clone(&caller.tenant),
-        status: definition.status_in_force(),
+        status: definition.running_status(),
         definition,
         disabled_reason: None,
         changed_at: Position::START,
@@ -77,7 +77,7 @@ pub(super) async fn create(
 
 fn over_quota(context: &Context, limit: u32) -> Problem {
     context.api.quotas.refuse(Quota::Subscriptions, &context.caller.tenant);
-    let rate_limit = Standing { limit, remaining: 0, reset_s: QUOTA_RETRY_S };
+    let rate_limit = RateLimitStatus { limit, remaining: 0, reset_s: QUOTA_RETRY_S };
     let detail = format!(
         "this tenant has {limit} subscriptions, its limit (quota subscriptions); delete one, or ask the operator for a \
          higher quota"

@@ -16,9 +16,12 @@ use crate::domain::event::event_type::Pattern;
 use crate::domain::event::json_pointer::JsonPointer;
 use crate::domain::signing::secret::Secret;
 use crate::domain::signing::{Scheme, Signing};
-use crate::domain::subscription::verification::{Handshake, Way};
+use crate::domain::subscription::Definition;
+use crate::domain::subscription::channel::{
+    Channel, DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_S, DeliverySettings, Webhook, WebhookSettings,
+};
+use crate::domain::subscription::verification::{Verification, VerificationMethod};
 use crate::domain::subscription::view::MASK;
-use crate::domain::subscription::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_S, Definition};
 use crate::domain::time::UnixMillis;
 
 const MOST_HEADERS: usize = 20;
@@ -51,7 +54,7 @@ pub(crate) struct Given {
     timeout_s: Field<u16>,
     retry_schedule_s: Field<Vec<u32>>,
     give_up_after_s: Field<u32>,
-    handshake: Field<Way>,
+    handshake: Field<VerificationMethod>,
 }
 
 impl Given {
@@ -96,68 +99,77 @@ impl Given {
         };
         let mut signing = signing.with_schemes(schemes, rand::random);
         signing.x_hook_signature = self.x_hook_signature.value().unwrap_or_default();
-        let definition = Definition {
-            event_types,
-            callback_url: self.callback_url.value(),
+        let settings = WebhookSettings {
             signing,
-            description: self.description.value(),
-            metadata: self.metadata.value().unwrap_or_default(),
             headers: self.headers.value().unwrap_or_default(),
             tls: self.tls.value(),
             auth: self.auth.value(),
-            ordered: self.ordered.value().unwrap_or_default(),
-            order_by: self.order_by.value(),
-            max_in_flight: self.max_in_flight.value().unwrap_or(DEFAULT_MAX_IN_FLIGHT),
-            rate_limit_per_s: self.rate_limit_per_s.value(),
-            timeout_s: self.timeout_s.value().unwrap_or(DEFAULT_TIMEOUT_S),
-            retry_schedule_s: self.retry_schedule_s.value(),
-            give_up_after_s: self.give_up_after_s.value(),
-            handshake: self
-                .handshake
-                .value()
-                .map(|way| Handshake::asked(way, UnixMillis::now(), rand::random())),
+            delivery: DeliverySettings {
+                ordered: self.ordered.value().unwrap_or_default(),
+                order_by: self.order_by.value(),
+                max_in_flight: self.max_in_flight.value().unwrap_or(DEFAULT_MAX_IN_FLIGHT),
+                rate_limit_per_s: self.rate_limit_per_s.value(),
+                timeout_s: self.timeout_s.value().unwrap_or(DEFAULT_TIMEOUT_S),
+                retry_schedule_s: self.retry_schedule_s.value(),
+                give_up_after_s: self.give_up_after_s.value(),
+            },
         };
-        receiver_input::check_together(&definition)?;
-        Ok(definition)
+        let (url, method) = (self.callback_url.value(), self.handshake.value());
+        receiver_input::check_together(url.as_ref(), &settings)?;
+        Ok(Definition {
+            event_types,
+            channel: channel(url, method, settings)?,
+            description: self.description.value(),
+            metadata: self.metadata.value().unwrap_or_default(),
+        })
     }
 
     /// `current` with what was given in place of what it says.
     pub(crate) fn over(self, current: Definition) -> Result<Definition, Problem> {
         self.must_not_redirect_credentials(&current)?;
+        let Definition { event_types, channel, description, metadata } = current;
+        let (callback_url, verification, settings) = match channel {
+            Channel::Pull { dormant } => (None, None, dormant),
+            Channel::Webhook(Webhook { url, verification, settings }) => {
+                (Some(url), verification, settings)
+            }
+        };
+        let WebhookSettings { signing, headers, tls, auth, delivery } = settings;
         Self {
-            event_types: self.event_types.or(current.event_types),
-            callback_url: self.callback_url.or(current.callback_url),
+            event_types: self.event_types.or(event_types),
+            callback_url: self.callback_url.or(callback_url),
             secret: self.secret,
-            signatures: self.signatures.or(current.signing.schemes().to_vec()),
-            x_hook_signature: self.x_hook_signature.or(current.signing.x_hook_signature),
-            description: self.description.or(current.description),
-            metadata: self.metadata.or(current.metadata),
-            headers: self.headers.or(current.headers),
-            tls: self.tls.or(current.tls),
-            auth: self.auth.or(current.auth),
-            ordered: self.ordered.or(current.ordered),
-            order_by: self.order_by.or(current.order_by),
-            max_in_flight: self.max_in_flight.or(current.max_in_flight),
-            rate_limit_per_s: self.rate_limit_per_s.or(current.rate_limit_per_s),
-            timeout_s: self.timeout_s.or(current.timeout_s),
-            retry_schedule_s: self.retry_schedule_s.or(current.retry_schedule_s),
-            give_up_after_s: self.give_up_after_s.or(current.give_up_after_s),
-            handshake: self.handshake.or(current.handshake.map(|handshake| handshake.way)),
+            signatures: self.signatures.or(signing.schemes().to_vec()),
+            x_hook_signature: self.x_hook_signature.or(signing.x_hook_signature),
+            description: self.description.or(description),
+            metadata: self.metadata.or(metadata),
+            headers: self.headers.or(headers),
+            tls: self.tls.or(tls),
+            auth: self.auth.or(auth),
+            ordered: self.ordered.or(delivery.ordered),
+            order_by: self.order_by.or(delivery.order_by),
+            max_in_flight: self.max_in_flight.or(delivery.max_in_flight),
+            rate_limit_per_s: self.rate_limit_per_s.or(delivery.rate_limit_per_s),
+            timeout_s: self.timeout_s.or(delivery.timeout_s),
+            retry_schedule_s: self.retry_schedule_s.or(delivery.retry_schedule_s),
+            give_up_after_s: self.give_up_after_s.or(delivery.give_up_after_s),
+            handshake: self.handshake.or(verification.map(|verification| verification.method)),
         }
-        .whole(current.signing)
+        .whole(signing)
     }
 
     /// Refuses to send credentials, which nobody can look up, to another place than that they were given for.
     fn must_not_redirect_credentials(&self, current: &Definition) -> Result<(), Problem> {
         let place = |url: Option<&CallbackUrl>| url.map(|url| url.url().origin());
         let is_elsewhere = match &self.callback_url {
-            Field::Is(url) => place(Some(url)) != place(current.callback_url.as_ref()),
+            Field::Is(url) => place(Some(url)) != place(current.channel.callback_url()),
             Field::Absent | Field::Null => false,
         };
+        let settings = current.channel.settings();
         let kept = [
-            ("/headers", self.headers == Field::Absent && !current.headers.is_empty()),
-            ("/auth", self.auth == Field::Absent && current.auth.is_some()),
-            ("/tls", self.tls == Field::Absent && current.tls.is_some()),
+            ("/headers", self.headers == Field::Absent && !settings.headers.is_empty()),
+            ("/auth", self.auth == Field::Absent && settings.auth.is_some()),
+            ("/tls", self.tls == Field::Absent && settings.tls.is_some()),
         ];
         let detail = "was given for the former callback_url and would go to another server: give it again, or null";
         let faults = kept.into_iter().filter(|(_, is_kept)| is_elsewhere && *is_kept);
@@ -165,6 +177,26 @@ impl Given {
             .map(|(pointer, _)| FieldError { pointer: pointer.into(), detail: detail.into() })
             .collect();
         if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(faults)) }
+    }
+}
+
+/// With a callback URL the hub delivers; without one, clients fetch the events.
+fn channel(
+    url: Option<CallbackUrl>,
+    method: Option<VerificationMethod>,
+    settings: WebhookSettings,
+) -> Result<Channel, Problem> {
+    match (url, method) {
+        (None, None) => Ok(Channel::Pull { dormant: settings }),
+        (None, Some(_)) => Err(Problem::invalid(vec![FieldError {
+            pointer: "/handshake".into(),
+            detail: "needs a callback_url; give one, or leave handshake out".into(),
+        }])),
+        (Some(url), method) => {
+            let verification =
+                method.map(|method| Verification::new(method, UnixMillis::now(), rand::random()));
+            Ok(Channel::Webhook(Webhook { url, verification, settings }))
+        }
     }
 }
 
@@ -336,7 +368,7 @@ mod tests {
             r#"{"event": "a.*", "hookUrl": "https://example.com/"}"#,
         ] {
             let definition = read(body).unwrap();
-            assert_eq!(definition.callback_url.unwrap().as_str(), "https://example.com/");
+            assert_eq!(definition.channel.callback_url().unwrap().as_str(), "https://example.com/");
             assert_eq!(
                 definition.event_types.iter().map(Pattern::as_str).collect::<Vec<_>>(),
                 ["a.*"]
@@ -390,7 +422,10 @@ mod tests {
                 .contains("/callback_url")
         );
         assert!(read("{}").unwrap_err().contains("/event_types"));
-        assert!(read(r#"{"event": "a"}"#).unwrap().callback_url.is_none(), "it is pulled");
+        assert!(
+            read(r#"{"event": "a"}"#).unwrap().channel.callback_url().is_none(),
+            "it is pulled"
+        );
     }
 
     #[test]
@@ -399,9 +434,9 @@ mod tests {
         let mut fields = Fields::of(br#"{"timeout_s": null, "ordered": true}"#).unwrap();
         let given = Given::take(&mut fields, &Targets::default());
         let changed = given.over(current.clone()).unwrap();
-        assert_eq!(changed.timeout_s, DEFAULT_TIMEOUT_S);
-        assert!(changed.ordered);
+        assert_eq!(changed.delivery().timeout_s, DEFAULT_TIMEOUT_S);
+        assert!(changed.delivery().ordered);
         assert_eq!(changed.description, current.description);
-        assert_eq!(changed.signing, current.signing);
+        assert_eq!(changed.signing(), current.signing());
     }
 }

@@ -3,10 +3,11 @@
 use super::input::checked_url;
 use crate::api::http::fields::{Field, Fields};
 use crate::api::problem::{FieldError, Problem};
+use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::policy::Targets;
 use crate::domain::egress::receiver_auth::{ClientCredentials, ReceiverAuth};
 use crate::domain::egress::receiver_tls::ReceiverTls;
-use crate::domain::subscription::Definition;
+use crate::domain::subscription::channel::WebhookSettings;
 use crate::domain::subscription::view::MASK;
 use crate::domain::time::UnixMillis;
 
@@ -132,20 +133,23 @@ fn keep_visible(fields: &mut Fields, name: &'static str, text: &str) {
 }
 
 /// What may not stand together in one definition.
-pub(crate) fn check_together(definition: &Definition) -> Result<(), Problem> {
+pub(crate) fn check_together(
+    url: Option<&CallbackUrl>,
+    settings: &WebhookSettings,
+) -> Result<(), Problem> {
     let fault = |pointer: &str, detail: &str| FieldError {
         pointer: pointer.to_owned(),
         detail: detail.to_owned(),
     };
     let mut faults = Vec::new();
-    if definition.auth.is_some() && definition.headers.contains_key("authorization") {
+    if settings.auth.is_some() && settings.headers.contains_key("authorization") {
         faults.push(fault(
             "/auth",
             "the headers have authorization in them already; give one of both",
         ));
     }
-    let plain = definition.callback_url.as_ref().is_some_and(|url| url.url().scheme() == "http");
-    if definition.tls.is_some() && plain {
+    let plain = url.is_some_and(|url| url.url().scheme() == "http");
+    if settings.tls.is_some() && plain {
         faults.push(fault("/tls", "the callback URL is http; there is TLS to an https one alone"));
     }
     if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(faults)) }

@@ -19,10 +19,11 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::signing::ed25519::PublicKey;
 use crate::domain::signing::secret::Secret;
 use crate::domain::signing::{MOST_IN_FORCE, Signing, TooMany};
+use crate::domain::subscription::Subscription;
 use crate::domain::subscription::change;
 use crate::domain::subscription::change::{Change, Changed};
+use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::view::SubscriptionView;
-use crate::domain::subscription::{Definition, Subscription};
 use crate::domain::time::UnixMillis;
 
 /// How long earlier keys go on signing unless the caller says otherwise, and at most, in seconds: a day, a week.
@@ -58,8 +59,8 @@ pub(crate) async fn rotate(
             return Ok(idempotency::replayed(&mut HttpResponse::Ok()).json(view));
         }
         let current = find(&api, &caller, &path).await?;
-        let signing = rotation.of(&current.definition.signing)?;
-        let definition = Definition { signing, ..current.definition.clone() };
+        let signing = rotation.of(current.definition.signing())?;
+        let definition = current.definition.clone().signed_by(signing);
         let change = Change {
             key: claim.as_ref().map(|claim| claim.key.clone()),
             ..change::secret_rotated(Subscription { definition, ..current.clone() })
@@ -139,9 +140,8 @@ pub(crate) async fn jwks(
 
 /// The public keys that are in force, the newest first; of a subscription that is pulled from, nothing is signed.
 fn public_keys(subscription: &Subscription) -> Vec<PublicKey<'_>> {
-    let definition = &subscription.definition;
-    match definition.callback_url {
-        Some(_) => definition.signing.public_keys(UnixMillis::now()),
-        None => Vec::new(),
+    match &subscription.definition.channel {
+        Channel::Webhook(webhook) => webhook.settings.signing.public_keys(UnixMillis::now()),
+        Channel::Pull { .. } => Vec::new(),
     }
 }

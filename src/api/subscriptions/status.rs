@@ -16,7 +16,7 @@ pub(super) async fn pause(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let paused = apply_change(&context, &id, |current| {
-        let can_pause = current.status.is_tried() || current.status == Status::Unverified;
+        let can_pause = current.status.is_delivering() || current.status == Status::Unverified;
         Ok(can_pause.then(|| change::paused(current)))
     });
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
@@ -29,7 +29,7 @@ pub(super) async fn resume(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let resumed = apply_change(&context, &id, |current| {
-        let is_resumed = current.status == current.definition.status_in_force();
+        let is_resumed = current.status == current.definition.running_status();
         Ok((!is_resumed).then(|| change::resumed(current)))
     });
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&resumed.await?)))

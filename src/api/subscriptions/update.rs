@@ -53,12 +53,12 @@ async fn change_definition(
         if definition == current.definition {
             return Ok(None);
         }
-        let same_receiver = definition.callback_url == current.definition.callback_url;
+        let same_receiver = definition.channel.has_same_receiver(&current.definition.channel);
         // A new receiver starts without the failures of the old one.
         let status = match current.status {
             Status::Paused | Status::Disabled => current.status,
-            Status::Failing if same_receiver && !definition.awaits_consent() => Status::Failing,
-            _ => definition.status_in_force(),
+            Status::Failing if same_receiver && !definition.awaits_verification() => Status::Failing,
+            _ => definition.running_status(),
         };
         Ok(Some(change::updated(Subscription { definition, status, ..current })))
     });

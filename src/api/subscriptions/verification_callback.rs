@@ -16,7 +16,8 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::change;
 use crate::domain::subscription::change::Changed;
-use crate::domain::subscription::verification::{Consent, Way, agreed_rate};
+use crate::domain::subscription::channel::{Channel, Webhook};
+use crate::domain::subscription::verification::{VerificationMethod, Verified, allowed_rate};
 use crate::domain::time::UnixMillis;
 
 /// Who agreed, in the audit log: one who has no key.
@@ -37,17 +38,21 @@ enum Proof<'a> {
 impl Proof<'_> {
     /// Whether it was given to the receiver of this subscription.
     fn is_for(&self, subscription: &Subscription, token_key: &[u8]) -> bool {
-        let definition = &subscription.definition;
-        let asked = definition.handshake.as_ref().zip(definition.callback_url.as_ref());
-        asked.is_some_and(|(handshake, url)| match (self, handshake.way) {
-            (Self::Secret(text), Way::XHookSecret) => {
-                text.as_bytes().ct_eq(handshake.secret.reveal().as_bytes()).into()
+        let (url, verification) = match &subscription.definition.channel {
+            Channel::Webhook(Webhook { url, verification: Some(verification), .. }) => {
+                (url, verification)
             }
-            (Self::Token(text), Way::CloudEvents) => {
-                handshake.is_token(text, token_key, subscription.id, url)
+            Channel::Webhook(_) | Channel::Pull { .. } => return false,
+        };
+        match (self, verification.method) {
+            (Self::Secret(text), VerificationMethod::XHookSecret) => {
+                text.as_bytes().ct_eq(verification.secret.reveal().as_bytes()).into()
+            }
+            (Self::Token(text), VerificationMethod::CloudEvents) => {
+                verification.is_token(text, token_key, subscription.id, url)
             }
             _ => false,
-        })
+        }
     }
 }
 
@@ -66,17 +71,18 @@ pub(crate) async fn give(
     for _ in 0..CHANGE_TRIES {
         let subscription = proven(&api, &path, &proof).await?;
         let consent = match proof {
-            Proof::Secret(_) => Consent::to_all(UnixMillis::now()),
+            Proof::Secret(_) => Verified::unlimited(UnixMillis::now()),
             Proof::Token(_) => {
-                let asked = subscription.definition.rate_limit_per_minute();
-                let rate_per_minute = agreed_rate(rate, asked)
+                let asked = subscription.definition.delivery().rate_limit_per_minute();
+                let rate_per_minute = allowed_rate(rate, asked)
                     .map_err(|error| Problem::new(Code::InvalidHeader, error.to_string()))?;
                 let origin = api.origin.as_ref().map(Origin::as_str).map(str::to_owned);
-                Consent { at: UnixMillis::now(), origin, rate_per_minute }
+                Verified { at: UnixMillis::now(), origin, rate_per_minute }
             }
         };
         // Who merely looks at a link has not agreed.
-        let is_over = request.method() == Method::HEAD || !subscription.definition.awaits_consent();
+        let is_over =
+            request.method() == Method::HEAD || !subscription.definition.awaits_verification();
         if is_over || is_noted(&api, &request, &subscription, consent).await? {
             return Ok(answer(&request, &path));
         }
@@ -113,7 +119,7 @@ async fn is_noted(
     api: &Api,
     request: &HttpRequest,
     subscription: &Subscription,
-    consent: Consent,
+    consent: Verified,
 ) -> Result<bool, Problem> {
     let (id, by) = (subscription.id, actor(RECEIVER, request));
     let change = change::verified(subscription.clone(), consent);

@@ -13,7 +13,7 @@ use crate::api::problem::{Code, FieldError, Problem};
 use crate::api::state::Api;
 use crate::api::subscriptions;
 use crate::domain::subscription::command::Request;
-use crate::domain::subscription::verification::Way;
+use crate::domain::subscription::verification::VerificationMethod;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::store::StoreError;
 
@@ -23,22 +23,23 @@ pub(crate) fn must_be_possible(
     definition: &Definition,
     former: Option<&Definition>,
 ) -> Result<(), Problem> {
-    let is_new = former.is_none_or(|former| former.handshake != definition.handshake);
-    let Some(handshake) = definition.handshake.as_ref().filter(|_| is_new) else { return Ok(()) };
-    let detail = if definition.callback_url.is_none() {
-        "there is nobody to ask without a callback_url; give one, or leave the handshake out"
-    } else if handshake.way == Way::CloudEvents && api.origin.is_none() {
-        "this hub has no name to ask receivers with; its operator sets HOOKHUB_WEBHOOK_ORIGIN, or \
-         HOOKHUB_PUBLIC_URL with a host name"
-    } else {
+    let verification = definition.channel.verification();
+    if former.is_some_and(|former| former.channel.verification() == verification) {
         return Ok(());
-    };
+    }
+    let needs_origin =
+        verification.is_some_and(|one| one.method == VerificationMethod::CloudEvents);
+    if !needs_origin || api.origin.is_some() {
+        return Ok(());
+    }
+    let detail = "this hub has no name to ask receivers with; its operator sets HOOKHUB_WEBHOOK_ORIGIN, or \
+                  HOOKHUB_PUBLIC_URL with a host name";
     Err(Problem::invalid(vec![FieldError { pointer: "/handshake".into(), detail: detail.into() }]))
 }
 
 /// Refuses what cannot be done for a subscription whose receiver has not agreed yet.
 pub(crate) fn must_not_be_awaited(subscription: &Subscription) -> Result<(), Problem> {
-    if subscription.definition.awaits_consent() {
+    if subscription.definition.awaits_verification() {
         let detail = "its receiver has not agreed yet to being sent anything (see verification); \
                       POST …/verify asks it again";
         return Err(Problem::new(Code::SubscriptionUnverified, detail));
@@ -53,11 +54,12 @@ pub(crate) async fn show(
     view: &mut Map<String, Value>,
 ) -> Result<(), StoreError> {
     let definition = &subscription.definition;
-    let Some(handshake) = definition.handshake.as_ref().filter(|_| definition.awaits_consent())
+    let Some(handshake) =
+        definition.channel.verification().filter(|_| definition.awaits_verification())
     else {
         return Ok(());
     };
-    let tried = api.store.verification(subscription.id, handshake.asked_at).await?;
+    let tried = api.store.verification(subscription.id, handshake.requested_at).await?;
     let is_asked = subscription.status == Status::Unverified;
     if let Some(Value::Object(members)) = view.get_mut("verification") {
         let next = tried.as_ref().and_then(|tried| tried.next_attempt_at).filter(|_| is_asked);
@@ -87,9 +89,9 @@ pub(crate) async fn verify(
         return Ok(idempotency::replayed(&mut HttpResponse::Accepted()).json(said));
     }
     if subscription.status != Status::Unverified {
-        let detail = match subscription.definition.handshake {
+        let detail = match subscription.definition.channel.verification() {
             None => "the subscription asks for no handshake".to_owned(),
-            Some(_) if subscription.definition.awaits_consent() => {
+            Some(_) if subscription.definition.awaits_verification() => {
                 format!("the subscription is {}; resume it first", subscription.status.name())
             }
             Some(_) => "its receiver has agreed already".to_owned(),

@@ -8,7 +8,10 @@ use uuid::Uuid;
 
 use super::feed;
 use super::lease::Lease;
-use crate::delivery::engine::{Ask, Asked, Fetch, Known, Made, Read, ReplayRead, Start};
+use crate::delivery::engine::{
+    AttemptResult, FetchEvent, LoadedSubscription, ReadRange, ReadReplayRange, StartAttempt,
+    VerificationResult, VerifyReceiver,
+};
 use crate::delivery::verification::Handshaker;
 use crate::delivery::webhook::{Deliverer, Exchange};
 use crate::domain::delivery::attempt::Attempt;
@@ -17,22 +20,21 @@ use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::{ErrorClass, Outcome};
 use crate::domain::delivery::replay::Tried;
 use crate::domain::delivery::retry_schedule::reconnect_waits;
-use crate::domain::delivery::shard::OwnedShard;
+use crate::domain::delivery::shard::{OwnedShard, SHARDS};
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::Event;
-use crate::domain::event::page::{Scan, Stretch};
+use crate::domain::event::page::{PageLimit, Scan, Stretch};
 use crate::domain::id::{AttemptId, SubscriptionId};
 use crate::domain::position::Position;
-use crate::domain::subscription::SHARDS;
-use crate::domain::subscription::verification::TriedVerification;
+use crate::domain::subscription::verification::FailedVerification;
 use crate::domain::time::UnixMillis;
 use crate::log::Log;
 use crate::store::{Store, StoreError};
 
 /// How much a subscription that is behind reads at a time.
-const READ: (u16, u32) = (2_000, 1 << 20);
+const READ_LIMIT: PageLimit = PageLimit { events: 2_000, bytes: 1 << 20 };
 /// How much a replay reads at a time: what that brings waits for its try all at once.
-const REPLAY: (u16, u32) = (100, 1 << 20);
+const REPLAY_LIMIT: PageLimit = PageLimit { events: 100, bytes: 1 << 20 };
 /// How long to wait before what could not be read is asked for again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long to wait before a commit is tried again, at most.
@@ -41,25 +43,25 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// What comes back.
 pub(crate) enum Message {
     /// An attempt has ended.
-    Ended(Box<Made>),
+    Ended(Box<AttemptResult>),
     /// Events were fetched.
-    Fetched(Vec<Fetch>, Result<Vec<Arc<Event>>, StoreError>),
+    Fetched(Vec<FetchEvent>, Result<Vec<Arc<Event>>, StoreError>),
     /// The log was read on for a subscription.
-    Read(Read, Result<Stretch, StoreError>),
+    Read(ReadRange, Result<Stretch, StoreError>),
     /// The log was read on for a replay, with what is on record of its deliveries.
-    ReplayRead(ReplayRead, Result<(Stretch, Vec<Tried>), StoreError>),
+    ReplayRead(ReadReplayRange, Result<(Stretch, Vec<Tried>), StoreError>),
     /// Results of these shards are recorded; the ones in the second list are still owned.
     Flushed(Vec<u16>, Vec<u16>),
     /// How many nodes there are, and which shards were taken.
     Shared(Result<(usize, Vec<OwnedShard>), StoreError>),
     /// Where the subscriptions of taken shards stand.
-    Loaded(Vec<OwnedShard>, Result<(Vec<Known>, DeliveryState), StoreError>),
+    Loaded(Vec<OwnedShard>, Result<(Vec<LoadedSubscription>, DeliveryState), StoreError>),
     /// A change of status is made.
     Turned(SubscriptionId),
     /// It is told that a delivery was given up.
     Told(Exhausted),
     /// A receiver was asked for its consent.
-    Asked(Box<Asked>),
+    Asked(Box<VerificationResult>),
 }
 
 /// How many shards one of so many nodes owns, at most.
@@ -72,13 +74,13 @@ pub(crate) fn fair_share(nodes: usize) -> usize {
 pub(crate) async fn post(
     deliverer: Deliverer,
     lease: Lease,
-    start: Start,
+    start: StartAttempt,
     counter: u32,
 ) -> Message {
-    let Start { subscription, event, number, term } = start;
+    let StartAttempt { subscription, event, number, term } = start;
     let (now, began) = (UnixMillis::now(), Instant::now());
     let posting = deliverer.post(&subscription, &event, number, now);
-    let Exchange { outcome, response } = if subscription.definition.is_ordered() {
+    let Exchange { outcome, response } = if subscription.definition.delivery().is_ordered() {
         let cut_off = || {
             let why = "this node lost touch with the database during the exchange";
             Exchange::failed(ErrorClass::Timeout, &why)
@@ -101,18 +103,18 @@ pub(crate) async fn post(
         error,
         response,
     };
-    Message::Ended(Box::new(Made { attempt, outcome, term }))
+    Message::Ended(Box::new(AttemptResult { attempt, outcome, term }))
 }
 
 /// Asks a receiver for its consent.
-pub(crate) async fn ask(handshaker: Handshaker, ask: Ask) -> Message {
+pub(crate) async fn ask(handshaker: Handshaker, ask: VerifyReceiver) -> Message {
     let at = UnixMillis::now();
     let reply = handshaker.ask(&ask.subscription).await;
-    Message::Asked(Box::new(Asked { ask, at, reply }))
+    Message::Asked(Box::new(VerificationResult { ask, at, reply }))
 }
 
 /// Notes a handshake that brought no consent. What is not noted is merely not shown.
-pub(crate) async fn note_verification(store: Store, tried: TriedVerification) {
+pub(crate) async fn note_verification(store: Store, tried: FailedVerification) {
     tracing::info!(subscription = %tried.subscription, error = %tried.error, "a receiver has not agreed to what it will be sent");
     if let Err(error) = store.note_verification(&tried).await {
         tracing::warn!(%error, "cannot note how far a handshake is");
@@ -120,7 +122,7 @@ pub(crate) async fn note_verification(store: Store, tried: TriedVerification) {
 }
 
 /// Fetches events to be tried.
-pub(crate) async fn fetch(store: Store, wanted: Vec<Fetch>) -> Message {
+pub(crate) async fn fetch(store: Store, wanted: Vec<FetchEvent>) -> Message {
     let mut positions: Vec<i64> = wanted.iter().map(|fetch| fetch.position.stored()).collect();
     positions.sort_unstable();
     positions.dedup();
@@ -132,10 +134,9 @@ pub(crate) async fn fetch(store: Store, wanted: Vec<Fetch>) -> Message {
 }
 
 /// Reads on for a subscription that is behind.
-pub(crate) async fn read(log: Log, read: Read) -> Message {
-    let (events, bytes) = READ;
+pub(crate) async fn read(log: Log, read: ReadRange) -> Message {
     let tenant = Some(&*read.subscription.tenant);
-    let scan = Scan { after: read.after, up_to: read.up_to, tenant, events, bytes };
+    let scan = Scan { after: read.after, up_to: read.up_to, tenant, limit: READ_LIMIT };
     let stretch = log.read_after(scan).await;
     if stretch.is_err() {
         sleep(AGAIN_AFTER).await;
@@ -144,11 +145,10 @@ pub(crate) async fn read(log: Log, read: Read) -> Message {
 }
 
 /// Reads on for a replay.
-pub(crate) async fn read_replay(log: Log, store: Store, read: ReplayRead) -> Message {
+pub(crate) async fn read_replay(log: Log, store: Store, read: ReadReplayRange) -> Message {
     let page = async {
-        let (events, bytes) = REPLAY;
         let tenant = Some(&*read.subscription.tenant);
-        let scan = Scan { after: read.after, up_to: read.up_to, tenant, events, bytes };
+        let scan = Scan { after: read.after, up_to: read.up_to, tenant, limit: REPLAY_LIMIT };
         let stretch = log.read_after(scan).await?;
         let positions: Vec<i64> =
             stretch.events.iter().map(|event| event.position.stored()).collect();

@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::delivery::engine::{Known, Newcomer};
+use crate::delivery::engine::{LoadedSubscription, SubscriptionSnapshot};
 use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::domain::event::Event;
-use crate::domain::event::page::Scan;
+use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
+use crate::domain::subscription::Subscription;
 use crate::domain::subscription::command::Request;
-use crate::domain::subscription::{Subscription, Version};
+use crate::domain::subscription::version::Version;
 use crate::log::Log;
 use crate::store::{Store, StoreError};
 
 /// How much of the log goes in one piece.
-const PIECE: (u16, u32) = (500, 4 << 20);
+const PAGE_LIMIT: PageLimit = PageLimit { events: 500, bytes: 4 << 20 };
 
 /// One entry of the log.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(crate) enum Item {
     /// An event.
     Event(Arc<Event>),
     /// A change of a subscription; `None`: it is deleted, or has no callback any more.
-    Change(Arc<Event>, SubscriptionId, Option<Box<Newcomer>>),
+    Change(Arc<Event>, SubscriptionId, Option<Box<SubscriptionSnapshot>>),
     /// Something is asked of whoever delivers to a subscription.
     Request(Arc<Event>, SubscriptionId, Request),
 }
@@ -69,9 +70,9 @@ async fn piece(
     store: &Store,
     after: Position,
 ) -> Result<(Vec<Item>, Position, bool), StoreError> {
-    let (events, bytes) = PIECE;
-    let stretch =
-        log.read_after(Scan { after, up_to: Position::END, tenant: None, events, bytes }).await?;
+    let stretch = log
+        .read_after(Scan { after, up_to: Position::END, tenant: None, limit: PAGE_LIMIT })
+        .await?;
     let mut ids: Vec<i64> = stretch
         .events
         .iter()
@@ -84,7 +85,7 @@ async fn piece(
     Ok((items, stretch.scanned, stretch.complete))
 }
 
-fn item(event: Arc<Event>, changed: &HashMap<SubscriptionId, Newcomer>) -> Item {
+fn item(event: Arc<Event>, changed: &HashMap<SubscriptionId, SubscriptionSnapshot>) -> Item {
     match event.about {
         Some(id) if event.changes_subscription().is_some() => {
             Item::Change(event, id, changed.get(&id).cloned().map(Box::new))
@@ -100,29 +101,29 @@ fn item(event: Arc<Event>, changed: &HashMap<SubscriptionId, Newcomer>) -> Item 
 async fn look_up(
     store: &Store,
     ids: &[i64],
-) -> Result<HashMap<SubscriptionId, Newcomer>, StoreError> {
+) -> Result<HashMap<SubscriptionId, SubscriptionSnapshot>, StoreError> {
     let subscriptions = store.callbacks_by_id(ids).await?;
     let versions = store.versions(ids).await?;
     let state = store.delivery_state(ids).await?;
-    let newcomer = |known: Known| {
-        let id = known.subscription.id;
-        (id, Newcomer { known, state: state.of(id) })
+    let snapshot = |loaded: LoadedSubscription| {
+        let id = loaded.subscription.id;
+        (id, SubscriptionSnapshot { loaded, state: state.of(id) })
     };
-    Ok(join(subscriptions, versions).into_iter().map(newcomer).collect())
+    Ok(join(subscriptions, versions).into_iter().map(snapshot).collect())
 }
 
 /// Puts subscriptions and their versions together.
 pub(crate) fn join(
     subscriptions: Vec<Subscription>,
     versions: Vec<(SubscriptionId, Version)>,
-) -> Vec<Known> {
+) -> Vec<LoadedSubscription> {
     let mut by_id: HashMap<SubscriptionId, Vec<Version>> = HashMap::new();
     for (id, version) in versions {
         by_id.entry(id).or_default().push(version);
     }
     let known = |subscription: Subscription| {
         let versions = by_id.remove(&subscription.id).unwrap_or_default();
-        Known { subscription, versions }
+        LoadedSubscription { subscription, versions }
     };
     subscriptions.into_iter().map(known).collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::delivery::engine::{Engine, Made};
+use crate::delivery::engine::{AttemptResult, Engine};
 use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::Verdict;
 use crate::domain::subscription::Status;
@@ -28,8 +28,8 @@ impl Watch {
     }
 
     /// An attempt has ended.
-    pub(crate) fn ended(&self, made: &Made, now: UnixMillis) {
-        let Made { attempt, outcome, .. } = made;
+    pub(crate) fn ended(&self, made: &AttemptResult, now: UnixMillis) {
+        let AttemptResult { attempt, outcome, .. } = made;
         let delivering = &self.measures.delivering;
         delivering.note(outcome);
         delivering.duration.took(attempt.latency());
@@ -92,7 +92,7 @@ fn standing(engine: &Engine) -> Standing {
             Status::Disabled => Place::Disabled,
             Status::Unverified => Place::Unverified,
             Status::Failing => Place::Failing,
-            Status::Active if queue.is_behind() => Place::Behind,
+            Status::Active if queue.is_lagging() => Place::Behind,
             Status::Active => Place::Current,
         };
         let cursor = queue.cursor(head);
@@ -102,7 +102,7 @@ fn standing(engine: &Engine) -> Standing {
             let before = group.oldest.unwrap_or(cursor.time());
             group.oldest = Some(before.min(cursor.time()));
         }
-        if queue.is_tried() && queue.holds_back() {
+        if queue.is_delivering() && queue.holds_cursor() {
             let before = standing.oldest_pending.unwrap_or(cursor.time());
             standing.oldest_pending = Some(before.min(cursor.time()));
         }

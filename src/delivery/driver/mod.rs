@@ -22,7 +22,7 @@ use self::effects::Message;
 use self::feed::Item;
 use self::lease::Lease;
 use self::metrics::Watch;
-use super::engine::{Engine, Fetch, Start};
+use super::engine::{Engine, FetchEvent, StartAttempt};
 use super::verification::Handshaker;
 use super::webhook::Deliverer;
 use crate::domain::event::Event;
@@ -148,7 +148,7 @@ impl Running {
 
     fn wake_at(&self) -> Instant {
         let now = UnixMillis::now();
-        let due = self.session.engine.next_due().map(|due| Instant::now() + due.since(now));
+        let due = self.session.engine.poll_timeout().map(|due| Instant::now() + due.since(now));
         let flush = [self.flush_at, Some(self.idle_flush_at)].into_iter().flatten().min();
         // While a flush is under way, its end wakes the loop.
         let flush = flush.filter(|_| !self.is_flushing);
@@ -159,7 +159,7 @@ impl Running {
 
     /// Carries out all that the engine has decided.
     fn act(&mut self) {
-        self.session.engine.take_time(UnixMillis::now());
+        self.session.engine.handle_time(UnixMillis::now());
         if self.stopping.is_none() && self.session.lease.holds() {
             self.share_when_due();
             self.begin_attempts();
@@ -175,9 +175,9 @@ impl Running {
     fn begin_reads(&mut self) {
         while self.readers < MOST_READERS {
             let (log, store) = (self.session.log.clone(), self.session.store.clone());
-            if let Some(read) = self.session.engine.take_reader() {
+            if let Some(read) = self.session.engine.poll_read() {
                 self.send_out(effects::read(log, read));
-            } else if let Some(read) = self.session.engine.take_replay_read() {
+            } else if let Some(read) = self.session.engine.poll_replay_read() {
                 self.send_out(effects::read_replay(log, store, read));
             } else {
                 return;
@@ -187,7 +187,7 @@ impl Running {
     }
 
     fn begin_attempts(&mut self) {
-        let (starts, fetches) = self.session.engine.take_starts();
+        let (starts, fetches) = self.session.engine.poll_attempts();
         for start in starts {
             self.post(start);
         }
@@ -196,7 +196,7 @@ impl Running {
         }
     }
 
-    fn post(&mut self, start: Start) {
+    fn post(&mut self, start: StartAttempt) {
         self.attempts_begun = self.attempts_begun.wrapping_add(1);
         let (deliverer, lease) = (self.session.deliverer.clone(), self.session.lease.clone());
         // Boxed once rather than moved from one wrapper into the next: it is 3.7 KB.
@@ -205,7 +205,7 @@ impl Running {
     }
 
     fn tell_what_happened(&mut self) {
-        for (subscription, turn) in self.session.engine.take_turns() {
+        for (subscription, turn) in self.session.engine.poll_transitions() {
             let (log, store) = (self.session.log.clone(), self.session.store.clone());
             self.send_out(async move {
                 let id = subscription.id;
@@ -213,7 +213,7 @@ impl Running {
                 Message::Turned(id)
             });
         }
-        for exhausted in self.session.engine.take_exhausted() {
+        for exhausted in self.session.engine.poll_exhausted() {
             self.watch.exhausted();
             let log = self.session.log.clone();
             self.send_out(async move {
@@ -228,16 +228,16 @@ impl Running {
         let mut changed = false;
         for item in items {
             match item {
-                Item::Event(event) => engine.take_event(&event),
-                Item::Change(event, id, newcomer) => {
+                Item::Event(event) => engine.handle_event(&event),
+                Item::Change(event, id, snapshot) => {
                     changed = true;
                     // The entry itself is still under the patterns before it.
-                    engine.take_event(&event);
-                    engine.take_change(event.position, id, newcomer.map(|newcomer| *newcomer));
+                    engine.handle_event(&event);
+                    engine.handle_change(event.position, id, snapshot.map(|snapshot| *snapshot));
                 }
                 Item::Request(event, id, request) => {
-                    engine.take_event(&event);
-                    engine.take_request(id, &request, UnixMillis::now());
+                    engine.handle_event(&event);
+                    engine.handle_request(id, &request, UnixMillis::now());
                 }
             }
         }
@@ -261,26 +261,26 @@ impl Running {
             Message::Ended(made) => {
                 let now = UnixMillis::now();
                 self.watch.ended(&made, now);
-                engine.take_outcome(*made, now);
+                engine.handle_outcome(*made, now);
             }
             Message::Fetched(wanted, events) => self.take_fetched(wanted, events),
             Message::Read(read, stretch) => {
                 self.readers -= 1;
                 match stretch {
-                    Ok(stretch) => engine.take_read(&read, &stretch),
+                    Ok(stretch) => engine.handle_read(&read, &stretch),
                     Err(error) => {
                         tracing::warn!(%error, subscription = %read.subscription.id, "cannot read on for a subscription that is behind");
-                        engine.read_failed(read.subscription.id);
+                        engine.handle_read_error(read.subscription.id);
                     }
                 }
             }
             Message::ReplayRead(read, page) => {
                 self.readers -= 1;
                 match page {
-                    Ok((stretch, tried)) => engine.take_replay_page(&read, &stretch, &tried),
+                    Ok((stretch, tried)) => engine.handle_replay_read(&read, &stretch, &tried),
                     Err(error) => {
                         tracing::warn!(%error, replay = %read.id, "cannot read on for a replay");
-                        engine.replay_read_failed(read.id);
+                        engine.handle_replay_read_error(read.id);
                     }
                 }
             }
@@ -291,18 +291,22 @@ impl Running {
                     sent.into_iter().filter(|shard| !owned.contains(shard)).collect();
                 if !lost.is_empty() {
                     tracing::warn!(?lost, "another node has taken shards of this one over");
-                    engine.forget_shards(&lost);
+                    engine.handle_shards_lost(&lost);
                 }
             }
             Message::Shared(shared) => self.take_shared(shared),
             Message::Loaded(owned, loaded) => self.take_loaded(&owned, loaded),
-            Message::Turned(id) => engine.turned(id),
-            Message::Told(exhausted) => engine.take_told(&exhausted),
+            Message::Turned(id) => engine.handle_transition_applied(id),
+            Message::Told(exhausted) => engine.handle_exhausted_published(&exhausted),
             Message::Asked(asked) => self.take_reply(&asked),
         }
     }
 
-    fn take_fetched(&mut self, wanted: Vec<Fetch>, events: Result<Vec<Arc<Event>>, StoreError>) {
+    fn take_fetched(
+        &mut self,
+        wanted: Vec<FetchEvent>,
+        events: Result<Vec<Arc<Event>>, StoreError>,
+    ) {
         let engine = &mut self.session.engine;
         let events = match events {
             Ok(events) => events,
@@ -310,7 +314,7 @@ impl Running {
                 // That the database is away is said by the lease, once a second.
                 tracing::debug!(%error, "cannot read events that are to be tried again");
                 for fetch in wanted {
-                    engine.put_back(fetch);
+                    engine.handle_fetch_error(fetch);
                 }
                 return;
             }
@@ -318,12 +322,12 @@ impl Running {
         for fetch in wanted {
             match events.iter().find(|event| event.position == fetch.position) {
                 Some(event) => {
-                    let start = self.session.engine.start_fetched(fetch, Arc::clone(event));
+                    let start = self.session.engine.handle_fetched(fetch, Arc::clone(event));
                     if let Some(start) = start {
                         self.post(start);
                     }
                 }
-                None => self.session.engine.end_unfetchable(fetch),
+                None => self.session.engine.handle_missing_event(fetch),
             }
         }
     }
@@ -347,7 +351,7 @@ impl Running {
         if idle {
             self.idle_flush_at = now + IDLE_FLUSH;
         }
-        if let Some(flush) = engine.take_flush(UnixMillis::now(), idle) {
+        if let Some(flush) = engine.poll_flush(UnixMillis::now(), idle) {
             self.is_flushing = true;
             self.watch.flush_begins(&flush);
             self.send_out(effects::record(self.session.store.clone(), flush));

@@ -10,7 +10,7 @@ use super::Running;
 use super::effects;
 use super::effects::fair_share;
 use super::feed;
-use crate::delivery::engine::Known;
+use crate::delivery::engine::LoadedSubscription;
 use crate::domain::delivery::shard::OwnedShard;
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::time::UnixMillis;
@@ -26,7 +26,7 @@ impl Running {
     pub(crate) fn begin_stop(&mut self, deadline: Duration) {
         self.stopping = Some(Instant::now() + deadline);
         let wait = if self.nodes > 1 { HAND_OVER.min(deadline) } else { deadline };
-        self.session.engine.hand_over(usize::MAX, UnixMillis::now().after(wait));
+        self.session.engine.begin_handover(usize::MAX, UnixMillis::now().after(wait));
         let (store, node) = (self.session.store.clone(), self.session.node);
         self.session.tasks.spawn(async move {
             if let Err(error) = store.begin_leaving(node).await {
@@ -58,8 +58,9 @@ impl Running {
                     self.send_out(effects::load(self.session.store.clone(), taken));
                 } else if nodes > 1 {
                     let deadline = UnixMillis::now().after(HAND_OVER);
-                    let surplus = self.session.engine.staying().saturating_sub(fair_share(nodes));
-                    self.session.engine.hand_over(surplus, deadline);
+                    let surplus =
+                        self.session.engine.retained_shards().saturating_sub(fair_share(nodes));
+                    self.session.engine.begin_handover(surplus, deadline);
                 }
             }
             Err(error) => tracing::debug!(%error, "cannot look for shards to take"),
@@ -69,15 +70,15 @@ impl Running {
     pub(crate) fn take_loaded(
         &mut self,
         owned: &[OwnedShard],
-        loaded: Result<(Vec<Known>, DeliveryState), StoreError>,
+        loaded: Result<(Vec<LoadedSubscription>, DeliveryState), StoreError>,
     ) {
         self.is_loading = false;
         match loaded {
             Ok((known, state)) => {
                 tracing::info!(shards = owned.len(), node = %self.session.node, "delivering");
-                self.session.engine.adopt(owned, known, state);
+                self.session.engine.handle_shards_acquired(owned, known, state);
                 if self.stopping.is_some() {
-                    self.session.engine.hand_over(usize::MAX, UnixMillis::now());
+                    self.session.engine.begin_handover(usize::MAX, UnixMillis::now());
                 }
                 self.tell_acted();
                 self.follow();
@@ -106,7 +107,7 @@ impl Running {
         if self.is_flushing || !self.session.engine.is_handing_over() {
             return;
         }
-        let quiet = self.session.engine.take_quiet(UnixMillis::now());
+        let quiet = self.session.engine.poll_released_shards(UnixMillis::now());
         if !quiet.is_empty() {
             self.release(quiet);
         }
@@ -125,9 +126,7 @@ impl Running {
             return;
         }
         tracing::warn!("the database has failed over: what was in memory is read anew");
-        let shards = self.session.engine.shards();
-        self.session.engine.forget_shards(&shards);
-        self.session.engine.rewind();
+        self.session.engine.handle_failover();
         self.items = None;
         self.session.log.set_dispatched(None);
         if let Err(error) = self.session.log.read_anew().await {

@@ -15,8 +15,8 @@ impl Turn {
     fn log(&self, subscription: &Subscription) {
         let id = subscription.id;
         match self {
-            Self::Verified(consent) => {
-                let (origin, rate) = (consent.origin.as_deref(), consent.rate_per_minute);
+            Self::Verified(verified) => {
+                let (origin, rate) = (verified.origin.as_deref(), verified.rate_per_minute);
                 tracing::info!(subscription = %id, origin, rate, "a receiver has agreed to what it will be sent");
             }
             turn => {
@@ -41,7 +41,7 @@ pub(crate) async fn make(log: Log, store: Store, subscription: Arc<Subscription>
             Ok(Changed::Stale | Changed::NoRoom) => {
                 match store.subscription(&current.tenant, current.id).await {
                     Ok(Some(newer))
-                        if newer.definition.has_same_receiver(&subscription.definition) =>
+                        if newer.definition.has_same_verification(&subscription.definition) =>
                     {
                         current = newer;
                     }

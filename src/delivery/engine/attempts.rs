@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use super::queue::{Begun, Ended};
 use super::results::Noted;
-use super::{Engine, Fetch, Made, Start, SubscriptionQueue};
+use super::{AttemptResult, Engine, FetchEvent, StartAttempt, SubscriptionQueue};
 use crate::domain::delivery::exhausted::Exhausted;
 use crate::domain::delivery::outcome::Verdict;
 use crate::domain::delivery::retry::Retry;
+use crate::domain::delivery::shard::shard_of;
 use crate::domain::event::Event;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::transition::Turn;
-use crate::domain::subscription::{Status, Subscription, shard_of};
+use crate::domain::subscription::{Status, Subscription};
 use crate::domain::time::UnixMillis;
 
 /// How many deliveries run at once on a node.
@@ -24,8 +25,8 @@ const MOST_UNRECORDED: usize = 20_000;
 
 impl Engine {
     /// Acts on what came of an attempt.
-    pub(crate) fn take_outcome(&mut self, made: Made, now: UnixMillis) {
-        let Made { attempt, outcome, term } = made;
+    pub(crate) fn handle_outcome(&mut self, made: AttemptResult, now: UnixMillis) {
+        let AttemptResult { attempt, outcome, term } = made;
         let (id, position, number) = (attempt.subscription, attempt.position, attempt.number);
         if !self.end(id, term) {
             return;
@@ -37,7 +38,7 @@ impl Engine {
         queue.note_outcome(&outcome, (began, latency), now);
         let ended = queue.end_attempt(position);
         let first_attempt = ended.before.map_or(began, |retry| retry.first_attempt);
-        let schedule = queue.subscription.definition.retry_schedule(&self.schedule);
+        let schedule = queue.subscription.definition.delivery().retry_schedule(&self.schedule);
         let given_up = queue.failing_since().is_some_and(|since| schedule.is_over(since, now));
         let due = match outcome.verdict() {
             Verdict::Delivered => None,
@@ -88,7 +89,7 @@ impl Engine {
     }
 
     /// It was told that a delivery was given up: it is off the record, unless it was asked for again meanwhile.
-    pub(crate) fn take_told(&mut self, told: &Exhausted) {
+    pub(crate) fn handle_exhausted_published(&mut self, told: &Exhausted) {
         let (id, position) = (told.subscription.id, told.position);
         let is_over = |queue: &SubscriptionQueue| {
             queue.retry(position).is_none() && !queue.is_under_way(position)
@@ -99,7 +100,7 @@ impl Engine {
     }
 
     /// Deliveries given up since last asked.
-    pub(crate) fn take_exhausted(&mut self) -> Vec<Exhausted> {
+    pub(crate) fn poll_exhausted(&mut self) -> Vec<Exhausted> {
         std::mem::take(&mut self.exhausted)
     }
 
@@ -124,13 +125,13 @@ impl Engine {
         }
     }
 
-    /// Changes of status since last asked; each is answered by [`Self::turned`] when it is made.
-    pub(crate) fn take_turns(&mut self) -> Vec<(Arc<Subscription>, Turn)> {
+    /// Changes of status since last asked; each is answered by [`Self::handle_transition_applied`] when it is made.
+    pub(crate) fn poll_transitions(&mut self) -> Vec<(Arc<Subscription>, Turn)> {
         std::mem::take(&mut self.turns)
     }
 
     /// A change of status was made, or is no longer wanted.
-    pub(crate) fn turned(&mut self, id: SubscriptionId) {
+    pub(crate) fn handle_transition_applied(&mut self, id: SubscriptionId) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.is_changing = false;
             self.note_turn(id);
@@ -139,7 +140,7 @@ impl Engine {
     }
 
     /// First tries to begin now, and others, whose events must be fetched first.
-    pub(crate) fn take_starts(&mut self) -> (Vec<Start>, Vec<Fetch>) {
+    pub(crate) fn poll_attempts(&mut self) -> (Vec<StartAttempt>, Vec<FetchEvent>) {
         let (mut starts, mut fetches, mut passed_over) = (Vec::new(), Vec::new(), Vec::new());
         while self.in_flight < MOST_IN_FLIGHT && self.results.len() < MOST_UNRECORDED {
             let Some(id) = self.line.pop_front() else { break };
@@ -159,9 +160,9 @@ impl Engine {
                 match begun {
                     Begun::Event(event) => {
                         let subscription = Arc::clone(&queue.subscription);
-                        starts.push(Start { subscription, event, number: 1, term });
+                        starts.push(StartAttempt { subscription, event, number: 1, term });
                     }
-                    Begun::Fetch(position) => fetches.push(Fetch { id, position, term }),
+                    Begun::FetchEvent(position) => fetches.push(FetchEvent { id, position, term }),
                 }
             }
             self.touch(id);
@@ -171,23 +172,27 @@ impl Engine {
     }
 
     /// The event was fetched; the attempt begins, unless its subscription has been stopped meanwhile.
-    pub(crate) fn start_fetched(&mut self, fetch: Fetch, event: Arc<Event>) -> Option<Start> {
-        let Fetch { id, position, term } = fetch;
+    pub(crate) fn handle_fetched(
+        &mut self,
+        fetch: FetchEvent,
+        event: Arc<Event>,
+    ) -> Option<StartAttempt> {
+        let FetchEvent { id, position, term } = fetch;
         let is_owned = self.ownership.term(shard_of(id)) == Some(term);
-        let queue = self.queues.get_mut(&id).filter(|queue| is_owned && queue.is_tried());
+        let queue = self.queues.get_mut(&id).filter(|queue| is_owned && queue.is_delivering());
         let started = queue.and_then(|queue| {
             let (subscription, number) =
                 (Arc::clone(&queue.subscription), queue.fetched(position)?);
-            Some(Start { subscription, event, number, term })
+            Some(StartAttempt { subscription, event, number, term })
         });
         if started.is_none() {
-            self.put_back(fetch);
+            self.handle_fetch_error(fetch);
         }
         started
     }
 
     /// The event is no longer kept: the delivery ends.
-    pub(crate) fn end_unfetchable(&mut self, fetch: Fetch) {
+    pub(crate) fn handle_missing_event(&mut self, fetch: FetchEvent) {
         if self.end(fetch.id, fetch.term)
             && let Some(queue) = self.queues.get_mut(&fetch.id)
         {
@@ -198,7 +203,7 @@ impl Engine {
     }
 
     /// The event could not be fetched for now, or is not to be sent.
-    pub(crate) fn put_back(&mut self, fetch: Fetch) {
+    pub(crate) fn handle_fetch_error(&mut self, fetch: FetchEvent) {
         if self.end(fetch.id, fetch.term) {
             self.with_queue(fetch.id, |queue| queue.put_back(fetch.position));
         }

@@ -11,7 +11,7 @@ use crate::domain::subscription::Subscription;
 
 /// A POST to make.
 #[derive(Debug)]
-pub(crate) struct Start {
+pub(crate) struct StartAttempt {
     /// To whom.
     pub(crate) subscription: Arc<Subscription>,
     /// What.
@@ -24,7 +24,7 @@ pub(crate) struct Start {
 
 /// An event to fetch, for an attempt at it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Fetch {
+pub(crate) struct FetchEvent {
     /// To whom.
     pub(crate) id: SubscriptionId,
     /// Where it is.
@@ -35,7 +35,7 @@ pub(crate) struct Fetch {
 
 /// An attempt that was made.
 #[derive(Debug)]
-pub(crate) struct Made {
+pub(crate) struct AttemptResult {
     /// To be recorded.
     pub(crate) attempt: Attempt,
     /// What came of it.
@@ -46,7 +46,7 @@ pub(crate) struct Made {
 
 /// A stretch of the log to read for a subscription that is behind.
 #[derive(Debug)]
-pub(crate) struct Read {
+pub(crate) struct ReadRange {
     /// For whom.
     pub(crate) subscription: Arc<Subscription>,
     /// From here on.

@@ -22,18 +22,19 @@ pub(super) mod verifications;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-pub(crate) use self::effects::{Fetch, Made, Read, Start};
+pub(crate) use self::effects::{AttemptResult, FetchEvent, ReadRange, StartAttempt};
 use self::ownership::Ownership;
 pub(crate) use self::queue::SubscriptionQueue;
+pub(crate) use self::replay::ReadReplayRange;
 use self::replay::Replay;
-pub(crate) use self::replay::ReplayRead;
 use self::results::Results;
 use self::verifications::Handshakes;
-pub(crate) use self::verifications::{Ask, Asked};
+pub(crate) use self::verifications::{VerificationResult, VerifyReceiver};
 use crate::domain::delivery::exhausted::Exhausted;
 use crate::domain::delivery::replay::Progress;
 use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
+use crate::domain::delivery::shard::shard_of;
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::Event;
 use crate::domain::event::matcher::Matcher;
@@ -42,7 +43,8 @@ use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::command::Request;
 use crate::domain::subscription::transition::Turn;
-use crate::domain::subscription::{Subscription, TEST_EVENT, Version, shard_of};
+use crate::domain::subscription::version::Version;
+use crate::domain::subscription::{Subscription, TEST_EVENT};
 use crate::domain::time::UnixMillis;
 
 /// How many bytes of events wait in all queues before full ones are made to read by themselves.
@@ -50,18 +52,16 @@ const MOST_WAITING_BYTES: usize = 256 << 20;
 
 /// A subscription as its shard's owner needs it.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
-    /// As it stands.
+pub(crate) struct LoadedSubscription {
     pub(crate) subscription: Subscription,
-    /// Its patterns over time.
     pub(crate) versions: Vec<Version>,
 }
 
 /// A subscription that is new to its shard's owner, or may be, with where its deliveries stand.
 #[derive(Debug, Clone)]
-pub(crate) struct Newcomer {
+pub(crate) struct SubscriptionSnapshot {
     /// The subscription.
-    pub(crate) known: Known,
+    pub(crate) loaded: LoadedSubscription,
     /// Its deliveries.
     pub(crate) state: DeliveryState,
 }
@@ -124,10 +124,10 @@ impl Engine {
     }
 
     /// Has the patterns that hold at `position` matched.
-    fn put_in_force(&mut self, known: &Known, position: Position) {
-        let in_force = known.versions.iter().rev().find(|version| version.since <= position);
+    fn put_in_force(&mut self, loaded: &LoadedSubscription, position: Position) {
+        let in_force = loaded.versions.iter().rev().find(|version| version.since <= position);
         if let Some(version) = in_force {
-            let (id, tenant) = (known.subscription.id, &known.subscription.tenant);
+            let (id, tenant) = (loaded.subscription.id, &loaded.subscription.tenant);
             self.matcher.set(id, tenant, &version.event_types);
         }
     }
@@ -177,7 +177,7 @@ impl Engine {
     }
 
     /// Acts on the next event of the log.
-    pub(crate) fn take_event(&mut self, event: &Arc<Event>) {
+    pub(crate) fn handle_event(&mut self, event: &Arc<Event>) {
         self.processed = self.processed.max(Some(event.position));
         let ids = match (event.event_type.as_str(), event.about) {
             (TEST_EVENT, about) => about.into_iter().collect(),
@@ -190,30 +190,30 @@ impl Engine {
     }
 
     /// Acts on the log entry of a subscription's change; `None`: it is deleted, or pulled from now on.
-    pub(crate) fn take_change(
+    pub(crate) fn handle_change(
         &mut self,
         position: Position,
         id: SubscriptionId,
-        changed: Option<Newcomer>,
+        snapshot: Option<SubscriptionSnapshot>,
     ) {
         self.processed = self.processed.max(Some(position));
-        let Some(Newcomer { known, state }) =
-            changed.filter(|changed| self.ownership.has(changed.known.subscription.shard()))
+        let Some(SubscriptionSnapshot { loaded, state }) =
+            snapshot.filter(|snapshot| self.ownership.has(snapshot.loaded.subscription.shard()))
         else {
             self.forget(id);
             return;
         };
-        self.put_in_force(&known, position);
-        let subscription = Arc::new(known.subscription);
+        self.put_in_force(&loaded, position);
+        let subscription = Arc::new(loaded.subscription);
         self.look_for_handshake(&subscription);
         if let Some(queue) = self.queues.get_mut(&id) {
-            queue.change(subscription, known.versions);
+            queue.change(subscription, loaded.versions);
         } else {
             let queue = match state.cursors.first() {
                 Some((_, cursor)) => {
-                    SubscriptionQueue::behind(subscription, known.versions, *cursor, true)
+                    SubscriptionQueue::behind(subscription, loaded.versions, *cursor, true)
                 }
-                None => SubscriptionQueue::at_head(subscription, known.versions, position),
+                None => SubscriptionQueue::at_head(subscription, loaded.versions, position),
             };
             self.queues.insert(id, queue);
             self.restore_results(state.tried, state.retries, state.replays);
@@ -234,7 +234,12 @@ impl Engine {
     }
 
     /// Acts on the log entry that asks for something.
-    pub(crate) fn take_request(&mut self, id: SubscriptionId, request: &Request, now: UnixMillis) {
+    pub(crate) fn handle_request(
+        &mut self,
+        id: SubscriptionId,
+        request: &Request,
+        now: UnixMillis,
+    ) {
         match request {
             Request::Retry(asked) => self.retry_once_more(id, asked.event, asked.attempts, now),
             Request::Replay(replay, asked) => self.take_replay(*replay, id, asked),
@@ -269,7 +274,7 @@ impl Engine {
         let retry = Retry { due: now, ..queue.retry(event).unwrap_or(fresh) };
         queue.add_retry(event, retry);
         self.record_retry(id, event, retry);
-        self.take_time(now);
+        self.handle_time(now);
     }
 
     fn record_retry(&mut self, id: SubscriptionId, position: Position, retry: Retry) {
@@ -278,9 +283,9 @@ impl Engine {
     }
 
     /// Acts on the passing of time.
-    pub(crate) fn take_time(&mut self, now: UnixMillis) {
+    pub(crate) fn handle_time(&mut self, now: UnixMillis) {
         self.now = now;
-        self.handshakes.take_time(now);
+        self.handshakes.handle_time(now);
         while let Some((at, id)) = self.wakes.first().copied().filter(|(at, _)| *at <= now) {
             self.wakes.remove(&(at, id));
             if let Some(queue) = self.queues.get_mut(&id) {
@@ -301,7 +306,7 @@ impl Engine {
     }
 
     /// When time should be taken next.
-    pub(crate) fn next_due(&self) -> Option<UnixMillis> {
+    pub(crate) fn poll_timeout(&self) -> Option<UnixMillis> {
         let due = self.due.first().map(|(due, ..)| *due);
         let wake = self.wakes.first().map(|(at, _)| *at);
         let handshake = self.handshakes.next_due();
@@ -309,14 +314,14 @@ impl Engine {
     }
 
     /// The next stretch to read for a subscription that is behind.
-    pub(crate) fn take_reader(&mut self) -> Option<Read> {
+    pub(crate) fn poll_read(&mut self) -> Option<ReadRange> {
         while self.waiting_bytes < MOST_WAITING_BYTES {
             let id = self.readers.pop_front()?;
             let Some(queue) = self.queues.get_mut(&id) else { continue };
             queue.lines.to_read = false;
             if queue.wants_read() {
                 let after = queue.start_read();
-                return Some(Read {
+                return Some(ReadRange {
                     subscription: Arc::clone(&queue.subscription),
                     after,
                     up_to: self.head(),
@@ -327,22 +332,22 @@ impl Engine {
     }
 
     /// What a read brought: the events of the subscription's tenant as far as it was looked at.
-    pub(crate) fn take_read(&mut self, read: &Read, stretch: &Stretch) {
+    pub(crate) fn handle_read(&mut self, read: &ReadRange, stretch: &Stretch) {
         let scanned =
             if stretch.complete { read.up_to.max(stretch.scanned) } else { stretch.scanned };
         let (id, head) = (read.subscription.id, self.head());
-        self.with_queue(id, |queue| queue.take_read(read.after, &stretch.events, scanned, head));
+        self.with_queue(id, |queue| queue.handle_read(read.after, &stretch.events, scanned, head));
         for event in stretch.events.iter().filter(|event| event.about == Some(id)) {
             let is_missed = self.queues.get(&id).is_some_and(|queue| queue.missed(event.position));
             if let Some(request) = Request::of(event).filter(|_| is_missed) {
-                self.take_request(id, &request, self.now);
+                self.handle_request(id, &request, self.now);
             }
         }
     }
 
     /// A read that did not come about.
-    pub(crate) fn read_failed(&mut self, id: SubscriptionId) {
-        self.with_queue(id, SubscriptionQueue::read_failed);
+    pub(crate) fn handle_read_error(&mut self, id: SubscriptionId) {
+        self.with_queue(id, SubscriptionQueue::handle_read_error);
     }
 
     fn with_queue(&mut self, id: SubscriptionId, act: impl FnOnce(&mut SubscriptionQueue)) {
@@ -364,7 +369,7 @@ impl Engine {
 
     fn put_in_line(&mut self, id: SubscriptionId) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        if queue.holds_back() || queue.is_behind() || queue.own_row.is_some() {
+        if queue.holds_cursor() || queue.is_lagging() || queue.own_row.is_some() {
             self.holding.insert(id);
         } else {
             self.holding.remove(&id);

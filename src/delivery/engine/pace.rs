@@ -1,4 +1,4 @@
-//! How many POSTs a receiver gets: a window that its answers open and close, and a limit its owner sets.
+//! How many POSTs a receiver gets at once: a window that its answers open and close.
 
 use std::time::Duration;
 
@@ -115,54 +115,6 @@ impl Window {
     }
 }
 
-/// Which part of a second's share a bucket holds that is not used.
-const KEPT_PART: f64 = 0.1;
-
-/// How many POSTs may begin in a second so that no more than `most` do within any minute, with a full bucket before it.
-pub(crate) fn within_a_minute(most: u32) -> f64 {
-    let most = f64::from(most);
-    // With m a minute the bucket holds m / 60 * KEPT_PART, and m are let in besides all but one of these.
-    let with_bucket = (most + 1.0) / (1.0 + KEPT_PART / 60.0);
-    most.min(with_bucket) / 60.0
-}
-
-/// The limit on how many POSTs begin in a second: a bucket that fills evenly and holds a tenth of a second's
-/// share, or one.
-#[derive(Debug, Default)]
-pub(crate) struct RateLimit {
-    /// How many could begin at `filled_at`; below none while the bucket is empty.
-    held: f64,
-    filled_at: Option<UnixMillis>,
-}
-
-impl RateLimit {
-    /// When the next POST may begin: now, or later.
-    pub(crate) fn next_at(&self, per_second: Option<f64>, now: UnixMillis) -> UnixMillis {
-        let Some(per_second) = per_second else { return now };
-        let missing = 1.0 - self.held_at(per_second, now);
-        if missing <= 0.0 {
-            return now;
-        }
-        let wait = Duration::from_secs_f64(missing / per_second);
-        now.after(wait.max(Duration::from_millis(1)))
-    }
-
-    /// A POST begins.
-    pub(crate) fn take(&mut self, per_second: Option<f64>, now: UnixMillis) {
-        if let Some(per_second) = per_second {
-            self.held = self.held_at(per_second, now) - 1.0;
-            self.filled_at = Some(now);
-        }
-    }
-
-    fn held_at(&self, per_second: f64, now: UnixMillis) -> f64 {
-        let most = (per_second * KEPT_PART).max(1.0);
-        // A clock that was set back says nothing of the time that has passed.
-        let Some(filled_at) = self.filled_at.filter(|at| *at <= now) else { return most };
-        (self.held + now.since(filled_at).as_secs_f64() * per_second).min(most)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -240,52 +192,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn no_more_begin_than_the_limit_says(per_second in 1u16..500, steps in prop::collection::vec(0u64..200, 1..300)) {
-            let (mut limit, mut now, mut begun) = (RateLimit::default(), at(1_000), 0);
-            let began = now;
-            for step in steps {
-                now = now.after(Duration::from_millis(step));
-                while limit.next_at(Some(per_second.into()), now) <= now {
-                    limit.take(Some(per_second.into()), now);
-                    begun += 1;
-                }
-                let allowed = now.since(began).as_secs_f64() * f64::from(per_second);
-                prop_assert!(f64::from(begun) <= allowed + (f64::from(per_second) / 10.0).max(1.0) + 0.001);
-            }
-        }
-
-        #[test]
-        fn who_waits_as_long_as_it_is_told_may_begin(per_second in 1u16..2_000, begun in 1usize..50) {
-            let (mut limit, mut now) = (RateLimit::default(), at(1_000));
-            for _ in 0..begun {
-                now = limit.next_at(Some(per_second.into()), now);
-                prop_assert!(limit.next_at(Some(per_second.into()), now) <= now.after(Duration::from_millis(1)));
-                limit.take(Some(per_second.into()), now);
-            }
-        }
-
-        #[test]
-        fn in_no_minute_do_more_begin_than_were_agreed_to(most in prop_oneof![1u32..100, 500u32..700, 1_000u32..5_000], idle in prop::collection::vec(0u64..90_000, 1..20)) {
-            let (mut limit, mut now) = (RateLimit::default(), at(1_000));
-            let mut begun: std::collections::VecDeque<UnixMillis> = std::collections::VecDeque::new();
-            for idle in idle {
-                now = now.after(Duration::from_millis(idle));
-                for _ in 0..most.min(1_500) {
-                    let per_second = Some(within_a_minute(most));
-                    while limit.next_at(per_second, now) > now {
-                        now = limit.next_at(per_second, now);
-                    }
-                    limit.take(per_second, now);
-                    begun.push_back(now);
-                    while begun.front().is_some_and(|first| now.since(*first) >= Duration::from_secs(60)) {
-                        begun.pop_front();
-                    }
-                    prop_assert!(begun.len() <= usize::try_from(most).unwrap(), "{} of {most}", begun.len());
-                }
-            }
-        }
-
         #[test]
         fn a_window_stays_within_its_bounds(answers in prop::collection::vec((0usize..4, 1u64..2_000), 0..200), most in 1usize..64) {
             let mut window = Window::open();

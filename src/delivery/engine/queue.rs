@@ -12,7 +12,8 @@ use crate::domain::delivery::outcome::Outcome;
 use crate::domain::delivery::retry::Retry;
 use crate::domain::event::Event;
 use crate::domain::position::Position;
-use crate::domain::subscription::{Status, Subscription, Version, is_for};
+use crate::domain::subscription::version::{Version, matches_event};
+use crate::domain::subscription::{Status, Subscription};
 use crate::domain::time::UnixMillis;
 
 /// A subscription that reads by its own cursor reads on when fewer wait.
@@ -46,7 +47,7 @@ pub(crate) enum Begun {
     /// The first try of this event.
     Event(Arc<Event>),
     /// A try of the event at this place, which must be fetched.
-    Fetch(Position),
+    FetchEvent(Position),
 }
 
 /// An attempt that has ended; its order key is busy until it is released, or waits for another try.
@@ -142,15 +143,15 @@ impl SubscriptionQueue {
     }
 
     /// Whether `event` is for the subscription.
-    pub(crate) fn is_meant(&self, event: &Event) -> bool {
-        is_for(event, self.subscription.id, &self.subscription.tenant, &self.versions)
+    pub(crate) fn matches(&self, event: &Event) -> bool {
+        matches_event(event, self.subscription.id, &self.subscription.tenant, &self.versions)
     }
 
     /// Whether it takes more of what is replayed: fewer than `most` wait for a try, and none where the receiver is failing.
     pub(crate) fn takes_replays(&self, most: usize) -> bool {
         // What a failing receiver is sent again may be all that it can be tried with.
         let most = if self.failing_since().is_some() { 1 } else { most };
-        self.is_tried() && self.retries.len() < most
+        self.is_delivering() && self.retries.len() < most
     }
 
     /// The events that wait for another try.
@@ -177,7 +178,8 @@ impl SubscriptionQueue {
     pub(crate) fn change(&mut self, subscription: Arc<Subscription>, versions: Vec<Version>) {
         let former = &self.subscription;
         let let_go = subscription.status == Status::Active && former.status != Status::Active;
-        let elsewhere = subscription.definition.callback_url != former.definition.callback_url;
+        let elsewhere =
+            !subscription.definition.channel.has_same_receiver(&former.definition.channel);
         if elsewhere || let_go && self.failing_since().is_some() {
             self.receiver.begin_again();
         }
@@ -187,7 +189,7 @@ impl SubscriptionQueue {
 
     /// Begins nothing more, as if disabled; says who, unless it was so already.
     pub(crate) fn halt(&mut self) -> Option<Arc<Subscription>> {
-        if !self.is_tried() {
+        if !self.is_delivering() {
             return None;
         }
         let before = Arc::clone(&self.subscription);
@@ -213,7 +215,7 @@ impl SubscriptionQueue {
         self.read_to = event.position;
         if !self.tried.remove(&event.position) {
             self.unfinished.take_up(event.position);
-            let key = self.subscription.definition.order_key(event);
+            let key = self.subscription.definition.delivery().order_key(event);
             self.waiting.push(key, event);
         }
     }
@@ -236,20 +238,20 @@ impl SubscriptionQueue {
     /// Whether it should read on.
     pub(crate) fn wants_read(&self) -> bool {
         self.reading == Reading::Behind { asked: false }
-            && self.is_tried()
+            && self.is_delivering()
             && self.waiting.ready() < READ_ON_BELOW
             && self.waiting.bytes() < MOST_READY.1
             && !self.waiting.is_full()
     }
 
-    /// Where to read on from; the answer comes by [`Self::take_read`] or [`Self::read_failed`].
+    /// Where to read on from; the answer comes by [`Self::handle_read`] or [`Self::handle_read_error`].
     pub(crate) fn start_read(&mut self) -> Position {
         self.reading = Reading::Behind { asked: true };
         self.read_to
     }
 
     /// Takes what was read of the log after `after` up to `scanned`; caught up when that reaches `head`.
-    pub(crate) fn take_read(
+    pub(crate) fn handle_read(
         &mut self,
         after: Position,
         events: &[Arc<Event>],
@@ -258,11 +260,11 @@ impl SubscriptionQueue {
     ) {
         if self.reading != (Reading::Behind { asked: true }) || after != self.read_to {
             // It was asked for by an earlier owner of the shard, or what it brings is gone.
-            self.read_failed();
+            self.handle_read_error();
             return;
         }
         for event in events {
-            if self.is_meant(event) {
+            if self.matches(event) {
                 self.take_up(event);
             }
         }
@@ -272,8 +274,8 @@ impl SubscriptionQueue {
     }
 
     /// A read did not come about; it is wanted again.
-    pub(crate) fn read_failed(&mut self) {
-        if self.is_behind() {
+    pub(crate) fn handle_read_error(&mut self) {
+        if self.is_lagging() {
             self.reading = Reading::Behind { asked: false };
         }
     }
@@ -315,7 +317,7 @@ impl SubscriptionQueue {
 
     /// Whether there is room for one more.
     fn has_slot(&self) -> bool {
-        self.is_tried() && self.running() < self.most_at_once()
+        self.is_delivering() && self.running() < self.most_at_once()
     }
 
     fn most_at_once(&self) -> usize {
@@ -348,7 +350,7 @@ impl SubscriptionQueue {
             Next::First => self.begin_first(),
             Next::Due(position) | Next::Ahead(position) => {
                 self.retries.begin(position);
-                Some(Begun::Fetch(position))
+                Some(Begun::FetchEvent(position))
             }
         }
     }
@@ -358,7 +360,7 @@ impl SubscriptionQueue {
         self.first_tries += 1;
         let (position, begun) = match first {
             First::Ready(event) => (event.position, Begun::Event(event)),
-            First::Held(position) => (position, Begun::Fetch(position)),
+            First::Held(position) => (position, Begun::FetchEvent(position)),
         };
         if let Some(key) = key {
             self.running_keys.insert(position, key);
@@ -449,17 +451,17 @@ impl SubscriptionQueue {
 
     /// How far all is delivered or on record, when all others have seen the log up to `head`.
     pub(crate) fn cursor(&self, head: Position) -> Position {
-        let taken_up = if self.is_behind() { self.read_to } else { self.read_to.max(head) };
+        let taken_up = if self.is_lagging() { self.read_to } else { self.read_to.max(head) };
         self.unfinished.cursor().unwrap_or(taken_up)
     }
 
     /// Whether anything it took up holds the cursor back.
-    pub(crate) fn holds_back(&self) -> bool {
+    pub(crate) fn holds_cursor(&self) -> bool {
         self.unfinished.cursor().is_some()
     }
 
     /// Whether it reads by a cursor of its own.
-    pub(crate) fn is_behind(&self) -> bool {
+    pub(crate) fn is_lagging(&self) -> bool {
         self.reading != Reading::Head
     }
 
@@ -474,8 +476,8 @@ impl SubscriptionQueue {
     }
 
     /// Whether anything may be begun for it.
-    pub(crate) fn is_tried(&self) -> bool {
-        self.subscription.status.is_tried()
+    pub(crate) fn is_delivering(&self) -> bool {
+        self.subscription.status.is_delivering()
     }
 
     /// How many attempts run.

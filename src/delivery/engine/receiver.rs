@@ -1,9 +1,11 @@
 //! What is known of a receiver, and how much it may be sent by that.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::breaker::{Breaker, Swing};
-use super::pace::{RateLimit, Window, within_a_minute};
+use super::pace::Window;
+use crate::domain::access::token_bucket::{Rate, TokenBucket};
 use crate::domain::delivery::outcome::{Outcome, Verdict};
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::domain::time::UnixMillis;
@@ -13,14 +15,27 @@ use crate::domain::time::UnixMillis;
 pub(crate) struct Receiver {
     breaker: Breaker,
     window: Window,
-    limit: RateLimit,
+    /// Empty until the first attempt under a rate limit.
+    bucket: Option<TokenBucket>,
 }
 
-/// How many attempts may begin in a second: what its owner wants or it agreed to, whichever is less.
-fn most_per_second(definition: &Definition) -> Option<f64> {
-    let wanted = definition.rate_limit_per_s.map(f64::from);
-    let agreed = definition.consent().and_then(|consent| consent.rate_per_minute);
-    wanted.into_iter().chain(agreed.map(within_a_minute)).reduce(f64::min)
+/// Attempts of this much time may start in one burst, at least one.
+const ATTEMPT_BURST: Duration = Duration::from_millis(100);
+
+/// The rate at which attempts may start: the owner's limit or the one agreed in verification, whichever is lower.
+fn attempt_rate(definition: &Definition) -> Option<Rate> {
+    let at_least_one = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+    let own = definition.delivery().rate_limit_per_s.map(u32::from).map(at_least_one);
+    let own = own.map(|rate| Rate::per_second(rate, ATTEMPT_BURST));
+    let agreed =
+        definition.verified().and_then(|verified| verified.rate_per_minute).map(at_least_one);
+    let agreed = agreed.map(|max| Rate::at_most_per_minute(max, ATTEMPT_BURST));
+    own.into_iter().chain(agreed).reduce(Rate::slower)
+}
+
+/// The time of a bucket of attempts.
+fn since_epoch(now: UnixMillis) -> Duration {
+    now.since(UnixMillis::EPOCH)
 }
 
 impl Receiver {
@@ -32,7 +47,7 @@ impl Receiver {
                 Breaker::default()
             }
         };
-        Self { breaker, window: Window::open(), limit: RateLimit::default() }
+        Self { breaker, window: Window::open(), bucket: None }
     }
 
     /// Whatever it did, it is taken for another one now.
@@ -54,19 +69,32 @@ impl Receiver {
     pub(crate) fn most_at_once(&self, definition: &Definition) -> usize {
         match self.breaker.failing_since() {
             Some(_) => 1,
-            None => self.window.size(definition.concurrency()),
+            None => self.window.size(definition.delivery().concurrency()),
         }
     }
 
     /// When the limits on it let the next attempt begin: now, or later.
     pub(crate) fn limit_ends_at(&self, definition: &Definition, now: UnixMillis) -> UnixMillis {
-        self.limit.next_at(most_per_second(definition), now)
+        let Some(bucket) = attempt_rate(definition).and_then(|rate| self.bucket_of(rate)) else {
+            return now;
+        };
+        let wait = bucket.wait_for(1, since_epoch(now));
+        now.after(wait + Duration::from_nanos(999_999)) // rounded up to a millisecond
     }
 
     /// An attempt begins; it is a probe if it is time for one.
     pub(crate) fn begin(&mut self, definition: &Definition, now: UnixMillis) {
-        self.limit.take(most_per_second(definition), now);
+        if let Some(rate) = attempt_rate(definition) {
+            let mut bucket = self.bucket_of(rate).unwrap_or_else(|| TokenBucket::new(rate));
+            bucket.charge(1, since_epoch(now));
+            self.bucket = Some(bucket);
+        }
         self.breaker.begin(now);
+    }
+
+    /// The bucket, unless the rate has changed: the next attempt then starts with a full one.
+    fn bucket_of(&self, rate: Rate) -> Option<TokenBucket> {
+        self.bucket.filter(|bucket| bucket.rate() == rate)
     }
 
     /// Notes what it did with an attempt that began at `began` and took `latency`.
@@ -77,7 +105,7 @@ impl Receiver {
         (began, latency): (UnixMillis, Duration),
         now: UnixMillis,
     ) {
-        self.window.note(outcome, (began, latency), now, definition.concurrency());
+        self.window.note(outcome, (began, latency), now, definition.delivery().concurrency());
         if self.breaker.note(outcome.verdict() == Verdict::Delivered, now) == Swing::Closed {
             self.window.begin_again();
         }

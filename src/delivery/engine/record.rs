@@ -17,7 +17,7 @@ impl Engine {
 
     /// Takes what is to be recorded in one commit: results, and the cursors as they stand with them. `idle`: the
     /// cursors of shards without results too.
-    pub(crate) fn take_flush(&mut self, now: UnixMillis, idle: bool) -> Option<Flush> {
+    pub(crate) fn poll_flush(&mut self, now: UnixMillis, idle: bool) -> Option<Flush> {
         let holding: Vec<_> = self.holding.iter().copied().collect();
         let queues: Vec<_> = holding.iter().filter_map(|id| self.queues.get(id)).collect();
         let flush = self.results.take(&queues, self.head(), now, idle);

@@ -19,7 +19,7 @@ const MOST_WAITING: usize = 50;
 
 /// A stretch of the log to read for a replay.
 #[derive(Debug)]
-pub(crate) struct ReplayRead {
+pub(crate) struct ReadReplayRange {
     /// The replay.
     pub(crate) id: ReplayId,
     /// To whom.
@@ -113,7 +113,7 @@ impl Engine {
 
     /// The next stretch to read for a replay. Each goes as far as all has been tried once, and not while its subscription
     /// takes nothing or has enough to do.
-    pub(crate) fn take_replay_read(&mut self) -> Option<ReplayRead> {
+    pub(crate) fn poll_replay_read(&mut self) -> Option<ReadReplayRange> {
         let head = self.head();
         for (id, replay) in &mut self.replays {
             let Some(queue) = self.queues.get(&replay.subscription) else { continue };
@@ -123,23 +123,23 @@ impl Engine {
             if is_ready && !replay.is_read && queue.takes_replays(MOST_WAITING) {
                 replay.is_read = true;
                 let subscription = Arc::clone(&queue.subscription);
-                return Some(ReplayRead { id: *id, subscription, after, up_to });
+                return Some(ReadReplayRange { id: *id, subscription, after, up_to });
             }
         }
         None
     }
 
     /// What a read brought: events, and what is on record of their deliveries.
-    pub(crate) fn take_replay_page(
+    pub(crate) fn handle_replay_read(
         &mut self,
-        read: &ReplayRead,
+        read: &ReadReplayRange,
         stretch: &Stretch,
         tried: &[Tried],
     ) {
         let Some(replay) = self.replays.get_mut(&read.id) else { return };
         replay.is_read = false;
         if replay.progress.position != read.after {
-            // Asked for by an earlier owner of the shard.
+            // VerificationResult for by an earlier owner of the shard.
             return;
         }
         let id = replay.subscription;
@@ -162,11 +162,11 @@ impl Engine {
         if is_over {
             self.replays.remove(&read.id);
         }
-        self.take_time(self.now);
+        self.handle_time(self.now);
     }
 
     /// A read that did not come about.
-    pub(crate) fn replay_read_failed(&mut self, id: ReplayId) {
+    pub(crate) fn handle_replay_read_error(&mut self, id: ReplayId) {
         if let Some(replay) = self.replays.get_mut(&id) {
             replay.is_read = false;
         }
@@ -180,7 +180,7 @@ impl Engine {
         tried: &[Tried],
     ) -> Option<(&'a Arc<Event>, u16)> {
         let (replay, position) = (self.replays.get(&id)?, event.position);
-        let queue = self.queues.get(&replay.subscription).filter(|queue| queue.is_meant(event))?;
+        let queue = self.queues.get(&replay.subscription).filter(|queue| queue.matches(event))?;
         // What waits for another try gets it in any case.
         let waits = queue.retry(position).is_some() || replay.waited.contains(&position);
         if waits || queue.is_under_way(position) {
@@ -196,7 +196,7 @@ impl Engine {
 
     fn try_again(&mut self, id: SubscriptionId, event: &Arc<Event>, attempts: u16) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        let order_key = queue.subscription.definition.order_key(event);
+        let order_key = queue.subscription.definition.delivery().order_key(event);
         let retry = Retry { attempts, due: self.now, first_attempt: self.now, order_key };
         queue.add_retry(event.position, retry);
         self.record_retry(id, event.position, retry);

@@ -9,9 +9,9 @@ use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::replay::Progress;
 use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::shard::OwnedShard;
+use crate::domain::delivery::shard::shard_of;
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
-use crate::domain::subscription::shard_of;
 use crate::domain::time::UnixMillis;
 
 /// A subscription whose oldest unfinished event is older than this gets a cursor of its own, so that the shard's can
@@ -125,9 +125,9 @@ impl Results {
         let mut own: Vec<(SubscriptionId, Option<Position>, Position, bool)> = Vec::new();
         for queue in holding {
             let (id, cursor) = (queue.subscription.id, queue.cursor(head));
-            let lags = queue.holds_back() && now.since(cursor.time()) > LAGGING;
-            if queue.is_behind() || queue.own_row.is_some() || lags {
-                own.push((id, queue.own_row, cursor, queue.is_behind()));
+            let lags = queue.holds_cursor() && now.since(cursor.time()) > LAGGING;
+            if queue.is_lagging() || queue.own_row.is_some() || lags {
+                own.push((id, queue.own_row, cursor, queue.is_lagging()));
             } else {
                 let shard = shard_cursors.entry(shard_of(id)).or_insert(cursor);
                 *shard = cursor.min(*shard);

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::queue::SubscriptionQueue;
-use super::{Engine, Known};
+use super::{Engine, LoadedSubscription};
 use crate::domain::delivery::shard::OwnedShard;
+use crate::domain::delivery::shard::shard_of;
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::position::Position;
-use crate::domain::subscription::shard_of;
 use crate::domain::time::UnixMillis;
 
 impl Engine {
@@ -16,7 +16,12 @@ impl Engine {
     ///
     /// The first ones say from where the log is taken; of later ones, subscriptions whose cursor is further back read
     /// by themselves until they have caught up.
-    pub(crate) fn adopt(&mut self, owned: &[OwnedShard], known: Vec<Known>, state: DeliveryState) {
+    pub(crate) fn handle_shards_acquired(
+        &mut self,
+        owned: &[OwnedShard],
+        known: Vec<LoadedSubscription>,
+        state: DeliveryState,
+    ) {
         let lowest = owned.iter().map(|shard| shard.cursor).min().unwrap_or_default();
         let processed = *self.processed.get_or_insert(lowest);
         for shard in owned {
@@ -53,14 +58,14 @@ impl Engine {
     }
 
     /// Begins to hand so many more shards over, by `deadline` at the latest.
-    pub(crate) fn hand_over(&mut self, most: usize, deadline: UnixMillis) {
+    pub(crate) fn begin_handover(&mut self, most: usize, deadline: UnixMillis) {
         for shard in self.ownership.staying().into_iter().take(most) {
             self.ownership.hand_over(shard, deadline);
         }
     }
 
     /// How many shards are owned and not being handed over.
-    pub(crate) fn staying(&self) -> usize {
+    pub(crate) fn retained_shards(&self) -> usize {
         self.ownership.staying().len()
     }
 
@@ -70,15 +75,15 @@ impl Engine {
     }
 
     /// Lets those shards go that are handed over and quiet, with all on record: shard and term.
-    pub(crate) fn take_quiet(&mut self, now: UnixMillis) -> Vec<(u16, i64)> {
+    pub(crate) fn poll_released_shards(&mut self, now: UnixMillis) -> Vec<(u16, i64)> {
         let mut quiet = self.ownership.quiet(now);
         quiet.retain(|(shard, _)| !self.results.has_of(*shard));
-        self.forget_shards(&quiet.iter().map(|(shard, _)| *shard).collect::<Vec<_>>());
+        self.handle_shards_lost(&quiet.iter().map(|(shard, _)| *shard).collect::<Vec<_>>());
         quiet
     }
 
     /// Another node owns these shards.
-    pub(crate) fn forget_shards(&mut self, shards: &[u16]) {
+    pub(crate) fn handle_shards_lost(&mut self, shards: &[u16]) {
         for shard in shards {
             self.ownership.remove(*shard);
             self.results.remove_shard(*shard);
@@ -90,8 +95,11 @@ impl Engine {
         }
     }
 
-    /// The next shards say anew from where the log is taken.
-    pub(crate) fn rewind(&mut self) {
+    /// Drops every shard: the database has failed over, and another server may know less than this node has read.
+    ///
+    /// The cursors of the next shards acquired decide again where the driver reads the log from.
+    pub(crate) fn handle_failover(&mut self) {
+        self.handle_shards_lost(&self.ownership.all());
         self.processed = None;
     }
 

@@ -8,13 +8,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Engine, Known, Made, Newcomer, Start, SubscriptionQueue};
+use super::{
+    AttemptResult, Engine, LoadedSubscription, StartAttempt, SubscriptionQueue,
+    SubscriptionSnapshot,
+};
 use crate::domain::delivery::attempt::Attempt;
 use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::Outcome;
 use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
-use crate::domain::delivery::shard::OwnedShard;
+use crate::domain::delivery::shard::{OwnedShard, SHARDS, shard_of};
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::event_type::EventType;
 use crate::domain::event::page::Stretch;
@@ -23,9 +26,9 @@ use crate::domain::id::{AttemptId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::signing::Signing;
 use crate::domain::signing::secret::Secret;
-use crate::domain::subscription::{
-    Definition, SHARDS, Status, Subscription, Version, is_for, shard_of,
-};
+use crate::domain::subscription::channel::{Channel, DeliverySettings, Webhook, WebhookSettings};
+use crate::domain::subscription::version::{Version, matches_event};
+use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::domain::time::UnixMillis;
 
 /// Large enough that a few fill a queue, so that subscriptions fall behind.
@@ -72,10 +75,10 @@ struct Tables {
 struct World {
     now: UnixMillis,
     log: Vec<Arc<Event>>,
-    subscriptions: Vec<Known>,
+    subscriptions: Vec<LoadedSubscription>,
     tables: Tables,
     engine: Engine,
-    running: Vec<Start>,
+    running: Vec<StartAttempt>,
     arrived: HashMap<(SubscriptionId, Position), usize>,
     order: HashMap<SubscriptionId, Vec<Position>>,
     crashes: usize,
@@ -88,24 +91,28 @@ fn schedule() -> RetrySchedule {
     }
 }
 
-fn subscription(number: i64, pattern: &str, ordered: bool, order_by: Option<&str>) -> Known {
-    let definition = Definition {
-        event_types: vec![pattern.parse().unwrap()],
-        callback_url: Some("https://example.com/".parse().unwrap()),
-        signing: Signing::new(Secret::from_random([1; 32])),
-        description: None,
-        metadata: BTreeMap::new(),
-        headers: BTreeMap::new(),
+fn subscription(
+    number: i64,
+    pattern: &str,
+    ordered: bool,
+    order_by: Option<&str>,
+) -> LoadedSubscription {
+    let delivery = DeliverySettings {
         ordered,
         order_by: order_by.map(|pointer| pointer.parse().unwrap()),
         max_in_flight: 2,
-        rate_limit_per_s: None,
-        timeout_s: 15,
-        retry_schedule_s: None,
-        give_up_after_s: None,
-        tls: None,
-        auth: None,
-        handshake: None,
+        ..DeliverySettings::default()
+    };
+    let signing = Signing::new(Secret::from_random([1; 32]));
+    let definition = Definition {
+        event_types: vec![pattern.parse().unwrap()],
+        channel: Channel::Webhook(Webhook {
+            url: "https://example.com/".parse().unwrap(),
+            verification: None,
+            settings: WebhookSettings { delivery, ..WebhookSettings::new(signing) },
+        }),
+        description: None,
+        metadata: BTreeMap::new(),
     };
     let event_types: Arc<[_]> = definition.event_types.clone().into();
     let subscription = Subscription {
@@ -116,7 +123,10 @@ fn subscription(number: i64, pattern: &str, ordered: bool, order_by: Option<&str
         disabled_reason: None,
         changed_at: Position::START,
     };
-    Known { subscription, versions: vec![Version { since: Position::START, event_types }] }
+    LoadedSubscription {
+        subscription,
+        versions: vec![Version { since: Position::START, event_types }],
+    }
 }
 
 fn all_shards() -> Vec<u16> {
@@ -152,7 +162,7 @@ impl World {
             let cursor = tables.cursors.get(shard).copied().unwrap_or_default();
             owned.push(OwnedShard { shard: *shard, term: *term, cursor });
         }
-        let known: Vec<Known> = self
+        let known: Vec<LoadedSubscription> = self
             .subscriptions
             .iter()
             .filter(|known| shards.contains(&known.subscription.shard()))
@@ -187,16 +197,16 @@ impl World {
             tried: tried.into_iter().collect(),
             replays: Vec::new(),
         };
-        self.engine.adopt(&owned, known, state);
+        self.engine.handle_shards_acquired(&owned, known, state);
     }
 
     /// Hands so many shards over, whatever runs, and takes them back as another node would.
     fn hand_over(&mut self, count: usize) {
-        self.engine.hand_over(count, self.now);
+        self.engine.begin_handover(count, self.now);
         self.flush(true);
-        let left = self.engine.take_quiet(self.now);
+        let left = self.engine.poll_released_shards(self.now);
         let shards: Vec<u16> = left.iter().map(|(shard, _)| *shard).collect();
-        let cut_off = |start: &Start| shards.contains(&start.subscription.shard());
+        let cut_off = |start: &StartAttempt| shards.contains(&start.subscription.shard());
         self.crashes += usize::from(self.running.iter().any(cut_off));
         self.adopt(&shards);
     }
@@ -219,17 +229,17 @@ impl World {
                 self.adopt(&all_shards());
                 let processed = self.engine.processed().unwrap();
                 for event in self.log.iter().filter(|event| event.position > processed) {
-                    self.engine.take_event(event);
+                    self.engine.handle_event(event);
                 }
             }
             Step::HandOver(count) => self.hand_over(*count),
             Step::Turn(which, status) => {
                 self.subscriptions[*which].subscription.status = *status;
                 let known = self.subscriptions[*which].clone();
-                self.engine.take_change(
+                self.engine.handle_change(
                     self.engine.processed().unwrap(),
                     known.subscription.id,
-                    Some(Newcomer { known, state: DeliveryState::default() }),
+                    Some(SubscriptionSnapshot { loaded: known, state: DeliveryState::default() }),
                 );
             }
         }
@@ -248,21 +258,21 @@ impl World {
         };
         let event =
             Arc::new(Event::placed(Position::before_time(self.now).advanced(1), &"t".into(), &new));
-        self.engine.take_event(&event);
+        self.engine.handle_event(&event);
         self.log.push(event);
     }
 
     fn start(&mut self) {
-        self.engine.take_time(self.now);
-        let (starts, fetches) = self.engine.take_starts();
+        self.engine.handle_time(self.now);
+        let (starts, fetches) = self.engine.poll_attempts();
         self.running.extend(starts);
         for fetch in fetches {
             let event = self.log.iter().find(|event| event.position == fetch.position).unwrap();
-            self.running.extend(self.engine.start_fetched(fetch, Arc::clone(event)));
+            self.running.extend(self.engine.handle_fetched(fetch, Arc::clone(event)));
         }
     }
 
-    fn answer(&mut self, start: &Start, status: u16) {
+    fn answer(&mut self, start: &StartAttempt, status: u16) {
         let (id, position) = (start.subscription.id, start.event.position);
         if status == 204 {
             *self.arrived.entry((id, position)).or_default() += 1;
@@ -279,14 +289,14 @@ impl World {
             response: None,
         };
         let outcome = Outcome::Answered { status, retry_after: None };
-        self.engine.take_outcome(Made { attempt, outcome, term: start.term }, self.now);
-        for (turned, _) in self.engine.take_turns() {
-            self.engine.turned(turned.id);
+        self.engine.handle_outcome(AttemptResult { attempt, outcome, term: start.term }, self.now);
+        for (turned, _) in self.engine.poll_transitions() {
+            self.engine.handle_transition_applied(turned.id);
         }
     }
 
     fn read(&mut self) {
-        while let Some(read) = self.engine.take_reader() {
+        while let Some(read) = self.engine.poll_read() {
             let wanted = self
                 .log
                 .iter()
@@ -295,12 +305,12 @@ impl World {
             let some: Vec<_> = all.iter().take(3).cloned().collect();
             let (complete, scanned) =
                 (some.len() == all.len(), some.last().map_or(read.after, |last| last.position));
-            self.engine.take_read(&read, &Stretch { events: some, scanned, complete });
+            self.engine.handle_read(&read, &Stretch { events: some, scanned, complete });
         }
     }
 
     fn flush(&mut self, idle: bool) {
-        let Some(flush) = self.engine.take_flush(self.now, idle) else { return };
+        let Some(flush) = self.engine.poll_flush(self.now, idle) else { return };
         let Flush { shards, attempts, retries, cursors, .. } = flush;
         let fenced: BTreeSet<u16> = shards.iter().map(|(shard, ..)| *shard).collect();
         for (shard, _, cursor) in shards {
@@ -341,7 +351,7 @@ impl World {
             for event in self
                 .log
                 .iter()
-                .filter(|event| event.position <= cursor && Self::is_meant(known, event))
+                .filter(|event| event.position <= cursor && Self::matches(known, event))
             {
                 let of_pair = (id, event.position, 0)..=(id, event.position, u16::MAX);
                 let delivered =
@@ -356,8 +366,8 @@ impl World {
         }
     }
 
-    fn is_meant(known: &Known, event: &Event) -> bool {
-        is_for(event, known.subscription.id, "t", &known.versions)
+    fn matches(known: &LoadedSubscription, event: &Event) -> bool {
+        matches_event(event, known.subscription.id, "t", &known.versions)
     }
 
     /// Lets everyone go on and every receiver answer 204, until there is nothing more to do.
@@ -379,11 +389,11 @@ impl World {
     }
 
     /// Whether the events of each order key came in the log's order.
-    fn is_in_order(&self, known: &Known) -> bool {
+    fn is_in_order(&self, known: &LoadedSubscription) -> bool {
         let mut by_key: HashMap<i64, Vec<Position>> = HashMap::new();
         for position in self.order.get(&known.subscription.id).into_iter().flatten() {
             let event = self.log.iter().find(|event| event.position == *position).unwrap();
-            if let Some(key) = known.subscription.definition.order_key(event) {
+            if let Some(key) = known.subscription.definition.delivery().order_key(event) {
                 by_key.entry(key).or_default().push(*position);
             }
         }
@@ -395,7 +405,7 @@ impl World {
             .subscriptions
             .iter()
             .flat_map(|known| self.log.iter().map(move |event| (known, event)));
-        let mut meant = pairs.filter(|(known, event)| Self::is_meant(known, event));
+        let mut meant = pairs.filter(|(known, event)| Self::matches(known, event));
         meant.all(|(known, event)| {
             self.arrived.contains_key(&(known.subscription.id, event.position))
         })
@@ -427,17 +437,17 @@ proptest! {
 fn receivers_that_hang_leave_room_for_the_others() {
     let many = |number| {
         let mut known = subscription(number, "a", false, None);
-        known.subscription.definition.max_in_flight = 64;
+        known.subscription.definition.channel.settings_mut().delivery.max_in_flight = 64;
         known
     };
-    let mut subscriptions: Vec<Known> = (1..=300).map(many).collect();
+    let mut subscriptions: Vec<LoadedSubscription> = (1..=300).map(many).collect();
     subscriptions.push(subscription(301, "b", false, None));
     let owned: Vec<OwnedShard> = all_shards()
         .into_iter()
         .map(|shard| OwnedShard { shard, term: 1, cursor: Position::START })
         .collect();
     let mut engine = Engine::new(schedule());
-    engine.adopt(&owned, subscriptions, DeliveryState::default());
+    engine.handle_shards_acquired(&owned, subscriptions, DeliveryState::default());
     let event = |event_type: &str, number| {
         let new = NewEvent {
             event_type: EventType::from_stored(event_type),
@@ -448,9 +458,9 @@ fn receivers_that_hang_leave_room_for_the_others() {
         Arc::new(Event::placed(Position::START.advanced(number), &"t".into(), &new))
     };
     for number in 1..=100 {
-        engine.take_event(&event("a", number));
+        engine.handle_event(&event("a", number));
     }
-    let (begun, _) = engine.take_starts();
+    let (begun, _) = engine.poll_attempts();
     let mut of_each: HashMap<SubscriptionId, usize> = HashMap::new();
     for start in &begun {
         *of_each.entry(start.subscription.id).or_default() += 1;
@@ -459,8 +469,8 @@ fn receivers_that_hang_leave_room_for_the_others() {
     assert_eq!(of_each.len(), 300, "each has its share");
     assert!(most - fewest <= 1, "{fewest} to {most}");
 
-    engine.take_event(&event("b", 101));
-    let (begun, _) = engine.take_starts();
+    engine.handle_event(&event("b", 101));
+    let (begun, _) = engine.poll_attempts();
     assert_eq!(begun.len(), 1, "of all that do not hang one has something to do");
 }
 
@@ -493,7 +503,7 @@ fn events_that_are_never_taken_hide_no_others_however_often_they_are_tried() {
     let (all, ordered) = (world.subscriptions.clone(), world.subscriptions[1].subscription.id);
     for known in all.iter().filter(|known| known.subscription.id != ordered) {
         let id = known.subscription.id;
-        let keyed = known.subscription.definition.is_ordered();
+        let keyed = known.subscription.definition.delivery().is_ordered();
         let taken =
             world.log.iter().filter(|event| world.arrived.contains_key(&(id, event.position)));
         // With one key for all of them the first refused holds up the rest, as it should.

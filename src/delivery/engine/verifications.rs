@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
+use crate::domain::delivery::shard::shard_of;
 use crate::domain::id::SubscriptionId;
+use crate::domain::subscription::Subscription;
 use crate::domain::subscription::transition::Turn;
+use crate::domain::subscription::verification::FailedVerification;
 use crate::domain::subscription::verification::Reply;
-use crate::domain::subscription::verification::TriedVerification;
-use crate::domain::subscription::{Subscription, shard_of};
 use crate::domain::time::UnixMillis;
 
 /// How many receivers are asked at once on a node, and how many of one tenant.
@@ -21,7 +22,7 @@ const ASKED_FOR: Duration = Duration::from_secs(24 * 3_600);
 
 /// A receiver to ask.
 #[derive(Debug)]
-pub(crate) struct Ask {
+pub(crate) struct VerifyReceiver {
     /// That of this subscription.
     pub(crate) subscription: Arc<Subscription>,
     /// The term in which its shard is owned.
@@ -30,9 +31,9 @@ pub(crate) struct Ask {
 
 /// A receiver that was asked.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct VerificationResult {
     /// Which.
-    pub(crate) ask: Ask,
+    pub(crate) ask: VerifyReceiver,
     /// When.
     pub(crate) at: UnixMillis,
     /// What it said.
@@ -126,7 +127,7 @@ impl Handshakes {
     }
 
     /// Puts those in line whose time has come.
-    pub(crate) fn take_time(&mut self, now: UnixMillis) {
+    pub(crate) fn handle_time(&mut self, now: UnixMillis) {
         while let Some((at, id)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
             self.due.remove(&(at, id));
             if let Some(known) = self.outstanding.get_mut(&id) {
@@ -229,17 +230,17 @@ impl Engine {
     /// Takes over whether a subscription's receiver is to be asked.
     pub(crate) fn look_for_handshake(&mut self, subscription: &Subscription) {
         let Subscription { id, tenant, .. } = subscription;
-        self.handshakes.look(*id, tenant, subscription.asked_since(), self.now);
+        self.handshakes.look(*id, tenant, subscription.verification_requested_at(), self.now);
     }
 
     /// The next receiver to ask now.
-    pub(crate) fn take_ask(&mut self) -> Option<Ask> {
+    pub(crate) fn poll_verification(&mut self) -> Option<VerifyReceiver> {
         while let Some(id) = self.handshakes.begin() {
             let shard = shard_of(id);
             let subscription = self.queues.get(&id).map(|queue| Arc::clone(&queue.subscription));
             let term = self.ownership.term(shard).filter(|_| self.ownership.may_begin(shard));
             match subscription.zip(term) {
-                Some((subscription, term)) => return Some(Ask { subscription, term }),
+                Some((subscription, term)) => return Some(VerifyReceiver { subscription, term }),
                 // The shard's next owner asks.
                 None => self.give_up_ask(id),
             }
@@ -254,26 +255,28 @@ impl Engine {
     }
 
     /// Acts on what a receiver said; what comes back is to be noted.
-    pub(crate) fn take_reply(
+    pub(crate) fn handle_verification(
         &mut self,
-        asked: &Asked,
+        asked: &VerificationResult,
         now: UnixMillis,
-    ) -> Option<TriedVerification> {
-        let Asked { ask: Ask { subscription, term }, at, reply } = asked;
+    ) -> Option<FailedVerification> {
+        let VerificationResult { ask: VerifyReceiver { subscription, term }, at, reply } = asked;
         self.handshakes.end(&subscription.tenant);
         let id = subscription.id;
         let queue = self.queues.get(&id)?;
         let definition = &queue.subscription.definition;
-        if !definition.has_same_receiver(&subscription.definition) || !definition.awaits_consent() {
+        if !definition.has_same_verification(&subscription.definition)
+            || !definition.awaits_verification()
+        {
             return None;
         }
-        let asked_at = definition.handshake.as_ref()?.asked_at;
-        let schedule = definition.retry_schedule(&self.schedule);
+        let requested_at = definition.channel.verification()?.requested_at;
+        let schedule = definition.delivery().retry_schedule(&self.schedule);
         let give_up_after = schedule.give_up_after.min(ASKED_FOR);
         let schedule = RetrySchedule { give_up_after, ..schedule };
         let (error, next_attempt_at) = match reply {
-            Reply::Agrees(consent) => {
-                self.bring_about(id, Turn::Verified(consent.clone()));
+            Reply::Agrees(verified) => {
+                self.bring_about(id, Turn::Verified(verified.clone()));
                 return None;
             }
             Reply::Gone => {
@@ -285,10 +288,10 @@ impl Engine {
             }
         };
         let (term, attempted_at) = (*term, *at);
-        Some(TriedVerification {
+        Some(FailedVerification {
             subscription: id,
             term,
-            asked_at,
+            requested_at,
             attempted_at,
             error,
             next_attempt_at,
@@ -336,11 +339,11 @@ mod tests {
         look(&mut handshakes, 1, "a", 10);
         look(&mut handshakes, 1, "a", 10);
         assert_eq!(handshakes.next_due(), Some(at(10)));
-        handshakes.take_time(at(11));
+        handshakes.handle_time(at(11));
         assert_eq!(begin_all(&mut handshakes), [1]);
         look(&mut handshakes, 1, "a", 10);
         handshakes.ask_again(one(), at(12));
-        handshakes.take_time(at(12));
+        handshakes.handle_time(at(12));
         assert!(begin_all(&mut handshakes).is_empty(), "it runs");
     }
 
@@ -349,14 +352,14 @@ mod tests {
         let mut handshakes = Handshakes::default();
         look(&mut handshakes, 1, "a", 10);
         handshakes.look(one(), &"a".into(), None, at(10));
-        handshakes.take_time(at(20));
+        handshakes.handle_time(at(20));
         assert!(begin_all(&mut handshakes).is_empty());
         assert_eq!(handshakes.next_due(), None);
 
         look(&mut handshakes, 1, "a", 10);
-        handshakes.take_time(at(10));
+        handshakes.handle_time(at(10));
         look(&mut handshakes, 1, "a", 11);
-        handshakes.take_time(at(11));
+        handshakes.handle_time(at(11));
         assert_eq!(begin_all(&mut handshakes), [1], "once, though it stands in line twice");
     }
 
@@ -370,7 +373,7 @@ mod tests {
             let (from, mut tries) = (now, 0);
             while let Some(due) = handshakes.next_due() {
                 now = now.max(due);
-                handshakes.take_time(now);
+                handshakes.handle_time(now);
                 assert_eq!(begin_all(&mut handshakes), [1]);
                 handshakes.end(&"a".into());
                 handshakes.refused(one(), &schedule, now, None);
@@ -389,12 +392,12 @@ mod tests {
         for number in 1..=1_000 {
             look(&mut handshakes, number, "a", 0);
         }
-        handshakes.take_time(at(0));
+        handshakes.handle_time(at(0));
         assert_eq!(begin_all(&mut handshakes).len(), MOST_AT_ONCE.1);
         for number in 1_001..=2_000 {
             look(&mut handshakes, number, &format!("t{number}"), 1);
         }
-        handshakes.take_time(at(1));
+        handshakes.handle_time(at(1));
         let begun = begin_all(&mut handshakes);
         assert_eq!(begun.len(), MOST_AT_ONCE.0 - MOST_AT_ONCE.1);
         assert!(begun.iter().all(|number| *number > 1_000));
@@ -407,7 +410,7 @@ mod tests {
             for (number, tenant) in (1i64..).zip(&tenants) {
                 look(&mut handshakes, number, &format!("t{tenant}"), 0);
             }
-            handshakes.take_time(at(0));
+            handshakes.handle_time(at(0));
             let (mut running, mut asked, mut turn) = (Vec::new(), BTreeSet::new(), order >> 1);
             while asked.len() < tenants.len() {
                 for number in begin_all(&mut handshakes) {

@@ -1,31 +1,38 @@
-//! A bounded read of the log, and what it brought.
+//! A bounded read of the log, and its result.
+
+use std::sync::Arc;
 
 use super::Event;
 use crate::domain::position::Position;
-use std::sync::Arc;
 
-/// What to read, and how much at most.
+/// The range of a read, and its limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Scan<'a> {
-    /// Everything read is above this.
+    /// Exclusive lower bound.
     pub after: Position,
-    /// And at or below this.
+    /// Inclusive upper bound.
     pub up_to: Position,
     /// Only this tenant's events.
     pub tenant: Option<&'a str>,
-    /// How many events of the log to look at, whosever they are.
+    pub limit: PageLimit,
+}
+
+/// The size of one read.
+#[derive(Debug, Clone, Copy)]
+pub struct PageLimit {
+    /// How many events to examine, of all tenants.
     pub events: u16,
-    /// How many bytes of data to bring; one event is brought however large.
+    /// How many bytes of data to return. The first event is returned whatever its size.
     pub bytes: u32,
 }
 
-/// A stretch of the log.
+/// A range of the log as it was read.
 #[derive(Debug, Clone)]
 pub struct Stretch {
-    /// What was wanted of it, in reading order.
+    /// The selected events, in reading order.
     pub events: Vec<Arc<Event>>,
-    /// The last event looked at, or where reading began.
+    /// The last examined position, or where reading began.
     pub scanned: Position,
-    /// Whether there was nothing more to look at within the bounds.
+    /// Whether the range holds no further events.
     pub complete: bool,
 }

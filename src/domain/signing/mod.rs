@@ -141,11 +141,9 @@ impl Signing {
         Ok(Self { keys: Keys { secret, signing_key }, earlier, ..self })
     }
 
-    /// As it is at `now`: without the keys whose time is over.
-    #[must_use]
-    pub fn at(mut self, now: UnixMillis) -> Self {
-        self.earlier.retain(|one| one.expires_at > now);
-        self
+    /// Removes the earlier keys that have expired at `now`.
+    pub fn drop_expired(&mut self, now: UnixMillis) {
+        self.earlier.retain(|earlier| earlier.expires_at > now);
     }
 
     /// The keys that sign at `now`, the newest first.
@@ -320,7 +318,9 @@ mod tests {
         let end = NOW.after(HOUR);
         assert_eq!(signed_by(&signing, end.before(Duration::from_millis(1))), [1, 2]);
         assert_eq!(signed_by(&signing, end), [2]);
-        assert!(signing.at(end).earlier().is_empty());
+        let mut at_the_end = signing;
+        at_the_end.drop_expired(end);
+        assert!(at_the_end.earlier().is_empty());
     }
 
     #[test]

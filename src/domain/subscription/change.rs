@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::verification::Consent;
+use super::verification::Verified;
 use super::view::SubscriptionView;
 use super::{Status, Subscription};
 use crate::domain::access::audit::{Actor, AuditEntry};
@@ -98,17 +98,17 @@ pub fn resumed(subscription: Subscription) -> Change {
     changed(
         "subscription.resumed",
         Subscription {
-            status: subscription.definition.status_in_force(),
+            status: subscription.definition.running_status(),
             disabled_reason: None,
             ..subscription
         },
     )
 }
 
-/// Its receiver has agreed to what it will be sent. Who was stopped meanwhile stays so.
-pub fn verified(mut subscription: Subscription, consent: Consent) -> Change {
-    if let Some(handshake) = &mut subscription.definition.handshake {
-        handshake.consent = Some(consent);
+/// The receiver is verified. A subscription that was stopped meanwhile stays stopped.
+pub fn verified(mut subscription: Subscription, verified: Verified) -> Change {
+    if let Some(verification) = subscription.definition.channel.verification_mut() {
+        verification.verified = Some(verified);
     }
     if subscription.status == Status::Unverified {
         subscription.status = Status::Active;

@@ -2,7 +2,7 @@
 
 use super::change;
 use super::change::Change;
-use super::verification::Consent;
+use super::verification::Verified;
 use super::{Status, Subscription};
 
 /// What the receiver brings about.
@@ -17,7 +17,7 @@ pub(crate) enum Turn {
     /// It has taken nothing for as long as deliveries are tried.
     GivenUp,
     /// It has agreed to what it will be sent.
-    Verified(Consent),
+    Verified(Verified),
 }
 
 impl Turn {
@@ -36,7 +36,7 @@ impl Turn {
                 current,
                 "the receiver took nothing for as long as deliveries are tried",
             ),
-            Self::Verified(consent) => change::verified(current, consent.clone()),
+            Self::Verified(verified) => change::verified(current, verified.clone()),
         }
     }
 
@@ -46,9 +46,9 @@ impl Turn {
         match self {
             Self::Failing => status == Status::Active,
             Self::Recovered => status == Status::Failing,
-            Self::Gone => status.is_tried() || status == Status::Unverified,
-            Self::GivenUp => status.is_tried(),
-            Self::Verified(_) => current.definition.awaits_consent(),
+            Self::Gone => status.is_delivering() || status == Status::Unverified,
+            Self::GivenUp => status.is_delivering(),
+            Self::Verified(_) => current.definition.awaits_verification(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The handshake with a receiver: what it must answer before it is sent anything, and what it agreed to.
+//! The verification of a receiver: the proof that it wants events before the hub sends it any.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,26 +14,25 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::signing::secret::Secret;
 use crate::domain::time::UnixMillis;
 
-/// How a receiver is asked.
+/// How a receiver proves that it wants the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Way {
-    /// REST Hooks: it sends the header `X-Hook-Secret` back, at once or later.
+pub enum VerificationMethod {
+    /// REST Hooks: the receiver returns the header `X-Hook-Secret`, at once or later.
     #[serde(rename = "x_hook_secret")]
     XHookSecret,
-    /// It answers a GET with the text that the query gives it.
+    /// The receiver answers a GET with the text in the query.
     #[serde(rename = "challenge")]
     Challenge,
-    /// CloudEvents HTTP 1.1 Web Hooks, section 4: it allows the hub's origin, at once or later.
+    /// CloudEvents HTTP 1.1 Web Hooks, section 4: the receiver allows the hub's origin, at once or later.
     #[serde(rename = "cloudevents")]
     CloudEvents,
 }
 
-/// A text that names no handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected x_hook_secret, challenge or cloudevents, or null for none")]
-pub struct NoSuchHandshake;
+pub struct UnknownVerificationMethod;
 
-impl Way {
+impl VerificationMethod {
     const ALL: [Self; 3] = [Self::XHookSecret, Self::Challenge, Self::CloudEvents];
 
     /// The name in JSON.
@@ -46,60 +45,63 @@ impl Way {
     }
 }
 
-impl FromStr for Way {
-    type Err = NoSuchHandshake;
+impl FromStr for VerificationMethod {
+    type Err = UnknownVerificationMethod;
 
-    fn from_str(name: &str) -> Result<Self, NoSuchHandshake> {
-        Self::ALL.into_iter().find(|way| way.name() == name).ok_or(NoSuchHandshake)
+    fn from_str(name: &str) -> Result<Self, UnknownVerificationMethod> {
+        let method = Self::ALL.into_iter().find(|method| method.name() == name);
+        method.ok_or(UnknownVerificationMethod)
     }
 }
 
-/// What a receiver agreed to.
+/// What a receiver allowed when it was verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Consent {
-    /// When.
+pub struct Verified {
     pub at: UnixMillis,
-    /// The name under which it is sent events, which each delivery repeats (CloudEvents).
+    /// The hub's name that the receiver allowed; each delivery repeats it (CloudEvents).
     pub origin: Option<String>,
-    /// How many POSTs it takes in a minute, at most.
+    /// The most POSTs a minute that the receiver accepts.
     pub rate_per_minute: Option<u32>,
 }
 
-impl Consent {
-    /// To whatever it is sent.
-    pub fn to_all(at: UnixMillis) -> Self {
+impl Verified {
+    /// A verification without an origin and without a limit.
+    pub fn unlimited(at: UnixMillis) -> Self {
         Self { at, origin: None, rate_per_minute: None }
     }
 }
 
-/// A handshake that a subscription asks for, and how it stands.
+/// A verification that a subscription requires, and its result. The stored names are part of the database's format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Handshake {
-    /// How the receiver is asked.
-    pub way: Way,
-    /// Since when; tells it from an earlier one, with another receiver.
-    pub asked_at: UnixMillis,
-    /// What `X-Hook-Secret` says: known to the receiver alone, so that nobody else can agree in its place, not even the
-    /// subscription's owner.
-    #[serde(with = "as_text")]
+pub struct Verification {
+    #[serde(rename = "way")]
+    pub method: VerificationMethod,
+    /// Identifies the verification: a later one, of another receiver, has another time.
+    #[serde(rename = "asked_at")]
+    pub requested_at: UnixMillis,
+    /// The value of `X-Hook-Secret`. Only the receiver learns it, so not even the subscription's owner can confirm in
+    /// the receiver's place.
+    #[serde(with = "revealed")]
     pub secret: Secret,
-    /// What the receiver agreed to; without it nothing is sent.
-    pub consent: Option<Consent>,
+    /// `None`: the hub sends no events yet.
+    #[serde(rename = "consent")]
+    pub verified: Option<Verified>,
 }
 
-impl Handshake {
-    /// One that is still to come; `random` becomes its secret.
-    pub fn asked(way: Way, now: UnixMillis, random: [u8; 32]) -> Self {
-        Self { way, asked_at: now, secret: Secret::from_random(random), consent: None }
+impl Verification {
+    /// An outstanding verification. `random` becomes its secret.
+    pub fn new(method: VerificationMethod, now: UnixMillis, random: [u8; 32]) -> Self {
+        Self { method, requested_at: now, secret: Secret::from_random(random), verified: None }
     }
 
-    /// A text that only the receiver at `callback_url` is given, by which it can agree later. Good for this handshake alone.
+    /// The text by which the receiver at `callback_url` can confirm this verification later. Only that receiver gets
+    /// it, and it confirms no other verification.
     pub fn token(&self, key: &[u8], id: SubscriptionId, callback_url: &CallbackUrl) -> String {
-        let seal = self.mac(key, id, callback_url).map(|mac| mac.finalize().into_bytes());
-        URL_SAFE_NO_PAD.encode(seal.unwrap_or_default())
+        let tag = self.mac(key, id, callback_url).map(|mac| mac.finalize().into_bytes());
+        URL_SAFE_NO_PAD.encode(tag.unwrap_or_default())
     }
 
-    /// Whether `text` is that text.
+    /// Whether `text` is the [`token`](Self::token), compared in constant time.
     pub fn is_token(
         &self,
         text: &str,
@@ -108,31 +110,29 @@ impl Handshake {
         callback_url: &CallbackUrl,
     ) -> bool {
         let mac = self.mac(key, id, callback_url);
-        let seal = URL_SAFE_NO_PAD.decode(text);
-        mac.zip(seal.ok()).is_some_and(|(mac, seal)| mac.verify_slice(&seal).is_ok())
+        let tag = URL_SAFE_NO_PAD.decode(text);
+        mac.zip(tag.ok()).is_some_and(|(mac, tag)| mac.verify_slice(&tag).is_ok())
     }
 
     fn mac(&self, key: &[u8], id: SubscriptionId, url: &CallbackUrl) -> Option<Hmac<Sha256>> {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
-        mac.update(format!("{id}\n{}\n{}", self.asked_at.as_i64(), url.as_str()).as_bytes());
+        mac.update(format!("{id}\n{}\n{}", self.requested_at.as_i64(), url.as_str()).as_bytes());
         Some(mac)
     }
 }
 
-/// A handshake that brought no consent.
+/// An attempt to verify a receiver that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TriedVerification {
-    /// Of this subscription.
+pub struct FailedVerification {
     pub subscription: SubscriptionId,
-    /// The term in which its shard is owned; another owner's word counts more.
+    /// The fencing token of the shard's owner.
     pub term: i64,
-    /// Since when its receiver is asked: one handshake has several attempts.
-    pub asked_at: UnixMillis,
-    /// When the attempt began.
+    /// Identifies the verification, which has several attempts.
+    pub requested_at: UnixMillis,
+    /// The start of the attempt.
     pub attempted_at: UnixMillis,
-    /// What came of it.
     pub error: String,
-    /// When the next one is made, if one is.
+    /// `None`: the hub makes no further attempt.
     pub next_attempt_at: Option<UnixMillis>,
 }
 
@@ -140,14 +140,14 @@ pub struct TriedVerification {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// It wants what it is sent.
-    Agrees(Consent),
+    Agrees(Verified),
     /// It did not say so: why, and the least wait it asked for.
     Not { why: String, at_least: Option<Duration> },
     /// 410: it never will.
     Gone,
 }
 
-mod as_text {
+mod revealed {
     use serde::{Deserialize, Deserializer, Serializer, de};
 
     use super::Secret;
@@ -166,28 +166,29 @@ mod as_text {
     }
 }
 
-/// A rate that is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("WebHook-Allowed-Rate is * or a whole number from 1 on, of requests a minute")]
-pub struct BadRate;
+#[error("WebHook-Allowed-Rate must be * or a whole number of requests a minute, 1 or more")]
+pub struct InvalidRate;
 
-/// What `WebHook-Allowed-Rate` says: so many requests a minute, or `*` for any number (CloudEvents HTTP 1.1 Web Hooks,
-/// 4.2.2).
-fn allowed_rate(text: &str) -> Result<Option<u32>, BadRate> {
+/// Parses `WebHook-Allowed-Rate`: requests a minute, or `*` for no limit (CloudEvents HTTP 1.1 Web Hooks, 4.2.2).
+fn parse_rate(text: &str) -> Result<Option<u32>, InvalidRate> {
     match text.trim() {
         "*" => Ok(None),
         digits if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            // More than that is no limit.
+            // A number beyond `u32` limits nothing.
             let rate = digits.parse().unwrap_or(u32::MAX);
-            if rate == 0 { Err(BadRate) } else { Ok(Some(rate)) }
+            if rate == 0 { Err(InvalidRate) } else { Ok(Some(rate)) }
         }
-        _ => Err(BadRate),
+        _ => Err(InvalidRate),
     }
 }
 
-/// The rate that a receiver agrees to by what it `said`: who says nothing agrees to what it was asked.
-pub fn agreed_rate(said: Option<&str>, asked: Option<u32>) -> Result<Option<u32>, BadRate> {
-    said.map_or(Ok(asked), allowed_rate)
+/// The rate that a receiver allows: the one in its `header`, or the `requested` one if it sent none.
+pub fn allowed_rate(
+    header: Option<&str>,
+    requested: Option<u32>,
+) -> Result<Option<u32>, InvalidRate> {
+    header.map_or(Ok(requested), parse_rate)
 }
 
 #[cfg(test)]
@@ -199,57 +200,59 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_for_one_handshake_of_one_receiver() {
+    fn a_token_confirms_one_verification_of_one_receiver() {
         let (key, id) = (b"0123456789abcdef0123456789abcdef", SubscriptionId::from_stored(7));
         let url: CallbackUrl = "https://example.com/hooks?a=1".parse().unwrap();
-        let handshake = Handshake::asked(Way::CloudEvents, at(1_000), [7; 32]);
-        let token = handshake.token(key, id, &url);
+        let verification = Verification::new(VerificationMethod::CloudEvents, at(1_000), [7; 32]);
+        let token = verification.token(key, id, &url);
         assert_eq!(token.len(), 43, "256 bits");
-        assert!(handshake.is_token(&token, key, id, &url));
+        assert!(verification.is_token(&token, key, id, &url));
 
-        let later = Handshake::asked(Way::CloudEvents, at(1_001), [7; 32]);
+        let later = Verification::new(VerificationMethod::CloudEvents, at(1_001), [7; 32]);
         let other_url: CallbackUrl = "https://example.com/hooks?a=2".parse().unwrap();
         assert!(!later.is_token(&token, key, id, &url));
-        assert!(!handshake.is_token(&token, key, SubscriptionId::from_stored(8), &url));
-        assert!(!handshake.is_token(&token, key, id, &other_url));
-        assert!(!handshake.is_token(&token, b"another", id, &url));
+        assert!(!verification.is_token(&token, key, SubscriptionId::from_stored(8), &url));
+        assert!(!verification.is_token(&token, key, id, &other_url));
+        assert!(!verification.is_token(&token, b"another", id, &url));
         for bad in ["", "!", "AAAA", &format!("{token}A")] {
-            assert!(!handshake.is_token(bad, key, id, &url), "{bad}");
+            assert!(!verification.is_token(bad, key, id, &url), "{bad}");
         }
     }
 
     #[test]
-    fn a_rate_is_a_number_from_one_on_or_a_star() {
-        assert_eq!(allowed_rate("*"), Ok(None));
-        assert_eq!(allowed_rate(" 120 "), Ok(Some(120)));
-        assert_eq!(allowed_rate("99999999999999999999"), Ok(Some(u32::MAX)));
+    fn an_allowed_rate_is_a_star_or_a_positive_number() {
+        assert_eq!(parse_rate("*"), Ok(None));
+        assert_eq!(parse_rate(" 120 "), Ok(Some(120)));
+        assert_eq!(parse_rate("99999999999999999999"), Ok(Some(u32::MAX)));
         for bad in ["", "0", "-1", "1.5", "many", "10/m", "**"] {
-            assert_eq!(allowed_rate(bad), Err(BadRate), "{bad}");
+            assert_eq!(parse_rate(bad), Err(InvalidRate), "{bad}");
         }
     }
 
     #[test]
-    fn who_names_no_rate_agrees_to_the_one_it_is_asked_for() {
-        assert_eq!(agreed_rate(None, Some(120)), Ok(Some(120)));
-        assert_eq!(agreed_rate(Some("*"), Some(120)), Ok(None));
-        assert_eq!(agreed_rate(Some("30"), Some(120)), Ok(Some(30)));
+    fn a_receiver_that_names_no_rate_allows_the_requested_one() {
+        assert_eq!(allowed_rate(None, Some(120)), Ok(Some(120)));
+        assert_eq!(allowed_rate(Some("*"), Some(120)), Ok(None));
+        assert_eq!(allowed_rate(Some("30"), Some(120)), Ok(Some(30)));
     }
 
     #[test]
-    fn it_is_stored_as_it_stands() {
-        for way in Way::ALL {
-            assert_eq!(way.name().parse(), Ok(way));
-            let asked = Handshake::asked(way, at(1_763_900_000_123), [7; 32]);
-            let consent = Consent {
+    fn a_verification_survives_storage() {
+        for method in VerificationMethod::ALL {
+            assert_eq!(method.name().parse(), Ok(method));
+            let outstanding = Verification::new(method, at(1_763_900_000_123), [7; 32]);
+            let verified = Verified {
                 origin: Some("h.example".into()),
-                ..Consent::to_all(at(1_763_900_000_124))
+                ..Verified::unlimited(at(1_763_900_000_124))
             };
-            for handshake in [asked.clone(), Handshake { consent: Some(consent), ..asked }] {
-                let stored = serde_json::to_string(&handshake).unwrap();
-                assert_eq!(serde_json::from_str::<Handshake>(&stored).unwrap(), handshake);
-                assert!(stored.contains(way.name()));
+            for verification in
+                [outstanding.clone(), Verification { verified: Some(verified), ..outstanding }]
+            {
+                let stored = serde_json::to_string(&verification).unwrap();
+                assert_eq!(serde_json::from_str::<Verification>(&stored).unwrap(), verification);
+                assert!(stored.contains(method.name()));
             }
         }
-        assert_eq!("X-Hook-Secret".parse::<Way>(), Err(NoSuchHandshake));
+        assert_eq!("X-Hook-Secret".parse::<VerificationMethod>(), Err(UnknownVerificationMethod));
     }
 }

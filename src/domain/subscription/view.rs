@@ -1,21 +1,23 @@
-//! A subscription as its owner sees it: everything but the secret, the values of headers, keys and passwords.
+//! The JSON view of a subscription for its owner. Secrets, header values, keys and passwords are masked.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Subscription;
-use super::verification::Handshake;
+use super::channel::WebhookSettings;
+use super::verification::Verification;
+use super::{Definition, Subscription};
 use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::receiver_auth::ReceiverAuth;
 use crate::domain::egress::receiver_tls::{ReceiverTls, TlsView};
+use crate::domain::event::event_type::Pattern;
 use crate::domain::signing::{Earlier, Scheme};
 use crate::domain::time::UnixMillis;
 
-/// What stands in place of a header's value, a password, a token or a key.
+/// Replaces the value of a header, a password, a token or a key.
 pub const MASK: &str = "***";
 
-/// The JSON of a subscription in answers and in log entries.
+/// The JSON of a subscription in API responses and log entries. It is flat and has the same members for every channel.
 #[derive(Debug, Serialize)]
 pub struct SubscriptionView<'a> {
     id: String,
@@ -47,13 +49,12 @@ pub struct SubscriptionView<'a> {
     secret: Option<String>,
 }
 
-/// An earlier secret that signs for some time yet.
+/// An earlier secret that still signs.
 #[derive(Debug, Serialize)]
 struct PreviousSecret {
     expires_at: UnixMillis,
 }
 
-/// How a handshake stands.
 #[derive(Debug, Serialize)]
 struct VerificationView {
     verified_at: Option<UnixMillis>,
@@ -61,60 +62,56 @@ struct VerificationView {
 }
 
 impl VerificationView {
-    fn of(handshake: &Handshake) -> Self {
-        let consent = handshake.consent.as_ref();
+    fn of(verification: &Verification) -> Self {
+        let verified = verification.verified.as_ref();
         Self {
-            verified_at: consent.map(|consent| consent.at),
-            allowed_rate_per_minute: consent.and_then(|consent| consent.rate_per_minute),
+            verified_at: verified.map(|verified| verified.at),
+            allowed_rate_per_minute: verified.and_then(|verified| verified.rate_per_minute),
         }
     }
 }
 
 impl<'a> SubscriptionView<'a> {
-    /// As it stands.
+    /// The view in API responses, with the time of the latest change.
     pub fn of(subscription: &'a Subscription) -> Self {
         let updated_at = Some(subscription.changed_at.time().max(subscription.created_at()));
         Self { updated_at, ..Self::in_entry(subscription) }
     }
 
-    /// With its secret, for the one answer that shows it.
+    /// The view with the signing secret, for the responses that show it once.
     pub fn with_secret(subscription: &'a Subscription) -> Self {
-        Self {
-            secret: Some(subscription.definition.signing.secret().reveal()),
-            ..Self::of(subscription)
-        }
+        let signing = &subscription.definition.channel.settings().signing;
+        Self { secret: Some(signing.secret().reveal()), ..Self::of(subscription) }
     }
 
-    /// As the log entry of a change has it: the entry itself says when.
+    /// The view in the log entry of a change, whose position implies the time.
     pub fn in_entry(subscription: &'a Subscription) -> Self {
-        let definition = &subscription.definition;
+        let Definition { event_types, channel, description, metadata } = &subscription.definition;
+        let WebhookSettings { signing, headers, tls, auth, delivery } = channel.settings();
+        let verification = channel.verification();
         Self {
             id: subscription.id.to_string(),
-            event_types: definition
-                .event_types
-                .iter()
-                .map(crate::domain::event::event_type::Pattern::as_str)
-                .collect(),
-            callback_url: definition.callback_url.as_ref().map(CallbackUrl::as_str),
+            event_types: event_types.iter().map(Pattern::as_str).collect(),
+            callback_url: channel.callback_url().map(CallbackUrl::as_str),
             status: subscription.status.name(),
             disabled_reason: subscription.disabled_reason.as_deref(),
-            description: definition.description.as_deref(),
-            metadata: &definition.metadata,
-            headers: definition.headers.keys().map(|name| (name.as_str(), MASK)).collect(),
-            tls: definition.tls.as_ref().map(ReceiverTls::view),
-            auth: definition.auth.as_ref().map(ReceiverAuth::masked),
-            ordered: definition.ordered,
-            order_by: definition.order_by.as_ref().map(AsRef::as_ref),
-            max_in_flight: definition.max_in_flight,
-            rate_limit_per_s: definition.rate_limit_per_s,
-            timeout_s: definition.timeout_s,
-            retry_schedule_s: definition.retry_schedule_s.as_deref(),
-            give_up_after_s: definition.give_up_after_s,
-            signatures: definition.signing.schemes(),
-            x_hook_signature: definition.signing.x_hook_signature,
-            previous_secrets: definition.signing.earlier().iter().map(previous_secret).collect(),
-            handshake: definition.handshake.as_ref().map(|handshake| handshake.way.name()),
-            verification: definition.handshake.as_ref().map(VerificationView::of),
+            description: description.as_deref(),
+            metadata,
+            headers: headers.keys().map(|name| (name.as_str(), MASK)).collect(),
+            tls: tls.as_ref().map(ReceiverTls::view),
+            auth: auth.as_ref().map(ReceiverAuth::masked),
+            ordered: delivery.ordered,
+            order_by: delivery.order_by.as_ref().map(AsRef::as_ref),
+            max_in_flight: delivery.max_in_flight,
+            rate_limit_per_s: delivery.rate_limit_per_s,
+            timeout_s: delivery.timeout_s,
+            retry_schedule_s: delivery.retry_schedule_s.as_deref(),
+            give_up_after_s: delivery.give_up_after_s,
+            signatures: signing.schemes(),
+            x_hook_signature: signing.x_hook_signature,
+            previous_secrets: signing.earlier().iter().map(previous_secret).collect(),
+            handshake: verification.map(|verification| verification.method.name()),
+            verification: verification.map(VerificationView::of),
             created_at: subscription.created_at(),
             updated_at: None,
             secret: None,
@@ -122,6 +119,6 @@ impl<'a> SubscriptionView<'a> {
     }
 }
 
-fn previous_secret(one: &Earlier) -> PreviousSecret {
-    PreviousSecret { expires_at: one.expires_at }
+fn previous_secret(earlier: &Earlier) -> PreviousSecret {
+    PreviousSecret { expires_at: earlier.expires_at }
 }

@@ -20,6 +20,7 @@ use crate::api::subscriptions;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
+use crate::domain::subscription::channel::Channel;
 use crate::domain::time::UnixMillis;
 use crate::streaming::presence::Transport;
 use crate::streaming::resume::{Found, Point, Reason};
@@ -168,8 +169,9 @@ async fn start(
 
 async fn find_pulled(api: &Api, caller: &Caller, id: &str) -> Result<Subscription, Problem> {
     let subscription = subscriptions::find(api, caller, id).await?;
-    if subscription.definition.callback_url.is_some() {
-        return Err(not_pulled());
+    match subscription.definition.channel {
+        Channel::Pull { .. } => {}
+        Channel::Webhook(_) => return Err(not_pulled()),
     }
     if !subscription.is_pulled() {
         let status = subscription.status.name();

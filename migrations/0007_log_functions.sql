@@ -1,18 +1,16 @@
--- As before, without the look-ups that most appends need not make.
-
--- Appends the events of several requests in one go: all under the lock, at neighbouring positions, in order.
+-- Appends the events of several requests at once: under the log's lock, at adjacent positions, in order.
 --
--- The lock is held until the transaction ends, and Postgres makes a commit visible before it lets go of such locks:
--- who sees a position has seen every one below.
+-- The lock is held until the transaction ends, and Postgres makes a commit visible before it releases such locks. So a
+-- reader that sees a position has seen every position below it.
 --
--- A row per request comes back: the position of its first event, and for a repeat of a keyed request, which appends
--- nothing, the fingerprint of the first one. previous is the position given out last before this append; null when
--- the append had been made before (same token), which makes it safe to send again after a lost connection.
--- after is a position at or below the log's head when the append was first sent: the token is looked for above it; null
--- the first time, when there is none to be found.
+-- Returns one row per request: the position of its first event. For a repeat of a keyed request, which appends nothing,
+-- also the fingerprint of the first request. previous is the last position drawn before this append. It is null if the
+-- append was already made (same token), which makes a resend after a lost connection safe.
+-- after is a position at or below the log's head when the append was first sent: the token is searched above it. It is
+-- null on the first send, when there is nothing to find.
 --
--- Volatile on purpose: each statement in here sees all that was committed before the lock was had.
-CREATE OR REPLACE FUNCTION log_append(
+-- Volatile on purpose: each statement in the function sees everything committed before the lock was acquired.
+CREATE FUNCTION log_append(
     append_token uuid, after bigint,
     request_tenants text[], request_keys text[], request_fingerprints bytea[], request_sizes int[],
     event_requests int[], event_types text[], event_abouts bigint[], event_times bigint[], event_data bytea[]
@@ -34,13 +32,13 @@ BEGIN
     replayed := array_fill(false, ARRAY[cardinality(request_tenants)]);
     IF keyed THEN
         FOR kept IN
-            -- A key of a request that appended nothing has no position; its fingerprint is another one's all the same.
+            -- The key of a request that appended nothing has no position, but a fingerprint to compare.
             SELECT r.n, coalesce(k.position, 0) AS at, k.fingerprint
             FROM unnest(request_tenants, request_keys) WITH ORDINALITY r(tenant, key, n)
             JOIN idempotency_keys k ON k.tenant = r.tenant AND k.key = r.key
             WHERE k.created_at > clock_timestamp() - interval '24 hours'
         LOOP
-            -- On a second sending the keys of the first are there too; those are no repeats.
+            -- After a resend the keys of the first send are stored too; those are not repeats.
             CONTINUE WHEN EXISTS (SELECT FROM events e WHERE e.position = kept.at AND e.token = append_token);
             replayed[kept.n] := true;
             request := kept.n;

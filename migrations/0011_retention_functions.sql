@@ -1,21 +1,28 @@
--- Retention: how far the log is gone, and what went before its subscription had it.
+-- Makes sure that events and attempts can be stored from yesterday until some days ahead: one partition per day (UTC).
+-- A partition is created on its own and then attached, so appends continue meanwhile.
+CREATE FUNCTION create_partitions(days_ahead int) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    parent text;
+    day    date;
+    part   text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7308324465820952);
+    FOREACH parent IN ARRAY ARRAY['events', 'attempts'] LOOP
+        FOR day IN SELECT (now() AT TIME ZONE 'UTC')::date + n FROM generate_series(-1, days_ahead) n LOOP
+            part := parent || to_char(day, '_YYYYMMDD');
+            CONTINUE WHEN to_regclass(part) IS NOT NULL;
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', part, parent);
+            EXECUTE format(
+                'ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)', parent, part,
+                (extract(epoch FROM day) * 1000)::bigint << 20, (extract(epoch FROM day + 1) * 1000)::bigint << 20
+            );
+        END LOOP;
+    END LOOP;
+END;
+$$;
 
-CREATE TABLE horizons (
-    one      boolean PRIMARY KEY DEFAULT true CHECK (one),
-    events   bigint  NOT NULL DEFAULT 0,  -- the newest event that is gone
-    attempts bigint  NOT NULL DEFAULT 0   -- attempts at events up to here are not kept
-);
-INSERT INTO horizons DEFAULT VALUES;
-
--- Subscriptions whose events went before they were delivered or acked.
-CREATE TABLE expirations (
-    subscription bigint PRIMARY KEY,
-    events       bigint NOT NULL,  -- how many, ever
-    up_to        bigint NOT NULL   -- all at or below is counted
-);
-
--- All that events and attempts are still needed for is above these places: cursors stand there, or retries wait.
--- Attempts say what not to repeat: to the next owner of a shard, and to a puller of what a callback had begun on.
+-- Events and attempts are still needed above these positions: there are cursors or retries there. Attempts prevent
+-- repeats: for the next owner of a shard, and for a pull subscription that was a webhook.
 CREATE FUNCTION needed_above() RETURNS TABLE (events bigint, attempts bigint) LANGUAGE sql STABLE AS $$
     SELECT least(called, (SELECT min(p.position) FROM pull_cursors p)),
            least(called, (SELECT min(p.position) FROM pull_cursors p WHERE p.position < p.delivered_up_to))
@@ -28,8 +35,8 @@ CREATE FUNCTION needed_above() RETURNS TABLE (events bigint, attempts bigint) LA
     ) callbacks;
 $$;
 
--- Notes that a subscription does not get expired_events of its events at or below up_to any more, ends their retries,
--- moves its own cursor there, and tells it in the log. Once for the same stretch, whichever node comes first.
+-- Records that a subscription loses expired_events of its events at or below gone_up_to, deletes their retries, moves
+-- its cursor there, and appends the gap entry to the log. Once per range, whichever node comes first.
 CREATE FUNCTION expire_deliveries(
     id bigint, gone_up_to bigint, expired_events bigint, append_token uuid, entry_type text, entry_data bytea
 ) RETURNS boolean
@@ -58,8 +65,8 @@ BEGIN
 END;
 $$;
 
--- Moves every cursor that is below to the newest event that goes, and ends what retries are left up to there. Who lost
--- something by it was told before.
+-- Moves every cursor below the newest expired event to it, and deletes the retries up to it. The gaps of the
+-- subscriptions that lose events are recorded before.
 CREATE FUNCTION pass_over(gone_up_to bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE horizons SET events = gone_up_to WHERE events < gone_up_to;

@@ -1,19 +1,13 @@
--- Pull subscriptions: those without a callback URL. Their cursor is moved by their clients.
-
-ALTER TABLE subscriptions ALTER COLUMN callback_url DROP NOT NULL;
-
-CREATE TABLE pull_cursors (
-    subscription    bigint PRIMARY KEY,
-    position        bigint NOT NULL,  -- all at or below was acked
-    delivered_up_to bigint NOT NULL   -- up to here it had a callback: what that took is not served again
-) WITH (fillfactor = 50);
-
--- As before, and a subscription may change between callback and pull without losing its place.
+-- Makes one change of a subscription: appends its log entry and updates the tables, or does nothing.
 --
--- From callback to pull: the cursor stands below all that is not known to be delivered. What waits for a retry stays on
--- record. Back again: what was acked no longer waits for a retry, and deliveries go on from the cursor, as after a
--- restart.
-CREATE OR REPLACE FUNCTION subscription_change(
+-- result is 'changed', 'stale' (the subscription is no longer as it was at position expected; null for a new one) or
+-- 'replayed' (a keyed request is repeated: position is that of the first request's entry).
+-- starts_after: where a new subscription's history begins, if that is below its own entry.
+--
+-- A subscription may change between webhook and pull without losing its place. From webhook to pull, the cursor starts
+-- below everything not known to be delivered, and waiting retries stay stored. From pull to webhook, acknowledged events
+-- no longer wait for a retry, and deliveries continue from the cursor, as after a restart.
+CREATE FUNCTION subscription_change(
     append_token uuid, after bigint, request_key text, request_fingerprint bytea,
     entry_type text, entry_data bytea, expected bigint, starts_after bigint,
     new_id bigint, new_tenant text, new_shard smallint, new_callback_url text, new_event_types text[],
@@ -28,7 +22,7 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock(7308324465820951);
 
-    -- A second sending after a lost connection: what the first one did stands, and may have been changed since.
+    -- A resend after a lost connection: the first send took effect, and may have been changed since.
     SELECT min(e.position) INTO made FROM events e WHERE e.position > after AND e.token = append_token;
     IF made IS NOT NULL THEN
         RETURN QUERY SELECT 'changed', made, NULL::bytea, NULL::bigint;
@@ -90,5 +84,43 @@ BEGIN
     END IF;
 
     RETURN QUERY SELECT 'changed', appended.first_position, NULL::bytea, appended.previous;
+END;
+$$;
+
+-- Changes of subscriptions are made one at a time, under the log's lock.
+CREATE FUNCTION count_subscription() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO subscription_counts AS c (tenant, held) VALUES (NEW.tenant, TG_ARGV[0]::int)
+    ON CONFLICT (tenant) DO UPDATE SET held = c.held + excluded.held;
+    RETURN NULL;
+END;
+$$;
+CREATE TRIGGER subscription_made AFTER INSERT ON subscriptions
+    FOR EACH ROW WHEN (NOT NEW.deleted) EXECUTE FUNCTION count_subscription('1');
+CREATE TRIGGER subscription_deleted AFTER UPDATE OF deleted ON subscriptions
+    FOR EACH ROW WHEN (NEW.deleted AND NOT OLD.deleted) EXECUTE FUNCTION count_subscription('-1');
+
+-- Returns the tenant of a new subscription if it may have one more, else no row. most is its quota; null when nothing
+-- new is created.
+--
+-- Under the log's lock, which is held until the commit, and volatile: of several creations at once, each one counts
+-- those before it. A repeat of a creation that was made passes, to get the same response.
+CREATE FUNCTION subscription_room(new_id bigint, new_tenant text, most bigint, request_key text) RETURNS SETOF text
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF most IS NOT NULL THEN
+        PERFORM pg_advisory_xact_lock(7308324465820951);
+        IF most <= coalesce((SELECT c.held FROM subscription_counts c WHERE c.tenant = new_tenant), 0)
+            AND NOT EXISTS (SELECT FROM subscriptions s WHERE s.id = new_id)
+            AND NOT EXISTS (
+                SELECT FROM idempotency_keys k
+                WHERE k.tenant = new_tenant AND k.key = request_key
+                  AND k.created_at > clock_timestamp() - interval '24 hours'
+            )
+        THEN
+            RETURN;
+        END IF;
+    END IF;
+    RETURN NEXT new_tenant;
 END;
 $$;

@@ -86,7 +86,7 @@ mod tests {
         let public = table().into_iter().filter(|route| route.access == Access::Public);
         let paths: HashSet<_> = public.map(|route| route.path).collect();
         let known = [
-            "/v1/subscriptions/{id}/jwks.json", // public keys are public
+            "/v1/subscriptions/{id}/jwks.json",    // public keys are public
             "/v1/subscriptions/{id}/verification", // a receiver authenticates with what the verification request gave it
             "/healthz",
             "/readyz",

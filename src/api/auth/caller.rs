@@ -70,7 +70,9 @@ impl Caller {
             None => Ok(()),
             Some(reserved) => Err(Problem::new(
                 Code::Forbidden,
-                format!("{reserved} describes subscriptions; this needs a key with the scope subscribe"),
+                format!(
+                    "{reserved} describes subscriptions; this needs a key with the scope subscribe"
+                ),
             )),
         }
     }

@@ -134,9 +134,8 @@ fn event(body: &[u8], max_data_bytes: u32) -> Result<NewEvent, Problem> {
         .map_err(|detail| errors.push(FieldError::new("/type", detail)))
         .ok();
     let occurred_at = parsed.timestamp.map_or(Ok(None), |text| timestamp(&text).map(Some));
-    let occurred_at = occurred_at
-        .map_err(|detail| errors.push(FieldError::new("/timestamp", detail)))
-        .ok();
+    let occurred_at =
+        occurred_at.map_err(|detail| errors.push(FieldError::new("/timestamp", detail))).ok();
     match (event_type, occurred_at) {
         (Some(event_type), Some(occurred_at)) if errors.is_empty() => {
             Ok(NewEvent { event_type, about: None, occurred_at, data: on_one_line(data) })

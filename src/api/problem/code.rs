@@ -107,32 +107,76 @@ impl Code {
     fn kind(self) -> Kind {
         match self {
             Self::InvalidJson => kind(StatusCode::BAD_REQUEST, "invalid_json", "Invalid JSON"),
-            Self::InvalidParameter => kind(StatusCode::BAD_REQUEST, "invalid_parameter", "Invalid query parameter"),
-            Self::InvalidHeader => kind(StatusCode::BAD_REQUEST, "invalid_header", "Invalid header"),
-            Self::Unauthorized => kind(StatusCode::UNAUTHORIZED, "unauthorized", "Authentication required"),
+            Self::InvalidParameter => {
+                kind(StatusCode::BAD_REQUEST, "invalid_parameter", "Invalid query parameter")
+            }
+            Self::InvalidHeader => {
+                kind(StatusCode::BAD_REQUEST, "invalid_header", "Invalid header")
+            }
+            Self::Unauthorized => {
+                kind(StatusCode::UNAUTHORIZED, "unauthorized", "Authentication required")
+            }
             Self::Forbidden => kind(StatusCode::FORBIDDEN, "forbidden", "Insufficient permissions"),
             Self::NotFound => kind(StatusCode::NOT_FOUND, "not_found", "Not found"),
-            Self::MethodNotAllowed => kind(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
-            Self::RequestTimeout => kind(StatusCode::REQUEST_TIMEOUT, "request_timeout", "Request timeout"),
+            Self::MethodNotAllowed => {
+                kind(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
+            }
+            Self::RequestTimeout => {
+                kind(StatusCode::REQUEST_TIMEOUT, "request_timeout", "Request timeout")
+            }
             Self::Conflict => kind(StatusCode::CONFLICT, "conflict", "Conflict"),
-            Self::IdempotencyKeyInUse => kind(StatusCode::CONFLICT, "idempotency_key_in_use", "Idempotency key in use"),
-            Self::TooManySecrets => kind(StatusCode::CONFLICT, "too_many_secrets", "Too many signing secrets"),
-            Self::DeliveryPending => kind(StatusCode::CONFLICT, "delivery_pending", "Pending delivery"),
-            Self::SubscriptionUnverified => kind(StatusCode::CONFLICT, "subscription_unverified", "Unverified subscription"),
-            Self::NothingToVerify => kind(StatusCode::CONFLICT, "nothing_to_verify", "Nothing to verify"),
+            Self::IdempotencyKeyInUse => {
+                kind(StatusCode::CONFLICT, "idempotency_key_in_use", "Idempotency key in use")
+            }
+            Self::TooManySecrets => {
+                kind(StatusCode::CONFLICT, "too_many_secrets", "Too many signing secrets")
+            }
+            Self::DeliveryPending => {
+                kind(StatusCode::CONFLICT, "delivery_pending", "Pending delivery")
+            }
+            Self::SubscriptionUnverified => {
+                kind(StatusCode::CONFLICT, "subscription_unverified", "Unverified subscription")
+            }
+            Self::NothingToVerify => {
+                kind(StatusCode::CONFLICT, "nothing_to_verify", "Nothing to verify")
+            }
             Self::CursorExpired => kind(StatusCode::GONE, "cursor_expired", "Expired cursor"),
-            Self::PayloadTooLarge => kind(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "Payload too large"),
+            Self::PayloadTooLarge => {
+                kind(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "Payload too large")
+            }
             Self::UriTooLong => kind(StatusCode::URI_TOO_LONG, "uri_too_long", "URI too long"),
-            Self::UnsupportedMediaType => kind(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type"),
-            Self::ValidationFailed => kind(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", "Invalid request"),
-            Self::IdempotencyKeyReused => kind(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Reused idempotency key"),
+            Self::UnsupportedMediaType => kind(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Unsupported media type",
+            ),
+            Self::ValidationFailed => {
+                kind(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", "Invalid request")
+            }
+            Self::IdempotencyKeyReused => kind(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "Reused idempotency key",
+            ),
             Self::TenantInUse => kind(StatusCode::CONFLICT, "tenant_in_use", "Tenant in use"),
-            Self::HeadersTooLarge => kind(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "Header fields too large"),
-            Self::TooManyConnections => kind(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", "Too many connections"),
-            Self::RateLimited => kind(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Rate limit exceeded"),
-            Self::QuotaExceeded => kind(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", "Quota exceeded"),
+            Self::HeadersTooLarge => kind(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+                "Header fields too large",
+            ),
+            Self::TooManyConnections => {
+                kind(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", "Too many connections")
+            }
+            Self::RateLimited => {
+                kind(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Rate limit exceeded")
+            }
+            Self::QuotaExceeded => {
+                kind(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", "Quota exceeded")
+            }
             Self::Internal => kind(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
-            Self::Unavailable => kind(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable"),
+            Self::Unavailable => {
+                kind(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable")
+            }
         }
     }
 }

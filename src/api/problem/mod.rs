@@ -97,7 +97,11 @@ impl Problem {
     }
 
     /// 429 for a quota of the tenant, with the state of its rate limit.
-    pub(crate) fn over_quota(code: Code, rate_limit: RateLimitStatus, detail: impl Into<String>) -> Self {
+    pub(crate) fn over_quota(
+        code: Code,
+        rate_limit: RateLimitStatus,
+        detail: impl Into<String>,
+    ) -> Self {
         Self { rate_limit: Some(rate_limit), ..Self::new(code, detail) }
     }
 

@@ -18,8 +18,7 @@ use crate::store::subscriptions::SubscriptionFilter;
 pub(super) async fn list(
     Authorized(context, parameters): Authorized<Parameters>,
 ) -> Result<HttpResponse, Problem> {
-    let query =
-        parameters.known(&["event_type", "status", "callback_url", "after", "limit"])?;
+    let query = parameters.known(&["event_type", "status", "callback_url", "after", "limit"])?;
     let limit = query.limit()?;
     let status = query.text("status").map(|name| {
         Status::from_name(name).ok_or_else(|| {

@@ -34,7 +34,7 @@ pub(super) async fn first_view(
     if let (Some(members), Some(id)) = (view.as_object_mut(), entry.about) {
         members.insert("updated_at".into(), json!(position.time().max(id.time())));
         if let Some(current) = api.store.subscription(&entry.tenant, id).await? {
-            members.insert("secret".into(), json!(current.definition.signing.secret().reveal()));
+            members.insert("secret".into(), json!(current.definition.signing().secret().reveal()));
         }
     }
     Ok(FirstView { id: entry.about, view })

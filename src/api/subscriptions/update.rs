@@ -29,7 +29,7 @@ pub(super) async fn put(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let replaced = |current: &Subscription| {
-        parse(&context, &body)?.into_definition(current.definition.signing.clone())
+        parse(&context, &body)?.into_definition(current.definition.signing().clone())
     };
     change_definition(&context, &id, replaced).await
 }
@@ -47,7 +47,7 @@ async fn change_definition(
     new_definition: impl Fn(&Subscription) -> Result<Definition, Problem>,
 ) -> Result<HttpResponse, Problem> {
     let changed = apply_change(context, id, |current| {
-        let definition = new_definition(&current)?.in_place_of(&current.definition);
+        let definition = new_definition(&current)?.replacing(&current.definition);
         require_possible(&context.api, &definition, Some(&current.definition))?;
         context.caller.require_patterns(&definition.event_types)?;
         if definition == current.definition {
@@ -57,7 +57,9 @@ async fn change_definition(
         // A new receiver starts without the failures of the old one.
         let status = match current.status {
             Status::Paused | Status::Disabled => current.status,
-            Status::Failing if same_receiver && !definition.awaits_verification() => Status::Failing,
+            Status::Failing if same_receiver && !definition.awaits_verification() => {
+                Status::Failing
+            }
             _ => definition.running_status(),
         };
         Ok(Some(change::updated(Subscription { definition, status, ..current })))

@@ -1,14 +1,16 @@
-//! The consent that a receiver gives some time after it was asked. It has no key of the hub's: what it shows is what the
-//! handshake gave to it alone.
+//! The confirmation that a receiver sends some time after a verification request.
+//!
+//! The receiver has no key of the hub. It authenticates with the secret or the token of the verification request.
 
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
-use crate::api::auth::caller::only;
+use super::change::MAX_CHANGE_ATTEMPTS;
+use crate::api::auth::context::actor;
+use crate::api::http::headers::single_header;
 use crate::api::http::query::Query;
-use crate::api::operator::audit::actor;
 use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
 use crate::domain::egress::origin::Origin;
@@ -20,24 +22,34 @@ use crate::domain::subscription::channel::{Channel, Webhook};
 use crate::domain::subscription::verification::{VerificationMethod, Verified, allowed_rate};
 use crate::domain::time::UnixMillis;
 
-/// Who agreed, in the audit log: one who has no key.
+/// The key name of a receiver in the audit log.
 const RECEIVER: &str = "receiver";
-/// How often it is noted anew because another change came between.
-const CHANGE_TRIES: u32 = 5;
 const SECRET: &str = "x-hook-secret";
 const RATE: &str = "webhook-allowed-rate";
 
-/// What a receiver shows.
+/// The proof that a confirmation comes from the receiver.
 enum Proof<'a> {
-    /// The `X-Hook-Secret` that it was sent.
+    /// The `X-Hook-Secret` of the verification request.
     Secret(&'a str),
-    /// The token of the URL that it was sent.
+    /// The token of the URL in the verification request.
     Token(&'a str),
 }
 
-impl Proof<'_> {
-    /// Whether it was given to the receiver of this subscription.
-    fn is_for(&self, subscription: &Subscription, token_key: &[u8]) -> bool {
+impl<'a> Proof<'a> {
+    fn new(secret: Option<&'a str>, token: Option<&'a str>) -> Result<Self, Problem> {
+        match (secret, token) {
+            (Some(secret), None) => Ok(Self::Secret(secret)),
+            (None, Some(token)) => Ok(Self::Token(token)),
+            _ => {
+                let detail =
+                    "send either the X-Hook-Secret or the token of the verification request";
+                Err(Problem::new(Code::Unauthorized, detail))
+            }
+        }
+    }
+
+    /// Whether the proof belongs to the verification of this subscription.
+    fn is_valid_for(&self, subscription: &Subscription, token_key: &[u8]) -> bool {
         let (url, verification) = match &subscription.definition.channel {
             Channel::Webhook(Webhook { url, verification: Some(verification), .. }) => {
                 (url, verification)
@@ -56,82 +68,86 @@ impl Proof<'_> {
     }
 }
 
-/// `POST /v1/subscriptions/{id}/verification` with the `X-Hook-Secret` that the receiver was sent, or, for CloudEvents,
-/// GET or POST with `?token=` and perhaps a `WebHook-Allowed-Rate`: from now on it is sent its events.
-pub(crate) async fn give(
-    path: web::Path<String>,
+/// `POST /v1/subscriptions/{id}/verification` with `X-Hook-Secret`, or GET or POST with `?token=` and an optional
+/// `WebHook-Allowed-Rate` (CloudEvents). Verifies the receiver, so that delivery begins.
+pub(super) async fn confirm(
+    id: web::Path<String>,
     request: HttpRequest,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::of(&request, &["token"])?;
+    let query = Query::parse(&request, &["token"])?;
     let header = |name| {
-        only(&request, name).map(|value| value.map(|value| value.to_str().unwrap_or_default()))
+        let value = single_header(&request, name)?;
+        Ok::<_, Problem>(value.map(|value| value.to_str().unwrap_or_default()))
     };
-    let (proof, rate) = (proof(header(SECRET)?, query.text("token"))?, header(RATE)?);
-    for _ in 0..CHANGE_TRIES {
-        let subscription = proven(&api, &path, &proof).await?;
-        let consent = match proof {
-            Proof::Secret(_) => Verified::unlimited(UnixMillis::now()),
-            Proof::Token(_) => {
-                let asked = subscription.definition.delivery().rate_limit_per_minute();
-                let rate_per_minute = allowed_rate(rate, asked)
-                    .map_err(|error| Problem::new(Code::InvalidHeader, error.to_string()))?;
-                let origin = api.origin.as_ref().map(Origin::as_str).map(str::to_owned);
-                Verified { at: UnixMillis::now(), origin, rate_per_minute }
-            }
-        };
-        // Who merely looks at a link has not agreed.
-        let is_over =
+    let (proof, rate) = (Proof::new(header(SECRET)?, query.text("token"))?, header(RATE)?);
+    for _ in 0..MAX_CHANGE_ATTEMPTS {
+        let subscription = proven_subscription(&api, &id, &proof).await?;
+        let verified = verified(&api, &subscription, &proof, rate)?;
+        // HEAD must not change anything: mail and chat programs send it to preview a link.
+        let is_done =
             request.method() == Method::HEAD || !subscription.definition.awaits_verification();
-        if is_over || is_noted(&api, &request, &subscription, consent).await? {
-            return Ok(answer(&request, &path));
+        if is_done || record(&api, &request, &subscription, verified).await? {
+            return Ok(respond(&request, &id));
         }
     }
-    Err(Problem::new(Code::Conflict, "others keep changing this subscription; try again"))
+    Err(Problem::concurrent_modification("subscription"))
 }
 
-fn proof<'a>(secret: Option<&'a str>, token: Option<&'a str>) -> Result<Proof<'a>, Problem> {
-    match (secret, token) {
-        (Some(secret), None) => Ok(Proof::Secret(secret)),
-        (None, Some(token)) => Ok(Proof::Token(token)),
-        _ => {
-            let detail =
-                "show what the handshake gave you: the X-Hook-Secret, or the token of the URL";
-            Err(Problem::new(Code::Unauthorized, detail))
+/// The result of the verification. A CloudEvents receiver may limit the rate.
+fn verified(
+    api: &Api,
+    subscription: &Subscription,
+    proof: &Proof<'_>,
+    rate: Option<&str>,
+) -> Result<Verified, Problem> {
+    let now = UnixMillis::now();
+    match proof {
+        Proof::Secret(_) => Ok(Verified::unlimited(now)),
+        Proof::Token(_) => {
+            let requested = subscription.definition.delivery().rate_limit_per_minute();
+            let rate_per_minute = allowed_rate(rate, requested)
+                .map_err(|error| Problem::new(Code::InvalidHeader, error.to_string()))?;
+            let origin = api.origin.as_ref().map(Origin::as_str).map(str::to_owned);
+            Ok(Verified { at: now, origin, rate_per_minute })
         }
     }
 }
 
-/// The subscription whose receiver was given the proof. Whether there is another one is nobody's business.
-async fn proven(api: &Api, id: &str, proof: &Proof<'_>) -> Result<Subscription, Problem> {
+/// The subscription whose receiver sent the proof. 403 does not tell whether the subscription exists.
+async fn proven_subscription(
+    api: &Api,
+    id: &str,
+    proof: &Proof<'_>,
+) -> Result<Subscription, Problem> {
     let found = match id.parse::<SubscriptionId>() {
         Ok(id) => api.store.callbacks_by_id(&[id.stored()]).await?.pop(),
         Err(_bad) => None,
     };
-    found.filter(|found| proof.is_for(found, &api.consent_key)).ok_or_else(|| {
-        let detail = "this is not what the handshake gave to the receiver of such a subscription";
+    found.filter(|found| proof.is_valid_for(found, &api.verification_key)).ok_or_else(|| {
+        let detail = "the secret or token is not valid for this subscription";
         Problem::new(Code::Forbidden, detail)
     })
 }
 
-/// Notes a consent, unless another change came between.
-async fn is_noted(
+/// Records the verification. False if another request changed the subscription in between.
+async fn record(
     api: &Api,
     request: &HttpRequest,
     subscription: &Subscription,
-    consent: Verified,
+    verified: Verified,
 ) -> Result<bool, Problem> {
-    let (id, by) = (subscription.id, actor(RECEIVER, request));
-    let change = change::verified(subscription.clone(), consent);
-    if api.log.change(&change, Some(subscription), &by).await? == Changed::Stale {
+    let (id, actor) = (subscription.id, actor(RECEIVER, request));
+    let change = change::verified(subscription.clone(), verified);
+    if api.log.change(&change, Some(subscription), &actor).await? == Changed::Stale {
         return Ok(false);
     }
-    tracing::info!(subscription = %id, "a receiver has agreed, some time after it was asked");
+    tracing::info!(subscription = %id, "a receiver confirmed its verification request");
     Ok(true)
 }
 
-/// A person who follows the link sees something; programs need nothing.
-fn answer(request: &HttpRequest, id: &str) -> HttpResponse {
+/// A person who follows the link gets a body; a program that POSTs needs none.
+fn respond(request: &HttpRequest, id: &str) -> HttpResponse {
     if request.method() == Method::POST {
         HttpResponse::NoContent().finish()
     } else {

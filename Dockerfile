@@ -2,13 +2,13 @@
 
 FROM rust:1.95-bookworm AS builder
 WORKDIR /build
-# No database here: the query macros read .sqlx/.
+# The build has no database: the query macros read .sqlx/.
 ENV SQLX_OFFLINE=true
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY .sqlx .sqlx
 COPY migrations migrations
 COPY src src
-# Named in Cargo.toml, not built.
+# Cargo.toml names these files. The build does not compile them.
 COPY benches benches
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
@@ -24,7 +24,7 @@ RUN apt-get update \
     && install -d -o hookhub -g hookhub -m 0700 /var/lib/hookhub
 COPY --from=builder /usr/local/bin/hookhub /usr/local/bin/hookhub
 
-# There is no Postgres in this image: DATABASE_URL names one.
+# This image contains no Postgres. DATABASE_URL names one.
 ENV HOOKHUB_LISTEN=0.0.0.0:8080 \
     HOOKHUB_DATA_DIR=/var/lib/hookhub
 USER 10001:10001

@@ -18,7 +18,7 @@ use crate::access::keys::{Keys, Known};
 use crate::access::quotas::QuotasInForce;
 use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
-use crate::delivery::{self, Asker, Dispatcher};
+use crate::delivery::{self, DeliverySettings, Dispatcher, VerifierSettings};
 use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::domain::egress::origin::Sender;
 use crate::domain::encryption::Sealer;
@@ -156,7 +156,7 @@ impl Hub {
             verification_tokens: &consents,
         };
         let api = web::Data::new(core.api(settings, &streams, &secrets));
-        retry_until_available(async || dispatcher.enlist().await).await?;
+        retry_until_available(async || dispatcher.register_node().await).await?;
         let server = server::start(settings, listener, api, &streams, &core.stopping)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let handle = server.handle();
@@ -264,9 +264,15 @@ impl Core {
             metrics: Arc::clone(&self.metrics),
             tasks: self.tasks.clone(),
         };
-        let asker = Asker { sender: sender(settings), token_key: verification_key.into() };
-        let callbacks = (settings.egress.clone(), settings.retry_schedule.clone(), asker);
-        Dispatcher::new(parts, callbacks).map_err(StartError::Callbacks)
+        let settings = DeliverySettings {
+            egress: settings.egress.clone(),
+            schedule: settings.retry_schedule.clone(),
+            verifier: VerifierSettings {
+                sender: sender(settings),
+                token_key: verification_key.into(),
+            },
+        };
+        Dispatcher::new(parts, settings).map_err(StartError::Callbacks)
     }
 
     fn streams(&self, settings: &Settings) -> Arc<Streams> {
@@ -336,7 +342,8 @@ async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, Stri
 async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError> {
     let secret = async |name| {
         let fresh: [u8; 32] = rand::random();
-        retry_until_available(async || store.shared_secret(name, &fresh).await).await
+        retry_until_available(async || store.select_or_insert_shared_secret(name, &fresh).await)
+            .await
     };
     Ok((secret("stream_tokens").await?, secret("consents").await?))
 }
@@ -349,7 +356,7 @@ async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError>
     let set_up = async || {
         store.migrate().await?;
         store.create_partitions().await?;
-        store.take_master_keys().await
+        store.insert_master_key().await
     };
     let missing = retry_until_available(set_up).await?;
     if !missing.is_empty() {
@@ -357,7 +364,7 @@ async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError>
         return Err(StartError::OtherMasterKey { ids: missing, file });
     }
     if matches!(settings.database, Database::Embedded { .. }) {
-        let end = async || store.end_all_leases().await;
+        let end = async || store.delete_all_nodes().await;
         retry_until_available(end).await?;
     }
     Ok(store)

@@ -6,7 +6,7 @@ use super::publish::Load;
 use super::rounds::Rounds;
 use super::sink::Sink;
 use super::stage::Stage;
-use super::{Anything, Options, eprint_progress};
+use super::{BoxError, Options, eprint_progress};
 
 /// Subscriptions that are paused, and as many of receivers where nobody listens: each event is parked for all.
 const DEAD_OF_A_KIND: usize = 10;
@@ -24,7 +24,7 @@ pub(super) fn rounds(options: &Options) -> usize {
 }
 
 /// Floods in turn a hub without and one with a backlog.
-pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Figure>, Anything> {
+pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Figure>, BoxError> {
     let (mut without, mut with) = (Stage::set().await?, Stage::set().await?);
     without.subscribe(HEALTHY, &sink.url("/without")).await?;
     with.subscribe(HEALTHY, &sink.url("/with")).await?;
@@ -67,7 +67,7 @@ pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Fi
 }
 
 /// Publishes the backlog; says how many events a second.
-async fn park(options: &Options, stage: &mut Stage, sink: &mut Sink) -> Result<f64, Anything> {
+async fn park(options: &Options, stage: &mut Stage, sink: &mut Sink) -> Result<f64, BoxError> {
     for _ in 0..DEAD_OF_A_KIND {
         let paused = stage.subscribe("bench.*", REFUSES).await?;
         stage.pause(&paused).await?;

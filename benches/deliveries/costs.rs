@@ -8,7 +8,7 @@ use super::rounds::Rounds;
 use super::sink::Sink;
 use super::stage::{Played, Stage, post_bare, publish};
 use super::tally::Arrived;
-use super::{Anything, Options, eprint_progress, to_f64};
+use super::{BoxError, Options, eprint_progress, to_f64};
 
 /// How many subscriptions an event is for, where it is for several.
 const FAN_OUT: usize = 10;
@@ -56,7 +56,7 @@ struct Loaded {
 }
 
 /// Measures a floor and what stands on it in turn, round by round.
-pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Figure>, Anything> {
+pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Figure>, BoxError> {
     let mut stage = Stage::set().await?;
     stage.subscribe("bench.one", &sink.url("/one")).await?;
     for receiver in 0..FAN_OUT {
@@ -78,7 +78,7 @@ impl Costs {
         options: &Options,
         stage: &mut Stage,
         sink: &mut Sink,
-    ) -> Result<(), Anything> {
+    ) -> Result<(), BoxError> {
         let load = |topic: &str, events, at_once| Load {
             topic: topic.to_owned(),
             first: 0,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use super::Anything;
+use super::BoxError;
 use super::processes::own_cpu_us;
 use super::publish::Load;
 
@@ -21,7 +21,7 @@ pub(super) struct Bare {
 }
 
 /// Makes the POSTs, and prints what they took.
-pub(super) async fn run(port: u16, load: &Load) -> Result<(), Anything> {
+pub(super) async fn run(port: u16, load: &Load) -> Result<(), BoxError> {
     let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
     let url = reqwest::Url::parse(&format!("http://127.0.0.1:{port}/floor"))?;
     let body = bytes::Bytes::from(format!(r#"{{"floor":"{}"}}"#, "x".repeat(load.size)));

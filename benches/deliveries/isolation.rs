@@ -7,7 +7,7 @@ use super::latencies::{Latencies, Spread};
 use super::publish::Load;
 use super::sink::{HANG, Sink};
 use super::stage::{Played, Stage};
-use super::{Anything, Options, eprint_progress};
+use super::{BoxError, Options, eprint_progress};
 
 /// Events in a second.
 const PACE: usize = 50;
@@ -18,7 +18,7 @@ const TURNS: usize = 2;
 const TOPIC: &str = "bench.healthy";
 
 /// Publishes alone and beside those that hang in turn; beside them for so long that POSTs to them time out.
-pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Figure>, Anything> {
+pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Figure>, BoxError> {
     let mut stage = Stage::set().await?;
     stage.subscribe(TOPIC, &sink.url("/alone")).await?;
     let load = |seconds: usize| Load {

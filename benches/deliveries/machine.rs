@@ -3,13 +3,13 @@
 use std::fs;
 use std::time::Duration;
 
-use super::Anything;
+use super::BoxError;
 
 /// How long it is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The share of the processors' time that others take, in percent.
-pub(super) async fn busy_percent() -> Result<f64, Anything> {
+pub(super) async fn busy_percent() -> Result<f64, BoxError> {
     let (busy, all) = ticks()?;
     tokio::time::sleep(LOOK).await;
     let (busy_then, all_then) = ticks()?;
@@ -17,7 +17,7 @@ pub(super) async fn busy_percent() -> Result<f64, Anything> {
 }
 
 /// The first line of `/proc/stat`: what was not idle, and all.
-fn ticks() -> Result<(f64, f64), Anything> {
+fn ticks() -> Result<(f64, f64), BoxError> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().next().ok_or("an empty /proc/stat")?;
     let ticks: Vec<f64> =

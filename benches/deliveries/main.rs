@@ -93,9 +93,9 @@ enum Role {
     Floor,
 }
 
-type Anything = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-fn main() -> Result<(), Anything> {
+fn main() -> Result<(), BoxError> {
     let options = Options::parse();
     rustls::crypto::ring::default_provider()
         .install_default()
@@ -112,7 +112,7 @@ fn main() -> Result<(), Anything> {
     }
 }
 
-async fn measure(options: &Options) -> Result<(), Anything> {
+async fn measure(options: &Options) -> Result<(), BoxError> {
     let mut sink = Sink::start()?;
     let all = [Part::Costs, Part::Isolation, Part::Backlog];
     let parts = if options.part.is_empty() { &all[..] } else { &options.part };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Anything;
+use super::BoxError;
 use super::client::WithKey as _;
 use super::clock::now_us;
 
@@ -51,7 +51,7 @@ pub(super) struct Published {
 }
 
 /// Publishes, and prints what came of it.
-pub(super) async fn run(port: u16, load: &Load) -> Result<(), Anything> {
+pub(super) async fn run(port: u16, load: &Load) -> Result<(), BoxError> {
     let to = Publisher {
         client: reqwest::Client::new_with_key()?,
         url: format!("http://127.0.0.1:{port}/v1/events"),
@@ -75,7 +75,7 @@ struct Publisher {
 }
 
 /// Each connection POSTs again as soon as it is answered.
-async fn flood(publisher: Publisher) -> Result<Vec<u32>, Anything> {
+async fn flood(publisher: Publisher) -> Result<Vec<u32>, BoxError> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut connections = JoinSet::new();
     for _ in 0..publisher.load.at_once {
@@ -85,7 +85,7 @@ async fn flood(publisher: Publisher) -> Result<Vec<u32>, Anything> {
             loop {
                 let offset = next.fetch_add(publisher.load.batch, Ordering::Relaxed);
                 if offset >= publisher.load.events {
-                    return Ok::<_, Anything>(answers_us);
+                    return Ok::<_, BoxError>(answers_us);
                 }
                 answers_us.push(publisher.publish(offset).await?);
             }
@@ -96,7 +96,7 @@ async fn flood(publisher: Publisher) -> Result<Vec<u32>, Anything> {
 }
 
 /// So many requests a second, however long the answers take.
-async fn steadily(publisher: Publisher, pace: u32) -> Result<Vec<u32>, Anything> {
+async fn steadily(publisher: Publisher, pace: u32) -> Result<Vec<u32>, BoxError> {
     let mut ticks = interval(Duration::from_secs(1) / pace);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut publishing = JoinSet::new();
@@ -110,7 +110,7 @@ async fn steadily(publisher: Publisher, pace: u32) -> Result<Vec<u32>, Anything>
 
 impl Publisher {
     /// POSTs the events from this one on; says how many microseconds the answer took.
-    async fn publish(&self, offset: usize) -> Result<u32, Anything> {
+    async fn publish(&self, offset: usize) -> Result<u32, BoxError> {
         let end = self.load.events.min(offset + self.load.batch);
         let events: Vec<_> = (offset..end).map(|offset| self.event(offset)).collect();
         let body =

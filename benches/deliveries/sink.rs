@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
 
-use super::Anything;
+use super::BoxError;
 use super::processes::own_cpu_us;
 use super::request::Request;
 use super::self_exec::SelfExec;
@@ -34,7 +34,7 @@ pub(super) struct Sink {
 
 impl Sink {
     /// Starts it.
-    pub(super) fn start() -> Result<Self, Anything> {
+    pub(super) fn start() -> Result<Self, BoxError> {
         let mut process = SelfExec::start("sink", &[])?;
         let port = process.next_line()?.parse()?;
         let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
@@ -59,7 +59,7 @@ impl Sink {
     }
 
     /// Waits until so many deliveries have come since last asked, or no more do, and says what came.
-    pub(super) async fn settle(&mut self, deliveries: usize) -> Result<Arrived, Anything> {
+    pub(super) async fn settle(&mut self, deliveries: usize) -> Result<Arrived, BoxError> {
         let (mut seen, mut since) = (0, Instant::now());
         while seen < deliveries && since.elapsed() < QUIET {
             tokio::time::sleep(LOOK).await;
@@ -74,7 +74,7 @@ impl Sink {
         Ok(arrived)
     }
 
-    async fn ask(&self, path: &str) -> Result<String, Anything> {
+    async fn ask(&self, path: &str) -> Result<String, BoxError> {
         Ok(self.client.get(self.url(path)).send().await?.text().await?)
     }
 
@@ -97,12 +97,12 @@ struct Receivers {
 }
 
 /// Listens on a free port, prints it, and counts until the run's pipe closes.
-pub(super) fn run() -> Result<(), Anything> {
+pub(super) fn run() -> Result<(), BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, listen())
 }
 
-async fn listen() -> Result<(), Anything> {
+async fn listen() -> Result<(), BoxError> {
     let receivers = Rc::new(Receivers::default());
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
@@ -121,7 +121,7 @@ async fn listen() -> Result<(), Anything> {
 }
 
 impl Receivers {
-    async fn serve(&self, mut stream: TcpStream) -> Result<(), Anything> {
+    async fn serve(&self, mut stream: TcpStream) -> Result<(), BoxError> {
         stream.set_nodelay(true)?;
         let mut buffer = Vec::with_capacity(8_192);
         loop {
@@ -141,7 +141,7 @@ impl Receivers {
         }
     }
 
-    fn answer(&self, request: &Request<'_>) -> Result<Option<Vec<u8>>, Anything> {
+    fn answer(&self, request: &Request<'_>) -> Result<Option<Vec<u8>>, BoxError> {
         const TAKEN: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
         let text = match request.path {
             HANG => return Ok(None),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::Anything;
+use super::BoxError;
 use super::client::WithKey as _;
 use super::floor::Bare;
 use super::hub::Hub;
@@ -38,7 +38,7 @@ pub(super) struct Played {
 
 impl Stage {
     /// Starts the hub.
-    pub(super) async fn set() -> Result<Self, Anything> {
+    pub(super) async fn set() -> Result<Self, BoxError> {
         let directory = tempfile::Builder::new().prefix("hookhub-bench-").tempdir_in("/tmp")?;
         let hub = Hub::start(directory.path()).await?;
         let wal = Wal::of(directory.path()).await?;
@@ -51,7 +51,7 @@ impl Stage {
         &self,
         pattern: &str,
         callback: &str,
-    ) -> Result<String, Anything> {
+    ) -> Result<String, BoxError> {
         let subscriptions = format!("http://{}/v1/subscriptions", self.hub.address());
         let body = json!({ "event_types": [pattern], "callback_url": callback }).to_string();
         let request = self.client.post(&subscriptions).header("content-type", "application/json");
@@ -62,13 +62,13 @@ impl Stage {
     }
 
     /// Deletes the subscription of this URL.
-    pub(super) async fn delete(&self, subscription: &str) -> Result<(), Anything> {
+    pub(super) async fn delete(&self, subscription: &str) -> Result<(), BoxError> {
         self.client.delete(subscription).send().await?.error_for_status()?;
         Ok(())
     }
 
     /// Pauses the subscription of this URL.
-    pub(super) async fn pause(&self, subscription: &str) -> Result<(), Anything> {
+    pub(super) async fn pause(&self, subscription: &str) -> Result<(), BoxError> {
         self.client.post(format!("{subscription}/pause")).send().await?.error_for_status()?;
         Ok(())
     }
@@ -79,7 +79,7 @@ impl Stage {
         sink: &mut Sink,
         load: Load,
         fan_out: usize,
-    ) -> Result<Played, Anything> {
+    ) -> Result<Played, BoxError> {
         let load = Load { first: sink.take_numbers(load.events), ..load };
         let (wal_bytes, cpu) = (self.wal.written().await?, self.hub.cpu()?);
         let published = publish(self.hub.address().port(), &load)?;
@@ -91,12 +91,12 @@ impl Stage {
     }
 
     /// Memory of the hub, in MiB.
-    pub(super) fn resident_mib(&self) -> Result<f64, Anything> {
+    pub(super) fn resident_mib(&self) -> Result<f64, BoxError> {
         Ok(resident_kib(self.hub.pid()?)? / 1_024.0)
     }
 
     /// Stops the hub.
-    pub(super) async fn clear(self) -> Result<(), Anything> {
+    pub(super) async fn clear(self) -> Result<(), BoxError> {
         self.hub.stop().await
     }
 }
@@ -121,17 +121,17 @@ fn per_second(count: usize, took: Duration) -> f64 {
 }
 
 /// Publishes a load to whoever listens there.
-pub(super) fn publish(port: u16, load: &Load) -> Result<Published, Anything> {
+pub(super) fn publish(port: u16, load: &Load) -> Result<Published, BoxError> {
     Ok(serde_json::from_str(&act("publish", port, load)?)?)
 }
 
 /// POSTs as many bodies as the load has events by a bare loop.
-pub(super) fn post_bare(port: u16, load: &Load) -> Result<Bare, Anything> {
+pub(super) fn post_bare(port: u16, load: &Load) -> Result<Bare, BoxError> {
     Ok(serde_json::from_str(&act("floor", port, load)?)?)
 }
 
 /// Has a process do its part, and hears what came of it.
-fn act(role: &str, port: u16, load: &Load) -> Result<String, Anything> {
+fn act(role: &str, port: u16, load: &Load) -> Result<String, BoxError> {
     let options: [(&str, &dyn Display); 8] = [
         ("--port", &port),
         ("--topic", &load.topic),

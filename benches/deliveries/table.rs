@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::Anything;
+use super::BoxError;
 use super::figure::Figure;
 
 /// Prints a line for each.
@@ -30,7 +30,7 @@ pub(super) fn print(figures: &[Figure]) {
 }
 
 /// Writes them to `target/bench/deliveries.json`, an object for each.
-pub(super) fn write(figures: &[Figure]) -> Result<PathBuf, Anything> {
+pub(super) fn write(figures: &[Figure]) -> Result<PathBuf, BoxError> {
     let directory = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench"));
     fs::create_dir_all(&directory)?;
     let path = directory.join("deliveries.json");

@@ -5,14 +5,14 @@ use std::path::Path;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection as _, query_scalar};
 
-use super::Anything;
+use super::BoxError;
 
 /// A session that is opened once, so that asking costs next to nothing.
 pub(super) struct Wal(PgConnection);
 
 impl Wal {
     /// Connects to the embedded Postgres of the hub with its data below `directory`.
-    pub(super) async fn of(directory: &Path) -> Result<Self, Anything> {
+    pub(super) async fn of(directory: &Path) -> Result<Self, BoxError> {
         let options = PgConnectOptions::new_without_pgpass()
             .socket(directory.join("data/run"))
             .username("hookhub")
@@ -21,7 +21,7 @@ impl Wal {
     }
 
     /// Bytes since the beginning.
-    pub(super) async fn written(&mut self) -> Result<f64, Anything> {
+    pub(super) async fn written(&mut self) -> Result<f64, BoxError> {
         const WRITTEN: &str = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8";
         Ok(query_scalar(WRITTEN).fetch_one(&mut self.0).await?)
     }

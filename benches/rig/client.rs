@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Anything;
+use super::BoxError;
 
 /// The key publishers use.
 pub(crate) const KEY: &str = "benchmark-admin-key-of-this-run";
@@ -10,11 +10,11 @@ pub(crate) const KEY: &str = "benchmark-admin-key-of-this-run";
 /// A client that speaks with the admin key.
 pub(crate) trait WithKey: Sized {
     /// The client.
-    fn new_with_key() -> Result<Self, Anything>;
+    fn new_with_key() -> Result<Self, BoxError>;
 }
 
 impl WithKey for reqwest::Client {
-    fn new_with_key() -> Result<Self, Anything> {
+    fn new_with_key() -> Result<Self, BoxError> {
         let mut headers = reqwest::header::HeaderMap::new();
         headers.insert("authorization", format!("Bearer {KEY}").parse()?);
         Ok(Self::builder().default_headers(headers).timeout(Duration::from_secs(30)).build()?)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use super::Anything;
+use super::BoxError;
 use super::client::KEY;
 use super::processes::{Cpu, cpu_of};
 
@@ -23,13 +23,13 @@ pub(crate) struct Hub {
 
 impl Hub {
     /// Starts it on a free port with its data below `directory`.
-    pub(crate) async fn start(directory: &Path) -> Result<Self, Anything> {
+    pub(crate) async fn start(directory: &Path) -> Result<Self, BoxError> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         Self::start_on(directory, SocketAddr::from(([127, 0, 0, 1], port))).await
     }
 
     /// Starts it on this address.
-    pub(crate) async fn start_on(directory: &Path, address: SocketAddr) -> Result<Self, Anything> {
+    pub(crate) async fn start_on(directory: &Path, address: SocketAddr) -> Result<Self, BoxError> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hookhub"))
             .env_remove("DATABASE_URL")
             .env("HOOKHUB_LISTEN", address.to_string())
@@ -56,17 +56,17 @@ impl Hub {
     }
 
     /// Its process.
-    pub(crate) fn pid(&self) -> Result<u32, Anything> {
+    pub(crate) fn pid(&self) -> Result<u32, BoxError> {
         Ok(self.child.id().ok_or("the hub has ended")?)
     }
 
     /// What it and its Postgres have used.
-    pub(crate) fn cpu(&self) -> Result<Cpu, Anything> {
+    pub(crate) fn cpu(&self) -> Result<Cpu, BoxError> {
         cpu_of(self.pid()?)
     }
 
     /// Lets it stop by itself.
-    pub(crate) async fn stop(mut self) -> Result<(), Anything> {
+    pub(crate) async fn stop(mut self) -> Result<(), BoxError> {
         let pid = i32::try_from(self.pid()?)?;
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM)?;
         tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await??;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::ops::Sub;
 
-use super::Anything;
+use super::BoxError;
 
 /// CPU time in microseconds.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,7 +33,7 @@ struct Stat {
 }
 
 /// The CPU time of the hub with this pid and of the Postgres below it.
-pub(crate) fn cpu_of(hub: u32) -> Result<Cpu, Anything> {
+pub(crate) fn cpu_of(hub: u32) -> Result<Cpu, BoxError> {
     let all: Vec<Stat> = fs::read_dir("/proc")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter_map(stat)
@@ -52,7 +52,7 @@ pub(crate) fn cpu_of(hub: u32) -> Result<Cpu, Anything> {
 }
 
 /// How much memory the process has, in KiB; what the kernel keeps for its sockets is not in it.
-pub(crate) fn resident_kib(pid: u32) -> Result<f64, Anything> {
+pub(crate) fn resident_kib(pid: u32) -> Result<f64, BoxError> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)

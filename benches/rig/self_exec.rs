@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use super::Anything;
+use super::BoxError;
 
 /// This program again, in another role; ends when it is dropped.
 pub(crate) struct SelfExec {
@@ -15,7 +15,7 @@ pub(crate) struct SelfExec {
 
 impl SelfExec {
     /// Starts it.
-    pub(crate) fn start(role: &str, options: &[(&str, &dyn Display)]) -> Result<Self, Anything> {
+    pub(crate) fn start(role: &str, options: &[(&str, &dyn Display)]) -> Result<Self, BoxError> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--role", role]).stdin(Stdio::piped()).stdout(Stdio::piped());
         for (name, value) in options {
@@ -27,7 +27,7 @@ impl SelfExec {
     }
 
     /// Waits for the next line that it prints.
-    pub(crate) fn next_line(&mut self) -> Result<String, Anything> {
+    pub(crate) fn next_line(&mut self) -> Result<String, BoxError> {
         let mut line = String::new();
         match self.output.read_line(&mut line)? {
             0 => Err("a process of the benchmark ended without its figures".into()),

@@ -20,7 +20,7 @@ use super::processes::own_cpu_us;
 use super::tally::Tally;
 use super::transport::Transport;
 use super::wire::{Frames, PONG, Tags, answer, head_end, status};
-use super::{Anything, Options};
+use super::{BoxError, Options};
 
 /// So much is read at once.
 const BUFFER: usize = 64 << 10;
@@ -42,14 +42,14 @@ struct Clients {
 }
 
 /// Connects all, says `ready`, waits until all events have come, and prints what has.
-pub(super) fn run(options: &Options, transport: Transport) -> Result<(), Anything> {
+pub(super) fn run(options: &Options, transport: Transport) -> Result<(), BoxError> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, run_all(options, transport))
 }
 
-async fn run_all(options: &Options, transport: Transport) -> Result<(), Anything> {
+async fn run_all(options: &Options, transport: Transport) -> Result<(), BoxError> {
     let clients = Rc::new(Clients {
         hub: SocketAddr::from(([127, 0, 0, 1], options.port)),
         tally: RefCell::new(Tally::new(options.connections, options.events)),
@@ -89,7 +89,7 @@ async fn run_all(options: &Options, transport: Transport) -> Result<(), Anything
 }
 
 /// Why a connection came to its end, which none does by itself.
-type Held = Result<std::convert::Infallible, Anything>;
+type Held = Result<std::convert::Infallible, BoxError>;
 
 impl Clients {
     fn is_done(&self, began: Instant) -> bool {
@@ -187,7 +187,7 @@ impl Clients {
         path: &str,
         headers: &str,
         wanted: &str,
-    ) -> Result<(TcpStream, Vec<u8>), Anything> {
+    ) -> Result<(TcpStream, Vec<u8>), BoxError> {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {KEY}\r\n{headers}\r\n"
         );

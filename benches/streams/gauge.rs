@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::Anything;
+use super::BoxError;
 use super::client::WithKey as _;
 use super::transport::Transport;
 
@@ -13,7 +13,7 @@ pub(super) async fn wait_for(
     transport: Transport,
     wanted: usize,
     deadline: Duration,
-) -> Result<(), Anything> {
+) -> Result<(), BoxError> {
     let (client, began) = (reqwest::Client::new_with_key()?, Instant::now());
     let name = format!("hookhub_connections{{transport=\"{}\"}} ", transport.label());
     loop {

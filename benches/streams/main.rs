@@ -76,14 +76,14 @@ struct Options {
     bench: bool,
 }
 
-type Anything = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Events published before anyone is connected, and how far apart.
 const ALONE: (usize, Duration) = (100, Duration::from_millis(50));
 /// How long the hub may take to have all connections after the clients have asked for them.
 const ALL_THERE: Duration = Duration::from_secs(60);
 
-fn main() -> Result<(), Anything> {
+fn main() -> Result<(), BoxError> {
     let options = Options::parse();
     if let Some(transport) = options.role {
         return clients::run(&options, transport);
@@ -98,7 +98,7 @@ fn main() -> Result<(), Anything> {
         .block_on(measure_each(&options))
 }
 
-async fn measure_each(options: &Options) -> Result<(), Anything> {
+async fn measure_each(options: &Options) -> Result<(), BoxError> {
     let all = Transport::ALL.to_vec();
     let chosen = if options.transport.is_empty() { all } else { options.transport.clone() };
     let mut columns = Vec::new();
@@ -119,7 +119,7 @@ async fn measure_each(options: &Options) -> Result<(), Anything> {
     }
 }
 
-async fn measure(options: &Options, transport: Transport) -> Result<Figures, Anything> {
+async fn measure(options: &Options, transport: Transport) -> Result<Figures, BoxError> {
     let directory = tempfile::Builder::new().prefix("hookhub-bench-").tempdir_in("/tmp")?;
     let hub = Hub::start(directory.path()).await?;
     let (events, every) = ALONE;

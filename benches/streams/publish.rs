@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Anything;
+use super::BoxError;
 use super::client::WithKey as _;
 use super::clock::now_us;
 use super::latencies::{Latencies, Spread};
@@ -23,7 +23,7 @@ pub(super) struct Pace {
 }
 
 /// Publishes them, and tells how long the answers took.
-pub(super) async fn run(hub: SocketAddr, pace: Pace) -> Result<Spread, Anything> {
+pub(super) async fn run(hub: SocketAddr, pace: Pace) -> Result<Spread, BoxError> {
     let client = reqwest::Client::new_with_key()?;
     let mut ticks = interval(pace.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);

@@ -88,7 +88,7 @@ impl Claims {
         if self.has_others().await? {
             let token = Uuid::new_v4();
             claim.shown = Some(token);
-            if !self.store.claim_key(tenant, key, self.node, token).await? {
+            if !self.store.insert_claim(tenant, key, self.node, token).await? {
                 return Ok(None);
             }
         }
@@ -125,7 +125,7 @@ async fn let_go(store: Store, shared: Arc<Shared>, stop: CancellationToken) {
     let mut waits = reconnect_waits();
     loop {
         let ended = std::mem::take(&mut *shared.ended());
-        let done = if ended.is_empty() { Ok(()) } else { store.end_claims(&ended).await };
+        let done = if ended.is_empty() { Ok(()) } else { store.delete_claims(&ended).await };
         let pause = match done {
             Ok(()) => {
                 waits = reconnect_waits();

@@ -1,4 +1,4 @@
-//! Delivery to callbacks: takes its share of the shards, and delivers the events of their subscriptions.
+//! Delivery to receivers: owns some of the shards, and sends the events of their subscriptions.
 
 pub(crate) mod driver;
 mod engine;
@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 
 use self::driver::{Session, lease};
 use self::engine::Engine;
-pub(crate) use self::verification::Asker;
-use self::verification::Handshaker;
+use self::verification::Verifier;
+pub(crate) use self::verification::VerifierSettings;
 use self::webhook::Deliverer;
 use crate::access::keys::Keys;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
@@ -29,7 +29,7 @@ use crate::store::{Store, StoreError};
 pub(crate) struct Dispatcher {
     parts: Parts,
     deliverer: Deliverer,
-    handshaker: Handshaker,
+    verifier: Verifier,
     schedule: RetrySchedule,
 }
 
@@ -44,29 +44,40 @@ pub(crate) struct Parts {
     pub tasks: TaskTracker,
 }
 
+/// How a node delivers.
+#[derive(Debug)]
+pub(crate) struct DeliverySettings {
+    pub egress: Egress,
+    /// For subscriptions without a schedule of their own.
+    pub schedule: RetrySchedule,
+    pub verifier: VerifierSettings,
+}
+
 impl Dispatcher {
-    /// A dispatcher that takes nothing up before [`Self::run`].
+    /// A dispatcher that does nothing before [`Self::run`].
     pub(crate) fn new(
         parts: Parts,
-        (egress, schedule, asker): (Egress, RetrySchedule, Asker),
+        settings: DeliverySettings,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let DeliverySettings { egress, schedule, verifier } = settings;
         let deliverer = Deliverer::new(egress)?;
-        let handshaker = Handshaker::new(deliverer.clone(), asker);
-        Ok(Self { parts, deliverer, handshaker, schedule })
+        let verifier = Verifier::new(deliverer.clone(), verifier);
+        Ok(Self { parts, deliverer, verifier, schedule })
     }
 
-    /// Puts the node on the list of those that are waited for, before it answers anybody.
-    pub(crate) async fn enlist(&self) -> Result<(), StoreError> {
+    /// Grants this node its first lease. Other nodes wait for a leased node to see revocations and changes, so this comes
+    /// before the node serves clients.
+    pub(crate) async fn register_node(&self) -> Result<(), StoreError> {
         let Parts { node, log, store, .. } = &self.parts;
-        store.renew_lease(node, lease::GRANTED, log.head()).await.map(drop)
+        store.renew_lease(node, lease::GRANTED_FOR, log.head()).await.map(drop)
     }
 
-    /// Works until `stop`; then what runs may come to an end for at most `deadline`. Returns how many deliveries were
-    /// still running then: another node, or the next start, makes them again.
+    /// Delivers until `stop`. Attempts in flight then have at most `deadline` to end. Returns how many were cut off;
+    /// another node, or the next start, repeats them.
     pub(crate) async fn run(self, stop: CancellationToken, deadline: Duration) -> usize {
         let Parts { node, log, store, keys, metrics, tasks } = self.parts;
         let id = node.id;
-        let (lease, renewing) = lease::keep(store.clone(), node, log.clone(), keys.clone());
+        let (lease, renewing) = lease::keep_renewed(store.clone(), node, log.clone(), keys.clone());
         tasks.spawn(renewing);
         let session = Session {
             node: id,
@@ -75,15 +86,15 @@ impl Dispatcher {
             store: store.clone(),
             metrics,
             deliverer: self.deliverer,
-            handshaker: self.handshaker,
+            verifier: self.verifier,
             lease,
             tasks,
         };
-        let left = session.run(stop, deadline).await;
+        let cut_off = session.run(stop, deadline).await;
         keys.retire();
-        if let Err(error) = store.forget_node(id).await {
-            tracing::warn!(%error, "cannot give this node's shards back; others take them when its lease runs out");
+        if let Err(error) = store.delete_node(id).await {
+            tracing::warn!(%error, "cannot release this node's shards; other nodes take them when its lease expires");
         }
-        left
+        cut_off
     }
 }

@@ -1,57 +1,57 @@
-//! One request that asks a receiver whether it wants to be sent anything, and what its answer means.
+//! Verifies a receiver with one HTTP exchange: sends the request of the subscription's method, and judges the response.
 
-use crate::domain::subscription::verification::Reply;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, Request};
+use bytes::Bytes;
+use http::Method;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use subtle::ConstantTimeEq;
 
-use super::webhook::{Answer, Deliverer, insert};
+use super::webhook::{Deliverer, VerificationResponse, insert_header};
 use crate::domain::delivery::outcome::{Outcome, Verdict};
 use crate::domain::egress::origin::Sender;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::channel::{Channel, Webhook};
 use crate::domain::subscription::verification::{
-    Verification, VerificationMethod, Verified, allowed_rate,
+    Verification, VerificationMethod, VerificationOutcome, Verified, allowed_rate,
 };
 use crate::domain::time::UnixMillis;
+use crate::egress::Request;
 
-/// Who asks.
+/// What the hub needs to send verification requests.
 #[derive(Debug, Clone)]
-pub(crate) struct Asker {
-    /// Who the hub is to receivers.
+pub(crate) struct VerifierSettings {
+    /// The name and address of the hub that receivers see.
     pub sender: Sender,
-    /// Seals the texts by which a receiver can agree later.
+    /// Signs the tokens with which a receiver can confirm later.
     pub token_key: Arc<[u8]>,
 }
 
-/// Asks receivers, one request at a time.
+/// Verifies receivers through the client that also delivers.
 #[derive(Debug, Clone)]
-pub(crate) struct Handshaker {
+pub(crate) struct Verifier {
     deliverer: Deliverer,
-    asker: Asker,
+    settings: VerifierSettings,
 }
 
-impl Handshaker {
-    /// Asks by the same client that delivers.
-    pub(crate) fn new(deliverer: Deliverer, asker: Asker) -> Self {
-        Self { deliverer, asker }
+impl Verifier {
+    pub(crate) fn new(deliverer: Deliverer, settings: VerifierSettings) -> Self {
+        Self { deliverer, settings }
     }
 
-    /// Asks the receiver of a subscription, under the rules and the deadline of its deliveries.
-    pub(crate) async fn ask(&self, subscription: &Subscription) -> Reply {
+    /// Verifies the receiver of a subscription, under the egress rules and the timeout of its deliveries.
+    pub(crate) async fn verify(&self, subscription: &Subscription) -> VerificationOutcome {
         let id = subscription.id;
         let (webhook, verification) = match &subscription.definition.channel {
             Channel::Webhook(webhook @ Webhook { verification: Some(verification), .. }) => {
                 (webhook, verification)
             }
             Channel::Webhook(_) | Channel::Pull { .. } => {
-                return refused("the subscription requires no verification any more");
+                return unverified("the subscription requires no verification any more");
             }
         };
         match verification.method {
@@ -61,104 +61,110 @@ impl Handshaker {
         }
     }
 
-    /// REST Hooks, "Intent verification": the header goes with a POST, and comes back with a 2xx.
+    /// REST Hooks, "Intent verification": a POST with `X-Hook-Secret`, which a 2xx response must repeat.
     ///
-    /// Receivers written to that pattern keep it as the key of the `X-Hook-Signature`s that follow.
+    /// Receivers that follow this pattern keep the secret, and check the `X-Hook-Signature` of deliveries with it.
     async fn x_hook_secret(
         &self,
         id: SubscriptionId,
         webhook: &Webhook,
         verification: &Verification,
-    ) -> Reply {
+    ) -> VerificationOutcome {
         let secret = verification.secret.reveal();
         let mut request = Request::new(Method::POST, webhook.url.url().clone());
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        insert(headers, "x-hook-secret", secret.clone());
-        *request.body_mut() = Some("{}".into());
-        match self.deliverer.ask(id, webhook, request).await {
-            Ok(answer) => reply(&answer, || echoes(&answer, &secret)),
-            Err(why) => refused(why),
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        insert_header(&mut request.headers, "x-hook-secret", secret.clone());
+        request.body = Some(Bytes::from_static(b"{}"));
+        match self.deliverer.send_verification(id, webhook, request).await {
+            Ok(response) => outcome(&response, || check_secret(&response, &secret)),
+            Err(reason) => unverified(reason),
         }
     }
 
-    /// A GET with a random text, which the answer's body gives back. Both names are in use: `hub.challenge` after
-    /// WebSub, 5.3, with its `hub.mode`, and plain `challenge`. The callback's own query stays before them.
-    async fn challenge(&self, id: SubscriptionId, webhook: &Webhook) -> Reply {
+    /// A GET with a random challenge, which the response body must repeat. Receivers know it by two names: `hub.challenge`
+    /// with `hub.mode` (WebSub, section 5.3), and `challenge`. The callback URL's own query comes first.
+    async fn challenge(&self, id: SubscriptionId, webhook: &Webhook) -> VerificationOutcome {
         let challenge = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-        let asked = format!("hub.mode=subscribe&hub.challenge={challenge}&challenge={challenge}");
-        let mut asking = webhook.url.url().clone();
-        let query = match asking.query() {
-            None | Some("") => asked,
-            Some(own) => format!("{own}&{asked}"),
+        let added = format!("hub.mode=subscribe&hub.challenge={challenge}&challenge={challenge}");
+        let mut target = webhook.url.url().clone();
+        let query = match target.query() {
+            None | Some("") => added,
+            Some(own) => format!("{own}&{added}"),
         };
-        asking.set_query(Some(&query));
-        match self.deliverer.ask(id, webhook, Request::new(Method::GET, asking)).await {
-            Ok(answer) => reply(&answer, || repeats(&answer, &challenge)),
-            Err(why) => refused(why),
+        target.set_query(Some(&query));
+        let request = Request::new(Method::GET, target);
+        match self.deliverer.send_verification(id, webhook, request).await {
+            Ok(response) => outcome(&response, || check_challenge(&response, &challenge)),
+            Err(reason) => unverified(reason),
         }
     }
 
-    /// CloudEvents HTTP 1.1 Web Hooks, section 4.
+    /// CloudEvents HTTP 1.1 Web Hooks, section 4: an OPTIONS request, whose response headers must allow the hub's origin.
     async fn cloudevents(
         &self,
         id: SubscriptionId,
         webhook: &Webhook,
         verification: &Verification,
-    ) -> Reply {
-        let Sender { origin, public_url } = &self.asker.sender;
+    ) -> VerificationOutcome {
+        let Sender { origin, public_url } = &self.settings.sender;
         let Some(origin) = origin else {
-            return refused("this hub has no name to ask with (HOOKHUB_WEBHOOK_ORIGIN)");
+            return unverified("this hub has no origin to name (set HOOKHUB_WEBHOOK_ORIGIN)");
         };
         let rate = webhook.settings.delivery.rate_limit_per_minute();
         let mut request = Request::new(Method::OPTIONS, webhook.url.url().clone());
-        let headers = request.headers_mut();
-        insert(headers, "webhook-request-origin", origin.as_str().to_owned());
+        let headers = &mut request.headers;
+        insert_header(headers, "webhook-request-origin", origin.as_str().to_owned());
         if let Some(rate) = rate {
-            insert(headers, "webhook-request-rate", rate.to_string());
+            insert_header(headers, "webhook-request-rate", rate.to_string());
         }
         if let Some(public_url) = public_url {
-            let token = verification.token(&self.asker.token_key, id, &webhook.url);
+            let token = verification.token(&self.settings.token_key, id, &webhook.url);
             let path = format!("/v1/subscriptions/{id}/verification?token={token}");
-            insert(headers, "webhook-request-callback", public_url.at(&path));
+            insert_header(headers, "webhook-request-callback", public_url.at(&path));
         }
-        match self.deliverer.ask(id, webhook, request).await {
-            Ok(answer) if answer.status == 410 => Reply::Gone,
-            Ok(answer) => match allows(&answer, origin.as_str(), rate) {
-                Ok(verified) => Reply::Agrees(verified),
-                Err(why) => Reply::Not { why, at_least: at_least(&answer) },
+        match self.deliverer.send_verification(id, webhook, request).await {
+            Ok(response) if response.status == 410 => VerificationOutcome::Gone,
+            Ok(response) => match check_allowed(&response, origin.as_str(), rate) {
+                Ok(verified) => VerificationOutcome::Verified(verified),
+                Err(reason) => {
+                    VerificationOutcome::Unverified { reason, at_least: at_least(&response) }
+                }
             },
-            Err(why) => refused(why),
+            Err(reason) => unverified(reason),
         }
     }
 }
 
-fn refused(why: impl Into<String>) -> Reply {
-    Reply::Not { why: why.into(), at_least: None }
+fn unverified(reason: impl Into<String>) -> VerificationOutcome {
+    VerificationOutcome::Unverified { reason: reason.into(), at_least: None }
 }
 
-/// What an answer means where its status counts: 2xx is consent if it `gives` the proof too.
-fn reply(answer: &Answer, gives: impl FnOnce() -> Result<(), String>) -> Reply {
-    match answer.verdict() {
-        Verdict::Delivered => match gives() {
-            Ok(()) => Reply::Agrees(Verified::unlimited(UnixMillis::now())),
-            Err(why) => refused(why),
+/// The outcome where the status counts: a 2xx response verifies the receiver if `check` passes too.
+fn outcome(
+    response: &VerificationResponse,
+    check: impl FnOnce() -> Result<(), String>,
+) -> VerificationOutcome {
+    match response.verdict() {
+        Verdict::Delivered => match check() {
+            Ok(()) => VerificationOutcome::Verified(Verified::unlimited(UnixMillis::now())),
+            Err(reason) => unverified(reason),
         },
-        Verdict::Gone => Reply::Gone,
+        Verdict::Gone => VerificationOutcome::Gone,
         Verdict::Retry { at_least } => {
-            Reply::Not { why: format!("the receiver answered {}", answer.status), at_least }
+            let reason = format!("the receiver answered {}", response.status);
+            VerificationOutcome::Unverified { reason, at_least }
         }
     }
 }
 
-fn at_least(answer: &Answer) -> Option<Duration> {
-    match answer.verdict() {
+fn at_least(response: &VerificationResponse) -> Option<Duration> {
+    match response.verdict() {
         Verdict::Retry { at_least } => at_least,
         Verdict::Delivered | Verdict::Gone => None,
     }
 }
 
-impl Answer {
+impl VerificationResponse {
     fn verdict(&self) -> Verdict {
         Outcome::Answered { status: self.status, retry_after: self.retry_after }.verdict()
     }
@@ -168,57 +174,66 @@ impl Answer {
     }
 }
 
-fn echoes(answer: &Answer, secret: &str) -> Result<(), String> {
-    let Some(echo) = answer.header("x-hook-secret") else {
+fn check_secret(response: &VerificationResponse, secret: &str) -> Result<(), String> {
+    let Some(repeated) = response.header("x-hook-secret") else {
         return Err(format!(
             "the receiver answered {} without X-Hook-Secret; it may still confirm",
-            answer.status
+            response.status
         ));
     };
-    if echo.as_bytes().ct_eq(secret.as_bytes()).into() {
+    if repeated.as_bytes().ct_eq(secret.as_bytes()).into() {
         Ok(())
     } else {
         Err("the X-Hook-Secret of the answer is not the one that was sent".into())
     }
 }
 
-/// White space around the text does not matter: it is what scripts add.
-fn repeats(answer: &Answer, challenge: &str) -> Result<(), String> {
-    if answer.body.trim_ascii().ct_eq(challenge.as_bytes()).into() {
+/// Ignores white space around the challenge, which scripts often add.
+fn check_challenge(response: &VerificationResponse, challenge: &str) -> Result<(), String> {
+    if response.body.trim_ascii().ct_eq(challenge.as_bytes()).into() {
         Ok(())
     } else {
-        Err(format!("the receiver answered {}, but its body is not the challenge", answer.status))
+        Err(format!("the receiver answered {}, but its body is not the challenge", response.status))
     }
 }
 
-/// The headers alone say it, whatever the status.
-fn allows(answer: &Answer, origin: &str, asked_rate: Option<u32>) -> Result<Verified, String> {
-    match answer.header("webhook-allowed-origin") {
+/// The headers decide, whatever the status.
+fn check_allowed(
+    response: &VerificationResponse,
+    origin: &str,
+    requested_rate: Option<u32>,
+) -> Result<Verified, String> {
+    match response.header("webhook-allowed-origin") {
         None => {
             return Err(format!(
                 "the receiver answered {} without WebHook-Allowed-Origin; it may still confirm",
-                answer.status
+                response.status
             ));
         }
         Some(allowed) if allowed == "*" || allowed.eq_ignore_ascii_case(origin) => {}
         Some(_) => return Err(format!("WebHook-Allowed-Origin is neither {origin} nor *")),
     }
-    let said = answer.header("webhook-allowed-rate");
-    let rate_per_minute = allowed_rate(said, asked_rate).map_err(|error| error.to_string())?;
+    let stated_rate = response.header("webhook-allowed-rate");
+    let rate_per_minute =
+        allowed_rate(stated_rate, requested_rate).map_err(|error| error.to_string())?;
     Ok(Verified { at: UnixMillis::now(), origin: Some(origin.to_owned()), rate_per_minute })
 }
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::HeaderName;
+    use http::header::HeaderName;
 
     use super::*;
 
-    fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Answer {
+    fn response(
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+        body: &str,
+    ) -> VerificationResponse {
         let headers = headers
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-        Answer {
+        VerificationResponse {
             status,
             retry_after: Some(Duration::from_secs(7)),
             headers: headers.collect(),
@@ -227,42 +242,61 @@ mod tests {
     }
 
     #[test]
-    fn only_the_secret_itself_is_an_echo() {
-        let said = |headers: &[(&'static str, &'static str)]| {
-            let answer = answer(200, headers, "whsec_abc");
-            reply(&answer, || echoes(&answer, "whsec_abc"))
+    fn only_the_exact_x_hook_secret_verifies_the_receiver() {
+        let judge = |headers: &[(&'static str, &'static str)]| {
+            let response = response(200, headers, "whsec_abc");
+            outcome(&response, || check_secret(&response, "whsec_abc"))
         };
-        assert!(matches!(said(&[("x-hook-secret", "whsec_abc")]), Reply::Agrees(_)));
+        assert!(matches!(
+            judge(&[("x-hook-secret", "whsec_abc")]),
+            VerificationOutcome::Verified(_)
+        ));
         for wrong in ["", "whsec_ab", "whsec_abcd", "WHSEC_ABC", "whsec_abd"] {
-            assert!(matches!(said(&[("x-hook-secret", wrong)]), Reply::Not { .. }), "{wrong}");
+            assert!(
+                matches!(
+                    judge(&[("x-hook-secret", wrong)]),
+                    VerificationOutcome::Unverified { .. }
+                ),
+                "{wrong}"
+            );
         }
-        let Reply::Not { why, .. } = said(&[]) else { panic!("nothing was echoed") };
-        assert!(why.contains("may still confirm") && !why.contains("whsec_"), "{why}");
+        let VerificationOutcome::Unverified { reason, .. } = judge(&[]) else {
+            panic!("no secret was repeated")
+        };
+        assert!(reason.contains("may still confirm") && !reason.contains("whsec_"), "{reason}");
     }
 
     #[test]
-    fn only_a_body_that_is_the_challenge_repeats_it() {
-        let said = |status, body: &str| {
-            let answer = answer(status, &[], body);
-            reply(&answer, || repeats(&answer, "abc"))
+    fn only_a_body_that_equals_the_challenge_verifies_the_receiver() {
+        let judge = |status, body: &str| {
+            let response = response(status, &[], body);
+            outcome(&response, || check_challenge(&response, "abc"))
         };
-        assert!(matches!(said(200, "abc"), Reply::Agrees(_)));
-        assert!(matches!(said(204, " abc\r\n"), Reply::Agrees(_)));
+        assert!(matches!(judge(200, "abc"), VerificationOutcome::Verified(_)));
+        assert!(matches!(judge(204, " abc\r\n"), VerificationOutcome::Verified(_)));
         for body in ["", "ok", "abcd", "ab c", "{\"challenge\":\"abc\"}", "hub.challenge=abc"] {
-            assert!(matches!(said(200, body), Reply::Not { .. }), "{body}");
+            assert!(matches!(judge(200, body), VerificationOutcome::Unverified { .. }), "{body}");
         }
         for status in [302, 404, 500] {
-            assert!(matches!(said(status, "abc"), Reply::Not { at_least: None, .. }), "{status}");
+            assert!(
+                matches!(
+                    judge(status, "abc"),
+                    VerificationOutcome::Unverified { at_least: None, .. }
+                ),
+                "{status}"
+            );
         }
-        assert_eq!(said(410, "abc"), Reply::Gone);
-        let asked = Some(Duration::from_secs(7));
-        assert!(matches!(said(429, ""), Reply::Not { at_least, .. } if at_least == asked));
+        assert_eq!(judge(410, "abc"), VerificationOutcome::Gone);
+        let requested = Some(Duration::from_secs(7));
+        assert!(
+            matches!(judge(429, ""), VerificationOutcome::Unverified { at_least, .. } if at_least == requested)
+        );
     }
 
     #[test]
-    fn the_origin_is_allowed_by_its_header_whatever_the_status() {
-        let rate = |status, headers: &[(&'static str, &'static str)], asked| {
-            allows(&answer(status, headers, ""), "hub.example", asked)
+    fn the_allowed_origin_header_verifies_the_receiver_whatever_the_status() {
+        let rate = |status, headers: &[(&'static str, &'static str)], requested| {
+            check_allowed(&response(status, headers, ""), "hub.example", requested)
                 .map(|verified| verified.rate_per_minute)
         };
         let named = ("webhook-allowed-origin", "Hub.Example");

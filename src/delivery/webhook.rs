@@ -1,12 +1,10 @@
-//! One POST to a receiver: signed, bounded in time and size, and only to addresses that are allowed.
+//! Sends one webhook: a signed POST with a deadline, whose response becomes an outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{
-    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-};
-use reqwest::{Method, Request, Response, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, StatusCode};
 use serde::Serialize;
 
 use crate::domain::delivery::outcome::{ErrorClass, Outcome};
@@ -18,51 +16,44 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::channel::{Channel, Webhook, WebhookSettings};
 use crate::domain::time::UnixMillis;
-use crate::egress::client::{Outward, read};
-use crate::egress::failure::Failure;
-use crate::egress::oauth_tokens::{Tokens, secret};
-use crate::egress::resolver::Lookup;
+use crate::egress::{EgressClient, Failure, Request, Response, TokenCache, secret_header};
 
-/// How much of an answer's body is kept, for failures.
-const MOST_KEPT: usize = 4 << 10;
+/// The recorded excerpt of a response body, for failed deliveries.
+const MAX_EXCERPT_BYTES: usize = 4 << 10;
 
-/// What came of a POST, and what is worth keeping of the answer.
+/// The result of one POST.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    /// What it came to.
     pub(crate) outcome: Outcome,
-    /// For failures: JSON of the answer's body and headers of use, or of what went wrong.
+    /// For failures, JSON: an excerpt of the response, or the error.
     pub(crate) response: Option<String>,
 }
 
-/// What a receiver answered to a request that is no delivery.
+/// A receiver's response to a verification request.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    /// HTTP status code.
+pub(crate) struct VerificationResponse {
     pub(crate) status: u16,
-    /// What `Retry-After` asked for, counted from the answer.
+    /// The wait that `Retry-After` asks for, from the time of the response.
     pub(crate) retry_after: Option<Duration>,
-    /// All headers.
     pub(crate) headers: HeaderMap,
-    /// As much of the body as is read.
+    /// The body, up to the limit of [`Response::read_body`].
     pub(crate) body: Vec<u8>,
 }
 
-/// Makes the POSTs of a node.
+/// Sends a node's requests to receivers. Clones share connections and tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct Deliverer {
-    outward: Arc<Outward>,
-    tokens: Arc<Tokens>,
+    client: Arc<EgressClient>,
+    tokens: Arc<TokenCache>,
 }
 
 impl Deliverer {
-    /// One that keeps to the operator's rules for the way out.
     pub(crate) fn new(egress: Egress) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let outward = Arc::new(Outward::new(egress, Lookup::System)?);
-        Ok(Self { outward, tokens: Arc::default() })
+        Ok(Self { client: Arc::new(EgressClient::new(egress)?), tokens: Arc::default() })
     }
 
-    /// POSTs `event` to its subscriber, as attempt `number`, signed at `now`.
+    /// POSTs `event` to the subscription's receiver as attempt `number` (from 1), signed at `now`. Every failure is an
+    /// outcome. The subscription's timeout covers the whole exchange.
     pub(crate) async fn post(
         &self,
         subscription: &Subscription,
@@ -79,9 +70,12 @@ impl Deliverer {
                 );
             }
         };
-        let mut request = Request::new(Method::POST, webhook.url.url().clone());
-        *request.headers_mut() = headers(subscription, webhook, event, number, now);
-        *request.body_mut() = Some(event.body.clone().into());
+        let request = Request {
+            method: Method::POST,
+            url: webhook.url.url().clone(),
+            headers: webhook_headers(subscription, webhook, event, number, now),
+            body: Some(event.body.clone()),
+        };
         let timeout = webhook.settings.delivery.timeout();
         match tokio::time::timeout(timeout, self.exchange(webhook, request)).await {
             Ok(Ok(exchange)) => exchange,
@@ -90,24 +84,24 @@ impl Deliverer {
         }
     }
 
-    /// Sends a subscription's receiver a request that is no delivery, with the owner's headers besides its own, under the
-    /// same rules; or says why there was no answer.
-    pub(crate) async fn ask(
+    /// Sends a verification request under the same rules as deliveries. It carries the owner's headers besides its own.
+    /// The error says why there is no response.
+    pub(crate) async fn send_verification(
         &self,
         id: SubscriptionId,
         webhook: &Webhook,
         mut request: Request,
-    ) -> Result<Answer, String> {
-        let mut headers = owners_headers(&webhook.settings);
-        headers.extend(std::mem::take(request.headers_mut()));
-        insert(&mut headers, "webhook-subscription", id.to_string());
-        *request.headers_mut() = headers;
+    ) -> Result<VerificationResponse, String> {
+        let mut headers = owner_headers(&webhook.settings);
+        headers.extend(std::mem::take(&mut request.headers));
+        insert_header(&mut headers, "webhook-subscription", id.to_string());
+        request.headers = headers;
         let timeout = webhook.settings.delivery.timeout();
-        match tokio::time::timeout(timeout, self.answer(webhook, request)).await {
-            Ok(Ok((response, body))) => Ok(Answer {
+        match tokio::time::timeout(timeout, self.send(webhook, request)).await {
+            Ok(Ok((mut response, body))) => Ok(VerificationResponse {
                 status: response.status().as_u16(),
-                retry_after: asked_wait(&response),
-                headers: response.headers().clone(),
+                retry_after: retry_after_of(&response),
+                headers: response.take_headers(),
                 body,
             }),
             Ok(Err(Failure { class, detail })) => Err(format!("{}: {detail}", class.name())),
@@ -119,81 +113,85 @@ impl Deliverer {
     }
 
     async fn exchange(&self, webhook: &Webhook, request: Request) -> Result<Exchange, Failure> {
-        let (response, body) = self.answer(webhook, request).await?;
-        let (status, retry_after) = (response.status(), asked_wait(&response));
-        let kept = (!status.is_success()).then(|| Kept::of(&response, &body));
-        let outcome = Outcome::Answered { status: status.as_u16(), retry_after };
-        Ok(Exchange { outcome, response: kept.and_then(|kept| serde_json::to_string(&kept).ok()) })
+        let (response, body) = self.send(webhook, request).await?;
+        let (status, retry_after) = (response.status(), retry_after_of(&response));
+        let excerpt = (!status.is_success()).then(|| ResponseExcerpt::new(&response, &body));
+        Ok(Exchange {
+            outcome: Outcome::Answered { status: status.as_u16(), retry_after },
+            response: excerpt.and_then(|excerpt| serde_json::to_string(&excerpt).ok()),
+        })
     }
 
-    async fn answer(
+    async fn send(
         &self,
         webhook: &Webhook,
         request: Request,
     ) -> Result<(Response, Vec<u8>), Failure> {
         let mut response = match &webhook.settings.auth {
-            // Rare, and large: the others need not make room for it.
+            // Boxed, because this future is large and rare.
             Some(ReceiverAuth::ClientCredentials(credentials)) => {
                 Box::pin(self.send_with_token(webhook, credentials, request)).await?
             }
-            _ => self.outward.send(&webhook.url, webhook.settings.tls.as_ref(), request).await?,
+            _ => self.client.send(&webhook.url, webhook.settings.tls.as_ref(), request).await?,
         };
-        let body = read(&mut response).await?;
+        let body = response.read_body().await?;
         Ok((response, body))
     }
 
-    /// Sends a request with a token, and once more with another when it was one that had been kept and the answer is
-    /// 401: it may have been revoked.
+    /// Sends a request with an access token. If the receiver answers 401 to a cached token, which may have been revoked,
+    /// sends the request once more with another token.
     async fn send_with_token(
         &self,
         webhook: &Webhook,
         credentials: &ClientCredentials,
         mut request: Request,
     ) -> Result<Response, Failure> {
-        // For a receiver that may not be called no token is fetched.
-        self.outward.check(&webhook.url).await?;
-        let again = request.try_clone();
-        let token = self.tokens.get(&self.outward, credentials, None).await?;
-        request.headers_mut().insert(AUTHORIZATION, token.header.clone());
+        // No token is fetched for a receiver that the operator's rules forbid.
+        self.client.check(&webhook.url).await?;
+        let mut repeat = request.clone();
+        let token = self.tokens.get(&self.client, credentials, None).await?;
+        request.headers.insert(AUTHORIZATION, token.header.clone());
         let response =
-            self.outward.send(&webhook.url, webhook.settings.tls.as_ref(), request).await?;
-        match again {
-            Some(mut again) if token.was_kept && response.status() == StatusCode::UNAUTHORIZED => {
-                let other = self.tokens.get(&self.outward, credentials, Some(&token.header));
-                again.headers_mut().insert(AUTHORIZATION, other.await?.header);
-                self.outward.send(&webhook.url, webhook.settings.tls.as_ref(), again).await
-            }
-            _ => Ok(response),
+            self.client.send(&webhook.url, webhook.settings.tls.as_ref(), request).await?;
+        if !token.is_cached || response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
         }
+        let other = self.tokens.get(&self.client, credentials, Some(&token.header)).await?;
+        repeat.headers.insert(AUTHORIZATION, other.header);
+        self.client.send(&webhook.url, webhook.settings.tls.as_ref(), repeat).await
     }
 }
 
-/// The headers that its owner sets, and the owner's credentials.
-fn owners_headers(settings: &WebhookSettings) -> HeaderMap {
+fn no_response_within(timeout: Duration) -> String {
+    format!("no complete answer within {} s", timeout.as_secs())
+}
+
+/// The headers and credentials that the subscription's owner has set.
+fn owner_headers(settings: &WebhookSettings) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(9 + settings.headers.len());
     for (name, value) in &settings.headers {
-        // Checked when they were set.
+        // Invalid ones were refused when the owner set them.
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.insert(name, value);
         }
     }
     let authorization = settings.auth.as_ref().and_then(ReceiverAuth::header);
-    // Checked when it was set, too.
-    if let Some(Ok(value)) = authorization.map(|value| secret(&value)) {
+    if let Some(Ok(value)) = authorization.map(|value| secret_header(&value)) {
         headers.insert(AUTHORIZATION, value);
     }
     headers
 }
 
-/// Puts a header in its place; what it says may be a secret.
-pub(crate) fn insert(headers: &mut HeaderMap, name: &'static str, text: String) {
+/// Sets a header that logs and debug output do not show.
+pub(crate) fn insert_header(headers: &mut HeaderMap, name: &'static str, text: String) {
     if let Ok(mut value) = HeaderValue::try_from(text) {
         value.set_sensitive(true);
         headers.insert(HeaderName::from_static(name), value);
     }
 }
 
-fn headers(
+/// All headers of a delivery. The hub's own replace the owner's.
+fn webhook_headers(
     subscription: &Subscription,
     webhook: &Webhook,
     event: &Event,
@@ -201,29 +199,29 @@ fn headers(
     now: UnixMillis,
 ) -> HeaderMap {
     let signing = &webhook.settings.signing;
-    let mut headers = owners_headers(&webhook.settings);
+    let mut headers = owner_headers(&webhook.settings);
     let id = event.position.to_string();
     let signature = signing.sign(&id, &event.body, now);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(now.seconds()));
     headers.insert(HeaderName::from_static("webhook-attempt"), HeaderValue::from(number));
-    insert(&mut headers, "webhook-id", id);
-    insert(&mut headers, "webhook-signature", signature);
-    insert(&mut headers, "webhook-subscription", subscription.id.to_string());
+    insert_header(&mut headers, "webhook-id", id);
+    insert_header(&mut headers, "webhook-signature", signature);
+    insert_header(&mut headers, "webhook-subscription", subscription.id.to_string());
     if let Some(signature) = signing.sign_x_hook(webhook.x_hook_secret(), &event.body) {
-        insert(&mut headers, "x-hook-signature", signature);
+        insert_header(&mut headers, "x-hook-signature", signature);
     }
     if let Some(origin) =
         subscription.definition.verified().and_then(|verified| verified.origin.clone())
     {
-        insert(&mut headers, "webhook-request-origin", origin);
+        insert_header(&mut headers, "webhook-request-origin", origin);
     }
     headers
 }
 
-/// What is kept of a refusal.
+/// The recorded part of a failure's response.
 #[derive(Serialize)]
-struct Kept<'a> {
+struct ResponseExcerpt<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -232,10 +230,10 @@ struct Kept<'a> {
     retry_after: Option<&'a str>,
 }
 
-impl<'a> Kept<'a> {
-    fn of(response: &'a Response, body: &[u8]) -> Self {
+impl<'a> ResponseExcerpt<'a> {
+    fn new(response: &'a Response, body: &[u8]) -> Self {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let excerpt = body.get(..MOST_KEPT).unwrap_or(body);
+        let excerpt = body.get(..MAX_EXCERPT_BYTES).unwrap_or(body);
         Self {
             body: (!excerpt.is_empty()).then(|| String::from_utf8_lossy(excerpt).into_owned()),
             content_type: header(CONTENT_TYPE),
@@ -245,19 +243,15 @@ impl<'a> Kept<'a> {
 }
 
 impl Exchange {
-    /// One that brought no answer, and why.
+    /// An exchange without a response.
     pub(crate) fn failed(class: ErrorClass, why: &impl ToString) -> Self {
         let response = serde_json::json!({ "error": why.to_string() }).to_string();
         Self { outcome: Outcome::Failed(class), response: Some(response) }
     }
 }
 
-fn no_response_within(timeout: Duration) -> String {
-    format!("no complete answer within {} s", timeout.as_secs())
-}
-
-/// The wait that an answer asks for.
-fn asked_wait(response: &Response) -> Option<Duration> {
+/// The wait that the response's `Retry-After` asks for.
+fn retry_after_of(response: &Response) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?;
     retry_after(value.to_str().ok()?, UnixMillis::now())
 }

@@ -1,61 +1,61 @@
-//! The hub's own requests, whoever they are for: checked against the operator's rules, sent, and their answers read
-//! as far as need be.
+//! Sends a request if the operator's rules allow its target.
 
 use std::sync::Arc;
 
-use reqwest::{Request, Response};
-
 use super::failure::Failure;
-use super::pool::Lines;
+use super::message::{Request, Response};
+use super::pool::HttpClients;
 use super::resolver::{GuardedResolver, Lookup};
 use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::policy::Targets;
 use crate::domain::egress::proxy::Egress;
 use crate::domain::egress::receiver_tls::ReceiverTls;
 
-/// How much of an answer's body is read; who sends more is judged by its status and cut off.
-const MOST_READ: usize = 64 << 10;
-
-/// Sends requests, and only where they may go.
+/// Sends requests to allowed targets only.
 #[derive(Debug)]
-pub(crate) struct Outward {
+pub(crate) struct EgressClient {
     targets: Arc<Targets>,
-    lines: Lines,
-    /// For a look-up before each request: a proxy makes its own, and what it connects to is not seen here.
-    before_proxy: Option<Lookup>,
+    clients: HttpClients,
+    /// With a proxy, the hub looks up each name itself before the request: it cannot see what the proxy connects to.
+    /// Without one, [`GuardedResolver`] checks each new connection.
+    lookup_before_proxy: Option<Lookup>,
 }
 
-impl Outward {
-    /// What sends them by the operator's rules.
-    pub(crate) fn new(
+impl EgressClient {
+    /// A client that keeps the operator's rules and resolves names by the system.
+    pub(crate) fn new(egress: Egress) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Self::with_lookup(egress, Lookup::System)
+    }
+
+    fn with_lookup(
         egress: Egress,
         lookup: Lookup,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let targets = Arc::new(egress.targets);
-        let before_proxy = egress.proxy.as_ref().map(|_| lookup.clone());
+        let lookup_before_proxy = egress.proxy.as_ref().map(|_| lookup.clone());
         let resolver = GuardedResolver { targets: Arc::clone(&targets), lookup };
-        Ok(Self { targets, lines: Lines::new(resolver, egress.proxy)?, before_proxy })
+        let clients = HttpClients::new(resolver, egress.proxy)?;
+        Ok(Self { targets, clients, lookup_before_proxy })
     }
 
-    /// Decides what can be said against a request to `url` before any connection is made.
+    /// Checks what can be checked of `url` before a connection is opened.
     pub(crate) async fn check(&self, url: &CallbackUrl) -> Result<(), Failure> {
         self.targets.check_url(url)?;
-        match (&self.before_proxy, url.literal_address()) {
+        match (&self.lookup_before_proxy, url.literal_address()) {
             (Some(lookup), None) => self.check_addresses(lookup, url.host()).await,
-            // Without a proxy the resolver does it, for each connection.
             _ => Ok(()),
         }
     }
 
-    /// A proxy takes whichever address it likes, so each must be open. A name that is not known here may be known
-    /// there: that is left to the proxy.
+    /// The proxy may connect to any address of the name, so all must be allowed. A name that this machine cannot
+    /// resolve passes: the proxy may know it.
     async fn check_addresses(&self, lookup: &Lookup, host: &str) -> Result<(), Failure> {
         let Ok(found) = lookup.addresses(host).await else { return Ok(()) };
-        let (_, closed) = self.targets.open_ones(host, found);
-        closed.map_or(Ok(()), |blocked| Err(blocked.into()))
+        let (_, blocked) = self.targets.open_ones(host, found);
+        blocked.map_or(Ok(()), |blocked| Err(blocked.into()))
     }
 
-    /// Sends a request for `url`, speaking TLS as `tls` says.
+    /// Checks `url`, then sends `request` with the TLS settings `tls`. Returns when the response head has arrived.
     pub(crate) async fn send(
         &self,
         url: &CallbackUrl,
@@ -63,18 +63,8 @@ impl Outward {
         request: Request,
     ) -> Result<Response, Failure> {
         self.check(url).await?;
-        self.lines.line(tls)?.send(request).await
+        self.clients.pair_for(tls)?.send(request).await
     }
-}
-
-/// Reads the body as far as [`MOST_READ`]. What is left unread costs the connection, not the delivery.
-pub(crate) async fn read(response: &mut Response) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::new();
-    while body.len() < MOST_READ {
-        let Some(chunk) = response.chunk().await? else { break };
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 #[cfg(test)]
@@ -83,7 +73,7 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use reqwest::Method;
+    use http::Method;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::task::JoinSet;
@@ -92,11 +82,11 @@ mod tests {
     use crate::domain::delivery::outcome::ErrorClass;
     use crate::domain::egress::policy::AllowedTargets;
 
-    /// Receivers at two addresses and one port, each of which counts its connections and answers once on each.
+    /// Receivers at two addresses with one port. Each counts its connections and answers one request on each.
     struct Receivers {
         port: u16,
         connections: [Arc<AtomicUsize>; 2],
-        /// Held for its drop.
+        /// Aborts the receivers on drop.
         _tasks: JoinSet<()>,
     }
 
@@ -130,22 +120,20 @@ mod tests {
         addresses.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect()
     }
 
-    /// Requests to a host whose look-ups are answered one after the other; only the first receiver may be called.
+    /// Sends one request for each of `lookups`, which answer the successive lookups of one host. Only the first receiver
+    /// is an allowed target.
     async fn outcomes(receivers: &Receivers, lookups: &[&[&str]]) -> Vec<Result<u16, ErrorClass>> {
         let answers = lookups.iter().map(|addresses| found(addresses)).collect();
         let targets =
             Targets { allow: AllowedTargets::parse("127.0.0.1").unwrap(), ..Targets::default() };
-        let outward = Outward::new(
-            Egress { targets, proxy: None },
-            Lookup::Scripted(Arc::new(Mutex::new(answers))),
-        );
-        let outward = outward.unwrap();
+        let lookup = Lookup::Scripted(Arc::new(Mutex::new(answers)));
+        let client = EgressClient::with_lookup(Egress { targets, proxy: None }, lookup).unwrap();
         let url: CallbackUrl =
             format!("http://rebinding.example:{}/", receivers.port).parse().unwrap();
         let mut outcomes = Vec::new();
         for _ in lookups {
             let request = Request::new(Method::POST, url.url().clone());
-            let sent = outward.send(&url, None, request).await;
+            let sent = client.send(&url, None, request).await;
             outcomes.push(
                 sent.map(|response| response.status().as_u16()).map_err(|failure| failure.class),
             );
@@ -154,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_is_bound_anew_between_requests_is_checked_anew_at_each_connection() {
+    async fn a_name_that_is_rebound_between_requests_is_checked_at_each_connection() {
         let receivers = Receivers::start().await;
         let seen = outcomes(&receivers, &[&["127.0.0.1"], &["127.0.0.2"], &["127.0.0.1"]]).await;
         assert_eq!(seen, [Ok(204), Err(ErrorClass::Blocked), Ok(204)]);
@@ -162,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_name_with_several_addresses_only_the_open_ones_are_connected_to() {
+    async fn only_the_allowed_addresses_of_a_name_are_connected_to() {
         let receivers = Receivers::start().await;
         let seen = outcomes(
             &receivers,

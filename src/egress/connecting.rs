@@ -1,50 +1,60 @@
-//! Whether a request had a connection made for it, or went out on one that was there.
+//! How the hub connects: its name, its limits, and whether a request opened a connection or reused one.
 
 use std::cell::Cell;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tower_layer::Layer;
 use tower_service::Service;
 
+/// The value of `user-agent` in every request.
+pub(super) const USER_AGENT: &str = concat!("hookhub/", env!("CARGO_PKG_VERSION"));
+/// Time to open a connection, TLS included.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Idle connections kept for each host: as many as may be in flight to the subscriptions of one host.
+pub(super) const MAX_IDLE_PER_HOST: usize = 512;
+/// How long an idle connection is kept: less than the usual receiver keeps its side open.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
 tokio::task_local! {
-    static CONNECTING: Cell<bool>;
+    static HAS_CONNECTED: Cell<bool>;
 }
 
-/// Carries a request out, and says whether a connection was begun for it.
-pub(crate) async fn noting<T>(request: impl Future<Output = T>) -> (T, bool) {
-    CONNECTING
+/// Runs a request, and returns with its result whether a connection was begun for it.
+pub(super) async fn detect_connecting<T>(request: impl Future<Output = T>) -> (T, bool) {
+    HAS_CONNECTED
         .scope(Cell::new(false), async {
-            let done = request.await;
-            (done, CONNECTING.with(Cell::get))
+            let result = request.await;
+            (result, HAS_CONNECTED.with(Cell::get))
         })
         .await
 }
 
-/// Says that a connection is begun for the request that is carried out.
-pub(crate) fn note() {
-    // Outside of any request there is nobody to tell.
-    CONNECTING.try_with(|connecting| connecting.set(true)).unwrap_or_default();
+/// Records that a connection is begun for the request that runs in this task.
+pub(super) fn record_connecting() {
+    // Outside of `detect_connecting` nothing needs the record.
+    HAS_CONNECTED.try_with(|connected| connected.set(true)).unwrap_or_default();
 }
 
-/// Wraps a client's connector, so that [`noting`] hears of it.
+/// Wraps a client's connector, so that [`detect_connecting`] sees when it is called.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct NoteConnecting;
+pub(super) struct RecordConnecting;
 
-impl<S> Layer<S> for NoteConnecting {
-    type Service = Noting<S>;
+impl<S> Layer<S> for RecordConnecting {
+    type Service = RecordingConnector<S>;
 
-    fn layer(&self, connector: S) -> Noting<S> {
-        Noting { connector }
+    fn layer(&self, connector: S) -> RecordingConnector<S> {
+        RecordingConnector { connector }
     }
 }
 
-/// A connector that tells the request it was called for.
+/// A connector that calls [`record_connecting`] before it connects.
 #[derive(Debug, Clone)]
-pub(crate) struct Noting<S> {
+pub(super) struct RecordingConnector<S> {
     connector: S,
 }
 
-impl<S: Service<R>, R> Service<R> for Noting<S> {
+impl<S: Service<R>, R> Service<R> for RecordingConnector<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
@@ -54,7 +64,7 @@ impl<S: Service<R>, R> Service<R> for Noting<S> {
     }
 
     fn call(&mut self, request: R) -> S::Future {
-        note();
+        record_connecting();
         self.connector.call(request)
     }
 }

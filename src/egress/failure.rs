@@ -1,4 +1,4 @@
-//! Why an exchange brought no answer: the class of what went wrong, and what of it may be told.
+//! Why a request got no response: an error class, and a text that holds no secret.
 
 use std::error::Error;
 
@@ -6,16 +6,17 @@ use hyper_util::client::legacy;
 use tokio::time::error::Elapsed;
 
 use super::resolver::NoAddress;
-use super::tunnel::NoTunnel;
+use super::tunnel::TunnelError;
 use crate::domain::delivery::outcome::ErrorClass;
 use crate::domain::egress::policy::Blocked;
 use crate::domain::egress::receiver_tls::BadTls;
 use crate::domain::error_cause;
 
-/// A class, and one line for the subscription's owner: no URL in it, which may be a secret.
+/// A request that got no response.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) class: ErrorClass,
+    /// One line for the subscription's owner, without the URL, which may hold a secret.
     pub(crate) detail: String,
 }
 
@@ -24,14 +25,14 @@ impl Failure {
         Self { class, detail: detail.into() }
     }
 
-    /// The same, where it is not the receiver who failed.
-    pub(crate) fn at(self, place: &str) -> Self {
-        Self { detail: format!("{place}: {}", self.detail), ..self }
+    /// The same failure, of another server than the receiver: `server` begins its detail.
+    pub(super) fn of_server(self, server: &str) -> Self {
+        Self { detail: format!("{server}: {}", self.detail), ..self }
     }
 
-    /// What is found along the chain of causes, else what the client says.
-    fn of(error: &(dyn Error + 'static), otherwise: ErrorClass) -> Self {
-        Self::new(class_along(error).unwrap_or(otherwise), detail_of(error))
+    /// The class of the first known error in the chain of causes, else `default`.
+    fn classify(error: &(dyn Error + 'static), default: ErrorClass) -> Self {
+        Self::new(class_in_chain(error).unwrap_or(default), detail_of(error))
     }
 }
 
@@ -42,14 +43,14 @@ impl From<reqwest::Error> for Failure {
             connect if connect.is_connect() => ErrorClass::Connect,
             _ => ErrorClass::Protocol,
         };
-        Self::of(&error, class)
+        Self::classify(&error, class)
     }
 }
 
 impl From<legacy::Error> for Failure {
     fn from(error: legacy::Error) -> Self {
         let class = if error.is_connect() { ErrorClass::Connect } else { ErrorClass::Protocol };
-        Self::of(&error, class)
+        Self::classify(&error, class)
     }
 }
 
@@ -65,30 +66,30 @@ impl From<BadTls> for Failure {
     }
 }
 
-fn class_along(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
+fn class_in_chain(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
     let mut cause = Some(error);
-    while let Some(one) = cause {
-        if one.is::<Blocked>() {
+    while let Some(error) = cause {
+        if error.is::<Blocked>() {
             return Some(ErrorClass::Blocked);
         }
-        if one.is::<NoAddress>() {
+        if error.is::<NoAddress>() {
             return Some(ErrorClass::Dns);
         }
-        if one.is::<NoTunnel>() {
+        if error.is::<TunnelError>() {
             return Some(ErrorClass::Connect);
         }
-        if one.is::<Elapsed>() {
+        if error.is::<Elapsed>() {
             return Some(ErrorClass::Timeout);
         }
-        if one.is::<rustls::Error>() || wraps::<rustls::Error>(one) {
+        if error.is::<rustls::Error>() || wraps::<rustls::Error>(error) {
             return Some(ErrorClass::Tls);
         }
-        cause = one.source();
+        cause = error.source();
     }
     None
 }
 
-/// Whether an I/O error carries a `T`, which its `source` does not show.
+/// Whether an I/O error wraps a `T`: `source` skips the wrapped error itself.
 fn wraps<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     match inner {
@@ -97,7 +98,7 @@ fn wraps<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     }
 }
 
-/// The last cause of an error: what happened, without the URL.
+/// The text of the root cause, without the URL.
 fn detail_of(error: &(dyn Error + 'static)) -> String {
     let root = error_cause::root_of(error);
     match root.downcast_ref::<reqwest::Error>() {

@@ -1,9 +1,18 @@
-//! Every outgoing HTTP request of the hub: checked, resolved, sent, and its answer read within limits.
+//! Every outgoing HTTP request of the hub: checked against the operator's rules, sent, and its response read within
+//! limits. This is the only module that knows the HTTP client library, and it knows nothing of deliveries.
 
-pub(crate) mod client;
-pub(crate) mod connecting;
-pub(crate) mod failure;
-pub(crate) mod oauth_tokens;
-pub(crate) mod pool;
-pub(crate) mod resolver;
-pub(crate) mod tunnel;
+mod client;
+mod connecting;
+mod failure;
+mod message;
+mod oauth_tokens;
+mod pool;
+mod resolver;
+mod tls;
+mod tunnel;
+mod tunnel_client;
+
+pub(crate) use self::client::EgressClient;
+pub(crate) use self::failure::Failure;
+pub(crate) use self::message::{Request, Response, secret_header};
+pub(crate) use self::oauth_tokens::TokenCache;

@@ -1,100 +1,106 @@
-//! Tokens for receivers (OAuth 2.0 client credentials; RFC 6749, 4.4): fetched once for all who wait, kept, and
-//! fetched anew before they end.
+//! Access tokens for receivers (OAuth 2.0 client credentials; RFC 6749, section 4.4): fetched once for all deliveries
+//! that need the same token, cached, and renewed before they expire.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::{Method, StatusCode};
 use lru::LruCache;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, Request, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
-use super::client::{Outward, read};
+use super::client::EgressClient;
 use super::failure::Failure;
+use super::message::{Request, secret_header};
 use crate::domain::delivery::outcome::ErrorClass;
 use crate::domain::egress::receiver_auth::{ClientCredentials, bearer};
 
-/// How long a token endpoint may take over its whole answer.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// How long before its end a token is fetched anew; of a short-lived one no more than half its life.
-const MARGIN: Duration = Duration::from_secs(60);
-/// How long a token is kept whose end is not told, and how long at most.
-const LIFE: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(24 * 3_600));
-/// The longest token, in bytes: more than most servers take in a header.
-const LONGEST: usize = 8 << 10;
-/// How many are kept; the one unused longest goes first.
-const MOST_KEPT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1_023);
+/// Time for a token endpoint to complete its response.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// A token is renewed this long before it expires, or at half its lifetime if that is later.
+const RENEWAL_MARGIN: Duration = Duration::from_secs(60);
+/// Lifetime of a token whose response states none.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
+/// A longer lifetime than this counts as this.
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+/// More than most servers accept in a header.
+const MAX_TOKEN_BYTES: usize = 8 << 10;
+/// Cached tokens of a node. The least recently used one is dropped first.
+const MAX_CACHED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1_023);
 
-/// The tokens of a node.
+/// The tokens of a node, by the fingerprint of their credentials.
 #[derive(Debug)]
-pub(crate) struct Tokens(Mutex<LruCache<[u8; 32], Arc<Slot>>>);
+pub(crate) struct TokenCache(Mutex<LruCache<[u8; 32], Arc<Slot>>>);
 
-/// Whoever fetches holds it, and the others wait for what comes of that.
-type Slot = tokio::sync::Mutex<Kept>;
+/// The lock is held during a fetch. Other deliveries wait for it and share the result.
+type Slot = tokio::sync::Mutex<SlotState>;
 
 #[derive(Debug, Default)]
-struct Kept {
-    token: Option<Token>,
-    failed: Option<(Instant, Failure)>,
+struct SlotState {
+    token: Option<CachedToken>,
+    last_failure: Option<(Instant, Failure)>,
 }
 
 #[derive(Debug, Clone)]
-struct Token {
+struct CachedToken {
     header: HeaderValue,
     renew_at: Instant,
-    ends_at: Instant,
+    expires_at: Instant,
 }
 
-/// A token to be sent.
+/// A token to send.
 #[derive(Debug)]
-pub(crate) struct Given {
+pub(crate) struct AccessToken {
     /// The value of `authorization`.
     pub(crate) header: HeaderValue,
-    /// Whether it has been there for a while, and may have been revoked since.
-    pub(crate) was_kept: bool,
+    /// A cached token may have been revoked since it was fetched.
+    pub(crate) is_cached: bool,
 }
 
-impl Default for Tokens {
+impl Default for TokenCache {
     fn default() -> Self {
-        Self(Mutex::new(LruCache::new(MOST_KEPT)))
+        Self(Mutex::new(LruCache::new(MAX_CACHED)))
     }
 }
 
-impl Tokens {
-    /// A token for these credentials, not the one that was `refused`. There is one fetch at a time for the same
-    /// credentials; whoever waited for it shares what came of it.
+impl TokenCache {
+    /// Returns a token for these credentials other than `rejected`, from the cache or from the token endpoint. Fetches
+    /// for the same credentials run one at a time. If renewal fails, a token that has not expired is still returned.
     pub(crate) async fn get(
         &self,
-        outward: &Outward,
+        client: &EgressClient,
         credentials: &ClientCredentials,
-        refused: Option<&HeaderValue>,
-    ) -> Result<Given, Failure> {
-        let asked = Instant::now();
+        rejected: Option<&HeaderValue>,
+    ) -> Result<AccessToken, Failure> {
+        let called_at = Instant::now();
         let slot = self.slot(credentials.fingerprint());
-        let mut kept = slot.lock().await;
+        let mut state = slot.lock().await;
         let now = Instant::now();
-        let usable = kept.token.clone().filter(|token| Some(&token.header) != refused);
-        let is_good = usable.as_ref().is_some_and(|token| now < token.renew_at);
-        let fallback = usable
-            .filter(|token| now < token.ends_at)
-            .map(|token| Given { header: token.header, was_kept: true });
-        if let (true, Some(given)) = (is_good, fallback.as_ref()) {
-            return Ok(Given { header: given.header.clone(), was_kept: true });
-        }
-        if let Some((_, failure)) = kept.failed.as_ref().filter(|(when, _)| *when > asked) {
+        let cached = state
+            .token
+            .as_ref()
+            .filter(|token| now < token.expires_at && Some(&token.header) != rejected);
+        let is_due = cached.is_none_or(|token| now >= token.renew_at);
+        let fallback =
+            cached.map(|token| AccessToken { header: token.header.clone(), is_cached: true });
+        let fallback = match fallback {
+            Some(token) if !is_due => return Ok(token),
+            fallback => fallback,
+        };
+        if let Some((_, failure)) = state.last_failure.as_ref().filter(|(at, _)| *at > called_at) {
             return fallback.ok_or_else(|| failure.clone());
         }
-        match fetch(outward, credentials).await {
+        match fetch(client, credentials).await {
             Ok(token) => {
                 let header = token.header.clone();
-                *kept = Kept { token: Some(token), failed: None };
-                Ok(Given { header, was_kept: false })
+                *state = SlotState { token: Some(token), last_failure: None };
+                Ok(AccessToken { header, is_cached: false })
             }
             Err(failure) => {
-                kept.failed = Some((Instant::now(), failure.clone()));
+                state.last_failure = Some((Instant::now(), failure.clone()));
                 fallback.ok_or(failure)
             }
         }
@@ -106,123 +112,123 @@ impl Tokens {
     }
 }
 
-async fn fetch(outward: &Outward, credentials: &ClientCredentials) -> Result<Token, Failure> {
+async fn fetch(
+    client: &EgressClient,
+    credentials: &ClientCredentials,
+) -> Result<CachedToken, Failure> {
     let url = &credentials.token_url;
     let mut request = Request::new(Method::POST, url.url().clone());
-    let headers = request.headers_mut();
-    headers.insert(AUTHORIZATION, secret(&credentials.header())?);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    *request.body_mut() = Some(credentials.form().into());
+    let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+    request.headers.insert(AUTHORIZATION, secret_header(&credentials.header())?);
+    request.headers.insert(CONTENT_TYPE, form);
+    request.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    request.body = Some(credentials.form().into());
     let exchange = async {
-        let mut response = outward.send(url, None, request).await?;
-        let body = read(&mut response).await?;
-        token_of(response.status(), &body, Instant::now())
+        let mut response = client.send(url, None, request).await?;
+        let body = response.read_body().await?;
+        parse_response(response.status(), &body, Instant::now())
     };
-    let within = format!("no complete answer within {} s", DEADLINE.as_secs());
-    let fetched = timeout(DEADLINE, exchange).await;
-    fetched
-        .unwrap_or_else(|_elapsed| Err(Failure::new(ErrorClass::Timeout, within)))
-        .map_err(|failure| failure.at("token endpoint"))
+    let late = format!("no complete answer within {} s", FETCH_TIMEOUT.as_secs());
+    timeout(FETCH_TIMEOUT, exchange)
+        .await
+        .unwrap_or_else(|_elapsed| Err(Failure::new(ErrorClass::Timeout, late)))
+        .map_err(|failure| failure.of_server("token endpoint"))
 }
 
 /// RFC 6749, section 5.1.
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     access_token: String,
     token_type: Option<String>,
     expires_in: Option<Value>,
 }
 
-fn token_of(status: StatusCode, body: &[u8], now: Instant) -> Result<Token, Failure> {
-    let no_token = |why: String| Err(Failure::new(ErrorClass::Protocol, why));
+fn parse_response(status: StatusCode, body: &[u8], now: Instant) -> Result<CachedToken, Failure> {
+    let invalid = |why: String| Err(Failure::new(ErrorClass::Protocol, why));
     if !status.is_success() {
-        return no_token(format!("answered {}{}", status.as_u16(), error_code(body)));
+        return invalid(format!("answered {}{}", status.as_u16(), error_code(body)));
     }
-    // What the answer says is not repeated: there may be a token in it.
-    let Ok(answer) = serde_json::from_slice::<Answer>(body) else {
-        return no_token("answered without an access_token in a JSON object".to_owned());
+    // The detail must not quote the response: it may contain a token.
+    let Ok(response) = serde_json::from_slice::<TokenResponse>(body) else {
+        return invalid("answered without an access_token in a JSON object".to_owned());
     };
-    if !answer.token_type.is_none_or(|kind| kind.eq_ignore_ascii_case("bearer")) {
-        return no_token("answered with a token that is no bearer token".to_owned());
+    if !response.token_type.is_none_or(|kind| kind.eq_ignore_ascii_case("bearer")) {
+        return invalid("answered with a token whose token_type is not bearer".to_owned());
     }
-    let fits = (1..=LONGEST).contains(&answer.access_token.len());
-    if !fits || !answer.access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return no_token("answered with a token that fits in no header".to_owned());
+    let fits = (1..=MAX_TOKEN_BYTES).contains(&response.access_token.len());
+    if !fits || !response.access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return invalid("answered with a token that a header cannot carry".to_owned());
     }
-    let life = life_of(answer.expires_in.as_ref());
-    let ends_at = now + life;
-    Ok(Token {
-        header: secret(&bearer(&answer.access_token))?,
-        renew_at: ends_at - MARGIN.min(life / 2),
-        ends_at,
+    let lifetime = lifetime(response.expires_in.as_ref());
+    let expires_at = now + lifetime;
+    Ok(CachedToken {
+        header: secret_header(&bearer(&response.access_token))?,
+        renew_at: expires_at - RENEWAL_MARGIN.min(lifetime / 2),
+        expires_at,
     })
 }
 
-/// Seconds; some write them as a string.
-fn life_of(expires_in: Option<&Value>) -> Duration {
+/// The lifetime that `expires_in` states in seconds. Some servers send a string.
+fn lifetime(expires_in: Option<&Value>) -> Duration {
     let seconds = match expires_in {
         Some(Value::String(text)) => text.parse().ok(),
         Some(value) => value.as_f64(),
         None => None,
     };
-    let told = seconds.map(|seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)));
-    told.map_or(LIFE.0, |told| told.unwrap_or(LIFE.1)).min(LIFE.1)
+    let stated = seconds.map(|seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)));
+    stated.map_or(DEFAULT_LIFETIME, |stated| stated.unwrap_or(MAX_LIFETIME)).min(MAX_LIFETIME)
 }
 
-/// The code of a refusal (RFC 6749, 5.2), which is for people to read.
+/// `: code` if the body is an error response with a printable code (RFC 6749, section 5.2), else nothing.
 fn error_code(body: &[u8]) -> String {
     #[derive(Deserialize)]
-    struct Refusal {
+    struct ErrorResponse {
         error: String,
     }
     let is_code = |code: &str| {
         code.len() <= 64
             && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
     };
-    match serde_json::from_slice::<Refusal>(body) {
-        Ok(Refusal { error }) if is_code(&error) => format!(": {error}"),
+    match serde_json::from_slice::<ErrorResponse>(body) {
+        Ok(ErrorResponse { error }) if is_code(&error) => format!(": {error}"),
         _ => String::new(),
     }
-}
-
-/// A header that no log shows.
-pub(crate) fn secret(text: &str) -> Result<HeaderValue, Failure> {
-    let mut value = HeaderValue::from_str(text)
-        .map_err(|_bad| Failure::new(ErrorClass::Protocol, "these credentials fit in no header"))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn life(expires_in: &str) -> (u64, u64) {
+    /// Seconds until renewal and until expiry.
+    fn renewal_and_expiry(expires_in: &str) -> (u64, u64) {
         let now = Instant::now();
         let body = format!(r#"{{"access_token": "t", "token_type": "BEARER"{expires_in}}}"#);
-        let token = token_of(StatusCode::OK, body.as_bytes(), now).unwrap();
-        ((token.renew_at - now).as_secs(), (token.ends_at - now).as_secs())
+        let token = parse_response(StatusCode::OK, body.as_bytes(), now).unwrap();
+        ((token.renew_at - now).as_secs(), (token.expires_at - now).as_secs())
     }
 
     #[test]
-    fn a_token_is_fetched_anew_a_while_before_its_end() {
-        assert_eq!(life(r#", "expires_in": 3600"#), (3_540, 3_600));
-        assert_eq!(life(r#", "expires_in": "3600""#), (3_540, 3_600));
-        assert_eq!(life(r#", "expires_in": 60"#), (30, 60));
-        assert_eq!(life(""), (240, 300));
-        assert_eq!(life(r#", "expires_in": null"#), (240, 300));
-        assert_eq!(life(r#", "expires_in": "soon""#), (240, 300));
-        assert_eq!(life(r#", "expires_in": 0"#), (0, 0));
-        assert_eq!(life(r#", "expires_in": -5"#), (0, 0));
+    fn a_token_is_renewed_before_it_expires() {
+        assert_eq!(renewal_and_expiry(r#", "expires_in": 3600"#), (3_540, 3_600));
+        assert_eq!(renewal_and_expiry(r#", "expires_in": "3600""#), (3_540, 3_600));
+        assert_eq!(renewal_and_expiry(r#", "expires_in": 60"#), (30, 60));
+        assert_eq!(renewal_and_expiry(""), (240, 300));
+        assert_eq!(renewal_and_expiry(r#", "expires_in": null"#), (240, 300));
+        assert_eq!(renewal_and_expiry(r#", "expires_in": "soon""#), (240, 300));
+        assert_eq!(renewal_and_expiry(r#", "expires_in": 0"#), (0, 0));
+        assert_eq!(renewal_and_expiry(r#", "expires_in": -5"#), (0, 0));
         for long in ["1e300", "99999999999"] {
-            assert_eq!(life(&format!(r#", "expires_in": {long}"#)), (86_340, 86_400), "{long}");
+            assert_eq!(
+                renewal_and_expiry(&format!(r#", "expires_in": {long}"#)),
+                (86_340, 86_400),
+                "{long}"
+            );
         }
     }
 
     #[test]
-    fn what_is_no_token_says_why_without_saying_what() {
-        for (status, body, told) in [
+    fn an_invalid_token_response_is_explained_without_its_content() {
+        for (status, body, expected) in [
             (
                 401,
                 r#"{"error": "invalid_client", "error_description": "planted"}"#,
@@ -232,14 +238,14 @@ mod tests {
             (302, "", "answered 302"),
             (200, "planted", "without an access_token"),
             (200, r#"{"access_token": 1}"#, "without an access_token"),
-            (200, r#"{"access_token": "planted", "token_type": "mac"}"#, "no bearer token"),
-            (200, r#"{"access_token": "planted\r\nx: y"}"#, "fits in no header"),
-            (200, r#"{"access_token": ""}"#, "fits in no header"),
+            (200, r#"{"access_token": "planted", "token_type": "mac"}"#, "not bearer"),
+            (200, r#"{"access_token": "planted\r\nx: y"}"#, "header cannot carry"),
+            (200, r#"{"access_token": ""}"#, "header cannot carry"),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            let failure = token_of(status, body.as_bytes(), Instant::now()).unwrap_err();
+            let failure = parse_response(status, body.as_bytes(), Instant::now()).unwrap_err();
             assert_eq!(failure.class, ErrorClass::Protocol);
-            assert!(failure.detail.contains(told), "{failure:?}");
+            assert!(failure.detail.contains(expected), "{failure:?}");
             assert!(!failure.detail.contains("planted"), "{failure:?}");
         }
     }

@@ -1,170 +1,140 @@
-//! The HTTP clients that requests go out by: one pair for all, and one for each way of speaking TLS that a
-//! subscription wants. No two of them share a connection.
+//! The hub's HTTP clients: one pair for most subscriptions, and one pair for each set of TLS settings that a
+//! subscription brings. No two pairs share a connection.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use lru::LruCache;
-use reqwest::{Client, Request, Response};
-use rustls::ClientConfig;
-use rustls::crypto::ring;
-use rustls::sign::SingleCertAndKey;
-use rustls_platform_verifier::Verifier;
 
-use super::connecting::{NoteConnecting, noting};
+use super::connecting::{
+    CONNECT_TIMEOUT, IDLE_TIMEOUT, MAX_IDLE_PER_HOST, RecordConnecting, USER_AGENT,
+    detect_connecting,
+};
 use super::failure::Failure;
+use super::message::{Request, Response};
 use super::resolver::GuardedResolver;
-use super::tunnel::TunnelClient;
+use super::tls::TlsConfigs;
+use super::tunnel_client::TunnelClient;
 use crate::domain::delivery::outcome::ErrorClass;
 use crate::domain::egress::proxy::EgressProxy;
 use crate::domain::egress::receiver_tls::ReceiverTls;
 
-/// What the hub calls itself.
-pub(crate) const NAME: &str = concat!("hookhub/", env!("CARGO_PKG_VERSION"));
-/// How long a connection may take to be made, TLS included.
-pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// Idle connections kept for each host, and how long. As many as may run at once to the subscriptions of one host, or
-/// they are made anew all the time; for less long than the usual receiver keeps its side.
-pub(crate) const IDLE: (usize, Duration) = (512, Duration::from_secs(4));
-/// Clients kept for subscriptions that speak TLS in a way of their own; the one unused longest goes first.
-const MOST_OWN: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+/// Client pairs kept for subscriptions with TLS settings of their own. The least recently used one is dropped first.
+const MAX_CUSTOM_PAIRS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
-/// What can keep a client from being made.
-type Unmade = Box<dyn std::error::Error + Send + Sync>;
+/// Why a client could not be built.
+type BuildError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The clients of a node.
+/// The HTTP clients of a node.
 #[derive(Debug)]
-pub(crate) struct Lines {
-    plain: Line,
-    own: Mutex<LruCache<[u8; 32], Line>>,
-    maker: Maker,
+pub(super) struct HttpClients {
+    standard: ClientPair,
+    /// By the fingerprint of the TLS settings.
+    custom: Mutex<LruCache<[u8; 32], ClientPair>>,
+    factory: ClientFactory,
 }
 
-impl Lines {
-    /// Clients that connect where `resolver` lets them, or all by a proxy.
-    pub(crate) fn new(
+impl HttpClients {
+    /// Clients that connect to addresses which `resolver` allows, or through a proxy.
+    pub(super) fn new(
         resolver: GuardedResolver,
         proxy: Option<EgressProxy>,
-    ) -> Result<Self, Unmade> {
-        let maker = Maker {
-            // Read once for all of them: the system's roots are some hundred certificates.
-            system: Arc::new(Verifier::new(Arc::new(ring::default_provider()))?),
+    ) -> Result<Self, BuildError> {
+        let factory = ClientFactory {
+            tls: TlsConfigs::new()?,
             resolver: Arc::new(resolver),
             proxy: proxy.map(Arc::new),
         };
-        let plain = maker.make(None)?;
-        Ok(Self { plain, own: Mutex::new(LruCache::new(MOST_OWN)), maker })
+        let standard = factory.build(None)?;
+        Ok(Self { standard, custom: Mutex::new(LruCache::new(MAX_CUSTOM_PAIRS)), factory })
     }
 
-    /// The line that speaks TLS as `tls` says.
-    pub(crate) fn line(&self, tls: Option<&ReceiverTls>) -> Result<Line, Failure> {
-        let Some(tls) = tls else { return Ok(self.plain.clone()) };
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = own.get(&tls.fingerprint()) {
-            return Ok(line.clone());
+    /// The client pair for these TLS settings. Unusable settings are an [`ErrorClass::Tls`] failure.
+    pub(super) fn pair_for(&self, tls: Option<&ReceiverTls>) -> Result<ClientPair, Failure> {
+        let Some(tls) = tls else { return Ok(self.standard.clone()) };
+        let mut custom = self.custom.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pair) = custom.get(&tls.fingerprint()) {
+            return Ok(pair.clone());
         }
-        let line = self.maker.make(Some(tls));
-        let line = line.map_err(|error| Failure::new(ErrorClass::Tls, error.to_string()))?;
-        own.put(tls.fingerprint(), line.clone());
-        Ok(line)
+        let pair = self.factory.build(Some(tls));
+        let pair = pair.map_err(|error| Failure::new(ErrorClass::Tls, error.to_string()))?;
+        custom.put(tls.fingerprint(), pair.clone());
+        Ok(pair)
     }
 }
 
 #[derive(Debug)]
-struct Maker {
-    system: Arc<Verifier>,
+struct ClientFactory {
+    tls: TlsConfigs,
     resolver: Arc<GuardedResolver>,
     proxy: Option<Arc<EgressProxy>>,
 }
 
-impl Maker {
-    fn make(&self, tls: Option<&ReceiverTls>) -> Result<Line, Unmade> {
-        let config = self.config(tls)?;
+impl ClientFactory {
+    fn build(&self, tls: Option<&ReceiverTls>) -> Result<ClientPair, BuildError> {
+        let config = self.tls.config(tls)?;
         if let Some(proxy) = &self.proxy {
             let config = Arc::new(config);
-            let way = |keeps| Way::Tunnel(TunnelClient::new(proxy, Arc::clone(&config), keeps));
-            return Ok(Line { kept: way(IDLE.0), fresh: way(0) });
+            let tunnel =
+                |max_idle| Route::Tunnel(TunnelClient::new(proxy, Arc::clone(&config), max_idle));
+            return Ok(ClientPair { pooled: tunnel(MAX_IDLE_PER_HOST), unpooled: tunnel(0) });
         }
         let builder = || {
-            Client::builder()
-                .user_agent(NAME)
+            reqwest::Client::builder()
+                .user_agent(USER_AGENT)
                 .dns_resolver(Arc::clone(&self.resolver))
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .no_proxy()
-                .connect_timeout(CONNECT_DEADLINE)
+                .connect_timeout(CONNECT_TIMEOUT)
                 .tcp_nodelay(true)
                 .tls_backend_preconfigured(config.clone())
         };
-        let kept = builder().pool_max_idle_per_host(IDLE.0).pool_idle_timeout(IDLE.1);
-        let fresh = builder().pool_max_idle_per_host(0);
-        Ok(Line {
-            kept: Way::Straight(kept.connector_layer(NoteConnecting).build()?),
-            fresh: Way::Straight(fresh.build()?),
+        let pooled =
+            builder().pool_max_idle_per_host(MAX_IDLE_PER_HOST).pool_idle_timeout(IDLE_TIMEOUT);
+        let unpooled = builder().pool_max_idle_per_host(0);
+        Ok(ClientPair {
+            pooled: Route::Direct(pooled.connector_layer(RecordConnecting).build()?),
+            unpooled: Route::Direct(unpooled.build()?),
         })
     }
-
-    /// Each configuration has its own memory of TLS sessions: one that was begun as somebody is not resumed as another.
-    fn config(&self, tls: Option<&ReceiverTls>) -> Result<ClientConfig, Unmade> {
-        let (roots, identity) = match tls {
-            Some(tls) => (tls.roots()?, tls.identity()?),
-            None => (None, None),
-        };
-        let provider = Arc::new(ring::default_provider());
-        let builder =
-            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let system = || Arc::<Verifier>::clone(&self.system);
-        let builder = match roots {
-            Some(roots) => builder.with_root_certificates(roots),
-            // "Dangerous" is a verifier of one's own; this is the system's.
-            None => builder.dangerous().with_custom_certificate_verifier(system()),
-        };
-        let mut config = match identity {
-            Some(identity) => {
-                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
-            }
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
-    }
 }
 
-/// Two clients that speak in one way.
+/// Two clients with the same TLS settings.
 #[derive(Debug, Clone)]
-pub(crate) struct Line {
-    /// Keeps connections.
-    kept: Way,
-    /// Makes each anew, for when a kept one turned out to be closed.
-    fresh: Way,
+pub(super) struct ClientPair {
+    /// Reuses connections.
+    pooled: Route,
+    /// Opens a connection for each request. It repeats a request whose reused connection was closed.
+    unpooled: Route,
 }
 
-#[derive(Debug, Clone)]
-enum Way {
-    Straight(Client),
-    Tunnel(TunnelClient),
-}
-
-impl Line {
-    /// Sends a request, and once more on a new connection when it went out on a kept one that broke before any
-    /// answer: receivers close idle connections whenever they like, and that is no failure of theirs (RFC 9112, 9.3.1).
-    pub(crate) async fn send(&self, request: Request) -> Result<Response, Failure> {
-        let again = request.try_clone();
-        let (sent, connecting) = noting(self.kept.execute(request)).await;
-        match (sent, again) {
-            (Err(failure), Some(again)) if !connecting && failure.class == ErrorClass::Protocol => {
-                self.fresh.execute(again).await
+impl ClientPair {
+    /// Sends a request. If a reused connection breaks before the response, sends it once more on a new connection:
+    /// a receiver may close an idle connection at any time (RFC 9112, section 9.3.1), so that is not its failure.
+    pub(super) async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let repeat = request.clone();
+        let (result, has_connected) = detect_connecting(self.pooled.execute(request)).await;
+        match result {
+            Err(failure) if !has_connected && failure.class == ErrorClass::Protocol => {
+                self.unpooled.execute(repeat).await
             }
-            (sent, _) => sent,
+            result => result,
         }
     }
 }
 
-impl Way {
+/// How requests reach receivers.
+#[derive(Debug, Clone)]
+enum Route {
+    Direct(reqwest::Client),
+    Tunnel(TunnelClient),
+}
+
+impl Route {
     async fn execute(&self, request: Request) -> Result<Response, Failure> {
         match self {
-            Self::Straight(client) => Ok(client.execute(request).await?),
+            Self::Direct(client) => Ok(Response::new(client.execute(request.into()).await?)),
             Self::Tunnel(client) => client.execute(request).await,
         }
     }

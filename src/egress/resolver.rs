@@ -1,5 +1,5 @@
-//! Looking names up: for each connection anew, and only allowed addresses get through, so that what was checked is
-//! what is connected to.
+//! A DNS resolver that returns only the addresses that the operator's rules allow. Every new connection resolves the name
+//! again, so the address that was checked is the address that is connected to (no DNS rebinding).
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,30 +9,29 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::domain::egress::policy::Targets;
 
-/// A host name without an address.
+/// The host name has no address.
 #[derive(Debug, thiserror::Error)]
 #[error("the host has no address: {0}")]
-pub(crate) struct NoAddress(String);
+pub(super) struct NoAddress(String);
 
-/// Asks the system, and lets through what the rules leave open.
+/// Resolves names by `lookup`, and drops the addresses that `targets` forbids.
 #[derive(Debug, Clone)]
-pub(crate) struct GuardedResolver {
-    pub(crate) targets: Arc<Targets>,
-    pub(crate) lookup: Lookup,
+pub(super) struct GuardedResolver {
+    pub(super) targets: Arc<Targets>,
+    pub(super) lookup: Lookup,
 }
 
-/// Who knows the addresses of names.
+/// The source of addresses.
 #[derive(Debug, Clone)]
-pub(crate) enum Lookup {
-    /// The system.
+pub(super) enum Lookup {
     System,
-    /// A test, which answers one look-up after the other.
+    /// The answers to successive lookups, in a test.
     #[cfg(test)]
     Scripted(Arc<std::sync::Mutex<Vec<Vec<SocketAddr>>>>),
 }
 
 impl Lookup {
-    pub(crate) async fn addresses(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
+    pub(super) async fn addresses(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
         match self {
             Self::System => Ok(tokio::net::lookup_host((host, 0)).await?.collect()),
             #[cfg(test)]
@@ -47,14 +46,14 @@ impl Resolve for GuardedResolver {
         Box::pin(async move {
             let found = lookup.addresses(name.as_str()).await;
             let found = found.map_err(|error| NoAddress(error.to_string()))?;
-            let (open, closed) = targets.open_ones(name.as_str(), found);
-            match (open.is_empty(), closed) {
+            let (allowed, blocked) = targets.open_ones(name.as_str(), found);
+            match (allowed.is_empty(), blocked) {
                 (false, _) => {
-                    let open: Addrs = Box::new(open.into_iter());
-                    Ok(open)
+                    let allowed: Addrs = Box::new(allowed.into_iter());
+                    Ok(allowed)
                 }
                 (true, Some(blocked)) => Err(blocked.into()),
-                (true, None) => Err(NoAddress("the look-up found none".into()).into()),
+                (true, None) => Err(NoAddress("the lookup returned none".into()).into()),
             }
         })
     }

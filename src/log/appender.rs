@@ -1,4 +1,4 @@
-//! Group commit: all requests that wait on this node go in one statement, one commit.
+//! Group commit: all append requests that wait on this node share one statement and one commit.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,55 +17,61 @@ use crate::domain::event::Event;
 use crate::store::Store;
 use crate::store::log::{AppendBatch, AppendFailure, AppendRequest, Appended, LogWriter, Placed};
 
-/// How many requests may wait to be taken up.
-const WAITING: usize = 8_192;
-/// At most so many events go in one commit, and so many bytes of data, unless one request alone has more.
-const BATCH: (usize, usize) = (512, 1 << 20);
+/// How many requests may wait for the next commit.
+const MAX_QUEUED: usize = 8_192;
+/// How many events one commit may hold, unless a single request has more.
+const MAX_BATCH_EVENTS: usize = 512;
+/// How many bytes of data one commit may hold, unless a single request has more.
+const MAX_BATCH_BYTES: usize = 1 << 20;
 /// How long a publisher waits for the commit.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
-/// How long the fate of a commit is looked into after the connection broke in the middle.
-const RESOLVE_DEADLINE: Duration = Duration::from_secs(8);
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the appender tries to find out whether a commit succeeded after its connection broke.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Why a request was not appended, or may not have been.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendError {
-    /// The database is away; nothing was stored.
+    /// Nothing was stored: the database cannot be reached.
     #[error("the database is not available; nothing was stored")]
     Unavailable,
-    /// The connection broke in the middle of the commit: the events may be stored, or not.
-    #[error("the database went away in the middle of the commit: the events may be stored or not")]
+    /// The connection broke during the commit: the events may or may not be stored.
+    #[error(
+        "the connection to the database broke during the commit; the events may or may not be stored"
+    )]
     Unknown,
-    /// The hub or its schema is at fault; nothing was stored.
+    /// Nothing was stored: the statement itself failed, a fault of the hub or its schema.
     #[error("the database refused the events")]
     Refused,
 }
 
-struct Waiting {
+type Responder = oneshot::Sender<Result<Placed, AppendError>>;
+
+struct QueuedRequest {
     request: AppendRequest,
-    answer: oneshot::Sender<Result<Placed, AppendError>>,
+    responder: Responder,
 }
 
-/// The door to a node's one append task.
+/// The handle of a node's append task.
 #[derive(Debug, Clone)]
 pub(super) struct Appender {
-    waiting: mpsc::Sender<Waiting>,
+    queue: mpsc::Sender<QueuedRequest>,
     available: Arc<AtomicBool>,
 }
 
 impl Appender {
-    /// Starts the task; `stop` ends it when all that was handed in is answered.
+    /// Starts the task. `stop` ends it, once all requests handed in are answered.
     pub(super) fn start(
         store: Store,
         tail: Arc<Tail>,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED);
         let available = Arc::new(AtomicBool::new(true));
         let writer = store.log_writer();
         let task = AppendTask {
             receiver,
-            held: VecDeque::new(),
+            postponed: VecDeque::new(),
             writer,
             store,
             tail,
@@ -73,19 +79,19 @@ impl Appender {
             stop,
         };
         tasks.spawn(task.run());
-        Self { waiting: sender, available }
+        Self { queue: sender, available }
     }
 
-    /// Hands a request in and waits for its commit.
+    /// Queues a request and waits for its commit.
     pub(super) async fn append(&self, request: AppendRequest) -> Result<Placed, AppendError> {
         if !self.available.load(Ordering::Relaxed) {
             return Err(AppendError::Unavailable);
         }
-        let (answer, answered) = oneshot::channel();
-        self.waiting
-            .try_send(Waiting { request, answer })
+        let (responder, response) = oneshot::channel();
+        self.queue
+            .try_send(QueuedRequest { request, responder })
             .map_err(|_full_or_stopped| AppendError::Unavailable)?;
-        match timeout(ANSWER_DEADLINE, answered).await {
+        match timeout(COMMIT_TIMEOUT, response).await {
             Ok(Ok(placed)) => placed,
             Ok(Err(_dropped)) => Err(AppendError::Unavailable),
             Err(_elapsed) => Err(AppendError::Unknown),
@@ -94,8 +100,9 @@ impl Appender {
 }
 
 struct AppendTask {
-    receiver: mpsc::Receiver<Waiting>,
-    held: VecDeque<Waiting>,
+    receiver: mpsc::Receiver<QueuedRequest>,
+    /// Requests that did not fit into the last batch.
+    postponed: VecDeque<QueuedRequest>,
     writer: LogWriter,
     store: Store,
     tail: Arc<Tail>,
@@ -106,66 +113,63 @@ struct AppendTask {
 impl AppendTask {
     async fn run(mut self) {
         while let Some(first) = self.next().await {
-            let (requests, answers) = self.collect(first);
+            let (requests, responders) = self.collect(first);
             let (token, after) = (Uuid::new_v4(), self.tail.head());
             let mut batch = AppendBatch { token, after, sent_before: false, requests };
             match self.commit(&mut batch).await {
-                Ok(appended) => self.answer(&batch, appended, answers),
-                Err(error) => refuse(answers, &error),
+                Ok(appended) => self.complete(&batch, appended, responders),
+                Err(error) => fail(responders, &error),
             }
         }
         self.writer.close().await;
     }
 
-    async fn next(&mut self) -> Option<Waiting> {
+    async fn next(&mut self) -> Option<QueuedRequest> {
         loop {
-            let next = if let Some(held) = self.held.pop_front() {
-                held
+            let next = if let Some(postponed) = self.postponed.pop_front() {
+                postponed
             } else {
                 tokio::select! {
                     biased;
-                    waiting = self.receiver.recv() => waiting?,
+                    queued = self.receiver.recv() => queued?,
                     () = self.stop.cancelled() => return None,
                 }
             };
-            if !next.answer.is_closed() {
+            if !next.responder.is_closed() {
                 return Some(next);
             }
         }
     }
 
-    /// Takes up what waits, as far as one commit goes.
-    fn collect(
-        &mut self,
-        first: Waiting,
-    ) -> (Vec<AppendRequest>, Vec<oneshot::Sender<Result<Placed, AppendError>>>) {
+    /// Collects queued requests up to the limits of one commit.
+    fn collect(&mut self, first: QueuedRequest) -> (Vec<AppendRequest>, Vec<Responder>) {
         let (mut events, mut bytes) = size(&first.request);
-        let (mut requests, mut answers) = (vec![first.request], vec![first.answer]);
+        let (mut requests, mut responders) = (vec![first.request], vec![first.responder]);
         while let Ok(more) = self.receiver.try_recv() {
-            if more.answer.is_closed() {
+            if more.responder.is_closed() {
                 continue;
             }
             let (more_events, more_bytes) = size(&more.request);
             events += more_events;
             bytes += more_bytes;
-            // A repeat of a request that waits, too: its client has gone and come back.
+            // A client that disconnected may have sent the same keyed request again.
             let is_repeat = more.request.key.is_some()
                 && requests.iter().any(|one| is_same_key(one, &more.request));
-            if is_repeat || events > BATCH.0 || bytes > BATCH.1 {
-                self.held.push_back(more);
+            if is_repeat || events > MAX_BATCH_EVENTS || bytes > MAX_BATCH_BYTES {
+                self.postponed.push_back(more);
                 break;
             }
             requests.push(more.request);
-            answers.push(more.answer);
+            responders.push(more.responder);
         }
-        (requests, answers)
+        (requests, responders)
     }
 
-    /// Commits, or finds out what became of a commit that was cut off.
+    /// Commits a batch. After a broken connection, finds out whether the commit succeeded by sending the batch again.
     async fn commit(&mut self, batch: &mut AppendBatch) -> Result<Appended, AppendError> {
         let mut waits = reconnect_waits();
-        let mut sent_since: Option<Instant> = None;
-        let mut partitions_made = false;
+        let mut unknown_since: Option<Instant> = None;
+        let mut has_created_partitions = false;
         loop {
             let failure = match self.writer.append(batch).await {
                 Ok(appended) => {
@@ -175,43 +179,41 @@ impl AppendTask {
                 Err(failure) => failure,
             };
             match failure {
-                AppendFailure::NoPartition if !partitions_made => {
-                    partitions_made = true;
+                AppendFailure::NoPartition if !has_created_partitions => {
+                    has_created_partitions = true;
                     if let Err(error) = self.store.create_partitions().await {
-                        tracing::error!(%error, "cannot make partitions");
+                        tracing::error!(%error, "cannot create partitions");
                     }
                     continue;
                 }
                 AppendFailure::Refused(error) => {
-                    tracing::error!(%error, "an append was refused");
+                    tracing::error!(%error, "the database rejected an append");
                     return Err(AppendError::Refused);
                 }
                 AppendFailure::NoPartition => return Err(AppendError::Refused),
                 AppendFailure::NotSent(error) => tracing::warn!(%error, "cannot append"),
                 AppendFailure::Unknown(error) => {
-                    tracing::warn!(%error, "an append was cut off");
-                    sent_since.get_or_insert_with(Instant::now);
+                    tracing::warn!(%error, "the connection broke during an append");
+                    unknown_since.get_or_insert_with(Instant::now);
                     batch.sent_before = true;
                 }
             }
             self.available.store(false, Ordering::Relaxed);
-            match sent_since {
+            match unknown_since {
                 None => {
                     self.reconnect().await;
                     return Err(AppendError::Unavailable);
                 }
-                Some(since) if since.elapsed() > RESOLVE_DEADLINE => {
+                Some(since) if since.elapsed() > RESOLVE_TIMEOUT => {
                     self.reconnect().await;
                     return Err(AppendError::Unknown);
                 }
-                Some(_) => tokio::time::sleep(waits.next().unwrap_or(RESOLVE_DEADLINE)).await,
+                Some(_) => tokio::time::sleep(waits.next().unwrap_or(RESOLVE_TIMEOUT)).await,
             }
         }
     }
-}
 
-impl AppendTask {
-    /// Waits for the database to come back, refusing meanwhile what is handed in.
+    /// Waits for the database. Meanwhile every queued request fails at once.
     async fn reconnect(&mut self) {
         for wait in reconnect_waits() {
             let retry_at = Instant::now() + wait;
@@ -219,28 +221,23 @@ impl AppendTask {
                 tokio::select! {
                     () = tokio::time::sleep_until(retry_at) => break,
                     () = self.stop.cancelled() => return,
-                    waiting = self.receiver.recv() => match waiting {
-                        Some(waiting) => refuse(vec![waiting.answer], &AppendError::Unavailable),
+                    queued = self.receiver.recv() => match queued {
+                        Some(queued) => fail(vec![queued.responder], &AppendError::Unavailable),
                         None => return,
                     },
                 }
             }
             match self.writer.connect().await {
                 Ok(()) => break,
-                Err(error) => tracing::debug!(%error, "the database is still away"),
+                Err(error) => tracing::debug!(%error, "the database is still unavailable"),
             }
         }
         self.available.store(true, Ordering::Relaxed);
-        tracing::info!("the database is back");
+        tracing::info!("the database is available again");
     }
 
-    /// Hands the committed events to the tail, then answers.
-    fn answer(
-        &self,
-        batch: &AppendBatch,
-        appended: Appended,
-        answers: Vec<oneshot::Sender<Result<Placed, AppendError>>>,
-    ) {
+    /// Hands the committed events to the tail, then responds to the publishers.
+    fn complete(&self, batch: &AppendBatch, appended: Appended, responders: Vec<Responder>) {
         let mut events = Vec::new();
         for (request, placed) in batch.requests.iter().zip(&appended.placed) {
             if let Placed::Appended(first) = placed {
@@ -251,9 +248,9 @@ impl AppendTask {
             }
         }
         self.tail.offer(appended.previous, events);
-        for (placed, answer) in appended.placed.into_iter().zip(answers) {
-            // A publisher that hung up does not hear of it; the events are in the log all the same.
-            drop(answer.send(Ok(placed)));
+        for (placed, responder) in appended.placed.into_iter().zip(responders) {
+            // A publisher that disconnected gets no response, but its events are in the log.
+            drop(responder.send(Ok(placed)));
         }
     }
 }
@@ -267,8 +264,8 @@ fn size(request: &AppendRequest) -> (usize, usize) {
     (request.events.len(), request.events.iter().map(|event| event.data.len()).sum())
 }
 
-fn refuse(answers: Vec<oneshot::Sender<Result<Placed, AppendError>>>, error: &AppendError) {
-    for answer in answers {
-        drop(answer.send(Err(error.clone())));
+fn fail(responders: Vec<Responder>, error: &AppendError) {
+    for responder in responders {
+        drop(responder.send(Err(error.clone())));
     }
 }

@@ -1,7 +1,8 @@
-//! The log as the rest of the hub knows it: append, change a subscription, read on, wait for more.
+//! The log as the rest of the hub sees it: append, read, wait for more, and changes that every node must apply.
 
 mod appender;
-pub mod notifier;
+mod change;
+mod notifier;
 mod observer;
 mod revocation;
 mod tail;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -19,40 +20,37 @@ pub use self::appender::AppendError;
 use self::appender::Appender;
 pub use self::observer::LogObserver;
 use self::observer::Observers;
-pub use self::revocation::ShutOut;
+pub use self::revocation::RevocationReach;
 use self::tail::Tail;
-use crate::domain::access::audit::Actor;
 use crate::domain::event::page::{Scan, Stretch};
-use crate::domain::event::{Event, NewEvent};
 use crate::domain::position::Position;
-use crate::domain::subscription::Subscription;
-use crate::domain::subscription::change;
-use crate::domain::subscription::change::{Change, Changed};
 use crate::store::log::{AppendRequest, Placed};
 use crate::store::{Store, StoreError};
 
-/// How long a change waits for the dispatchers to act on it: longer than a lease runs.
-const APPLY_DEADLINE: Duration = Duration::from_secs(5);
-/// The first wait before another node is looked at again, which doubles, and the longest: a lease that has run out is
-/// seen within the deadline.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(250));
-/// How often a change is sent when the connection breaks in the middle.
-const CHANGE_TRIES: u32 = 3;
+/// How long a change waits until every node has applied it. Longer than a lease runs, so a dead node is not waited for.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first delay between two checks of the other nodes. It doubles up to [`MAX_CHECK_DELAY`].
+const MIN_CHECK_DELAY: Duration = Duration::from_millis(4);
+const MAX_CHECK_DELAY: Duration = Duration::from_millis(250);
+/// How often a change is sent when the connection breaks before the response.
+const MAX_CHANGE_ATTEMPTS: u32 = 3;
 
-/// The one log of a node: what it appends goes to Postgres in group commits and stays in memory while it is new.
+/// A node's view of the log. Appends go to Postgres in group commits; the newest events stay in memory.
 #[derive(Debug, Clone)]
 pub struct Log {
     node: Uuid,
     store: Store,
     appender: Appender,
     tail: Arc<Tail>,
-    news: Arc<Notify>,
-    dispatched: watch::Sender<Option<Position>>,
+    /// Wakes the notifier after an append of this node.
+    appended: Arc<Notify>,
+    /// How far this node's delivery has applied the log; `None` while no delivery runs.
+    applied: watch::Sender<Option<Position>>,
     observers: Observers,
 }
 
 impl Log {
-    /// Starts the tasks that append and follow, as `node`; `observers` see what the log does from then on. `stop` ends
+    /// Starts the tasks that append and follow, as `node`. `observers` see what the log does from then on. `stop` ends
     /// appending, once all requests handed in are answered.
     pub async fn start(
         node: Uuid,
@@ -65,68 +63,34 @@ impl Log {
         let tail = Arc::new(Tail::new(store.head().await?, observers.clone()));
         tail.preload(&store).await?;
         tasks.spawn(tail::follow(Arc::clone(&tail), store.clone(), stop.clone()));
-        let news = Arc::new(Notify::new());
-        tasks.spawn(notifier::ring(node, store.clone(), Arc::clone(&news), stop.clone()));
-        tasks.spawn(notifier::answer(node, store.clone(), Arc::clone(&tail), stop.clone()));
+        let appended = Arc::new(Notify::new());
+        tasks.spawn(notifier::notify(node, store.clone(), Arc::clone(&appended), stop.clone()));
+        tasks.spawn(notifier::listen(node, store.clone(), Arc::clone(&tail), stop.clone()));
         let appender = Appender::start(store.clone(), Arc::clone(&tail), tasks, stop);
-        let dispatched = watch::Sender::new(None);
-        Ok(Self { node, store, appender, tail, news, dispatched, observers })
+        let applied = watch::Sender::new(None);
+        Ok(Self { node, store, appender, tail, appended, applied, observers })
     }
 
-    /// Appends a request's events; when this answers they are durable, and readers on this node see them.
+    /// Appends a request's events. On return they are durable, and readers on this node see them.
     pub async fn append(&self, request: AppendRequest) -> Result<Placed, AppendError> {
         let (events, started) = (request.events.len(), Instant::now());
         let placed = self.appender.append(request).await;
         self.observers.append_ended(&placed, events, started.elapsed());
         let placed = placed?;
-        self.news.notify_one();
+        self.appended.notify_one();
         if let (Placed::Appended(first), 1..) = (&placed, events) {
-            self.wait_until_seen(*first).await;
+            self.wait_until_visible(*first).await;
         }
         Ok(placed)
     }
 
-    /// Changes a subscription, as `by` wants it and `before` was, with its entry in the log, and waits until the
-    /// dispatchers act by it, here and on the node that delivers to it.
-    pub async fn change(
-        &self,
-        change: &Change,
-        before: Option<&Subscription>,
-        by: &Actor,
-    ) -> Result<Changed, StoreError> {
-        let (token, after) = (Uuid::new_v4(), self.tail.head());
-        let audit = change::audited(change, before, by, token);
-        let mut tries = 0;
-        let changed = loop {
-            tries += 1;
-            match self.store.change_subscription(token, after, change, &audit).await {
-                Err(StoreError::Unavailable(_)) if tries < CHANGE_TRIES => {}
-                other => break other?,
-            }
-        };
-        if let Changed::Made { position, previous } = &changed {
-            let entry = NewEvent {
-                event_type: change.entry_type.clone(),
-                about: Some(change.subscription.id),
-                occurred_at: None,
-                data: change.entry_data.clone(),
-            };
-            let event = Event::placed(*position, &change.subscription.tenant, &entry);
-            self.tail.offer(*previous, vec![Arc::new(event)]);
-            self.news.notify_one();
-            self.wait_until_seen(*position).await;
-            self.wait_until_dispatched(*position).await;
-            self.wait_for_other_nodes(change.subscription.shard(), *position).await;
-        }
-        Ok(changed)
-    }
-
-    /// Reads on: from memory where that reaches back far enough, else from the table; never past the head.
+    /// Reads forward: from memory where it reaches back far enough, else from the table; never past the head.
     ///
-    /// A scan that ends somewhere is read to its end: another node may have acted on what this one has not seen yet.
+    /// A scan with an upper bound is read up to that bound: another node may have acted on events that this node has not
+    /// read yet.
     pub async fn read_after(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
-        if scan.up_to < Position::END && !self.is_seen(scan.up_to).await {
-            return Err(StoreError::Unavailable("this node is behind others".into()));
+        if scan.up_to < Position::END && !self.catch_up_to(scan.up_to).await {
+            return Err(StoreError::Unavailable("this node lags behind others".into()));
         }
         if let Some(stretch) = self.read_recent(scan) {
             return Ok(stretch);
@@ -134,91 +98,97 @@ impl Log {
         let up_to = scan.up_to.min(self.tail.head());
         let mut stretch = self.store.read_after(Scan { up_to, ..scan }).await?;
         if stretch.complete {
-            // Also past what is gone: otherwise a reader of that would never arrive.
+            // Also past expired events: otherwise a reader of an expired range would never reach its end.
             stretch.scanned = stretch.scanned.max(up_to);
         }
         Ok(stretch)
     }
 
-    /// Reads on from memory alone; `None` where that does not reach back far enough.
+    /// Reads forward from memory only; `None` where it does not reach back far enough.
     pub fn read_recent(&self, scan: Scan<'_>) -> Option<Stretch> {
         self.tail.read_after(scan)
     }
 
-    /// Whether all that comes after `position` is read from memory.
+    /// Whether memory holds everything after `position`.
     pub fn is_recent(&self, position: Position) -> bool {
         self.tail.is_recent(position)
     }
 
-    /// The newest position that can be read.
+    /// The newest readable position.
     pub fn head(&self) -> Position {
         self.tail.head()
     }
 
-    /// Waits until there is something after `position`.
+    /// Waits until the head is above `position`.
     pub async fn wait_past(&self, position: Position) {
         self.tail.wait_past(position).await;
     }
 
-    /// Something was appended by other means: this node and the others read it at once.
-    pub(crate) fn look(&self) {
+    /// Makes this node and the others read an entry that a store function appended.
+    pub(crate) fn notify_appended(&self) {
         self.tail.read_on();
-        self.news.notify_one();
+        self.appended.notify_one();
     }
 
-    /// The log is gone up to `position`: it is forgotten here too.
-    pub(crate) fn forget(&self, position: Position) {
-        self.tail.forget(position);
+    /// Drops expired events from memory: those at or below `expired_up_to`.
+    pub(crate) fn drop_expired(&self, expired_up_to: Position) {
+        self.tail.drop_expired(expired_up_to);
     }
 
-    /// Told by the dispatcher: everything up to `position` has been acted on. `None` when none runs on this node.
-    pub fn set_dispatched(&self, position: Option<Position>) {
-        self.dispatched.send_replace(position);
+    /// Records that this node's delivery has applied every entry up to `position`; `None` when no delivery runs.
+    pub fn set_applied(&self, position: Option<Position>) {
+        self.applied.send_replace(position);
     }
 
-    /// Who was told of an event shall find it: where the tail could not take a batch over in memory, it is reading.
-    async fn wait_until_seen(&self, position: Position) {
-        if !self.is_seen(position).await {
-            tracing::warn!(%position, "the log's end in memory is behind a commit");
-        }
-    }
-
-    /// Waits until this node has seen the log up to `position`, where somebody has been; false when it takes too long.
-    async fn is_seen(&self, position: Position) -> bool {
-        if self.tail.head() >= position {
-            return true;
-        }
-        self.tail.read_on();
-        let seen = self.tail.wait_past(position.previous());
-        tokio::time::timeout(APPLY_DEADLINE, seen).await.is_ok()
-    }
-
-    async fn wait_for_other_nodes(&self, shard: u16, position: Position) {
-        let looking = async {
-            let (mut wait, longest) = LOOK_AGAIN;
-            while !self.store.others_have_acted(self.node, shard, position).await.unwrap_or(false) {
-                tokio::time::sleep(wait).await;
-                wait = longest.min(wait * 2);
-            }
-        };
-        if tokio::time::timeout(APPLY_DEADLINE, looking).await.is_err() {
-            tracing::warn!(%position, "another node is behind a change of subscriptions");
-        }
-    }
-
-    /// Forgets what is in memory, and reads the log's end from the table: it may be another server's.
-    pub async fn read_anew(&self) -> Result<(), StoreError> {
+    /// Empties the memory and starts again at the head of the table, which may be another server's.
+    pub async fn reload(&self) -> Result<(), StoreError> {
         self.observers.history_lost();
         self.tail.begin_at(self.store.head().await?);
         Ok(())
     }
 
-    async fn wait_until_dispatched(&self, position: Position) {
-        let mut dispatched = self.dispatched.subscribe();
-        let acted =
-            dispatched.wait_for(|reached| reached.is_none_or(|reached| reached >= position));
-        if tokio::time::timeout(APPLY_DEADLINE, acted).await.is_err() {
-            tracing::warn!(%position, "the dispatcher is behind a change of subscriptions");
+    /// After a commit: waits until readers on this node see it. Usually the tail already holds the batch.
+    async fn wait_until_visible(&self, position: Position) {
+        if !self.catch_up_to(position).await {
+            tracing::warn!(%position, "this node's view of the log lags behind a commit");
         }
     }
+
+    /// Waits until this node has read up to `position`, which must exist; false after [`APPLY_TIMEOUT`].
+    async fn catch_up_to(&self, position: Position) -> bool {
+        if self.tail.head() >= position {
+            return true;
+        }
+        self.tail.read_on();
+        timeout(APPLY_TIMEOUT, self.tail.wait_past(position.previous())).await.is_ok()
+    }
+}
+
+/// Repeats `check` until it returns true, with growing delays; false after [`APPLY_TIMEOUT`]. An error counts as not yet.
+async fn poll_until<F>(check: impl Fn() -> F) -> bool
+where
+    F: Future<Output = Result<bool, StoreError>>,
+{
+    let polling = async {
+        let mut delay = MIN_CHECK_DELAY;
+        while !check().await.unwrap_or(false) {
+            tokio::time::sleep(delay).await;
+            delay = MAX_CHECK_DELAY.min(delay * 2);
+        }
+    };
+    timeout(APPLY_TIMEOUT, polling).await.is_ok()
+}
+
+/// Sends a change that is safe to repeat until the database responds, at most [`MAX_CHANGE_ATTEMPTS`] times.
+async fn send_repeatable<T, F>(change: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    for _ in 1..MAX_CHANGE_ATTEMPTS {
+        match change().await {
+            Err(StoreError::Unavailable(_)) => {}
+            done => return done,
+        }
+    }
+    change().await
 }

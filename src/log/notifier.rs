@@ -1,4 +1,6 @@
-//! Nodes wake each other when they append: coalesced, and only while there are others.
+//! The notifier: nodes wake each other after an append. A notification is a hint; reading the log is the truth.
+//!
+//! Notifications are coalesced, and sent only while other nodes are alive.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,56 +14,61 @@ use super::tail::Tail;
 use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::store::{Store, StoreError};
 
-/// However often this node appends, it rings no more often than this.
-const BETWEEN_RINGS: Duration = Duration::from_millis(5);
-/// How long it is believed whether there are other nodes.
-const BELIEVED: Duration = Duration::from_secs(1);
+/// The minimum time between two notifications, however often this node appends.
+const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
+/// How long the answer to "are there other nodes?" is reused.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// Rings for `node` whenever it is told of an append, until `stop`.
-pub(super) async fn ring(node: Uuid, store: Store, news: Arc<Notify>, stop: CancellationToken) {
-    let (mut others, mut looked) = (true, None::<Instant>);
+/// Notifies the other nodes after each append of `node`, until `stop`.
+pub(super) async fn notify(
+    node: Uuid,
+    store: Store,
+    appended: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    let (mut has_others, mut checked_at) = (true, None::<Instant>);
     loop {
         tokio::select! {
-            () = news.notified() => {}
+            () = appended.notified() => {}
             () = stop.cancelled() => return,
         }
-        if looked.is_none_or(|looked| looked.elapsed() > BELIEVED) {
-            // In doubt there are some.
-            others = store.has_other_nodes(node).await.unwrap_or(true);
-            looked = Some(Instant::now());
+        if checked_at.is_none_or(|checked_at| checked_at.elapsed() > TRUSTED_FOR) {
+            // When the check fails, assume that there are others.
+            has_others = store.has_other_nodes(node).await.unwrap_or(true);
+            checked_at = Some(Instant::now());
         }
-        if others && let Err(error) = store.ring(node).await {
-            tracing::debug!(%error, "other nodes are not told of an append; they look each second");
+        if has_others && let Err(error) = store.notify(node).await {
+            tracing::debug!(%error, "cannot notify other nodes of an append; they poll every second");
         }
-        sleep(BETWEEN_RINGS).await;
+        sleep(NOTIFY_INTERVAL).await;
     }
 }
 
-/// Has the tail read on when another node rings, until `stop`.
-pub(super) async fn answer(node: Uuid, store: Store, tail: Arc<Tail>, stop: CancellationToken) {
+/// Makes the tail read when another node notifies, until `stop`.
+pub(super) async fn listen(node: Uuid, store: Store, tail: Arc<Tail>, stop: CancellationToken) {
     let mut waits = reconnect_waits();
     while !stop.is_cancelled() {
-        let heard = listen(node, &store, &tail, &stop).await;
-        let Err(error) = heard else { return };
-        tracing::debug!(%error, "other nodes are not heard");
-        let wait = waits.next().unwrap_or(BELIEVED);
-        // Stopped or not, the condition above sees it.
+        let ended = follow_notifications(node, &store, &tail, &stop).await;
+        let Err(error) = ended else { return };
+        tracing::debug!(%error, "cannot listen for notifications; the log is polled every second");
+        let wait = waits.next().unwrap_or(TRUSTED_FOR);
+        // The loop's condition notices a stop.
         drop(timeout(wait, stop.cancelled()).await);
     }
 }
 
-async fn listen(
+async fn follow_notifications(
     node: Uuid,
     store: &Store,
     tail: &Tail,
     stop: &CancellationToken,
 ) -> Result<(), StoreError> {
-    let mut ear = store.listen(node).await?;
+    let mut listener = store.listen(node).await?;
     loop {
-        // What was appended before this listened, or while it heard nothing, is read too.
+        // Before the first wait too: it reads what other nodes appended before this one listened.
         tail.read_on();
         tokio::select! {
-            heard = ear.heard() => heard?,
+            notified = listener.notified() => notified?,
             () = stop.cancelled() => return Ok(()),
         }
     }

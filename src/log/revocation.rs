@@ -1,47 +1,41 @@
-//! The end of a key: an entry in the log, and a wait until no node lets it in any more.
+//! Revocation of API keys: an entry in the log, and a wait until every node rejects the key.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{APPLY_DEADLINE, CHANGE_TRIES, LOOK_AGAIN, Log};
+use super::{Log, poll_until, send_repeatable};
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::access::revocation::{KEY_REVOKED, Revocation};
 use crate::domain::event::event_type::EventType;
 use crate::domain::event::{Event, NewEvent};
-use crate::domain::position::Position;
 use crate::store::StoreError;
 use crate::store::keys::{Revoked, StoredKey};
 
-/// What became of a revocation.
+/// Which nodes are known to reject a revoked key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShutOut {
-    /// No node lets the key in, and all that was opened with it is told to end.
+pub enum RevocationReach {
+    /// Every live node rejects the key, and ends what was opened with it.
     Everywhere,
-    /// The key is revoked, but a node did not confirm in time that it knows.
+    /// The key is revoked, but a node did not confirm in time.
     Unconfirmed,
 }
 
 impl Log {
-    /// Revokes a key, or makes sure that it is revoked everywhere; `None`: there is no such key.
+    /// Revokes a key, or confirms that it is revoked everywhere; `None` if there is no such key.
+    ///
+    /// A node confirms by reading the log past the entry. A node whose lease has ended need not: it trusts no cached key.
     pub async fn revoke_key(
         &self,
         key: &StoredKey,
         token: Uuid,
         audit: &AuditEntry,
-    ) -> Result<Option<ShutOut>, StoreError> {
-        let said = Revocation::new(key.id, &key.name);
-        let data =
-            serde_json::to_vec(&said).map_err(|error| StoreError::Unreadable(error.to_string()))?;
-        let mut tries = 0;
-        let revoked = loop {
-            tries += 1;
-            match self.store.revoke_key(token, key, &data, audit).await {
-                Err(StoreError::Unavailable(_)) if tries < CHANGE_TRIES => {}
-                other => break other?,
-            }
-        };
+    ) -> Result<Option<RevocationReach>, StoreError> {
+        let data = serde_json::to_vec(&Revocation::new(key.id, &key.name))
+            .map_err(|error| StoreError::Unreadable(error.to_string()))?;
+        let send = || self.store.revoke_key(token, key, &data, audit);
+        let revoked = send_repeatable(send).await?;
         let Some(Revoked { made, position, previous }) = revoked else { return Ok(None) };
         if made {
             let entry = NewEvent {
@@ -52,24 +46,16 @@ impl Log {
             };
             let event = Event::placed(position, &key.tenant.as_str().into(), &entry);
             self.tail.offer(previous, vec![Arc::new(event)]);
-            self.news.notify_one();
+            self.appended.notify_one();
         }
-        self.wait_until_seen(position).await;
-        let seen_here = self.tail.head() >= position;
-        let everywhere = self.others_have_seen(position).await && seen_here;
-        Ok(Some(if everywhere { ShutOut::Everywhere } else { ShutOut::Unconfirmed }))
-    }
-
-    /// Waits until the log up to `position` holds on all other nodes, or their lease has run out; whether that came in
-    /// time.
-    async fn others_have_seen(&self, position: Position) -> bool {
-        let looking = async {
-            let (mut wait, longest) = LOOK_AGAIN;
-            while !self.store.others_have_seen(self.node, position).await.unwrap_or(false) {
-                tokio::time::sleep(wait).await;
-                wait = longest.min(wait * 2);
-            }
-        };
-        tokio::time::timeout(APPLY_DEADLINE, looking).await.is_ok()
+        self.wait_until_visible(position).await;
+        let is_here = self.tail.head() >= position;
+        let check = || self.store.have_others_read(self.node, position);
+        let is_everywhere = poll_until(check).await && is_here;
+        Ok(Some(if is_everywhere {
+            RevocationReach::Everywhere
+        } else {
+            RevocationReach::Unconfirmed
+        }))
     }
 }

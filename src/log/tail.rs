@@ -1,4 +1,4 @@
-//! The newest events in memory: contiguous, bounded, and read by everyone who is up to date.
+//! The tail: the newest events in memory, contiguous and bounded. Every reader that has caught up reads from it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,94 +12,94 @@ use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::domain::event::Event;
 use crate::domain::event::page::{PageLimit, Scan, Stretch};
 use crate::domain::position::Position;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
-/// How many bytes of events are kept in memory.
-const MOST_BYTES: usize = 64 << 20;
-/// How many events are kept in memory.
-const MOST_EVENTS: usize = 65_536;
-/// How often the table is looked at when nothing was heard of; another node may have appended.
-const POLL: Duration = Duration::from_secs(1);
-/// How much of the log is brought into memory at the start.
+/// How many bytes of events the tail holds.
+const MAX_BYTES: usize = 64 << 20;
+/// How many events the tail holds.
+const MAX_EVENTS: usize = 65_536;
+/// How often the table is read without a notification; one may have been lost.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How much of the log is loaded at the start.
 const PRELOAD_LIMIT: PageLimit = PageLimit { events: 10_000, bytes: 16 << 20 };
-/// How much one look at the table brings.
+/// How much one read of the table returns.
 const PAGE_LIMIT: PageLimit = PageLimit { events: 2_000, bytes: 4 << 20 };
 
-/// Events above `floor`, without a gap.
+/// All events above `floor` and up to `last`, without a gap.
 #[derive(Debug)]
-struct Kept {
+struct TailBuffer {
     events: VecDeque<Arc<Event>>,
     bytes: usize,
     floor: Position,
     last: Position,
 }
 
-impl Kept {
+impl TailBuffer {
     fn beginning_at(head: Position) -> Self {
         Self { events: VecDeque::new(), bytes: 0, floor: head, last: head }
     }
 }
 
-/// The end of the log. What it holds is contiguous: a batch is taken over in memory only when it follows directly on
-/// what is there, else the table is read first.
+/// The newest events of the log. The buffer is contiguous: a committed batch enters from memory only if it directly
+/// follows the last event. Otherwise the missing range is read from the table.
 #[derive(Debug)]
 pub(super) struct Tail {
-    kept: Mutex<Kept>,
+    buffer: Mutex<TailBuffer>,
     observers: Observers,
     head: watch::Sender<Position>,
-    gap: Notify,
+    read_now: Notify,
 }
 
 impl Tail {
     /// A tail that begins at the log's `head`. `observers` see each entry before any reader can.
     pub(super) fn new(head: Position, observers: Observers) -> Self {
-        let kept = Mutex::new(Kept::beginning_at(head));
-        Self { kept, observers, head: watch::Sender::new(head), gap: Notify::new() }
+        let buffer = Mutex::new(TailBuffer::beginning_at(head));
+        Self { buffer, observers, head: watch::Sender::new(head), read_now: Notify::new() }
     }
 
-    /// Forgets all events, and goes on from `head`.
+    /// Drops all events and continues from `head`.
     pub(super) fn begin_at(&self, head: Position) {
-        *self.kept() = Kept::beginning_at(head);
+        *self.buffer() = TailBuffer::beginning_at(head);
         self.head.send_replace(head);
     }
 
-    /// Takes over events just committed, given the position that was last before them.
+    /// Adds events just committed. `previous` is the last position drawn before them.
     pub(super) fn offer(&self, previous: Option<Position>, events: Vec<Arc<Event>>) {
-        let mut kept = self.kept();
-        if previous == Some(kept.last) {
-            kept.push(events, &self.observers);
-            let last = kept.last;
-            drop(kept);
+        let mut buffer = self.buffer();
+        if previous == Some(buffer.last) {
+            buffer.push(events, &self.observers);
+            let last = buffer.last;
+            drop(buffer);
             self.head.send_replace(last);
-        } else if events.last().is_some_and(|event| event.position > kept.last) {
-            drop(kept);
-            self.gap.notify_one();
+        } else if events.last().is_some_and(|event| event.position > buffer.last) {
+            drop(buffer);
+            self.read_now.notify_one();
         }
     }
 
-    /// Takes over what the table holds after `from`, up to `scanned`.
+    /// Adds events read from the table: all after `from` and up to `stretch.scanned`.
     fn fill(&self, from: Position, stretch: Stretch) {
-        let mut kept = self.kept();
-        if from <= kept.last && stretch.scanned > kept.last {
-            let known = kept.last;
-            let new = stretch.events.into_iter().filter(|event| event.position > known);
-            kept.push(new.collect(), &self.observers);
-            let last = kept.last;
-            drop(kept);
+        let mut buffer = self.buffer();
+        if from <= buffer.last && stretch.scanned > buffer.last {
+            let last = buffer.last;
+            let new = stretch.events.into_iter().filter(|event| event.position > last);
+            buffer.push(new.collect(), &self.observers);
+            let last = buffer.last;
+            drop(buffer);
             self.head.send_replace(last);
         }
     }
 
-    /// What memory holds of a scan; `None` when it does not reach back that far.
+    /// Reads from memory; `None` if the buffer does not reach back to `scan.after`.
     pub(super) fn read_after(&self, scan: Scan<'_>) -> Option<Stretch> {
-        let kept = self.kept();
-        if scan.after < kept.floor {
+        let buffer = self.buffer();
+        if scan.after < buffer.floor {
             return None;
         }
-        let start = kept.events.partition_point(|event| event.position <= scan.after);
+        let start = buffer.events.partition_point(|event| event.position <= scan.after);
         let mut stretch = Stretch { events: Vec::new(), scanned: scan.after, complete: true };
         let mut bytes = 0;
-        for (event, number) in kept.events.range(start..).zip(1..) {
+        for (event, number) in buffer.events.range(start..).zip(1..) {
             bytes += event.body.len();
             if event.position > scan.up_to {
                 break;
@@ -118,37 +118,37 @@ impl Tail {
         Some(stretch)
     }
 
-    /// Whether memory holds all that comes after `position`, and begins no later: then nothing after it is forgotten.
+    /// Whether the buffer holds every event after `position`, which lies within it.
     pub(super) fn is_recent(&self, position: Position) -> bool {
-        let kept = self.kept();
-        let oldest = kept.events.front().map(|event| event.position.previous());
-        oldest.is_some_and(|oldest| (oldest..=kept.last).contains(&position))
+        let buffer = self.buffer();
+        let oldest = buffer.events.front().map(|event| event.position.previous());
+        oldest.is_some_and(|oldest| (oldest..=buffer.last).contains(&position))
     }
 
-    /// Takes over the newest events before anybody reads: those who come back after a restart find them in memory.
-    pub(super) async fn preload(&self, store: &Store) -> Result<(), crate::store::StoreError> {
+    /// Loads the newest events before the first reader: clients that reconnect after a restart read from memory.
+    pub(super) async fn preload(&self, store: &Store) -> Result<(), StoreError> {
         let up_to = self.head();
         let scan = Scan { after: Position::START, up_to, tenant: None, limit: PRELOAD_LIMIT };
         let stretch = store.read_before(scan).await?;
-        let mut kept = self.kept();
-        kept.floor = if stretch.complete { Position::START } else { stretch.scanned.previous() };
-        kept.bytes = stretch.events.iter().map(|event| event.body.len()).sum();
-        kept.events = stretch.events.into_iter().rev().collect();
-        drop(kept);
+        let mut buffer = self.buffer();
+        buffer.floor = if stretch.complete { Position::START } else { stretch.scanned.previous() };
+        buffer.bytes = stretch.events.iter().map(|event| event.body.len()).sum();
+        buffer.events = stretch.events.into_iter().rev().collect();
+        drop(buffer);
         Ok(())
     }
 
-    /// Forgets what the table no longer has, up to `gone`.
-    pub(super) fn forget(&self, gone: Position) {
-        let mut kept = self.kept();
-        while kept.events.front().is_some_and(|event| event.position <= gone) {
-            kept.drop_oldest();
+    /// Drops expired events: those at or below `expired_up_to`.
+    pub(super) fn drop_expired(&self, expired_up_to: Position) {
+        let mut buffer = self.buffer();
+        while buffer.events.front().is_some_and(|event| event.position <= expired_up_to) {
+            buffer.drop_oldest();
         }
     }
 
-    /// Has the table looked at: another node may have appended.
+    /// Makes [`follow`] read the table now: another node may have appended.
     pub(super) fn read_on(&self) {
-        self.gap.notify_one();
+        self.read_now.notify_one();
     }
 
     /// The newest position.
@@ -159,16 +159,16 @@ impl Tail {
     /// Waits until the newest position is above `position`.
     pub(super) async fn wait_past(&self, position: Position) {
         let mut head = self.head.subscribe();
-        // The sender lives as long as self does.
+        // Cannot fail: self owns the sender.
         drop(head.wait_for(|head| *head > position).await);
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn buffer(&self) -> MutexGuard<'_, TailBuffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
+impl TailBuffer {
     fn push(&mut self, events: Vec<Arc<Event>>, observers: &Observers) {
         for event in events {
             observers.entry(&event);
@@ -176,7 +176,7 @@ impl Kept {
             self.bytes += event.body.len();
             self.events.push_back(event);
         }
-        while self.bytes > MOST_BYTES || self.events.len() > MOST_EVENTS {
+        while self.bytes > MAX_BYTES || self.events.len() > MAX_EVENTS {
             self.drop_oldest();
         }
     }
@@ -189,31 +189,31 @@ impl Kept {
     }
 }
 
-/// Fills gaps from the table: when told of one, and now and then in any case.
+/// Reads the table to fill gaps: on request, and every [`POLL_INTERVAL`].
 pub(super) async fn follow(tail: Arc<Tail>, store: Store, stop: CancellationToken) {
     let mut waits = reconnect_waits();
     loop {
         let pause = match read_on(&tail, &store).await {
             Ok(()) => {
                 waits = reconnect_waits();
-                POLL
+                POLL_INTERVAL
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot read the log's end");
-                waits.next().unwrap_or(POLL)
+                tracing::warn!(%error, "cannot read the end of the log");
+                waits.next().unwrap_or(POLL_INTERVAL)
             }
         };
         tokio::select! {
-            () = tail.gap.notified() => {}
+            () = tail.read_now.notified() => {}
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
-async fn read_on(tail: &Tail, store: &Store) -> Result<(), crate::store::StoreError> {
+async fn read_on(tail: &Tail, store: &Store) -> Result<(), StoreError> {
     loop {
-        let after = tail.kept().last;
+        let after = tail.buffer().last;
         let scan = Scan { after, up_to: Position::END, tenant: None, limit: PAGE_LIMIT };
         let stretch = store.read_after(scan).await?;
         let complete = stretch.complete;
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_follows_directly_is_taken_over() {
+    fn a_batch_that_follows_directly_enters_from_memory() {
         let tail = Tail::new(at(10), Observers::default());
         tail.offer(Some(at(10)), vec![event(11), event(12)]);
         assert_eq!(tail.head(), at(12));
@@ -268,10 +268,10 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_after_a_gap_waits_until_the_gap_is_read() {
+    fn a_batch_after_a_gap_becomes_visible_only_after_the_gap_is_read() {
         let tail = Tail::new(at(10), Observers::default());
         tail.offer(Some(at(11)), vec![event(12)]);
-        assert_eq!(tail.head(), at(10), "nobody sees 12 before 11");
+        assert_eq!(tail.head(), at(10), "no reader sees 12 before 11");
         tail.fill(
             at(10),
             Stretch { events: vec![event(11), event(12)], scanned: at(12), complete: true },
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_already_is_not_taken_twice() {
+    fn events_already_in_the_tail_are_not_added_twice() {
         let tail = Tail::new(at(10), Observers::default());
         tail.offer(Some(at(10)), vec![event(11), event(12)]);
         tail.fill(
@@ -296,23 +296,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_forgotten_and_what_comes_next_still_follows() {
+    fn after_expired_events_are_dropped_the_next_batch_still_follows() {
         let tail = Tail::new(at(10), Observers::default());
         tail.offer(Some(at(10)), vec![event(11), event(12), event(14)]);
-        tail.forget(at(13));
+        tail.drop_expired(at(13));
         assert_eq!(positions(&tail, 11), None);
         assert_eq!(positions(&tail, 12), Some(vec![14]));
-        tail.forget(at(14));
+        tail.drop_expired(at(14));
         tail.offer(Some(at(14)), vec![event(15)]);
         assert_eq!(positions(&tail, 14), Some(vec![15]));
     }
 
     #[test]
-    fn memory_is_bounded_and_the_floor_rises() {
+    fn the_tail_is_bounded_and_its_floor_rises() {
         let tail = Tail::new(at(0), Observers::default());
-        let count = i64::try_from(MOST_EVENTS).unwrap() + 5;
+        let count = i64::try_from(MAX_EVENTS).unwrap() + 5;
         tail.offer(Some(at(0)), (1..=count).map(event).collect());
-        assert_eq!(tail.kept().events.len(), MOST_EVENTS);
+        assert_eq!(tail.buffer().events.len(), MAX_EVENTS);
         assert!(positions(&tail, 4).is_none());
         assert_eq!(positions(&tail, 5).unwrap().first(), Some(&6));
     }

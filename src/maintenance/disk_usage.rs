@@ -24,7 +24,7 @@ pub(crate) async fn run(metrics: Arc<Measures>, store: Store, stop: Cancellation
 }
 
 async fn look(store: &Store) -> Result<Tables, StoreError> {
-    let disk = store.disk_use().await?;
+    let disk = store.select_disk_usage().await?;
     Ok(Tables {
         events_bytes: disk.events,
         attempts_bytes: disk.attempts,

@@ -29,21 +29,21 @@ struct Lost {
 /// Tells every subscription that has not dealt with all its events up to `gone`, and moves it there. How many events
 /// were lost, added up over those who are told.
 pub(crate) async fn tell(store: &Store, gone: Position) -> Result<u64, StoreError> {
-    let overtaken = store.overtaken(gone).await?;
+    let overtaken = store.select_lagging(gone).await?;
     if overtaken.is_empty() {
         return Ok(0);
     }
     let lost = count(store, &overtaken, gone).await?;
     let mut told = 0;
     for one in &overtaken {
-        let dealt = store.dealt_with(one, gone).await?;
+        let dealt = store.select_resolved(one, gone).await?;
         let matched = lost.get(&one.id);
         let events =
             matched.map_or(0, |lost| lost.events).saturating_sub(dealt.settled) + dealt.waiting;
         let ends = matched.map(|lost| (lost.first, lost.last)).into_iter().chain(dealt.retries);
         let ends = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
         if let (Some(ends), 1..) = (ends, events)
-            && store.expire(one.id, gone, &Expiry::new(one.id, events, ends)).await?
+            && store.record_gap(one.id, gone, &Expiry::new(one.id, events, ends)).await?
         {
             tracing::warn!(subscription = %one.id, events, "events are gone that a subscription did not get");
             told += events;
@@ -63,7 +63,7 @@ async fn count(
     while let Some((start, end)) = counter.next_stretch() {
         let mut after = start;
         loop {
-            let page = store.tally(after, end, PAGE).await?;
+            let page = store.select_event_counts(after, end, PAGE).await?;
             let events: u64 = page.iter().map(|tally| tally.events).sum();
             after = page.iter().map(|tally| tally.last).max().unwrap_or(end);
             for tally in &page {
@@ -107,7 +107,7 @@ impl<'a> Counter<'a> {
         for one in overtaken {
             edges.entry(one.after).or_default().push(one.id);
         }
-        for (id, version) in store.versions(&ids).await? {
+        for (id, version) in store.select_versions(&ids).await? {
             if let Some((one, versions)) = by_id.get_mut(&id) {
                 edges.entry(version.since.max(one.after)).or_default().push(id);
                 versions.push(version);

@@ -24,11 +24,11 @@ pub(crate) async fn run(store: Store, stop: CancellationToken) {
 /// One round.
 async fn step(store: &Store) -> Result<(), StoreError> {
     store.create_partitions().await?;
-    while store.forget_old_keys().await? > 0 {}
-    store.forget_old_claims().await?;
-    store.forget_deleted().await?;
+    while store.delete_old_responses().await? > 0 {}
+    store.delete_dead_claims().await?;
+    store.delete_state_of_deleted().await?;
     store.cancel_replays_of_deleted().await?;
-    store.forget_verifications().await?;
-    store.forget_dead_nodes().await?;
+    store.delete_verifications().await?;
+    store.delete_dead_nodes().await?;
     Ok(())
 }

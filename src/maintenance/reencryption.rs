@@ -35,10 +35,10 @@ pub(crate) async fn run(metrics: Arc<Measures>, store: Store, stop: Cancellation
 /// read is left as it is.
 async fn step(metrics: &Measures, store: &Store) -> Result<(), StoreError> {
     drop_ended(store).await?;
-    let left = store.count_sealed_otherwise().await?;
+    let left = store.count_encrypted_with_old_key().await?;
     metrics.keeping.set_sealed_otherwise(left);
     if left > 0
-        && let Some(_turn) = store.take_resealing_turn().await?
+        && let Some(_turn) = store.try_lock_reencryption().await?
     {
         reseal(metrics, store, left).await?;
     }
@@ -50,11 +50,11 @@ async fn reseal(metrics: &Measures, store: &Store, mut left: i64) -> Result<(), 
     tracing::info!(left, "sealing anew what the current master key has not sealed");
     let mut unreadable = 0;
     loop {
-        let read = store.sealed_otherwise(unreadable, BATCH).await?;
+        let read = store.select_encrypted_with_old_key(unreadable, BATCH).await?;
         if read.is_empty() {
             break;
         }
-        let done = store.reseal(&read).await?;
+        let done = store.reencrypt(&read).await?;
         if let Some(why) = done.why {
             tracing::error!(count = done.unreadable, why, "something cannot be sealed anew");
         }
@@ -67,10 +67,10 @@ async fn reseal(metrics: &Measures, store: &Store, mut left: i64) -> Result<(), 
         metrics.keeping.set_sealed_otherwise(left);
         tracing::info!(left, "sealed anew");
     }
-    left = store.count_sealed_otherwise().await?;
+    left = store.count_encrypted_with_old_key().await?;
     metrics.keeping.set_sealed_otherwise(left);
     if left == 0 {
-        store.forget_master_keys().await?;
+        store.delete_old_master_keys().await?;
         tracing::info!(
             "everything is sealed with the current master key; no node needs former ones for what is stored"
         );
@@ -81,13 +81,13 @@ async fn reseal(metrics: &Measures, store: &Store, mut left: i64) -> Result<(), 
 /// Drops signing secrets that were rotated away and sign nothing any more.
 async fn drop_ended(store: &Store) -> Result<(), StoreError> {
     let now = UnixMillis::now();
-    for (id, definition) in store.with_ended_secrets(now, MOST_ENDED).await? {
+    for (id, definition) in store.select_ended_secrets(now, MOST_ENDED).await? {
         let dropped = match &definition {
-            Some(definition) => store.drop_ended_secrets(definition, now).await,
+            Some(definition) => store.remove_ended_secrets(definition, now).await,
             None => Ok(true),
         };
         match dropped {
-            Ok(true) => store.forget_secret_ends(id, now).await?,
+            Ok(true) => store.delete_secret_ends(id, now).await?,
             // It was changed just now; the next round finds it.
             Ok(false) => {}
             Err(StoreError::Unreadable(why)) => {

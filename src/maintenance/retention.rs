@@ -53,11 +53,11 @@ async fn step(
     metrics: &Measures,
     kept: Retention,
 ) -> Result<(), StoreError> {
-    let turn = store.take_retention_turn().await?;
+    let turn = store.try_lock_retention().await?;
     if turn.is_some() {
         move_on(log, store, metrics, kept).await?;
     }
-    log.forget(store.gone_up_to().await?);
+    log.drop_expired(store.select_expired_up_to().await?);
     match turn {
         Some(turn) => drop_old(store, kept, turn).await,
         None => Ok(()),
@@ -71,7 +71,7 @@ async fn drop_old(
     mut turn: RetentionTurn,
 ) -> Result<(), StoreError> {
     let (mut in_use, mut result) = (Vec::new(), Ok(()));
-    for old in store.old_partitions(kept).await? {
+    for old in store.select_old_partitions(kept).await? {
         if in_use.contains(&old.parent) {
             continue;
         }
@@ -93,11 +93,11 @@ async fn move_on(
     metrics: &Measures,
     kept: Retention,
 ) -> Result<(), StoreError> {
-    let Some(gone) = store.newest_older_than(kept.events_days).await? else { return Ok(()) };
+    let Some(gone) = store.select_newest_older_than(kept.events_days).await? else { return Ok(()) };
     let expired = expiry::tell(store, gone).await?;
     if expired > 0 {
         metrics.keeping.expired.add(expired);
-        log.look();
+        log.notify_appended();
     }
-    store.pass_over(gone).await
+    store.advance_cursors(gone).await
 }

@@ -42,7 +42,7 @@ pub struct AuditFilter {
 
 impl Store {
     /// Notes a change that has no transaction of its own, before it is made.
-    pub async fn append_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
+    pub async fn insert_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         within(
             sqlx::query!(
                 "INSERT INTO audit SELECT entry.* FROM json_populate_record(NULL::audit, $1::text::json) entry",
@@ -55,7 +55,7 @@ impl Store {
     }
 
     /// A tenant's entries, newest first.
-    pub async fn list_audit(
+    pub async fn select_audit(
         &self,
         tenant: &str,
         filter: &AuditFilter,

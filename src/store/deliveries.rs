@@ -182,7 +182,10 @@ impl Store {
     }
 
     /// Where the deliveries to these subscriptions stand, for the owner of their shards.
-    pub async fn delivery_state(&self, subscriptions: &[i64]) -> Result<DeliveryState, StoreError> {
+    pub async fn select_delivery_state(
+        &self,
+        subscriptions: &[i64],
+    ) -> Result<DeliveryState, StoreError> {
         let cursors = within(
             sqlx::query!(
                 "SELECT subscription, position FROM subscription_cursors WHERE subscription = ANY($1)",
@@ -237,12 +240,12 @@ impl Store {
                 .into_iter()
                 .map(|row| pair(row.subscription, row.position))
                 .collect(),
-            replays: self.running_replays(subscriptions).await?,
+            replays: self.select_running_replays(subscriptions).await?,
         })
     }
 
     /// All attempts at delivering these events to these subscriptions, in order.
-    pub async fn attempts_of(
+    pub async fn select_attempts_of(
         &self,
         subscriptions: &[i64],
         positions: &[i64],
@@ -266,7 +269,7 @@ impl Store {
     }
 
     /// Of these deliveries those that have been begun though no attempt is kept.
-    pub async fn unrecorded_of(
+    pub async fn select_unrecorded(
         &self,
         subscriptions: &[i64],
         positions: &[i64],
@@ -296,7 +299,7 @@ impl Store {
     }
 
     /// Attempts of a tenant's subscription, or of all its subscriptions, by event and number, newest first.
-    pub async fn list_attempts(
+    pub async fn select_attempts(
         &self,
         tenant: &str,
         subscription: Option<SubscriptionId>,
@@ -336,7 +339,7 @@ impl Store {
     }
 
     /// Ends what is kept for the deliveries of deleted subscriptions; a flush may have come after the deletion.
-    pub async fn forget_deleted(&self) -> Result<u64, StoreError> {
+    pub async fn delete_state_of_deleted(&self) -> Result<u64, StoreError> {
         let retries = within(
             sqlx::query!("DELETE FROM retries r USING subscriptions s WHERE s.id = r.subscription AND s.deleted")
                 .execute(&self.pool),

@@ -26,7 +26,7 @@ pub struct PoolUse {
 
 impl Store {
     /// What the tables take on disk.
-    pub async fn disk_use(&self) -> Result<DiskUse, StoreError> {
+    pub async fn select_disk_usage(&self) -> Result<DiskUse, StoreError> {
         within(
             sqlx::query_as!(
                 DiskUse,
@@ -44,7 +44,7 @@ impl Store {
     }
 
     /// How much of the pool is in use.
-    pub fn pool_use(&self) -> PoolUse {
+    pub fn pool_usage(&self) -> PoolUse {
         let (open, idle) = (self.pool.size(), self.pool.num_idle());
         let idle = u32::try_from(idle).unwrap_or(u32::MAX);
         PoolUse { busy: open.saturating_sub(idle), idle, most: POOL_SIZE }

@@ -40,14 +40,14 @@ impl Sealed {
 
 impl Store {
     /// Seals what belongs to a place.
-    pub(super) fn seal(&self, plain: &[u8], place: Place<'_>) -> Result<String, StoreError> {
+    pub(super) fn encrypt(&self, plain: &[u8], place: Place<'_>) -> Result<String, StoreError> {
         self.sealer
             .seal(plain, place, rand::random())
             .ok_or_else(|| StoreError::Unreadable("too large to be sealed".into()))
     }
 
     /// Opens what is stored in a place.
-    pub(super) fn open(&self, stored: &[u8], place: Place<'_>) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn decrypt(&self, stored: &[u8], place: Place<'_>) -> Result<Vec<u8>, StoreError> {
         self.sealer.open(stored, place).map_err(|why| {
             let what = match place {
                 Place::Definition { id, .. } => {
@@ -62,7 +62,7 @@ impl Store {
 
     /// Makes this node's master key the database's. When something there is sealed with keys that the node does not have,
     /// nothing is done, and those keys' ids come back.
-    pub async fn take_master_keys(&self) -> Result<Vec<String>, StoreError> {
+    pub async fn insert_master_key(&self) -> Result<Vec<String>, StoreError> {
         let held: Vec<String> = self.sealer.ids().iter().map(ToString::to_string).collect();
         within(
             sqlx::query_scalar!(r#"SELECT missing AS "missing!" FROM take_master_keys($1)"#, &held)
@@ -72,7 +72,7 @@ impl Store {
     }
 
     /// How many things are not sealed with this node's master key.
-    pub async fn count_sealed_otherwise(&self) -> Result<i64, StoreError> {
+    pub async fn count_encrypted_with_old_key(&self) -> Result<i64, StoreError> {
         // Two ranges, for which the indexes are of use.
         within(
             sqlx::query_scalar!(
@@ -85,7 +85,11 @@ impl Store {
     }
 
     /// Some of those, without the first few.
-    pub async fn sealed_otherwise(&self, skip: i64, most: i64) -> Result<Vec<Sealed>, StoreError> {
+    pub async fn select_encrypted_with_old_key(
+        &self,
+        skip: i64,
+        most: i64,
+    ) -> Result<Vec<Sealed>, StoreError> {
         within(
             sqlx::query_as!(
                 Sealed,
@@ -102,7 +106,7 @@ impl Store {
 
     /// Takes the turn, on a connection of its own; `None` while another node has it, or when the database's master key is
     /// not the one this node seals with.
-    pub async fn take_resealing_turn(&self) -> Result<Option<ResealingTurn>, StoreError> {
+    pub async fn try_lock_reencryption(&self) -> Result<Option<ResealingTurn>, StoreError> {
         let mut connection = connect(&self.options).await?;
         let taken = within(
             sqlx::query_scalar!(
@@ -117,10 +121,11 @@ impl Store {
 
     /// Seals these with this node's master key, each unless it was changed since it was read. Says how many are done with,
     /// and how many could not be opened, with the reason of one.
-    pub async fn reseal(&self, read: &[Sealed]) -> Result<Resealed, StoreError> {
+    pub async fn reencrypt(&self, read: &[Sealed]) -> Result<Resealed, StoreError> {
         let (mut anew, mut unreadable, mut why) = (Vec::new(), 0, None);
         for sealed in read {
-            match self.open_there(sealed).and_then(|plain| self.seal(&plain, sealed.place()?)) {
+            match self.decrypt_value(sealed).and_then(|plain| self.encrypt(&plain, sealed.place()?))
+            {
                 Ok(text) => anew.push((sealed, text)),
                 Err(error) => {
                     unreadable += 1;
@@ -128,16 +133,16 @@ impl Store {
                 }
             }
         }
-        let resealed = self.swap(&anew).await?;
+        let resealed = self.update_encrypted(&anew).await?;
         Ok(Resealed { resealed, unreadable, why })
     }
 
-    fn open_there(&self, sealed: &Sealed) -> Result<Vec<u8>, StoreError> {
-        self.open(&sealed.stored, sealed.place()?)
+    fn decrypt_value(&self, sealed: &Sealed) -> Result<Vec<u8>, StoreError> {
+        self.decrypt(&sealed.stored, sealed.place()?)
     }
 
     /// Puts new texts in the places of what was read, where that is still there; says in how many.
-    async fn swap(&self, anew: &[(&Sealed, String)]) -> Result<i64, StoreError> {
+    async fn update_encrypted(&self, anew: &[(&Sealed, String)]) -> Result<i64, StoreError> {
         let kinds: Vec<&str> = anew.iter().map(|(read, _)| read.kind.as_str()).collect();
         let tenants: Vec<&str> = anew.iter().map(|(read, _)| read.tenant.as_str()).collect();
         let keys: Vec<&str> = anew.iter().map(|(read, _)| read.key.as_str()).collect();
@@ -176,7 +181,7 @@ impl Store {
     }
 
     /// Forgets the master keys that nothing is sealed with any more, besides this node's.
-    pub async fn forget_master_keys(&self) -> Result<(), StoreError> {
+    pub async fn delete_old_master_keys(&self) -> Result<(), StoreError> {
         within(
             sqlx::query!(
                 "DELETE FROM master_keys m
@@ -191,7 +196,7 @@ impl Store {
 
     /// Subscriptions with an earlier signing secret whose time was over at `now`, each with its definition, unless that
     /// is gone.
-    pub async fn with_ended_secrets(
+    pub async fn select_ended_secrets(
         &self,
         now: UnixMillis,
         most: i64,
@@ -218,19 +223,19 @@ impl Store {
     }
 
     /// Drops the signing secrets from a definition whose time was over at `now`; whether it still was as it was read.
-    pub async fn drop_ended_secrets(
+    pub async fn remove_ended_secrets(
         &self,
         read: &Sealed,
         now: UnixMillis,
     ) -> Result<bool, StoreError> {
         let place = read.place()?;
-        let definition = definition(&self.open(&read.stored, place)?, now)?;
-        let anew = self.seal(&stored(&definition)?, place)?;
-        Ok(self.swap(&[(read, anew)]).await? > 0)
+        let definition = definition(&self.decrypt(&read.stored, place)?, now)?;
+        let anew = self.encrypt(&stored(&definition)?, place)?;
+        Ok(self.update_encrypted(&[(read, anew)]).await? > 0)
     }
 
     /// Forgets that signing secrets of a subscription ended up to `now`.
-    pub async fn forget_secret_ends(
+    pub async fn delete_secret_ends(
         &self,
         id: SubscriptionId,
         now: UnixMillis,

@@ -60,14 +60,17 @@ pub struct Expired {
 
 impl Store {
     /// How far the log is gone: the newest event that is.
-    pub async fn gone_up_to(&self) -> Result<Position, StoreError> {
+    pub async fn select_expired_up_to(&self) -> Result<Position, StoreError> {
         within(sqlx::query_scalar!("SELECT events FROM horizons").fetch_one(&self.pool))
             .await
             .map(Position::from_stored)
     }
 
     /// The newest of the events that are older than so many days and still here.
-    pub async fn newest_older_than(&self, days: u16) -> Result<Option<Position>, StoreError> {
+    pub async fn select_newest_older_than(
+        &self,
+        days: u16,
+    ) -> Result<Option<Position>, StoreError> {
         within(
             sqlx::query_scalar!(
                 "SELECT position FROM events
@@ -82,7 +85,7 @@ impl Store {
     }
 
     /// The subscriptions with a cursor below a place, or a retry up to there.
-    pub async fn overtaken(&self, gone: Position) -> Result<Vec<Overtaken>, StoreError> {
+    pub async fn select_lagging(&self, gone: Position) -> Result<Vec<Overtaken>, StoreError> {
         let rows = within(
             sqlx::query!(
                 r#"SELECT s.id, s.tenant,
@@ -108,7 +111,7 @@ impl Store {
     }
 
     /// Counts the next so many events after a place by type. Together they are fewer only at `up_to`.
-    pub async fn tally(
+    pub async fn select_event_counts(
         &self,
         after: Position,
         up_to: Position,
@@ -143,7 +146,7 @@ impl Store {
 
     /// What is on record of the events up to `gone` of a subscription that is overtaken. One that is pulled owes
     /// nothing to retries, and a callback's failures settle nothing for it.
-    pub async fn dealt_with(
+    pub async fn select_resolved(
         &self,
         overtaken: &Overtaken,
         gone: Position,
@@ -180,7 +183,7 @@ impl Store {
 
     /// Notes that a subscription does not get its events up to `gone` any more, ends their retries, moves its cursor
     /// there, and appends the entry that tells it, in one commit. Whether that was still to be done.
-    pub async fn expire(
+    pub async fn record_gap(
         &self,
         id: SubscriptionId,
         gone: Position,
@@ -204,14 +207,14 @@ impl Store {
     }
 
     /// Moves all cursors that are below to `gone`, and the log's own beginning.
-    pub async fn pass_over(&self, gone: Position) -> Result<(), StoreError> {
+    pub async fn advance_cursors(&self, gone: Position) -> Result<(), StoreError> {
         within(sqlx::query!("SELECT pass_over($1) AS passed", gone.stored()).fetch_one(&self.pool))
             .await
             .map(drop)
     }
 
     /// What a subscription did not get before it was gone; `None`: nothing.
-    pub async fn expired(&self, id: SubscriptionId) -> Result<Option<Expired>, StoreError> {
+    pub async fn select_expired(&self, id: SubscriptionId) -> Result<Option<Expired>, StoreError> {
         let row = within(
             sqlx::query!(
                 "SELECT events, up_to FROM expirations WHERE subscription = $1",

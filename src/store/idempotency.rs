@@ -46,7 +46,11 @@ pub struct ClaimName {
 
 impl Store {
     /// What is kept under a key from the last 24 hours.
-    pub async fn kept(&self, tenant: &str, key: &str) -> Result<Option<Kept>, StoreError> {
+    pub async fn select_stored_response(
+        &self,
+        tenant: &str,
+        key: &str,
+    ) -> Result<Option<Kept>, StoreError> {
         let row = within(
             sqlx::query_as!(
                 KeptRow,
@@ -59,7 +63,7 @@ impl Store {
         )
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let open = |sealed: Vec<u8>| self.open(&sealed, Place::Answer { tenant, key });
+        let open = |sealed: Vec<u8>| self.decrypt(&sealed, Place::Answer { tenant, key });
         Ok(Some(Kept {
             fingerprint: row.fingerprint,
             position: row.position.map(Position::from_stored),
@@ -68,25 +72,25 @@ impl Store {
     }
 
     /// An answer as it is kept: it may hold a secret, so it is sealed.
-    pub(super) fn seal_answer(
+    pub(super) fn encrypt_response(
         &self,
         tenant: &str,
         key: &str,
         answer: &str,
     ) -> Result<Vec<u8>, StoreError> {
-        let sealed = self.seal(answer.as_bytes(), Place::Answer { tenant, key })?;
+        let sealed = self.encrypt(answer.as_bytes(), Place::Answer { tenant, key })?;
         Ok(sealed.into_bytes())
     }
 
     /// Keeps what is answered to a request that is on record nowhere else. False, and nothing is kept, when another
     /// request under its key was there first.
-    pub async fn keep_answer(
+    pub async fn insert_stored_response(
         &self,
         tenant: &str,
         request: &RequestKey,
         answer: &str,
     ) -> Result<bool, StoreError> {
-        let sealed = self.seal_answer(tenant, &request.key, answer)?;
+        let sealed = self.encrypt_response(tenant, &request.key, answer)?;
         within(
             sqlx::query!(
                 "INSERT INTO idempotency_keys AS k (tenant, key, fingerprint, answer) VALUES ($1, $2, $3, $4)
@@ -107,7 +111,7 @@ impl Store {
 
     /// Shows the other nodes that a request under a key runs on `node`. False: one runs on another node. Where it is on
     /// record what was done under the key, none runs any more.
-    pub async fn claim_key(
+    pub async fn insert_claim(
         &self,
         tenant: &str,
         key: &str,
@@ -136,7 +140,7 @@ impl Store {
     }
 
     /// These requests do not run any more.
-    pub async fn end_claims(&self, ended: &[ClaimName]) -> Result<(), StoreError> {
+    pub async fn delete_claims(&self, ended: &[ClaimName]) -> Result<(), StoreError> {
         let tenants: Vec<&str> = ended.iter().map(|name| &*name.tenant).collect();
         let keys: Vec<&str> = ended.iter().map(|name| name.key.as_str()).collect();
         let tokens: Vec<Uuid> = ended.iter().map(|name| name.token).collect();
@@ -155,7 +159,7 @@ impl Store {
     }
 
     /// Forgets the claims of nodes that are no more.
-    pub async fn forget_old_claims(&self) -> Result<u64, StoreError> {
+    pub async fn delete_dead_claims(&self) -> Result<u64, StoreError> {
         within(
             sqlx::query!(
                 "DELETE FROM idempotency_claims c WHERE NOT EXISTS (SELECT FROM nodes n WHERE n.id = c.node)"
@@ -167,7 +171,7 @@ impl Store {
     }
 
     /// Forgets a bounded number of keys that are over 24 hours old, and says how many.
-    pub async fn forget_old_keys(&self) -> Result<u64, StoreError> {
+    pub async fn delete_old_responses(&self) -> Result<u64, StoreError> {
         within(
             sqlx::query!(
                 "DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(

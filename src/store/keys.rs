@@ -98,7 +98,7 @@ impl Store {
         audit: &AuditEntry,
     ) -> Result<bool, StoreError> {
         let seal = |(request, answer): (&RequestKey, &str)| {
-            self.seal_answer(&key.tenant, &request.key, answer)
+            self.encrypt_response(&key.tenant, &request.key, answer)
         };
         let sealed = answer.map(seal).transpose()?;
         let scopes: Vec<&str> = key.scopes.iter().map(Scope::name).collect();
@@ -143,7 +143,7 @@ impl Store {
     }
 
     /// The key with that hash.
-    pub async fn key_by_hash(&self, hash: &[u8]) -> Result<Option<StoredKey>, StoreError> {
+    pub async fn select_key_by_hash(&self, hash: &[u8]) -> Result<Option<StoredKey>, StoreError> {
         within(
             sqlx::query_as!(
                 KeyRow,
@@ -159,7 +159,7 @@ impl Store {
     }
 
     /// The key with that id, whosever it is.
-    pub async fn key_by_id(&self, id: KeyId) -> Result<Option<StoredKey>, StoreError> {
+    pub async fn select_key_by_id(&self, id: KeyId) -> Result<Option<StoredKey>, StoreError> {
         within(
             sqlx::query_as!(
                 KeyRow,
@@ -175,7 +175,7 @@ impl Store {
     }
 
     /// Those of these keys that are not revoked.
-    pub async fn keys_in_force(&self, ids: &[i64]) -> Result<Vec<KeyId>, StoreError> {
+    pub async fn select_unrevoked_keys(&self, ids: &[i64]) -> Result<Vec<KeyId>, StoreError> {
         within(
             sqlx::query_scalar!("SELECT id FROM keys WHERE id = ANY($1) AND NOT revoked", ids)
                 .fetch_all(&self.pool),
@@ -185,7 +185,7 @@ impl Store {
     }
 
     /// A tenant's keys above an id, oldest first.
-    pub async fn list_keys(
+    pub async fn select_keys(
         &self,
         tenant: &str,
         after: i64,
@@ -245,7 +245,7 @@ impl Store {
     }
 
     /// Notes when keys were used last.
-    pub async fn note_uses(&self, ids: &[i64], times: &[i64]) -> Result<(), StoreError> {
+    pub async fn update_last_uses(&self, ids: &[i64], times: &[i64]) -> Result<(), StoreError> {
         within(
             sqlx::query!(
                 "UPDATE keys k SET last_used_at = greatest(k.last_used_at, used.at)

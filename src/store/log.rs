@@ -349,7 +349,7 @@ impl Store {
     }
 
     /// Reads the events at these positions; those that are gone or of another tenant (where one is named) are left out.
-    pub async fn events_at(
+    pub async fn read_at(
         &self,
         positions: &[i64],
         tenant: Option<&str>,

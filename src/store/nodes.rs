@@ -85,7 +85,7 @@ impl Store {
     }
 
     /// Says how far the node has acted on the log, after a change of a subscription.
-    pub async fn note_acted(&self, node: Uuid, position: Position) -> Result<(), StoreError> {
+    pub async fn update_acted_on(&self, node: Uuid, position: Position) -> Result<(), StoreError> {
         within(
             sqlx::query!(
                 "UPDATE nodes SET acted_on = $2 WHERE id = $1 AND acted_on < $2",
@@ -99,7 +99,7 @@ impl Store {
     }
 
     /// Whether no other node than `node` may still deliver to a subscription of this shard as it was before `position`.
-    pub async fn others_have_acted(
+    pub async fn have_others_applied(
         &self,
         node: Uuid,
         shard: u16,
@@ -121,7 +121,7 @@ impl Store {
     }
 
     /// Says that all of the log up to `position` holds on the node.
-    pub async fn note_seen(&self, node: Uuid, position: Position) -> Result<(), StoreError> {
+    pub async fn update_seen(&self, node: Uuid, position: Position) -> Result<(), StoreError> {
         within(
             sqlx::query!(
                 "UPDATE nodes SET seen = $2 WHERE id = $1 AND seen < $2",
@@ -135,7 +135,7 @@ impl Store {
     }
 
     /// Whether the log up to `position` holds on every node that is alive besides `node`.
-    pub async fn others_have_seen(
+    pub async fn have_others_read(
         &self,
         node: Uuid,
         position: Position,
@@ -154,7 +154,7 @@ impl Store {
     }
 
     /// Says that the node is stopping: the others share its shards among them.
-    pub async fn begin_leaving(&self, node: Uuid) -> Result<(), StoreError> {
+    pub async fn update_leaving(&self, node: Uuid) -> Result<(), StoreError> {
         within(
             sqlx::query!("UPDATE nodes SET leaving = true WHERE id = $1", node).execute(&self.pool),
         )
@@ -163,7 +163,7 @@ impl Store {
     }
 
     /// How many nodes are alive and not stopping.
-    pub async fn live_nodes(&self) -> Result<usize, StoreError> {
+    pub async fn count_live_nodes(&self) -> Result<usize, StoreError> {
         let count = within(
             sqlx::query_scalar!(
                 r#"SELECT count(*) AS "count!" FROM nodes WHERE leased_until >= clock_timestamp() AND NOT leaving"#
@@ -174,7 +174,7 @@ impl Store {
     }
 
     /// All nodes, oldest first, the dead ones too until they are forgotten.
-    pub async fn list_nodes(&self) -> Result<Vec<Node>, StoreError> {
+    pub async fn select_nodes(&self) -> Result<Vec<Node>, StoreError> {
         let rows = within(
             sqlx::query!(
                 r#"SELECT n.id, n.address, n.version, n.leaving, n.leased_until >= clock_timestamp() AS "alive!",
@@ -201,7 +201,7 @@ impl Store {
     }
 
     /// Takes the node off the list, and gives back what it still owns.
-    pub async fn forget_node(&self, node: Uuid) -> Result<(), StoreError> {
+    pub async fn delete_node(&self, node: Uuid) -> Result<(), StoreError> {
         within(
             sqlx::query!(
                 "WITH gone AS (DELETE FROM nodes WHERE id = $1)
@@ -215,12 +215,12 @@ impl Store {
     }
 
     /// Ends all leases, for the only node that can reach this database: there is nobody to wait for.
-    pub async fn end_all_leases(&self) -> Result<(), StoreError> {
+    pub async fn delete_all_nodes(&self) -> Result<(), StoreError> {
         within(sqlx::query!("DELETE FROM nodes").execute(&self.pool)).await.map(drop)
     }
 
     /// Forgets nodes whose lease ran out long ago.
-    pub async fn forget_dead_nodes(&self) -> Result<u64, StoreError> {
+    pub async fn delete_dead_nodes(&self) -> Result<u64, StoreError> {
         within(
             sqlx::query!(
                 "DELETE FROM nodes WHERE leased_until < clock_timestamp() - interval '1 hour'"

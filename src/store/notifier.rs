@@ -1,4 +1,4 @@
-//! The doorbell between nodes: a hint that the log has grown (Postgres' NOTIFY). Reading is what counts.
+//! Notifications between nodes that the log has grown (Postgres' NOTIFY).
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use uuid::Uuid;
@@ -7,16 +7,16 @@ use super::{Store, StoreError, within};
 
 const CHANNEL: &str = "hookhub_log";
 
-/// Hears the rings of other nodes, on a connection of its own.
+/// Receives the notifications of other nodes, on its own connection.
 #[derive(Debug)]
-pub struct Ear {
+pub struct Listener {
     listener: PgListener,
     node: String,
 }
 
-impl Ear {
-    /// Waits until another node has rung.
-    pub async fn heard(&mut self) -> Result<(), StoreError> {
+impl Listener {
+    /// Waits for a notification of another node.
+    pub async fn notified(&mut self) -> Result<(), StoreError> {
         loop {
             if self.listener.recv().await?.payload() != self.node {
                 return Ok(());
@@ -26,8 +26,8 @@ impl Ear {
 }
 
 impl Store {
-    /// Tells the other nodes that `node` has appended to the log.
-    pub async fn ring(&self, node: Uuid) -> Result<(), StoreError> {
+    /// Notifies the other nodes that `node` has appended to the log.
+    pub async fn notify(&self, node: Uuid) -> Result<(), StoreError> {
         within(
             sqlx::query!("SELECT pg_notify($1, $2) AS rung", CHANNEL, node.as_simple().to_string())
                 .fetch_one(&self.pool),
@@ -36,18 +36,18 @@ impl Store {
         .map(drop)
     }
 
-    /// Begins to listen for `node`.
-    pub async fn listen(&self, node: Uuid) -> Result<Ear, StoreError> {
+    /// Starts listening as `node`.
+    pub async fn listen(&self, node: Uuid) -> Result<Listener, StoreError> {
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone());
         let listening = async {
             let mut listener = PgListener::connect_with(&pool).await?;
-            // A lost connection is an error here, so that what was missed meanwhile is read.
+            // A lost connection must be an error: the caller then reads what it missed.
             listener.eager_reconnect(false);
             listener.listen(CHANNEL).await?;
             Ok(listener)
         };
         let (listener, node) = (within(listening).await?, node.as_simple().to_string());
-        Ok(Ear { listener, node })
+        Ok(Listener { listener, node })
     }
 
     /// Whether nodes besides `node` are alive.

@@ -41,7 +41,7 @@ impl Store {
     }
 
     /// Takes the turn, on a connection of its own; `None` while another node has it.
-    pub async fn take_retention_turn(&self) -> Result<Option<RetentionTurn>, StoreError> {
+    pub async fn try_lock_retention(&self) -> Result<Option<RetentionTurn>, StoreError> {
         let options = self.options.clone().options([("lock_timeout", LOCK_TIMEOUT)]);
         let mut connection = connect(&options).await?;
         let taken = within(
@@ -53,7 +53,10 @@ impl Store {
 
     /// The partitions that are older than they need be and of whose events no cursor is at or below, oldest first;
     /// among them those of a drop that was cut short.
-    pub async fn old_partitions(&self, kept: Retention) -> Result<Vec<OldPartition>, StoreError> {
+    pub async fn select_old_partitions(
+        &self,
+        kept: Retention,
+    ) -> Result<Vec<OldPartition>, StoreError> {
         let rows = within(
             sqlx::query!(
                 r#"SELECT p.parent AS "parent!", p.name AS "name!", p.next - 1 AS "up_to!",
@@ -98,7 +101,7 @@ impl RetentionTurn {
     pub async fn drop_partition(&mut self, old: &OldPartition) -> Result<(), StoreError> {
         let OldPartition { parent, name, .. } = old;
         if parent == "attempts" {
-            self.keep_no_attempts(old.up_to).await?;
+            self.update_attempts_horizon(old.up_to).await?;
         }
         // Takes no lock that an append or a flush would have to wait for; a plain detach does. New statements do not
         // see the partition from then on, and its drop waits for the old ones.
@@ -117,7 +120,7 @@ impl RetentionTurn {
     }
 
     /// From now on what is tried of events up to there is not recorded: its partition is going.
-    async fn keep_no_attempts(&mut self, up_to: Position) -> Result<(), StoreError> {
+    async fn update_attempts_horizon(&mut self, up_to: Position) -> Result<(), StoreError> {
         within(
             sqlx::query!("UPDATE horizons SET attempts = $1 WHERE attempts < $1", up_to.stored(),)
                 .execute(&mut self.connection),

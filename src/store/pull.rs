@@ -15,7 +15,10 @@ pub struct PullCursor {
 
 impl Store {
     /// Where a pull subscription stands; `None` when it is none.
-    pub async fn pull_cursor(&self, id: SubscriptionId) -> Result<Option<PullCursor>, StoreError> {
+    pub async fn select_pull_cursor(
+        &self,
+        id: SubscriptionId,
+    ) -> Result<Option<PullCursor>, StoreError> {
         let row = within(
             sqlx::query!(
                 "SELECT position, delivered_up_to FROM pull_cursors WHERE subscription = $1",
@@ -30,7 +33,7 @@ impl Store {
     }
 
     /// Moves a pull subscription's cursor on, never back; where it stands then. `None` when it is none.
-    pub async fn ack(
+    pub async fn advance_pull_cursor(
         &self,
         id: SubscriptionId,
         position: Position,
@@ -49,7 +52,11 @@ impl Store {
 
     /// Moves a pull subscription's cursor anywhere; what a callback took earlier is then served again, too. Whether
     /// there is such a one.
-    pub async fn seek(&self, id: SubscriptionId, position: Position) -> Result<bool, StoreError> {
+    pub async fn seek_pull_cursor(
+        &self,
+        id: SubscriptionId,
+        position: Position,
+    ) -> Result<bool, StoreError> {
         let moved = within(
             sqlx::query!(
                 "UPDATE pull_cursors SET position = $2, delivered_up_to = 0 WHERE subscription = $1",
@@ -62,7 +69,7 @@ impl Store {
     }
 
     /// Which of these events a subscription's callback took.
-    pub async fn delivered_among(
+    pub async fn select_delivered(
         &self,
         id: SubscriptionId,
         positions: &[i64],

@@ -37,7 +37,7 @@ impl ReplayRow {
 
 impl Store {
     /// The replays of these subscriptions that go on.
-    pub async fn running_replays(
+    pub async fn select_running_replays(
         &self,
         subscriptions: &[i64],
     ) -> Result<Vec<(ReplayId, SubscriptionId, Progress)>, StoreError> {
@@ -54,7 +54,7 @@ impl Store {
     }
 
     /// A subscription's replays below an id, newest first; those that no owner has taken up yet are not among them.
-    pub async fn list_replays(
+    pub async fn select_replays(
         &self,
         subscription: SubscriptionId,
         below: Option<ReplayId>,
@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// A subscription's replay, if an owner has taken it up.
-    pub async fn replay(
+    pub async fn select_replay(
         &self,
         subscription: SubscriptionId,
         id: ReplayId,
@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// What is on record of the deliveries of these events to a subscription; those never tried are left out.
-    pub async fn tried_among(
+    pub async fn select_attempted(
         &self,
         subscription: SubscriptionId,
         positions: &[i64],

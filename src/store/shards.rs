@@ -12,7 +12,7 @@ fn columns(shards: &[u16]) -> Vec<i16> {
 
 impl Store {
     /// Takes at most `most` of the shards that nobody owns, for a node that holds these already.
-    pub async fn take_shards(
+    pub async fn acquire_shards(
         &self,
         node: Uuid,
         held: &[u16],

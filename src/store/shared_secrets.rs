@@ -5,9 +5,13 @@ use crate::domain::encryption::Place;
 
 impl Store {
     /// The secret of that name; `fresh` becomes it if there is none yet.
-    pub async fn shared_secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, StoreError> {
+    pub async fn select_or_insert_shared_secret(
+        &self,
+        name: &str,
+        fresh: &[u8],
+    ) -> Result<Vec<u8>, StoreError> {
         let place = Place::SharedSecret { name };
-        let sealed = self.seal(fresh, place)?;
+        let sealed = self.encrypt(fresh, place)?;
         within(
             sqlx::query!(
                 "INSERT INTO shared_secrets (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -22,6 +26,6 @@ impl Store {
                 .fetch_one(&self.pool),
         )
         .await?;
-        self.open(&stored, place)
+        self.decrypt(&stored, place)
     }
 }

@@ -54,7 +54,7 @@ impl Store {
         let id = SubscriptionId::from_stored(row.id);
         let place = Place::Definition { tenant: &row.tenant, id: row.id };
         let definition = encryption::definition(
-            &self.open(row.definition.as_bytes(), place)?,
+            &self.decrypt(row.definition.as_bytes(), place)?,
             UnixMillis::now(),
         )?;
         let status = Status::from_name(&row.status)
@@ -76,7 +76,7 @@ impl Store {
         }
         let Subscription { id, tenant, definition, .. } = &change.subscription;
         let place = Place::Definition { tenant, id: id.stored() };
-        let sealed = self.seal(&encryption::stored(definition)?, place)?;
+        let sealed = self.encrypt(&encryption::stored(definition)?, place)?;
         let earlier = definition.signing().earlier().iter();
         Ok((sealed, earlier.map(|one| one.expires_at.as_i64()).collect()))
     }
@@ -148,7 +148,7 @@ impl Store {
     }
 
     /// A tenant's subscription.
-    pub async fn subscription(
+    pub async fn select_subscription(
         &self,
         tenant: &str,
         id: SubscriptionId,
@@ -169,7 +169,7 @@ impl Store {
     }
 
     /// Whether a tenant had this subscription and it is deleted.
-    pub async fn subscription_was_deleted(
+    pub async fn is_subscription_deleted(
         &self,
         tenant: &str,
         id: SubscriptionId,
@@ -186,7 +186,7 @@ impl Store {
     }
 
     /// A tenant's subscriptions above an id, oldest first.
-    pub async fn list_subscriptions(
+    pub async fn select_subscriptions(
         &self,
         tenant: &str,
         filter: &SubscriptionFilter,
@@ -218,7 +218,10 @@ impl Store {
     }
 
     /// Those of these subscriptions that have a callback, as they stand, whosever they are; deleted ones are left out.
-    pub async fn callbacks_by_id(&self, ids: &[i64]) -> Result<Vec<Subscription>, StoreError> {
+    pub async fn select_webhooks_by_id(
+        &self,
+        ids: &[i64],
+    ) -> Result<Vec<Subscription>, StoreError> {
         within(
             sqlx::query_as!(
                 SubscriptionRow,
@@ -235,7 +238,7 @@ impl Store {
     }
 
     /// All subscriptions of these shards that have a callback.
-    pub async fn callbacks_of_shards(
+    pub async fn select_webhooks_of_shards(
         &self,
         shards: &[i16],
     ) -> Result<Vec<Subscription>, StoreError> {
@@ -255,7 +258,7 @@ impl Store {
     }
 
     /// The patterns of these subscriptions over time, oldest first for each.
-    pub async fn versions(
+    pub async fn select_versions(
         &self,
         ids: &[i64],
     ) -> Result<Vec<(SubscriptionId, Version)>, StoreError> {
@@ -281,13 +284,13 @@ impl Store {
     }
 
     /// The patterns of one subscription over time, oldest first.
-    pub async fn versions_of(&self, id: SubscriptionId) -> Result<Vec<Version>, StoreError> {
-        let versions = self.versions(&[id.stored()]).await?;
+    pub async fn select_versions_of(&self, id: SubscriptionId) -> Result<Vec<Version>, StoreError> {
+        let versions = self.select_versions(&[id.stored()]).await?;
         Ok(versions.into_iter().map(|(_, version)| version).collect())
     }
 
     /// All that a tenant has or had above an id, oldest first.
-    pub async fn all_of(
+    pub async fn select_summaries(
         &self,
         tenant: &str,
         after: Option<SubscriptionId>,
@@ -317,7 +320,7 @@ impl Store {
     }
 
     /// All with a callback that a tenant has or had, each with the log entry of its deletion.
-    pub async fn history_of(
+    pub async fn select_webhook_history(
         &self,
         tenant: &str,
     ) -> Result<Vec<(SubscriptionId, Option<Position>)>, StoreError> {

@@ -83,7 +83,7 @@ fn stored(quota: Option<u32>) -> Option<i32> {
 
 impl Store {
     /// What is on record of a name.
-    pub async fn tenant(&self, name: &str) -> Result<Option<TenantRecord>, StoreError> {
+    pub async fn select_tenant(&self, name: &str) -> Result<Option<TenantRecord>, StoreError> {
         let row = within(
             sqlx::query!(
                 "SELECT description, events_per_s, subscriptions, streams, event_bytes, created_at, updated_at,
@@ -102,7 +102,7 @@ impl Store {
 
     /// Keeps what an operator says of a tenant, if it stands as in `expected`, and notes who said it. `None`: something
     /// else changed it.
-    pub async fn put_tenant(
+    pub async fn upsert_tenant(
         &self,
         name: &str,
         definition: &TenantDefinition,
@@ -173,7 +173,7 @@ impl Store {
     }
 
     /// How much a tenant has.
-    pub async fn tenant_use(&self, name: &str) -> Result<TenantUse, StoreError> {
+    pub async fn select_tenant_usage(&self, name: &str) -> Result<TenantUse, StoreError> {
         within(
             sqlx::query_as!(
                 TenantUse,
@@ -188,7 +188,7 @@ impl Store {
 
     /// Tenants after a name, by name: those that have a key or a subscription, and those of which an operator has said
     /// something, with that. Each is looked up by index, so that a page costs the same however many there are.
-    pub async fn list_tenants(
+    pub async fn select_tenants(
         &self,
         after: &str,
         limit: i32,
@@ -226,7 +226,7 @@ impl Store {
     }
 
     /// What became of quotas above a version, the oldest change first.
-    pub async fn quota_changes(&self, since: i64) -> Result<Vec<QuotaChange>, StoreError> {
+    pub async fn select_quota_changes(&self, since: i64) -> Result<Vec<QuotaChange>, StoreError> {
         let rows = within(
             sqlx::query!(
                 "SELECT name, events_per_s, subscriptions, streams, event_bytes, version

@@ -21,7 +21,7 @@ pub struct Verification {
 
 impl Store {
     /// Notes an attempt, if the shard is still owned in its term.
-    pub async fn note_verification(&self, tried: &FailedVerification) -> Result<(), StoreError> {
+    pub async fn upsert_verification(&self, tried: &FailedVerification) -> Result<(), StoreError> {
         within(
             sqlx::query!(
                 "INSERT INTO verifications AS v
@@ -46,7 +46,7 @@ impl Store {
     }
 
     /// How far the handshake of a subscription has come that is asked for since then; `None` before its first attempt.
-    pub async fn verification(
+    pub async fn select_verification(
         &self,
         subscription: SubscriptionId,
         asked_at: UnixMillis,
@@ -69,7 +69,7 @@ impl Store {
     }
 
     /// Forgets the handshakes that were agreed to, or whose subscriptions are deleted.
-    pub async fn forget_verifications(&self) -> Result<u64, StoreError> {
+    pub async fn delete_verifications(&self) -> Result<u64, StoreError> {
         within(
             sqlx::query!(
                 "DELETE FROM verifications v USING subscriptions s

@@ -311,7 +311,7 @@ async fn leave_out_delivered(
         && after < *delivered_up_to
     {
         let positions: Vec<i64> = events.iter().map(|event| event.position.stored()).collect();
-        let delivered = streams.store.delivered_among(*id, &positions).await?;
+        let delivered = streams.store.select_delivered(*id, &positions).await?;
         events.retain(|event| !delivered.contains(&event.position));
     }
     Ok(())

@@ -83,7 +83,7 @@ impl Streams {
                 Ok(Found::At(*position))
             }
             Point::After(position) => {
-                let reason = if *position < self.store.gone_up_to().await? {
+                let reason = if *position < self.store.select_expired_up_to().await? {
                     Reason::Expired
                 } else if *position > self.store.head().await? {
                     // Not by this node's head: another may have appended what this one has not read yet.

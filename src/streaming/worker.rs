@@ -74,12 +74,12 @@ impl Streams {
         id: SubscriptionId,
         within: Option<Arc<[Pattern]>>,
     ) -> Result<Option<Filter>, StoreError> {
-        let subscription = self.store.subscription(tenant, id).await?;
+        let subscription = self.store.select_subscription(tenant, id).await?;
         let Some(subscription) = subscription.filter(Subscription::is_pulled) else {
             return Ok(None);
         };
-        let versions = self.store.versions_of(subscription.id).await?;
-        let cursor = self.store.pull_cursor(id).await?;
+        let versions = self.store.select_versions_of(subscription.id).await?;
+        let cursor = self.store.select_pull_cursor(id).await?;
         let delivered_up_to = cursor.map(|cursor| cursor.delivered_up_to).unwrap_or_default();
         let source = Source::Subscription { id, versions, delivered_up_to, within };
         Ok(Some(Filter { tenant: Arc::clone(tenant), source }))

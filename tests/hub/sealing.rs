@@ -194,14 +194,14 @@ async fn a_change_that_comes_between_is_not_lost_when_things_are_sealed_anew() {
     let id = hub.subscribe(&receiver.wants("a")).await;
     let store =
         Store::new(hub.database.url(), sealer(&format!("{OTHER_KEY},{MASTER_KEY}"))).unwrap();
-    let read = store.sealed_otherwise(0, 100).await.unwrap();
+    let read = store.select_encrypted_with_old_key(0, 100).await.unwrap();
     assert_eq!(read.len(), 3, "the definition, and what seals stream tokens and consents");
     let change = json!({"description": "changed"});
     hub.send(Method::PATCH, &format!("{PATH}/{id}"), &change).await.expect(200);
-    let done = store.reseal(&read).await.unwrap();
+    let done = store.reencrypt(&read).await.unwrap();
     assert_eq!((done.resealed, done.unreadable), (2, 0));
     assert_eq!(hub.subscription(&id).await["description"], "changed");
-    assert_eq!(store.sealed_otherwise(0, 100).await.unwrap().len(), 1);
+    assert_eq!(store.select_encrypted_with_old_key(0, 100).await.unwrap().len(), 1);
     store.close().await;
 }
 
@@ -210,13 +210,13 @@ async fn while_nodes_differ_only_those_with_the_newest_key_in_front_seal_anew() 
     let hub = TestHub::start().await;
     let keys = [format!("{MASTER_KEY},{OTHER_KEY}"), format!("{OTHER_KEY},{MASTER_KEY}")];
     let [old, new] = keys.map(|keys| Store::new(hub.database.url(), sealer(&keys)).unwrap());
-    assert!(new.take_resealing_turn().await.unwrap().is_none(), "it has not started with it");
-    assert!(new.take_master_keys().await.unwrap().is_empty());
-    let turn = new.take_resealing_turn().await.unwrap();
+    assert!(new.try_lock_reencryption().await.unwrap().is_none(), "it has not started with it");
+    assert!(new.insert_master_key().await.unwrap().is_empty());
+    let turn = new.try_lock_reencryption().await.unwrap();
     assert!(turn.is_some());
-    assert!(new.take_resealing_turn().await.unwrap().is_none(), "one at a time");
+    assert!(new.try_lock_reencryption().await.unwrap().is_none(), "one at a time");
     drop(turn);
-    assert!(old.take_resealing_turn().await.unwrap().is_none(), "they would undo it");
+    assert!(old.try_lock_reencryption().await.unwrap().is_none(), "they would undo it");
     old.close().await;
     new.close().await;
 }

@@ -61,13 +61,14 @@ impl Keys {
     /// The key with that hash; what it may do, if it is in force, it says itself.
     pub(crate) async fn by_hash(&self, hash: &Hash) -> Result<Option<Arc<Key>>, StoreError> {
         let remembered = || self.known.by_hash(hash);
-        self.look_up(remembered, async || self.store.key_by_hash(hash).await, Some(hash)).await
+        self.look_up(remembered, async || self.store.select_key_by_hash(hash).await, Some(hash))
+            .await
     }
 
     /// The same with that id.
     pub(crate) async fn by_id(&self, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
         let remembered = || self.known.by_id(id);
-        self.look_up(remembered, async || self.store.key_by_id(id).await, None).await
+        self.look_up(remembered, async || self.store.select_key_by_id(id).await, None).await
     }
 
     async fn look_up(
@@ -96,7 +97,7 @@ impl Keys {
             return Ok(());
         }
         let Ok(id) = key.name.parse() else { return Ok(()) };
-        if self.store.keys_in_force(&[KeyId::stored(id)]).await?.is_empty() {
+        if self.store.select_unrevoked_keys(&[KeyId::stored(id)]).await?.is_empty() {
             key.revoke();
         }
         Ok(())
@@ -129,7 +130,7 @@ async fn follow(
         tokio::select! {
             Ok(()) = revoked.changed() => {
                 let position = *revoked.borrow_and_update();
-                if let Err(error) = store.note_seen(node, position).await {
+                if let Err(error) = store.update_seen(node, position).await {
                     tracing::debug!(%error, "a revocation is not confirmed; the next renewal of the lease does it");
                 }
             }
@@ -147,7 +148,7 @@ async fn follow(
 async fn resume(store: &Store, known: &Known, resumption: Resumed) {
     let looked_at = known.ids();
     let stored: Vec<i64> = looked_at.iter().map(|id| id.stored()).collect();
-    match store.keys_in_force(&stored).await {
+    match store.select_unrevoked_keys(&stored).await {
         Ok(in_force) => known.resume(resumption, &looked_at, &in_force),
         Err(error) => tracing::debug!(%error, "keys are looked up one by one until the next lease"),
     }

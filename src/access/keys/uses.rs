@@ -40,7 +40,7 @@ async fn put_down(store: &Store, used: &[(KeyId, Arc<Key>)]) {
     }
     let (ids, times): (Vec<i64>, Vec<i64>) =
         unwritten.iter().map(|(id, last, _)| (*id, last.as_i64())).unzip();
-    match store.note_uses(&ids, &times).await {
+    match store.update_last_uses(&ids, &times).await {
         Ok(()) => unwritten.iter().for_each(|(_, last, key)| key.note_written(*last)),
         Err(error) => tracing::debug!(%error, "when keys were used last is written later"),
     }

@@ -117,7 +117,7 @@ impl QuotasInForce {
     /// Looks for what has changed since the last look.
     pub(crate) async fn look(&self, store: &Store) -> Result<(), StoreError> {
         let mut known = self.known.lock().await;
-        for QuotaChange { name, quotas, version } in store.quota_changes(*known).await? {
+        for QuotaChange { name, quotas, version } in store.select_quota_changes(*known).await? {
             let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
             if quotas == OwnQuotas::default() {
                 own.remove(&*name);
@@ -132,7 +132,7 @@ impl QuotasInForce {
     /// Reads all of them.
     pub(crate) async fn look_anew(&self, store: &Store) -> Result<(), StoreError> {
         let mut known = self.known.lock().await;
-        let all = store.quota_changes(0).await?;
+        let all = store.select_quota_changes(0).await?;
         *known = all.last().map_or(0, |last| last.version);
         let own = all.into_iter().filter(|change| change.quotas != OwnQuotas::default());
         let own = own.map(|change| (change.name.into(), change.quotas)).collect();

@@ -55,7 +55,7 @@ impl Context {
         details: Value,
     ) -> Result<(), Problem> {
         let entry = self.audit_entry(&self.caller.tenant, action, target);
-        Ok(self.api.store.append_audit(&entry.with(None, Some(details))).await?)
+        Ok(self.api.store.insert_audit(&entry.with(None, Some(details))).await?)
     }
 
     /// The owner under which the connection limits count a stream or a waiting poll.

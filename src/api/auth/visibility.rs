@@ -18,7 +18,7 @@ pub(crate) async fn versions_by_subscription(
     ids: &[i64],
 ) -> Result<HashMap<SubscriptionId, Vec<Version>>, StoreError> {
     let mut versions: HashMap<SubscriptionId, Vec<Version>> = HashMap::new();
-    for (id, version) in store.versions(ids).await? {
+    for (id, version) in store.select_versions(ids).await? {
         versions.entry(id).or_default().push(version);
     }
     Ok(versions)

@@ -30,8 +30,10 @@ pub(super) async fn list(
         AttemptFilter { event: query.parsed("event")?, status_class, after: after.transpose()? };
     let subscription = query.parsed("subscription")?;
     let (api, caller) = (&context.api, &context.caller);
-    let found =
-        api.store.list_attempts(&caller.tenant, subscription, filter, i64::from(limit) + 1).await?;
+    let found = api
+        .store
+        .select_attempts(&caller.tenant, subscription, filter, i64::from(limit) + 1)
+        .await?;
     let page = Page::new(found, limit, |last| {
         let last = &last.attempt;
         format!("{}.{}.{}", last.position, last.number, last.subscription)

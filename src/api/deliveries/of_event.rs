@@ -23,7 +23,7 @@ pub(super) async fn list(
     let after = query.parsed::<SubscriptionId>("after")?;
     let event = find_event(&context, &id).await?;
     let (store, caller) = (&context.api.store, &context.caller);
-    let mut subscriptions = store.history_of(&caller.tenant).await?;
+    let mut subscriptions = store.select_webhook_history(&caller.tenant).await?;
     subscriptions.retain(|(id, deleted)| {
         after < Some(*id) && deleted.is_none_or(|deleted| deleted > event.position)
     });

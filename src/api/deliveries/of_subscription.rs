@@ -82,7 +82,7 @@ async fn scan(
     up_to: Position,
 ) -> Result<ScannedPage, Problem> {
     let id = subscription.id;
-    let versions = api.store.versions_of(id).await?;
+    let versions = api.store.select_versions_of(id).await?;
     let after = versions.first().map_or(Position::START, |version| version.since);
     let scan = Scan { after, up_to, tenant: Some(&subscription.tenant), limit: PAGE_LIMIT };
     let stretch = api.store.read_before(scan).await?;

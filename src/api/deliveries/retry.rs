@@ -42,7 +42,7 @@ pub(super) async fn retry(
         }
     }
     let (id, position) = (subscription.id, event.position);
-    let versions = api.store.versions_of(id).await?;
+    let versions = api.store.select_versions_of(id).await?;
     if !matches_event(&event, id, &caller.tenant, &versions) {
         return Err(Problem::not_found("delivery: the event does not match this subscription"));
     }

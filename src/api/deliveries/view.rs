@@ -77,11 +77,11 @@ impl History {
         positions: &[i64],
     ) -> Result<Self, StoreError> {
         let mut attempts: HashMap<_, Vec<_>> = HashMap::new();
-        for known in store.attempts_of(subscriptions, positions).await? {
+        for known in store.select_attempts_of(subscriptions, positions).await? {
             let pair = (known.attempt.subscription, known.attempt.position);
             attempts.entry(pair).or_default().push(known);
         }
-        let unrecorded = store.unrecorded_of(subscriptions, positions).await?;
+        let unrecorded = store.select_unrecorded(subscriptions, positions).await?;
         let unrecorded = unrecorded.into_iter().map(|one| ((one.subscription, one.position), one));
         Ok(Self { attempts, unrecorded: unrecorded.collect() })
     }

@@ -27,7 +27,7 @@ pub(super) async fn explain(
     let after = query.parsed::<SubscriptionId>("after")?;
     let event = find_event(&context, &id).await?;
     let (store, tenant) = (&context.api.store, &context.caller.tenant);
-    let found = store.all_of(tenant, after, i64::from(limit) + 1).await?;
+    let found = store.select_summaries(tenant, after, i64::from(limit) + 1).await?;
     let page = Page::new(found, limit, |known| known.id.to_string());
     let ids: Vec<i64> = page.items.iter().map(|known| known.id.stored()).collect();
     let versions = versions_by_subscription(store, &ids).await?;

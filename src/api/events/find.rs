@@ -25,7 +25,7 @@ pub(crate) async fn find_event(context: &Context, id: &str) -> Result<Arc<Event>
     let Context { api, caller, .. } = context;
     let no_such = || Problem::not_found("event");
     let position: Position = id.parse().map_err(|_bad| no_such())?;
-    let found = api.store.events_at(&[position.stored()], Some(&caller.tenant)).await?;
+    let found = api.store.read_at(&[position.stored()], Some(&caller.tenant)).await?;
     let sees_reserved = caller.key.scopes.allow(Scope::Subscribe);
     let found = found.into_iter().find(|event| {
         caller.key.reaches(event.event_type.as_str())

@@ -144,7 +144,7 @@ fn event(body: &[u8], max_data_bytes: u32) -> Result<NewEvent, Problem> {
     }
 }
 
-/// The nesting depth of a JSON text. serde_json skips over a `RawValue` without its recursion limit.
+/// The nesting depth of a JSON text. `serde_json` skips over a `RawValue` without its recursion limit.
 fn nesting(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {

@@ -43,7 +43,8 @@ pub(crate) async fn first(
     claim: Option<&Claim>,
 ) -> Result<Option<Kept>, Problem> {
     let Some(claim) = claim else { return Ok(None) };
-    let stored = context.api.store.kept(&context.caller.tenant, &claim.key.key).await?;
+    let stored =
+        context.api.store.select_stored_response(&context.caller.tenant, &claim.key.key).await?;
     let Some(stored) = stored else { return Ok(None) };
     claim.require_same_request(&stored.fingerprint)?;
     Ok(Some(stored))

@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::api::problem::{Code, Problem};
 
-/// The deepest nesting of arrays and objects. This is serde_json's recursion limit.
+/// The deepest nesting of arrays and objects. This is the recursion limit of `serde_json`.
 pub(crate) const MAX_DEPTH: usize = 127;
 
 /// Parses a JSON text. A text that names a member twice is refused, because readers differ about which value counts

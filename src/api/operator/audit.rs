@@ -24,7 +24,7 @@ pub(super) async fn list(
         below: query.parsed("after")?,
     };
     let (store, tenant) = (&context.api.store, &context.caller.tenant);
-    let found = store.list_audit(tenant, &filter, i64::from(limit) + 1).await?;
+    let found = store.select_audit(tenant, &filter, i64::from(limit) + 1).await?;
     let page = Page::new(found, limit, |last| AuditId::from_stored(last.id).to_string());
     let data: Vec<Value> = page.items.iter().map(view).collect();
     Ok(query.list(&data, page.next_cursor.as_deref()))

@@ -32,7 +32,7 @@ pub(crate) async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem
     let refused = Quota::ALL.map(|quota| (quota.name(), api.quotas.refused(quota)));
     page.counts("quota_refusals", "Requests refused by a quota of their tenant", "quota", refused);
     keeping(&mut page, &measures.keeping);
-    pool(&mut page, api.store.pool_use());
+    pool(&mut page, api.store.pool_usage());
     let mut body = String::new();
     text::encode(&mut body, &page.0)
         .map_err(|error| Problem::new(Code::Internal, format!("metrics: {error}")))?;

@@ -13,7 +13,7 @@ pub(super) async fn list(
     Authorized(context, parameters): Authorized<Parameters>,
 ) -> Result<HttpResponse, Problem> {
     let query = parameters.known(&[])?;
-    let data: Vec<Value> = context.api.store.list_nodes().await?.iter().map(view).collect();
+    let data: Vec<Value> = context.api.store.select_nodes().await?.iter().map(view).collect();
     Ok(query.list(&data, None))
 }
 

@@ -46,17 +46,6 @@ pub(crate) enum Code {
     Unavailable,
 }
 
-/// The fixed parts of a problem.
-struct Kind {
-    status: StatusCode,
-    name: &'static str,
-    title: &'static str,
-}
-
-fn kind(status: StatusCode, name: &'static str, title: &'static str) -> Kind {
-    Kind { status, name, title }
-}
-
 impl Code {
     pub(crate) const ALL: [Self; 27] = [
         Self::InvalidJson,
@@ -93,90 +82,97 @@ impl Code {
     }
 
     pub(crate) fn name(self) -> &'static str {
-        self.kind().name
+        match self {
+            Self::InvalidJson => "invalid_json",
+            Self::InvalidParameter => "invalid_parameter",
+            Self::InvalidHeader => "invalid_header",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::RequestTimeout => "request_timeout",
+            Self::Conflict => "conflict",
+            Self::IdempotencyKeyInUse => "idempotency_key_in_use",
+            Self::TooManySecrets => "too_many_secrets",
+            Self::DeliveryPending => "delivery_pending",
+            Self::SubscriptionUnverified => "subscription_unverified",
+            Self::NothingToVerify => "nothing_to_verify",
+            Self::CursorExpired => "cursor_expired",
+            Self::PayloadTooLarge => "payload_too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::ValidationFailed => "validation_failed",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::TenantInUse => "tenant_in_use",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::TooManyConnections => "too_many_connections",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+        }
     }
 
     pub(crate) fn title(self) -> &'static str {
-        self.kind().title
+        match self {
+            Self::InvalidJson => "Invalid JSON",
+            Self::InvalidParameter => "Invalid query parameter",
+            Self::InvalidHeader => "Invalid header",
+            Self::Unauthorized => "Authentication required",
+            Self::Forbidden => "Insufficient permissions",
+            Self::NotFound => "Not found",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::RequestTimeout => "Request timeout",
+            Self::Conflict => "Conflict",
+            Self::IdempotencyKeyInUse => "Idempotency key in use",
+            Self::TooManySecrets => "Too many signing secrets",
+            Self::DeliveryPending => "Pending delivery",
+            Self::SubscriptionUnverified => "Unverified subscription",
+            Self::NothingToVerify => "Nothing to verify",
+            Self::CursorExpired => "Expired cursor",
+            Self::PayloadTooLarge => "Payload too large",
+            Self::UriTooLong => "URI too long",
+            Self::UnsupportedMediaType => "Unsupported media type",
+            Self::ValidationFailed => "Invalid request",
+            Self::IdempotencyKeyReused => "Reused idempotency key",
+            Self::TenantInUse => "Tenant in use",
+            Self::HeadersTooLarge => "Header fields too large",
+            Self::TooManyConnections => "Too many connections",
+            Self::RateLimited => "Rate limit exceeded",
+            Self::QuotaExceeded => "Quota exceeded",
+            Self::Internal => "Internal error",
+            Self::Unavailable => "Service unavailable",
+        }
     }
 
     pub(crate) fn status(self) -> StatusCode {
-        self.kind().status
-    }
-
-    fn kind(self) -> Kind {
         match self {
-            Self::InvalidJson => kind(StatusCode::BAD_REQUEST, "invalid_json", "Invalid JSON"),
-            Self::InvalidParameter => {
-                kind(StatusCode::BAD_REQUEST, "invalid_parameter", "Invalid query parameter")
+            Self::InvalidJson | Self::InvalidParameter | Self::InvalidHeader => {
+                StatusCode::BAD_REQUEST
             }
-            Self::InvalidHeader => {
-                kind(StatusCode::BAD_REQUEST, "invalid_header", "Invalid header")
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Conflict
+            | Self::IdempotencyKeyInUse
+            | Self::TooManySecrets
+            | Self::DeliveryPending
+            | Self::SubscriptionUnverified
+            | Self::NothingToVerify
+            | Self::TenantInUse => StatusCode::CONFLICT,
+            Self::CursorExpired => StatusCode::GONE,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::ValidationFailed | Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TooManyConnections | Self::RateLimited | Self::QuotaExceeded => {
+                StatusCode::TOO_MANY_REQUESTS
             }
-            Self::Unauthorized => {
-                kind(StatusCode::UNAUTHORIZED, "unauthorized", "Authentication required")
-            }
-            Self::Forbidden => kind(StatusCode::FORBIDDEN, "forbidden", "Insufficient permissions"),
-            Self::NotFound => kind(StatusCode::NOT_FOUND, "not_found", "Not found"),
-            Self::MethodNotAllowed => {
-                kind(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
-            }
-            Self::RequestTimeout => {
-                kind(StatusCode::REQUEST_TIMEOUT, "request_timeout", "Request timeout")
-            }
-            Self::Conflict => kind(StatusCode::CONFLICT, "conflict", "Conflict"),
-            Self::IdempotencyKeyInUse => {
-                kind(StatusCode::CONFLICT, "idempotency_key_in_use", "Idempotency key in use")
-            }
-            Self::TooManySecrets => {
-                kind(StatusCode::CONFLICT, "too_many_secrets", "Too many signing secrets")
-            }
-            Self::DeliveryPending => {
-                kind(StatusCode::CONFLICT, "delivery_pending", "Pending delivery")
-            }
-            Self::SubscriptionUnverified => {
-                kind(StatusCode::CONFLICT, "subscription_unverified", "Unverified subscription")
-            }
-            Self::NothingToVerify => {
-                kind(StatusCode::CONFLICT, "nothing_to_verify", "Nothing to verify")
-            }
-            Self::CursorExpired => kind(StatusCode::GONE, "cursor_expired", "Expired cursor"),
-            Self::PayloadTooLarge => {
-                kind(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "Payload too large")
-            }
-            Self::UriTooLong => kind(StatusCode::URI_TOO_LONG, "uri_too_long", "URI too long"),
-            Self::UnsupportedMediaType => kind(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "Unsupported media type",
-            ),
-            Self::ValidationFailed => {
-                kind(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", "Invalid request")
-            }
-            Self::IdempotencyKeyReused => kind(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                "Reused idempotency key",
-            ),
-            Self::TenantInUse => kind(StatusCode::CONFLICT, "tenant_in_use", "Tenant in use"),
-            Self::HeadersTooLarge => kind(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "headers_too_large",
-                "Header fields too large",
-            ),
-            Self::TooManyConnections => {
-                kind(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", "Too many connections")
-            }
-            Self::RateLimited => {
-                kind(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Rate limit exceeded")
-            }
-            Self::QuotaExceeded => {
-                kind(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", "Quota exceeded")
-            }
-            Self::Internal => kind(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
-            Self::Unavailable => {
-                kind(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable")
-            }
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }

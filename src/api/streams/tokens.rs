@@ -59,7 +59,7 @@ pub(super) async fn create(
     }
     let response = issue(&context, input)?;
     if let Some(claim) = &claim
-        && !api.store.keep_answer(&caller.tenant, &claim.key, &response).await?
+        && !api.store.insert_stored_response(&caller.tenant, &claim.key, &response).await?
     {
         let first = idempotency::first(&context, Some(claim)).await?;
         return first

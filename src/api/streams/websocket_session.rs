@@ -112,7 +112,7 @@ impl Session {
                 }
                 // The codec checks the length of a frame only when the whole frame has arrived.
                 Ok(None) if self.received.len() > self.max_bytes + MAX_FRAME_HEAD_BYTES => {
-                    self.close_too_big()
+                    self.close_too_big();
                 }
                 Ok(None) if self.is_late() => self.close_late(),
                 Ok(None) => match Pin::new(&mut self.payload).poll_next(context) {

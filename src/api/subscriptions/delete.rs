@@ -47,7 +47,7 @@ async fn delete_by_url(context: &Context, callback_url: String) -> Result<(), Pr
     let Context { api, caller, .. } = context;
     let filter =
         SubscriptionFilter { callback_url: Some(callback_url), ..SubscriptionFilter::default() };
-    let found = api.store.list_subscriptions(&caller.tenant, &filter, 0, i64::MAX).await?;
+    let found = api.store.select_subscriptions(&caller.tenant, &filter, 0, i64::MAX).await?;
     let invisible = invisible(api, caller, found.iter().map(|found| found.id)).await?;
     for subscription in found.into_iter().filter(|found| !invisible.contains(&found.id)) {
         delete_one(context, &subscription.id.to_string()).await?;
@@ -62,7 +62,7 @@ async fn delete_one(context: &Context, id: &str) -> Result<(), Problem> {
     match id.parse() {
         Ok(id)
             if problem.code() == Code::NotFound
-                && store.subscription_was_deleted(tenant, id).await? =>
+                && store.is_subscription_deleted(tenant, id).await? =>
         {
             Ok(())
         }

@@ -13,7 +13,7 @@ pub(crate) async fn find_subscription(
     let Context { api, caller, .. } = context;
     let no_such = || Problem::not_found("subscription");
     let id = id.parse().map_err(|_bad| no_such())?;
-    let found = api.store.subscription(&caller.tenant, id).await?.ok_or_else(no_such)?;
+    let found = api.store.select_subscription(&caller.tenant, id).await?.ok_or_else(no_such)?;
     require_visible(api, caller, id).await?;
     Ok(found)
 }

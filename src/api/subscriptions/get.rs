@@ -19,8 +19,8 @@ pub(super) async fn get(
     let store = &context.api.store;
     let subscription = find_subscription(&context, &id).await?;
     let mut view = json!(SubscriptionView::of(&subscription));
-    let cursor = store.pull_cursor(subscription.id).await?;
-    let expired = store.expired(subscription.id).await?;
+    let cursor = store.select_pull_cursor(subscription.id).await?;
+    let expired = store.select_expired(subscription.id).await?;
     if let Some(members) = view.as_object_mut() {
         if let Some(cursor) = cursor {
             members.insert("cursor".into(), json!(cursor.position.to_string()));

@@ -32,8 +32,10 @@ pub(super) async fn list(
     };
     let after = query.parsed::<SubscriptionId>("after")?.map_or(0, SubscriptionId::stored);
     let (api, caller) = (&context.api, &context.caller);
-    let found =
-        api.store.list_subscriptions(&caller.tenant, &filter, after, i64::from(limit) + 1).await?;
+    let found = api
+        .store
+        .select_subscriptions(&caller.tenant, &filter, after, i64::from(limit) + 1)
+        .await?;
     let page = Page::new(found, limit, |last| last.id.to_string());
     let invisible = invisible(api, caller, page.items.iter().map(|found| found.id)).await?;
     let visible = page.items.iter().filter(|found| !invisible.contains(&found.id));

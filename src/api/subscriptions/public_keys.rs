@@ -44,7 +44,7 @@ pub(super) async fn jwks(
 ) -> Result<HttpResponse, Problem> {
     let no_such = || Problem::not_found("key set");
     let id: SubscriptionId = id.parse().map_err(|_bad| no_such())?;
-    let found = api.store.callbacks_by_id(&[id.stored()]).await?;
+    let found = api.store.select_webhooks_by_id(&[id.stored()]).await?;
     let keys = found.first().map(valid_keys).filter(|keys| !keys.is_empty()).ok_or_else(no_such)?;
     let keys: Vec<Value> = keys.iter().map(|key| json!(key.jwk())).collect();
     Ok(HttpResponse::Ok()

@@ -22,7 +22,7 @@ pub(super) async fn first_view(
 ) -> Result<FirstView, Problem> {
     let Context { api, caller, .. } = context;
     let positions: Vec<i64> = position.iter().map(|position| position.stored()).collect();
-    let entry = api.store.events_at(&positions, Some(&caller.tenant)).await?.into_iter().next();
+    let entry = api.store.read_at(&positions, Some(&caller.tenant)).await?.into_iter().next();
     let (Some(entry), Some(position)) = (entry, position) else {
         return Err(missing_entry());
     };
@@ -33,7 +33,7 @@ pub(super) async fn first_view(
     let mut view = data.get_mut("subscription").map(Value::take).unwrap_or_default();
     if let (Some(members), Some(id)) = (view.as_object_mut(), entry.about) {
         members.insert("updated_at".into(), json!(position.time().max(id.time())));
-        if let Some(current) = api.store.subscription(&entry.tenant, id).await? {
+        if let Some(current) = api.store.select_subscription(&entry.tenant, id).await? {
             members.insert("secret".into(), json!(current.definition.signing().secret().reveal()));
         }
     }

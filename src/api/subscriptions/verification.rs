@@ -49,7 +49,8 @@ pub(super) async fn add_progress(
     else {
         return Ok(());
     };
-    let attempts = api.store.verification(subscription.id, verification.requested_at).await?;
+    let attempts =
+        api.store.select_verification(subscription.id, verification.requested_at).await?;
     let is_running = subscription.status == Status::Unverified;
     if let Some(Value::Object(members)) = view.get_mut("verification") {
         let attempts = attempts.as_ref();

@@ -121,7 +121,7 @@ async fn proven_subscription(
     proof: &Proof<'_>,
 ) -> Result<Subscription, Problem> {
     let found = match id.parse::<SubscriptionId>() {
-        Ok(id) => api.store.callbacks_by_id(&[id.stored()]).await?.pop(),
+        Ok(id) => api.store.select_webhooks_by_id(&[id.stored()]).await?.pop(),
         Err(_bad) => None,
     };
     found.filter(|found| proof.is_valid_for(found, &api.verification_key)).ok_or_else(|| {

@@ -12,7 +12,7 @@ use crate::delivery::engine::{
     AttemptResult, FetchEvent, LoadedSubscription, ReadRange, ReadReplayRange, StartAttempt,
     VerificationResult, VerifyReceiver,
 };
-use crate::delivery::verification::Handshaker;
+use crate::delivery::verification::Verifier;
 use crate::delivery::webhook::{Deliverer, Exchange};
 use crate::domain::delivery::attempt::Attempt;
 use crate::domain::delivery::exhausted::Exhausted;
@@ -57,7 +57,7 @@ pub(crate) enum Message {
     /// Where the subscriptions of taken shards stand.
     Loaded(Vec<OwnedShard>, Result<(Vec<LoadedSubscription>, DeliveryState), StoreError>),
     /// A change of status is made.
-    Turned(SubscriptionId),
+    TransitionApplied(SubscriptionId),
     /// It is told that a delivery was given up.
     Told(Exhausted),
     /// A receiver was asked for its consent.
@@ -85,7 +85,7 @@ pub(crate) async fn post(
             let why = "this node lost touch with the database during the exchange";
             Exchange::failed(ErrorClass::Timeout, &why)
         };
-        lease.while_held(posting).await.unwrap_or_else(cut_off)
+        lease.run_while_trusted(posting).await.unwrap_or_else(cut_off)
     } else {
         posting.await
     };
@@ -107,16 +107,16 @@ pub(crate) async fn post(
 }
 
 /// Asks a receiver for its consent.
-pub(crate) async fn ask(handshaker: Handshaker, ask: VerifyReceiver) -> Message {
+pub(crate) async fn ask(verifier: Verifier, ask: VerifyReceiver) -> Message {
     let at = UnixMillis::now();
-    let reply = handshaker.ask(&ask.subscription).await;
+    let reply = verifier.verify(&ask.subscription).await;
     Message::Asked(Box::new(VerificationResult { ask, at, reply }))
 }
 
 /// Notes a handshake that brought no consent. What is not noted is merely not shown.
 pub(crate) async fn note_verification(store: Store, tried: FailedVerification) {
     tracing::info!(subscription = %tried.subscription, error = %tried.error, "a receiver has not agreed to what it will be sent");
-    if let Err(error) = store.note_verification(&tried).await {
+    if let Err(error) = store.upsert_verification(&tried).await {
         tracing::warn!(%error, "cannot note how far a handshake is");
     }
 }
@@ -126,7 +126,7 @@ pub(crate) async fn fetch(store: Store, wanted: Vec<FetchEvent>) -> Message {
     let mut positions: Vec<i64> = wanted.iter().map(|fetch| fetch.position.stored()).collect();
     positions.sort_unstable();
     positions.dedup();
-    let events = store.events_at(&positions, None).await;
+    let events = store.read_at(&positions, None).await;
     if events.is_err() {
         sleep(AGAIN_AFTER).await;
     }
@@ -152,7 +152,7 @@ pub(crate) async fn read_replay(log: Log, store: Store, read: ReadReplayRange) -
         let stretch = log.read_after(scan).await?;
         let positions: Vec<i64> =
             stretch.events.iter().map(|event| event.position.stored()).collect();
-        let tried = store.tried_among(read.subscription.id, &positions).await?;
+        let tried = store.select_attempted(read.subscription.id, &positions).await?;
         Ok((stretch, tried))
     };
     let page = page.await;
@@ -181,10 +181,10 @@ pub(crate) async fn record(store: Store, mut flush: Flush) -> Message {
 /// Takes shards that are free, up to a fair share.
 pub(crate) async fn share(store: Store, node: Uuid, held: Vec<u16>) -> Message {
     let share = async {
-        let nodes = store.live_nodes().await?;
+        let nodes = store.count_live_nodes().await?;
         let most = fair_share(nodes).saturating_sub(held.len());
         let taken =
-            if most == 0 { Vec::new() } else { store.take_shards(node, &held, most).await? };
+            if most == 0 { Vec::new() } else { store.acquire_shards(node, &held, most).await? };
         Ok((nodes, taken))
     };
     Message::Shared(share.await)
@@ -197,11 +197,11 @@ pub(crate) async fn load(store: Store, owned: Vec<OwnedShard>) -> Message {
             owned.iter().filter_map(|owned| i16::try_from(owned.shard).ok()).collect();
         // In this order: a subscription made in between is not among these, and comes by its entry in the log. The
         // other way round it would be here, and the cursor of its own not.
-        let subscriptions = store.callbacks_of_shards(&shards).await?;
+        let subscriptions = store.select_webhooks_of_shards(&shards).await?;
         let ids: Vec<i64> =
             subscriptions.iter().map(|subscription| subscription.id.stored()).collect();
-        let versions = store.versions(&ids).await?;
-        let state = store.delivery_state(&ids).await?;
+        let versions = store.select_versions(&ids).await?;
+        let state = store.select_delivery_state(&ids).await?;
         Ok((feed::join(subscriptions, versions), state))
     };
     let loaded = loaded.await;
@@ -217,7 +217,7 @@ pub(crate) async fn release(store: Store, node: Uuid, shards: Vec<(u16, i64)>) {
 
 /// Tells the other nodes how far this one has acted on the log.
 pub(crate) async fn tell_acted(store: Store, node: Uuid, position: Position) {
-    if let Err(error) = store.note_acted(node, position).await {
+    if let Err(error) = store.update_acted_on(node, position).await {
         tracing::warn!(%error, "other nodes are not told how far this one has acted on the log");
     }
 }

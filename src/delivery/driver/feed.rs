@@ -102,9 +102,9 @@ async fn look_up(
     store: &Store,
     ids: &[i64],
 ) -> Result<HashMap<SubscriptionId, SubscriptionSnapshot>, StoreError> {
-    let subscriptions = store.callbacks_by_id(ids).await?;
-    let versions = store.versions(ids).await?;
-    let state = store.delivery_state(ids).await?;
+    let subscriptions = store.select_webhooks_by_id(ids).await?;
+    let versions = store.select_versions(ids).await?;
+    let state = store.select_delivery_state(ids).await?;
     let snapshot = |loaded: LoadedSubscription| {
         let id = loaded.subscription.id;
         (id, SubscriptionSnapshot { loaded, state: state.of(id) })

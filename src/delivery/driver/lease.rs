@@ -1,4 +1,43 @@
-//! A node's lease on its shards: renewed every second, believed for less time than it is granted.
+//! A node's lease: the right to act as the owner of its shards for a short time.
+//!
+//! One row in `nodes` is the lease of all shards that a node owns. [`keep_renewed`] writes it once a second. Postgres
+//! grants the lease for 4.5 s, and the node trusts it for 3 s only:
+//!
+//! ```text
+//!              sends the renewal
+//!              |    receives the answer
+//! node A     --t0---t1-----------------------t0+3 s
+//! (monotonic)  |<------- TRUSTED_FOR -------->| A stops acting as the owner
+//!              |                              |
+//! Postgres   -----T0----------------------------------------T0+4.5 s
+//! (its clock)     |<------------- GRANTED_FOR -------------->| another node may take A's shards
+//!                 runs the statement          |              |
+//!                                             |<-- >= 1.5 s->|
+//! ```
+//!
+//! **A node that cannot renew stops before another node may take over.** A starts its 3 s at `t0`, before it sends the
+//! renewal. Postgres starts its 4.5 s at `T0`, when the statement runs, which is never before `t0`. So the trust of A ends at least
+//! 1.5 s before its grant, however long the answer takes. A renewal that runs but whose answer is lost only lengthens the grant.
+//! With a renewal every second, two in a row may fail before the trust ends.
+//!
+//! **Without trust** the driver takes no shards and begins no attempts, reads or verifications. [`Lease::run_while_trusted`] cuts off
+//! attempts in flight to ordered subscriptions, because the next owner sends the events that follow. Other attempts in flight go on: at worst the
+//! receiver gets an event twice under the same `webhook-id`.
+//!
+//! **Clock skew between nodes does not matter.** No node reads the wall clock for its lease, and none compares times with
+//! another. Every node measures durations from its own renewals by its monotonic clock ([`Instant`]). Whether a lease has ended is decided
+//! only in SQL, by `clock_timestamp()` of the one database server. The 1.5 s absorb what remains: clocks that run at different rates, and a
+//! step of the server's clock. A failover replaces that clock, so the old and the new server must agree to within 1.5 s.
+//!
+//! **Late writes are fenced by the term.** `take_shards` raises a shard's term each time it changes its holder. A flush joins every
+//! row that it writes to the shards which still have the term that the writer names (`store/flush.sql`). In the same statement it locks those
+//! shards, so a takeover waits for it or it waits for the takeover. A record of a verification checks the term too. Two writes have no term: a
+//! status change is fenced by the version of the subscription, and `hookhub.delivery.exhausted` may be published twice.
+//!
+//! **After a lapse** the lease can be trusted again while another node has taken the shards. The node learns that from its next
+//! flush, which returns the shards that it still owns; it then forgets the others. Until then it may repeat deliveries, but it cannot record them.
+//!
+//! The cached API keys of a node are trusted as long as its lease, because a revocation waits for the nodes whose lease is granted.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -13,79 +52,78 @@ use crate::log::Log;
 use crate::store::Store;
 use crate::store::nodes::{Identity, NodeName};
 
-/// How long the lease is granted from each renewal.
-pub(crate) const GRANTED: Duration = Duration::from_millis(4_500);
-/// How long it is believed, counted from before the renewal was sent.
-const BELIEVED: Duration = Duration::from_secs(3);
-/// How often it is renewed.
-const EVERY: Duration = Duration::from_secs(1);
+/// How long Postgres grants the lease, from the time at which the renewal runs.
+pub(crate) const GRANTED_FOR: Duration = Duration::from_millis(4_500);
+/// How long the node trusts the lease, from the time at which it sends the renewal.
+const TRUSTED_FOR: Duration = Duration::from_secs(3);
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
-struct Renewed {
-    until: Instant,
-    by: Option<Identity>,
+struct Renewal {
+    trusted_until: Instant,
+    server: Option<Identity>,
 }
 
-/// Until when this node may act as the owner of its shards.
+/// The node's side of the lease. Clones follow the same renewals.
 #[derive(Debug, Clone)]
 pub(crate) struct Lease {
-    renewed: watch::Receiver<Renewed>,
+    renewal: watch::Receiver<Renewal>,
 }
 
 impl Lease {
-    /// Whether the lease is to be believed now.
-    pub(crate) fn holds(&self) -> bool {
-        self.until() > Instant::now()
+    /// Whether the node may act as the owner of its shards now.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trusted_until() > Instant::now()
     }
 
-    fn until(&self) -> Instant {
-        self.renewed.borrow().until
+    fn trusted_until(&self) -> Instant {
+        self.renewal.borrow().trusted_until
     }
 
-    /// Whether it was another server that renewed it than `known`, or the same in another life; that is known from now
-    /// on.
-    pub(crate) fn is_by_another(&self, known: &mut Option<Identity>) -> bool {
-        let by = self.renewed.borrow().by.clone();
-        let another = known.is_some() && by.is_some() && *known != by;
-        *known = by.or(known.take());
-        another
+    /// Whether the last renewal came from another database server than `known`, or from a later life of the same one.
+    /// Stores the server of the last renewal in `known`.
+    pub(crate) fn detect_failover(&self, known: &mut Option<Identity>) -> bool {
+        let server = self.renewal.borrow().server.clone();
+        let has_changed = known.is_some() && server.is_some() && *known != server;
+        *known = server.or(known.take());
+        has_changed
     }
 
-    /// Waits for the next renewal, or for its end when nobody renews any more.
-    pub(crate) async fn renewed(&mut self) -> bool {
-        self.renewed.changed().await.is_ok()
+    /// Waits for the next renewal. Returns at once when renewing has ended.
+    pub(crate) async fn wait_for_renewal(&mut self) {
+        self.renewal.changed().await.unwrap_or_default();
     }
 
-    /// Lets `work` go on while the lease is to be believed, and not a step further, also after this process was stopped
-    /// for a while. `None`: it was not to be believed any more.
-    pub(crate) async fn while_held<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    /// Runs `work` while the lease is trusted, else returns `None`. The time is checked before each poll: after a process
+    /// was stopped (SIGSTOP) for longer than the lease, `work` takes not one step more.
+    pub(crate) async fn run_while_trusted<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         loop {
-            let until = self.until();
+            let until = self.trusted_until();
             let mut end = pin!(sleep_until(until));
-            let step = poll_fn(|context| {
+            let result = poll_fn(|context| {
                 if Instant::now() >= until || end.as_mut().poll(context).is_ready() {
                     return Poll::Ready(None);
                 }
                 work.as_mut().poll(context).map(Some)
             });
-            match step.await {
-                None if self.holds() => {}
-                done => return done,
+            match result.await {
+                None if self.is_trusted() => {}
+                result => return result,
             }
         }
     }
 }
 
-/// A lease that does not hold yet, and the task that keeps renewing it for as long as the lease is in use.
-pub(crate) fn keep(
+/// Returns a lease that is not trusted yet, and a task that renews it until the lease and its clones are dropped.
+pub(crate) fn keep_renewed(
     store: Store,
     node: NodeName,
     log: Log,
     keys: Keys,
 ) -> (Lease, impl Future<Output = ()>) {
-    let (sender, renewed) = watch::channel(Renewed { until: Instant::now(), by: None });
-    (Lease { renewed }, renew(store, node, log, keys, sender))
+    let (sender, renewal) = watch::channel(Renewal { trusted_until: Instant::now(), server: None });
+    (Lease { renewal }, renew(store, node, log, keys, sender))
 }
 
 async fn renew(
@@ -93,20 +131,21 @@ async fn renew(
     node: NodeName,
     log: Log,
     keys: Keys,
-    renewed: watch::Sender<Renewed>,
+    renewal: watch::Sender<Renewal>,
 ) {
     loop {
-        let asked = Instant::now();
-        match store.renew_lease(&node, GRANTED, log.head()).await {
-            Ok(by) => {
-                keys.lease_runs_until(asked + BELIEVED);
-                renewed.send_replace(Renewed { until: asked + BELIEVED, by: Some(by) });
+        let sent_at = Instant::now();
+        let trusted_until = sent_at + TRUSTED_FOR;
+        match store.renew_lease(&node, GRANTED_FOR, log.head()).await {
+            Ok(server) => {
+                keys.lease_runs_until(trusted_until);
+                renewal.send_replace(Renewal { trusted_until, server: Some(server) });
             }
             Err(error) => tracing::warn!(%error, "cannot renew the lease on this node's shards"),
         }
         tokio::select! {
-            () = sleep_until(asked + EVERY) => {}
-            () = renewed.closed() => return,
+            () = sleep_until(sent_at + RENEWAL_INTERVAL) => {}
+            () = renewal.closed() => return,
         }
     }
 }
@@ -120,38 +159,40 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(40);
 
     #[tokio::test]
-    async fn work_goes_on_while_the_lease_is_renewed_and_ends_with_it() {
+    async fn work_runs_while_the_lease_is_renewed_and_stops_when_trust_ends() {
         let begin = Instant::now();
-        let (sender, renewed) = watch::channel(Renewed { until: begin + SHORT, by: None });
-        let lease = Lease { renewed };
-        sender.send_replace(Renewed { until: begin + SHORT * 2, by: None });
-        assert_eq!(lease.while_held(pending::<()>()).await, None);
+        let (sender, renewal) =
+            watch::channel(Renewal { trusted_until: begin + SHORT, server: None });
+        let lease = Lease { renewal };
+        sender.send_replace(Renewal { trusted_until: begin + SHORT * 2, server: None });
+        assert_eq!(lease.run_while_trusted(pending::<()>()).await, None);
         assert!(begin.elapsed() >= SHORT * 2);
-        assert_eq!(lease.while_held(async { 7 }).await, None, "not even a first step");
+        assert_eq!(lease.run_while_trusted(async { 7 }).await, None, "not even a first step");
     }
 
     #[tokio::test]
-    async fn a_renewal_while_work_is_under_way_lets_it_go_on() {
+    async fn a_renewal_during_work_extends_it() {
         let begin = Instant::now();
-        let (sender, renewed) = watch::channel(Renewed { until: begin + SHORT, by: None });
-        let lease = Lease { renewed };
+        let (sender, renewal) =
+            watch::channel(Renewal { trusted_until: begin + SHORT, server: None });
+        let lease = Lease { renewal };
         let work = async {
-            sender.send_replace(Renewed { until: begin + SHORT * 100, by: None });
+            sender.send_replace(Renewal { trusted_until: begin + SHORT * 100, server: None });
             sleep_until(begin + SHORT * 2).await;
         };
-        assert_eq!(lease.while_held(work).await, Some(()));
+        assert_eq!(lease.run_while_trusted(work).await, Some(()));
     }
 
     #[test]
-    fn another_server_is_noticed_once() {
+    fn a_failover_is_detected_once() {
         let identity = |timeline: &str| Identity { system: 7, timeline: timeline.to_owned() };
         let now = Instant::now();
-        let (sender, renewed) = watch::channel(Renewed { until: now, by: None });
-        let (lease, mut known) = (Lease { renewed }, None);
-        assert!(!lease.is_by_another(&mut known), "nobody has answered yet");
-        for (timeline, another) in [("1", false), ("1", false), ("2", true), ("2", false)] {
-            sender.send_replace(Renewed { until: now, by: Some(identity(timeline)) });
-            assert_eq!(lease.is_by_another(&mut known), another);
+        let (sender, renewal) = watch::channel(Renewal { trusted_until: now, server: None });
+        let (lease, mut known) = (Lease { renewal }, None);
+        assert!(!lease.detect_failover(&mut known), "no server has answered yet");
+        for (timeline, has_changed) in [("1", false), ("1", false), ("2", true), ("2", false)] {
+            sender.send_replace(Renewal { trusted_until: now, server: Some(identity(timeline)) });
+            assert_eq!(lease.detect_failover(&mut known), has_changed);
         }
     }
 }

@@ -23,7 +23,7 @@ use self::feed::Item;
 use self::lease::Lease;
 use self::metrics::Watch;
 use super::engine::{Engine, FetchEvent, StartAttempt};
-use super::verification::Handshaker;
+use super::verification::Verifier;
 use super::webhook::Deliverer;
 use crate::domain::event::Event;
 use crate::domain::time::UnixMillis;
@@ -50,7 +50,7 @@ pub(crate) struct Session {
     pub(crate) store: Store,
     pub(crate) metrics: Arc<Measures>,
     pub(crate) deliverer: Deliverer,
-    pub(crate) handshaker: Handshaker,
+    pub(crate) verifier: Verifier,
     pub(crate) lease: Lease,
     pub(crate) tasks: TaskTracker,
 }
@@ -106,7 +106,7 @@ impl Session {
         };
         let ended = running.ended.clone().drop_guard();
         running.work(stop, deadline).await;
-        running.session.log.set_dispatched(None);
+        running.session.log.set_applied(None);
         drop(ended);
         running.session.engine.in_flight()
     }
@@ -131,7 +131,7 @@ impl Running {
                     }
                 }
                 () = tokio::time::sleep_until(wake) => {}
-                _ = lease.renewed() => self.take_renewal().await,
+                () = lease.wait_for_renewal() => self.take_renewal().await,
                 () = stop.cancelled(), if self.stopping.is_none() => self.begin_stop(deadline),
             }
         }
@@ -160,7 +160,7 @@ impl Running {
     /// Carries out all that the engine has decided.
     fn act(&mut self) {
         self.session.engine.handle_time(UnixMillis::now());
-        if self.stopping.is_none() && self.session.lease.holds() {
+        if self.stopping.is_none() && self.session.lease.is_trusted() {
             self.share_when_due();
             self.begin_attempts();
             self.begin_reads();
@@ -209,15 +209,15 @@ impl Running {
             let (log, store) = (self.session.log.clone(), self.session.store.clone());
             self.send_out(async move {
                 let id = subscription.id;
-                status_transition::make(log, store, subscription, turn).await;
-                Message::Turned(id)
+                status_transition::apply_transition(log, store, subscription, turn).await;
+                Message::TransitionApplied(id)
             });
         }
         for exhausted in self.session.engine.poll_exhausted() {
             self.watch.exhausted();
             let log = self.session.log.clone();
             self.send_out(async move {
-                exhausted::tell(log, exhausted.clone()).await;
+                exhausted::publish_exhausted(log, exhausted.clone()).await;
                 Message::Told(exhausted)
             });
         }
@@ -241,7 +241,7 @@ impl Running {
                 }
             }
         }
-        self.session.log.set_dispatched(engine.processed());
+        self.session.log.set_applied(engine.processed());
         if changed {
             self.tell_acted();
         }
@@ -296,7 +296,7 @@ impl Running {
             }
             Message::Shared(shared) => self.take_shared(shared),
             Message::Loaded(owned, loaded) => self.take_loaded(&owned, loaded),
-            Message::Turned(id) => engine.handle_transition_applied(id),
+            Message::TransitionApplied(id) => engine.handle_transition_applied(id),
             Message::Told(exhausted) => engine.handle_exhausted_published(&exhausted),
             Message::Asked(asked) => self.take_reply(&asked),
         }

@@ -29,7 +29,7 @@ impl Running {
         self.session.engine.begin_handover(usize::MAX, UnixMillis::now().after(wait));
         let (store, node) = (self.session.store.clone(), self.session.node);
         self.session.tasks.spawn(async move {
-            if let Err(error) = store.begin_leaving(node).await {
+            if let Err(error) = store.update_leaving(node).await {
                 tracing::warn!(%error, "other nodes are not told that this one stops");
             }
         });
@@ -122,14 +122,14 @@ impl Running {
 
     /// Forgets what was learnt from another database server than the one that answers now.
     pub(crate) async fn take_renewal(&mut self) {
-        if !self.session.lease.is_by_another(&mut self.server) {
+        if !self.session.lease.detect_failover(&mut self.server) {
             return;
         }
         tracing::warn!("the database has failed over: what was in memory is read anew");
         self.session.engine.handle_failover();
         self.items = None;
-        self.session.log.set_dispatched(None);
-        if let Err(error) = self.session.log.read_anew().await {
+        self.session.log.set_applied(None);
+        if let Err(error) = self.session.log.reload().await {
             tracing::warn!(%error, "cannot read the log's end after a failover");
         }
         self.share_at = Instant::now();

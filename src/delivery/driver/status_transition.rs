@@ -1,45 +1,36 @@
-//! Turns in a subscription's life that its receiver brings about: made as changes of the subscription, with an entry in
-//! the log.
+//! Applies a status transition: writes it as a change of the subscription, with an entry in the log.
 
-use crate::domain::subscription::transition::Turn;
 use std::sync::Arc;
 
 use crate::domain::access::audit::Actor;
 use crate::domain::delivery::retry_schedule::reconnect_waits;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::change::Changed;
+use crate::domain::subscription::transition::StatusTransition;
 use crate::log::Log;
 use crate::store::Store;
 
-impl Turn {
-    fn log(&self, subscription: &Subscription) {
-        let id = subscription.id;
-        match self {
-            Self::Verified(verified) => {
-                let (origin, rate) = (verified.origin.as_deref(), verified.rate_per_minute);
-                tracing::info!(subscription = %id, origin, rate, "a receiver has agreed to what it will be sent");
-            }
-            turn => {
-                tracing::warn!(subscription = %id, ?turn, "a subscription's status has changed");
-            }
-        }
-    }
-}
-
-/// Makes the change, unless its owner has stopped the subscription, deleted it or pointed it elsewhere meanwhile.
-pub(crate) async fn make(log: Log, store: Store, subscription: Arc<Subscription>, turn: Turn) {
+/// Applies `transition`, and retries while the database is unavailable. Does nothing if the owner has meanwhile stopped
+/// the subscription, deleted it or changed its receiver.
+pub(super) async fn apply_transition(
+    log: Log,
+    store: Store,
+    subscription: Arc<Subscription>,
+    transition: StatusTransition,
+) {
     let mut current = (*subscription).clone();
     for wait in reconnect_waits() {
-        if !turn.applies_to(&current) {
+        if !transition.applies_to(&current) {
             return;
         }
-        match log.change(&turn.change(current.clone()), Some(&current), &Actor::hub()).await {
+        let change = transition.change(current.clone());
+        match log.change(&change, Some(&current), &Actor::hub()).await {
             Ok(Changed::Made { .. } | Changed::Replayed { .. }) => {
-                turn.log(&current);
+                log_applied(&current, &transition);
                 return;
             }
             Ok(Changed::Stale | Changed::NoRoom) => {
-                match store.subscription(&current.tenant, current.id).await {
+                match store.select_subscription(&current.tenant, current.id).await {
                     Ok(Some(newer))
                         if newer.definition.has_same_verification(&subscription.definition) =>
                     {
@@ -47,14 +38,27 @@ pub(crate) async fn make(log: Log, store: Store, subscription: Arc<Subscription>
                     }
                     Ok(_) => return,
                     Err(error) => {
-                        tracing::warn!(%error, subscription = %current.id, "cannot look a subscription up");
+                        tracing::warn!(%error, subscription = %current.id, "cannot read a subscription to change its status; retrying");
                     }
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, subscription = %current.id, "cannot change a subscription's status");
+                tracing::warn!(%error, subscription = %current.id, "cannot change a subscription's status; retrying");
             }
         }
         tokio::time::sleep(wait).await;
+    }
+}
+
+fn log_applied(subscription: &Subscription, transition: &StatusTransition) {
+    let id = subscription.id;
+    match transition {
+        StatusTransition::Verified(verified) => {
+            let (origin, rate) = (verified.origin.as_deref(), verified.rate_per_minute);
+            tracing::info!(subscription = %id, origin, rate, "receiver verified");
+        }
+        transition => {
+            tracing::warn!(subscription = %id, ?transition, "subscription status changed");
+        }
     }
 }

@@ -9,8 +9,8 @@ impl Running {
     /// Asks the receivers whose turn it is.
     pub(crate) fn begin_handshakes(&mut self) {
         while let Some(ask) = self.session.engine.poll_verification() {
-            let handshaker = self.session.handshaker.clone();
-            self.send_out(Box::pin(effects::ask(handshaker, ask)));
+            let verifier = self.session.verifier.clone();
+            self.send_out(Box::pin(effects::ask(verifier, ask)));
         }
     }
 

@@ -12,7 +12,7 @@ use crate::domain::delivery::shard::shard_of;
 use crate::domain::event::Event;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
-use crate::domain::subscription::transition::Turn;
+use crate::domain::subscription::transition::StatusTransition;
 use crate::domain::subscription::{Status, Subscription};
 use crate::domain::time::UnixMillis;
 
@@ -55,8 +55,8 @@ impl Engine {
             self.finish(id, position, ended, exhausted);
         }
         match outcome.verdict() {
-            Verdict::Gone => self.turn(id, Turn::Gone),
-            Verdict::Retry { .. } if given_up => self.turn(id, Turn::GivenUp),
+            Verdict::Gone => self.turn(id, StatusTransition::Gone),
+            Verdict::Retry { .. } if given_up => self.turn(id, StatusTransition::GivenUp),
             _ => self.note_turn(id),
         }
         self.touch(id);
@@ -108,17 +108,17 @@ impl Engine {
     fn note_turn(&mut self, id: SubscriptionId) {
         let Some(queue) = self.queues.get(&id).filter(|queue| !queue.is_changing) else { return };
         match (queue.subscription.status, queue.failing_since()) {
-            (Status::Active, Some(_)) => self.turn(id, Turn::Failing),
-            (Status::Failing, None) => self.turn(id, Turn::Recovered),
+            (Status::Active, Some(_)) => self.turn(id, StatusTransition::Failing),
+            (Status::Failing, None) => self.turn(id, StatusTransition::Recovered),
             _ => {}
         }
     }
 
     /// Has a subscription's status changed; where that ends it, nothing more is begun for it.
-    fn turn(&mut self, id: SubscriptionId, turn: Turn) {
+    fn turn(&mut self, id: SubscriptionId, turn: StatusTransition) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let subscription =
-            if turn.is_end() { queue.halt() } else { Some(Arc::clone(&queue.subscription)) };
+            if turn.is_disabling() { queue.halt() } else { Some(Arc::clone(&queue.subscription)) };
         if let Some(subscription) = subscription {
             queue.is_changing = true;
             self.turns.push((subscription, turn));
@@ -126,7 +126,7 @@ impl Engine {
     }
 
     /// Changes of status since last asked; each is answered by [`Self::handle_transition_applied`] when it is made.
-    pub(crate) fn poll_transitions(&mut self) -> Vec<(Arc<Subscription>, Turn)> {
+    pub(crate) fn poll_transitions(&mut self) -> Vec<(Arc<Subscription>, StatusTransition)> {
         std::mem::take(&mut self.turns)
     }
 

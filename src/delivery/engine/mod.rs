@@ -42,7 +42,7 @@ use crate::domain::event::page::Stretch;
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::command::Request;
-use crate::domain::subscription::transition::Turn;
+use crate::domain::subscription::transition::StatusTransition;
 use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Subscription, TEST_EVENT};
 use crate::domain::time::UnixMillis;
@@ -88,7 +88,7 @@ pub(crate) struct Engine {
     /// Queues that hold the cursor back, or have one of their own.
     holding: HashSet<SubscriptionId>,
     /// Changes of status to be made.
-    turns: Vec<(Arc<Subscription>, Turn)>,
+    turns: Vec<(Arc<Subscription>, StatusTransition)>,
     /// Deliveries that were given up.
     exhausted: Vec<Exhausted>,
     /// Receivers that are to agree first.

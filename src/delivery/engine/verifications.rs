@@ -10,9 +10,9 @@ use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::delivery::shard::shard_of;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::transition::Turn;
+use crate::domain::subscription::transition::StatusTransition;
 use crate::domain::subscription::verification::FailedVerification;
-use crate::domain::subscription::verification::Reply;
+use crate::domain::subscription::verification::VerificationOutcome;
 use crate::domain::time::UnixMillis;
 
 /// How many receivers are asked at once on a node, and how many of one tenant.
@@ -37,7 +37,7 @@ pub(crate) struct VerificationResult {
     /// When.
     pub(crate) at: UnixMillis,
     /// What it said.
-    pub(crate) reply: Reply,
+    pub(crate) reply: VerificationOutcome,
 }
 
 /// What is to happen with a receiver.
@@ -275,16 +275,16 @@ impl Engine {
         let give_up_after = schedule.give_up_after.min(ASKED_FOR);
         let schedule = RetrySchedule { give_up_after, ..schedule };
         let (error, next_attempt_at) = match reply {
-            Reply::Agrees(verified) => {
-                self.bring_about(id, Turn::Verified(verified.clone()));
+            VerificationOutcome::Verified(verified) => {
+                self.bring_about(id, StatusTransition::Verified(verified.clone()));
                 return None;
             }
-            Reply::Gone => {
-                self.bring_about(id, Turn::Gone);
+            VerificationOutcome::Gone => {
+                self.bring_about(id, StatusTransition::Gone);
                 ("the receiver answered 410 Gone".to_owned(), None)
             }
-            Reply::Not { why, at_least } => {
-                (why.clone(), self.handshakes.refused(id, &schedule, now, *at_least))
+            VerificationOutcome::Unverified { reason, at_least } => {
+                (reason.clone(), self.handshakes.refused(id, &schedule, now, *at_least))
             }
         };
         let (term, attempted_at) = (*term, *at);
@@ -299,7 +299,7 @@ impl Engine {
     }
 
     /// Has a subscription changed by what its receiver said.
-    fn bring_about(&mut self, id: SubscriptionId, turn: Turn) {
+    fn bring_about(&mut self, id: SubscriptionId, turn: StatusTransition) {
         self.handshakes.rest(id);
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.is_changing = true;

@@ -1,32 +1,32 @@
-//! Changes of status that a receiver brings about.
+//! Changes of a subscription's status that its receiver causes.
 
 use super::change;
 use super::change::Change;
 use super::verification::Verified;
 use super::{Status, Subscription};
 
-/// What the receiver brings about.
+/// A change of status, by its cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// It has taken nothing for a run of attempts.
+pub(crate) enum StatusTransition {
+    /// Several attempts in a row have failed, so the circuit breaker is open.
     Failing,
-    /// After that it has taken something again.
+    /// A delivery has succeeded after [`Self::Failing`].
     Recovered,
-    /// It answered 410 Gone.
+    /// The receiver answered 410 Gone.
     Gone,
-    /// It has taken nothing for as long as deliveries are tried.
+    /// No delivery has succeeded for as long as the retry schedule lasts.
     GivenUp,
-    /// It has agreed to what it will be sent.
+    /// The receiver has confirmed that it wants the events.
     Verified(Verified),
 }
 
-impl Turn {
-    /// Whether the subscription is stopped by it.
-    pub(crate) fn is_end(&self) -> bool {
+impl StatusTransition {
+    /// Whether the subscription is disabled.
+    pub(crate) fn is_disabling(&self) -> bool {
         matches!(self, Self::Gone | Self::GivenUp)
     }
 
-    /// The change it makes of a subscription as it stands.
+    /// The change of `current` that makes this transition.
     pub(crate) fn change(&self, current: Subscription) -> Change {
         match self {
             Self::Failing => change::failing(current),
@@ -40,7 +40,7 @@ impl Turn {
         }
     }
 
-    /// Whether it still applies to a subscription as it stands.
+    /// Whether `current` has a status from which this transition starts.
     pub(crate) fn applies_to(&self, current: &Subscription) -> bool {
         let status = current.status;
         match self {

@@ -136,14 +136,16 @@ pub struct FailedVerification {
     pub next_attempt_at: Option<UnixMillis>,
 }
 
-/// What a receiver said.
+/// The result of one verification attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reply {
-    /// It wants what it is sent.
-    Agrees(Verified),
-    /// It did not say so: why, and the least wait it asked for.
-    Not { why: String, at_least: Option<Duration> },
-    /// 410: it never will.
+pub(crate) enum VerificationOutcome {
+    Verified(Verified),
+    /// The receiver has not confirmed. The next attempt waits for `at_least`, if the receiver asked for that.
+    Unverified {
+        reason: String,
+        at_least: Option<Duration>,
+    },
+    /// The receiver answered 410: it wants no events, ever.
     Gone,
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn count(
     only: Only,
 ) -> Result<DeliveryCount, Problem> {
     let (id, tenant) = (subscription.id, &*subscription.tenant);
-    let versions = api.store.versions_of(id).await?;
+    let versions = api.store.select_versions_of(id).await?;
     let (mut after, mut deliveries) = (range.after, 0);
     for _ in 0..MAX_PAGES {
         let scan = Scan { after, up_to: range.until, tenant: Some(tenant), limit: PAGE_LIMIT };
@@ -46,7 +46,7 @@ pub(super) async fn count(
         let matches = |event: &&Arc<Event>| matches_event(event, id, tenant, &versions);
         let positions: Vec<i64> =
             stretch.events.iter().filter(matches).map(|event| event.position.stored()).collect();
-        let attempted = api.store.tried_among(id, &positions).await?;
+        let attempted = api.store.select_attempted(id, &positions).await?;
         // A delivery that waits for an attempt is made anyway.
         let finished = attempted.iter().filter(|one| !one.is_waiting);
         deliveries += match only {

@@ -101,7 +101,7 @@ fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse 
 /// The response to a repeat, from the log entry of the first request.
 async fn replay_response(context: &Context, position: Position) -> Result<HttpResponse, Problem> {
     let Context { api, caller, .. } = context;
-    let entries = api.store.events_at(&[position.stored()], Some(&caller.tenant)).await?;
+    let entries = api.store.read_at(&[position.stored()], Some(&caller.tenant)).await?;
     let request = entries.first().map(|entry| (entry.about, Request::of(entry)));
     let Some((Some(id), Some(Request::Replay(_, request)))) = request else {
         return Err(missing_entry());

@@ -47,10 +47,10 @@ async fn progress(
     subscription: &Subscription,
     id: ReplayId,
 ) -> Result<Progress, Problem> {
-    if let Some(progress) = api.store.replay(subscription.id, id).await? {
+    if let Some(progress) = api.store.select_replay(subscription.id, id).await? {
         return Ok(progress);
     }
-    let entries = api.store.events_at(&[id.stored()], Some(&subscription.tenant)).await?;
+    let entries = api.store.read_at(&[id.stored()], Some(&subscription.tenant)).await?;
     let entry = entries.first().filter(|entry| entry.about == Some(subscription.id));
     match entry.and_then(|entry| Request::of(entry)) {
         Some(Request::Replay(_, request)) => Ok(Progress::new(&request)),

@@ -21,7 +21,7 @@ pub(super) async fn list(
     let below = query.parsed::<ReplayId>("after")?;
     let subscription = find_subscription(&context, &id).await?;
     let store = &context.api.store;
-    let found = store.list_replays(subscription.id, below, i64::from(limit) + 1).await?;
+    let found = store.select_replays(subscription.id, below, i64::from(limit) + 1).await?;
     let page = Page::new(found, limit, |(id, _)| id.to_string());
     let data: Vec<Value> =
         page.items.iter().map(|(id, progress)| view(Some(*id), progress)).collect();

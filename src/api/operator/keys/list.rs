@@ -19,7 +19,7 @@ pub(super) async fn list(
     let limit = query.limit()?;
     let after = query.parsed::<KeyId>("after")?.map_or(0, KeyId::stored);
     let (store, tenant) = (&context.api.store, &context.caller.tenant);
-    let found = store.list_keys(tenant, after, i64::from(limit) + 1).await?;
+    let found = store.select_keys(tenant, after, i64::from(limit) + 1).await?;
     let page = Page::new(found, limit, |last| last.id.to_string());
     let data: Vec<Value> = page.items.iter().map(view).collect();
     Ok(query.list(&data, page.next_cursor.as_deref()))
@@ -41,6 +41,6 @@ pub(super) async fn get(
 pub(super) async fn find_key(context: &Context, id: &str) -> Result<StoredKey, Problem> {
     let no_such = || Problem::not_found("key");
     let id = id.parse().map_err(|_bad| no_such())?;
-    let found = context.api.store.key_by_id(id).await?;
+    let found = context.api.store.select_key_by_id(id).await?;
     found.filter(|key| *key.tenant == *context.caller.tenant).ok_or_else(no_such)
 }

@@ -10,7 +10,7 @@ use crate::api::http::input::NoQuery;
 use crate::api::problem::{Code, Problem};
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::time::UnixMillis;
-use crate::log::ShutOut;
+use crate::log::RevocationReach;
 
 /// `DELETE /v1/keys/{id}`: 204, also when repeated. By then every node refuses the key and closes its connections.
 pub(super) async fn revoke(
@@ -24,8 +24,8 @@ pub(super) async fn revoke(
         AuditEntry::new(when, &context.actor(), &context.caller.tenant, "key.revoked", &key.id)
             .with(Some(view(&key)), None);
     match context.api.log.revoke_key(&key, token, &entry).await? {
-        Some(ShutOut::Everywhere) => Ok(HttpResponse::NoContent().finish()),
-        Some(ShutOut::Unconfirmed) => Err(Problem::new(
+        Some(RevocationReach::Everywhere) => Ok(HttpResponse::NoContent().finish()),
+        Some(RevocationReach::Unconfirmed) => Err(Problem::new(
             Code::Unavailable,
             "the key is revoked, but one node has not confirmed it in time and may still accept the key; retry",
         )),

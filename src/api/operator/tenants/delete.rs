@@ -15,11 +15,11 @@ pub(super) async fn delete(
 ) -> Result<HttpResponse, Problem> {
     let api = &context.api;
     let name = parse_name(&path)?;
-    let stored = api.store.tenant(name).await?.and_then(|record| record.tenant);
+    let stored = api.store.select_tenant(name).await?.and_then(|record| record.tenant);
     let before = stored.map(|stored| audit_view(&stored.definition));
     let entry = context.audit_entry(name, "tenant.deleted", &name).with(before, None);
     if !api.store.delete_tenant(name, &entry).await? {
-        let used = api.store.tenant_use(name).await?;
+        let used = api.store.select_tenant_usage(name).await?;
         if !is_unused(used) {
             let detail = format!(
                 "this tenant has {} keys and {} subscriptions; revoke and delete them first, or PATCH the tenant with \
@@ -28,7 +28,7 @@ pub(super) async fn delete(
             );
             return Err(Problem::new(Code::TenantInUse, detail));
         }
-        if api.store.tenant(name).await?.is_none() {
+        if api.store.select_tenant(name).await?.is_none() {
             return Err(no_such_tenant());
         }
     }

@@ -23,7 +23,7 @@ pub(super) async fn list(
         return Err(invalid("after", "expected the name of a tenant"));
     }
     let api = &context.api;
-    let found = api.store.list_tenants(after.unwrap_or_default(), i32::from(limit) + 1).await?;
+    let found = api.store.select_tenants(after.unwrap_or_default(), i32::from(limit) + 1).await?;
     let page = Page::new(found, limit, |(name, _)| name.clone());
     let data: Vec<Value> =
         page.items.iter().map(|(name, stored)| view(api, name, stored.as_ref())).collect();
@@ -37,8 +37,8 @@ pub(super) async fn get(
 ) -> Result<HttpResponse, Problem> {
     let api = &context.api;
     let name = parse_name(&path)?;
-    let stored = api.store.tenant(name).await?.and_then(|record| record.tenant);
-    let used = api.store.tenant_use(name).await?;
+    let stored = api.store.select_tenant(name).await?.and_then(|record| record.tenant);
+    let used = api.store.select_tenant_usage(name).await?;
     if stored.is_none() && is_unused(used) {
         return Err(no_such_tenant());
     }

@@ -36,7 +36,7 @@ pub(super) async fn patch(
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let name = parse_name(&path)?;
-    let is_used = !is_unused(context.api.store.tenant_use(name).await?);
+    let is_used = !is_unused(context.api.store.select_tenant_usage(name).await?);
     let written = write_definition(&context, name, |current| match current {
         None if !is_used => Err(no_such_tenant()),
         current => {
@@ -62,7 +62,7 @@ async fn write_definition(
 ) -> Result<WrittenTenant, Problem> {
     let api = &context.api;
     for _ in 0..MAX_CHANGE_ATTEMPTS {
-        let record = api.store.tenant(name).await?;
+        let record = api.store.select_tenant(name).await?;
         let version = record.as_ref().map(|record| record.version);
         let current = record.and_then(|record| record.tenant);
         let is_new = current.is_none();
@@ -71,7 +71,7 @@ async fn write_definition(
         let action = if is_new { "tenant.created" } else { "tenant.updated" };
         let entry =
             context.audit_entry(name, action, &name).with(before, Some(audit_view(&definition)));
-        if let Some(tenant) = api.store.put_tenant(name, &definition, version, &entry).await? {
+        if let Some(tenant) = api.store.upsert_tenant(name, &definition, version, &entry).await? {
             api.quotas.look(&api.store).await?;
             return Ok(WrittenTenant { is_new, tenant });
         }

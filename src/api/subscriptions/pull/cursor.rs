@@ -41,7 +41,7 @@ pub(crate) async fn acknowledge_up_to(
     if position > api.log.head() && position > api.store.head().await? {
         return Err(beyond_the_log());
     }
-    api.store.ack(id, position).await?.ok_or_else(not_a_pull_subscription)
+    api.store.advance_pull_cursor(id, position).await?.ok_or_else(not_a_pull_subscription)
 }
 
 /// `POST /v1/subscriptions/{id}/seek`: moves the cursor to any point.
@@ -64,7 +64,7 @@ pub(super) async fn seek(
     };
     let response = json!({ "cursor": position.to_string() });
     context.audit("subscription.sought", &subscription.id, response.clone()).await?;
-    if !context.api.store.seek(subscription.id, position).await? {
+    if !context.api.store.seek_pull_cursor(subscription.id, position).await? {
         return Err(not_a_pull_subscription());
     }
     Ok(HttpResponse::Ok().json(response))

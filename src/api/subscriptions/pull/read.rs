@@ -64,7 +64,7 @@ pub(super) async fn websocket(
 async fn start(context: &Context, id: &str, seen: Option<Position>) -> Result<Start, Problem> {
     let Context { api, caller, .. } = context;
     let id = find_pull_subscription(context, id).await?.id;
-    let cursor = api.store.pull_cursor(id).await?.ok_or_else(not_a_pull_subscription)?;
+    let cursor = api.store.select_pull_cursor(id).await?.ok_or_else(not_a_pull_subscription)?;
     let within = caller.key.event_types.clone();
     let filter = api.streams.filter_of_subscription(&caller.tenant, id, within).await?;
     let filter = filter.ok_or_else(not_a_pull_subscription)?;

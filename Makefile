@@ -1,7 +1,7 @@
 # hookhub's commands; `make` lists them.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz browser api bench chaos check prepare fmt clippy doc sqlx deny typos compose
+.PHONY: help run test fuzz browser api bench chaos check prepare fmt clippy doc sqlx deny typos language compose
 
 # The build reads .sqlx/, never a database that happens to be in the environment.
 export SQLX_OFFLINE := true
@@ -42,7 +42,7 @@ chaos: ## ten minutes of injected faults, and a check that no event is lost; ARG
 	HOOKHUB_POSTGRES_BIN=$$(scripts/postgres-binaries) \
 	  cargo test --locked --profile $(or $(PROFILE),dev) --test chaos -- $(ARGS)
 
-check: fmt clippy doc sqlx deny typos compose ## run every CI check besides the tests
+check: fmt clippy doc sqlx deny typos language compose ## run every CI check besides the tests
 
 prepare: ## regenerate .sqlx/ after a change of a statement or a migration
 	@scripts/sqlx-cache
@@ -75,6 +75,9 @@ typos:
 	else \
 	  echo "spelling: NOT CHECKED, typos is not installed (pip install typos)"; \
 	fi
+
+language:
+	cargo test --locked --test language --quiet
 
 compose:
 	@if docker compose version >/dev/null 2>&1; then \

@@ -19,9 +19,9 @@ use crate::access::quotas::QuotasInForce;
 use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
 use crate::delivery::{self, DeliverySettings, Dispatcher, VerifierSettings};
-use crate::domain::delivery::retry_schedule::reconnect_waits;
-use crate::domain::egress::origin::Sender;
-use crate::domain::encryption::Sealer;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
+use crate::domain::egress::origin::HubIdentity;
+use crate::domain::encryption::Encryptor;
 use crate::domain::retention::Retention;
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
 use crate::key_files::admin_key;
@@ -318,8 +318,8 @@ impl Core {
 }
 
 /// The hub's identity towards receivers.
-fn sender(settings: &Settings) -> Sender {
-    Sender::new(settings.webhook_origin.clone(), settings.public_url.clone())
+fn sender(settings: &Settings) -> HubIdentity {
+    HubIdentity::new(settings.webhook_origin.clone(), settings.public_url.clone())
 }
 
 async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, String), StartError> {
@@ -352,7 +352,7 @@ async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError>
 async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError> {
     let keys = master_key::load(settings.master_key.as_ref(), &settings.data_dir)
         .map_err(|(path, error)| StartError::MasterKey { path, error })?;
-    let store = Store::new(url, Sealer::new(keys)).map_err(StartError::Database)?;
+    let store = Store::new(url, Encryptor::new(keys)).map_err(StartError::Database)?;
     let set_up = async || {
         store.migrate().await?;
         store.create_partitions().await?;
@@ -375,7 +375,7 @@ async fn retry_until_available<T>(
     mut step: impl AsyncFnMut() -> Result<T, StoreError>,
 ) -> Result<T, StartError> {
     let deadline = Instant::now() + DATABASE_TIMEOUT;
-    let mut waits = reconnect_waits();
+    let mut waits = reconnect_delays();
     loop {
         match step().await {
             Err(StoreError::Unavailable(reason)) if Instant::now() < deadline => {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::store::idempotency::ClaimName;
 use crate::store::{Store, StoreError};
 
@@ -122,13 +122,13 @@ impl Drop for Claim {
 
 /// Takes the claims that have ended off the record, until `stop`: a node's claims count for nothing after its end.
 async fn let_go(store: Store, shared: Arc<Shared>, stop: CancellationToken) {
-    let mut waits = reconnect_waits();
+    let mut waits = reconnect_delays();
     loop {
         let ended = std::mem::take(&mut *shared.ended());
         let done = if ended.is_empty() { Ok(()) } else { store.delete_claims(&ended).await };
         let pause = match done {
             Ok(()) => {
-                waits = reconnect_waits();
+                waits = reconnect_delays();
                 None
             }
             Err(error) => {

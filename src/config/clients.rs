@@ -7,7 +7,7 @@ use clap::Args;
 use super::{ConfigError, Settings, or, seconds, wrong};
 use crate::domain::access::forwarded::{ProxyHeader, TrustedProxies};
 use crate::domain::access::networks::Networks;
-use crate::domain::access::quota::MostConnections;
+use crate::domain::access::quota::ConnectionLimits;
 
 /// How long clients may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ fn count(setting: &'static str, text: &str) -> Result<usize, ConfigError> {
 
 impl ClientArgs {
     /// How many streams may be open.
-    pub(super) fn max_streams(&self) -> Result<MostConnections, ConfigError> {
+    pub(super) fn max_streams(&self) -> Result<ConnectionLimits, ConfigError> {
         let per = |setting, given: &Option<String>, default| {
             or(given.clone(), default, |text| count(setting, &text))
         };
@@ -88,7 +88,7 @@ impl ClientArgs {
         let per_key = per("HOOKHUB_MAX_STREAMS_PER_KEY", &self.max_streams_per_key, in_all)?;
         let per_address =
             per("HOOKHUB_MAX_STREAMS_PER_ADDRESS", &self.max_streams_per_address, in_all)?;
-        Ok(MostConnections { in_all, per_key, per_address })
+        Ok(ConnectionLimits { in_all, per_key, per_address })
     }
 
     /// How many connections may be open from one address.

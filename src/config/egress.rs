@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::{ConfigError, or, wrong};
-use crate::domain::egress::policy::{AllowedTargets, Targets};
-use crate::domain::egress::proxy::{BadEgressProxy, Egress, EgressProxy};
+use crate::domain::egress::policy::{AllowedTargets, EgressPolicy, Targets};
+use crate::domain::egress::proxy::{BadEgressProxy, EgressProxy};
 use crate::domain::egress::target_list::{PortList, TargetList};
 
 /// They as they are given.
@@ -48,8 +48,8 @@ pub(super) struct EgressArgs {
 
 impl EgressArgs {
     /// Checks what was given.
-    pub(crate) fn read(self) -> Result<Egress, ConfigError> {
-        Ok(Egress {
+    pub(crate) fn read(self) -> Result<EgressPolicy, ConfigError> {
+        Ok(EgressPolicy {
             targets: Targets {
                 allow: or(self.allow_targets, AllowedTargets::default(), |text| {
                     AllowedTargets::parse(&text).map_err(|part| {
@@ -120,7 +120,7 @@ mod tests {
         egress: EgressArgs,
     }
 
-    fn read(args: &[&str]) -> Result<Egress, ConfigError> {
+    fn read(args: &[&str]) -> Result<EgressPolicy, ConfigError> {
         let line = CommandLine::parse_from([&["hookhub"], args].concat());
         line.egress.read()
     }
@@ -151,7 +151,7 @@ mod tests {
         let Targets { https_only, only_ports, deny, only, .. } = given.unwrap().targets;
         assert!(https_only && only_ports.is_some() && deny.is_some() && only.is_none());
         let empty = read(&["--https-only", "", "--only-targets", "", "--egress-proxy", ""]);
-        let Egress { targets, proxy } = empty.unwrap();
+        let EgressPolicy { targets, proxy } = empty.unwrap();
         assert!(!targets.https_only && targets.only.is_none() && proxy.is_none());
     }
 }

@@ -18,12 +18,12 @@ pub use self::clients::Patience;
 use self::egress::EgressArgs;
 use self::quotas::QuotaArgs;
 use crate::domain::access::forwarded::TrustedProxies;
-use crate::domain::access::quota::MostConnections;
+use crate::domain::access::quota::ConnectionLimits;
 use crate::domain::access::quota::Quotas;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::egress::origin::{Origin, PublicUrl};
-use crate::domain::egress::proxy::Egress;
-use crate::domain::encryption::{BadMasterKeys, MasterKeys};
+use crate::domain::egress::policy::EgressPolicy;
+use crate::domain::encryption::{InvalidMasterKeys, MasterKeys};
 use crate::domain::retention::Retention;
 
 /// Where the hub keeps everything. `Debug` does not show the URL, which may hold a password.
@@ -50,7 +50,7 @@ pub struct Settings {
     /// The admin key; without it one is made at the first start and kept in the data directory.
     pub admin_key: Option<String>,
     /// Where callbacks may go, and by which proxy.
-    pub egress: Egress,
+    pub egress: EgressPolicy,
     /// Where the hub is reached from outside.
     pub public_url: Option<PublicUrl>,
     /// By which name it asks receivers for their consent; without it by the public URL's host.
@@ -66,7 +66,7 @@ pub struct Settings {
     /// Origins whose pages may call the API; `*` is any.
     pub cors_origins: Vec<String>,
     /// How many streams and waiting polls may be open.
-    pub max_streams: MostConnections,
+    pub max_streams: ConnectionLimits,
     /// How many connections may be open from one address, streams among them.
     pub max_connections_per_address: usize,
     /// Whose word about where a request comes from is believed.
@@ -107,7 +107,7 @@ impl Default for Settings {
             database: Database::Embedded { binaries: None },
             data_dir: PathBuf::from("./hookhub-data"),
             admin_key: None,
-            egress: Egress::default(),
+            egress: EgressPolicy::default(),
             public_url: None,
             webhook_origin: None,
             master_key: None,
@@ -115,7 +115,7 @@ impl Default for Settings {
             retention: Retention::default(),
             quotas: Quotas::default(),
             cors_origins: Vec::new(),
-            max_streams: MostConnections { in_all: 16_384, per_key: 16_384, per_address: 16_384 },
+            max_streams: ConnectionLimits { in_all: 16_384, per_key: 16_384, per_address: 16_384 },
             max_connections_per_address: usize::MAX,
             trusted_proxies: TrustedProxies::default(),
             patience: Patience::default(),
@@ -298,8 +298,9 @@ fn admin_key(key: String) -> Result<String, ConfigError> {
 }
 
 fn master_keys(text: &str) -> Result<MasterKeys, ConfigError> {
-    text.parse()
-        .map_err(|bad: BadMasterKeys| wrong("HOOKHUB_MASTER_KEY (--master-key)", bad.to_string()))
+    text.parse().map_err(|bad: InvalidMasterKeys| {
+        wrong("HOOKHUB_MASTER_KEY (--master-key)", bad.to_string())
+    })
 }
 
 fn steps(text: &str) -> Result<Vec<Duration>, ConfigError> {

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{ConfigError, or, wrong};
-use crate::domain::access::quota::{EVENT_BYTES, MOST, Quotas};
+use crate::domain::access::quota::{EVENT_BYTES_RANGE, MAX_QUOTA, Quotas};
 
 /// These settings as they are given.
 #[derive(Debug, Clone, Default, Args)]
@@ -29,8 +29,8 @@ impl QuotaArgs {
     /// What each tenant may do.
     pub(super) fn quotas(self) -> Result<Quotas, ConfigError> {
         let count = |setting, text: String| match text.parse() {
-            Ok(count @ 1..=MOST) => Ok(count),
-            _ => Err(wrong(setting, format!("{text:?} is no whole number from 1 to {MOST}"))),
+            Ok(count @ 1..=MAX_QUOTA) => Ok(count),
+            _ => Err(wrong(setting, format!("{text:?} is no whole number from 1 to {MAX_QUOTA}"))),
         };
         let default = Quotas::default();
         Ok(Quotas {
@@ -49,8 +49,8 @@ impl QuotaArgs {
 }
 
 fn event_bytes(text: &str) -> Result<u32, ConfigError> {
-    text.parse().ok().filter(|bytes| EVENT_BYTES.contains(bytes)).ok_or_else(|| {
-        let (least, most) = EVENT_BYTES.into_inner();
+    text.parse().ok().filter(|bytes| EVENT_BYTES_RANGE.contains(bytes)).ok_or_else(|| {
+        let (least, most) = EVENT_BYTES_RANGE.into_inner();
         let detail = format!("{text:?} is no number of bytes from {least} to {most} (4 MiB)");
         wrong("HOOKHUB_MAX_EVENT_BYTES", detail)
     })

@@ -1,9 +1,9 @@
 //! Delivery to receivers: owns some of the shards, and sends the events of their subscriptions.
 
-pub(crate) mod driver;
+mod driver;
 mod engine;
-pub(crate) mod verification;
-pub(crate) mod webhook;
+mod verification;
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::driver::{Session, lease};
+use self::driver::{Driver, DriverParts, lease};
 use self::engine::Engine;
 use self::verification::Verifier;
 pub(crate) use self::verification::VerifierSettings;
 use self::webhook::Deliverer;
 use crate::access::keys::Keys;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
-use crate::domain::egress::proxy::Egress;
+use crate::domain::egress::policy::EgressPolicy;
 use crate::log::Log;
 use crate::metrics::Measures;
 use crate::store::nodes::NodeName;
@@ -47,7 +47,7 @@ pub(crate) struct Parts {
 /// How a node delivers.
 #[derive(Debug)]
 pub(crate) struct DeliverySettings {
-    pub egress: Egress,
+    pub egress: EgressPolicy,
     /// For subscriptions without a schedule of their own.
     pub schedule: RetrySchedule,
     pub verifier: VerifierSettings,
@@ -72,14 +72,14 @@ impl Dispatcher {
         store.renew_lease(node, lease::GRANTED_FOR, log.head()).await.map(drop)
     }
 
-    /// Delivers until `stop`. Attempts in flight then have at most `deadline` to end. Returns how many were cut off;
+    /// Delivers until `stop`. Attempts in flight then have at most `stop_timeout` to end. Returns how many were cut off;
     /// another node, or the next start, repeats them.
-    pub(crate) async fn run(self, stop: CancellationToken, deadline: Duration) -> usize {
+    pub(crate) async fn run(self, stop: CancellationToken, stop_timeout: Duration) -> usize {
         let Parts { node, log, store, keys, metrics, tasks } = self.parts;
         let id = node.id;
         let (lease, renewing) = lease::keep_renewed(store.clone(), node, log.clone(), keys.clone());
         tasks.spawn(renewing);
-        let session = Session {
+        let driver = Driver::new(DriverParts {
             node: id,
             engine: Engine::new(self.schedule),
             log,
@@ -89,8 +89,9 @@ impl Dispatcher {
             verifier: self.verifier,
             lease,
             tasks,
-        };
-        let cut_off = session.run(stop, deadline).await;
+            stop_timeout,
+        });
+        let cut_off = driver.run(stop).await;
         keys.retire();
         if let Err(error) = store.delete_node(id).await {
             tracing::warn!(%error, "cannot release this node's shards; other nodes take them when its lease expires");

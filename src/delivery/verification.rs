@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::webhook::{Deliverer, VerificationResponse, insert_header};
 use crate::domain::delivery::outcome::{Outcome, Verdict};
-use crate::domain::egress::origin::Sender;
+use crate::domain::egress::origin::HubIdentity;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::channel::{Channel, Webhook};
@@ -26,7 +26,7 @@ use crate::egress::Request;
 #[derive(Debug, Clone)]
 pub(crate) struct VerifierSettings {
     /// The name and address of the hub that receivers see.
-    pub sender: Sender,
+    pub sender: HubIdentity,
     /// Signs the tokens with which a receiver can confirm later.
     pub token_key: Arc<[u8]>,
 }
@@ -106,7 +106,7 @@ impl Verifier {
         webhook: &Webhook,
         verification: &Verification,
     ) -> VerificationOutcome {
-        let Sender { origin, public_url } = &self.settings.sender;
+        let HubIdentity { origin, public_url } = &self.settings.sender;
         let Some(origin) = origin else {
             return unverified("this hub has no origin to name (set HOOKHUB_WEBHOOK_ORIGIN)");
         };

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::domain::delivery::outcome::{ErrorClass, Outcome};
 use crate::domain::delivery::retry_after::retry_after;
-use crate::domain::egress::proxy::Egress;
+use crate::domain::egress::policy::EgressPolicy;
 use crate::domain::egress::receiver_auth::{ClientCredentials, ReceiverAuth};
 use crate::domain::event::Event;
 use crate::domain::id::SubscriptionId;
@@ -48,7 +48,9 @@ pub(crate) struct Deliverer {
 }
 
 impl Deliverer {
-    pub(crate) fn new(egress: Egress) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub(crate) fn new(
+        egress: EgressPolicy,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Ok(Self { client: Arc::new(EgressClient::new(egress)?), tokens: Arc::default() })
     }
 

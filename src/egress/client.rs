@@ -7,8 +7,8 @@ use super::message::{Request, Response};
 use super::pool::HttpClients;
 use super::resolver::{GuardedResolver, Lookup};
 use crate::domain::egress::callback_url::CallbackUrl;
+use crate::domain::egress::policy::EgressPolicy;
 use crate::domain::egress::policy::Targets;
-use crate::domain::egress::proxy::Egress;
 use crate::domain::egress::receiver_tls::ReceiverTls;
 
 /// Sends requests to allowed targets only.
@@ -23,12 +23,14 @@ pub(crate) struct EgressClient {
 
 impl EgressClient {
     /// A client that keeps the operator's rules and resolves names by the system.
-    pub(crate) fn new(egress: Egress) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub(crate) fn new(
+        egress: EgressPolicy,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Self::with_lookup(egress, Lookup::System)
     }
 
     fn with_lookup(
-        egress: Egress,
+        egress: EgressPolicy,
         lookup: Lookup,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let targets = Arc::new(egress.targets);
@@ -51,7 +53,7 @@ impl EgressClient {
     /// resolve passes: the proxy may know it.
     async fn check_addresses(&self, lookup: &Lookup, host: &str) -> Result<(), Failure> {
         let Ok(found) = lookup.addresses(host).await else { return Ok(()) };
-        let (_, blocked) = self.targets.open_ones(host, found);
+        let (_, blocked) = self.targets.filter_allowed(host, found);
         blocked.map_or(Ok(()), |blocked| Err(blocked.into()))
     }
 
@@ -127,7 +129,8 @@ mod tests {
         let targets =
             Targets { allow: AllowedTargets::parse("127.0.0.1").unwrap(), ..Targets::default() };
         let lookup = Lookup::Scripted(Arc::new(Mutex::new(answers)));
-        let client = EgressClient::with_lookup(Egress { targets, proxy: None }, lookup).unwrap();
+        let client =
+            EgressClient::with_lookup(EgressPolicy { targets, proxy: None }, lookup).unwrap();
         let url: CallbackUrl =
             format!("http://rebinding.example:{}/", receivers.port).parse().unwrap();
         let mut outcomes = Vec::new();

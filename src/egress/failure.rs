@@ -10,7 +10,7 @@ use super::tunnel::TunnelError;
 use crate::domain::delivery::outcome::ErrorClass;
 use crate::domain::egress::policy::Blocked;
 use crate::domain::egress::receiver_tls::BadTls;
-use crate::domain::error_cause;
+use crate::domain::root_cause::root_cause;
 
 /// A request that got no response.
 #[derive(Debug, Clone)]
@@ -100,7 +100,7 @@ fn wraps<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
 
 /// The text of the root cause, without the URL.
 fn detail_of(error: &(dyn Error + 'static)) -> String {
-    let root = error_cause::root_of(error);
+    let root = root_cause(error);
     match root.downcast_ref::<reqwest::Error>() {
         Some(_) => "the exchange failed".to_owned(),
         None => root.to_string(),

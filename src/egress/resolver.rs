@@ -46,7 +46,7 @@ impl Resolve for GuardedResolver {
         Box::pin(async move {
             let found = lookup.addresses(name.as_str()).await;
             let found = found.map_err(|error| NoAddress(error.to_string()))?;
-            let (allowed, blocked) = targets.open_ones(name.as_str(), found);
+            let (allowed, blocked) = targets.filter_allowed(name.as_str(), found);
             match (allowed.is_empty(), blocked) {
                 (false, _) => {
                     let allowed: Addrs = Box::new(allowed.into_iter());

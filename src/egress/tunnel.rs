@@ -34,25 +34,25 @@ impl From<io::Error> for TunnelError {
     }
 }
 
-/// Connects to the proxy and opens a tunnel to `receiver`. The caller sets the deadline.
+/// Connects to the proxy and opens a tunnel to `target`. The caller sets the deadline.
 pub(super) async fn open_tunnel(
     proxy: &EgressProxy,
-    receiver: &Uri,
+    target: &Uri,
 ) -> Result<TcpStream, TunnelError> {
     let mut stream = TcpStream::connect((&*proxy.host, proxy.port)).await?;
     stream.set_nodelay(true)?;
-    stream.write_all(connect_request(proxy, receiver).as_bytes()).await?;
-    let mut received = Vec::with_capacity(1_024);
+    stream.write_all(connect_request(proxy, target).as_bytes()).await?;
+    let mut head = Vec::with_capacity(1_024);
     loop {
-        if let Some(end) = received.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-            let is_whole = end + 4 == received.len();
-            return match status_of(&received) {
+        if let Some(end) = head.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+            let is_whole = end + 4 == head.len();
+            return match status_of(&head) {
                 Some(200..=299) if is_whole => Ok(stream),
                 Some(200..=299) | None => Err(TunnelError::Invalid),
                 Some(status) => Err(TunnelError::Refused(status)),
             };
         }
-        if received.len() >= MAX_HEAD_BYTES || stream.read_buf(&mut received).await? == 0 {
+        if head.len() >= MAX_HEAD_BYTES || stream.read_buf(&mut head).await? == 0 {
             return Err(TunnelError::Invalid);
         }
     }

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::tail::Tail;
-use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::domain::event::Event;
 use crate::store::Store;
 use crate::store::log::{AppendBatch, AppendFailure, AppendRequest, Appended, LogWriter, Placed};
@@ -167,7 +167,7 @@ impl AppendTask {
 
     /// Commits a batch. After a broken connection, finds out whether the commit succeeded by sending the batch again.
     async fn commit(&mut self, batch: &mut AppendBatch) -> Result<Appended, AppendError> {
-        let mut waits = reconnect_waits();
+        let mut waits = reconnect_delays();
         let mut unknown_since: Option<Instant> = None;
         let mut has_created_partitions = false;
         loop {
@@ -215,7 +215,7 @@ impl AppendTask {
 
     /// Waits for the database. Meanwhile every queued request fails at once.
     async fn reconnect(&mut self) {
-        for wait in reconnect_waits() {
+        for wait in reconnect_delays() {
             let retry_at = Instant::now() + wait;
             loop {
                 tokio::select! {
@@ -242,7 +242,7 @@ impl AppendTask {
         for (request, placed) in batch.requests.iter().zip(&appended.placed) {
             if let Placed::Appended(first) = placed {
                 let placed = request.events.iter().enumerate().map(|(offset, event)| {
-                    Arc::new(Event::placed(first.advanced(offset), &request.tenant, event))
+                    Arc::new(Event::at(first.advanced(offset), &request.tenant, event))
                 });
                 events.extend(placed);
             }

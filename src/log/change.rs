@@ -10,7 +10,8 @@ use crate::domain::access::audit::Actor;
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::change::{self, Change, Changed};
+use crate::domain::subscription::change::{self, Change, ChangeResult};
+use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 
 impl Log {
@@ -21,19 +22,19 @@ impl Log {
         change: &Change,
         before: Option<&Subscription>,
         by: &Actor,
-    ) -> Result<Changed, StoreError> {
+    ) -> Result<ChangeResult, StoreError> {
         let (token, after) = (Uuid::new_v4(), self.tail.head());
-        let audit = change::audited(change, before, by, token);
+        let audit = change::audit_entry(change, before, by, token, UnixMillis::now());
         let send = || self.store.change_subscription(token, after, change, &audit);
         let changed = send_repeatable(send).await?;
-        if let Changed::Made { position, previous } = &changed {
+        if let ChangeResult::Applied { position, previous } = &changed {
             let entry = NewEvent {
                 event_type: change.entry_type.clone(),
                 about: Some(change.subscription.id),
                 occurred_at: None,
                 data: change.entry_data.clone(),
             };
-            let event = Event::placed(*position, &change.subscription.tenant, &entry);
+            let event = Event::at(*position, &change.subscription.tenant, &entry);
             self.tail.offer(*previous, vec![Arc::new(event)]);
             self.appended.notify_one();
             self.wait_until_visible(*position).await;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::tail::Tail;
-use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::store::{Store, StoreError};
 
 /// The minimum time between two notifications, however often this node appends.
@@ -46,7 +46,7 @@ pub(super) async fn notify(
 
 /// Makes the tail read when another node notifies, until `stop`.
 pub(super) async fn listen(node: Uuid, store: Store, tail: Arc<Tail>, stop: CancellationToken) {
-    let mut waits = reconnect_waits();
+    let mut waits = reconnect_delays();
     while !stop.is_cancelled() {
         let ended = follow_notifications(node, &store, &tail, &stop).await;
         let Err(error) = ended else { return };

@@ -44,7 +44,7 @@ impl Log {
                 occurred_at: None,
                 data: Bytes::from(data),
             };
-            let event = Event::placed(position, &key.tenant.as_str().into(), &entry);
+            let event = Event::at(position, &key.tenant.as_str().into(), &entry);
             self.tail.offer(previous, vec![Arc::new(event)]);
             self.appended.notify_one();
         }

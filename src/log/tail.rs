@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::observer::Observers;
-use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::domain::event::Event;
 use crate::domain::event::page::{PageLimit, Scan, Stretch};
 use crate::domain::position::Position;
@@ -191,11 +191,11 @@ impl TailBuffer {
 
 /// Reads the table to fill gaps: on request, and every [`POLL_INTERVAL`].
 pub(super) async fn follow(tail: Arc<Tail>, store: Store, stop: CancellationToken) {
-    let mut waits = reconnect_waits();
+    let mut waits = reconnect_delays();
     loop {
         let pause = match read_on(&tail, &store).await {
             Ok(()) => {
-                waits = reconnect_waits();
+                waits = reconnect_delays();
                 POLL_INTERVAL
             }
             Err(error) => {
@@ -239,7 +239,7 @@ mod tests {
             occurred_at: None,
             data: Bytes::from_static(b"1"),
         };
-        Arc::new(Event::placed(at(position), &"t".into(), &new))
+        Arc::new(Event::at(at(position), &"t".into(), &new))
     }
 
     fn at(position: i64) -> Position {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::domain::event::matcher::Matcher;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
-use crate::domain::subscription::gap::Expiry;
+use crate::domain::subscription::gap::Gap;
 use crate::domain::subscription::version::Version;
 use crate::store::expiry::{Overtaken, Tally};
 use crate::store::{Store, StoreError};
@@ -42,8 +42,8 @@ pub(crate) async fn tell(store: &Store, gone: Position) -> Result<u64, StoreErro
             matched.map_or(0, |lost| lost.events).saturating_sub(dealt.settled) + dealt.waiting;
         let ends = matched.map(|lost| (lost.first, lost.last)).into_iter().chain(dealt.retries);
         let ends = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
-        if let (Some(ends), 1..) = (ends, events)
-            && store.record_gap(one.id, gone, &Expiry::new(one.id, events, ends)).await?
+        if let (Some((first, last)), 1..) = (ends, events)
+            && store.record_gap(one.id, gone, &Gap::new(one.id, events, first, last)).await?
         {
             tracing::warn!(subscription = %one.id, events, "events are gone that a subscription did not get");
             told += events;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::access::forwarded::TrustedProxies;
-use crate::domain::access::networks::home;
+use crate::domain::access::networks::client_network;
 
 /// The connections of each address, over all threads.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ impl Crowd {
         if self.0.most == usize::MAX || self.0.proxies.networks.contain(address) {
             return Ok(None);
         }
-        let home = home(address);
+        let home = client_network(address);
         let mut open = self.0.open();
         let count = open.entry(home).or_default();
         if *count >= self.0.most {

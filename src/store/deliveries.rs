@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Store, StoreError, within};
 use crate::domain::delivery::outcome::ErrorClass;
-use crate::domain::delivery::replay::Progress;
+use crate::domain::delivery::replay::ReplayProgress;
 use crate::domain::delivery::shard::shard_of;
 use crate::domain::id::{AttemptId, ReplayId, SubscriptionId};
 use crate::domain::position::Position;
@@ -117,8 +117,8 @@ impl<'a> Columns<'a> {
 }
 
 /// As `flush.sql` reads them: there are hardly ever any, and one parameter costs less than many columns.
-fn replays_as_json(replays: &[(ReplayId, SubscriptionId, Progress)]) -> String {
-    let row = |(id, subscription, progress): &(ReplayId, SubscriptionId, Progress)| {
+fn replays_as_json(replays: &[(ReplayId, SubscriptionId, ReplayProgress)]) -> String {
+    let row = |(id, subscription, progress): &(ReplayId, SubscriptionId, ReplayProgress)| {
         json!({
             "shard": shard_of(*subscription), "id": id.stored(), "subscription": subscription.stored(),
             "after": progress.after.stored(), "until": progress.until.stored(), "only": progress.only.name(),

@@ -3,7 +3,7 @@
 use sqlx::postgres::PgConnection;
 
 use super::{Store, StoreError, connect, within};
-use crate::domain::encryption::Place;
+use crate::domain::encryption::AssociatedData;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Definition;
 use crate::domain::time::UnixMillis;
@@ -24,15 +24,15 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    fn place(&self) -> Result<Place<'_>, StoreError> {
+    fn place(&self) -> Result<AssociatedData<'_>, StoreError> {
         let unknown = || StoreError::Unreadable(format!("what is sealed as {}", self.kind));
         match self.kind.as_str() {
             "definition" => {
                 let id = self.key.parse().map_err(|_no_number| unknown())?;
-                Ok(Place::Definition { tenant: &self.tenant, id })
+                Ok(AssociatedData::Definition { tenant: &self.tenant, id })
             }
-            "answer" => Ok(Place::Answer { tenant: &self.tenant, key: &self.key }),
-            "shared_secret" => Ok(Place::SharedSecret { name: &self.key }),
+            "answer" => Ok(AssociatedData::Answer { tenant: &self.tenant, key: &self.key }),
+            "shared_secret" => Ok(AssociatedData::SharedSecret { name: &self.key }),
             _ => Err(unknown()),
         }
     }
@@ -40,21 +40,29 @@ impl Sealed {
 
 impl Store {
     /// Seals what belongs to a place.
-    pub(super) fn encrypt(&self, plain: &[u8], place: Place<'_>) -> Result<String, StoreError> {
+    pub(super) fn encrypt(
+        &self,
+        plain: &[u8],
+        place: AssociatedData<'_>,
+    ) -> Result<String, StoreError> {
         self.sealer
-            .seal(plain, place, rand::random())
+            .encrypt(plain, place, rand::random())
             .ok_or_else(|| StoreError::Unreadable("too large to be sealed".into()))
     }
 
     /// Opens what is stored in a place.
-    pub(super) fn decrypt(&self, stored: &[u8], place: Place<'_>) -> Result<Vec<u8>, StoreError> {
-        self.sealer.open(stored, place).map_err(|why| {
+    pub(super) fn decrypt(
+        &self,
+        stored: &[u8],
+        place: AssociatedData<'_>,
+    ) -> Result<Vec<u8>, StoreError> {
+        self.sealer.decrypt(stored, place).map_err(|why| {
             let what = match place {
-                Place::Definition { id, .. } => {
+                AssociatedData::Definition { id, .. } => {
                     format!("subscription {}", SubscriptionId::from_stored(id))
                 }
-                Place::SharedSecret { name } => format!("the secret {name}"),
-                Place::Answer { .. } => "a kept answer".to_owned(),
+                AssociatedData::SharedSecret { name } => format!("the secret {name}"),
+                AssociatedData::Answer { .. } => "a kept answer".to_owned(),
             };
             StoreError::Unreadable(format!("{what}: {why}"))
         })

@@ -8,7 +8,7 @@ use super::{Store, StoreError, within};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::TEST_EVENT;
-use crate::domain::subscription::gap::{Expiry, GAP};
+use crate::domain::subscription::gap::{GAP, Gap};
 
 /// A subscription that still needs events which are to go.
 #[derive(Debug)]
@@ -187,7 +187,7 @@ impl Store {
         &self,
         id: SubscriptionId,
         gone: Position,
-        told: &Expiry,
+        told: &Gap,
     ) -> Result<bool, StoreError> {
         let data =
             serde_json::to_vec(told).map_err(|error| StoreError::Unreadable(error.to_string()))?;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Store, StoreError, within};
 use crate::domain::access::idempotency::RequestKey;
-use crate::domain::encryption::Place;
+use crate::domain::encryption::AssociatedData;
 use crate::domain::position::Position;
 
 /// What a request came to that was made before under the same key.
@@ -63,7 +63,7 @@ impl Store {
         )
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let open = |sealed: Vec<u8>| self.decrypt(&sealed, Place::Answer { tenant, key });
+        let open = |sealed: Vec<u8>| self.decrypt(&sealed, AssociatedData::Answer { tenant, key });
         Ok(Some(Kept {
             fingerprint: row.fingerprint,
             position: row.position.map(Position::from_stored),
@@ -78,7 +78,7 @@ impl Store {
         key: &str,
         answer: &str,
     ) -> Result<Vec<u8>, StoreError> {
-        let sealed = self.encrypt(answer.as_bytes(), Place::Answer { tenant, key })?;
+        let sealed = self.encrypt(answer.as_bytes(), AssociatedData::Answer { tenant, key })?;
         Ok(sealed.into_bytes())
     }
 

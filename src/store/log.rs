@@ -261,11 +261,7 @@ impl EventRow {
             occurred_at: self.occurred_at.map(UnixMillis::from_i64),
             data: Bytes::from(self.data?),
         };
-        Some(Arc::new(Event::placed(
-            Position::from_stored(self.position),
-            &self.tenant.into(),
-            &new,
-        )))
+        Some(Arc::new(Event::at(Position::from_stored(self.position), &self.tenant.into(), &new)))
     }
 }
 

@@ -28,7 +28,7 @@ use std::time::Duration;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 
-use crate::domain::encryption::Sealer;
+use crate::domain::encryption::Encryptor;
 
 /// How long any statement may take, network included.
 const STATEMENT_DEADLINE: Duration = Duration::from_secs(20);
@@ -83,7 +83,7 @@ pub struct Store {
     /// For the lease alone: however many ask for something, it is renewed.
     vital: PgPool,
     options: PgConnectOptions,
-    sealer: Arc<Sealer>,
+    sealer: Arc<Encryptor>,
 }
 
 impl fmt::Debug for Store {
@@ -94,7 +94,7 @@ impl fmt::Debug for Store {
 
 impl Store {
     /// Prepares to use the database at `url`, without connecting yet; what is secret in it is sealed by `sealer`.
-    pub fn new(url: &str, sealer: Sealer) -> Result<Self, StoreError> {
+    pub fn new(url: &str, sealer: Encryptor) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url)?.application_name("hookhub").options([
             ("statement_timeout", "15s"),
             ("lock_timeout", "10s"),

@@ -1,10 +1,11 @@
 //! Replays, and how far they have come.
 
 use super::{Store, StoreError, within};
-use crate::domain::delivery::replay::{Progress, ReplayState, Tried};
+use crate::domain::delivery::replay::{
+    RecordedDelivery, ReplayFilter, ReplayProgress, ReplayState,
+};
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
-use crate::domain::subscription::command::Only;
 
 struct ReplayRow {
     id: i64,
@@ -19,13 +20,13 @@ struct ReplayRow {
 }
 
 impl ReplayRow {
-    fn read(self) -> Result<(ReplayId, SubscriptionId, Progress), StoreError> {
+    fn read(self) -> Result<(ReplayId, SubscriptionId, ReplayProgress), StoreError> {
         let id = ReplayId::from_stored(self.id);
         let unreadable = || StoreError::Unreadable(format!("replay {id}"));
-        let progress = Progress {
+        let progress = ReplayProgress {
             after: Position::from_stored(self.after),
             until: Position::from_stored(self.until),
-            only: Only::from_name(&self.only).ok_or_else(unreadable)?,
+            only: ReplayFilter::from_name(&self.only).ok_or_else(unreadable)?,
             count: self.count.unsigned_abs(),
             position: Position::from_stored(self.position),
             replayed: self.replayed.unsigned_abs(),
@@ -40,7 +41,7 @@ impl Store {
     pub async fn select_running_replays(
         &self,
         subscriptions: &[i64],
-    ) -> Result<Vec<(ReplayId, SubscriptionId, Progress)>, StoreError> {
+    ) -> Result<Vec<(ReplayId, SubscriptionId, ReplayProgress)>, StoreError> {
         let rows = within(
             sqlx::query_as!(
                 ReplayRow,
@@ -59,7 +60,7 @@ impl Store {
         subscription: SubscriptionId,
         below: Option<ReplayId>,
         limit: i64,
-    ) -> Result<Vec<(ReplayId, Progress)>, StoreError> {
+    ) -> Result<Vec<(ReplayId, ReplayProgress)>, StoreError> {
         let rows = within(
             sqlx::query_as!(
                 ReplayRow,
@@ -80,7 +81,7 @@ impl Store {
         &self,
         subscription: SubscriptionId,
         id: ReplayId,
-    ) -> Result<Option<Progress>, StoreError> {
+    ) -> Result<Option<ReplayProgress>, StoreError> {
         let row = within(
             sqlx::query_as!(
                 ReplayRow,
@@ -99,7 +100,7 @@ impl Store {
         &self,
         subscription: SubscriptionId,
         positions: &[i64],
-    ) -> Result<Vec<Tried>, StoreError> {
+    ) -> Result<Vec<RecordedDelivery>, StoreError> {
         let rows = within(
             sqlx::query!(
                 r#"SELECT a.position, max(a.number) AS "attempts!",
@@ -111,7 +112,7 @@ impl Store {
             )
             .fetch_all(&self.pool),
         );
-        let tried = rows.await?.into_iter().map(|row| Tried {
+        let tried = rows.await?.into_iter().map(|row| RecordedDelivery {
             position: Position::from_stored(row.position),
             attempts: row.attempts.unsigned_abs(),
             is_delivered: row.is_delivered,

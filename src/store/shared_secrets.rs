@@ -1,7 +1,7 @@
 //! Secrets that all nodes share.
 
 use super::{Store, StoreError, within};
-use crate::domain::encryption::Place;
+use crate::domain::encryption::AssociatedData;
 
 impl Store {
     /// The secret of that name; `fresh` becomes it if there is none yet.
@@ -10,7 +10,7 @@ impl Store {
         name: &str,
         fresh: &[u8],
     ) -> Result<Vec<u8>, StoreError> {
-        let place = Place::SharedSecret { name };
+        let place = AssociatedData::SharedSecret { name };
         let sealed = self.encrypt(fresh, place)?;
         within(
             sqlx::query!(

@@ -1,6 +1,6 @@
 //! Subscriptions: their changes, each with its entry in the log, and how to find them.
 
-use crate::domain::subscription::change::{Change, Changed};
+use crate::domain::subscription::change::{Change, ChangeResult};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Store, StoreError, encryption, within};
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::egress::callback_url::CallbackUrl;
-use crate::domain::encryption::Place;
+use crate::domain::encryption::AssociatedData;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
@@ -52,7 +52,7 @@ struct SubscriptionRow {
 impl Store {
     fn read(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
         let id = SubscriptionId::from_stored(row.id);
-        let place = Place::Definition { tenant: &row.tenant, id: row.id };
+        let place = AssociatedData::Definition { tenant: &row.tenant, id: row.id };
         let definition = encryption::definition(
             &self.decrypt(row.definition.as_bytes(), place)?,
             UnixMillis::now(),
@@ -75,7 +75,7 @@ impl Store {
             return Ok((String::new(), Vec::new()));
         }
         let Subscription { id, tenant, definition, .. } = &change.subscription;
-        let place = Place::Definition { tenant, id: id.stored() };
+        let place = AssociatedData::Definition { tenant, id: id.stored() };
         let sealed = self.encrypt(&encryption::stored(definition)?, place)?;
         let earlier = definition.signing().earlier().iter();
         Ok((sealed, earlier.map(|one| one.expires_at.as_i64()).collect()))
@@ -89,7 +89,7 @@ impl Store {
         after: Position,
         change: &Change,
         audit: &AuditEntry,
-    ) -> Result<Changed, StoreError> {
+    ) -> Result<ChangeResult, StoreError> {
         let subscription = &change.subscription;
         let definition = &subscription.definition;
         let (stored, secret_ends) = self.written(change)?;
@@ -129,21 +129,23 @@ impl Store {
                 change.deleted,
                 &secret_ends,
                 audit.to_row(),
-                change.most.map(i64::from),
+                change.max_subscriptions.map(i64::from),
             )
             .fetch_optional(&self.pool),
         )
         .await?;
-        let Some(row) = row else { return Ok(Changed::NoRoom) };
+        let Some(row) = row else { return Ok(ChangeResult::QuotaExceeded) };
         let position = Position::from_stored(row.position.unwrap_or_default());
         Ok(match row.result.as_str() {
-            "changed" => {
-                Changed::Made { position, previous: row.previous.map(Position::from_stored) }
-            }
-            "replayed" => {
-                Changed::Replayed { position, fingerprint: row.fingerprint.unwrap_or_default() }
-            }
-            _ => Changed::Stale,
+            "changed" => ChangeResult::Applied {
+                position,
+                previous: row.previous.map(Position::from_stored),
+            },
+            "replayed" => ChangeResult::Replayed {
+                position,
+                fingerprint: row.fingerprint.unwrap_or_default(),
+            },
+            _ => ChangeResult::Stale,
         })
     }
 

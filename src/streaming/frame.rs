@@ -96,7 +96,7 @@ mod tests {
             occurred_at: None,
             data: Bytes::from_static(b"1"),
         };
-        Frame::new(Arc::new(Event::placed(Position::from_stored(1), &"t".into(), &new)))
+        Frame::new(Arc::new(Event::at(Position::from_stored(1), &"t".into(), &new)))
     }
 
     #[test]

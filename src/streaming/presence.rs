@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::filter::Filter;
 use crate::access::keys::Key;
 use crate::access::quotas::{Quota, QuotasInForce};
-use crate::domain::access::quota::MostConnections;
+use crate::domain::access::quota::ConnectionLimits;
 use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
@@ -104,7 +104,7 @@ struct Connected {
 /// Everyone who is connected to this node.
 #[derive(Debug)]
 pub(crate) struct Presence {
-    most: MostConnections,
+    most: ConnectionLimits,
     quotas: Arc<QuotasInForce>,
     connected: Mutex<Connected>,
     refused: AtomicU64,
@@ -113,7 +113,7 @@ pub(crate) struct Presence {
 
 impl Presence {
     /// Nobody yet, and at most so many.
-    pub(crate) fn new(most: MostConnections, quotas: Arc<QuotasInForce>) -> Self {
+    pub(crate) fn new(most: ConnectionLimits, quotas: Arc<QuotasInForce>) -> Self {
         Self {
             most,
             quotas,

@@ -127,7 +127,7 @@ pub(crate) fn gap_event(
         occurred_at: Some(UnixMillis::now()),
         data: Bytes::from(data.to_string()),
     };
-    Event::placed(earliest.map(Position::previous).unwrap_or_default(), &tenant.into(), &told)
+    Event::at(earliest.map(Position::previous).unwrap_or_default(), &tenant.into(), &told)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::support::hub::ADMIN_KEY;
 use crate::wire::Plan;
 
 #[tokio::test]
-async fn a_page_of_a_configured_origin_publishes_after_a_preflight_and_another_does_not() {
+async fn only_a_page_of_a_configured_origin_passes_the_preflight_and_publishes() {
     let scene = Scene::set(Plan::WHOLE, Access::default()).await;
     let page = format!("test/publish.html?hub=http://{}&key={ADMIN_KEY}", scene.wire.address);
     let seen = scene.reports(&scene.site.url(&page), |seen| seen.answer.is_some()).await;

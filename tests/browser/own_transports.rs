@@ -8,7 +8,7 @@ use crate::wire::Plan;
 const ANYWHERE: Plan = Plan { bytes: 1..12_000, refused: None };
 
 #[tokio::test]
-async fn an_event_source_gets_everything_once_and_in_order_through_cuts() {
+async fn eventsource_receives_every_event_once_and_in_order_across_cut_connections() {
     let mut scene = Scene::set(ANYWHERE, Access::default()).await;
     let browser = scene.open("test/eventsource.html");
     scene.gets_everything(&browser, |_, wire| wire.cuts >= 6).await;
@@ -16,7 +16,7 @@ async fn an_event_source_gets_everything_once_and_in_order_through_cuts() {
 }
 
 #[tokio::test]
-async fn a_websocket_that_resumes_gets_everything_once_and_in_order_through_cuts() {
+async fn websocket_resume_receives_every_event_once_and_in_order_across_cut_connections() {
     let mut scene = Scene::set(ANYWHERE, Access::default()).await;
     let browser = scene.open("test/websocket.html");
     scene.gets_everything(&browser, |_, wire| wire.cuts >= 20).await;

@@ -14,7 +14,7 @@ const STREAMS: Option<&str> = Some("GET /v1/stream?");
 const SHORT: Access = Access { ttl_s: 2, told_ttl_s: 2, from: "earliest" };
 
 #[tokio::test]
-async fn it_shows_everything_once_by_server_sent_events_through_cuts() {
+async fn phone_page_shows_every_event_once_by_sse_across_cut_connections() {
     let mut scene = Scene::set(IN_STREAMS, Access::default()).await;
     let browser = scene.open("");
     let seen = scene.gets_everything(&browser, |_, wire| wire.cuts >= 6).await;
@@ -23,7 +23,7 @@ async fn it_shows_everything_once_by_server_sent_events_through_cuts() {
 }
 
 #[tokio::test]
-async fn it_falls_back_to_long_poll_when_streams_are_refused() {
+async fn phone_page_falls_back_to_long_poll_when_streams_are_refused() {
     let plan = Plan { bytes: 2_000..40_000, refused: STREAMS };
     let mut scene = Scene::set(plan, Access::default()).await;
     let browser = scene.open("");
@@ -43,28 +43,28 @@ async fn renews(path: &str, plan: Plan, access: Access, tokens: usize) {
 }
 
 #[tokio::test]
-async fn it_renews_its_token_on_an_open_stream_and_loses_nothing() {
+async fn phone_page_renews_its_token_on_an_open_stream_and_loses_no_event() {
     renews("", IN_STREAMS, SHORT, 4).await;
 }
 
 #[tokio::test]
-async fn it_renews_its_token_while_it_polls_and_loses_nothing() {
+async fn phone_page_renews_its_token_while_polling_and_loses_no_event() {
     renews("?way=poll", IN_STREAMS, SHORT, 4).await;
 }
 
 #[tokio::test]
-async fn it_renews_its_token_on_an_open_websocket_and_loses_nothing() {
+async fn phone_page_renews_its_token_on_an_open_websocket_and_loses_no_event() {
     renews("?way=ws", IN_STREAMS, SHORT, 4).await;
 }
 
 /// As when a phone was asleep at the time for it.
 #[tokio::test]
-async fn it_gets_a_new_token_when_the_hub_has_ended_the_stream_of_an_old_one() {
+async fn phone_page_gets_a_new_token_when_the_hub_ends_the_stream_of_an_expired_one() {
     renews("", Plan::WHOLE, Access { told_ttl_s: 3_600, ..SHORT }, 3).await;
 }
 
 #[tokio::test]
-async fn it_goes_on_when_the_hub_was_stopped_and_started_again() {
+async fn phone_page_continues_after_a_restart_of_the_hub() {
     let mut scene = Scene::set(Plan::WHOLE, Access::default()).await;
     let browser = scene.open("");
     scene.gets_everything(&browser, |_, _| true).await;
@@ -75,7 +75,7 @@ async fn it_goes_on_when_the_hub_was_stopped_and_started_again() {
 }
 
 #[tokio::test]
-async fn it_says_so_when_the_hub_no_longer_has_its_place_and_goes_on_with_the_oldest_event() {
+async fn phone_page_reports_an_expired_cursor_and_continues_with_the_oldest_event() {
     for way in ["sse", "poll", "ws"] {
         let scene =
             Scene::set(Plan::WHOLE, Access { from: "evt_7ZZZZZZZZZZZZ", ..Access::default() })
@@ -89,7 +89,7 @@ async fn it_says_so_when_the_hub_no_longer_has_its_place_and_goes_on_with_the_ol
 }
 
 #[tokio::test]
-async fn it_shows_the_steps_of_its_own_order_alone() {
+async fn phone_page_shows_only_the_steps_of_its_own_order() {
     let scene = Scene::set(Plan::WHOLE, Access::default()).await;
     let mut own = Vec::new();
     for step in ["created", "paid", "packed", "shipped", "delivered"] {

@@ -6,21 +6,21 @@ use serde_json::{Value, json};
 
 use crate::support::client::{each, text};
 use crate::support::eventually;
-use crate::support::follower::{Follower, Way};
+use crate::support::follower::{Follower, Transport};
 use crate::support::hub::TestHub;
 use crate::support::sse::NarrowStream;
 use crate::support::views::until_connected;
 
 #[tokio::test]
-async fn each_stream_and_waiting_poll_is_listed_with_what_it_reads_and_how_far_it_is() {
+async fn each_stream_and_waiting_poll_is_listed_with_its_event_types_and_position() {
     let hub = TestHub::start().await;
     let acme = hub.acting_for("acme");
     let key = acme.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
     let acme = hub.with_key(Some(&text(&key, "/key")));
     let first = acme.publish("order.paid", json!(1)).await;
 
-    let mut sse = Follower::open(&acme, Way::Sse, "/v1", "order.*,n", Some("earliest")).await;
-    let mut websocket = Follower::open(&acme, Way::WebSocket, "/v1", "", None).await;
+    let mut sse = Follower::open(&acme, Transport::Sse, "/v1", "order.*,n", Some("earliest")).await;
+    let mut websocket = Follower::open(&acme, Transport::WebSocket, "/v1", "", None).await;
     assert_eq!(sse.next().await.id, first);
     let poll = acme.get("/v1/events?types=hookhub.*&wait=2");
     let look = async {
@@ -58,7 +58,7 @@ async fn each_stream_and_waiting_poll_is_listed_with_what_it_reads_and_how_far_i
 }
 
 #[tokio::test]
-async fn a_stream_that_does_not_take_its_events_shows_how_far_it_lags() {
+async fn the_connection_list_shows_the_lag_of_a_stream_that_does_not_read() {
     let hub = TestHub::start().await;
     let mut slow = NarrowStream::open(hub.request(Method::GET, "/v1/stream")).await;
     let first = hub.publish("n", json!(1)).await;
@@ -78,20 +78,20 @@ async fn a_stream_that_does_not_take_its_events_shows_how_far_it_lags() {
 }
 
 #[tokio::test]
-async fn connections_of_other_tenants_are_not_listed() {
+async fn the_connection_list_omits_connections_of_other_tenants() {
     let hub = TestHub::start().await;
-    let _stream = Follower::from_earliest(&hub.acting_for("theirs"), Way::Sse).await;
+    let _stream = Follower::from_earliest(&hub.acting_for("theirs"), Transport::Sse).await;
     until_connected(&hub.acting_for("theirs"), 1).await;
     assert!(hub.all("/v1/connections").await.is_empty());
     assert!(hub.acting_for("ours").all("/v1/connections").await.is_empty());
 }
 
 #[tokio::test]
-async fn pages_of_connections_make_up_the_whole_list() {
+async fn pages_of_connections_add_up_to_the_whole_list() {
     let hub = TestHub::start().await;
     let mut open = Vec::new();
-    for way in [Way::Sse, Way::WebSocket].repeat(3) {
-        open.push(Follower::from_earliest(&hub, way).await);
+    for transport in [Transport::Sse, Transport::WebSocket].repeat(3) {
+        open.push(Follower::from_earliest(&hub, transport).await);
     }
     let all = until_connected(&hub, 6).await;
     let mut listed = Vec::new();
@@ -111,7 +111,7 @@ async fn pages_of_connections_make_up_the_whole_list() {
 }
 
 #[tokio::test]
-async fn without_a_good_key_nobody_connects_or_sees_who_does() {
+async fn opening_a_stream_and_listing_connections_need_a_valid_key() {
     let hub = TestHub::start().await;
     for stranger in [hub.with_key(None), hub.with_key(Some("wrong"))] {
         for path in ["/v1/connections", "/v1/stream", "/v1/ws", "/v1/events?wait=60"] {

@@ -35,7 +35,7 @@ fn secret() -> Secret {
 }
 
 #[tokio::test]
-async fn what_is_not_signed_or_not_now_is_refused_and_uses_up_no_answer() {
+async fn dev_receiver_rejects_unsigned_or_expired_requests_without_using_up_a_scripted_response() {
     let settings = ReceiverSettings {
         answers: vec![202, 503],
         retry_after_s: Some(7),
@@ -72,7 +72,7 @@ async fn what_is_not_signed_or_not_now_is_refused_and_uses_up_no_answer() {
 }
 
 #[tokio::test]
-async fn one_of_several_secrets_is_enough_and_without_any_nothing_is_checked() {
+async fn dev_receiver_accepts_any_of_several_secrets_and_skips_verification_without_one() {
     let now = UnixMillis::now().seconds();
     let (old, new) = (Secret::from_random([1; 32]), Secret::from_random([2; 32]));
     for (secrets, verified, status) in
@@ -89,7 +89,7 @@ async fn one_of_several_secrets_is_enough_and_without_any_nothing_is_checked() {
 }
 
 #[tokio::test]
-async fn other_methods_and_large_bodies_are_refused() {
+async fn dev_receiver_rejects_other_methods_and_large_bodies() {
     let (receiver, _seen) =
         hookhub::tools::receive::Receiver::start(ReceiverSettings::default()).await.unwrap();
     let url = format!("http://{}/", receiver.address());
@@ -101,7 +101,7 @@ async fn other_methods_and_large_bodies_are_refused() {
 }
 
 #[tokio::test]
-async fn it_answers_after_the_delay_it_was_told() {
+async fn dev_receiver_responds_after_the_configured_delay() {
     let settings =
         ReceiverSettings { delay: Duration::from_millis(300), ..TestReceiver::settings() };
     let (receiver, _seen) = hookhub::tools::receive::Receiver::start(settings).await.unwrap();
@@ -112,7 +112,7 @@ async fn it_answers_after_the_delay_it_was_told() {
 }
 
 #[tokio::test]
-async fn the_command_shows_each_delivery_and_whether_it_is_to_be_trusted() {
+async fn hookhub_receive_prints_each_delivery_and_its_verification_result() {
     let hub = TestHub::start().await;
     let arguments = [
         "receive",
@@ -149,7 +149,7 @@ async fn the_command_shows_each_delivery_and_whether_it_is_to_be_trusted() {
 }
 
 #[tokio::test]
-async fn it_agrees_to_handshakes_and_uses_up_no_answer_for_them() {
+async fn dev_receiver_confirms_verification_without_using_up_a_scripted_response() {
     let settings = ReceiverSettings { answers: vec![202, 503], ..TestReceiver::settings() };
     let (receiver, mut seen) = hookhub::tools::receive::Receiver::start(settings).await.unwrap();
     let (url, client) = (format!("http://{}/hooks", receiver.address()), http());
@@ -176,7 +176,7 @@ async fn it_agrees_to_handshakes_and_uses_up_no_answer_for_them() {
 }
 
 #[tokio::test]
-async fn a_hub_that_asks_it_first_gets_its_consent_and_delivers() {
+async fn the_hub_verifies_the_dev_receiver_and_then_delivers() {
     let named =
         |settings: &mut Settings| settings.webhook_origin = Some("h.example".parse().unwrap());
     let hub = TestHub::start_with(named).await;

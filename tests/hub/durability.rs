@@ -96,7 +96,7 @@ impl Arrivals {
 }
 
 #[tokio::test]
-async fn after_kill_9_of_the_hub_in_a_flood_everything_accepted_arrives_with_few_repeats() {
+async fn kill_9_of_the_hub_during_a_flood_loses_no_acknowledged_event_and_repeats_few() {
     let data_dir = tempfile::tempdir().unwrap();
     let database = Database::create().await;
     let environment = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", database.url());
@@ -139,7 +139,7 @@ fn postmaster(data_dir: &Path) -> Option<i32> {
 }
 
 #[tokio::test]
-async fn after_kill_9_of_the_embedded_postgres_the_hub_recovers_by_itself_and_loses_nothing() {
+async fn the_hub_recovers_from_kill_9_of_the_embedded_postgres_and_loses_no_event() {
     let open = Permissions::from_mode(0o755);
     let dir = tempfile::Builder::new()
         .prefix("hookhub-test-")
@@ -188,7 +188,7 @@ async fn count(hub: &Client, data: &str) -> usize {
 }
 
 #[tokio::test]
-async fn while_postgres_is_away_the_hub_says_so_and_goes_on_when_it_is_back() {
+async fn the_hub_answers_503_while_postgres_is_down_and_recovers_by_itself() {
     let (hub, proxy) = behind_a_proxy().await;
     let mut receiver = TestReceiver::start().await;
     let subscription = hub.subscribe(&receiver.wants("n")).await;
@@ -266,7 +266,7 @@ async fn a_publish_whose_connection_drops_during_the_commit_is_in_the_log_once()
 }
 
 #[tokio::test]
-async fn when_the_commits_fate_stays_unknown_the_event_is_in_the_log_at_most_once() {
+async fn an_event_whose_commit_stays_unknown_is_in_the_log_at_most_once() {
     for at in [CutAt::Request, CutAt::Answer] {
         let (hub, proxy) = behind_a_proxy().await;
         let mut receiver = TestReceiver::start().await;
@@ -292,7 +292,7 @@ async fn when_the_commits_fate_stays_unknown_the_event_is_in_the_log_at_most_onc
 }
 
 #[tokio::test]
-async fn a_change_of_a_subscription_cut_off_in_the_middle_is_made_once() {
+async fn a_subscription_change_that_is_cut_off_is_applied_once() {
     for (word, at) in [
         ("https://example.com/request", CutAt::Request),
         ("https://example.com/answer", CutAt::Answer),
@@ -317,7 +317,7 @@ async fn a_change_of_a_subscription_cut_off_in_the_middle_is_made_once() {
 }
 
 #[tokio::test]
-async fn a_wire_that_stalls_delays_and_loses_nothing() {
+async fn a_stalled_database_connection_delays_events_and_loses_none() {
     let (hub, proxy) = behind_a_proxy().await;
     let mut receiver = TestReceiver::start().await;
     hub.subscribe(&receiver.wants("n")).await;
@@ -340,7 +340,7 @@ async fn a_wire_that_stalls_delays_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn wires_cut_again_and_again_under_load_lose_and_double_nothing() {
+async fn repeated_database_disconnects_under_load_lose_and_duplicate_no_event() {
     let (hub, proxy) = behind_a_proxy().await;
     let mut receiver = TestReceiver::start().await;
     let subscription = hub.subscribe(&receiver.wants("n")).await;

@@ -33,7 +33,7 @@ fn place(url: &str) -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn deliveries_to_http_receivers_are_tunnelled_with_credentials_for_the_proxy_alone() {
+async fn http_deliveries_are_tunnelled_and_only_the_proxy_sees_its_credentials() {
     let mut receiver = TestReceiver::start().await;
     let proxy = ConnectProxy::start(Manner::LeadsTo(place(&receiver.url()))).await;
     let hub = behind(&format!("http://us%65r:p%40ss@{}", proxy.address())).await;
@@ -61,7 +61,7 @@ async fn deliveries_to_http_receivers_are_tunnelled_with_credentials_for_the_pro
 }
 
 #[tokio::test]
-async fn tls_is_spoken_with_the_receiver_through_the_tunnel() {
+async fn tls_to_the_receiver_runs_inside_the_tunnel() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let receiver =
         TlsReceiver::start(&authority.issue("receiver.invalid"), LetsIn::Known(&clients)).await;
@@ -114,7 +114,7 @@ fn says(place: &str) -> Manner {
 }
 
 #[tokio::test]
-async fn what_the_proxy_answers_is_a_failed_connection_and_never_the_receivers_word() {
+async fn a_response_of_the_proxy_is_a_connection_failure_and_never_a_response_of_the_receiver() {
     let proxy = ConnectProxy::start(Manner::Chooses(says)).await;
     let hub = behind(&format!("http://user:planted@{}", proxy.address())).await;
     let words = WORDS.map(|(name, _, told)| (name, "connect", told));
@@ -142,7 +142,7 @@ fn must_have_failed(attempt: &Value, class: &str, told: &str) {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_not_there_is_a_failed_connection() {
+async fn an_unreachable_proxy_is_a_connection_failure() {
     let closed = ClosedPort::take();
     let hub = behind(&format!("http://user:planted@{}", place(&closed.url()))).await;
     let definition = json!({"event_types": ["a"], "callback_url": "https://receiver.invalid/"});
@@ -164,7 +164,7 @@ fn names_here() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_rules_for_targets_hold_behind_a_proxy_as_far_as_names_are_known_here() {
+async fn target_rules_apply_behind_a_proxy_to_addresses_and_locally_known_names() {
     let receiver = TestReceiver::start().await;
     let proxy = ConnectProxy::start(Manner::LeadsTo(place(&receiver.url()))).await;
     let hub = behind(&format!("http://{}", proxy.address())).await;
@@ -182,7 +182,7 @@ async fn the_rules_for_targets_hold_behind_a_proxy_as_far_as_names_are_known_her
 }
 
 #[tokio::test]
-async fn tokens_are_fetched_by_the_proxy_too() {
+async fn oauth_tokens_are_fetched_through_the_proxy() {
     // Receiver and token endpoint in one: the proxy leads everything there.
     let both = Scripted::start(|request, _| {
         let body = if request.head.starts_with("POST /token ") {
@@ -212,7 +212,7 @@ async fn tokens_are_fetched_by_the_proxy_too() {
 }
 
 #[tokio::test]
-async fn no_credentials_of_the_way_out_are_logged() {
+async fn proxy_credentials_are_not_logged() {
     let mut receiver = TestReceiver::start().await;
     let proxy = ConnectProxy::start(Manner::LeadsTo(place(&receiver.url()))).await;
     let (data_dir, database) = (tempfile::tempdir().unwrap(), Database::create().await);

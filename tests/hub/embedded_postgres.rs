@@ -137,7 +137,7 @@ fn is_one_line(error: &EmbeddedError) -> bool {
 }
 
 #[tokio::test]
-async fn the_first_start_makes_a_cluster_and_the_next_finds_its_data_again() {
+async fn the_first_start_creates_a_cluster_and_the_next_start_reuses_its_data() {
     bounded(async {
         let place = Place::new();
         let embedded = place.start().await;
@@ -156,7 +156,7 @@ async fn the_first_start_makes_a_cluster_and_the_next_finds_its_data_again() {
 }
 
 #[tokio::test]
-async fn a_second_hub_on_the_same_directory_is_refused_and_the_first_goes_on() {
+async fn a_second_hub_on_the_same_data_directory_is_refused_and_the_first_keeps_running() {
     bounded(async {
         let place = Place::new();
         let first = place.start().await;
@@ -173,7 +173,7 @@ async fn a_second_hub_on_the_same_directory_is_refused_and_the_first_goes_on() {
 }
 
 #[tokio::test]
-async fn a_killed_postgres_is_brought_back_with_all_that_was_committed() {
+async fn a_killed_postgres_is_restarted_with_all_committed_data() {
     bounded(async {
         let place = Place::new();
         let embedded = place.start().await;
@@ -197,7 +197,7 @@ async fn a_killed_postgres_is_brought_back_with_all_that_was_committed() {
 }
 
 #[tokio::test]
-async fn the_orphan_of_a_killed_hub_is_stopped_and_replaced() {
+async fn the_orphaned_postgres_of_a_killed_hub_is_stopped_and_replaced() {
     bounded(async {
         let place = Place::new();
         place.start_and_kill_the_hub();
@@ -214,7 +214,7 @@ async fn the_orphan_of_a_killed_hub_is_stopped_and_replaced() {
 }
 
 #[tokio::test]
-async fn a_session_that_outlives_its_killed_server_is_waited_for() {
+async fn startup_waits_for_a_session_that_outlives_its_killed_server() {
     bounded(async {
         let place = Place::new();
         place.start_and_kill_the_hub();
@@ -254,7 +254,7 @@ async fn a_session_that_outlives_its_killed_server_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_stranger_that_got_the_number_of_a_dead_postgres_is_left_alone() {
+async fn an_unrelated_process_with_the_pid_of_a_dead_postgres_is_not_signalled() {
     bounded(async {
         let place = Place::new();
         place.start().await.stop(STOP_DEADLINE).await;
@@ -274,7 +274,7 @@ async fn a_stranger_that_got_the_number_of_a_dead_postgres_is_left_alone() {
 }
 
 #[tokio::test]
-async fn dropping_it_stops_postgres_too() {
+async fn dropping_the_handle_stops_postgres() {
     bounded(async {
         let place = Place::new();
         let embedded = place.start().await;
@@ -286,7 +286,7 @@ async fn dropping_it_stops_postgres_too() {
 }
 
 #[tokio::test]
-async fn what_alter_system_weakened_is_strong_again_after_a_restart() {
+async fn a_restart_overrides_durability_settings_weakened_by_alter_system() {
     bounded(async {
         let place = Place::new();
         let embedded = place.start().await;
@@ -319,7 +319,7 @@ async fn a_signal_to_the_hubs_process_group_does_not_reach_postgres() {
 }
 
 #[tokio::test]
-async fn a_path_too_long_for_a_socket_works() {
+async fn a_data_directory_too_long_for_a_socket_path_works() {
     bounded(async {
         let place = Place::new();
         let data_dir = place.dir.path().join("long ".repeat(12)).join("x".repeat(120));
@@ -337,7 +337,7 @@ async fn a_path_too_long_for_a_socket_works() {
 }
 
 #[tokio::test]
-async fn an_odd_path_works() {
+async fn a_data_directory_with_special_characters_works() {
     bounded(async {
         let place = Place::new();
         let data_dir = place.dir.path().join("a b+c%&'é");
@@ -349,7 +349,7 @@ async fn an_odd_path_works() {
 }
 
 #[tokio::test]
-async fn a_private_directory_made_beforehand_is_used_and_stays_closed_to_others() {
+async fn an_existing_private_data_directory_is_used_and_stays_private() {
     bounded(async {
         let place = Place::new();
         fs::create_dir(place.data_dir()).expect("made");
@@ -365,7 +365,7 @@ async fn a_private_directory_made_beforehand_is_used_and_stays_closed_to_others(
 }
 
 #[tokio::test]
-async fn a_half_made_cluster_is_cleared_away() {
+async fn an_incomplete_cluster_is_removed_and_recreated() {
     bounded(async {
         let place = Place::new();
         let draft = place.data_dir().join("postgres.new-1");
@@ -380,7 +380,7 @@ async fn a_half_made_cluster_is_cleared_away() {
 }
 
 #[tokio::test]
-async fn a_directory_that_holds_something_else_is_not_touched() {
+async fn a_directory_with_foreign_files_is_left_untouched() {
     bounded(async {
         let place = Place::new();
         let file = place.data_dir().join("postgres/thesis.txt");
@@ -397,7 +397,7 @@ async fn a_directory_that_holds_something_else_is_not_touched() {
 }
 
 #[tokio::test]
-async fn without_binaries_the_refusal_names_the_package_and_the_setting() {
+async fn without_postgres_binaries_the_error_names_the_package_and_the_setting() {
     bounded(async {
         let place = Place::new();
         let settings =
@@ -415,7 +415,7 @@ async fn without_binaries_the_refusal_names_the_package_and_the_setting() {
 }
 
 #[tokio::test]
-async fn a_cluster_of_another_major_version_is_refused_with_both_ways_out() {
+async fn a_cluster_of_another_major_version_is_refused_with_both_remedies() {
     bounded(async {
         let place = Place::new();
         place.start().await.stop(STOP_DEADLINE).await;
@@ -430,7 +430,7 @@ async fn a_cluster_of_another_major_version_is_refused_with_both_ways_out() {
 
 /// As root, the closed directory keeps out the user that Postgres runs as; as anyone else, the hub itself.
 #[tokio::test]
-async fn a_closed_directory_on_the_way_is_named_with_the_remedy() {
+async fn an_inaccessible_parent_directory_is_named_with_the_remedy() {
     bounded(async {
         let place = Place::new();
         let closed = place.dir.path().join("closed");
@@ -453,7 +453,7 @@ async fn a_closed_directory_on_the_way_is_named_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_start_gives_its_last_words() {
+async fn a_server_that_fails_to_start_is_reported_with_its_last_log_lines() {
     bounded(async {
         let place = Place::new();
         place.start().await.stop(STOP_DEADLINE).await;

@@ -52,7 +52,7 @@ async fn creations(hub: &TestHub, receiver: &mut TestReceiver) -> Vec<(String, V
 }
 
 #[tokio::test]
-async fn each_creation_is_done_once_and_answered_the_same_by_every_node_and_after_a_restart() {
+async fn each_create_request_runs_once_and_every_node_repeats_its_response() {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
     let mut receiver = TestReceiver::start().await;
@@ -92,7 +92,7 @@ async fn each_creation_is_done_once_and_answered_the_same_by_every_node_and_afte
 }
 
 #[tokio::test]
-async fn the_first_answer_is_given_also_when_the_same_would_be_refused_by_now() {
+async fn a_stored_response_is_repeated_even_if_the_request_would_now_be_refused() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -125,7 +125,7 @@ async fn the_first_answer_is_given_also_when_the_same_would_be_refused_by_now() 
 }
 
 #[tokio::test]
-async fn another_request_under_the_same_key_is_refused_by_every_node_and_harms_nothing() {
+async fn a_different_request_with_the_same_key_is_refused_by_every_node_without_effect() {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
     let paths = [
@@ -182,20 +182,20 @@ async fn at_once(lock: &str, path: &'static str, body: Value) -> (Answer, Answer
 }
 
 #[tokio::test]
-async fn while_a_publish_runs_its_repeat_is_told_to_wait_by_every_node() {
+async fn a_repeat_during_a_publish_gets_409_from_every_node() {
     let (first, _) = at_once(LOCK_LOG, "/v1/events", event("a")).await;
     first.expect(202);
 }
 
 #[tokio::test]
-async fn while_a_key_is_made_the_repeat_is_told_to_wait_by_every_node() {
+async fn a_repeat_during_a_key_creation_gets_409_from_every_node() {
     let lock = "LOCK TABLE keys IN SHARE MODE";
     let (first, _) = at_once(lock, "/v1/keys", json!({"name": "ci"})).await;
     first.expect(201);
 }
 
 #[tokio::test]
-async fn of_many_repeats_to_two_nodes_at_once_one_is_done() {
+async fn of_many_concurrent_repeats_at_two_nodes_one_runs() {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
     for (path, body, table) in [
@@ -222,7 +222,7 @@ async fn of_many_repeats_to_two_nodes_at_once_one_is_done() {
 }
 
 #[tokio::test]
-async fn what_a_node_that_died_was_about_to_do_holds_nobody_up() {
+async fn an_unfinished_request_of_a_dead_node_blocks_nobody() {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
     let insert = format!(
@@ -243,7 +243,7 @@ async fn restricted(hub: &TestHub, event_types: Value) -> Client {
 }
 
 #[tokio::test]
-async fn a_repeat_brings_no_key_what_is_not_there_for_it() {
+async fn a_stored_response_reveals_nothing_to_a_key_without_access() {
     let hub = TestHub::start().await;
     let narrow = restricted(&hub, json!(["b"])).await;
     let mut receiver = TestReceiver::start().await;
@@ -269,7 +269,7 @@ async fn a_repeat_brings_no_key_what_is_not_there_for_it() {
 }
 
 #[tokio::test]
-async fn a_batch_of_which_another_key_may_publish_more_is_another_request() {
+async fn a_batch_is_another_request_for_a_key_with_more_event_types() {
     let hub = TestHub::start().await;
     let narrow = restricted(&hub, json!(["a"])).await;
     let batch = json!([event("a"), event("b"), event("a")]);
@@ -281,7 +281,7 @@ async fn a_batch_of_which_another_key_may_publish_more_is_another_request() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_only_looked_into_is_free_afterwards() {
+async fn a_dry_run_or_a_refused_request_leaves_its_idempotency_key_free() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("n")).await;

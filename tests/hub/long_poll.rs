@@ -9,7 +9,7 @@ use crate::support::in_time;
 use crate::support::views::until_connected;
 
 #[tokio::test]
-async fn a_wait_for_nothing_is_answered_empty_with_a_cursor() {
+async fn a_poll_that_times_out_returns_an_empty_page_with_a_cursor() {
     let hub = TestHub::start().await;
     let last = hub.publish("n", json!(1)).await;
     let page = hub.get("/v1/events?after=now&wait=1").await.expect(200);
@@ -17,7 +17,7 @@ async fn a_wait_for_nothing_is_answered_empty_with_a_cursor() {
 }
 
 #[tokio::test]
-async fn the_cursor_moves_past_what_did_not_match() {
+async fn the_cursor_of_a_poll_moves_past_events_that_do_not_match() {
     let hub = TestHub::start().await;
     let before = hub.publish_many("other", 10).await;
     let poll = hub.get("/v1/events?types=n&after=earliest&wait=2");
@@ -34,7 +34,7 @@ async fn the_cursor_moves_past_what_did_not_match() {
 }
 
 #[tokio::test]
-async fn what_is_there_is_answered_at_once() {
+async fn a_poll_with_matching_events_returns_at_once() {
     let hub = TestHub::start().await;
     let ids = hub.publish_many("n", 3).await;
     hub.publish("other", json!(1)).await;
@@ -45,7 +45,7 @@ async fn what_is_there_is_answered_at_once() {
 }
 
 #[tokio::test]
-async fn a_publish_wakes_those_who_wait_for_it_and_no_others() {
+async fn a_publish_wakes_only_the_polls_that_match() {
     let hub = TestHub::start().await;
     let wanted = hub.get("/v1/events?types=n&wait=60");
     let other = hub.get("/v1/events?types=other&wait=2");
@@ -66,7 +66,7 @@ async fn a_publish_wakes_those_who_wait_for_it_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_batch_wakes_with_all_of_it_up_to_the_limit() {
+async fn a_batch_is_returned_to_a_waiting_poll_whole_up_to_the_limit() {
     let hub = TestHub::start().await;
     let poll = hub.get("/v1/events?wait=60&limit=4");
     let publish = async {
@@ -83,7 +83,7 @@ async fn a_batch_wakes_with_all_of_it_up_to_the_limit() {
 }
 
 #[tokio::test]
-async fn a_wait_that_cannot_be_is_refused_by_name() {
+async fn an_invalid_wait_is_refused_by_name() {
     let hub = TestHub::start().await;
     for query in ["wait=61", "wait=-1", "wait=soon", "wait=1.5", "wait=", "wait=1&order=desc"] {
         let refused = hub.get(&format!("/v1/events?{query}")).await;
@@ -94,7 +94,7 @@ async fn a_wait_that_cannot_be_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_is_none_is_refused_by_name() {
+async fn an_invalid_cursor_is_refused_by_name() {
     let hub = TestHub::start().await;
     let id = hub.publish("n", json!(1)).await;
     let cut = id.split_at(id.len() - 1).0.to_owned();
@@ -114,7 +114,7 @@ async fn a_cursor_that_is_none_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn who_waits_and_hangs_up_is_forgotten_at_once() {
+async fn a_waiting_poll_that_disconnects_is_dropped_at_once() {
     let hub = TestHub::start().await;
     let poll = answer(hub.request(Method::GET, "/v1/events?wait=60"));
     tokio::select! {
@@ -125,7 +125,7 @@ async fn who_waits_and_hangs_up_is_forgotten_at_once() {
 }
 
 #[tokio::test]
-async fn polls_that_do_not_wait_are_no_connections() {
+async fn polls_without_wait_are_not_listed_as_connections() {
     let hub = TestHub::start_with(|settings| settings.max_streams.in_all = 0).await;
     let page: Value = hub.get("/v1/events").await.expect(200);
     assert!(each(&page, "/data").is_empty());

@@ -56,7 +56,7 @@ async fn until(hub: &Client, series: &str, satisfies: impl Fn(f64) -> bool) -> M
 }
 
 #[tokio::test]
-async fn traffic_is_counted_and_timed() {
+async fn publishing_and_deliveries_are_counted_and_timed() {
     let hub = TestHub::start().await;
     let before = Metrics::of(&hub).await;
     before.is("hookhub_events_accepted_total", 0.0);
@@ -109,7 +109,7 @@ async fn traffic_is_counted_and_timed() {
 }
 
 #[tokio::test]
-async fn who_is_parked_is_counted_and_its_lag_grows() {
+async fn parked_subscriptions_are_counted_and_their_lag_grows() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -133,7 +133,7 @@ async fn who_is_parked_is_counted_and_its_lag_grows() {
 }
 
 #[tokio::test]
-async fn what_is_kept_and_what_is_lost_by_age_is_told() {
+async fn retained_and_expired_data_is_reported() {
     let hub = TestHub::start().await;
     hub.subscribe(&json!({"event_types": ["n"]})).await;
     hub.publish_many("n", 7).await;
@@ -166,7 +166,7 @@ fn read(path: &str) -> String {
 }
 
 #[tokio::test]
-async fn dashboard_alerts_and_docs_name_metrics_that_exist_and_the_docs_all_of_them() {
+async fn dashboard_and_alerts_name_existing_metrics_and_the_docs_name_all_of_them() {
     let hub = TestHub::start().await;
     hub.publish("n", json!(1)).await;
     let database = hub.stop().await;
@@ -201,7 +201,7 @@ fn family(line: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn nobody_needs_a_key_to_scrape_and_only_get_answers() {
+async fn metrics_need_no_key_and_accept_only_get() {
     let hub = TestHub::start().await;
     let answer = hub.with_key(None).get("/metrics").await;
     let content_type = answer.header("content-type").unwrap_or_default().to_owned();

@@ -24,7 +24,7 @@ async fn until_shared(hub: &Client, wanted: &[u64]) {
 }
 
 #[tokio::test]
-async fn a_poll_that_waits_on_one_node_gets_what_is_published_on_another() {
+async fn a_poll_waiting_on_one_node_gets_events_published_on_another() {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
     let mut after = text(&other.get("/v1/events?after=now").await.expect(200), "/next_cursor");
@@ -43,7 +43,7 @@ async fn a_poll_that_waits_on_one_node_gets_what_is_published_on_another() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_one_node_is_good_on_another_at_once() {
+async fn a_cursor_of_one_node_works_on_another_at_once() {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
     for n in 0..20 {
@@ -54,7 +54,7 @@ async fn a_cursor_of_one_node_is_good_on_another_at_once() {
 }
 
 #[tokio::test]
-async fn nodes_that_come_and_go_share_the_shards_and_lose_and_repeat_nothing() {
+async fn nodes_that_join_and_leave_share_the_shards_without_loss_or_duplicates() {
     let one = TestHub::start().await;
     let mut receivers = Vec::new();
     for _ in 0..20 {
@@ -87,7 +87,7 @@ async fn nodes_that_come_and_go_share_the_shards_and_lose_and_repeat_nothing() {
 }
 
 #[tokio::test]
-async fn a_change_made_on_one_node_holds_on_the_one_that_delivers_when_it_is_answered() {
+async fn a_change_on_one_node_applies_on_the_delivering_node_once_it_is_answered() {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
     until_shared(&one, &[32, 32]).await;
@@ -109,7 +109,7 @@ async fn a_change_made_on_one_node_holds_on_the_one_that_delivers_when_it_is_ans
 }
 
 #[tokio::test]
-async fn the_shards_of_a_node_that_dies_are_taken_over_within_five_seconds_of_its_last_word() {
+async fn the_shards_of_a_dead_node_are_taken_over_within_five_seconds_of_its_last_renewal() {
     let one = TestHub::start().await;
     let directory = tempdir().expect("a directory");
     let environment =
@@ -143,7 +143,7 @@ async fn the_shards_of_a_node_that_dies_are_taken_over_within_five_seconds_of_it
 }
 
 #[tokio::test]
-async fn the_operator_sees_all_nodes_and_nobody_else_does() {
+async fn only_the_operator_sees_the_nodes() {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
     until_shared(&one, &[32, 32]).await;

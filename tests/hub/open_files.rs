@@ -23,7 +23,7 @@ fn spent(pid: i32) -> u64 {
 }
 
 #[tokio::test]
-async fn a_hub_without_a_file_left_to_open_waits_and_serves_when_there_is_one() {
+async fn a_hub_without_free_file_descriptors_waits_without_busy_looping_and_then_serves() {
     let (data_dir, database) = (tempfile::tempdir().unwrap(), Database::create().await);
     let environment = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", database.url());
     let hub = HubProcess::start(&environment).await;

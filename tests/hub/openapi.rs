@@ -301,7 +301,7 @@ impl Tour {
 }
 
 #[tokio::test]
-async fn every_operation_answers_as_the_document_says() {
+async fn every_operation_responds_as_the_openapi_document_says() {
     let mut tour = Tour::begin().await;
     let mut receiver = TestReceiver::start().await;
     let listened = tour.hub.request(Method::GET, "/v1/stream");
@@ -318,7 +318,7 @@ async fn every_operation_answers_as_the_document_says() {
 }
 
 #[tokio::test]
-async fn problems_are_as_the_document_says() {
+async fn problems_match_the_openapi_document() {
     let mut tour = Tour::begin().await;
     let pulled = text(&tour.post("/v1/subscriptions", &[], json!({"event": "a"})).await, "/id");
     let (none, at) = ([("id", "sub_0000000000000")], [("id", &*pulled)]);
@@ -403,7 +403,7 @@ async fn filled(hub: &Client, operation: &Operation) -> String {
 }
 
 #[tokio::test]
-async fn the_fields_that_are_taken_are_those_of_the_document() {
+async fn accepted_fields_match_the_openapi_document() {
     let hub = TestHub::start().await;
     let (contract, mut tried) = (Contract::of(&hub).await, 0);
     for operation in contract.operations() {
@@ -428,7 +428,7 @@ async fn the_fields_that_are_taken_are_those_of_the_document() {
 }
 
 #[tokio::test]
-async fn the_parameters_that_are_taken_are_those_of_the_document() {
+async fn accepted_parameters_match_the_openapi_document() {
     let hub = TestHub::start().await;
     let (contract, mut tried) = (Contract::of(&hub).await, 0);
     for operation in contract.operations() {
@@ -451,7 +451,7 @@ async fn the_parameters_that_are_taken_are_those_of_the_document() {
 }
 
 #[tokio::test]
-async fn the_document_is_not_sent_to_those_who_have_it() {
+async fn the_openapi_document_supports_conditional_requests() {
     let hub = TestHub::start().await;
     let first = hub.with_key(None).get("/openapi.json").await;
     assert_eq!(first.expect(200)["info"]["version"], env!("CARGO_PKG_VERSION"));
@@ -473,7 +473,7 @@ async fn the_document_is_not_sent_to_those_who_have_it() {
 }
 
 #[tokio::test]
-async fn the_page_loads_all_it_names_from_the_hub_and_nothing_from_elsewhere() {
+async fn the_api_page_loads_everything_from_the_hub() {
     let hub = TestHub::start().await;
     let anyone = hub.with_key(None);
     let page = anyone.get("/docs").await;

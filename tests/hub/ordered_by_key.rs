@@ -19,7 +19,7 @@ async fn publish(hub: &Client, order: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_events_of_one_key_go_one_after_the_other_and_those_of_another_beside_them() {
+async fn events_of_one_order_key_are_delivered_in_order_and_in_parallel_to_other_keys() {
     let hub = TestHub::start().await;
     let gate = Gate::closed().await;
     let id =
@@ -41,7 +41,7 @@ async fn the_events_of_one_key_go_one_after_the_other_and_those_of_another_besid
 }
 
 #[tokio::test]
-async fn a_failing_event_holds_up_its_own_key_alone_also_over_a_restart() {
+async fn a_failing_event_holds_back_only_its_own_order_key_also_across_a_restart() {
     let slow = |settings: &mut hookhub::config::Settings| {
         settings.retry_schedule = every(Duration::from_secs(2));
     };
@@ -68,7 +68,7 @@ async fn a_failing_event_holds_up_its_own_key_alone_also_over_a_restart() {
 }
 
 #[tokio::test]
-async fn a_key_goes_on_after_an_event_that_was_given_up_which_is_told() {
+async fn an_order_key_continues_after_an_exhausted_event_that_is_reported() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::answering(&[500, 200]).await;
     let mut watcher = TestReceiver::start().await;
@@ -82,7 +82,7 @@ async fn a_key_goes_on_after_an_event_that_was_given_up_which_is_told() {
 }
 
 #[tokio::test]
-async fn a_key_with_a_thousand_held_up_leaves_the_others_alone() {
+async fn an_order_key_with_a_thousand_held_back_events_does_not_delay_other_keys() {
     let hub =
         TestHub::start_with(|settings| settings.retry_schedule = every(Duration::from_secs(4)))
             .await;
@@ -104,7 +104,7 @@ async fn a_key_with_a_thousand_held_up_leaves_the_others_alone() {
 }
 
 #[tokio::test]
-async fn what_is_no_pointer_is_refused_by_name() {
+async fn an_invalid_order_by_pointer_is_refused_by_name() {
     let hub = TestHub::start().await;
     for bad in ["order", "/a~2", "/a~"] {
         let definition =

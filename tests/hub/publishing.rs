@@ -12,7 +12,7 @@ use crate::support::hub::TestHub;
 const EVENTS: &str = "/v1/events";
 
 #[tokio::test]
-async fn an_event_is_read_back_with_the_bytes_it_was_published_with() {
+async fn an_event_is_returned_with_the_bytes_it_was_published_with() {
     let hub = TestHub::start().await;
     let data = r#"{ "z": 1.0e400,  "a": "\u00e9é", "a": [1, 2.50] }"#;
     let body = format!(r#"{{"type": "order.paid", "data": {data}}}"#);
@@ -30,7 +30,7 @@ async fn an_event_is_read_back_with_the_bytes_it_was_published_with() {
 }
 
 #[tokio::test]
-async fn the_publishers_own_time_is_kept_to_the_millisecond_in_utc() {
+async fn the_publishers_time_is_kept_in_utc_to_the_millisecond() {
     let hub = TestHub::start().await;
     let event =
         json!({"type": "order.paid", "timestamp": "2020-02-29T23:30:00.1239-01:00", "data": null});
@@ -41,7 +41,7 @@ async fn the_publishers_own_time_is_kept_to_the_millisecond_in_utc() {
 }
 
 #[tokio::test]
-async fn a_batch_is_answered_in_order_and_stands_in_the_log_in_order() {
+async fn a_batch_is_answered_and_logged_in_its_order() {
     let hub = TestHub::start().await;
     let events: Vec<_> = (0..1_000).map(|n| json!({"type": format!("n.{n}"), "data": n})).collect();
     let answer = hub.post(EVENTS, &Value::from(events)).await.expect(202);
@@ -56,7 +56,7 @@ async fn a_batch_is_answered_in_order_and_stands_in_the_log_in_order() {
 }
 
 #[tokio::test]
-async fn a_batch_may_be_a_json_value_on_each_line() {
+async fn a_batch_can_be_ndjson() {
     let hub = TestHub::start().await;
     let lines = "{\"type\": \"a\", \"data\": 1}\r\n\n{\"type\": \"b\", \"data\": 2}";
     let answer =
@@ -66,7 +66,7 @@ async fn a_batch_may_be_a_json_value_on_each_line() {
 }
 
 #[tokio::test]
-async fn a_bad_item_does_not_stop_the_good_ones() {
+async fn an_invalid_item_does_not_stop_the_valid_items() {
     let hub = TestHub::start_with(|settings| settings.quotas.event_bytes = 100).await;
     let batch = json!([
         {"type": "good.1", "data": 1},
@@ -96,7 +96,7 @@ async fn a_bad_item_does_not_stop_the_good_ones() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_no_json_is_a_bad_item_too() {
+async fn an_ndjson_line_that_is_not_json_is_an_invalid_item() {
     let hub = TestHub::start().await;
     let lines = "{\"type\": \"a\", \"data\": 1}\n{\"type\": \n{\"type\": \"b\", \"data\": 2}\n";
     let answer =
@@ -110,7 +110,7 @@ async fn a_line_that_is_no_json_is_a_bad_item_too() {
 }
 
 #[tokio::test]
-async fn a_batch_over_a_thousand_is_refused_whole() {
+async fn a_batch_over_a_thousand_events_is_refused_whole() {
     let hub = TestHub::start().await;
     let events: Vec<_> = (0..1_001).map(|n| json!({"type": "n", "data": n})).collect();
     let problem = hub.post(EVENTS, &Value::from(events)).await.problem(413, "payload_too_large");
@@ -119,7 +119,7 @@ async fn a_batch_over_a_thousand_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn data_over_the_limit_is_refused_with_the_limit_named() {
+async fn data_over_the_limit_is_refused_with_the_limit() {
     let hub = TestHub::start_with(|settings| settings.quotas.event_bytes = 1_000).await;
     let fits = json!({"type": "a", "data": "x".repeat(998)});
     hub.post(EVENTS, &fits).await.expect(202);
@@ -129,7 +129,7 @@ async fn data_over_the_limit_is_refused_with_the_limit_named() {
 }
 
 #[tokio::test]
-async fn data_of_256_kib_is_taken_by_default() {
+async fn data_of_256_kib_is_accepted_by_default() {
     let hub = TestHub::start().await;
     let data = "x".repeat((256 << 10) - 2);
     let id = hub.publish("large", json!(data)).await;
@@ -138,7 +138,7 @@ async fn data_of_256_kib_is_taken_by_default() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_is_refused_with_the_place_of_the_fault() {
+async fn an_invalid_event_is_refused_with_the_field() {
     let hub = TestHub::start().await;
     for (event, pointer) in [
         (json!({"data": 1}), "/type"),
@@ -161,7 +161,7 @@ async fn what_is_no_event_is_refused_with_the_place_of_the_fault() {
 }
 
 #[tokio::test]
-async fn many_publishers_at_once_each_get_a_place_of_their_own() {
+async fn concurrent_publishers_get_distinct_positions() {
     let hub = TestHub::start().await;
     let ids = join_all((0..200).map(|n| hub.publish("crowd", json!(n)))).await;
     let listed: Vec<_> =
@@ -172,7 +172,7 @@ async fn many_publishers_at_once_each_get_a_place_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_repeat_under_the_same_key_gets_the_first_answer_and_appends_nothing() {
+async fn a_repeat_with_the_same_idempotency_key_gets_the_first_response_and_appends_nothing() {
     let hub = TestHub::start().await;
     let event = json!({"type": "order.paid", "data": {"amount": 7}});
     let first = hub.post_once(EVENTS, "key-1", &event).await;
@@ -201,7 +201,7 @@ async fn a_batch_is_repeated_as_a_whole() {
 }
 
 #[tokio::test]
-async fn of_many_repeats_at_once_one_is_done() {
+async fn of_many_concurrent_repeats_one_runs() {
     let hub = TestHub::start().await;
     let event = json!({"type": "order.paid", "data": 7});
     let answers = join_all((0..20).map(|_| hub.post_once(EVENTS, "the-key", &event))).await;
@@ -217,7 +217,7 @@ async fn of_many_repeats_at_once_one_is_done() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_refused() {
+async fn an_invalid_idempotency_key_is_refused() {
     let hub = TestHub::start().await;
     let event = json!({"type": "order.paid", "data": 7});
     for key in ["", "\"\"", &"x".repeat(300)] {
@@ -228,7 +228,7 @@ async fn a_key_that_is_none_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_used_for_another_kind_of_request_is_refused_and_harms_nobody_else() {
+async fn an_idempotency_key_of_another_request_is_refused_without_affecting_concurrent_requests() {
     let hub = TestHub::start().await;
     let event = json!({"type": "order.paid", "data": 7});
     hub.post_once("/v1/keys", "the-key", &json!({"name": "billing"})).await.expect(201);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Answer, Client, each, text};
 use crate::support::eventually;
-use crate::support::follower::{End, Follower, Way};
+use crate::support::follower::{End, Follower, Transport};
 use crate::support::hub::TestHub;
 use crate::support::in_time;
 use crate::support::views::until_connected;
@@ -72,7 +72,7 @@ fn refused(answer: &Answer, code: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_tenant_over_its_rate_is_told_when_to_come_back_and_another_is_not_touched() {
+async fn a_tenant_over_its_rate_gets_retry_after_and_other_tenants_are_not_affected() {
     let hub = TestHub::start().await;
     let acme = tenant(&hub, "acme", json!({"events_per_s": 1})).await;
     let key = acme.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
@@ -103,7 +103,7 @@ async fn a_tenant_over_its_rate_is_told_when_to_come_back_and_another_is_not_tou
 }
 
 #[tokio::test]
-async fn who_comes_back_when_told_is_let_through() {
+async fn a_publish_after_retry_after_is_accepted() {
     let hub = TestHub::start().await;
     let acme = tenant(&hub, "acme", json!({"events_per_s": 1})).await;
     acme.post(EVENTS, &batch(2)).await.expect(202);
@@ -114,7 +114,7 @@ async fn who_comes_back_when_told_is_let_through() {
 }
 
 #[tokio::test]
-async fn a_batch_is_counted_by_its_good_events() {
+async fn the_publish_quota_counts_the_valid_events_of_a_batch() {
     let hub = TestHub::start().await;
     let acme = tenant(&hub, "acme", json!({"events_per_s": 1_000})).await;
     let bad = json!({"type": "n"});
@@ -127,7 +127,7 @@ async fn a_batch_is_counted_by_its_good_events() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_refused_by_rate_leaves_its_idempotency_key_free() {
+async fn a_rate_limited_request_leaves_its_idempotency_key_free() {
     let hub = TestHub::start().await;
     let acme = tenant(&hub, "acme", json!({"events_per_s": 1})).await;
     acme.post(EVENTS, &batch(1_000)).await.expect(202);
@@ -142,7 +142,7 @@ async fn a_request_that_was_refused_by_rate_leaves_its_idempotency_key_free() {
 }
 
 #[tokio::test]
-async fn what_is_published_over_a_websocket_and_test_events_count_too() {
+async fn websocket_publishes_and_test_events_count_against_the_quota() {
     let hub = TestHub::start().await;
     let acme = tenant(&hub, "acme", json!({"events_per_s": 1})).await;
     let request = acme.request(Method::GET, "/v1/ws?types=never");
@@ -170,8 +170,7 @@ async fn what_is_published_over_a_websocket_and_test_events_count_too() {
 }
 
 #[tokio::test]
-async fn the_quota_of_subscriptions_holds_among_many_at_once_on_two_nodes_and_deleting_makes_room()
-{
+async fn the_subscription_quota_holds_under_concurrency_on_two_nodes_and_deletion_frees_it() {
     let hub = TestHub::start().await;
     let other = TestHub::start_on(&hub.database, |_| ()).await;
     let acme = tenant(&hub, "acme", json!({"subscriptions": 5})).await;
@@ -213,8 +212,7 @@ async fn the_quota_of_subscriptions_holds_among_many_at_once_on_two_nodes_and_de
 }
 
 #[tokio::test]
-async fn a_subscription_that_was_made_is_found_again_by_its_idempotency_key_though_there_is_no_room()
- {
+async fn a_repeated_creation_returns_the_existing_subscription_although_the_quota_is_full() {
     let hub = TestHub::start().await;
     let acme = tenant(&hub, "acme", json!({"subscriptions": 1})).await;
     let wanted = json!({"event_types": ["a"]});
@@ -232,7 +230,7 @@ async fn a_subscription_that_was_made_is_found_again_by_its_idempotency_key_thou
 }
 
 #[tokio::test]
-async fn a_refused_subscription_leaves_no_trace_in_the_log() {
+async fn a_refused_subscription_leaves_no_entry_in_the_log() {
     let hub = TestHub::start().await;
     let acme = tenant(&hub, "acme", json!({"subscriptions": 0})).await;
     let head = "SELECT last_value FROM log_position";
@@ -246,13 +244,13 @@ async fn a_refused_subscription_leaves_no_trace_in_the_log() {
 }
 
 #[tokio::test]
-async fn what_a_tenant_has_stays_when_its_quota_is_lowered() {
+async fn existing_subscriptions_stay_when_the_quota_is_lowered() {
     let hub = TestHub::start().await;
     let acme = tenant(&hub, "acme", json!({"subscriptions": 3, "streams": 2})).await;
     for _ in 0..3 {
         acme.subscribe(&json!({"event_types": ["a"]})).await;
     }
-    let mut stream = Follower::from_earliest(&acme, Way::Sse).await;
+    let mut stream = Follower::from_earliest(&acme, Transport::Sse).await;
     allow(&hub, "acme", json!({"subscriptions": 1, "streams": 0})).await;
     assert_eq!(acme.all("/v1/subscriptions").await.len(), 3);
     let id = acme.publish("a", json!(1)).await;
@@ -265,13 +263,13 @@ async fn what_a_tenant_has_stays_when_its_quota_is_lowered() {
 }
 
 #[tokio::test]
-async fn no_more_streams_are_open_than_a_tenant_may_have_and_another_is_not_touched() {
+async fn open_streams_stay_within_the_tenants_quota_and_other_tenants_are_not_affected() {
     let hub = TestHub::start().await;
     let acme = tenant(&hub, "acme", json!({"streams": 2})).await;
     let key = acme.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
     let with_key = hub.with_key(Some(&text(&key, "/key")));
-    let first = Follower::from_earliest(&acme, Way::Sse).await;
-    let _second = Follower::from_earliest(&with_key, Way::WebSocket).await;
+    let first = Follower::from_earliest(&acme, Transport::Sse).await;
+    let _second = Follower::from_earliest(&with_key, Transport::WebSocket).await;
     for client in [&acme, &with_key] {
         for path in ["/v1/stream", "/v1/events?wait=60"] {
             let answer = client.get(path).await;
@@ -282,16 +280,16 @@ async fn no_more_streams_are_open_than_a_tenant_may_have_and_another_is_not_touc
         assert_eq!(Socket::open(request).await.err(), Some(End::Refused(429)));
         client.get(EVENTS).await.expect(200);
     }
-    let _other = Follower::from_earliest(&hub.acting_for("other"), Way::Sse).await;
+    let _other = Follower::from_earliest(&hub.acting_for("other"), Transport::Sse).await;
     let metrics = hub.get("/metrics").await.text;
     assert!(metrics.contains("hookhub_quota_refusals_total{quota=\"streams\"} 6\n"), "{metrics}");
     drop(first);
     until_connected(&acme, 1).await;
-    Follower::from_earliest(&acme, Way::Sse).await;
+    Follower::from_earliest(&acme, Transport::Sse).await;
 }
 
 #[tokio::test]
-async fn an_event_has_as_many_bytes_as_its_tenant_may_send() {
+async fn event_size_is_limited_by_the_tenants_quota() {
     let hub = TestHub::start().await;
     let wide = tenant(&hub, "wide", json!({"event_bytes": 1_000_000})).await;
     let narrow = tenant(&hub, "narrow", json!({"event_bytes": 2_000})).await;
@@ -317,7 +315,7 @@ async fn an_event_has_as_many_bytes_as_its_tenant_may_send() {
 }
 
 #[tokio::test]
-async fn a_quota_of_none_lets_nothing_through() {
+async fn a_quota_of_zero_refuses_everything() {
     let hub = TestHub::start().await;
     let none = json!({"events_per_s": 0, "subscriptions": 0, "streams": 0});
     let acme = tenant(&hub, "acme", none).await;
@@ -331,7 +329,7 @@ async fn a_quota_of_none_lets_nothing_through() {
 }
 
 #[tokio::test]
-async fn the_settings_hold_for_every_tenant_that_has_no_quota_of_its_own() {
+async fn default_quotas_apply_to_every_tenant_without_its_own() {
     let hub = TestHub::start_with(|settings| {
         settings.quotas.events_per_s = Some(1);
         settings.quotas.subscriptions = 1;
@@ -346,7 +344,7 @@ async fn the_settings_hold_for_every_tenant_that_has_no_quota_of_its_own() {
         refused(&client.post(EVENTS, &one()).await, "rate_limited");
         client.subscribe(&wanted).await;
         refused(&client.post("/v1/subscriptions", &wanted).await, "quota_exceeded");
-        let _stream = Follower::from_earliest(&client, Way::Sse).await;
+        let _stream = Follower::from_earliest(&client, Transport::Sse).await;
         refused(&client.get("/v1/stream").await, "too_many_connections");
     }
     for _ in 0..2 {
@@ -356,7 +354,7 @@ async fn the_settings_hold_for_every_tenant_that_has_no_quota_of_its_own() {
 }
 
 #[tokio::test]
-async fn quotas_that_are_changed_on_one_node_hold_on_another_within_seconds_and_after_a_restart() {
+async fn a_quota_change_applies_on_other_nodes_within_seconds_and_after_a_restart() {
     let one_node = TestHub::start().await;
     let other = TestHub::start_on(&one_node.database, |_| ()).await;
     let there = other.acting_for("acme");

@@ -29,7 +29,7 @@ async fn events_are_listed_oldest_first_by_type_and_after_a_cursor() {
 }
 
 #[tokio::test]
-async fn a_list_of_events_always_says_where_to_go_on() {
+async fn every_page_of_events_has_a_next_cursor() {
     let hub = TestHub::start().await;
     let empty = hub.get("/v1/events?after=now").await.expect(200);
     assert!(each(&empty, "/data").is_empty());
@@ -44,7 +44,7 @@ async fn a_list_of_events_always_says_where_to_go_on() {
 }
 
 #[tokio::test]
-async fn who_was_told_of_an_event_finds_it_in_the_list_at_once() {
+async fn an_acknowledged_event_is_listed_at_once() {
     let hub = TestHub::start().await;
     let event = json!({"type": "a", "data": 1});
     for n in 0..20 {
@@ -58,7 +58,7 @@ async fn who_was_told_of_an_event_finds_it_in_the_list_at_once() {
 }
 
 #[tokio::test]
-async fn pages_of_any_size_make_up_the_whole_list_both_ways() {
+async fn pages_of_any_size_add_up_to_the_whole_list_in_both_directions() {
     let hub = TestHub::start().await;
     let mut wanted = Vec::new();
     for _ in 0..7 {
@@ -85,7 +85,7 @@ async fn pages_of_any_size_make_up_the_whole_list_both_ways() {
 }
 
 #[tokio::test]
-async fn a_time_is_a_cursor() {
+async fn a_time_works_as_a_cursor() {
     let hub = TestHub::start().await;
     let id = hub.publish("a", json!(1)).await;
     let accepted = hub.get(&format!("/v1/events/{id}")).await.expect(200);
@@ -96,7 +96,7 @@ async fn a_time_is_a_cursor() {
 }
 
 #[tokio::test]
-async fn the_deliveries_of_an_event_are_those_of_the_subscriptions_it_was_for() {
+async fn deliveries_of_an_event_are_those_of_the_matching_subscriptions() {
     let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
     let (good, bad) = (TestReceiver::start().await, TestReceiver::answering(&[500]).await);
     let delivered = hub.subscribe(&good.wants("a")).await;
@@ -119,7 +119,7 @@ async fn the_deliveries_of_an_event_are_those_of_the_subscriptions_it_was_for() 
 }
 
 #[tokio::test]
-async fn what_was_not_delivered_before_a_deletion_is_cancelled() {
+async fn deliveries_outstanding_at_a_deletion_are_cancelled() {
     let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
     let mut bad = TestReceiver::answering(&[500]).await;
     let subscription = hub.subscribe(&bad.wants("a")).await;
@@ -133,7 +133,7 @@ async fn what_was_not_delivered_before_a_deletion_is_cancelled() {
 }
 
 #[tokio::test]
-async fn the_deliveries_of_a_subscription_are_listed_newest_first_by_status() {
+async fn deliveries_of_a_subscription_are_listed_newest_first_by_status() {
     let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
     let mut receiver = TestReceiver::answering(&[500, 200]).await;
     let subscription = hub.subscribe(&receiver.wants("n")).await;
@@ -154,7 +154,7 @@ async fn the_deliveries_of_a_subscription_are_listed_newest_first_by_status() {
 }
 
 #[tokio::test]
-async fn a_page_of_deliveries_that_ends_with_a_stretch_of_the_log_is_followed_without_a_gap() {
+async fn a_page_of_deliveries_that_ends_at_the_scan_limit_is_continued_without_a_gap() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
     let subscription = hub.subscribe(&receiver.wants("n")).await;
@@ -198,7 +198,7 @@ async fn attempts_are_listed_newest_first_by_subscription_event_and_class() {
 }
 
 #[tokio::test]
-async fn an_exhausted_delivery_is_tried_once_more_on_request() {
+async fn an_exhausted_delivery_is_retried_once_on_request() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::answering(&[500, 200]).await;
     let once = json!({"retry_schedule_s": [100], "give_up_after_s": 50});
@@ -224,7 +224,7 @@ async fn an_exhausted_delivery_is_tried_once_more_on_request() {
 }
 
 #[tokio::test]
-async fn a_waiting_delivery_is_tried_at_once_on_request() {
+async fn a_waiting_delivery_is_retried_at_once_on_request() {
     let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
     let mut receiver = TestReceiver::answering(&[500, 200]).await;
     let subscription = hub.subscribe(&receiver.wants("a")).await;
@@ -236,7 +236,7 @@ async fn a_waiting_delivery_is_tried_at_once_on_request() {
 }
 
 #[tokio::test]
-async fn there_is_no_retry_of_what_is_pending_or_was_never_meant() {
+async fn a_retry_of_a_pending_or_unmatched_delivery_is_refused() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
     let subscription = hub.subscribe(&receiver.wants("a")).await;
@@ -253,7 +253,7 @@ async fn there_is_no_retry_of_what_is_pending_or_was_never_meant() {
 }
 
 #[tokio::test]
-async fn a_test_event_goes_to_one_subscription_alone() {
+async fn a_test_event_goes_only_to_one_subscription() {
     let hub = TestHub::start().await;
     let (mut meant, mut other) = (TestReceiver::start().await, TestReceiver::start().await);
     let subscription = hub.subscribe(&meant.wants("a")).await;

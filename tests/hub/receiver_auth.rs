@@ -46,7 +46,7 @@ async fn attempt(hub: &TestHub, subscription: &str, event: &str) -> Value {
 }
 
 #[tokio::test]
-async fn credentials_are_sent_as_their_owner_gave_them() {
+async fn receiver_credentials_are_sent_as_configured() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     for (auth, sent) in [
@@ -71,7 +71,7 @@ async fn credentials_are_sent_as_their_owner_gave_them() {
 }
 
 #[tokio::test]
-async fn credentials_are_never_shown_and_stay_until_they_are_replaced() {
+async fn receiver_credentials_are_never_shown_and_stay_until_replaced() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let auth = json!({"type": "basic", "username": "u", "password": "planted-secret"});
@@ -108,7 +108,7 @@ async fn credentials_are_never_shown_and_stay_until_they_are_replaced() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_sent_is_refused_with_its_place() {
+async fn invalid_receiver_credentials_are_refused_with_the_field() {
     let hub = TestHub::start().await;
     let definition = json!({"event_types": ["a"], "callback_url": "https://example.com/"});
     for (auth, pointer) in [
@@ -148,7 +148,7 @@ async fn what_cannot_be_sent_is_refused_with_its_place() {
 }
 
 #[tokio::test]
-async fn a_token_is_fetched_once_for_all_deliveries_that_want_it() {
+async fn one_oauth_token_serves_all_deliveries_with_the_same_credentials() {
     let (hub, endpoint) = (TestHub::start().await, endpoint(3_600).await);
     let mut receiver = TestReceiver::start().await;
     let auth = json!({"auth": client(&endpoint.url())});
@@ -177,7 +177,7 @@ async fn a_token_is_fetched_once_for_all_deliveries_that_want_it() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_over_is_fetched_anew() {
+async fn an_expired_oauth_token_is_fetched_again() {
     let (hub, endpoint) = (TestHub::start().await, endpoint(0).await);
     let mut receiver = TestReceiver::start().await;
     hub.subscribe(&with(receiver.wants("a"), json!({"auth": client(&endpoint.url())}))).await;
@@ -189,7 +189,7 @@ async fn a_token_that_is_over_is_fetched_anew() {
 }
 
 #[tokio::test]
-async fn a_token_that_the_receiver_refuses_is_replaced_within_the_attempt() {
+async fn an_oauth_token_rejected_by_the_receiver_is_replaced_within_the_attempt() {
     let (hub, endpoint) = (once().await, endpoint(3_600).await);
     let valid: Arc<AtomicUsize> = Arc::default();
     let known = Arc::clone(&valid);
@@ -224,7 +224,7 @@ async fn a_token_that_the_receiver_refuses_is_replaced_within_the_attempt() {
 }
 
 #[tokio::test]
-async fn a_token_endpoint_that_fails_is_told_in_the_attempt_and_nothing_is_sent() {
+async fn a_failing_token_endpoint_is_recorded_in_the_attempt_and_nothing_is_sent() {
     let mut receiver = TestReceiver::start().await;
     let hostile = Hostile::start(Malice::Endless("200 OK")).await;
     let refusing = Scripted::start(|_, _| {
@@ -261,7 +261,7 @@ async fn a_token_endpoint_that_fails_is_told_in_the_attempt_and_nothing_is_sent(
 }
 
 #[tokio::test]
-async fn a_slow_token_endpoint_holds_an_attempt_up_for_five_seconds_and_its_own_time() {
+async fn a_slow_token_endpoint_delays_an_attempt_at_most_five_seconds_beyond_its_timeout() {
     let slow = Scripted::start(|_, before| match before {
         0 | 1 => Reply::Nothing,
         _ => token("late", 3_600),
@@ -297,7 +297,7 @@ async fn a_slow_token_endpoint_holds_an_attempt_up_for_five_seconds_and_its_own_
 }
 
 #[tokio::test]
-async fn a_token_endpoint_is_called_only_where_callbacks_may_go() {
+async fn token_endpoints_respect_the_target_rules() {
     let (hub, endpoint) = (TestHub::start().await, endpoint(3_600).await);
     let receiver = TestReceiver::start().await;
     let definition = json!({
@@ -323,7 +323,7 @@ async fn a_token_endpoint_is_called_only_where_callbacks_may_go() {
 }
 
 #[tokio::test]
-async fn credentials_go_to_no_other_server_than_that_they_were_given_for() {
+async fn credentials_are_not_sent_to_another_server() {
     let hub = TestHub::start().await;
     let id = hub
         .subscribe(&json!({

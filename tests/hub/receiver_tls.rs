@@ -27,7 +27,7 @@ async fn error(hub: &TestHub, subscription: &str, event: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_authority_of_its_own_is_trusted_by_that_subscription_alone() {
+async fn a_custom_ca_is_trusted_only_by_its_own_subscription() {
     let (hub, authority) = (once().await, Authority::new());
     let receiver = TlsReceiver::start(&authority.issue("127.0.0.1"), LetsIn::Everybody).await;
     let trusting = hub.subscribe(&wants(&receiver, &json!({"ca": authority.pem()}))).await;
@@ -50,7 +50,7 @@ async fn an_authority_of_its_own_is_trusted_by_that_subscription_alone() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_to_a_receiver_that_asks_for_it_also_after_a_restart() {
+async fn a_client_certificate_is_presented_also_after_a_restart() {
     let (hub, authority, clients) = (once().await, Authority::new(), Authority::new());
     let receiver = TlsReceiver::start(&authority.issue("127.0.0.1"), LetsIn::Known(&clients)).await;
     let (known, stranger) = (clients.issue("hub.example"), Authority::new().issue("hub.example"));
@@ -84,7 +84,7 @@ async fn a_client_certificate_is_shown_to_a_receiver_that_asks_for_it_also_after
 }
 
 #[tokio::test]
-async fn no_connection_made_as_one_subscription_carries_deliveries_of_another() {
+async fn connections_with_one_subscriptions_identity_carry_no_deliveries_of_another() {
     let (hub, authority, clients) = (TestHub::start().await, Authority::new(), Authority::new());
     let receiver = TlsReceiver::start(&authority.issue("127.0.0.1"), LetsIn::Asked(&clients)).await;
     let mut expected = Vec::new();
@@ -116,7 +116,7 @@ async fn no_connection_made_as_one_subscription_carries_deliveries_of_another() 
 }
 
 #[tokio::test]
-async fn a_key_is_never_shown_and_stays_until_it_is_replaced() {
+async fn a_client_key_is_never_shown_and_stays_until_replaced() {
     let (hub, clients) = (TestHub::start().await, Authority::new());
     let identity = clients.issue("hub.example");
     let tls = json!({"client_certificate": identity.certificate, "client_key": identity.key});
@@ -144,7 +144,7 @@ async fn a_key_is_never_shown_and_stays_until_it_is_replaced() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_for_tls_is_refused_with_its_place_and_no_key_in_the_answer() {
+async fn invalid_tls_settings_are_refused_with_the_field_and_without_the_key() {
     let (hub, clients) = (TestHub::start().await, Authority::new());
     let (own, other) = (clients.issue("a.example"), clients.issue("b.example"));
     let (certificate, key) = (&own.certificate, &own.key);
@@ -177,7 +177,7 @@ async fn what_cannot_be_used_for_tls_is_refused_with_its_place_and_no_key_in_the
 }
 
 #[tokio::test]
-async fn a_changed_certificate_is_the_one_that_is_shown() {
+async fn a_changed_client_certificate_is_presented_from_then_on() {
     let (hub, authority, clients) = (TestHub::start().await, Authority::new(), Authority::new());
     let receiver = TlsReceiver::start(&authority.issue("127.0.0.1"), LetsIn::Known(&clients)).await;
     let identities = [clients.issue("hub.example"), clients.issue("hub.example")];

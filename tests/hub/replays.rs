@@ -24,7 +24,7 @@ async fn until_over(hub: &Client, id: &str, replay: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn what_was_given_up_is_delivered_and_what_was_delivered_is_not_repeated() {
+async fn a_replay_delivers_exhausted_events_and_skips_delivered_ones() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::answering(&[500, 200, 500, 200]).await;
     let once = json!({"retry_schedule_s": [100], "give_up_after_s": 50, "max_in_flight": 1});
@@ -48,7 +48,7 @@ async fn what_was_given_up_is_delivered_and_what_was_delivered_is_not_repeated()
 }
 
 #[tokio::test]
-async fn all_of_a_stretch_is_delivered_once_more() {
+async fn a_replay_of_all_delivers_the_whole_range_again() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -67,7 +67,7 @@ async fn all_of_a_stretch_is_delivered_once_more() {
 }
 
 #[tokio::test]
-async fn a_dry_run_counts_and_delivers_nothing() {
+async fn a_dry_run_of_a_replay_counts_and_delivers_nothing() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -85,7 +85,7 @@ async fn a_dry_run_counts_and_delivers_nothing() {
 }
 
 #[tokio::test]
-async fn two_replays_at_once_deliver_what_was_given_up_once() {
+async fn two_concurrent_replays_deliver_an_exhausted_event_once() {
     let hub = TestHub::start().await;
     let mut answers = vec![500; 60];
     answers.push(200);
@@ -110,7 +110,7 @@ async fn two_replays_at_once_deliver_what_was_given_up_once() {
 }
 
 #[tokio::test]
-async fn what_is_not_tried_yet_is_no_part_of_a_replay() {
+async fn a_replay_excludes_deliveries_that_are_still_pending() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -130,7 +130,7 @@ async fn what_is_not_tried_yet_is_no_part_of_a_replay() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_was_given_up_on_is_tried_with_what_is_replayed() {
+async fn a_replay_reaches_a_failing_receiver_and_makes_it_active() {
     let hub = TestHub::start().await;
     let mut answers = vec![500; 20];
     answers.push(200);
@@ -148,7 +148,7 @@ async fn a_receiver_that_was_given_up_on_is_tried_with_what_is_replayed() {
 }
 
 #[tokio::test]
-async fn a_replay_keeps_the_order_of_each_key() {
+async fn a_replay_keeps_the_order_of_each_order_key() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.subscribe(&with(receiver.wants("n"), json!({"order_by": "/k"}))).await;
@@ -166,7 +166,7 @@ async fn a_replay_keeps_the_order_of_each_key() {
 }
 
 #[tokio::test]
-async fn a_replay_survives_a_restart_and_delivers_each_once() {
+async fn a_replay_survives_a_restart_and_makes_each_delivery_once() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.subscribe(&with(receiver.wants("n"), json!({"rate_limit_per_s": 400}))).await;
@@ -186,7 +186,7 @@ async fn a_replay_survives_a_restart_and_delivers_each_once() {
 }
 
 #[tokio::test]
-async fn a_replay_that_is_cancelled_goes_no_further() {
+async fn a_cancelled_replay_stops() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -207,7 +207,7 @@ async fn a_replay_that_is_cancelled_goes_no_further() {
 }
 
 #[tokio::test]
-async fn a_repeated_request_makes_one_replay() {
+async fn a_repeated_replay_request_creates_one_replay() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -226,7 +226,7 @@ async fn a_repeated_request_makes_one_replay() {
 }
 
 #[tokio::test]
-async fn what_is_no_replay_is_refused_by_name() {
+async fn an_invalid_replay_is_refused_by_name() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("n")).await;

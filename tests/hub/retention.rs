@@ -49,7 +49,7 @@ async fn post(hub: &Client, id: &str, what: &str) {
 }
 
 #[tokio::test]
-async fn old_days_go_whole_and_young_ones_stay() {
+async fn expired_days_are_dropped_whole_and_later_days_stay() {
     let hub = TestHub::start().await;
     let old = hub.publish_many("n", 3).await;
     let database = hub.stop().await;
@@ -86,7 +86,7 @@ async fn old_days_go_whole_and_young_ones_stay() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_all_gone_is_an_empty_one_that_goes_on() {
+async fn a_log_whose_events_have_all_expired_is_empty_and_usable() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -118,7 +118,7 @@ async fn a_log_that_is_all_gone_is_an_empty_one_that_goes_on() {
 }
 
 #[tokio::test]
-async fn a_paused_subscription_is_moved_and_told_and_gets_what_is_kept_when_it_is_resumed() {
+async fn a_paused_subscription_whose_events_expire_gets_one_gap_report_and_all_retained_events() {
     let hub = TestHub::start().await;
     let acme = hub.acting_for("acme");
     let mut receiver = TestReceiver::answering(&[200, 500, 500, 200]).await;
@@ -167,7 +167,7 @@ async fn a_paused_subscription_is_moved_and_told_and_gets_what_is_kept_when_it_i
 }
 
 #[tokio::test]
-async fn patterns_are_counted_as_they_were_when_the_events_came() {
+async fn expired_events_are_counted_with_the_patterns_in_force_when_they_were_published() {
     let hub = TestHub::start().await;
     let id = hub.subscribe(&json!({"event_types": ["a", "hookhub.gap"]})).await;
     hub.publish_many("a", 2).await;
@@ -192,7 +192,8 @@ async fn patterns_are_counted_as_they_were_when_the_events_came() {
 }
 
 #[tokio::test]
-async fn a_pull_subscription_is_moved_and_told_and_goes_on_with_what_is_kept() {
+async fn a_pull_subscription_whose_events_expire_gets_a_gap_report_and_continues_with_retained_events()
+ {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::answering(&[200, 500]).await;
     let wanted =
@@ -223,7 +224,7 @@ async fn a_pull_subscription_is_moved_and_told_and_goes_on_with_what_is_kept() {
 }
 
 #[tokio::test]
-async fn appends_and_deliveries_go_on_while_a_reader_holds_the_partition_that_is_to_go() {
+async fn appends_and_deliveries_continue_while_a_reader_blocks_the_drop_of_a_partition() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -267,7 +268,7 @@ async fn appends_and_deliveries_go_on_while_a_reader_holds_the_partition_that_is
 }
 
 #[tokio::test]
-async fn two_nodes_that_come_to_it_at_once_tell_it_once() {
+async fn two_nodes_that_expire_events_at_once_report_the_gap_once() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
     let mut parked = Vec::new();
@@ -293,7 +294,7 @@ async fn two_nodes_that_come_to_it_at_once_tell_it_once() {
 }
 
 #[tokio::test]
-async fn a_delivery_whose_attempts_are_gone_is_unknown_and_can_be_made_again() {
+async fn a_delivery_whose_attempts_have_expired_is_unknown_and_can_be_retried() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -329,7 +330,7 @@ async fn a_delivery_whose_attempts_are_gone_is_unknown_and_can_be_made_again() {
 }
 
 #[tokio::test]
-async fn attempts_that_say_what_not_to_repeat_stay_as_long_as_their_subscription_is_behind() {
+async fn attempts_that_prevent_duplicates_are_kept_while_their_subscription_lags() {
     let hub = TestHub::start().await;
     hub.publish("older", json!(1)).await;
     let database = hub.stop().await;
@@ -368,7 +369,7 @@ async fn attempts_that_say_what_not_to_repeat_stay_as_long_as_their_subscription
 }
 
 #[tokio::test]
-async fn a_reader_from_the_beginning_arrives_where_all_is_gone() {
+async fn a_reader_from_the_earliest_event_works_when_everything_has_expired() {
     let hub = TestHub::start().await;
     hub.publish_many("n", 3).await;
     let database = hub.stop().await;

@@ -36,7 +36,7 @@ async fn each_attempt_sends_the_same_bytes_under_the_same_id_with_its_own_number
 }
 
 #[tokio::test]
-async fn waits_follow_the_schedule_of_the_subscription_and_its_last_step_repeats() {
+async fn retry_delays_follow_the_subscriptions_schedule_and_repeat_its_last_step() {
     let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
     let mut receiver = TestReceiver::answering(&[500, 500, 200]).await;
     let definition = with(receiver.wants("a"), json!({"retry_schedule_s": [1]}));
@@ -51,7 +51,7 @@ async fn waits_follow_the_schedule_of_the_subscription_and_its_last_step_repeats
 }
 
 #[tokio::test]
-async fn a_waiting_delivery_says_when_it_is_tried_next() {
+async fn a_waiting_delivery_shows_its_next_attempt_time() {
     let hub =
         TestHub::start_with(|settings| settings.retry_schedule = every(Duration::from_secs(1_000)))
             .await;
@@ -91,7 +91,7 @@ async fn retry_after_is_honoured_for_429_and_503() {
 }
 
 #[tokio::test]
-async fn a_short_retry_after_is_waited_for_and_then_tried() {
+async fn a_retry_after_within_the_deadline_delays_the_next_attempt() {
     let hub = TestHub::start().await;
     let answers = ReceiverSettings {
         answers: vec![429, 200],
@@ -107,7 +107,7 @@ async fn a_short_retry_after_is_waited_for_and_then_tried() {
 }
 
 #[tokio::test]
-async fn a_delivery_is_given_up_when_its_time_is_over() {
+async fn a_delivery_is_exhausted_after_its_deadline() {
     let hub = TestHub::start_with(|settings| {
         settings.retry_schedule.give_up_after = Duration::from_millis(400);
     })
@@ -123,7 +123,7 @@ async fn a_delivery_is_given_up_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_subscription_may_give_up_earlier_than_the_server() {
+async fn a_subscription_can_give_up_earlier_than_the_server_default() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::answering(&[500]).await;
     let definition =
@@ -146,7 +146,7 @@ async fn an_ordered_subscription_keeps_its_order_across_failures() {
 }
 
 #[tokio::test]
-async fn an_ordered_subscription_goes_on_after_an_event_that_was_given_up() {
+async fn an_ordered_subscription_continues_after_an_exhausted_event() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::answering(&[500, 200]).await;
     let definition = with(
@@ -161,7 +161,7 @@ async fn an_ordered_subscription_goes_on_after_an_event_that_was_given_up() {
 }
 
 #[tokio::test]
-async fn failures_do_not_hold_up_the_events_after_them() {
+async fn failures_do_not_delay_later_events() {
     let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
     let mut receiver = TestReceiver::answering(&[500, 500, 500, 200]).await;
     let subscription = hub.subscribe(&receiver.wants("n")).await;
@@ -172,7 +172,7 @@ async fn failures_do_not_hold_up_the_events_after_them() {
 }
 
 #[tokio::test]
-async fn a_dead_receiver_is_parked_and_not_copied_event_by_event() {
+async fn events_of_a_dead_receiver_stay_pending_without_an_attempt_each() {
     let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
     let mut dead = TestReceiver::answering(&[500]).await;
     let mut healthy = TestReceiver::start().await;
@@ -191,7 +191,7 @@ async fn a_dead_receiver_is_parked_and_not_copied_event_by_event() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_recovers_gets_everything() {
+async fn a_receiver_that_recovers_gets_every_event() {
     let hub = TestHub::start().await;
     let mut answers = vec![500; 150];
     answers.push(200);
@@ -206,7 +206,7 @@ async fn a_receiver_that_recovers_gets_everything() {
 }
 
 #[tokio::test]
-async fn who_answers_410_is_disabled_and_gets_what_was_parked_when_resumed() {
+async fn a_subscription_answered_410_is_disabled_and_resume_delivers_its_parked_events() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::answering(&[410, 200]).await;
     let mut watcher = TestReceiver::start().await;

@@ -66,7 +66,7 @@ async fn ask(client: &Client, method: &Method, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_key_does_what_its_scopes_say_and_nothing_else() {
+async fn a_key_does_only_what_its_scopes_allow() {
     let hub = TestHub::start().await;
     for scope in ["publish", "subscribe", "read", "stream", "admin"] {
         let client = with_key(&hub, json!({"scopes": [scope]})).await;
@@ -92,7 +92,7 @@ async fn a_key_does_what_its_scopes_say_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_command_over_a_websocket_takes_its_scope_too() {
+async fn a_websocket_command_needs_its_scope() {
     let hub = TestHub::start().await;
     let pulled = hub.subscribe(&json!({"event_types": ["a"]})).await;
     let event = hub.publish("a", json!(1)).await;
@@ -117,7 +117,7 @@ async fn a_command_over_a_websocket_takes_its_scope_too() {
 }
 
 #[tokio::test]
-async fn a_token_opens_no_more_than_its_key() {
+async fn a_stream_token_allows_no_more_than_its_key() {
     let hub = TestHub::start().await;
     let client = with_key(&hub, json!({"scopes": ["stream"], "event_types": ["order.*"]})).await;
     let path = "/v1/stream-tokens";
@@ -138,7 +138,7 @@ async fn a_token_opens_no_more_than_its_key() {
 }
 
 #[tokio::test]
-async fn a_key_with_event_types_publishes_those_alone() {
+async fn a_key_with_event_types_publishes_only_those_types() {
     let hub = TestHub::start().await;
     let client = with_key(&hub, json!({"event_types": ["order.*", "a"]})).await;
     client.publish("order.paid", json!(1)).await;
@@ -159,7 +159,7 @@ async fn a_key_with_event_types_publishes_those_alone() {
 }
 
 #[tokio::test]
-async fn a_key_with_event_types_reads_those_alone() {
+async fn a_key_with_event_types_reads_only_those_types() {
     let hub = TestHub::start().await;
     let client = with_key(&hub, json!({"event_types": ["order.*"]})).await;
     let (hidden, seen) =
@@ -201,7 +201,7 @@ async fn a_key_with_event_types_reads_those_alone() {
 }
 
 #[tokio::test]
-async fn the_hubs_own_entries_are_there_for_keys_that_name_them() {
+async fn the_hubs_own_events_are_visible_only_to_keys_that_name_them() {
     let hub = TestHub::start().await;
     hub.subscribe(&json!({"event_types": ["a"]})).await;
     let told = |client: Client| async move {
@@ -214,7 +214,7 @@ async fn the_hubs_own_entries_are_there_for_keys_that_name_them() {
 }
 
 #[tokio::test]
-async fn a_key_with_event_types_has_to_do_with_subscriptions_to_those_alone() {
+async fn a_key_with_event_types_sees_only_subscriptions_to_those_types() {
     let hub = TestHub::start().await;
     let client = with_key(&hub, json!({"event_types": ["order.*"]})).await;
     let mut receiver = TestReceiver::start().await;
@@ -259,7 +259,7 @@ async fn a_key_with_event_types_has_to_do_with_subscriptions_to_those_alone() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_ever_chose_more_is_not_there_for_a_key_with_event_types() {
+async fn a_subscription_that_ever_matched_more_types_is_invisible_to_a_key_with_event_types() {
     let hub = TestHub::start().await;
     let client = with_key(&hub, json!({"event_types": ["order.*"]})).await;
     let id = client.subscribe(&json!({"event_types": ["order.*"]})).await;
@@ -280,7 +280,7 @@ async fn a_subscription_that_ever_chose_more_is_not_there_for_a_key_with_event_t
 }
 
 #[tokio::test]
-async fn a_token_where_none_is_taken_or_two_are_given_is_refused_with_what_is_right() {
+async fn a_misplaced_or_duplicate_credential_is_refused_with_the_right_form() {
     let hub = TestHub::start().await;
     let made = hub.post("/v1/stream-tokens", &json!({"types": ["a"]})).await.expect(201);
     let (page, query) = (hub.with_key(None), format!("access_token={}", text(&made, "/token")));
@@ -304,7 +304,7 @@ async fn a_token_where_none_is_taken_or_two_are_given_is_refused_with_what_is_ri
 }
 
 #[tokio::test]
-async fn head_is_answered_as_get_without_the_body() {
+async fn head_gets_the_response_of_get_without_the_body() {
     let hub = TestHub::start().await;
     let event = hub.publish("a", json!(1)).await;
     let id = hub.subscribe(&json!({"event_types": ["a"]})).await;
@@ -331,7 +331,7 @@ async fn head_is_answered_as_get_without_the_body() {
 }
 
 #[tokio::test]
-async fn the_hubs_own_events_take_the_scope_subscribe() {
+async fn subscribing_to_the_hubs_own_events_needs_the_scope_subscribe() {
     let hub = TestHub::start().await;
     let id = hub.subscribe(&json!({"event_types": ["a"]})).await;
     let entries = hub.get("/v1/events?types=hookhub.*").await.expect(200);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookhub::domain::access::quota::MostConnections;
+use hookhub::domain::access::quota::ConnectionLimits;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -22,7 +22,7 @@ async fn open(hub: &Client, query: &str) -> EventSource {
 }
 
 #[tokio::test]
-async fn a_stream_says_at_once_what_it_is_and_when_to_come_back() {
+async fn a_stream_starts_at_once_with_its_content_type_and_retry_delay() {
     let hub = TestHub::start().await;
     let mut stream = open(&hub, "").await;
     for (name, value) in [
@@ -39,7 +39,7 @@ async fn a_stream_says_at_once_what_it_is_and_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_cut_before_its_first_event_goes_on_from_where_it_began() {
+async fn a_stream_cut_before_its_first_event_resumes_where_it_began() {
     let hub = TestHub::start().await;
     let mut stream = open(&hub, "types=a").await;
     in_time("first bytes", stream.read()).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_stream_that_is_cut_before_its_first_event_goes_on_from_where_it_began
 }
 
 #[tokio::test]
-async fn an_empty_resume_point_is_none() {
+async fn an_empty_last_event_id_is_ignored() {
     let hub = TestHub::start().await;
     let first = hub.publish("a", json!(1)).await;
     hub.publish("a", json!(2)).await;
@@ -63,7 +63,7 @@ async fn an_empty_resume_point_is_none() {
 }
 
 #[tokio::test]
-async fn clients_are_told_to_come_back_at_different_times() {
+async fn streams_get_different_retry_delays() {
     let hub = TestHub::start().await;
     let mut told = Vec::new();
     for _ in 0..10 {
@@ -77,7 +77,7 @@ async fn clients_are_told_to_come_back_at_different_times() {
 }
 
 #[tokio::test]
-async fn an_event_has_its_id_and_is_one_line_and_tells_its_type_on_request() {
+async fn an_event_is_one_data_line_with_its_id_and_its_type_on_request() {
     let hub = TestHub::start().await;
     let (mut plain, mut named) = (open(&hub, "").await, open(&hub, "named=true").await);
     let mut unnamed = open(&hub, "named=false").await;
@@ -96,7 +96,7 @@ async fn an_event_has_its_id_and_is_one_line_and_tells_its_type_on_request() {
 }
 
 #[tokio::test]
-async fn head_is_answered_without_a_stream() {
+async fn head_on_a_stream_is_answered_without_a_body() {
     let hub = TestHub::start().await;
     let head = answer(hub.request(Method::HEAD, "/v1/stream")).await;
     assert_eq!((head.status, &*head.text), (200, ""));
@@ -105,7 +105,7 @@ async fn head_is_answered_without_a_stream() {
 }
 
 #[tokio::test]
-async fn the_header_wins_over_last_event_id_and_that_over_after() {
+async fn the_last_event_id_header_precedes_last_event_id_which_precedes_after() {
     let hub = TestHub::start().await;
     let ids = hub.publish_many("n", 5).await;
     let first_of = async |header: Option<&str>, query: &str| {
@@ -146,7 +146,7 @@ async fn begins_with_a_gap(
 }
 
 #[tokio::test]
-async fn a_resume_point_that_is_unknown_is_told_in_band_and_the_stream_goes_on_from_the_oldest() {
+async fn an_unknown_resume_point_gets_a_gap_event_and_the_stream_continues_with_the_oldest_event() {
     let hub = TestHub::start().await;
     let ids = hub.publish_many("n", 3).await;
     let future = "evt_7ZZZZZZZZZZZZ";
@@ -168,7 +168,7 @@ async fn a_resume_point_that_is_unknown_is_told_in_band_and_the_stream_goes_on_f
 }
 
 #[tokio::test]
-async fn an_unknown_resume_point_of_an_empty_log_is_told_too() {
+async fn an_unknown_resume_point_in_an_empty_log_gets_a_gap_event() {
     let hub = TestHub::start().await;
     let mut stream = open(&hub, "after=garbage&types=n").await;
     let gap = in_time("a gap event", stream.next()).await.unwrap();
@@ -181,7 +181,7 @@ async fn an_unknown_resume_point_of_an_empty_log_is_told_too() {
 }
 
 #[tokio::test]
-async fn a_resume_point_that_is_no_longer_kept_is_told_in_band_and_refused_to_polls() {
+async fn an_expired_resume_point_gets_a_gap_event_on_a_stream_and_410_on_a_poll() {
     let hub = TestHub::start().await;
     let old = hub.publish_many("n", 3).await;
     let database = hub.stop().await;
@@ -200,7 +200,7 @@ async fn a_resume_point_that_is_no_longer_kept_is_told_in_band_and_refused_to_po
 }
 
 #[tokio::test]
-async fn a_reader_that_pauses_while_megabytes_are_published_gets_everything_once() {
+async fn a_reader_that_pauses_during_megabytes_of_events_receives_every_event_once() {
     let hub = TestHub::start().await;
     let mut slow = NarrowStream::open(hub.request(Method::GET, "/v1/stream")).await;
     let mut published = vec![hub.publish("n", json!(1)).await];
@@ -225,7 +225,7 @@ async fn a_reader_that_pauses_while_megabytes_are_published_gets_everything_once
 }
 
 #[tokio::test]
-async fn who_hangs_up_is_forgotten_at_once_in_whatever_manner() {
+async fn a_disconnected_stream_is_dropped_at_once_however_it_disconnects() {
     let hub = TestHub::start().await;
     let stream = open(&hub, "").await;
     until_connected(&hub, 1).await;
@@ -249,7 +249,7 @@ async fn who_hangs_up_is_forgotten_at_once_in_whatever_manner() {
 }
 
 #[tokio::test]
-async fn who_hangs_up_with_megabytes_unread_is_forgotten_at_once() {
+async fn a_stream_that_disconnects_with_megabytes_unread_is_dropped_at_once() {
     let hub = TestHub::start().await;
     let slow = NarrowStream::open(hub.request(Method::GET, "/v1/stream")).await;
     let large = "x".repeat(200_000);
@@ -262,9 +262,9 @@ async fn who_hangs_up_with_megabytes_unread_is_forgotten_at_once() {
 }
 
 #[tokio::test]
-async fn no_more_than_so_many_streams_are_open_in_all_and_with_one_key() {
+async fn open_streams_are_limited_in_total_and_per_key() {
     let hub = TestHub::start_with(|settings| {
-        settings.max_streams = MostConnections { in_all: 3, per_key: 2, per_address: 3 };
+        settings.max_streams = ConnectionLimits { in_all: 3, per_key: 2, per_address: 3 };
     })
     .await;
     let key = hub.acting_for("acme").post("/v1/keys", &json!({"name": "a"})).await.expect(201);
@@ -297,8 +297,7 @@ async fn no_more_than_so_many_streams_are_open_in_all_and_with_one_key() {
 
 /// The slow one: signs of life come every 15 seconds.
 #[tokio::test]
-async fn every_15_seconds_there_is_a_sign_of_life_which_moves_the_resume_point_past_what_did_not_match()
- {
+async fn a_heartbeat_every_15_seconds_moves_the_resume_point_past_events_that_do_not_match() {
     let hub = TestHub::start().await;
     let (mut narrow, mut quiet) = (open(&hub, "types=never").await, open(&hub, "").await);
     let request = hub.request(Method::GET, "/v1/ws?types=never");

@@ -75,7 +75,7 @@ async fn delivered(hub: &Client, receiver: &mut TestReceiver) -> Delivery {
 }
 
 #[tokio::test]
-async fn a_rotated_secret_goes_on_signing_beside_the_new_one() {
+async fn a_rotated_secret_signs_beside_the_new_one_during_the_overlap() {
     let hub = TestHub::start().await;
     let mut receiver = receiver().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -103,7 +103,7 @@ async fn a_rotated_secret_goes_on_signing_beside_the_new_one() {
 }
 
 #[tokio::test]
-async fn a_leaked_secret_signs_nothing_from_the_rotation_on() {
+async fn a_leaked_secret_signs_nothing_after_the_rotation() {
     let hub = TestHub::start().await;
     let mut receiver = receiver().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -117,7 +117,7 @@ async fn a_leaked_secret_signs_nothing_from_the_rotation_on() {
 }
 
 #[tokio::test]
-async fn an_overlap_ends_by_itself_and_leaves_nothing_behind() {
+async fn a_rotation_overlap_ends_by_itself_and_leaves_no_secret_stored() {
     let hub = TestHub::start().await;
     let mut receiver = receiver().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -140,7 +140,7 @@ async fn an_overlap_ends_by_itself_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn at_most_five_secrets_are_in_force() {
+async fn at_most_five_secrets_are_active() {
     let hub = TestHub::start().await;
     let receiver = receiver().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -154,7 +154,7 @@ async fn at_most_five_secrets_are_in_force() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_set_is_the_only_one_at_once() {
+async fn a_secret_set_by_the_owner_replaces_all_others_at_once() {
     let hub = TestHub::start().await;
     let mut receiver = receiver().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -171,7 +171,7 @@ async fn a_secret_that_is_set_is_the_only_one_at_once() {
 }
 
 #[tokio::test]
-async fn a_rotation_that_is_repeated_is_made_once() {
+async fn a_repeated_rotation_rotates_once() {
     let hub = TestHub::start().await;
     let receiver = receiver().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -186,7 +186,7 @@ async fn a_rotation_that_is_repeated_is_made_once() {
 }
 
 #[tokio::test]
-async fn a_rotation_is_an_entry_in_the_log_without_the_secret_and_may_have_no_body() {
+async fn a_rotation_is_logged_without_the_secret_and_needs_no_body() {
     let hub = TestHub::start().await;
     let receiver = receiver().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -211,7 +211,7 @@ async fn a_rotation_is_an_entry_in_the_log_without_the_secret_and_may_have_no_bo
 }
 
 #[tokio::test]
-async fn deliveries_are_signed_with_a_key_pair_where_that_is_asked_for() {
+async fn deliveries_are_signed_with_ed25519_on_request() {
     let hub = TestHub::start().await;
     let mut receiver = receiver().await;
     let id = hub.subscribe(&receiver.wants("n")).await;
@@ -251,7 +251,7 @@ async fn deliveries_are_signed_with_a_key_pair_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn receivers_of_other_rest_hooks_senders_find_their_signature_where_it_is_asked_for() {
+async fn deliveries_carry_x_hook_signature_on_request() {
     let hub = TestHub::start().await;
     let mut receiver = receiver().await;
     let id = hub.subscribe(&with(receiver.wants("n"), json!({"x_hook_signature": true}))).await;

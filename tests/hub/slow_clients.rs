@@ -72,7 +72,7 @@ async fn drip(hub: SocketAddr, at_once: &str, slow: Slow) -> Answer {
 }
 
 #[tokio::test]
-async fn many_slow_clients_keep_nobody_from_being_served_and_each_is_ended_in_time() {
+async fn many_slow_clients_block_nobody_and_each_is_closed_at_its_deadline() {
     let hub = impatient().await;
     let mut slow = JoinSet::new();
     for n in 0..200 {
@@ -102,7 +102,7 @@ async fn many_slow_clients_keep_nobody_from_being_served_and_each_is_ended_in_ti
 }
 
 #[tokio::test]
-async fn one_that_says_nothing_at_all_is_ended() {
+async fn a_silent_connection_is_closed() {
     let hub = impatient().await;
     let began = Instant::now();
     let said = RawClient::connect(hub.address()).await.end().await;
@@ -111,7 +111,7 @@ async fn one_that_says_nothing_at_all_is_ended() {
 }
 
 #[tokio::test]
-async fn a_connection_that_nobody_uses_is_closed() {
+async fn an_idle_connection_is_closed() {
     let hub = impatient().await;
     let began = Instant::now();
     let mut client = RawClient::that_says(hub.address(), HEALTH).await;
@@ -129,7 +129,7 @@ async fn a_connection_that_nobody_uses_is_closed() {
 
 /// The deadline is for the head, not for the answer.
 #[tokio::test]
-async fn an_answer_may_take_longer_than_its_request() {
+async fn a_response_may_take_longer_than_the_deadline_of_the_request_head() {
     let hub = impatient().await;
     let request = head("GET /v1/events?after=now&wait=3 HTTP/1.1", &[]) + "\r\n";
     let mut client = RawClient::that_says(hub.address(), &request).await;
@@ -146,7 +146,7 @@ async fn an_answer_may_take_longer_than_its_request() {
 
 /// Flask-WebSub asks the hub by TLS first, and waits three seconds for what comes of it.
 #[tokio::test]
-async fn those_who_speak_another_protocol_are_dropped_at_once() {
+async fn connections_that_speak_another_protocol_are_closed_at_once() {
     let hub = TestHub::start().await;
     let tls = [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &[7; 506]].concat();
     let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0".to_vec();
@@ -164,7 +164,7 @@ async fn those_who_speak_another_protocol_are_dropped_at_once() {
 }
 
 #[tokio::test]
-async fn a_message_that_drips_over_a_websocket_closes_it() {
+async fn a_websocket_message_sent_byte_by_byte_closes_the_socket() {
     let hub = impatient().await;
     let frame: &[u8] = b"\x81\xfe\x10\x00\x00\x00\x00\x00{\"ack\": ";
     let pieces = |n: usize| -> &'static [u8] {
@@ -195,7 +195,7 @@ async fn a_message_that_drips_over_a_websocket_closes_it() {
 
 /// HTTP/1.0 has no chunks: what has no known length ends with its connection (RFC 9112, 6.1).
 #[tokio::test]
-async fn a_stream_by_http_1_0_comes_as_it_is() {
+async fn an_http_1_0_stream_ends_with_its_connection() {
     let hub = TestHub::start_with(|settings| settings.stop_deadline = SECOND).await;
     let request = head("GET /v1/stream HTTP/1.0", &["connection: keep-alive"]) + "\r\n";
     let mut client = RawClient::that_says(hub.address(), &request).await;
@@ -212,7 +212,7 @@ async fn a_stream_by_http_1_0_comes_as_it_is() {
 }
 
 #[tokio::test]
-async fn one_that_takes_nothing_does_not_hold_up_a_stop() {
+async fn a_client_that_reads_nothing_does_not_delay_a_shutdown() {
     let hub = TestHub::start_with(|settings| settings.stop_deadline = SECOND * 30).await;
     let mut slow = NarrowStream::open(hub.request(Method::GET, "/v1/stream")).await;
     let first = hub.publish("n", json!(1)).await;
@@ -231,7 +231,7 @@ async fn one_that_takes_nothing_does_not_hold_up_a_stop() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_does_not_hold_up_a_stop() {
+async fn a_body_sent_byte_by_byte_does_not_delay_a_shutdown() {
     let hub = TestHub::start_with(|settings| {
         settings.stop_deadline = SECOND * 30;
         settings.patience.body = SECOND * 60;
@@ -251,7 +251,7 @@ async fn a_body_that_drips_does_not_hold_up_a_stop() {
 }
 
 #[tokio::test]
-async fn a_flood_of_pings_is_answered_and_harms_nobody() {
+async fn a_flood_of_pings_is_answered_and_affects_no_other_client() {
     let hub = TestHub::start().await;
     let mut socket = Socket::open(hub.request(Method::GET, "/v1/ws?types=never")).await.unwrap();
     let ping: &[u8] = b"\x89\x84\0\0\0\0ping";
@@ -266,7 +266,7 @@ async fn a_flood_of_pings_is_answered_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_body_in_chunks_that_never_ends_holds_no_connection_after_the_answer() {
+async fn an_endless_chunked_body_keeps_no_connection_after_the_response() {
     let hub = TestHub::start_with(|settings| {
         settings.patience = Patience { head: SECOND, body: SECOND, idle: SECOND };
     })

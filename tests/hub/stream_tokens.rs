@@ -17,7 +17,7 @@ async fn token(hub: &Client, types: Value) -> String {
 }
 
 #[tokio::test]
-async fn a_token_reads_its_types_and_does_nothing_else() {
+async fn a_stream_token_only_reads_its_event_types() {
     let hub = TestHub::start().await;
     let order = hub.publish("order.paid", json!(1)).await;
     hub.publish("invoice.paid", json!(1)).await;
@@ -43,7 +43,7 @@ async fn a_token_reads_its_types_and_does_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_link_to_the_next_page_does_not_repeat_the_token() {
+async fn the_link_to_the_next_page_does_not_contain_the_token() {
     let hub = TestHub::start().await;
     hub.publish_many("a", 3).await;
     let token = token(&hub, json!(["a"])).await;
@@ -53,7 +53,7 @@ async fn the_link_to_the_next_page_does_not_repeat_the_token() {
 }
 
 #[tokio::test]
-async fn a_token_is_for_its_tenant_and_its_time() {
+async fn a_stream_token_is_bound_to_its_tenant_and_lifetime() {
     let hub = TestHub::start().await;
     hub.acting_for("acme").publish("a", json!(1)).await;
     hub.publish("a", json!(2)).await;
@@ -70,7 +70,7 @@ async fn a_token_is_for_its_tenant_and_its_time() {
 }
 
 #[tokio::test]
-async fn what_is_no_token_opens_nothing() {
+async fn an_invalid_stream_token_opens_nothing() {
     let hub = TestHub::start().await;
     let page = hub.with_key(None);
     let good = token(&hub, json!(["a"])).await;
@@ -83,7 +83,7 @@ async fn what_is_no_token_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_made_is_refused_with_the_place_of_the_fault() {
+async fn an_invalid_stream_token_request_is_refused_with_the_field() {
     let hub = TestHub::start().await;
     for (body, pointer) in [
         (json!({}), "/types"),
@@ -99,7 +99,7 @@ async fn a_token_that_cannot_be_made_is_refused_with_the_place_of_the_fault() {
 }
 
 #[tokio::test]
-async fn tokens_are_good_after_a_restart_too() {
+async fn stream_tokens_survive_a_restart() {
     let hub = TestHub::start().await;
     let token = token(&hub, json!(["a"])).await;
     let database = hub.stop().await;
@@ -108,7 +108,7 @@ async fn tokens_are_good_after_a_restart_too() {
 }
 
 #[tokio::test]
-async fn only_pages_of_configured_origins_may_call() {
+async fn only_pages_of_configured_origins_pass_cors() {
     let ours = "https://app.example.com";
     let hub = TestHub::start_with(|settings| settings.cors_origins = vec![ours.to_owned()]).await;
     for (origin, allowed) in [(ours, Some(ours)), ("https://evil.example", None)] {
@@ -134,7 +134,7 @@ async fn only_pages_of_configured_origins_may_call() {
 }
 
 #[tokio::test]
-async fn the_metrics_count_connections_and_what_was_sent() {
+async fn metrics_count_connections_and_sent_events() {
     let hub = TestHub::start().await;
     hub.publish("a", json!(1)).await;
     hub.get("/v1/events?wait=1").await.expect(200);
@@ -158,7 +158,7 @@ async fn stream(hub: &Client, path: &str, ttl_s: u32, after: &str) -> RequestBui
 }
 
 #[tokio::test]
-async fn an_open_stream_ends_with_its_token_and_goes_on_with_the_next_without_a_loss() {
+async fn a_stream_ends_with_its_token_and_resumes_with_the_next_token_without_loss() {
     let hub = TestHub::start().await;
     let first = hub.publish("a", json!(1)).await;
     let mut short = EventSource::open(stream(&hub, "stream", 1, "earliest").await).await.unwrap();
@@ -170,7 +170,7 @@ async fn an_open_stream_ends_with_its_token_and_goes_on_with_the_next_without_a_
 }
 
 #[tokio::test]
-async fn an_open_websocket_is_closed_with_its_token_and_goes_on_with_the_next_without_a_loss() {
+async fn a_websocket_closes_with_its_token_and_resumes_with_the_next_token_without_loss() {
     let hub = TestHub::start().await;
     let first = hub.publish("a", json!(1)).await;
     let mut short = Socket::open(stream(&hub, "ws", 1, "earliest").await).await.unwrap();
@@ -182,7 +182,7 @@ async fn an_open_websocket_is_closed_with_its_token_and_goes_on_with_the_next_wi
 }
 
 #[tokio::test]
-async fn a_token_is_repeated_to_the_key_that_made_it_alone() {
+async fn a_repeated_token_request_returns_the_token_only_to_the_same_key() {
     let hub = TestHub::start().await;
     let mut answers = Vec::new();
     for name in ["one", "other"] {

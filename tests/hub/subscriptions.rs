@@ -19,7 +19,7 @@ async fn ids(hub: &Client, query: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_new_subscription_is_shown_whole_and_its_secret_once() {
+async fn a_new_subscription_is_returned_whole_with_its_secret_shown_once() {
     let hub = TestHub::start().await;
     let definition = json!({
         "event_types": ["order.*"], "callback_url": "https://example.com/a//b/?q=%20", "description": "for the shop",
@@ -46,7 +46,7 @@ async fn a_new_subscription_is_shown_whole_and_its_secret_once() {
 }
 
 #[tokio::test]
-async fn what_is_left_out_has_its_default() {
+async fn omitted_subscription_fields_get_defaults() {
     let hub = TestHub::start().await;
     let made = hub.post(PATH, &to_example("hooks")).await.expect(201);
     assert_eq!((&made["ordered"], &made["metadata"]), (&json!(false), &json!({})));
@@ -57,7 +57,7 @@ async fn what_is_left_out_has_its_default() {
 }
 
 #[tokio::test]
-async fn a_secret_of_the_owners_own_is_taken() {
+async fn a_secret_chosen_by_the_owner_is_accepted() {
     let hub = TestHub::start().await;
     let made =
         hub.post(PATH, &with(to_example("hooks"), json!({"secret": SECRET}))).await.expect(201);
@@ -65,7 +65,7 @@ async fn a_secret_of_the_owners_own_is_taken() {
 }
 
 #[tokio::test]
-async fn names_used_elsewhere_are_understood() {
+async fn field_names_of_other_rest_hooks_apis_are_accepted() {
     let hub = TestHub::start().await;
     for definition in [
         json!({"target_url": "https://example.com/z", "event": "order.paid"}),
@@ -80,7 +80,7 @@ async fn names_used_elsewhere_are_understood() {
 }
 
 #[tokio::test]
-async fn what_is_no_subscription_is_refused_with_the_place_of_the_fault() {
+async fn an_invalid_subscription_is_refused_with_the_field() {
     let hub = TestHub::start().await;
     for (fault, pointer) in [
         (json!({"event_types": []}), "/event_types"),
@@ -118,7 +118,7 @@ async fn what_is_no_subscription_is_refused_with_the_place_of_the_fault() {
 }
 
 #[tokio::test]
-async fn a_callback_to_a_private_address_is_refused_unless_the_operator_allows_it() {
+async fn a_private_callback_address_is_refused_unless_the_operator_allows_it() {
     let hub = TestHub::start().await;
     for private in [
         "http://10.0.0.1/",
@@ -152,7 +152,7 @@ async fn a_callback_to_a_private_address_is_refused_unless_the_operator_allows_i
 }
 
 #[tokio::test]
-async fn a_patch_changes_what_it_names_and_a_put_everything() {
+async fn patch_changes_the_named_fields_and_put_changes_all_fields() {
     let hub = TestHub::start().await;
     let made = hub
         .post(PATH, &with(to_example("a"), json!({"description": "d", "max_in_flight": 3})))
@@ -179,7 +179,7 @@ async fn a_patch_changes_what_it_names_and_a_put_everything() {
 }
 
 #[tokio::test]
-async fn a_list_is_read_page_by_page_and_filtered() {
+async fn subscriptions_are_listed_page_by_page_and_can_be_filtered() {
     let hub = TestHub::start().await;
     let mut made = Vec::new();
     for n in 0..5 {
@@ -218,7 +218,7 @@ async fn a_list_is_read_page_by_page_and_filtered() {
 }
 
 #[tokio::test]
-async fn deleting_twice_is_as_good_as_once() {
+async fn deleting_a_subscription_twice_succeeds() {
     let hub = TestHub::start().await;
     let path = format!("{PATH}/{}", hub.subscribe(&to_example("a")).await);
     assert_eq!(hub.delete(&path).await.status, 204);
@@ -230,7 +230,7 @@ async fn deleting_twice_is_as_good_as_once() {
 }
 
 #[tokio::test]
-async fn who_cannot_put_the_id_in_the_path_deletes_by_body() {
+async fn a_subscription_can_be_deleted_by_request_body() {
     let hub = TestHub::start().await;
     let (a, b, c) = (
         hub.subscribe(&to_example("a")).await,
@@ -246,7 +246,7 @@ async fn who_cannot_put_the_id_in_the_path_deletes_by_body() {
 }
 
 #[tokio::test]
-async fn pausing_and_resuming_are_seen_and_may_be_repeated() {
+async fn pause_and_resume_are_visible_and_idempotent() {
     let hub = TestHub::start().await;
     let path = format!("{PATH}/{}", hub.subscribe(&to_example("a")).await);
     for (action, status) in
@@ -261,7 +261,7 @@ async fn pausing_and_resuming_are_seen_and_may_be_repeated() {
 }
 
 #[tokio::test]
-async fn a_repeated_creation_makes_one_subscription() {
+async fn a_repeated_creation_creates_one_subscription() {
     let hub = TestHub::start().await;
     let first = hub.post_once(PATH, "create-1", &to_example("a")).await;
     let again = hub.post_once(PATH, "create-1", &to_example("a")).await;
@@ -272,7 +272,7 @@ async fn a_repeated_creation_makes_one_subscription() {
 }
 
 #[tokio::test]
-async fn each_change_is_an_event_for_those_who_ask() {
+async fn each_subscription_change_is_an_event_for_subscribers_of_hookhub_events() {
     let hub = TestHub::start().await;
     let mut watcher = TestReceiver::start().await;
     hub.subscribe(&watcher.wants("hookhub.subscription.*")).await;
@@ -298,7 +298,7 @@ async fn each_change_is_an_event_for_those_who_ask() {
 }
 
 #[tokio::test]
-async fn what_is_no_url_ends_no_subscription() {
+async fn an_invalid_unsubscribe_url_deletes_no_subscription() {
     let hub = TestHub::start().await;
     hub.subscribe(&json!({"event_types": ["a"]})).await;
     for given in ["a\u{0}", ""] {

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, answer, each, text, with};
-use crate::support::follower::{Follower, Way};
+use crate::support::follower::{Follower, Transport};
 use crate::support::hub::TestHub;
 use crate::support::receiver::TestReceiver;
 use crate::support::views::until_connected;
@@ -32,7 +32,7 @@ async fn patch(hub: &Client, said: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_put_is_in_force_and_the_rest_is_the_hubs_default() {
+async fn explicit_quotas_apply_and_the_others_are_the_hubs_defaults() {
     let hub = TestHub::start().await;
     hub.get(ACME).await.problem(404, "not_found");
     let said =
@@ -59,7 +59,7 @@ async fn what_is_put_is_in_force_and_the_rest_is_the_hubs_default() {
 }
 
 #[tokio::test]
-async fn a_patch_changes_what_it_names_and_null_is_the_default_again() {
+async fn patching_a_tenant_changes_the_named_quotas_and_null_restores_the_default() {
     let hub = TestHub::start().await;
     let quotas = json!({"events_per_s": 1, "subscriptions": 2, "streams": 3, "event_bytes": 4_096});
     put(&hub, ACME, &json!({"description": "a", "quotas": quotas})).await;
@@ -78,7 +78,7 @@ async fn a_patch_changes_what_it_names_and_null_is_the_default_again() {
 }
 
 #[tokio::test]
-async fn patches_that_come_at_once_are_all_in_force() {
+async fn concurrent_patches_of_a_tenant_all_apply() {
     let hub = TestHub::start().await;
     let other = TestHub::start_on(&hub.database, |_| ()).await;
     put(&hub, ACME, &json!({})).await;
@@ -93,14 +93,14 @@ async fn patches_that_come_at_once_are_all_in_force() {
 }
 
 #[tokio::test]
-async fn a_tenant_is_known_by_what_it_has_without_being_put() {
+async fn a_tenant_with_objects_is_listed_without_being_created() {
     let hub = TestHub::start().await;
     let acme = hub.acting_for("acme");
     let key = acme.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
     let receiver = TestReceiver::start().await;
     let subscription = acme.subscribe(&receiver.wants("a")).await;
     hub.acting_for("Other").subscribe(&json!({"event_types": ["a"]})).await;
-    let stream = Follower::from_earliest(&acme, Way::Sse).await;
+    let stream = Follower::from_earliest(&acme, Transport::Sse).await;
     until_connected(&acme, 1).await;
 
     let found = hub.get(ACME).await.expect(200);
@@ -124,7 +124,7 @@ async fn a_tenant_is_known_by_what_it_has_without_being_put() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_has_something_is_not_deleted_and_one_that_has_nothing_is() {
+async fn only_a_tenant_without_objects_can_be_deleted() {
     let hub = TestHub::start().await;
     let acme = hub.acting_for("acme");
     put(&hub, ACME, &json!({"quotas": {"subscriptions": 1}})).await;
@@ -147,7 +147,7 @@ async fn a_tenant_that_has_something_is_not_deleted_and_one_that_has_nothing_is(
 }
 
 #[tokio::test]
-async fn pages_of_tenants_make_up_the_whole_list_each_once() {
+async fn pages_of_tenants_list_each_tenant_once() {
     let hub = TestHub::start().await;
     let mut expected = Vec::new();
     for n in 0..7 {
@@ -182,7 +182,7 @@ async fn pages_of_tenants_make_up_the_whole_list_each_once() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_said_of_a_tenant_is_refused_with_its_place() {
+async fn an_invalid_tenant_is_refused_with_the_field() {
     let hub = TestHub::start().await;
     for (said, pointer) in [
         (json!({"quota": {}}), "/quota"),

@@ -31,7 +31,7 @@ async fn hear_ids(socket: &mut Socket, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn subscribe_without_a_place_changes_the_types_from_here_on() {
+async fn subscribe_without_after_changes_the_types_from_the_current_position() {
     let hub = TestHub::start().await;
     let mut socket = open(&hub, "types=a").await;
     let first = hub.publish("a", json!(1)).await;
@@ -47,7 +47,7 @@ async fn subscribe_without_a_place_changes_the_types_from_here_on() {
 }
 
 #[tokio::test]
-async fn subscribe_with_a_place_goes_on_from_there() {
+async fn subscribe_with_after_continues_from_that_position() {
     let hub = TestHub::start().await;
     let ids = hub.publish_many("a", 5).await;
     let mut socket = open(&hub, "types=a&after=earliest").await;
@@ -68,7 +68,7 @@ async fn subscribe_with_a_place_goes_on_from_there() {
 }
 
 #[tokio::test]
-async fn subscribe_with_a_place_that_is_not_there_tells_the_gap() {
+async fn subscribe_with_an_unknown_position_sends_a_gap() {
     let hub = TestHub::start().await;
     let ids = hub.publish_many("a", 2).await;
     let mut socket = open(&hub, "").await;
@@ -83,7 +83,7 @@ async fn subscribe_with_a_place_that_is_not_there_tells_the_gap() {
 }
 
 #[tokio::test]
-async fn changing_types_again_and_again_while_events_are_published_loses_none_and_repeats_none() {
+async fn repeated_type_changes_during_publishing_lose_and_duplicate_no_event() {
     let hub = TestHub::start().await;
     let mut socket = open(&hub, "types=n,x0").await;
     let publish = async {
@@ -118,7 +118,7 @@ async fn changing_types_again_and_again_while_events_are_published_loses_none_an
 }
 
 #[tokio::test]
-async fn an_event_published_over_it_is_durable_and_comes_to_those_who_follow() {
+async fn an_event_published_by_websocket_is_durable_and_reaches_the_readers() {
     let hub = TestHub::start().await;
     let (mut socket, mut other) = (open(&hub, "").await, open(&hub, "").await);
     let event = json!({"type": "order.paid", "data": {"z": 1, "a": [2.50]}});
@@ -146,7 +146,7 @@ async fn an_event_published_over_it_is_durable_and_comes_to_those_who_follow() {
 }
 
 #[tokio::test]
-async fn an_ack_is_answered() {
+async fn an_ack_by_websocket_gets_a_reply() {
     let hub = TestHub::start().await;
     let mut socket = open(&hub, "").await;
     let id = hub.publish("n", json!(1)).await;
@@ -156,7 +156,7 @@ async fn an_ack_is_answered() {
 }
 
 #[tokio::test]
-async fn a_command_that_cannot_be_done_is_answered_with_the_problem_and_the_next_one_is_done() {
+async fn an_invalid_command_gets_a_problem_and_the_next_command_runs() {
     let hub = TestHub::start().await;
     let mut socket = open(&hub, "types=never").await;
     let commands = [
@@ -196,7 +196,7 @@ async fn a_command_that_cannot_be_done_is_answered_with_the_problem_and_the_next
 }
 
 #[tokio::test]
-async fn commands_are_answered_one_by_one_in_their_order() {
+async fn commands_are_answered_one_by_one_in_order() {
     let hub = TestHub::start().await;
     let mut socket = open(&hub, "types=never").await;
     let id = |n: usize| format!("evt_{n:013}");
@@ -209,7 +209,7 @@ async fn commands_are_answered_one_by_one_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_text_in_pieces_is_one_command_also_with_a_ping_in_between() {
+async fn a_fragmented_text_is_one_command_even_with_a_ping_in_between() {
     let hub = TestHub::start().await;
     let mut socket = open(&hub, "").await;
     socket.say_in_pieces(&["{\"ack\": \"evt_", "", "0000000", "000001\"}"]).await;
@@ -222,7 +222,7 @@ async fn a_text_in_pieces_is_one_command_also_with_a_ping_in_between() {
 }
 
 #[tokio::test]
-async fn a_ping_is_answered_with_what_it_said() {
+async fn a_ping_gets_a_pong_with_the_same_payload() {
     let hub = TestHub::start().await;
     let mut socket = open(&hub, "").await;
     for said in [&b""[..], b"hello", &[0xff; 125]] {
@@ -243,7 +243,7 @@ async fn a_close_is_answered_with_its_code() {
 }
 
 #[tokio::test]
-async fn frames_that_may_not_be_close_it_with_the_code_that_says_why() {
+async fn invalid_frames_close_the_socket_with_the_matching_code() {
     let hub = TestHub::start().await;
     let long_ping = [b"\x89\xfe\0\x7e\0\0\0\0", &[0; 126][..]].concat();
     let cases: [(&str, &[u8], u16); 10] = [
@@ -268,7 +268,7 @@ async fn frames_that_may_not_be_close_it_with_the_code_that_says_why() {
 }
 
 #[tokio::test]
-async fn a_frame_that_announces_too_much_closes_it_before_all_of_it_is_there() {
+async fn a_frame_that_declares_too_many_bytes_closes_the_socket_before_they_arrive() {
     let hub = TestHub::start().await;
     let mut socket = open(&hub, "").await;
     // Four gigabytes.
@@ -278,7 +278,7 @@ async fn a_frame_that_announces_too_much_closes_it_before_all_of_it_is_there() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_large_closes_it_whole_or_in_pieces() {
+async fn an_oversized_message_closes_the_socket_whole_or_fragmented() {
     let hub = TestHub::start().await;
     let mut socket = open(&hub, "types=never").await;
     socket.say_text(&" ".repeat(MOST)).await;
@@ -295,7 +295,7 @@ async fn a_message_that_is_too_large_closes_it_whole_or_in_pieces() {
 }
 
 #[tokio::test]
-async fn without_an_upgrade_it_is_refused_with_what_would_be_right() {
+async fn without_an_upgrade_the_websocket_url_is_refused_with_the_right_headers() {
     let hub = TestHub::start().await;
     let refused = hub.get("/v1/ws").await;
     assert!(text(&refused.problem(400, "invalid_header"), "/detail").contains("WebSocket"));

@@ -196,7 +196,7 @@ mod tests {
             occurred_at: None,
             data: Bytes::from(data),
         };
-        Event::placed(Position::from_stored(100 + number), &"t".into(), &new)
+        Event::at(Position::from_stored(100 + number), &"t".into(), &new)
     }
 
     /// With a lease.

@@ -17,8 +17,8 @@ use crate::api::http::request_id::RequestId;
 use crate::api::problem::{Code, Problem};
 use crate::api::state::{Api, api};
 use crate::domain::access::audit::{Actor, AuditEntry};
-use crate::domain::access::networks::home;
-use crate::domain::one_line::OneLine;
+use crate::domain::access::networks::client_network;
+use crate::domain::single_line::SingleLine;
 use crate::domain::time::UnixMillis;
 use crate::streaming::presence::Owner;
 
@@ -43,8 +43,8 @@ impl Context {
         action: &str,
         target: &impl ToString,
     ) -> AuditEntry {
-        let when = (UnixMillis::now(), Uuid::new_v4());
-        AuditEntry::new(when, &self.actor(), tenant, action, target)
+        let (now, token) = (UnixMillis::now(), Uuid::new_v4());
+        AuditEntry::new(now, token, &self.actor(), tenant, action, target)
     }
 
     /// Writes an audit entry before an action that changes no row of its own, so that no action goes unrecorded.
@@ -63,7 +63,7 @@ impl Context {
         Owner {
             tenant: Arc::clone(&self.caller.tenant),
             key: Arc::clone(&self.caller.key),
-            home: home(client_address(&self.request)),
+            home: client_network(client_address(&self.request)),
         }
     }
 }
@@ -75,7 +75,7 @@ pub(crate) fn actor(key: &str, request: &HttpRequest) -> Actor {
         key: key.to_owned(),
         address: Some(client_address(request).to_string()),
         user_agent: user_agent
-            .map(|value| OneLine(&String::from_utf8_lossy(value.as_bytes())).to_string()),
+            .map(|value| SingleLine(&String::from_utf8_lossy(value.as_bytes())).to_string()),
         request_id: request.extensions().get::<RequestId>().map(ToString::to_string),
     }
 }

@@ -12,10 +12,10 @@ use crate::api::http::idempotency;
 use crate::api::http::input::NoQuery;
 use crate::api::problem::{Code, Problem};
 use crate::api::subscriptions::find::find_subscription;
+use crate::domain::delivery::retry::RetryRequest;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::channel::Channel;
-use crate::domain::subscription::command::RetryRequest;
 use crate::domain::subscription::version::matches_event;
 
 /// `POST /v1/deliveries/{subscription}/{event}/retry`: one more attempt, now.

@@ -161,7 +161,7 @@ mod tests {
             occurred_at: None,
             data: Bytes::from_static(b"1"),
         };
-        let event = Event::placed(Position::from_stored(position), &"t".into(), &new);
+        let event = Event::at(Position::from_stored(position), &"t".into(), &new);
         let known = Known {
             id: SubscriptionId::from_stored(1),
             status: Status::Active,

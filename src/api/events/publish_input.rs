@@ -11,7 +11,7 @@ use crate::api::http::fields::{Fields, kind};
 use crate::api::http::json::{MAX_DEPTH, not_json};
 use crate::api::problem::{Code, FieldError, Problem};
 use crate::domain::event::event_type::EventType;
-use crate::domain::event::{NewEvent, on_one_line};
+use crate::domain::event::{NewEvent, without_line_breaks};
 use crate::domain::time::UnixMillis;
 
 /// The most events in one request.
@@ -138,7 +138,7 @@ fn event(body: &[u8], max_data_bytes: u32) -> Result<NewEvent, Problem> {
         occurred_at.map_err(|detail| errors.push(FieldError::new("/timestamp", detail))).ok();
     match (event_type, occurred_at) {
         (Some(event_type), Some(occurred_at)) if errors.is_empty() => {
-            Ok(NewEvent { event_type, about: None, occurred_at, data: on_one_line(data) })
+            Ok(NewEvent { event_type, about: None, occurred_at, data: without_line_breaks(data) })
         }
         _ => Err(Problem::invalid(errors)),
     }

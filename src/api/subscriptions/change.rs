@@ -4,7 +4,7 @@ use super::find::find_subscription;
 use crate::api::auth::context::Context;
 use crate::api::problem::Problem;
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::change::{Change, Changed};
+use crate::domain::subscription::change::{Change, ChangeResult};
 
 /// How often a request tries to write its change.
 pub(super) const MAX_CHANGE_ATTEMPTS: u32 = 5;
@@ -19,7 +19,7 @@ pub(super) async fn apply_change(
         let current = find_subscription(context, id).await?;
         let Some(change) = decide(current.clone())? else { return Ok(current) };
         let changed = context.api.log.change(&change, Some(&current), &context.actor()).await?;
-        if let Changed::Made { position, .. } = changed {
+        if let ChangeResult::Applied { position, .. } = changed {
             return Ok(Subscription { changed_at: position, ..change.subscription });
         }
     }

@@ -21,7 +21,7 @@ use crate::domain::signing::Signing;
 use crate::domain::signing::secret::Secret;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::change;
-use crate::domain::subscription::change::Changed;
+use crate::domain::subscription::change::ChangeResult;
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::time::UnixMillis;
 
@@ -56,22 +56,22 @@ pub(super) async fn create(
     let quota = api.quotas.of(&caller.tenant).subscriptions;
     let change = change::created(subscription, quota, starts_after, key);
     match api.log.change(&change, None, &context.actor()).await? {
-        Changed::Made { position, .. } => {
+        ChangeResult::Applied { position, .. } => {
             let created = Subscription { changed_at: position, ..change.subscription };
             Ok(HttpResponse::Created()
                 .insert_header((LOCATION, path_of(created.id)))
                 .json(SubscriptionView::with_secret(&created)))
         }
-        Changed::Replayed { position, fingerprint } => {
+        ChangeResult::Replayed { position, fingerprint } => {
             if let Some(claim) = &claim {
                 claim.require_same_request(&fingerprint)?;
             }
             replay(&context, Some(position)).await
         }
-        Changed::Stale => {
+        ChangeResult::Stale => {
             Err(Problem::new(Code::Conflict, "another subscription has the generated id; retry"))
         }
-        Changed::NoRoom => Err(over_quota(&context, quota)),
+        ChangeResult::QuotaExceeded => Err(over_quota(&context, quota)),
     }
 }
 

@@ -12,10 +12,10 @@ use crate::api::http::idempotency;
 use crate::api::http::input::JsonBody;
 use crate::api::problem::{Code, Problem};
 use crate::domain::signing::secret::Secret;
-use crate::domain::signing::{MOST_IN_FORCE, Signing, TooMany};
+use crate::domain::signing::{MAX_ACTIVE_KEYS, Signing, TooManyKeys};
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::change;
-use crate::domain::subscription::change::{Change, Changed};
+use crate::domain::subscription::change::{Change, ChangeResult};
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::time::UnixMillis;
 
@@ -54,12 +54,12 @@ pub(super) async fn rotate(
             ..change::secret_rotated(Subscription { definition, ..current.clone() })
         };
         match context.api.log.change(&change, Some(&current), &context.actor()).await? {
-            Changed::Made { position, .. } => {
+            ChangeResult::Applied { position, .. } => {
                 let changed = Subscription { changed_at: position, ..change.subscription };
                 return Ok(HttpResponse::Ok().json(SubscriptionView::with_secret(&changed)));
             }
             // Another node handled the same request at the same time. The next round finds its response.
-            Changed::Replayed { .. } | Changed::Stale | Changed::NoRoom => {}
+            ChangeResult::Replayed { .. } | ChangeResult::Stale | ChangeResult::QuotaExceeded => {}
         }
     }
     Err(Problem::concurrent_modification("subscription"))
@@ -83,9 +83,9 @@ impl RotationInput {
         let secret = self.secret.clone().unwrap_or_else(|| Secret::from_random(rand::random()));
         let (seed, now) = (rand::random(), UnixMillis::now());
         let rotated = signing.clone().rotated(secret, seed, self.overlap, now);
-        rotated.map_err(|TooMany { until }| {
+        rotated.map_err(|TooManyKeys { until }| {
             let detail = format!(
-                "this subscription has {MOST_IN_FORCE} valid secrets, the limit; rotate after {until}, when one of them \
+                "this subscription has {MAX_ACTIVE_KEYS} valid secrets, the limit; rotate after {until}, when one of them \
                  expires, or send overlap_s 0 to end all earlier ones now"
             );
             Problem::new(Code::TooManySecrets, detail)

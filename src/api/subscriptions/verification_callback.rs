@@ -17,7 +17,7 @@ use crate::domain::egress::origin::Origin;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::change;
-use crate::domain::subscription::change::Changed;
+use crate::domain::subscription::change::ChangeResult;
 use crate::domain::subscription::channel::{Channel, Webhook};
 use crate::domain::subscription::verification::{VerificationMethod, Verified, allowed_rate};
 use crate::domain::time::UnixMillis;
@@ -139,7 +139,7 @@ async fn record(
 ) -> Result<bool, Problem> {
     let (id, actor) = (subscription.id, actor(RECEIVER, request));
     let change = change::verified(subscription.clone(), verified);
-    if api.log.change(&change, Some(subscription), &actor).await? == Changed::Stale {
+    if api.log.change(&change, Some(subscription), &actor).await? == ChangeResult::Stale {
         return Ok(false);
     }
     tracing::info!(subscription = %id, "a receiver confirmed its verification request");

@@ -10,7 +10,7 @@ use crate::api::http::idempotency;
 use crate::api::http::input::NoQuery;
 use crate::api::problem::{Code, Problem};
 use crate::domain::subscription::Status;
-use crate::domain::subscription::command::Request;
+use crate::domain::subscription::command::Command;
 
 /// `POST /v1/subscriptions/{id}/verify`: starts another verification attempt now, and the retry schedule again.
 pub(super) async fn verify(
@@ -34,7 +34,7 @@ pub(super) async fn verify(
         return Err(Problem::new(Code::NothingToVerify, detail));
     }
     context.audit("verification.requested", &subscription.id, response.clone()).await?;
-    let event = event_about(subscription.id, Request::verify_entry_type(), &response);
+    let event = event_about(subscription.id, Command::verify_entry_type(), &response);
     let mut appended = append(&context.api, &context.caller, claim, vec![event]).await?;
     Ok(appended.response.json(response))
 }

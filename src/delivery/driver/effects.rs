@@ -1,4 +1,4 @@
-//! What the session sends out to be done: each errand comes back as a message.
+//! Effects: what the driver does with the network and the database. Each runs as a task, most end with a [`Completion`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::domain::delivery::attempt::Attempt;
 use crate::domain::delivery::exhausted::Exhausted;
 use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::{ErrorClass, Outcome};
-use crate::domain::delivery::replay::Tried;
-use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::replay::RecordedDelivery;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::domain::delivery::shard::{OwnedShard, SHARDS};
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::Event;
@@ -31,63 +31,73 @@ use crate::domain::time::UnixMillis;
 use crate::log::Log;
 use crate::store::{Store, StoreError};
 
-/// How much a subscription that is behind reads at a time.
+/// One read of a lagging subscription.
 const READ_LIMIT: PageLimit = PageLimit { events: 2_000, bytes: 1 << 20 };
-/// How much a replay reads at a time: what that brings waits for its try all at once.
+/// One read of a replay. Smaller, because all of its events become due retries at once.
 const REPLAY_LIMIT: PageLimit = PageLimit { events: 100, bytes: 1 << 20 };
-/// How long to wait before what could not be read is asked for again.
-const AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// How long to wait before a commit is tried again, at most.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
-/// What comes back.
-pub(crate) enum Message {
-    /// An attempt has ended.
-    Ended(Box<AttemptResult>),
-    /// Events were fetched.
-    Fetched(Vec<FetchEvent>, Result<Vec<Arc<Event>>, StoreError>),
-    /// The log was read on for a subscription.
-    Read(ReadRange, Result<Stretch, StoreError>),
-    /// The log was read on for a replay, with what is on record of its deliveries.
-    ReplayRead(ReadReplayRange, Result<(Stretch, Vec<Tried>), StoreError>),
-    /// Results of these shards are recorded; the ones in the second list are still owned.
-    Flushed(Vec<u16>, Vec<u16>),
-    /// How many nodes there are, and which shards were taken.
-    Shared(Result<(usize, Vec<OwnedShard>), StoreError>),
-    /// Where the subscriptions of taken shards stand.
-    Loaded(Vec<OwnedShard>, Result<(Vec<LoadedSubscription>, DeliveryState), StoreError>),
-    /// A change of status is made.
+/// How long a failed read waits before it completes, so that the engine does not retry at once.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// The result of an effect.
+pub(super) enum Completion {
+    AttemptEnded(Box<AttemptResult>),
+    EventsFetched {
+        fetches: Vec<FetchEvent>,
+        events: Result<Vec<Arc<Event>>, StoreError>,
+    },
+    RangeRead {
+        range: ReadRange,
+        result: Result<Stretch, StoreError>,
+    },
+    /// With the events come the attempts on record of the replayed subscription.
+    ReplayRangeRead {
+        range: ReadReplayRange,
+        result: Result<(Stretch, Vec<RecordedDelivery>), StoreError>,
+    },
+    /// The flush is committed for those of its shards that this node still owns.
+    Flushed {
+        shards: Vec<u16>,
+        owned: Vec<u16>,
+    },
+    SharesCounted(Result<Shares, StoreError>),
+    ShardsLoaded {
+        shards: Vec<OwnedShard>,
+        result: Result<(Vec<LoadedSubscription>, DeliveryState), StoreError>,
+    },
     TransitionApplied(SubscriptionId),
-    /// It is told that a delivery was given up.
-    Told(Exhausted),
-    /// A receiver was asked for its consent.
-    Asked(Box<VerificationResult>),
+    ExhaustedPublished(Exhausted),
+    VerificationEnded(Box<VerificationResult>),
 }
 
-/// How many shards one of so many nodes owns, at most.
-pub(crate) fn fair_share(nodes: usize) -> usize {
-    usize::from(SHARDS).div_ceil(nodes.max(1))
+/// The live nodes, and the shards that this node has just acquired.
+pub(super) struct Shares {
+    pub(super) live_nodes: usize,
+    pub(super) acquired: Vec<OwnedShard>,
 }
 
-/// Makes a POST. One that is ordered goes on only while this node may act as its owner, for the next owner sends what
-/// comes after it.
-pub(crate) async fn post(
+/// The most shards that each of so many nodes owns.
+pub(super) fn fair_share(live_nodes: usize) -> usize {
+    usize::from(SHARDS).div_ceil(live_nodes.max(1))
+}
+
+/// Sends one webhook. For an ordered subscription the attempt is cut off when the lease is no longer trusted, because
+/// the next owner of the shard sends the events that follow.
+pub(super) async fn send_webhook(
     deliverer: Deliverer,
     lease: Lease,
     start: StartAttempt,
     counter: u32,
-) -> Message {
+) -> Completion {
     let StartAttempt { subscription, event, number, term } = start;
-    let (now, began) = (UnixMillis::now(), Instant::now());
-    let posting = deliverer.post(&subscription, &event, number, now);
+    let (now, started) = (UnixMillis::now(), Instant::now());
+    let exchange = deliverer.post(&subscription, &event, number, now);
     let Exchange { outcome, response } = if subscription.definition.delivery().is_ordered() {
         let cut_off = || {
-            let why = "this node lost touch with the database during the exchange";
-            Exchange::failed(ErrorClass::Timeout, &why)
+            let reason = "this node could not renew its lease during the exchange";
+            Exchange::failed(ErrorClass::Timeout, &reason)
         };
-        lease.run_while_trusted(posting).await.unwrap_or_else(cut_off)
+        lease.run_while_trusted(exchange).await.unwrap_or_else(cut_off)
     } else {
-        posting.await
+        exchange.await
     };
     let (status, error) = match outcome {
         Outcome::Answered { status, .. } => (Some(status), None),
@@ -98,126 +108,132 @@ pub(crate) async fn post(
         subscription: subscription.id,
         position: event.position,
         number,
-        latency_ms: u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX),
+        latency_ms: u32::try_from(started.elapsed().as_millis()).unwrap_or(u32::MAX),
         status,
         error,
         response,
     };
-    Message::Ended(Box::new(AttemptResult { attempt, outcome, term }))
+    Completion::AttemptEnded(Box::new(AttemptResult { attempt, outcome, term }))
 }
 
-/// Asks a receiver for its consent.
-pub(crate) async fn ask(verifier: Verifier, ask: VerifyReceiver) -> Message {
+pub(super) async fn verify_receiver(verifier: Verifier, ask: VerifyReceiver) -> Completion {
     let at = UnixMillis::now();
     let reply = verifier.verify(&ask.subscription).await;
-    Message::Asked(Box::new(VerificationResult { ask, at, reply }))
+    Completion::VerificationEnded(Box::new(VerificationResult { ask, at, reply }))
 }
 
-/// Notes a handshake that brought no consent. What is not noted is merely not shown.
-pub(crate) async fn note_verification(store: Store, tried: FailedVerification) {
-    tracing::info!(subscription = %tried.subscription, error = %tried.error, "a receiver has not agreed to what it will be sent");
-    if let Err(error) = store.upsert_verification(&tried).await {
-        tracing::warn!(%error, "cannot note how far a handshake is");
+/// Records a failed verification for `GET /v1/subscriptions/{id}`. It is not retried: nothing else reads the record.
+pub(super) async fn record_failed_verification(store: Store, failed: FailedVerification) {
+    tracing::info!(subscription = %failed.subscription, error = %failed.error, "receiver not verified");
+    if let Err(error) = store.upsert_verification(&failed).await {
+        tracing::warn!(%error, "cannot record a failed verification");
     }
 }
 
-/// Fetches events to be tried.
-pub(crate) async fn fetch(store: Store, wanted: Vec<FetchEvent>) -> Message {
-    let mut positions: Vec<i64> = wanted.iter().map(|fetch| fetch.position.stored()).collect();
+/// Reads the events of due retries, which are not in memory.
+pub(super) async fn fetch_events(store: Store, fetches: Vec<FetchEvent>) -> Completion {
+    let mut positions: Vec<i64> = fetches.iter().map(|fetch| fetch.position.stored()).collect();
     positions.sort_unstable();
     positions.dedup();
     let events = store.read_at(&positions, None).await;
     if events.is_err() {
-        sleep(AGAIN_AFTER).await;
+        sleep(RETRY_DELAY).await;
     }
-    Message::Fetched(wanted, events)
+    Completion::EventsFetched { fetches, events }
 }
 
-/// Reads on for a subscription that is behind.
-pub(crate) async fn read(log: Log, read: ReadRange) -> Message {
-    let tenant = Some(&*read.subscription.tenant);
-    let scan = Scan { after: read.after, up_to: read.up_to, tenant, limit: READ_LIMIT };
-    let stretch = log.read_after(scan).await;
-    if stretch.is_err() {
-        sleep(AGAIN_AFTER).await;
+/// Reads the log for a lagging subscription.
+pub(super) async fn read_range(log: Log, range: ReadRange) -> Completion {
+    let tenant = Some(&*range.subscription.tenant);
+    let scan = Scan { after: range.after, up_to: range.up_to, tenant, limit: READ_LIMIT };
+    let result = log.read_after(scan).await;
+    if result.is_err() {
+        sleep(RETRY_DELAY).await;
     }
-    Message::Read(read, stretch)
+    Completion::RangeRead { range, result }
 }
 
-/// Reads on for a replay.
-pub(crate) async fn read_replay(log: Log, store: Store, read: ReadReplayRange) -> Message {
-    let page = async {
-        let tenant = Some(&*read.subscription.tenant);
-        let scan = Scan { after: read.after, up_to: read.up_to, tenant, limit: REPLAY_LIMIT };
+/// Reads the log for a replay, and the attempts on record of its events.
+pub(super) async fn read_replay_range(
+    log: Log,
+    store: Store,
+    range: ReadReplayRange,
+) -> Completion {
+    let result = async {
+        let tenant = Some(&*range.subscription.tenant);
+        let scan = Scan { after: range.after, up_to: range.up_to, tenant, limit: REPLAY_LIMIT };
         let stretch = log.read_after(scan).await?;
         let positions: Vec<i64> =
             stretch.events.iter().map(|event| event.position.stored()).collect();
-        let tried = store.select_attempted(read.subscription.id, &positions).await?;
+        let tried = store.select_attempted(range.subscription.id, &positions).await?;
         Ok((stretch, tried))
     };
-    let page = page.await;
-    if page.is_err() {
-        sleep(AGAIN_AFTER).await;
+    let result = result.await;
+    if result.is_err() {
+        sleep(RETRY_DELAY).await;
     }
-    Message::ReplayRead(read, page)
+    Completion::ReplayRangeRead { range, result }
 }
 
-/// Writes a flush, however long the database stays away.
-pub(crate) async fn record(store: Store, mut flush: Flush) -> Message {
+/// Commits a flush, and retries while the database is unavailable.
+pub(super) async fn write_flush(store: Store, mut flush: Flush) -> Completion {
     let shards: Vec<u16> = flush.shards.iter().map(|(shard, ..)| *shard).collect();
-    let mut waits = reconnect_waits();
+    let mut waits = reconnect_delays();
     loop {
         match store.flush(&flush).await {
-            Ok(owned) => return Message::Flushed(shards, owned),
+            Ok(owned) => return Completion::Flushed { shards, owned },
             Err(error) => {
-                tracing::warn!(%error, "cannot record results; trying again");
+                tracing::warn!(%error, "cannot record delivery results; retrying");
                 flush.send_again();
-                sleep(waits.next().unwrap_or(LONGEST_WAIT)).await;
+                sleep(waits.next().unwrap_or_default()).await;
             }
         }
     }
 }
 
-/// Takes shards that are free, up to a fair share.
-pub(crate) async fn share(store: Store, node: Uuid, held: Vec<u16>) -> Message {
-    let share = async {
-        let nodes = store.count_live_nodes().await?;
-        let most = fair_share(nodes).saturating_sub(held.len());
-        let taken =
-            if most == 0 { Vec::new() } else { store.acquire_shards(node, &held, most).await? };
-        Ok((nodes, taken))
+/// Acquires free shards, up to this node's fair share.
+pub(super) async fn acquire_shards(store: Store, node: Uuid, held: Vec<u16>) -> Completion {
+    let shares = async {
+        let live_nodes = store.count_live_nodes().await?;
+        let missing = fair_share(live_nodes).saturating_sub(held.len());
+        let acquired = if missing == 0 {
+            Vec::new()
+        } else {
+            store.acquire_shards(node, &held, missing).await?
+        };
+        Ok(Shares { live_nodes, acquired })
     };
-    Message::Shared(share.await)
+    Completion::SharesCounted(shares.await)
 }
 
-/// Reads where the subscriptions of these shards stand.
-pub(crate) async fn load(store: Store, owned: Vec<OwnedShard>) -> Message {
-    let loaded = async {
-        let shards: Vec<i16> =
-            owned.iter().filter_map(|owned| i16::try_from(owned.shard).ok()).collect();
-        // In this order: a subscription made in between is not among these, and comes by its entry in the log. The
-        // other way round it would be here, and the cursor of its own not.
-        let subscriptions = store.select_webhooks_of_shards(&shards).await?;
+/// Loads the subscriptions of these shards, and the state of their deliveries.
+pub(super) async fn load_shards(store: Store, shards: Vec<OwnedShard>) -> Completion {
+    let result = async {
+        let numbers: Vec<i16> =
+            shards.iter().filter_map(|owned| i16::try_from(owned.shard).ok()).collect();
+        // Subscriptions first. One that is created after this statement follows by its entry in the log. If it were
+        // read after its delivery state, its cursor would be missing.
+        let subscriptions = store.select_webhooks_of_shards(&numbers).await?;
         let ids: Vec<i64> =
             subscriptions.iter().map(|subscription| subscription.id.stored()).collect();
         let versions = store.select_versions(&ids).await?;
         let state = store.select_delivery_state(&ids).await?;
         Ok((feed::join(subscriptions, versions), state))
     };
-    let loaded = loaded.await;
-    Message::Loaded(owned, loaded)
+    let result = result.await;
+    Completion::ShardsLoaded { shards, result }
 }
 
-/// Gives shards back. Where that fails, this node finds them on record as its own, and takes them up again.
-pub(crate) async fn release(store: Store, node: Uuid, shards: Vec<(u16, i64)>) {
+/// Releases shards, each with its term. If that fails, this node remains their holder and acquires them again.
+pub(super) async fn release_shards(store: Store, node: Uuid, shards: Vec<(u16, i64)>) {
     if let Err(error) = store.release_shards(node, &shards).await {
-        tracing::warn!(%error, "cannot give shards back");
+        tracing::warn!(%error, "cannot release shards");
     }
 }
 
-/// Tells the other nodes how far this one has acted on the log.
-pub(crate) async fn tell_acted(store: Store, node: Uuid, position: Position) {
+/// Records how far this node has applied the log.
+pub(super) async fn record_applied_position(store: Store, node: Uuid, position: Position) {
     if let Err(error) = store.update_acted_on(node, position).await {
-        tracing::warn!(%error, "other nodes are not told how far this one has acted on the log");
+        tracing::warn!(%error, "cannot record how far this node has applied the log");
     }
 }

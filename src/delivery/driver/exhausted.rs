@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::domain::delivery::exhausted::Exhausted;
-use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::domain::event::NewEvent;
 use crate::domain::event::event_type::EventType;
 use crate::log::Log;
@@ -24,7 +24,7 @@ pub(super) async fn publish_exhausted(log: Log, exhausted: Exhausted) {
         occurred_at: None,
         data: Bytes::from(data.to_string()),
     };
-    for wait in reconnect_waits() {
+    for wait in reconnect_delays() {
         let (tenant, events) = (Arc::clone(&subscription.tenant), vec![event.clone()]);
         match log.append(AppendRequest { tenant, key: None, events }).await {
             Ok(_) => return,

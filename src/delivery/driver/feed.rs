@@ -1,4 +1,4 @@
-//! The log as the dispatcher takes it: in order, with each change of a subscription looked up.
+//! The log as the driver reads it: in order, and every change of a subscription comes with the subscription's new state.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,70 +6,90 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::delivery::engine::{LoadedSubscription, SubscriptionSnapshot};
-use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::domain::event::Event;
 use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::command::Request;
+use crate::domain::subscription::command::Command;
 use crate::domain::subscription::version::Version;
 use crate::log::Log;
 use crate::store::{Store, StoreError};
 
-/// How much of the log goes in one piece.
+/// One page of the feed.
 const PAGE_LIMIT: PageLimit = PageLimit { events: 500, bytes: 4 << 20 };
 
 /// One entry of the log.
 #[derive(Debug)]
-pub(crate) enum Item {
-    /// An event.
+pub(super) enum LogEntry {
     Event(Arc<Event>),
-    /// A change of a subscription; `None`: it is deleted, or has no callback any more.
-    Change(Arc<Event>, SubscriptionId, Option<Box<SubscriptionSnapshot>>),
-    /// Something is asked of whoever delivers to a subscription.
-    Request(Arc<Event>, SubscriptionId, Request),
+    /// A subscription was created, changed or deleted.
+    Change {
+        event: Arc<Event>,
+        id: SubscriptionId,
+        /// `None` if the subscription is deleted or has no webhook any more.
+        snapshot: Option<Box<SubscriptionSnapshot>>,
+    },
+    /// A command to the owner of a subscription's shard, such as a replay.
+    Command {
+        event: Arc<Event>,
+        id: SubscriptionId,
+        command: Command,
+    },
 }
 
-/// Sends the log on from `after`, piece by piece, until nobody listens.
-pub(crate) async fn run(
+impl LogEntry {
+    pub(super) fn event(&self) -> &Arc<Event> {
+        match self {
+            Self::Event(event) | Self::Change { event, .. } | Self::Command { event, .. } => event,
+        }
+    }
+}
+
+/// Sends the log after `after` to `entries`, page by page, until the receiver is dropped.
+pub(super) async fn run(
     log: Log,
     store: Store,
     mut after: Position,
-    items: mpsc::Sender<Vec<Item>>,
+    entries: mpsc::Sender<Vec<LogEntry>>,
 ) {
-    let mut waits = reconnect_waits();
+    let mut waits = reconnect_delays();
     loop {
-        match piece(&log, &store, after).await {
-            Ok((piece, scanned, complete)) => {
-                waits = reconnect_waits();
-                after = scanned;
-                if !piece.is_empty() && items.send(piece).await.is_err() {
+        match read_page(&log, &store, after).await {
+            Ok(page) => {
+                waits = reconnect_delays();
+                after = page.scanned;
+                if !page.entries.is_empty() && entries.send(page.entries).await.is_err() {
                     return;
                 }
-                if complete {
+                if page.is_complete {
                     tokio::select! {
                         () = log.wait_past(after) => {}
-                        () = items.closed() => return,
+                        () = entries.closed() => return,
                     }
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot read on in the log");
+                tracing::warn!(%error, "cannot read the log; retrying");
                 tokio::select! {
                     () = tokio::time::sleep(waits.next().unwrap_or_default()) => {}
-                    () = items.closed() => return,
+                    () = entries.closed() => return,
                 }
             }
         }
     }
 }
 
-async fn piece(
-    log: &Log,
-    store: &Store,
-    after: Position,
-) -> Result<(Vec<Item>, Position, bool), StoreError> {
+struct Page {
+    entries: Vec<LogEntry>,
+    /// The last examined position.
+    scanned: Position,
+    /// Whether the page ends at the end of the log.
+    is_complete: bool,
+}
+
+async fn read_page(log: &Log, store: &Store, after: Position) -> Result<Page, StoreError> {
     let stretch = log
         .read_after(Scan { after, up_to: Position::END, tenant: None, limit: PAGE_LIMIT })
         .await?;
@@ -80,25 +100,29 @@ async fn piece(
         .map(SubscriptionId::stored)
         .collect();
     ids.dedup();
-    let changed = if ids.is_empty() { HashMap::new() } else { look_up(store, &ids).await? };
-    let items = stretch.events.into_iter().map(|event| item(event, &changed)).collect();
-    Ok((items, stretch.scanned, stretch.complete))
+    let changed = if ids.is_empty() { HashMap::new() } else { read_snapshots(store, &ids).await? };
+    let entries = stretch.events.into_iter().map(|event| log_entry(event, &changed)).collect();
+    Ok(Page { entries, scanned: stretch.scanned, is_complete: stretch.complete })
 }
 
-fn item(event: Arc<Event>, changed: &HashMap<SubscriptionId, SubscriptionSnapshot>) -> Item {
+fn log_entry(
+    event: Arc<Event>,
+    changed: &HashMap<SubscriptionId, SubscriptionSnapshot>,
+) -> LogEntry {
     match event.about {
         Some(id) if event.changes_subscription().is_some() => {
-            Item::Change(event, id, changed.get(&id).cloned().map(Box::new))
+            let snapshot = changed.get(&id).cloned().map(Box::new);
+            LogEntry::Change { event, id, snapshot }
         }
-        Some(id) => match Request::of(&event) {
-            Some(request) => Item::Request(event, id, request),
-            None => Item::Event(event),
+        Some(id) => match Command::from_event(&event) {
+            Some(command) => LogEntry::Command { event, id, command },
+            None => LogEntry::Event(event),
         },
-        None => Item::Event(event),
+        None => LogEntry::Event(event),
     }
 }
 
-async fn look_up(
+async fn read_snapshots(
     store: &Store,
     ids: &[i64],
 ) -> Result<HashMap<SubscriptionId, SubscriptionSnapshot>, StoreError> {
@@ -112,8 +136,8 @@ async fn look_up(
     Ok(join(subscriptions, versions).into_iter().map(snapshot).collect())
 }
 
-/// Puts subscriptions and their versions together.
-pub(crate) fn join(
+/// Joins subscriptions with their versions.
+pub(super) fn join(
     subscriptions: Vec<Subscription>,
     versions: Vec<(SubscriptionId, Version)>,
 ) -> Vec<LoadedSubscription> {

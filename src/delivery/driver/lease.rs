@@ -53,7 +53,7 @@ use crate::store::Store;
 use crate::store::nodes::{Identity, NodeName};
 
 /// How long Postgres grants the lease, from the time at which the renewal runs.
-pub(crate) const GRANTED_FOR: Duration = Duration::from_millis(4_500);
+pub(in crate::delivery) const GRANTED_FOR: Duration = Duration::from_millis(4_500);
 /// How long the node trusts the lease, from the time at which it sends the renewal.
 const TRUSTED_FOR: Duration = Duration::from_secs(3);
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
@@ -66,13 +66,13 @@ struct Renewal {
 
 /// The node's side of the lease. Clones follow the same renewals.
 #[derive(Debug, Clone)]
-pub(crate) struct Lease {
+pub(in crate::delivery) struct Lease {
     renewal: watch::Receiver<Renewal>,
 }
 
 impl Lease {
     /// Whether the node may act as the owner of its shards now.
-    pub(crate) fn is_trusted(&self) -> bool {
+    pub(in crate::delivery) fn is_trusted(&self) -> bool {
         self.trusted_until() > Instant::now()
     }
 
@@ -82,7 +82,7 @@ impl Lease {
 
     /// Whether the last renewal came from another database server than `known`, or from a later life of the same one.
     /// Stores the server of the last renewal in `known`.
-    pub(crate) fn detect_failover(&self, known: &mut Option<Identity>) -> bool {
+    pub(in crate::delivery) fn detect_failover(&self, known: &mut Option<Identity>) -> bool {
         let server = self.renewal.borrow().server.clone();
         let has_changed = known.is_some() && server.is_some() && *known != server;
         *known = server.or(known.take());
@@ -90,13 +90,16 @@ impl Lease {
     }
 
     /// Waits for the next renewal. Returns at once when renewing has ended.
-    pub(crate) async fn wait_for_renewal(&mut self) {
+    pub(in crate::delivery) async fn wait_for_renewal(&mut self) {
         self.renewal.changed().await.unwrap_or_default();
     }
 
     /// Runs `work` while the lease is trusted, else returns `None`. The time is checked before each poll: after a process
     /// was stopped (SIGSTOP) for longer than the lease, `work` takes not one step more.
-    pub(crate) async fn run_while_trusted<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    pub(in crate::delivery) async fn run_while_trusted<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
         let mut work = pin!(work);
         loop {
             let until = self.trusted_until();
@@ -116,7 +119,7 @@ impl Lease {
 }
 
 /// Returns a lease that is not trusted yet, and a task that renews it until the lease and its clones are dropped.
-pub(crate) fn keep_renewed(
+pub(in crate::delivery) fn keep_renewed(
     store: Store,
     node: NodeName,
     log: Log,

@@ -1,4 +1,4 @@
-//! What the dispatcher's loop tells the measures: outcomes, commits of results, and now and then how the queues stand.
+//! What the driver reports to the metrics: outcomes, flushes, and a sample of the queues once a second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,24 +12,23 @@ use crate::domain::subscription::Status;
 use crate::domain::time::UnixMillis;
 use crate::metrics::{Measures, Place, Standing};
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks on at one session.
+/// The metrics of one driver. They read zero again when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(super) struct DriverMetrics {
     measures: Arc<Measures>,
-    flush_began: Option<Instant>,
-    look_at: Instant,
+    flush_started_at: Option<Instant>,
+    sample_at: Instant,
 }
 
-impl Watch {
-    pub(crate) fn new(measures: Arc<Measures>) -> Self {
-        Self { measures, flush_began: None, look_at: Instant::now() }
+impl DriverMetrics {
+    pub(super) fn new(measures: Arc<Measures>) -> Self {
+        Self { measures, flush_started_at: None, sample_at: Instant::now() }
     }
 
-    /// An attempt has ended.
-    pub(crate) fn ended(&self, made: &AttemptResult, now: UnixMillis) {
-        let AttemptResult { attempt, outcome, .. } = made;
+    pub(super) fn record_attempt(&self, result: &AttemptResult, now: UnixMillis) {
+        let AttemptResult { attempt, outcome, .. } = result;
         let delivering = &self.measures.delivering;
         delivering.note(outcome);
         delivering.duration.took(attempt.latency());
@@ -38,37 +37,34 @@ impl Watch {
         }
     }
 
-    /// A delivery is given up.
-    pub(crate) fn exhausted(&self) {
+    pub(super) fn record_exhausted(&self) {
         self.measures.delivering.exhausted.add(1);
     }
 
-    /// A commit of results begins.
-    pub(crate) fn flush_begins(&mut self, flush: &Flush) {
+    pub(super) fn flush_started(&mut self, flush: &Flush) {
         let results = flush.attempts.len() + flush.retries.len();
         self.measures.delivering.flush_results.observe(u64::try_from(results).unwrap_or(u64::MAX));
-        self.flush_began = Some(Instant::now());
+        self.flush_started_at = Some(Instant::now());
     }
 
-    /// It has ended.
-    pub(crate) fn flush_ended(&mut self) {
-        if let Some(began) = self.flush_began.take() {
-            self.measures.delivering.flush_duration.took(began.elapsed());
+    pub(super) fn flush_ended(&mut self) {
+        if let Some(started_at) = self.flush_started_at.take() {
+            self.measures.delivering.flush_duration.took(started_at.elapsed());
         }
     }
 
-    /// Looks at the queues, if it is time.
-    pub(crate) fn look(&mut self, engine: &Engine) {
+    /// Samples the queues, if [`SAMPLE_INTERVAL`] has passed.
+    pub(super) fn sample_when_due(&mut self, engine: &Engine) {
         let now = Instant::now();
-        if now >= self.look_at {
-            self.look_at = now + LOOK_EVERY;
+        if now >= self.sample_at {
+            self.sample_at = now + SAMPLE_INTERVAL;
             self.measures.delivering.own_shards(engine.shards().len());
             *self.measures.delivering.standing() = standing(engine);
         }
     }
 }
 
-impl Drop for Watch {
+impl Drop for DriverMetrics {
     fn drop(&mut self) {
         self.measures.delivering.own_shards(0);
         *self.measures.delivering.standing() = Standing::default();

@@ -1,137 +1,140 @@
-//! Shards between nodes: taken when free, handed over when another node has too few or this one stops, forgotten when the
-//! database has failed over.
+//! Shards of this node: acquires free ones up to its fair share, hands surplus ones over, releases all at a stop, and
+//! forgets them after a failover.
 
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::Running;
-use super::effects;
-use super::effects::fair_share;
+use super::effects::{self, Shares, fair_share};
 use super::feed;
+use super::state::Driver;
 use crate::delivery::engine::LoadedSubscription;
 use crate::domain::delivery::shard::OwnedShard;
 use crate::domain::delivery::state::DeliveryState;
 use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 
-/// How often a node alone, and one of several, looks for shards to take.
-const SHARE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(200));
-/// How long a shard that is handed to another node waits for what runs; what is cut off is made again there.
-const HAND_OVER: Duration = Duration::from_millis(500);
+/// How often the only node looks for free shards.
+const ACQUIRE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often each of several nodes looks for free shards.
+const SHARED_ACQUIRE_INTERVAL: Duration = Duration::from_millis(200);
+/// Time for the attempts in flight of a shard that another node is to take. The other node repeats those that are cut off.
+const HANDOVER_TIMEOUT: Duration = Duration::from_millis(500);
+/// Pages of the log that wait for the engine.
+const FEED_CAPACITY: usize = 4;
 
-impl Running {
-    /// Hands all shards over: at once, or in the time there is where no other node waits for them.
-    pub(crate) fn begin_stop(&mut self, deadline: Duration) {
-        self.stopping = Some(Instant::now() + deadline);
-        let wait = if self.nodes > 1 { HAND_OVER.min(deadline) } else { deadline };
-        self.session.engine.begin_handover(usize::MAX, UnixMillis::now().after(wait));
-        let (store, node) = (self.session.store.clone(), self.session.node);
-        self.session.tasks.spawn(async move {
+impl Driver {
+    /// Begins to hand over all shards. If another node waits for them, attempts in flight have [`HANDOVER_TIMEOUT`];
+    /// otherwise they have the whole stop timeout.
+    pub(super) fn begin_stop(&mut self) {
+        let timeout = self.stop_timeout;
+        self.stop_at = Some(Instant::now() + timeout);
+        let wait = if self.live_nodes > 1 { HANDOVER_TIMEOUT.min(timeout) } else { timeout };
+        self.engine.begin_handover(usize::MAX, UnixMillis::now().after(wait));
+        let (store, node) = (self.store.clone(), self.node);
+        self.tasks.spawn(async move {
             if let Err(error) = store.update_leaving(node).await {
-                tracing::warn!(%error, "other nodes are not told that this one stops");
+                tracing::warn!(%error, "cannot announce to other nodes that this node stops");
             }
         });
     }
 
-    /// Looks for shards to take, and for other nodes.
-    pub(crate) fn share_when_due(&mut self) {
-        let now = Instant::now();
-        if self.is_sharing || self.is_loading || now < self.share_at {
+    pub(super) fn acquire_shards_when_due(&mut self) {
+        if self.is_acquiring || self.is_loading || Instant::now() < self.acquire_shards_at {
             return;
         }
-        self.is_sharing = true;
-        let (store, held) = (self.session.store.clone(), self.session.engine.shards());
-        self.send_out(effects::share(store, self.session.node, held));
+        self.is_acquiring = true;
+        let (store, held) = (self.store.clone(), self.engine.shards());
+        self.start(effects::acquire_shards(store, self.node, held));
     }
 
-    pub(crate) fn take_shared(&mut self, shared: Result<(usize, Vec<OwnedShard>), StoreError>) {
-        self.is_sharing = false;
-        let (alone, of_several) = SHARE_EVERY;
-        self.share_at = Instant::now() + if self.nodes > 1 { of_several } else { alone };
-        match shared {
-            Ok((nodes, taken)) => {
-                self.nodes = nodes;
-                if !taken.is_empty() {
+    pub(super) fn handle_shares(&mut self, shares: Result<Shares, StoreError>) {
+        self.is_acquiring = false;
+        let interval = if self.live_nodes > 1 { SHARED_ACQUIRE_INTERVAL } else { ACQUIRE_INTERVAL };
+        self.acquire_shards_at = Instant::now() + interval;
+        match shares {
+            Ok(Shares { live_nodes, acquired }) => {
+                self.live_nodes = live_nodes;
+                if !acquired.is_empty() {
                     self.is_loading = true;
-                    self.send_out(effects::load(self.session.store.clone(), taken));
-                } else if nodes > 1 {
-                    let deadline = UnixMillis::now().after(HAND_OVER);
+                    self.start(effects::load_shards(self.store.clone(), acquired));
+                } else if live_nodes > 1 {
+                    let deadline = UnixMillis::now().after(HANDOVER_TIMEOUT);
                     let surplus =
-                        self.session.engine.retained_shards().saturating_sub(fair_share(nodes));
-                    self.session.engine.begin_handover(surplus, deadline);
+                        self.engine.retained_shards().saturating_sub(fair_share(live_nodes));
+                    self.engine.begin_handover(surplus, deadline);
                 }
             }
-            Err(error) => tracing::debug!(%error, "cannot look for shards to take"),
+            Err(error) => tracing::debug!(%error, "cannot look for free shards; retrying"),
         }
     }
 
-    pub(crate) fn take_loaded(
+    pub(super) fn handle_loaded(
         &mut self,
-        owned: &[OwnedShard],
+        shards: &[OwnedShard],
         loaded: Result<(Vec<LoadedSubscription>, DeliveryState), StoreError>,
     ) {
         self.is_loading = false;
         match loaded {
-            Ok((known, state)) => {
-                tracing::info!(shards = owned.len(), node = %self.session.node, "delivering");
-                self.session.engine.handle_shards_acquired(owned, known, state);
-                if self.stopping.is_some() {
-                    self.session.engine.begin_handover(usize::MAX, UnixMillis::now());
+            Ok((subscriptions, state)) => {
+                tracing::info!(shards = shards.len(), node = %self.node, "acquired shards");
+                self.engine.handle_shards_acquired(shards, subscriptions, state);
+                if self.stop_at.is_some() {
+                    self.engine.begin_handover(usize::MAX, UnixMillis::now());
                 }
-                self.tell_acted();
-                self.follow();
+                self.record_applied_position();
+                self.follow_log();
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot read how far the deliveries are");
-                self.release(owned.iter().map(|owned| (owned.shard, owned.term)).collect());
+                tracing::warn!(%error, "cannot load the subscriptions of acquired shards; releasing them");
+                self.release(shards.iter().map(|owned| (owned.shard, owned.term)).collect());
             }
         }
     }
 
-    /// Has the log come in from where the engine is, if it does not yet.
-    fn follow(&mut self) {
-        if self.items.is_none()
-            && let Some(after) = self.session.engine.processed()
+    /// Starts the feed at the engine's position, if it does not run.
+    fn follow_log(&mut self) {
+        if self.log_entries.is_none()
+            && let Some(after) = self.engine.processed()
         {
-            let (sender, items) = mpsc::channel(4);
-            let (log, store) = (self.session.log.clone(), self.session.store.clone());
-            self.session.tasks.spawn(feed::run(log, store, after, sender));
-            self.items = Some(items);
+            let (sender, log_entries) = mpsc::channel(FEED_CAPACITY);
+            let (log, store) = (self.log.clone(), self.store.clone());
+            self.tasks.spawn(feed::run(log, store, after, sender));
+            self.log_entries = Some(log_entries);
         }
     }
 
-    /// Gives back what is handed over and quiet.
-    pub(crate) fn release_quiet(&mut self) {
-        if self.is_flushing || !self.session.engine.is_handing_over() {
+    /// Releases shards whose handover is complete: nothing is in flight for them, or their time is over.
+    pub(super) fn release_shards(&mut self) {
+        if self.is_flushing || !self.engine.is_handing_over() {
             return;
         }
-        let quiet = self.session.engine.poll_released_shards(UnixMillis::now());
-        if !quiet.is_empty() {
-            self.release(quiet);
+        let released = self.engine.poll_released_shards(UnixMillis::now());
+        if !released.is_empty() {
+            self.release(released);
         }
     }
 
     fn release(&self, shards: Vec<(u16, i64)>) {
-        tracing::info!(shards = shards.len(), node = %self.session.node, "handing shards over");
-        let (store, node) = (self.session.store.clone(), self.session.node);
-        // Not tied to this session: a stop waits for it.
-        self.session.tasks.spawn(effects::release(store, node, shards));
+        tracing::info!(shards = shards.len(), node = %self.node, "releasing shards");
+        let (store, node) = (self.store.clone(), self.node);
+        // Not cancelled when the driver ends: a stop waits for this task.
+        self.tasks.spawn(effects::release_shards(store, node, shards));
     }
 
-    /// Forgets what was learnt from another database server than the one that answers now.
-    pub(crate) async fn take_renewal(&mut self) {
-        if !self.session.lease.detect_failover(&mut self.server) {
+    /// After a failover, forgets everything that was learned from the former database server: it may have been lost.
+    pub(super) async fn handle_renewal(&mut self) {
+        if !self.lease.detect_failover(&mut self.server) {
             return;
         }
-        tracing::warn!("the database has failed over: what was in memory is read anew");
-        self.session.engine.handle_failover();
-        self.items = None;
-        self.session.log.set_applied(None);
-        if let Err(error) = self.session.log.reload().await {
-            tracing::warn!(%error, "cannot read the log's end after a failover");
+        tracing::warn!("the database has failed over; reloading everything from the new server");
+        self.engine.handle_failover();
+        self.log_entries = None;
+        self.log.set_applied(None);
+        if let Err(error) = self.log.reload().await {
+            tracing::warn!(%error, "cannot read the end of the log after a failover");
         }
-        self.share_at = Instant::now();
+        self.acquire_shards_at = Instant::now();
     }
 }

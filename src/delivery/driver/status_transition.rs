@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::domain::access::audit::Actor;
-use crate::domain::delivery::retry_schedule::reconnect_waits;
+use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::change::Changed;
+use crate::domain::subscription::change::ChangeResult;
 use crate::domain::subscription::transition::StatusTransition;
 use crate::log::Log;
 use crate::store::Store;
@@ -19,17 +19,17 @@ pub(super) async fn apply_transition(
     transition: StatusTransition,
 ) {
     let mut current = (*subscription).clone();
-    for wait in reconnect_waits() {
+    for wait in reconnect_delays() {
         if !transition.applies_to(&current) {
             return;
         }
         let change = transition.change(current.clone());
         match log.change(&change, Some(&current), &Actor::hub()).await {
-            Ok(Changed::Made { .. } | Changed::Replayed { .. }) => {
+            Ok(ChangeResult::Applied { .. } | ChangeResult::Replayed { .. }) => {
                 log_applied(&current, &transition);
                 return;
             }
-            Ok(Changed::Stale | Changed::NoRoom) => {
+            Ok(ChangeResult::Stale | ChangeResult::QuotaExceeded) => {
                 match store.select_subscription(&current.tenant, current.id).await {
                     Ok(Some(newer))
                         if newer.definition.has_same_verification(&subscription.definition) =>

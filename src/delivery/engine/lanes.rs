@@ -169,7 +169,7 @@ mod tests {
             occurred_at: None,
             data: Bytes::from_static(b"1"),
         };
-        Arc::new(Event::placed(Position::START.advanced(number), &"t".into(), &new))
+        Arc::new(Event::at(Position::START.advanced(number), &"t".into(), &new))
     }
 
     fn position_of(first: &First) -> Position {

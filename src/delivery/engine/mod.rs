@@ -31,7 +31,7 @@ use self::results::Results;
 use self::verifications::Handshakes;
 pub(crate) use self::verifications::{VerificationResult, VerifyReceiver};
 use crate::domain::delivery::exhausted::Exhausted;
-use crate::domain::delivery::replay::Progress;
+use crate::domain::delivery::replay::ReplayProgress;
 use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::delivery::shard::shard_of;
@@ -41,7 +41,7 @@ use crate::domain::event::matcher::Matcher;
 use crate::domain::event::page::Stretch;
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
-use crate::domain::subscription::command::Request;
+use crate::domain::subscription::command::Command;
 use crate::domain::subscription::transition::StatusTransition;
 use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Subscription, TEST_EVENT};
@@ -136,7 +136,7 @@ impl Engine {
         &mut self,
         tried: Vec<(SubscriptionId, Position)>,
         retries: Vec<(SubscriptionId, Position, Retry)>,
-        replays: Vec<(ReplayId, SubscriptionId, Progress)>,
+        replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>,
     ) {
         for (id, position) in tried {
             if let Some(queue) = self.queues.get_mut(&id) {
@@ -237,15 +237,15 @@ impl Engine {
     pub(crate) fn handle_request(
         &mut self,
         id: SubscriptionId,
-        request: &Request,
+        request: &Command,
         now: UnixMillis,
     ) {
         match request {
-            Request::Retry(asked) => self.retry_once_more(id, asked.event, asked.attempts, now),
-            Request::Replay(replay, asked) => self.take_replay(*replay, id, asked),
-            Request::CancelReplay(cancelled) => self.cancel_replay(cancelled.replay),
-            Request::Expire(expiry) => self.expire(id, expiry.to),
-            Request::Verify => self.handshakes.ask_again(id, now),
+            Command::Retry(asked) => self.retry_once_more(id, asked.event, asked.attempts, now),
+            Command::Replay(replay, asked) => self.take_replay(*replay, id, asked),
+            Command::CancelReplay(cancelled) => self.cancel_replay(cancelled.replay),
+            Command::Expire(expiry) => self.expire(id, expiry.to),
+            Command::Verify => self.handshakes.ask_again(id, now),
         }
     }
 
@@ -339,7 +339,7 @@ impl Engine {
         self.with_queue(id, |queue| queue.handle_read(read.after, &stretch.events, scanned, head));
         for event in stretch.events.iter().filter(|event| event.about == Some(id)) {
             let is_missed = self.queues.get(&id).is_some_and(|queue| queue.missed(event.position));
-            if let Some(request) = Request::of(event).filter(|_| is_missed) {
+            if let Some(request) = Command::from_event(event).filter(|_| is_missed) {
                 self.handle_request(id, &request, self.now);
             }
         }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::results::Noted;
-use crate::domain::delivery::replay::{Progress, ReplayState, Tried};
+use crate::domain::delivery::replay::{
+    RecordedDelivery, ReplayProgress, ReplayRequest, ReplayState,
+};
 use crate::domain::delivery::retry::Retry;
 use crate::domain::event::Event;
 use crate::domain::event::page::Stretch;
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::command::ReplayRequest;
 
 /// A replay goes on while fewer deliveries of its subscription wait for a try.
 const MOST_WAITING: usize = 50;
@@ -34,7 +35,7 @@ pub(crate) struct ReadReplayRange {
 #[derive(Debug)]
 pub(crate) struct Replay {
     subscription: SubscriptionId,
-    progress: Progress,
+    progress: ReplayProgress,
     is_read: bool,
     /// Events that waited for another try when it was asked for: they get that, and not one more.
     waited: HashSet<Position>,
@@ -43,7 +44,7 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    fn new(subscription: SubscriptionId, progress: Progress) -> Self {
+    fn new(subscription: SubscriptionId, progress: ReplayProgress) -> Self {
         let (waited, fresh) = (HashSet::new(), HashMap::new());
         Self { subscription, progress, is_read: false, waited, fresh }
     }
@@ -64,7 +65,10 @@ impl Replay {
 
 impl Engine {
     /// Takes replays up where they stand.
-    pub(crate) fn restore_replays(&mut self, replays: Vec<(ReplayId, SubscriptionId, Progress)>) {
+    pub(crate) fn restore_replays(
+        &mut self,
+        replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>,
+    ) {
         for (id, subscription, progress) in replays {
             if self.queues.contains_key(&subscription) {
                 self.replays.insert(id, Replay::new(subscription, progress));
@@ -84,7 +88,7 @@ impl Engine {
         if self.replays.contains_key(&id) {
             return;
         }
-        let mut progress = Progress::new(asked);
+        let mut progress = ReplayProgress::new(asked);
         // What was not tried yet is delivered in any case.
         progress.until = progress.until.min(queue.cursor(head)).max(progress.after);
         self.results.replay(id, subscription, progress.clone());
@@ -134,7 +138,7 @@ impl Engine {
         &mut self,
         read: &ReadReplayRange,
         stretch: &Stretch,
-        tried: &[Tried],
+        tried: &[RecordedDelivery],
     ) {
         let Some(replay) = self.replays.get_mut(&read.id) else { return };
         replay.is_read = false;
@@ -177,7 +181,7 @@ impl Engine {
         &self,
         id: ReplayId,
         event: &'a Arc<Event>,
-        tried: &[Tried],
+        tried: &[RecordedDelivery],
     ) -> Option<(&'a Arc<Event>, u16)> {
         let (replay, position) = (self.replays.get(&id)?, event.position);
         let queue = self.queues.get(&replay.subscription).filter(|queue| queue.matches(event))?;
@@ -190,7 +194,7 @@ impl Engine {
         let recorded = recorded.map(|tried| (tried.attempts, tried.is_delivered));
         let before = [recorded, replay.fresh.get(&position).copied()].into_iter().flatten();
         let before = before.reduce(|one, other| (one.0.max(other.0), one.1 || other.1));
-        let is_wanted = replay.progress.only.takes(before.map(|(_, is_delivered)| is_delivered));
+        let is_wanted = replay.progress.only.includes(before.map(|(_, is_delivered)| is_delivered));
         is_wanted.then_some((event, before.map_or(0, |(attempts, _)| attempts)))
     }
 

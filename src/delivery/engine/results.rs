@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::queue::SubscriptionQueue;
 use crate::domain::delivery::attempt::Attempt;
 use crate::domain::delivery::flush::Flush;
-use crate::domain::delivery::replay::Progress;
+use crate::domain::delivery::replay::ReplayProgress;
 use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::shard::OwnedShard;
 use crate::domain::delivery::shard::shard_of;
@@ -48,7 +48,7 @@ pub(crate) struct Results {
     /// Attempts of the commit that was taken last; it may still be under way.
     taken: Vec<Noted>,
     retries: HashMap<(SubscriptionId, Position), Option<Retry>>,
-    replays: HashMap<ReplayId, (SubscriptionId, Progress)>,
+    replays: HashMap<ReplayId, (SubscriptionId, ReplayProgress)>,
 }
 
 impl Results {
@@ -92,7 +92,7 @@ impl Results {
         &mut self,
         id: ReplayId,
         subscription: SubscriptionId,
-        progress: Progress,
+        progress: ReplayProgress,
     ) {
         self.replays.insert(id, (subscription, progress));
     }

@@ -257,7 +257,7 @@ impl World {
             data: Bytes::from(format!(r#"{{"k":{key},"pad":"{}"}}"#, "1".repeat(DATA_BYTES))),
         };
         let event =
-            Arc::new(Event::placed(Position::before_time(self.now).advanced(1), &"t".into(), &new));
+            Arc::new(Event::at(Position::before_time(self.now).advanced(1), &"t".into(), &new));
         self.engine.handle_event(&event);
         self.log.push(event);
     }
@@ -455,7 +455,7 @@ fn receivers_that_hang_leave_room_for_the_others() {
             occurred_at: None,
             data: Bytes::from_static(b"1"),
         };
-        Arc::new(Event::placed(Position::START.advanced(number), &"t".into(), &new))
+        Arc::new(Event::at(Position::START.advanced(number), &"t".into(), &new))
     };
     for number in 1..=100 {
         engine.handle_event(&event("a", number));

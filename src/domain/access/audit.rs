@@ -49,7 +49,8 @@ impl AuditEntry {
     /// That `actor` did `action` (such as `key.revoked`) to `target`, an id or a name, at `now`. `token` is the
     /// change's own: an entry that is kept twice with the same is one.
     pub fn new(
-        (now, token): (UnixMillis, Uuid),
+        now: UnixMillis,
+        token: Uuid,
         actor: &Actor,
         tenant: &str,
         action: &str,

@@ -24,7 +24,7 @@ impl Networks {
 }
 
 /// What counts as one address: of IPv6 the network of 64 bits, for its owner has all addresses in it (RFC 6177).
-pub fn home(address: IpAddr) -> IpAddr {
+pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = address.to_bits() & !u128::from(u64::MAX);

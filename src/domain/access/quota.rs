@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 /// The most that a quota of events per second, of subscriptions or of streams can be.
-pub const MOST: u32 = 1_000_000;
+pub const MAX_QUOTA: u32 = 1_000_000;
 /// How many bytes of data one event may be allowed, at least and at most (4 MiB).
-pub const EVENT_BYTES: RangeInclusive<u32> = 1_024..=4_194_304;
+pub const EVENT_BYTES_RANGE: RangeInclusive<u32> = 1_024..=4_194_304;
 
 /// What is in force for a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -55,7 +55,7 @@ impl OwnQuotas {
 
 /// How many connections are taken.
 #[derive(Debug, Clone, Copy)]
-pub struct MostConnections {
+pub struct ConnectionLimits {
     /// On this node.
     pub in_all: usize,
     /// By one key.

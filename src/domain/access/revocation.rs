@@ -50,7 +50,7 @@ mod tests {
                 occurred_at: None,
                 data: Bytes::from(data.clone()),
             };
-            Event::placed(Position::from_stored(1), &"t".into(), &new)
+            Event::at(Position::from_stored(1), &"t".into(), &new)
         };
         assert_eq!(Revocation::of(&entry(KEY_REVOKED)), Some(id));
         assert_eq!(Revocation::of(&entry("hookhub.key.made")), None);

@@ -1,7 +1,7 @@
 //! What one commit of the recorder writes.
 
 use super::attempt::Attempt;
-use super::replay::Progress;
+use super::replay::ReplayProgress;
 use super::retry::Retry;
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
@@ -20,7 +20,7 @@ pub struct Flush {
     /// Cursors of subscriptions that are not at the head: to be set, or with `None` to be ended.
     pub cursors: Vec<(SubscriptionId, Option<Position>)>,
     /// How far replays have come.
-    pub replays: Vec<(ReplayId, SubscriptionId, Progress)>,
+    pub replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>,
     /// Whether some of it may be recorded already.
     pub sent_before: bool,
 }

@@ -1,16 +1,83 @@
-//! Replays: a stretch of the log that is delivered once more.
+//! Replays: a range of the log that is delivered to a subscription once more.
 
+use serde::{Deserialize, Serialize};
+
+use crate::domain::event::event_type::EventType;
+use crate::domain::id::ReplayId;
 use crate::domain::position::Position;
-use crate::domain::subscription::command::{Only, ReplayRequest};
+use crate::domain::serde_text;
+use crate::domain::subscription::command;
 
-/// Whether a replay goes on.
+/// The deliveries that a replay repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayFilter {
+    /// Those that were exhausted.
+    Undelivered,
+    All,
+}
+
+impl ReplayFilter {
+    /// The name in JSON and SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Undelivered => "undelivered",
+            Self::All => "all",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Undelivered, Self::All].into_iter().find(|filter| filter.name() == name)
+    }
+
+    /// Whether a delivery is repeated. `delivered`: whether it succeeded; `None`: it was never attempted.
+    pub fn includes(self, delivered: Option<bool>) -> bool {
+        match self {
+            Self::Undelivered => delivered == Some(false),
+            Self::All => true,
+        }
+    }
+}
+
+/// The data of a log entry that requests a replay. The entry's position is the replay's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayRequest {
+    pub subscription: String,
+    /// The exclusive lower bound of the range.
+    #[serde(with = "serde_text")]
+    pub after: Position,
+    /// The inclusive upper bound.
+    #[serde(with = "serde_text")]
+    pub until: Position,
+    pub only: ReplayFilter,
+    /// The number of deliveries at the time of the request.
+    pub count: u64,
+}
+
+impl ReplayRequest {
+    pub fn entry_type() -> EventType {
+        EventType::operational(command::REPLAY)
+    }
+}
+
+/// The data of a log entry that ends a replay.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReplayCancellation {
+    #[serde(with = "serde_text")]
+    pub replay: ReplayId,
+}
+
+impl ReplayCancellation {
+    pub fn entry_type() -> EventType {
+        EventType::operational(command::CANCEL_REPLAY)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayState {
-    /// It does.
     Running,
-    /// All of it has been handed to delivery.
+    /// All deliveries were handed to the engine.
     Completed,
-    /// It was ended before that.
     Cancelled,
 }
 
@@ -26,49 +93,45 @@ impl ReplayState {
         }
     }
 
-    /// The state of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.name() == name)
     }
 }
 
-/// A replay as it stands.
+/// A replay and its progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
-    /// Everything replayed is above this place.
+pub struct ReplayProgress {
+    /// The exclusive lower bound of the range.
     pub after: Position,
-    /// And at or below this.
+    /// The inclusive upper bound.
     pub until: Position,
-    /// Which of it.
-    pub only: Only,
-    /// How many deliveries that was when it was asked for.
+    pub only: ReplayFilter,
+    /// The number of deliveries at the time of the request.
     pub count: u64,
-    /// All up to here has been handed to delivery.
+    /// Everything up to here was handed to the engine.
     pub position: Position,
-    /// So many deliveries.
+    /// The number of deliveries handed to the engine.
     pub replayed: u64,
-    /// Whether it goes on.
     pub state: ReplayState,
 }
 
-impl Progress {
-    /// One that has not begun.
-    pub fn new(asked: &ReplayRequest) -> Self {
-        let ReplayRequest { after, until, only, count, .. } = *asked;
+impl ReplayProgress {
+    /// A replay that has not begun.
+    pub fn new(request: &ReplayRequest) -> Self {
+        let ReplayRequest { after, until, only, count, .. } = *request;
         let state = ReplayState::Running;
         Self { after, until, only, count, position: after, replayed: 0, state }
     }
 }
 
-/// What is on record of a delivery.
+/// The recorded state of a delivery.
 #[derive(Debug, Clone, Copy)]
-pub struct Tried {
-    /// Its event.
+pub struct RecordedDelivery {
     pub position: Position,
-    /// How many attempts were made.
+    /// Attempts made so far.
     pub attempts: u16,
-    /// Whether one of them was answered with 2xx.
+    /// Whether an attempt succeeded.
     pub is_delivered: bool,
-    /// Whether there will be another.
+    /// Whether another attempt is due.
     pub is_waiting: bool,
 }

@@ -1,16 +1,37 @@
-//! A delivery that failed and waits for its next attempt.
+//! A delivery that waits for its next attempt, and the request for one more attempt.
 
+use serde::{Deserialize, Serialize};
+
+use crate::domain::event::event_type::EventType;
+use crate::domain::position::Position;
+use crate::domain::serde_text;
+use crate::domain::subscription::command;
 use crate::domain::time::UnixMillis;
 
-/// A (subscription, event) pair that failed and waits for its next attempt.
+/// A (subscription, event) pair whose last attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
     /// Attempts made so far.
     pub attempts: u16,
-    /// When to try again.
+    /// The time of the next attempt.
     pub due: UnixMillis,
-    /// When it was tried first.
     pub first_attempt: UnixMillis,
-    /// What its event is ordered by, if it is; none of the same key is tried before it has come to its end.
+    /// The order key of the event. Events of the same key wait until this delivery has ended.
     pub order_key: Option<i64>,
+}
+
+/// The data of a log entry that requests one more attempt of a delivery.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RetryRequest {
+    pub subscription: String,
+    #[serde(with = "serde_text")]
+    pub event: Position,
+    /// Attempts made before the request.
+    pub attempts: u16,
+}
+
+impl RetryRequest {
+    pub fn entry_type() -> EventType {
+        EventType::operational(command::RETRY)
+    }
 }

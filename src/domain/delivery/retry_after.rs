@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::domain::time::UnixMillis;
 
 /// The longest wait a receiver can ask for.
-pub const MOST: Duration = Duration::from_secs(24 * 3_600);
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
 /// Reads the header's value (RFC 9110, 10.2.3): seconds, or a date; `None` where it is neither.
 pub fn retry_after(text: &str, now: UnixMillis) -> Option<Duration> {
@@ -13,12 +13,12 @@ pub fn retry_after(text: &str, now: UnixMillis) -> Option<Duration> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     // A number too large for us is as good as the most there is.
     let wait = if is_number {
-        text.parse().map_or(MOST, Duration::from_secs)
+        text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
         let since_1970 = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
         UnixMillis::EPOCH.after(since_1970).since(now)
     };
-    Some(wait.min(MOST))
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -54,7 +54,7 @@ mod tests {
             now in any::<i64>(),
         ) {
             let wait = retry_after(&text, UnixMillis::from_i64(now));
-            prop_assert!(wait.is_none_or(|wait| wait <= MOST));
+            prop_assert!(wait.is_none_or(|wait| wait <= MAX_RETRY_AFTER));
         }
 
         #[test]

@@ -71,7 +71,7 @@ pub fn jittered(step: Duration) -> Duration {
 }
 
 /// Growing waits between attempts to reach a database that is away: from 50 ms up to a second.
-pub fn reconnect_waits() -> impl Iterator<Item = Duration> {
+pub fn reconnect_delays() -> impl Iterator<Item = Duration> {
     let mut waits = ExponentialBackoff {
         current_interval: Duration::from_millis(50),
         initial_interval: Duration::from_millis(50),
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn reconnecting_slows_down_to_a_second() {
-        let waits: Vec<_> = reconnect_waits().take(12).collect();
+        let waits: Vec<_> = reconnect_delays().take(12).collect();
         assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(1_200)));
         assert!(waits.first() < waits.last());
     }

@@ -1,6 +1,6 @@
 //! Where the deliveries to some subscriptions stand.
 
-use super::replay::Progress;
+use super::replay::ReplayProgress;
 use super::retry::Retry;
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
@@ -15,7 +15,7 @@ pub struct DeliveryState {
     /// Pairs above their cursor that have been tried: the cursor stopped below them, their result is kept.
     pub tried: Vec<(SubscriptionId, Position)>,
     /// Replays that go on.
-    pub replays: Vec<(ReplayId, SubscriptionId, Progress)>,
+    pub replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>,
 }
 
 impl DeliveryState {

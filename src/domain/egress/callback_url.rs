@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::{Host, Url};
 
-const LONGEST: usize = 2048;
+const MAX_LENGTH: usize = 2048;
 
 /// A text that is no callback URL, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -66,7 +66,7 @@ impl FromStr for CallbackUrl {
     type Err = BadCallbackUrl;
 
     fn from_str(text: &str) -> Result<Self, BadCallbackUrl> {
-        if text.len() > LONGEST {
+        if text.len() > MAX_LENGTH {
             return Err(BadCallbackUrl("a callback URL has at most 2048 characters"));
         }
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {

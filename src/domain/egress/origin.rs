@@ -78,14 +78,14 @@ impl FromStr for PublicUrl {
 
 /// Who the hub is to receivers.
 #[derive(Debug, Clone, Default)]
-pub struct Sender {
+pub struct HubIdentity {
     /// By which name it asks them for their consent.
     pub origin: Option<Origin>,
     /// Where they reach it.
     pub public_url: Option<PublicUrl>,
 }
 
-impl Sender {
+impl HubIdentity {
     /// With the name that is given, else that of the public URL's host.
     pub fn new(origin: Option<Origin>, public_url: Option<PublicUrl>) -> Self {
         let origin = origin.or_else(|| public_url.as_ref()?.origin());
@@ -113,7 +113,7 @@ mod tests {
     fn the_origin_is_the_public_urls_host_unless_another_is_given() {
         let url = |text: &str| text.parse::<PublicUrl>().ok();
         let origin = |origin: Option<&str>, url| {
-            let sender = Sender::new(origin.map(|text| text.parse().unwrap()), url);
+            let sender = HubIdentity::new(origin.map(|text| text.parse().unwrap()), url);
             sender.origin.map(|origin| origin.as_str().to_owned())
         };
         assert_eq!(origin(None, url("https://Hub.example:8443/x")).as_deref(), Some("hub.example"));

@@ -1,10 +1,12 @@
-//! Where callbacks may go: to public addresses and what the operator opens, and nowhere the operator closes.
+//! The targets that outgoing requests may reach: public addresses and those the operator allows, without those the
+//! operator denies.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
 use super::callback_url::CallbackUrl;
+use super::proxy::EgressProxy;
 use super::special_addresses::{carried_by, is_metadata, kind_of};
 use super::target_list::{PortList, TargetList, networks};
 
@@ -77,7 +79,15 @@ impl AllowedTargets {
     }
 }
 
-/// All rules for where callbacks, and requests for the tokens they need, may go.
+/// The rules for every request to a receiver or a token endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct EgressPolicy {
+    pub targets: Targets,
+    /// `None`: the hub connects to receivers directly (`HOOKHUB_EGRESS_PROXY`).
+    pub proxy: Option<EgressProxy>,
+}
+
+/// Which targets are allowed.
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
     /// Networks that are open although they are private.
@@ -142,7 +152,7 @@ impl Targets {
 
     /// Of the addresses that were `found` for a host, the ones that may be connected to, in their order; and why
     /// another one may not, where there is one.
-    pub fn open_ones(
+    pub fn filter_allowed(
         &self,
         host: &str,
         found: impl IntoIterator<Item = SocketAddr>,
@@ -178,9 +188,9 @@ mod tests {
         targets.check_url(&url.parse().unwrap()).err().map(|blocked| blocked.to_string())
     }
 
-    fn open_ones(targets: &Targets, found: &[&str]) -> (Vec<String>, Option<String>) {
+    fn filter_allowed(targets: &Targets, found: &[&str]) -> (Vec<String>, Option<String>) {
         let found = found.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0));
-        let (open, closed) = targets.open_ones("a.example.", found);
+        let (open, closed) = targets.filter_allowed("a.example.", found);
         let open = open.iter().map(|address| address.ip().to_string()).collect();
         (open, closed.map(|blocked| blocked.to_string()))
     }
@@ -251,7 +261,7 @@ mod tests {
         for url in ["http://127.0.0.1/", "https://8.8.4.4/", "https://worse.example/"] {
             assert_eq!(refusal(&targets, url), None, "{url}");
         }
-        let (open, closed) = open_ones(&targets, &["8.8.8.8", "1.1.1.1"]);
+        let (open, closed) = filter_allowed(&targets, &["8.8.8.8", "1.1.1.1"]);
         assert_eq!(open, ["1.1.1.1"]);
         assert!(closed.is_some_and(|text| text.contains("HOOKHUB_DENY_TARGETS")));
     }
@@ -265,26 +275,26 @@ mod tests {
             assert!(refusal.is_some_and(|text| text.contains("HOOKHUB_ONLY_TARGETS")), "{url}");
         }
         let named = Targets { only: Some(list("a.example")), ..Targets::default() };
-        let (open, closed) = open_ones(&named, &["10.0.0.1", "1.1.1.1"]);
+        let (open, closed) = filter_allowed(&named, &["10.0.0.1", "1.1.1.1"]);
         assert_eq!(open, ["1.1.1.1"], "it opens nothing that is private");
         assert!(closed.is_some_and(|text| text.contains("HOOKHUB_ALLOW_TARGETS")));
 
         let by_network = Targets { only: Some(list("1.1.1.0/24")), ..Targets::default() };
         assert_eq!(refusal(&by_network, "https://a.example/"), None, "its addresses decide");
-        assert_eq!(open_ones(&by_network, &["1.1.1.1", "8.8.8.8"]).0, ["1.1.1.1"]);
+        assert_eq!(filter_allowed(&by_network, &["1.1.1.1", "8.8.8.8"]).0, ["1.1.1.1"]);
     }
 
     #[test]
     fn of_the_addresses_of_a_host_only_open_ones_are_connected_to() {
         let targets = Targets::default();
         let found = ["10.0.0.1", "1.1.1.1", "::1", "2606:4700::1111", "::ffff:127.0.0.1"];
-        let (open, closed) = open_ones(&targets, &found);
+        let (open, closed) = filter_allowed(&targets, &found);
         assert_eq!(open, ["1.1.1.1", "2606:4700::1111"]);
         let told = closed.expect("one is closed");
         assert!(told.starts_with("a.example leads to a loopback address"), "{told}");
         assert!(!told.contains("127.0.0.1"), "{told}");
-        assert!(open_ones(&targets, &["169.254.169.254", "fe80::1"]).0.is_empty());
-        assert_eq!(open_ones(&targets, &[]), (Vec::new(), None));
+        assert!(filter_allowed(&targets, &["169.254.169.254", "fe80::1"]).0.is_empty());
+        assert_eq!(filter_allowed(&targets, &[]), (Vec::new(), None));
     }
 
     #[test]

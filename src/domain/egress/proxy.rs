@@ -1,4 +1,4 @@
-//! The way out to receivers: where they may be, and the proxy that requests go by.
+//! The HTTP proxy that carries outgoing requests.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,29 +8,17 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use super::policy::Targets;
-
-/// How the hub's own requests leave.
-#[derive(Debug, Clone, Default)]
-pub struct Egress {
-    /// Where they may go.
-    pub targets: Targets,
-    /// What they go by (`HOOKHUB_EGRESS_PROXY`); without one they go straight.
-    pub proxy: Option<EgressProxy>,
-}
-
-/// A proxy that makes tunnels (CONNECT; RFC 9110, 9.3.6), with the credentials it wants; those are never shown.
+/// A proxy that opens tunnels (CONNECT; RFC 9110, 9.3.6). `Debug` omits the credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EgressProxy {
-    /// Its name or address, an IPv6 one without brackets.
+    /// A host name or an address; an IPv6 address has no brackets.
     pub host: String,
-    /// Its port.
     pub port: u16,
-    /// The value of `proxy-authorization`, where it wants one (RFC 7617).
+    /// The value of `proxy-authorization` (RFC 7617).
     pub authorization: Option<String>,
 }
 
-/// A text that is no proxy's URL. It may hold a password, so it is not repeated.
+/// The text is not a proxy's URL. It may contain a password, so the error omits it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected http://host:port or http://user:password@host:port, with %-encoding where needed"

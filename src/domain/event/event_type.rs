@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// The longest event type or pattern, in characters.
-pub const LONGEST: usize = 256;
+pub const MAX_LENGTH: usize = 256;
 
 /// The first segment of the hub's own operational events. Wildcards in first place do not match it.
 pub const RESERVED: &str = "hookhub";
@@ -138,8 +138,8 @@ fn check(text: &str, wildcards: bool) -> Result<(), BadEventType> {
     if text.is_empty() {
         return Err(BadEventType(format!("{what} may not be empty")));
     }
-    if text.len() > LONGEST {
-        return Err(BadEventType(format!("{what} has at most {LONGEST} characters")));
+    if text.len() > MAX_LENGTH {
+        return Err(BadEventType(format!("{what} has at most {MAX_LENGTH} characters")));
     }
     for segment in text.split('.') {
         if segment.is_empty() {

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 /// The longest pointer, in characters.
-const LONGEST: usize = 256;
+const MAX_LENGTH: usize = 256;
 
 /// A JSON pointer: `/order/id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct JsonPointer(Box<str>);
 /// A text that is no JSON pointer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "expected a JSON pointer into the data, such as \"/order/id\", of at most {LONGEST} characters, with ~0 for ~ and ~1 for /"
+    "expected a JSON pointer into the data, such as \"/order/id\", of at most {MAX_LENGTH} characters, with ~0 for ~ and ~1 for /"
 )]
 pub struct BadJsonPointer;
 
@@ -120,7 +120,7 @@ impl FromStr for JsonPointer {
     fn from_str(text: &str) -> Result<Self, BadJsonPointer> {
         let begins = text.is_empty() || text.starts_with('/');
         let escapes = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
-        let fits = text.chars().count() <= LONGEST && !text.contains('\0');
+        let fits = text.chars().count() <= MAX_LENGTH && !text.contains('\0');
         if begins && escapes && fits { Ok(Self(text.into())) } else { Err(BadJsonPointer) }
     }
 }

@@ -48,7 +48,7 @@ pub struct Event {
 
 impl Event {
     /// The event that `new` becomes at `position`.
-    pub fn placed(position: Position, tenant: &Arc<str>, new: &NewEvent) -> Self {
+    pub fn at(position: Position, tenant: &Arc<str>, new: &NewEvent) -> Self {
         let timestamp = new.occurred_at.unwrap_or_else(|| position.time());
         Self {
             position,
@@ -91,7 +91,7 @@ fn envelope(
 
 /// Takes the line breaks between a JSON text's tokens away, so that it fits on one line of a stream; strings cannot
 /// hold any. A text without line breaks is left as its publisher wrote it.
-pub fn on_one_line(json: &str) -> Bytes {
+pub fn without_line_breaks(json: &str) -> Bytes {
     if !json.bytes().any(|byte| byte == b'\n' || byte == b'\r') {
         return Bytes::copy_from_slice(json.as_bytes());
     }
@@ -111,7 +111,7 @@ mod tests {
             occurred_at: None,
             data: Bytes::from_static(data.as_bytes()),
         };
-        Event::placed(Position::from_stored(1_763_900_000_123 << 20), &"default".into(), &new)
+        Event::at(Position::from_stored(1_763_900_000_123 << 20), &"default".into(), &new)
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
         #[test]
         fn pretty_json_on_one_line_means_the_same(keys in prop::collection::btree_map(".{0,8}", ".{0,8}", 0..5)) {
             let pretty = serde_json::to_string_pretty(&keys).unwrap();
-            let line = on_one_line(&pretty);
+            let line = without_line_breaks(&pretty);
             prop_assert!(!line.contains(&b'\n'));
             let back: std::collections::BTreeMap<String, String> = serde_json::from_slice(&line).unwrap();
             prop_assert_eq!(back, keys);

@@ -15,7 +15,7 @@ use self::secret::{BadSecret, Secret};
 use super::time::UnixMillis;
 
 /// How many keys may sign at once; each makes the header longer and every attempt dearer.
-pub const MOST_IN_FORCE: usize = 5;
+pub const MAX_ACTIVE_KEYS: usize = 5;
 
 /// A way to sign (Standard Webhooks, "Signature scheme").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +70,7 @@ pub struct Signing {
 
 /// As many keys sign already as may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooMany {
+pub struct TooManyKeys {
     /// When there will be one less.
     pub until: UnixMillis,
 }
@@ -125,7 +125,7 @@ impl Signing {
         seed: [u8; 32],
         overlap: Duration,
         now: UnixMillis,
-    ) -> Result<Self, TooMany> {
+    ) -> Result<Self, TooManyKeys> {
         let signing_key = self.keys.signing_key.as_ref().and(SigningKey::from_random(seed));
         let end = now.after(overlap);
         let before = Earlier { keys: self.keys, expires_at: end };
@@ -134,9 +134,9 @@ impl Signing {
             .map(|one| Earlier { expires_at: one.expires_at.min(end), ..one })
             .collect();
         earlier.retain(|one| one.expires_at > now && one.keys.secret != secret);
-        if earlier.len() >= MOST_IN_FORCE {
+        if earlier.len() >= MAX_ACTIVE_KEYS {
             let until = earlier.iter().map(|one| one.expires_at).min().unwrap_or(end);
-            return Err(TooMany { until });
+            return Err(TooManyKeys { until });
         }
         Ok(Self { keys: Keys { secret, signing_key }, earlier, ..self })
     }

@@ -17,12 +17,12 @@ pub const PREFIX: &str = "whsec_";
 /// How far a receiver lets `webhook-timestamp` be from its own clock, either way.
 pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-const SHORTEST: usize = 24;
-const LONGEST: usize = 64;
+const MIN_BYTES: usize = 24;
+const MAX_BYTES: usize = 64;
 
 /// A text that is no signing secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a secret is {PREFIX} and the base64 of {SHORTEST} to {LONGEST} bytes")]
+#[error("a secret is {PREFIX} and the base64 of {MIN_BYTES} to {MAX_BYTES} bytes")]
 pub struct BadSecret;
 
 /// A signing secret of 24 to 64 bytes, written `whsec_` and base64; never shown by `Debug`.
@@ -111,7 +111,11 @@ impl FromStr for Secret {
     fn from_str(text: &str) -> Result<Self, BadSecret> {
         let encoded = text.strip_prefix(PREFIX).ok_or(BadSecret)?;
         let bytes = STANDARD.decode(encoded).map_err(|_not_base64| BadSecret)?;
-        if (SHORTEST..=LONGEST).contains(&bytes.len()) { Ok(Self(bytes)) } else { Err(BadSecret) }
+        if (MIN_BYTES..=MAX_BYTES).contains(&bytes.len()) {
+            Ok(Self(bytes))
+        } else {
+            Err(BadSecret)
+        }
     }
 }
 

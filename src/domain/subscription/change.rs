@@ -1,4 +1,4 @@
-//! Changes of subscriptions with what their log entries say.
+//! Changes of subscriptions, each with its log entry.
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -12,60 +12,57 @@ use crate::domain::event::event_type::EventType;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
-/// A change of one subscription, to be made if nothing else changed it meanwhile.
+/// A change of one subscription. It applies only if nothing else changed the subscription meanwhile.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// The subscription as it shall be; its `changed_at` is given by the log.
+    /// The subscription after the change. The log sets its `changed_at`.
     pub subscription: Subscription,
-    /// Whether it shall be no more.
     pub deleted: bool,
-    /// The entry's type, one of `hookhub.subscription.*`.
+    /// One of `hookhub.subscription.*`.
     pub entry_type: EventType,
-    /// What the entry says.
+    /// The JSON data of the log entry.
     pub entry_data: Bytes,
-    /// The `changed_at` that the change starts out from; `None` for a new subscription.
+    /// The `changed_at` of the subscription before the change; `None` for a new subscription.
     pub expected: Option<Position>,
-    /// How many its tenant may have, for a new subscription.
-    pub most: Option<u32>,
-    /// Where a new subscription's history begins; `None`: with its own entry.
+    /// The tenant's quota, for a new subscription.
+    pub max_subscriptions: Option<u32>,
+    /// Where the history of a new subscription begins. `None`: with its own entry.
     pub starts_after: Option<Position>,
-    /// For repeats.
+    /// Identifies a repeated request.
     pub key: Option<RequestKey>,
 }
 
-/// What became of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Changed {
-    /// It is made; its entry is at `position`.
-    Made {
-        /// The entry's position: the change is in force for every event above.
+pub enum ChangeResult {
+    Applied {
+        /// The entry's position: the change is in force for every later event.
         position: Position,
-        /// The position given out last before it; `None` when unknown.
+        /// The position assigned immediately before, if known.
         previous: Option<Position>,
     },
-    /// Something else changed the subscription, or deleted it.
+    /// Something else changed or deleted the subscription first.
     Stale,
-    /// It is not made: its tenant has as many as it may have.
-    NoRoom,
-    /// It repeats a request whose entry is at `position`.
+    /// The tenant already has as many subscriptions as its quota allows.
+    QuotaExceeded,
+    /// The request repeats an earlier one.
     Replayed {
-        /// The first request's entry.
+        /// The entry of the first request.
         position: Position,
-        /// The first request's fingerprint.
+        /// The fingerprint of the first request.
         fingerprint: Vec<u8>,
     },
 }
 
-/// A new subscription of a tenant that may have `most`. `starts_after`: where its history begins, if not with its own
-/// entry.
+/// Creates a subscription if its tenant has fewer than `max_subscriptions`. `starts_after`: where its history begins,
+/// if not with its own entry.
 pub fn created(
     subscription: Subscription,
-    most: u32,
+    max_subscriptions: u32,
     starts_after: Option<Position>,
     key: Option<RequestKey>,
 ) -> Change {
     Change {
-        most: Some(most),
+        max_subscriptions: Some(max_subscriptions),
         starts_after,
         key,
         expected: None,
@@ -73,27 +70,26 @@ pub fn created(
     }
 }
 
-/// What its owner says of it is now what `subscription` says.
+/// Replaces the definition or the status by those of `subscription`.
 pub fn updated(subscription: Subscription) -> Change {
     changed("subscription.updated", subscription)
 }
 
-/// It is signed by new keys.
+/// Replaces the signing keys by those of `subscription`.
 pub fn secret_rotated(subscription: Subscription) -> Change {
     changed("subscription.secret_rotated", subscription)
 }
 
-/// It is no more.
 pub fn deleted(subscription: Subscription) -> Change {
     Change { deleted: true, ..changed("subscription.deleted", subscription) }
 }
 
-/// Its owner stops it.
+/// The owner stops the subscription.
 pub fn paused(subscription: Subscription) -> Change {
     changed("subscription.paused", Subscription { status: Status::Paused, ..subscription })
 }
 
-/// Its owner lets it go on.
+/// The owner starts a stopped subscription again.
 pub fn resumed(subscription: Subscription) -> Change {
     changed(
         "subscription.resumed",
@@ -116,17 +112,17 @@ pub fn verified(mut subscription: Subscription, verified: Verified) -> Change {
     changed("subscription.verified", subscription)
 }
 
-/// Its receiver takes nothing: it is tried now and then.
+/// The receiver accepts nothing: the hub only probes it.
 pub fn failing(subscription: Subscription) -> Change {
     changed("subscription.failing", Subscription { status: Status::Failing, ..subscription })
 }
 
-/// Its receiver takes events again.
+/// The receiver accepts events again.
 pub fn recovered(subscription: Subscription) -> Change {
     changed("subscription.recovered", Subscription { status: Status::Active, ..subscription })
 }
 
-/// The hub stops it, for `reason`.
+/// The hub stops the subscription for `reason`, which the owner sees.
 pub fn disabled(subscription: Subscription, reason: &str) -> Change {
     let disabled_reason = Some(reason.to_owned());
     changed(
@@ -135,16 +131,18 @@ pub fn disabled(subscription: Subscription, reason: &str) -> Change {
     )
 }
 
-/// What the audit log says of a change that `by` makes of what was `before`.
-pub(crate) fn audited(
+/// The audit entry for a change that `actor` makes; `before` is the subscription without it.
+pub(crate) fn audit_entry(
     change: &Change,
     before: Option<&Subscription>,
-    by: &Actor,
+    actor: &Actor,
     token: Uuid,
+    now: UnixMillis,
 ) -> AuditEntry {
     let subscription = &change.subscription;
     let (_, action) = change.entry_type.as_str().split_once('.').unwrap_or_default();
-    AuditEntry::new((UnixMillis::now(), token), by, &subscription.tenant, action, &subscription.id)
+    let tenant = &subscription.tenant;
+    AuditEntry::new(now, token, actor, tenant, action, &subscription.id)
         .with_subscription(before, (!change.deleted).then_some(subscription))
 }
 
@@ -154,7 +152,7 @@ fn changed(name: &'static str, subscription: Subscription) -> Change {
         entry_type: EventType::operational(name),
         entry_data: Bytes::from(view.to_string()),
         expected: Some(subscription.changed_at),
-        most: None,
+        max_subscriptions: None,
         deleted: false,
         starts_after: None,
         key: None,

@@ -1,144 +1,56 @@
-//! What is asked of the owner of a subscription's shard by entries in the log.
+//! Commands that log entries carry to the owner of a subscription's shard.
 
-use serde::{Deserialize, Serialize};
-
-use super::gap::Expiry;
-use crate::domain::as_text;
+use super::gap::Gap;
+use crate::domain::delivery::replay::{ReplayCancellation, ReplayRequest};
+use crate::domain::delivery::retry::RetryRequest;
 use crate::domain::event::Event;
 use crate::domain::event::event_type::EventType;
 use crate::domain::id::ReplayId;
-use crate::domain::position::Position;
 
-/// Something asked of whoever delivers to a subscription.
+/// A command to the node that delivers to a subscription.
 #[derive(Debug, Clone)]
-pub enum Request {
-    /// One more attempt of a delivery.
+pub enum Command {
+    /// Attempt a delivery once more.
     Retry(RetryRequest),
-    /// A stretch of the log once more.
+    /// Deliver a range of the log once more.
     Replay(ReplayId, ReplayRequest),
-    /// A replay is to go no further.
-    CancelReplay(ReplayCancelled),
-    /// Nothing up to a place is to be waited for: it is gone.
-    Expire(Expiry),
-    /// The receiver is to be asked for its consent once more, now.
+    CancelReplay(ReplayCancellation),
+    /// Stop waiting for events that retention has deleted.
+    Expire(Gap),
+    /// Attempt the outstanding verification now.
     Verify,
 }
 
-/// The data of an entry that asks for one more attempt of a delivery.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RetryRequest {
-    /// The subscription's id.
-    pub subscription: String,
-    /// The event's id.
-    #[serde(with = "as_text")]
-    pub event: Position,
-    /// Attempts made before.
-    pub attempts: u16,
-}
-
-/// Which deliveries of a stretch of the log are made once more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Only {
-    /// Those that were given up.
-    Undelivered,
-    /// All of them.
-    All,
-}
-
-impl Only {
-    /// The name in JSON and SQL.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Undelivered => "undelivered",
-            Self::All => "all",
-        }
-    }
-
-    /// Whether a delivery is replayed that was made, or failed for good; `None`: it was never tried.
-    pub fn takes(self, delivered: Option<bool>) -> bool {
-        self == Self::All || delivered == Some(false)
-    }
-
-    /// What is called so.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Undelivered, Self::All].into_iter().find(|only| only.name() == name)
-    }
-}
-
-/// The data of an entry that asks for a replay. The entry's own place is the replay's id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplayRequest {
-    /// The subscription's id.
-    pub subscription: String,
-    /// Everything replayed is above this place.
-    #[serde(with = "as_text")]
-    pub after: Position,
-    /// And at or below this.
-    #[serde(with = "as_text")]
-    pub until: Position,
-    /// Which of it.
-    pub only: Only,
-    /// How many deliveries that was when it was asked for.
-    pub count: u64,
-}
-
-/// The data of an entry that ends a replay.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ReplayCancelled {
-    /// The replay's id.
-    #[serde(with = "as_text")]
-    pub replay: ReplayId,
-}
-
-const RETRY: &str = "delivery.retry_requested";
-const REPLAY: &str = "replay.requested";
-const EXPIRED: &str = "gap";
-const CANCEL: &str = "replay.cancelled";
+pub(crate) const RETRY: &str = "delivery.retry_requested";
+pub(crate) const REPLAY: &str = "replay.requested";
+pub(crate) const CANCEL_REPLAY: &str = "replay.cancelled";
+const GAP: &str = "gap";
 const VERIFY: &str = "verification.requested";
 
-impl Request {
-    /// What an entry of the log asks for, if it asks for anything.
-    pub fn of(event: &Event) -> Option<Self> {
-        let read = || event.data();
+impl Command {
+    /// The command that a log entry carries, if it carries one.
+    pub fn from_event(event: &Event) -> Option<Self> {
         let (_, name) = event.event_type.as_str().split_once('.')?;
-        let request = match name {
-            _ if event.about.is_none() || !event.event_type.is_reserved() => return None,
-            RETRY => serde_json::from_slice(&read()).map(Self::Retry),
-            REPLAY => serde_json::from_slice(&read())
-                .map(|asked| Self::Replay(ReplayId::from_stored(event.position.stored()), asked)),
-            EXPIRED => serde_json::from_slice(&read()).map(Self::Expire),
-            CANCEL => serde_json::from_slice(&read()).map(Self::CancelReplay),
+        if event.about.is_none() || !event.event_type.is_reserved() {
+            return None;
+        }
+        let data = || event.data();
+        let command = match name {
+            RETRY => serde_json::from_slice(&data()).map(Self::Retry),
+            REPLAY => serde_json::from_slice(&data()).map(|request| {
+                Self::Replay(ReplayId::from_stored(event.position.stored()), request)
+            }),
+            CANCEL_REPLAY => serde_json::from_slice(&data()).map(Self::CancelReplay),
+            GAP => serde_json::from_slice(&data()).map(Self::Expire),
             VERIFY => Ok(Self::Verify),
             _ => return None,
         };
-        // Only the hub itself writes such entries.
-        request.ok()
+        // Only the hub itself writes such entries, so their data are valid.
+        command.ok()
     }
 
-    /// The type of an entry that asks for a handshake.
+    /// The type of the entry that carries [`Command::Verify`].
     pub fn verify_entry_type() -> EventType {
         EventType::operational(VERIFY)
-    }
-}
-
-impl RetryRequest {
-    /// The type of its entry.
-    pub fn entry_type() -> EventType {
-        EventType::operational(RETRY)
-    }
-}
-
-impl ReplayRequest {
-    /// The type of its entry.
-    pub fn entry_type() -> EventType {
-        EventType::operational(REPLAY)
-    }
-}
-
-impl ReplayCancelled {
-    /// The type of its entry.
-    pub fn entry_type() -> EventType {
-        EventType::operational(CANCEL)
     }
 }

@@ -1,38 +1,37 @@
-//! What a `hookhub.gap` entry says to a subscription that was too slow for retention.
+//! The data of a `hookhub.gap` entry: events that retention deleted before a subscription got them.
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::as_text;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
+use crate::domain::serde_text;
 
-/// The type of the entry, and of what a stream is told when its resume point is gone.
+/// The type of the log entry, and of the message to a stream whose resume point is deleted.
 pub const GAP: &str = "hookhub.gap";
 
-/// The data of the log entry.
+/// Events that a subscription missed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Expiry {
+pub struct Gap {
     reason: String,
-    /// The subscription's id.
     pub subscription: String,
-    /// How many of its events went before it had them.
+    /// How many events are missing.
     pub events: u64,
-    /// The first of them.
+    /// The first missing event.
     pub from: String,
-    /// The last of them.
-    #[serde(with = "as_text")]
+    /// The last missing event.
+    #[serde(with = "serde_text")]
     pub to: Position,
 }
 
-impl Expiry {
-    /// So many events of a subscription are gone, from the first to the last of them.
-    pub fn new(id: SubscriptionId, events: u64, (from, to): (Position, Position)) -> Self {
+impl Gap {
+    /// A gap from the event at `first` to the event at `last`, both missing.
+    pub fn new(id: SubscriptionId, events: u64, first: Position, last: Position) -> Self {
         Self {
             reason: "expired".to_owned(),
             subscription: id.to_string(),
             events,
-            from: from.to_string(),
-            to,
+            from: first.to_string(),
+            to: last,
         }
     }
 }

@@ -52,7 +52,7 @@ mod tests {
             occurred_at: None,
             data: Bytes::from_static(b"1"),
         };
-        Event::placed(Position::from_stored(position), &"acme".into(), &new)
+        Event::at(Position::from_stored(position), &"acme".into(), &new)
     }
 
     fn version(since: i64, pattern: &str) -> Version {

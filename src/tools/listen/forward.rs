@@ -8,9 +8,9 @@ use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
 use super::source::Event;
-use crate::domain::error_cause;
-use crate::domain::one_line::OneLine;
+use crate::domain::root_cause::root_cause;
 use crate::domain::signing::secret::Secret;
+use crate::domain::single_line::SingleLine;
 use crate::domain::time::UnixMillis;
 
 /// How long an answer may take, all of it.
@@ -53,7 +53,7 @@ impl Forwarder {
             if error.is_timeout() {
                 format!("no complete answer within {} s", DEADLINE.as_secs())
             } else {
-                error_cause::root_of(&error).to_string()
+                root_cause(&error).to_string()
             }
         });
         Answer { outcome, took: started.elapsed() }
@@ -92,8 +92,8 @@ impl fmt::Display for Answer {
         let took = self.took.as_millis();
         match &self.outcome {
             Ok((status, _)) if status.is_success() => write!(f, "{status} ({took} ms)"),
-            Ok((status, body)) => write!(f, "{status} ({took} ms)  {}", OneLine(body)),
-            Err(why) => write!(f, "FAILED ({took} ms)  {}", OneLine(why)),
+            Ok((status, body)) => write!(f, "{status} ({took} ms)  {}", SingleLine(body)),
+            Err(why) => write!(f, "FAILED ({took} ms)  {}", SingleLine(why)),
         }
     }
 }

@@ -13,8 +13,8 @@ use self::forward::Forwarder;
 pub use self::since::{BadSince, Since};
 use self::source::{Connection, Event, Source, Trouble};
 use crate::domain::event::event_type::Pattern;
-use crate::domain::one_line::OneLine;
 use crate::domain::signing::secret::Secret;
+use crate::domain::single_line::SingleLine;
 
 const USER_AGENT: &str = concat!("hookhub/", env!("CARGO_PKG_VERSION"));
 /// What the hub says in band when events a client asked for are not there (API.md, "Streams").
@@ -95,7 +95,7 @@ pub async fn listen(
         };
         let wait = wait.next();
         let ms = wait.as_millis();
-        show(Line::Note(format!("not connected: {}; again in {ms} ms", OneLine(&why))));
+        show(Line::Note(format!("not connected: {}; again in {ms} ms", SingleLine(&why))));
         sleep(wait).await;
     }
 }
@@ -118,7 +118,7 @@ async fn follow(
         match source.take(message) {
             Ok(None) => {}
             Ok(Some(event)) if event.r#type == GAP => {
-                show(Line::Note(format!("events are missing here: {}", OneLine(&event.text))));
+                show(Line::Note(format!("events are missing here: {}", SingleLine(&event.text))));
             }
             Ok(Some(event)) => show(Line::Event(hand_on(&event, forwarder).await)),
             Err(trouble) => return trouble,
@@ -128,12 +128,12 @@ async fn follow(
 
 async fn hand_on(event: &Event, forwarder: Option<&Forwarder>) -> String {
     let (time, event_type, id) =
-        (OneLine(&event.timestamp), OneLine(&event.r#type), OneLine(&event.id));
+        (SingleLine(&event.timestamp), SingleLine(&event.r#type), SingleLine(&event.id));
     match forwarder {
         Some(forwarder) => {
             format!("{time} {event_type} {id} → {}", forwarder.post(event).await)
         }
-        None => format!("{time} {event_type} {id}  {}", OneLine(&event.text)),
+        None => format!("{time} {event_type} {id}  {}", SingleLine(&event.text)),
     }
 }
 

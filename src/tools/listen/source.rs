@@ -14,8 +14,8 @@ use sse_stream::{Sse, SseByteStream};
 use url::Url;
 
 use super::{ListenError, ListenSettings};
-use crate::domain::error_cause;
 use crate::domain::event::event_type::Pattern;
+use crate::domain::root_cause::root_cause;
 use crate::domain::time::UnixMillis;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -225,13 +225,13 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// What a stranger says, as far as it is fit for a terminal; longer than [`super::OneLine`], as nothing comes after it.
+/// What a stranger says, as far as it is fit for a terminal; longer than [`super::SingleLine`], as nothing comes after it.
 fn shown(text: &str) -> String {
     text.chars().take(MOST_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn passing(error: &(dyn std::error::Error + 'static)) -> Trouble {
-    Trouble::Passing(error_cause::root_of(error).to_string())
+    Trouble::Passing(root_cause(error).to_string())
 }
 
 /// What is read of a page of events.

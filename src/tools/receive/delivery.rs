@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::domain::one_line::OneLine;
 use crate::domain::signing::secret::BadSignature;
+use crate::domain::single_line::SingleLine;
 use crate::domain::time::UnixMillis;
 
 /// Whether a delivery comes from who knows the secret.
@@ -85,8 +85,8 @@ impl fmt::Display for Delivery {
             Verified::NotChecked => "not checked",
         };
         let id = if self.id.is_empty() { "?" } else { &self.id };
-        write!(f, "{} {} {} ", self.at, OneLine(id), OneLine(event_type))?;
-        write!(f, "attempt {} {verified} → {}  {}", self.attempt, self.answered, OneLine(data))?;
+        write!(f, "{} {} {} ", self.at, SingleLine(id), SingleLine(event_type))?;
+        write!(f, "attempt {} {verified} → {}  {}", self.attempt, self.answered, SingleLine(data))?;
         if let Verified::No(why) = self.verified {
             write!(f, "\n  {why}")?;
         }

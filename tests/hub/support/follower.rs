@@ -16,14 +16,14 @@ use super::{POLL, in_time};
 
 /// How events are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Transport {
     ShortPoll,
     LongPoll,
     Sse,
     WebSocket,
 }
 
-impl Way {
+impl Transport {
     /// Whether without a starting point it starts with what comes, not with the oldest.
     pub(crate) fn starts_live(self) -> bool {
         matches!(self, Self::Sse | Self::WebSocket)
@@ -79,7 +79,7 @@ enum Line {
 #[derive(Debug)]
 pub(crate) struct Follower {
     client: Client,
-    way: Way,
+    transport: Transport,
     base: String,
     types: String,
     /// Where it goes on.
@@ -92,12 +92,12 @@ impl Follower {
     /// an id, a time, a word, or nothing. A stream is open when this returns.
     pub(crate) async fn open(
         client: &Client,
-        way: Way,
+        transport: Transport,
         base: &str,
         types: &str,
         after: Option<&str>,
     ) -> Self {
-        let mut follower = Self::lazily(client, way, base, types, after);
+        let mut follower = Self::lazily(client, transport, base, types, after);
         in_time("it connects", follower.connect()).await.expect("it connects");
         follower
     }
@@ -105,19 +105,19 @@ impl Follower {
     /// The same, which connects when the first event is asked for.
     pub(crate) fn lazily(
         client: &Client,
-        way: Way,
+        transport: Transport,
         base: &str,
         types: &str,
         after: Option<&str>,
     ) -> Self {
         let (base, types) = (base.to_owned(), types.to_owned());
         let after = after.map(ToOwned::to_owned);
-        Self { client: client.clone(), way, base, types, after, line: Line::None }
+        Self { client: client.clone(), transport, base, types, after, line: Line::None }
     }
 
     /// Of all events of `client` from the oldest on.
-    pub(crate) async fn from_earliest(client: &Client, way: Way) -> Self {
-        Self::open(client, way, "/v1", "", Some("earliest")).await
+    pub(crate) async fn from_earliest(client: &Client, transport: Transport) -> Self {
+        Self::open(client, transport, "/v1", "", Some("earliest")).await
     }
 
     fn request(&self, path: &str, more: &[(&str, &str)]) -> RequestBuilder {
@@ -133,15 +133,15 @@ impl Follower {
     }
 
     async fn connect(&mut self) -> Result<(), End> {
-        match self.way {
-            Way::ShortPoll | Way::LongPoll => {
+        match self.transport {
+            Transport::ShortPoll | Transport::LongPoll => {
                 self.line = Line::Page(VecDeque::new(), String::new());
             }
-            Way::Sse => {
+            Transport::Sse => {
                 let stream = EventSource::open(self.request("stream", &[])).await?;
                 self.line = Line::Sse(Box::new(stream));
             }
-            Way::WebSocket => {
+            Transport::WebSocket => {
                 self.line = Line::WebSocket(Socket::open(self.request("ws", &[])).await?);
             }
         }
@@ -181,7 +181,7 @@ impl Follower {
     }
 
     async fn poll(&mut self) -> Result<(), End> {
-        let wait = if self.way == Way::LongPoll { "20" } else { "0" };
+        let wait = if self.transport == Transport::LongPoll { "20" } else { "0" };
         let asked = self.request("events", &[("limit", "20"), ("wait", wait)]);
         let answer = try_answer(asked).await.map_err(|error| End::Cut(error.to_string()))?;
         if answer.status != 200 {
@@ -191,7 +191,7 @@ impl Follower {
         let events: VecDeque<_> = page.data.iter().map(|one| Event::of(one.get())).collect();
         if events.is_empty() {
             self.after = Some(page.next_cursor.to_owned());
-            if self.way == Way::ShortPoll && !page.has_more {
+            if self.transport == Transport::ShortPoll && !page.has_more {
                 sleep(POLL).await;
             }
         }
@@ -254,32 +254,32 @@ struct Page<'a> {
     has_more: bool,
 }
 
-/// Makes of each case, a function of a [`Way`], a test for each of the four ways.
-macro_rules! in_every_way {
+/// Makes of each case, a function of a [`Transport`], a test for each of the four ways.
+macro_rules! for_every_transport {
     ($($case:ident),+ $(,)?) => {$(
         mod $case {
-            use crate::support::follower::Way;
+            use crate::support::follower::Transport;
 
             #[tokio::test]
             async fn by_short_poll() {
-                super::$case(Way::ShortPoll).await;
+                super::$case(Transport::ShortPoll).await;
             }
 
             #[tokio::test]
             async fn by_long_poll() {
-                super::$case(Way::LongPoll).await;
+                super::$case(Transport::LongPoll).await;
             }
 
             #[tokio::test]
             async fn by_sse() {
-                super::$case(Way::Sse).await;
+                super::$case(Transport::Sse).await;
             }
 
             #[tokio::test]
             async fn by_websocket() {
-                super::$case(Way::WebSocket).await;
+                super::$case(Transport::WebSocket).await;
             }
         }
     )+};
 }
-pub(crate) use in_every_way;
+pub(crate) use for_every_transport;

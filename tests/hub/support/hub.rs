@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hookhub::config::{Database as DatabaseSetting, Settings};
 use hookhub::domain::delivery::retry_schedule::RetrySchedule;
+use hookhub::domain::egress::policy::EgressPolicy;
 use hookhub::domain::egress::policy::{AllowedTargets, Targets};
-use hookhub::domain::egress::proxy::Egress;
 use hookhub::hub::Hub;
 use tempfile::TempDir;
 
@@ -48,7 +48,7 @@ impl TestHub {
             database: DatabaseSetting::Url(database.url().to_owned()),
             data_dir: data_dir.path().to_owned(),
             admin_key: Some(ADMIN_KEY.to_owned()),
-            egress: Egress {
+            egress: EgressPolicy {
                 targets: Targets {
                     allow: AllowedTargets::parse("127.0.0.0/8").expect("a network"),
                     ..Targets::default()

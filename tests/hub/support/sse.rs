@@ -203,7 +203,7 @@ impl Parser {
 }
 
 #[test]
-fn a_stream_is_read_as_the_standard_says_however_it_is_cut() {
+fn sse_parser_follows_the_standard_at_every_chunk_boundary() {
     let text = "\u{feff}retry: 5\r\n\r\n:hello\n\nid: 1\ndata: a\ndata:  b\n\nid: 2\r\revent: x\rdata\r\r\
                 id: 3\ndata: lost";
     for size in 1..text.len() {

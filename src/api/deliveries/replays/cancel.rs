@@ -9,8 +9,7 @@ use crate::api::auth::context::Authorized;
 use crate::api::events::append::{append, event_about};
 use crate::api::http::input::NoQuery;
 use crate::api::problem::Problem;
-use crate::domain::delivery::replay::{Progress, ReplayState};
-use crate::domain::subscription::command::ReplayCancelled;
+use crate::domain::delivery::replay::{ReplayCancellation, ReplayProgress, ReplayState};
 
 /// `POST /v1/subscriptions/{id}/replays/{replay}/cancel`: the replay stops. Deliveries it has already queued are still
 /// attempted.
@@ -24,10 +23,10 @@ pub(super) async fn cancel(
     if progress.state != ReplayState::Running {
         return Ok(HttpResponse::Ok().json(view(Some(id), &progress)));
     }
-    let data = json!(ReplayCancelled { replay: id });
+    let data = json!(ReplayCancellation { replay: id });
     context.audit("replay.cancelled", &subscription.id, data.clone()).await?;
-    let event = event_about(subscription.id, ReplayCancelled::entry_type(), &data);
+    let event = event_about(subscription.id, ReplayCancellation::entry_type(), &data);
     append(&context.api, &context.caller, None, vec![event]).await?;
-    let cancelled = Progress { state: ReplayState::Cancelled, ..progress };
+    let cancelled = ReplayProgress { state: ReplayState::Cancelled, ..progress };
     Ok(HttpResponse::Accepted().json(view(Some(id), &cancelled)))
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::api::problem::Problem;
 use crate::api::state::Api;
+use crate::domain::delivery::replay::ReplayFilter;
 use crate::domain::event::Event;
 use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::command::Only;
 use crate::domain::subscription::version::matches_event;
 
 /// The size of one page of the log that the count reads.
@@ -35,7 +35,7 @@ pub(super) async fn count(
     api: &Api,
     subscription: &Subscription,
     range: ReplayRange,
-    only: Only,
+    only: ReplayFilter,
 ) -> Result<DeliveryCount, Problem> {
     let (id, tenant) = (subscription.id, &*subscription.tenant);
     let versions = api.store.select_versions_of(id).await?;
@@ -50,8 +50,8 @@ pub(super) async fn count(
         // A delivery that waits for an attempt is made anyway.
         let finished = attempted.iter().filter(|one| !one.is_waiting);
         deliveries += match only {
-            Only::All => finished.count(),
-            Only::Undelivered => finished.filter(|one| !one.is_delivered).count(),
+            ReplayFilter::All => finished.count(),
+            ReplayFilter::Undelivered => finished.filter(|one| !one.is_delivered).count(),
         };
         after = stretch.scanned;
         if stretch.complete {

@@ -16,18 +16,18 @@ use crate::api::problem::{Code, Problem};
 use crate::api::subscriptions::find::find_subscription;
 use crate::api::subscriptions::repeat::missing_entry;
 use crate::api::subscriptions::start::before_point;
-use crate::domain::delivery::replay::Progress;
+use crate::domain::delivery::replay::{ReplayFilter, ReplayProgress, ReplayRequest};
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::channel::Channel;
-use crate::domain::subscription::command::{Only, ReplayRequest, Request};
+use crate::domain::subscription::command::Command;
 use crate::store::idempotency::Kept;
 use crate::streaming::resume::Point;
 
 /// The body of a request for a replay.
 struct ReplayInput {
     range: ReplayRange,
-    only: Only,
+    only: ReplayFilter,
     dry_run: bool,
 }
 
@@ -87,7 +87,7 @@ pub(super) async fn create(
 }
 
 fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse {
-    let mut view = view(None, &Progress::new(request));
+    let mut view = view(None, &ReplayProgress::new(request));
     if let Some(members) = view.as_object_mut() {
         members.insert("dry_run".into(), json!(true));
         members.insert("count_complete".into(), json!(is_complete));
@@ -102,8 +102,8 @@ fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse 
 async fn replay_response(context: &Context, position: Position) -> Result<HttpResponse, Problem> {
     let Context { api, caller, .. } = context;
     let entries = api.store.read_at(&[position.stored()], Some(&caller.tenant)).await?;
-    let request = entries.first().map(|entry| (entry.about, Request::of(entry)));
-    let Some((Some(id), Some(Request::Replay(_, request)))) = request else {
+    let request = entries.first().map(|entry| (entry.about, Command::from_event(entry)));
+    let Some((Some(id), Some(Command::Replay(_, request)))) = request else {
         return Err(missing_entry());
     };
     require_visible(api, caller, id).await?;
@@ -120,7 +120,7 @@ fn created(
 ) -> HttpResponse {
     let id = ReplayId::from_stored(position.stored());
     let location = format!("/v1/subscriptions/{subscription}/replays/{id}");
-    response.insert_header((LOCATION, location)).json(view(Some(id), &Progress::new(request)))
+    response.insert_header((LOCATION, location)).json(view(Some(id), &ReplayProgress::new(request)))
 }
 
 /// `since`: the position before the first event of the replay.
@@ -143,10 +143,10 @@ fn until(fields: &mut Fields, head: Position) -> Position {
     }
 }
 
-fn only(fields: &mut Fields) -> Only {
-    let Some(name) = fields.text("only", 64).value() else { return Only::Undelivered };
-    Only::from_name(&name).unwrap_or_else(|| {
+fn only(fields: &mut Fields) -> ReplayFilter {
+    let Some(name) = fields.text("only", 64).value() else { return ReplayFilter::Undelivered };
+    ReplayFilter::from_name(&name).unwrap_or_else(|| {
         fields.fault("only", "expected undelivered or all");
-        Only::Undelivered
+        ReplayFilter::Undelivered
     })
 }

@@ -8,16 +8,16 @@ use crate::api::http::input::NoQuery;
 use crate::api::problem::Problem;
 use crate::api::state::Api;
 use crate::api::subscriptions::find::find_subscription;
-use crate::domain::delivery::replay::Progress;
+use crate::domain::delivery::replay::ReplayProgress;
 use crate::domain::id::ReplayId;
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::command::Request;
+use crate::domain::subscription::command::Command;
 
 /// A replay with its subscription.
 pub(super) struct FoundReplay {
     pub(super) subscription: Subscription,
     pub(super) id: ReplayId,
-    pub(super) progress: Progress,
+    pub(super) progress: ReplayProgress,
 }
 
 /// `GET /v1/subscriptions/{id}/replays/{replay}`.
@@ -46,14 +46,14 @@ async fn progress(
     api: &Api,
     subscription: &Subscription,
     id: ReplayId,
-) -> Result<Progress, Problem> {
+) -> Result<ReplayProgress, Problem> {
     if let Some(progress) = api.store.select_replay(subscription.id, id).await? {
         return Ok(progress);
     }
     let entries = api.store.read_at(&[id.stored()], Some(&subscription.tenant)).await?;
     let entry = entries.first().filter(|entry| entry.about == Some(subscription.id));
-    match entry.and_then(|entry| Request::of(entry)) {
-        Some(Request::Replay(_, request)) => Ok(Progress::new(&request)),
+    match entry.and_then(|entry| Command::from_event(entry)) {
+        Some(Command::Replay(_, request)) => Ok(ReplayProgress::new(&request)),
         _ => Err(Problem::not_found("replay")),
     }
 }

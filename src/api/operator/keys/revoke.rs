@@ -19,10 +19,16 @@ pub(super) async fn revoke(
 ) -> Result<HttpResponse, Problem> {
     let key = find_key(&context, &id).await?;
     let token = Uuid::new_v4();
-    let when = (UnixMillis::now(), token);
-    let entry =
-        AuditEntry::new(when, &context.actor(), &context.caller.tenant, "key.revoked", &key.id)
-            .with(Some(view(&key)), None);
+    let now = UnixMillis::now();
+    let entry = AuditEntry::new(
+        now,
+        token,
+        &context.actor(),
+        &context.caller.tenant,
+        "key.revoked",
+        &key.id,
+    )
+    .with(Some(view(&key)), None);
     match context.api.log.revoke_key(&key, token, &entry).await? {
         Some(RevocationReach::Everywhere) => Ok(HttpResponse::NoContent().finish()),
         Some(RevocationReach::Unconfirmed) => Err(Problem::new(

@@ -3,7 +3,7 @@
 use crate::api::http::fields::Field;
 use crate::api::http::input::JsonBody;
 use crate::api::problem::Problem;
-use crate::domain::access::quota::{EVENT_BYTES, MOST, OwnQuotas};
+use crate::domain::access::quota::{EVENT_BYTES_RANGE, MAX_QUOTA, OwnQuotas};
 use crate::store::tenants::TenantDefinition;
 
 const MAX_DESCRIPTION_CHARS: usize = 1_000;
@@ -20,10 +20,10 @@ impl TenantInput {
         let description = fields.text("description", MAX_DESCRIPTION_CHARS);
         let quotas = fields.object("quotas", |quotas| {
             Some([
-                quotas.number("events_per_s", 0..=MOST),
-                quotas.number("subscriptions", 0..=MOST),
-                quotas.number("streams", 0..=MOST),
-                quotas.number("event_bytes", EVENT_BYTES),
+                quotas.number("events_per_s", 0..=MAX_QUOTA),
+                quotas.number("subscriptions", 0..=MAX_QUOTA),
+                quotas.number("streams", 0..=MAX_QUOTA),
+                quotas.number("event_bytes", EVENT_BYTES_RANGE),
             ])
         });
         fields.finish()?;

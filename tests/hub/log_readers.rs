@@ -1,4 +1,4 @@
-//! Following the log by short poll, long poll, Server-Sent Events and WebSocket: the same promises in every way.
+//! Following the log by short poll, long poll, Server-Sent Events and WebSocket: the same promises in every transport.
 
 use std::time::{Duration, Instant};
 
@@ -10,26 +10,26 @@ use tokio::sync::watch;
 
 use crate::support::client::{Client, each, text};
 use crate::support::database::Database;
-use crate::support::follower::{End, Event, Follower, Way, in_every_way};
+use crate::support::follower::{End, Event, Follower, Transport, for_every_transport};
 use crate::support::hub::{ADMIN_KEY, TestHub};
 use crate::support::in_time;
 use crate::support::process::{Environment, HubProcess};
 use crate::support::views::until_connected;
 use crate::support::wire::BreakingWire;
 
-in_every_way!(
-    without_a_starting_point_polls_begin_with_the_oldest_and_streams_with_what_comes,
-    from_the_oldest_on_nothing_is_lost_and_nothing_twice_while_events_are_published,
-    after_an_event_come_those_that_follow_it,
-    from_a_time_on_come_the_events_of_that_time_and_later,
-    only_events_of_the_types_asked_for_come,
-    events_of_other_tenants_never_come,
-    the_hubs_own_events_come_only_to_those_who_name_them,
-    the_text_of_an_event_is_the_same_as_that_of_the_event_itself,
-    events_as_large_as_they_may_be_come_whole,
-    fifty_that_hang_up_after_a_few_events_and_come_back_get_all_once,
-    over_a_wire_that_breaks_at_any_byte_all_comes_once,
-    a_hub_killed_and_started_again_is_followed_without_a_loss,
+for_every_transport!(
+    without_a_position_polls_start_at_the_oldest_event_and_streams_at_the_newest,
+    reading_from_the_oldest_event_during_publishing_loses_and_duplicates_no_event,
+    reading_after_an_event_returns_the_events_that_follow_it,
+    reading_from_a_time_returns_the_events_of_that_time_and_later,
+    only_events_of_the_requested_types_are_returned,
+    events_of_other_tenants_are_never_returned,
+    the_hubs_own_events_are_returned_only_to_readers_that_name_them,
+    every_reader_gets_the_same_bytes_as_reading_the_event_by_id,
+    events_of_the_maximum_size_are_returned_whole,
+    fifty_readers_that_reconnect_after_a_few_events_read_every_event_once,
+    connections_cut_at_any_byte_lose_and_duplicate_no_event,
+    readers_that_resume_after_kill_9_of_the_hub_miss_no_event,
 );
 
 /// Publishes in many small commits and gives all ids.
@@ -41,25 +41,27 @@ async fn publish_on(hub: &Client, event_type: &str, commits: usize) -> Vec<Strin
     ids
 }
 
-async fn without_a_starting_point_polls_begin_with_the_oldest_and_streams_with_what_comes(
-    way: Way,
+async fn without_a_position_polls_start_at_the_oldest_event_and_streams_at_the_newest(
+    transport: Transport,
 ) {
     let hub = TestHub::start().await;
     let old = hub.publish("n", json!("old")).await;
-    let mut follower = Follower::open(&hub, way, "/v1", "", None).await;
+    let mut follower = Follower::open(&hub, transport, "/v1", "", None).await;
     let new = hub.publish("n", json!("new")).await;
-    let expected = if way.starts_live() { vec![new] } else { vec![old, new] };
+    let expected = if transport.starts_live() { vec![new] } else { vec![old, new] };
     assert_eq!(follower.take_ids(expected.len()).await, expected);
 }
 
-async fn from_the_oldest_on_nothing_is_lost_and_nothing_twice_while_events_are_published(way: Way) {
+async fn reading_from_the_oldest_event_during_publishing_loses_and_duplicates_no_event(
+    transport: Transport,
+) {
     let hub = TestHub::start().await;
     let mut published = hub.publish_many("n", 1_200).await;
     let begun = watch::Sender::new(0_usize);
     let publish = async {
         let mut ids = Vec::new();
         for wanted in 0..8 {
-            // The next ones when the readers are some way on: some join while these are published.
+            // The next ones when the readers are halfway through: some join while these are published.
             let mut seen = begun.subscribe();
             in_time("readers read", seen.wait_for(|met| *met >= wanted * 150))
                 .await
@@ -70,7 +72,7 @@ async fn from_the_oldest_on_nothing_is_lost_and_nothing_twice_while_events_are_p
         ids
     };
     let follow = async || {
-        let mut follower = Follower::from_earliest(&hub, way).await;
+        let mut follower = Follower::from_earliest(&hub, transport).await;
         let mut met = Vec::new();
         loop {
             let event = follower.next().await;
@@ -88,37 +90,37 @@ async fn from_the_oldest_on_nothing_is_lost_and_nothing_twice_while_events_are_p
     }
 }
 
-async fn after_an_event_come_those_that_follow_it(way: Way) {
+async fn reading_after_an_event_returns_the_events_that_follow_it(transport: Transport) {
     let hub = TestHub::start().await;
     let passed = hub.publish_many("n", 10).await;
     let mut expected = hub.publish_many("n", 20).await;
     let last = passed.last().map(String::as_str);
-    let mut follower = Follower::open(&hub, way, "/v1", "", last).await;
+    let mut follower = Follower::open(&hub, transport, "/v1", "", last).await;
     let met = follower.take_ids(20).await;
     expected.push(hub.publish("n", json!("new")).await);
     assert_eq!([met, follower.take_ids(1).await].concat(), expected);
 }
 
-async fn from_a_time_on_come_the_events_of_that_time_and_later(way: Way) {
+async fn reading_from_a_time_returns_the_events_of_that_time_and_later(transport: Transport) {
     let hub = TestHub::start().await;
     let ids = publish_on(&hub, "n", 10).await;
     let time = |id: &String| id.parse::<Position>().expect("an id").time();
     let since = time(ids.get(10).expect("more than ten"));
     let expected: Vec<_> = ids.iter().filter(|id| time(id) >= since).cloned().collect();
-    let mut follower = Follower::open(&hub, way, "/v1", "", Some(&since.to_string())).await;
+    let mut follower = Follower::open(&hub, transport, "/v1", "", Some(&since.to_string())).await;
     assert_eq!(follower.take_ids(expected.len()).await, expected);
 }
 
-async fn only_events_of_the_types_asked_for_come(way: Way) {
+async fn only_events_of_the_requested_types_are_returned(transport: Transport) {
     let hub = TestHub::start().await;
     let types = ["order.paid", "invoice.sent", "order.paid.eu", "order", "invoice.sent.late"];
     let asked = "order.*,invoice.sent,end";
-    let mut early = Follower::open(&hub, way, "/v1", asked, Some("earliest")).await;
+    let mut early = Follower::open(&hub, transport, "/v1", asked, Some("earliest")).await;
     for round in 0..40 {
         let batch: Vec<_> = types.iter().map(|name| json!({"type": name, "data": round})).collect();
         hub.post("/v1/events", &Value::from(batch)).await.expect(202);
     }
-    let mut late = Follower::open(&hub, way, "/v1", asked, Some("earliest")).await;
+    let mut late = Follower::open(&hub, transport, "/v1", asked, Some("earliest")).await;
     hub.publish("end", json!(0)).await;
     let expected = ["order.paid", "invoice.sent", "order.paid.eu"].repeat(40);
     for follower in [&mut early, &mut late] {
@@ -127,17 +129,17 @@ async fn only_events_of_the_types_asked_for_come(way: Way) {
     }
 }
 
-async fn events_of_other_tenants_never_come(way: Way) {
+async fn events_of_other_tenants_are_never_returned(transport: Transport) {
     let hub = TestHub::start().await;
     let (ours, theirs) = (hub.acting_for("ours"), hub.acting_for("theirs"));
     theirs.publish("n", json!("theirs")).await;
-    let mut live = Follower::from_earliest(&ours, way).await;
+    let mut live = Follower::from_earliest(&ours, transport).await;
     let mut expected = Vec::new();
     for n in 0..20 {
         theirs.publish("n", json!(n)).await;
         expected.push(ours.publish("n", json!(n)).await);
     }
-    let mut late = Follower::from_earliest(&ours, way).await;
+    let mut late = Follower::from_earliest(&ours, transport).await;
     theirs.publish("end", json!(0)).await;
     ours.publish("end", json!(0)).await;
     for follower in [&mut live, &mut late] {
@@ -146,10 +148,10 @@ async fn events_of_other_tenants_never_come(way: Way) {
     }
 }
 
-async fn the_hubs_own_events_come_only_to_those_who_name_them(way: Way) {
+async fn the_hubs_own_events_are_returned_only_to_readers_that_name_them(transport: Transport) {
     let hub = TestHub::start().await;
-    let mut all = Follower::open(&hub, way, "/v1", "*", Some("earliest")).await;
-    let mut own = Follower::open(&hub, way, "/v1", "hookhub.*,end", Some("earliest")).await;
+    let mut all = Follower::open(&hub, transport, "/v1", "*", Some("earliest")).await;
+    let mut own = Follower::open(&hub, transport, "/v1", "hookhub.*,end", Some("earliest")).await;
     let definition = json!({"event_types": ["n"], "callback_url": "http://127.0.0.1:9009/"});
     let subscription = hub.subscribe(&definition).await;
     hub.publish("n", json!(1)).await;
@@ -163,9 +165,9 @@ async fn the_hubs_own_events_come_only_to_those_who_name_them(way: Way) {
     assert_eq!(told, ["hookhub.subscription.created", "hookhub.subscription.deleted"]);
 }
 
-async fn the_text_of_an_event_is_the_same_as_that_of_the_event_itself(way: Way) {
+async fn every_reader_gets_the_same_bytes_as_reading_the_event_by_id(transport: Transport) {
     let hub = TestHub::start().await;
-    let mut live = Follower::from_earliest(&hub, way).await;
+    let mut live = Follower::from_earliest(&hub, transport).await;
     let texts = [
         r#"{"z":1,"a":2,"m":{"b":[],"a":{}}}"#,
         "1.0e+2",
@@ -181,7 +183,7 @@ async fn the_text_of_an_event_is_the_same_as_that_of_the_event_itself(way: Way) 
         let answer = hub.send_text(Method::POST, "/v1/events", "application/json", &body).await;
         answer.expect(202);
     }
-    let mut late = Follower::from_earliest(&hub, way).await;
+    let mut late = Follower::from_earliest(&hub, transport).await;
     for data in texts {
         let (now, then) = (live.next().await, late.next().await);
         let itself = hub.get(&format!("/v1/events/{}", now.id)).await;
@@ -191,15 +193,15 @@ async fn the_text_of_an_event_is_the_same_as_that_of_the_event_itself(way: Way) 
     }
 }
 
-async fn events_as_large_as_they_may_be_come_whole(way: Way) {
+async fn events_of_the_maximum_size_are_returned_whole(transport: Transport) {
     let hub = TestHub::start().await;
-    let mut live = Follower::from_earliest(&hub, way).await;
+    let mut live = Follower::from_earliest(&hub, transport).await;
     // The sizes at which a WebSocket frame tells its length in another form, and the largest.
     let sizes = [1, 125, 126, 65_535, 65_536, (256 << 10) - 2];
     for size in sizes {
         hub.publish("n", json!("x".repeat(size))).await;
     }
-    let mut late = Follower::from_earliest(&hub, way).await;
+    let mut late = Follower::from_earliest(&hub, transport).await;
     for size in sizes {
         for follower in [&mut live, &mut late] {
             assert_eq!(follower.next().await.data.as_str().map(str::len), Some(size));
@@ -207,10 +209,12 @@ async fn events_as_large_as_they_may_be_come_whole(way: Way) {
     }
 }
 
-async fn fifty_that_hang_up_after_a_few_events_and_come_back_get_all_once(way: Way) {
+async fn fifty_readers_that_reconnect_after_a_few_events_read_every_event_once(
+    transport: Transport,
+) {
     let hub = TestHub::start().await;
     let follow = async |seed: usize| {
-        let mut follower = Follower::from_earliest(&hub, way).await;
+        let mut follower = Follower::from_earliest(&hub, transport).await;
         let mut met = Vec::new();
         loop {
             let event = follower.next().await;
@@ -234,13 +238,13 @@ async fn fifty_that_hang_up_after_a_few_events_and_come_back_get_all_once(way: W
     }
 }
 
-async fn over_a_wire_that_breaks_at_any_byte_all_comes_once(way: Way) {
+async fn connections_cut_at_any_byte_lose_and_duplicate_no_event(transport: Transport) {
     let hub = TestHub::start().await;
     let lasts = |n: u64| 250 + 575 * (n % 7);
     let wire = BreakingWire::to(hub.address(), lasts).await;
     let client = Client::new(wire.address, ADMIN_KEY);
     let follow = async || {
-        let mut follower = Follower::lazily(&client, way, "/v1", "", Some("earliest"));
+        let mut follower = Follower::lazily(&client, transport, "/v1", "", Some("earliest"));
         let mut met = Vec::new();
         loop {
             let event = follower.next_in_spite_of_cuts().await;
@@ -263,7 +267,7 @@ async fn over_a_wire_that_breaks_at_any_byte_all_comes_once(way: Way) {
     assert!(connections > 8 * 8, "it broke again and again: {connections} connections");
 }
 
-async fn a_hub_killed_and_started_again_is_followed_without_a_loss(way: Way) {
+async fn readers_that_resume_after_kill_9_of_the_hub_miss_no_event(transport: Transport) {
     let data_dir = tempfile::tempdir().expect("a directory");
     let database = Database::create().await;
     let environment = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", database.url());
@@ -290,7 +294,7 @@ async fn a_hub_killed_and_started_again_is_followed_without_a_loss(way: Way) {
         HubProcess::start(&environment).await
     };
     let follow = async || {
-        let mut follower = Follower::from_earliest(&client, way).await;
+        let mut follower = Follower::from_earliest(&client, transport).await;
         let mut met = Vec::new();
         loop {
             let event = follower.next_in_spite_of_cuts().await;
@@ -315,14 +319,14 @@ async fn a_hub_killed_and_started_again_is_followed_without_a_loss(way: Way) {
 }
 
 #[tokio::test]
-async fn a_stop_ends_streams_in_order_and_answers_polls_that_wait() {
+async fn shutdown_ends_streams_with_a_resume_point_and_answers_waiting_polls() {
     let hub = TestHub::start_with(|settings| settings.stop_deadline = Duration::from_secs(4)).await;
     let first = hub.publish("n", json!(1)).await;
     let mut streams = Vec::new();
-    for way in [Way::Sse, Way::WebSocket].repeat(40) {
-        let mut stream = Follower::from_earliest(&hub, way).await;
+    for transport in [Transport::Sse, Transport::WebSocket].repeat(40) {
+        let mut stream = Follower::from_earliest(&hub, transport).await;
         stream.next().await;
-        streams.push((stream, way));
+        streams.push((stream, transport));
     }
     let client = hub.clone();
     let polls = join_all((0..20).map(|_| client.get("/v1/events?after=now&wait=60")));
@@ -332,11 +336,13 @@ async fn a_stop_ends_streams_in_order_and_answers_polls_that_wait() {
         hub.stop().await;
         begun.elapsed()
     };
-    let ends = join_all(streams.iter_mut().map(async |(stream, way)| (stream.end().await, *way)));
+    let ends = join_all(
+        streams.iter_mut().map(async |(stream, transport)| (stream.end().await, *transport)),
+    );
     let (took, ends, polls) = tokio::join!(stop, ends, polls);
     assert!(took < Duration::from_secs(4), "within the deadline: {took:?}");
-    for (end, way) in ends {
-        let expected = if way == Way::Sse { End::Clean } else { End::Closed(1001) };
+    for (end, transport) in ends {
+        let expected = if transport == Transport::Sse { End::Clean } else { End::Closed(1001) };
         assert_eq!(end, expected);
     }
     for poll in polls {
@@ -346,11 +352,11 @@ async fn a_stop_ends_streams_in_order_and_answers_polls_that_wait() {
 }
 
 #[tokio::test]
-async fn a_stop_with_few_streams_is_quick_however_long_it_may_take() {
+async fn shutdown_with_few_streams_is_fast_whatever_the_deadline() {
     let hub =
         TestHub::start_with(|settings| settings.stop_deadline = Duration::from_secs(3_600)).await;
-    let mut sse = Follower::from_earliest(&hub, Way::Sse).await;
-    let mut websocket = Follower::from_earliest(&hub, Way::WebSocket).await;
+    let mut sse = Follower::from_earliest(&hub, Transport::Sse).await;
+    let mut websocket = Follower::from_earliest(&hub, Transport::WebSocket).await;
     let client = hub.clone();
     let poll = client.get("/v1/events?wait=60");
     let stop = async {
@@ -366,12 +372,12 @@ async fn a_stop_with_few_streams_is_quick_however_long_it_may_take() {
 }
 
 #[tokio::test]
-async fn a_hub_stopped_in_order_and_started_again_is_followed_without_a_loss() {
+async fn readers_that_resume_after_a_graceful_restart_miss_no_event() {
     let mut hub = TestHub::start().await;
     let (address, client) = (hub.address(), hub.clone());
-    let ways = [Way::ShortPoll, Way::LongPoll, Way::Sse, Way::WebSocket];
-    let follow = async |way| {
-        let mut follower = Follower::from_earliest(&client, way).await;
+    let ways = [Transport::ShortPoll, Transport::LongPoll, Transport::Sse, Transport::WebSocket];
+    let follow = async |transport| {
+        let mut follower = Follower::from_earliest(&client, transport).await;
         let mut met = Vec::new();
         loop {
             let event = follower.next_in_spite_of_cuts().await;

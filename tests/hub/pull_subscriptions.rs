@@ -23,7 +23,7 @@ async fn ack(hub: &Client, id: &str, cursor: &str) -> String {
 }
 
 #[tokio::test]
-async fn without_a_callback_url_a_subscription_is_pulled_from_where_it_was_acked() {
+async fn a_pull_subscription_resumes_after_the_last_ack() {
     let hub = TestHub::start().await;
     hub.publish_many("n", 3).await;
     let made = hub.post("/v1/subscriptions", &json!({"event_types": ["n"]})).await.expect(201);
@@ -40,7 +40,7 @@ async fn without_a_callback_url_a_subscription_is_pulled_from_where_it_was_acked
 }
 
 #[tokio::test]
-async fn the_cursor_to_ack_moves_past_what_does_not_match() {
+async fn the_cursor_of_a_pull_page_moves_past_events_that_do_not_match() {
     let hub = TestHub::start().await;
     let id = hub.subscribe(&json!({"event_types": ["n"]})).await;
     let others = hub.publish_many("other", 20).await;
@@ -52,7 +52,7 @@ async fn the_cursor_to_ack_moves_past_what_does_not_match() {
 }
 
 #[tokio::test]
-async fn history_is_pulled_from_where_the_subscription_wants_it() {
+async fn a_pull_subscription_reads_history_from_its_start_position() {
     let hub = TestHub::start().await;
     let ids = hub.publish_many("n", 4).await;
     let all = hub.subscribe(&json!({"event_types": ["n"], "from": "earliest"})).await;
@@ -62,7 +62,7 @@ async fn history_is_pulled_from_where_the_subscription_wants_it() {
 }
 
 #[tokio::test]
-async fn seek_moves_the_cursor_anywhere() {
+async fn seek_moves_the_cursor_to_any_position() {
     let hub = TestHub::start().await;
     let id = hub.subscribe(&json!({"event_types": ["n"]})).await;
     let ids = hub.publish_many("n", 4).await;
@@ -89,7 +89,7 @@ async fn seek_moves_the_cursor_anywhere() {
 }
 
 #[tokio::test]
-async fn each_of_several_consumers_gets_everything_that_was_not_acked_when_it_came() {
+async fn each_of_several_consumers_gets_every_event_not_yet_acked() {
     let hub = TestHub::start().await;
     let id = hub.subscribe(&json!({"event_types": ["n"]})).await;
     let ids = hub.publish_many("n", 6).await;
@@ -102,7 +102,7 @@ async fn each_of_several_consumers_gets_everything_that_was_not_acked_when_it_ca
 }
 
 #[tokio::test]
-async fn the_cursor_outlives_a_restart() {
+async fn the_pull_cursor_survives_a_restart() {
     let hub = TestHub::start().await;
     let id = hub.subscribe(&json!({"event_types": ["n"]})).await;
     let ids = hub.publish_many("n", 4).await;
@@ -113,7 +113,7 @@ async fn the_cursor_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_change_of_types_holds_from_its_own_place_on() {
+async fn a_pattern_change_of_a_pull_subscription_applies_from_its_own_position() {
     let hub = TestHub::start().await;
     let id = hub.subscribe(&json!({"event_types": ["a"]})).await;
     let a = hub.publish("a", json!(1)).await;
@@ -126,7 +126,7 @@ async fn a_change_of_types_holds_from_its_own_place_on() {
 }
 
 #[tokio::test]
-async fn what_a_callback_did_not_take_can_be_pulled_and_what_it_took_is_left_out() {
+async fn a_pull_after_push_returns_only_events_that_the_callback_did_not_accept() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::answering(&[200, 500, 200, 500]).await;
     let wanted = with(receiver.wants("n"), json!({"max_in_flight": 1, "retry_schedule_s": [1000]}));
@@ -159,7 +159,8 @@ async fn what_a_callback_did_not_take_can_be_pulled_and_what_it_took_is_left_out
 }
 
 #[tokio::test]
-async fn a_subscription_that_was_pulled_is_delivered_from_its_cursor_also_after_a_restart() {
+async fn a_pulled_subscription_with_a_new_callback_is_delivered_from_its_cursor_also_after_a_restart()
+ {
     let hub = TestHub::start().await;
     let id = hub.subscribe(&json!({"event_types": ["n"]})).await;
     let ids = hub.publish_many("n", 10).await;
@@ -176,7 +177,7 @@ async fn a_subscription_that_was_pulled_is_delivered_from_its_cursor_also_after_
 }
 
 #[tokio::test]
-async fn a_paused_pull_subscription_keeps_its_place() {
+async fn a_paused_pull_subscription_keeps_its_position() {
     let hub = TestHub::start().await;
     let id = hub.subscribe(&json!({"event_types": ["n"]})).await;
     let ids = hub.publish_many("n", 2).await;
@@ -189,7 +190,7 @@ async fn a_paused_pull_subscription_keeps_its_place() {
 }
 
 #[tokio::test]
-async fn nobody_pulls_from_what_is_not_theirs_or_not_there() {
+async fn pulling_a_missing_or_foreign_subscription_gets_404() {
     let hub = TestHub::start().await;
     let id = hub.subscribe(&json!({"event_types": ["n"]})).await;
     let other = hub.acting_for("other");

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use hookhub::domain::encryption::{Place, Sealer};
+use hookhub::domain::encryption::{AssociatedData, Encryptor};
 use hookhub::tools::receive::ReceiverSettings;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -298,10 +298,10 @@ async fn private_keys(database: &Database) -> Vec<String> {
         .fetch_all(&mut database.connect().await)
         .await
         .expect("definitions");
-    let sealer = Sealer::new(MASTER_KEY.parse().expect("a key"));
+    let sealer = Encryptor::new(MASTER_KEY.parse().expect("a key"));
     let key = |(id, definition): (i64, String)| {
-        let place = Place::Definition { tenant: "default", id };
-        let plain = sealer.open(definition.as_bytes(), place).expect("it opens");
+        let place = AssociatedData::Definition { tenant: "default", id };
+        let plain = sealer.decrypt(definition.as_bytes(), place).expect("it opens");
         text(&serde_json::from_slice(&plain).expect("JSON"), "/signing_key")
     };
     rows.into_iter().map(key).collect()
@@ -349,7 +349,7 @@ async fn deliver(hub: &Client) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn no_secret_shows_where_it_should_not() {
+async fn planted_secrets_appear_in_no_output_and_no_table() {
     let (data_dir, database) = (tempfile::tempdir().unwrap(), Database::create().await);
     let mut url = Url::parse(database.url()).unwrap();
     url.query_pairs_mut().append_pair("password", PASSWORD);
@@ -401,7 +401,7 @@ async fn no_secret_shows_where_it_should_not() {
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_be_reached_is_told_of_without_its_password() {
+async fn an_unreachable_database_is_reported_without_its_password() {
     let data_dir = tempfile::tempdir().unwrap();
     let closed = ClosedPort::take();
     let url = closed.url().replace("http://", &format!("postgres://hookhub:{PASSWORD}@"));
@@ -416,7 +416,7 @@ async fn a_database_that_cannot_be_reached_is_told_of_without_its_password() {
 }
 
 #[test]
-fn what_is_planted_is_found_in_every_form() {
+fn the_secret_search_finds_every_encoding_of_a_secret() {
     let needles = Needles::of(&[&signing_secret(1), MASTER_KEY, HEADER]);
     let bytes = STANDARD.decode(signing_secret(1).trim_start_matches("whsec_")).unwrap();
     let inside = STANDARD.encode(format!("{{\"headers\": \"{HEADER}\"}}"));

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use futures_util::future::join_all;
-use hookhub::domain::encryption::Sealer;
+use hookhub::domain::encryption::Encryptor;
 use hookhub::domain::event::page::{PageLimit, Scan};
 use hookhub::domain::position::Position;
 use hookhub::log::Log;
@@ -72,7 +72,7 @@ async fn follow(hub: &Client, end: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn while_an_append_is_uncommitted_no_later_event_is_seen() {
+async fn no_later_event_is_visible_while_an_append_is_uncommitted() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     hub.subscribe(&receiver.wants("*")).await;
@@ -97,7 +97,7 @@ async fn while_an_append_is_uncommitted_no_later_event_is_seen() {
 }
 
 #[tokio::test]
-async fn two_transactions_held_open_follow_one_another() {
+async fn two_open_transactions_append_one_after_the_other() {
     let hub = TestHub::start().await;
     let (mut a, mut b) = (hub.database.connect().await, hub.database.connect().await);
     let mut first = a.begin().await.unwrap();
@@ -119,7 +119,7 @@ async fn two_transactions_held_open_follow_one_another() {
 }
 
 #[tokio::test]
-async fn an_append_that_is_rolled_back_leaves_a_hole_and_stops_nobody() {
+async fn a_rolled_back_append_leaves_a_gap_and_blocks_no_reader() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     hub.subscribe(&receiver.wants("*")).await;
@@ -135,7 +135,7 @@ async fn an_append_that_is_rolled_back_leaves_a_hole_and_stops_nobody() {
 }
 
 #[tokio::test]
-async fn readers_of_two_nodes_meet_every_event_once_in_order_while_many_append() {
+async fn readers_at_two_nodes_read_every_event_once_in_order_during_concurrent_appends() {
     let hub = TestHub::start().await;
     let other = TestHub::start_on(&hub.database, |_| ()).await;
     let mut receiver = TestReceiver::start().await;
@@ -176,9 +176,9 @@ async fn readers_of_two_nodes_meet_every_event_once_in_order_while_many_append()
 
 /// Who takes a shard over reads up to where its former owner has been, though nothing has rung for that here.
 #[tokio::test]
-async fn a_node_that_is_behind_reads_a_stretch_to_its_end() {
+async fn a_lagging_node_reads_a_range_completely() {
     let hub = TestHub::start().await;
-    let sealer = Sealer::new(MASTER_KEY.parse().unwrap());
+    let sealer = Encryptor::new(MASTER_KEY.parse().unwrap());
     let store = Store::new(hub.database.url(), sealer).unwrap();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let log = Log::start(Uuid::new_v4(), store, Vec::new(), &tasks, stop.clone()).await.unwrap();

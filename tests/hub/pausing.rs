@@ -10,7 +10,7 @@ use crate::support::receiver::{TestReceiver, sorted};
 use crate::support::views::{until_all, until_state};
 
 #[tokio::test]
-async fn a_paused_subscription_gets_nothing_until_it_is_resumed_and_then_everything() {
+async fn a_paused_subscription_receives_nothing_until_it_is_resumed_and_then_everything() {
     let hub = TestHub::start().await;
     let mut parked = TestReceiver::start().await;
     let mut other = TestReceiver::start().await;
@@ -29,7 +29,7 @@ async fn a_paused_subscription_gets_nothing_until_it_is_resumed_and_then_everyth
 }
 
 #[tokio::test]
-async fn what_is_parked_outlives_a_restart() {
+async fn parked_events_survive_a_restart() {
     let hub = TestHub::start().await;
     let mut parked = TestReceiver::start().await;
     let mut other = TestReceiver::start().await;
@@ -49,7 +49,7 @@ async fn what_is_parked_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_paused_subscription_is_not_retried_either() {
+async fn a_paused_subscription_is_not_retried() {
     let hub =
         TestHub::start_with(|settings| settings.retry_schedule = every(Duration::from_millis(500)))
             .await;
@@ -73,7 +73,7 @@ async fn a_paused_subscription_is_not_retried_either() {
 }
 
 #[tokio::test]
-async fn pausing_and_resuming_under_load_loses_and_repeats_nothing() {
+async fn pause_and_resume_under_load_lose_and_duplicate_no_event() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("n")).await;

@@ -15,7 +15,7 @@ async fn key_of(hub: &TestHub, tenant: &str) -> (Value, Client) {
 }
 
 #[tokio::test]
-async fn without_a_good_key_nothing_is_done() {
+async fn requests_without_a_valid_key_are_refused() {
     let hub = TestHub::start().await;
     for stranger in [hub.with_key(None), hub.with_key(Some("wrong")), hub.with_key(Some("hh_AAAA"))]
     {
@@ -42,7 +42,7 @@ async fn without_a_good_key_nothing_is_done() {
 }
 
 #[tokio::test]
-async fn a_key_is_shown_once_and_listed_without_itself() {
+async fn a_key_is_shown_only_at_creation() {
     let hub = TestHub::start().await;
     let (made, client) = key_of(&hub, "acme").await;
     assert!(text(&made, "/key").starts_with("hh_") && text(&made, "/id").starts_with("key_"));
@@ -56,7 +56,7 @@ async fn a_key_is_shown_once_and_listed_without_itself() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_opens_nothing_any_more() {
+async fn a_revoked_key_gets_401() {
     let hub = TestHub::start().await;
     let (made, client) = key_of(&hub, "acme").await;
     client.get("/v1/events").await.expect(200);
@@ -68,7 +68,7 @@ async fn a_revoked_key_opens_nothing_any_more() {
 }
 
 #[tokio::test]
-async fn a_tenants_key_makes_no_keys_and_speaks_for_no_other() {
+async fn a_tenant_key_creates_no_keys_and_acts_for_no_other_tenant() {
     let hub = TestHub::start().await;
     let (made, client) = key_of(&hub, "acme").await;
     client.get("/v1/keys").await.problem(403, "forbidden");
@@ -79,7 +79,7 @@ async fn a_tenants_key_makes_no_keys_and_speaks_for_no_other() {
 }
 
 #[tokio::test]
-async fn nothing_of_one_tenant_is_visible_to_another() {
+async fn objects_of_one_tenant_are_invisible_to_another() {
     let hub = TestHub::start().await;
     let ((_, acme), (_, other)) = (key_of(&hub, "acme").await, key_of(&hub, "other").await);
     let (mut mine, mut theirs) = (TestReceiver::start().await, TestReceiver::start().await);
@@ -123,7 +123,7 @@ async fn nothing_of_one_tenant_is_visible_to_another() {
 }
 
 #[tokio::test]
-async fn what_names_no_tenant_is_refused() {
+async fn a_request_without_a_required_tenant_is_refused() {
     let hub = TestHub::start().await;
     for name in ["", "a b", "a/b", &"x".repeat(65)] {
         hub.acting_for(name).get("/v1/events").await.problem(400, "invalid_header");
@@ -133,7 +133,7 @@ async fn what_names_no_tenant_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_says_what_it_may_do_of_what_and_until_when() {
+async fn a_key_lists_its_scopes_event_types_and_expiry() {
     let hub = TestHub::start().await;
     let made = hub.post("/v1/keys", &json!({"name": "all"})).await;
     let whole = made.expect(201);
@@ -161,7 +161,7 @@ async fn a_key_says_what_it_may_do_of_what_and_until_when() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_made_is_refused_with_the_place_of_the_fault() {
+async fn an_invalid_key_request_is_refused_with_the_field() {
     let hub = TestHub::start().await;
     for (more, pointer) in [
         (json!({"name": ""}), "/name"),
@@ -185,7 +185,7 @@ async fn a_key_that_cannot_be_made_is_refused_with_the_place_of_the_fault() {
 }
 
 #[tokio::test]
-async fn when_a_key_was_used_last_is_on_record() {
+async fn the_last_use_of_a_key_is_recorded() {
     let hub = TestHub::start().await;
     let (used, client) = key_of(&hub, "acme").await;
     let (_, _) = key_of(&hub, "acme").await;
@@ -198,7 +198,7 @@ async fn when_a_key_was_used_last_is_on_record() {
 }
 
 #[tokio::test]
-async fn an_admin_key_that_was_made_does_what_the_configured_one_does_until_it_is_revoked() {
+async fn a_created_admin_key_works_like_the_configured_one_until_it_is_revoked() {
     let hub = TestHub::start().await;
     let wanted = json!({"name": "operator", "scopes": ["admin"]});
     let made = hub.acting_for("ops").post("/v1/keys", &wanted).await.expect(201);

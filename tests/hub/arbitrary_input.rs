@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::client::{answer, each, text};
-use crate::support::follower::{Follower, Way};
+use crate::support::follower::{Follower, Transport};
 use crate::support::hub::TestHub;
 use crate::support::in_time;
 use crate::support::raw_client::{RawClient, head};
@@ -78,7 +78,7 @@ fn any_body(good: Vec<String>) -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[tokio::test]
-async fn any_data_comes_back_as_it_was_in_every_way_of_reading() {
+async fn arbitrary_event_data_is_returned_unchanged_by_every_read_api() {
     let hub = TestHub::start().await;
     let event = ("[A-Za-z0-9_-]{1,8}([.][A-Za-z0-9_-]{1,8}){0,2}", any_value(), any::<bool>());
     let given: Vec<(String, Value, bool)> = some(event, 4);
@@ -95,12 +95,16 @@ async fn any_data_comes_back_as_it_was_in_every_way_of_reading() {
         expected.push((text(&sent.expect(202), "/id"), event_type.clone(), data.clone()));
     }
     let mut texts: Vec<Vec<String>> = Vec::new();
-    for way in [Way::ShortPoll, Way::Sse, Way::WebSocket] {
-        let mut follower = Follower::from_earliest(&hub, way).await;
+    for transport in [Transport::ShortPoll, Transport::Sse, Transport::WebSocket] {
+        let mut follower = Follower::from_earliest(&hub, transport).await;
         let mut read = Vec::new();
         for (id, event_type, data) in &expected {
             let event = in_time("an event", follower.next()).await;
-            assert_eq!((&event.id, &event.name, &event.data), (id, event_type, data), "{way:?}");
+            assert_eq!(
+                (&event.id, &event.name, &event.data),
+                (id, event_type, data),
+                "{transport:?}"
+            );
             read.push(event.text);
         }
         texts.push(read);
@@ -109,7 +113,7 @@ async fn any_data_comes_back_as_it_was_in_every_way_of_reading() {
 }
 
 #[tokio::test]
-async fn any_body_gets_an_answer() {
+async fn arbitrary_request_bodies_get_a_response() {
     let hub = TestHub::start().await;
     let subscription = hub.subscribe(&json!({"event_types": ["never"]})).await;
     let event = json!({"type": "a", "data": {"b": [1, "x"]}, "timestamp": "2026-11-25T17:00:00Z"});
@@ -148,7 +152,7 @@ async fn any_body_gets_an_answer() {
 }
 
 #[tokio::test]
-async fn any_batch_has_a_result_for_each_item_and_stores_the_good_ones() {
+async fn arbitrary_batches_get_one_result_per_item_and_valid_items_are_stored() {
     let hub = TestHub::start().await;
     let item = prop_oneof![
         any_value().prop_map(|data| json!({"type": "a", "data": data})),
@@ -173,7 +177,7 @@ async fn any_batch_has_a_result_for_each_item_and_stores_the_good_ones() {
 }
 
 #[tokio::test]
-async fn any_query_and_any_header_gets_an_answer() {
+async fn arbitrary_queries_and_headers_get_a_response() {
     let hub = TestHub::start().await;
     hub.publish_many("a", 3).await;
     let part = "(types|after|limit|wait|order|named|last_event_id|access_token|status|event_type|subscription)";
@@ -221,7 +225,7 @@ async fn any_query_and_any_header_gets_an_answer() {
 }
 
 #[tokio::test]
-async fn any_text_over_a_websocket_is_answered_once() {
+async fn arbitrary_websocket_text_gets_exactly_one_reply() {
     let hub = TestHub::start().await;
     let mut socket = Socket::open(hub.request(Method::GET, "/v1/ws?types=never")).await.unwrap();
     let good = [
@@ -249,7 +253,7 @@ async fn any_text_over_a_websocket_is_answered_once() {
 }
 
 #[tokio::test]
-async fn any_bytes_over_a_websocket_are_answered_or_end_it() {
+async fn arbitrary_websocket_bytes_get_a_reply_or_a_close() {
     let hub = TestHub::start().await;
     let frame = (any::<u8>(), any::<u8>(), prop::collection::vec(any::<u8>(), 0..40));
     let frames = prop::collection::vec(frame, 1..4);
@@ -271,7 +275,7 @@ async fn any_bytes_over_a_websocket_are_answered_or_end_it() {
 }
 
 #[tokio::test]
-async fn any_bytes_as_a_request_are_answered_or_hung_up_on() {
+async fn arbitrary_bytes_on_a_connection_get_a_response_or_a_close() {
     let second = Duration::from_secs(1);
     let hub = TestHub::start_with(|settings| {
         settings.patience = Patience { head: second, body: second, idle: second };

@@ -10,7 +10,7 @@ use crate::support::receiver::{TestReceiver, sorted};
 use crate::support::views::until_all;
 
 #[tokio::test]
-async fn a_subscription_begins_now_unless_it_says_otherwise() {
+async fn a_new_subscription_starts_at_the_current_position_by_default() {
     let hub = TestHub::start().await;
     hub.publish_many("n", 10).await;
     for from in [json!({}), json!({"from": "now"})] {
@@ -22,7 +22,7 @@ async fn a_subscription_begins_now_unless_it_says_otherwise() {
 }
 
 #[tokio::test]
-async fn from_the_earliest_all_history_is_delivered_and_then_what_comes() {
+async fn a_subscription_from_the_earliest_event_receives_all_history_and_then_new_events() {
     let hub = TestHub::start().await;
     let mut ids = hub.publish_many("n", 1_200).await;
     hub.publish_many("other", 10).await;
@@ -37,7 +37,7 @@ async fn from_the_earliest_all_history_is_delivered_and_then_what_comes() {
 }
 
 #[tokio::test]
-async fn from_an_event_that_event_is_the_first() {
+async fn a_subscription_from_an_event_receives_that_event_first() {
     let hub = TestHub::start().await;
     let ids = hub.publish_many("n", 10).await;
     let mut receiver = TestReceiver::start().await;
@@ -50,7 +50,7 @@ async fn from_an_event_that_event_is_the_first() {
 }
 
 #[tokio::test]
-async fn from_a_time_what_was_accepted_since_is_delivered() {
+async fn a_subscription_from_a_time_receives_the_events_accepted_since() {
     let hub = TestHub::start().await;
     hub.publish_many("n", 10).await;
     let now = UnixMillis::now();
@@ -64,7 +64,7 @@ async fn from_a_time_what_was_accepted_since_is_delivered() {
 }
 
 #[tokio::test]
-async fn a_subscription_made_while_its_node_starts_gets_its_history_too() {
+async fn a_subscription_created_during_startup_receives_its_history() {
     let mut hub = TestHub::start().await;
     let ids = hub.publish_many("n", 10).await;
     for _ in 0..8 {
@@ -76,7 +76,7 @@ async fn a_subscription_made_while_its_node_starts_gets_its_history_too() {
 }
 
 #[tokio::test]
-async fn history_and_restart_neither_lose_nor_repeat() {
+async fn history_across_a_restart_is_delivered_without_loss_or_duplicates() {
     let hub = TestHub::start().await;
     let mut ids = hub.publish_many("n", 500).await;
     let mut receiver = TestReceiver::start().await;

@@ -173,7 +173,7 @@ impl Matrix {
 }
 
 #[tokio::test]
-async fn without_a_key_that_is_in_force_no_operation_is_done_but_the_public_ones() {
+async fn only_public_operations_work_without_a_valid_key() {
     let matrix = Matrix::set().await;
     let things = Things::make(&matrix.operator, &matrix.receiver).await;
     let (revoked, made) = matrix.key("acme", json!({"scopes": SCOPES})).await;
@@ -215,7 +215,7 @@ async fn without_a_key_that_is_in_force_no_operation_is_done_but_the_public_ones
 }
 
 #[tokio::test]
-async fn each_operation_takes_a_key_with_its_scope_and_no_other() {
+async fn each_operation_accepts_a_key_with_its_scope_and_no_other_key() {
     let matrix = Matrix::set().await;
     let mut tried = 0;
     for operation in matrix.contract.operations() {
@@ -238,7 +238,7 @@ async fn each_operation_takes_a_key_with_its_scope_and_no_other() {
 }
 
 #[tokio::test]
-async fn nothing_of_one_tenant_is_there_for_a_key_of_another() {
+async fn a_key_of_one_tenant_gets_404_for_objects_of_another_tenant() {
     let matrix = Matrix::set().await;
     let things = Things::make(&matrix.operator, &matrix.receiver).await;
     let other = matrix.with_scopes("other", &SCOPES[..4]).await;
@@ -259,7 +259,7 @@ async fn nothing_of_one_tenant_is_there_for_a_key_of_another() {
 }
 
 #[tokio::test]
-async fn a_stream_token_opens_what_says_so_and_nothing_else() {
+async fn a_stream_token_opens_only_the_operations_that_document_it() {
     let matrix = Matrix::set().await;
     let things = Things::make(&matrix.operator, &matrix.receiver).await;
     let token = matrix.operator.post("/v1/stream-tokens", &json!({"types": ["*"]})).await;

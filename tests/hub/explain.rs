@@ -8,7 +8,7 @@ use crate::support::receiver::TestReceiver;
 use crate::support::views::until_state;
 
 #[tokio::test]
-async fn an_event_says_of_each_subscription_whether_it_is_for_it_and_why() {
+async fn explain_says_for_each_subscription_whether_it_matches_the_event_and_why() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let matched = hub.subscribe(&receiver.wants("order.*")).await;

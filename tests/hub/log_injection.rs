@@ -13,7 +13,7 @@ use crate::support::raw_client::{RawClient, head};
 const FORGED: &str = "\r\n2026-11-25T17:00:00.000000Z  WARN forged=true\u{1b}[31m\u{85}\u{2028}\t";
 
 #[tokio::test]
-async fn what_clients_say_makes_no_lines_in_the_log() {
+async fn client_input_cannot_forge_log_lines() {
     for format in ["text", "json"] {
         let (data_dir, database) = (tempfile::tempdir().unwrap(), Database::create().await);
         let environment = Environment::of_a_hub(data_dir.path())

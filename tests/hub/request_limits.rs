@@ -44,7 +44,7 @@ fn nested(levels: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_body_that_announces_too_much_is_refused_before_it_is_sent() {
+async fn a_declared_body_over_the_limit_is_rejected_before_it_is_sent() {
     let hub = TestHub::start().await;
     for (path, most) in [(EVENTS, 5_u64 << 20), (SUBSCRIPTIONS, 256 << 10), ("/v1/keys", 256 << 10)]
     {
@@ -58,7 +58,7 @@ async fn a_body_that_announces_too_much_is_refused_before_it_is_sent() {
 }
 
 #[tokio::test]
-async fn a_body_of_the_largest_size_is_read() {
+async fn a_body_of_the_maximum_size_is_accepted() {
     let hub = TestHub::start().await;
     let item = format!(r#"{{"type":"a","data":"{}"}}"#, "x".repeat(250_000));
     let batch = format!("[{}]", vec![item; 20].join(","));
@@ -73,7 +73,7 @@ async fn a_body_of_the_largest_size_is_read() {
 }
 
 #[tokio::test]
-async fn a_body_that_ends_before_its_announced_length_is_not_taken() {
+async fn a_body_shorter_than_its_content_length_is_not_processed() {
     let hub = TestHub::start().await;
     let event = r#"{"type":"a","data":1}"#;
     let request = post(EVENTS, &["content-length: 500"]) + event;
@@ -87,7 +87,7 @@ async fn a_body_that_ends_before_its_announced_length_is_not_taken() {
 }
 
 #[tokio::test]
-async fn a_body_in_chunks_is_read_and_one_whose_chunks_are_wrong_is_refused() {
+async fn a_chunked_body_is_accepted_and_malformed_chunks_are_rejected() {
     let hub = TestHub::start().await;
     let request = post(EVENTS, &["transfer-encoding: chunked"]);
     let good = "7\r\n{\"type\"\r\n0e;x=y\r\n:\"a\",\"data\":1}\r\n0\r\n\r\n";
@@ -102,7 +102,7 @@ async fn a_body_in_chunks_is_read_and_one_whose_chunks_are_wrong_is_refused() {
 /// Each of these can be read in two ways, and a proxy before the hub may have read it in the other one
 /// (RFC 9112, 6.3 and 11.2).
 #[tokio::test]
-async fn a_body_whose_length_is_in_doubt_is_refused() {
+async fn a_body_with_an_ambiguous_length_is_rejected() {
     let hub = TestHub::start().await;
     for doubtful in [
         &["content-length: 3", "transfer-encoding: chunked"][..],
@@ -120,7 +120,7 @@ async fn a_body_whose_length_is_in_doubt_is_refused() {
 }
 
 #[tokio::test]
-async fn a_compressed_body_is_refused_and_never_grows() {
+async fn a_compressed_body_is_rejected_without_decompression() {
     let hub = TestHub::start().await;
     for encoding in ["gzip", "br", "deflate", "zstd", "gzip, gzip", "identity, gzip"] {
         for path in [EVENTS, SUBSCRIPTIONS] {
@@ -136,7 +136,7 @@ async fn a_compressed_body_is_refused_and_never_grows() {
 }
 
 #[tokio::test]
-async fn a_target_or_a_header_that_is_too_large_is_refused_with_the_limit_named() {
+async fn an_oversized_target_or_header_is_rejected_with_the_limit() {
     let hub = TestHub::start().await;
     let with_target = |bytes: usize| {
         let path = "/v1/events?types=";
@@ -170,7 +170,7 @@ async fn a_target_or_a_header_that_is_too_large_is_refused_with_the_limit_named(
 
 /// Before it comes to the hub's own limits, HTTP's library has some. Its answers have no document.
 #[tokio::test]
-async fn a_head_without_end_and_what_is_no_head_are_refused_and_hung_up_on() {
+async fn an_endless_or_invalid_request_head_is_rejected_and_the_connection_closed() {
     let hub = TestHub::start().await;
     let lines = (0..97).map(|n| format!("x-{n}: a")).collect::<Vec<_>>().join("\r\n");
     let long = "a".repeat(200_000);
@@ -197,7 +197,7 @@ async fn a_head_without_end_and_what_is_no_head_are_refused_and_hung_up_on() {
 }
 
 #[tokio::test]
-async fn json_that_is_nested_too_deep_is_refused_with_the_limit_named_wherever_it_comes() {
+async fn too_deeply_nested_json_is_rejected_with_the_limit_everywhere() {
     let hub = TestHub::start().await;
     let event = |levels| format!(r#"{{"type": "a", "data": {}}}"#, nested(levels));
     hub.send_text(Method::POST, EVENTS, JSON, &event(127)).await.expect(202);
@@ -243,7 +243,7 @@ async fn json_that_is_nested_too_deep_is_refused_with_the_limit_named_wherever_i
 
 /// Publishers' data are kept as they are; what the hub reads itself has to be text that it can keep.
 #[tokio::test]
-async fn odd_json_is_data_and_no_definition() {
+async fn unusual_json_is_kept_as_event_data_and_rejected_in_a_definition() {
     let hub = TestHub::start().await;
     for data in [
         r#""\ud800""#,
@@ -280,7 +280,7 @@ async fn odd_json_is_data_and_no_definition() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_are_refused_and_stop_no_good_line() {
+async fn invalid_utf8_is_rejected_without_affecting_valid_lines() {
     let hub = TestHub::start().await;
     let send = async |path: &str, kind: &str, body: &[u8]| {
         let request = hub.request(Method::POST, path).header("content-type", kind);
@@ -302,7 +302,7 @@ async fn bytes_that_are_no_text_are_refused_and_stop_no_good_line() {
 }
 
 #[tokio::test]
-async fn a_line_or_item_that_is_too_long_stops_no_good_one() {
+async fn an_oversized_line_or_item_is_rejected_without_affecting_the_others() {
     let hub = TestHub::start_with(|settings| settings.quotas.event_bytes = 1_024).await;
     let events =
         [json!("x".repeat(2_000)), json!(1)].map(|data| json!({"type": "a", "data": data}));
@@ -325,7 +325,7 @@ async fn a_line_or_item_that_is_too_long_stops_no_good_one() {
 }
 
 #[tokio::test]
-async fn lists_and_texts_of_a_subscription_have_a_most_that_is_named() {
+async fn lists_and_texts_of_a_subscription_are_limited_and_the_limit_is_named() {
     let hub = TestHub::start().await;
     let patterns = |count: usize| (0..count).map(|n| format!("t{n}")).collect::<Vec<_>>();
     let members = |count: usize| -> Value {
@@ -367,7 +367,7 @@ async fn lists_and_texts_of_a_subscription_have_a_most_that_is_named() {
 
 /// The longest token that is made has its place in a URL.
 #[tokio::test]
-async fn the_longest_token_opens_a_stream() {
+async fn the_longest_stream_token_fits_in_a_url() {
     let hub = TestHub::start().await;
     let types: Vec<_> = (0..12).map(|n| format!("{n}{}", "x".repeat(230))).collect();
     let made = hub.post("/v1/stream-tokens", &json!({"types": types})).await.expect(201);
@@ -386,7 +386,7 @@ async fn stream_from(hub: &TestHub, forwarded: &str) -> (RawClient, Answer) {
 }
 
 #[tokio::test]
-async fn one_address_has_so_many_streams_as_a_trusted_proxy_tells_it() {
+async fn streams_per_address_are_limited_by_the_address_a_trusted_proxy_forwards() {
     let hub = TestHub::start_with(|settings| {
         settings.max_streams.per_address = 2;
         settings.trusted_proxies.networks = loopback();
@@ -413,7 +413,7 @@ async fn one_address_has_so_many_streams_as_a_trusted_proxy_tells_it() {
 }
 
 #[tokio::test]
-async fn what_a_client_says_of_itself_opens_no_further_streams() {
+async fn a_forged_forwarded_address_opens_no_additional_streams() {
     let hub = TestHub::start_with(|settings| settings.max_streams.per_address = 1).await;
     let (_held, answer) = stream_from(&hub, "192.0.2.1").await;
     assert_eq!(answer.status, 200);
@@ -422,7 +422,7 @@ async fn what_a_client_says_of_itself_opens_no_further_streams() {
 }
 
 #[tokio::test]
-async fn one_address_has_so_many_connections_and_is_told_so() {
+async fn connections_per_address_are_limited_with_a_429() {
     let hub = TestHub::start_with(|settings| settings.max_connections_per_address = 3).await;
     let mut open = Vec::new();
     for _ in 0..3 {
@@ -453,7 +453,7 @@ async fn one_address_has_so_many_connections_and_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_has_as_many_connections_as_it_needs() {
+async fn connections_of_a_trusted_proxy_are_not_limited() {
     let hub = TestHub::start_with(|settings| {
         settings.max_connections_per_address = 1;
         settings.trusted_proxies.networks = loopback();
@@ -468,7 +468,7 @@ async fn a_trusted_proxy_has_as_many_connections_as_it_needs() {
 }
 
 #[tokio::test]
-async fn changing_what_is_read_without_end_harms_nobody() {
+async fn endless_changes_of_a_websockets_event_types_do_not_affect_other_clients() {
     let hub = TestHub::start().await;
     hub.publish_many("a", 100).await;
     let mut socket = Socket::open(hub.request(Method::GET, "/v1/ws?types=never")).await.unwrap();

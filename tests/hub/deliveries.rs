@@ -15,7 +15,7 @@ use crate::support::receiver::{SECRET, TestReceiver, sorted};
 use crate::support::views::{until_all, until_state};
 
 #[tokio::test]
-async fn a_delivery_is_the_event_as_everyone_reads_it_with_the_headers_of_standard_webhooks() {
+async fn a_delivery_carries_the_event_as_the_api_returns_it_and_standard_webhooks_headers() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let extra = json!({"headers": {"x-shop": "7", "Authorization": "Basic c2hvcA=="}});
@@ -42,7 +42,7 @@ async fn a_delivery_is_the_event_as_everyone_reads_it_with_the_headers_of_standa
 }
 
 #[tokio::test]
-async fn the_secret_that_the_hub_made_up_verifies_its_deliveries() {
+async fn a_generated_secret_verifies_the_deliveries() {
     let hub = TestHub::start().await;
     let unchecked = ReceiverSettings { secrets: Vec::new(), ..TestReceiver::settings() };
     let (receiver, mut deliveries) =
@@ -66,7 +66,7 @@ async fn the_secret_that_the_hub_made_up_verifies_its_deliveries() {
 }
 
 #[tokio::test]
-async fn each_subscription_gets_what_its_patterns_choose_and_nothing_else() {
+async fn each_subscription_receives_only_events_that_match_its_patterns() {
     let hub = TestHub::start().await;
     let mut receivers = HashMap::new();
     for pattern in ["order.*", "*.paid", "*", "order.paid", "order.*.eu"] {
@@ -95,7 +95,7 @@ async fn each_subscription_gets_what_its_patterns_choose_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn without_failures_every_event_arrives_once_at_every_subscription() {
+async fn without_failures_each_event_arrives_once_at_each_subscription() {
     let hub = TestHub::start().await;
     let mut receivers = Vec::new();
     for _ in 0..5 {
@@ -112,7 +112,7 @@ async fn without_failures_every_event_arrives_once_at_every_subscription() {
 }
 
 #[tokio::test]
-async fn a_change_of_patterns_holds_for_the_events_after_it() {
+async fn a_pattern_change_applies_to_the_events_after_it() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("old")).await;
@@ -127,7 +127,7 @@ async fn a_change_of_patterns_holds_for_the_events_after_it() {
 }
 
 #[tokio::test]
-async fn a_change_of_the_callback_holds_for_the_attempts_after_it() {
+async fn a_callback_change_applies_to_the_attempts_after_it() {
     let hub = TestHub::start().await;
     let mut old = TestReceiver::answering(&[500]).await;
     let mut new = TestReceiver::start().await;
@@ -146,7 +146,7 @@ async fn a_change_of_the_callback_holds_for_the_attempts_after_it() {
 }
 
 #[tokio::test]
-async fn no_more_are_in_flight_than_the_subscription_allows() {
+async fn concurrent_attempts_stay_within_the_concurrency_of_the_subscription() {
     let hub = TestHub::start().await;
     let gate = Gate::closed().await;
     let definition = json!({"event_types": ["n"], "callback_url": gate.url(), "max_in_flight": 3});
@@ -165,7 +165,7 @@ async fn no_more_are_in_flight_than_the_subscription_allows() {
 }
 
 #[tokio::test]
-async fn an_ordered_subscription_has_one_in_flight_in_the_order_of_the_log() {
+async fn an_ordered_subscription_has_one_attempt_in_flight_in_log_order() {
     let hub = TestHub::start().await;
     let gate = Gate::closed().await;
     let definition = json!({"event_types": ["n"], "callback_url": gate.url(), "ordered": true, "max_in_flight": 10});
@@ -178,7 +178,7 @@ async fn an_ordered_subscription_has_one_in_flight_in_the_order_of_the_log() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_lags_catches_up_by_its_own_cursor_and_joins_the_others_again() {
+async fn a_lagging_subscription_catches_up_by_its_own_cursor_and_rejoins_the_tail() {
     let hub = TestHub::start().await;
     let gate = Gate::closed().await;
     let mut healthy = TestReceiver::start().await;
@@ -197,7 +197,7 @@ async fn a_subscription_that_lags_catches_up_by_its_own_cursor_and_joins_the_oth
 }
 
 #[tokio::test]
-async fn after_a_deletion_no_new_attempt_begins() {
+async fn no_attempt_begins_after_the_response_to_a_deletion() {
     let hub = TestHub::start().await;
     let mut deleted = TestReceiver::answering(&[500]).await;
     let mut other = TestReceiver::start().await;

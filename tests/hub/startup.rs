@@ -13,7 +13,7 @@ use crate::support::process::{Environment, HubProcess, Program};
 use crate::support::receiver::{SECRET, TestReceiver, sorted};
 
 #[tokio::test]
-async fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
+async fn an_invalid_setting_stops_the_start_with_one_line_that_names_it() {
     let data_dir = tempfile::tempdir().unwrap();
     let good =
         Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", "postgres://127.0.0.1:1/none");
@@ -43,7 +43,7 @@ async fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_listening_address_in_use_is_named() {
+async fn a_listen_address_in_use_is_named() {
     let data_dir = tempfile::tempdir().unwrap();
     let hub = TestHub::start().await;
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -59,7 +59,7 @@ async fn a_listening_address_in_use_is_named() {
 }
 
 #[tokio::test]
-async fn without_an_admin_key_one_is_made_printed_once_and_kept_for_its_owner_alone() {
+async fn a_generated_admin_key_is_printed_once_and_readable_only_by_its_owner() {
     let data_dir = tempfile::tempdir().unwrap();
     let database = Database::create().await;
     let environment = Environment::of_a_hub(data_dir.path())
@@ -86,7 +86,7 @@ async fn without_an_admin_key_one_is_made_printed_once_and_kept_for_its_owner_al
 }
 
 #[tokio::test]
-async fn nodes_that_start_at_the_same_time_on_an_empty_database_all_come_up() {
+async fn nodes_that_start_together_on_an_empty_database_all_become_ready() {
     let database = Database::create().await;
     let hubs = join_all((0..3).map(|_| TestHub::start_on(&database, |_| ()))).await;
     let mut receiver = TestReceiver::start().await;
@@ -100,7 +100,7 @@ async fn nodes_that_start_at_the_same_time_on_an_empty_database_all_come_up() {
 }
 
 #[tokio::test]
-async fn the_logs_hold_neither_secrets_nor_payloads() {
+async fn logs_contain_neither_secrets_nor_payloads() {
     let data_dir = tempfile::tempdir().unwrap();
     let database = Database::create().await;
     let mut receiver = TestReceiver::answering(&[500, 200]).await;

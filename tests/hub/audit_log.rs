@@ -20,7 +20,7 @@ fn actions(entries: &[Value]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_change_of_a_subscription_is_on_record_with_who_and_from_where() {
+async fn each_subscription_change_is_audited_with_its_actor_and_address() {
     let hub = TestHub::start().await;
     let made = hub.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
     let (owner, key) = (hub.with_key(Some(&text(&made, "/key"))), text(&made, "/id"));
@@ -53,7 +53,7 @@ async fn each_change_of_a_subscription_is_on_record_with_who_and_from_where() {
 }
 
 #[tokio::test]
-async fn secrets_are_masked_but_seen_to_have_changed() {
+async fn audit_entries_mask_secrets_and_show_that_they_changed() {
     let hub = TestHub::start().await;
     let planted = ["whsec_UGxhbnRlZFBsYW50ZWRQbGFudGVkUGxhbnRlZA==", "planted-header-value"];
     let id = hub
@@ -76,7 +76,7 @@ async fn secrets_are_masked_but_seen_to_have_changed() {
 }
 
 #[tokio::test]
-async fn what_the_hub_itself_does_is_on_record_as_its_own() {
+async fn audit_entries_name_the_hub_for_its_own_changes() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::answering(&[410]).await;
     let id = hub.subscribe(&receiver.wants("a")).await;
@@ -93,7 +93,7 @@ async fn what_the_hub_itself_does_is_on_record_as_its_own() {
 }
 
 #[tokio::test]
-async fn what_is_asked_of_the_hub_is_on_record_too() {
+async fn seeks_tests_and_replays_are_audited() {
     let hub = TestHub::start().await;
     let pulled = hub.subscribe(&json!({"event_types": ["a"]})).await;
     let event = hub.publish("a", json!(1)).await;
@@ -116,7 +116,7 @@ async fn what_is_asked_of_the_hub_is_on_record_too() {
 }
 
 #[tokio::test]
-async fn a_tenants_changes_are_seen_by_an_admin_alone_and_under_that_tenant() {
+async fn changes_of_a_tenant_are_audited_under_that_tenant_and_visible_only_to_an_admin() {
     let hub = TestHub::start().await;
     let acme = hub.acting_for("acme");
     let made = acme.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
@@ -128,7 +128,7 @@ async fn a_tenants_changes_are_seen_by_an_admin_alone_and_under_that_tenant() {
 }
 
 #[tokio::test]
-async fn the_list_is_paged_newest_first_and_filtered() {
+async fn the_audit_log_is_paged_newest_first_and_can_be_filtered() {
     let hub = TestHub::start().await;
     let ids = [
         hub.subscribe(&json!({"event_types": ["a"]})).await,
@@ -147,7 +147,7 @@ async fn the_list_is_paged_newest_first_and_filtered() {
 }
 
 #[tokio::test]
-async fn nothing_in_it_can_be_altered() {
+async fn audit_entries_cannot_be_changed_or_deleted() {
     let hub = TestHub::start().await;
     hub.subscribe(&json!({"event_types": ["a"]})).await;
     let mut postgres = hub.database.connect().await;
@@ -159,7 +159,7 @@ async fn nothing_in_it_can_be_altered() {
 }
 
 #[tokio::test]
-async fn the_clients_name_is_kept_on_one_line_and_short() {
+async fn the_user_agent_in_an_audit_entry_is_one_short_line() {
     let hub = TestHub::start().await;
     let long = format!("evil\tagent {}", "x".repeat(500));
     let request = hub
@@ -174,7 +174,7 @@ async fn the_clients_name_is_kept_on_one_line_and_short() {
 }
 
 #[tokio::test]
-async fn a_repeat_that_changes_nothing_is_not_on_record() {
+async fn a_repeated_request_without_effect_is_not_audited() {
     let hub = TestHub::start().await;
     let wanted = json!({"event_types": ["a"]});
     let made = hub.post_once("/v1/subscriptions", "k", &wanted).await.expect(201);

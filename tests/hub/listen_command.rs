@@ -46,7 +46,7 @@ async fn heads(answer: &'static [u8]) -> (RawServer, mpsc::Receiver<String>) {
 }
 
 #[tokio::test]
-async fn each_event_is_posted_signed_and_printed_with_its_answer() {
+async fn hookhub_listen_posts_each_event_signed_and_prints_the_response() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::answering(&[200, 503]).await;
     let program = listen(
@@ -76,7 +76,7 @@ async fn each_event_is_posted_signed_and_printed_with_its_answer() {
 }
 
 #[tokio::test]
-async fn since_replays_what_there_is_first() {
+async fn hookhub_listen_since_replays_existing_events_first() {
     let hub = TestHub::start().await;
     let ids = hub.publish_many("n", 5).await;
     for (since, expected) in [("1h", &ids[..]), ("earliest", &ids[..]), (&*ids[2], &ids[3..])] {
@@ -89,7 +89,7 @@ async fn since_replays_what_there_is_first() {
 }
 
 #[tokio::test]
-async fn without_a_url_events_are_only_printed() {
+async fn hookhub_listen_without_a_url_only_prints_events() {
     let hub = TestHub::start().await;
     let id = hub.publish("n", json!("so\u{1b}[2J it is")).await;
     let program = listen(hub.address(), &["--since", "earliest"]);
@@ -100,7 +100,7 @@ async fn without_a_url_events_are_only_printed() {
 }
 
 #[tokio::test]
-async fn over_a_wire_that_breaks_all_comes_once() {
+async fn hookhub_listen_posts_each_event_once_across_cut_connections() {
     let hub = TestHub::start().await;
     let wire = BreakingWire::to(hub.address(), |n| 700 + 450 * (n % 5)).await;
     let mut receiver = TestReceiver::start().await;
@@ -115,7 +115,7 @@ async fn over_a_wire_that_breaks_all_comes_once() {
 }
 
 #[tokio::test]
-async fn a_hub_that_is_restarted_is_followed_from_where_it_was_also_before_the_first_event() {
+async fn hookhub_listen_resumes_after_a_restart_even_before_the_first_event() {
     let data_dir = tempfile::tempdir().unwrap();
     let database = Database::create().await;
     let environment = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", database.url());
@@ -134,7 +134,7 @@ async fn a_hub_that_is_restarted_is_followed_from_where_it_was_also_before_the_f
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_not_there_is_told_and_the_next_event_is_tried() {
+async fn hookhub_listen_reports_an_unreachable_receiver_and_continues() {
     let hub = TestHub::start().await;
     let ids = hub.publish_many("n", 2).await;
     let nobody = "http://127.0.0.1:9009/hooks";
@@ -147,7 +147,7 @@ async fn a_receiver_that_is_not_there_is_told_and_the_next_event_is_tried() {
 }
 
 #[tokio::test]
-async fn a_hub_that_refuses_ends_it_with_the_reason() {
+async fn hookhub_listen_exits_with_the_reason_when_the_hub_refuses() {
     let hub = TestHub::start().await;
     let url = format!("http://{}", hub.address());
     let (status, output) =
@@ -158,7 +158,7 @@ async fn a_hub_that_refuses_ends_it_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_gap_is_told_and_not_posted() {
+async fn hookhub_listen_reports_a_gap_without_posting_it() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.publish("n", json!(1)).await;
@@ -171,7 +171,7 @@ async fn a_gap_is_told_and_not_posted() {
 }
 
 #[tokio::test]
-async fn an_event_without_end_is_cut_off() {
+async fn hookhub_listen_cuts_off_an_endless_event() {
     let mut answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: ".to_vec();
     answer.resize(34 << 20, b'x');
     let (server, _requests) = heads(answer.leak()).await;
@@ -182,7 +182,7 @@ async fn an_event_without_end_is_cut_off() {
 }
 
 #[tokio::test]
-async fn an_argument_that_cannot_be_is_refused_by_name() {
+async fn hookhub_listen_names_an_invalid_argument() {
     for (option, value) in [
         ("--since", "yesterday"),
         ("--types", "a..b"),
@@ -201,7 +201,7 @@ async fn an_argument_that_cannot_be_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_hub_that_falls_silent_is_left_and_the_stream_goes_on_after_the_last_event() {
+async fn hookhub_listen_reconnects_after_silence_and_resumes_after_the_last_event() {
     let (hub, mut requests) = heads(SILENT_STREAM).await;
     let settings = ListenSettings {
         hub: hub.url().parse().expect("a URL"),
@@ -225,7 +225,7 @@ async fn a_hub_that_falls_silent_is_left_and_the_stream_goes_on_after_the_last_e
 }
 
 #[tokio::test]
-async fn what_is_no_hub_or_not_there_any_more_ends_it_with_the_reason() {
+async fn hookhub_listen_exits_with_the_reason_when_the_server_is_not_a_hub_or_gone() {
     for (answer, said) in [
         ("200 OK\r\ncontent-type: text/html", "text/html, not as a hub does"),
         ("308 Permanent Redirect\r\nlocation: https://hub.example/v1/", "https://hub.example/v1/"),
@@ -240,7 +240,7 @@ async fn what_is_no_hub_or_not_there_any_more_ends_it_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_is_refused_without_being_shown() {
+async fn hookhub_listen_rejects_an_invalid_key_without_printing_it() {
     for key in ["", " ", "plan\nted"] {
         let environment = Environment::default().with("HOOKHUB_KEY", key);
         let (status, output) = Program::start(&["listen"], &environment).end().await;
@@ -250,7 +250,7 @@ async fn a_key_that_cannot_be_is_refused_without_being_shown() {
 }
 
 #[tokio::test]
-async fn a_secret_is_made_and_told_once_where_none_is_given() {
+async fn hookhub_listen_generates_a_secret_and_prints_it_once() {
     let hub = TestHub::start().await;
     let url = format!("http://{}", hub.address());
     let id = hub.publish("n", json!(1)).await;

@@ -14,7 +14,7 @@ use crate::support::in_time;
 const JSON: &str = "application/json";
 
 #[tokio::test]
-async fn an_unknown_path_is_not_found() {
+async fn an_unknown_path_gets_404() {
     let hub = TestHub::start().await;
     for path in ["/", "/v1", "/v1/", "/v1/nothing", "/v2/events", "/v1/events/", "/v1/events/x/y/z"]
     {
@@ -23,7 +23,7 @@ async fn an_unknown_path_is_not_found() {
 }
 
 #[tokio::test]
-async fn an_unknown_id_is_not_found() {
+async fn an_unknown_id_gets_404() {
     let hub = TestHub::start().await;
     for id in ["sub_0000000000000", "sub_x", "evt_0000000000000", "%00", "..%2f..", "%ff"] {
         let found = hub.get(&format!("/v1/subscriptions/{id}")).await;
@@ -37,7 +37,7 @@ async fn an_unknown_id_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_method_that_a_path_does_not_have_is_refused_with_those_it_has() {
+async fn an_unsupported_method_gets_405_with_the_allowed_methods() {
     let hub = TestHub::start().await;
     for (method, path, allowed) in [
         (Method::PUT, "/v1/events", &["GET", "POST"][..]),
@@ -55,7 +55,7 @@ async fn a_method_that_a_path_does_not_have_is_refused_with_those_it_has() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_json_is_refused() {
+async fn a_body_that_is_not_json_gets_400() {
     let hub = TestHub::start().await;
     for path in ["/v1/events", "/v1/subscriptions", "/v1/keys"] {
         for body in
@@ -74,7 +74,7 @@ async fn a_body_that_is_no_json_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_nested_without_end_harms_nobody() {
+async fn a_deeply_nested_body_is_rejected_and_the_hub_keeps_serving() {
     let hub = TestHub::start().await;
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let event = format!(r#"{{"type": "a", "data": {deep}}}"#);
@@ -91,7 +91,7 @@ async fn a_body_nested_without_end_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_body_of_another_type_is_refused() {
+async fn an_unsupported_content_type_gets_415() {
     let hub = TestHub::start().await;
     let event = r#"{"type": "a", "data": 1}"#;
     for content_type in
@@ -110,7 +110,7 @@ async fn a_body_of_another_type_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_refused_with_the_limit() {
+async fn a_body_over_the_limit_gets_413_with_the_limit() {
     let hub = TestHub::start().await;
     let events = format!("[{}1]", "1,".repeat(3 << 20));
     hub.send_text(Method::POST, "/v1/events", JSON, &events)
@@ -122,7 +122,7 @@ async fn a_body_that_is_too_large_is_refused_with_the_limit() {
 }
 
 #[tokio::test]
-async fn a_body_without_end_is_refused_when_it_is_too_large() {
+async fn an_endless_body_is_rejected_once_it_exceeds_the_limit() {
     let hub = TestHub::start().await;
     let url = hub.request(Method::GET, "/").build().unwrap().url().clone();
     let mut stream =
@@ -150,7 +150,7 @@ async fn a_body_without_end_is_refused_when_it_is_too_large() {
 }
 
 #[tokio::test]
-async fn a_query_that_is_not_understood_is_refused() {
+async fn an_invalid_query_gets_400() {
     let hub = TestHub::start().await;
     for path in [
         "/v1/events?limit=0",
@@ -172,7 +172,7 @@ async fn a_query_that_is_not_understood_is_refused() {
 }
 
 #[tokio::test]
-async fn a_problem_says_which_request_it_is_about() {
+async fn a_problem_carries_the_request_id() {
     let hub = TestHub::start().await;
     let (one, other) = (hub.get("/v1/nothing").await, hub.get("/v1/nothing").await);
     let (first, second) = (one.problem(404, "not_found"), other.problem(404, "not_found"));
@@ -181,7 +181,7 @@ async fn a_problem_says_which_request_it_is_about() {
 }
 
 #[tokio::test]
-async fn health_and_readiness_need_no_key() {
+async fn healthz_and_readyz_need_no_key() {
     let hub = TestHub::start().await;
     let anyone = hub.with_key(None);
     for path in ["/healthz", "/readyz"] {

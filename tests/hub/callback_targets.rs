@@ -241,7 +241,7 @@ async fn failure(hub: &TestHub, subscription: &str, event: &str) -> (String, Str
 }
 
 #[tokio::test]
-async fn no_way_of_writing_it_makes_a_closed_place_a_callback() {
+async fn no_spelling_of_a_forbidden_address_is_accepted_as_a_callback() {
     let (hub, lure) = (strict(|_| ()).await, Lure::start().await);
     assert!(REFUSED.len() >= 60);
     for place in REFUSED {
@@ -258,7 +258,7 @@ async fn no_way_of_writing_it_makes_a_closed_place_a_callback() {
 }
 
 #[tokio::test]
-async fn no_name_leads_to_a_closed_place_and_an_open_one_is_reached_however_it_is_written() {
+async fn no_name_reaches_a_forbidden_address_and_every_spelling_of_an_allowed_one_works() {
     let (hub, lure) = (strict(|_| ()).await, Lure::start().await);
     let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     let here = hosts.lines().flat_map(|line| line.split_whitespace().skip(1));
@@ -294,7 +294,7 @@ async fn no_name_leads_to_a_closed_place_and_an_open_one_is_reached_however_it_i
 }
 
 #[tokio::test]
-async fn a_refusal_says_which_rule_it_is_by_and_how_an_operator_opens_it() {
+async fn a_refused_target_names_the_rule_and_the_setting_that_allows_it() {
     let hub = strict(|settings| {
         let targets = &mut settings.egress.targets;
         targets.deny = Some(TargetList::parse("*.closed.example,8.8.8.0/24").unwrap());
@@ -335,7 +335,7 @@ async fn a_refusal_says_which_rule_it_is_by_and_how_an_operator_opens_it() {
 type Rule = fn(&mut Settings);
 
 #[tokio::test]
-async fn rules_that_came_later_hold_for_the_subscriptions_there_are() {
+async fn new_target_rules_apply_to_existing_subscriptions() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let subscription = hub.subscribe(&receiver.wants("a")).await;

@@ -10,7 +10,7 @@ use crate::support::receiver::{NEVER, TestReceiver, sorted};
 use crate::support::views::{until_all, until_state, until_status};
 
 #[tokio::test]
-async fn a_receiver_that_takes_nothing_is_failing_until_it_takes_something() {
+async fn a_subscription_is_failing_until_its_receiver_accepts_a_delivery() {
     let hub = TestHub::start().await;
     let mut answers = vec![500; 60];
     answers.push(200);
@@ -39,7 +39,7 @@ async fn a_receiver_that_takes_nothing_is_failing_until_it_takes_something() {
 }
 
 #[tokio::test]
-async fn a_failing_receiver_is_probed_though_no_retry_is_due() {
+async fn a_failing_receiver_is_probed_even_without_a_due_retry() {
     let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
     let mut answers = vec![500; 20];
     answers.push(200);
@@ -55,7 +55,7 @@ async fn a_failing_receiver_is_probed_though_no_retry_is_due() {
 }
 
 #[tokio::test]
-async fn failing_is_on_record_and_outlives_a_restart() {
+async fn failing_is_stored_and_survives_a_restart() {
     let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
     let receiver = TestReceiver::answering(&[500]).await;
     let subscription = hub.subscribe(&receiver.wants("n")).await;
@@ -77,7 +77,7 @@ async fn failing_is_on_record_and_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn what_takes_nothing_for_too_long_is_disabled_and_what_was_not_tried_is_parked() {
+async fn a_subscription_that_fails_too_long_is_disabled_and_keeps_its_undelivered_events() {
     let hub = TestHub::start_with(|settings| {
         settings.retry_schedule.give_up_after = Duration::from_secs(1);
     })
@@ -99,7 +99,7 @@ async fn what_takes_nothing_for_too_long_is_disabled_and_what_was_not_tried_is_p
 }
 
 #[tokio::test]
-async fn a_delivery_that_is_given_up_is_told() {
+async fn an_exhausted_delivery_is_published_as_an_event() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::answering(&[500]).await;
     let mut watcher = TestReceiver::start().await;
@@ -116,7 +116,7 @@ async fn a_delivery_that_is_given_up_is_told() {
 }
 
 #[tokio::test]
-async fn events_that_a_receiver_never_takes_do_not_hold_up_those_it_does() {
+async fn events_that_a_receiver_always_rejects_do_not_delay_the_others() {
     let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
     let mut answers: Vec<u16> = (0..300).map(|n| if n % 15 == 14 { 200 } else { 422 }).collect();
     answers.push(200);

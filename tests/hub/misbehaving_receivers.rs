@@ -33,7 +33,7 @@ fn error(attempt: &Value) -> String {
 }
 
 #[tokio::test]
-async fn one_that_refuses_connections_is_tried_again() {
+async fn a_receiver_that_refuses_connections_is_retried() {
     let hub = TestHub::start().await;
     let port = ClosedPort::take();
     let subscription = hub.subscribe(&wants(&port.url())).await;
@@ -47,14 +47,14 @@ async fn one_that_refuses_connections_is_tried_again() {
 }
 
 #[tokio::test]
-async fn one_that_resets_the_connection_fails() {
+async fn a_connection_reset_by_the_receiver_fails_the_attempt() {
     let hostile = Hostile::start(Malice::Resets).await;
     let (_hub, attempt) = first_attempt(&hostile.url()).await;
     assert!(["connect", "protocol"].contains(&&*error(&attempt)), "{attempt}");
 }
 
 #[tokio::test]
-async fn one_that_never_answers_is_left_when_its_time_is_over() {
+async fn a_receiver_that_never_responds_times_out() {
     let hostile = Hostile::start(Malice::Hangs).await;
     let (_hub, attempt) = first_attempt(&hostile.url()).await;
     assert_eq!(error(&attempt), "timeout");
@@ -63,7 +63,7 @@ async fn one_that_never_answers_is_left_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn one_that_drips_its_body_is_left_when_its_time_is_over() {
+async fn a_response_body_sent_byte_by_byte_times_out() {
     let hostile = Hostile::start(Malice::Drips).await;
     let (_hub, attempt) = first_attempt(&hostile.url()).await;
     assert_eq!(error(&attempt), "timeout", "a 200 whose body never ends is no success");
@@ -71,7 +71,7 @@ async fn one_that_drips_its_body_is_left_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn of_an_endless_body_only_so_much_is_read_and_less_is_kept() {
+async fn only_part_of_an_endless_response_body_is_read_and_less_is_stored() {
     for (status, code) in [("500 Oh", 500), ("200 OK", 200)] {
         let hostile = Hostile::start(Malice::Endless(status)).await;
         let (_hub, attempt) = first_attempt(&hostile.url()).await;
@@ -85,7 +85,7 @@ async fn of_an_endless_body_only_so_much_is_read_and_less_is_kept() {
 }
 
 #[tokio::test]
-async fn one_that_never_ends_its_head_fails() {
+async fn an_endless_response_head_fails_the_attempt() {
     let hostile = Hostile::start(Malice::EndlessHead).await;
     let (_hub, attempt) = first_attempt(&hostile.url()).await;
     assert!(["protocol", "timeout"].contains(&&*error(&attempt)), "{attempt}");
@@ -93,7 +93,7 @@ async fn one_that_never_ends_its_head_fails() {
 }
 
 #[tokio::test]
-async fn one_that_drips_its_head_or_never_comes_to_its_answer_is_left_when_its_time_is_over() {
+async fn a_slow_response_head_or_endless_interim_responses_time_out() {
     for malice in [Malice::DripsHead, Malice::Continues] {
         let hostile = Hostile::start(malice).await;
         let (hub, attempt) = first_attempt(&hostile.url()).await;
@@ -106,7 +106,7 @@ async fn one_that_drips_its_head_or_never_comes_to_its_answer_is_left_when_its_t
 
 /// It would be as large as its sender likes: what is kept is what came.
 #[tokio::test]
-async fn a_compressed_answer_is_not_decompressed() {
+async fn a_compressed_response_is_stored_without_decompression() {
     // 100 bytes of "a" by gzip(1).
     let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x4c\xa4\x3d\0\0\x32\x33\x95\xaf\x64\0\0\0";
     let hostile = Hostile::start(Malice::Compressed(gzip)).await;
@@ -117,7 +117,7 @@ async fn a_compressed_answer_is_not_decompressed() {
 }
 
 #[tokio::test]
-async fn redirects_are_failures_and_are_not_followed() {
+async fn redirects_fail_the_attempt_and_are_not_followed() {
     let mut inner = TestReceiver::start().await;
     let hostile = Hostile::start(Malice::Redirects(inner.url())).await;
     let (hub, attempt) = first_attempt(&hostile.url()).await;
@@ -130,7 +130,7 @@ async fn redirects_are_failures_and_are_not_followed() {
 }
 
 #[tokio::test]
-async fn one_that_hangs_up_on_kept_connections_gets_each_event_at_the_first_attempt() {
+async fn a_receiver_that_closes_idle_connections_gets_each_event_at_the_first_attempt() {
     let hostile = Hostile::start(Malice::HangsUp).await;
     let hub = TestHub::start().await;
     let wanted = json!({
@@ -144,28 +144,28 @@ async fn one_that_hangs_up_on_kept_connections_gets_each_event_at_the_first_atte
 }
 
 #[tokio::test]
-async fn one_that_speaks_another_protocol_fails() {
+async fn a_receiver_that_speaks_another_protocol_fails_the_attempt() {
     let hostile = Hostile::start(Malice::Gibberish).await;
     let (_hub, attempt) = first_attempt(&hostile.url()).await;
     assert_eq!(error(&attempt), "protocol");
 }
 
 #[tokio::test]
-async fn one_that_breaks_off_its_answer_fails() {
+async fn a_truncated_response_fails_the_attempt() {
     let hostile = Hostile::start(Malice::BreaksOff).await;
     let (_hub, attempt) = first_attempt(&hostile.url()).await;
     assert_eq!(error(&attempt), "protocol");
 }
 
 #[tokio::test]
-async fn https_to_one_that_speaks_no_tls_fails() {
+async fn https_to_a_receiver_without_tls_fails_the_attempt() {
     let hostile = Hostile::start(Malice::Gibberish).await;
     let (_hub, attempt) = first_attempt(&hostile.https_url()).await;
     assert_eq!(error(&attempt), "tls", "{attempt}");
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_signed_is_not_trusted() {
+async fn a_self_signed_certificate_is_not_trusted() {
     let hostile = Hostile::start(Malice::SelfSigned).await;
     let (_hub, attempt) = first_attempt(&hostile.https_url()).await;
     assert_eq!(error(&attempt), "tls", "{attempt}");
@@ -173,7 +173,7 @@ async fn a_certificate_that_nobody_signed_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn a_name_without_an_address_fails() {
+async fn a_name_without_an_address_fails_the_attempt() {
     let (_hub, attempt) = first_attempt("http://no-such-host.invalid/").await;
     assert_eq!(error(&attempt), "dns");
 }
@@ -193,7 +193,7 @@ fn private_name() -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_name_of_a_private_address_is_blocked_when_it_is_connected_to() {
+async fn a_name_that_resolves_to_a_private_address_is_blocked_at_connect() {
     let Some(name) = private_name() else { return };
     let receiver = TestReceiver::start().await;
     let port = receiver.url().rsplit(':').next().unwrap().trim_end_matches("/hooks").to_owned();
@@ -226,7 +226,7 @@ async fn an_address_that_is_no_longer_allowed_is_blocked_at_the_next_attempt() {
 }
 
 #[tokio::test]
-async fn what_a_refusal_said_is_on_record() {
+async fn the_response_of_a_failed_attempt_is_recorded() {
     let answers = ReceiverSettings {
         answers: vec![503],
         retry_after_s: Some(7_000),
@@ -245,7 +245,7 @@ async fn what_a_refusal_said_is_on_record() {
 }
 
 #[tokio::test]
-async fn a_healthy_receiver_beside_hostile_ones_gets_everything_meanwhile() {
+async fn a_healthy_receiver_beside_hostile_ones_gets_every_event_without_delay() {
     let hub = TestHub::start().await;
     let mut held = Vec::new();
     for malice in

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use hookhub::config::Settings;
-use hookhub::domain::encryption::{MasterKey, Place, Sealer};
+use hookhub::domain::encryption::{AssociatedData, Encryptor, MasterKey};
 use hookhub::store::Store;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -26,8 +26,8 @@ fn id_of(key: &str) -> String {
     key.parse::<MasterKey>().expect("a key").id().to_string()
 }
 
-fn sealer(keys: &str) -> Sealer {
-    Sealer::new(keys.parse().expect("keys"))
+fn sealer(keys: &str) -> Encryptor {
+    Encryptor::new(keys.parse().expect("keys"))
 }
 
 /// What a query gives, texts.
@@ -47,8 +47,8 @@ async fn opened(database: &Database) -> Value {
         .fetch_one(&mut database.connect().await)
         .await
         .expect("a subscription");
-    let place = Place::Definition { tenant: "default", id: row.0 };
-    let plain = sealer(MASTER_KEY).open(row.1.as_bytes(), place).expect("it opens");
+    let place = AssociatedData::Definition { tenant: "default", id: row.0 };
+    let plain = sealer(MASTER_KEY).decrypt(row.1.as_bytes(), place).expect("it opens");
     serde_json::from_slice(&plain).expect("JSON")
 }
 
@@ -79,7 +79,7 @@ async fn metric(hub: &Client) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_definition_is_unreadable_at_rest_and_opens_in_its_own_row_alone() {
+async fn a_definition_is_encrypted_at_rest_and_decrypts_only_in_its_own_row() {
     let hub = TestHub::start().await;
     let definition = json!({
         "event_types": ["a"], "callback_url": "https://example.com/", "secret": SECRET,
@@ -101,7 +101,7 @@ async fn a_definition_is_unreadable_at_rest_and_opens_in_its_own_row_alone() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_keeps_no_secrets() {
+async fn a_deleted_subscription_leaves_no_secrets() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("a")).await;
@@ -110,7 +110,7 @@ async fn what_is_deleted_keeps_no_secrets() {
 }
 
 #[tokio::test]
-async fn a_secret_that_has_ended_is_dropped_from_storage() {
+async fn an_expired_secret_is_removed_from_storage() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("a")).await;
@@ -129,7 +129,7 @@ async fn a_secret_that_has_ended_is_dropped_from_storage() {
 }
 
 #[tokio::test]
-async fn a_node_with_another_master_key_does_not_start_and_says_which_it_needs() {
+async fn a_node_with_another_master_key_refuses_to_start_and_names_the_key_it_needs() {
     let hub = TestHub::start().await;
     let data_dir = tempfile::tempdir().unwrap();
     let good = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", hub.database.url());
@@ -142,7 +142,7 @@ async fn a_node_with_another_master_key_does_not_start_and_says_which_it_needs()
 }
 
 #[tokio::test]
-async fn without_a_master_key_one_is_made_and_kept_for_its_owner_alone() {
+async fn a_generated_master_key_is_readable_only_by_its_owner() {
     let (data_dir, database) = (tempfile::tempdir().unwrap(), Database::create().await);
     let environment = Environment::of_a_hub(data_dir.path())
         .with("DATABASE_URL", database.url())
@@ -166,7 +166,7 @@ async fn without_a_master_key_one_is_made_and_kept_for_its_owner_alone() {
 }
 
 #[tokio::test]
-async fn what_was_stored_before_anything_was_sealed_is_read_and_sealed() {
+async fn unencrypted_definitions_are_read_and_encrypted() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("a")).await;
@@ -188,7 +188,7 @@ async fn what_was_stored_before_anything_was_sealed_is_read_and_sealed() {
 }
 
 #[tokio::test]
-async fn a_change_that_comes_between_is_not_lost_when_things_are_sealed_anew() {
+async fn a_concurrent_change_is_not_lost_during_re_encryption() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("a")).await;
@@ -206,7 +206,7 @@ async fn a_change_that_comes_between_is_not_lost_when_things_are_sealed_anew() {
 }
 
 #[tokio::test]
-async fn while_nodes_differ_only_those_with_the_newest_key_in_front_seal_anew() {
+async fn only_nodes_with_the_newest_key_first_re_encrypt() {
     let hub = TestHub::start().await;
     let keys = [format!("{MASTER_KEY},{OTHER_KEY}"), format!("{OTHER_KEY},{MASTER_KEY}")];
     let [old, new] = keys.map(|keys| Store::new(hub.database.url(), sealer(&keys)).unwrap());
@@ -222,7 +222,7 @@ async fn while_nodes_differ_only_those_with_the_newest_key_in_front_seal_anew() 
 }
 
 #[tokio::test]
-async fn after_the_loss_of_the_master_key_the_log_and_the_keys_can_be_kept() {
+async fn after_the_loss_of_the_master_key_the_log_and_the_api_keys_can_be_kept() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
     hub.subscribe(&receiver.wants("a")).await;
@@ -257,7 +257,7 @@ async fn publish_some(hub: &Client, ids: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn the_master_key_is_changed_while_deliveries_go_on() {
+async fn the_master_key_can_be_changed_while_deliveries_continue() {
     let (old, new) = (MASTER_KEY, OTHER_KEY);
     let database = Database::create().await;
     let start = async |keys: &str| {

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::follower::{Follower, Way};
+use crate::support::follower::{Follower, Transport};
 use crate::support::hub::TestHub;
 use crate::support::views::until_connected;
 
@@ -11,10 +11,10 @@ const CLIENTS: usize = 1_000;
 const EVENTS: usize = 12;
 
 /// Each client takes one event, drops the connection in the middle of the stream and comes back for the next.
-async fn a_thousand_that_take_one_event_a_connection_get_all_once(way: Way) {
+async fn a_thousand_that_take_one_event_a_connection_get_all_once(transport: Transport) {
     let hub = TestHub::start().await;
     let follow = async || {
-        let mut follower = Follower::from_earliest(&hub, way).await;
+        let mut follower = Follower::from_earliest(&hub, transport).await;
         let mut met = Vec::new();
         while met.len() < EVENTS {
             met.push(follower.next_in_spite_of_cuts().await.id);
@@ -37,11 +37,11 @@ async fn a_thousand_that_take_one_event_a_connection_get_all_once(way: Way) {
 }
 
 #[tokio::test]
-async fn a_thousand_that_take_one_event_a_connection_get_all_once_by_sse() {
-    a_thousand_that_take_one_event_a_connection_get_all_once(Way::Sse).await;
+async fn a_thousand_sse_clients_that_reconnect_after_each_event_receive_every_event_once() {
+    a_thousand_that_take_one_event_a_connection_get_all_once(Transport::Sse).await;
 }
 
 #[tokio::test]
-async fn a_thousand_that_take_one_event_a_connection_get_all_once_by_websocket() {
-    a_thousand_that_take_one_event_a_connection_get_all_once(Way::WebSocket).await;
+async fn a_thousand_websocket_clients_that_reconnect_after_each_event_receive_every_event_once() {
+    a_thousand_that_take_one_event_a_connection_get_all_once(Transport::WebSocket).await;
 }

@@ -10,7 +10,7 @@ use crate::support::hub::TestHub;
 use crate::support::receiver::{TestReceiver, sorted};
 
 #[tokio::test]
-async fn no_more_begin_in_a_second_than_the_owner_wants() {
+async fn attempts_per_second_stay_within_the_owners_rate_limit() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     hub.subscribe(&with(receiver.wants("n"), json!({"rate_limit_per_s": 20}))).await;
@@ -23,7 +23,7 @@ async fn no_more_begin_in_a_second_than_the_owner_wants() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_asks_for_less_is_sent_less_at_once() {
+async fn a_receiver_that_answers_429_gets_fewer_attempts_at_once() {
     let hub = TestHub::start().await;
     let mut answers = vec![429; 15];
     answers.push(200);
@@ -49,7 +49,7 @@ async fn a_receiver_that_asks_for_less_is_sent_less_at_once() {
 }
 
 #[tokio::test]
-async fn a_limit_that_cannot_be_is_refused_by_name() {
+async fn an_invalid_rate_limit_is_refused_by_name() {
     let hub = TestHub::start().await;
     for bad in [json!(0), json!(10_001), json!("7")] {
         let definition = json!({"event_types": ["n"], "callback_url": "https://example.com/", "rate_limit_per_s": bad});

@@ -45,7 +45,7 @@ async fn deliveries_in_flight_are_finished_and_recorded_before_the_hub_stops() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_is_left_at_the_deadline_and_made_again_after_the_start() {
+async fn deliveries_unfinished_at_the_stop_deadline_are_made_again_after_the_restart() {
     let hub =
         TestHub::start_with(|settings| settings.stop_deadline = Duration::from_millis(500)).await;
     let gate = Gate::closed().await;
@@ -73,7 +73,7 @@ async fn an_idle_hub_stops_at_once() {
 }
 
 #[tokio::test]
-async fn publishes_accepted_while_it_stops_are_in_the_log() {
+async fn publishes_accepted_during_a_shutdown_are_in_the_log() {
     let hub = TestHub::start().await;
     let client = hub.clone();
     let flood = async {
@@ -99,7 +99,7 @@ async fn publishes_accepted_while_it_stops_are_in_the_log() {
 }
 
 #[tokio::test]
-async fn the_program_ends_well_on_each_signal_that_asks_it_to() {
+async fn the_program_exits_cleanly_on_sigint_and_sigterm() {
     let data_dir = tempfile::tempdir().unwrap();
     let database = Database::create().await;
     let environment = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", database.url());

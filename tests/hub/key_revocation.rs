@@ -43,7 +43,7 @@ fn get(client: &Client, path: &str) -> RequestBuilder {
 }
 
 #[tokio::test]
-async fn a_revoked_key_opens_nothing_on_any_node_once_that_is_answered() {
+async fn a_revoked_key_is_refused_by_every_node_once_the_revocation_is_answered() {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
     for (n, (here, there)) in
@@ -74,7 +74,7 @@ async fn a_revoked_key_opens_nothing_on_any_node_once_that_is_answered() {
 }
 
 #[tokio::test]
-async fn what_was_opened_with_a_revoked_key_ends_on_every_node() {
+async fn connections_of_a_revoked_key_end_on_every_node() {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
     let (id, key) = key(&one, json!({})).await;
@@ -116,7 +116,7 @@ async fn what_was_opened_with_a_revoked_key_ends_on_every_node() {
 }
 
 #[tokio::test]
-async fn a_token_of_a_revoked_key_opens_nothing_on_any_node() {
+async fn stream_tokens_of_a_revoked_key_are_refused_by_every_node() {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
     let (id, key) = key(&one, json!({})).await;
@@ -137,7 +137,7 @@ async fn a_token_of_a_revoked_key_opens_nothing_on_any_node() {
 }
 
 #[tokio::test]
-async fn an_expired_key_opens_nothing_and_what_was_opened_with_it_ends() {
+async fn an_expired_key_is_refused_and_its_connections_end() {
     let hub = TestHub::start().await;
     let (_, key) = key(&hub, json!({"expires_in_s": 2})).await;
     let client = hub.with_key(Some(&key));
@@ -161,7 +161,7 @@ async fn an_expired_key_opens_nothing_and_what_was_opened_with_it_ends() {
 }
 
 #[tokio::test]
-async fn a_websocket_obeys_nothing_once_its_key_is_over() {
+async fn a_websocket_executes_no_commands_after_its_key_is_revoked() {
     let hub = TestHub::start().await;
     let (id, key) = key(&hub, json!({})).await;
     let mut socket = Socket::open(get(&hub.with_key(Some(&key)), "/v1/ws")).await.unwrap();
@@ -188,7 +188,7 @@ async fn a_websocket_obeys_nothing_once_its_key_is_over() {
 }
 
 #[tokio::test]
-async fn a_node_that_was_cut_off_lets_nobody_in_whose_key_was_revoked_meanwhile() {
+async fn a_node_cut_off_from_postgres_accepts_no_key_that_was_revoked_meanwhile() {
     let one = TestHub::start().await;
     let wire = Proxy::to(&one.database).await;
     let url = one.database.url_by_way_of(wire.port());
@@ -216,7 +216,7 @@ async fn a_node_that_was_cut_off_lets_nobody_in_whose_key_was_revoked_meanwhile(
 }
 
 #[tokio::test]
-async fn a_revocation_does_not_wait_for_a_node_that_died() {
+async fn a_revocation_does_not_wait_for_a_dead_node() {
     let one = TestHub::start().await;
     let wire = Proxy::to(&one.database).await;
     let url = one.database.url_by_way_of(wire.port());
@@ -238,7 +238,7 @@ async fn a_revocation_does_not_wait_for_a_node_that_died() {
 }
 
 #[tokio::test]
-async fn a_revocation_is_an_entry_in_the_log_and_on_record_once() {
+async fn a_revocation_is_logged_and_audited_once() {
     let hub = TestHub::start().await;
     let (id, key) = key(&hub, json!({})).await;
     revoke(&hub, &id).await;
@@ -259,7 +259,7 @@ async fn a_revocation_is_an_entry_in_the_log_and_on_record_once() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_stays_so_after_a_restart() {
+async fn a_revoked_key_stays_revoked_after_a_restart() {
     let hub = TestHub::start().await;
     let (id, key) = key(&hub, json!({})).await;
     revoke(&hub, &id).await;

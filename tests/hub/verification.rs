@@ -76,7 +76,7 @@ async fn post(hub: &Client, id: &str, action: &str, status: u16) -> Value {
 }
 
 #[tokio::test]
-async fn a_receiver_that_agrees_is_sent_its_events_whichever_way_it_is_asked() {
+async fn each_verification_method_activates_the_subscription_and_starts_delivery() {
     let hub = hub().await;
     for way in WAYS {
         let mut receiver = Respondent::willing().await;
@@ -96,7 +96,7 @@ async fn a_receiver_that_agrees_is_sent_its_events_whichever_way_it_is_asked() {
 }
 
 #[tokio::test]
-async fn what_is_published_before_a_receiver_agrees_comes_after_it_in_order_with_nothing_lost() {
+async fn events_published_before_verification_arrive_after_it_in_order_without_loss() {
     let hub = patient_hub().await;
     for way in WAYS {
         let (mut receiver, is_willing) = Respondent::hesitant().await;
@@ -122,7 +122,7 @@ async fn what_is_published_before_a_receiver_agrees_comes_after_it_in_order_with
 }
 
 #[tokio::test]
-async fn who_answers_200_to_everything_has_not_agreed() {
+async fn a_receiver_that_answers_200_to_everything_is_not_verified() {
     let hub = hub().await;
     for way in WAYS {
         let mut receiver = Respondent::saying(|_| answer("200 OK", &[], "OK")).await;
@@ -141,7 +141,7 @@ async fn who_answers_200_to_everything_has_not_agreed() {
 }
 
 #[tokio::test]
-async fn who_answers_with_something_else_than_it_was_given_has_not_agreed() {
+async fn a_receiver_that_returns_a_wrong_challenge_is_not_verified() {
     let wrong = |asked: &Asked| match asked.method.as_str() {
         "GET" => answer("200 OK", &[], &format!("{}x", asked.parameter("challenge").unwrap())),
         "OPTIONS" => answer("200 OK", &[("WebHook-Allowed-Origin", "other.example")], ""),
@@ -160,7 +160,7 @@ async fn who_answers_with_something_else_than_it_was_given_has_not_agreed() {
 }
 
 #[tokio::test]
-async fn the_proof_counts_with_a_2xx_alone_but_an_allowed_origin_with_any_status() {
+async fn a_challenge_counts_only_with_a_2xx_status_and_an_allowed_origin_with_any_status() {
     let hub = hub().await;
     for (way, status) in
         [("x_hook_secret", "unverified"), ("challenge", "unverified"), ("cloudevents", "active")]
@@ -177,7 +177,7 @@ async fn the_proof_counts_with_a_2xx_alone_but_an_allowed_origin_with_any_status
 }
 
 #[tokio::test]
-async fn the_secret_that_is_sent_may_be_sent_back_later_by_the_receiver_and_by_nobody_else() {
+async fn only_the_receiver_can_confirm_with_the_secret_it_was_sent() {
     let hub = patient_hub().await;
     let mut receiver = Respondent::saying(|_| answer("200 OK", &[], "")).await;
     let definition =
@@ -217,7 +217,7 @@ async fn the_secret_that_is_sent_may_be_sent_back_later_by_the_receiver_and_by_n
 }
 
 #[tokio::test]
-async fn a_callbacks_own_query_stays_before_the_challenge() {
+async fn the_challenge_is_appended_to_the_callbacks_own_query() {
     let hub = hub().await;
     for (path, own) in [
         ("/h?a=1&challenge=mine&b=%20x", "/h?a=1&challenge=mine&b=%20x&"),
@@ -242,7 +242,7 @@ async fn a_callbacks_own_query_stays_before_the_challenge() {
 }
 
 #[tokio::test]
-async fn a_receiver_is_asked_by_the_hubs_name_and_each_delivery_repeats_it() {
+async fn a_verification_request_names_the_hub_and_each_delivery_repeats_the_name() {
     let hub = hub().await;
     let mut receiver = Respondent::willing().await;
     let definition = with(asking(&receiver.url(), "cloudevents"), json!({"rate_limit_per_s": 2}));
@@ -264,7 +264,7 @@ async fn a_receiver_is_asked_by_the_hubs_name_and_each_delivery_repeats_it() {
 }
 
 #[tokio::test]
-async fn a_receiver_agrees_later_by_the_url_it_was_given() {
+async fn a_receiver_can_confirm_later_through_the_url_it_was_sent() {
     let hub = patient_hub().await;
     for method in [Method::GET, Method::POST] {
         let mut receiver = Respondent::saying(|_| answer("405 Not Allowed", &[], "")).await;
@@ -300,7 +300,7 @@ async fn a_receiver_agrees_later_by_the_url_it_was_given() {
 }
 
 #[tokio::test]
-async fn no_more_are_sent_in_a_minute_than_the_receiver_allows() {
+async fn deliveries_stay_within_the_rate_that_the_receiver_allowed() {
     let hub = hub().await;
     let mut receiver = Respondent::saying(|_| {
         answer("200 OK", &[("WebHook-Allowed-Origin", "*"), ("WebHook-Allowed-Rate", "120")], "")
@@ -323,7 +323,7 @@ async fn no_more_are_sent_in_a_minute_than_the_receiver_allows() {
 }
 
 #[tokio::test]
-async fn a_hub_without_a_name_cannot_ask_by_one() {
+async fn verification_by_origin_needs_a_configured_hub_name() {
     let hub = TestHub::start().await;
     let receiver = Respondent::willing().await;
     let refusal = hub.post(PATH, &asking(&receiver.url(), "cloudevents")).await;
@@ -345,7 +345,7 @@ async fn a_hub_without_a_name_cannot_ask_by_one() {
 }
 
 #[tokio::test]
-async fn another_receiver_or_another_handshake_must_be_agreed_to_anew() {
+async fn a_new_callback_or_verification_method_must_be_verified_again() {
     let hub = patient_hub().await;
     let mut first = Respondent::willing().await;
     let (mut second, is_willing) = Respondent::hesitant().await;
@@ -382,7 +382,7 @@ async fn another_receiver_or_another_handshake_must_be_agreed_to_anew() {
 }
 
 #[tokio::test]
-async fn its_owner_may_do_without_the_handshake() {
+async fn the_owner_can_turn_verification_off() {
     let hub = patient_hub().await;
     let (mut receiver, _) = Respondent::hesitant().await;
     let id = hub.subscribe(&asking(&receiver.url(), "challenge")).await;
@@ -398,7 +398,7 @@ async fn its_owner_may_do_without_the_handshake() {
 }
 
 #[tokio::test]
-async fn pausing_and_resuming_is_no_way_around_it() {
+async fn pause_and_resume_do_not_bypass_verification() {
     let hub = patient_hub().await;
     let (mut receiver, is_willing) = Respondent::hesitant().await;
     let id = hub.subscribe(&asking(&receiver.url(), "x_hook_secret")).await;
@@ -423,7 +423,7 @@ async fn pausing_and_resuming_is_no_way_around_it() {
 }
 
 #[tokio::test]
-async fn the_answer_of_a_former_receiver_does_not_speak_for_the_new_one() {
+async fn a_confirmation_of_the_former_receiver_does_not_verify_the_new_one() {
     let hub = patient_hub().await;
     let passes = Arc::new(Semaphore::new(0));
     let mut former = Respondent::saying_when(Arc::clone(&passes), agree).await;
@@ -443,7 +443,7 @@ async fn the_answer_of_a_former_receiver_does_not_speak_for_the_new_one() {
 }
 
 #[tokio::test]
-async fn an_outstanding_handshake_and_what_is_parked_outlive_a_restart() {
+async fn a_pending_verification_and_its_parked_events_survive_a_restart() {
     let hub = patient_hub().await;
     let (mut receiver, is_willing) = Respondent::hesitant().await;
     let mut other = TestReceiver::start().await;
@@ -469,7 +469,7 @@ async fn an_outstanding_handshake_and_what_is_parked_outlive_a_restart() {
 }
 
 #[tokio::test]
-async fn who_is_not_asked_gets_no_other_requests_than_its_events() {
+async fn a_subscription_without_verification_gets_only_its_events() {
     let hub = hub().await;
     let mut plain = Respondent::willing().await;
     let (asked, _) = Respondent::hesitant().await;
@@ -497,7 +497,7 @@ async fn who_is_not_asked_gets_no_other_requests_than_its_events() {
 }
 
 #[tokio::test]
-async fn a_private_address_is_not_asked_either() {
+async fn verification_requests_respect_the_target_rules() {
     let hub = patient_hub().await;
     let (mut receiver, _) = Respondent::hesitant().await;
     let id = hub.subscribe(&asking(&receiver.url(), "challenge")).await;
@@ -515,7 +515,7 @@ async fn a_private_address_is_not_asked_either() {
 }
 
 #[tokio::test]
-async fn redirects_are_not_followed_and_who_hangs_is_left_when_its_time_is_over() {
+async fn verification_follows_no_redirects_and_times_out() {
     let hub = patient_hub().await;
     let mut inner = Respondent::willing().await;
     let redirects = Hostile::start(Malice::Redirects(inner.url())).await;
@@ -538,7 +538,7 @@ async fn redirects_are_not_followed_and_who_hangs_is_left_when_its_time_is_over(
 }
 
 #[tokio::test]
-async fn receivers_that_hang_hold_up_neither_deliveries_nor_the_handshakes_of_others() {
+async fn hanging_receivers_delay_neither_deliveries_nor_other_verifications() {
     let hub = patient_hub().await;
     let hangs = Hostile::start(Malice::Hangs).await;
     for _ in 0..100 {
@@ -559,7 +559,7 @@ async fn receivers_that_hang_hold_up_neither_deliveries_nor_the_handshakes_of_ot
 }
 
 #[tokio::test]
-async fn a_receiver_that_says_gone_is_not_asked_again_until_its_owner_resumes() {
+async fn a_receiver_that_answers_410_is_not_asked_again_until_its_owner_resumes() {
     let hub = hub().await;
     let mut receiver = Respondent::saying(|_| answer("410 Gone", &[], "")).await;
     for way in WAYS {
@@ -576,7 +576,7 @@ async fn a_receiver_that_says_gone_is_not_asked_again_until_its_owner_resumes() 
 }
 
 #[tokio::test]
-async fn after_its_time_a_receiver_is_asked_on_request_alone() {
+async fn after_the_last_scheduled_attempt_verification_runs_only_on_request() {
     let hub = TestHub::start().await;
     let (receiver, is_willing) = Respondent::hesitant().await;
     let definition = with(asking(&receiver.url(), "challenge"), json!({"give_up_after_s": 1}));
@@ -599,7 +599,7 @@ async fn after_its_time_a_receiver_is_asked_on_request_alone() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_without_consent_is_refused_and_what_needs_none_too() {
+async fn a_test_before_verification_and_invalid_handshake_settings_are_refused() {
     let hub = patient_hub().await;
     let (receiver, _) = Respondent::hesitant().await;
     let id = hub.subscribe(&asking(&receiver.url(), "challenge")).await;
@@ -627,7 +627,7 @@ async fn what_cannot_be_done_without_consent_is_refused_and_what_needs_none_too(
 }
 
 #[tokio::test]
-async fn a_consent_is_an_event_for_those_who_ask_and_tells_no_secret() {
+async fn verification_is_published_as_an_event_without_secrets() {
     let hub = patient_hub().await;
     let mut watcher = TestReceiver::start().await;
     hub.subscribe(&watcher.wants("hookhub.subscription.verified")).await;
@@ -647,7 +647,7 @@ async fn a_consent_is_an_event_for_those_who_ask_and_tells_no_secret() {
 }
 
 #[tokio::test]
-async fn a_consent_that_another_node_is_given_counts_on_all() {
+async fn a_confirmation_at_one_node_counts_on_all_nodes() {
     let one = patient_hub().await;
     let other = TestHub::start_on(&one.database, named).await;
     let mut receiver = Respondent::saying(|_| answer("200 OK", &[], "")).await;
@@ -664,7 +664,7 @@ async fn a_consent_that_another_node_is_given_counts_on_all() {
 }
 
 #[tokio::test]
-async fn secrets_of_handshakes_are_in_no_log() {
+async fn verification_secrets_are_not_logged() {
     let data_dir = tempfile::tempdir().unwrap();
     let database = crate::support::database::Database::create().await;
     let environment = Environment::of_a_hub(data_dir.path())

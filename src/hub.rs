@@ -1,4 +1,8 @@
-//! Putting the hub together, starting it, and letting it stop in two stages.
+//! The composition root: builds the hub's parts, starts them, and stops them in two stages.
+//!
+//! Start: the listening address, Postgres, the schema, the core (log, keys, quotas), delivery and streams, the admin key,
+//! HTTP, maintenance. Stop: first no new requests or deliveries are accepted and running ones finish; then, at the
+//! latest after the stop deadline, all tasks end and the database connections close.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -6,15 +10,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
-use actix_web::web;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::access::idempotency::Claims;
-use crate::access::keys::{Keys, Known};
+use crate::access::keys::{KeyCache, Keys};
 use crate::access::quotas::QuotasInForce;
 use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
@@ -29,72 +31,52 @@ pub use crate::key_files::admin_key::AdminKey;
 use crate::key_files::master_key;
 use crate::log::{Log, LogObserver};
 use crate::maintenance::{disk_usage, housekeeping, reencryption, retention};
-use crate::metrics::Measures;
-use crate::server;
+use crate::metrics::Metrics;
+use crate::server::{self, ServerHandle};
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
 use crate::streaming::presence::Presence;
 use crate::streaming::{self, Streams};
 
-/// How long a start waits for the database to take connections.
+/// The time that a start waits for the database to accept connections.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long each step of closing may take once requests and deliveries have ended.
+/// The time for each step of closing, after requests and deliveries have ended.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the hub did not start: one line for the operator.
+/// The reason why the hub did not start, as one line for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The private Postgres did not start.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
-    /// The database did not take connections, or its schema could not be brought to this version.
+    /// The database did not accept connections, or the schema could not be migrated.
     #[error("DATABASE_URL: {0}")]
     Database(StoreError),
-    /// The admin key could not be read or kept.
-    #[error("the admin key in {}: {error}", path.display())]
-    AdminKey {
-        /// Its file.
-        path: PathBuf,
-        /// What went wrong.
-        error: io::Error,
-    },
-    /// The master key could not be read or kept.
-    #[error("the master key in {}: {error}", path.display())]
-    MasterKey {
-        /// Its file.
-        path: PathBuf,
-        /// What went wrong.
-        error: io::Error,
-    },
-    /// The master key is not the one, or not the only one, that the database needs.
+    #[error("cannot read or write the admin key in {}: {error}", path.display())]
+    AdminKey { path: PathBuf, error: io::Error },
+    #[error("cannot read or write the master key in {}: {error}", path.display())]
+    MasterKey { path: PathBuf, error: io::Error },
+    /// The database holds secrets that are encrypted with keys that this node lacks.
     #[error(
-        "HOOKHUB_MASTER_KEY: this database was sealed with another key (id {}); give that one, or, to change it, the new \
-         one and that one after it, comma separated; without HOOKHUB_MASTER_KEY the key is the one in {}",
+        "HOOKHUB_MASTER_KEY: this database is encrypted with another key (id {}); set that key or, to rotate it, the new \
+         key and that key, separated by a comma; unless HOOKHUB_MASTER_KEY is set, the key is read from {}",
         ids.join(", "), file.display()
     )]
     OtherMasterKey {
-        /// The keys that are missing.
+        /// The ids of the missing keys.
         ids: Vec<String>,
-        /// Where the key is kept when it is not given.
+        /// The file that holds the key unless the setting does.
         file: PathBuf,
     },
-    /// The address is taken, or not this machine's.
     #[error("HOOKHUB_LISTEN (--listen): cannot listen on {address}: {error}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What went wrong.
-        error: io::Error,
-    },
-    /// The HTTP client for callbacks could not be made.
-    #[error("callbacks: {0}")]
+    Listen { address: SocketAddr, error: io::Error },
+    #[error("cannot create the HTTP client for callbacks: {0}")]
     Callbacks(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// What a stop left undone.
+/// The work that a stop did not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopReport {
-    /// Deliveries that were still running; they are made again after the next start.
+    /// Deliveries that were still running at the deadline. They are repeated after the next start.
     pub deliveries_left: usize,
 }
 
@@ -114,11 +96,11 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts everything; the hub takes requests when this returns.
+    /// Starts all parts. The hub serves requests when this returns.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        // The first provider stays; a second hub in one process finds it there.
+        // Fails if a second hub in one process has installed the provider already, which does no harm.
         drop(rustls::crypto::ring::default_provider().install_default());
-        // The address first: that it is taken shall not come out after everything else has been started.
+        // The address first: the most likely error appears before anything else has started.
         let listener = TcpListener::bind(settings.listen)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
         let (embedded, url) = database(&settings).await?;
@@ -144,18 +126,18 @@ impl Hub {
         let store = open_store(settings, url).await?;
         let node = NodeName { id: Uuid::new_v4(), address: address.to_string() };
         let core = Core::start(settings, store, node).await?;
-        let (stream_tokens, consents) = shared_secrets(&core.store).await?;
-        let dispatcher = core.dispatcher(settings, &consents)?;
+        let (stream_token_key, verification_key) = shared_secrets(&core.store).await?;
+        let dispatcher = core.dispatcher(settings, &verification_key)?;
         let streams = core.streams(settings);
-        // The admin key last: once it is made, the start succeeds and it is shown.
+        // The admin key late: a new key is shown only if the start succeeds.
         let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
             .map_err(|(path, error)| StartError::AdminKey { path, error })?;
         let secrets = Secrets {
             admin_key: admin_key.as_str(),
-            stream_tokens: &stream_tokens,
-            verification_tokens: &consents,
+            stream_tokens: &stream_token_key,
+            verification_tokens: &verification_key,
         };
-        let api = web::Data::new(core.api(settings, &streams, &secrets));
+        let api = core.api(settings, &streams, &secrets);
         retry_until_available(async || dispatcher.register_node().await).await?;
         let server = server::start(settings, listener, api, &streams, &core.stopping)
             .map_err(|error| StartError::Listen { address: settings.listen, error })?;
@@ -179,28 +161,40 @@ impl Hub {
         })
     }
 
-    /// Where HTTP is answered.
+    /// The address that the hub listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The admin key.
     pub fn admin_key(&self) -> &AdminKey {
         &self.admin_key
     }
 
-    /// Stops in two stages: takes no more work and waits for running work until the deadline, then ends all tasks.
-    pub async fn stop(self) -> StopReport {
+    /// Stops in two stages. First, no new work starts, and running work has until the stop deadline to finish. Then all
+    /// tasks end and the database connections close.
+    pub async fn stop(mut self) -> StopReport {
         let deadline = Instant::now() + self.stop_deadline;
-        tracing::info!(deadline = ?self.stop_deadline, "stopping: no more requests or deliveries are taken up");
+        tracing::info!(deadline = ?self.stop_deadline, "stopping: no new requests or deliveries are accepted");
+        let deliveries_left = self.finish_running_work().await;
+        self.close(deadline).await;
+        tracing::info!(deliveries_left, "stopped");
+        StopReport { deliveries_left }
+    }
+
+    /// The first stage; returns the number of deliveries that did not finish in time.
+    async fn finish_running_work(&mut self) -> usize {
         self.stopping.cancel();
         let requests = timeout(self.stop_deadline, self.server.stop(true));
-        let (requests, deliveries_left) = tokio::join!(requests, self.dispatcher);
+        let (requests, deliveries_left) = tokio::join!(requests, &mut self.dispatcher);
         if requests.is_err() {
             tracing::warn!("requests were still running at the deadline");
             self.server.stop(false).await;
         }
-        let deliveries_left = deliveries_left.unwrap_or_default();
+        deliveries_left.unwrap_or_default()
+    }
+
+    /// The second stage.
+    async fn close(self, deadline: Instant) {
         self.closing.cancel();
         self.tasks.close();
         if timeout(CLOSE_TIMEOUT, self.tasks.wait()).await.is_err() {
@@ -214,8 +208,6 @@ impl Hub {
                 .stop(deadline.saturating_duration_since(Instant::now()).max(CLOSE_TIMEOUT))
                 .await;
         }
-        tracing::info!(deliveries_left, "stopped");
-        StopReport { deliveries_left }
     }
 }
 
@@ -227,7 +219,7 @@ struct Core {
     keys: Keys,
     claims: Claims,
     quotas: Arc<QuotasInForce>,
-    metrics: Arc<Measures>,
+    metrics: Arc<Metrics>,
     tasks: TaskTracker,
     stopping: CancellationToken,
     closing: CancellationToken,
@@ -235,9 +227,9 @@ struct Core {
 
 impl Core {
     async fn start(settings: &Settings, store: Store, node: NodeName) -> Result<Self, StartError> {
-        let (tasks, metrics) = (TaskTracker::new(), Arc::<Measures>::default());
+        let (tasks, metrics) = (TaskTracker::new(), Arc::<Metrics>::default());
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
-        let key_cache = Arc::<Known>::default();
+        let key_cache = Arc::<KeyCache>::default();
         let observers: Vec<Arc<dyn LogObserver>> = vec![key_cache.clone(), metrics.clone()];
         let keys = Keys::start(node.id, store.clone(), key_cache, &tasks, closing.clone());
         let claims = Claims::start(node.id, store.clone(), &tasks, closing.clone());
@@ -246,7 +238,7 @@ impl Core {
         });
         let log = log.await?;
         let quotas = Arc::new(QuotasInForce::new(settings.quotas));
-        retry_until_available(async || quotas.look_anew(&store).await).await?;
+        retry_until_available(async || quotas.reload(&store).await).await?;
         tasks.spawn(Arc::clone(&quotas).follow(store.clone(), stopping.clone()));
         Ok(Self { node, store, log, keys, claims, quotas, metrics, tasks, stopping, closing })
     }
@@ -280,7 +272,7 @@ impl Core {
             log: self.log.clone(),
             store: self.store.clone(),
             keys: self.keys.clone(),
-            presence: Presence::new(settings.max_streams, Arc::clone(&self.quotas)),
+            presence: Presence::new(settings.stream_limits, Arc::clone(&self.quotas)),
         };
         Arc::new(Streams::new(parts, self.stopping.clone(), settings.stop_deadline / 2))
     }
@@ -298,7 +290,7 @@ impl Core {
             targets: settings.egress.targets.clone(),
             origin: sender(settings).origin,
             quotas: Arc::clone(&self.quotas),
-            body_deadline: settings.patience.body,
+            body_deadline: settings.client_timeouts.body,
             trusted_proxies: settings.trusted_proxies.clone(),
             stopping: self.stopping.clone(),
         };
@@ -306,12 +298,18 @@ impl Core {
     }
 
     /// Starts the background work on the tables.
-    fn start_maintenance(&self, kept: Retention) {
+    fn start_maintenance(&self, retention: Retention) {
         let (store, metrics) = (&self.store, &self.metrics);
         let stop = &self.stopping;
         self.tasks.spawn(housekeeping::run(store.clone(), self.closing.clone()));
         let log = self.log.clone();
-        self.tasks.spawn(retention::run(log, store.clone(), metrics.clone(), kept, stop.clone()));
+        self.tasks.spawn(retention::run(
+            log,
+            store.clone(),
+            metrics.clone(),
+            retention,
+            stop.clone(),
+        ));
         self.tasks.spawn(disk_usage::run(metrics.clone(), store.clone(), stop.clone()));
         self.tasks.spawn(reencryption::run(metrics.clone(), store.clone(), stop.clone()));
     }
@@ -338,7 +336,7 @@ async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, Stri
     }
 }
 
-/// What seals stream tokens, and what seals the texts by which receivers agree: the same on all nodes.
+/// The keys of stream tokens and of verification tokens, which all nodes share.
 async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError> {
     let secret = async |name| {
         let fresh: [u8; 32] = rand::random();
@@ -348,7 +346,7 @@ async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError>
     Ok((secret("stream_tokens").await?, secret("consents").await?))
 }
 
-/// The store with its schema at this version. Of a database of its own no other node holds anything.
+/// Opens the store and migrates its schema. An embedded database has no other nodes, so their rows are deleted.
 async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError> {
     let keys = master_key::load(settings.master_key.as_ref(), &settings.data_dir)
         .map_err(|(path, error)| StartError::MasterKey { path, error })?;
@@ -375,12 +373,12 @@ async fn retry_until_available<T>(
     mut step: impl AsyncFnMut() -> Result<T, StoreError>,
 ) -> Result<T, StartError> {
     let deadline = Instant::now() + DATABASE_TIMEOUT;
-    let mut waits = reconnect_delays();
+    let mut delays = reconnect_delays();
     loop {
         match step().await {
             Err(StoreError::Unavailable(reason)) if Instant::now() < deadline => {
                 tracing::warn!(%reason, "waiting for the database");
-                tokio::time::sleep(waits.next().unwrap_or(CLOSE_TIMEOUT)).await;
+                tokio::time::sleep(delays.next().unwrap_or(CLOSE_TIMEOUT)).await;
             }
             done => return done.map_err(StartError::Database),
         }

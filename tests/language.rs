@@ -120,7 +120,7 @@ impl Checker {
 
     fn check<'a>(&self, file: &'a str, text: &str) -> Vec<Finding<'a>> {
         let mut findings = self.check_words(file, text);
-        if file.ends_with(".rs") {
+        if is_rust(file) {
             // An underscore joins words in an identifier, and each of these is a word.
             findings.extend(self.check_words(file, &text.replace('_', " ")));
         }
@@ -130,14 +130,14 @@ impl Checker {
     }
 
     fn check_words<'a>(&self, file: &'a str, text: &str) -> Vec<Finding<'a>> {
-        let is_rust = file.ends_with(".rs");
         let mut findings = Vec::new();
         let (mut line, mut counted) = (1, 0);
         for candidate in self.any.find_iter(text) {
-            line += text[counted..candidate.start()].matches('\n').count();
+            let skipped = text.get(counted..candidate.start()).unwrap_or_default();
+            line += skipped.matches('\n').count();
             counted = candidate.start();
             for (regex, rule) in &self.rules {
-                let applies = is_rust || rule.scope == Scope::All;
+                let applies = is_rust(file) || rule.scope == Scope::All;
                 if applies && regex.is_match(candidate.as_str()) {
                     let words = candidate.as_str().trim().to_owned();
                     findings.push(Finding { file, line, words, instead: rule.instead });
@@ -146,6 +146,10 @@ impl Checker {
         }
         findings
     }
+}
+
+fn is_rust(file: &str) -> bool {
+    Path::new(file).extension().is_some_and(|extension| extension == "rs")
 }
 
 /// The rule's pattern. Only the patterns for comments and constants distinguish upper and lower case.
@@ -174,14 +178,12 @@ fn checked_files() -> Vec<String> {
 fn code_and_prose_use_the_standard_terms() {
     let (checker, files) = (Checker::new(), checked_files());
     assert!(files.len() > 100, "git lists only {} files", files.len());
-    let mut report = String::new();
+    let mut report = Vec::new();
     for file in &files {
         let text = fs::read_to_string(file).expect(file);
-        for finding in checker.check(file, &text) {
-            report.push_str(&format!("{finding}\n"));
-        }
+        report.extend(checker.check(file, &text).iter().map(ToString::to_string));
     }
-    assert!(report.is_empty(), "\n{report}{} lines to reword", report.lines().count());
+    assert!(report.is_empty(), "\n{}\n{} lines to reword", report.join("\n"), report.len());
 }
 
 #[test]

@@ -1,15 +1,15 @@
-// Follows events of a hub: by Server-Sent Events, by long poll where streams do not get through, or by WebSocket.
+// Follows the events of a hub by Server-Sent Events, by long poll where streams do not work, or by WebSocket.
 //
-// All three go on after the last event that was taken, so a cut, a new token or a change of the way loses nothing and
-// brings nothing twice.
+// Each transport continues after the last event, so a lost connection, a new token or another transport neither loses
+// nor repeats an event.
 
-// After so many failures in a row the other way is tried.
+// Failures in a row after which the other transport is used.
 const TRIES = 3;
-// A stream that is not open by then is held back by something in between.
+// If a stream takes longer to open, a proxy probably blocks it.
 const OPEN_MS = 10_000;
-// How long one poll waits: less than what most proxies have patience for.
+// The wait of one poll, shorter than the timeout of most proxies.
 const POLL_S = 25;
-// A token is renewed when this part of its life is over.
+// The part of its lifetime after which a token is renewed.
 const RENEW_AT = 0.8;
 const [FIRST_PAUSE_MS, LONGEST_PAUSE_MS] = [500, 30_000];
 
@@ -33,7 +33,7 @@ export async function follow({ getAccess, way: wanted, signal, onEvent, onGap, o
       failures = 0;
       onState("open", way);
     },
-    // Counts a failure; true when this way is to be given up.
+    // Counts a failure. Returns true if the other transport should be used.
     failed() {
       failures += 1;
       onState("lost", way);
@@ -69,7 +69,7 @@ export async function follow({ getAccess, way: wanted, signal, onEvent, onGap, o
   }
 }
 
-// Each way resolves when its token is to be renewed, and rejects when it has come to an end otherwise.
+// Each transport resolves when its token must be renewed, and rejects when it ends for another reason.
 const WAYS = { sse, poll, ws };
 
 function sse(access, line) {
@@ -77,8 +77,8 @@ function sse(access, line) {
   return untilItEnds(source, access, line, (end) => {
     source.onmessage = (message) => line.take(JSON.parse(message.data));
     source.onerror = () => {
-      // After a cut the browser comes back by itself, with the header Last-Event-ID, which wins over `after`. After a
-      // refusal (a token that has expired, too many connections) it does not.
+      // After a lost connection the browser reconnects by itself, with the header Last-Event-ID, which takes precedence
+      // over `after`. After an error response (an expired token, too many connections) it does not.
       const givenUp = source.readyState === EventSource.CLOSED;
       if (givenUp) end("refused");
       else if (line.failed()) end("it fails again and again");
@@ -97,8 +97,8 @@ function ws(access, line) {
   });
 }
 
-// What an EventSource and a WebSocket have in common: opening in time, renewal, and the end. `listen` is given what
-// ends it: `end(reason)`.
+// The common part of EventSource and WebSocket: the timeout to open, the renewal, and the end. `listen` gets the
+// function that ends the connection: `end(reason)`.
 function untilItEnds(stream, access, line, listen) {
   return new Promise((resolve, reject) => {
     let opening;
@@ -129,7 +129,7 @@ function untilItEnds(stream, access, line, listen) {
 
 async function poll(access, line) {
   const renewAt = performance.now() + renewInMs(access);
-  let caughtUp = false; // the first answers come at once
+  let caughtUp = false; // the first responses come at once
   while (!line.signal.aborted) {
     const leftS = Math.ceil((renewAt - performance.now()) / 1000);
     if (leftS <= 0) return;
@@ -147,7 +147,7 @@ async function nextPage(access, line, wait) {
   const response = await fetch(url(access, "events", { after: line.after(), wait, limit: 50 }), { signal });
   const answer = await response.json();
   if (response.ok) return answer;
-  // What a stream tells by an event, a poll tells by a problem: the cursor is too old, or not of this log.
+  // A poll reports a gap by a problem: the cursor has expired, or belongs to another log.
   const gap = { cursor_expired: "expired", invalid_parameter: "unknown" }[answer.code];
   if (!gap || line.after() === "earliest") throw new Error(`${answer.code}: ${answer.detail}`);
   const data = { reason: gap, requested: line.after(), earliest: answer.earliest ?? null };
@@ -165,7 +165,7 @@ function renewInMs({ ttl_s }) {
   return ttl_s * 1000 * RENEW_AT;
 }
 
-// Longer after each failure, never the same for all clients; over at once when the phone is online again.
+// Grows after each failure, differs between clients, and ends at once when the phone is online again.
 function pause(failures, signal) {
   const longest = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** failures);
   return new Promise((resolve) => {

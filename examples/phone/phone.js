@@ -1,4 +1,4 @@
-// Shows one order: ?order=A-1001, and &way=poll or &way=ws for another way than Server-Sent Events.
+// Shows one order: ?order=A-1001. &way=poll or &way=ws selects another transport than Server-Sent Events.
 import { follow } from "./follow.js";
 
 const STEPS = {
@@ -18,7 +18,7 @@ const way = asked.get("way") in WAYS ? asked.get("way") : "sse";
 const find = (id) => document.getElementById(id);
 const time = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
-// The app's own backend knows whether its user may see this order, and asks the hub for a token.
+// The app's own backend decides whether its user may see this order, and gets a token from the hub.
 async function getAccess() {
   const request = { method: "POST", signal: AbortSignal.timeout(10_000) };
   const response = await fetch(`token?order=${encodeURIComponent(order)}`, request);
@@ -49,7 +49,7 @@ function showEvent(event) {
   find("history").prepend(item);
 }
 
-// The hub goes on with the oldest event it has. What another log told is not this one's history.
+// The hub continues with the oldest retained event. The history of another log does not belong here.
 function showGap({ reason }) {
   if (reason === "unknown") {
     find("history").replaceChildren();
@@ -74,7 +74,7 @@ find("steps").replaceChildren(
 );
 showSteps(null);
 
-// A page that is put away lets go of its connection; one that is taken out again starts afresh.
+// A hidden page closes its connection. A page that is shown again starts over.
 const leaving = new AbortController();
 addEventListener("pagehide", () => leaving.abort());
 addEventListener("pageshow", (shown) => shown.persisted && location.reload());

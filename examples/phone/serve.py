@@ -1,4 +1,4 @@
-"""Serves the page, and plays the app's backend: it has the hub's key, and asks for tokens on behalf of the page."""
+"""Serves the page and acts as the app's backend: holds the hub's key and gets tokens for the page."""
 
 import json
 import os
@@ -17,7 +17,7 @@ TTL_S = 300
 
 
 def token(order):
-    """Asks the hub for a token that reads this order's events and nothing else."""
+    """Gets a token from the hub that reads only the events of this order."""
     request = urllib.request.Request(
         f"{HUB}/v1/stream-tokens",
         json.dumps({"types": [f"order.{order}.*"], "ttl_s": TTL_S}).encode(),
@@ -33,7 +33,7 @@ class Backend(SimpleHTTPRequestHandler):
         order = parse_qs(asked.query).get("order", [""])[0]
         if asked.path != "/token" or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", order):
             return self.answer(404, {"detail": "expected POST /token?order=A-1001"})
-        # Here a real backend looks who asks, and whether the order is theirs.
+        # A real backend authenticates the user here, and checks that the order is theirs.
         try:
             access = {"hub": HUB, "token": token(order), "ttl_s": TTL_S, "from": "earliest"}
         except (OSError, ValueError, KeyError) as error:

@@ -1,4 +1,4 @@
-//! Requests that run under an Idempotency-Key: known on this node, and to the others where there are any.
+//! Requests with an Idempotency-Key that run now: known on this node, and on other nodes if there are any.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,17 +11,16 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::domain::delivery::retry_schedule::reconnect_delays;
-use crate::store::idempotency::ClaimName;
+use crate::store::idempotency::StoredClaim;
 use crate::store::{Store, StoreError};
 
-/// How long it is believed that there are no other nodes, or some.
-const BELIEVED: Duration = Duration::from_secs(1);
+/// How long the answer to "are there other nodes?" is reused.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// A tenant's key.
 type TenantKey = (Arc<str>, String);
 
-/// The keys under which requests run. What was done under a key is kept by the log and the store; this is only so that a
-/// repeat which comes too early is told to wait.
+/// The idempotency keys of requests that run now. A repeat that arrives while the first request runs is rejected. The log
+/// and the store remember completed requests; correctness does not depend on claims.
 #[derive(Debug, Clone)]
 pub(crate) struct Claims {
     node: Uuid,
@@ -32,11 +31,11 @@ pub(crate) struct Claims {
 #[derive(Debug, Default)]
 struct Shared {
     running: Mutex<HashSet<TenantKey>>,
-    /// Whether there are other nodes, and when that was looked at.
+    /// Whether there are other nodes, and when that was checked.
     others: Mutex<Option<(bool, Instant)>>,
-    /// Claims that have ended and are still on record; no more than were put there.
-    ended: Mutex<Vec<ClaimName>>,
-    some_ended: Notify,
+    /// Claims that ended and are still stored.
+    ended: Mutex<Vec<StoredClaim>>,
+    claim_ended: Notify,
 }
 
 impl Shared {
@@ -44,7 +43,7 @@ impl Shared {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ended(&self) -> MutexGuard<'_, Vec<ClaimName>> {
+    fn ended(&self) -> MutexGuard<'_, Vec<StoredClaim>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -53,13 +52,13 @@ impl Shared {
     }
 }
 
-/// Holds a key for as long as it lives.
+/// Holds an idempotency key until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Claim {
     claims: Claims,
-    held: TenantKey,
-    /// What the other nodes know it by.
-    shown: Option<Uuid>,
+    key: TenantKey,
+    /// The token of its row, if other nodes must see the claim.
+    token: Option<Uuid>,
 }
 
 impl Claims {
@@ -70,24 +69,24 @@ impl Claims {
         stop: CancellationToken,
     ) -> Self {
         let shared = Arc::<Shared>::default();
-        tasks.spawn(let_go(store.clone(), Arc::clone(&shared), stop));
+        tasks.spawn(delete_ended(store.clone(), Arc::clone(&shared), stop));
         Self { node, store, shared }
     }
 
-    /// Claims a tenant's key; `None`: a request under it still runs, here or on another node.
+    /// Claims a tenant's key. `None` while a request with this key runs, here or on another node.
     pub(crate) async fn claim(
         &self,
         tenant: &Arc<str>,
         key: &str,
     ) -> Result<Option<Claim>, StoreError> {
-        let held = (Arc::clone(tenant), key.to_owned());
-        if !self.shared.running().insert(held.clone()) {
+        let tenant_key = (Arc::clone(tenant), key.to_owned());
+        if !self.shared.running().insert(tenant_key.clone()) {
             return Ok(None);
         }
-        let mut claim = Claim { claims: self.clone(), held, shown: None };
+        let mut claim = Claim { claims: self.clone(), key: tenant_key, token: None };
         if self.has_others().await? {
             let token = Uuid::new_v4();
-            claim.shown = Some(token);
+            claim.token = Some(token);
             if !self.store.insert_claim(tenant, key, self.node, token).await? {
                 return Ok(None);
             }
@@ -98,7 +97,7 @@ impl Claims {
     async fn has_others(&self) -> Result<bool, StoreError> {
         let known = *self.shared.others();
         if let Some((others, since)) = known
-            && since.elapsed() < BELIEVED
+            && since.elapsed() < TRUSTED_FOR
         {
             return Ok(others);
         }
@@ -110,37 +109,37 @@ impl Claims {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let Self { claims, held, shown } = self;
-        claims.shared.running().remove(held);
-        if let Some(token) = *shown {
-            let (tenant, key) = held.clone();
-            claims.shared.ended().push(ClaimName { tenant, key, token });
-            claims.shared.some_ended.notify_one();
+        let Self { claims, key, token } = self;
+        claims.shared.running().remove(key);
+        if let Some(token) = *token {
+            let (tenant, key) = key.clone();
+            claims.shared.ended().push(StoredClaim { tenant, key, token });
+            claims.shared.claim_ended.notify_one();
         }
     }
 }
 
-/// Takes the claims that have ended off the record, until `stop`: a node's claims count for nothing after its end.
-async fn let_go(store: Store, shared: Arc<Shared>, stop: CancellationToken) {
+/// Deletes the rows of ended claims, until `stop`. Rows of a node that is gone have no effect.
+async fn delete_ended(store: Store, shared: Arc<Shared>, stop: CancellationToken) {
     let mut waits = reconnect_delays();
     loop {
         let ended = std::mem::take(&mut *shared.ended());
-        let done = if ended.is_empty() { Ok(()) } else { store.delete_claims(&ended).await };
-        let pause = match done {
+        let deleted = if ended.is_empty() { Ok(()) } else { store.delete_claims(&ended).await };
+        let pause = match deleted {
             Ok(()) => {
                 waits = reconnect_delays();
                 None
             }
             Err(error) => {
-                tracing::debug!(%error, "claims of idempotency keys are let go later");
+                tracing::debug!(%error, "cannot delete ended idempotency claims; they are deleted later");
                 shared.ended().extend(ended);
-                Some(waits.next().unwrap_or(BELIEVED))
+                Some(waits.next().unwrap_or(TRUSTED_FOR))
             }
         };
         let next = async {
             match pause {
                 Some(pause) => tokio::time::sleep(pause).await,
-                None => shared.some_ended.notified().await,
+                None => shared.claim_ended.notified().await,
             }
         };
         if stop.run_until_cancelled(next).await.is_none() {

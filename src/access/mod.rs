@@ -1,4 +1,4 @@
-//! Keys, quotas and idempotency keys in force on this node.
+//! API keys, quotas and idempotency claims on this node.
 
 pub(crate) mod idempotency;
 pub(crate) mod keys;

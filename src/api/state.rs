@@ -18,7 +18,7 @@ use crate::domain::access::forwarded::TrustedProxies;
 use crate::domain::egress::origin::Origin;
 use crate::domain::egress::policy::Targets;
 use crate::log::Log;
-use crate::metrics::Measures;
+use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::streaming::{Streams, Worker};
 
@@ -28,7 +28,7 @@ pub(crate) struct Api {
     pub(super) log: Log,
     pub(super) keys: Keys,
     pub(super) claims: Claims,
-    pub(super) metrics: Arc<Measures>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) streams: Arc<Streams>,
     pub(super) admin: AdminKey,
     pub(super) token_secret: Vec<u8>,
@@ -82,7 +82,7 @@ pub(crate) struct Parts {
     pub store: Store,
     pub keys: Keys,
     pub claims: Claims,
-    pub metrics: Arc<Measures>,
+    pub metrics: Arc<Metrics>,
     pub streams: Arc<Streams>,
 }
 

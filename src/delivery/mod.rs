@@ -20,7 +20,7 @@ use crate::access::keys::Keys;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::egress::policy::EgressPolicy;
 use crate::log::Log;
-use crate::metrics::Measures;
+use crate::metrics::Metrics;
 use crate::store::nodes::NodeName;
 use crate::store::{Store, StoreError};
 
@@ -40,7 +40,7 @@ pub(crate) struct Parts {
     pub log: Log,
     pub store: Store,
     pub keys: Keys,
-    pub metrics: Arc<Measures>,
+    pub metrics: Arc<Metrics>,
     pub tasks: TaskTracker,
 }
 
@@ -92,7 +92,7 @@ impl Dispatcher {
             stop_timeout,
         });
         let cut_off = driver.run(stop).await;
-        keys.retire();
+        keys.stop_trusting();
         if let Err(error) = store.delete_node(id).await {
             tracing::warn!(%error, "cannot release this node's shards; other nodes take them when its lease expires");
         }

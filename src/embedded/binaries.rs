@@ -1,4 +1,4 @@
-//! Finding the Postgres programs on this machine.
+//! Finds the Postgres programs on this machine.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,12 +10,12 @@ use super::user::ServerUser;
 use super::{EmbeddedError, EmbeddedSettings};
 
 /// The oldest major version the hub supports.
-pub(super) const OLDEST_MAJOR: u32 = 14;
+pub(super) const MIN_MAJOR: u32 = 14;
 
-/// Where Debian, Ubuntu and their kin install each major version, as `<major>/bin`.
+/// Debian and its derivatives install each major version here, as `<major>/bin`.
 const PACKAGED: &str = "/usr/lib/postgresql";
 
-const VERSION_DEADLINE: Duration = Duration::from_secs(10);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A directory that holds `postgres` and `initdb`, and their major version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub(super) struct Binaries {
 }
 
 impl Binaries {
-    /// Finds the programs: of the cluster's own major version if there is a cluster already, else the first
-    /// that are new enough.
+    /// Finds the programs: those of the cluster's own major version if a cluster exists, else the first that are new
+    /// enough.
     pub(super) async fn find(
         settings: &EmbeddedSettings,
         cluster_major: Option<u32>,
@@ -37,7 +37,7 @@ impl Binaries {
             match version_in(&dir, user).await {
                 Ok(major) => found.push(Self { dir, major }),
                 Err(error) if settings.binaries.is_some() => return Err(error),
-                Err(error) => tracing::warn!(%error, "passing over a Postgres that does not run"),
+                Err(error) => tracing::warn!(%error, "ignoring a Postgres that does not run"),
             }
         }
         match choose(&found, cluster_major) {
@@ -56,14 +56,14 @@ impl Binaries {
 }
 
 fn choose(found: &[Binaries], cluster_major: Option<u32>) -> Option<&Binaries> {
-    let mut supported = found.iter().filter(|binaries| binaries.major >= OLDEST_MAJOR);
+    let mut supported = found.iter().filter(|binaries| binaries.major >= MIN_MAJOR);
     match cluster_major {
         Some(major) => supported.find(|binaries| binaries.major == major),
         None => supported.next(),
     }
 }
 
-/// Why none of `found` will do.
+/// The error when none of `found` is usable.
 fn refusal(
     settings: &EmbeddedSettings,
     found: &[Binaries],
@@ -73,11 +73,11 @@ fn refusal(
         return EmbeddedError::NoBinaries { searched: searched(settings) };
     };
     match cluster_major {
-        Some(made_by) if newest.major >= OLDEST_MAJOR => {
+        Some(cluster_major) if newest.major >= MIN_MAJOR => {
             let found: Vec<String> =
                 found.iter().map(|binaries| binaries.major.to_string()).collect();
             let cluster = settings.data_dir.join("postgres");
-            EmbeddedError::OtherMajor { cluster, made_by, found: found.join(", ") }
+            EmbeddedError::MajorMismatch { cluster, cluster_major, found: found.join(", ") }
         }
         Some(_) | None => EmbeddedError::TooOld { dir: newest.dir.clone(), found: newest.major },
     }
@@ -113,7 +113,7 @@ fn candidates(settings: &EmbeddedSettings) -> Vec<PathBuf> {
     usable
 }
 
-/// The absolute directories of a `PATH`; a relative one would mean something else from every working directory.
+/// The absolute directories of a `PATH`. Relative ones depend on the working directory and are ignored.
 fn directories(path: &OsStr) -> impl Iterator<Item = PathBuf> {
     path.as_bytes()
         .split(|byte| *byte == b':')
@@ -139,18 +139,18 @@ async fn version_in(dir: &Path, user: &ServerUser) -> Result<u32, EmbeddedError>
     let program = dir.join("postgres");
     let mut command = user.command(&program);
     command.arg("--version");
-    let said = user.run(command, "", VERSION_DEADLINE).await?;
-    major_of(&said).ok_or_else(|| {
+    let output = user.run(command, "", VERSION_TIMEOUT).await?;
+    major_of(&output).ok_or_else(|| {
         user.failed(
             &program,
-            format!("--version said `{}`, which names no version of PostgreSQL", said.trim()),
+            format!("--version printed `{}`, which names no version of PostgreSQL", output.trim()),
         )
     })
 }
 
 /// The major version in the output of `postgres --version`.
-fn major_of(said: &str) -> Option<u32> {
-    let (_, version) = said.split_once("(PostgreSQL) ")?;
+fn major_of(output: &str) -> Option<u32> {
+    let (_, version) = output.split_once("(PostgreSQL) ")?;
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }
@@ -171,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn a_new_cluster_takes_the_first_that_is_new_enough() {
+    fn a_new_cluster_uses_the_first_version_that_is_new_enough() {
         let found = [binaries(13), binaries(15), binaries(17)];
         assert_eq!(choose(&found, None), Some(&found[1]));
         assert_eq!(choose(&found[..1], None), None);
     }
 
     #[test]
-    fn an_existing_cluster_takes_its_own_major_or_nothing() {
+    fn an_existing_cluster_uses_only_its_own_major_version() {
         let found = [binaries(15), binaries(17)];
         assert_eq!(choose(&found, Some(17)), Some(&found[1]));
         assert_eq!(choose(&found, Some(16)), None);

@@ -1,4 +1,4 @@
-//! The cluster: made once, whole or not at all.
+//! The database cluster, created atomically on first use.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -10,16 +10,16 @@ use super::EmbeddedError;
 use super::binaries::Binaries;
 use super::user::ServerUser;
 
-/// The database and its owner.
+/// The name of the database and of its owner.
 pub(super) const DATABASE: &str = "hookhub";
 
-/// A cluster in the making has this name, and the hub's process id, until it is whole.
-const DRAFT: &str = "postgres.new-";
+/// An unfinished cluster has this name with the hub's process id behind it.
+const DRAFT_PREFIX: &str = "postgres.new-";
 
-const INITDB_DEADLINE: Duration = Duration::from_mins(2);
-const CREATE_DATABASE_DEADLINE: Duration = Duration::from_mins(1);
+const INITDB_TIMEOUT: Duration = Duration::from_mins(2);
+const CREATE_DATABASE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The major version the cluster was made by; `None` when there is no cluster yet.
+/// The major version that created the cluster; `None` if no cluster exists.
 pub(super) fn version(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
     let no_cluster = || EmbeddedError::NotACluster { cluster: cluster.to_owned() };
     let path = cluster.join("PG_VERSION");
@@ -36,41 +36,41 @@ pub(super) fn version(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
     }
 }
 
-/// Whether a cluster can be moved to this place: nothing there, or an empty directory.
+/// Whether a cluster can be moved here: the path does not exist, or is an empty directory.
 fn is_free(place: &Path) -> bool {
     !place.exists() || fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Makes the cluster with the hub's database in it, unless there is one.
+/// Creates the cluster with the hub's database in it, unless a cluster exists.
 ///
-/// It is made under another name and renamed when whole, so a crash in between leaves only a draft, which the
-/// next start clears away.
+/// The cluster is created under another name and renamed when complete. A crash in between leaves only a draft, which
+/// the next start removes.
 pub(super) async fn ensure(
     cluster: &Path,
     binaries: &Binaries,
     user: &ServerUser,
 ) -> Result<(), EmbeddedError> {
-    let home = cluster.parent().unwrap_or(cluster);
-    clear_drafts(home);
+    let parent = cluster.parent().unwrap_or(cluster);
+    remove_drafts(parent);
     if version(cluster)?.is_some() {
         return Ok(());
     }
-    let draft = home.join(format!("{DRAFT}{}", std::process::id()));
-    let made =
-        make(&draft, binaries, user).await.and_then(|()| put_in_place(&draft, cluster, home));
-    if made.is_err() {
-        clear_drafts(home);
+    let draft = parent.join(format!("{DRAFT_PREFIX}{}", std::process::id()));
+    let created =
+        create(&draft, binaries, user).await.and_then(|()| put_in_place(&draft, cluster, parent));
+    if created.is_err() {
+        remove_drafts(parent);
     }
-    made
+    created
 }
 
-async fn make(draft: &Path, binaries: &Binaries, user: &ServerUser) -> Result<(), EmbeddedError> {
-    tracing::info!(programs = %binaries.dir.display(), major = binaries.major, "making the cluster of the embedded Postgres");
+async fn create(draft: &Path, binaries: &Binaries, user: &ServerUser) -> Result<(), EmbeddedError> {
+    tracing::info!(programs = %binaries.dir.display(), major = binaries.major, "creating the cluster of the embedded Postgres");
     DirBuilder::new()
         .mode(0o700)
         .create(draft)
         .map_err(EmbeddedError::io("make directory", draft))?;
-    user.give(draft)?;
+    user.chown(draft)?;
 
     let mut initdb = user.command(&binaries.initdb());
     initdb.arg("--pgdata").arg(draft).args([
@@ -81,7 +81,7 @@ async fn make(draft: &Path, binaries: &Binaries, user: &ServerUser) -> Result<()
         "--locale",
         "C",
     ]);
-    // Who may connect is settled by the permissions of the socket's directory.
+    // The permissions of the socket's directory decide who may connect.
     initdb.args([
         "--auth-local",
         "trust",
@@ -90,27 +90,27 @@ async fn make(draft: &Path, binaries: &Binaries, user: &ServerUser) -> Result<()
         "--data-checksums",
         "--no-instructions",
     ]);
-    user.run(initdb, "", INITDB_DEADLINE).await?;
+    user.run(initdb, "", INITDB_TIMEOUT).await?;
 
     let mut single_user = user.command(&binaries.postgres());
     single_user.arg("--single").arg("-D").arg(draft).args(["-c", "exit_on_error=on", "postgres"]);
-    user.run(single_user, &format!("CREATE DATABASE {DATABASE}\n"), CREATE_DATABASE_DEADLINE)
+    user.run(single_user, &format!("CREATE DATABASE {DATABASE}\n"), CREATE_DATABASE_TIMEOUT)
         .await?;
     Ok(())
 }
 
-fn put_in_place(draft: &Path, cluster: &Path, home: &Path) -> Result<(), EmbeddedError> {
+fn put_in_place(draft: &Path, cluster: &Path, parent: &Path) -> Result<(), EmbeddedError> {
     fs::rename(draft, cluster).map_err(EmbeddedError::io("rename the new cluster to", cluster))?;
-    File::open(home).and_then(|home| home.sync_all()).map_err(EmbeddedError::io("sync", home))
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(EmbeddedError::io("sync", parent))
 }
 
-/// Removes clusters that were never finished. One that cannot be removed is in nobody's way.
-fn clear_drafts(home: &Path) {
-    for entry in fs::read_dir(home).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(DRAFT)
+/// Removes unfinished clusters. One that cannot be removed does no harm.
+fn remove_drafts(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(DRAFT_PREFIX)
             && let Err(error) = fs::remove_dir_all(entry.path())
         {
-            tracing::warn!(%error, path = %entry.path().display(), "cannot remove a half-made cluster");
+            tracing::warn!(%error, path = %entry.path().display(), "cannot remove an unfinished cluster");
         }
     }
 }

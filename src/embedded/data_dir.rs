@@ -1,4 +1,4 @@
-//! The data directory: what lies where in it, held by one hub at a time.
+//! The data directory: its layout, and the lock that lets one hub at a time use it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ pub(super) struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory if missing and takes its lock.
+    /// Creates the directory if missing and takes its lock.
     pub(super) fn claim(path: &Path) -> Result<Self, EmbeddedError> {
         if !path.exists() {
             DirBuilder::new()
@@ -30,16 +30,16 @@ impl DataDir {
         Ok(Self { root, lock })
     }
 
-    /// Lets `user` pass through a directory that only root may enter, as `hookhub` itself makes it. A
-    /// directory with any other owner or group rights is the operator's business and stays as it is.
-    pub(super) fn open_for(&self, user: &ServerUser) -> Result<(), EmbeddedError> {
+    /// Lets `user` enter a directory that only root may enter, as the hub itself creates it. A directory with other
+    /// permissions was set up by the operator and stays as it is.
+    pub(super) fn allow_entry(&self, user: &ServerUser) -> Result<(), EmbeddedError> {
         let root = &self.root;
         let metadata = fs::metadata(root).map_err(EmbeddedError::io("look at", root))?;
         let closed = metadata.mode() & 0o071 == 0;
         if !user.is_other() || metadata.uid() != 0 || !closed {
             return Ok(());
         }
-        user.give_group(root)?;
+        user.chown_group(root)?;
         fs::set_permissions(root, fs::Permissions::from_mode(0o710))
             .map_err(EmbeddedError::io("set permissions of", root))
     }
@@ -62,7 +62,7 @@ impl DataDir {
 }
 
 impl Drop for DataDir {
-    /// Unlocks by name: a child between fork and exec may still share the open file, and with it the lock.
+    /// Unlocks explicitly: a child process between fork and exec may still share the open file, and so the lock.
     fn drop(&mut self) {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "cannot unlock the data directory");

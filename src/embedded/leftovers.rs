@@ -1,4 +1,4 @@
-//! Clearing away what a killed hub or a killed Postgres left on the cluster.
+//! Removes what a killed hub or a killed Postgres left on the cluster.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,23 +16,23 @@ use tokio::time::{Instant, sleep};
 use super::EmbeddedError;
 use super::socket;
 
-/// How long an orphan has for each kind of shutdown: fast, then immediate.
-const ORPHAN_DEADLINE: Duration = Duration::from_secs(30);
+/// The time that an orphaned Postgres has for each kind of shutdown: fast, then immediate.
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
 
-const POLL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Stops a Postgres that still runs on `cluster` and removes files that would keep a new one from starting.
+/// Stops a Postgres that still runs on `cluster`, and removes files that would prevent a new one from starting.
 ///
-/// Only for the holder of the data directory's lock and while it has no Postgres of its own: whatever runs on
-/// the cluster then was left by a hub that was killed.
-pub(super) async fn clear_away(cluster: &Path, socket_dir: &Path) -> Result<(), EmbeddedError> {
+/// The caller must hold the lock of the data directory and run no Postgres of its own. Any Postgres on the cluster was
+/// then left by a killed hub.
+pub(super) async fn remove_all(cluster: &Path, socket_dir: &Path) -> Result<(), EmbeddedError> {
     let pid_file = cluster.join("postmaster.pid");
     match fs::read_to_string(&pid_file) {
         Ok(text) => match first_pid(&text) {
             Some(pid) if serves(pid, cluster) => stop_orphan(pid, cluster).await?,
-            // A dead server's: Postgres sees that itself, and learns from the file which shared memory to check.
+            // The server is dead. Postgres notices that itself, and finds in the file which shared memory to check.
             Some(pid) if !process_dir(pid).exists() => {}
-            // The number has gone to another process, for whose sake Postgres would refuse to start.
+            // Another process has this id now, and Postgres would refuse to start because of it.
             Some(_) | None => remove(&pid_file)?,
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -47,12 +47,12 @@ fn first_pid(text: &str) -> Option<i32> {
     text.lines().next()?.trim().parse::<i32>().ok()?.checked_abs().filter(|pid| *pid > 1)
 }
 
-/// Whether `pid` is a live Postgres on this very cluster, not a stranger that got the same number.
+/// Whether `pid` is a live Postgres on this cluster, not an unrelated process with the same id.
 fn serves(pid: i32, cluster: &Path) -> bool {
     let process = process_dir(pid);
     let is_postgres =
         fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() == "postgres");
-    // Its working directory is proof, but root without CAP_SYS_PTRACE (as in a container) may not see it.
+    // The working directory proves it, but root without CAP_SYS_PTRACE (as in a container) may not read it.
     is_postgres && (same_dir(&process.join("cwd"), cluster) || was_started_on(&process, cluster))
 }
 
@@ -61,7 +61,7 @@ fn same_dir(one: &Path, other: &Path) -> bool {
     identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
-/// Whether the command line says `-D <cluster>`.
+/// Whether the command line contains `-D <cluster>`.
 fn was_started_on(process: &Path, cluster: &Path) -> bool {
     let Ok(line) = fs::read(process.join("cmdline")) else { return false };
     let words: Vec<&OsStr> = line.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
@@ -79,18 +79,18 @@ async fn stop_orphan(pid: i32, cluster: &Path) -> Result<(), EmbeddedError> {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(error) => return Err(still_there(pid, cluster, error.to_string())),
         }
-        let deadline = Instant::now() + ORPHAN_DEADLINE;
+        let deadline = Instant::now() + ORPHAN_TIMEOUT;
         while Instant::now() < deadline {
             if !serves(pid, cluster) {
                 return Ok(());
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
     Err(still_there(
         pid,
         cluster,
-        format!("SIGINT and SIGQUIT, {} s each", ORPHAN_DEADLINE.as_secs()),
+        format!("SIGINT and SIGQUIT, {} s each", ORPHAN_TIMEOUT.as_secs()),
     ))
 }
 
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_with_the_same_number_is_not_taken_for_postgres() {
+    fn an_unrelated_process_is_not_mistaken_for_postgres() {
         let me = i32::try_from(std::process::id()).unwrap();
         assert!(!serves(me, Path::new("/")));
         assert!(process_dir(me).exists());

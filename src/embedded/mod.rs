@@ -1,11 +1,12 @@
-//! The embedded Postgres: a private server in the data directory, started and stopped with the hub.
+//! The embedded Postgres: a private server in the data directory that starts and stops with the hub.
+//! docs/internals/embedded-postgres.md describes it.
 
 mod binaries;
 mod cluster;
 mod data_dir;
 mod error;
 mod leftovers;
-mod ready;
+mod readiness;
 mod server;
 mod server_log;
 mod socket;
@@ -26,23 +27,21 @@ use self::data_dir::DataDir;
 use self::server::Server;
 use self::user::ServerUser;
 
-/// Where the embedded Postgres lives and where its programs are looked for.
 #[derive(Debug, Clone)]
 pub struct EmbeddedSettings {
-    /// The hub's data directory (`HOOKHUB_DATA_DIR`). Made if missing; used by one hub at a time.
+    /// The hub's data directory (`HOOKHUB_DATA_DIR`), created if missing. Only one hub at a time can use it.
     pub data_dir: PathBuf,
-    /// The directory that holds `postgres` and `initdb` (`HOOKHUB_POSTGRES_BIN`). When unset they are looked
-    /// for in [`path`](Self::path), then in `/usr/lib/postgresql/*/bin`, newest first.
+    /// The directory that holds `postgres` and `initdb` (`HOOKHUB_POSTGRES_BIN`). `None` searches [`path`](Self::path),
+    /// then `/usr/lib/postgresql/*/bin`, newest first.
     pub binaries: Option<PathBuf>,
     /// The value of `PATH`.
     pub path: Option<OsString>,
 }
 
-/// A running Postgres that belongs to this hub alone.
+/// A running Postgres that only this hub uses.
 ///
-/// If it dies it is started again, until [`stop`](Self::stop). Dropping the value without `stop` also asks it
-/// to stop, but nobody waits for it; if the hub is killed, Postgres runs on, and the next start on the same
-/// data directory stops it first.
+/// A server that dies is restarted until [`stop`](Self::stop). Dropping the value stops the server too, but without
+/// waiting. If the hub is killed, Postgres keeps running, and the next start on the same data directory stops it first.
 #[derive(Debug)]
 pub struct EmbeddedPostgres {
     database_url: String,
@@ -51,21 +50,20 @@ pub struct EmbeddedPostgres {
 }
 
 impl EmbeddedPostgres {
-    /// Starts Postgres and waits until it takes connections.
+    /// Starts Postgres and waits until it accepts connections.
     ///
-    /// Makes the cluster on first use and clears away what a killed hub left. Every error is one line for the
-    /// operator. Needs a Tokio runtime with I/O and time; the supervisor runs on it.
+    /// Creates the cluster on first use, and removes leftovers of a killed hub. Every error is one line for the operator.
     pub async fn start(settings: &EmbeddedSettings) -> Result<Self, EmbeddedError> {
         let data_dir = DataDir::claim(&settings.data_dir)?;
         let cluster = data_dir.cluster();
-        let made_by = cluster::version(&cluster)?;
-        let user = match made_by {
+        let cluster_major = cluster::version(&cluster)?;
+        let user = match cluster_major {
             Some(_) => ServerUser::owner_of(&cluster)?,
             None => ServerUser::for_new_cluster()?,
         };
-        let binaries = Binaries::find(settings, made_by, &user).await?;
-        data_dir.open_for(&user)?;
-        user.check_reach(&binaries.postgres(), data_dir.root()).await?;
+        let binaries = Binaries::find(settings, cluster_major, &user).await?;
+        data_dir.allow_entry(&user)?;
+        user.check_access(&binaries.postgres(), data_dir.root()).await?;
         cluster::ensure(&cluster, &binaries, &user).await?;
         let socket_dir = socket::prepare(&data_dir, &user)?;
 
@@ -81,14 +79,13 @@ impl EmbeddedPostgres {
         Ok(Self { database_url, stop, tasks })
     }
 
-    /// The URL of the hub's database, over the Unix socket, as sqlx and libpq (psql) understand it.
+    /// The URL of the hub's database over the Unix socket, in the form that sqlx and libpq accept.
     pub fn database_url(&self) -> &str {
         &self.database_url
     }
 
-    /// Stops Postgres and waits until it has ended: fast shutdown first, which ends every session and writes a
-    /// checkpoint; after `deadline` the immediate one, which leaves recovery to the next start and loses
-    /// nothing that was committed.
+    /// Stops Postgres and waits for its end. The fast shutdown ends every session and writes a checkpoint. After `deadline`
+    /// the immediate shutdown leaves recovery to the next start; it loses nothing that was committed.
     pub async fn stop(self, deadline: Duration) {
         if self.stop.send(deadline).is_err() {
             tracing::error!("the supervisor of the embedded Postgres had already ended");

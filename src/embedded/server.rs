@@ -1,4 +1,4 @@
-//! The server process: launched, waited for, stopped.
+//! The Postgres server process: launch, readiness, shutdown.
 
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -12,34 +12,34 @@ use tokio::time::{Instant, sleep, timeout};
 use super::EmbeddedError;
 use super::binaries::Binaries;
 use super::leftovers;
-use super::ready;
-use super::ready::Answer;
+use super::readiness;
+use super::readiness::Readiness;
 use super::server_log::ServerLog;
 use super::socket;
 use super::user::ServerUser;
 
-/// How long Postgres may be silent before it takes connections. While it says that it recovers, it is waited for.
-const READY_DEADLINE: Duration = Duration::from_mins(1);
+/// The time that Postgres has to accept connections. While it reports recovery, the time starts over.
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long the sessions of a killed postmaster have to end.
-const LEFTOVERS_DEADLINE: Duration = Duration::from_mins(1);
+/// The time that the sessions of a killed postmaster have to end.
+const LEFTOVERS_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long the immediate shutdown may take before the process is killed.
-const IMMEDIATE_DEADLINE: Duration = Duration::from_secs(10);
+/// The time for an immediate shutdown before the process is killed.
+const IMMEDIATE_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-const POLL: Duration = Duration::from_millis(20);
-const LEFTOVERS_POLL: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+const LEFTOVERS_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What Postgres says when something of its predecessor is still there.
-const LEFTOVER_WORDS: [&str; 2] =
+/// Log messages of Postgres while something of its predecessor still exists.
+const LEFTOVER_MESSAGES: [&str; 2] =
     ["pre-existing shared memory block", "lock file \"postmaster.pid\" already"];
 
-/// Given on the command line, where neither `postgresql.conf` nor `ALTER SYSTEM` can weaken them.
+/// Passed on the command line, so that neither `postgresql.conf` nor `ALTER SYSTEM` overrides them.
 const SETTINGS: &[(&str, &str)] = &[
-    // The Unix socket is the only door.
+    // Only the Unix socket.
     ("listen_addresses", ""),
     ("port", socket::PORT),
-    // What is committed survives a crash of the machine.
+    // Committed data survives a crash of the machine.
     ("fsync", "on"),
     ("full_page_writes", "on"),
     ("synchronous_commit", "on"),
@@ -53,7 +53,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("autovacuum", "on"),
     ("jit", "off"),
     ("max_parallel_workers_per_gather", "0"),
-    // The log goes to the file the hub gives it, and says what an operator would ask about.
+    // The log goes to the file that the hub opens.
     ("logging_collector", "off"),
     ("log_destination", "stderr"),
     ("log_line_prefix", "%m [%p] "),
@@ -63,7 +63,6 @@ const SETTINGS: &[(&str, &str)] = &[
     ("timezone", "UTC"),
 ];
 
-/// All it takes to launch the server on its cluster.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) binaries: Binaries,
@@ -74,29 +73,29 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Launches the server and waits until it takes connections. While something of a predecessor is still
-    /// there, tries again, up to a deadline.
+    /// Launches the server and waits until it accepts connections. Retries for a while if leftovers of a predecessor
+    /// prevent the start.
     pub(super) async fn start(&self) -> Result<Running, EmbeddedError> {
-        let deadline = Instant::now() + LEFTOVERS_DEADLINE;
+        let deadline = Instant::now() + LEFTOVERS_TIMEOUT;
         loop {
             let mut running = self.launch().await?;
             match self.wait_until_ready(&mut running).await {
                 Ok(()) => return Ok(running),
                 Err(error) if Instant::now() < deadline && is_about_leftovers(&error) => {
                     tracing::info!("waiting for the sessions of a killed Postgres to end");
-                    sleep(LEFTOVERS_POLL).await;
+                    sleep(LEFTOVERS_POLL_INTERVAL).await;
                 }
                 Err(error) => {
-                    running.stop(IMMEDIATE_DEADLINE).await;
+                    running.stop(IMMEDIATE_SHUTDOWN_TIMEOUT).await;
                     return Err(error);
                 }
             }
         }
     }
 
-    /// Launches the server, after clearing away what its predecessor left.
+    /// Removes leftovers of a predecessor and launches the server.
     pub(super) async fn launch(&self) -> Result<Running, EmbeddedError> {
-        leftovers::clear_away(&self.cluster, &self.socket_dir).await?;
+        leftovers::remove_all(&self.cluster, &self.socket_dir).await?;
         self.log.trim();
         let log_start = self.log.len();
         let log = self.log.open()?;
@@ -122,7 +121,7 @@ impl Server {
             ready = self.poll_until_ready() => ready,
             status = running.wait() => Err(EmbeddedError::EndedAtStart {
                 status,
-                last_words: self.log.last_words(log_start),
+                last_output: self.log.last_output(log_start),
                 log,
             }),
         }
@@ -131,37 +130,37 @@ impl Server {
     async fn poll_until_ready(&self) -> Result<(), EmbeddedError> {
         let socket = socket::path_in(&self.socket_dir);
         let mut recovering = false;
-        let mut deadline = Instant::now() + READY_DEADLINE;
+        let mut deadline = Instant::now() + READY_TIMEOUT;
         loop {
-            let last_answer = match ready::ask(&socket).await {
-                Answer::Ready => return Ok(()),
-                Answer::NotYet(said) => {
+            let last_answer = match readiness::probe(&socket).await {
+                Readiness::Ready => return Ok(()),
+                Readiness::NotYet(said) => {
                     if !recovering {
                         tracing::info!(said, "waiting for the embedded Postgres");
                     }
                     recovering = true;
-                    deadline = Instant::now() + READY_DEADLINE;
+                    deadline = Instant::now() + READY_TIMEOUT;
                     said
                 }
-                Answer::No(why) => why,
+                Readiness::Failed(why) => why,
             };
             if Instant::now() >= deadline {
                 let log = self.log.path().to_owned();
                 return Err(EmbeddedError::NotReady {
-                    seconds: READY_DEADLINE.as_secs(),
+                    seconds: READY_TIMEOUT.as_secs(),
                     last_answer,
                     log,
                 });
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }
 
 fn is_about_leftovers(error: &EmbeddedError) -> bool {
     match error {
-        EmbeddedError::EndedAtStart { last_words, .. } => {
-            LEFTOVER_WORDS.iter().any(|words| last_words.contains(words))
+        EmbeddedError::EndedAtStart { last_output, .. } => {
+            LEFTOVER_MESSAGES.iter().any(|words| last_output.contains(words))
         }
         _ => false,
     }
@@ -176,12 +175,11 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// How long ago it was launched.
     pub(super) fn age(&self) -> Duration {
         self.since.elapsed()
     }
 
-    /// Waits for its end and says how it ended. Safe to cancel.
+    /// Waits for the end of the process and returns its exit status as text. Cancel-safe.
     pub(super) async fn wait(&mut self) -> String {
         self.child
             .wait()
@@ -189,16 +187,16 @@ impl Running {
             .map_or_else(|error| error.to_string(), |status: ExitStatus| status.to_string())
     }
 
-    /// Fast shutdown; past the deadline the immediate one; at last, kill.
+    /// Fast shutdown; after `deadline` immediate shutdown; then kill.
     pub(super) async fn stop(mut self, deadline: Duration) {
-        for (signal, patience) in
-            [(Signal::SIGINT, deadline), (Signal::SIGQUIT, IMMEDIATE_DEADLINE)]
+        for (signal, limit) in
+            [(Signal::SIGINT, deadline), (Signal::SIGQUIT, IMMEDIATE_SHUTDOWN_TIMEOUT)]
         {
             self.signal(signal);
-            if timeout(patience, self.wait()).await.is_ok() {
+            if timeout(limit, self.wait()).await.is_ok() {
                 return;
             }
-            tracing::warn!(%signal, ?patience, "the embedded Postgres did not stop in time");
+            tracing::warn!(%signal, ?limit, "the embedded Postgres did not stop in time");
         }
         if let Err(error) = self.child.kill().await {
             tracing::error!(%error, "cannot kill the embedded Postgres");

@@ -1,4 +1,4 @@
-//! What Postgres says: its log file, kept to a bounded size.
+//! The log file of the embedded Postgres, kept to a bounded size.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use super::EmbeddedError;
 
-/// Past this size the log is set aside, in bytes; with the one set aside it takes at most about twice this.
-const LONGEST: u64 = 8 * 1024 * 1024;
+/// A larger log is rotated. With the rotated file, the log takes at most about twice this.
+const MAX_LOG_BYTES: u64 = 8 * 1024 * 1024;
 
-/// How far back the last words are looked for, in bytes.
-const TAIL: u64 = 4096;
+/// [`ServerLog::last_output`] reads at most this much.
+const MAX_TAIL_BYTES: u64 = 4096;
 
-/// How many lines the last words are.
-const LAST_LINES: usize = 4;
+/// [`ServerLog::last_output`] returns at most this many lines.
+const MAX_TAIL_LINES: usize = 4;
 
 /// The log file of the embedded Postgres.
 #[derive(Debug)]
@@ -41,10 +41,10 @@ impl ServerLog {
             .map_err(EmbeddedError::io("open", &self.path))
     }
 
-    /// Sets a log that has grown too long aside as `postgres.log.1`. Postgres keeps its file open, so that is
-    /// copied and emptied, not renamed.
+    /// Rotates a large log to `postgres.log.1`. Postgres keeps its file open, so the file is copied and truncated, not
+    /// renamed.
     pub(super) fn trim(&self) {
-        if self.len() <= LONGEST {
+        if self.len() <= MAX_LOG_BYTES {
             return;
         }
         let aside = self.path.with_added_extension("1");
@@ -56,17 +56,17 @@ impl ServerLog {
         }
     }
 
-    /// The length of the log, in bytes.
+    /// The length in bytes.
     pub(super) fn len(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
     /// The last lines written after the log was `from` bytes long, as one line.
-    pub(super) fn last_words(&self, from: u64) -> String {
-        let start = from.max(self.len().saturating_sub(TAIL));
+    pub(super) fn last_output(&self, from: u64) -> String {
+        let start = from.max(self.len().saturating_sub(MAX_TAIL_BYTES));
         match read_from(&self.path, start) {
             Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes)),
-            Err(error) => format!("its log cannot be read: {error}"),
+            Err(error) => format!("the log cannot be read: {error}"),
         }
     }
 }
@@ -75,17 +75,17 @@ fn read_from(path: &Path, start: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
-    file.take(TAIL).read_to_end(&mut bytes)?;
+    file.take(MAX_TAIL_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The last few lines of `text` that say something, as one line.
+/// The last few non-empty lines of `text`, as one line.
 pub(super) fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let start = lines.len().saturating_sub(LAST_LINES);
+    let start = lines.len().saturating_sub(MAX_TAIL_LINES);
     match lines.get(start..) {
         Some(last) if !last.is_empty() => last.join(" | "),
-        Some(_) | None => "it said nothing".to_owned(),
+        Some(_) | None => "no output".to_owned(),
     }
 }
 
@@ -96,6 +96,6 @@ mod tests {
     #[test]
     fn the_last_lines_make_one_line() {
         assert_eq!(last_lines("one\ntwo\n\n three \nfour\nfive\n"), "two | three | four | five");
-        assert_eq!(last_lines("\n"), "it said nothing");
+        assert_eq!(last_lines("\n"), "no output");
     }
 }

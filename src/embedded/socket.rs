@@ -1,4 +1,4 @@
-//! The Unix socket: the only door to the embedded Postgres, in a directory only its user can enter.
+//! The Unix socket of the embedded Postgres, in a directory that only its user can enter.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,26 +17,26 @@ use super::user::ServerUser;
 /// The port number names the socket file; nothing listens on TCP.
 pub(super) const PORT: &str = "5432";
 
-/// What the system allows for the path of a socket, in bytes (`sun_path` without its closing NUL).
-const LONGEST_PATH: usize = 107;
+/// The system's limit for the path of a socket (`sun_path` without its closing NUL).
+const MAX_PATH_BYTES: usize = 107;
 
-/// Makes the directory of the socket: in the data directory, or, where that cannot be, in `/tmp`.
+/// Creates the directory of the socket in the data directory or, if its path is unusable, in `/tmp`.
 pub(super) fn prepare(data_dir: &DataDir, user: &ServerUser) -> Result<PathBuf, EmbeddedError> {
     let preferred = data_dir.sockets();
-    let dir = if can_hold_a_socket(&preferred) { preferred } else { elsewhere(data_dir.root()) };
+    let dir = if can_hold_a_socket(&preferred) { preferred } else { fallback_dir(data_dir.root()) };
     match DirBuilder::new().mode(0o700).create(&dir) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_private(&dir, user)?,
         Err(error) => return Err(EmbeddedError::io("make directory", &dir)(error)),
     }
-    user.give(&dir)?;
+    user.chown(&dir)?;
     Ok(dir)
 }
 
-/// Removes the directory of the socket, which Postgres leaves empty when it ends in order.
+/// Removes the directory of the socket. Postgres leaves it empty after an orderly shutdown.
 pub(super) fn remove(dir: &Path) {
     if let Err(error) = fs::remove_dir(dir) {
-        tracing::debug!(%error, dir = %dir.display(), "the socket directory stays");
+        tracing::debug!(%error, dir = %dir.display(), "cannot remove the socket directory");
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) fn database_url(dir: &Path) -> String {
     format!("postgres://{DATABASE}@localhost:{PORT}/{DATABASE}?host={host}")
 }
 
-/// A byte of a path as it stands in the query of a URL.
+/// A byte of a path, percent-encoded for the query of a URL.
 fn escaped(byte: u8) -> String {
     if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
         char::from(byte).to_string()
@@ -65,19 +65,19 @@ fn escaped(byte: u8) -> String {
     }
 }
 
-/// Short enough for the system, and plain enough for a comma-separated list and a URL.
+/// Whether the path is short enough for the system, and plain enough for Postgres's list of socket directories.
 fn can_hold_a_socket(dir: &Path) -> bool {
-    let short_enough = path_in(dir).as_os_str().len() <= LONGEST_PATH;
+    let short_enough = path_in(dir).as_os_str().len() <= MAX_PATH_BYTES;
     short_enough && dir.to_str().is_some_and(|text| !text.contains([',', '"']))
 }
 
-fn elsewhere(data_dir: &Path) -> PathBuf {
+fn fallback_dir(data_dir: &Path) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     data_dir.hash(&mut hasher);
     PathBuf::from(format!("/tmp/hookhub-{:016x}", hasher.finish()))
 }
 
-/// Accepts a directory that was there before only if it is a real one of ours. Anyone can make one in `/tmp`.
+/// Accepts an existing directory only if it is a real directory of ours, since anyone can create one in `/tmp`.
 fn check_private(dir: &Path, user: &ServerUser) -> Result<(), EmbeddedError> {
     let metadata = fs::symlink_metadata(dir).map_err(EmbeddedError::io("look at", dir))?;
     let ours = [user.uid(), geteuid().as_raw()].contains(&metadata.uid());
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_url_escapes_what_a_query_would_read_otherwise() {
+    fn special_characters_of_the_path_are_escaped_in_the_url() {
         assert_eq!(
             database_url(Path::new("/srv/my hub+&co/run")),
             "postgres://hookhub@localhost:5432/hookhub?host=/srv/my%20hub%2B%26co/run"
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_or_odd_path_holds_no_socket() {
+    fn a_long_or_special_path_cannot_hold_a_socket() {
         assert!(can_hold_a_socket(Path::new("/srv/hookhub-data/run")));
         assert!(!can_hold_a_socket(&Path::new("/srv").join("x".repeat(100))));
         assert!(!can_hold_a_socket(Path::new("/srv/a,b/run")));

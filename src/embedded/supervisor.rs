@@ -9,44 +9,44 @@ use super::data_dir::DataDir;
 use super::server::{Running, Server};
 use super::socket;
 
-/// The pause before the first restart; doubled up to the longest while Postgres keeps dying.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The delay before the first restart. The delay doubles while Postgres keeps dying.
+const MIN_RESTART_DELAY: Duration = Duration::from_millis(100);
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
 
-/// A server that ran this long was healthy: its death is a new one.
-const HEALTHY: Duration = Duration::from_mins(1);
+/// A server that ran this long was healthy, so the delay starts over.
+const HEALTHY_AFTER: Duration = Duration::from_mins(1);
 
-/// For a hub that lets go without saying how long it would wait.
-const UNSAID_DEADLINE: Duration = Duration::from_secs(10);
+/// The time for a shutdown if the hub was dropped without `stop`.
+const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-const LOG_CHECK: Duration = Duration::from_mins(10);
+const LOG_CHECK_INTERVAL: Duration = Duration::from_mins(10);
 
-/// Restarts Postgres whenever it ends, until `stop` brings the deadline for its shutdown. The data directory
-/// stays locked until Postgres has ended.
+/// Restarts Postgres whenever it ends, until `stop` receives the time for its shutdown. The data directory stays locked
+/// until Postgres has ended.
 pub(super) async fn supervise(
     server: Server,
     first: Running,
     data_dir: DataDir,
     mut stop: oneshot::Receiver<Duration>,
 ) {
-    let mut pause = SHORTEST_PAUSE;
+    let mut delay = MIN_RESTART_DELAY;
     let mut running = first;
     loop {
         match watch(&server, &mut running, &mut stop).await {
-            Seen::Stop(deadline) => {
+            WatchEvent::Stop(deadline) => {
                 running.stop(deadline).await;
                 break;
             }
-            Seen::End(status) => {
-                pause = next_pause(pause, running.age());
+            WatchEvent::End(status) => {
+                delay = next_delay(delay, running.age());
                 tracing::error!(
                     status,
-                    ?pause,
-                    "the embedded Postgres has died and will be started again"
+                    ?delay,
+                    "the embedded Postgres has died and will be restarted"
                 );
             }
         }
-        match bring_back(&server, &mut pause, &mut stop).await {
+        match restart(&server, &mut delay, &mut stop).await {
             Some(again) => running = again,
             None => break,
         }
@@ -55,54 +55,54 @@ pub(super) async fn supervise(
     drop(data_dir);
 }
 
-enum Seen {
+enum WatchEvent {
     Stop(Duration),
     End(String),
 }
 
-/// Waits for the end of the server or the order to stop it, and keeps its log short meanwhile.
+/// Waits until the server ends or must stop, and rotates its log meanwhile.
 async fn watch(
     server: &Server,
     running: &mut Running,
     stop: &mut oneshot::Receiver<Duration>,
-) -> Seen {
-    let mut log_check = interval(LOG_CHECK);
+) -> WatchEvent {
+    let mut log_check = interval(LOG_CHECK_INTERVAL);
     loop {
         tokio::select! {
-            deadline = &mut *stop => return Seen::Stop(deadline.unwrap_or(UNSAID_DEADLINE)),
-            status = running.wait() => return Seen::End(status),
+            deadline = &mut *stop => return WatchEvent::Stop(deadline.unwrap_or(DEFAULT_STOP_TIMEOUT)),
+            status = running.wait() => return WatchEvent::End(status),
             _ = log_check.tick() => server.log.trim(),
         }
     }
 }
 
-/// Launches the server again, with growing pauses; `None` when the order to stop comes first.
-async fn bring_back(
+/// Restarts the server, with growing delays; `None` if it must stop first.
+async fn restart(
     server: &Server,
-    pause: &mut Duration,
+    delay: &mut Duration,
     stop: &mut oneshot::Receiver<Duration>,
 ) -> Option<Running> {
     loop {
         tokio::select! {
             _ = &mut *stop => return None,
-            () = sleep(*pause) => {}
+            () = sleep(*delay) => {}
         }
         match server.launch().await {
             Ok(running) => {
-                tracing::info!("the embedded Postgres was started again");
+                tracing::info!("the embedded Postgres was restarted");
                 return Some(running);
             }
             Err(error) => {
-                *pause = next_pause(*pause, Duration::ZERO);
-                tracing::error!(%error, ?pause, "the embedded Postgres cannot be started");
+                *delay = next_delay(*delay, Duration::ZERO);
+                tracing::error!(%error, ?delay, "cannot start the embedded Postgres");
             }
         }
     }
 }
 
-/// The pause before the next restart, after a run of length `ran`.
-fn next_pause(last: Duration, ran: Duration) -> Duration {
-    if ran >= HEALTHY { SHORTEST_PAUSE } else { (last * 2).min(LONGEST_PAUSE) }
+/// The delay before the next restart, after a run of length `ran`.
+fn next_delay(last: Duration, ran: Duration) -> Duration {
+    if ran >= HEALTHY_AFTER { MIN_RESTART_DELAY } else { (last * 2).min(MAX_RESTART_DELAY) }
 }
 
 #[cfg(test)]
@@ -110,10 +110,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_while_it_keeps_dying_and_shrink_after_a_healthy_run() {
+    fn restart_delays_grow_while_postgres_keeps_dying_and_start_over_after_a_healthy_run() {
         let soon = Duration::from_secs(1);
-        assert_eq!(next_pause(SHORTEST_PAUSE, soon), SHORTEST_PAUSE * 2);
-        assert_eq!(next_pause(LONGEST_PAUSE, soon), LONGEST_PAUSE);
-        assert_eq!(next_pause(LONGEST_PAUSE, HEALTHY), SHORTEST_PAUSE);
+        assert_eq!(next_delay(MIN_RESTART_DELAY, soon), MIN_RESTART_DELAY * 2);
+        assert_eq!(next_delay(MAX_RESTART_DELAY, soon), MAX_RESTART_DELAY);
+        assert_eq!(next_delay(MAX_RESTART_DELAY, HEALTHY_AFTER), MIN_RESTART_DELAY);
     }
 }

@@ -1,4 +1,4 @@
-//! The user Postgres runs as: the hub's own, or, when the hub is root, an unprivileged one.
+//! The user that Postgres runs as: the hub's own or, if the hub is root, an unprivileged one.
 
 use std::fs;
 use std::io;
@@ -16,10 +16,9 @@ use tokio::time::timeout;
 use super::EmbeddedError;
 use super::server_log::last_lines;
 
-/// Tried in this order when root makes a new cluster.
+/// Candidates, in this order, when root creates a new cluster.
 const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
 
-/// The user Postgres runs as.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ServerUser {
     uid: u32,
@@ -28,7 +27,7 @@ pub(super) struct ServerUser {
 }
 
 impl ServerUser {
-    /// The user for a cluster that is yet to be made: the hub's own, unless that is root.
+    /// The user for a new cluster: the hub's own, unless that is root.
     pub(super) fn for_new_cluster() -> Result<Self, EmbeddedError> {
         if !geteuid().is_root() {
             return Ok(Self {
@@ -44,8 +43,8 @@ impl ServerUser {
             .ok_or(EmbeddedError::NoUnprivilegedUser)
     }
 
-    /// The user that owns an existing cluster, so that nothing in it ever has to change hands. Only root can
-    /// run Postgres as somebody else, and nobody can run it as root.
+    /// The owner of an existing cluster, so that no file in it must change owner. Only root can run Postgres as another
+    /// user, and Postgres refuses to run as root.
     pub(super) fn owner_of(cluster: &Path) -> Result<Self, EmbeddedError> {
         let metadata = fs::metadata(cluster).map_err(EmbeddedError::io("look at", cluster))?;
         let (hub, owner) = (geteuid(), metadata.uid());
@@ -55,7 +54,6 @@ impl ServerUser {
         Ok(Self { uid: owner, gid: metadata.gid(), hub_is_root: hub.is_root() })
     }
 
-    /// Whether this is another user than the hub's own.
     pub(super) fn is_other(self) -> bool {
         self.hub_is_root
     }
@@ -64,8 +62,8 @@ impl ServerUser {
         self.uid
     }
 
-    /// Gives a file or directory of the hub's to this user; a symbolic link is not followed.
-    pub(super) fn give(self, path: &Path) -> Result<(), EmbeddedError> {
+    /// Makes this user the owner of a path of the hub. Symbolic links are not followed.
+    pub(super) fn chown(self, path: &Path) -> Result<(), EmbeddedError> {
         if !self.hub_is_root {
             return Ok(());
         }
@@ -73,15 +71,15 @@ impl ServerUser {
             .map_err(EmbeddedError::io("change owner of", path))
     }
 
-    /// Gives a directory to this user's group; its owner stays.
-    pub(super) fn give_group(self, path: &Path) -> Result<(), EmbeddedError> {
+    /// Changes only the group of a directory.
+    pub(super) fn chown_group(self, path: &Path) -> Result<(), EmbeddedError> {
         lchown(path, None, Some(self.gid)).map_err(EmbeddedError::io("change group of", path))
     }
 
-    /// A command that runs as this user, away from the hub's terminal, environment and working directory.
+    /// A command that runs as this user, without the hub's terminal, environment and working directory.
     pub(super) fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        // Its own process group: Ctrl-C in a terminal is for the hub, which then decides when Postgres stops.
+        // A separate process group: Ctrl-C must reach only the hub, which decides when Postgres stops.
         command
             .process_group(0)
             .env_clear()
@@ -94,8 +92,8 @@ impl ServerUser {
         command
     }
 
-    /// Runs `command` to its end, with `input` on its standard input, and gives what it wrote to standard
-    /// output. A failure carries its last words; past the deadline it is killed with all it started.
+    /// Runs `command` with `input` on standard input, and returns its standard output. An error holds the last lines of
+    /// standard error. After `deadline` the command's process group is killed.
     pub(super) async fn run(
         self,
         mut command: Command,
@@ -115,7 +113,7 @@ impl ServerUser {
         let stdin = child.stdin.take();
         let finish = async {
             if let Some(mut stdin) = stdin {
-                // A program that ends before it has read all says why itself.
+                // A program that ends before it has read everything reports the reason itself.
                 if let Err(error) = stdin.write_all(input.as_bytes()).await {
                     tracing::debug!(%error, "a Postgres program did not read its input");
                 }
@@ -126,7 +124,7 @@ impl ServerUser {
             Ok(Ok(output)) if output.status.success() => {
                 Ok(String::from_utf8_lossy(&output.stdout).into_owned())
             }
-            Ok(Ok(output)) => Err(failed(last_words(&output))),
+            Ok(Ok(output)) => Err(failed(last_output(&output))),
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(_elapsed) => {
                 kill_group(group);
@@ -135,9 +133,9 @@ impl ServerUser {
         }
     }
 
-    /// Makes sure that this user can get to `wanted` and run `program` there, by doing so: only the system
-    /// knows all that may keep a user out. On refusal names the first directory on the way that is closed.
-    pub(super) async fn check_reach(
+    /// Checks that this user can enter `wanted`, by running `program` there: only the system knows everything that may
+    /// deny access. The error names the first directory on the path that is closed.
+    pub(super) async fn check_access(
         self,
         program: &Path,
         wanted: &Path,
@@ -145,9 +143,9 @@ impl ServerUser {
         if !self.hub_is_root || self.can_enter(program, wanted).await? {
             return Ok(());
         }
-        let mut way: Vec<&Path> = wanted.ancestors().collect();
-        way.reverse();
-        for dir in way {
+        let mut dirs: Vec<&Path> = wanted.ancestors().collect();
+        dirs.reverse();
+        for dir in dirs {
             if !self.can_enter(program, dir).await? {
                 return Err(EmbeddedError::Unreachable {
                     wanted: wanted.to_owned(),
@@ -159,7 +157,7 @@ impl ServerUser {
         Ok(())
     }
 
-    /// Whether the user may enter `dir`. A child takes on its user before it changes directory.
+    /// Whether the user may enter `dir`. A child process changes its user before its directory.
     async fn can_enter(self, program: &Path, dir: &Path) -> Result<bool, EmbeddedError> {
         match self.command(program).arg("--version").current_dir(dir).output().await {
             Ok(_) => Ok(true),
@@ -168,7 +166,6 @@ impl ServerUser {
         }
     }
 
-    /// The error that `program`, run as this user, failed.
     pub(super) fn failed(self, program: &Path, why: String) -> EmbeddedError {
         EmbeddedError::Program { program: program.to_owned(), user: self.name(), why }
     }
@@ -181,7 +178,7 @@ impl ServerUser {
     }
 }
 
-fn last_words(output: &Output) -> String {
+fn last_output(output: &Output) -> String {
     let text = last_lines(&String::from_utf8_lossy(&output.stderr));
     format!("{}: {text}", output.status)
 }

@@ -1,4 +1,4 @@
-//! Telling the subscriptions that retention overtakes what they lose, before it goes.
+//! Expiry: counts the events that each lagging subscription loses to retention, and records them as gaps.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -10,101 +10,102 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::gap::Gap;
 use crate::domain::subscription::version::Version;
-use crate::store::expiry::{Overtaken, Tally};
+use crate::store::expiry::{EventCount, LaggingSubscription};
 use crate::store::{Store, StoreError};
 
-/// How many events are counted at a time.
-const PAGE: u16 = 10_000;
-/// How often long work says how far it is.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// How many events one statement counts.
+const PAGE_SIZE: u16 = 10_000;
+/// How often a long count logs its progress.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The events of one subscription in the part of the log that goes.
+/// The events of one subscription in the expired part of the log.
 #[derive(Debug, Clone, Copy)]
-struct Lost {
-    events: u64,
+struct MatchedEvents {
+    count: u64,
     first: Position,
     last: Position,
 }
 
-/// Tells every subscription that has not dealt with all its events up to `gone`, and moves it there. How many events
-/// were lost, added up over those who are told.
-pub(crate) async fn tell(store: &Store, gone: Position) -> Result<u64, StoreError> {
-    let overtaken = store.select_lagging(gone).await?;
-    if overtaken.is_empty() {
+/// Records a gap for every subscription that loses events up to `expired_up_to`, and moves its cursor there. Returns the
+/// number of lost events over all subscriptions.
+pub(crate) async fn record_gaps(store: &Store, expired_up_to: Position) -> Result<u64, StoreError> {
+    let lagging = store.select_lagging(expired_up_to).await?;
+    if lagging.is_empty() {
         return Ok(0);
     }
-    let lost = count(store, &overtaken, gone).await?;
-    let mut told = 0;
-    for one in &overtaken {
-        let dealt = store.select_resolved(one, gone).await?;
-        let matched = lost.get(&one.id);
-        let events =
-            matched.map_or(0, |lost| lost.events).saturating_sub(dealt.settled) + dealt.waiting;
-        let ends = matched.map(|lost| (lost.first, lost.last)).into_iter().chain(dealt.retries);
-        let ends = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
-        if let (Some((first, last)), 1..) = (ends, events)
-            && store.record_gap(one.id, gone, &Gap::new(one.id, events, first, last)).await?
+    let matched = count(store, &lagging, expired_up_to).await?;
+    let mut total = 0;
+    for subscription in &lagging {
+        let id = subscription.id;
+        let resolved = store.select_resolved(subscription, expired_up_to).await?;
+        let matched = matched.get(&id);
+        let unresolved = matched.map_or(0, |it| it.count).saturating_sub(resolved.resolved);
+        let lost = unresolved + resolved.waiting;
+        let ranges = matched.map(|it| (it.first, it.last)).into_iter().chain(resolved.retries);
+        let range = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        if let (Some((first, last)), 1..) = (range, lost)
+            && store.record_gap(id, expired_up_to, &Gap::new(id, lost, first, last)).await?
         {
-            tracing::warn!(subscription = %one.id, events, "events are gone that a subscription did not get");
-            told += events;
+            tracing::warn!(subscription = %id, events = lost, "events expired before a subscription received them");
+            total += lost;
         }
     }
-    Ok(told)
+    Ok(total)
 }
 
-/// Counts what each of them is meant to get of the log after its cursor, up to `gone`.
+/// Counts the events after each subscription's cursor, up to `expired_up_to`, that match it.
 async fn count(
     store: &Store,
-    overtaken: &[Overtaken],
-    gone: Position,
-) -> Result<HashMap<SubscriptionId, Lost>, StoreError> {
-    let mut counter = Counter::new(store, overtaken, gone).await?;
-    let (mut read, mut report_at) = (0, Instant::now() + REPORT_EVERY);
-    while let Some((start, end)) = counter.next_stretch() {
+    lagging: &[LaggingSubscription],
+    expired_up_to: Position,
+) -> Result<HashMap<SubscriptionId, MatchedEvents>, StoreError> {
+    let mut counter = Counter::new(store, lagging, expired_up_to).await?;
+    let (mut read, mut report_at) = (0, Instant::now() + REPORT_INTERVAL);
+    while let Some((start, end)) = counter.next_range() {
         let mut after = start;
         loop {
-            let page = store.select_event_counts(after, end, PAGE).await?;
-            let events: u64 = page.iter().map(|tally| tally.events).sum();
-            after = page.iter().map(|tally| tally.last).max().unwrap_or(end);
-            for tally in &page {
-                counter.take(tally);
+            let counts = store.select_event_counts(after, end, PAGE_SIZE).await?;
+            let events: u64 = counts.iter().map(|count| count.events).sum();
+            after = counts.iter().map(|count| count.last).max().unwrap_or(end);
+            for count in &counts {
+                counter.add(count);
             }
             read += events;
             if Instant::now() >= report_at {
-                tracing::info!(read, at = %after.time(), up_to = %gone.time(), "counting what retention takes");
-                report_at = Instant::now() + REPORT_EVERY;
+                tracing::info!(read, at = %after.time(), up_to = %expired_up_to.time(), "counting expired events");
+                report_at = Instant::now() + REPORT_INTERVAL;
             }
-            if events < PAGE.into() {
+            if events < PAGE_SIZE.into() {
                 break;
             }
         }
     }
-    Ok(counter.lost)
+    Ok(counter.matched)
 }
 
-/// Matches stretches of the log within which nobody's patterns change.
+/// Matches ranges of the log in which no subscription's patterns change.
 struct Counter<'a> {
-    overtaken: HashMap<SubscriptionId, (&'a Overtaken, Vec<Version>)>,
-    /// Where a subscription comes in, or its patterns change.
+    lagging: HashMap<SubscriptionId, (&'a LaggingSubscription, Vec<Version>)>,
+    /// The positions where a subscription's range begins or its patterns change.
     edges: BTreeMap<Position, Vec<SubscriptionId>>,
-    gone: Position,
-    in_force: Matcher<SubscriptionId>,
-    lost: HashMap<SubscriptionId, Lost>,
-    /// Everyone that comes in at or below is in.
-    at: Position,
+    expired_up_to: Position,
+    matcher: Matcher<SubscriptionId>,
+    matched: HashMap<SubscriptionId, MatchedEvents>,
+    /// The start of the current range.
+    start: Position,
 }
 
 impl<'a> Counter<'a> {
     async fn new(
         store: &Store,
-        overtaken: &'a [Overtaken],
-        gone: Position,
+        lagging: &'a [LaggingSubscription],
+        expired_up_to: Position,
     ) -> Result<Self, StoreError> {
-        let ids: Vec<i64> = overtaken.iter().map(|one| one.id.stored()).collect();
+        let ids: Vec<i64> = lagging.iter().map(|one| one.id.stored()).collect();
         let mut by_id: HashMap<_, _> =
-            overtaken.iter().map(|one| (one.id, (one, Vec::new()))).collect();
+            lagging.iter().map(|one| (one.id, (one, Vec::new()))).collect();
         let mut edges: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for one in overtaken {
+        for one in lagging {
             edges.entry(one.after).or_default().push(one.id);
         }
         for (id, version) in store.select_versions(&ids).await? {
@@ -113,48 +114,46 @@ impl<'a> Counter<'a> {
                 versions.push(version);
             }
         }
-        drop(edges.split_off(&gone));
+        drop(edges.split_off(&expired_up_to));
         Ok(Self {
-            overtaken: by_id,
+            lagging: by_id,
             edges,
-            gone,
-            in_force: Matcher::default(),
-            lost: HashMap::new(),
-            at: Position::START,
+            expired_up_to,
+            matcher: Matcher::default(),
+            matched: HashMap::new(),
+            start: Position::START,
         })
     }
 
-    /// Goes on to the next stretch: above the first, up to the second.
-    fn next_stretch(&mut self) -> Option<(Position, Position)> {
+    /// Moves to the next range, and returns its exclusive start and inclusive end.
+    fn next_range(&mut self) -> Option<(Position, Position)> {
         let (start, ids) = self.edges.pop_first()?;
-        self.at = start;
+        self.start = start;
         for id in ids {
-            let Some((one, versions)) = self.overtaken.get(&id) else { continue };
+            let Some((one, versions)) = self.lagging.get(&id) else { continue };
             if let Some(version) = versions.iter().rev().find(|version| version.since <= start) {
-                self.in_force.set(id, &one.tenant, &version.event_types);
+                self.matcher.set(id, &one.tenant, &version.event_types);
             }
         }
-        let end = self.edges.first_key_value().map_or(self.gone, |(next, _)| *next);
+        let end = self.edges.first_key_value().map_or(self.expired_up_to, |(next, _)| *next);
         Some((start, end))
     }
 
-    fn take(&mut self, tally: &Tally) {
-        let ids = match tally.about {
+    fn add(&mut self, count: &EventCount) {
+        let ids = match count.about {
             Some(id) => {
-                let meant = self.overtaken.get(&id).is_some_and(|(one, _)| one.after <= self.at);
-                meant.then_some(id).into_iter().collect()
+                let has_begun =
+                    self.lagging.get(&id).is_some_and(|(one, _)| one.after <= self.start);
+                has_begun.then_some(id).into_iter().collect()
             }
-            None => self.in_force.matches(&tally.tenant, &tally.event_type),
+            None => self.matcher.matches(&count.tenant, &count.event_type),
         };
         for id in ids {
-            let lost = self.lost.entry(id).or_insert(Lost {
-                events: 0,
-                first: tally.first,
-                last: tally.last,
-            });
-            lost.events += tally.events;
-            lost.first = lost.first.min(tally.first);
-            lost.last = lost.last.max(tally.last);
+            let (first, last) = (count.first, count.last);
+            let matched = self.matched.entry(id).or_insert(MatchedEvents { count: 0, first, last });
+            matched.count += count.events;
+            matched.first = matched.first.min(first);
+            matched.last = matched.last.max(last);
         }
     }
 }

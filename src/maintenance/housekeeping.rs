@@ -1,4 +1,4 @@
-//! What the tables need now and then: partitions ahead of time, old keys and leftovers forgotten.
+//! Creates partitions ahead of time, and deletes rows that no longer have a purpose.
 
 use std::time::Duration;
 
@@ -6,22 +6,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::{Store, StoreError};
 
-const EVERY: Duration = Duration::from_secs(600);
+const INTERVAL: Duration = Duration::from_secs(600);
 
-/// Keeps the tables in order until `stop`.
+/// Runs every ten minutes until `stop`.
 pub(crate) async fn run(store: Store, stop: CancellationToken) {
     loop {
         if let Err(error) = step(&store).await {
-            tracing::warn!(%error, "housekeeping was cut short; it is tried again");
+            tracing::warn!(%error, "housekeeping failed; the next attempt is in ten minutes");
         }
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(INTERVAL) => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
-/// One round.
 async fn step(store: &Store) -> Result<(), StoreError> {
     store.create_partitions().await?;
     while store.delete_old_responses().await? > 0 {}

@@ -1,4 +1,4 @@
-//! Keeping secrets only as they should be kept: all sealed with the current master key, and none whose time is over.
+//! Keeps stored secrets encrypted with the current master key, and removes signing secrets that have ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,92 +6,91 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::time::UnixMillis;
-use crate::metrics::Measures;
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
-const EVERY: Duration = Duration::from_secs(60);
-/// How many things are sealed anew in one commit.
-const BATCH: i64 = 200;
-/// How many subscriptions are rid of ended secrets in one round.
-const MOST_ENDED: i64 = 1_000;
+const INTERVAL: Duration = Duration::from_secs(60);
+/// How many values are re-encrypted in one commit.
+const BATCH_SIZE: i64 = 200;
+/// How many subscriptions one run removes ended secrets from.
+const MAX_ENDED_SECRETS: i64 = 1_000;
 
-/// Looks now and then until `stop`.
-pub(crate) async fn run(metrics: Arc<Measures>, store: Store, stop: CancellationToken) {
+/// Runs every minute until `stop`.
+pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationToken) {
     loop {
         match stop.run_until_cancelled(step(&metrics, &store)).await {
             None => return,
             Some(Ok(())) => {}
             Some(Err(error)) => {
-                tracing::warn!(%error, "secrets could not be sealed anew; it is tried again in a minute");
+                tracing::warn!(%error, "cannot re-encrypt secrets; the next attempt is in a minute");
             }
         }
-        if stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
+        if stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_none() {
             return;
         }
     }
 }
 
-/// One round. It may be cut short anywhere and done again, and several nodes may be at it: what was changed since it was
-/// read is left as it is.
-async fn step(metrics: &Measures, store: &Store) -> Result<(), StoreError> {
-    drop_ended(store).await?;
+/// One run. Safe to interrupt and to run on several nodes: a value that changed since it was read is left as it is.
+async fn step(metrics: &Metrics, store: &Store) -> Result<(), StoreError> {
+    remove_ended_secrets(store).await?;
     let left = store.count_encrypted_with_old_key().await?;
-    metrics.keeping.set_sealed_otherwise(left);
+    metrics.storage.set_encrypted_with_old_key(left);
     if left > 0
-        && let Some(_turn) = store.try_lock_reencryption().await?
+        && let Some(_lock) = store.try_lock_reencryption().await?
     {
-        reseal(metrics, store, left).await?;
+        reencrypt(metrics, store, left).await?;
     }
     Ok(())
 }
 
-/// Seals everything with the current master key, be it sealed with a former one or not at all.
-async fn reseal(metrics: &Measures, store: &Store, mut left: i64) -> Result<(), StoreError> {
-    tracing::info!(left, "sealing anew what the current master key has not sealed");
+/// Re-encrypts every value that a former master key encrypted, and every value in plain text.
+async fn reencrypt(metrics: &Metrics, store: &Store, mut left: i64) -> Result<(), StoreError> {
+    tracing::info!(left, "re-encrypting with the current master key");
     let mut unreadable = 0;
     loop {
-        let read = store.select_encrypted_with_old_key(unreadable, BATCH).await?;
-        if read.is_empty() {
+        let values = store.select_encrypted_with_old_key(unreadable, BATCH_SIZE).await?;
+        if values.is_empty() {
             break;
         }
-        let done = store.reencrypt(&read).await?;
-        if let Some(why) = done.why {
-            tracing::error!(count = done.unreadable, why, "something cannot be sealed anew");
+        let batch = store.reencrypt(&values).await?;
+        if let Some(error) = batch.error {
+            tracing::error!(count = batch.unreadable, error, "some values cannot be re-encrypted");
         }
-        if done.resealed + done.unreadable == 0 {
-            // All were changed meanwhile; the next round finds what is still to be done.
+        if batch.reencrypted + batch.unreadable == 0 {
+            // All of them were changed meanwhile; the next run finds what is left.
             break;
         }
-        unreadable += done.unreadable;
-        left = left.saturating_sub(done.resealed).max(unreadable);
-        metrics.keeping.set_sealed_otherwise(left);
-        tracing::info!(left, "sealed anew");
+        unreadable += batch.unreadable;
+        left = left.saturating_sub(batch.reencrypted).max(unreadable);
+        metrics.storage.set_encrypted_with_old_key(left);
+        tracing::info!(left, "re-encrypted a batch");
     }
     left = store.count_encrypted_with_old_key().await?;
-    metrics.keeping.set_sealed_otherwise(left);
+    metrics.storage.set_encrypted_with_old_key(left);
     if left == 0 {
         store.delete_old_master_keys().await?;
         tracing::info!(
-            "everything is sealed with the current master key; no node needs former ones for what is stored"
+            "every secret is encrypted with the current master key; former master keys are no longer needed"
         );
     }
     Ok(())
 }
 
-/// Drops signing secrets that were rotated away and sign nothing any more.
-async fn drop_ended(store: &Store) -> Result<(), StoreError> {
+/// Removes rotated signing secrets that have ended.
+async fn remove_ended_secrets(store: &Store) -> Result<(), StoreError> {
     let now = UnixMillis::now();
-    for (id, definition) in store.select_ended_secrets(now, MOST_ENDED).await? {
-        let dropped = match &definition {
+    for (id, definition) in store.select_ended_secrets(now, MAX_ENDED_SECRETS).await? {
+        let removed = match &definition {
             Some(definition) => store.remove_ended_secrets(definition, now).await,
             None => Ok(true),
         };
-        match dropped {
+        match removed {
             Ok(true) => store.delete_secret_ends(id, now).await?,
-            // It was changed just now; the next round finds it.
+            // The definition was changed meanwhile; the next run finds it again.
             Ok(false) => {}
-            Err(StoreError::Unreadable(why)) => {
-                tracing::error!(why, "ended secrets cannot be dropped");
+            Err(StoreError::Unreadable(error)) => {
+                tracing::error!(error, "cannot remove ended signing secrets");
             }
             Err(error) => return Err(error),
         }

@@ -1,4 +1,4 @@
-//! Retention: what is old enough goes, a day at a time, once no cursor is below it any more.
+//! Retention: drops expired partitions, once no cursor needs them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,34 +9,33 @@ use super::expiry;
 use crate::domain::retention::Retention;
 use crate::domain::time::UnixMillis;
 use crate::log::Log;
-use crate::metrics::Measures;
-use crate::store::partitions::RetentionTurn;
+use crate::metrics::Metrics;
+use crate::store::partitions::RetentionLock;
 use crate::store::{Store, StoreError};
 
-const EVERY: Duration = Duration::from_secs(3_600);
-/// After a round that could not do all it was to do.
-const AGAIN_AFTER: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(3_600);
+/// The wait after a run that failed.
+const RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// Keeps the log to its length until `stop`.
+/// Runs every hour until `stop`.
 pub(crate) async fn run(
     log: Log,
     store: Store,
-    metrics: Arc<Measures>,
-    kept: Retention,
+    metrics: Arc<Metrics>,
+    retention: Retention,
     stop: CancellationToken,
 ) {
     loop {
-        let Some(round) = stop.run_until_cancelled(step(&log, &store, &metrics, kept)).await else {
-            return;
-        };
-        let pause = match round {
+        let step = step(&log, &store, &metrics, retention);
+        let Some(result) = stop.run_until_cancelled(step).await else { return };
+        let pause = match result {
             Ok(()) => {
-                metrics.keeping.set_round(UnixMillis::now());
-                EVERY
+                metrics.storage.set_last_retention(UnixMillis::now());
+                INTERVAL
             }
             Err(error) => {
-                tracing::warn!(%error, "retention was cut short; it is tried again in a minute");
-                AGAIN_AFTER
+                tracing::warn!(%error, "retention failed; the next attempt is in a minute");
+                RETRY_DELAY
             }
         };
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -45,40 +44,40 @@ pub(crate) async fn run(
     }
 }
 
-/// One round: moves whoever is behind, then drops what nobody needs. What another node is at is left to it; every part
-/// may be cut short and done again.
+/// One run: moves lagging cursors, then drops what no cursor needs. Only the node with the lock does the work. Each part
+/// is safe to interrupt and to repeat.
 async fn step(
     log: &Log,
     store: &Store,
-    metrics: &Measures,
-    kept: Retention,
+    metrics: &Metrics,
+    retention: Retention,
 ) -> Result<(), StoreError> {
-    let turn = store.try_lock_retention().await?;
-    if turn.is_some() {
-        move_on(log, store, metrics, kept).await?;
+    let lock = store.try_lock_retention().await?;
+    if lock.is_some() {
+        advance_cursors(log, store, metrics, retention).await?;
     }
     log.drop_expired(store.select_expired_up_to().await?);
-    match turn {
-        Some(turn) => drop_old(store, kept, turn).await,
+    match lock {
+        Some(lock) => drop_partitions(store, retention, lock).await,
         None => Ok(()),
     }
 }
 
-/// Drops partitions by age. One that is in use is left, with those of the same table, for a later round.
-async fn drop_old(
+/// Drops expired partitions. After one that is in use, the later ones of the same table wait for the next run.
+async fn drop_partitions(
     store: &Store,
-    kept: Retention,
-    mut turn: RetentionTurn,
+    retention: Retention,
+    mut lock: RetentionLock,
 ) -> Result<(), StoreError> {
     let (mut in_use, mut result) = (Vec::new(), Ok(()));
-    for old in store.select_old_partitions(kept).await? {
-        if in_use.contains(&old.parent) {
+    for partition in store.select_expired_partitions(retention).await? {
+        if in_use.contains(&partition.parent) {
             continue;
         }
-        match turn.drop_partition(&old).await {
-            Ok(()) => tracing::info!(partition = old.name, "dropped by age"),
+        match lock.drop_partition(&partition).await {
+            Ok(()) => tracing::info!(partition = partition.name, "dropped an expired partition"),
             Err(error) => {
-                in_use.push(old.parent);
+                in_use.push(partition.parent);
                 result = Err(error);
             }
         }
@@ -86,18 +85,19 @@ async fn drop_old(
     result
 }
 
-/// Tells those who have not dealt with what is too old, and moves all cursors past it.
-async fn move_on(
+/// Records the gaps of subscriptions that lose events, then moves all cursors past the expired events.
+async fn advance_cursors(
     log: &Log,
     store: &Store,
-    metrics: &Measures,
-    kept: Retention,
+    metrics: &Metrics,
+    retention: Retention,
 ) -> Result<(), StoreError> {
-    let Some(gone) = store.select_newest_older_than(kept.events_days).await? else { return Ok(()) };
-    let expired = expiry::tell(store, gone).await?;
+    let newest = store.select_newest_older_than(retention.events_days).await?;
+    let Some(expired_up_to) = newest else { return Ok(()) };
+    let expired = expiry::record_gaps(store, expired_up_to).await?;
     if expired > 0 {
-        metrics.keeping.expired.add(expired);
+        metrics.storage.expired.add(expired);
         log.notify_appended();
     }
-    store.advance_cursors(gone).await
+    store.advance_cursors(expired_up_to).await
 }

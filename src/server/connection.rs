@@ -1,4 +1,4 @@
-//! A client's connection, and how long it may keep the hub waiting.
+//! One client connection, with timeouts for request heads, idle time and stalled writes.
 
 use std::io;
 use std::pin::Pin;
@@ -10,100 +10,127 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::connection_limiter::Place;
-use super::request_phase::Turn;
+use super::connection_limiter::ConnectionPermit;
+use super::request_phase::RequestPhase;
 use crate::api;
-use crate::config::Patience;
+use crate::config::ClientTimeouts;
 
-/// While the hub stops, a client that takes nothing for so long is let go.
-const STALLED: Duration = Duration::from_secs(2);
+/// While the hub stops, a client that reads nothing for this long is disconnected.
+const STALLED_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One connection.
+/// A TCP stream that fails reads and writes when the client exceeds a timeout.
 pub(super) struct Connection {
     stream: TcpStream,
-    turn: Turn,
-    head: Head,
-    /// Something waits for the client to take it.
-    unsent: bool,
-    /// Until when it may, while the hub stops.
+    phase: RequestPhase,
+    head: HeadTimer,
+    /// A write is waiting for the client to read.
+    write_pending: bool,
+    /// Runs while the hub stops and a write is waiting.
     stalled: Option<Pin<Box<Sleep>>>,
     stopping: CancellationToken,
-    /// It counts as long as it is open.
-    _place: Option<Place>,
-}
-
-/// The head of a request on its way.
-struct Head {
-    deadline: Duration,
-    /// How long nothing may come after an answer. A little longer than a connection is idle, which the library sees to,
-    /// but not while it waits for the rest of a body in chunks that nobody reads any more.
-    silence: Duration,
-    /// Since when it is on its way: for the first from the start, for others from its first byte.
-    began: Option<Instant>,
-    /// How many were complete before.
-    before: u64,
-    /// Looks again, at or before the end of its time.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Counts the connection until it closes.
+    _permit: Option<ConnectionPermit>,
 }
 
 impl Connection {
-    /// A new connection, whose client has the time that `patience` gives it for the head of each request, and between
-    /// two.
     pub(super) fn new(
         stream: TcpStream,
-        patience: Patience,
+        timeouts: ClientTimeouts,
         stopping: CancellationToken,
-        place: Option<Place>,
+        permit: Option<ConnectionPermit>,
     ) -> Self {
-        let head = Head {
-            deadline: patience.head,
-            silence: patience.idle + patience.head,
-            began: Some(Instant::now()),
-            before: 0,
-            timer: None,
-        };
-        let turn = Turn::default();
-        Self { stream, turn, head, stalled: None, unsent: false, stopping, _place: place }
+        Self {
+            stream,
+            phase: RequestPhase::default(),
+            head: HeadTimer::new(timeouts),
+            stalled: None,
+            write_pending: false,
+            stopping,
+            _permit: permit,
+        }
     }
 
-    /// Whose turn it is.
-    pub(super) fn turn(&self) -> Turn {
-        self.turn.clone()
+    pub(super) fn phase(&self) -> RequestPhase {
+        self.phase.clone()
     }
 
-    /// Ends it, and says why if that does not go into the middle of an answer.
-    fn end(&self) -> io::Error {
-        if !self.unsent && self.head.began.is_some() {
-            // As much as fits: nobody waits for one who was waited for.
-            drop(self.stream.try_write(&api::late_head(self.head.deadline)));
+    /// The error that closes the connection. A client that was sending a head gets a response first, unless that would
+    /// land in the middle of another response.
+    fn timed_out(&self) -> io::Error {
+        if !self.write_pending && self.head.started_at.is_some() {
+            // As much as fits in the socket's buffer: a client that was waited for gets no more time.
+            drop(self.stream.try_write(&api::late_head(self.head.timeout)));
         }
         io::ErrorKind::TimedOut.into()
     }
+
+    /// Passes on the result of a write. While the hub stops, a write that stays pending for too long fails.
+    fn check_stalled<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        self.write_pending = written.is_pending();
+        if !self.write_pending {
+            self.stalled = None;
+            return written;
+        }
+        if self.stopping.is_cancelled() {
+            let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED_WRITE_TIMEOUT)));
+            ready!(timer.as_mut().poll(context));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
 }
 
-impl Head {
-    /// Takes note of bytes that came: of a head, unless a request is being answered.
-    fn receive(&mut self, turn: &Turn) {
-        self.look(turn);
-        if !turn.is_answering() {
-            self.began.get_or_insert_with(Instant::now);
+/// The time limit on the next request head.
+struct HeadTimer {
+    timeout: Duration,
+    /// The longest silence after a response. It is slightly longer than the idle timeout, which actix-http enforces
+    /// except while it reads the rest of a chunked body that the handler ignored.
+    max_silence: Duration,
+    /// The start of the head in progress: the connection's start for the first head, the first byte for later ones.
+    started_at: Option<Instant>,
+    /// The number of heads that were complete at the last check.
+    completed: u64,
+    /// Wakes the connection at or before the end of the time limit.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl HeadTimer {
+    fn new(timeouts: ClientTimeouts) -> Self {
+        Self {
+            timeout: timeouts.head,
+            max_silence: timeouts.idle + timeouts.head,
+            started_at: Some(Instant::now()),
+            completed: 0,
+            timer: None,
         }
     }
 
-    fn look(&mut self, turn: &Turn) {
-        if self.before != turn.heads() {
-            self.before = turn.heads();
-            self.began = None;
+    /// Notes that bytes arrived. They belong to a head unless the hub is responding to a request.
+    fn handle_bytes(&mut self, phase: &RequestPhase) {
+        self.update(phase);
+        if !phase.is_responding() {
+            self.started_at.get_or_insert_with(Instant::now);
         }
     }
 
-    /// Ready when its time is over. The timer is left as it is when its head is complete, and set anew when it wakes up
-    /// too early: most heads are there at once, and need none.
-    fn poll_over(&mut self, turn: &Turn, context: &mut Context<'_>) -> Poll<()> {
-        self.look(turn);
+    fn update(&mut self, phase: &RequestPhase) {
+        if self.completed != phase.heads() {
+            self.completed = phase.heads();
+            self.started_at = None;
+        }
+    }
+
+    /// Ready when the client has exceeded its time. A complete head leaves the timer running, and a timer that fires
+    /// too early is reset: most heads arrive in one piece and need no timer of their own.
+    fn poll_expired(&mut self, phase: &RequestPhase, context: &mut Context<'_>) -> Poll<()> {
+        self.update(phase);
         loop {
-            let silent = || turn.answered().map(|answered| answered + self.silence);
-            let end = self.began.map(|began| began + self.deadline).or_else(silent);
+            let silence_end = || phase.waiting_since().map(|since| since + self.max_silence);
+            let end = self.started_at.map(|start| start + self.timeout).or_else(silence_end);
             let timer = match (&mut self.timer, end) {
                 (Some(timer), _) => timer,
                 (None, Some(end)) => self.timer.insert(Box::pin(sleep_until(end))),
@@ -130,33 +157,12 @@ impl AsyncRead for Connection {
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
         if read.is_ready() {
             if buffer.filled().len() > before {
-                this.head.receive(&this.turn);
+                this.head.handle_bytes(&this.phase);
             }
             return read;
         }
-        ready!(this.head.poll_over(&this.turn, context));
-        Poll::Ready(Err(this.end()))
-    }
-}
-
-impl Connection {
-    /// What came of a write: while the hub stops, one that waits for too long fails.
-    fn watch<T>(
-        &mut self,
-        written: Poll<io::Result<T>>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
-        self.unsent = written.is_pending();
-        if !self.unsent {
-            self.stalled = None;
-            return written;
-        }
-        if self.stopping.is_cancelled() {
-            let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
-            ready!(timer.as_mut().poll(context));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Poll::Pending
+        ready!(this.head.poll_expired(&this.phase, context));
+        Poll::Ready(Err(this.timed_out()))
     }
 }
 
@@ -168,11 +174,11 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
-        // The end of an answer: what comes next is not asked for again, so its time is set here.
-        if this.head.poll_over(&this.turn, context).is_ready() {
+        // actix-http does not poll for a read after the last write of a response, so the timer is armed here.
+        if this.head.poll_expired(&this.phase, context).is_ready() {
             context.waker().wake_by_ref();
         }
-        this.watch(written, context)
+        this.check_stalled(written, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

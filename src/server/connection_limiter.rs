@@ -1,4 +1,4 @@
-//! How many connections are open from one address.
+//! The limit on connections from one client network, over all worker threads.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::domain::access::forwarded::TrustedProxies;
 use crate::domain::access::networks::client_network;
 
-/// The connections of each address, over all threads.
+/// Counts the open connections of each network (an IPv4 address or an IPv6 /64). Trusted proxies, which carry many
+/// clients, are exempt.
 #[derive(Debug, Clone)]
-pub(super) struct Crowd(Arc<Inner>);
+pub(super) struct ConnectionLimiter(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    most: usize,
+    max: usize,
     proxies: TrustedProxies,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -24,51 +25,53 @@ impl Inner {
     }
 }
 
-/// There are as many as there may be.
+/// The network already has the maximum number of connections.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) struct LimitReached;
 
-impl Crowd {
-    /// At most `most` from one address; from trusted proxies, which bring many clients, as many as come.
-    pub(super) fn new(most: usize, proxies: TrustedProxies) -> Self {
-        Self(Arc::new(Inner { most, proxies, open: Mutex::default() }))
+impl ConnectionLimiter {
+    /// `max` is per network; `usize::MAX` is no limit.
+    pub(super) fn new(max: usize, proxies: TrustedProxies) -> Self {
+        Self(Arc::new(Inner { max, proxies, open: Mutex::default() }))
     }
 
-    /// How many there may be from one address.
-    pub(super) fn most(&self) -> usize {
-        self.0.most
+    pub(super) fn max(&self) -> usize {
+        self.0.max
     }
 
-    /// Takes a place for a connection from `address`; `None`: it needs none.
-    pub(super) fn enter(&self, address: IpAddr) -> Result<Option<Place>, Full> {
-        if self.0.most == usize::MAX || self.0.proxies.networks.contain(address) {
+    /// Counts a connection from `address`; `None` if the connection is exempt.
+    pub(super) fn try_acquire(
+        &self,
+        address: IpAddr,
+    ) -> Result<Option<ConnectionPermit>, LimitReached> {
+        if self.0.max == usize::MAX || self.0.proxies.networks.contain(address) {
             return Ok(None);
         }
-        let home = client_network(address);
+        let network = client_network(address);
         let mut open = self.0.open();
-        let count = open.entry(home).or_default();
-        if *count >= self.0.most {
-            return Err(Full);
+        let count = open.entry(network).or_default();
+        if *count >= self.0.max {
+            return Err(LimitReached);
         }
         *count += 1;
-        Ok(Some(Place { crowd: self.clone(), home }))
+        Ok(Some(ConnectionPermit { limiter: self.clone(), network }))
     }
 }
 
-/// A connection that counts.
+/// One counted connection, until dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    crowd: Crowd,
-    home: IpAddr,
+pub(super) struct ConnectionPermit {
+    limiter: ConnectionLimiter,
+    network: IpAddr,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut open = self.crowd.0.open();
-        if let Some(count) = open.get_mut(&self.home) {
+        let mut open = self.limiter.0.open();
+        if let Some(count) = open.get_mut(&self.network) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.home);
+                open.remove(&self.network);
             }
         }
     }
@@ -80,26 +83,28 @@ mod tests {
     use crate::domain::access::networks::Networks;
 
     #[test]
-    fn each_address_has_so_many_places_and_gets_them_back() {
+    fn each_address_has_its_own_limit_and_dropped_permits_return() {
         let networks = Networks::parse("10.0.0.0/8").unwrap();
-        let crowd = Crowd::new(2, TrustedProxies { networks, ..TrustedProxies::default() });
-        let enter = |address: &str| crowd.enter(address.parse().unwrap());
-        let (first, second) = (enter("192.0.2.1").unwrap(), enter("::ffff:192.0.2.1").unwrap());
-        assert_eq!(enter("192.0.2.1").unwrap_err(), Full);
-        let other = enter("192.0.2.2").unwrap();
-        assert!((0..9).all(|_| enter("10.1.1.1").unwrap().is_none()), "a proxy's do not count");
+        let proxies = TrustedProxies { networks, ..TrustedProxies::default() };
+        let limiter = ConnectionLimiter::new(2, proxies);
+        let acquire = |address: &str| limiter.try_acquire(address.parse().unwrap());
+        let (first, second) = (acquire("192.0.2.1").unwrap(), acquire("::ffff:192.0.2.1").unwrap());
+        assert_eq!(acquire("192.0.2.1").unwrap_err(), LimitReached);
+        let other = acquire("192.0.2.2").unwrap();
+        assert!((0..9).all(|_| acquire("10.1.1.1").unwrap().is_none()), "a proxy is exempt");
         drop(first);
-        let again = enter("192.0.2.1").unwrap();
-        assert_eq!(enter("192.0.2.1").unwrap_err(), Full);
+        let again = acquire("192.0.2.1").unwrap();
+        assert_eq!(acquire("192.0.2.1").unwrap_err(), LimitReached);
         drop((second, other, again));
-        assert!(crowd.0.open().is_empty());
+        assert!(limiter.0.open().is_empty());
     }
 
     #[test]
-    fn the_addresses_of_one_ipv6_network_are_one() {
-        let crowd = Crowd::new(1, TrustedProxies::default());
-        let _held = crowd.enter("2001:db8::1".parse().unwrap()).unwrap();
-        assert_eq!(crowd.enter("2001:db8::ffff:2".parse().unwrap()).unwrap_err(), Full);
-        assert!(crowd.enter("2001:db8:0:1::1".parse().unwrap()).is_ok());
+    fn the_addresses_of_an_ipv6_64_share_one_limit() {
+        let limiter = ConnectionLimiter::new(1, TrustedProxies::default());
+        let _held = limiter.try_acquire("2001:db8::1".parse().unwrap()).unwrap();
+        let same = limiter.try_acquire("2001:db8::ffff:2".parse().unwrap());
+        assert_eq!(same.unwrap_err(), LimitReached);
+        assert!(limiter.try_acquire("2001:db8:0:1::1".parse().unwrap()).is_ok());
     }
 }

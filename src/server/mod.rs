@@ -1,8 +1,9 @@
-//! The HTTP server: a connection each client, bounded in number and in how long the client may keep the hub waiting.
+//! The HTTP server: accepts connections, limits their number, and gives clients a timeout for each part of an exchange.
+//! docs/internals/server.md describes it.
 
 mod connection;
-pub(crate) mod connection_limiter;
-pub(crate) mod request_phase;
+mod connection_limiter;
+mod request_phase;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use actix_http::HttpService;
 use actix_http::error::DispatchError;
 use actix_server::Server;
+pub(crate) use actix_server::ServerHandle;
 use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::rt::net::TcpStream;
@@ -22,115 +24,119 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::connection::Connection;
-use self::connection_limiter::Crowd;
-use self::request_phase::take_turns;
+use self::connection_limiter::ConnectionLimiter;
+use self::request_phase::track_request_phase;
 use crate::api;
 use crate::api::Api;
-use crate::config::{Patience, Settings};
+use crate::config::{ClientTimeouts, Settings};
 use crate::streaming::{Streams, Worker};
 
-/// Client connections open at once besides the streams, for each of the threads that answer.
-const MOST_REQUESTS: usize = 4_096;
-/// A client that takes nothing for so long, or whose machine does not answer, is gone.
-const SILENCE: Duration = Duration::from_secs(120);
-/// How long a connection that is being closed is still read, so that the client gets to see the answer.
-const LINGER: Duration = Duration::from_secs(1);
-/// The same for one that is not let in.
-const LINGER_OUTSIDE: Duration = Duration::from_millis(200);
+/// Client connections open at once, besides streams, on each worker thread.
+const MAX_REQUEST_CONNECTIONS: usize = 4_096;
+/// The kernel closes a connection whose peer acknowledges no data for this long.
+const DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(120);
+/// A connection that is being closed is read for this long, so that the client receives the response.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same for a connection that was refused.
+const REFUSED_LINGER_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Answers what comes to `listener`, until `stopping`; then what runs comes to its end.
+/// Starts to serve HTTP on `listener`. When `stopping` is cancelled, running requests finish and no new ones start.
 pub(crate) fn start(
     settings: &Settings,
     listener: TcpListener,
-    api: web::Data<Api>,
+    api: Api,
     streams: &Arc<Streams>,
     stopping: &CancellationToken,
 ) -> io::Result<Server> {
-    let address = listener.local_addr()?;
+    let (address, api) = (listener.local_addr()?, web::Data::new(api));
     let (streams, origins) = (Arc::clone(streams), settings.cors_origins.clone());
-    let door = Door {
-        patience: settings.patience,
-        crowd: Crowd::new(settings.max_connections_per_address, settings.trusted_proxies.clone()),
+    let acceptor = Acceptor {
+        timeouts: settings.client_timeouts,
+        limiter: ConnectionLimiter::new(
+            settings.max_connections_per_address,
+            settings.trusted_proxies.clone(),
+        ),
         stopping: stopping.clone(),
     };
-    let idle = settings.patience.idle;
-    let most = settings.max_streams.in_all.saturating_add(MOST_REQUESTS);
+    let idle = settings.client_timeouts.idle;
+    let max_connections = settings.stream_limits.per_node.saturating_add(MAX_REQUEST_CONNECTIONS);
     let server = Server::build()
         .disable_signals()
-        .max_concurrent_connections(most)
+        .max_concurrent_connections(max_connections)
         .shutdown_timeout(settings.stop_deadline.as_secs());
     let server = server.listen("http", listener, move || {
-        let (door, stopping) = (door.clone(), door.stopping.clone());
+        let (acceptor, stopping) = (acceptor.clone(), acceptor.stopping.clone());
         let app = App::new()
             .app_data(web::Data::clone(&api))
             .app_data(Worker::new(Arc::clone(&streams)))
             .wrap(middleware::from_fn(api::assign_request_id))
             .wrap(middleware::Condition::new(!origins.is_empty(), api::allow_origins(&origins)))
-            .wrap(middleware::from_fn(take_turns))
+            .wrap(middleware::from_fn(track_request_phase))
             .configure(api::routes);
         let http = HttpService::build()
             .keep_alive(idle)
-            // The connection itself sees to it, for each head and not for the first alone.
+            // Connection enforces the head timeout: actix-http would do so only for the first head.
             .client_request_timeout(Duration::ZERO)
-            .client_disconnect_timeout(LINGER)
-            // A client that closes its side has gone; one that waits for an answer is forgotten at once.
+            .client_disconnect_timeout(LINGER_TIMEOUT)
+            // A client that closes its side is gone: its request is dropped at once.
             .h1_allow_half_closed(false)
             .local_addr(address)
             .graceful_shutdown_signal(move || stopping.clone().cancelled_owned())
-            .on_connect_ext(|connection: &Connection, known| {
-                known.insert(connection.turn());
+            .on_connect_ext(|connection: &Connection, data| {
+                data.insert(connection.phase());
             })
             .h1(map_config(app, |()| AppConfig::default()));
-        fn_service(move |stream| door.clone().open(stream)).and_then(http)
+        fn_service(move |stream| acceptor.clone().accept(stream)).and_then(http)
     })?;
     Ok(server.run())
 }
 
-/// Where connections come in.
+/// Turns an accepted TCP stream into a [`Connection`], or refuses it.
 #[derive(Clone)]
-struct Door {
-    patience: Patience,
-    crowd: Crowd,
+struct Acceptor {
+    timeouts: ClientTimeouts,
+    limiter: ConnectionLimiter,
     stopping: CancellationToken,
 }
 
-impl Door {
-    async fn open(
+impl Acceptor {
+    async fn accept(
         self,
         stream: TcpStream,
     ) -> Result<(Connection, Option<SocketAddr>), DispatchError> {
         stream.set_nodelay(true).map_err(DispatchError::Io)?;
-        notice_the_dead(&stream);
+        set_dead_peer_timeouts(&stream);
         let peer = stream.peer_addr().ok();
         let address = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
-        let Ok(place) = self.crowd.enter(address) else {
-            let why = api::too_many_from_one_address(self.crowd.most());
-            // Who does not take it at once has it not.
-            drop(timeout(LINGER_OUTSIDE, refuse(stream, &why)).await);
+        let Ok(permit) = self.limiter.try_acquire(address) else {
+            let response = api::too_many_from_one_address(self.limiter.max());
+            // A client that does not read the response in time does without it.
+            drop(timeout(REFUSED_LINGER_TIMEOUT, refuse(stream, &response)).await);
             return Err(DispatchError::DisconnectTimeout);
         };
-        Ok((Connection::new(stream, self.patience, self.stopping, place), peer))
+        Ok((Connection::new(stream, self.timeouts, self.stopping, permit), peer))
     }
 }
 
-/// Tells a client why its connection is closed.
-async fn refuse(mut stream: TcpStream, why: &[u8]) -> io::Result<()> {
-    stream.write_all(why).await?;
+/// Sends a response and closes the connection.
+async fn refuse(mut stream: TcpStream, response: &[u8]) -> io::Result<()> {
+    stream.write_all(response).await?;
     stream.shutdown().await?;
-    // What it sent has to be read, or it might not get to see the answer.
+    // Closing a socket with unread bytes resets it, and the client might lose the response.
     let mut rest = [0; 4_096];
     while stream.read(&mut rest).await? > 0 {}
     Ok(())
 }
 
-/// Lets the kernel end connections on which nothing can be sent any more: no answer to what was sent, or no room on
-/// the other side (RFC 5482; it bounds both).
-fn notice_the_dead(stream: &TcpStream) {
+/// Lets the kernel close a connection whose peer acknowledges nothing: a dead machine, or a client that stopped reading
+/// (`TCP_USER_TIMEOUT`, RFC 5482, bounds both).
+fn set_dead_peer_timeouts(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(DEAD_PEER_TIMEOUT / 2);
     let socket = SockRef::from(stream);
     let set = socket
-        .set_tcp_user_timeout(Some(SILENCE))
-        .and_then(|()| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE / 2)));
+        .set_tcp_user_timeout(Some(DEAD_PEER_TIMEOUT))
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive));
     if let Err(error) = set {
-        tracing::debug!(%error, "a connection will not be given up in time");
+        tracing::debug!(%error, "cannot set the timeouts for a dead peer");
     }
 }

@@ -1,4 +1,7 @@
-//! Whose turn it is on a connection: the client's, to send the head of a request, or the hub's, to answer.
+//! The phase of the exchange on a connection: the client sends the head of a request, or the hub responds.
+//!
+//! The connection enforces the head and idle timeouts, but only the HTTP service knows when a head is complete and when
+//! a response has ended. Both share one [`RequestPhase`].
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -12,69 +15,68 @@ use actix_web::middleware::Next;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-/// What a connection and the requests on it know together.
+/// The phase of one connection, shared between the connection and its requests.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Turn(Rc<State>);
+pub(super) struct RequestPhase(Rc<Inner>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Inner {
     heads: Cell<u64>,
-    answering: Cell<bool>,
-    answered: Cell<Option<Instant>>,
+    responding: Cell<bool>,
+    last_response_end: Cell<Option<Instant>>,
 }
 
-impl Turn {
-    /// How many heads of requests were complete so far.
+impl RequestPhase {
+    /// The number of complete request heads so far.
     pub(super) fn heads(&self) -> u64 {
         self.0.heads.get()
     }
 
-    /// Whether a request is being answered.
-    pub(super) fn is_answering(&self) -> bool {
-        self.0.answering.get()
+    pub(super) fn is_responding(&self) -> bool {
+        self.0.responding.get()
     }
 
-    /// Since when it is the client's turn again, after the first answer.
-    pub(super) fn answered(&self) -> Option<Instant> {
-        self.0.answered.get().filter(|_| !self.is_answering())
+    /// The end of the last response, while the hub waits for the next request.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.0.last_response_end.get().filter(|_| !self.is_responding())
     }
 
-    /// Begins the answer to a request whose head is complete.
-    pub(super) fn answer(&self) -> Answering {
+    /// Starts the response to a request whose head is complete.
+    pub(super) fn start_response(&self) -> ResponseGuard {
         self.0.heads.set(self.heads() + 1);
-        self.0.answering.set(true);
-        Answering(self.clone())
+        self.0.responding.set(true);
+        ResponseGuard(self.clone())
     }
 }
 
-/// An answer on its way; it has ended when this is dropped.
+/// A response in progress; it ends when the guard is dropped.
 #[derive(Debug)]
-pub(super) struct Answering(Turn);
+pub(super) struct ResponseGuard(RequestPhase);
 
-impl Drop for Answering {
+impl Drop for ResponseGuard {
     fn drop(&mut self) {
-        self.0.0.answering.set(false);
-        self.0.0.answered.set(Some(Instant::now()));
+        self.0.0.responding.set(false);
+        self.0.0.last_response_end.set(Some(Instant::now()));
     }
 }
 
-/// Middleware: lets the connection know from when to when a request is being answered.
-pub(super) async fn take_turns(
+/// Middleware that records the start and the end of each response in the connection's [`RequestPhase`].
+pub(super) async fn track_request_phase(
     request: ServiceRequest,
     next: Next<impl MessageBody + Unpin>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let answering = request.conn_data::<Turn>().map(Turn::answer);
+    let guard = request.conn_data::<RequestPhase>().map(RequestPhase::start_response);
     let response = next.call(request).await?;
-    Ok(response.map_body(|_, body| Body { body, _answering: answering }))
+    Ok(response.map_body(|_, body| GuardedBody { body, _guard: guard }))
 }
 
-/// The body of an answer, to whose end it is the hub's turn.
-struct Body<B> {
+/// A response body that ends the response when it is dropped.
+struct GuardedBody<B> {
     body: B,
-    _answering: Option<Answering>,
+    _guard: Option<ResponseGuard>,
 }
 
-impl<B: MessageBody + Unpin> MessageBody for Body<B> {
+impl<B: MessageBody + Unpin> MessageBody for GuardedBody<B> {
     type Error = B::Error;
 
     fn size(&self) -> BodySize {

@@ -1,47 +1,35 @@
-//! The audit log: appended to, and read.
+//! The audit log. Its table is append-only.
 
 use super::{Store, StoreError, within};
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::id::AuditId;
 
-/// An entry as it is kept; `before` and `after` are JSON.
+/// A stored entry. `before` and `after` are JSON: the fields that differ.
 #[derive(Debug)]
 pub struct AuditRow {
-    /// Its id, which tells when.
     pub id: i64,
-    /// With which key.
     pub key: String,
-    /// From where.
     pub address: Option<String>,
-    /// By which program.
     pub user_agent: Option<String>,
-    /// By which request.
     pub request_id: Option<String>,
-    /// What was done.
     pub action: String,
-    /// To what.
     pub target: String,
-    /// What differs, as it was.
     pub before: Option<String>,
-    /// What differs, as it is since.
     pub after: Option<String>,
 }
 
-/// Which entries to list.
 #[derive(Debug, Default)]
 pub struct AuditFilter {
-    /// Those about this id or name.
+    /// The id or name of the changed object.
     pub target: Option<String>,
-    /// Those with this action.
     pub action: Option<String>,
-    /// Those of this key.
     pub key: Option<String>,
-    /// Those below.
+    /// Exclusive upper bound.
     pub below: Option<AuditId>,
 }
 
 impl Store {
-    /// Notes a change that has no transaction of its own, before it is made.
+    /// Records a change that has no transaction of its own, before it is made.
     pub async fn insert_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         within(
             sqlx::query!(
@@ -54,7 +42,7 @@ impl Store {
         .map(drop)
     }
 
-    /// A tenant's entries, newest first.
+    /// Selects a tenant's entries, newest first.
     pub async fn select_audit(
         &self,
         tenant: &str,

@@ -1,4 +1,4 @@
-//! What came of deliveries, and where the cursors stand: the recorder's one statement, and what is read back.
+//! Attempts, retries and cursors: the flush statement, and the statements that read them back.
 
 use crate::domain::delivery::attempt::Attempt;
 use crate::domain::delivery::flush::Flush;
@@ -15,34 +15,27 @@ use crate::domain::id::{AttemptId, ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
-/// An attempt, with what its delivery waits for.
+/// A stored attempt, with the due time of its delivery's retry.
 #[derive(Debug, Clone)]
-pub struct KnownAttempt {
-    /// The attempt.
+pub struct RecordedAttempt {
     pub attempt: Attempt,
-    /// When the delivery is tried again, if it is.
     pub next_attempt: Option<UnixMillis>,
 }
 
-/// A delivery that is under way or over, and of which attempts are not kept: its event is too old.
+/// A delivery that was attempted, but whose attempts have expired.
 #[derive(Debug)]
-pub struct Unrecorded {
-    /// To whom.
+pub struct UnrecordedDelivery {
     pub subscription: SubscriptionId,
-    /// Which event.
     pub position: Position,
-    /// When it is tried again, if it is.
     pub next_attempt: Option<UnixMillis>,
 }
 
-/// Which attempts to list, newest event first.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AttemptFilter {
-    /// Those of one event.
     pub event: Option<Position>,
-    /// Those answered with a status of this hundred, 1 to 5; 0 for those not answered.
+    /// The first digit of the HTTP status, 1 to 5; 0 for attempts without a response.
     pub status_class: Option<i16>,
-    /// Only what comes after this place of an earlier list.
+    /// The last attempt of the previous page: its event's position, its number and its subscription.
     pub after: Option<(Position, u16, SubscriptionId)>,
 }
 
@@ -58,7 +51,7 @@ struct AttemptRow {
     due_at: Option<i64>,
 }
 
-impl From<AttemptRow> for KnownAttempt {
+impl From<AttemptRow> for RecordedAttempt {
     fn from(row: AttemptRow) -> Self {
         Self {
             attempt: Attempt {
@@ -84,7 +77,7 @@ fn shard_column(id: SubscriptionId) -> i16 {
     small(shard_of(id))
 }
 
-/// A flush turned on its side: one array per column.
+/// The attempts of a flush as one array per column.
 #[derive(Default)]
 struct Columns<'a> {
     attempt_shards: Vec<i16>,
@@ -116,7 +109,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// As `flush.sql` reads them: there are hardly ever any, and one parameter costs less than many columns.
+/// JSON for `flush.sql`. Replays are rare, and one parameter costs less than ten empty arrays.
 fn replays_as_json(replays: &[(ReplayId, SubscriptionId, ReplayProgress)]) -> String {
     let row = |(id, subscription, progress): &(ReplayId, SubscriptionId, ReplayProgress)| {
         json!({
@@ -130,8 +123,8 @@ fn replays_as_json(replays: &[(ReplayId, SubscriptionId, ReplayProgress)]) -> St
 }
 
 impl Store {
-    /// Writes a flush in one statement and one commit, and says which of its shards are still this owner's. Safe to
-    /// repeat after [`Flush::send_again`].
+    /// Writes a flush in one statement and one commit. Returns the shards whose term is still current; nothing is written
+    /// for the others. Safe to repeat after [`Flush::send_again`].
     pub async fn flush(&self, flush: &Flush) -> Result<Vec<u16>, StoreError> {
         let shards: Vec<i16> = flush.shards.iter().map(|(shard, ..)| small(*shard)).collect();
         let terms: Vec<i64> = flush.shards.iter().map(|(_, term, _)| *term).collect();
@@ -181,7 +174,7 @@ impl Store {
         Ok(rows.into_iter().map(i16::unsigned_abs).collect())
     }
 
-    /// Where the deliveries to these subscriptions stand, for the owner of their shards.
+    /// Selects the delivery state of these subscriptions, for the owner of their shards.
     pub async fn select_delivery_state(
         &self,
         subscriptions: &[i64],
@@ -201,7 +194,7 @@ impl Store {
             )
             .fetch_all(&self.pool),
         );
-        let tried = within(
+        let attempted = within(
             sqlx::query!(
                 "SELECT DISTINCT a.subscription, a.position
                  FROM subscriptions s
@@ -235,7 +228,7 @@ impl Store {
                     (id, position, retry)
                 })
                 .collect(),
-            tried: tried
+            tried: attempted
                 .await?
                 .into_iter()
                 .map(|row| pair(row.subscription, row.position))
@@ -244,12 +237,12 @@ impl Store {
         })
     }
 
-    /// All attempts at delivering these events to these subscriptions, in order.
+    /// Selects the attempts to deliver these events to these subscriptions, in order.
     pub async fn select_attempts_of(
         &self,
         subscriptions: &[i64],
         positions: &[i64],
-    ) -> Result<Vec<KnownAttempt>, StoreError> {
+    ) -> Result<Vec<RecordedAttempt>, StoreError> {
         within(
             sqlx::query_as!(
                 AttemptRow,
@@ -265,15 +258,15 @@ impl Store {
             .fetch_all(&self.pool),
         )
         .await
-        .map(|rows| rows.into_iter().map(KnownAttempt::from).collect())
+        .map(|rows| rows.into_iter().map(RecordedAttempt::from).collect())
     }
 
-    /// Of these deliveries those that have been begun though no attempt is kept.
+    /// Selects those of these deliveries that were attempted, but whose attempts have expired.
     pub async fn select_unrecorded(
         &self,
         subscriptions: &[i64],
         positions: &[i64],
-    ) -> Result<Vec<Unrecorded>, StoreError> {
+    ) -> Result<Vec<UnrecordedDelivery>, StoreError> {
         let rows = within(
             sqlx::query!(
                 r#"SELECT s.id AS "id!", e.position AS "position!", r.due_at AS "due_at?"
@@ -290,7 +283,7 @@ impl Store {
             )
             .fetch_all(&self.pool),
         );
-        let unrecorded = rows.await?.into_iter().map(|row| Unrecorded {
+        let unrecorded = rows.await?.into_iter().map(|row| UnrecordedDelivery {
             subscription: SubscriptionId::from_stored(row.id),
             position: Position::from_stored(row.position),
             next_attempt: row.due_at.map(UnixMillis::from_i64),
@@ -298,14 +291,14 @@ impl Store {
         Ok(unrecorded.collect())
     }
 
-    /// Attempts of a tenant's subscription, or of all its subscriptions, by event and number, newest first.
+    /// Selects the attempts of one or all of a tenant's subscriptions, by event and number, newest first.
     pub async fn select_attempts(
         &self,
         tenant: &str,
         subscription: Option<SubscriptionId>,
         filter: AttemptFilter,
         limit: i64,
-    ) -> Result<Vec<KnownAttempt>, StoreError> {
+    ) -> Result<Vec<RecordedAttempt>, StoreError> {
         let (position, number, after) =
             filter.after.unwrap_or((Position::END, 0, SubscriptionId::from_stored(0)));
         within(
@@ -335,10 +328,10 @@ impl Store {
             .fetch_all(&self.pool),
         )
         .await
-        .map(|rows| rows.into_iter().map(KnownAttempt::from).collect())
+        .map(|rows| rows.into_iter().map(RecordedAttempt::from).collect())
     }
 
-    /// Ends what is kept for the deliveries of deleted subscriptions; a flush may have come after the deletion.
+    /// Deletes the delivery state of deleted subscriptions: a flush may write some after the deletion.
     pub async fn delete_state_of_deleted(&self) -> Result<u64, StoreError> {
         let retries = within(
             sqlx::query!("DELETE FROM retries r USING subscriptions s WHERE s.id = r.subscription AND s.deleted")

@@ -1,35 +1,29 @@
-//! What the hub takes of its database: disk, connections.
+//! How much disk and how many connections the hub uses.
 
 use super::{POOL_SIZE, Store, StoreError, within};
 
 /// Bytes on disk, indexes included.
 #[derive(Debug, Clone, Copy)]
-pub struct DiskUse {
-    /// Of the events.
+pub struct DiskUsage {
     pub events: i64,
-    /// Of the attempts.
     pub attempts: i64,
-    /// Of the whole database.
     pub database: i64,
 }
 
-/// The connections of the pool.
+/// Connections of the pool.
 #[derive(Debug, Clone, Copy)]
-pub struct PoolUse {
-    /// In use.
+pub struct PoolUsage {
     pub busy: u32,
-    /// Open and free.
     pub idle: u32,
-    /// How many there may be.
-    pub most: u32,
+    pub max: u32,
 }
 
 impl Store {
-    /// What the tables take on disk.
-    pub async fn select_disk_usage(&self) -> Result<DiskUse, StoreError> {
+    /// Selects the size of the tables.
+    pub async fn select_disk_usage(&self) -> Result<DiskUsage, StoreError> {
         within(
             sqlx::query_as!(
-                DiskUse,
+                DiskUsage,
                 r#"SELECT coalesce(sum(size) FILTER (WHERE parent = 'events'), 0)::bigint AS "events!",
                           coalesce(sum(size) FILTER (WHERE parent = 'attempts'), 0)::bigint AS "attempts!",
                           pg_database_size(current_database()) AS "database!"
@@ -43,10 +37,9 @@ impl Store {
         .await
     }
 
-    /// How much of the pool is in use.
-    pub fn pool_usage(&self) -> PoolUse {
+    pub fn pool_usage(&self) -> PoolUsage {
         let (open, idle) = (self.pool.size(), self.pool.num_idle());
         let idle = u32::try_from(idle).unwrap_or(u32::MAX);
-        PoolUse { busy: open.saturating_sub(idle), idle, most: POOL_SIZE }
+        PoolUsage { busy: open.saturating_sub(idle), idle, max: POOL_SIZE }
     }
 }

@@ -1,4 +1,4 @@
-//! Cursors that retention overtakes: who they are, what they lose, and moving them on.
+//! Retention and lagging cursors: which subscriptions lose events, how many, and moving the cursors.
 
 use std::sync::Arc;
 
@@ -10,63 +10,55 @@ use crate::domain::position::Position;
 use crate::domain::subscription::TEST_EVENT;
 use crate::domain::subscription::gap::{GAP, Gap};
 
-/// A subscription that still needs events which are to go.
+/// A subscription that still needs events that are about to expire.
 #[derive(Debug)]
-pub struct Overtaken {
-    /// Its id.
+pub struct LaggingSubscription {
     pub id: SubscriptionId,
-    /// Whose it is.
     pub tenant: Arc<str>,
-    /// All at or below was dealt with, or was counted when it went.
+    /// Everything at or below is resolved, or already counted as expired.
     pub after: Position,
 }
 
-/// How many events of one type there are in a stretch of the log.
+/// The number of events of one type in a range of the log.
 #[derive(Debug)]
-pub struct Tally {
-    /// Whose.
+pub struct EventCount {
     pub tenant: String,
-    /// Their type.
     pub event_type: String,
-    /// For test events: the subscription they are for.
+    /// For test events: the subscription that receives them.
     pub about: Option<SubscriptionId>,
-    /// How many.
     pub events: u64,
-    /// The first of them.
     pub first: Position,
-    /// The last of them.
     pub last: Position,
 }
 
-/// What is on record of a subscription's events up to a place.
+/// The stored state of a lagging subscription's events up to a position.
 #[derive(Debug, Default)]
-pub struct Dealt {
-    /// Events above its cursor that need nothing more.
-    pub settled: u64,
-    /// Events up to its cursor that wait for their next attempt.
+pub struct ResolvedEvents {
+    /// Events above its cursor that are resolved.
+    pub resolved: u64,
+    /// Events up to its cursor that wait for a retry.
     pub waiting: u64,
-    /// The first and the last event that waits for its next attempt.
+    /// The first and the last event that waits for a retry.
     pub retries: Option<(Position, Position)>,
 }
 
-/// What a subscription did not get before it was gone.
+/// The events that expired before a subscription received them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expired {
-    /// How many events, ever.
+pub struct Expiration {
     pub events: u64,
-    /// All at or below is counted.
+    /// Everything at or below is counted.
     pub up_to: Position,
 }
 
 impl Store {
-    /// How far the log is gone: the newest event that is.
+    /// Selects the position of the newest expired event.
     pub async fn select_expired_up_to(&self) -> Result<Position, StoreError> {
         within(sqlx::query_scalar!("SELECT events FROM horizons").fetch_one(&self.pool))
             .await
             .map(Position::from_stored)
     }
 
-    /// The newest of the events that are older than so many days and still here.
+    /// Selects the newest stored event that is older than `days` days.
     pub async fn select_newest_older_than(
         &self,
         days: u16,
@@ -84,8 +76,11 @@ impl Store {
         .map(|newest| newest.map(Position::from_stored))
     }
 
-    /// The subscriptions with a cursor below a place, or a retry up to there.
-    pub async fn select_lagging(&self, gone: Position) -> Result<Vec<Overtaken>, StoreError> {
+    /// Selects the subscriptions with a cursor below `expired_up_to`, or a retry at or below it.
+    pub async fn select_lagging(
+        &self,
+        expired_up_to: Position,
+    ) -> Result<Vec<LaggingSubscription>, StoreError> {
         let rows = within(
             sqlx::query!(
                 r#"SELECT s.id, s.tenant,
@@ -98,25 +93,25 @@ impl Store {
                    WHERE NOT s.deleted AND coalesce(x.up_to, 0) < $1
                      AND (coalesce(p.position, c.position, h.cursor) < $1
                           OR EXISTS (SELECT FROM retries r WHERE r.subscription = s.id AND r.position <= $1))"#,
-                gone.stored(),
+                expired_up_to.stored(),
             )
             .fetch_all(&self.pool),
         );
-        let overtaken = rows.await?.into_iter().map(|row| Overtaken {
+        let lagging = rows.await?.into_iter().map(|row| LaggingSubscription {
             id: SubscriptionId::from_stored(row.id),
             tenant: row.tenant.into(),
             after: Position::from_stored(row.after),
         });
-        Ok(overtaken.collect())
+        Ok(lagging.collect())
     }
 
-    /// Counts the next so many events after a place by type. Together they are fewer only at `up_to`.
+    /// Counts the next `events` events after a position by type. The total is smaller only if `up_to` is reached.
     pub async fn select_event_counts(
         &self,
         after: Position,
         up_to: Position,
         events: u16,
-    ) -> Result<Vec<Tally>, StoreError> {
+    ) -> Result<Vec<EventCount>, StoreError> {
         let rows = within(
             sqlx::query!(
                 r#"SELECT tenant, type AS event_type, about, count(*) AS "events!", min(position) AS "first!",
@@ -133,7 +128,7 @@ impl Store {
             )
             .fetch_all(&self.pool),
         );
-        let tallies = rows.await?.into_iter().map(|row| Tally {
+        let counts = rows.await?.into_iter().map(|row| EventCount {
             tenant: row.tenant,
             event_type: row.event_type,
             about: row.about.map(SubscriptionId::from_stored),
@@ -141,19 +136,19 @@ impl Store {
             first: Position::from_stored(row.first),
             last: Position::from_stored(row.last),
         });
-        Ok(tallies.collect())
+        Ok(counts.collect())
     }
 
-    /// What is on record of the events up to `gone` of a subscription that is overtaken. One that is pulled owes
-    /// nothing to retries, and a callback's failures settle nothing for it.
+    /// Selects the state of a lagging subscription's events up to `expired_up_to`. For a pull subscription, retries do not
+    /// count, and only the successful attempts of its former webhook resolve an event.
     pub async fn select_resolved(
         &self,
-        overtaken: &Overtaken,
-        gone: Position,
-    ) -> Result<Dealt, StoreError> {
+        lagging: &LaggingSubscription,
+        expired_up_to: Position,
+    ) -> Result<ResolvedEvents, StoreError> {
         let row = within(
             sqlx::query!(
-                r#"SELECT count(DISTINCT a.position) AS "settled!",
+                r#"SELECT count(DISTINCT a.position) AS "resolved!",
                           (SELECT count(*) FROM retries r
                            WHERE r.subscription = $1 AND r.position <= least($2, $3::bigint)
                              AND NOT EXISTS (SELECT FROM pull_cursors p WHERE p.subscription = $1)) AS "waiting!",
@@ -165,38 +160,38 @@ impl Store {
                    WHERE a.subscription = $1 AND a.position > $2 AND a.position <= $3
                      AND CASE WHEN p.subscription IS NULL THEN r.subscription IS NULL
                               ELSE a.position <= p.delivered_up_to AND a.status BETWEEN 200 AND 299 END"#,
-                overtaken.id.stored(),
-                overtaken.after.stored(),
-                gone.stored(),
+                lagging.id.stored(),
+                lagging.after.stored(),
+                expired_up_to.stored(),
             )
             .fetch_one(&self.pool),
         );
         let row = row.await?;
         let retries = row.first.zip(row.last);
-        Ok(Dealt {
-            settled: row.settled.unsigned_abs(),
+        Ok(ResolvedEvents {
+            resolved: row.resolved.unsigned_abs(),
             waiting: row.waiting.unsigned_abs(),
             retries: retries
                 .map(|(first, last)| (Position::from_stored(first), Position::from_stored(last))),
         })
     }
 
-    /// Notes that a subscription does not get its events up to `gone` any more, ends their retries, moves its cursor
-    /// there, and appends the entry that tells it, in one commit. Whether that was still to be done.
+    /// Records that a subscription loses its events up to `expired_up_to`: deletes their retries, moves its cursor, and
+    /// appends the gap entry, in one commit. False if it was recorded before.
     pub async fn record_gap(
         &self,
         id: SubscriptionId,
-        gone: Position,
-        told: &Gap,
+        expired_up_to: Position,
+        gap: &Gap,
     ) -> Result<bool, StoreError> {
         let data =
-            serde_json::to_vec(told).map_err(|error| StoreError::Unreadable(error.to_string()))?;
+            serde_json::to_vec(gap).map_err(|error| StoreError::Unreadable(error.to_string()))?;
         within(
             sqlx::query_scalar!(
-                r#"SELECT expire_deliveries($1, $2, $3, $4, $5, $6) AS "told!""#,
+                r#"SELECT expire_deliveries($1, $2, $3, $4, $5, $6) AS "recorded!""#,
                 id.stored(),
-                gone.stored(),
-                i64::try_from(told.events).unwrap_or(i64::MAX),
+                expired_up_to.stored(),
+                i64::try_from(gap.events).unwrap_or(i64::MAX),
                 Uuid::new_v4(),
                 GAP,
                 data,
@@ -206,15 +201,21 @@ impl Store {
         .await
     }
 
-    /// Moves all cursors that are below to `gone`, and the log's own beginning.
-    pub async fn advance_cursors(&self, gone: Position) -> Result<(), StoreError> {
-        within(sqlx::query!("SELECT pass_over($1) AS passed", gone.stored()).fetch_one(&self.pool))
-            .await
-            .map(drop)
+    /// Moves all cursors below `expired_up_to` to it, and the beginning of the log.
+    pub async fn advance_cursors(&self, expired_up_to: Position) -> Result<(), StoreError> {
+        within(
+            sqlx::query!("SELECT pass_over($1) AS passed", expired_up_to.stored())
+                .fetch_one(&self.pool),
+        )
+        .await
+        .map(drop)
     }
 
-    /// What a subscription did not get before it was gone; `None`: nothing.
-    pub async fn select_expired(&self, id: SubscriptionId) -> Result<Option<Expired>, StoreError> {
+    /// Selects what a subscription lost to retention; `None` if nothing.
+    pub async fn select_expired(
+        &self,
+        id: SubscriptionId,
+    ) -> Result<Option<Expiration>, StoreError> {
         let row = within(
             sqlx::query!(
                 "SELECT events, up_to FROM expirations WHERE subscription = $1",
@@ -222,7 +223,7 @@ impl Store {
             )
             .fetch_optional(&self.pool),
         );
-        Ok(row.await?.map(|row| Expired {
+        Ok(row.await?.map(|row| Expiration {
             events: row.events.unsigned_abs(),
             up_to: Position::from_stored(row.up_to),
         }))

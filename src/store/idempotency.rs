@@ -1,4 +1,4 @@
-//! What was answered under a request's own key, and which requests under one run.
+//! Idempotency keys: stored responses, and claims of requests that run now.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,50 +10,47 @@ use crate::domain::access::idempotency::RequestKey;
 use crate::domain::encryption::AssociatedData;
 use crate::domain::position::Position;
 
-/// What a request came to that was made before under the same key.
-pub struct Kept {
-    /// Tells whether the same was asked.
+/// The result of an earlier request with the same idempotency key.
+pub struct StoredResponse {
+    /// SHA-256 of the request: a different request with the same key is rejected.
     pub fingerprint: Vec<u8>,
-    /// Its first entry in the log, where it made any.
+    /// Its first log entry, if it made any.
     pub position: Option<Position>,
-    /// The answer's body, where that cannot be built from the log.
+    /// The response body, if it cannot be built from the log.
     pub answer: Option<Vec<u8>>,
 }
 
-impl fmt::Debug for Kept {
-    /// Without the answer, which may hold a key.
+impl fmt::Debug for StoredResponse {
+    /// Omits the response, which may contain a key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").field("position", &self.position).finish_non_exhaustive()
+        f.debug_struct("StoredResponse").field("position", &self.position).finish_non_exhaustive()
     }
 }
 
-struct KeptRow {
+struct StoredResponseRow {
     fingerprint: Vec<u8>,
     position: Option<i64>,
     answer: Option<Vec<u8>>,
 }
 
-/// How the other nodes know a request that runs under a key.
+/// The identity of a stored claim.
 #[derive(Debug, Clone)]
-pub struct ClaimName {
-    /// Whose key it is.
+pub struct StoredClaim {
     pub tenant: Arc<str>,
-    /// The key.
     pub key: String,
-    /// The claim's own.
     pub token: Uuid,
 }
 
 impl Store {
-    /// What is kept under a key from the last 24 hours.
+    /// Selects the result stored for a key in the last 24 hours.
     pub async fn select_stored_response(
         &self,
         tenant: &str,
         key: &str,
-    ) -> Result<Option<Kept>, StoreError> {
+    ) -> Result<Option<StoredResponse>, StoreError> {
         let row = within(
             sqlx::query_as!(
-                KeptRow,
+                StoredResponseRow,
                 "SELECT fingerprint, position, answer FROM idempotency_keys
                  WHERE tenant = $1 AND key = $2 AND created_at > clock_timestamp() - interval '24 hours'",
                 tenant,
@@ -63,34 +60,34 @@ impl Store {
         )
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let open = |sealed: Vec<u8>| self.decrypt(&sealed, AssociatedData::Answer { tenant, key });
-        Ok(Some(Kept {
+        let open =
+            |encrypted: Vec<u8>| self.decrypt(&encrypted, AssociatedData::Answer { tenant, key });
+        Ok(Some(StoredResponse {
             fingerprint: row.fingerprint,
             position: row.position.map(Position::from_stored),
             answer: row.answer.map(open).transpose()?,
         }))
     }
 
-    /// An answer as it is kept: it may hold a secret, so it is sealed.
+    /// Encrypts a response, which may contain a secret.
     pub(super) fn encrypt_response(
         &self,
         tenant: &str,
         key: &str,
         answer: &str,
     ) -> Result<Vec<u8>, StoreError> {
-        let sealed = self.encrypt(answer.as_bytes(), AssociatedData::Answer { tenant, key })?;
-        Ok(sealed.into_bytes())
+        let encrypted = self.encrypt(answer.as_bytes(), AssociatedData::Answer { tenant, key })?;
+        Ok(encrypted.into_bytes())
     }
 
-    /// Keeps what is answered to a request that is on record nowhere else. False, and nothing is kept, when another
-    /// request under its key was there first.
+    /// Stores the response to a request. False, without effect, if another request used the key first.
     pub async fn insert_stored_response(
         &self,
         tenant: &str,
         request: &RequestKey,
         answer: &str,
     ) -> Result<bool, StoreError> {
-        let sealed = self.encrypt_response(tenant, &request.key, answer)?;
+        let encrypted = self.encrypt_response(tenant, &request.key, answer)?;
         within(
             sqlx::query!(
                 "INSERT INTO idempotency_keys AS k (tenant, key, fingerprint, answer) VALUES ($1, $2, $3, $4)
@@ -101,7 +98,7 @@ impl Store {
                 tenant,
                 request.key,
                 request.fingerprint,
-                sealed,
+                encrypted,
             )
             .execute(&self.pool),
         )
@@ -109,8 +106,8 @@ impl Store {
         .map(|done| done.rows_affected() > 0)
     }
 
-    /// Shows the other nodes that a request under a key runs on `node`. False: one runs on another node. Where it is on
-    /// record what was done under the key, none runs any more.
+    /// Claims a key for a request that runs on `node`. False while a request with this key runs on another node. A stored
+    /// response shows that the earlier request has ended.
     pub async fn insert_claim(
         &self,
         tenant: &str,
@@ -139,8 +136,8 @@ impl Store {
         .map(|done| done.rows_affected() > 0)
     }
 
-    /// These requests do not run any more.
-    pub async fn delete_claims(&self, ended: &[ClaimName]) -> Result<(), StoreError> {
+    /// Deletes the claims of requests that have ended.
+    pub async fn delete_claims(&self, ended: &[StoredClaim]) -> Result<(), StoreError> {
         let tenants: Vec<&str> = ended.iter().map(|name| &*name.tenant).collect();
         let keys: Vec<&str> = ended.iter().map(|name| name.key.as_str()).collect();
         let tokens: Vec<Uuid> = ended.iter().map(|name| name.token).collect();
@@ -158,7 +155,7 @@ impl Store {
         .map(drop)
     }
 
-    /// Forgets the claims of nodes that are no more.
+    /// Deletes the claims of nodes that no longer exist.
     pub async fn delete_dead_claims(&self) -> Result<u64, StoreError> {
         within(
             sqlx::query!(
@@ -170,7 +167,7 @@ impl Store {
         .map(|done| done.rows_affected())
     }
 
-    /// Forgets a bounded number of keys that are over 24 hours old, and says how many.
+    /// Deletes up to 5,000 responses that are over 24 hours old, and returns how many.
     pub async fn delete_old_responses(&self) -> Result<u64, StoreError> {
         within(
             sqlx::query!(

@@ -1,4 +1,4 @@
-//! API keys, known by their hash alone.
+//! API keys. Only their hashes are stored.
 
 use std::sync::Arc;
 
@@ -14,37 +14,31 @@ use crate::domain::id::KeyId;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
-/// An API key as it is kept.
 #[derive(Debug, Clone)]
 pub struct StoredKey {
-    /// Its id.
     pub id: KeyId,
-    /// Whose it is.
     pub tenant: String,
-    /// A note for people.
+    /// A description for people.
     pub name: String,
-    /// What it may do.
     pub scopes: Scopes,
-    /// The events that are there for it; `None`: all.
+    /// Patterns of the events it may access; `None`: all.
     pub event_types: Option<Arc<[Pattern]>>,
-    /// When it was made.
     pub created_at: UnixMillis,
-    /// Until when it is good; `None`: until it is revoked.
+    /// `None`: valid until it is revoked.
     pub expires_at: Option<UnixMillis>,
-    /// When it was used last, give or take a minute.
+    /// Accurate to a minute.
     pub last_used_at: Option<UnixMillis>,
-    /// Whether it opens nothing any more.
     pub revoked: bool,
 }
 
-/// What became of a wish to revoke a key.
+/// The result of a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revoked {
-    /// Whether it was revoked by this, and not before.
+    /// Whether this call revoked the key; false if it was revoked before.
     pub made: bool,
-    /// Who has seen the log up to here knows of it.
+    /// A node that has read the log up to here rejects the key.
     pub position: Position,
-    /// The position given out last before that of its entry; `None` when unknown.
+    /// The last position drawn before that of its entry; `None` when unknown.
     pub previous: Option<Position>,
 }
 
@@ -88,8 +82,8 @@ impl TryFrom<KeyRow> for StoredKey {
 }
 
 impl Store {
-    /// Keeps a new key and who made it, and under the request's own key what is answered. False, and nothing is kept,
-    /// when another request under that key was there first.
+    /// Inserts a key with its audit entry and, if the request has an idempotency key, the response. False, without effect,
+    /// if another request used the idempotency key first.
     pub async fn insert_key(
         &self,
         key: &StoredKey,
@@ -97,10 +91,10 @@ impl Store {
         answer: Option<(&RequestKey, &str)>,
         audit: &AuditEntry,
     ) -> Result<bool, StoreError> {
-        let seal = |(request, answer): (&RequestKey, &str)| {
+        let encrypt = |(request, answer): (&RequestKey, &str)| {
             self.encrypt_response(&key.tenant, &request.key, answer)
         };
-        let sealed = answer.map(seal).transpose()?;
+        let encrypted = answer.map(encrypt).transpose()?;
         let scopes: Vec<&str> = key.scopes.iter().map(Scope::name).collect();
         let event_types: Option<Vec<&str>> =
             key.event_types.as_ref().map(|patterns| patterns.iter().map(Pattern::as_str).collect());
@@ -134,7 +128,7 @@ impl Store {
                 key.expires_at.map(UnixMillis::as_i64),
                 answer.map(|(request, _)| &*request.key),
                 answer.map(|(request, _)| &*request.fingerprint),
-                sealed,
+                encrypted,
                 audit.to_row(),
             )
             .fetch_one(&self.pool),
@@ -142,7 +136,6 @@ impl Store {
         .await
     }
 
-    /// The key with that hash.
     pub async fn select_key_by_hash(&self, hash: &[u8]) -> Result<Option<StoredKey>, StoreError> {
         within(
             sqlx::query_as!(
@@ -158,7 +151,7 @@ impl Store {
         .transpose()
     }
 
-    /// The key with that id, whosever it is.
+    /// Selects a key of any tenant.
     pub async fn select_key_by_id(&self, id: KeyId) -> Result<Option<StoredKey>, StoreError> {
         within(
             sqlx::query_as!(
@@ -174,7 +167,6 @@ impl Store {
         .transpose()
     }
 
-    /// Those of these keys that are not revoked.
     pub async fn select_unrevoked_keys(&self, ids: &[i64]) -> Result<Vec<KeyId>, StoreError> {
         within(
             sqlx::query_scalar!("SELECT id FROM keys WHERE id = ANY($1) AND NOT revoked", ids)
@@ -184,7 +176,7 @@ impl Store {
         .map(|ids| ids.into_iter().map(KeyId::from_stored).collect())
     }
 
-    /// A tenant's keys above an id, oldest first.
+    /// Selects a tenant's unrevoked keys above an id, oldest first.
     pub async fn select_keys(
         &self,
         tenant: &str,
@@ -208,8 +200,8 @@ impl Store {
         .collect()
     }
 
-    /// Revokes a key, appends the entry that says so and notes who did it, in one commit; `None`: there is no such key.
-    /// After `Unavailable` the same call may be made again.
+    /// Revokes a key, appends its log entry and its audit entry, in one commit; `None` if there is no such key. Safe to
+    /// repeat after [`StoreError::Unavailable`].
     pub async fn revoke_key(
         &self,
         token: Uuid,
@@ -244,7 +236,7 @@ impl Store {
         }))
     }
 
-    /// Notes when keys were used last.
+    /// Updates the last uses of keys; times are in milliseconds since 1970.
     pub async fn update_last_uses(&self, ids: &[i64], times: &[i64]) -> Result<(), StoreError> {
         within(
             sqlx::query!(

@@ -1,4 +1,4 @@
-//! The log behind its narrow door: append a batch, read after a position, oldest and head.
+//! The log's table behind a narrow interface: append a batch, read after or before a position, oldest and head.
 
 use crate::domain::access::idempotency::RequestKey;
 use crate::domain::event::page::{Scan, Stretch};
@@ -10,50 +10,46 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::{STATEMENT_DEADLINE, Store, StoreError, within};
+use super::{STATEMENT_TIMEOUT, Store, StoreError, within};
 use crate::domain::event::event_type::EventType;
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
-/// How long a connection for appends may take to be made.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The events of one request: appended together, in order.
 #[derive(Debug, Clone)]
 pub struct AppendRequest {
-    /// Whose events they are.
     pub tenant: Arc<str>,
-    /// For repeats.
     pub key: Option<RequestKey>,
-    /// What to append.
     pub events: Vec<NewEvent>,
 }
 
 /// Several requests in one commit.
 #[derive(Debug)]
 pub struct AppendBatch {
-    /// Names this append, so that sending it again after a lost connection appends nothing twice.
+    /// Identifies this append: a resend after a lost connection appends nothing twice.
     pub token: Uuid,
     /// A position at or below the head before it was first sent.
     pub after: Position,
-    /// Whether it may have been committed by an earlier sending.
+    /// Whether an earlier send may have committed it.
     pub sent_before: bool,
     /// At most a few hundred.
     pub requests: Vec<AppendRequest>,
 }
 
-/// What became of one request.
+/// The result of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placed {
-    /// Its events stand in the log from here on, side by side.
+    /// Its events are at this position and those that directly follow.
     Appended(Position),
-    /// It repeats one whose first event is at `first`; nothing was appended.
+    /// It repeats an earlier request; nothing was appended.
     Replayed {
-        /// Where the first request's events begin.
+        /// The position of the earlier request's first event.
         first: Position,
-        /// The first request's fingerprint.
+        /// The earlier request's fingerprint.
         fingerprint: Vec<u8>,
     },
 }
@@ -61,32 +57,32 @@ pub enum Placed {
 /// A committed append.
 #[derive(Debug)]
 pub struct Appended {
-    /// The position given out last before these; `None` when the append had been made by an earlier sending.
+    /// The last position drawn before this append; `None` if an earlier send had committed it.
     pub previous: Option<Position>,
     /// One for each request, in order.
     pub placed: Vec<Placed>,
 }
 
-/// Why an append did not answer with its positions.
+/// Why an append returned no positions.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendFailure {
-    /// Nothing was stored; the database may come back.
+    /// Nothing was stored: the database cannot be reached.
     #[error("not appended: {0}")]
     NotSent(StoreError),
-    /// The connection broke in the middle. The same batch may be given again, which finds out what became of it and
+    /// The connection broke before the response. Sending the same batch again finds out whether it was committed, and
     /// appends nothing twice.
-    #[error("cut off: {0}")]
+    #[error("the connection broke: {0}")]
     Unknown(StoreError),
-    /// Nothing was stored: there is no partition for today.
-    #[error("no partition for the positions of today")]
+    /// Nothing was stored: today's partition is missing.
+    #[error("the partition of today is missing")]
     NoPartition,
-    /// Nothing was stored, and the same would be refused again.
-    #[error("refused: {0}")]
+    /// Nothing was stored: the statement itself failed.
+    #[error("rejected: {0}")]
     Refused(#[source] StoreError),
 }
 
 impl AppendFailure {
-    /// An error that the server answered with aborted the commit, unless it tells that the session was ended.
+    /// An error response means that the transaction was aborted, except for those that report the end of the session.
     fn of(error: sqlx::Error) -> Self {
         let code = error
             .as_database_error()
@@ -102,7 +98,7 @@ impl AppendFailure {
     }
 }
 
-/// The one connection a node appends through.
+/// The connection through which a node appends.
 #[derive(Debug)]
 pub struct LogWriter {
     store: Store,
@@ -114,9 +110,9 @@ impl LogWriter {
     pub async fn connect(&mut self) -> Result<(), StoreError> {
         if self.connection.is_none() {
             let connecting = PgConnection::connect_with(&self.store.options);
-            let connection = tokio::time::timeout(CONNECT_DEADLINE, connecting)
+            let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
                 .await
-                .map_err(|_elapsed| StoreError::Unavailable("no connection in time".into()))??;
+                .map_err(|_elapsed| StoreError::Unavailable("connecting timed out".into()))??;
             self.connection = Some(connection);
         }
         Ok(())
@@ -130,15 +126,15 @@ impl LogWriter {
         };
         let columns = Columns::of(batch);
         let sent =
-            tokio::time::timeout(STATEMENT_DEADLINE, append(connection, batch, &columns)).await;
+            tokio::time::timeout(STATEMENT_TIMEOUT, append(connection, batch, &columns)).await;
         let failure = match sent {
             Ok(Ok(rows)) => {
                 return rows.into_appended(batch.requests.len()).map_err(AppendFailure::Refused);
             }
             Ok(Err(error)) => AppendFailure::of(error),
-            Err(_elapsed) => AppendFailure::Unknown(StoreError::Unavailable(
-                "no answer to an append in time".into(),
-            )),
+            Err(_elapsed) => {
+                AppendFailure::Unknown(StoreError::Unavailable("an append timed out".into()))
+            }
         };
         if !matches!(failure, AppendFailure::NoPartition) {
             self.connection = None;
@@ -156,7 +152,7 @@ impl LogWriter {
     }
 }
 
-/// A batch turned on its side: one array per column.
+/// A batch as one array per column.
 #[derive(Default)]
 struct Columns<'a> {
     tenants: Vec<&'a str>,
@@ -229,7 +225,9 @@ impl PlacedRows {
     fn into_appended(mut self, requests: usize) -> Result<Appended, StoreError> {
         self.0.sort_by_key(|row| row.request);
         if self.0.len() != requests {
-            return Err(StoreError::Unreadable("an append did not answer for each request".into()));
+            return Err(StoreError::Unreadable(
+                "an append returned no row for some request".into(),
+            ));
         }
         let previous = self.0.iter().find_map(|row| row.previous).map(Position::from_stored);
         let placed = self.0.into_iter().map(|row| {
@@ -245,7 +243,7 @@ impl PlacedRows {
 
 struct EventRow {
     position: i64,
-    looked_at: i64,
+    examined: i64,
     tenant: String,
     event_type: String,
     about: Option<i64>,
@@ -266,13 +264,13 @@ impl EventRow {
 }
 
 impl Stretch {
-    /// Rows come in reading order; those that were not wanted have no data.
-    fn of(rows: Vec<EventRow>, from: Position, most: u16) -> Self {
-        let looked_at = rows.first().map_or(0, |row| row.looked_at);
-        let all_brought = i64::try_from(rows.len()).is_ok_and(|brought| brought == looked_at);
+    /// Rows are in reading order; those of other tenants have no data.
+    fn of(rows: Vec<EventRow>, from: Position, limit: u16) -> Self {
+        let examined = rows.first().map_or(0, |row| row.examined);
+        let all_returned = i64::try_from(rows.len()).is_ok_and(|returned| returned == examined);
         let scanned = rows.last().map_or(from, |row| Position::from_stored(row.position));
         Self {
-            complete: all_brought && looked_at < i64::from(most),
+            complete: all_returned && examined < i64::from(limit),
             scanned,
             events: rows.into_iter().filter_map(EventRow::into_event).collect(),
         }
@@ -280,24 +278,24 @@ impl Stretch {
 }
 
 impl Store {
-    /// A writer of its own for appends; it connects at the first one.
+    /// A writer with its own connection, opened at the first append.
     pub fn log_writer(&self) -> LogWriter {
         LogWriter { store: self.clone(), connection: None }
     }
 
-    /// Reads on from a position, oldest first. The log has no late arrivals: once `complete`, what comes later is
-    /// above everything seen.
+    /// Reads forward, oldest first. The log has no late arrivals: after a `complete` read, every new event has a higher
+    /// position.
     pub async fn read_after(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
         let rows = within(
             sqlx::query_as!(
                 EventRow,
-                r#"SELECT position AS "position!", looked_at AS "looked_at!", tenant AS "tenant!",
-                          type AS "event_type!", about, occurred_at, CASE WHEN wanted THEN data END AS data
+                r#"SELECT position AS "position!", examined AS "examined!", tenant AS "tenant!",
+                          type AS "event_type!", about, occurred_at, CASE WHEN selected THEN data END AS data
                    FROM (
-                       SELECT *, row_number() OVER (ORDER BY position) AS n, count(*) OVER () AS looked_at,
-                              sum(CASE WHEN wanted THEN octet_length(data) END) OVER (ORDER BY position) AS bytes
+                       SELECT *, row_number() OVER (ORDER BY position) AS n, count(*) OVER () AS examined,
+                              sum(CASE WHEN selected THEN octet_length(data) END) OVER (ORDER BY position) AS bytes
                        FROM (
-                           SELECT *, (tenant = $3 OR $3 IS NULL) AS wanted
+                           SELECT *, (tenant = $3 OR $3 IS NULL) AS selected
                            FROM events WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $4
                        ) first
                    ) counted
@@ -315,18 +313,18 @@ impl Store {
         Ok(Stretch::of(rows, scan.after, scan.limit.events))
     }
 
-    /// Reads back from a position, newest first: `up_to` and below, above `after`.
+    /// Reads backward, newest first: from `up_to` down to, but not including, `after`.
     pub async fn read_before(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
         let rows = within(
             sqlx::query_as!(
                 EventRow,
-                r#"SELECT position AS "position!", looked_at AS "looked_at!", tenant AS "tenant!",
-                          type AS "event_type!", about, occurred_at, CASE WHEN wanted THEN data END AS data
+                r#"SELECT position AS "position!", examined AS "examined!", tenant AS "tenant!",
+                          type AS "event_type!", about, occurred_at, CASE WHEN selected THEN data END AS data
                    FROM (
-                       SELECT *, row_number() OVER (ORDER BY position DESC) AS n, count(*) OVER () AS looked_at,
-                              sum(CASE WHEN wanted THEN octet_length(data) END) OVER (ORDER BY position DESC) AS bytes
+                       SELECT *, row_number() OVER (ORDER BY position DESC) AS n, count(*) OVER () AS examined,
+                              sum(CASE WHEN selected THEN octet_length(data) END) OVER (ORDER BY position DESC) AS bytes
                        FROM (
-                           SELECT *, (tenant = $3 OR $3 IS NULL) AS wanted
+                           SELECT *, (tenant = $3 OR $3 IS NULL) AS selected
                            FROM events WHERE position > $1 AND position <= $2 ORDER BY position DESC LIMIT $4
                        ) first
                    ) counted
@@ -344,7 +342,7 @@ impl Store {
         Ok(Stretch::of(rows, scan.up_to, scan.limit.events))
     }
 
-    /// Reads the events at these positions; those that are gone or of another tenant (where one is named) are left out.
+    /// Reads the events at these positions. Expired events, and those of other tenants than `tenant`, are left out.
     pub async fn read_at(
         &self,
         positions: &[i64],
@@ -353,7 +351,7 @@ impl Store {
         let rows = within(
             sqlx::query_as!(
                 EventRow,
-                r#"SELECT position, 0::bigint AS "looked_at!", tenant, type AS event_type, about, occurred_at,
+                r#"SELECT position, 0::bigint AS "examined!", tenant, type AS event_type, about, occurred_at,
                           data AS "data?"
                    FROM events WHERE position = ANY($1) AND (tenant = $2 OR $2 IS NULL) ORDER BY position"#,
                 positions,
@@ -365,7 +363,7 @@ impl Store {
         Ok(rows.into_iter().filter_map(EventRow::into_event).collect())
     }
 
-    /// The newest event's position, also when it is gone; the log's beginning when there was none.
+    /// The position of the newest event, even if it has expired; the log's beginning if there was none.
     pub async fn head(&self) -> Result<Position, StoreError> {
         within(
             sqlx::query_scalar!(
@@ -378,7 +376,7 @@ impl Store {
         .map(Position::from_stored)
     }
 
-    /// The oldest kept event's position.
+    /// The position of the oldest stored event.
     pub async fn oldest(&self) -> Result<Option<Position>, StoreError> {
         within(
             sqlx::query_scalar!(

@@ -12,6 +12,7 @@ pub mod nodes;
 pub mod notifier;
 pub mod partitions;
 pub mod pull;
+pub mod reencryption;
 pub mod replays;
 pub mod shards;
 pub mod shared_secrets;
@@ -30,24 +31,23 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 
 use crate::domain::encryption::Encryptor;
 
-/// How long any statement may take, network included.
-const STATEMENT_DEADLINE: Duration = Duration::from_secs(20);
-/// How long to wait for a connection before the database counts as away.
-const ACQUIRE_DEADLINE: Duration = Duration::from_secs(3);
-/// Connections for everything but the appends, which have one of their own.
+/// How long a statement may take, network included.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to wait for a connection before the database counts as unavailable.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Connections of the pool. Appends and lease renewals have their own.
 const POOL_SIZE: u32 = 8;
 
-/// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be reached, or does not answer in time; it may come back.
+    /// The database cannot be reached, or a statement timed out. A retry may succeed.
     #[error("the database is not available: {0}")]
     Unavailable(String),
-    /// The database refused a statement: a fault of the hub or of the schema.
-    #[error("the database refused: {0}")]
+    /// The database rejected a statement: a fault of the hub or of the schema.
+    #[error("the database rejected a statement: {0}")]
     Refused(sqlx::Error),
-    /// What is stored cannot be read: a fault of the hub, or of somebody who changed the tables by hand.
-    #[error("what is stored cannot be read: {0}")]
+    /// Stored data cannot be read: a fault of the hub, or of a manual change of the tables.
+    #[error("stored data cannot be read: {0}")]
     Unreadable(String),
 }
 
@@ -60,7 +60,7 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::Protocol(_) => Self::Unavailable(error.to_string()),
-            sqlx::Error::Database(refusal) if is_passing(refusal.code().as_deref()) => {
+            sqlx::Error::Database(refusal) if is_transient(refusal.code().as_deref()) => {
                 Self::Unavailable(error.to_string())
             }
             _ => Self::Refused(error),
@@ -68,22 +68,22 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// `SQLSTATE`s that tell of the server's state, not of the statement: connection trouble, too few resources (a full
-/// disk too), operator intervention, a lock not had in time.
-fn is_passing(code: Option<&str>) -> bool {
+/// Whether an `SQLSTATE` is about the server's state rather than the statement: connection failures, insufficient resources
+/// (a full disk too), operator intervention, lock timeouts.
+fn is_transient(code: Option<&str>) -> bool {
     code.is_some_and(|code| {
         ["08", "53", "57", "58", "55P03", "40", "25006"].iter().any(|class| code.starts_with(class))
     })
 }
 
-/// A pool of connections to the hub's database. `Debug` shows nothing of them, for there is a password in it.
+/// The connections to the hub's database. `Debug` hides the options, which contain a password.
 #[derive(Clone)]
 pub struct Store {
     pool: PgPool,
-    /// For the lease alone: however many ask for something, it is renewed.
-    vital: PgPool,
+    /// For lease renewals only: they never wait for other statements.
+    lease_pool: PgPool,
     options: PgConnectOptions,
-    sealer: Arc<Encryptor>,
+    encryptor: Arc<Encryptor>,
 }
 
 impl fmt::Debug for Store {
@@ -93,8 +93,8 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Prepares to use the database at `url`, without connecting yet; what is secret in it is sealed by `sealer`.
-    pub fn new(url: &str, sealer: Encryptor) -> Result<Self, StoreError> {
+    /// Prepares the pools for the database at `url` without connecting. `encryptor` encrypts stored secrets.
+    pub fn new(url: &str, encryptor: Encryptor) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url)?.application_name("hookhub").options([
             ("statement_timeout", "15s"),
             ("lock_timeout", "10s"),
@@ -103,19 +103,19 @@ impl Store {
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
         ]);
-        let pool_of = |most| {
-            let pool = PgPoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE_DEADLINE);
+        let pool_of = |size| {
+            let pool = PgPoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE_TIMEOUT);
             pool.connect_lazy_with(options.clone())
         };
-        let (pool, vital) = (pool_of(POOL_SIZE), pool_of(1));
-        Ok(Self { pool, vital, options, sealer: Arc::new(sealer) })
+        let (pool, lease_pool) = (pool_of(POOL_SIZE), pool_of(1));
+        Ok(Self { pool, lease_pool, options, encryptor: Arc::new(encryptor) })
     }
 
-    /// Brings the schema to this version; several nodes may start at once, one of them does the work.
+    /// Migrates the schema. Several nodes may start at once; one of them does the work.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let options =
             self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
-        // Not by the pool, which would only say that no connection was had in time, and not why.
+        // Not from the pool, which would report a timeout instead of the cause.
         let mut connection = connect(&options).await?;
         let done = sqlx::migrate!().run(&mut connection).await;
         connection.close().await?;
@@ -125,34 +125,33 @@ impl Store {
         })
     }
 
-    /// Whether the database answers.
+    /// Checks that the database responds.
     pub async fn ping(&self) -> Result<(), StoreError> {
         within(sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool)).await.map(drop)
     }
 
-    /// Closes the connections.
     pub async fn close(&self) {
         self.pool.close().await;
-        self.vital.close().await;
+        self.lease_pool.close().await;
     }
 }
 
-/// A connection besides those of the pool.
+/// Opens a connection outside the pools.
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
-    tokio::time::timeout(ACQUIRE_DEADLINE, PgConnection::connect_with(options))
+    tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(options))
         .await
-        .map_err(|_elapsed| StoreError::Unavailable("no connection in time".into()))?
+        .map_err(|_elapsed| StoreError::Unavailable("connecting timed out".into()))?
         .map_err(StoreError::from)
 }
 
-/// Puts the deadline to a statement.
+/// Runs a statement with [`STATEMENT_TIMEOUT`].
 async fn within<T>(
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {
-    match tokio::time::timeout(STATEMENT_DEADLINE, statement).await {
+    match tokio::time::timeout(STATEMENT_TIMEOUT, statement).await {
         Ok(done) => done.map_err(StoreError::from),
         Err(_elapsed) => {
-            Err(StoreError::Unavailable(format!("no answer within {STATEMENT_DEADLINE:?}")))
+            Err(StoreError::Unavailable(format!("no response within {STATEMENT_TIMEOUT:?}")))
         }
     }
 }

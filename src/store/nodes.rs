@@ -1,4 +1,4 @@
-//! The nodes of a hub, each alive for as long as its lease runs.
+//! The nodes of a hub. A node is alive while its lease runs.
 
 use std::time::Duration;
 
@@ -9,36 +9,29 @@ use super::{Store, StoreError, within};
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
-/// How a node is known to the others.
+/// The identity of a node.
 #[derive(Debug, Clone)]
 pub struct NodeName {
-    /// Made anew at each start.
+    /// New at each start.
     pub id: Uuid,
-    /// Where it answers HTTP.
+    /// The address of its HTTP server.
     pub address: String,
 }
 
-/// A node as the others see it.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Its name.
     pub name: NodeName,
-    /// The version of its program.
     pub version: String,
-    /// When it started.
     pub started_at: UnixMillis,
-    /// Until when its lease runs.
     pub leased_until: UnixMillis,
-    /// Whether the lease runs at this moment.
+    /// Whether the lease runs now.
     pub alive: bool,
-    /// Whether it is stopping.
     pub leaving: bool,
-    /// How many shards it owns.
     pub shards: u16,
 }
 
-/// Which server, in which of its lives: a promoted standby is another. What was learnt from one may not hold on the
-/// other.
+/// Identifies a database server and its timeline: a promoted standby has another one. Data cached from one may not exist
+/// on the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Postgres' system identifier.
@@ -56,8 +49,8 @@ fn interval(length: Duration) -> PgInterval {
 }
 
 impl Store {
-    /// Says that the node lives, for `lease` from now on, and that all of the log up to `seen` holds on it; whom it was
-    /// said to.
+    /// Renews a node's lease, for `lease` from now, and records that it has read the log up to `seen`. Returns the server
+    /// that did it.
     pub async fn renew_lease(
         &self,
         node: &NodeName,
@@ -78,13 +71,13 @@ impl Store {
                 interval(lease),
                 seen.stored(),
             )
-            .fetch_one(&self.vital),
+            .fetch_one(&self.lease_pool),
         )
         .await?;
         Ok(Identity { system: row.system, timeline: row.timeline })
     }
 
-    /// Says how far the node has acted on the log, after a change of a subscription.
+    /// Records that the node has applied all subscription changes up to `position`.
     pub async fn update_acted_on(&self, node: Uuid, position: Position) -> Result<(), StoreError> {
         within(
             sqlx::query!(
@@ -98,7 +91,8 @@ impl Store {
         .map(drop)
     }
 
-    /// Whether no other node than `node` may still deliver to a subscription of this shard as it was before `position`.
+    /// Whether the shard's owner, if it is another node than `node`, has applied all subscription changes up to `position`
+    /// or has lost its lease.
     pub async fn have_others_applied(
         &self,
         node: Uuid,
@@ -120,7 +114,7 @@ impl Store {
         .await
     }
 
-    /// Says that all of the log up to `position` holds on the node.
+    /// Records that the node has read the log up to `position`.
     pub async fn update_seen(&self, node: Uuid, position: Position) -> Result<(), StoreError> {
         within(
             sqlx::query!(
@@ -134,7 +128,7 @@ impl Store {
         .map(drop)
     }
 
-    /// Whether the log up to `position` holds on every node that is alive besides `node`.
+    /// Whether every live node besides `node` has read the log up to `position`.
     pub async fn have_others_read(
         &self,
         node: Uuid,
@@ -153,7 +147,7 @@ impl Store {
         .await
     }
 
-    /// Says that the node is stopping: the others share its shards among them.
+    /// Marks the node as stopping: the others share its shards.
     pub async fn update_leaving(&self, node: Uuid) -> Result<(), StoreError> {
         within(
             sqlx::query!("UPDATE nodes SET leaving = true WHERE id = $1", node).execute(&self.pool),
@@ -162,7 +156,7 @@ impl Store {
         .map(drop)
     }
 
-    /// How many nodes are alive and not stopping.
+    /// Counts the nodes that are alive and not stopping.
     pub async fn count_live_nodes(&self) -> Result<usize, StoreError> {
         let count = within(
             sqlx::query_scalar!(
@@ -173,7 +167,7 @@ impl Store {
         Ok(usize::try_from(count.await?).unwrap_or_default())
     }
 
-    /// All nodes, oldest first, the dead ones too until they are forgotten.
+    /// Selects all nodes, oldest first, including dead ones that are not deleted yet.
     pub async fn select_nodes(&self) -> Result<Vec<Node>, StoreError> {
         let rows = within(
             sqlx::query!(
@@ -200,7 +194,7 @@ impl Store {
             .collect())
     }
 
-    /// Takes the node off the list, and gives back what it still owns.
+    /// Deletes a node and releases its shards.
     pub async fn delete_node(&self, node: Uuid) -> Result<(), StoreError> {
         within(
             sqlx::query!(
@@ -214,12 +208,12 @@ impl Store {
         .map(drop)
     }
 
-    /// Ends all leases, for the only node that can reach this database: there is nobody to wait for.
+    /// Deletes all nodes. For a private database: no other node can have a lease.
     pub async fn delete_all_nodes(&self) -> Result<(), StoreError> {
         within(sqlx::query!("DELETE FROM nodes").execute(&self.pool)).await.map(drop)
     }
 
-    /// Forgets nodes whose lease ran out long ago.
+    /// Deletes nodes whose lease ended over an hour ago.
     pub async fn delete_dead_nodes(&self) -> Result<u64, StoreError> {
         within(
             sqlx::query!(

@@ -29,8 +29,12 @@ impl Store {
     /// Notifies the other nodes that `node` has appended to the log.
     pub async fn notify(&self, node: Uuid) -> Result<(), StoreError> {
         within(
-            sqlx::query!("SELECT pg_notify($1, $2) AS rung", CHANNEL, node.as_simple().to_string())
-                .fetch_one(&self.pool),
+            sqlx::query!(
+                "SELECT pg_notify($1, $2) AS notified",
+                CHANNEL,
+                node.as_simple().to_string()
+            )
+            .fetch_one(&self.pool),
         )
         .await
         .map(drop)

@@ -1,4 +1,4 @@
-//! Partitions of events and attempts: made ahead of time, dropped whole when they are old and no longer needed.
+//! Daily partitions of events and attempts: created ahead of time, dropped when they have expired.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor};
@@ -7,31 +7,29 @@ use super::{Store, StoreError, connect, within};
 use crate::domain::position::Position;
 use crate::domain::retention::Retention;
 
-/// How many days ahead partitions are made, besides yesterday's and today's.
+/// How many days ahead partitions are created, besides yesterday's and today's.
 const DAYS_AHEAD: i32 = 7;
-/// How long a drop waits for its locks; what is appended and recorded goes on meanwhile.
+/// How long a drop waits for its locks. Appends and flushes continue meanwhile.
 const LOCK_TIMEOUT: &str = "3s";
 
-/// A partition to drop.
 #[derive(Debug)]
-pub struct OldPartition {
-    /// What it is a part of: while one of its partitions waits to be detached, no other can be.
+pub struct ExpiredPartition {
+    /// The partitioned table. While one partition waits to be detached, no other of the same table can be.
     pub parent: String,
-    /// Its table.
     pub name: String,
     up_to: Position,
     attached: bool,
     detaching: bool,
 }
 
-/// The right to drop partitions: one node has it at a time, until this is dropped.
+/// The lock for retention work: one node holds it at a time, until the value is dropped.
 #[derive(Debug)]
-pub struct RetentionTurn {
+pub struct RetentionLock {
     connection: PgConnection,
 }
 
 impl Store {
-    /// Makes sure that events and attempts of the coming days can be stored.
+    /// Creates the missing partitions of the coming days.
     pub async fn create_partitions(&self) -> Result<(), StoreError> {
         within(
             sqlx::query!("SELECT create_partitions($1) AS made", DAYS_AHEAD).fetch_one(&self.pool),
@@ -40,23 +38,23 @@ impl Store {
         .map(drop)
     }
 
-    /// Takes the turn, on a connection of its own; `None` while another node has it.
-    pub async fn try_lock_retention(&self) -> Result<Option<RetentionTurn>, StoreError> {
+    /// Tries to take the retention lock, on its own connection; `None` while another node holds it.
+    pub async fn try_lock_retention(&self) -> Result<Option<RetentionLock>, StoreError> {
         let options = self.options.clone().options([("lock_timeout", LOCK_TIMEOUT)]);
         let mut connection = connect(&options).await?;
-        let taken = within(
-            sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock(7308324465820954) AS "taken!""#)
+        let locked = within(
+            sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock(7308324465820954) AS "locked!""#)
                 .fetch_one(&mut connection),
         );
-        Ok(taken.await?.then_some(RetentionTurn { connection }))
+        Ok(locked.await?.then_some(RetentionLock { connection }))
     }
 
-    /// The partitions that are older than they need be and of whose events no cursor is at or below, oldest first;
-    /// among them those of a drop that was cut short.
-    pub async fn select_old_partitions(
+    /// Selects the partitions past their retention that no cursor and no retry needs, oldest first. Includes those whose
+    /// drop was interrupted.
+    pub async fn select_expired_partitions(
         &self,
-        kept: Retention,
-    ) -> Result<Vec<OldPartition>, StoreError> {
+        retention: Retention,
+    ) -> Result<Vec<ExpiredPartition>, StoreError> {
         let rows = within(
             sqlx::query!(
                 r#"SELECT p.parent AS "parent!", p.name AS "name!", p.next - 1 AS "up_to!",
@@ -78,33 +76,32 @@ impl Store {
                            AND e.position < p.next
                      )
                    ORDER BY p.next, p.parent"#,
-                i32::from(kept.events_days),
-                i32::from(kept.attempts_days),
+                i32::from(retention.events_days),
+                i32::from(retention.attempts_days),
             )
             .fetch_all(&self.pool),
         )
         .await?;
-        let old = rows.into_iter().map(|row| OldPartition {
+        let expired = rows.into_iter().map(|row| ExpiredPartition {
             parent: row.parent,
             name: row.name,
             up_to: Position::from_stored(row.up_to),
             attached: row.attached,
             detaching: row.detaching,
         });
-        Ok(old.collect())
+        Ok(expired.collect())
     }
 }
 
-impl RetentionTurn {
-    /// Drops a partition. `Unavailable` when a lock was not had in time: what was done of it stays done, and the rest
-    /// may be done later.
-    pub async fn drop_partition(&mut self, old: &OldPartition) -> Result<(), StoreError> {
-        let OldPartition { parent, name, .. } = old;
+impl RetentionLock {
+    /// Drops a partition. [`StoreError::Unavailable`] if a lock timed out: finished steps stay, and a later call continues.
+    pub async fn drop_partition(&mut self, old: &ExpiredPartition) -> Result<(), StoreError> {
+        let ExpiredPartition { parent, name, .. } = old;
         if parent == "attempts" {
             self.update_attempts_horizon(old.up_to).await?;
         }
-        // Takes no lock that an append or a flush would have to wait for; a plain detach does. New statements do not
-        // see the partition from then on, and its drop waits for the old ones.
+        // CONCURRENTLY takes no lock that blocks appends or flushes; a plain DETACH does. New statements no longer see the
+        // partition, and its drop waits for the old ones.
         match (old.attached, old.detaching) {
             (true, false) => {
                 let detach = format!("ALTER TABLE {parent} DETACH PARTITION {name} CONCURRENTLY");
@@ -119,7 +116,7 @@ impl RetentionTurn {
         self.alter(format!("DROP TABLE {name}")).await
     }
 
-    /// From now on what is tried of events up to there is not recorded: its partition is going.
+    /// Stops recording attempts for events up to `up_to`: their partition is about to be dropped.
     async fn update_attempts_horizon(&mut self, up_to: Position) -> Result<(), StoreError> {
         within(
             sqlx::query!("UPDATE horizons SET attempts = $1 WHERE attempts < $1", up_to.stored(),)
@@ -129,7 +126,7 @@ impl RetentionTurn {
         .map(drop)
     }
 
-    /// Names come from the catalogue, and are those that `create_partitions` gives.
+    /// Safe to build from text: the names come from the catalogue and match `create_partitions`.
     async fn alter(&mut self, statement: String) -> Result<(), StoreError> {
         within(self.connection.execute(AssertSqlSafe(statement))).await.map(drop)
     }

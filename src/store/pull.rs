@@ -4,17 +4,16 @@ use super::{Store, StoreError, within};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 
-/// Where a pull subscription stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PullCursor {
-    /// All at or below was acked.
+    /// Everything at or below is acknowledged.
     pub position: Position,
-    /// Up to here it had a callback: what that took is not served again.
+    /// It was a webhook up to here: events it delivered are not served again.
     pub delivered_up_to: Position,
 }
 
 impl Store {
-    /// Where a pull subscription stands; `None` when it is none.
+    /// Selects a pull subscription's cursor; `None` if it is not a pull subscription.
     pub async fn select_pull_cursor(
         &self,
         id: SubscriptionId,
@@ -32,7 +31,8 @@ impl Store {
         }))
     }
 
-    /// Moves a pull subscription's cursor on, never back; where it stands then. `None` when it is none.
+    /// Moves a pull subscription's cursor forward, never back, and returns its position. `None` if it is not a pull
+    /// subscription.
     pub async fn advance_pull_cursor(
         &self,
         id: SubscriptionId,
@@ -50,8 +50,8 @@ impl Store {
         Ok(moved.await?.map(Position::from_stored))
     }
 
-    /// Moves a pull subscription's cursor anywhere; what a callback took earlier is then served again, too. Whether
-    /// there is such a one.
+    /// Moves a pull subscription's cursor to any position; events that a former webhook delivered are served again. False if
+    /// it is not a pull subscription.
     pub async fn seek_pull_cursor(
         &self,
         id: SubscriptionId,
@@ -68,7 +68,7 @@ impl Store {
         Ok(moved.await?.rows_affected() > 0)
     }
 
-    /// Which of these events a subscription's callback took.
+    /// Selects those of these events that a subscription's webhook delivered.
     pub async fn select_delivered(
         &self,
         id: SubscriptionId,

@@ -1,4 +1,4 @@
-//! Replays, and how far they have come.
+//! Replays and their progress.
 
 use super::{Store, StoreError, within};
 use crate::domain::delivery::replay::{
@@ -37,7 +37,7 @@ impl ReplayRow {
 }
 
 impl Store {
-    /// The replays of these subscriptions that go on.
+    /// Selects the running replays of these subscriptions.
     pub async fn select_running_replays(
         &self,
         subscriptions: &[i64],
@@ -54,7 +54,7 @@ impl Store {
         rows.await?.into_iter().map(ReplayRow::read).collect()
     }
 
-    /// A subscription's replays below an id, newest first; those that no owner has taken up yet are not among them.
+    /// Selects a subscription's replays below an id, newest first. A replay has no row before the shard's owner starts it.
     pub async fn select_replays(
         &self,
         subscription: SubscriptionId,
@@ -76,7 +76,7 @@ impl Store {
         rows.await?.into_iter().map(read).collect()
     }
 
-    /// A subscription's replay, if an owner has taken it up.
+    /// Selects a subscription's replay; `None` before the shard's owner starts it.
     pub async fn select_replay(
         &self,
         subscription: SubscriptionId,
@@ -95,7 +95,7 @@ impl Store {
         row.await?.map(|row| row.read().map(|(_, _, progress)| progress)).transpose()
     }
 
-    /// What is on record of the deliveries of these events to a subscription; those never tried are left out.
+    /// Selects the state of the deliveries of these events to a subscription; never attempted ones are left out.
     pub async fn select_attempted(
         &self,
         subscription: SubscriptionId,
@@ -121,7 +121,7 @@ impl Store {
         Ok(tried.collect())
     }
 
-    /// Ends the replays of deleted subscriptions.
+    /// Cancels the running replays of deleted subscriptions.
     pub async fn cancel_replays_of_deleted(&self) -> Result<u64, StoreError> {
         within(
             sqlx::query!(

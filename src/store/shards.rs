@@ -1,4 +1,4 @@
-//! Who owns which shards: holder, term, and a lease that hangs on the holder's node row.
+//! Ownership of shards: holder and term. The lease is on the holder's row in `nodes`.
 
 use crate::domain::delivery::shard::OwnedShard;
 use uuid::Uuid;
@@ -11,19 +11,19 @@ fn columns(shards: &[u16]) -> Vec<i16> {
 }
 
 impl Store {
-    /// Takes at most `most` of the shards that nobody owns, for a node that holds these already.
+    /// Acquires at most `max` free shards for a node that already holds `held`.
     pub async fn acquire_shards(
         &self,
         node: Uuid,
         held: &[u16],
-        most: usize,
+        max: usize,
     ) -> Result<Vec<OwnedShard>, StoreError> {
         let rows = within(
             sqlx::query!(
                 r#"SELECT taken AS "shard!", new_term AS "term!", at_cursor AS "cursor!" FROM take_shards($1, $2, $3)"#,
                 node,
                 &columns(held),
-                i32::try_from(most).unwrap_or(i32::MAX),
+                i32::try_from(max).unwrap_or(i32::MAX),
             )
             .fetch_all(&self.pool),
         )
@@ -38,7 +38,7 @@ impl Store {
             .collect())
     }
 
-    /// Gives shards back that the node owns in these terms, so that another need not wait for its lease to run out.
+    /// Releases the shards that the node owns in these terms, so that another need not wait for the end of its lease.
     pub async fn release_shards(
         &self,
         node: Uuid,

@@ -1,22 +1,22 @@
-//! Secrets that all nodes share.
+//! Secrets that all nodes share, encrypted.
 
 use super::{Store, StoreError, within};
 use crate::domain::encryption::AssociatedData;
 
 impl Store {
-    /// The secret of that name; `fresh` becomes it if there is none yet.
+    /// Returns the secret named `name`; stores `fresh` as the secret if there is none.
     pub async fn select_or_insert_shared_secret(
         &self,
         name: &str,
         fresh: &[u8],
     ) -> Result<Vec<u8>, StoreError> {
-        let place = AssociatedData::SharedSecret { name };
-        let sealed = self.encrypt(fresh, place)?;
+        let data = AssociatedData::SharedSecret { name };
+        let encrypted = self.encrypt(fresh, data)?;
         within(
             sqlx::query!(
                 "INSERT INTO shared_secrets (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING",
                 name,
-                sealed.as_bytes(),
+                encrypted.as_bytes(),
             )
             .execute(&self.pool),
         )
@@ -26,6 +26,6 @@ impl Store {
                 .fetch_one(&self.pool),
         )
         .await?;
-        self.decrypt(&stored, place)
+        self.decrypt(&stored, data)
     }
 }

@@ -1,42 +1,38 @@
-//! Subscriptions: their changes, each with its entry in the log, and how to find them.
+//! Subscriptions: changes, each with its log entry, and queries.
 
 use crate::domain::subscription::change::{Change, ChangeResult};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Store, StoreError, encryption, within};
+use super::encryption::{read_definition, write_definition};
+use super::{Store, StoreError, within};
 use crate::domain::access::audit::AuditEntry;
-use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::encryption::AssociatedData;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
+use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Status, Subscription};
 use crate::domain::time::UnixMillis;
 
-/// Which subscriptions to list.
 #[derive(Debug, Clone, Default)]
 pub struct SubscriptionFilter {
-    /// Those with this pattern among their event types.
     pub event_type: Option<String>,
-    /// Those with this status.
     pub status: Option<Status>,
-    /// Those with this callback URL.
     pub callback_url: Option<String>,
 }
 
-/// A subscription that a tenant has or had.
+/// The state of a subscription, which may be deleted.
 #[derive(Debug, Clone)]
-pub struct Known {
-    /// Its id.
+pub struct SubscriptionSummary {
     pub id: SubscriptionId,
-    /// Its status, the last one if it is deleted.
+    /// The last status if it is deleted.
     pub status: Status,
-    /// Whether it has a callback; else it is pulled from.
-    pub has_callback: bool,
-    /// The log entry of its deletion.
+    /// Otherwise it is a pull subscription.
+    pub is_webhook: bool,
+    /// The position of its deletion.
     pub deleted_at: Option<Position>,
 }
 
@@ -49,14 +45,21 @@ struct SubscriptionRow {
     changed_at: i64,
 }
 
+/// The value of the column `callback_url`. `callback_url IS NOT NULL` in the queries of this file means that the hub
+/// delivers the events; a channel that delivers without a callback URL needs a column of its own.
+fn callback_url_column(channel: &Channel) -> Option<&str> {
+    match channel {
+        Channel::Pull { .. } => None,
+        Channel::Webhook(webhook) => Some(webhook.url.as_str()),
+    }
+}
+
 impl Store {
     fn read(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
         let id = SubscriptionId::from_stored(row.id);
-        let place = AssociatedData::Definition { tenant: &row.tenant, id: row.id };
-        let definition = encryption::definition(
-            &self.decrypt(row.definition.as_bytes(), place)?,
-            UnixMillis::now(),
-        )?;
+        let data = AssociatedData::Definition { tenant: &row.tenant, id: row.id };
+        let definition =
+            read_definition(&self.decrypt(row.definition.as_bytes(), data)?, UnixMillis::now())?;
         let status = Status::from_name(&row.status)
             .ok_or_else(|| StoreError::Unreadable(format!("subscription {id}: status")))?;
         Ok(Subscription {
@@ -75,14 +78,14 @@ impl Store {
             return Ok((String::new(), Vec::new()));
         }
         let Subscription { id, tenant, definition, .. } = &change.subscription;
-        let place = AssociatedData::Definition { tenant, id: id.stored() };
-        let sealed = self.encrypt(&encryption::stored(definition)?, place)?;
+        let data = AssociatedData::Definition { tenant, id: id.stored() };
+        let encrypted = self.encrypt(&write_definition(definition)?, data)?;
         let earlier = definition.signing().earlier().iter();
-        Ok((sealed, earlier.map(|one| one.expires_at.as_i64()).collect()))
+        Ok((encrypted, earlier.map(|one| one.expires_at.as_i64()).collect()))
     }
 
-    /// Makes a change, appends its entry and notes who made it, in one commit. `token` and `after` are as for an append:
-    /// after `Unavailable` the same call may be made again.
+    /// Makes a change, appends its log entry and its audit entry, in one commit. `token` and `after` are as for an append.
+    /// Safe to repeat after [`StoreError::Unavailable`].
     pub async fn change_subscription(
         &self,
         token: Uuid,
@@ -121,7 +124,7 @@ impl Store {
                 subscription.id.stored(),
                 &*subscription.tenant,
                 i16::try_from(subscription.shard()).unwrap_or_default(),
-                definition.channel.callback_url().map(CallbackUrl::as_str),
+                callback_url_column(&definition.channel),
                 &event_types as _,
                 stored,
                 subscription.status.name(),
@@ -149,7 +152,6 @@ impl Store {
         })
     }
 
-    /// A tenant's subscription.
     pub async fn select_subscription(
         &self,
         tenant: &str,
@@ -170,7 +172,7 @@ impl Store {
         .transpose()
     }
 
-    /// Whether a tenant had this subscription and it is deleted.
+    /// Whether the tenant had this subscription and deleted it.
     pub async fn is_subscription_deleted(
         &self,
         tenant: &str,
@@ -187,7 +189,7 @@ impl Store {
         .await
     }
 
-    /// A tenant's subscriptions above an id, oldest first.
+    /// Selects a tenant's subscriptions above an id, oldest first.
     pub async fn select_subscriptions(
         &self,
         tenant: &str,
@@ -259,7 +261,7 @@ impl Store {
         .collect()
     }
 
-    /// The patterns of these subscriptions over time, oldest first for each.
+    /// Selects the pattern versions of these subscriptions, oldest first for each.
     pub async fn select_versions(
         &self,
         ids: &[i64],
@@ -285,22 +287,22 @@ impl Store {
             .collect()
     }
 
-    /// The patterns of one subscription over time, oldest first.
+    /// Selects the pattern versions of one subscription, oldest first.
     pub async fn select_versions_of(&self, id: SubscriptionId) -> Result<Vec<Version>, StoreError> {
         let versions = self.select_versions(&[id.stored()]).await?;
         Ok(versions.into_iter().map(|(_, version)| version).collect())
     }
 
-    /// All that a tenant has or had above an id, oldest first.
+    /// Selects a tenant's subscriptions above an id, deleted ones included, oldest first.
     pub async fn select_summaries(
         &self,
         tenant: &str,
         after: Option<SubscriptionId>,
         limit: i64,
-    ) -> Result<Vec<Known>, StoreError> {
+    ) -> Result<Vec<SubscriptionSummary>, StoreError> {
         let rows = within(
             sqlx::query!(
-                r#"SELECT id, status, deleted, changed_at, callback_url IS NOT NULL AS "has_callback!"
+                r#"SELECT id, status, deleted, changed_at, callback_url IS NOT NULL AS "is_webhook!"
                    FROM subscriptions WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3"#,
                 tenant,
                 after.map_or(0, SubscriptionId::stored),
@@ -309,15 +311,15 @@ impl Store {
             .fetch_all(&self.pool),
         );
         let known = |row: (i64, String, bool, i64, bool)| {
-            let (id, status, deleted, changed_at, has_callback) = row;
+            let (id, status, deleted, changed_at, is_webhook) = row;
             let id = SubscriptionId::from_stored(id);
             let status = Status::from_name(&status)
                 .ok_or_else(|| StoreError::Unreadable(format!("subscription {id}: status")))?;
             let deleted_at = deleted.then(|| Position::from_stored(changed_at));
-            Ok(Known { id, status, has_callback, deleted_at })
+            Ok(SubscriptionSummary { id, status, is_webhook, deleted_at })
         };
         let rows = rows.await?.into_iter();
-        rows.map(|row| known((row.id, row.status, row.deleted, row.changed_at, row.has_callback)))
+        rows.map(|row| known((row.id, row.status, row.deleted, row.changed_at, row.is_webhook)))
             .collect()
     }
 

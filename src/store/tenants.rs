@@ -1,56 +1,46 @@
-//! Tenants of which an operator has said something, and what all of them have.
+//! Tenants that an operator has configured, and the usage of every tenant.
 
 use super::{Store, StoreError, within};
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::access::quota::OwnQuotas;
 use crate::domain::time::UnixMillis;
 
-/// What an operator says of a tenant.
+/// The settings of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TenantDefinition {
-    /// A note for people.
     pub description: Option<String>,
-    /// What it may do.
     pub quotas: OwnQuotas,
 }
 
-/// A tenant as it is kept.
 #[derive(Debug, Clone)]
 pub struct StoredTenant {
-    /// What an operator says of it.
     pub definition: TenantDefinition,
-    /// When the operator first did.
     pub created_at: UnixMillis,
-    /// When the operator last did.
     pub updated_at: UnixMillis,
 }
 
-/// A name's row.
+/// A tenant's row.
 #[derive(Debug, Clone)]
 pub struct TenantRecord {
-    /// Grows with each change of any tenant.
+    /// Increases with each change of any tenant.
     pub version: i64,
-    /// `None`: it was deleted.
+    /// `None` if it is deleted.
     pub tenant: Option<StoredTenant>,
 }
 
-/// Quotas that a tenant has from a version on.
+/// A change of a tenant's quotas.
 #[derive(Debug, Clone)]
 pub struct QuotaChange {
-    /// Whose they are.
     pub name: String,
-    /// What it has of its own now.
     pub quotas: OwnQuotas,
-    /// The version of the change.
     pub version: i64,
 }
 
-/// How much a tenant has on all nodes.
+/// What a tenant uses, on all nodes.
 #[derive(Debug, Clone, Copy)]
-pub struct TenantUse {
-    /// Keys that were not revoked.
+pub struct TenantUsage {
+    /// Unrevoked keys.
     pub keys: i64,
-    /// Subscriptions.
     pub subscriptions: i64,
 }
 
@@ -64,7 +54,7 @@ fn quotas([events_per_s, subscriptions, streams, event_bytes]: [Option<i32>; 4])
     }
 }
 
-fn kept(
+fn stored_tenant(
     description: Option<String>,
     quotas: OwnQuotas,
     created_at: i64,
@@ -82,7 +72,6 @@ fn stored(quota: Option<u32>) -> Option<i32> {
 }
 
 impl Store {
-    /// What is on record of a name.
     pub async fn select_tenant(&self, name: &str) -> Result<Option<TenantRecord>, StoreError> {
         let row = within(
             sqlx::query!(
@@ -95,13 +84,14 @@ impl Store {
         );
         Ok(row.await?.map(|row| {
             let own = [row.events_per_s, row.subscriptions, row.streams, row.event_bytes];
-            let tenant = kept(row.description, quotas(own), row.created_at, row.updated_at);
+            let tenant =
+                stored_tenant(row.description, quotas(own), row.created_at, row.updated_at);
             TenantRecord { version: row.version, tenant: (!row.deleted).then_some(tenant) }
         }))
     }
 
-    /// Keeps what an operator says of a tenant, if it stands as in `expected`, and notes who said it. `None`: something
-    /// else changed it.
+    /// Inserts or updates a tenant's settings and appends the audit entry, if the row's version is `expected`. `None` if it
+    /// is not.
     pub async fn upsert_tenant(
         &self,
         name: &str,
@@ -143,12 +133,13 @@ impl Store {
             .fetch_optional(&self.pool),
         );
         let TenantDefinition { description, quotas } = definition.clone();
-        let put = row.await?.map(|row| kept(description, quotas, row.created_at, row.updated_at));
+        let put = row
+            .await?
+            .map(|row| stored_tenant(description, quotas, row.created_at, row.updated_at));
         Ok(put)
     }
 
-    /// Forgets what an operator said of a tenant that has neither keys nor subscriptions. Whether there was something
-    /// to forget.
+    /// Deletes the settings of a tenant that has neither keys nor subscriptions. False if there was nothing to delete.
     pub async fn delete_tenant(&self, name: &str, audit: &AuditEntry) -> Result<bool, StoreError> {
         within(
             sqlx::query!(
@@ -172,11 +163,10 @@ impl Store {
         .map(|done| done.rows_affected() > 0)
     }
 
-    /// How much a tenant has.
-    pub async fn select_tenant_usage(&self, name: &str) -> Result<TenantUse, StoreError> {
+    pub async fn select_tenant_usage(&self, name: &str) -> Result<TenantUsage, StoreError> {
         within(
             sqlx::query_as!(
-                TenantUse,
+                TenantUsage,
                 r#"SELECT (SELECT count(*) FROM keys WHERE tenant = $1 AND NOT revoked) AS "keys!",
                           coalesce((SELECT held FROM subscription_counts WHERE tenant = $1), 0)::bigint AS "subscriptions!""#,
                 name
@@ -186,8 +176,8 @@ impl Store {
         .await
     }
 
-    /// Tenants after a name, by name: those that have a key or a subscription, and those of which an operator has said
-    /// something, with that. Each is looked up by index, so that a page costs the same however many there are.
+    /// Selects tenants after a name, by name: those with settings, a key or a subscription. Each is an index look-up, so the
+    /// cost of a page does not depend on the number of tenants.
     pub async fn select_tenants(
         &self,
         after: &str,
@@ -217,15 +207,15 @@ impl Store {
         );
         let listed = rows.await?.into_iter().map(|row| {
             let own = [row.events_per_s, row.subscriptions, row.streams, row.event_bytes];
-            let said = row.created_at.zip(row.updated_at).map(|(created_at, updated_at)| {
-                kept(row.description, quotas(own), created_at, updated_at)
+            let settings = row.created_at.zip(row.updated_at).map(|(created_at, updated_at)| {
+                stored_tenant(row.description, quotas(own), created_at, updated_at)
             });
-            (row.name, said)
+            (row.name, settings)
         });
         Ok(listed.collect())
     }
 
-    /// What became of quotas above a version, the oldest change first.
+    /// Selects the quota changes above a version, oldest first.
     pub async fn select_quota_changes(&self, since: i64) -> Result<Vec<QuotaChange>, StoreError> {
         let rows = within(
             sqlx::query!(

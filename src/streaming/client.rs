@@ -1,4 +1,4 @@
-//! One client's place in the log, and what waits to be sent to it: decisions only, no I/O.
+//! The state of one stream client: its cursor and its queue of events. Pure decisions, no I/O.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -13,139 +13,133 @@ use super::frame::Frame;
 use crate::access::keys::Key;
 use crate::domain::position::Position;
 
-/// How many bytes of events wait for one client that does not read; what is more it is sent later, from the log.
-const MOST_QUEUED: usize = 128 << 10;
-/// So often a sign of life is due.
-pub(super) const BEAT: Duration = Duration::from_secs(15);
+/// A client that does not read has at most this many bytes queued. It reads later events from the log.
+const MAX_QUEUED_BYTES: usize = 128 << 10;
+/// A client gets a heartbeat after this time without an event.
+pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Why the hub ends a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The node stops; another, or this one when it is back, goes on from the last id.
+pub(crate) enum StreamEnd {
+    /// The node stops. The client can resume from its last id on any node.
     Stopping,
-    /// The token or key that opened it has expired.
+    /// The token or key that opened the stream has expired.
     Expired,
-    /// The key that opened it, or made the token that did, was revoked.
+    /// The key that opened the stream, or that issued its token, was revoked.
     Revoked,
-    /// The subscription is no more, is paused, or is delivered to a callback now.
+    /// The subscription was deleted, paused or changed to a webhook.
     Withdrawn,
 }
 
-/// Whether a client is at the tail.
+/// The source of a client's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// All it wants is offered to it.
+enum ReadMode {
+    /// The worker offers each new event.
     Live,
-    /// It reads the log by itself.
-    Behind,
+    /// The client reads the log by its own cursor.
+    CatchingUp,
 }
 
-/// What a client does next.
+/// The next action of a client's reader.
 #[derive(Debug)]
-pub(super) enum Next {
-    /// Send this.
+pub(super) enum ClientAction {
     Send(Rc<Frame>),
-    /// Give a sign of life.
-    Beat,
-    /// Come to an end.
-    End(End),
-    /// Read on in the log after this place.
-    Read(Position),
-    /// Wait until woken.
+    Heartbeat,
+    End(StreamEnd),
+    ReadAfter(Position),
+    /// Nothing to do until the client's waker is called.
     Wait,
 }
 
-/// One client.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) filter: Arc<Filter>,
     pub(super) expires: Option<Instant>,
-    /// What it was let in with.
+    /// The key whose revocation ends the stream.
     pub(super) key: Option<Arc<Key>>,
-    place: Place,
+    mode: ReadMode,
     queue: VecDeque<Rc<Frame>>,
     queued: usize,
-    /// The last event handed out, or where it began.
+    /// The last event that was sent, or the start.
     sent: Position,
-    /// All it wants up to here is in the queue or was handed out; a live client has that up to the worker's place.
+    /// All matching events up to here are queued or sent. A live client also has those up to the worker's position.
     scanned: Position,
     last_sent: Instant,
-    beats_always: bool,
-    beat: bool,
-    end: Option<End>,
+    always_heartbeat: bool,
+    heartbeat_due: bool,
+    end: Option<StreamEnd>,
     waker: Option<Waker>,
 }
 
 impl Client {
-    /// A client that has everything up to `after`. `beats_always`: signs of life come however much is sent.
+    /// A client that starts after `after`. With `always_heartbeat`, heartbeats are due even while events are sent.
     pub(super) fn new(
         filter: Arc<Filter>,
         after: Position,
-        beats_always: bool,
+        always_heartbeat: bool,
         now: Instant,
     ) -> Self {
         Self {
             filter,
             expires: None,
             key: None,
-            place: Place::Behind,
+            mode: ReadMode::CatchingUp,
             queue: VecDeque::new(),
             queued: 0,
             sent: after,
             scanned: after,
             last_sent: now,
-            beats_always,
-            beat: false,
+            always_heartbeat,
+            heartbeat_due: false,
             end: None,
             waker: None,
         }
     }
 
     pub(super) fn is_live(&self) -> bool {
-        self.place == Place::Live
+        self.mode == ReadMode::Live
     }
 
-    /// At the tail, and nothing waits.
+    /// Live, with an empty queue.
     pub(super) fn is_at_edge(&self) -> bool {
         self.is_live() && self.queue.is_empty()
     }
 
-    /// The place to go on from: all it wants up to here was handed out. `processed`: the worker's place.
+    /// The position to resume from: all matching events up to here were sent. `processed` is the worker's position.
     pub(super) fn cursor(&self, processed: Position) -> Position {
-        match (self.queue.is_empty(), self.place) {
+        match (self.queue.is_empty(), self.mode) {
             (false, _) => self.sent,
-            (true, Place::Live) => self.scanned.max(processed),
-            (true, Place::Behind) => self.scanned,
+            (true, ReadMode::Live) => self.scanned.max(processed),
+            (true, ReadMode::CatchingUp) => self.scanned,
         }
     }
 
-    pub(super) fn next(&mut self, now: Instant) -> Next {
-        if self.is_shut_out() {
-            self.finish(End::Revoked);
+    pub(super) fn next(&mut self, now: Instant) -> ClientAction {
+        if self.is_key_revoked() {
+            self.finish(StreamEnd::Revoked);
         }
         if let Some(end) = self.end {
-            return Next::End(end);
+            return ClientAction::End(end);
         }
-        if self.beat && (self.beats_always || self.queue.is_empty()) {
-            self.beat = false;
+        if self.heartbeat_due && (self.always_heartbeat || self.queue.is_empty()) {
+            self.heartbeat_due = false;
             self.last_sent = now;
-            return Next::Beat;
+            return ClientAction::Heartbeat;
         }
         if let Some(frame) = self.queue.pop_front() {
             self.queued -= frame.bytes();
             self.sent = frame.position();
-            if !self.beats_always {
-                (self.last_sent, self.beat) = (now, false);
+            if !self.always_heartbeat {
+                (self.last_sent, self.heartbeat_due) = (now, false);
             }
-            return Next::Send(frame);
+            return ClientAction::Send(frame);
         }
-        match self.place {
-            Place::Live => Next::Wait,
-            Place::Behind => Next::Read(self.scanned),
+        match self.mode {
+            ReadMode::Live => ClientAction::Wait,
+            ReadMode::CatchingUp => ClientAction::ReadAfter(self.scanned),
         }
     }
 
-    /// Waits for `waker` to be called.
     pub(super) fn wait(&mut self, waker: &Waker) {
         if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             self.waker = Some(waker.clone());
@@ -156,43 +150,44 @@ impl Client {
         self.waker.take()
     }
 
-    /// Puts in the queue what is not in the log.
-    pub(super) fn tell(&mut self, frame: Rc<Frame>) {
+    /// Queues an event, whether or not the filter matches.
+    pub(super) fn enqueue(&mut self, frame: Rc<Frame>) {
         self.queued += frame.bytes();
         self.queue.push_back(frame);
     }
 
-    /// Takes an event of the tail; false when there is no room: then it is to fall behind, to before this event.
+    /// Queues a new event if the filter matches. `false` if the queue is full: the client must then fall behind, to before
+    /// this event.
     pub(super) fn offer(&mut self, frame: &Rc<Frame>) -> bool {
         let position = frame.position();
         if position <= self.scanned || !self.filter.matches_event(frame.event()) {
             return true;
         }
-        if !self.queue.is_empty() && self.queued + frame.bytes() > MOST_QUEUED {
+        if !self.queue.is_empty() && self.queued + frame.bytes() > MAX_QUEUED_BYTES {
             return false;
         }
-        self.tell(Rc::clone(frame));
+        self.enqueue(Rc::clone(frame));
         true
     }
 
-    /// It has all up to `scanned` and reads on by itself.
+    /// Switches to catching up after `scanned`.
     pub(super) fn fall_behind(&mut self, scanned: Position) {
-        self.place = Place::Behind;
+        self.mode = ReadMode::CatchingUp;
         self.scanned = self.scanned.max(scanned);
     }
 
-    /// Goes on from another place, with another filter.
+    /// Continues after another position, with another filter.
     pub(super) fn move_to(&mut self, filter: Arc<Filter>, after: Position) {
         self.queue.clear();
         self.queued = 0;
         self.filter = filter;
-        self.place = Place::Behind;
+        self.mode = ReadMode::CatchingUp;
         (self.sent, self.scanned) = (after, after);
     }
 
-    /// Takes what a read brought, all that it wants up to `scanned`. `complete`: there was nothing more; then it is
-    /// live if the worker is not further.
-    pub(super) fn take_page(
+    /// Queues the result of a read: all matching events up to `scanned`. The client becomes live if the read reached the
+    /// end of the log (`complete`) and the worker is not ahead.
+    pub(super) fn accept_page(
         &mut self,
         frames: Vec<Rc<Frame>>,
         scanned: Position,
@@ -200,39 +195,38 @@ impl Client {
         processed: Position,
     ) {
         for frame in frames {
-            self.tell(frame);
+            self.enqueue(frame);
         }
         self.scanned = scanned;
         if complete && scanned >= processed {
-            self.place = Place::Live;
+            self.mode = ReadMode::Live;
         }
     }
 
-    /// Whether its key was revoked.
-    pub(super) fn is_shut_out(&self) -> bool {
+    pub(super) fn is_key_revoked(&self) -> bool {
         self.key.as_ref().is_some_and(|key| key.is_revoked())
     }
 
-    pub(super) fn finish(&mut self, end: End) {
+    pub(super) fn finish(&mut self, end: StreamEnd) {
         self.end.get_or_insert(end);
     }
 
-    /// When to look at it again.
+    /// The time of the next call of [`Self::handle_time`].
     pub(super) fn due(&self) -> Instant {
-        let beat = self.last_sent + BEAT;
-        self.expires.map_or(beat, |expires| expires.min(beat))
+        let heartbeat = self.last_sent + HEARTBEAT_INTERVAL;
+        self.expires.map_or(heartbeat, |expires| expires.min(heartbeat))
     }
 
-    /// Acts on the passing of time; whether there is something to do for it.
-    pub(super) fn take_time(&mut self, now: Instant) -> bool {
+    /// Ends an expired stream and notes a due heartbeat. Returns whether the client has something to do.
+    pub(super) fn handle_time(&mut self, now: Instant) -> bool {
         if self.expires.is_some_and(|expires| expires <= now) {
-            self.finish(End::Expired);
+            self.finish(StreamEnd::Expired);
             return true;
         }
-        if self.last_sent + BEAT <= now {
-            self.beat = true;
+        if self.last_sent + HEARTBEAT_INTERVAL <= now {
+            self.heartbeat_due = true;
             self.last_sent = now;
         }
-        self.beat
+        self.heartbeat_due
     }
 }

@@ -1,4 +1,4 @@
-//! Which events a client reads.
+//! The selection of events that a stream client reads.
 
 use std::sync::Arc;
 
@@ -9,44 +9,37 @@ use crate::domain::position::Position;
 use crate::domain::subscription::TEST_EVENT;
 use crate::domain::subscription::version::{Version, matches_event};
 
-/// Which events a client reads.
+/// The events of one tenant that a client reads.
 #[derive(Debug)]
 pub(crate) struct Filter {
-    /// Whose.
     pub tenant: Arc<str>,
-    /// Which of them.
     pub source: Source,
 }
 
-/// Which of a tenant's events.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// Those of types that one of these patterns matches.
+    /// Events whose type matches one of the patterns.
     Types(Arc<[Pattern]>),
-    /// Those that are for a subscription.
+    /// The events of a pull subscription.
     Subscription {
-        /// Its id.
         id: SubscriptionId,
-        /// Its patterns over time, oldest first.
+        /// The subscription's patterns over time, oldest first.
         versions: Vec<Version>,
-        /// Up to here it had a callback; what that took is not read again.
+        /// Up to here the subscription was a webhook. Events delivered to it then are skipped.
         delivered_up_to: Position,
-        /// Of them only events of types that one of these patterns matches, and test events; `None`: all.
+        /// Restricts the events to these types and test events; `None`: all.
         within: Option<Arc<[Pattern]>>,
     },
 }
 
-/// What clients that read the same have in common.
+/// Clients with equal keys read the same events.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum GroupKey {
-    /// A tenant's events of these types.
     Types(Arc<str>, Arc<[Pattern]>),
-    /// The events for a subscription.
     Subscription(SubscriptionId),
 }
 
 impl Filter {
-    /// Whether the client reads `event`.
     pub(crate) fn matches_event(&self, event: &Event) -> bool {
         match &self.source {
             Source::Types(patterns) => {
@@ -63,7 +56,6 @@ impl Filter {
         }
     }
 
-    /// What bounds the events of a subscription.
     pub(super) fn within(&self) -> Option<Arc<[Pattern]>> {
         match &self.source {
             Source::Types(_) => None,
@@ -81,7 +73,6 @@ impl Filter {
         }
     }
 
-    /// The subscription whose events these are.
     pub(crate) fn subscription(&self) -> Option<SubscriptionId> {
         match &self.source {
             Source::Types(_) => None,

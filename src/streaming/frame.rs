@@ -1,4 +1,4 @@
-//! An event in the forms in which it goes out, each made once and shared by all who send it.
+//! An event in its wire formats, each encoded once and shared by all clients of a thread.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::domain::event::Event;
 use crate::domain::position::Position;
 
-/// The largest payload length that stands in a frame's second byte (RFC 6455, section 5.2).
-const SHORT: usize = 125;
+/// The largest payload length that fits in a frame's second byte (RFC 6455, section 5.2).
+const MAX_SHORT_LENGTH: usize = 125;
 /// FIN and the opcode of a text frame.
-const TEXT: u8 = 0x81;
+const TEXT_FRAME: u8 = 0x81;
 
-/// An event on its way to clients of one thread.
+/// An event with its encodings.
 #[derive(Debug)]
 pub(crate) struct Frame {
     event: Arc<Event>,
@@ -28,22 +28,20 @@ impl Frame {
         Self { event, sse, sse_named, websocket }
     }
 
-    /// The event.
     pub(crate) fn event(&self) -> &Arc<Event> {
         &self.event
     }
 
-    /// Its place in the log.
     pub(crate) fn position(&self) -> Position {
         self.event.position
     }
 
-    /// About how many bytes it is.
+    /// The approximate size in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.event.body.len()
     }
 
-    /// As a server-sent event (WHATWG HTML, 9.2.5); `named`: with its type as `event:`.
+    /// The server-sent event (WHATWG HTML, 9.2.5); if `named`, with the event type as `event:`.
     pub(crate) fn sse(&self, named: bool) -> Bytes {
         let made = if named { &self.sse_named } else { &self.sse };
         made.get_or_init(|| {
@@ -60,7 +58,7 @@ impl Frame {
         .clone()
     }
 
-    /// As a text frame of a server, which is not masked (RFC 6455, section 5).
+    /// The WebSocket text frame of a server, which is not masked (RFC 6455, section 5).
     pub(crate) fn websocket(&self) -> Bytes {
         self.websocket.get_or_init(|| text_frame(&self.event.body)).clone()
     }
@@ -68,9 +66,9 @@ impl Frame {
 
 fn text_frame(text: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(text.len() + 10);
-    frame.put_u8(TEXT);
+    frame.put_u8(TEXT_FRAME);
     match (u8::try_from(text.len()), u16::try_from(text.len())) {
-        (Ok(short), _) if text.len() <= SHORT => frame.put_u8(short),
+        (Ok(short), _) if text.len() <= MAX_SHORT_LENGTH => frame.put_u8(short),
         (_, Ok(medium)) => {
             frame.put_u8(126);
             frame.put_u16(medium);
@@ -100,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_sent_event_is_id_and_data_and_on_request_its_type() {
+    fn a_server_sent_event_has_id_and_data_and_if_named_the_event_type() {
         let (frame, body) = (frame(), frame().event.body.clone());
         let body = std::str::from_utf8(&body).unwrap();
         assert_eq!(frame.sse(false), format!("id: evt_0000000000001\ndata: {body}\n\n"));
@@ -111,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_frame_tells_its_length_in_the_shortest_form() {
+    fn a_text_frame_encodes_its_length_in_the_shortest_form() {
         for (length, head) in [
             (0, vec![0x81, 0]),
             (125, vec![0x81, 125]),

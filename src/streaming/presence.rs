@@ -1,4 +1,4 @@
-//! Who is connected to this node, and how many may be.
+//! The open streams and waiting polls of this node, and their limits.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -9,24 +9,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::filter::Filter;
 use crate::access::keys::Key;
 use crate::access::quotas::{Quota, QuotasInForce};
-use crate::domain::access::quota::ConnectionLimits;
+use crate::domain::access::quota::StreamLimits;
 use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
-/// How a client is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Transport {
-    /// Server-Sent Events.
     Sse,
-    /// WebSocket.
     WebSocket,
-    /// A poll that waits.
+    /// A poll that waits for events.
     LongPoll,
 }
 
 impl Transport {
-    /// All of them.
     pub(crate) const ALL: [Self; 3] = [Self::Sse, Self::WebSocket, Self::LongPoll];
 
     /// The name in JSON and metrics.
@@ -39,51 +35,42 @@ impl Transport {
     }
 }
 
-/// Who opened a connection: what is counted together against the limits per key and address, and the tenant's quota.
+/// The identity that the limits per key, tenant and address count by.
 #[derive(Debug, Clone)]
-pub(crate) struct Owner {
-    /// Whose events are read.
+pub(crate) struct ConnectionOwner {
     pub tenant: Arc<str>,
-    /// With which key; for a token the one that made it.
+    /// The API key; for a stream token, the key that issued it.
     pub key: Arc<Key>,
-    /// Where from: an address, or a network that counts as one.
-    pub home: IpAddr,
+    /// The client's IPv4 address or IPv6 /64.
+    pub network: IpAddr,
 }
 
-/// Why a connection is not taken.
+/// The limit that a new connection would exceed, with its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Full {
-    /// The node has as many as it may have.
+pub(crate) enum StreamLimitReached {
     Node(usize),
-    /// The key has as many as it may have.
     Key(usize),
-    /// The tenant has as many as it may have.
     Tenant(u32),
-    /// As many come from the address as may.
     Address(usize),
 }
 
-/// A connection as it stands.
+/// An open connection as operators see it.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    /// Its id.
+pub(crate) struct ConnectionEntry {
     pub id: ConnectionId,
-    /// How it is connected.
     pub transport: Transport,
-    /// Who opened it.
-    pub owner: Owner,
+    pub owner: ConnectionOwner,
     filter: Mutex<Arc<Filter>>,
     position: AtomicI64,
     waiting: AtomicBool,
 }
 
-impl Entry {
-    /// What it reads.
+impl ConnectionEntry {
     pub(crate) fn filter(&self) -> Arc<Filter> {
         Arc::clone(&self.filter.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// All that it wants up to here was handed to it; `head` is the end of the log.
+    /// All matching events up to here were sent. `head` is the end of the log.
     pub(crate) fn position(&self, head: Position) -> Position {
         if self.waiting.load(Ordering::Relaxed) {
             return head;
@@ -94,17 +81,17 @@ impl Entry {
 
 #[derive(Debug, Default)]
 struct Connected {
-    entries: BTreeMap<ConnectionId, Arc<Entry>>,
+    entries: BTreeMap<ConnectionId, Arc<ConnectionEntry>>,
     by_key: HashMap<Arc<str>, usize>,
     by_tenant: HashMap<Arc<str>, usize>,
-    by_home: HashMap<IpAddr, usize>,
+    by_network: HashMap<IpAddr, usize>,
     by_transport: BTreeMap<Transport, usize>,
 }
 
-/// Everyone who is connected to this node.
+/// All open connections of this node.
 #[derive(Debug)]
 pub(crate) struct Presence {
-    most: ConnectionLimits,
+    limits: StreamLimits,
     quotas: Arc<QuotasInForce>,
     connected: Mutex<Connected>,
     refused: AtomicU64,
@@ -112,10 +99,9 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
-    /// Nobody yet, and at most so many.
-    pub(crate) fn new(most: ConnectionLimits, quotas: Arc<QuotasInForce>) -> Self {
+    pub(crate) fn new(limits: StreamLimits, quotas: Arc<QuotasInForce>) -> Self {
         Self {
-            most,
+            limits,
             quotas,
             connected: Mutex::default(),
             refused: AtomicU64::new(0),
@@ -127,22 +113,22 @@ impl Presence {
         self.connected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a connection, if there is room for it; it counts until it is dropped.
+    /// Counts a connection until the guard is dropped, if no limit is reached.
     pub(super) fn enter(
         self: &Arc<Self>,
         transport: Transport,
-        owner: Owner,
+        owner: ConnectionOwner,
         filter: Arc<Filter>,
         position: Position,
-    ) -> Result<Connection, Full> {
+    ) -> Result<ConnectionGuard, StreamLimitReached> {
         let quota = self.quotas.of(&owner.tenant).streams;
         let mut connected = self.connected();
-        if let Some(full) = self.full(&connected, &owner, quota) {
+        if let Some(limit) = self.limit_reached(&connected, &owner, quota) {
             self.refused.fetch_add(1, Ordering::Relaxed);
-            if let Full::Tenant(_) = full {
+            if let StreamLimitReached::Tenant(_) = limit {
                 self.quotas.refuse(Quota::Streams, &owner.tenant);
             }
-            return Err(full);
+            return Err(limit);
         }
         let mut id = ConnectionId::new(UnixMillis::now(), rand::random());
         while connected.entries.contains_key(&id) {
@@ -150,9 +136,9 @@ impl Presence {
         }
         *connected.by_key.entry(Arc::clone(&owner.key.name)).or_default() += 1;
         *connected.by_tenant.entry(Arc::clone(&owner.tenant)).or_default() += 1;
-        *connected.by_home.entry(owner.home).or_default() += 1;
+        *connected.by_network.entry(owner.network).or_default() += 1;
         *connected.by_transport.entry(transport).or_default() += 1;
-        let entry = Arc::new(Entry {
+        let entry = Arc::new(ConnectionEntry {
             id,
             transport,
             owner,
@@ -161,63 +147,71 @@ impl Presence {
             waiting: AtomicBool::new(false),
         });
         connected.entries.insert(id, Arc::clone(&entry));
-        Ok(Connection { presence: Arc::clone(self), entry })
+        Ok(ConnectionGuard { presence: Arc::clone(self), entry })
     }
 
-    /// Why `owner` can have no more, if it cannot.
-    fn full(&self, connected: &Connected, owner: &Owner, quota: Option<u32>) -> Option<Full> {
+    fn limit_reached(
+        &self,
+        connected: &Connected,
+        owner: &ConnectionOwner,
+        quota: Option<u32>,
+    ) -> Option<StreamLimitReached> {
         let counted = |by: &HashMap<Arc<str>, usize>, whose| by.get(whose).copied();
         let of_key = counted(&connected.by_key, &owner.key.name).unwrap_or_default();
         let of_tenant = counted(&connected.by_tenant, &owner.tenant).unwrap_or_default();
-        if connected.entries.len() >= self.most.in_all {
-            return Some(Full::Node(self.most.in_all));
+        if connected.entries.len() >= self.limits.per_node {
+            return Some(StreamLimitReached::Node(self.limits.per_node));
         }
-        if of_key >= self.most.per_key {
-            return Some(Full::Key(self.most.per_key));
+        if of_key >= self.limits.per_key {
+            return Some(StreamLimitReached::Key(self.limits.per_key));
         }
         let is_over = |quota: &u32| usize::try_from(*quota).is_ok_and(|quota| of_tenant >= quota);
         if let Some(quota) = quota.filter(is_over) {
-            return Some(Full::Tenant(quota));
+            return Some(StreamLimitReached::Tenant(quota));
         }
-        let from_home = connected.by_home.get(&owner.home).copied().unwrap_or_default();
-        (from_home >= self.most.per_address).then_some(Full::Address(self.most.per_address))
+        let from_network = connected.by_network.get(&owner.network).copied().unwrap_or_default();
+        (from_network >= self.limits.per_address)
+            .then_some(StreamLimitReached::Address(self.limits.per_address))
     }
 
-    fn leave(&self, entry: &Entry) {
+    fn leave(&self, entry: &ConnectionEntry) {
         let mut connected = self.connected();
         connected.entries.remove(&entry.id);
         if let Some(count) = connected.by_transport.get_mut(&entry.transport) {
             *count = count.saturating_sub(1);
         }
-        count_off(&mut connected.by_key, &entry.owner.key.name);
-        count_off(&mut connected.by_tenant, &entry.owner.tenant);
-        count_off(&mut connected.by_home, &entry.owner.home);
+        decrement(&mut connected.by_key, &entry.owner.key.name);
+        decrement(&mut connected.by_tenant, &entry.owner.tenant);
+        decrement(&mut connected.by_network, &entry.owner.network);
     }
 
-    /// A tenant's connections above an id, oldest first.
-    pub(crate) fn list(&self, tenant: &str, after: ConnectionId, limit: usize) -> Vec<Arc<Entry>> {
+    /// A tenant's connections with ids above `after`, oldest first.
+    pub(crate) fn list(
+        &self,
+        tenant: &str,
+        after: ConnectionId,
+        limit: usize,
+    ) -> Vec<Arc<ConnectionEntry>> {
         let above = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
         let connected = self.connected();
         let entries = connected.entries.range(above).map(|(_, entry)| entry);
         entries.filter(|entry| &*entry.owner.tenant == tenant).take(limit).map(Arc::clone).collect()
     }
 
-    /// How many a tenant has.
     pub(crate) fn count_of(&self, tenant: &str) -> usize {
         self.connected().by_tenant.get(tenant).copied().unwrap_or_default()
     }
 
-    /// How many are connected in this way.
     pub(crate) fn count(&self, transport: Transport) -> usize {
         self.connected().by_transport.get(&transport).copied().unwrap_or_default()
     }
 
-    /// How many events were sent in this way since the start.
+    /// The number of events sent since the start.
     pub(crate) fn sent(&self, transport: Transport) -> u64 {
         self.sent_counter(transport).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// How many connections were refused since the start.
+    /// The number of connections refused since the start.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
@@ -227,8 +221,7 @@ impl Presence {
     }
 }
 
-/// One less.
-fn count_off<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);
         if *count == 0 {
@@ -237,15 +230,15 @@ fn count_off<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
     }
 }
 
-/// A connection that counts.
+/// A counted connection, until dropped.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct ConnectionGuard {
     presence: Arc<Presence>,
-    entry: Arc<Entry>,
+    entry: Arc<ConnectionEntry>,
 }
 
-impl Connection {
-    pub(super) fn sent(&self, event: Position) {
+impl ConnectionGuard {
+    pub(super) fn record_sent(&self, event: Position) {
         self.entry.position.store(event.stored(), Ordering::Relaxed);
         self.entry.waiting.store(false, Ordering::Relaxed);
         if let Some(count) = self.presence.sent_counter(self.entry.transport) {
@@ -253,8 +246,8 @@ impl Connection {
         }
     }
 
-    /// It has all there is.
-    pub(super) fn waits(&self) {
+    /// Notes that the client has all events.
+    pub(super) fn set_waiting(&self) {
         self.entry.waiting.store(true, Ordering::Relaxed);
     }
 
@@ -263,7 +256,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.presence.leave(&self.entry);
     }

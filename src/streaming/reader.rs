@@ -1,4 +1,4 @@
-//! The one reader: catches up from the log page by page, joins the tail, and hands out one thing at a time.
+//! The reader behind every stream and poll: it catches up from the log page by page, then joins the tail.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::client::{Client, End, Next};
+use super::client::{Client, ClientAction, StreamEnd};
 use super::filter::{Filter, Source};
 use super::frame::Frame;
-use super::presence::{Connection, Full, Owner, Transport};
+use super::presence::{ConnectionGuard, ConnectionOwner, StreamLimitReached, Transport};
 use super::worker::{ClientId, Streams, Worker};
 use crate::domain::event::Event;
 use crate::domain::event::page::{PageLimit, Scan};
@@ -20,90 +20,91 @@ use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 
-/// How much of the log one page looks at.
+/// One read of the log scans at most this much.
 const PAGE_LIMIT: PageLimit = PageLimit { events: 500, bytes: 1 << 20 };
-/// How many pages one poll looks at, and how many bytes it brings, at most.
-const MOST_GATHERED: (usize, usize) = (40, 4 << 20);
-/// How long to wait before reading again what could not be read.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// One poll scans at most this many pages.
+const MAX_POLL_PAGES: usize = 40;
+/// One poll returns events of about this many bytes.
+const MAX_POLL_BYTES: usize = 4 << 20;
+/// The delay after a failed read.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Where a reader begins, and what it reads.
 #[derive(Debug)]
-pub(crate) struct Start {
-    /// What it reads.
+pub(crate) struct ReaderStart {
     pub filter: Filter,
-    /// All up to here is behind it.
+    /// The reader starts after this position.
     pub after: Position,
-    /// Told before all else: that what was asked for is no longer there.
+    /// The event that reports missing events, sent before all others.
     pub gap: Option<Event>,
 }
 
-/// What a reader does next.
+/// The next step of a reader.
 #[derive(Debug)]
-pub(crate) enum Step {
-    /// Send this event.
+pub(crate) enum ReaderStep {
     Event(Rc<Frame>),
-    /// Give a sign of life; all that is wanted up to this place was handed out.
-    Beat(Position),
-    /// A page of the log was read.
+    /// A heartbeat is due. All matching events up to this position were sent.
+    Heartbeat(Position),
+    /// A page of the log was scanned.
     Scanned,
-    /// The log cannot be read at the moment; polled again it tries again.
+    /// A read failed. The next poll retries after a delay.
     Failed(StoreError),
-    /// Come to an end.
-    End(End),
+    End(StreamEnd),
 }
 
-/// What a poll brings.
+/// The events of one poll, oldest first.
 #[derive(Debug)]
-pub(crate) struct Gathered {
-    /// The events, oldest first.
+pub(crate) struct PollResult {
     pub events: Vec<Rc<Frame>>,
-    /// The place to go on from.
+    /// The position to resume from.
     pub cursor: Position,
-    /// Whether there is more right now.
+    /// Whether more events are available now.
     pub has_more: bool,
-    /// Why nothing more comes, where it ended before its time.
-    pub end: Option<End>,
+    /// The reason if the stream ended before the poll was complete.
+    pub end: Option<StreamEnd>,
 }
 
-struct Page {
-    /// What is read from here on; `None`: what was read is no more.
+struct ReadPage {
+    /// The filter from here on; `None` if the subscription is no longer pulled.
     filter: Option<Arc<Filter>>,
     frames: Vec<Rc<Frame>>,
     scanned: Position,
     complete: bool,
 }
 
-type Reading = Pin<Box<dyn Future<Output = Result<Page, StoreError>>>>;
+type PendingRead = Pin<Box<dyn Future<Output = Result<ReadPage, StoreError>>>>;
 
-/// A cursor that its client moves.
+/// A cursor over the log that its client moves.
 pub(crate) struct Reader {
     worker: Rc<Worker>,
     id: ClientId,
     filter: Arc<Filter>,
-    reading: Option<Reading>,
+    reading: Option<PendingRead>,
     failed: bool,
-    connection: Option<Connection>,
+    connection: Option<ConnectionGuard>,
 }
 
 impl Reader {
-    /// A reader that counts for nobody, for a poll that does not wait.
-    pub(crate) fn new(worker: &Rc<Worker>, start: Start, transport: Transport) -> Self {
-        let beats_always = transport == Transport::WebSocket;
+    /// A reader that no limit counts, as a poll that does not wait needs.
+    pub(crate) fn new(worker: &Rc<Worker>, start: ReaderStart, transport: Transport) -> Self {
+        let always_heartbeat = transport == Transport::WebSocket;
         let filter = Arc::new(start.filter);
         let mut client =
-            Client::new(Arc::clone(&filter), start.after, beats_always, Instant::now());
+            Client::new(Arc::clone(&filter), start.after, always_heartbeat, Instant::now());
         if let Some(gap) = start.gap {
-            client.tell(Rc::new(Frame::new(Arc::new(gap))));
+            client.enqueue(Rc::new(Frame::new(Arc::new(gap))));
         }
         let id = worker.enter(client);
         let worker = Rc::clone(worker);
         Self { worker, id, filter, reading: None, failed: false, connection: None }
     }
 
-    /// Counts it as a connection of `owner`, if there is room for one more. It ends with the owner's key.
-    pub(crate) fn connect(mut self, transport: Transport, owner: Owner) -> Result<Self, Full> {
-        self.worker.state.borrow_mut().let_in(self.id, Arc::clone(&owner.key));
+    /// Counts the reader as a connection of `owner`, if no limit is reached. The stream ends with the owner's key.
+    pub(crate) fn connect(
+        mut self,
+        transport: Transport,
+        owner: ConnectionOwner,
+    ) -> Result<Self, StreamLimitReached> {
+        self.worker.state.borrow_mut().set_key(self.id, Arc::clone(&owner.key));
         if let Some(expires) = owner.key.expires_at {
             self.expire_at(Instant::now() + expires.since(UnixMillis::now()));
         }
@@ -112,21 +113,20 @@ impl Reader {
         Ok(self)
     }
 
-    /// Ends its stream at that time.
     pub(crate) fn expire_at(&self, expires: Instant) {
         self.worker.state.borrow_mut().expire_at(self.id, expires);
     }
 
-    /// Goes on with another filter, from another place or from where it is.
+    /// Continues with another filter, after `after` or from the current position.
     pub(crate) fn change(&mut self, filter: Filter, after: Option<Position>, gap: Option<Event>) {
         let (filter, after) = (Arc::new(filter), after.unwrap_or_else(|| self.cursor()));
         self.reading = None;
         let mut state = self.worker.state.borrow_mut();
-        state.part(self.id);
+        state.leave_group(self.id);
         if let Some(client) = state.client(self.id) {
             client.move_to(Arc::clone(&filter), after);
             if let Some(gap) = gap {
-                client.tell(Rc::new(Frame::new(Arc::new(gap))));
+                client.enqueue(Rc::new(Frame::new(Arc::new(gap))));
             }
         }
         drop(state);
@@ -140,7 +140,7 @@ impl Reader {
         self.filter = filter;
     }
 
-    /// The place to go on from: all it wants up to here was handed out.
+    /// The position to resume from: all matching events up to here were sent.
     pub(crate) fn cursor(&self) -> Position {
         let mut state = self.worker.state.borrow_mut();
         let processed = state.processed;
@@ -151,42 +151,44 @@ impl Reader {
         self.worker.state.borrow_mut().client(self.id).is_some_and(|client| client.is_at_edge())
     }
 
-    /// The next thing to do; pending until there is one.
-    pub(crate) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+    /// The next step; pending until there is one.
+    pub(crate) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<ReaderStep> {
         match self.next() {
-            Next::Send(frame) => {
+            ClientAction::Send(frame) => {
                 if let Some(connection) = &self.connection {
-                    connection.sent(frame.position());
+                    connection.record_sent(frame.position());
                 }
-                Poll::Ready(Step::Event(frame))
+                Poll::Ready(ReaderStep::Event(frame))
             }
-            Next::Beat => Poll::Ready(Step::Beat(self.cursor())),
-            Next::End(end) => Poll::Ready(Step::End(end)),
-            Next::Wait => {
+            ClientAction::Heartbeat => Poll::Ready(ReaderStep::Heartbeat(self.cursor())),
+            ClientAction::End(end) => Poll::Ready(ReaderStep::End(end)),
+            ClientAction::Wait => {
                 if let Some(connection) = &self.connection {
-                    connection.waits();
+                    connection.set_waiting();
                 }
                 self.wait(context);
                 Poll::Pending
             }
-            Next::Read(after) => {
+            ClientAction::ReadAfter(after) => {
                 let reading = match self.reading.as_mut() {
                     Some(reading) => reading,
-                    None => self.reading.insert(self.begin_read(after)),
+                    None => self.reading.insert(self.start_read(after)),
                 };
                 let Poll::Ready(read) = reading.as_mut().poll(context) else {
                     self.wait(context);
                     return Poll::Pending;
                 };
                 self.reading = None;
-                Poll::Ready(self.take_page(read))
+                Poll::Ready(self.finish_read(read))
             }
         }
     }
 
-    fn next(&self) -> Next {
+    fn next(&self) -> ClientAction {
         let mut state = self.worker.state.borrow_mut();
-        state.client(self.id).map_or(Next::End(End::Stopping), |client| client.next(Instant::now()))
+        state
+            .client(self.id)
+            .map_or(ClientAction::End(StreamEnd::Stopping), |client| client.next(Instant::now()))
     }
 
     fn wait(&self, context: &Context<'_>) {
@@ -195,22 +197,22 @@ impl Reader {
         }
     }
 
-    fn begin_read(&self, after: Position) -> Reading {
+    fn start_read(&self, after: Position) -> PendingRead {
         let (streams, filter, failed) =
             (Arc::clone(&self.worker.streams), Arc::clone(&self.filter), self.failed);
         Box::pin(async move {
             if failed {
-                sleep(AGAIN_AFTER).await;
+                sleep(RETRY_DELAY).await;
             }
             read_page(&streams, filter, after).await
         })
     }
 
-    fn take_page(&mut self, read: Result<Page, StoreError>) -> Step {
+    fn finish_read(&mut self, read: Result<ReadPage, StoreError>) -> ReaderStep {
         self.failed = read.is_err();
         let page = match read {
             Ok(page) => page,
-            Err(error) => return Step::Failed(error),
+            Err(error) => return ReaderStep::Failed(error),
         };
         if let Some(filter) = &page.filter
             && !Arc::ptr_eq(filter, &self.filter)
@@ -219,26 +221,27 @@ impl Reader {
         }
         let mut state = self.worker.state.borrow_mut();
         let processed = state.processed;
-        let Some(client) = state.client(self.id) else { return Step::End(End::Stopping) };
+        let Some(client) = state.client(self.id) else {
+            return ReaderStep::End(StreamEnd::Stopping);
+        };
         client.filter = Arc::clone(&self.filter);
-        client.take_page(page.frames, page.scanned, page.complete, processed);
+        client.accept_page(page.frames, page.scanned, page.complete, processed);
         if page.filter.is_none() {
-            client.finish(End::Withdrawn);
+            client.finish(StreamEnd::Withdrawn);
         } else if client.is_live() {
-            state.join(self.id);
+            state.join_group(self.id);
         }
-        Step::Scanned
+        ReaderStep::Scanned
     }
 
-    /// Gathers at most `limit` events for a poll. With `wait_until` it waits for the first one until then.
-    pub(crate) async fn gather(
+    /// Collects at most `limit` events for a poll. With `wait_until`, waits until then for the first event.
+    pub(crate) async fn collect_events(
         &mut self,
         limit: usize,
         wait_until: Option<Instant>,
-    ) -> Result<Gathered, StoreError> {
+    ) -> Result<PollResult, StoreError> {
         let (mut events, mut pages, mut bytes, mut end) = (Vec::new(), 0, 0, None);
-        let (most_pages, most_bytes) = MOST_GATHERED;
-        while events.len() < limit && bytes < most_bytes && pages < most_pages {
+        while events.len() < limit && bytes < MAX_POLL_BYTES && pages < MAX_POLL_PAGES {
             let at_edge = self.is_at_edge();
             let step = poll_fn(|context| self.poll_step(context));
             let step = match wait_until {
@@ -247,21 +250,21 @@ impl Reader {
                 _ => Ok(step.await),
             };
             match step {
-                Ok(Step::Event(frame)) => {
+                Ok(ReaderStep::Event(frame)) => {
                     bytes += frame.bytes();
                     events.push(frame);
                 }
-                Ok(Step::Scanned) => pages += 1,
-                Ok(Step::Beat(_)) => {}
-                Ok(Step::Failed(error)) => return Err(error),
-                Ok(Step::End(reason)) => {
+                Ok(ReaderStep::Scanned) => pages += 1,
+                Ok(ReaderStep::Heartbeat(_)) => {}
+                Ok(ReaderStep::Failed(error)) => return Err(error),
+                Ok(ReaderStep::End(reason)) => {
                     end = Some(reason);
                     break;
                 }
                 Err(_) => break,
             }
         }
-        Ok(Gathered { events, cursor: self.cursor(), has_more: !self.is_at_edge(), end })
+        Ok(PollResult { events, cursor: self.cursor(), has_more: !self.is_at_edge(), end })
     }
 }
 
@@ -275,7 +278,7 @@ async fn read_page(
     streams: &Streams,
     mut filter: Arc<Filter>,
     after: Position,
-) -> Result<Page, StoreError> {
+) -> Result<ReadPage, StoreError> {
     let tenant = Arc::clone(&filter.tenant);
     let scan = Scan { after, up_to: Position::END, tenant: Some(&tenant), limit: PAGE_LIMIT };
     let stretch = if let Some(stretch) = streams.log.read_recent(scan) {
@@ -290,18 +293,18 @@ async fn read_page(
     {
         match streams.filter_of_subscription(&tenant, id, filter.within()).await? {
             Some(now) => filter = Arc::new(now),
-            None => return Ok(Page { filter: None, frames: Vec::new(), scanned, complete }),
+            None => return Ok(ReadPage { filter: None, frames: Vec::new(), scanned, complete }),
         }
     }
-    let mut wanted = stretch.events;
-    wanted.retain(|event| filter.matches_event(event));
-    leave_out_delivered(streams, &filter, after, &mut wanted).await?;
-    let frames = wanted.into_iter().map(|event| Rc::new(Frame::new(event))).collect();
-    Ok(Page { filter: Some(filter), frames, scanned, complete })
+    let mut events = stretch.events;
+    events.retain(|event| filter.matches_event(event));
+    remove_delivered(streams, &filter, after, &mut events).await?;
+    let frames = events.into_iter().map(|event| Rc::new(Frame::new(event))).collect();
+    Ok(ReadPage { filter: Some(filter), frames, scanned, complete })
 }
 
-/// Leaves out what a callback of the subscription took before it was pulled from.
-async fn leave_out_delivered(
+/// Removes events that were delivered while the subscription was a webhook.
+async fn remove_delivered(
     streams: &Streams,
     filter: &Filter,
     after: Position,

@@ -1,4 +1,4 @@
-//! Where a client goes on: the place it names, if what came after it is still kept.
+//! Resume points: a client names a position, and the hub checks that the events after it are still kept.
 
 use bytes::Bytes;
 use serde_json::json;
@@ -11,123 +11,120 @@ use crate::domain::subscription::gap::GAP;
 use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 
-/// The longest part of a resume point that is repeated to its client.
-const LONGEST_REPEATED: usize = 64;
+/// An error repeats at most this much of an invalid resume point.
+const MAX_ECHOED_CHARS: usize = 64;
 
-/// What a client says of where it wants to go on.
+/// The position that a client wants to start after.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Point {
-    /// At the end of the log.
+pub(crate) enum ResumePoint {
+    /// The end of the log.
     Now,
-    /// At its beginning.
+    /// The start of the log.
     Earliest,
-    /// After this event.
     After(Position),
-    /// With the first event from this time on.
+    /// The first event from this time on.
     Since(UnixMillis),
-    /// It cannot be read.
     Unreadable(String),
 }
 
-impl Point {
-    /// Reads `now`, `earliest`, an event id or an RFC 3339 time.
-    pub(crate) fn read(text: &str) -> Self {
+impl ResumePoint {
+    /// Parses `now`, `earliest`, an event id or an RFC 3339 time.
+    pub(crate) fn parse(text: &str) -> Self {
         match (text, text.parse::<Position>(), UnixMillis::parse(text)) {
             ("now", ..) => Self::Now,
             ("earliest", ..) => Self::Earliest,
             (_, Ok(position), _) => Self::After(position),
             (_, _, Some(time)) => Self::Since(time),
-            _ => Self::Unreadable(text.chars().take(LONGEST_REPEATED).collect()),
+            _ => Self::Unreadable(text.chars().take(MAX_ECHOED_CHARS).collect()),
         }
     }
 }
 
-/// Why a client cannot go on exactly where it wants to.
+/// The reason why a client cannot resume where it wants to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// This log has no such place.
+pub(crate) enum GapReason {
+    /// The log has no such position.
     Unknown,
-    /// What came directly after it is no longer kept.
+    /// The events directly after the position have expired.
     Expired,
 }
 
-/// Where a client goes on.
+/// The result of resolving a resume point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// After this place, with nothing lost.
+pub(crate) enum Resumption {
+    /// The client continues after this position and misses nothing.
     At(Position),
-    /// Not where it wants; the oldest kept event is at `earliest`, if there is one.
+    /// The client misses events.
     Gone {
-        /// Why.
-        reason: Reason,
-        /// The oldest kept event.
+        reason: GapReason,
+        /// The oldest kept event, if any.
         earliest: Option<Position>,
     },
 }
 
 impl Streams {
-    /// Finds the place that a client names.
-    pub(crate) async fn find(&self, point: &Point) -> Result<Found, StoreError> {
+    pub(crate) async fn resolve(&self, point: &ResumePoint) -> Result<Resumption, StoreError> {
         match point {
-            Point::Now => Ok(Found::At(self.log.head())),
-            Point::Earliest => Ok(Found::At(Position::START)),
-            Point::Since(time) => {
+            ResumePoint::Now => Ok(Resumption::At(self.log.head())),
+            ResumePoint::Earliest => Ok(Resumption::At(Position::START)),
+            ResumePoint::Since(time) => {
                 let position = Position::before_time(*time);
                 let oldest = self.store.oldest().await?.unwrap_or_default();
                 let position = if position < oldest { Position::START } else { position };
-                Ok(Found::At(position.min(self.log.head())))
+                Ok(Resumption::At(position.min(self.log.head())))
             }
-            Point::After(position)
+            ResumePoint::After(position)
                 if *position == Position::START || self.log.is_recent(*position) =>
             {
-                Ok(Found::At(*position))
+                Ok(Resumption::At(*position))
             }
-            Point::After(position) => {
+            ResumePoint::After(position) => {
                 let reason = if *position < self.store.select_expired_up_to().await? {
-                    Reason::Expired
+                    GapReason::Expired
                 } else if *position > self.store.head().await? {
-                    // Not by this node's head: another may have appended what this one has not read yet.
-                    Reason::Unknown
+                    // The database's head, because another node may have appended events that this one has not read.
+                    GapReason::Unknown
                 } else {
-                    return Ok(Found::At(*position));
+                    return Ok(Resumption::At(*position));
                 };
-                Ok(Found::Gone { reason, earliest: self.store.oldest().await? })
+                Ok(Resumption::Gone { reason, earliest: self.store.oldest().await? })
             }
-            Point::Unreadable(_) => {
-                Ok(Found::Gone { reason: Reason::Unknown, earliest: self.store.oldest().await? })
-            }
+            ResumePoint::Unreadable(_) => Ok(Resumption::Gone {
+                reason: GapReason::Unknown,
+                earliest: self.store.oldest().await?,
+            }),
         }
     }
 }
 
-/// Tells a stream that what it asked for is not there, and that it goes on with the oldest kept event.
+/// The event that reports missing events to a stream, which continues with the oldest kept event.
 pub(crate) fn gap_event(
     tenant: &str,
-    point: &Point,
-    reason: Reason,
+    point: &ResumePoint,
+    reason: GapReason,
     earliest: Option<Position>,
 ) -> Event {
     let requested = match point {
-        Point::After(position) => position.to_string(),
-        Point::Unreadable(text) => text.clone(),
-        Point::Now | Point::Earliest | Point::Since(_) => String::new(),
+        ResumePoint::After(position) => position.to_string(),
+        ResumePoint::Unreadable(text) => text.clone(),
+        ResumePoint::Now | ResumePoint::Earliest | ResumePoint::Since(_) => String::new(),
     };
     let reason = match reason {
-        Reason::Unknown => "unknown",
-        Reason::Expired => "expired",
+        GapReason::Unknown => "unknown",
+        GapReason::Expired => "expired",
     };
     let data = json!({
         "reason": reason,
         "requested": requested,
         "earliest": earliest.map(|position| position.to_string()),
     });
-    let told = NewEvent {
+    let gap = NewEvent {
         event_type: EventType::from_stored(GAP),
         about: None,
         occurred_at: Some(UnixMillis::now()),
         data: Bytes::from(data.to_string()),
     };
-    Event::at(earliest.map(Position::previous).unwrap_or_default(), &tenant.into(), &told)
+    Event::at(earliest.map(Position::previous).unwrap_or_default(), &tenant.into(), &gap)
 }
 
 #[cfg(test)]
@@ -137,20 +134,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_point_is_a_word_an_id_or_a_time() {
+    fn a_resume_point_is_a_word_an_event_id_or_a_time() {
         let id = Position::from_stored(1_763_900_000_123 << 20);
-        assert_eq!(Point::read("now"), Point::Now);
-        assert_eq!(Point::read("earliest"), Point::Earliest);
-        assert_eq!(Point::read(&id.to_string()), Point::After(id));
-        assert_eq!(Point::read("2025-11-23T12:13:20.123Z"), Point::Since(id.time()));
-        assert_eq!(Point::read("evt_"), Point::Unreadable("evt_".into()));
+        assert_eq!(ResumePoint::parse("now"), ResumePoint::Now);
+        assert_eq!(ResumePoint::parse("earliest"), ResumePoint::Earliest);
+        assert_eq!(ResumePoint::parse(&id.to_string()), ResumePoint::After(id));
+        assert_eq!(ResumePoint::parse("2025-11-23T12:13:20.123Z"), ResumePoint::Since(id.time()));
+        assert_eq!(ResumePoint::parse("evt_"), ResumePoint::Unreadable("evt_".into()));
     }
 
     proptest! {
         #[test]
-        fn any_text_is_read(text in ".{0,100}") {
-            if let Point::Unreadable(repeated) = Point::read(&text) {
-                prop_assert!(text.starts_with(&repeated));
+        fn any_text_parses_and_is_echoed_only_in_part(text in ".{0,100}") {
+            if let ResumePoint::Unreadable(echoed) = ResumePoint::parse(&text) {
+                prop_assert!(text.starts_with(&echoed));
             }
         }
     }

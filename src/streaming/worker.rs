@@ -1,4 +1,4 @@
-//! A thread's clients, and the task that follows the tail for all of them.
+//! The stream clients of one worker thread, and the task that follows the tail for all of them.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Client, End};
+use super::client::{Client, StreamEnd};
 use super::filter::{Filter, GroupKey, Source};
 use super::frame::Frame;
 use super::presence::Presence;
@@ -26,19 +26,18 @@ use crate::domain::subscription::{Subscription, TEST_EVENT};
 use crate::log::Log;
 use crate::store::{Store, StoreError};
 
-/// How much of the tail goes in one piece.
+/// One read of the tail returns at most this much.
 const PAGE_LIMIT: PageLimit = PageLimit { events: 256, bytes: 4 << 20 };
-/// So many clients are woken at once; then whatever else is ready on the thread has its turn, so that publishes do not
-/// wait for thousands of streams.
-const SLICE: usize = 32;
-/// How finely signs of life and expiries are timed.
-const TICK: Duration = Duration::from_secs(1);
-/// How many reads of the table run at once for clients that are behind, on a node.
-const MOST_READS: usize = 4;
-/// A stop closes streams so far apart, or closer if there are too many for the time it has.
-const BETWEEN_ENDS: Duration = Duration::from_millis(10);
+/// After waking this many clients the task yields, so that publishes do not wait for thousands of streams.
+const MAX_WAKES_AT_ONCE: usize = 32;
+/// The resolution of heartbeats and expiries.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
+/// Reads of the table that run at once on a node, for clients that are catching up.
+const MAX_CONCURRENT_READS: usize = 4;
+/// A stop closes streams this far apart, or closer if there are too many for the time it has.
+const MAX_CLOSE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What the workers of a node have in common.
+/// The parts that all workers of a node share.
 #[derive(Debug)]
 pub(crate) struct Streams {
     pub(super) log: Log,
@@ -59,15 +58,15 @@ pub(crate) struct Parts {
 }
 
 impl Streams {
-    /// `stopping` is cancelled when the node begins to stop; its streams are closed spread over `drain`.
+    /// When `stopping` is cancelled, the streams are closed, spread over `drain`.
     pub(crate) fn new(parts: Parts, stopping: CancellationToken, drain: Duration) -> Self {
         let Parts { log, store, keys, presence } = parts;
-        let (presence, reads) = (Arc::new(presence), Semaphore::new(MOST_READS));
+        let (presence, reads) = (Arc::new(presence), Semaphore::new(MAX_CONCURRENT_READS));
         Self { log, store, keys, presence, reads, stopping, drain }
     }
 
-    /// What the clients of a pull subscription read, as far as it is `within` these patterns where there are any; `None`
-    /// when it is none, or is paused.
+    /// The filter of a pull subscription, restricted to the patterns `within` if given. `None` if the subscription does not
+    /// exist, is a webhook or is paused.
     pub(crate) async fn filter_of_subscription(
         &self,
         tenant: &Arc<str>,
@@ -85,7 +84,6 @@ impl Streams {
         Ok(Some(Filter { tenant: Arc::clone(tenant), source }))
     }
 
-    /// Who is connected.
     pub(crate) fn presence(&self) -> &Presence {
         &self.presence
     }
@@ -94,11 +92,11 @@ impl Streams {
 pub(super) type ClientId = u64;
 
 #[derive(Debug, Default)]
-pub(super) struct State {
-    /// All up to here was offered to those who are live.
+pub(super) struct WorkerState {
+    /// All events up to here were offered to the live clients.
     pub(super) processed: Position,
     clients: HashMap<ClientId, Client>,
-    /// Clients that read the same.
+    /// Live clients that read the same events.
     groups: HashMap<u64, BTreeSet<ClientId>>,
     group_ids: HashMap<GroupKey, u64>,
     matcher: Matcher<u64>,
@@ -109,15 +107,15 @@ pub(super) struct State {
     stopped: bool,
 }
 
-/// The clients of one thread.
+/// The stream clients of one thread.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(super) streams: Arc<Streams>,
-    pub(super) state: RefCell<State>,
+    pub(super) state: RefCell<WorkerState>,
 }
 
 impl Worker {
-    /// A worker for the thread that calls; its task starts with its first client.
+    /// A worker for the calling thread. Its task starts with the first client.
     pub(crate) fn new(streams: Arc<Streams>) -> Rc<Self> {
         Rc::new(Self { streams, state: RefCell::default() })
     }
@@ -128,21 +126,21 @@ impl Worker {
             state.following = true;
             state.processed = self.streams.log.head();
             let (worker, revoked) = (Rc::clone(self), self.streams.keys.revocations());
-            // It ends with the thread, or when the node stops; it holds nothing that could be lost.
+            // The task ends with the thread or when the node stops. It holds no data that could be lost.
             drop(tokio::task::spawn_local(async move { worker.follow(revoked).await }));
         }
         state.enter(client)
     }
 
     async fn follow(self: Rc<Self>, mut revoked: watch::Receiver<Position>) {
-        let mut ticks = interval(TICK);
+        let mut ticks = interval(TICK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let processed = self.state.borrow().processed;
             tokio::select! {
-                () = self.streams.log.wait_past(processed) => self.take_new().await,
-                Ok(()) = revoked.changed() => self.state.borrow_mut().shut_out(),
-                now = ticks.tick() => self.state.borrow_mut().take_time(now),
+                () = self.streams.log.wait_past(processed) => self.read_new_events().await,
+                Ok(()) = revoked.changed() => self.state.borrow_mut().end_revoked(),
+                now = ticks.tick() => self.state.borrow_mut().handle_time(now),
                 () = self.streams.stopping.cancelled() => break,
             }
             self.wake().await;
@@ -150,14 +148,14 @@ impl Worker {
         self.drain().await;
     }
 
-    /// Hands on what is new at the tail.
-    async fn take_new(&self) {
+    /// Offers the new events at the tail to the live clients.
+    async fn read_new_events(&self) {
         loop {
             let after = self.state.borrow().processed;
             let scan = Scan { after, up_to: Position::END, tenant: None, limit: PAGE_LIMIT };
             match self.streams.log.read_after(scan).await {
                 Ok(stretch) => {
-                    self.state.borrow_mut().take_events(&stretch.events, stretch.scanned);
+                    self.state.borrow_mut().offer_events(&stretch.events, stretch.scanned);
                     self.wake().await;
                     if stretch.complete {
                         return;
@@ -165,17 +163,17 @@ impl Worker {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "streams cannot read on in the log");
-                    tokio::time::sleep(TICK).await;
+                    tokio::time::sleep(TICK_INTERVAL).await;
                     return;
                 }
             }
         }
     }
 
-    /// Wakes who has something to do, a slice at a time.
+    /// Wakes the clients that have something to do, and yields in between.
     async fn wake(&self) {
         loop {
-            for _ in 0..SLICE {
+            for _ in 0..MAX_WAKES_AT_ONCE {
                 let Some(waker) = self.state.borrow_mut().to_wake.pop_front() else { return };
                 waker.wake();
             }
@@ -183,24 +181,24 @@ impl Worker {
         }
     }
 
-    /// Closes all streams, spread over the time there is.
+    /// Closes all streams, spread over the available time.
     async fn drain(&self) {
         let mut left = self.state.borrow_mut().begin_stop();
         let count = u32::try_from(left.len().max(1)).unwrap_or(u32::MAX);
-        let mut pause = interval((self.streams.drain / count).min(BETWEEN_ENDS));
+        let mut pause = interval((self.streams.drain / count).min(MAX_CLOSE_INTERVAL));
         while let Some(id) = left.pop_front() {
             pause.tick().await;
-            self.state.borrow_mut().end(id, End::Stopping);
+            self.state.borrow_mut().end(id, StreamEnd::Stopping);
             self.wake().await;
         }
     }
 }
 
-impl State {
+impl WorkerState {
     fn enter(&mut self, mut client: Client) -> ClientId {
         self.last_id += 1;
         if self.stopped {
-            client.finish(End::Stopping);
+            client.finish(StreamEnd::Stopping);
         }
         self.timers.insert((client.due(), self.last_id));
         self.clients.insert(self.last_id, client);
@@ -212,26 +210,26 @@ impl State {
     }
 
     pub(super) fn leave(&mut self, id: ClientId) {
-        self.part(id);
+        self.leave_group(id);
         self.clients.remove(&id);
     }
 
-    /// A client was let in with that key: it ends with it.
-    pub(super) fn let_in(&mut self, id: ClientId, key: Arc<Key>) {
+    /// Ties a client's stream to a key: the stream ends when the key is revoked.
+    pub(super) fn set_key(&mut self, id: ClientId, key: Arc<Key>) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.key = Some(key);
         }
     }
 
-    /// Ends the streams of those whose key was revoked.
-    fn shut_out(&mut self) {
-        for client in self.clients.values_mut().filter(|client| client.is_shut_out()) {
-            client.finish(End::Revoked);
+    /// Ends the streams whose key was revoked.
+    fn end_revoked(&mut self) {
+        for client in self.clients.values_mut().filter(|client| client.is_key_revoked()) {
+            client.finish(StreamEnd::Revoked);
             self.to_wake.extend(client.take_waker());
         }
     }
 
-    /// Sets when a client's stream ends, unless it ends before.
+    /// Ends a client's stream at `expires` or earlier.
     pub(super) fn expire_at(&mut self, id: ClientId, expires: Instant) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.expires = Some(client.expires.map_or(expires, |sooner| sooner.min(expires)));
@@ -239,8 +237,8 @@ impl State {
         }
     }
 
-    /// A client has become live: what is new is offered to it.
-    pub(super) fn join(&mut self, id: ClientId) {
+    /// Adds a client that has become live to its group.
+    pub(super) fn join_group(&mut self, id: ClientId) {
         let Some(filter) = self.clients.get(&id).map(|client| Arc::clone(&client.filter)) else {
             return;
         };
@@ -261,8 +259,8 @@ impl State {
         self.matcher.set(group, &filter.tenant, &patterns);
     }
 
-    /// A client is no longer live.
-    pub(super) fn part(&mut self, id: ClientId) {
+    /// Removes a live client from its group.
+    pub(super) fn leave_group(&mut self, id: ClientId) {
         let Some(client) = self.clients.get(&id).filter(|client| client.is_live()) else { return };
         let key = client.filter.group_key();
         let Some(number) = self.group_ids.get(&key).copied() else { return };
@@ -275,7 +273,7 @@ impl State {
         }
     }
 
-    fn take_events(&mut self, events: &[Arc<Event>], scanned: Position) {
+    fn offer_events(&mut self, events: &[Arc<Event>], scanned: Position) {
         for event in events {
             let is_test = event.event_type.as_str() == TEST_EVENT;
             let mut groups = self.matcher.matches(&event.tenant, event.event_type.as_str());
@@ -284,7 +282,7 @@ impl State {
                 if is_test {
                     groups.push(own);
                 } else if event.changes_subscription().is_some() {
-                    self.leave_to_read(own, event.position.previous());
+                    self.make_group_catch_up(own, event.position.previous());
                 }
             }
             if !groups.is_empty() {
@@ -312,14 +310,14 @@ impl State {
     }
 
     fn fall_behind(&mut self, id: ClientId, scanned: Position) {
-        self.part(id);
+        self.leave_group(id);
         if let Some(client) = self.clients.get_mut(&id) {
             client.fall_behind(scanned);
         }
     }
 
-    /// A subscription has changed: its clients read the entry of that by themselves.
-    fn leave_to_read(&mut self, group: u64, scanned: Position) {
+    /// Makes the clients of a changed subscription read the change from the log.
+    fn make_group_catch_up(&mut self, group: u64, scanned: Position) {
         for id in self.groups.get(&group).cloned().unwrap_or_default() {
             self.fall_behind(id, scanned);
             if let Some(client) = self.clients.get_mut(&id) {
@@ -328,11 +326,11 @@ impl State {
         }
     }
 
-    fn take_time(&mut self, now: Instant) {
+    fn handle_time(&mut self, now: Instant) {
         while let Some((due, id)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
             self.timers.remove(&(due, id));
             let Some(client) = self.clients.get_mut(&id) else { continue };
-            if client.take_time(now) {
+            if client.handle_time(now) {
                 self.to_wake.extend(client.take_waker());
             }
             if client.due() > now {
@@ -346,7 +344,7 @@ impl State {
         self.clients.keys().copied().collect()
     }
 
-    pub(super) fn end(&mut self, id: ClientId, end: End) {
+    pub(super) fn end(&mut self, id: ClientId, end: StreamEnd) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.finish(end);
             self.to_wake.extend(client.take_waker());

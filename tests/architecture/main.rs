@@ -21,7 +21,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("sse_stream", &["tools/listen/"]),
     ("prometheus_client", &["api/operator/"]),
     ("backoff", &["domain/delivery/retry_schedule.rs"]),
-    ("clap", &["config/", "cli.rs"]),
+    ("clap", &["config/", "cli/"]),
     ("std::env", &["config/"]),
 ];
 
@@ -30,10 +30,10 @@ const LIBRARIES: &[(&str, &[&str])] = &[
 const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("delivery/engine", &["domain"]),
-    ("metrics", &["domain"]),
+    ("metrics", &["domain", "store", "log"]),
     ("store", &["domain"]),
-    ("log", &["domain", "store", "metrics"]),
-    ("access", &["domain", "store", "metrics"]),
+    ("log", &["domain", "store"]),
+    ("access", &["domain", "store", "log", "metrics"]),
     ("egress", &["domain"]),
     ("delivery", &["domain", "delivery/engine", "store", "log", "metrics", "egress", "access"]),
     ("streaming", &["domain", "store", "log", "access"]),
@@ -63,8 +63,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "key_files",
         ],
     ),
-    ("cli.rs", &["domain", "config", "hub.rs", "tools"]),
-    ("main.rs", &["cli.rs"]),
+    ("cli", &["domain", "config", "hub.rs", "tools"]),
+    ("main.rs", &["cli"]),
     ("lib.rs", &[]),
 ];
 

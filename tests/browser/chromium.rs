@@ -1,4 +1,4 @@
-//! Chromium without a window, on one page.
+//! Headless Chromium with one page.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ const FLAGS: [&str; 8] = [
     "--window-size=390,844",
 ];
 
-/// A browser; it and all its processes end with the value.
+/// A browser; dropping the value ends all its processes.
 #[derive(Debug)]
 pub(crate) struct Chromium {
     child: Child,
@@ -49,12 +49,12 @@ impl Chromium {
         Self { child, group: Pid::from_raw(group), profile }
     }
 
-    /// What it wrote, for the log of a test that fails.
+    /// The browser's output, for the log of a failed test.
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(said_in(&self.profile)).unwrap_or_default()
     }
 
-    /// Ends it, and waits until it is gone.
+    /// Ends the browser and waits until it has exited.
     pub(crate) async fn close(mut self) {
         killpg(self.group, Signal::SIGKILL).expect("Chromium still runs");
         self.child.wait().await.expect("it ran");
@@ -63,7 +63,7 @@ impl Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // After `close` there is nobody left to be told.
+        // After `close` the process has already exited.
         if self.child.id().is_some() {
             killpg(self.group, Signal::SIGKILL).unwrap_or_default();
         }
@@ -74,7 +74,7 @@ fn said_in(profile: &TempDir) -> PathBuf {
     profile.path().join("said")
 }
 
-/// `HOOKHUB_CHROMIUM`, which `make browser` sets.
+/// The program that `HOOKHUB_CHROMIUM` names; `make browser` sets it.
 fn program() -> OsString {
     let given = std::env::var_os("HOOKHUB_CHROMIUM").filter(|path| !path.is_empty());
     given.expect(

@@ -1,6 +1,7 @@
-//! A real browser, its own EventSource and WebSocket and the page of `examples/phone`, on a wire that keeps being cut.
+//! A real browser, with its EventSource and WebSocket and the page of `examples/phone`, over a connection that is cut
+//! again and again.
 //!
-//! `make browser` runs these; plain `cargo test` does not, as they need Chromium.
+//! `make browser` runs these tests; plain `cargo test` does not, because they need Chromium.
 
 mod chromium;
 mod origins;

@@ -1,4 +1,4 @@
-//! CORS as a browser enforces it: a page with a key, at an origin that is configured and at one that is not.
+//! CORS as a browser enforces it, for a page at a configured origin and for a page at another one.
 
 use serde_json::json;
 

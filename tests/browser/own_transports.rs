@@ -1,10 +1,10 @@
-//! The browser's own EventSource and WebSocket, with nothing around them that could hide what the hub does.
+//! The browser's own EventSource and WebSocket, without a library that could hide the hub's behaviour.
 
 use crate::scene::Scene;
 use crate::site::Access;
 use crate::wire::Plan;
 
-/// Cuts anywhere, in the head of an answer too.
+/// Cuts at any byte, also within a response head.
 const ANYWHERE: Plan = Plan { bytes: 1..12_000, refused: None };
 
 #[tokio::test]

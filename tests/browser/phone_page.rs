@@ -1,4 +1,4 @@
-//! The page of `examples/phone`: what it shows, by each of its ways, through cuts, refusals and tokens that end.
+//! The page of `examples/phone` by each transport, through cuts, refusals and expiring tokens.
 
 use serde_json::json;
 
@@ -7,10 +7,10 @@ use crate::site::Access;
 use crate::support::client::text;
 use crate::wire::Plan;
 
-/// Cuts in what follows the head of an answer.
+/// Cuts after the response head.
 const IN_STREAMS: Plan = Plan { bytes: 1_200..16_000, refused: None };
 const STREAMS: Option<&str> = Some("GET /v1/stream?");
-/// Tokens that end soon, as the page knows.
+/// Tokens that expire soon, as the page knows.
 const SHORT: Access = Access { ttl_s: 2, told_ttl_s: 2, from: "earliest" };
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn phone_page_falls_back_to_long_poll_when_streams_are_refused() {
     scene.end(browser).await;
 }
 
-/// The page is given so many tokens, and gets everything meanwhile.
+/// Checks that the page gets `tokens` tokens and receives all events meanwhile.
 async fn renews(path: &str, plan: Plan, access: Access, tokens: usize) {
     let mut scene = Scene::set(plan, access).await;
     let browser = scene.open(path);
@@ -57,7 +57,7 @@ async fn phone_page_renews_its_token_on_an_open_websocket_and_loses_no_event() {
     renews("?way=ws", IN_STREAMS, SHORT, 4).await;
 }
 
-/// As when a phone was asleep at the time for it.
+/// As when a phone was asleep when its token expired.
 #[tokio::test]
 async fn phone_page_gets_a_new_token_when_the_hub_ends_the_stream_of_an_expired_one() {
     renews("", Plan::WHOLE, Access { told_ttl_s: 3_600, ..SHORT }, 3).await;

@@ -1,4 +1,4 @@
-//! A hub, the wire to it, the site of the pages and a browser; and a publisher that keeps pace with the browser.
+//! A hub, the connection to it, the server of the pages, a browser, and a publisher that keeps pace with the browser.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::site::{Access, Seen, Site};
 use crate::support::hub::TestHub;
 use crate::wire::{Counts, Plan, Wire};
 
-/// How long a test may take.
+/// Time limit of a test.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// At least so many events are published in each test.
+/// Minimum number of events that each test publishes.
 const EVENTS: usize = 500;
-/// So many at once.
+/// Number of events per batch.
 const BATCH: usize = 10;
 
-/// All that a test needs.
+/// Everything that a test needs.
 #[derive(Debug)]
 pub(crate) struct Scene {
     pub(crate) hub: TestHub,
@@ -48,8 +48,8 @@ impl Scene {
         Chromium::open(&self.site.url(path))
     }
 
-    /// Publishes, a batch when the page has all before it or when the wire was cut, until enough has happened. Then the
-    /// page must have got everything once, in order.
+    /// Publishes a batch when the page has all events before it or when the connection was cut, until enough has
+    /// happened. The page must then have received every event once, in order.
     pub(crate) async fn gets_everything(
         &mut self,
         browser: &Chromium,
@@ -73,22 +73,22 @@ impl Scene {
         let (seen, counts) = (seen.borrow().clone(), counts.borrow().clone());
         let (got, wanted) = (&seen.events, &self.published);
         let same = got.iter().zip(wanted).take_while(|(got, wanted)| got == wanted).count();
-        let told = format!("{counts:?}, {:?}, {} tokens", seen.states, seen.tokens);
-        assert_eq!(seen.wrong, [""; 0], "{told}");
+        let summary = format!("{counts:?}, {:?}, {} tokens", seen.states, seen.tokens);
+        assert_eq!(seen.wrong, [""; 0], "{summary}");
         assert!(
             got == wanted,
-            "after {same} events {:?} came instead of {:?}; {} of {}; {told}; {}",
+            "after {same} events {:?} came instead of {:?}; {} of {}; {summary}; {}",
             got.get(same),
             wanted.get(same),
             got.len(),
             wanted.len(),
             browser.said()
         );
-        assert!(in_time, "everything came, but not enough happened: {told}");
+        assert!(in_time, "everything came, but not enough happened: {summary}");
         seen
     }
 
-    /// Stops the hub, and starts it again where it was.
+    /// Stops the hub and starts it again at the same address.
     pub(crate) async fn restart_hub(self) -> Self {
         let address = self.hub.address();
         let origin = self.origin.clone();
@@ -101,7 +101,7 @@ impl Scene {
         Self { hub, ..self }
     }
 
-    /// Opens a page and waits for what it reports.
+    /// Opens a page and waits for its report.
     pub(crate) async fn reports(&self, url: &str, wanted: impl Fn(&Seen) -> bool) -> Seen {
         let browser = Chromium::open(url);
         let mut seen = self.site.seen();
@@ -126,11 +126,11 @@ impl Scene {
 
 fn adapt(settings: &mut Settings, origin: String) {
     settings.cors_origins = vec![origin];
-    // A stop spreads the ends of streams over half of it.
+    // A shutdown spreads the ends of streams over half of this time.
     settings.stop_deadline = Duration::from_secs(2);
 }
 
-/// Waits until an event was reported, or something wrong.
+/// Waits until an event was reported, or a fault.
 async fn has(seen: &mut watch::Receiver<Seen>, id: &str) {
     let there = |seen: &Seen| seen.events.iter().any(|event| event == id) || !seen.wrong.is_empty();
     seen.wait_for(there).await.map(|_| ()).expect("the site is there");

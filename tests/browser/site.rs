@@ -1,4 +1,4 @@
-//! The pages' own server: it hands out the pages and tokens, as an app's backend does, and takes the pages' reports.
+//! The server of the pages: it serves pages and tokens like an app's backend, and receives the pages' reports.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -13,17 +13,17 @@ use tokio::task::JoinSet;
 
 use crate::support::client::{Client, text};
 
-/// Goes into the phone page before its own script.
+/// Inserted into the phone page before its own script.
 const WATCH: &str = "<script type=\"module\" src=\"/test/watch.js\"></script>";
 
-/// What pages are given to read with.
+/// The parameters that pages read with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Access {
-    /// How long a token is good.
+    /// Lifetime of a token in seconds.
     pub(crate) ttl_s: u32,
-    /// How long the page is told that it is.
+    /// The lifetime that the page gets with the token.
     pub(crate) told_ttl_s: u32,
-    /// Where the page is to begin.
+    /// The position where the page starts reading.
     pub(crate) from: &'static str,
 }
 
@@ -33,20 +33,20 @@ impl Default for Access {
     }
 }
 
-/// What pages have reported, and asked for.
+/// Reports and requests of pages.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Seen {
-    /// Ids of the events that a page got or showed, in order.
+    /// Ids of the events that a page received or showed, in order.
     pub(crate) events: Vec<String>,
-    /// What the phone page said of its connection, as `open sse`.
+    /// Connection states that the phone page showed, such as `open sse`.
     pub(crate) states: Vec<String>,
-    /// Whether the phone page said that something is missing.
+    /// Whether the phone page reported missing events.
     pub(crate) gap: bool,
-    /// The answer that a page got to what it tried.
+    /// The response to a page's request.
     pub(crate) answer: Option<Value>,
-    /// What should not have happened.
+    /// Faults that a page reported.
     pub(crate) wrong: Vec<String>,
-    /// How many tokens were given.
+    /// Number of tokens issued.
     pub(crate) tokens: usize,
 }
 
@@ -70,7 +70,6 @@ struct Backend {
     seen: watch::Sender<Seen>,
 }
 
-/// The server.
 #[derive(Debug)]
 pub(crate) struct Site {
     address: SocketAddr,
@@ -80,7 +79,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// `hub` is whom it asks for tokens, `wire` where pages are sent to.
+    /// Starts the server. It gets tokens from `hub`; pages connect to `wire`.
     pub(crate) fn start(
         listener: TcpListener,
         hub: Client,
@@ -126,7 +125,7 @@ impl Site {
     }
 }
 
-/// A token for one order, and what goes with it; the same as `examples/phone/serve.py` answers.
+/// Issues a token for one order; the same response as `examples/phone/serve.py`.
 async fn token(backend: web::Data<Backend>) -> HttpResponse {
     let Access { ttl_s, told_ttl_s, from } = backend.access;
     let wanted = json!({"types": ["order.A-1001.*"], "ttl_s": ttl_s});

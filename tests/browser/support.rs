@@ -1,4 +1,4 @@
-//! What the tests of the hub stand on, as far as it is wanted here.
+//! The parts of `tests/hub/support` that these tests use.
 
 #[expect(dead_code, reason = "the tests of the hub ask for more")]
 #[path = "../hub/support/client.rs"]

@@ -1,4 +1,4 @@
-//! The wire between browser and hub: each connection is cut after so many bytes to the browser.
+//! The connection between browser and hub, which is cut after a random number of bytes to the browser.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -13,16 +13,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Up to here it may be the head of an answer that is cut. What is cut there is reset: over plain HTTP, Chromium takes
-/// a head that merely ends for a whole one.
+/// The response head may extend up to this byte. A cut within it is a reset, because over plain HTTP Chromium accepts a
+/// truncated head as complete.
 const HEAD: usize = 1_000;
 
-/// What the wire does to connections.
+/// When connections are cut.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// After how many bytes to the browser a connection is cut.
+    /// Range of the number of bytes to the browser before a cut.
     pub(crate) bytes: Range<usize>,
-    /// Requests that begin so get no stream: every other one is cut, every other one answered 503 by the wire itself.
+    /// Requests with this start get no stream: every other one is cut, every other one gets 503.
     pub(crate) refused: Option<&'static str>,
 }
 
@@ -31,21 +31,20 @@ impl Plan {
     pub(crate) const WHOLE: Self = Self { bytes: usize::MAX - 1..usize::MAX, refused: None };
 }
 
-/// What has happened on the wire.
+/// Counts of events on the connection.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Counts {
     pub(crate) cuts: usize,
     pub(crate) refused: usize,
-    /// CORS preflights that were sent.
+    /// Number of CORS preflights.
     pub(crate) preflights: usize,
 }
 
-/// The wire.
 #[derive(Debug)]
 pub(crate) struct Wire {
     pub(crate) address: SocketAddr,
     counts: watch::Sender<Counts>,
-    /// Held for its drop.
+    /// Dropping the set aborts the tasks.
     _tasks: JoinSet<()>,
 }
 
@@ -56,7 +55,7 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let counts = watch::Sender::new(Counts::default());
-        let (told, mut tasks) = (counts.clone(), JoinSet::new());
+        let (connection_counts, mut tasks) = (counts.clone(), JoinSet::new());
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((browser, _)) = listener.accept().await {
@@ -66,7 +65,7 @@ impl Wire {
                     let left = chance.random_range(plan.bytes.clone());
                     (left, left < HEAD || chance.random())
                 };
-                let counts = told.clone();
+                let counts = connection_counts.clone();
                 let connection =
                     Connection { browser, hub, left, reset, refused: plan.refused, counts };
                 connections.spawn(connection.relay());
@@ -81,7 +80,7 @@ impl Wire {
     }
 }
 
-/// Where the cuts are drawn from: `HOOKHUB_TEST_SEED`, or another one each time. It is printed for who wants it again.
+/// The seed of the cuts: `HOOKHUB_TEST_SEED`, or a random one. It is printed so that a run can be repeated.
 fn seed() -> u64 {
     let given = std::env::var_os("HOOKHUB_TEST_SEED").and_then(|seed| seed.into_string().ok());
     let seed = given.map_or_else(rand::random, |seed| seed.parse().expect("a number"));
@@ -96,16 +95,16 @@ fn seed() -> u64 {
 struct Connection {
     browser: TcpStream,
     hub: TcpStream,
-    /// Bytes until the cut.
+    /// Bytes left until the cut.
     left: usize,
-    /// Whether the cut is a reset, or an end as if all had been sent.
+    /// Whether the cut is a reset instead of an orderly close.
     reset: bool,
     refused: Option<&'static str>,
     counts: watch::Sender<Counts>,
 }
 
 impl Connection {
-    /// Carries bytes both ways until an end hangs up or the connection is cut.
+    /// Forwards bytes in both directions until one end closes or the connection is cut.
     async fn relay(mut self) {
         let (mut asked, mut answered) = (vec![0; 16_384], vec![0; 16_384]);
         loop {

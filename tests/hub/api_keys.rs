@@ -1,4 +1,4 @@
-//! Keys and tenants: who may do what, and that nothing of one tenant is visible to another.
+//! API keys and tenants: permissions, and no access to objects of another tenant.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::support::client::{Client, text, with};
 use crate::support::hub::TestHub;
 use crate::support::receiver::TestReceiver;
 
-/// A key of a tenant, and a client that has it.
+/// Creates a key of a tenant; returns the response and a client that uses the key.
 async fn key_of(hub: &TestHub, tenant: &str) -> (Value, Client) {
     let made = hub.acting_for(tenant).post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
     let client = hub.with_key(Some(&text(&made, "/key")));

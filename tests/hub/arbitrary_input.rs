@@ -1,11 +1,11 @@
-//! Any input at all, as much of it as `PROPTEST_CASES` says (256): what is good comes back as it was, what is bad gets
-//! an answer, and the hub lives.
+//! Arbitrary input: valid input is returned unchanged, invalid input gets a response, and the hub keeps serving.
+//! `PROPTEST_CASES` sets the number of cases; the default is 256.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hookhub::config::Patience;
+use hookhub::config::ClientTimeouts;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
@@ -20,14 +20,14 @@ use crate::support::in_time;
 use crate::support::raw_client::{RawClient, head};
 use crate::support::websocket::Socket;
 
-/// So many values, one in `part` of what is asked for.
+/// Generates values: one for every `part` requested cases.
 fn some<T: Debug>(strategy: impl Strategy<Value = T>, part: u32) -> Vec<T> {
     let cases = Config::default().cases.div_ceil(part);
     let mut runner = TestRunner::new(Config::default());
     (0..cases).map(|_| strategy.new_tree(&mut runner).expect("a value").current()).collect()
 }
 
-/// Text with all that might be taken for the end of something.
+/// Text with every character that could be mistaken for a delimiter.
 fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![
         ".{0,40}",
@@ -51,7 +51,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A body that is nearly one: a good one in which some bytes are others, gone, or there twice.
+/// A valid body in which some bytes are replaced, removed or duplicated.
 fn nearly(good: Vec<String>) -> impl Strategy<Value = Vec<u8>> {
     let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0_u8..4), 0..4);
     (prop::sample::select(good), changes).prop_map(|(good, changes)| {
@@ -209,7 +209,7 @@ async fn arbitrary_queries_and_headers_get_a_response() {
         "/v1/ws",
     ]);
     for (path, query, (name, value)) in some((path, query.as_str(), header), 2) {
-        // No answer waits so long here.
+        // No request may wait this long here.
         let query = query.replace("wait=", "limit=");
         let request_line = format!("HEAD {path}?{query} HTTP/1.1\r\n{name}: ");
         let rest = head("", &["connection: close"]);
@@ -237,17 +237,17 @@ async fn arbitrary_websocket_text_gets_exactly_one_reply() {
     for command in some(commands, 2) {
         let command = String::from_utf8_lossy(&command).into_owned();
         socket.say_text(&command).await;
-        let told = socket.hear().await;
-        let told = told.as_object().expect("an object");
+        let reply = socket.hear().await;
+        let reply = reply.as_object().expect("an object");
         let known = ["subscribed", "acked", "published", "error"];
-        // It might read all events from now on.
-        if told.contains_key("subscribed") || told.contains_key("id") {
+        // The socket may now read all new events.
+        if reply.contains_key("subscribed") || reply.contains_key("id") {
             socket = Socket::open(hub.request(Method::GET, "/v1/ws?types=never")).await.unwrap();
             continue;
         }
         assert!(
-            told.len() == 1 && known.iter().any(|name| told.contains_key(*name)),
-            "{command:?}: {told:?}"
+            reply.len() == 1 && known.iter().any(|name| reply.contains_key(*name)),
+            "{command:?}: {reply:?}"
         );
     }
 }
@@ -265,7 +265,7 @@ async fn arbitrary_websocket_bytes_get_a_reply_or_a_close() {
         let mut socket =
             Socket::open(hub.request(Method::GET, "/v1/ws?types=never")).await.unwrap();
         drop(socket.send_and_look(&bytes).await);
-        // Masked as a client's frame is: if the hub still listens, it is taken for something.
+        // Masked as a client's frame, so that a hub that still reads processes it.
         drop(socket.send_and_look(b"\x89\x80\0\0\0\0").await);
     }
     let mut socket = Socket::open(hub.request(Method::GET, "/v1/ws?types=never")).await.unwrap();
@@ -278,7 +278,7 @@ async fn arbitrary_websocket_bytes_get_a_reply_or_a_close() {
 async fn arbitrary_bytes_on_a_connection_get_a_response_or_a_close() {
     let second = Duration::from_secs(1);
     let hub = TestHub::start_with(|settings| {
-        settings.patience = Patience { head: second, body: second, idle: second };
+        settings.client_timeouts = ClientTimeouts { head: second, body: second, idle: second };
     })
     .await;
     let good = vec![
@@ -293,9 +293,10 @@ async fn arbitrary_bytes_on_a_connection_get_a_response_or_a_close() {
             let mut client = RawClient::connect(hub.address()).await;
             client.try_to_say(request).await;
             let said = client.end().await;
-            let (shown, told) = (String::from_utf8_lossy(request), String::from_utf8_lossy(&said));
-            assert!(told.is_empty() || told.starts_with("HTTP/1."), "{shown}: {told}");
-            assert!(!told.contains("HTTP/1.1 5"), "{shown}: {told}");
+            let (shown, response) =
+                (String::from_utf8_lossy(request), String::from_utf8_lossy(&said));
+            assert!(response.is_empty() || response.starts_with("HTTP/1."), "{shown}: {response}");
+            assert!(!response.contains("HTTP/1.1 5"), "{shown}: {response}");
         });
         join_all(answers).await;
     }

@@ -1,4 +1,4 @@
-//! The audit log: who changed what, and from where.
+//! The audit log: who changed what, and from which address.
 
 use serde_json::{Value, json};
 use sqlx::Executor;
@@ -8,7 +8,7 @@ use crate::support::eventually;
 use crate::support::hub::TestHub;
 use crate::support::receiver::TestReceiver;
 
-/// What the audit log says of one thing, oldest first.
+/// The audit entries of one object, oldest first.
 async fn history(client: &Client, target: &str) -> Vec<Value> {
     let mut entries = client.all(&format!("/v1/audit?target={target}")).await;
     entries.reverse();
@@ -39,7 +39,11 @@ async fn each_subscription_change_is_audited_with_its_actor_and_address() {
     assert_eq!(actions(&entries), ["created", "updated", "paused", "resumed", "deleted"].map(did));
     let [created, updated, paused, _, deleted] = &entries[..] else { panic!("{entries:?}") };
     assert_eq!((&created["before"], &created["after"]["timeout_s"]), (&Value::Null, &json!(3)));
-    assert_eq!(updated["before"], json!({"timeout_s": 3, "metadata": {}}), "what differs, alone");
+    assert_eq!(
+        updated["before"],
+        json!({"timeout_s": 3, "metadata": {}}),
+        "only the changed fields"
+    );
     assert_eq!(updated["after"], change);
     assert_eq!(updated["key"], json!(key));
     assert_eq!(updated["address"], json!("127.0.0.1"));

@@ -1,5 +1,4 @@
-//! Who may ask for what: every operation of the OpenAPI document with every kind of credential, so that no route is
-//! forgotten.
+//! Every operation of the OpenAPI document with every kind of credential, so that no route lacks its access check.
 
 use reqwest::header::{CONNECTION, CONTENT_TYPE};
 use reqwest::{Method, RequestBuilder};
@@ -13,7 +12,7 @@ use crate::support::receiver::TestReceiver;
 
 const SCOPES: [&str; 5] = ["publish", "subscribe", "read", "stream", "admin"];
 
-/// What operations are tried on: things of one tenant.
+/// The objects of one tenant that the requests name.
 struct Things {
     delivered: String,
     pulled: String,
@@ -23,7 +22,7 @@ struct Things {
 }
 
 impl Things {
-    /// New ones, for what ends them.
+    /// Creates new objects, for operations that delete them.
     async fn make(operator: &Client, receiver: &TestReceiver) -> Self {
         let wanted = with(receiver.wants("matrix"), json!({"signatures": ["v1a"]}));
         let delivered = operator.subscribe(&wanted).await;
@@ -59,7 +58,7 @@ impl Things {
         ])
     }
 
-    /// The document's own example, about these things.
+    /// The example body of the operation, with the ids of these objects.
     fn body(&self, contract: &Contract, operation: &Operation) -> Option<Value> {
         let example = contract.example_body(operation)?.to_string();
         let about = example
@@ -68,19 +67,19 @@ impl Things {
         serde_json::from_str(&about).ok()
     }
 
-    /// Whether a request with this path or body is about one of them.
+    /// Whether a request with this path or body names one of these objects.
     fn are_named(&self, path: &str, body: &str) -> bool {
         let ids = [&self.delivered, &self.pulled, &self.event, &self.key];
         ids.iter().any(|id| path.contains(id.as_str()) || body.contains(id.as_str()))
     }
 }
 
-/// Everything that is tried.
+/// The hub, its document, and clients for all tests of this file.
 struct Matrix {
     hub: TestHub,
     contract: Contract,
     receiver: TestReceiver,
-    /// Acts for the tenant whose things are asked for.
+    /// A client that acts for the tenant of the objects.
     operator: Client,
 }
 
@@ -92,7 +91,7 @@ impl Matrix {
         Self { hub, contract, receiver, operator }
     }
 
-    /// A client of `tenant` with a new key, and what was answered when that was made.
+    /// A client of `tenant` with a new key, and the response to the key's creation.
     async fn key(&self, tenant: &str, more: Value) -> (Client, Value) {
         let wanted = with(json!({"name": "matrix"}), more);
         let made = self.hub.acting_for(tenant).post("/v1/keys", &wanted).await.expect(201);
@@ -107,7 +106,7 @@ impl Matrix {
         self.request_with(client, operation, things, "")
     }
 
-    /// The same with a query.
+    /// Builds the operation's request with a query.
     fn request_with(
         &self,
         client: &Client,
@@ -121,7 +120,7 @@ impl Matrix {
         let required: Vec<_> =
             headers.iter().filter(|one| one.get("required") == Some(&Value::Bool(true))).collect();
         if required.is_empty() {
-            // What is refused may leave its body unread, and the connection of no use.
+            // The hub may leave the body of a refused request unread; the connection is then unusable.
             request = request.header(CONNECTION, "close");
         }
         for header in required {
@@ -137,9 +136,9 @@ impl Matrix {
         }
     }
 
-    /// Asks, and gives the status and the problem if it is one; what else is answered is not read.
+    /// Sends a request; returns the status, and the problem document if the response is one.
     async fn ask(&self, request: RequestBuilder, operation: &Operation) -> (u16, Value) {
-        // What is refused before its body is read may be cut off before its answer is.
+        // The hub may close the connection of a refused request before the response arrives.
         let again = request.try_clone().expect("a body that can be sent again");
         let response = match request.send().await {
             Ok(response) => response,
@@ -158,7 +157,7 @@ impl Matrix {
         (status, serde_json::from_str(&problem).expect("JSON"))
     }
 
-    /// Checks that a client is refused, with this status and code.
+    /// Checks that the hub refuses a client with this status and code.
     async fn refuses(
         &self,
         (client, whose): (&Client, &str),
@@ -166,9 +165,9 @@ impl Matrix {
         things: &Things,
         (status, code): (u16, &str),
     ) {
-        let (told, problem) = self.ask(self.request(client, operation, things), operation).await;
-        let asked = (told, problem.pointer("/code"));
-        assert_eq!(asked, (status, Some(&json!(code))), "{operation} with {whose}");
+        let (actual, problem) = self.ask(self.request(client, operation, things), operation).await;
+        let actual = (actual, problem.pointer("/code"));
+        assert_eq!(actual, (status, Some(&json!(code))), "{operation} with {whose}");
     }
 }
 
@@ -195,7 +194,7 @@ async fn only_public_operations_work_without_a_valid_key() {
     let operations = matrix.contract.operations();
     assert!(operations.len() > 40, "{}", operations.len());
     for operation in operations {
-        let is_public = operation.told["security"].as_array().is_some_and(Vec::is_empty);
+        let is_public = operation.spec["security"].as_array().is_some_and(Vec::is_empty);
         for (stranger, whose) in &strangers {
             if is_public {
                 let asked = matrix.ask(matrix.request(stranger, &operation, &things), &operation);
@@ -217,7 +216,7 @@ async fn only_public_operations_work_without_a_valid_key() {
 #[tokio::test]
 async fn each_operation_accepts_a_key_with_its_scope_and_no_other_key() {
     let matrix = Matrix::set().await;
-    let mut tried = 0;
+    let mut checked = 0;
     for operation in matrix.contract.operations() {
         let Some(scope) = operation.scope() else { continue };
         assert!(SCOPES.contains(&&*scope), "{operation}: {scope}");
@@ -229,12 +228,12 @@ async fn each_operation_accepts_a_key_with_its_scope_and_no_other_key() {
         matrix.refuses(client, &operation, &things, (403, "forbidden")).await;
         let exactly = matrix.with_scopes("acme", &[&scope]).await;
         let asked = matrix.ask(matrix.request(&exactly, &operation, &things), &operation).await;
-        // Nobody has said anything of the tenant that is named.
+        // The named tenant may not exist yet.
         let is_absent = operation.path.contains("{name}") && asked.0 == 404;
         assert!(![401, 403, 404].contains(&asked.0) || is_absent, "{operation}: {asked:?}");
-        tried += 1;
+        checked += 1;
     }
-    assert!(tried > 40, "{tried}");
+    assert!(checked > 40, "{checked}");
 }
 
 #[tokio::test]
@@ -243,7 +242,7 @@ async fn a_key_of_one_tenant_gets_404_for_objects_of_another_tenant() {
     let things = Things::make(&matrix.operator, &matrix.receiver).await;
     let other = matrix.with_scopes("other", &SCOPES[..4]).await;
     let operator_of_other = matrix.with_scopes("other", &SCOPES).await;
-    let mut tried = 0;
+    let mut checked = 0;
     for operation in matrix.contract.operations() {
         let Some(scope) = operation.scope() else { continue };
         let body = things.body(&matrix.contract, &operation).unwrap_or_default().to_string();
@@ -253,9 +252,9 @@ async fn a_key_of_one_tenant_gets_404_for_objects_of_another_tenant() {
         let client = if scope == "admin" { &operator_of_other } else { &other };
         let asked = matrix.ask(matrix.request(client, &operation, &things), &operation).await;
         assert_eq!(asked.0, 404, "{operation}: {asked:?}");
-        tried += 1;
+        checked += 1;
     }
-    assert!(tried > 25, "{tried}");
+    assert!(checked > 25, "{checked}");
 }
 
 #[tokio::test]

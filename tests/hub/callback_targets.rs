@@ -1,4 +1,4 @@
-//! Where callbacks may go: no way of writing an address, and no name, leads to a place that is not open.
+//! Targets of callbacks: no spelling of an address, and no name, reaches a forbidden address.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::support::views::{until_attempts, until_state};
 
 const PATH: &str = "/v1/subscriptions";
 
-/// Ways of writing places that are not open; `PORT` is that of a server on this machine.
+/// Spellings of forbidden addresses; `PORT` stands for the port of a server on this machine.
 const REFUSED: &[&str] = &[
     // This machine.
     "http://127.0.0.1:PORT/",
@@ -62,12 +62,12 @@ const REFUSED: &[&str] = &[
     "http://[64:ff9b::127.0.0.1]:PORT/",
     "http://[64:ff9b:1::127.0.0.1]:PORT/",
     "http://[2002:7f00:1::1]:PORT/",
-    // Credentials, some of which make another host look like the one that is called.
+    // Credentials, some of which make another host look like the target.
     "http://user:password@127.0.0.1:PORT/",
     "http://example.com@127.0.0.1:PORT/",
     "http://127.0.0.1:PORT@example.com/",
     "https://user@example.com/",
-    // The network around.
+    // Private networks.
     "http://10.0.0.1/",
     "http://10.255.255.255/",
     "http://172.16.0.1/",
@@ -84,7 +84,7 @@ const REFUSED: &[&str] = &[
     "http://[fec0::1]/",
     "http://[fc00::1]/",
     "http://[fdff::1]/",
-    // Services that hand out credentials.
+    // Metadata services that hand out credentials.
     "http://169.254.169.254/latest/meta-data/",
     "http://2852039166/",
     "http://0xa9fea9fe/",
@@ -98,7 +98,7 @@ const REFUSED: &[&str] = &[
     "http://192.0.0.192/",
     "http://168.63.129.16/machine?comp=goalstate",
     "http://[::ffff:a83f:8110]/",
-    // Addresses that are nobody's, or everybody's.
+    // Unspecified, broadcast and multicast addresses.
     "http://0.1.2.3/",
     "http://192.0.2.1/",
     "http://198.51.100.7/",
@@ -120,7 +120,7 @@ const REFUSED: &[&str] = &[
     "http://[100::1]/",
     "http://[5f00::1]/",
     "http://[4000::1]/",
-    // Other protocols.
+    // Other protocols and ports.
     "http://example.com:0/",
     "http://example.com:22/",
     "http://example.com:25/",
@@ -136,7 +136,7 @@ const REFUSED: &[&str] = &[
     "http://127.0.0.1\t:PORT/",
 ];
 
-/// Neighbours of these, and what merely looks like them.
+/// Neighbours of the forbidden addresses, and addresses that merely look like them.
 const ACCEPTED: &[&str] = &[
     "https://example.com/",
     "http://example.com:8080/hooks?a=b",
@@ -172,7 +172,7 @@ const ACCEPTED: &[&str] = &[
     "http://1.1.1.1:6379/",
 ];
 
-/// Names that lead to this machine or the network around, as far as they are known here.
+/// Names that resolve to this machine or a private network, as far as they are known here.
 const NAMES: &[&str] = &[
     "ip6-localhost",
     "ip6-loopback",
@@ -182,7 +182,7 @@ const NAMES: &[&str] = &[
     "localtest.me",
 ];
 
-/// A server on this machine that counts who connects.
+/// A server on this machine that counts connections.
 struct Lure {
     server: RawServer,
     connections: Arc<AtomicUsize>,
@@ -216,7 +216,7 @@ fn wants(url: &str) -> Value {
     json!({"event_types": ["a"], "callback_url": url, "timeout_s": 5})
 }
 
-/// A hub as it is without any setting, which tries once.
+/// A hub with the default target rules, which makes one attempt.
 async fn strict(adapt: impl FnOnce(&mut Settings)) -> TestHub {
     TestHub::start_with(|settings| {
         settings.egress.targets.allow = AllowedTargets::default();
@@ -226,14 +226,14 @@ async fn strict(adapt: impl FnOnce(&mut Settings)) -> TestHub {
     .await
 }
 
-/// The refusal of a callback, as its subscriber is told.
+/// The detail of the refusal of a callback URL.
 async fn refusal(hub: &TestHub, url: &str) -> String {
     let answer = hub.post(PATH, &wants(url)).await;
     answer.refuses("/callback_url");
     text(&answer.problem(422, "validation_failed"), "/errors/0/detail")
 }
 
-/// How the first attempt at an event went wrong: the class, and the detail.
+/// The error class and detail of the first attempt of an event.
 async fn failure(hub: &TestHub, subscription: &str, event: &str) -> (String, String) {
     let attempt = until_attempts(hub, subscription, event, 1).await.remove(0);
     assert_eq!(attempt.pointer("/status_code"), Some(&Value::Null), "{attempt}");
@@ -275,8 +275,8 @@ async fn no_name_reaches_a_forbidden_address_and_every_spelling_of_an_allowed_on
     let event = hub.publish("a", json!(1)).await;
     for subscription in subscriptions {
         let (class, detail) = failure(&hub, &subscription, &event).await;
-        let told = class == "blocked" && detail.contains("HOOKHUB_ALLOW_TARGETS");
-        assert!(told || class == "dns" || class == "timeout", "{class}: {detail}");
+        let names_rule = class == "blocked" && detail.contains("HOOKHUB_ALLOW_TARGETS");
+        assert!(names_rule || class == "dns" || class == "timeout", "{class}: {detail}");
     }
     assert_eq!(lure.connections(), 0);
 
@@ -331,7 +331,7 @@ async fn a_refused_target_names_the_rule_and_the_setting_that_allows_it() {
     }
 }
 
-/// What an operator sets.
+/// A change of the target rules.
 type Rule = fn(&mut Settings);
 
 #[tokio::test]

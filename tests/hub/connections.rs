@@ -1,4 +1,4 @@
-//! Who is connected, as the hub tells it.
+//! The list of open streams and waiting polls.
 
 use hookhub::domain::time::UnixMillis;
 use reqwest::Method;
@@ -34,7 +34,7 @@ async fn each_stream_and_waiting_poll_is_listed_with_its_event_types_and_positio
             let connected_at = UnixMillis::parse(&text(one, "/connected_at")).unwrap();
             assert!(connected_at.as_i64() > 1_700_000_000_000);
         }
-        let told: Vec<_> = listed
+        let actual: Vec<_> = listed
             .iter()
             .map(|one| (text(one, "/transport"), one["event_types"].clone()))
             .collect();
@@ -43,7 +43,7 @@ async fn each_stream_and_waiting_poll_is_listed_with_its_event_types_and_positio
             ("websocket", json!(["*"])),
             ("long_poll", json!(["hookhub.*"])),
         ];
-        assert_eq!(told, expected.map(|(way, types)| (way.to_owned(), types)));
+        assert_eq!(actual, expected.map(|(way, types)| (way.to_owned(), types)));
     };
     let (page, ()) = tokio::join!(poll, look);
     page.expect(200);

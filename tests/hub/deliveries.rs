@@ -1,4 +1,4 @@
-//! What arrives at a receiver: which events, how often, with which bytes, headers and signature.
+//! Deliveries to a receiver: which events, how often, and with which bytes, headers and signature.
 
 use std::collections::HashMap;
 
@@ -90,7 +90,7 @@ async fn each_subscription_receives_only_events_that_match_its_patterns() {
         let expected: Vec<_> = wanted.iter().map(|event_type| ids[event_type].clone()).collect();
         assert_eq!(sorted(receiver.take_ids(wanted.len()).await), sorted(expected), "{pattern}");
     }
-    // Matching goes in the order of the log: once "*" has the last event, all is matched.
+    // Events are matched in log order: once "*" has the last event, all events are matched.
     assert!(receivers.values_mut().all(|receiver| receiver.more().is_empty()));
 }
 
@@ -208,7 +208,7 @@ async fn no_attempt_begins_after_the_response_to_a_deletion() {
     deleted.take(8).await;
 
     assert_eq!(hub.delete(&format!("/v1/subscriptions/{id}")).await.status, 204);
-    // What arrives from here on was in flight when the answer was given: at most one.
+    // A request that arrives now was in flight at the response: at most one.
     let mut late = deleted.more().len().min(1);
     let ids = hub.publish_many("n", 100).await;
     other.take(5 + ids.len()).await;

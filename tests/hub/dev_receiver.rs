@@ -1,11 +1,11 @@
-//! The dev receiver: verifies, answers by its script, and `hookhub receive` shows what came.
+//! The development receiver: signature checks, scripted responses, and the output of `hookhub receive`.
 
 use std::time::Duration;
 
 use hookhub::config::Settings;
 use hookhub::domain::signing::secret::{BadSignature, Secret};
 use hookhub::domain::time::UnixMillis;
-use hookhub::tools::receive::{Distrust, ReceiverSettings, Verified};
+use hookhub::tools::receive::{ReceiverSettings, SignatureCheck, VerificationFailure};
 use nix::sys::signal::Signal;
 use reqwest::{Method, Response};
 use serde_json::json;
@@ -45,12 +45,12 @@ async fn dev_receiver_rejects_unsigned_or_expired_requests_without_using_up_a_sc
     let url = format!("http://{}/any/path?q=1", receiver.address());
     let now = UnixMillis::now().seconds();
     for (key, timestamp, distrust) in [
-        (None, now, Distrust::Missing("webhook-signature")),
+        (None, now, VerificationFailure::Missing("webhook-signature")),
         (Some(Secret::from_random([7; 32])), now, BadSignature::Mismatch.into()),
         (Some(secret()), now - 301, BadSignature::Timestamp.into()),
     ] {
         assert_eq!(send(&url, key.as_ref(), timestamp).await.status(), 401);
-        assert_eq!(seen.recv().await.unwrap().verified, Verified::No(distrust));
+        assert_eq!(seen.recv().await.unwrap().verified, SignatureCheck::Invalid(distrust));
     }
     for (status, retry_after) in [(202, None), (503, Some("7")), (503, Some("7"))] {
         let answer = send(&url, Some(&secret()), now).await;
@@ -60,7 +60,7 @@ async fn dev_receiver_rejects_unsigned_or_expired_requests_without_using_up_a_sc
             retry_after
         );
         let delivery = seen.recv().await.unwrap();
-        assert_eq!((delivery.verified, delivery.answered), (Verified::Yes, status));
+        assert_eq!((delivery.verified, delivery.status), (SignatureCheck::Valid, status));
         assert_eq!(
             (delivery.path.as_str(), &delivery.body[..]),
             ("/any/path?q=1", BODY.as_bytes())
@@ -75,16 +75,17 @@ async fn dev_receiver_rejects_unsigned_or_expired_requests_without_using_up_a_sc
 async fn dev_receiver_accepts_any_of_several_secrets_and_skips_verification_without_one() {
     let now = UnixMillis::now().seconds();
     let (old, new) = (Secret::from_random([1; 32]), Secret::from_random([2; 32]));
-    for (secrets, verified, status) in
-        [(vec![old, new.clone()], Verified::Yes, 204), (Vec::new(), Verified::NotChecked, 204)]
-    {
+    for (secrets, verified, status) in [
+        (vec![old, new.clone()], SignatureCheck::Valid, 204),
+        (Vec::new(), SignatureCheck::NotChecked, 204),
+    ] {
         let settings = ReceiverSettings { secrets, ..ReceiverSettings::default() };
         let (receiver, mut seen) =
             hookhub::tools::receive::Receiver::start(settings).await.unwrap();
         let url = format!("http://{}/", receiver.address());
         assert_eq!(send(&url, Some(&new), now).await.status(), status);
         assert_eq!(seen.recv().await.unwrap().verified, verified);
-        assert_eq!(receiver.untold(), 0);
+        assert_eq!(receiver.dropped(), 0);
     }
 }
 
@@ -171,7 +172,7 @@ async fn dev_receiver_confirms_verification_without_using_up_a_scripted_response
     assert_eq!(answer.headers()["x-hook-secret"], "whsec_of_a_handshake");
     let now = UnixMillis::now().seconds();
     assert_eq!(send(&url, Some(&secret()), now).await.status(), 202);
-    assert_eq!(seen.recv().await.unwrap().answered, 202);
+    assert_eq!(seen.recv().await.unwrap().status, 202);
     assert!(seen.try_recv().is_err(), "a handshake is no delivery");
 }
 

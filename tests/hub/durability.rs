@@ -1,4 +1,4 @@
-//! What was answered 202 arrives, whatever is killed or cut: the hub, Postgres, the wire between them.
+//! Durability: every acknowledged event is delivered although the hub, Postgres or their connection fails.
 
 use std::collections::HashSet;
 use std::fs::{self, Permissions};
@@ -22,10 +22,10 @@ use crate::support::proxy::{CutAt, Proxy};
 use crate::support::receiver::TestReceiver;
 use crate::support::views::until_all;
 
-/// How many publishers publish at the same time.
+/// Number of concurrent publishers.
 const PUBLISHERS: usize = 8;
 
-/// Publishes one event after another until `enough`; what was answered 202 goes into `accepted`.
+/// Publishes one event after another until `enough` are acknowledged; adds the acknowledged ids to `accepted`.
 async fn publish_on(client: Client, accepted: watch::Sender<Vec<String>>, enough: usize) {
     while accepted.borrow().len() < enough {
         let body = json!({"type": "n", "data": "x".repeat(200)}).to_string();
@@ -43,13 +43,13 @@ async fn publish_on(client: Client, accepted: watch::Sender<Vec<String>>, enough
                 assert!(answer.header("retry-after").is_some());
                 tokio::task::yield_now().await;
             }
-            // The hub is gone: nothing was promised.
+            // The hub is down: the event was not acknowledged.
             Err(_gone) => tokio::task::yield_now().await,
         }
     }
 }
 
-/// A flood of publishes that goes on until `enough` were accepted, and something done to it when half were.
+/// Publishes until `enough` events are acknowledged, and runs `harm` when half of them are.
 async fn flood(client: &Client, enough: usize, harm: impl AsyncFnOnce()) -> Vec<String> {
     let accepted = watch::Sender::new(Vec::new());
     let publishers = (0..PUBLISHERS).map(|_| publish_on(client.clone(), accepted.clone(), enough));
@@ -64,24 +64,24 @@ async fn flood(client: &Client, enough: usize, harm: impl AsyncFnOnce()) -> Vec<
     accepted.borrow().clone()
 }
 
-/// What came to a receiver and was taken.
+/// The deliveries that a receiver has accepted.
 #[derive(Default)]
 struct Arrivals {
-    /// Each event once, in the order of their first coming.
+    /// Each event once, in the order of its first arrival.
     order: Vec<String>,
-    /// How often any came again.
+    /// Number of duplicate deliveries.
     repeats: usize,
 }
 
 impl Arrivals {
-    /// All that come until each of `wanted` has been taken.
+    /// Collects deliveries until each of `wanted` has been accepted.
     async fn of(receiver: &mut TestReceiver, wanted: &[String]) -> Self {
         let mut arrivals = Self::default();
         let mut missing: HashSet<&String> = wanted.iter().collect();
         let mut seen = HashSet::new();
         while !missing.is_empty() {
             let delivery = receiver.next().await;
-            if delivery.answered != 200 {
+            if delivery.status != 200 {
                 continue;
             }
             missing.remove(&delivery.id);
@@ -118,7 +118,7 @@ async fn kill_9_of_the_hub_during_a_flood_loses_no_acknowledged_event_and_repeat
         again = Some(HubProcess::start(&environment).await);
     })
     .await;
-    // What was under way or not recorded yet when the hub was killed: 50 ms of results, and what was in flight.
+    // Duplicates are possible for results of the last 50 ms before the kill, and for attempts in flight.
     for receiver in [&mut receiver, &mut flaky, &mut steady] {
         let arrivals = Arrivals::of(receiver, &accepted).await;
         assert!(arrivals.repeats <= 200, "{} repeats", arrivals.repeats);
@@ -171,7 +171,7 @@ async fn the_hub_recovers_from_kill_9_of_the_embedded_postgres_and_loses_no_even
     assert_eq!(postmaster(&data_dir), None, "Postgres ends with its hub");
 }
 
-/// A hub whose every byte to Postgres goes by way of a proxy.
+/// A hub whose connections to Postgres all pass through a proxy.
 async fn behind_a_proxy() -> (TestHub, Proxy) {
     let database = Database::create().await;
     let proxy = Proxy::to(&database).await;
@@ -209,7 +209,7 @@ async fn the_hub_answers_503_while_postgres_is_down_and_recovers_by_itself() {
     hub.post("/v1/subscriptions", &receiver.wants("x")).await.problem(503, "unavailable");
     hub.get("/readyz").await.problem(503, "unavailable");
     hub.get("/healthz").await.expect(200);
-    // A browser would give a stream up for good on any other answer.
+    // On any other status a browser would give up the stream for good.
     let stream = hub.get("/v1/stream?last_event_id=evt_0000000000001").await;
     assert_eq!((stream.status, stream.header("content-type")), (200, Some("text/event-stream")));
     assert!(stream.text.starts_with("retry: "), "it ends at once: {}", stream.text);
@@ -327,7 +327,7 @@ async fn a_stalled_database_connection_delays_events_and_loses_none() {
     let event = json!({"type": "n", "data": "stalled"});
     let publish = hub.post("/v1/events", &event);
     let mend = async {
-        // Health is answered without the database: the hub is not stuck with its wire.
+        // `/healthz` needs no database: a stalled connection does not block the hub.
         for _ in 0..20 {
             hub.get("/healthz").await.expect(200);
         }

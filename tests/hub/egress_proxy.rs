@@ -1,4 +1,4 @@
-//! Deliveries by a proxy: all of them are tunnels, and what the proxy does is never taken for the receiver's answer.
+//! Deliveries through an egress proxy: all are tunnels, and no response of the proxy counts as the receiver's.
 
 use hookhub::config::Settings;
 use hookhub::domain::egress::policy::AllowedTargets;
@@ -16,7 +16,7 @@ use crate::support::scripted::{Reply, Scripted};
 use crate::support::tls_receiver::{LetsIn, TlsReceiver, sha256_of};
 use crate::support::views::{until_all, until_attempts, until_state};
 
-/// A hub that may call public addresses alone, goes by a proxy, and tries once.
+/// A hub that may only call public addresses, uses a proxy, and makes one attempt.
 async fn behind(proxy: &str) -> TestHub {
     TestHub::start_with(|settings| go_by(settings, proxy)).await
 }
@@ -37,7 +37,7 @@ async fn http_deliveries_are_tunnelled_and_only_the_proxy_sees_its_credentials()
     let mut receiver = TestReceiver::start().await;
     let proxy = ConnectProxy::start(Manner::LeadsTo(place(&receiver.url()))).await;
     let hub = behind(&format!("http://us%65r:p%40ss@{}", proxy.address())).await;
-    // Nobody here knows this name: it is the proxy's to look up.
+    // Only the proxy can resolve this name.
     let definition =
         with(receiver.wants("a"), json!({"callback_url": "http://receiver.invalid/hooks"}));
     let id = hub.subscribe(&definition).await;
@@ -86,7 +86,7 @@ async fn tls_to_the_receiver_runs_inside_the_tunnel() {
     assert!(asked.iter().all(|one| one.header("proxy-authorization").is_none()));
 }
 
-/// What a proxy says to CONNECT, by the name it is asked for, and what is told of it.
+/// Responses of a proxy to CONNECT: the requested name, the response, and the expected detail of the attempt.
 const WORDS: [(&str, &str, &str); 6] = [
     (
         "wants-credentials",
@@ -117,28 +117,28 @@ fn says(place: &str) -> Manner {
 async fn a_response_of_the_proxy_is_a_connection_failure_and_never_a_response_of_the_receiver() {
     let proxy = ConnectProxy::start(Manner::Chooses(says)).await;
     let hub = behind(&format!("http://user:planted@{}", proxy.address())).await;
-    let words = WORDS.map(|(name, _, told)| (name, "connect", told));
+    let words = WORDS.map(|(name, _, expected_detail)| (name, "connect", expected_detail));
     let mut expected = Vec::new();
-    for (name, class, told) in words.into_iter().chain([("hangs", "timeout", "")]) {
+    for (name, class, expected_detail) in words.into_iter().chain([("hangs", "timeout", "")]) {
         for scheme in ["http", "https"] {
             let url = format!("{scheme}://{name}.invalid/");
             let definition = json!({"event_types": ["a"], "callback_url": url, "timeout_s": 2});
-            expected.push((hub.subscribe(&definition).await, class, told));
+            expected.push((hub.subscribe(&definition).await, class, expected_detail));
         }
     }
     let event = hub.publish("a", json!(1)).await;
-    for (id, class, told) in expected {
+    for (id, class, expected_detail) in expected {
         let attempt = until_attempts(&hub, &id, &event, 1).await.remove(0);
-        must_have_failed(&attempt, class, told);
+        must_have_failed(&attempt, class, expected_detail);
         assert_eq!(text(&hub.subscription(&id).await, "/status"), "active");
     }
 }
 
-fn must_have_failed(attempt: &Value, class: &str, told: &str) {
+fn must_have_failed(attempt: &Value, class: &str, expected_detail: &str) {
     assert_eq!(attempt.pointer("/status_code"), Some(&Value::Null), "{attempt}");
     assert_eq!(text(attempt, "/error"), class, "{attempt}");
     let detail = text(attempt, "/error_detail");
-    assert!(detail.starts_with(told) && !detail.contains("planted"), "{detail}");
+    assert!(detail.starts_with(expected_detail) && !detail.contains("planted"), "{detail}");
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn an_unreachable_proxy_is_a_connection_failure() {
     must_have_failed(&attempt, "connect", "the egress proxy cannot be used: ");
 }
 
-/// What the machine's own table of names has, other than `localhost`; each leads to this machine.
+/// Names that the hosts file maps to this machine, other than `localhost`.
 fn names_here() -> Vec<String> {
     let table = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     let names = table.lines().filter(|line| !line.starts_with('#')).flat_map(|line| {
@@ -183,7 +183,7 @@ async fn target_rules_apply_behind_a_proxy_to_addresses_and_locally_known_names(
 
 #[tokio::test]
 async fn oauth_tokens_are_fetched_through_the_proxy() {
-    // Receiver and token endpoint in one: the proxy leads everything there.
+    // Receiver and token endpoint in one: the proxy connects every tunnel to it.
     let both = Scripted::start(|request, _| {
         let body = if request.head.starts_with("POST /token ") {
             json!({"access_token": "t", "token_type": "bearer"}).to_string()

@@ -1,4 +1,4 @@
-//! The embedded Postgres, against the real programs: first start, restart, crashes of either side, refusals.
+//! The embedded Postgres with real binaries: first start, restart, crashes of either side, and refusals.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -13,12 +13,12 @@ use tokio::process::Command;
 use tokio::runtime;
 use tokio::time::{sleep, timeout};
 
-/// No test takes longer than this.
+/// Time limit of each test.
 const TEST_DEADLINE: Duration = Duration::from_mins(2);
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 
-/// A data directory of the test's own, in a place any user can get to.
+/// A data directory of the test, in a place that every user can enter.
 struct Place {
     dir: TempDir,
 }
@@ -56,8 +56,8 @@ impl Place {
         EmbeddedPostgres::start(&self.settings()).await.expect_err("the start is refused")
     }
 
-    /// Starts Postgres under a hub that is then gone from one instant to the next, as by `kill -9`: its
-    /// runtime is dropped with all tasks, nothing is stopped, the lock of the data directory is released.
+    /// Starts Postgres under a hub that then vanishes, as after `kill -9`: its runtime is dropped with all tasks,
+    /// nothing is stopped, and the lock of the data directory is released.
     fn start_and_kill_the_hub(&self) {
         let settings = self.settings();
         let hub = thread::spawn(move || {
@@ -80,7 +80,7 @@ fn settings(data_dir: &Path) -> EmbeddedSettings {
     }
 }
 
-/// Runs the body of a test, with an end.
+/// Runs the body of a test with a time limit.
 async fn bounded(test: impl Future<Output = ()>) {
     timeout(TEST_DEADLINE, test).await.expect("the test ends in time");
 }
@@ -422,13 +422,17 @@ async fn a_cluster_of_another_major_version_is_refused_with_both_remedies() {
         fs::write(place.data_dir().join("postgres/PG_VERSION"), "99\n").expect("written");
         let refusal = place.refusal().await;
         let text = refusal.to_string();
-        assert!(matches!(refusal, EmbeddedError::OtherMajor { made_by: 99, .. }), "{text}");
+        assert!(
+            matches!(refusal, EmbeddedError::MajorMismatch { cluster_major: 99, .. }),
+            "{text}"
+        );
         assert!(text.contains("pg_upgrade") && text.contains("install Postgres 99"), "{text}");
     })
     .await;
 }
 
-/// As root, the closed directory keeps out the user that Postgres runs as; as anyone else, the hub itself.
+/// As root, the closed directory keeps out the user that Postgres runs as; as another user, it keeps out the hub
+/// itself.
 #[tokio::test]
 async fn an_inaccessible_parent_directory_is_named_with_the_remedy() {
     bounded(async {

@@ -1,4 +1,4 @@
-//! Secrets at rest: sealed under the master key, which can be changed while the hub goes on, and must not be lost.
+//! Encryption at rest: the master key can be changed while the hub runs, and must not be lost.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,18 +19,18 @@ use crate::support::receiver::{SECRET, TestReceiver, sorted};
 
 const PATH: &str = "/v1/subscriptions";
 const OTHER_KEY: &str = "8Oy6yWOXxQ0WHHqP3jTvHZ7jaZi6QfcRj5nAUMDL5AM=";
-/// What none of the tables may hold in a readable form.
+/// Planted text that no table may contain in readable form.
 const HEADER: &str = "Bearer planted-in-header";
 
 fn id_of(key: &str) -> String {
     key.parse::<MasterKey>().expect("a key").id().to_string()
 }
 
-fn sealer(keys: &str) -> Encryptor {
+fn encryptor(keys: &str) -> Encryptor {
     Encryptor::new(keys.parse().expect("keys"))
 }
 
-/// What a query gives, texts.
+/// The texts that a query returns.
 async fn texts(database: &Database, query: &str) -> Vec<String> {
     let asked = sqlx::query_scalar(AssertSqlSafe(query.to_owned()));
     asked.fetch_all(&mut database.connect().await).await.expect(query)
@@ -41,14 +41,14 @@ async fn execute(database: &Database, statement: &str) {
     asked.execute(&mut database.connect().await).await.expect(statement);
 }
 
-/// The only definition there is, opened with the key of the tests.
+/// The only definition in the database, decrypted with the tests' master key.
 async fn opened(database: &Database) -> Value {
     let row: (i64, String) = sqlx::query_as("SELECT id, definition FROM subscriptions")
         .fetch_one(&mut database.connect().await)
         .await
         .expect("a subscription");
     let place = AssociatedData::Definition { tenant: "default", id: row.0 };
-    let plain = sealer(MASTER_KEY).decrypt(row.1.as_bytes(), place).expect("it opens");
+    let plain = encryptor(MASTER_KEY).decrypt(row.1.as_bytes(), place).expect("it opens");
     serde_json::from_slice(&plain).expect("JSON")
 }
 
@@ -56,13 +56,13 @@ fn sealed_by(other: &str) -> String {
     format!("SELECT count(*) FROM sealed WHERE sealed_with <> '{}'", id_of(other))
 }
 
-/// Waits until everything is sealed by one key.
+/// Waits until everything is encrypted with one key.
 async fn until_sealed_by(database: &Database, key: &str) {
     let all = async || (database.number(&sealed_by(key)).await == 0).then_some(());
-    eventually("everything is sealed anew", all).await;
+    eventually("everything is encrypted again", all).await;
 }
 
-/// Starts a hub that lacks a master key, and checks that it says so in its last line.
+/// Starts a hub that lacks a master key, and checks that its last line names the setting.
 async fn does_not_start(environment: &Environment, lacks: &str) {
     let (status, output) = Program::start(&["serve"], environment).end().await;
     let line = output.lines().last().unwrap_or_default();
@@ -90,7 +90,7 @@ async fn a_definition_is_encrypted_at_rest_and_decrypts_only_in_its_own_row() {
     for text in &stored {
         assert!(text.starts_with(&format!("sealed1.{}.", id_of(MASTER_KEY))), "{text}");
     }
-    assert_ne!(stored[0], stored[1], "the same is never sealed the same");
+    assert_ne!(stored[0], stored[1], "equal plaintexts have different ciphertexts");
 
     let swap = "UPDATE subscriptions s SET definition = o.definition FROM subscriptions o WHERE o.id <> s.id";
     execute(&hub.database, swap).await;
@@ -134,7 +134,7 @@ async fn a_node_with_another_master_key_refuses_to_start_and_names_the_key_it_ne
     let data_dir = tempfile::tempdir().unwrap();
     let good = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", hub.database.url());
     does_not_start(&good.clone().with("HOOKHUB_MASTER_KEY", OTHER_KEY), MASTER_KEY).await;
-    // It makes one of its own.
+    // The hub generates a key of its own.
     does_not_start(&good.clone().without("HOOKHUB_MASTER_KEY"), MASTER_KEY).await;
     let both = format!("{OTHER_KEY},{MASTER_KEY}");
     let started = HubProcess::start(&good.with("HOOKHUB_MASTER_KEY", &both)).await;
@@ -152,8 +152,8 @@ async fn a_generated_master_key_is_readable_only_by_its_owner() {
     let file = data_dir.path().join("master-key");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let key = fs::read_to_string(&file).unwrap().trim().to_owned();
-    let told = hub.program.line_with("a master key was made").await;
-    assert!(told.contains("HOOKHUB_MASTER_KEY") && told.contains(&*file.to_string_lossy()));
+    let line = hub.program.line_with("a master key was made").await;
+    assert!(line.contains("HOOKHUB_MASTER_KEY") && line.contains(&*file.to_string_lossy()));
     hub.client.subscribe(&receiver.wants("a")).await;
     assert!(!hub.program.output().contains(&key));
     hub.program.kill().await;
@@ -193,13 +193,13 @@ async fn a_concurrent_change_is_not_lost_during_re_encryption() {
     let receiver = TestReceiver::start().await;
     let id = hub.subscribe(&receiver.wants("a")).await;
     let store =
-        Store::new(hub.database.url(), sealer(&format!("{OTHER_KEY},{MASTER_KEY}"))).unwrap();
+        Store::new(hub.database.url(), encryptor(&format!("{OTHER_KEY},{MASTER_KEY}"))).unwrap();
     let read = store.select_encrypted_with_old_key(0, 100).await.unwrap();
-    assert_eq!(read.len(), 3, "the definition, and what seals stream tokens and consents");
+    assert_eq!(read.len(), 3, "the definition, and the keys of stream tokens and verifications");
     let change = json!({"description": "changed"});
     hub.send(Method::PATCH, &format!("{PATH}/{id}"), &change).await.expect(200);
     let done = store.reencrypt(&read).await.unwrap();
-    assert_eq!((done.resealed, done.unreadable), (2, 0));
+    assert_eq!((done.reencrypted, done.unreadable), (2, 0));
     assert_eq!(hub.subscription(&id).await["description"], "changed");
     assert_eq!(store.select_encrypted_with_old_key(0, 100).await.unwrap().len(), 1);
     store.close().await;
@@ -209,13 +209,13 @@ async fn a_concurrent_change_is_not_lost_during_re_encryption() {
 async fn only_nodes_with_the_newest_key_first_re_encrypt() {
     let hub = TestHub::start().await;
     let keys = [format!("{MASTER_KEY},{OTHER_KEY}"), format!("{OTHER_KEY},{MASTER_KEY}")];
-    let [old, new] = keys.map(|keys| Store::new(hub.database.url(), sealer(&keys)).unwrap());
+    let [old, new] = keys.map(|keys| Store::new(hub.database.url(), encryptor(&keys)).unwrap());
     assert!(new.try_lock_reencryption().await.unwrap().is_none(), "it has not started with it");
     assert!(new.insert_master_key().await.unwrap().is_empty());
-    let turn = new.try_lock_reencryption().await.unwrap();
-    assert!(turn.is_some());
+    let lock = new.try_lock_reencryption().await.unwrap();
+    assert!(lock.is_some());
     assert!(new.try_lock_reencryption().await.unwrap().is_none(), "one at a time");
-    drop(turn);
+    drop(lock);
     assert!(old.try_lock_reencryption().await.unwrap().is_none(), "they would undo it");
     old.close().await;
     new.close().await;
@@ -229,7 +229,7 @@ async fn after_the_loss_of_the_master_key_the_log_and_the_api_keys_can_be_kept()
     let made = hub.post_once("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
     let event = hub.publish("a", json!(1)).await;
     let database = hub.stop().await;
-    // docs/operations.md gives these statements.
+    // docs/operations.md lists these statements.
     for statement in [
         "UPDATE subscriptions SET deleted = true, definition = ''",
         "DELETE FROM shared_secrets",
@@ -244,14 +244,14 @@ async fn after_the_loss_of_the_master_key_the_log_and_the_api_keys_can_be_kept()
     let hub = TestHub::start_on(&database, other).await;
     let client = hub.with_key(Some(&text(&made, "/key")));
     assert_eq!(text(&client.all("/v1/events").await[0], "/id"), event);
-    assert!(hub.all(PATH).await.is_empty(), "subscriptions are made anew");
+    assert!(hub.all(PATH).await.is_empty(), "subscriptions must be created again");
     let mut again = TestReceiver::start().await;
     hub.subscribe(&again.wants("a")).await;
     let event = hub.publish("a", json!(2)).await;
     assert_eq!(again.next().await.id, event);
 }
 
-/// Publishes a few events more.
+/// Publishes a few more events.
 async fn publish_some(hub: &Client, ids: &mut Vec<String>) {
     ids.extend(hub.publish_many("n", 20).await);
 }
@@ -277,7 +277,7 @@ async fn the_master_key_can_be_changed_while_deliveries_continue() {
     let before = one.subscription(&receivers[0].0).await;
     let mut ids = Vec::new();
 
-    // All nodes first learn the new key, then put it in front.
+    // First all nodes get the new key, then they put it first.
     for keys in [format!("{old},{new}"), format!("{new},{old}")] {
         publish_some(&two, &mut ids).await;
         one.stop().await;
@@ -290,7 +290,7 @@ async fn the_master_key_can_be_changed_while_deliveries_continue() {
         publish_some(&two, &mut ids).await;
     }
     until_sealed_by(&database, new).await;
-    eventually("it is told", async || (metric(&two).await? == "0").then_some(())).await;
+    eventually("the metric reports it", async || (metric(&two).await? == "0").then_some(())).await;
     let known = async || {
         let known = texts(&database, "SELECT id FROM master_keys").await;
         (known == [id_of(new)]).then_some(())
@@ -306,12 +306,12 @@ async fn the_master_key_can_be_changed_while_deliveries_continue() {
     for (_, receiver) in &mut receivers {
         assert_eq!(sorted(receiver.take_ids(ids.len()).await), sorted(ids.clone()));
     }
-    assert_eq!(hub.subscription(&receivers[0].0).await, before, "it is not changed by that");
+    assert_eq!(hub.subscription(&receivers[0].0).await, before, "re-encryption does not change it");
     assert_eq!(hub.subscription(&receivers[1].0).await["description"], "changed");
     let changes = hub.all("/v1/events?types=hookhub.subscription.*").await.len();
-    assert_eq!(changes, entries + 1, "sealing anew is no change of a subscription");
+    assert_eq!(changes, entries + 1, "re-encryption is no change of a subscription");
     let again = hub.post_once("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
-    assert_eq!(again, made, "kept answers are sealed anew too");
+    assert_eq!(again, made, "stored responses are re-encrypted too");
     let read = format!("/v1/events?access_token={}", text(&token, "/token"));
     hub.with_key(None).get(&read).await.expect(200);
     hub.stop().await;

@@ -1,4 +1,4 @@
-//! Why an event went where it did.
+//! Explain: why a subscription received an event or did not.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Receivers that take nothing: tried now and then, parked, let go on when they are back, given up in the end.
+//! Failing receivers: probes, parked events, recovery, and the end of retrying.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ async fn a_subscription_is_failing_until_its_receiver_accepts_a_delivery() {
     answers.push(200);
     let mut receiver = TestReceiver::answering(&answers).await;
     let mut watcher = TestReceiver::start().await;
-    let told = json!({"event_types": ["hookhub.subscription.failing", "hookhub.subscription.recovered"], "ordered": true});
-    hub.subscribe(&with(watcher.wants("a"), told)).await;
+    let definition = json!({"event_types": ["hookhub.subscription.failing", "hookhub.subscription.recovered"], "ordered": true});
+    hub.subscribe(&with(watcher.wants("a"), definition)).await;
     let subscription = hub.subscribe(&receiver.wants("n")).await;
     let ids = hub.publish_many("n", 100).await;
 
@@ -72,8 +72,8 @@ async fn failing_is_stored_and_survives_a_restart() {
     let elsewhere = json!({"callback_url": receiver_is_back.url(), "retry_schedule_s": [1]});
     let patched = hub.send(reqwest::Method::PATCH, &path, &elsewhere).await.expect(200);
     assert_eq!(patched["status"], "active", "the receiver there has done nothing wrong yet");
-    let untried = hub.all(&format!("{path}/deliveries?status=pending")).await.len();
-    receiver_is_back.take(untried).await;
+    let parked = hub.all(&format!("{path}/deliveries?status=pending")).await.len();
+    receiver_is_back.take(parked).await;
 }
 
 #[tokio::test]
@@ -108,11 +108,11 @@ async fn an_exhausted_delivery_is_published_as_an_event() {
         with(receiver.wants("a"), json!({"retry_schedule_s": [1], "give_up_after_s": 1}));
     let subscription = hub.subscribe(&definition).await;
     let event = hub.publish("a", json!(1)).await;
-    let told: serde_json::Value = serde_json::from_slice(&watcher.next().await.body).unwrap();
-    assert_eq!(text(&told, "/data/subscription"), subscription);
-    assert_eq!(text(&told, "/data/event"), event);
+    let notice: serde_json::Value = serde_json::from_slice(&watcher.next().await.body).unwrap();
+    assert_eq!(text(&notice, "/data/subscription"), subscription);
+    assert_eq!(text(&notice, "/data/event"), event);
     let delivery = until_state(&hub, &subscription, &event, "exhausted").await;
-    assert_eq!(told["data"]["attempts"], each(&delivery, "/attempts").len());
+    assert_eq!(notice["data"]["attempts"], each(&delivery, "/attempts").len());
 }
 
 #[tokio::test]

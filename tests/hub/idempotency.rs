@@ -1,4 +1,4 @@
-//! Requests that are repeated under an `Idempotency-Key`: done once, answered as the first time, by every node.
+//! Requests repeated with an `Idempotency-Key`: every node runs them once and repeats the first response.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::support::receiver::TestReceiver;
 use crate::support::views::until_all;
 use crate::support::{eventually, in_time};
 
-/// The lock that every append to the log takes.
+/// The advisory lock that every append to the log takes.
 const LOCK_LOG: &str = "SELECT pg_advisory_xact_lock(7308324465820951)";
 
 fn event(event_type: &str) -> Value {
@@ -32,7 +32,7 @@ async fn rows(database: &Database, table: &str) -> i64 {
     database.number(&format!("SELECT count(*) FROM {table}")).await
 }
 
-/// Every request that makes something, and what it makes.
+/// Every request that creates something, with its path and body.
 async fn creations(hub: &TestHub, receiver: &mut TestReceiver) -> Vec<(String, Value)> {
     let id = hub.subscribe(&receiver.wants("n")).await;
     let first = hub.publish("n", json!(0)).await;
@@ -72,7 +72,7 @@ async fn each_create_request_runs_once_and_every_node_repeats_its_response() {
         }
         counts
     };
-    // Each of the replay's deliveries, the test event, and the delivery that was asked for again.
+    // The replay's deliveries, the test event, and the retried delivery.
     receiver.take(5).await;
     let before = made().await;
     for hub in [&one, &other] {
@@ -115,8 +115,8 @@ async fn a_stored_response_is_repeated_even_if_the_request_would_now_be_refused(
     }
     hub.delete(&path).await.expect(204);
     eventually("the time is past", async || {
-        let told = hub.post("/v1/keys", &asked[0].1).await;
-        (told.status == 422).then_some(())
+        let response = hub.post("/v1/keys", &asked[0].1).await;
+        (response.status == 422).then_some(())
     })
     .await;
     for (n, (path, body)) in asked.iter().enumerate() {
@@ -150,7 +150,7 @@ async fn a_different_request_with_the_same_key_is_refused_by_every_node_without_
     );
 }
 
-/// Sends the same to two nodes while the first cannot go on because of `lock`; gives what both answered.
+/// Sends the same request to two nodes while `lock` blocks the first; returns both responses.
 async fn at_once(lock: &str, path: &'static str, body: Value) -> (Answer, Answer) {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
@@ -210,12 +210,16 @@ async fn of_many_concurrent_repeats_at_two_nodes_one_runs() {
         });
         let answers = futures_util::future::join_all(asked).await;
         assert_eq!(rows(&one.database, table).await, before + 1, "{path}");
-        let first = answers.iter().find(|told| told.header("idempotent-replayed").is_none());
-        let first = first.filter(|told| (200..300).contains(&told.status));
-        for told in &answers {
-            match told.status {
-                409 => drop(told.problem(409, "idempotency_key_in_use")),
-                _ => assert_eq!(Some(&told.text), first.or(Some(told)).map(|first| &first.text)),
+        let first =
+            answers.iter().find(|response| response.header("idempotent-replayed").is_none());
+        let first = first.filter(|response| (200..300).contains(&response.status));
+        for response in &answers {
+            match response.status {
+                409 => drop(response.problem(409, "idempotency_key_in_use")),
+                _ => assert_eq!(
+                    Some(&response.text),
+                    first.or(Some(response)).map(|first| &first.text)
+                ),
             }
         }
     }
@@ -235,7 +239,7 @@ async fn an_unfinished_request_of_a_dead_node_blocks_nobody() {
     other.post_once("/v1/events", "k", &event("a")).await.expect(202);
 }
 
-/// A client with a key to these event types.
+/// A client with a key for these event types.
 async fn restricted(hub: &TestHub, event_types: Value) -> Client {
     let wanted = json!({"name": "restricted", "event_types": event_types});
     let made = hub.post("/v1/keys", &wanted).await.expect(201);
@@ -262,8 +266,8 @@ async fn a_stored_response_reveals_nothing_to_a_key_without_access() {
     ] {
         let first = hub.post_once(&path, &path, &body).await;
         assert!((200..300).contains(&first.status), "{path}: {}", first.text);
-        let told = narrow.post_once(&path, &path, &body).await;
-        assert!([403, 404].contains(&told.status), "{path}: {}", told.text);
+        let response = narrow.post_once(&path, &path, &body).await;
+        assert!([403, 404].contains(&response.status), "{path}: {}", response.text);
         is_replay(&hub.post_once(&path, &path, &body).await, &first);
     }
 }
@@ -275,8 +279,8 @@ async fn a_batch_is_another_request_for_a_key_with_more_event_types() {
     let batch = json!([event("a"), event("b"), event("a")]);
     let first = narrow.post_once("/v1/events", "k", &batch).await;
     is_replay(&narrow.post_once("/v1/events", "k", &batch).await, &first);
-    let told = hub.post_once("/v1/events", "k", &batch).await;
-    told.problem(422, "idempotency_key_reused");
+    let response = hub.post_once("/v1/events", "k", &batch).await;
+    response.problem(422, "idempotency_key_reused");
     assert_eq!(hub.all("/v1/events").await.len(), 2);
 }
 

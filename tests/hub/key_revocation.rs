@@ -1,4 +1,4 @@
-//! The end of a key, revoked or expired: on every node, for all that was opened with it.
+//! The end of a key by revocation or expiry: on every node, for everything that the key opened.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::views::until_connected;
 use crate::support::websocket::Socket;
 use crate::support::{eventually, in_time};
 
-/// A new key: its id and its text.
+/// Creates a key; returns its id and its text.
 async fn key(hub: &Client, more: Value) -> (String, String) {
     let wanted = crate::support::client::with(json!({"name": "ci"}), more);
     let made = hub.post("/v1/keys", &wanted).await.expect(201);
@@ -51,7 +51,7 @@ async fn a_revoked_key_is_refused_by_every_node_once_the_revocation_is_answered(
     {
         let (id, key) = key(here, json!({})).await;
         let clients = [here.with_key(Some(&key)), there.with_key(Some(&key))];
-        // On one in three rounds it was never seen there before, on another it is in use at this very moment.
+        // In one round of three the key was never used at the node; in the others it is in use right now.
         if n % 3 > 0 {
             for client in &clients {
                 client.get("/v1/events").await.expect(200);
@@ -84,7 +84,7 @@ async fn connections_of_a_revoked_key_end_on_every_node() {
         let (client, page) = (hub.with_key(Some(&key)), hub.with_key(None));
         let made = client.post("/v1/stream-tokens", &json!({"types": ["a"]})).await.expect(201);
         let token = format!("access_token={}", text(&made, "/token"));
-        // What the key reads is never published, so nothing but its end wakes that.
+        // No event matches these readers, so only the end of the key wakes them.
         for (who, query) in [(&client, "types=quiet"), (&page, token.as_str())] {
             streams.push(sse(get(who, &format!("/v1/stream?{query}"))).await);
             let socket = Socket::open(get(who, &format!("/v1/ws?{query}"))).await;
@@ -95,7 +95,7 @@ async fn connections_of_a_revoked_key_end_on_every_node() {
         let pulling = format!("/v1/subscriptions/{pulled}");
         streams.push(sse(get(&client, &format!("{pulling}/stream"))).await);
         polls.spawn(try_answer(get(&client, &format!("{pulling}/events?wait=25"))));
-        // Two streams, two sockets and two polls of each node, and what pulls.
+        // Two streams, two sockets and two polls at each node, and the pull subscription.
         until_connected(hub, 8).await;
     }
     let mut bystander = sse(get(&other, "/v1/stream?types=a")).await;
@@ -108,9 +108,9 @@ async fn connections_of_a_revoked_key_end_on_every_node() {
     for socket in &mut sockets {
         assert_eq!(socket.end().await, 1008);
     }
-    while let Some(told) = in_time("each is answered", polls.join_next()).await {
-        let told = told.unwrap().unwrap();
-        told.problem(401, "unauthorized");
+    while let Some(response) = in_time("each is answered", polls.join_next()).await {
+        let response = response.unwrap().unwrap();
+        response.problem(401, "unauthorized");
     }
     assert_eq!(in_time("an event", bystander.next()).await.unwrap().id, event);
 }
@@ -166,11 +166,11 @@ async fn a_websocket_executes_no_commands_after_its_key_is_revoked() {
     let (id, key) = key(&hub, json!({})).await;
     let mut socket = Socket::open(get(&hub.with_key(Some(&key)), "/v1/ws")).await.unwrap();
     socket.say(&json!({"publish": {"type": "a", "data": 1}})).await;
-    let mut told = socket.hear().await;
-    if told.get("published").is_none() {
-        told = socket.hear().await;
+    let mut reply = socket.hear().await;
+    if reply.get("published").is_none() {
+        reply = socket.hear().await;
     }
-    let first = text(&told, "/published/id");
+    let first = text(&reply, "/published/id");
     let publishing = async {
         for n in 0..200 {
             let said = json!({"publish": {"type": "a", "data": n}}).to_string();
@@ -207,11 +207,11 @@ async fn a_node_cut_off_from_postgres_accepts_no_key_that_was_revoked_meanwhile(
     assert!([401, 503].contains(&refused.status), "{}", refused.text);
     one.publish("a", json!("after the revocation")).await;
     wire.mend();
-    let told = eventually("the node is back", async || {
-        let told = client.get("/v1/events").await;
-        (told.status != 503).then_some(told)
+    let response = eventually("the node is back", async || {
+        let response = client.get("/v1/events").await;
+        (response.status != 503).then_some(response)
     });
-    told.await.problem(401, "unauthorized");
+    response.await.problem(401, "unauthorized");
     ends(&mut stream).await;
 }
 

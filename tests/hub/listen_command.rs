@@ -1,9 +1,9 @@
-//! `hookhub listen`: the hub's events at a URL on this side.
+//! `hookhub listen` forwards the hub's events to a local URL.
 
 use std::time::Duration;
 
 use hookhub::domain::signing::secret::Secret;
-use hookhub::tools::listen::{ListenSettings, Since};
+use hookhub::tools::listen::{ListenSettings, StartPoint};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
@@ -17,7 +17,7 @@ use crate::support::raw_http::{RawServer, read_head};
 use crate::support::receiver::{SECRET, TestReceiver};
 use crate::support::wire::BreakingWire;
 
-/// The beginning of a stream, with one event.
+/// The start of a stream, with one event.
 const SILENT_STREAM: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nretry: 1\n\n\
     id: evt_0000000000007\n\
     data: {\"id\":\"evt_0000000000007\",\"type\":\"n\",\"timestamp\":\"2026-01-01T00:00:00.000Z\",\"data\":1}\n\n";
@@ -30,7 +30,7 @@ fn listen(hub: std::net::SocketAddr, more: &[&str]) -> Program {
     Program::start(&[&["listen"], more].concat(), &environment)
 }
 
-/// A server that gives each connection the same answer and then only waits for its end; and the heads of the requests.
+/// A server that sends each connection the same response and keeps it open; and the heads of its requests.
 async fn heads(answer: &'static [u8]) -> (RawServer, mpsc::Receiver<String>) {
     let (heads, requests) = mpsc::channel(16);
     let server = RawServer::start(move |mut stream| {
@@ -164,7 +164,7 @@ async fn hookhub_listen_reports_a_gap_without_posting_it() {
     let id = hub.publish("n", json!(1)).await;
     let unknown = ["--since", "evt_7ZZZZZZZZZZZZ", "--forward-to", &receiver.url()];
     let program = listen(hub.address(), &unknown);
-    program.line_with("events are missing here").await;
+    program.line_with("events are missing").await;
     assert_eq!(receiver.take_ids(1).await, [id]);
     program.kill().await;
     assert!(receiver.more().is_empty());
@@ -207,10 +207,10 @@ async fn hookhub_listen_reconnects_after_silence_and_resumes_after_the_last_even
         hub: hub.url().parse().expect("a URL"),
         key: ADMIN_KEY.to_owned(),
         types: Vec::new(),
-        since: Some(Since::Earliest),
+        since: Some(StartPoint::Earliest),
         forward_to: None,
         secret: SECRET.parse().expect("a secret"),
-        silence: Duration::from_millis(200),
+        hub_timeout: Duration::from_millis(200),
     };
     let connections = async {
         let first = in_time("a connection", requests.recv()).await.unwrap();
@@ -227,7 +227,7 @@ async fn hookhub_listen_reconnects_after_silence_and_resumes_after_the_last_even
 #[tokio::test]
 async fn hookhub_listen_exits_with_the_reason_when_the_server_is_not_a_hub_or_gone() {
     for (answer, said) in [
-        ("200 OK\r\ncontent-type: text/html", "text/html, not as a hub does"),
+        ("200 OK\r\ncontent-type: text/html", "text/html, not with an event stream"),
         ("308 Permanent Redirect\r\nlocation: https://hub.example/v1/", "https://hub.example/v1/"),
         ("404 Not Found", "404 Not Found"),
     ] {
@@ -263,8 +263,8 @@ async fn hookhub_listen_generates_a_secret_and_prints_it_once() {
     program.signal(Signal::SIGTERM);
     let (status, output) = program.end().await;
     assert!(status.success() && output.matches("whsec_").count() == 1, "{output}");
-    let told = output.split_whitespace().find(|word| word.starts_with("whsec_"));
-    let secret: Secret = told.unwrap().parse().unwrap();
+    let printed_secret = output.split_whitespace().find(|word| word.starts_with("whsec_"));
+    let secret: Secret = printed_secret.unwrap().parse().unwrap();
     let at = post.lines().find_map(|line| line.strip_prefix("webhook-timestamp: ")).unwrap();
     let body = hub.get(&format!("/v1/events/{id}")).await.text;
     let signature = secret.sign(&id, at.parse().unwrap(), body.as_bytes());

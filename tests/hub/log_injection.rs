@@ -1,4 +1,4 @@
-//! What is logged: nothing that a client says makes a line of its own, or moves the cursor of who reads it.
+//! Log output: client input cannot forge lines, escape sequences or cursor movements.
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use reqwest::Method;
@@ -9,7 +9,7 @@ use crate::support::database::Database;
 use crate::support::process::{Environment, HubProcess};
 use crate::support::raw_client::{RawClient, head};
 
-/// A forged line, with what would begin it and what would colour it.
+/// A forged log line with a line break before it and an escape sequence for colour.
 const FORGED: &str = "\r\n2026-11-25T17:00:00.000000Z  WARN forged=true\u{1b}[31m\u{85}\u{2028}\t";
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn say_what_nobody_should(hub: &HubProcess) {
     }
     let request = client.request(Method::GET, "/v1/events/x").header("user-agent", "a\u{85}b");
     answer(request.header("x-request-id", "mine\tforged=true")).await;
-    // As far as a raw client gets with it.
+    // The parts of a request that a raw client can fill with it.
     for line in [
         &*format!("x-request-id: {FORGED}"),
         "x-forwarded-for: \u{1b}[31m",

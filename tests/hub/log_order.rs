@@ -1,5 +1,5 @@
-//! The log's order: whoever has seen a position never later finds an unseen event below it, whatever transactions are
-//! held open meanwhile.
+//! The order of the log: a reader that has seen a position never finds an unseen event below it, whatever transactions
+//! are open.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ use crate::support::hub::{MASTER_KEY, TestHub};
 use crate::support::receiver::TestReceiver;
 use crate::support::{eventually, in_time};
 
-/// Appends one event as a node does, within whatever transaction is open, and gives its id.
+/// Appends one event as a node does, within the open transaction, and returns its id.
 async fn append(connection: &mut PgConnection, event_type: &str) -> String {
     let row = sqlx::query(
         "SELECT first_position FROM log_append(
@@ -36,7 +36,7 @@ async fn append(connection: &mut PgConnection, event_type: &str) -> String {
     Position::from_stored(row.get(0)).to_string()
 }
 
-/// How many wait for a lock that somebody else holds.
+/// Number of sessions that wait for a lock.
 async fn waiting(connection: &mut PgConnection) -> i64 {
     let count = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
@@ -51,7 +51,7 @@ async fn until_waiting(database: &Database, count: i64) {
     .await;
 }
 
-/// Follows the log from a cursor until an event of the type `end`; gives the ids as they were met.
+/// Reads the log from a cursor up to an event of the type `end`; returns the ids in the order of reading.
 async fn follow(hub: &Client, end: &str) -> Vec<String> {
     let (mut met, mut cursor) = (Vec::new(), "earliest".to_owned());
     in_time("the end of the log", async {
@@ -174,12 +174,12 @@ async fn readers_at_two_nodes_read_every_event_once_in_order_during_concurrent_a
     assert_eq!(delivered.len(), 500);
 }
 
-/// Who takes a shard over reads up to where its former owner has been, though nothing has rung for that here.
+/// A node that takes over a shard reads up to the former owner's position, although it has received no notification.
 #[tokio::test]
 async fn a_lagging_node_reads_a_range_completely() {
     let hub = TestHub::start().await;
-    let sealer = Encryptor::new(MASTER_KEY.parse().unwrap());
-    let store = Store::new(hub.database.url(), sealer).unwrap();
+    let encryptor = Encryptor::new(MASTER_KEY.parse().unwrap());
+    let store = Store::new(hub.database.url(), encryptor).unwrap();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let log = Log::start(Uuid::new_v4(), store, Vec::new(), &tasks, stop.clone()).await.unwrap();
     let mut elsewhere = hub.database.connect().await;

@@ -1,4 +1,5 @@
-//! Following the log by short poll, long poll, Server-Sent Events and WebSocket: the same promises in every transport.
+//! Reading the log by short poll, long poll, Server-Sent Events and WebSocket: every transport gives the same
+//! guarantees.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ for_every_transport!(
     readers_that_resume_after_kill_9_of_the_hub_miss_no_event,
 );
 
-/// Publishes in many small commits and gives all ids.
+/// Publishes in many small commits and returns all ids.
 async fn publish_on(hub: &Client, event_type: &str, commits: usize) -> Vec<String> {
     let mut ids = Vec::new();
     for n in 0..commits {
@@ -61,11 +62,11 @@ async fn reading_from_the_oldest_event_during_publishing_loses_and_duplicates_no
     let publish = async {
         let mut ids = Vec::new();
         for wanted in 0..8 {
-            // The next ones when the readers are halfway through: some join while these are published.
+            // Publishes the next events when the readers are halfway: some readers start during these.
             let mut seen = begun.subscribe();
             in_time("readers read", seen.wait_for(|met| *met >= wanted * 150))
                 .await
-                .expect("it is told");
+                .expect("the number of started batches");
             ids.extend(publish_on(&hub, "n", 10).await);
         }
         hub.publish("end", json!(0)).await;
@@ -161,8 +162,8 @@ async fn the_hubs_own_events_are_returned_only_to_readers_that_name_them(transpo
         events.into_iter().map(|event: Event| event.name).collect()
     };
     assert_eq!(types(all.until("end").await), ["n"]);
-    let told = types(own.until("end").await);
-    assert_eq!(told, ["hookhub.subscription.created", "hookhub.subscription.deleted"]);
+    let actual = types(own.until("end").await);
+    assert_eq!(actual, ["hookhub.subscription.created", "hookhub.subscription.deleted"]);
 }
 
 async fn every_reader_gets_the_same_bytes_as_reading_the_event_by_id(transport: Transport) {
@@ -196,7 +197,7 @@ async fn every_reader_gets_the_same_bytes_as_reading_the_event_by_id(transport: 
 async fn events_of_the_maximum_size_are_returned_whole(transport: Transport) {
     let hub = TestHub::start().await;
     let mut live = Follower::from_earliest(&hub, transport).await;
-    // The sizes at which a WebSocket frame tells its length in another form, and the largest.
+    // Sizes at which a WebSocket frame changes the form of its length, and the largest size.
     let sizes = [1, 125, 126, 65_535, 65_536, (256 << 10) - 2];
     for size in sizes {
         hub.publish("n", json!("x".repeat(size))).await;
@@ -289,7 +290,7 @@ async fn readers_that_resume_after_kill_9_of_the_hub_miss_no_event(transport: Tr
     let restart = async {
         in_time("publishes", accepted.subscribe().wait_for(|count| *count >= 150))
             .await
-            .expect("it is told");
+            .expect("the number of started batches");
         hub.program.kill().await;
         HubProcess::start(&environment).await
     };

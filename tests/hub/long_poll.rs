@@ -1,4 +1,4 @@
-//! Long poll: an answer as soon as there is something, else an empty one after a while, always with where to go on.
+//! Long poll: events at once, or an empty page after the wait, always with a cursor.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ async fn a_poll_with_matching_events_returns_at_once() {
     let hub = TestHub::start().await;
     let ids = hub.publish_many("n", 3).await;
     hub.publish("other", json!(1)).await;
-    // In less than the 30 seconds that the client itself waits.
+    // The wait ends before the client's own timeout of 30 seconds.
     let page = hub.get("/v1/events?types=n&wait=60").await.expect(200);
     let met: Vec<_> = each(&page, "/data").iter().map(|event| text(event, "/id")).collect();
     assert_eq!((met, &page["has_more"]), (ids, &json!(false)));
@@ -126,7 +126,7 @@ async fn a_waiting_poll_that_disconnects_is_dropped_at_once() {
 
 #[tokio::test]
 async fn polls_without_wait_are_not_listed_as_connections() {
-    let hub = TestHub::start_with(|settings| settings.max_streams.in_all = 0).await;
+    let hub = TestHub::start_with(|settings| settings.stream_limits.per_node = 0).await;
     let page: Value = hub.get("/v1/events").await.expect(200);
     assert!(each(&page, "/data").is_empty());
     hub.get("/v1/events?wait=1").await.problem(429, "too_many_connections");

@@ -1,4 +1,4 @@
-//! The hub from outside: each module is about one thing that its users rely on.
+//! Tests against a running hub. Each module covers one feature that users rely on.
 
 mod api_keys;
 mod arbitrary_input;

@@ -1,4 +1,4 @@
-//! What a hub tells of itself at `/metrics`, and what `ops/` makes of it.
+//! The series at `/metrics`, and their use in `ops/`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::support::hub::TestHub;
 use crate::support::receiver::TestReceiver;
 use crate::support::views::until_all;
 
-/// What the hub says now.
+/// The current values of all series.
 #[derive(Debug)]
 struct Metrics(String);
 
@@ -38,7 +38,6 @@ impl Metrics {
         assert!(found.is_some_and(|found| (found - expected).abs() < 1e-9), "{series}: {found:?}");
     }
 
-    /// The names of all series.
     fn names(&self) -> BTreeSet<String> {
         let samples = self.0.lines().filter(|line| !line.starts_with('#'));
         let name = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();
@@ -46,7 +45,7 @@ impl Metrics {
     }
 }
 
-/// Waits until a series satisfies, and gives the metrics.
+/// Waits until a series satisfies a condition, and returns the metrics.
 async fn until(hub: &Client, series: &str, satisfies: impl Fn(f64) -> bool) -> Metrics {
     eventually(series, async || {
         let metrics = Metrics::of(hub).await;
@@ -80,7 +79,7 @@ async fn publishing_and_deliveries_are_counted_and_timed() {
     }
     until_all(&hub, &third, "retrying", 1).await;
 
-    // Queues are looked at now and then.
+    // The hub measures queues at intervals.
     let metrics = eventually("the queues are looked at", async || {
         let metrics = Metrics::of(&hub).await;
         let (retries, running) = ("hookhub_waiting_retries", "hookhub_deliveries_in_flight");
@@ -97,7 +96,7 @@ async fn publishing_and_deliveries_are_counted_and_timed() {
     metrics.is(r#"hookhub_attempts_total{outcome="connect"}"#, 1.0);
     metrics.is("hookhub_attempt_duration_seconds_count", 22.0);
     metrics.is("hookhub_delivery_delay_seconds_count", 20.0);
-    // Attempts, and a retry that is set and ended, or only set.
+    // One result records an attempt, and sets or ends a retry.
     let results = metrics.get("hookhub_flush_results_sum").unwrap();
     assert!((22.0..=25.0).contains(&results), "{results}");
     assert!(metrics.get("hookhub_flush_duration_seconds_sum").unwrap() > 0.0);
@@ -154,7 +153,7 @@ async fn retained_and_expired_data_is_reported() {
     }
 }
 
-/// All words in a text that are names of the hub's metrics.
+/// All words of a text that are names of the hub's metrics.
 fn named_in(text: &str) -> BTreeSet<String> {
     let is_of_a_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = text.split(|c| !is_of_a_word(c)).filter(|word| word.starts_with("hookhub_"));
@@ -170,7 +169,7 @@ async fn dashboard_and_alerts_name_existing_metrics_and_the_docs_name_all_of_the
     let hub = TestHub::start().await;
     hub.publish("n", json!(1)).await;
     let database = hub.stop().await;
-    // One that is there before the hub first looks at what it keeps.
+    // The table exists before the hub first measures its disk usage.
     let hub = TestHub::start_on(&database, |_| ()).await;
     until(&hub, "hookhub_oldest_event_timestamp_seconds", |at| at > 0.0).await;
     let metrics = until(&hub, "hookhub_retention_round_timestamp_seconds", |at| at > 0.0).await;
@@ -194,7 +193,7 @@ async fn dashboard_and_alerts_name_existing_metrics_and_the_docs_name_all_of_the
     assert!(gone.is_empty(), "docs/operations.md names {gone:?}");
 }
 
-/// The name of a family as it is documented: counters with what their samples end with.
+/// The documented name of a metric family: counters include the suffix of their samples.
 fn family(line: &str) -> Option<String> {
     let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
     Some(if kind == "counter" { format!("{name}_total") } else { name.to_owned() })

@@ -1,4 +1,5 @@
-//! Receivers that misbehave: each costs itself alone, within time and size, and the record says what happened.
+//! Misbehaving receivers: each only affects its own subscription, within time and size limits, and the attempt records
+//! the failure.
 
 use std::fs;
 use std::net::IpAddr;
@@ -13,7 +14,7 @@ use crate::support::hub::{TestHub, every};
 use crate::support::receiver::{NEVER, TestReceiver, sorted};
 use crate::support::views::{until_all, until_attempts, until_state};
 
-/// A hub that tries once, and the first attempt at a delivery to `url`.
+/// A hub that makes one attempt, and the first attempt of a delivery to `url`.
 async fn first_attempt(url: &str) -> (TestHub, Value) {
     let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
     let subscription = hub.subscribe(&wants(url)).await;
@@ -79,7 +80,7 @@ async fn only_part_of_an_endless_response_body_is_read_and_less_is_stored() {
         let kept = attempt.pointer("/response_body").and_then(Value::as_str).map_or(0, str::len);
         assert!(kept <= 4 << 10, "{kept} bytes kept");
         assert_eq!(kept == 0, code == 200, "what successes say is not kept");
-        // Sockets buffer some megabytes; without a limit it would be gigabytes within the second.
+        // Sockets buffer some megabytes; without a limit it would be gigabytes within a second.
         assert!(hostile.sent() < 32 << 20, "{} bytes", hostile.sent());
     }
 }
@@ -104,10 +105,10 @@ async fn a_slow_response_head_or_endless_interim_responses_time_out() {
     }
 }
 
-/// It would be as large as its sender likes: what is kept is what came.
+/// Decompressed, the body would be as large as its sender likes: the hub stores the bytes as received.
 #[tokio::test]
 async fn a_compressed_response_is_stored_without_decompression() {
-    // 100 bytes of "a" by gzip(1).
+    // 100 bytes of "a", compressed by gzip(1).
     let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x4c\xa4\x3d\0\0\x32\x33\x95\xaf\x64\0\0\0";
     let hostile = Hostile::start(Malice::Compressed(gzip)).await;
     let (_hub, attempt) = first_attempt(&hostile.url()).await;
@@ -178,7 +179,7 @@ async fn a_name_without_an_address_fails_the_attempt() {
     assert_eq!(error(&attempt), "dns");
 }
 
-/// What the machine's own table of names calls a private address, other than `localhost`.
+/// A name that the hosts file maps to a private address, other than `localhost`.
 fn private_name() -> Option<String> {
     let table = fs::read_to_string("/etc/hosts").ok()?;
     let public = |address: &str| {
@@ -240,7 +241,7 @@ async fn the_response_of_a_failed_attempt_is_recorded() {
     assert_eq!(attempt["status_code"], 503);
     assert_eq!(attempt["number"], 1);
     assert!(text(&attempt, "/id").starts_with("att_"));
-    assert!(text(&attempt, "/response_body").contains("as the script says"));
+    assert!(text(&attempt, "/response_body").contains("as configured"));
     assert_eq!(text(&attempt, "/response_headers/retry-after"), "7000");
 }
 
@@ -263,7 +264,7 @@ async fn a_healthy_receiver_beside_hostile_ones_gets_every_event_without_delay()
     assert_eq!(sorted(healthy.take_ids(1_000).await), ids);
     until_all(&hub, &subscription, "delivered", 1_000).await;
 
-    // The hanging ones hold their own slots: what was begun there is begun still, and no more.
+    // The hanging receivers hold their own slots: their first attempts are still in flight, and no others.
     for (id, hostile) in held.iter().take(2) {
         let delivered = hub
             .get(&format!("/v1/subscriptions/{id}/deliveries?status=delivered"))

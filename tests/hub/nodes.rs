@@ -1,4 +1,4 @@
-//! Several nodes on one Postgres: they share the work, take over from each other, and each tells of all.
+//! Several nodes on one Postgres: they share the work, take over from each other, and each answers for all.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::process::{Environment, HubProcess};
 use crate::support::receiver::{TestReceiver, sorted};
 use crate::support::{eventually, in_time};
 
-/// Waits until the nodes that are alive have so many shards, the fewest first.
+/// Waits until the live nodes hold these numbers of shards, in ascending order.
 async fn until_shared(hub: &Client, wanted: &[u64]) {
     eventually("the shards are shared", async || {
         let nodes = hub.get("/v1/nodes").await.expect(200);
@@ -132,7 +132,7 @@ async fn the_shards_of_a_dead_node_are_taken_over_within_five_seconds_of_its_las
     for receiver in &mut receivers {
         let mut arrived = receiver.next().await.id;
         if arrived == before {
-            // Its result was not recorded yet.
+            // The result of this delivery was not recorded before the node died.
             arrived = receiver.next().await.id;
         }
         assert_eq!(arrived, after);

@@ -1,4 +1,4 @@
-//! A hub that may open no more files: new clients wait, and it does not burn a CPU over them.
+//! A hub that has used up its file descriptors: new clients wait, and the accept loop does not spin.
 
 use std::fs;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::support::database::Database;
 use crate::support::eventually;
 use crate::support::process::{Environment, HubProcess};
 
-/// The time a process has spent on CPUs, in hundredths of a second (proc(5)): its own and the kernel's for it.
+/// CPU time of a process in hundredths of a second: user and kernel time (proc(5)).
 fn spent(pid: i32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
     let (_, after_name) = stat.rsplit_once(')').expect("a name");

@@ -1,4 +1,4 @@
-//! The OpenAPI document and its page: that they are served, and that the hub takes and answers what they say.
+//! The OpenAPI document and its page: the hub serves them, and accepts and returns what the document describes.
 
 use std::collections::BTreeSet;
 
@@ -15,11 +15,11 @@ use crate::support::respondent::{Respondent, answer as say};
 use crate::support::sse::EventSource;
 use crate::support::websocket::Socket;
 
-/// What the hub answers to requests that are made one after the other, each checked against the document.
+/// A sequence of requests; each response is checked against the document.
 struct Tour {
     hub: TestHub,
     contract: Contract,
-    /// The operations that have answered with success.
+    /// Operations that have responded with success.
     seen: BTreeSet<String>,
 }
 
@@ -33,7 +33,7 @@ impl Tour {
         Self { hub, contract, seen: BTreeSet::new() }
     }
 
-    /// Asks for an operation; `path` is its path in the document, filled with `values`, and what follows it.
+    /// Sends an operation's request. `path` is the path in the document, filled with `values`; the rest is appended.
     async fn ask(
         &mut self,
         (method, path, query): (Method, &str, &str),
@@ -144,8 +144,8 @@ impl Tour {
             }
             let at = [("id", &*id)];
             eventually("the handshake is on record", async || {
-                let told = self.hub.subscription(&id).await;
-                told.pointer("/verification/last_error")?.as_str().map(|_| ())
+                let subscription = self.hub.subscription(&id).await;
+                subscription.pointer("/verification/last_error")?.as_str().map(|_| ())
             })
             .await;
             self.get(one, &at).await;
@@ -226,7 +226,7 @@ impl Tour {
             socket.say(&command).await;
         }
         socket.say(&json!({"no": "command"})).await;
-        let (mut told, mut last) = (0, false);
+        let (mut described, mut last) = (0, false);
         while !last {
             let heard = socket.hear().await;
             last = heard
@@ -235,9 +235,9 @@ impl Tour {
                 .is_some_and(|why| why.starts_with("expected"));
             let faults = self.contract.faults("/components/schemas/WebSocketAnswer", &heard);
             assert!(faults.is_empty(), "{operation}: {faults:?}\n{heard}");
-            told += 1;
+            described += 1;
         }
-        assert!(told >= 4, "{told}");
+        assert!(described >= 4, "{described}");
         self.seen.insert(operation.to_string());
     }
 
@@ -365,7 +365,7 @@ async fn problems_match_the_openapi_document() {
         .await
         .expect(201);
     let small = tour.hub.acting_for("small");
-    // Paid off for longer than any test takes.
+    // The quota stays used up for longer than any test takes.
     let batch = Value::from(vec![event; 1_000]);
     small.post("/v1/events", &batch).await.expect(202);
     for (path, body) in [("/v1/events", batch), ("/v1/subscriptions", json!({"event": "a"}))] {
@@ -375,7 +375,7 @@ async fn problems_match_the_openapi_document() {
     }
 }
 
-/// The names after a colon in what is told of an unknown one.
+/// The names after the colon in the detail about an unknown name.
 fn known(detail: &str) -> BTreeSet<String> {
     let names: Option<Vec<String>> =
         ["the fields here are ", "known: "].iter().find_map(|before| {
@@ -405,14 +405,14 @@ async fn filled(hub: &Client, operation: &Operation) -> String {
 #[tokio::test]
 async fn accepted_fields_match_the_openapi_document() {
     let hub = TestHub::start().await;
-    let (contract, mut tried) = (Contract::of(&hub).await, 0);
+    let (contract, mut checked) = (Contract::of(&hub).await, 0);
     for operation in contract.operations() {
         let Some(mut schema) = contract.body_schema(&operation) else { continue };
         if let Some(first) = schema.pointer("/oneOf/0").filter(|first| first.get("$ref").is_some())
         {
             schema = contract.resolved(first);
         }
-        let told: BTreeSet<String> =
+        let documented: BTreeSet<String> =
             schema["properties"].as_object().expect("fields").keys().cloned().collect();
         let path = filled(&hub, &operation).await;
         let answer = hub.send(operation.method.clone(), &path, &json!({"no_such_field": 1})).await;
@@ -421,33 +421,33 @@ async fn accepted_fields_match_the_openapi_document() {
         let unknown: Vec<_> =
             unknown.filter(|error| error["pointer"] == "/no_such_field").collect();
         assert_eq!(unknown.len(), 1, "{operation}: {problem}");
-        assert_eq!(known(&text(unknown[0], "/detail")), told, "{operation}");
-        tried += 1;
+        assert_eq!(known(&text(unknown[0], "/detail")), documented, "{operation}");
+        checked += 1;
     }
-    assert!(tried >= 13, "{tried}");
+    assert!(checked >= 13, "{checked}");
 }
 
 #[tokio::test]
 async fn accepted_parameters_match_the_openapi_document() {
     let hub = TestHub::start().await;
-    let (contract, mut tried) = (Contract::of(&hub).await, 0);
+    let (contract, mut checked) = (Contract::of(&hub).await, 0);
     for operation in contract.operations() {
         if !operation.path.starts_with("/v1/") {
             continue;
         }
-        let mut told: BTreeSet<String> =
+        let mut documented: BTreeSet<String> =
             contract.parameters(&operation, "query").iter().map(|one| text(one, "/name")).collect();
         let of_schemes = [("access_token", "access_token"), ("consent_token", "token")];
         let of_schemes = of_schemes.iter().filter(|(scheme, _)| operation.asks(scheme).is_some());
-        told.extend(of_schemes.map(|(_, name)| (*name).to_owned()));
+        documented.extend(of_schemes.map(|(_, name)| (*name).to_owned()));
         let path = format!("{}?no_such_parameter=1", filled(&hub, &operation).await);
         let answer = hub.send(operation.method.clone(), &path, &json!({})).await;
         assert_eq!(answer.status, 400, "{operation}: {}", answer.text);
         let problem = answer.problem(400, "invalid_parameter");
-        assert_eq!(known(&text(&problem, "/detail")), told, "{operation}: {problem}");
-        tried += 1;
+        assert_eq!(known(&text(&problem, "/detail")), documented, "{operation}: {problem}");
+        checked += 1;
     }
-    assert!(tried > 40, "{tried}");
+    assert!(checked > 40, "{checked}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Subscriptions ordered by a part of the data: the events of one key keep their order, and hold up no other key.
+//! Subscriptions with `order_by`: events with one order key stay in order and do not delay other keys.
 
 use std::time::Duration;
 
@@ -77,8 +77,8 @@ async fn an_order_key_continues_after_an_exhausted_event_that_is_reported() {
     let id = hub.subscribe(&with(by_order(receiver.wants("n")), once)).await;
     let (first, second) = (publish(&hub, "a").await, publish(&hub, "a").await);
     assert_eq!(receiver.take_ids(2).await, [first.clone(), second]);
-    let told: Value = serde_json::from_slice(&watcher.next().await.body).unwrap();
-    assert_eq!((text(&told, "/data/subscription"), text(&told, "/data/event")), (id, first));
+    let notice: Value = serde_json::from_slice(&watcher.next().await.body).unwrap();
+    assert_eq!((text(&notice, "/data/subscription"), text(&notice, "/data/event")), (id, first));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Paused subscriptions: the cursor stands still, nothing is lost, and resuming delivers what was parked.
+//! Paused subscriptions: the cursor stands still, no event is lost, and resume delivers the parked events.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ async fn a_paused_subscription_is_not_retried() {
     receiver.next().await;
     hub.post(&format!("/v1/subscriptions/{id}/pause"), &json!({})).await.expect(200);
 
-    // Three retries of another subscription pass meanwhile.
+    // Another subscription makes three retries in the meantime.
     hub.subscribe(&clock.wants("b")).await;
     hub.publish("b", json!(1)).await;
     clock.take(4).await;

@@ -1,4 +1,4 @@
-//! Requests that cannot be done: each gets a problem document with its stable code, and nothing else happens.
+//! Invalid requests: each gets a problem document with a stable code and has no other effect.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! Publishing: one event, batches, repeats, and what is refused.
+//! Publishing: single events, batches, repeats, and refused requests.
 
 use std::collections::HashSet;
 
@@ -163,9 +163,9 @@ async fn an_invalid_event_is_refused_with_the_field() {
 #[tokio::test]
 async fn concurrent_publishers_get_distinct_positions() {
     let hub = TestHub::start().await;
-    let ids = join_all((0..200).map(|n| hub.publish("crowd", json!(n)))).await;
+    let ids = join_all((0..200).map(|n| hub.publish("many", json!(n)))).await;
     let listed: Vec<_> =
-        hub.all("/v1/events?types=crowd").await.iter().map(|event| text(event, "/id")).collect();
+        hub.all("/v1/events?types=many").await.iter().map(|event| text(event, "/id")).collect();
     assert!(listed.is_sorted());
     assert_eq!(listed.len(), 200);
     assert_eq!(listed.into_iter().collect::<HashSet<_>>(), ids.into_iter().collect());

@@ -1,4 +1,4 @@
-//! Pull subscriptions: the hub keeps the cursor, clients move it, and what was not acked is served again.
+//! Pull subscriptions: the hub stores the cursor, clients move it, and events that are not acked are served again.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -145,7 +145,8 @@ async fn a_pull_after_push_returns_only_events_that_the_callback_did_not_accept(
     assert_eq!(pull(&hub, &id).await, [ids[1].clone(), ids[3].clone(), ids[4].clone()]);
     ack(&hub, &id, &ids[1]).await;
 
-    // Back again: what was acked is not delivered, what was not waits for its next try, and what is new arrives.
+    // With a callback again: acked events are not delivered, the others wait for their next attempt, and new events
+    // arrive.
     let mut again = TestReceiver::start().await;
     let back = json!({"callback_url": again.url(), "secret": crate::support::receiver::SECRET});
     hub.send(Method::PATCH, &subscription, &back).await.expect(200);

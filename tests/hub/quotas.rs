@@ -1,4 +1,4 @@
-//! Quotas: what goes over one is refused and told when to come back, and no other tenant is touched.
+//! Quotas: a tenant over its quota is refused with a `Retry-After`, and other tenants are not affected.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::support::websocket::Socket;
 const EVENTS: &str = "/v1/events";
 const RATE: [&str; 3] = ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"];
 
-/// Says what a tenant may do, and gives a client that acts for it.
+/// Sets a tenant's quotas and returns a client that acts for it.
 async fn tenant(hub: &Client, name: &str, quotas: Value) -> Client {
     allow(hub, name, quotas).await;
     hub.acting_for(name)
@@ -29,7 +29,7 @@ async fn allow(hub: &Client, name: &str, quotas: Value) {
     assert!([200, 201].contains(&answer.status), "{}", answer.text);
 }
 
-/// Waits until a node holds a tenant to a quota.
+/// Waits until a node enforces a tenant's quota.
 async fn until_in_force(hub: &Client, name: &str, quota: &str, value: u32) {
     let value = json!(value);
     let path = format!("/v1/tenants/{name}");
@@ -48,22 +48,22 @@ fn one() -> Value {
     json!({"type": "n", "data": 1})
 }
 
-/// The numbers of the rate fields in an answer's head.
+/// The values of the `RateLimit` headers of a response.
 fn rate(answer: &Answer) -> Option<[u64; 3]> {
-    let told = RATE.map(|name| answer.header(name).map(|value| value.parse().expect(value)));
-    let [Some(limit), Some(remaining), Some(reset)] = told else {
-        assert_eq!(told, [None; 3]);
+    let values = RATE.map(|name| answer.header(name).map(|value| value.parse().expect(value)));
+    let [Some(limit), Some(remaining), Some(reset)] = values else {
+        assert_eq!(values, [None; 3]);
         return None;
     };
     Some([limit, remaining, reset])
 }
 
-/// That it is refused by a quota, and when to come back.
+/// Checks that a quota refused the request; returns the `Retry-After` in seconds.
 #[track_caller]
 fn refused(answer: &Answer, code: &str) -> u64 {
     let problem = answer.problem(429, code);
-    let told = answer.header("retry-after").and_then(|seconds| seconds.parse().ok());
-    let seconds: u64 = told.expect("when to come back");
+    let retry_after = answer.header("retry-after").and_then(|seconds| seconds.parse().ok());
+    let seconds: u64 = retry_after.expect("when to come back");
     assert_eq!(problem.pointer("/retry_after_s"), Some(&json!(seconds)));
     assert!(seconds > 0);
     let [_, _, reset] = rate(answer).expect("how it stands");
@@ -94,7 +94,7 @@ async fn a_tenant_over_its_rate_gets_retry_after_and_other_tenants_are_not_affec
     }
     let free = hub.post(EVENTS, &one()).await;
     free.expect(202);
-    assert_eq!(rate(&free), None, "who has no limit is told of none");
+    assert_eq!(rate(&free), None, "without a limit there are no rate fields");
     let metrics = hub.get("/metrics").await.text;
     assert!(
         metrics.contains("hookhub_quota_refusals_total{quota=\"events_per_s\"} 4\n"),
@@ -160,12 +160,15 @@ async fn websocket_publishes_and_test_events_count_against_the_quota() {
     allow(&hub, "acme", json!({"events_per_s": 3})).await;
     acme.post(EVENTS, &batch(1_000)).await.expect(202);
     socket.say(&json!({"publish": one()})).await;
-    let told = socket.hear().await;
+    let reply = socket.hear().await;
     assert_eq!(
-        (&told["error"]["code"], &told["error"]["status"]),
+        (&reply["error"]["code"], &reply["error"]["status"]),
         (&json!("rate_limited"), &json!(429))
     );
-    assert!(told["error"]["retry_after_s"].as_u64().is_some_and(|seconds| seconds > 300), "{told}");
+    assert!(
+        reply["error"]["retry_after_s"].as_u64().is_some_and(|seconds| seconds > 300),
+        "{reply}"
+    );
     refused(&acme.post(&test, &json!({})).await, "rate_limited");
 }
 

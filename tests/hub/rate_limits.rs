@@ -1,4 +1,4 @@
-//! How fast a receiver is served: its owner's limit, and what its answers say.
+//! Rate limits of deliveries: the owner's limit, and the receiver's 429 responses.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn attempts_per_second_stay_within_the_owners_rate_limit() {
     let ids = hub.publish_many("n", 32).await;
     let arrived = receiver.take(32).await;
     let (first, last) = (arrived[0].at, arrived[31].at);
-    // Two may go at once; thirty more are 50 ms apart.
+    // Two attempts may start at once; thirty more are 50 ms apart.
     assert!(last.since(first) >= Duration::from_millis(1_400), "{:?}", last.since(first));
     assert_eq!(sorted(arrived.into_iter().map(|delivery| delivery.id).collect()), ids);
 }
@@ -32,7 +32,7 @@ async fn a_receiver_that_answers_429_gets_fewer_attempts_at_once() {
     let mut receiver = TestReceiver::with(settings).await;
     hub.subscribe(&receiver.wants("n")).await;
     hub.publish_many("n", 64).await;
-    // The first sixteen come together. Of those that follow as many come together as the window lets.
+    // The first sixteen attempts start together. After that the AIMD window limits the number that start together.
     let arrived = receiver.take(15 + 64).await;
     let together = |at: usize| {
         let near = |other: &&hookhub::tools::receive::Delivery| {

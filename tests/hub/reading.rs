@@ -1,4 +1,4 @@
-//! Reading what happened: events, deliveries, attempts, one more attempt, a test event.
+//! Reading events, deliveries and attempts; retries and test events.
 
 use hookhub::domain::time::UnixMillis;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ async fn an_acknowledged_event_is_listed_at_once() {
     for n in 0..20 {
         let key = format!("key-{n}");
         hub.post_once("/v1/events", &key, &event).await.expect(202);
-        // A repeat appends nothing, which may not hold up what comes after it.
+        // A repeat appends nothing, and must not delay later events.
         hub.post_once("/v1/events", &key, &event).await.expect(202);
         let id = hub.publish("b", json!(n)).await;
         assert_eq!(ids(&hub, "types=b").await.last(), Some(&id), "{n}");
@@ -109,12 +109,12 @@ async fn deliveries_of_an_event_are_those_of_the_matching_subscriptions() {
 
     let answer = hub.get(&format!("/v1/events/{event}/deliveries")).await.expect(200);
     let deliveries = each(&answer, "/data");
-    let mut told: Vec<_> =
+    let mut actual: Vec<_> =
         deliveries.iter().map(|one| (text(one, "/subscription"), text(one, "/status"))).collect();
-    told.sort_unstable();
+    actual.sort_unstable();
     let mut expected = vec![(delivered, "delivered".to_owned()), (failed, "retrying".to_owned())];
     expected.sort_unstable();
-    assert_eq!(told, expected);
+    assert_eq!(actual, expected);
     assert!(deliveries.iter().all(|one| each(one, "/attempts").len() == 1));
 }
 
@@ -158,7 +158,7 @@ async fn a_page_of_deliveries_that_ends_at_the_scan_limit_is_continued_without_a
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
     let subscription = hub.subscribe(&receiver.wants("n")).await;
-    // One commit, so side by side in the log: the oldest, others, and a page full of the newest.
+    // One commit, so that the events are adjacent in the log: the oldest, others, and a page full of the newest.
     let kind = |n: usize| if n == 0 || n >= 750 { "n" } else { "other" };
     let batch: Vec<_> = (0..1_000).map(|n| json!({"type": kind(n), "data": n})).collect();
     hub.post("/v1/events", &Value::from(batch)).await.expect(202);

@@ -1,4 +1,4 @@
-//! Credentials towards receivers: given ones as they are, tokens fetched, kept and renewed, and none of them shown.
+//! Credentials for receivers: static ones, and OAuth tokens that are fetched, cached and renewed. None is ever shown.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ async fn once() -> TestHub {
     TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await
 }
 
-/// Credentials for a token endpoint.
+/// Client credentials for a token endpoint.
 fn client(token_url: &str) -> Value {
     json!({
         "type": "oauth2_client_credentials", "token_url": token_url, "client_id": "hub",
@@ -29,18 +29,18 @@ fn client(token_url: &str) -> Value {
     })
 }
 
-/// An answer with a token.
+/// A token response.
 fn token(token: &str, expires_in: u32) -> Reply {
     let body = json!({"access_token": token, "token_type": "Bearer", "expires_in": expires_in});
     Reply::Json("200 OK", body.to_string())
 }
 
-/// A token endpoint whose tokens are `token-0`, `token-1`, …
+/// A token endpoint that issues `token-0`, `token-1`, …
 async fn endpoint(expires_in: u32) -> Scripted {
     Scripted::start(move |_, before| token(&format!("token-{before}"), expires_in)).await
 }
 
-/// The first attempt at an event.
+/// The first attempt of an event.
 async fn attempt(hub: &TestHub, subscription: &str, event: &str) -> Value {
     until_attempts(hub, subscription, event, 1).await.remove(0)
 }
@@ -85,7 +85,7 @@ async fn receiver_credentials_are_never_shown_and_stay_until_replaced() {
     let sent = format!("Basic {}", STANDARD.encode("u:planted-secret"));
     assert_eq!(receiver.next().await.header("authorization"), Some(&*sent));
 
-    // What is shown is not what is given.
+    // The masked value cannot be sent back.
     hub.send(Method::PATCH, &path, &json!({"auth": masked})).await.refuses("/auth/password");
     let other = client("https://id.example/token");
     let changed = hub.send(Method::PATCH, &path, &json!({"auth": other})).await.expect(200);
@@ -214,7 +214,7 @@ async fn an_oauth_token_rejected_by_the_receiver_is_replaced_within_the_attempt(
     assert_eq!(attempts.len(), 21, "each was delivered at its first attempt");
     assert_eq!(endpoint.requests().len(), 2, "and one token did for all");
 
-    // One that refuses every token is asked twice, and that is a failed attempt.
+    // A receiver that rejects every token gets two requests, and the attempt fails.
     valid.store(99, Ordering::Relaxed);
     let before = receiver.requests().len();
     let refused = hub.publish("a", json!(3)).await;
@@ -252,8 +252,11 @@ async fn a_failing_token_endpoint_is_recorded_in_the_attempt_and_nothing_is_sent
         let attempt = attempt(&hub, &id, &event).await;
         assert_eq!(attempt["status_code"], Value::Null);
         assert_eq!(text(&attempt, "/error"), class, "{attempt}");
-        let told = text(&attempt, "/error_detail");
-        assert!(told.starts_with(detail) && !told.contains("planted"), "{told}");
+        let error_detail = text(&attempt, "/error_detail");
+        assert!(
+            error_detail.starts_with(detail) && !error_detail.contains("planted"),
+            "{error_detail}"
+        );
         hub.delete(&format!("{PATH}/{id}")).await;
     }
     assert!(receiver.more().is_empty());
@@ -278,7 +281,7 @@ async fn a_slow_token_endpoint_delays_an_attempt_at_most_five_seconds_beyond_its
     assert_eq!(text(&attempt, "/error_detail"), "no complete answer within 1 s");
 
     hub.send(Method::PATCH, &format!("{PATH}/{id}"), &json!({"timeout_s": 30})).await.expect(200);
-    // All that wait meanwhile share what comes of it: fewer than run at once after a timeout.
+    // All attempts that wait in the meantime share the result. After a timeout fewer of them run at once.
     hub.publish_many("a", 5).await;
     let path = format!("/v1/attempts?subscription={id}");
     let attempts = crate::support::eventually("all have failed", async || {
@@ -287,8 +290,8 @@ async fn a_slow_token_endpoint_delays_an_attempt_at_most_five_seconds_beyond_its
     });
     for attempt in attempts.await.iter().take(5) {
         assert_eq!(text(attempt, "/error"), "timeout");
-        let told = text(attempt, "/error_detail");
-        assert_eq!(told, "token endpoint: no complete answer within 5 s");
+        let error_detail = text(attempt, "/error_detail");
+        assert_eq!(error_detail, "token endpoint: no complete answer within 5 s");
         assert!(attempt["latency_ms"].as_u64().unwrap() < 9_000, "{attempt}");
     }
     assert_eq!(slow.requests().len(), 2);
@@ -314,10 +317,11 @@ async fn token_endpoints_respect_the_target_rules() {
     let event = hub.publish("a", json!(1)).await;
     let attempt = attempt(&hub, &id, &event).await;
     assert_eq!(text(&attempt, "/error"), "blocked");
-    let told = text(&attempt, "/error_detail");
+    let error_detail = text(&attempt, "/error_detail");
     assert!(
-        told.starts_with("token endpoint: ") && told.contains("HOOKHUB_DENY_TARGETS"),
-        "{told}"
+        error_detail.starts_with("token endpoint: ")
+            && error_detail.contains("HOOKHUB_DENY_TARGETS"),
+        "{error_detail}"
     );
     assert_eq!(each(&hub.get(PATH).await.expect(200), "/data").len(), 1);
 }

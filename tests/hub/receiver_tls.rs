@@ -1,4 +1,4 @@
-//! TLS as a subscription wants it: its own authority, its own certificate, and nobody else's connections.
+//! TLS settings of a subscription: its own CA, its own client certificate, and its own connections.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ async fn once() -> TestHub {
     TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await
 }
 
-/// The error class of the first attempt at an event.
+/// The error class of the first attempt of an event.
 async fn error(hub: &TestHub, subscription: &str, event: &str) -> String {
     text(&until_attempts(hub, subscription, event, 1).await.remove(0), "/error")
 }
@@ -99,7 +99,7 @@ async fn connections_with_one_subscriptions_identity_carry_no_deliveries_of_anot
         let id = hub.subscribe(&wants(&receiver, &tls)).await;
         expected.push((id, (!name.is_empty()).then(|| sha256_of(&identity.certificate))));
     }
-    // One after the other and all at once: kept connections are there to be mixed up.
+    // First one after the other, then all at once, so that idle connections could be mixed up.
     for round in 0..3 {
         hub.publish_many("a", 1 + round * 20).await;
         for (id, _) in &expected {
@@ -137,7 +137,7 @@ async fn a_client_key_is_never_shown_and_stays_until_replaced() {
     ] {
         assert!(place.contains("client_key") && !place.contains("BEGIN"), "{place}");
     }
-    // What is shown is not what is given.
+    // The masked value cannot be sent back.
     hub.send(Method::PATCH, &path, &json!({"tls": made["tls"]})).await.refuses("/tls/client_key");
     let gone = hub.send(Method::PATCH, &path, &json!({"tls": null})).await.expect(200);
     assert_eq!(gone["tls"], Value::Null);

@@ -1,4 +1,4 @@
-//! A thousand clients at once that hardly stay: phones in a tunnel.
+//! A thousand clients at once that reconnect after each event, like phones in a tunnel.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::support::views::until_connected;
 const CLIENTS: usize = 1_000;
 const EVENTS: usize = 12;
 
-/// Each client takes one event, drops the connection in the middle of the stream and comes back for the next.
+/// Each client reads one event, drops the connection in the middle of the stream, and reconnects for the next.
 async fn a_thousand_that_take_one_event_a_connection_get_all_once(transport: Transport) {
     let hub = TestHub::start().await;
     let follow = async || {

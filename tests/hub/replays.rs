@@ -1,4 +1,4 @@
-//! Replays: a stretch of the log is delivered once more, each delivery once, whatever happens meanwhile.
+//! Replays: a range of the log is delivered again, each delivery once, whatever happens in the meantime.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ async fn replay(hub: &Client, id: &str, wanted: Value) -> Value {
     hub.post(&path, &with(json!({"since": "earliest"}), wanted)).await.expect(202)
 }
 
-/// Waits until a replay has come to its end, and gives it.
+/// Waits until a replay has ended, and returns it.
 async fn until_over(hub: &Client, id: &str, replay: &Value) -> Value {
     let path = format!("/v1/subscriptions/{id}/replays/{}", text(replay, "/id"));
     eventually("the replay is over", async || {
@@ -93,7 +93,7 @@ async fn two_concurrent_replays_deliver_an_exhausted_event_once() {
     let once = json!({"retry_schedule_s": [100], "give_up_after_s": 50});
     let id = hub.subscribe(&with(receiver.wants("n"), once)).await;
     for _ in 0..4 {
-        // Fewer in a row than make the subscription fail.
+        // Fewer failures in a row than make the subscription failing.
         hub.publish_many("n", 15).await;
         receiver.take(15).await;
         hub.post(&format!("/v1/subscriptions/{id}/pause"), &json!({})).await.expect(200);

@@ -1,4 +1,4 @@
-//! The limits of what a client may send: each is refused with a problem document that names it, and harms nobody.
+//! Size limits of requests: each is enforced with a problem document that names it, and other clients are unaffected.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ const EVENTS: &str = "/v1/events";
 const SUBSCRIPTIONS: &str = "/v1/subscriptions";
 const JSON: &str = "application/json";
 
-/// The answer to a request that is sent as it stands; its connection is closed then.
+/// Sends raw bytes, returns the response, and closes the connection.
 async fn answer_to(hub: SocketAddr, text: &str) -> Answer {
     RawClient::that_says(hub, text).await.hear().await
 }
@@ -34,7 +34,7 @@ fn loopback() -> Networks {
     Networks::parse("127.0.0.0/8").expect("a network")
 }
 
-/// A text with spaces after it, which JSON may have.
+/// A JSON text padded with spaces to this size.
 fn padded(text: &str, bytes: usize) -> String {
     format!("{text}{}", " ".repeat(bytes - text.len()))
 }
@@ -80,7 +80,7 @@ async fn a_body_shorter_than_its_content_length_is_not_processed() {
     let mut client = RawClient::that_says(hub.address(), &request).await;
     client.shut().await;
     client.end().await;
-    // Without a length there is no body.
+    // A request without a length has no body.
     let request = post(EVENTS, &[]);
     answer_to(hub.address(), &request).await.problem(400, "invalid_json");
     assert!(hub.all(EVENTS).await.is_empty());
@@ -99,8 +99,7 @@ async fn a_chunked_body_is_accepted_and_malformed_chunks_are_rejected() {
     assert_eq!(hub.all(EVENTS).await.len(), 1);
 }
 
-/// Each of these can be read in two ways, and a proxy before the hub may have read it in the other one
-/// (RFC 9112, 6.3 and 11.2).
+/// A proxy in front of the hub may read each of these lengths in another way (RFC 9112, sections 6.3 and 11.2).
 #[tokio::test]
 async fn a_body_with_an_ambiguous_length_is_rejected() {
     let hub = TestHub::start().await;
@@ -142,7 +141,7 @@ async fn an_oversized_target_or_header_is_rejected_with_the_limit() {
         let path = "/v1/events?types=";
         get(&format!("{path}{}", "a".repeat(bytes - path.len())), &["connection: close"])
     };
-    // It is the type that is too long.
+    // The event type in the query is too long, not the target.
     answer_to(hub.address(), &with_target(8_192)).await.problem(400, "invalid_parameter");
     for bytes in [8_193, 60_000] {
         let problem = answer_to(hub.address(), &with_target(bytes)).await;
@@ -152,7 +151,7 @@ async fn an_oversized_target_or_header_is_rejected_with_the_limit() {
     let lines = |count: usize| -> Vec<String> { (0..count).map(|n| format!("x-{n}: a")).collect() };
     let with_lines =
         |lines: &[String]| get(EVENTS, &lines.iter().map(String::as_str).collect::<Vec<_>>());
-    // Two are there anyway.
+    // The client itself adds two header lines.
     answer_to(hub.address(), &with_lines(&lines(62))).await.expect(200);
     for count in [63, 90] {
         let problem = answer_to(hub.address(), &with_lines(&lines(count))).await;
@@ -168,7 +167,7 @@ async fn an_oversized_target_or_header_is_rejected_with_the_limit() {
     }
 }
 
-/// Before it comes to the hub's own limits, HTTP's library has some. Its answers have no document.
+/// The HTTP library has limits of its own, which apply before the hub's. Its responses carry no problem document.
 #[tokio::test]
 async fn an_endless_or_invalid_request_head_is_rejected_and_the_connection_closed() {
     let hub = TestHub::start().await;
@@ -211,8 +210,8 @@ async fn too_deeply_nested_json_is_rejected_with_the_limit_everywhere() {
         let results = hub.send_text(Method::POST, EVENTS, kind, &line).await.expect(202);
         assert_eq!(results["data"][0]["error"]["errors"][0]["pointer"], "/data");
         assert!(results["data"][1]["id"].is_string(), "{results}");
-        let told = text(&results, "/data/2/error/detail");
-        assert!(told.contains("levels") || told.contains("an array"), "{told}");
+        let detail = text(&results, "/data/2/error/detail");
+        assert!(detail.contains("levels") || detail.contains("an array"), "{detail}");
     }
     for body in [
         nested(100_000),
@@ -226,7 +225,7 @@ async fn too_deeply_nested_json_is_rejected_with_the_limit_everywhere() {
         assert!(text(&problem, "/detail").contains("127 levels"), "{problem}");
     }
     let mut socket = Socket::open(hub.request(Method::GET, "/v1/ws?types=never")).await.unwrap();
-    for (command, told) in [
+    for (command, expected) in [
         (format!(r#"{{"publish": {}}}"#, event(128)), "/data"),
         (format!(r#"{{"publish": {}}}"#, nested(100_000)), "one event"),
         (format!(r#"{{"subscribe": {}}}"#, nested(100_000)), "127 levels"),
@@ -236,12 +235,12 @@ async fn too_deeply_nested_json_is_rejected_with_the_limit_everywhere() {
     ] {
         socket.say_text(&command).await;
         let answer = socket.hear().await.to_string();
-        assert!(answer.contains("error") && answer.contains(told), "{told}: {answer}");
+        assert!(answer.contains("error") && answer.contains(expected), "{expected}: {answer}");
     }
     hub.get("/readyz").await.expect(200);
 }
 
-/// Publishers' data are kept as they are; what the hub reads itself has to be text that it can keep.
+/// Publishers' data is kept as it is; text that the hub interprets must be valid UTF-8 without NUL.
 #[tokio::test]
 async fn unusual_json_is_kept_as_event_data_and_rejected_in_a_definition() {
     let hub = TestHub::start().await;
@@ -319,7 +318,7 @@ async fn an_oversized_line_or_item_is_rejected_without_affecting_the_others() {
     let many = "1\n".repeat(1_001);
     let refused = hub.send_text(Method::POST, EVENTS, kind, &many).await;
     assert!(text(&refused.problem(413, "payload_too_large"), "/detail").contains("1000"));
-    // As many as fit in a body.
+    // As many elements as fit in a body.
     let many = format!("[{}1]", "1,".repeat(2_500_000));
     hub.send_text(Method::POST, EVENTS, JSON, &many).await.problem(413, "payload_too_large");
 }
@@ -365,7 +364,7 @@ async fn lists_and_texts_of_a_subscription_are_limited_and_the_limit_is_named() 
     assert_eq!(socket.hear().await["error"]["code"], "validation_failed");
 }
 
-/// The longest token that is made has its place in a URL.
+/// The longest token that the hub issues fits in a URL.
 #[tokio::test]
 async fn the_longest_stream_token_fits_in_a_url() {
     let hub = TestHub::start().await;
@@ -377,7 +376,7 @@ async fn the_longest_stream_token_fits_in_a_url() {
     anyone.get(&format!("/v1/events?access_token={token}&types={}", types[0])).await.expect(200);
 }
 
-/// Opens a stream that says it comes from `client`, behind a proxy.
+/// Opens a stream that claims to come from `forwarded`, behind a proxy.
 async fn stream_from(hub: &TestHub, forwarded: &str) -> (RawClient, Answer) {
     let request = get("/v1/stream", &[&format!("x-forwarded-for: {forwarded}")]);
     let mut client = RawClient::that_says(hub.address(), &request).await;
@@ -388,7 +387,7 @@ async fn stream_from(hub: &TestHub, forwarded: &str) -> (RawClient, Answer) {
 #[tokio::test]
 async fn streams_per_address_are_limited_by_the_address_a_trusted_proxy_forwards() {
     let hub = TestHub::start_with(|settings| {
-        settings.max_streams.per_address = 2;
+        settings.stream_limits.per_address = 2;
         settings.trusted_proxies.networks = loopback();
     })
     .await;
@@ -414,7 +413,7 @@ async fn streams_per_address_are_limited_by_the_address_a_trusted_proxy_forwards
 
 #[tokio::test]
 async fn a_forged_forwarded_address_opens_no_additional_streams() {
-    let hub = TestHub::start_with(|settings| settings.max_streams.per_address = 1).await;
+    let hub = TestHub::start_with(|settings| settings.stream_limits.per_address = 1).await;
     let (_held, answer) = stream_from(&hub, "192.0.2.1").await;
     assert_eq!(answer.status, 200);
     let (_, refused) = stream_from(&hub, "192.0.2.2").await;
@@ -434,8 +433,8 @@ async fn connections_per_address_are_limited_with_a_429() {
         let mut one_more = RawClient::connect(hub.address()).await;
         let refused = one_more.hear().await;
         let problem = refused.problem(429, "too_many_connections");
-        let told = text(&problem, "/detail");
-        assert!(told.contains("HOOKHUB_MAX_CONNECTIONS_PER_ADDRESS"), "{told}");
+        let detail = text(&problem, "/detail");
+        assert!(detail.contains("HOOKHUB_MAX_CONNECTIONS_PER_ADDRESS"), "{detail}");
         assert_eq!(refused.header("retry-after"), Some("10"));
         assert!(one_more.end().await.is_empty());
     }

@@ -1,4 +1,5 @@
-//! Retention: old days go whole, who is behind is moved and told, and nobody else notices.
+//! Retention: old days are dropped whole, lagging subscriptions are moved on and get a report, and others are not
+//! affected.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::support::sse::EventSource;
 use crate::support::views::{until_all, until_state};
 use crate::support::{eventually, in_time};
 
-/// How many partitions there are of a table, or of several, whose day ended more than so many days ago.
+/// Number of partitions of the tables whose day ended more than `days` days ago.
 async fn older(database: &Database, table: &str, days: u16) -> i64 {
     let count = format!(
         "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname ~ '^({table})_[0-9]{{8}}$'
@@ -26,7 +27,7 @@ async fn older(database: &Database, table: &str, days: u16) -> i64 {
     database.number(&count).await
 }
 
-/// Waits until what is too old is gone.
+/// Waits until all expired partitions are dropped.
 async fn until_gone(database: &Database) {
     let gone = async || (older(database, "events|attempts", 30).await == 0).then_some(());
     eventually("old partitions go", gone).await;
@@ -41,7 +42,7 @@ async fn gaps(hub: &Client) -> Vec<Value> {
 }
 
 async fn until_gap(hub: &Client) -> Value {
-    eventually("a gap is told", async || gaps(hub).await.pop()).await
+    eventually("a gap is reported", async || gaps(hub).await.pop()).await
 }
 
 async fn post(hub: &Client, id: &str, what: &str) {
@@ -71,9 +72,9 @@ async fn expired_days_are_dropped_whole_and_later_days_stay() {
     let stream = hub.request(Method::GET, &format!("/v1/stream?last_event_id={}", old[0]));
     let mut stream = EventSource::open(stream).await.unwrap();
     let gap = in_time("a gap event", stream.next()).await.unwrap();
-    let told: Value = serde_json::from_str(&gap.data).unwrap();
+    let notice: Value = serde_json::from_str(&gap.data).unwrap();
     assert_eq!(
-        told["data"],
+        notice["data"],
         json!({"reason": "expired", "requested": old[0], "earliest": young[0]})
     );
     for id in &young {
@@ -125,7 +126,7 @@ async fn a_paused_subscription_whose_events_expire_gets_one_gap_report_and_all_r
     let wanted =
         with(receiver.wants("n"), json!({"max_in_flight": 1, "retry_schedule_s": [1_000]}));
     let id = acme.subscribe(&wanted).await;
-    let tried = acme.publish_many("n", 3).await;
+    let attempted = acme.publish_many("n", 3).await;
     receiver.take(3).await;
     until_all(&acme, &id, "retrying", 2).await;
     post(&acme, &id, "pause").await;
@@ -141,12 +142,12 @@ async fn a_paused_subscription_whose_events_expire_gets_one_gap_report_and_all_r
     assert_eq!(acme.subscription(&id).await.get("expired"), None);
     let database = hub.stop().await;
     age(&database, 20).await;
-    let (tried, parked) = (all_aged(&tried, 40), all_aged(&parked, 40));
+    let (attempted, parked) = (all_aged(&attempted, 40), all_aged(&parked, 40));
 
     let hub = TestHub::start_on(&database, |_| ()).await;
     let acme = hub.acting_for("acme");
     let gap = until_gap(&acme).await;
-    let lost = json!({"reason": "expired", "subscription": id, "events": 6, "from": tried[1], "to": parked[3]});
+    let lost = json!({"reason": "expired", "subscription": id, "events": 6, "from": attempted[1], "to": parked[3]});
     assert_eq!(gap["data"], lost);
     let expired = acme.subscription(&id).await["expired"].clone();
     assert_eq!(expired["events"], 6);
@@ -199,7 +200,7 @@ async fn a_pull_subscription_whose_events_expire_gets_a_gap_report_and_continues
     let wanted =
         with(receiver.wants("n"), json!({"max_in_flight": 1, "retry_schedule_s": [1_000]}));
     let id = hub.subscribe(&wanted).await;
-    // The callback takes the first and refuses the second; the third is published for pullers.
+    // The callback accepts the first event and rejects the second; the third is published for pull.
     hub.publish_many("n", 2).await;
     receiver.take(2).await;
     until_all(&hub, &id, "retrying", 1).await;
@@ -252,7 +253,7 @@ async fn appends_and_deliveries_continue_while_a_reader_blocks_the_drop_of_a_par
     assert_eq!(ids(&hub, "/v1/events").await, published, "who begins to read now sees it gone");
     until_all(&hub, &id, "delivered", published.len()).await;
 
-    // The reader has ended; the next round, here another node's first, does the rest.
+    // The reader has ended; the next retention round, here the first one of another node, drops the rest.
     reader.execute(AssertSqlSafe("COMMIT".to_owned())).await.unwrap();
     let turns = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -285,7 +286,8 @@ async fn two_nodes_that_expire_events_at_once_report_the_gap_once() {
         tokio::join!(TestHub::start_on(&database, |_| ()), TestHub::start_on(&database, |_| ()),);
     until_gone(&database).await;
     for hub in [&one, &other] {
-        eventually("all are told", async || (gaps(hub).await.len() >= 5).then_some(())).await;
+        eventually("all gaps are reported", async || (gaps(hub).await.len() >= 5).then_some(()))
+            .await;
         assert_eq!(gaps(hub).await.len(), 5);
         for id in &parked {
             assert_eq!(hub.subscription(id).await["expired"]["events"], 300);
@@ -316,7 +318,7 @@ async fn a_delivery_whose_attempts_have_expired_is_unknown_and_can_be_retried() 
     hub.post(&format!("/v1/deliveries/{id}/{}/retry", old[0]), &json!({})).await.expect(202);
     assert_eq!(receiver.next().await.id, old[0]);
 
-    // A replay over that part of the log is not recorded, and recording goes on.
+    // A replay over that part of the log is not recorded, and recording continues.
     let mut replayed = TestReceiver::answering(&[500, 200]).await;
     let from_the_earliest = json!({"from": "earliest", "ordered": true});
     let replay = hub.subscribe(&with(replayed.wants("n"), from_the_earliest)).await;
@@ -343,7 +345,7 @@ async fn attempts_that_prevent_duplicates_are_kept_while_their_subscription_lags
     until_all(&hub, &id, "delivered", 5).await;
     post(&hub, &id, "pause").await;
     let database = hub.stop().await;
-    // As if the first had still been under way when it was paused.
+    // As if the first event had still been in flight when the subscription was paused.
     let first = old[0].parse::<Position>().unwrap().stored();
     let mut connection = database.connect().await;
     for statement in [
@@ -375,7 +377,7 @@ async fn a_reader_from_the_earliest_event_works_when_everything_has_expired() {
     let database = hub.stop().await;
     age(&database, 40).await;
     let hub = TestHub::start_on(&database, |_| ()).await;
-    // Begun while the old events may still be there, and after.
+    // One read starts while the old events may still exist, and one after that.
     let early = hub.get("/v1/events?after=earliest").await.expect(200);
     until_gone(&database).await;
     eventually("nothing is listed", async || {

@@ -1,4 +1,4 @@
-//! Deliveries that fail: tried again by the schedule, held in order, ended by 410 or by giving up.
+//! Failed deliveries: retries by the schedule, order, 410, and the end of retrying.
 
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ async fn a_delivery_is_exhausted_after_its_deadline() {
     let event = hub.publish("a", json!(1)).await;
     until_state(&hub, &subscription, &event, "exhausted").await;
     let made = receiver.more().len();
-    assert!((2..=11).contains(&made), "tried {made} times in 400 ms, every 50 ms give or take 10");
+    assert!((2..=11).contains(&made), "{made} attempts in 400 ms, every 50 ms give or take 10");
     assert_eq!(until_attempts(&hub, &subscription, &event, made).await.len(), made);
     assert_eq!(hub.subscription(&subscription).await["status"], "active");
 }
@@ -181,13 +181,13 @@ async fn events_of_a_dead_receiver_stay_pending_without_an_attempt_each() {
     let ids = hub.publish_many("n", 500).await;
     assert_eq!(sorted(healthy.take_ids(500).await), ids);
     until_status(&hub, &subscription, "failing").await;
-    let tried = dead.take(20).await.len() + dead.more().len();
+    let attempted = dead.take(20).await.len() + dead.more().len();
     assert!(
-        tried <= 20 + 16,
-        "{tried}: no more first tries after a run of failures but those under way"
+        attempted <= 20 + 16,
+        "{attempted}: after a run of failures no more first attempts begin"
     );
-    until_all(&hub, &subscription, "retrying", tried).await;
-    until_all(&hub, &subscription, "pending", 500 - tried).await;
+    until_all(&hub, &subscription, "retrying", attempted).await;
+    until_all(&hub, &subscription, "pending", 500 - attempted).await;
 }
 
 #[tokio::test]
@@ -217,8 +217,8 @@ async fn a_subscription_answered_410_is_disabled_and_resume_delivers_its_parked_
 
     let disabled = until_status(&hub, &subscription, "disabled").await;
     assert!(text(&disabled, "/disabled_reason").contains("410"), "{disabled}");
-    let told = watcher.next().await;
-    assert!(String::from_utf8_lossy(&told.body).contains(&subscription));
+    let notice = watcher.next().await;
+    assert!(String::from_utf8_lossy(&notice.body).contains(&subscription));
     let second = hub.publish("n", json!(2)).await;
     until_state(&hub, &subscription, &second, "pending").await;
     assert_eq!(receiver.more(), std::slice::from_ref(&first));

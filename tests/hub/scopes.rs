@@ -1,4 +1,4 @@
-//! What a key may do, and of which events: everything else is refused, or as if it were not there.
+//! Scopes and event types of keys: everything else is refused, or answered as if it did not exist.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ async fn with_key(hub: &TestHub, more: Value) -> Client {
     hub.with_key(Some(&text(&made, "/key")))
 }
 
-/// Each route with the scope it takes.
+/// Each route with the scope it needs.
 fn routes() -> Vec<(Method, String, &'static str)> {
     let under = |rest: &str| format!("/v1/subscriptions/{SUB}{rest}");
     let mut routes = vec![
@@ -71,15 +71,15 @@ async fn a_key_does_only_what_its_scopes_allow() {
     for scope in ["publish", "subscribe", "read", "stream", "admin"] {
         let client = with_key(&hub, json!({"scopes": [scope]})).await;
         for (method, path, wanted) in routes() {
-            let told = ask(&client, &method, &path).await;
+            let response = ask(&client, &method, &path).await;
             if scope == wanted || scope == "admin" {
                 assert!(
-                    ![401, 403].contains(&told.status),
+                    ![401, 403].contains(&response.status),
                     "{method} {path} {scope}: {}",
-                    told.text
+                    response.text
                 );
             } else {
-                let detail = text(&told.problem(403, "forbidden"), "/detail");
+                let detail = text(&response.problem(403, "forbidden"), "/detail");
                 let named = detail.contains(&format!("the scope {wanted};"));
                 assert!(named && detail.ends_with(scope), "{method} {path}: {detail}");
             }
@@ -109,9 +109,9 @@ async fn a_websocket_command_needs_its_scope() {
             ("publish", json!({"publish": {"type": "b", "data": 1}})),
         ] {
             socket.say(&command).await;
-            let told = socket.hear().await;
-            let code = told.pointer("/error/code").and_then(Value::as_str);
-            assert_eq!(code == Some("forbidden"), refused.contains(&name), "{scopes:?} {told}");
+            let reply = socket.hear().await;
+            let code = reply.pointer("/error/code").and_then(Value::as_str);
+            assert_eq!(code == Some("forbidden"), refused.contains(&name), "{scopes:?} {reply}");
         }
     }
 }
@@ -147,15 +147,15 @@ async fn a_key_with_event_types_publishes_only_those_types() {
     let detail = text(&problem, "/detail");
     assert!(detail.contains("order.*, a") && detail.contains("invoice.paid"), "{detail}");
     let batch = json!([event("a"), event("invoice.paid"), event("order.paid.eu")]);
-    let told = client.post("/v1/events", &batch).await.expect(202);
-    assert_eq!(told["data"][1]["error"]["code"], "forbidden");
+    let response = client.post("/v1/events", &batch).await.expect(202);
+    assert_eq!(response["data"][1]["error"]["code"], "forbidden");
     let mut socket = Socket::open(client.request(Method::GET, "/v1/ws")).await.unwrap();
     socket.say(&json!({"publish": event("b")})).await;
     assert_eq!(socket.hear().await["error"]["code"], "forbidden");
     let stored = hub.all("/v1/events").await;
     let types: Vec<_> = stored.iter().map(|event| text(event, "/type")).collect();
     assert_eq!(types, ["order.paid", "a", "order.paid.eu"]);
-    assert_eq!(told["data"][2]["id"], stored[2]["id"]);
+    assert_eq!(response["data"][2]["id"], stored[2]["id"]);
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn a_key_with_event_types_reads_only_those_types() {
     let next = hub.publish("order.sent", json!(4)).await;
     assert_eq!(in_time("an event", stream.next()).await.unwrap().id, next);
     assert_eq!(text(&socket.hear().await, "/id"), next);
-    // Others see its connections, it does not see theirs.
+    // Other keys see this key's connections; this key does not see theirs.
     let other = hub.request(Method::GET, "/v1/stream?types=invoice.paid");
     let _other = EventSource::open(other).await.unwrap();
     until_connected(&hub, 3).await;
@@ -204,13 +204,13 @@ async fn a_key_with_event_types_reads_only_those_types() {
 async fn the_hubs_own_events_are_visible_only_to_keys_that_name_them() {
     let hub = TestHub::start().await;
     hub.subscribe(&json!({"event_types": ["a"]})).await;
-    let told = |client: Client| async move {
+    let status_for = |client: Client| async move {
         let path = "/v1/events?types=hookhub.subscription.created";
         client.get(path).await.status
     };
-    assert_eq!(told(with_key(&hub, json!({})).await).await, 200);
-    assert_eq!(told(with_key(&hub, json!({"event_types": ["*"]})).await).await, 403);
-    assert_eq!(told(with_key(&hub, json!({"event_types": ["hookhub.*"]})).await).await, 200);
+    assert_eq!(status_for(with_key(&hub, json!({})).await).await, 200);
+    assert_eq!(status_for(with_key(&hub, json!({"event_types": ["*"]})).await).await, 403);
+    assert_eq!(status_for(with_key(&hub, json!({"event_types": ["hookhub.*"]})).await).await, 200);
 }
 
 #[tokio::test]
@@ -289,16 +289,16 @@ async fn a_misplaced_or_duplicate_credential_is_refused_with_the_right_form() {
         (Method::GET, "/v1/subscriptions".to_owned()),
         (Method::GET, format!("/v1/subscriptions/{SUB}/stream")),
     ] {
-        let told = ask(&page, &method, &format!("{path}?{query}")).await;
-        let detail = text(&told.problem(401, "unauthorized"), "/detail");
+        let response = ask(&page, &method, &format!("{path}?{query}")).await;
+        let detail = text(&response.problem(401, "unauthorized"), "/detail");
         assert!(
             detail.contains("access_token opens GET /v1/events, /v1/stream and /v1/ws"),
             "{detail}"
         );
     }
     for path in ["events", "stream", "ws"] {
-        let told = page.get(&format!("/v1/{path}?{query}&{query}")).await;
-        let detail = text(&told.problem(400, "invalid_parameter"), "/detail");
+        let response = page.get(&format!("/v1/{path}?{query}&{query}")).await;
+        let detail = text(&response.problem(400, "invalid_parameter"), "/detail");
         assert!(detail.contains("access_token: is given more than once"), "{detail}");
     }
 }

@@ -1,4 +1,4 @@
-//! No secret shows where it should not: it is planted wherever one can be, then everything the hub says is searched.
+//! Secrets are planted wherever a client can put one; then all output of the hub and all tables are searched for them.
 
 use std::collections::BTreeSet;
 
@@ -27,24 +27,24 @@ const SUBSCRIPTIONS: &str = "/v1/subscriptions";
 const HEADER: &str = "planted-in-header";
 const PASSWORD: &str = "planted-as-password";
 const WRONG_KEY: &str = "hh_planted-as-wrong-key";
-/// What the hub proves itself to receivers with, and the token it is given for that.
+/// Credentials for receivers, and the token that the hub gets for them.
 const CREDENTIALS: [&str; 4] = [
     "planted-basic-password",
     "planted-bearer-token",
     "planted-client-secret",
     "planted-access-token",
 ];
-/// In callback URLs, which their owner and the database may see.
+/// Parts of callback URLs, which their owner and the database may contain.
 const URL_PARTS: [&str; 2] = ["planted-in-path", "planted-in-query"];
-/// In events and metadata, which their owner and the database may see.
+/// Event data and metadata, which their owner and the database may contain.
 const DATA: [&str; 2] = ["planted-in-data", "planted-in-metadata"];
 
-/// A signing secret that is recognised as text and as bytes.
+/// A signing secret that can be recognised as text and as bytes.
 fn signing_secret(number: u8) -> String {
     format!("whsec_{}", STANDARD.encode(format!("planted-signing-secret-{number:03}")))
 }
 
-/// What is looked for, in the forms it might have.
+/// The secrets to search for, in all their encodings.
 #[derive(Default)]
 struct Needles(BTreeSet<String>);
 
@@ -57,7 +57,7 @@ impl Needles {
         needles
     }
 
-    /// A secret as it is written, without its prefix, and the bytes it stands for.
+    /// Adds a secret's text without its prefix, and the bytes that it encodes.
     fn add(&mut self, text: &str) {
         let bare = ["whsec_", "whsk_"].iter().find_map(|prefix| text.strip_prefix(prefix));
         let bare = bare.unwrap_or(text);
@@ -70,7 +70,7 @@ impl Needles {
         }
     }
 
-    /// Fails when one of them is in what the hub says, be it in the open or encoded.
+    /// Fails when an output contains one of the secrets, plain or encoded.
     #[track_caller]
     fn are_not_in(&self, place: &str, said: &str) {
         for line in said.lines() {
@@ -86,12 +86,12 @@ impl Needles {
     }
 }
 
-/// Bytes as a text that can be searched: a character for each.
+/// Bytes as searchable text: one character per byte.
 fn as_text(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// What a word is the hex or the base64 of.
+/// The bytes that a word encodes as hex or base64.
 fn decoded(word: &str) -> Vec<Vec<u8>> {
     let config =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -106,7 +106,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     (text.len().is_multiple_of(2)).then(|| text.as_bytes().chunks(2).map(byte).collect())?
 }
 
-/// A subscription full of secrets.
+/// A subscription with a secret in every field.
 fn planted(url: &str, number: u8) -> Value {
     let [path, query] = URL_PARTS;
     json!({
@@ -133,7 +133,7 @@ fn identity() -> (String, String) {
     (certificate, pem("PRIVATE KEY", include_bytes!("../fixtures/self-signed.key.der")))
 }
 
-/// Subscriptions with all the ways of proving the hub to a receiver.
+/// Subscriptions with every kind of credentials for a receiver.
 async fn credentials(hub: &Client, url: &str, https_url: &str) -> Vec<String> {
     let issuer = Respondent::saying(|_| {
         let token = json!({"access_token": CREDENTIALS[3], "token_type": "Bearer"}).to_string();
@@ -168,7 +168,7 @@ async fn credentials(hub: &Client, url: &str, https_url: &str) -> Vec<String> {
     ids
 }
 
-/// Members that no subscription can have, with secrets in them.
+/// Invalid members of a subscription that contain secrets.
 fn faults(secret: &str) -> Vec<Value> {
     vec![
         json!({"secret": secret.trim_end_matches('=').trim_end_matches('1')}),
@@ -202,7 +202,7 @@ fn faults(secret: &str) -> Vec<Value> {
     ]
 }
 
-/// Requests that are refused, with secrets where they should not be; gives what was answered.
+/// Sends invalid requests that contain secrets in wrong places; returns the responses.
 async fn refused(hub: &Client, id: &str) -> Vec<String> {
     let (secret, good) = (signing_secret(9), planted("https://example.com", 9));
     let mut answers = Vec::new();
@@ -235,15 +235,15 @@ async fn refused(hub: &Client, id: &str) -> Vec<String> {
     answers.push(hub.acting_for(&format!("{PASSWORD}!")).get("/v1/events").await);
     let long = format!("\"{WRONG_KEY}");
     answers.push(hub.post_once("/v1/keys", &long, &json!({"name": "x"})).await);
-    let mut told = Vec::new();
+    let mut responses = Vec::new();
     for answer in answers {
         assert!((400..500).contains(&answer.status), "{}: {}", answer.status, answer.text);
-        told.push(format!("{:?}\n{}", answer.headers, answer.text));
+        responses.push(format!("{:?}\n{}", answer.headers, answer.text));
     }
-    told
+    responses
 }
 
-/// All that can be listed and looked at, besides subscriptions, whose owner sees their URLs.
+/// Everything that can be listed or read, except subscriptions, whose owner sees their URLs.
 async fn shown(hub: &Client, ids: &[String]) -> String {
     let mut paths: Vec<String> = [
         "/v1/events?limit=250",
@@ -292,28 +292,28 @@ async fn dumped(database: &Database) -> String {
     all
 }
 
-/// The private keys that the hub made, out of the sealed definitions.
+/// The private keys that the hub generated, decrypted from the definitions.
 async fn private_keys(database: &Database) -> Vec<String> {
     let rows: Vec<(i64, String)> = sqlx::query_as("SELECT id, definition FROM subscriptions")
         .fetch_all(&mut database.connect().await)
         .await
         .expect("definitions");
-    let sealer = Encryptor::new(MASTER_KEY.parse().expect("a key"));
+    let encryptor = Encryptor::new(MASTER_KEY.parse().expect("a key"));
     let key = |(id, definition): (i64, String)| {
         let place = AssociatedData::Definition { tenant: "default", id };
-        let plain = sealer.decrypt(definition.as_bytes(), place).expect("it opens");
+        let plain = encryptor.decrypt(definition.as_bytes(), place).expect("it opens");
         text(&serde_json::from_slice(&plain).expect("JSON"), "/signing_key")
     };
     rows.into_iter().map(key).collect()
 }
 
-/// A receiver that does not look at signatures.
+/// A receiver that does not check signatures.
 async fn taking_all() -> TestReceiver {
     let settings = ReceiverSettings { secrets: Vec::new(), ..TestReceiver::settings() };
     TestReceiver::with(settings).await
 }
 
-/// Subscriptions whose deliveries fare in every way there is, each tried twice.
+/// Subscriptions whose deliveries have every kind of result, with two attempts each.
 async fn deliver(hub: &Client) -> Vec<String> {
     let mut good = taking_all().await;
     let refusing = TestReceiver::answering(&[500]).await;
@@ -383,9 +383,9 @@ async fn planted_secrets_appear_in_no_output_and_no_table() {
 
     let urls = Needles::of(&URL_PARTS);
     let data = Needles::of(&DATA);
-    for told in refused(client, &ids[0]).await {
-        secret.are_not_in("an error", &told);
-        urls.are_not_in("an error", &told);
+    for response in refused(client, &ids[0]).await {
+        secret.are_not_in("an error", &response);
+        urls.are_not_in("an error", &response);
     }
     secret.are_not_in("what is shown", &shown(client, &ids).await);
     secret.are_not_in("the database", &dumped(&database).await);

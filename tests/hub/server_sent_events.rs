@@ -1,8 +1,8 @@
-//! Server-Sent Events: what a browser and the proxies before it rely on.
+//! Server-Sent Events: the behaviour that browsers and proxies rely on.
 
 use std::time::Duration;
 
-use hookhub::domain::access::quota::ConnectionLimits;
+use hookhub::domain::access::quota::StreamLimits;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -33,7 +33,7 @@ async fn a_stream_starts_at_once_with_its_content_type_and_retry_delay() {
         assert_eq!(stream.headers()[name], value);
     }
     assert!(!stream.headers().contains_key("content-length"));
-    // Nothing is published, and signs of life are seconds away.
+    // Nothing is published, and heartbeats are seconds away.
     in_time("first bytes", stream.read()).await.unwrap();
     assert!((1_000..=2_000).contains(&stream.retry_ms().unwrap()));
 }
@@ -65,15 +65,15 @@ async fn an_empty_last_event_id_is_ignored() {
 #[tokio::test]
 async fn streams_get_different_retry_delays() {
     let hub = TestHub::start().await;
-    let mut told = Vec::new();
+    let mut delays = Vec::new();
     for _ in 0..10 {
         let mut stream = open(&hub, "").await;
         in_time("first bytes", stream.read()).await.unwrap();
-        told.extend(stream.retry_ms());
+        delays.extend(stream.retry_ms());
     }
-    told.sort_unstable();
-    told.dedup();
-    assert!(told.len() > 3, "{told:?}");
+    delays.sort_unstable();
+    delays.dedup();
+    assert!(delays.len() > 3, "{delays:?}");
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn the_last_event_id_header_precedes_last_event_id_which_precedes_after() 
     assert_eq!(first_of(None, "last_event_id=earliest&after=now").await, ids[0]);
 }
 
-/// Checks that a stream begins with a gap event, and goes on with the oldest.
+/// Checks that a stream begins with a gap event and continues with the oldest event.
 async fn begins_with_a_gap(
     mut stream: EventSource,
     reason: &str,
@@ -132,13 +132,13 @@ async fn begins_with_a_gap(
     kept: &[String],
 ) {
     let gap = in_time("a gap event", stream.next()).await.expect("a gap event");
-    let told: Value = serde_json::from_str(&gap.data).expect("JSON");
-    assert_eq!(text(&told, "/type"), "hookhub.gap");
+    let gap_event: Value = serde_json::from_str(&gap.data).expect("JSON");
+    assert_eq!(text(&gap_event, "/type"), "hookhub.gap");
     assert_eq!(
-        told.get("data"),
+        gap_event.get("data"),
         Some(&json!({"reason": reason, "requested": requested, "earliest": kept.first()}))
     );
-    assert_eq!(text(&told, "/id"), gap.id);
+    assert_eq!(text(&gap_event, "/id"), gap.id);
     for id in kept {
         assert!(gap.id < *id, "who comes back with the gap's id misses nothing");
         assert_eq!(in_time("an event", stream.next()).await.expect("an event").id, *id);
@@ -159,7 +159,7 @@ async fn an_unknown_resume_point_gets_a_gap_event_and_the_stream_continues_with_
         let stream = EventSource::open(request).await.unwrap();
         begins_with_a_gap(stream, "unknown", point, &ids).await;
     }
-    // Not text, and far too long.
+    // Invalid UTF-8, and far too long.
     let request = hub.request(Method::GET, "/v1/stream").header("last-event-id", &b"\xff"[..]);
     begins_with_a_gap(EventSource::open(request).await.unwrap(), "unknown", "\u{fffd}", &ids).await;
     let long = "x".repeat(5_000);
@@ -172,8 +172,8 @@ async fn an_unknown_resume_point_in_an_empty_log_gets_a_gap_event() {
     let hub = TestHub::start().await;
     let mut stream = open(&hub, "after=garbage&types=n").await;
     let gap = in_time("a gap event", stream.next()).await.unwrap();
-    let told: Value = serde_json::from_str(&gap.data).unwrap();
-    assert_eq!(told["data"]["earliest"], Value::Null);
+    let gap_event: Value = serde_json::from_str(&gap.data).unwrap();
+    assert_eq!(gap_event["data"]["earliest"], Value::Null);
     let id = hub.publish("n", json!(1)).await;
     assert_eq!(in_time("an event", stream.next()).await.unwrap().id, id);
     let mut again = open(&hub, &format!("types=n&last_event_id={}", gap.id)).await;
@@ -210,7 +210,7 @@ async fn a_reader_that_pauses_during_megabytes_of_events_receives_every_event_on
         for _ in 0..40 {
             published.push(hub.publish("n", json!(large)).await);
         }
-        // Each time it catches up by a part.
+        // The reader catches up in small parts.
         for _ in 0..20 {
             met.push(in_time("an event", slow.next()).await.id);
         }
@@ -237,12 +237,12 @@ async fn a_disconnected_stream_is_dropped_at_once_however_it_disconnects() {
         until_connected(&hub, 1).await;
         socket
     };
-    // A reset.
+    // A connection reset.
     let socket = open_socket().await;
     socket.set_zero_linger().unwrap();
     drop(socket);
     until_connected(&hub, 0).await;
-    // It says that it will not say anything more.
+    // A half-closed connection: the client will send nothing more.
     let mut socket = open_socket().await;
     socket.shutdown().await.unwrap();
     until_connected(&hub, 0).await;
@@ -264,7 +264,7 @@ async fn a_stream_that_disconnects_with_megabytes_unread_is_dropped_at_once() {
 #[tokio::test]
 async fn open_streams_are_limited_in_total_and_per_key() {
     let hub = TestHub::start_with(|settings| {
-        settings.max_streams = ConnectionLimits { in_all: 3, per_key: 2, per_address: 3 };
+        settings.stream_limits = StreamLimits { per_node: 3, per_key: 2, per_address: 3 };
     })
     .await;
     let key = hub.acting_for("acme").post("/v1/keys", &json!({"name": "a"})).await.expect(201);
@@ -295,7 +295,7 @@ async fn open_streams_are_limited_in_total_and_per_key() {
     refused(&acme).await;
 }
 
-/// The slow one: signs of life come every 15 seconds.
+/// Slow: heartbeats come every 15 seconds.
 #[tokio::test]
 async fn a_heartbeat_every_15_seconds_moves_the_resume_point_past_events_that_do_not_match() {
     let hub = TestHub::start().await;

@@ -1,4 +1,4 @@
-//! Stopping in order: take no more, finish what runs, record it; within the deadline.
+//! Graceful shutdown: accept no more work, finish what is in flight, record it, within the deadline.
 
 use std::time::Duration;
 

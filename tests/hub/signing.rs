@@ -1,4 +1,4 @@
-//! How deliveries are signed: several secrets while one is rotated, Ed25519, and the header of other REST Hooks senders.
+//! Signatures of deliveries: several secrets during a rotation, Ed25519, and `X-Hook-Signature`.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::support::{eventually, hex};
 
 const PATH: &str = "/v1/subscriptions";
 
-/// The headers of a delivery that its signatures are about.
+/// The headers that the signatures of a delivery cover.
 fn signed(delivery: &Delivery) -> Signed<'_> {
     let header = |name: &str| delivery.header(name).expect(name);
     Signed {
@@ -29,7 +29,7 @@ fn signed(delivery: &Delivery) -> Signed<'_> {
     }
 }
 
-/// The schemes of the signatures, in their order.
+/// The schemes of the signatures, in order.
 fn schemes(delivery: &Delivery) -> Vec<&str> {
     let signatures = signed(delivery).signature.split(' ');
     signatures.map(|one| one.split_once(',').expect("scheme,signature").0).collect()
@@ -40,7 +40,7 @@ fn is_signed_by(delivery: &Delivery, secret: &str) -> bool {
     secret.verify(&signed(delivery), &delivery.body, UnixMillis::now()).is_ok()
 }
 
-/// Whether one of the signatures is by the key that a JWK or `whpk_…` holds, as its 32 bytes.
+/// Whether one of the signatures is by this public key of 32 bytes.
 fn is_signed_by_key(delivery: &Delivery, public_key: &[u8]) -> bool {
     let Signed { id, timestamp, signature } = signed(delivery);
     let content = [format!("{id}.{timestamp}.").as_bytes(), &delivery.body].concat();
@@ -55,18 +55,18 @@ fn bytes_of(jwk: &Value) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text(jwk, "/x")).expect("base64")
 }
 
-/// A receiver that takes everything, however it is signed.
+/// A receiver that accepts every signature.
 async fn receiver() -> TestReceiver {
     let settings = ReceiverSettings { secrets: Vec::new(), ..TestReceiver::settings() };
     TestReceiver::with(settings).await
 }
 
-/// Rotates, and gives what was answered.
+/// Rotates the secret and returns the response.
 async fn rotate(hub: &Client, id: &str, body: &Value) -> Value {
     hub.post(&format!("{PATH}/{id}/rotate-secret"), body).await.expect(200)
 }
 
-/// The delivery of an event that is published now.
+/// Publishes an event and returns its delivery.
 async fn delivered(hub: &Client, receiver: &mut TestReceiver) -> Delivery {
     let id = hub.publish("n", json!(1)).await;
     let delivery = receiver.any().await;
@@ -130,7 +130,7 @@ async fn a_rotation_overlap_ends_by_itself_and_leaves_no_secret_stored() {
     assert!(is_signed_by(&delivery, &new));
     assert_eq!(hub.subscription(&id).await["previous_secrets"], json!([]));
 
-    // What is left of it in storage goes at the next look, which every start takes.
+    // The cleanup at every start removes the rest from storage.
     let ends = "SELECT count(*) FROM secret_ends";
     assert_eq!(hub.database.number(ends).await, 1);
     let other = TestHub::start_on(&hub.database, |_| ()).await;

@@ -1,10 +1,10 @@
-//! Clients that take their time, or never come to an end: each has a deadline, and keeps nobody from being served.
+//! Slow and endless clients: each has a deadline, and none blocks other clients.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hookhub::config::Patience;
+use hookhub::config::ClientTimeouts;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -20,25 +20,25 @@ use crate::support::views::until_connected;
 use crate::support::websocket::Socket;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Between two bytes of one that drips.
+/// Delay between two bytes of a client that sends byte by byte.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Time enough for what takes a second, on a machine with other things to do.
+/// Time limit for an action that takes a second, on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A hub whose patience ends after a second.
+/// A hub whose client deadlines are one second.
 async fn impatient() -> TestHub {
     TestHub::start_with(|settings| {
-        settings.patience = Patience { head: SECOND, body: SECOND, idle: SECOND };
+        settings.client_timeouts = ClientTimeouts { head: SECOND, body: SECOND, idle: SECOND };
     })
     .await
 }
 
-/// What is sent at once, and what drips in then.
+/// The bytes that a client sends at once, and the bytes that it then sends one by one.
 #[derive(Debug, Clone, Copy)]
 struct Slow {
     at_once: &'static str,
     drip: &'static str,
-    /// How many answers come before the refusal.
+    /// Number of responses before the refusal.
     answers: usize,
 }
 
@@ -46,7 +46,7 @@ const HEALTH: &str = "GET /healthz HTTP/1.1\r\nhost: hub\r\n\r\n";
 const SLOW_HEADS: [Slow; 3] = [
     Slow { at_once: "", drip: "GET /healthz?aaaaaaaaaa", answers: 0 },
     Slow { at_once: "GET / HTTP/1.1\r\n", drip: "x: aaaaaaaaaaaaaaaaaaaaaaaaa\r\n", answers: 0 },
-    // Its first request is there at once.
+    // The first request is complete at once.
     Slow { at_once: HEALTH, drip: "GET /healthz?aaaaaaaaaa", answers: 1 },
 ];
 const SLOW_BODIES: [Slow; 2] = [
@@ -59,7 +59,7 @@ fn slow_body(slow: Slow) -> String {
     head(request_line, &["content-type: application/json"]) + slow.at_once
 }
 
-/// Drips until it is hung up on; gives the last answer.
+/// Sends byte by byte until the hub closes the connection; returns the last response.
 async fn drip(hub: SocketAddr, at_once: &str, slow: Slow) -> Answer {
     let client = RawClient::that_says(hub, at_once).await;
     let mut said = client.drip(slow.drip.as_bytes(), PAUSE).await;
@@ -118,7 +118,7 @@ async fn an_idle_connection_is_closed() {
     client.hear().await.expect(200);
     assert!(client.end().await.is_empty());
     assert!(began.elapsed() < SOON);
-    // Not so one that is used.
+    // A connection in use stays open.
     let mut client = RawClient::connect(hub.address()).await;
     for _ in 0..6 {
         client.say(HEALTH.as_bytes()).await;
@@ -127,7 +127,7 @@ async fn an_idle_connection_is_closed() {
     }
 }
 
-/// The deadline is for the head, not for the answer.
+/// The deadline applies to the request head, not to the response.
 #[tokio::test]
 async fn a_response_may_take_longer_than_the_deadline_of_the_request_head() {
     let hub = impatient().await;
@@ -144,7 +144,7 @@ async fn a_response_may_take_longer_than_the_deadline_of_the_request_head() {
     until_connected(&hub, 2).await;
 }
 
-/// Flask-WebSub asks the hub by TLS first, and waits three seconds for what comes of it.
+/// Flask-WebSub first connects to the hub by TLS, and waits three seconds for the result.
 #[tokio::test]
 async fn connections_that_speak_another_protocol_are_closed_at_once() {
     let hub = TestHub::start().await;
@@ -168,7 +168,7 @@ async fn a_websocket_message_sent_byte_by_byte_closes_the_socket() {
     let hub = impatient().await;
     let frame: &[u8] = b"\x81\xfe\x10\x00\x00\x00\x00\x00{\"ack\": ";
     let pieces = |n: usize| -> &'static [u8] {
-        // A text of one byte that is to go on, then ever more pieces of nothing.
+        // A text frame of one byte that is to be continued, then endless empty continuation frames.
         if n == 0 { b"\x01\x81\0\0\0\0{" } else { b"\x00\x80\0\0\0\0" }
     };
     for in_pieces in [false, true] {
@@ -193,7 +193,7 @@ async fn a_websocket_message_sent_byte_by_byte_closes_the_socket() {
     }
 }
 
-/// HTTP/1.0 has no chunks: what has no known length ends with its connection (RFC 9112, 6.1).
+/// HTTP/1.0 has no chunks: a body of unknown length ends with its connection (RFC 9112, section 6.1).
 #[tokio::test]
 async fn an_http_1_0_stream_ends_with_its_connection() {
     let hub = TestHub::start_with(|settings| settings.stop_deadline = SECOND).await;
@@ -222,7 +222,7 @@ async fn a_client_that_reads_nothing_does_not_delay_a_shutdown() {
         let batch: Vec<_> = (0..20).map(|_| json!({"type": "n", "data": large})).collect();
         hub.post("/v1/events", &Value::from(batch)).await.expect(202);
     }
-    // One whose answers wait as well: it asks and asks, and reads nothing.
+    // A client whose responses wait as well: it sends requests and reads nothing.
     let request = head("GET /v1/events?limit=50 HTTP/1.1", &[]) + "\r\n";
     let _greedy = RawClient::that_says(hub.address(), &request.repeat(10)).await;
     let began = Instant::now();
@@ -234,7 +234,7 @@ async fn a_client_that_reads_nothing_does_not_delay_a_shutdown() {
 async fn a_body_sent_byte_by_byte_does_not_delay_a_shutdown() {
     let hub = TestHub::start_with(|settings| {
         settings.stop_deadline = SECOND * 30;
-        settings.patience.body = SECOND * 60;
+        settings.client_timeouts.body = SECOND * 60;
     })
     .await;
     let request =
@@ -246,7 +246,7 @@ async fn a_body_sent_byte_by_byte_does_not_delay_a_shutdown() {
     let began = Instant::now();
     in_time("it stops", hub.stop()).await;
     assert!(began.elapsed() < SECOND * 20, "{:?}", began.elapsed());
-    let said = in_time("it is told", dripping.join_next()).await.unwrap().unwrap();
+    let said = in_time("the refusal arrives", dripping.join_next()).await.unwrap().unwrap();
     answer_in(&said).unwrap().0.problem(503, "unavailable");
 }
 
@@ -268,7 +268,7 @@ async fn a_flood_of_pings_is_answered_and_affects_no_other_client() {
 #[tokio::test]
 async fn an_endless_chunked_body_keeps_no_connection_after_the_response() {
     let hub = TestHub::start_with(|settings| {
-        settings.patience = Patience { head: SECOND, body: SECOND, idle: SECOND };
+        settings.client_timeouts = ClientTimeouts { head: SECOND, body: SECOND, idle: SECOND };
     })
     .await;
     for (path, status) in [("/v1/events", 408), ("/healthz", 405)] {

@@ -1,4 +1,4 @@
-//! Subscriptions that begin in the past: from the earliest event, from an event, from a time.
+//! Start positions in the past: the earliest event, an event, or a time.
 
 use hookhub::domain::time::UnixMillis;
 use serde_json::json;

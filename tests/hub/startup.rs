@@ -1,4 +1,4 @@
-//! Starting: bad settings, the admin key of a first start, several nodes at once, and what the logs hold.
+//! Startup: invalid settings, the generated admin key, concurrent first starts, and the content of the logs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

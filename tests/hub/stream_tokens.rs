@@ -1,4 +1,4 @@
-//! What browsers need: stream tokens, pages of other origins, counts for their operator.
+//! Stream tokens for browsers, CORS, and connection metrics.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ async fn a_stream_token_is_bound_to_its_tenant_and_lifetime() {
     let path = format!("/v1/events?wait=30&after=now&access_token={}", text(&made, "/token"));
     let page = hub.with_key(None);
     page.acting_for("other").get(&path).await.problem(403, "forbidden");
-    // The wait ends when the token does.
+    // The wait ends together with the token.
     let waited = page.get(&path).await;
     assert!(waited.status == 200 || waited.status == 401, "{}", waited.text);
     let again = page.get(&path).await.problem(401, "unauthorized");
@@ -113,8 +113,8 @@ async fn only_pages_of_configured_origins_pass_cors() {
     let hub = TestHub::start_with(|settings| settings.cors_origins = vec![ours.to_owned()]).await;
     for (origin, allowed) in [(ours, Some(ours)), ("https://evil.example", None)] {
         let asked = hub.request(Method::GET, "/v1/events").header("origin", origin);
-        let told = answer(asked).await;
-        assert_eq!(told.header("access-control-allow-origin"), allowed);
+        let response = answer(asked).await;
+        assert_eq!(response.header("access-control-allow-origin"), allowed);
         let refused = answer(hub.request(Method::GET, "/v1/typo").header("origin", origin)).await;
         assert_eq!(
             refused.header("access-control-allow-origin"),
@@ -149,7 +149,7 @@ async fn metrics_count_connections_and_sent_events() {
     }
 }
 
-/// The request for a stream from the oldest on, with a token for `ttl_s`.
+/// Builds the request for a stream from `after`, with a token that is valid for `ttl_s` seconds.
 async fn stream(hub: &Client, path: &str, ttl_s: u32, after: &str) -> RequestBuilder {
     let made = hub.post(PATH, &json!({"types": ["a"], "ttl_s": ttl_s})).await.expect(201);
     let token = text(&made, "/token");

@@ -1,4 +1,4 @@
-//! The subscription resource: made, read, changed, deleted; what is refused.
+//! The subscription resource: create, read, change, delete, and invalid requests.
 
 use hookhub::domain::egress::policy::AllowedTargets;
 use reqwest::Method;
@@ -39,7 +39,7 @@ async fn a_new_subscription_is_returned_whole_with_its_secret_shown_once() {
     }
 
     let read = hub.subscription(&id).await;
-    assert_eq!(read.get("secret"), None, "shown at its making alone");
+    assert_eq!(read.get("secret"), None, "the secret is only shown at creation");
     assert_eq!(with(read, json!({"secret": made["secret"]})), made);
     let listed = hub.get(PATH).await;
     assert!(!listed.text.contains("whsec_"), "{}", listed.text);
@@ -283,8 +283,8 @@ async fn each_subscription_change_is_an_event_for_subscribers_of_hookhub_events(
     hub.delete(&format!("{PATH}/{id}")).await;
 
     let mut types = Vec::new();
-    for told in watcher.take(3).await {
-        let event: Value = serde_json::from_slice(&told.body).unwrap();
+    for delivery in watcher.take(3).await {
+        let event: Value = serde_json::from_slice(&delivery.body).unwrap();
         assert!(!event.to_string().contains(SECRET), "{event}");
         types.push(text(&event, "/type"));
     }

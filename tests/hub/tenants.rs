@@ -1,4 +1,4 @@
-//! Tenants as their operator sees them: what is said of each, and what each has.
+//! Tenants and their quotas, as the operator sees them.
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -12,7 +12,7 @@ use crate::support::views::until_connected;
 
 const ACME: &str = "/v1/tenants/acme";
 
-/// What a hub allows each tenant when it is told nothing.
+/// The quotas of a tenant without explicit values.
 fn defaults() -> Value {
     json!({"events_per_s": null, "subscriptions": 10_000, "streams": null, "event_bytes": 262_144})
 }

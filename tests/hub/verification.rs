@@ -1,5 +1,4 @@
-//! Receivers that must agree before they are sent anything: each way of asking, what is parked until then, and that nothing
-//! but their own consent counts.
+//! Verification of receivers: every method, parked events until then, and only the receiver's own confirmation counts.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,19 +16,19 @@ use crate::support::hostile::{Hostile, Malice};
 use crate::support::hub::{TestHub, every};
 use crate::support::process::{Environment, HubProcess};
 use crate::support::receiver::{NEVER, SECRET, TestReceiver, sorted};
-use crate::support::respondent::{Asked, Respondent, agree, answer};
+use crate::support::respondent::{Asked, Respondent, answer, confirmation};
 use crate::support::views::{until_all, until_state, until_status};
 
 const PATH: &str = "/v1/subscriptions";
 const WAYS: [&str; 3] = ["x_hook_secret", "challenge", "cloudevents"];
 
-/// A hub with a name, so that it may ask in all ways.
+/// A hub with a name, so that it can use every method.
 async fn hub() -> TestHub {
     TestHub::start_with(named).await
 }
 
-/// The same, which tries nothing again by itself.
-async fn patient_hub() -> TestHub {
+/// The same hub with a retry delay that no test reaches.
+async fn hub_without_retries() -> TestHub {
     TestHub::start_with(|settings| {
         named(settings);
         settings.retry_schedule = every(NEVER);
@@ -45,7 +44,7 @@ fn asking(url: &str, way: &str) -> Value {
     json!({"event_types": ["n"], "callback_url": url, "handshake": way, "secret": SECRET})
 }
 
-/// Waits until a receiver was asked so often, and gives what the hub says of that.
+/// Waits until the hub has made this many verification attempts, and returns the subscription's `verification`.
 async fn until_asked(hub: &Client, id: &str, times: u64) -> Value {
     eventually("handshakes are made", async || {
         let subscription = hub.subscription(id).await;
@@ -57,7 +56,7 @@ async fn until_asked(hub: &Client, id: &str, times: u64) -> Value {
     .await
 }
 
-/// What a receiver sends that has no key of the hub's.
+/// A confirmation from a receiver, which has no API key.
 async fn confirm(hub: &Client, id: &str, secret: Option<&str>) -> u16 {
     let request = hub.with_key(None).request(Method::POST, &format!("{PATH}/{id}/verification"));
     let request = match secret {
@@ -79,7 +78,7 @@ async fn post(hub: &Client, id: &str, action: &str, status: u16) -> Value {
 async fn each_verification_method_activates_the_subscription_and_starts_delivery() {
     let hub = hub().await;
     for way in WAYS {
-        let mut receiver = Respondent::willing().await;
+        let mut receiver = Respondent::confirming().await;
         let made = hub.post(PATH, &asking(&receiver.url(), way)).await.expect(201);
         assert_eq!((&made["status"], &made["handshake"]), (&json!("unverified"), &json!(way)));
         assert_eq!(made["verification"]["verified_at"], Value::Null);
@@ -97,9 +96,9 @@ async fn each_verification_method_activates_the_subscription_and_starts_delivery
 
 #[tokio::test]
 async fn events_published_before_verification_arrive_after_it_in_order_without_loss() {
-    let hub = patient_hub().await;
+    let hub = hub_without_retries().await;
     for way in WAYS {
-        let (mut receiver, is_willing) = Respondent::hesitant().await;
+        let (mut receiver, may_confirm) = Respondent::confirming_when_set().await;
         let mut other = TestReceiver::start().await;
         let ordered = with(asking(&receiver.url(), way), json!({"ordered": true}));
         let id = hub.subscribe(&ordered).await;
@@ -110,7 +109,7 @@ async fn events_published_before_verification_arrive_after_it_in_order_without_l
         until_all(&hub, &id, "pending", 100).await;
         assert!(receiver.more().is_empty());
 
-        is_willing.store(true, Ordering::Relaxed);
+        may_confirm.store(true, Ordering::Relaxed);
         post(&hub, &id, "verify", 202).await;
         assert_eq!(receiver.take_ids(100).await, ids, "{way}");
         let last = hub.publish("n", json!("live")).await;
@@ -165,8 +164,10 @@ async fn a_challenge_counts_only_with_a_2xx_status_and_an_allowed_origin_with_an
     for (way, status) in
         [("x_hook_secret", "unverified"), ("challenge", "unverified"), ("cloudevents", "active")]
     {
-        let receiver =
-            Respondent::saying(|asked| agree(asked).replacen("200 OK", "405 Not Allowed", 1)).await;
+        let receiver = Respondent::saying(|asked| {
+            confirmation(asked).replacen("200 OK", "405 Not Allowed", 1)
+        })
+        .await;
         let id = hub.subscribe(&asking(&receiver.url(), way)).await;
         if status == "unverified" {
             let error = text(&until_asked(&hub, &id, 2).await, "/last_error");
@@ -178,7 +179,7 @@ async fn a_challenge_counts_only_with_a_2xx_status_and_an_allowed_origin_with_an
 
 #[tokio::test]
 async fn only_the_receiver_can_confirm_with_the_secret_it_was_sent() {
-    let hub = patient_hub().await;
+    let hub = hub_without_retries().await;
     let mut receiver = Respondent::saying(|_| answer("200 OK", &[], "")).await;
     let definition =
         with(asking(&receiver.url(), "x_hook_secret"), json!({"headers": {"x-shop": "7"}}));
@@ -244,7 +245,7 @@ async fn the_challenge_is_appended_to_the_callbacks_own_query() {
 #[tokio::test]
 async fn a_verification_request_names_the_hub_and_each_delivery_repeats_the_name() {
     let hub = hub().await;
-    let mut receiver = Respondent::willing().await;
+    let mut receiver = Respondent::confirming().await;
     let definition = with(asking(&receiver.url(), "cloudevents"), json!({"rate_limit_per_s": 2}));
     let id = hub.subscribe(&definition).await;
     let asked = receiver.handshake().await;
@@ -257,7 +258,7 @@ async fn a_verification_request_names_the_hub_and_each_delivery_repeats_the_name
     let delivered = receiver.next().await;
     assert_eq!(delivered.header("webhook-request-origin"), Some("hub.example"));
 
-    let mut plain = Respondent::willing().await;
+    let mut plain = Respondent::confirming().await;
     hub.subscribe(&json!({"event_types": ["n"], "callback_url": plain.url()})).await;
     hub.publish("n", json!(2)).await;
     assert_eq!(plain.next().await.header("webhook-request-origin"), None, "it was not asked");
@@ -265,7 +266,7 @@ async fn a_verification_request_names_the_hub_and_each_delivery_repeats_the_name
 
 #[tokio::test]
 async fn a_receiver_can_confirm_later_through_the_url_it_was_sent() {
-    let hub = patient_hub().await;
+    let hub = hub_without_retries().await;
     for method in [Method::GET, Method::POST] {
         let mut receiver = Respondent::saying(|_| answer("405 Not Allowed", &[], "")).await;
         let id = hub.subscribe(&asking(&receiver.url(), "cloudevents")).await;
@@ -286,8 +287,9 @@ async fn a_receiver_can_confirm_later_through_the_url_it_was_sent() {
         answer_of(stranger.request(Method::HEAD, &path)).await;
         assert_eq!(hub.subscription(&id).await["status"], "unverified", "looking is not agreeing");
 
-        let agreed = stranger.request(method.clone(), &path).header("webhook-allowed-rate", "60");
-        let status = answer_of(agreed).await.status;
+        let confirming =
+            stranger.request(method.clone(), &path).header("webhook-allowed-rate", "60");
+        let status = answer_of(confirming).await.status;
         assert_eq!(status, if method == Method::GET { 200 } else { 204 });
         let verified = hub.subscription(&id).await;
         assert_eq!(verified["status"], "active");
@@ -316,7 +318,7 @@ async fn deliveries_stay_within_the_rate_that_the_receiver_allowed() {
     for _ in &ids {
         arrived.push((receiver.take_ids(1).await.remove(0), std::time::Instant::now()));
     }
-    // One may go at once; the others are half a second apart.
+    // The rate limit lets one attempt go at once; the others are half a second apart.
     let took = arrived[4].1.duration_since(arrived[0].1);
     assert!(took >= Duration::from_millis(1_900), "{took:?}");
     assert_eq!(sorted(arrived.into_iter().map(|(id, _)| id).collect()), ids);
@@ -325,7 +327,7 @@ async fn deliveries_stay_within_the_rate_that_the_receiver_allowed() {
 #[tokio::test]
 async fn verification_by_origin_needs_a_configured_hub_name() {
     let hub = TestHub::start().await;
-    let receiver = Respondent::willing().await;
+    let receiver = Respondent::confirming().await;
     let refusal = hub.post(PATH, &asking(&receiver.url(), "cloudevents")).await;
     refusal.refuses("/handshake");
     assert!(refusal.text.contains("HOOKHUB_WEBHOOK_ORIGIN"), "{}", refusal.text);
@@ -337,7 +339,7 @@ async fn verification_by_origin_needs_a_configured_hub_name() {
         settings.webhook_origin = Some("events.example".parse().unwrap());
     })
     .await;
-    let mut receiver = Respondent::willing().await;
+    let mut receiver = Respondent::confirming().await;
     named.subscribe(&asking(&receiver.url(), "cloudevents")).await;
     let asked = receiver.handshake().await;
     assert_eq!(asked.header("webhook-request-origin"), Some("events.example"));
@@ -346,9 +348,9 @@ async fn verification_by_origin_needs_a_configured_hub_name() {
 
 #[tokio::test]
 async fn a_new_callback_or_verification_method_must_be_verified_again() {
-    let hub = patient_hub().await;
-    let mut first = Respondent::willing().await;
-    let (mut second, is_willing) = Respondent::hesitant().await;
+    let hub = hub_without_retries().await;
+    let mut first = Respondent::confirming().await;
+    let (mut second, may_confirm) = Respondent::confirming_when_set().await;
     let id = hub.subscribe(&asking(&first.url(), "challenge")).await;
     first.handshake().await;
     until_status(&hub, &id, "active").await;
@@ -365,7 +367,7 @@ async fn a_new_callback_or_verification_method_must_be_verified_again() {
     second.handshake().await;
     let event = hub.publish("n", json!(1)).await;
     until_state(&hub, &id, &event, "pending").await;
-    is_willing.store(true, Ordering::Relaxed);
+    may_confirm.store(true, Ordering::Relaxed);
     post(&hub, &id, "verify", 202).await;
     assert_eq!(second.take_ids(1).await, [event]);
 
@@ -383,8 +385,8 @@ async fn a_new_callback_or_verification_method_must_be_verified_again() {
 
 #[tokio::test]
 async fn the_owner_can_turn_verification_off() {
-    let hub = patient_hub().await;
-    let (mut receiver, _) = Respondent::hesitant().await;
+    let hub = hub_without_retries().await;
+    let (mut receiver, _) = Respondent::confirming_when_set().await;
     let id = hub.subscribe(&asking(&receiver.url(), "challenge")).await;
     receiver.handshake().await;
     let event = hub.publish("n", json!(1)).await;
@@ -399,8 +401,8 @@ async fn the_owner_can_turn_verification_off() {
 
 #[tokio::test]
 async fn pause_and_resume_do_not_bypass_verification() {
-    let hub = patient_hub().await;
-    let (mut receiver, is_willing) = Respondent::hesitant().await;
+    let hub = hub_without_retries().await;
+    let (mut receiver, may_confirm) = Respondent::confirming_when_set().await;
     let id = hub.subscribe(&asking(&receiver.url(), "x_hook_secret")).await;
     receiver.handshake().await;
     let event = hub.publish("n", json!(1)).await;
@@ -412,11 +414,11 @@ async fn pause_and_resume_do_not_bypass_verification() {
     let asked = receiver.handshake().await;
     until_state(&hub, &id, &event, "pending").await;
 
-    // Who agrees while it is paused need not be asked again.
+    // A receiver that confirms while its subscription is paused needs no new request.
     post(&hub, &id, "pause", 200).await;
     assert_eq!(confirm(&hub, &id, asked.header("x-hook-secret")).await, 204);
     assert_eq!(hub.subscription(&id).await["status"], "paused");
-    is_willing.store(true, Ordering::Relaxed);
+    may_confirm.store(true, Ordering::Relaxed);
     assert_eq!(post(&hub, &id, "resume", 200).await["status"], "active");
     let next = receiver.next().await;
     assert_eq!(next.delivers(), Some(&*event), "{next:?}");
@@ -424,16 +426,16 @@ async fn pause_and_resume_do_not_bypass_verification() {
 
 #[tokio::test]
 async fn a_confirmation_of_the_former_receiver_does_not_verify_the_new_one() {
-    let hub = patient_hub().await;
+    let hub = hub_without_retries().await;
     let passes = Arc::new(Semaphore::new(0));
-    let mut former = Respondent::saying_when(Arc::clone(&passes), agree).await;
-    let (mut new, _) = Respondent::hesitant().await;
+    let mut former = Respondent::saying_when(Arc::clone(&passes), confirmation).await;
+    let (mut new, _) = Respondent::confirming_when_set().await;
     let id = hub.subscribe(&asking(&former.url(), "challenge")).await;
     former.handshake().await;
     patch(&hub, &id, json!({"callback_url": new.url()})).await;
     new.handshake().await;
     passes.add_permits(2);
-    // The next that it agrees to is acted on after this one.
+    // The hub processes the confirmation of this later subscription after the former one's.
     let later = hub.subscribe(&asking(&former.url(), "challenge")).await;
     until_status(&hub, &later, "active").await;
     let event = hub.publish("n", json!(1)).await;
@@ -444,8 +446,8 @@ async fn a_confirmation_of_the_former_receiver_does_not_verify_the_new_one() {
 
 #[tokio::test]
 async fn a_pending_verification_and_its_parked_events_survive_a_restart() {
-    let hub = patient_hub().await;
-    let (mut receiver, is_willing) = Respondent::hesitant().await;
+    let hub = hub_without_retries().await;
+    let (mut receiver, may_confirm) = Respondent::confirming_when_set().await;
     let mut other = TestReceiver::start().await;
     let ordered = with(asking(&receiver.url(), "challenge"), json!({"ordered": true}));
     let id = hub.subscribe(&ordered).await;
@@ -455,7 +457,7 @@ async fn a_pending_verification_and_its_parked_events_survive_a_restart() {
     other.take(20).await;
     let database = hub.stop().await;
 
-    is_willing.store(true, Ordering::Relaxed);
+    may_confirm.store(true, Ordering::Relaxed);
     let hub = TestHub::start_on(&database, named).await;
     receiver.handshake().await;
     until_status(&hub, &id, "active").await;
@@ -465,14 +467,18 @@ async fn a_pending_verification_and_its_parked_events_survive_a_restart() {
 
     let hub = TestHub::start_on(&database, named).await;
     let last = hub.publish("n", json!(1)).await;
-    assert_eq!(receiver.next().await.delivers(), Some(&*last), "who has agreed is not asked again");
+    assert_eq!(
+        receiver.next().await.delivers(),
+        Some(&*last),
+        "a verified receiver gets no second request"
+    );
 }
 
 #[tokio::test]
 async fn a_subscription_without_verification_gets_only_its_events() {
     let hub = hub().await;
-    let mut plain = Respondent::willing().await;
-    let (asked, _) = Respondent::hesitant().await;
+    let mut plain = Respondent::confirming().await;
+    let (asked, _) = Respondent::confirming_when_set().await;
     let unasked = json!({"event_types": ["n"], "callback_url": plain.url()});
     let made = hub.post(PATH, &unasked).await.expect(201);
     assert_eq!(made["status"], "active");
@@ -498,8 +504,8 @@ async fn a_subscription_without_verification_gets_only_its_events() {
 
 #[tokio::test]
 async fn verification_requests_respect_the_target_rules() {
-    let hub = patient_hub().await;
-    let (mut receiver, _) = Respondent::hesitant().await;
+    let hub = hub_without_retries().await;
+    let (mut receiver, _) = Respondent::confirming_when_set().await;
     let id = hub.subscribe(&asking(&receiver.url(), "challenge")).await;
     receiver.handshake().await;
     let database = hub.stop().await;
@@ -516,8 +522,8 @@ async fn verification_requests_respect_the_target_rules() {
 
 #[tokio::test]
 async fn verification_follows_no_redirects_and_times_out() {
-    let hub = patient_hub().await;
-    let mut inner = Respondent::willing().await;
+    let hub = hub_without_retries().await;
+    let mut inner = Respondent::confirming().await;
     let redirects = Hostile::start(Malice::Redirects(inner.url())).await;
     let hangs = Hostile::start(Malice::Hangs).await;
     let endless = Hostile::start(Malice::Endless("200 OK")).await;
@@ -539,7 +545,7 @@ async fn verification_follows_no_redirects_and_times_out() {
 
 #[tokio::test]
 async fn hanging_receivers_delay_neither_deliveries_nor_other_verifications() {
-    let hub = patient_hub().await;
+    let hub = hub_without_retries().await;
     let hangs = Hostile::start(Malice::Hangs).await;
     for _ in 0..100 {
         hub.subscribe(&with(asking(&hangs.url(), "challenge"), json!({"timeout_s": 30}))).await;
@@ -550,7 +556,7 @@ async fn hanging_receivers_delay_neither_deliveries_nor_other_verifications() {
     assert_eq!(sorted(receiver.take_ids(100).await), ids);
 
     let other = hub.acting_for("other");
-    let willing = Respondent::willing().await;
+    let willing = Respondent::confirming().await;
     let began = std::time::Instant::now();
     let id = other.subscribe(&asking(&willing.url(), "challenge")).await;
     until_status(&other, &id, "active").await;
@@ -578,7 +584,7 @@ async fn a_receiver_that_answers_410_is_not_asked_again_until_its_owner_resumes(
 #[tokio::test]
 async fn after_the_last_scheduled_attempt_verification_runs_only_on_request() {
     let hub = TestHub::start().await;
-    let (receiver, is_willing) = Respondent::hesitant().await;
+    let (receiver, may_confirm) = Respondent::confirming_when_set().await;
     let definition = with(asking(&receiver.url(), "challenge"), json!({"give_up_after_s": 1}));
     let id = hub.subscribe(&definition).await;
     let last = eventually("the attempts end", async || {
@@ -588,7 +594,7 @@ async fn after_the_last_scheduled_attempt_verification_runs_only_on_request() {
     })
     .await;
     assert!(last["attempts"].as_u64() > Some(1), "{last}");
-    is_willing.store(true, Ordering::Relaxed);
+    may_confirm.store(true, Ordering::Relaxed);
     let verify = format!("{PATH}/{id}/verify");
     let accepted = hub.post_once(&verify, "verify-1", &json!({})).await.expect(202);
     assert_eq!(accepted, json!({"subscription": id}));
@@ -600,8 +606,8 @@ async fn after_the_last_scheduled_attempt_verification_runs_only_on_request() {
 
 #[tokio::test]
 async fn a_test_before_verification_and_invalid_handshake_settings_are_refused() {
-    let hub = patient_hub().await;
-    let (receiver, _) = Respondent::hesitant().await;
+    let hub = hub_without_retries().await;
+    let (receiver, _) = Respondent::confirming_when_set().await;
     let id = hub.subscribe(&asking(&receiver.url(), "challenge")).await;
     hub.post(&format!("{PATH}/{id}/test"), &json!({}))
         .await
@@ -628,18 +634,18 @@ async fn a_test_before_verification_and_invalid_handshake_settings_are_refused()
 
 #[tokio::test]
 async fn verification_is_published_as_an_event_without_secrets() {
-    let hub = patient_hub().await;
+    let hub = hub_without_retries().await;
     let mut watcher = TestReceiver::start().await;
     hub.subscribe(&watcher.wants("hookhub.subscription.verified")).await;
-    let receiver = Respondent::willing().await;
+    let receiver = Respondent::confirming().await;
     let id = hub.subscribe(&asking(&receiver.url(), "x_hook_secret")).await;
-    let told: Value = serde_json::from_slice(&watcher.next().await.body).unwrap();
-    assert_eq!(told["type"], "hookhub.subscription.verified");
-    assert_eq!(told.pointer("/data/subscription/id"), Some(&json!(id)));
-    assert_eq!(told.pointer("/data/subscription/status"), Some(&json!("active")));
+    let notice: Value = serde_json::from_slice(&watcher.next().await.body).unwrap();
+    assert_eq!(notice["type"], "hookhub.subscription.verified");
+    assert_eq!(notice.pointer("/data/subscription/id"), Some(&json!(id)));
+    assert_eq!(notice.pointer("/data/subscription/status"), Some(&json!("active")));
     let listed = hub.get(PATH).await.text + &hub.get("/v1/events?types=hookhub.*").await.text;
     let key = SECRET.trim_start_matches("whsec_");
-    assert!(!told.to_string().contains(key) && !listed.contains(key), "{listed}");
+    assert!(!notice.to_string().contains(key) && !listed.contains(key), "{listed}");
     assert!(
         each(&hub.get("/v1/events?types=hookhub.verification.*").await.expect(200), "/data")
             .is_empty()
@@ -648,7 +654,7 @@ async fn verification_is_published_as_an_event_without_secrets() {
 
 #[tokio::test]
 async fn a_confirmation_at_one_node_counts_on_all_nodes() {
-    let one = patient_hub().await;
+    let one = hub_without_retries().await;
     let other = TestHub::start_on(&one.database, named).await;
     let mut receiver = Respondent::saying(|_| answer("200 OK", &[], "")).await;
     for n in 0..8 {

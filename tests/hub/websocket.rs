@@ -1,4 +1,4 @@
-//! WebSocket: commands, their answers, and how the hub takes frames that are not as they should be (RFC 6455).
+//! WebSocket: commands, replies, and invalid frames (RFC 6455).
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -14,8 +14,8 @@ use crate::support::in_time;
 use crate::support::views::until_connected;
 use crate::support::websocket::Socket;
 
-/// The most that a message may have: the most data of an event, and something for the rest.
-const MOST: usize = (256 << 10) + (16 << 10);
+/// Maximum size of a message: the maximum of an event's data, and 16 KiB for the rest.
+const MAX_MESSAGE_BYTES: usize = (256 << 10) + (16 << 10);
 
 async fn open(hub: &Client, query: &str) -> Socket {
     let request = hub.request(Method::GET, &format!("/v1/ws?{query}"));
@@ -39,8 +39,8 @@ async fn subscribe_without_after_changes_the_types_from_the_current_position() {
     let second = hub.publish("a", json!(2)).await;
     assert_eq!(hear_ids(&mut socket, 2).await, [first, second.clone()]);
     socket.say(&json!({"subscribe": {"types": ["b", "c.*"]}})).await;
-    let told = json!({"subscribed": {"types": ["b", "c.*"], "after": second}});
-    assert_eq!(socket.hear().await, told);
+    let expected = json!({"subscribed": {"types": ["b", "c.*"], "after": second}});
+    assert_eq!(socket.hear().await, expected);
     hub.publish("a", json!("not any more")).await;
     let expected = [hub.publish("b", json!(3)).await, hub.publish("c.d", json!(4)).await];
     assert_eq!(hear_ids(&mut socket, 2).await, expected);
@@ -53,8 +53,8 @@ async fn subscribe_with_after_continues_from_that_position() {
     let mut socket = open(&hub, "types=a&after=earliest").await;
     assert_eq!(hear_ids(&mut socket, 5).await, ids);
     socket.say(&json!({"subscribe": {"types": ["a"], "after": ids[1]}})).await;
-    let told = json!({"subscribed": {"types": ["a"], "after": ids[1]}});
-    assert_eq!(socket.hear().await, told);
+    let expected = json!({"subscribed": {"types": ["a"], "after": ids[1]}});
+    assert_eq!(socket.hear().await, expected);
     assert_eq!(hear_ids(&mut socket, 3).await, ids[2..]);
     socket.say(&json!({"subscribe": {"after": "earliest"}})).await;
     assert_eq!(socket.hear().await["subscribed"]["types"], json!(["*"]));
@@ -97,14 +97,14 @@ async fn repeated_type_changes_during_publishing_lose_and_duplicate_no_event() {
     let follow = async {
         let (mut met, mut changes) = (Vec::new(), 0);
         loop {
-            let told = socket.hear().await;
-            if told["subscribed"].is_object() {
+            let message = socket.hear().await;
+            if message["subscribed"].is_object() {
                 continue;
             }
-            if told["data"] == "end" {
+            if message["data"] == "end" {
                 return (met, changes);
             }
-            met.push(text(&told, "/id"));
+            met.push(text(&message, "/id"));
             if met.len() % 3 == 0 {
                 changes += 1;
                 let types = ["n".to_owned(), format!("x{changes}")];
@@ -125,11 +125,11 @@ async fn an_event_published_by_websocket_is_durable_and_reaches_the_readers() {
     socket.say(&json!({"publish": event})).await;
     let (mut receipt, mut echo) = (Value::Null, Value::Null);
     for _ in 0..2 {
-        let told = socket.hear().await;
-        if told["published"].is_object() {
-            receipt = told["published"].clone();
+        let message = socket.hear().await;
+        if message["published"].is_object() {
+            receipt = message["published"].clone();
         } else {
-            echo = told;
+            echo = message;
         }
     }
     let kept = hub.get(&format!("/v1/events/{}", text(&receipt, "/id"))).await.expect(200);
@@ -181,10 +181,10 @@ async fn an_invalid_command_gets_a_problem_and_the_next_command_runs() {
     ];
     for (command, code) in commands {
         socket.say_text(command).await;
-        let told = socket.hear().await;
-        assert_eq!(told["error"]["code"], code, "{command}: {told}");
+        let reply = socket.hear().await;
+        assert_eq!(reply["error"]["code"], code, "{command}: {reply}");
         for member in ["/error/type", "/error/title", "/error/detail"] {
-            assert!(!text(&told, member).is_empty(), "{command}: {told}");
+            assert!(!text(&reply, member).is_empty(), "{command}: {reply}");
         }
     }
     let large = json!({"publish": {"type": "a", "data": "x".repeat(256 << 10)}});
@@ -214,7 +214,7 @@ async fn a_fragmented_text_is_one_command_even_with_a_ping_in_between() {
     let mut socket = open(&hub, "").await;
     socket.say_in_pieces(&["{\"ack\": \"evt_", "", "0000000", "000001\"}"]).await;
     assert_eq!(socket.hear().await, json!({"acked": "evt_0000000000001"}));
-    // Each masked with zeros: a first piece, a ping, the last piece.
+    // Frames masked with zeros: a first fragment, a ping, the last fragment.
     socket.send_raw(b"\x01\x88\0\0\0\0{\"ack\": \x89\x82\0\0\0\0hi").await;
     socket.pong(b"hi").await;
     socket.send_raw(b"\x80\x94\0\0\0\0\"evt_0000000000002\"}").await;
@@ -271,9 +271,9 @@ async fn invalid_frames_close_the_socket_with_the_matching_code() {
 async fn a_frame_that_declares_too_many_bytes_closes_the_socket_before_they_arrive() {
     let hub = TestHub::start().await;
     let mut socket = open(&hub, "").await;
-    // Four gigabytes.
+    // A frame that declares four gigabytes.
     socket.send_raw(b"\x81\xff\0\0\0\x01\0\0\0\0\0\0\0\0").await;
-    socket.send_raw(&vec![b' '; MOST + 1]).await;
+    socket.send_raw(&vec![b' '; MAX_MESSAGE_BYTES + 1]).await;
     assert_eq!(socket.end().await, 1009);
 }
 
@@ -281,13 +281,13 @@ async fn a_frame_that_declares_too_many_bytes_closes_the_socket_before_they_arri
 async fn an_oversized_message_closes_the_socket_whole_or_fragmented() {
     let hub = TestHub::start().await;
     let mut socket = open(&hub, "types=never").await;
-    socket.say_text(&" ".repeat(MOST)).await;
+    socket.say_text(&" ".repeat(MAX_MESSAGE_BYTES)).await;
     assert_eq!(socket.hear().await["error"]["code"], "invalid_json");
-    socket.say_text(&" ".repeat(MOST + 1)).await;
+    socket.say_text(&" ".repeat(MAX_MESSAGE_BYTES + 1)).await;
     assert_eq!(socket.end().await, 1009);
 
     let mut socket = open(&hub, "types=never").await;
-    let (piece, rest) = (" ".repeat(100_000), " ".repeat(MOST - 200_000));
+    let (piece, rest) = (" ".repeat(100_000), " ".repeat(MAX_MESSAGE_BYTES - 200_000));
     socket.say_in_pieces(&[&piece, &piece, &rest]).await;
     assert_eq!(socket.hear().await["error"]["code"], "invalid_json");
     socket.say_in_pieces(&[&piece, &piece, &piece]).await;

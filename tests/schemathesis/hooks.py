@@ -1,6 +1,6 @@
-"""What schemathesis cannot know of the hub by its document alone: how to send lines, and what the document says in words.
+"""What the OpenAPI document says only in words: how to send NDJSON, and which values belong together.
 
-Valid requests are kept within those words, so that each must be accepted; invalid ones stay as they are.
+The hooks change valid requests so that the hub must accept each of them. Invalid requests stay as they are.
 """
 
 import base64
@@ -33,14 +33,14 @@ CA = f"-----BEGIN CERTIFICATE-----\n{CERTIFICATE}-----END CERTIFICATE-----\n"
 
 @schemathesis.serializer("application/x-ndjson")
 def lines(context, value):
-    """Lines go out as they are; what is no text, as JSON."""
+    """Text is sent as it is; any other value as JSON."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text.encode("utf-8", errors="replace")
 
 
 @schemathesis.hook
 def filter_case(context, case):
-    """Any text is lines, and a bad one is answered in its place: only no line at all is invalid."""
+    """Any text consists of lines, and the hub reports an invalid line in its place: only an empty body is invalid."""
     return case.media_type != "application/x-ndjson" or case.meta.generation.mode.is_positive
 
 
@@ -62,7 +62,7 @@ def before_call(context, case, kwargs):
 def keep_to_the_words(case):
     # A key speaks for its own tenant, and the admin acts for one.
     case.headers.pop("Hookhub-Tenant", None)
-    # The newest are listed without waiting.
+    # A descending list takes no `wait`.
     if case.query.get("order") == "desc":
         case.query.pop("wait", None)
     case.query = past(case.query)
@@ -74,16 +74,16 @@ def keep_to_the_words(case):
         elif case.path == "/v1/keys":
             key(case.body)
         elif case.path == "/v1/stream-tokens":
-            # A token has its place in a URL.
+            # The token must fit in a URL.
             case.body["types"] = case.body["types"][:8]
-    # A key of its own for each request, the same for the same one: generated keys are short and meet again.
+    # One key per request, and the same key for the same request: generated keys are short and collide.
     if "Idempotency-Key" in case.headers:
         said = repr((case.method, case.formatted_path, case.media_type, case.body))
         case.headers["Idempotency-Key"] = hashlib.sha256(said.encode("utf-8", errors="replace")).hexdigest()
 
 
 def subscription(case):
-    """TLS to an https URL alone, with certificates that are some; handshakes with a receiver that is there."""
+    """TLS settings only for an https URL, with valid certificates; handshakes only with a receiver that exists."""
     urls = [case.body.get(name) for name in ("callback_url", "target_url", "hookUrl")]
     url = next((url for url in urls if url), None)
     if isinstance(case.body.get("tls"), dict):
@@ -93,7 +93,7 @@ def subscription(case):
 
 
 def key(body):
-    """An end that is to come, said in one way; event types for others than admins."""
+    """A future expiry in one of its two forms; event types only for keys without the scope `admin`."""
     if body.get("expires_at"):
         tomorrow = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
         body["expires_at"] = tomorrow.isoformat()
@@ -107,7 +107,7 @@ DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 def past(value):
-    """The same with the ids of events to come, which name nothing, moved before 2005."""
+    """Moves ids of future events before 2005, so that they name no event."""
     if isinstance(value, dict):
         return {name: past(member) for name, member in value.items()}
     if isinstance(value, list):

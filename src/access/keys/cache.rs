@@ -1,4 +1,4 @@
-//! The keys that a node remembers: decisions only, no I/O.
+//! The cache of API keys. It decides only; it does no I/O.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -16,150 +16,158 @@ use crate::domain::position::Position;
 use crate::log::LogObserver;
 use crate::store::keys::StoredKey;
 
-/// When more keys than this are remembered, those that nobody holds are forgotten.
-const MANY: usize = 10_000;
+/// How many keys the cache may hold before it evicts those that no client uses.
+const MIN_SWEEP_SIZE: usize = 10_000;
 
 #[derive(Default)]
-struct State {
+struct CacheState {
     by_id: HashMap<KeyId, Arc<Key>>,
     by_hash: HashMap<Hash, KeyId>,
-    /// Raised by each revocation, and whenever one may have been missed.
-    round: u64,
-    /// Raised whenever what is remembered ceases to be believed.
-    doubts: u64,
-    /// Until when what is remembered is believed without looking; `None`: it is not.
-    believed_until: Option<Instant>,
-    /// It is never believed again.
-    retired: bool,
+    /// Incremented by each revocation, and whenever one may have been missed.
+    generation: u64,
+    /// Incremented whenever the cache is invalidated.
+    invalidations: u64,
+    /// Until when the cache is used without asking the database; `None` while it is invalid.
+    trusted_until: Option<Instant>,
+    /// The node is stopping: the cache is never trusted again.
+    has_stopped: bool,
+    /// The size at which the next sweep runs.
     sweep_at: usize,
 }
 
-/// The keys that were let in, each until it is revoked. The log's tail hands every entry over before any reader sees
-/// it, so nothing that comes after a revocation is handed to those who hold the key.
+/// The keys that clients of this node use, each until it is revoked.
 ///
-/// What is remembered is believed for as long as the node's lease is: whoever revokes a key waits for every node
-/// whose lease runs.
+/// The cache observes the log: it removes a key before any reader on this node sees the entry that revokes it. So no
+/// event after the revocation reaches a client with that key.
+///
+/// The cache is trusted only while the node's lease is. A revocation waits for every node whose lease runs, so a node
+/// without one may have missed it.
 #[derive(Default)]
-pub(crate) struct Known {
-    state: Mutex<State>,
-    /// The newest revocation.
+pub(crate) struct KeyCache {
+    state: Mutex<CacheState>,
+    /// The position of the newest revocation.
     revoked: watch::Sender<Position>,
-    /// A lease has begun, after a time without one.
-    resumed: watch::Sender<Option<Resumed>>,
+    /// A lease started after a time without one.
+    resumed: watch::Sender<Option<LeaseResumption>>,
 }
 
-impl fmt::Debug for Known {
+impl fmt::Debug for KeyCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Known")
+        f.write_str("KeyCache")
     }
 }
 
-/// What is to be believed again once it was looked at.
+/// A new lease. The cache is trusted until its end once all cached keys are checked against the database.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Resumed {
+pub(crate) struct LeaseResumption {
     pub(crate) until: Instant,
-    doubts: u64,
+    invalidations: u64,
 }
 
-/// When a look-up began.
+/// The cache's generation when a look-up began. A result is cached only if no key was revoked since.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Round(u64);
+pub(crate) struct LookupGeneration(u64);
 
-impl Known {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl KeyCache {
+    fn state(&self) -> MutexGuard<'_, CacheState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes with each revocation.
+    /// Changes with each revocation, after the key itself is marked as revoked.
     pub(crate) fn revocations(&self) -> watch::Receiver<Position> {
         self.revoked.subscribe()
     }
 
-    /// The node's lease is believed until then.
+    /// Extends the trust in the cache to the end of a renewed lease.
     pub(crate) fn lease_runs_until(&self, until: Instant) {
         let mut state = self.state();
-        if state.retired {
+        if state.has_stopped {
             return;
         }
-        if state.is_believed() {
-            state.believed_until = Some(until);
+        if state.is_trusted() {
+            state.trusted_until = Some(until);
             return;
         }
-        // Keys may have been revoked meanwhile by nodes that did not wait for this one.
-        state.doubt();
-        let resumed = Resumed { until, doubts: state.doubts };
+        // Nodes that did not wait for this one may have revoked keys meanwhile.
+        state.invalidate();
+        let resumption = LeaseResumption { until, invalidations: state.invalidations };
         drop(state);
-        self.resumed.send_replace(Some(resumed));
+        self.resumed.send_replace(Some(resumption));
     }
 
-    /// What is remembered is not believed before the next lease.
-    pub(crate) fn doubt(&self) {
-        self.state().doubt();
+    /// Stops trusting the cache until the next lease.
+    pub(crate) fn invalidate(&self) {
+        self.state().invalidate();
     }
 
-    /// The node is taken off the list: what is remembered is never believed again.
-    pub(crate) fn retire(&self) {
+    /// Stops trusting the cache for good. Called before the node leaves the list that revocations wait for.
+    pub(crate) fn stop_trusting(&self) {
         let mut state = self.state();
-        state.retired = true;
-        state.doubt();
+        state.has_stopped = true;
+        state.invalidate();
     }
 
-    pub(crate) fn resumptions(&self) -> watch::Receiver<Option<Resumed>> {
+    pub(crate) fn resumptions(&self) -> watch::Receiver<Option<LeaseResumption>> {
         self.resumed.subscribe()
     }
 
-    /// All that are remembered.
+    /// The ids of all cached keys.
     pub(crate) fn ids(&self) -> Vec<KeyId> {
         self.state().by_id.keys().copied().collect()
     }
 
-    /// Of these keys only those are in force; what is remembered is believed again, unless a doubt came between.
-    pub(crate) fn resume(&self, resumed: Resumed, looked_at: &[KeyId], in_force: &[KeyId]) {
-        let in_force: HashSet<&KeyId> = in_force.iter().collect();
+    /// Ends the check of a new lease: of the `checked` keys only the `unrevoked` ones stay. The cache is trusted again,
+    /// unless it was invalidated since.
+    pub(crate) fn resume(
+        &self,
+        resumption: LeaseResumption,
+        checked: &[KeyId],
+        unrevoked: &[KeyId],
+    ) {
+        let unrevoked: HashSet<&KeyId> = unrevoked.iter().collect();
         let mut state = self.state();
         let mut missed = false;
-        for id in looked_at.iter().filter(|id| !in_force.contains(id)) {
+        for id in checked.iter().filter(|id| !unrevoked.contains(id)) {
             missed |= state.revoke(*id);
         }
-        if state.doubts == resumed.doubts && !state.retired {
-            state.believed_until = Some(resumed.until);
+        if state.invalidations == resumption.invalidations && !state.has_stopped {
+            state.trusted_until = Some(resumption.until);
         }
         drop(state);
         if missed {
-            // Those who hold them are told; where the entries stand is not known here.
+            // Wakes the clients with these keys; the positions of the revocations are unknown here.
             self.revoked.send_modify(|_| ());
         }
     }
 
-    /// The key with that hash, if it is remembered and that is to be believed; else when the look-up for it begins.
-    pub(crate) fn by_hash(&self, hash: &Hash) -> Result<Arc<Key>, Round> {
+    /// The cached key with this hash, if the cache is trusted; else the generation for a look-up.
+    pub(crate) fn by_hash(&self, hash: &Hash) -> Result<Arc<Key>, LookupGeneration> {
         let state = self.state();
-        let id = state.by_hash.get(hash).filter(|_| state.is_believed());
+        let id = state.by_hash.get(hash).filter(|_| state.is_trusted());
         let key = id.and_then(|id| state.by_id.get(id));
-        key.map(Arc::clone).ok_or(Round(state.round))
+        key.map(Arc::clone).ok_or(LookupGeneration(state.generation))
     }
 
-    /// The same with that id.
-    pub(crate) fn by_id(&self, id: KeyId) -> Result<Arc<Key>, Round> {
+    /// The cached key with this id, if the cache is trusted; else the generation for a look-up.
+    pub(crate) fn by_id(&self, id: KeyId) -> Result<Arc<Key>, LookupGeneration> {
         let state = self.state();
-        let key = state.by_id.get(&id).filter(|_| state.is_believed());
-        key.map(Arc::clone).ok_or(Round(state.round))
+        let key = state.by_id.get(&id).filter(|_| state.is_trusted());
+        key.map(Arc::clone).ok_or(LookupGeneration(state.generation))
     }
 
-    /// Whether what is remembered is to be believed.
-    pub(crate) fn is_believed(&self) -> bool {
-        self.state().is_believed()
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.state().is_trusted()
     }
 
-    /// Remembers what a look-up brought. `None`: a key was revoked since it began, perhaps this one; look again.
-    pub(crate) fn remember(
+    /// Caches the result of a look-up. `None` if any key was revoked since `begun`, perhaps this one: repeat the look-up.
+    pub(crate) fn insert(
         &self,
-        begun: Round,
+        begun: LookupGeneration,
         stored: StoredKey,
         hash: Option<&Hash>,
     ) -> Option<Arc<Key>> {
         let mut state = self.state();
-        if state.round != begun.0 {
+        if state.generation != begun.0 {
             return None;
         }
         let (id, revoked) = (stored.id, stored.revoked);
@@ -175,16 +183,15 @@ impl Known {
         Some(key)
     }
 
-    /// All that are remembered, with their ids.
     pub(crate) fn all(&self) -> Vec<(KeyId, Arc<Key>)> {
         self.state().by_id.iter().map(|(id, key)| (*id, Arc::clone(key))).collect()
     }
 }
 
-impl LogObserver for Known {
+impl LogObserver for KeyCache {
     /// Forgets a key before any reader on this node sees the entry that revokes it.
     fn handle_entry(&self, entry: &Event) {
-        if let Some(id) = Revocation::of(entry) {
+        if let Some(id) = Revocation::revoked_key(entry) {
             self.state().revoke(id);
             tracing::info!(key = %id, "a key is revoked; everything opened with it ends");
             self.revoked.send_replace(entry.position);
@@ -192,33 +199,33 @@ impl LogObserver for Known {
     }
 
     fn handle_history_lost(&self) {
-        self.doubt();
+        self.invalidate();
     }
 }
 
-impl State {
-    fn is_believed(&self) -> bool {
-        self.believed_until.is_some_and(|until| Instant::now() < until)
+impl CacheState {
+    fn is_trusted(&self) -> bool {
+        self.trusted_until.is_some_and(|until| Instant::now() < until)
     }
 
-    fn doubt(&mut self) {
-        self.believed_until = None;
-        self.round += 1;
-        self.doubts += 1;
+    fn invalidate(&mut self) {
+        self.trusted_until = None;
+        self.generation += 1;
+        self.invalidations += 1;
     }
 
-    /// Whether the key was remembered.
+    /// Removes a key; returns whether it was cached.
     fn revoke(&mut self, id: KeyId) -> bool {
-        self.round += 1;
+        self.generation += 1;
         let Some(key) = self.by_id.remove(&id) else { return false };
         key.revoke();
-        self.by_hash.retain(|_, known| *known != id);
+        self.by_hash.retain(|_, cached| *cached != id);
         true
     }
 
-    /// Forgets those that nobody holds and whose last use is written, when there are many.
+    /// Evicts keys that no client uses and whose last use is written, if the cache is large.
     fn sweep(&mut self) {
-        if self.by_id.len() < self.sweep_at.max(MANY) {
+        if self.by_id.len() < self.sweep_at.max(MIN_SWEEP_SIZE) {
             return;
         }
         self.by_id.retain(|_, key| Arc::strong_count(key) > 1 || key.unwritten().is_some());

@@ -1,4 +1,4 @@
-//! One key that was let in: what it may do, and whether it still may.
+//! One API key in use: its permissions and its status.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -9,37 +9,32 @@ use crate::domain::event::event_type::Pattern;
 use crate::domain::time::UnixMillis;
 use crate::store::keys::StoredKey;
 
-/// The configured admin key where keys are named by their id.
+/// The name of the configured admin key, in place of an id.
 const ADMIN: &str = "admin";
-/// So often, at most, it is written when a key was used last.
-const BETWEEN_WRITES: Duration = Duration::from_secs(60);
+/// The minimum time between two writes of a key's last use.
+const WRITE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Whether a key opens anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It does.
-    InForce,
-    /// Its time is over.
+pub(crate) enum KeyStatus {
+    Active,
+    /// Since this time.
     Expired(UnixMillis),
-    /// It was revoked.
     Revoked,
 }
 
-/// A key as all who were let in with it hold it: what they hold is told at once when it is revoked.
+/// A key that requests and streams share: a revocation takes effect for all of them at once.
 #[derive(Debug)]
 pub(crate) struct Key {
-    /// Its id, or `admin` for the configured one.
+    /// The id, or `admin` for the configured admin key.
     pub name: Arc<str>,
-    /// Whose it is.
     pub tenant: Arc<str>,
-    /// What it may do.
     pub scopes: Scopes,
-    /// The events that are there for it; `None`: all.
+    /// Patterns of the events it may access; `None`: all.
     pub event_types: Option<Arc<[Pattern]>>,
-    /// Until when it is good; `None`: until it is revoked.
+    /// `None`: valid until it is revoked.
     pub expires_at: Option<UnixMillis>,
     revoked: AtomicBool,
-    /// When it was used last, and which use was written last, in milliseconds since 1970.
+    /// The last use, and the last use written to the database, in milliseconds since 1970.
     used: AtomicI64,
     written: AtomicI64,
 }
@@ -58,7 +53,7 @@ impl Key {
         }
     }
 
-    /// The configured admin key, of `tenant` unless it says otherwise. It is in force for as long as this process runs.
+    /// The configured admin key. `tenant` is its default tenant. It never expires.
     pub(crate) fn configured(tenant: &str) -> Self {
         Self {
             name: ADMIN.into(),
@@ -72,16 +67,14 @@ impl Key {
         }
     }
 
-    /// Whether it opens anything at `now`.
-    pub(crate) fn standing(&self, now: UnixMillis) -> Standing {
+    pub(crate) fn status(&self, now: UnixMillis) -> KeyStatus {
         match self.expires_at {
-            _ if self.is_revoked() => Standing::Revoked,
-            Some(end) if end <= now => Standing::Expired(end),
-            _ => Standing::InForce,
+            _ if self.is_revoked() => KeyStatus::Revoked,
+            Some(end) if end <= now => KeyStatus::Expired(end),
+            _ => KeyStatus::Active,
         }
     }
 
-    /// Whether it was revoked.
     pub(crate) fn is_revoked(&self) -> bool {
         self.revoked.load(Ordering::Acquire)
     }
@@ -90,41 +83,39 @@ impl Key {
         self.revoked.store(true, Ordering::Release);
     }
 
-    /// Whether every event that one of `patterns` chooses is there for it.
+    /// Whether the key may access every event that any of `patterns` matches.
     pub(crate) fn covers(&self, patterns: &[Pattern]) -> bool {
         patterns.iter().all(|one| self.covers_one(one))
     }
 
-    /// Whether every event that `pattern` chooses is there for it.
+    /// Whether the key may access every event that `pattern` matches.
     pub(crate) fn covers_one(&self, pattern: &Pattern) -> bool {
         let Some(allowed) = &self.event_types else { return true };
         allowed.iter().any(|one| one.covers(pattern))
     }
 
-    /// Whether events of this type are there for it.
+    /// Whether the key may access events of this type.
     pub(crate) fn reaches(&self, event_type: &str) -> bool {
         let Some(allowed) = &self.event_types else { return true };
         allowed.iter().any(|one| one.matches(event_type))
     }
 
-    /// It is used.
     pub(crate) fn note_use(&self, now: UnixMillis) {
         self.used.fetch_max(now.as_i64(), Ordering::Relaxed);
     }
 
-    /// The last use, if it is not written yet.
+    /// The last use, unless it is already written.
     pub(crate) fn unwritten(&self) -> Option<UnixMillis> {
         let used = self.used.load(Ordering::Relaxed);
         (used > self.written.load(Ordering::Relaxed)).then(|| UnixMillis::from_i64(used))
     }
 
-    /// Whether the last use is to be written at `now`.
+    /// Whether the last use should be written at `now`.
     pub(crate) fn is_due(&self, now: UnixMillis) -> bool {
         let written = UnixMillis::from_i64(self.written.load(Ordering::Relaxed));
-        self.unwritten().is_some() && now.since(written) >= BETWEEN_WRITES
+        self.unwritten().is_some() && now.since(written) >= WRITE_INTERVAL
     }
 
-    /// The use at `last` is written.
     pub(crate) fn note_written(&self, last: UnixMillis) {
         self.written.fetch_max(last.as_i64(), Ordering::Relaxed);
     }

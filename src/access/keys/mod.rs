@@ -1,5 +1,4 @@
-//! Which API keys open this hub: looked up once, remembered, and shut out on every node before the answer to their
-//! revocation.
+//! The API keys of this hub: looked up once, cached, and rejected on every node before a revocation is answered.
 
 pub(crate) mod cache;
 mod key;
@@ -14,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-pub(crate) use self::cache::Known;
-use self::cache::{Resumed, Round};
-pub(crate) use self::key::{Key, Standing};
+pub(crate) use self::cache::KeyCache;
+use self::cache::{LeaseResumption, LookupGeneration};
+pub(crate) use self::key::{Key, KeyStatus};
 use crate::domain::id::KeyId;
 use crate::domain::position::Position;
 use crate::store::keys::StoredKey;
@@ -25,14 +24,14 @@ use crate::store::{Store, StoreError};
 /// SHA-256 of a key.
 pub(crate) type Hash = [u8; 32];
 
-/// How often a look-up begins anew because a key was revoked meanwhile.
-const LOOKS: usize = 20;
+/// How often a look-up is repeated because a key was revoked meanwhile.
+const MAX_LOOKUPS: usize = 20;
 
-/// The keys that open this hub.
+/// The API keys that this node accepts.
 #[derive(Clone)]
 pub(crate) struct Keys {
     store: Store,
-    known: Arc<Known>,
+    cache: Arc<KeyCache>,
 }
 
 impl fmt::Debug for Keys {
@@ -42,58 +41,57 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Keeps what `known` remembers right, for `node`, until `stop`.
+    /// Starts the tasks that keep `cache` correct on `node`, until `stop`.
     pub(crate) fn start(
         node: Uuid,
         store: Store,
-        known: Arc<Known>,
+        cache: Arc<KeyCache>,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let (revoked, resumed) = (known.revocations(), known.resumptions());
-        let follow = follow((node, store.clone()), Arc::clone(&known), revoked, resumed);
+        let (revoked, resumed) = (cache.revocations(), cache.resumptions());
+        let follow = follow((node, store.clone()), Arc::clone(&cache), revoked, resumed);
         let until = stop.clone();
         tasks.spawn(async move { until.run_until_cancelled(follow).await });
-        tasks.spawn(uses::write(store.clone(), Arc::clone(&known), stop));
-        Self { store, known }
+        tasks.spawn(uses::write(store.clone(), Arc::clone(&cache), stop));
+        Self { store, cache }
     }
 
-    /// The key with that hash; what it may do, if it is in force, it says itself.
+    /// The key with this hash. The caller checks [`Key::status`].
     pub(crate) async fn by_hash(&self, hash: &Hash) -> Result<Option<Arc<Key>>, StoreError> {
-        let remembered = || self.known.by_hash(hash);
-        self.look_up(remembered, async || self.store.select_key_by_hash(hash).await, Some(hash))
-            .await
+        let cached = || self.cache.by_hash(hash);
+        self.look_up(cached, async || self.store.select_key_by_hash(hash).await, Some(hash)).await
     }
 
-    /// The same with that id.
+    /// The key with this id. The caller checks [`Key::status`].
     pub(crate) async fn by_id(&self, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
-        let remembered = || self.known.by_id(id);
-        self.look_up(remembered, async || self.store.select_key_by_id(id).await, None).await
+        let cached = || self.cache.by_id(id);
+        self.look_up(cached, async || self.store.select_key_by_id(id).await, None).await
     }
 
     async fn look_up(
         &self,
-        remembered: impl Fn() -> Result<Arc<Key>, Round>,
+        cached: impl Fn() -> Result<Arc<Key>, LookupGeneration>,
         read: impl AsyncFn() -> Result<Option<StoredKey>, StoreError>,
         hash: Option<&Hash>,
     ) -> Result<Option<Arc<Key>>, StoreError> {
-        for _ in 0..LOOKS {
-            let begun = match remembered() {
+        for _ in 0..MAX_LOOKUPS {
+            let begun = match cached() {
                 Ok(key) => return Ok(Some(key)),
                 Err(begun) => begun,
             };
             let Some(stored) = read().await? else { return Ok(None) };
-            if let Some(key) = self.known.remember(begun, stored, hash) {
+            if let Some(key) = self.cache.insert(begun, stored, hash) {
                 return Ok(Some(key));
             }
         }
-        Err(StoreError::Unavailable("keys are being revoked faster than one is looked up".into()))
+        Err(StoreError::Unavailable("keys are revoked faster than a key can be looked up".into()))
     }
 
-    /// Makes sure that a key let in before tells rightly whether it still is: where this node has no lease, it may not
-    /// have heard of its revocation.
-    pub(crate) async fn look_again(&self, key: &Arc<Key>) -> Result<(), StoreError> {
-        if self.known.is_believed() || key.is_revoked() {
+    /// Checks a key in use against the database while the cache is not trusted: this node may have missed the
+    /// revocation.
+    pub(crate) async fn recheck(&self, key: &Arc<Key>) -> Result<(), StoreError> {
+        if self.cache.is_trusted() || key.is_revoked() {
             return Ok(());
         }
         let Ok(id) = key.name.parse() else { return Ok(()) };
@@ -103,41 +101,41 @@ impl Keys {
         Ok(())
     }
 
-    /// Changes with each revocation, after the key tells so itself.
+    /// Changes with each revocation, after the key itself is marked as revoked.
     pub(crate) fn revocations(&self) -> watch::Receiver<Position> {
-        self.known.revocations()
+        self.cache.revocations()
     }
 
-    /// Told by whoever renews this node's lease: it is believed until then.
+    /// Extends the trust in cached keys to the end of a renewed lease.
     pub(crate) fn lease_runs_until(&self, until: Instant) {
-        self.known.lease_runs_until(until);
+        self.cache.lease_runs_until(until);
     }
 
-    /// Told before this node is taken off the list of those that are waited for.
-    pub(crate) fn retire(&self) {
-        self.known.retire();
+    /// Stops trusting cached keys for good. Called before the node leaves the list that revocations wait for.
+    pub(crate) fn stop_trusting(&self) {
+        self.cache.stop_trusting();
     }
 }
 
-/// Says to the others that this node has shut a key out, and looks at all keys again after a time without a lease.
+/// Confirms revocations to the other nodes, and checks all cached keys after a time without a lease.
 async fn follow(
     (node, store): (Uuid, Store),
-    known: Arc<Known>,
+    cache: Arc<KeyCache>,
     mut revoked: watch::Receiver<Position>,
-    mut resumed: watch::Receiver<Option<Resumed>>,
+    mut resumed: watch::Receiver<Option<LeaseResumption>>,
 ) {
     loop {
         tokio::select! {
             Ok(()) = revoked.changed() => {
                 let position = *revoked.borrow_and_update();
                 if let Err(error) = store.update_seen(node, position).await {
-                    tracing::debug!(%error, "a revocation is not confirmed; the next renewal of the lease does it");
+                    tracing::debug!(%error, "cannot confirm a revocation; the next renewal of the lease confirms it");
                 }
             }
             Ok(()) = resumed.changed() => {
                 let resumption = *resumed.borrow_and_update();
                 if let Some(resumption) = resumption {
-                    resume(&store, &known, resumption).await;
+                    resume(&store, &cache, resumption).await;
                 }
             }
             else => return,
@@ -145,12 +143,14 @@ async fn follow(
     }
 }
 
-async fn resume(store: &Store, known: &Known, resumption: Resumed) {
-    let looked_at = known.ids();
-    let stored: Vec<i64> = looked_at.iter().map(|id| id.stored()).collect();
+async fn resume(store: &Store, cache: &KeyCache, resumption: LeaseResumption) {
+    let checked = cache.ids();
+    let stored: Vec<i64> = checked.iter().map(|id| id.stored()).collect();
     match store.select_unrevoked_keys(&stored).await {
-        Ok(in_force) => known.resume(resumption, &looked_at, &in_force),
-        Err(error) => tracing::debug!(%error, "keys are looked up one by one until the next lease"),
+        Ok(unrevoked) => cache.resume(resumption, &checked, &unrevoked),
+        Err(error) => {
+            tracing::debug!(%error, "cannot check the cached keys; each key is looked up until the next lease")
+        }
     }
 }
 
@@ -199,102 +199,102 @@ mod tests {
         Event::at(Position::from_stored(100 + number), &"t".into(), &new)
     }
 
-    /// With a lease.
-    fn believing() -> Known {
-        let known = Known::default();
-        begin_lease(&known, &[]);
-        known
+    /// A cache with a lease.
+    fn trusted_cache() -> KeyCache {
+        let cache = KeyCache::default();
+        begin_lease(&cache, &[]);
+        cache
     }
 
-    fn begin_lease(known: &Known, in_force: &[KeyId]) {
+    fn begin_lease(cache: &KeyCache, unrevoked: &[KeyId]) {
         let until = Instant::now() + Duration::from_secs(60);
-        known.lease_runs_until(until);
-        let resumption = *known.resumptions().borrow();
-        known.resume(resumption.unwrap(), &known.ids(), in_force);
+        cache.lease_runs_until(until);
+        let resumption = *cache.resumptions().borrow();
+        cache.resume(resumption.unwrap(), &cache.ids(), unrevoked);
     }
 
-    fn let_in(known: &Known, number: i64) -> Arc<Key> {
-        let begun = known.by_hash(&HASH).unwrap_err();
-        known.remember(begun, stored(number), Some(&HASH)).unwrap()
+    fn look_up(cache: &KeyCache, number: i64) -> Arc<Key> {
+        let begun = cache.by_hash(&HASH).unwrap_err();
+        cache.insert(begun, stored(number), Some(&HASH)).unwrap()
     }
 
     #[test]
     fn a_key_is_looked_up_once_and_found_by_its_hash_and_id() {
-        let known = believing();
-        let key = let_in(&known, 1);
-        assert!(Arc::ptr_eq(&known.by_hash(&HASH).unwrap(), &key));
-        assert!(Arc::ptr_eq(&known.by_id(id(1)).unwrap(), &key));
-        assert!(known.by_hash(&[8; 32]).is_err() && known.by_id(id(2)).is_err());
+        let cache = trusted_cache();
+        let key = look_up(&cache, 1);
+        assert!(Arc::ptr_eq(&cache.by_hash(&HASH).unwrap(), &key));
+        assert!(Arc::ptr_eq(&cache.by_id(id(1)).unwrap(), &key));
+        assert!(cache.by_hash(&[8; 32]).is_err() && cache.by_id(id(2)).is_err());
     }
 
     #[test]
-    fn a_revoked_key_tells_all_who_hold_it_and_is_forgotten() {
-        let known = believing();
-        let (key, mut revocations) = (let_in(&known, 1), known.revocations());
-        known.handle_entry(&revocation(2));
-        assert!(!key.is_revoked() && known.by_hash(&HASH).is_ok());
-        known.handle_entry(&revocation(1));
-        assert_eq!(key.standing(UnixMillis::now()), Standing::Revoked);
-        assert!(known.by_hash(&HASH).is_err() && known.by_id(id(1)).is_err());
+    fn a_revocation_marks_the_key_for_its_users_and_removes_it_from_the_cache() {
+        let cache = trusted_cache();
+        let (key, mut revocations) = (look_up(&cache, 1), cache.revocations());
+        cache.handle_entry(&revocation(2));
+        assert!(!key.is_revoked() && cache.by_hash(&HASH).is_ok());
+        cache.handle_entry(&revocation(1));
+        assert_eq!(key.status(UnixMillis::now()), KeyStatus::Revoked);
+        assert!(cache.by_hash(&HASH).is_err() && cache.by_id(id(1)).is_err());
         assert_eq!(*revocations.borrow_and_update(), Position::from_stored(101));
     }
 
     #[test]
-    fn a_key_that_is_revoked_while_it_is_looked_up_is_not_let_in() {
-        let known = believing();
-        let begun = known.by_hash(&HASH).unwrap_err();
-        known.handle_entry(&revocation(1));
-        assert!(known.remember(begun, stored(1), Some(&HASH)).is_none());
-        assert!(known.by_hash(&HASH).is_err());
+    fn a_key_revoked_during_its_look_up_is_not_cached() {
+        let cache = trusted_cache();
+        let begun = cache.by_hash(&HASH).unwrap_err();
+        cache.handle_entry(&revocation(1));
+        assert!(cache.insert(begun, stored(1), Some(&HASH)).is_none());
+        assert!(cache.by_hash(&HASH).is_err());
     }
 
     #[test]
-    fn nothing_is_believed_without_a_lease() {
-        let known = Known::default();
-        let begun = known.by_hash(&HASH).unwrap_err();
-        assert!(known.remember(begun, stored(1), Some(&HASH)).is_some());
-        assert!(known.by_hash(&HASH).is_err());
-        begin_lease(&known, &[id(1)]);
-        assert!(known.by_hash(&HASH).is_ok());
-        known.doubt();
-        assert!(known.by_hash(&HASH).is_err());
+    fn the_cache_is_not_trusted_without_a_lease() {
+        let cache = KeyCache::default();
+        let begun = cache.by_hash(&HASH).unwrap_err();
+        assert!(cache.insert(begun, stored(1), Some(&HASH)).is_some());
+        assert!(cache.by_hash(&HASH).is_err());
+        begin_lease(&cache, &[id(1)]);
+        assert!(cache.by_hash(&HASH).is_ok());
+        cache.invalidate();
+        assert!(cache.by_hash(&HASH).is_err());
     }
 
     #[test]
-    fn what_was_revoked_in_a_time_without_a_lease_is_shut_out_at_its_end() {
-        let known = believing();
-        let (key, revocations) = (let_in(&known, 1), known.revocations());
-        known.doubt();
-        begin_lease(&known, &[]);
-        assert!(key.is_revoked() && known.by_id(id(1)).is_err());
-        assert!(revocations.has_changed().unwrap(), "those who hold it are told");
+    fn a_key_revoked_while_there_was_no_lease_is_rejected_at_the_next_lease() {
+        let cache = trusted_cache();
+        let (key, revocations) = (look_up(&cache, 1), cache.revocations());
+        cache.invalidate();
+        begin_lease(&cache, &[]);
+        assert!(key.is_revoked() && cache.by_id(id(1)).is_err());
+        assert!(revocations.has_changed().unwrap(), "its users are woken");
     }
 
     #[test]
-    fn a_doubt_that_comes_while_all_are_looked_at_stands() {
-        let known = Known::default();
-        known.lease_runs_until(Instant::now() + Duration::from_secs(60));
-        let resumption = known.resumptions().borrow().unwrap();
-        known.doubt();
-        known.resume(resumption, &[], &[]);
-        assert!(!known.is_believed());
-        known.retire();
-        known.lease_runs_until(Instant::now() + Duration::from_secs(60));
-        assert!(!known.is_believed(), "a retired node believes nothing for good");
+    fn an_invalidation_during_the_check_of_a_new_lease_stands() {
+        let cache = KeyCache::default();
+        cache.lease_runs_until(Instant::now() + Duration::from_secs(60));
+        let resumption = cache.resumptions().borrow().unwrap();
+        cache.invalidate();
+        cache.resume(resumption, &[], &[]);
+        assert!(!cache.is_trusted());
+        cache.stop_trusting();
+        cache.lease_runs_until(Instant::now() + Duration::from_secs(60));
+        assert!(!cache.is_trusted(), "a stopping node never trusts its cache again");
     }
 
     #[test]
-    fn a_key_that_is_revoked_on_record_is_never_remembered() {
-        let known = believing();
-        let begun = known.by_hash(&HASH).unwrap_err();
-        let key = known.remember(begun, StoredKey { revoked: true, ..stored(1) }, Some(&HASH));
+    fn a_key_stored_as_revoked_is_never_cached() {
+        let cache = trusted_cache();
+        let begun = cache.by_hash(&HASH).unwrap_err();
+        let key = cache.insert(begun, StoredKey { revoked: true, ..stored(1) }, Some(&HASH));
         assert!(key.unwrap().is_revoked());
-        assert!(known.by_hash(&HASH).is_err());
+        assert!(cache.by_hash(&HASH).is_err());
     }
 
     #[test]
     fn a_use_is_written_at_once_the_first_time_and_then_once_a_minute() {
-        let key = let_in(&believing(), 1);
+        let key = look_up(&trusted_cache(), 1);
         let at = |s: i64| UnixMillis::from_i64(s * 1_000);
         assert!(!key.is_due(at(1_000)), "it was not used");
         key.note_use(at(1_000));

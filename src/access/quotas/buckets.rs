@@ -1,4 +1,4 @@
-//! A bucket for each tenant that has a rate and publishes.
+//! The token bucket of each tenant that publishes under a rate limit.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -9,33 +9,34 @@ use tokio::time::Instant;
 
 use crate::domain::access::token_bucket::{Rate, RateLimitStatus, TokenBucket};
 
-/// When there are so many buckets, or twice as many as were left the last time, full ones are thrown away: they are as
-/// good as new.
-const MANY: usize = 1_024;
-/// A full bucket holds what may be published in this time.
+/// The minimum number of buckets for a sweep. A sweep removes full buckets, which equal new ones, and runs again when the
+/// number has doubled.
+const MIN_SWEEP_SIZE: usize = 1_024;
+/// A full bucket holds the tokens of this much time.
 const PUBLISH_BURST: Duration = Duration::from_secs(1);
 
-/// The buckets of this node, since its start.
 #[derive(Debug)]
 pub(crate) struct Buckets {
     start: Instant,
-    held: Mutex<Held>,
+    by_tenant: Mutex<ByTenant>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
-    of: HashMap<Arc<str>, TokenBucket>,
+struct ByTenant {
+    buckets: HashMap<Arc<str>, TokenBucket>,
+    /// How many buckets the last sweep left.
     left: usize,
 }
 
 impl Default for Buckets {
     fn default() -> Self {
-        Self { start: Instant::now(), held: Mutex::default() }
+        Self { start: Instant::now(), by_tenant: Mutex::default() }
     }
 }
 
 impl Buckets {
-    /// Takes so many events from a tenant's bucket, or none of them. A bucket of another rate gives way to a new one.
+    /// Takes `events` tokens from a tenant's bucket, or none: `Err` if there are too few. A bucket with another rate is
+    /// replaced.
     pub(crate) fn take(
         &self,
         tenant: &Arc<str>,
@@ -44,19 +45,19 @@ impl Buckets {
     ) -> Result<RateLimitStatus, RateLimitStatus> {
         let rate = Rate::per_second(rate, PUBLISH_BURST);
         let now = self.start.elapsed();
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bucket) = held.of.get_mut(tenant)
+        let mut by_tenant = self.by_tenant.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = by_tenant.buckets.get_mut(tenant)
             && bucket.rate() == rate
         {
             return bucket.try_take(events, now);
         }
-        if held.of.len() >= MANY.max(held.left * 2) {
-            held.of.retain(|_, bucket| !bucket.is_full(now));
-            held.left = held.of.len();
+        if by_tenant.buckets.len() >= MIN_SWEEP_SIZE.max(by_tenant.left * 2) {
+            by_tenant.buckets.retain(|_, bucket| !bucket.is_full(now));
+            by_tenant.left = by_tenant.buckets.len();
         }
         let mut bucket = TokenBucket::new(rate);
         let taken = bucket.try_take(events, now);
-        held.of.insert(Arc::clone(tenant), bucket);
+        by_tenant.buckets.insert(Arc::clone(tenant), bucket);
         taken
     }
 }
@@ -66,22 +67,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_buckets_do_not_pile_up_and_no_other_is_lost() {
+    fn full_buckets_are_swept_and_others_stay() {
         let (buckets, rate) = (Buckets::default(), NonZeroU32::new(1_000_000).unwrap());
         let (slow, busy) = (NonZeroU32::MIN, Arc::from("busy"));
         buckets.take(&busy, slow, 1_000).unwrap();
-        for n in 0..20 * MANY {
+        for n in 0..20 * MIN_SWEEP_SIZE {
             buckets.take(&n.to_string().into(), rate, 1).unwrap();
         }
-        assert!(buckets.held.lock().unwrap().of.len() < 4 * MANY);
+        assert!(buckets.by_tenant.lock().unwrap().buckets.len() < 4 * MIN_SWEEP_SIZE);
         assert!(buckets.take(&busy, slow, 1).is_err());
     }
 
     #[test]
-    fn another_rate_is_in_force_at_once() {
+    fn a_changed_rate_applies_at_once() {
         let (buckets, tenant) = (Buckets::default(), Arc::from("a"));
         buckets.take(&tenant, NonZeroU32::MIN, 1_000).unwrap();
-        let standing = buckets.take(&tenant, NonZeroU32::new(10).unwrap(), 1).unwrap();
-        assert_eq!((standing.limit, standing.remaining), (10, 9));
+        let status = buckets.take(&tenant, NonZeroU32::new(10).unwrap(), 1).unwrap();
+        assert_eq!((status.limit, status.remaining), (10, 9));
     }
 }

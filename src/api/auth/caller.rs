@@ -8,7 +8,7 @@ use actix_web::http::header::AUTHORIZATION;
 
 use super::access::{Access, access};
 use super::tenant::requested_tenant;
-use crate::access::keys::{Key, Standing};
+use crate::access::keys::{Key, KeyStatus};
 use crate::api::http::headers::single_header;
 use crate::api::http::query::{TOKEN, tokens};
 use crate::api::problem::{Code, Problem};
@@ -133,10 +133,10 @@ fn missing_key(request: &HttpRequest) -> Problem {
 
 /// Requires that a key is neither revoked nor expired at `now`.
 pub(super) fn require_valid(key: &Key, now: UnixMillis) -> Result<(), Problem> {
-    let detail = match key.standing(now) {
-        Standing::InForce => return Ok(()),
-        Standing::Revoked => "this key is revoked".to_owned(),
-        Standing::Expired(end) => format!("this key expired at {end}"),
+    let detail = match key.status(now) {
+        KeyStatus::Active => return Ok(()),
+        KeyStatus::Revoked => "this key is revoked".to_owned(),
+        KeyStatus::Expired(end) => format!("this key expired at {end}"),
     };
     Err(Problem::new(Code::Unauthorized, detail))
 }

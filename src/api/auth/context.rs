@@ -16,11 +16,11 @@ use crate::api::http::input::{Input, NoQuery};
 use crate::api::http::request_id::RequestId;
 use crate::api::problem::{Code, Problem};
 use crate::api::state::{Api, api};
-use crate::domain::access::audit::{Actor, AuditEntry};
+use crate::domain::access::audit::{Action, Actor, AuditEntry};
 use crate::domain::access::networks::client_network;
 use crate::domain::single_line::SingleLine;
 use crate::domain::time::UnixMillis;
-use crate::streaming::presence::Owner;
+use crate::streaming::presence::ConnectionOwner;
 
 /// The shared state, the caller and the request.
 #[derive(Debug)]
@@ -44,7 +44,8 @@ impl Context {
         target: &impl ToString,
     ) -> AuditEntry {
         let (now, token) = (UnixMillis::now(), Uuid::new_v4());
-        AuditEntry::new(now, token, &self.actor(), tenant, action, target)
+        let action = Action { tenant, name: action, target: target.to_string() };
+        AuditEntry::new(now, token, &self.actor(), action)
     }
 
     /// Writes an audit entry before an action that changes no row of its own, so that no action goes unrecorded.
@@ -59,11 +60,11 @@ impl Context {
     }
 
     /// The owner under which the connection limits count a stream or a waiting poll.
-    pub(crate) fn owner(&self) -> Owner {
-        Owner {
+    pub(crate) fn owner(&self) -> ConnectionOwner {
+        ConnectionOwner {
             tenant: Arc::clone(&self.caller.tenant),
             key: Arc::clone(&self.caller.key),
-            home: client_network(client_address(&self.request)),
+            network: client_network(client_address(&self.request)),
         }
     }
 }

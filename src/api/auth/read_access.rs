@@ -16,7 +16,7 @@ use crate::api::http::query::{Query, TOKEN, invalid, tokens};
 use crate::api::problem::{Code, Problem};
 use crate::api::state::{Api, api};
 use crate::domain::access::scope::Scope;
-use crate::domain::access::stream_token::{BadToken, StreamToken};
+use crate::domain::access::stream_token::{InvalidToken, StreamToken};
 use crate::domain::event::event_type::Pattern;
 use crate::domain::time::UnixMillis;
 use crate::streaming::{Filter, Source};
@@ -95,11 +95,11 @@ impl ReadAccess {
     /// Checks again, during a connection, that the key and the token are valid.
     pub(crate) async fn require_still_valid(&self, api: &Api) -> Result<(), Problem> {
         let (key, now) = (&self.caller.key, UnixMillis::now());
-        api.keys.look_again(key).await?;
+        api.keys.recheck(key).await?;
         require_valid(key, now)?;
         key.note_use(now);
         match &self.token {
-            Some(token) if token.expires <= now => Err(bad_token(BadToken::Expired)),
+            Some(token) if token.expires <= now => Err(bad_token(InvalidToken::Expired)),
             _ => Ok(()),
         }
     }
@@ -118,7 +118,7 @@ async fn authorize_token(request: &HttpRequest, token: &str) -> Result<ReadAcces
         return Err(Problem::new(Code::InvalidHeader, detail));
     }
     let now = UnixMillis::now();
-    let token = StreamToken::open(token, &api.token_secret, now).map_err(bad_token)?;
+    let token = StreamToken::verify(token, &api.token_secret, now).map_err(bad_token)?;
     let key = issuing_key(api, &token.key).await?;
     require_valid(&key, now)?;
     if requested_tenant(request)?.is_some_and(|requested| requested != token.tenant) {
@@ -144,10 +144,10 @@ async fn issuing_key(api: &Api, name: &str) -> Result<Arc<Key>, Problem> {
         Ok(id) => api.keys.by_id(id).await?,
         Err(_not_an_id) => None,
     };
-    key.ok_or_else(|| bad_token(BadToken::Unknown))
+    key.ok_or_else(|| bad_token(InvalidToken::Unknown))
 }
 
-fn bad_token(bad: BadToken) -> Problem {
+fn bad_token(bad: InvalidToken) -> Problem {
     let fix = "get a new token with POST /v1/stream-tokens";
     Problem::new(Code::Unauthorized, format!("{TOKEN}: {bad}; {fix}"))
 }

@@ -15,7 +15,7 @@ use crate::api::subscriptions::verification::require_verified;
 use crate::domain::event::event_type::EventType;
 use crate::domain::position::Position;
 use crate::domain::subscription::TEST_EVENT;
-use crate::store::idempotency::Kept;
+use crate::store::idempotency::StoredResponse;
 
 /// `POST /v1/subscriptions/{id}/test`: publishes a `hookhub.test` event, which matches only this subscription.
 pub(super) async fn send(
@@ -24,7 +24,7 @@ pub(super) async fn send(
 ) -> Result<HttpResponse, Problem> {
     let (api, caller) = (&context.api, &context.caller);
     let claim = idempotency::claim(&context, b"").await?;
-    if let Some(Kept { position: Some(position), .. }) =
+    if let Some(StoredResponse { position: Some(position), .. }) =
         idempotency::first(&context, claim.as_ref()).await?
     {
         let id = id.parse().map_err(|_bad| Problem::not_found("subscription"))?;

@@ -10,7 +10,7 @@ use crate::domain::event::Event;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
-use crate::store::deliveries::{KnownAttempt, Unrecorded};
+use crate::store::deliveries::{RecordedAttempt, UnrecordedDelivery};
 use crate::store::{Store, StoreError};
 
 /// The state of a delivery.
@@ -49,11 +49,15 @@ impl DeliveryState {
     }
 
     /// Derives the state from the attempts, from a retry without recorded attempts, and from the subscription's deletion.
-    fn new(attempts: &[KnownAttempt], unrecorded: Option<&Unrecorded>, deleted: bool) -> Self {
-        let delivered = |known: &KnownAttempt| matches!(known.attempt.status, Some(200..=299));
+    fn new(
+        attempts: &[RecordedAttempt],
+        unrecorded: Option<&UnrecordedDelivery>,
+        deleted: bool,
+    ) -> Self {
+        let delivered = |known: &RecordedAttempt| matches!(known.attempt.status, Some(200..=299));
         match (attempts.last(), unrecorded) {
             (Some(_), _) if attempts.iter().any(delivered) => Self::Delivered,
-            (None, Some(Unrecorded { next_attempt: None, .. })) => Self::Unknown,
+            (None, Some(UnrecordedDelivery { next_attempt: None, .. })) => Self::Unknown,
             _ if deleted => Self::Cancelled,
             (None, None) => Self::Pending,
             (None, Some(_)) => Self::Retrying,
@@ -65,8 +69,8 @@ impl DeliveryState {
 
 /// The attempts and retries of some deliveries.
 pub(crate) struct History {
-    attempts: HashMap<(SubscriptionId, Position), Vec<KnownAttempt>>,
-    unrecorded: HashMap<(SubscriptionId, Position), Unrecorded>,
+    attempts: HashMap<(SubscriptionId, Position), Vec<RecordedAttempt>>,
+    unrecorded: HashMap<(SubscriptionId, Position), UnrecordedDelivery>,
 }
 
 impl History {

@@ -15,7 +15,7 @@ use crate::domain::event::event_type::{Pattern, is_reserved};
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Status, TEST_EVENT};
-use crate::store::subscriptions::Known;
+use crate::store::subscriptions::SubscriptionSummary;
 
 /// `GET /v1/events/{id}/explain`.
 pub(super) async fn explain(
@@ -32,11 +32,11 @@ pub(super) async fn explain(
     let ids: Vec<i64> = page.items.iter().map(|known| known.id.stored()).collect();
     let versions = versions_by_subscription(store, &ids).await?;
     let history = History::read(store, &ids, &[event.position.stored()]).await?;
-    let explained = |known: &Known| {
+    let explained = |known: &SubscriptionSummary| {
         let versions = versions.get(&known.id).map(Vec::as_slice);
         is_visible(&context.caller, versions).then(|| {
             let reason = Reason::new(&event, known, versions.unwrap_or_default());
-            let delivery = (reason.is_match() && known.has_callback)
+            let delivery = (reason.is_match() && known.is_webhook)
                 .then(|| DeliveryView::new(known.id, &event, &history, known.deleted_at.is_some()));
             view(known, &reason, delivery.as_ref())
         })
@@ -65,7 +65,7 @@ enum Reason {
 }
 
 impl Reason {
-    fn new(event: &Event, known: &Known, versions: &[Version]) -> Self {
+    fn new(event: &Event, known: &SubscriptionSummary, versions: &[Version]) -> Self {
         let event_type = event.event_type.as_str();
         if known.deleted_at.is_some_and(|deleted| deleted < event.position) {
             return Self::Deleted;
@@ -129,7 +129,7 @@ impl Reason {
     }
 }
 
-fn view(known: &Known, reason: &Reason, delivery: Option<&DeliveryView>) -> Value {
+fn view(known: &SubscriptionSummary, reason: &Reason, delivery: Option<&DeliveryView>) -> Value {
     json!({
         "subscription": known.id.to_string(),
         "matched": reason.is_match(),
@@ -140,7 +140,7 @@ fn view(known: &Known, reason: &Reason, delivery: Option<&DeliveryView>) -> Valu
             None => known.status.name(),
         },
         "parked": reason.is_match() && known.deleted_at.is_none() && known.status != Status::Active,
-        "pulled": !known.has_callback,
+        "pulled": !known.is_webhook,
         "delivery": delivery,
     })
 }
@@ -162,10 +162,10 @@ mod tests {
             data: Bytes::from_static(b"1"),
         };
         let event = Event::at(Position::from_stored(position), &"t".into(), &new);
-        let known = Known {
+        let known = SubscriptionSummary {
             id: SubscriptionId::from_stored(1),
             status: Status::Active,
-            has_callback: true,
+            is_webhook: true,
             deleted_at: deleted.map(Position::from_stored),
         };
         let version = |since: i64, pattern: &str| Version {

@@ -11,7 +11,7 @@ use crate::api::state::worker;
 use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
-use crate::streaming::{Filter, Reader, Start};
+use crate::streaming::{Filter, Reader, ReaderStart};
 
 /// The size of one page of a backward scan.
 const PAGE_LIMIT: PageLimit = PageLimit { events: 2_000, bytes: 8 << 20 };
@@ -30,7 +30,7 @@ pub(super) async fn list(
             // Boxed, like the backward scan: thousands of polls wait in this future, which should stay small.
             let after = Box::pin(poll::cursor(&query, &context.api.streams)).await?;
             let after = after.unwrap_or(Position::START);
-            let start = Start { filter, after, gap: None };
+            let start = ReaderStart { filter, after, gap: None };
             let reader = Reader::new(&worker(&context.request)?, start, Transport::LongPoll);
             if let Some(expires) = access.expires() {
                 reader.expire_at(expires);

@@ -10,9 +10,9 @@ use crate::api::http::query::{Query, invalid};
 use crate::api::problem::{Code, Problem};
 use crate::domain::event::Event;
 use crate::domain::position::Position;
-use crate::streaming::presence::{Owner, Transport};
-use crate::streaming::resume::{Found, Point, Reason};
-use crate::streaming::{End, Reader, Streams};
+use crate::streaming::presence::{ConnectionOwner, Transport};
+use crate::streaming::resume::{GapReason, ResumePoint, Resumption};
+use crate::streaming::{Reader, StreamEnd, Streams};
 
 const MAX_WAIT_S: u64 = 60;
 
@@ -32,14 +32,16 @@ pub(crate) fn wait(query: &Query) -> Result<Option<Duration>, Problem> {
 /// `after`: an event id, `now`, `earliest`, or a time. 410 if events after it have expired.
 pub(crate) async fn cursor(query: &Query, streams: &Streams) -> Result<Option<Position>, Problem> {
     let Some(text) = query.text("after") else { return Ok(None) };
-    let point = Point::read(text);
-    if matches!(point, Point::Unreadable(_)) {
+    let point = ResumePoint::parse(text);
+    if matches!(point, ResumePoint::Unreadable(_)) {
         return Err(invalid("after", "expected an event id, now, earliest, or an RFC 3339 time"));
     }
-    match streams.find(&point).await? {
-        Found::At(position) => Ok(Some(position)),
-        Found::Gone { reason: Reason::Expired, earliest } => Err(Problem::cursor_expired(earliest)),
-        Found::Gone { .. } => Err(invalid(
+    match streams.resolve(&point).await? {
+        Resumption::At(position) => Ok(Some(position)),
+        Resumption::Gone { reason: GapReason::Expired, earliest } => {
+            Err(Problem::cursor_expired(earliest))
+        }
+        Resumption::Gone { .. } => Err(invalid(
             "after",
             "this event id is newer than the newest event; continue with after=earliest or after=now",
         )),
@@ -51,7 +53,7 @@ pub(crate) async fn respond(
     reader: Reader,
     query: &Query,
     limit: usize,
-    wait: Option<(Duration, Owner)>,
+    wait: Option<(Duration, ConnectionOwner)>,
 ) -> Result<HttpResponse, Problem> {
     let (mut reader, until) = match wait {
         None => (reader, None),
@@ -59,8 +61,8 @@ pub(crate) async fn respond(
             (reader.connect(Transport::LongPoll, owner)?, Some(Instant::now() + wait))
         }
     };
-    let gathered = reader.gather(limit, until).await?;
-    if gathered.end == Some(End::Revoked) {
+    let gathered = reader.collect_events(limit, until).await?;
+    if gathered.end == Some(StreamEnd::Revoked) {
         return Err(Problem::new(Code::Unauthorized, "this key is revoked"));
     }
     let data = gathered.events.iter().map(|frame| as_json(frame.event()));

@@ -12,7 +12,7 @@ use crate::access::idempotency;
 use crate::api::auth::context::Context;
 use crate::api::problem::{Code, Problem};
 use crate::domain::access::idempotency::RequestKey;
-use crate::store::idempotency::Kept;
+use crate::store::idempotency::StoredResponse;
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: &str = "idempotent-replayed";
@@ -41,7 +41,7 @@ pub(crate) async fn claim(context: &Context, body: &[u8]) -> Result<Option<Claim
 pub(crate) async fn first(
     context: &Context,
     claim: Option<&Claim>,
-) -> Result<Option<Kept>, Problem> {
+) -> Result<Option<StoredResponse>, Problem> {
     let Some(claim) = claim else { return Ok(None) };
     let stored =
         context.api.store.select_stored_response(&context.caller.tenant, &claim.key.key).await?;
@@ -81,7 +81,7 @@ pub(crate) fn replayed(response: &mut HttpResponseBuilder) -> &mut HttpResponseB
 }
 
 /// The replay of a response whose body is stored.
-pub(crate) fn replay(mut response: HttpResponseBuilder, stored: Kept) -> HttpResponse {
+pub(crate) fn replay(mut response: HttpResponseBuilder, stored: StoredResponse) -> HttpResponse {
     let body = stored.answer.unwrap_or_default();
     replayed(&mut response).content_type("application/json").body(body)
 }

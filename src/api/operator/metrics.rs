@@ -14,24 +14,26 @@ use crate::access::quotas::Quota;
 use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
 use crate::domain::time::UnixMillis;
-use crate::metrics::{Delivering, Histogram, Keeping, Place, Publishing, Refusal};
-use crate::store::disk_usage::PoolUse;
+use crate::metrics::{
+    DeliveryMetrics, Histogram, ProgressState, PublishFailure, PublishMetrics, StorageMetrics,
+};
+use crate::store::disk_usage::PoolUsage;
 use crate::streaming::presence::{Presence, Transport};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /metrics`.
 pub(crate) async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
-    let measures = &api.metrics;
+    let metrics = &api.metrics;
     let (mut page, now) = (Page(Registry::with_prefix("hookhub")), UnixMillis::now());
     page.gauges("build_info", "The version that runs", "version", [(env!("CARGO_PKG_VERSION"), 1)]);
-    publishing(&mut page, &measures.publishing);
-    attempts(&mut page, &measures.delivering);
-    queues(&mut page, &measures.delivering, now);
+    publish(&mut page, &metrics.publish);
+    attempts(&mut page, &metrics.delivery);
+    queues(&mut page, &metrics.delivery, now);
     connections(&mut page, api.streams.presence());
     let refused = Quota::ALL.map(|quota| (quota.name(), api.quotas.refused(quota)));
     page.counts("quota_refusals", "Requests refused by a quota of their tenant", "quota", refused);
-    keeping(&mut page, &measures.keeping);
+    storage(&mut page, &metrics.storage);
     pool(&mut page, api.store.pool_usage());
     let mut body = String::new();
     text::encode(&mut body, &page.0)
@@ -39,55 +41,51 @@ pub(crate) async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem
     Ok(HttpResponse::Ok().content_type(CONTENT_TYPE).body(body))
 }
 
-fn publishing(page: &mut Page, publishing: &Publishing) {
-    page.count("events_accepted", "Events made durable by this node", publishing.accepted.get());
-    let refused = Refusal::ALL.map(|(name, why)| (name, publishing.refused(why).get()));
+fn publish(page: &mut Page, publish: &PublishMetrics) {
+    page.count("events_accepted", "Events made durable by this node", publish.accepted.get());
+    let refused = PublishFailure::ALL.map(|(name, why)| (name, publish.failures(why).get()));
     page.counts("publish_failures", "Requests whose events were not stored", "reason", refused);
     page.histogram(
         "publish_duration_seconds",
         "From taking a request up until its events are durable",
-        &publishing.duration,
+        &publish.duration,
     );
 }
 
-fn attempts(page: &mut Page, delivering: &Delivering) {
-    let attempts = delivering.attempts();
+fn attempts(page: &mut Page, delivery: &DeliveryMetrics) {
+    let attempts = delivery.attempts();
     page.counts("attempts", "POSTs to callbacks, by what they came to", "outcome", attempts);
-    let exhausted = delivering.exhausted.get();
+    let exhausted = delivery.exhausted.get();
     page.count("deliveries_exhausted", "Deliveries that were given up", exhausted);
     for (name, help, histogram) in [
-        ("attempt_duration_seconds", "From the start of a POST to its end", &delivering.duration),
+        ("attempt_duration_seconds", "From the start of a POST to its end", &delivery.duration),
         (
             "delivery_delay_seconds",
             "From the acceptance of an event until a subscription has it",
-            &delivering.delay,
+            &delivery.delay,
         ),
-        (
-            "flush_duration_seconds",
-            "How long it takes to record results",
-            &delivering.flush_duration,
-        ),
-        ("flush_results", "Results recorded in one commit", &delivering.flush_results),
+        ("flush_duration_seconds", "How long it takes to record results", &delivery.flush_duration),
+        ("flush_results", "Results recorded in one commit", &delivery.flush_results),
     ] {
         page.histogram(name, help, histogram);
     }
-    page.gauge("shards_owned", "Shards this node delivers for", number(delivering.shards()));
-    let changes = delivering.lease_changes.get();
+    page.gauge("shards_owned", "Shards this node delivers for", number(delivery.shards()));
+    let changes = delivery.lease_changes.get();
     page.count("lease_changes", "Shards that came to this node or left it", changes);
 }
 
-fn queues(page: &mut Page, delivering: &Delivering, now: UnixMillis) {
-    let mut standing = delivering.standing().clone();
+fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
+    let mut queues = delivery.queues().clone();
     for (name, help, value) in [
-        ("deliveries_in_flight", "POSTs that run", standing.in_flight),
-        ("results_unrecorded", "Results that wait to be recorded", standing.unrecorded),
-        ("waiting_events", "Events in memory before their first POST", standing.waiting_events),
-        ("waiting_bytes", "Bytes of those", standing.waiting_bytes),
-        ("waiting_retries", "Deliveries that wait for another POST", standing.waiting_retries),
+        ("deliveries_in_flight", "POSTs that run", queues.in_flight),
+        ("results_unrecorded", "Results that wait to be recorded", queues.unrecorded),
+        ("waiting_events", "Events in memory before their first POST", queues.waiting_events),
+        ("waiting_bytes", "Bytes of those", queues.waiting_bytes),
+        ("waiting_retries", "Deliveries that wait for another POST", queues.waiting_retries),
     ] {
         page.gauge(name, help, number(value));
     }
-    let groups = Place::ALL.map(|(name, place)| (name, *standing.group(place)));
+    let groups = ProgressState::ALL.map(|(name, state)| (name, *queues.totals(state)));
     let counts = groups.map(|(name, group)| (name, number(group.subscriptions)));
     page.gauges("subscriptions", "Subscriptions with a callback on this node", "state", counts);
     let age = |since: Option<UnixMillis>| since.map_or(0.0, |since| now.since(since).as_secs_f64());
@@ -101,7 +99,7 @@ fn queues(page: &mut Page, delivering: &Delivering, now: UnixMillis) {
     page.seconds(
         "oldest_pending_age_seconds",
         "Age of the oldest event in the queues of active subscriptions",
-        age(standing.oldest_pending),
+        age(queues.oldest_pending),
     );
 }
 
@@ -122,24 +120,24 @@ fn connections(page: &mut Page, presence: &Presence) {
     );
 }
 
-fn keeping(page: &mut Page, keeping: &Keeping) {
-    let expired = keeping.expired.get();
+fn storage(page: &mut Page, storage: &StorageMetrics) {
+    let expired = storage.expired.get();
     page.count("events_expired", "Events that went before a subscription had them", expired);
-    if let Some(round) = keeping.round() {
+    if let Some(round) = storage.last_retention() {
         page.seconds(
             "retention_round_timestamp_seconds",
             "When the last round of retention came to its end",
             since_1970(round),
         );
     }
-    if let Some(count) = keeping.sealed_otherwise() {
+    if let Some(count) = storage.encrypted_with_old_key() {
         page.gauge(
             "sealed_with_other_keys",
             "Things in the database that are not sealed with this node's current master key",
             count,
         );
     }
-    let Some(tables) = *keeping.tables() else { return };
+    let Some(tables) = *storage.disk_usage() else { return };
     let disk = [
         ("events", tables.events_bytes),
         ("attempts", tables.attempts_bytes),
@@ -155,10 +153,10 @@ fn keeping(page: &mut Page, keeping: &Keeping) {
     }
 }
 
-fn pool(page: &mut Page, pool: PoolUse) {
+fn pool(page: &mut Page, pool: PoolUsage) {
     let connections = [("busy", pool.busy.into()), ("idle", pool.idle.into())];
     page.gauges("database_connections", "Connections of the pool", "state", connections);
-    page.gauge("database_connections_max", "How many there may be", pool.most.into());
+    page.gauge("database_connections_max", "How many there may be", pool.max.into());
 }
 
 fn since_1970(time: UnixMillis) -> f64 {
@@ -231,7 +229,7 @@ impl Page {
     }
 
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        let shown = Steps { steps: histogram.steps(), sum: histogram.sum() };
+        let shown = Steps { buckets: histogram.buckets(), sum: histogram.sum() };
         self.0.register(name, help, shown);
     }
 }
@@ -239,14 +237,14 @@ impl Page {
 /// A histogram as it stood.
 #[derive(Debug)]
 struct Steps {
-    steps: Vec<(f64, u64)>,
+    buckets: Vec<(f64, u64)>,
     sum: f64,
 }
 
 impl EncodeMetric for Steps {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let count = self.steps.iter().map(|(_, count)| count).sum();
-        encoder.encode_histogram::<NoLabelSet>(self.sum, count, &self.steps, None)
+        let count = self.buckets.iter().map(|(_, count)| count).sum();
+        encoder.encode_histogram::<NoLabelSet>(self.sum, count, &self.buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {

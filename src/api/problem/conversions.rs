@@ -4,7 +4,7 @@ use super::{CONNECTION_RETRY_S, Code, Problem};
 use crate::domain::access::token_bucket::RateLimitStatus;
 use crate::log::AppendError;
 use crate::store::StoreError;
-use crate::streaming::presence::Full;
+use crate::streaming::presence::StreamLimitReached;
 
 fn internal() -> Problem {
     Problem::new(Code::Internal, "the hub failed; its log has the cause under this request_id")
@@ -28,28 +28,30 @@ impl From<StoreError> for Problem {
     }
 }
 
-impl From<Full> for Problem {
-    fn from(full: Full) -> Self {
-        let rate_limit = match full {
-            Full::Tenant(limit) => {
+impl From<StreamLimitReached> for Problem {
+    fn from(reached: StreamLimitReached) -> Self {
+        let rate_limit = match reached {
+            StreamLimitReached::Tenant(limit) => {
                 Some(RateLimitStatus { limit, remaining: 0, reset_s: CONNECTION_RETRY_S })
             }
-            Full::Node(_) | Full::Key(_) | Full::Address(_) => None,
+            StreamLimitReached::Node(_)
+            | StreamLimitReached::Key(_)
+            | StreamLimitReached::Address(_) => None,
         };
-        let detail = match full {
-            Full::Node(limit) => format!(
+        let detail = match reached {
+            StreamLimitReached::Node(limit) => format!(
                 "this node has {limit} open streams and waiting polls, its limit (HOOKHUB_MAX_STREAMS); retry later, or \
                  poll without wait"
             ),
-            Full::Key(limit) => format!(
+            StreamLimitReached::Key(limit) => format!(
                 "this key has {limit} open streams and waiting polls, the limit for one key \
                  (HOOKHUB_MAX_STREAMS_PER_KEY); close some, or poll without wait"
             ),
-            Full::Tenant(limit) => format!(
+            StreamLimitReached::Tenant(limit) => format!(
                 "this tenant has {limit} open streams and waiting polls on this node, its limit (quota streams); close \
                  some, or poll without wait"
             ),
-            Full::Address(limit) => format!(
+            StreamLimitReached::Address(limit) => format!(
                 "this address has {limit} open streams and waiting polls, the limit for one address \
                  (HOOKHUB_MAX_STREAMS_PER_ADDRESS); close some, or poll without wait"
             ),

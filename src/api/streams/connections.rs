@@ -12,7 +12,7 @@ use crate::api::problem::Problem;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
-use crate::streaming::presence::Entry;
+use crate::streaming::presence::ConnectionEntry;
 
 /// `GET /v1/connections`.
 pub(super) async fn list(
@@ -23,7 +23,7 @@ pub(super) async fn list(
     let after = query.parsed::<ConnectionId>("after")?.unwrap_or(ConnectionId::from_stored(0));
     let (api, caller) = (&context.api, &context.caller);
     let found = api.streams.presence().list(&caller.tenant, after, usize::from(limit) + 1);
-    let page: Page<Arc<Entry>> = Page::new(found, limit, |last| last.id.to_string());
+    let page: Page<Arc<ConnectionEntry>> = Page::new(found, limit, |last| last.id.to_string());
     let head = api.log.head();
     let visible = page.items.iter().filter(|entry| caller.key.covers(&entry.filter().patterns()));
     let data: Vec<Value> = visible.map(|entry| view(entry, head)).collect();
@@ -31,7 +31,7 @@ pub(super) async fn list(
 }
 
 /// One connection. `lag_ms` is the age difference between the newest event of the log and the last one sent.
-fn view(entry: &Entry, head: Position) -> Value {
+fn view(entry: &ConnectionEntry, head: Position) -> Value {
     let (filter, position) = (entry.filter(), entry.position(head));
     let lag_ms = head.time().as_i64().saturating_sub(position.time().as_i64()).max(0);
     json!({

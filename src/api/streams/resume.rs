@@ -6,8 +6,8 @@ use crate::api::http::headers::single_header;
 use crate::api::http::query::{Query, invalid};
 use crate::api::problem::Problem;
 use crate::domain::position::Position;
-use crate::streaming::resume::{Found, Point, gap_event};
-use crate::streaming::{Filter, Start, Streams};
+use crate::streaming::resume::{ResumePoint, Resumption, gap_event};
+use crate::streaming::{Filter, ReaderStart, Streams};
 
 const LAST_EVENT_ID: &str = "last-event-id";
 
@@ -21,10 +21,13 @@ pub(crate) fn named(query: &Query) -> Result<bool, Problem> {
 }
 
 /// The point that a client names: the header `Last-Event-ID` (WHATWG HTML, 9.2.4), else `last_event_id`, else `after`.
-pub(super) fn resume_point(request: &HttpRequest, query: &Query) -> Result<Option<Point>, Problem> {
+pub(super) fn resume_point(
+    request: &HttpRequest,
+    query: &Query,
+) -> Result<Option<ResumePoint>, Problem> {
     let last = last_id(request, query)?;
     let after = query.text("after").filter(|after| !after.is_empty());
-    Ok(last.as_deref().or(after).map(Point::read))
+    Ok(last.as_deref().or(after).map(ResumePoint::parse))
 }
 
 /// The last event that a client of a pull subscription has seen.
@@ -47,13 +50,13 @@ fn last_id(request: &HttpRequest, query: &Query) -> Result<Option<String>, Probl
 pub(super) async fn start(
     streams: &Streams,
     filter: Filter,
-    point: &Point,
-) -> Result<Start, Problem> {
-    Ok(match streams.find(point).await? {
-        Found::At(after) => Start { filter, after, gap: None },
-        Found::Gone { reason, earliest } => {
+    point: &ResumePoint,
+) -> Result<ReaderStart, Problem> {
+    Ok(match streams.resolve(point).await? {
+        Resumption::At(after) => ReaderStart { filter, after, gap: None },
+        Resumption::Gone { reason, earliest } => {
             let gap = gap_event(&filter.tenant, point, reason, earliest);
-            Start { filter, after: gap.position, gap: Some(gap) }
+            ReaderStart { filter, after: gap.position, gap: Some(gap) }
         }
     })
 }

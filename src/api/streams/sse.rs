@@ -19,8 +19,8 @@ use crate::api::problem::{Code, Problem};
 use crate::api::state::worker;
 use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
-use crate::streaming::resume::Point;
-use crate::streaming::{Reader, Step};
+use crate::streaming::resume::ResumePoint;
+use crate::streaming::{Reader, ReaderStep};
 
 /// Makes nginx forward events at once instead of buffering them.
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -36,7 +36,7 @@ pub(super) async fn stream(
     let query = parameters.known(&["types", "after", "last_event_id", "named", TOKEN])?;
     let filter = access.filter(&query)?;
     let named = named(&query)?;
-    let point = resume_point(&context.request, &query)?.unwrap_or(Point::Now);
+    let point = resume_point(&context.request, &query)?.unwrap_or(ResumePoint::Now);
     let start = start(&context.api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&context.request)?, start, Transport::Sse);
     let reader = reader.connect(Transport::Sse, context.owner())?;
@@ -116,23 +116,23 @@ impl MessageBody for ServerSentEvents {
         }
         loop {
             let bytes = match ready!(self.reader.poll_step(context)) {
-                Step::Event(frame) => {
+                ReaderStep::Event(frame) => {
                     self.sent_id = frame.position();
                     frame.sse(self.named)
                 }
                 // A client that reconnects should skip the events that did not match. An id without data moves its
                 // last event id and dispatches no event (WHATWG HTML, 9.2.6).
-                Step::Beat(cursor) if cursor > self.sent_id => {
+                ReaderStep::Heartbeat(cursor) if cursor > self.sent_id => {
                     self.sent_id = cursor;
                     Bytes::from(format!("id: {cursor}\n\n"))
                 }
-                Step::Beat(_) => HEARTBEAT,
-                Step::Scanned => continue,
-                Step::Failed(error) => {
+                ReaderStep::Heartbeat(_) => HEARTBEAT,
+                ReaderStep::Scanned => continue,
+                ReaderStep::Failed(error) => {
                     tracing::debug!(%error, "a stream failed to read the log and retries");
                     continue;
                 }
-                Step::End(_) => return Poll::Ready(None),
+                ReaderStep::End(_) => return Poll::Ready(None),
             };
             return Poll::Ready(Some(Ok(bytes)));
         }

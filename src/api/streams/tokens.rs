@@ -86,7 +86,7 @@ fn issue(context: &Context, input: TokenInput) -> Result<String, Problem> {
         // Never later than the key.
         expires: caller.key.expires_at.map_or(expires, |end| end.min(expires)),
     };
-    let text = token.seal(&api.token_secret);
+    let text = token.sign(&api.token_secret);
     if text.len() > MAX_TOKEN_BYTES {
         let detail = format!(
             "makes a token of {} characters, and a URL has room for {MAX_TOKEN_BYTES}; send fewer patterns",

@@ -21,7 +21,7 @@ use crate::api::problem::{Code, Problem};
 use crate::api::state::worker;
 use crate::streaming::Reader;
 use crate::streaming::presence::Transport;
-use crate::streaming::resume::Point;
+use crate::streaming::resume::ResumePoint;
 
 /// The room in a message besides the data of a published event.
 const ENVELOPE_BYTES: usize = 16 << 10;
@@ -32,7 +32,7 @@ pub(super) async fn websocket(
 ) -> Result<HttpResponse, Problem> {
     let query = frames.parameters.known(&["types", "after", "last_event_id", TOKEN])?;
     let filter = access.filter(&query)?;
-    let point = resume_point(&context.request, &query)?.unwrap_or(Point::Now);
+    let point = resume_point(&context.request, &query)?.unwrap_or(ResumePoint::Now);
     let response = handshake(&context.request)?;
     let start = start(&context.api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&context.request)?, start, Transport::WebSocket);

@@ -24,7 +24,7 @@ use crate::domain::event::event_type::Pattern;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::streaming::Filter;
-use crate::streaming::resume::Point;
+use crate::streaming::resume::ResumePoint;
 
 /// The valid commands, for error messages.
 const COMMANDS: &str = "{\"subscribe\": {\"types\": [...], \"after\": \"...\"}}, {\"ack\": \"evt_...\"} or {\"publish\": \
@@ -106,7 +106,7 @@ impl Commands {
         let Some(after) = after else {
             return Ok(Outcome::Read { filter, after: None, gap: None });
         };
-        let start = start(&self.api.streams, filter, &Point::read(&after)).await?;
+        let start = start(&self.api.streams, filter, &ResumePoint::parse(&after)).await?;
         Ok(Outcome::Read { filter: start.filter, after: Some(start.after), gap: start.gap })
     }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::websocket_command::{Commands, Outcome, RunningCommand, subscribed};
-use crate::streaming::{End, Reader, Step};
+use crate::streaming::{Reader, ReaderStep, StreamEnd};
 
 /// The longest head of a client's frame (RFC 6455, section 5.2).
 const MAX_FRAME_HEAD_BYTES: usize = 14;
@@ -85,18 +85,18 @@ impl Session {
         self.closed = true;
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, end: StreamEnd) {
         match end {
-            End::Stopping => self.close(
+            StreamEnd::Stopping => self.close(
                 CloseCode::Away,
                 "this node is stopping; reconnect with the last event's id in after",
             ),
-            End::Expired => self.close(
+            StreamEnd::Expired => self.close(
                 CloseCode::Policy,
                 "the token or key has expired; reconnect with a new one and the last event's id in after",
             ),
-            End::Revoked => self.close(CloseCode::Policy, "the key is revoked"),
-            End::Withdrawn => {
+            StreamEnd::Revoked => self.close(CloseCode::Policy, "the key is revoked"),
+            StreamEnd::Withdrawn => {
                 self.close(CloseCode::Policy, "the subscription is no longer a pull subscription");
             }
         }
@@ -221,28 +221,28 @@ impl Session {
         loop {
             let Poll::Ready(step) = self.reader.poll_step(context) else { return None };
             match step {
-                Step::Event(frame) => {
+                ReaderStep::Event(frame) => {
                     // A client that reads events is alive. Its pongs may be stuck behind megabytes of them.
                     self.heard_at = Instant::now();
                     return Some(frame.websocket());
                 }
-                Step::Beat(_) if self.is_late() => {
+                ReaderStep::Heartbeat(_) if self.is_late() => {
                     self.close_late();
                     return self.outgoing.pop_front();
                 }
-                Step::Beat(_) if self.heard_at.elapsed() > CLIENT_TIMEOUT => {
+                ReaderStep::Heartbeat(_) if self.heard_at.elapsed() > CLIENT_TIMEOUT => {
                     self.close(CloseCode::Away, "the client sent nothing and answered no ping");
                     return self.outgoing.pop_front();
                 }
-                Step::Beat(_) => {
+                ReaderStep::Heartbeat(_) => {
                     self.send(Message::Ping(Bytes::new()));
                     return self.outgoing.pop_front();
                 }
-                Step::Scanned => {}
-                Step::Failed(error) => {
+                ReaderStep::Scanned => {}
+                ReaderStep::Failed(error) => {
                     tracing::debug!(%error, "a WebSocket failed to read the log and retries");
                 }
-                Step::End(end) => {
+                ReaderStep::End(end) => {
                     self.end(end);
                     return self.outgoing.pop_front();
                 }

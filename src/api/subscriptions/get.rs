@@ -9,7 +9,7 @@ use crate::api::auth::context::Authorized;
 use crate::api::http::input::NoQuery;
 use crate::api::problem::Problem;
 use crate::domain::subscription::view::SubscriptionView;
-use crate::store::expiry::Expired;
+use crate::store::expiry::Expiration;
 
 /// `GET /v1/subscriptions/{id}`, with its pull cursor, its expired events and the progress of its verification.
 pub(super) async fn get(
@@ -25,7 +25,7 @@ pub(super) async fn get(
         if let Some(cursor) = cursor {
             members.insert("cursor".into(), json!(cursor.position.to_string()));
         }
-        if let Some(Expired { events, up_to }) = expired {
+        if let Some(Expiration { events, up_to }) = expired {
             let expired = json!({ "events": events, "up_to": up_to.to_string() });
             members.insert("expired".into(), expired);
         }

@@ -2,12 +2,12 @@
 
 use crate::api::http::fields::Fields;
 use crate::domain::position::Position;
-use crate::streaming::resume::Point;
+use crate::streaming::resume::ResumePoint;
 
 /// `from`: `now`, `earliest`, an event id, or a time. Delivery starts with the first event at or after this point.
 pub(super) fn starts_after(fields: &mut Fields, head: Position) -> Option<Position> {
-    match Point::read(&fields.text("from", 64).value()?) {
-        Point::Now => None,
+    match ResumePoint::parse(&fields.text("from", 64).value()?) {
+        ResumePoint::Now => None,
         point => before_point(fields, "from", &point, head),
     }
 }
@@ -16,18 +16,18 @@ pub(super) fn starts_after(fields: &mut Fields, head: Position) -> Option<Positi
 pub(crate) fn before_point(
     fields: &mut Fields,
     name: &'static str,
-    point: &Point,
+    point: &ResumePoint,
     head: Position,
 ) -> Option<Position> {
     match point {
-        Point::Earliest => Some(Position::START),
-        Point::After(event) if *event <= head => Some(event.previous()),
-        Point::After(_) => {
+        ResumePoint::Earliest => Some(Position::START),
+        ResumePoint::After(event) if *event <= head => Some(event.previous()),
+        ResumePoint::After(_) => {
             fields.fault(name, "this event id is newer than the newest event");
             None
         }
-        Point::Since(time) => Some(Position::before_time(*time)),
-        Point::Now | Point::Unreadable(_) => {
+        ResumePoint::Since(time) => Some(Position::before_time(*time)),
+        ResumePoint::Now | ResumePoint::Unreadable(_) => {
             fields.fault(name, "expected earliest, an event id, or an RFC 3339 time");
             None
         }

@@ -17,7 +17,7 @@ use crate::delivery::engine::Engine;
 use crate::delivery::verification::Verifier;
 use crate::delivery::webhook::Deliverer;
 use crate::log::Log;
-use crate::metrics::Measures;
+use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::nodes::Identity;
 
@@ -32,7 +32,7 @@ pub(in crate::delivery) struct DriverParts {
     pub(in crate::delivery) engine: Engine,
     pub(in crate::delivery) log: Log,
     pub(in crate::delivery) store: Store,
-    pub(in crate::delivery) metrics: Arc<Measures>,
+    pub(in crate::delivery) metrics: Arc<Metrics>,
     pub(in crate::delivery) deliverer: Deliverer,
     pub(in crate::delivery) verifier: Verifier,
     pub(in crate::delivery) lease: Lease,

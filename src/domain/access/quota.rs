@@ -1,37 +1,32 @@
-//! Quotas: how much a tenant may publish, subscribe to and hold open.
+//! Quotas: limits on the events, subscriptions and streams of a tenant.
 
 use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
-/// The most that a quota of events per second, of subscriptions or of streams can be.
+/// The highest quota of events per second, of subscriptions and of streams.
 pub const MAX_QUOTA: u32 = 1_000_000;
-/// How many bytes of data one event may be allowed, at least and at most (4 MiB).
+/// The range of the quota of an event's size, in bytes (up to 4 MiB).
 pub const EVENT_BYTES_RANGE: RangeInclusive<u32> = 1_024..=4_194_304;
 
-/// What is in force for a tenant.
+/// The quotas that apply to a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Quotas {
-    /// Events it may publish in a second, on each node; `None`: as many as come.
+    /// Events per second, on each node; `None`: unlimited.
     pub events_per_s: Option<u32>,
-    /// Subscriptions it may have.
     pub subscriptions: u32,
-    /// Streams and waiting polls it may have open on each node; `None`: as many as the node has room for.
+    /// Open streams and waiting polls, on each node; `None`: limited only by the node.
     pub streams: Option<u32>,
-    /// Bytes of data that one of its events may have.
+    /// The maximum size of an event's data, in bytes.
     pub event_bytes: u32,
 }
 
-/// What an operator allows one tenant; `None`: what the hub allows each. 0 of a count is none at all.
+/// The quotas that an operator sets for one tenant; `None`: the hub's default. A quota of 0 allows nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct OwnQuotas {
-    /// See [`Quotas::events_per_s`].
     pub events_per_s: Option<u32>,
-    /// See [`Quotas::subscriptions`].
     pub subscriptions: Option<u32>,
-    /// See [`Quotas::streams`].
     pub streams: Option<u32>,
-    /// See [`Quotas::event_bytes`].
     pub event_bytes: Option<u32>,
 }
 
@@ -42,7 +37,7 @@ impl Default for Quotas {
 }
 
 impl OwnQuotas {
-    /// What is in force for a tenant with these, where others have `default`.
+    /// The quotas that apply: these, or `default` where unset.
     pub fn over(&self, default: Quotas) -> Quotas {
         Quotas {
             events_per_s: self.events_per_s.or(default.events_per_s),
@@ -53,13 +48,11 @@ impl OwnQuotas {
     }
 }
 
-/// How many connections are taken.
-#[derive(Debug, Clone, Copy)]
-pub struct ConnectionLimits {
-    /// On this node.
-    pub in_all: usize,
-    /// By one key.
+/// Maximum numbers of streams and waiting polls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
+    pub per_node: usize,
     pub per_key: usize,
-    /// From one address.
+    /// Per IPv4 address or IPv6 /64.
     pub per_address: usize,
 }

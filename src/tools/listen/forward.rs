@@ -1,4 +1,4 @@
-//! The POST of one event to a URL on this side, as a delivery of the hub would be.
+//! Forwards an event to a local URL by a signed POST, as a delivery of the hub.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use crate::domain::signing::secret::Secret;
 use crate::domain::single_line::SingleLine;
 use crate::domain::time::UnixMillis;
 
-/// How long an answer may take, all of it.
-const DEADLINE: Duration = Duration::from_secs(30);
-/// How much of an answer's body is read.
-const MOST_READ: usize = 4 << 10;
+/// The time for a complete response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// At most about this much of a response's body is read.
+const MAX_BODY_BYTES: usize = 4 << 10;
 
 /// Signs events and POSTs them to one URL.
 #[derive(Debug)]
@@ -26,9 +26,9 @@ pub(super) struct Forwarder {
     secret: Secret,
 }
 
-/// What came of a POST.
+/// The outcome of a POST. `Display` shows the status, and the body unless the status is a success.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct PostResult {
     outcome: Result<(StatusCode, String), String>,
     took: Duration,
 }
@@ -39,24 +39,24 @@ impl Forwarder {
             .user_agent(super::USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
-            // A connection each: one that was kept may turn out to be closed, and there is no second try.
+            // A new connection for each POST: a kept one may turn out to be closed, and there is no retry.
             .pool_max_idle_per_host(0)
             .no_proxy()
-            .timeout(DEADLINE)
+            .timeout(RESPONSE_TIMEOUT)
             .build()?;
         Ok(Self { client, url, secret })
     }
 
-    pub(super) async fn post(&self, event: &Event) -> Answer {
+    pub(super) async fn post(&self, event: &Event) -> PostResult {
         let started = Instant::now();
         let outcome = self.exchange(event).await.map_err(|error| {
             if error.is_timeout() {
-                format!("no complete answer within {} s", DEADLINE.as_secs())
+                format!("no complete response within {} s", RESPONSE_TIMEOUT.as_secs())
             } else {
                 root_cause(&error).to_string()
             }
         });
-        Answer { outcome, took: started.elapsed() }
+        PostResult { outcome, took: started.elapsed() }
     }
 
     async fn exchange(&self, event: &Event) -> Result<(StatusCode, String), reqwest::Error> {
@@ -79,15 +79,14 @@ impl Forwarder {
 
 async fn read(response: &mut Response) -> Result<Vec<u8>, reqwest::Error> {
     let mut body = Vec::new();
-    while body.len() < MOST_READ {
+    while body.len() < MAX_BODY_BYTES {
         let Some(chunk) = response.chunk().await? else { break };
         body.extend_from_slice(&chunk);
     }
     Ok(body)
 }
 
-/// The status, and what else was said when it is no success.
-impl fmt::Display for Answer {
+impl fmt::Display for PostResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let took = self.took.as_millis();
         match &self.outcome {

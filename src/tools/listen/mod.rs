@@ -1,8 +1,8 @@
-//! `hookhub listen`: follows a hub's stream and hands each event to a URL on this side.
+//! `hookhub listen`: follows a hub's stream and forwards each event to a local URL.
 
 mod forward;
-mod since;
 mod source;
+mod start_point;
 
 use std::time::Duration;
 
@@ -10,123 +10,119 @@ use tokio::time::sleep;
 use url::Url;
 
 use self::forward::Forwarder;
-pub use self::since::{BadSince, Since};
-use self::source::{Connection, Event, Source, Trouble};
+use self::source::{Connection, Event, Source, StreamError};
+pub use self::start_point::{InvalidStartPoint, StartPoint};
 use crate::domain::event::event_type::Pattern;
 use crate::domain::signing::secret::Secret;
 use crate::domain::single_line::SingleLine;
 
 const USER_AGENT: &str = concat!("hookhub/", env!("CARGO_PKG_VERSION"));
-/// What the hub says in band when events a client asked for are not there (API.md, "Streams").
+/// The type of the event that reports missing events in a stream.
 const GAP: &str = "hookhub.gap";
-/// How long to wait before connecting again: doubling, unless the hub asks for its own first wait.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// However soon the hub would have it.
-const SHORTEST_WAIT: Duration = Duration::from_millis(100);
-/// A hub gives a sign of life every 15 s: who is silent for so long is gone.
-pub const SILENCE: Duration = Duration::from_secs(45);
+/// The delay before the first reconnect, unless the hub names another. The delay doubles with each failure.
+const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(1);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
+/// The lower bound of a delay that the hub names.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(100);
+/// A hub sends a heartbeat every 15 s; one that is silent for longer than this is unreachable.
+pub const HUB_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// What to follow, and what to do with it.
+/// The hub and events to follow, and the URL to forward to.
 pub struct ListenSettings {
-    /// Where the hub is: scheme, host, port and, behind a proxy, the path before `/v1`.
+    /// The URL of the hub; behind a proxy, with the path before `/v1`.
     pub hub: Url,
-    /// A key that may read.
+    /// A key with permission to read events.
     pub key: String,
-    /// Which types; none: all but the hub's own.
+    /// The event types; empty: all but the hub's own.
     pub types: Vec<Pattern>,
-    /// Where to begin; `None`: with what comes.
-    pub since: Option<Since>,
-    /// Where to POST each event; `None`: it is only shown.
+    /// The start; `None`: new events only.
+    pub since: Option<StartPoint>,
+    /// The URL to POST each event to; `None`: events are only shown.
     pub forward_to: Option<Url>,
-    /// Signs each POST.
     pub secret: Secret,
-    /// A hub that is silent for so long is connected to anew; [`SILENCE`], but for tests.
-    pub silence: Duration,
+    /// A hub that is silent for this long is reconnected to; [`HUB_TIMEOUT`] except in tests.
+    pub hub_timeout: Duration,
 }
 
-/// Something to show.
+/// A line to show.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line {
-    /// An event, and what came of it.
+pub enum Output {
+    /// An event, with the outcome of its POST.
     Event(String),
-    /// How the connection to the hub is.
-    Note(String),
+    /// A change of the connection to the hub.
+    Status(String),
 }
 
-/// Why following ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The hub will not have it.
-    #[error("the hub refuses: {0}")]
+    #[error("the hub refused the request: {0}")]
     Refused(String),
-    /// The key is empty, or has characters that a header cannot have.
-    #[error(
-        "HOOKHUB_KEY (--key) is no key: it is empty, or has line ends or other control characters"
-    )]
+    #[error("HOOKHUB_KEY (--key) is not a valid key: it is empty or has control characters")]
     Key,
-    /// No HTTP client could be made.
     #[error(transparent)]
     Client(#[from] reqwest::Error),
 }
 
-/// Follows a hub until it refuses; reconnects where it was as long as it does not. There is one POST after another,
-/// and one for each event: one that fails is shown, and not tried again.
+/// Follows a hub until it refuses a request. After a disconnect, the stream resumes where it ended. Events are POSTed one
+/// at a time; a failed POST is shown and not retried.
 pub async fn listen(
     settings: ListenSettings,
-    mut show: impl FnMut(Line),
+    mut show: impl FnMut(Output),
 ) -> Result<(), ListenError> {
     drop(rustls::crypto::ring::default_provider().install_default());
     let mut source = Source::new(&settings)?;
     let forwarder =
         settings.forward_to.map(|url| Forwarder::new(url, settings.secret)).transpose()?;
-    let mut wait = Wait::default();
+    let mut backoff = Backoff::default();
     loop {
-        let why = match source.connect().await {
+        let error = match source.connect().await {
             Ok(connection) => {
-                show(Line::Note(format!("connected to {}", settings.hub)));
-                follow(&mut source, connection, forwarder.as_ref(), &mut wait, &mut show).await
+                show(Output::Status(format!("connected to {}", settings.hub)));
+                follow(&mut source, connection, forwarder.as_ref(), &mut backoff, &mut show).await
             }
-            Err(trouble) => trouble,
+            Err(error) => error,
         };
-        let why = match why {
-            Trouble::Refused(why) => return Err(ListenError::Refused(why)),
-            Trouble::Passing(why) => why,
+        let reason = match error {
+            StreamError::Refused(reason) => return Err(ListenError::Refused(reason)),
+            StreamError::Temporary(reason) => reason,
         };
-        let wait = wait.next();
-        let ms = wait.as_millis();
-        show(Line::Note(format!("not connected: {}; again in {ms} ms", SingleLine(&why))));
-        sleep(wait).await;
+        let delay = backoff.next_delay();
+        let ms = delay.as_millis();
+        show(Output::Status(format!(
+            "not connected: {}; reconnecting in {ms} ms",
+            SingleLine(&reason)
+        )));
+        sleep(delay).await;
     }
 }
 
-/// Hands on what a connection brings until it ends; says why it did.
+/// Handles the messages of a connection until it ends, and returns the reason.
 async fn follow(
     source: &mut Source,
     mut connection: Connection,
     forwarder: Option<&Forwarder>,
-    wait: &mut Wait,
-    show: &mut impl FnMut(Line),
-) -> Trouble {
+    backoff: &mut Backoff,
+    show: &mut impl FnMut(Output),
+) -> StreamError {
     loop {
         let message = match connection.next().await {
             Ok(Some(message)) => message,
-            Ok(None) => return Trouble::Passing("the hub ended the stream".to_owned()),
-            Err(trouble) => return trouble,
+            Ok(None) => return StreamError::Temporary("the hub ended the stream".to_owned()),
+            Err(error) => return error,
         };
-        wait.connected(message.retry);
-        match source.take(message) {
+        backoff.reset(message.retry);
+        match source.handle_message(message) {
             Ok(None) => {}
             Ok(Some(event)) if event.r#type == GAP => {
-                show(Line::Note(format!("events are missing here: {}", SingleLine(&event.text))));
+                show(Output::Status(format!("events are missing: {}", SingleLine(&event.text))));
             }
-            Ok(Some(event)) => show(Line::Event(hand_on(&event, forwarder).await)),
-            Err(trouble) => return trouble,
+            Ok(Some(event)) => show(Output::Event(handle_event(&event, forwarder).await)),
+            Err(error) => return error,
         }
     }
 }
 
-async fn hand_on(event: &Event, forwarder: Option<&Forwarder>) -> String {
+async fn handle_event(event: &Event, forwarder: Option<&Forwarder>) -> String {
     let (time, event_type, id) =
         (SingleLine(&event.timestamp), SingleLine(&event.r#type), SingleLine(&event.id));
     match forwarder {
@@ -137,33 +133,33 @@ async fn hand_on(event: &Event, forwarder: Option<&Forwarder>) -> String {
     }
 }
 
-/// How long to wait before the next connection.
+/// The delay before the next connection.
 #[derive(Debug, Default)]
-struct Wait {
+struct Backoff {
     failures: u32,
-    hub_asks: Option<Duration>,
+    hub_delay: Option<Duration>,
 }
 
-impl Wait {
-    /// Something was read: the next failure is the first.
-    fn connected(&mut self, retry_ms: Option<u64>) {
+impl Backoff {
+    /// Starts over after a successful read. `retry_ms` is the delay that the hub names.
+    fn reset(&mut self, retry_ms: Option<u64>) {
         self.failures = 0;
         if let Some(retry_ms) = retry_ms {
-            self.hub_asks =
-                Some(Duration::from_millis(retry_ms).clamp(SHORTEST_WAIT, LONGEST_WAIT));
+            self.hub_delay =
+                Some(Duration::from_millis(retry_ms).clamp(MIN_RETRY_DELAY, MAX_RETRY_DELAY));
         }
     }
 
-    /// The hub's own wait first, then doubled with chance in it, so that many clients do not come back at once.
-    fn next(&mut self) -> Duration {
-        let first = self.hub_asks.unwrap_or(FIRST_WAIT);
-        let longest = first.saturating_mul(2_u32.saturating_pow(self.failures)).min(LONGEST_WAIT);
-        let wait = match self.failures {
+    /// The hub's own delay first, then doubled, with jitter so that many clients do not reconnect at once.
+    fn next_delay(&mut self) -> Duration {
+        let first = self.hub_delay.unwrap_or(DEFAULT_RETRY_DELAY);
+        let max = first.saturating_mul(2_u32.saturating_pow(self.failures)).min(MAX_RETRY_DELAY);
+        let delay = match self.failures {
             0 => first,
-            _ => longest.mul_f64(rand::random_range(0.5..=1.0)),
+            _ => max.mul_f64(rand::random_range(0.5..=1.0)),
         };
         self.failures = self.failures.saturating_add(1);
-        wait
+        delay
     }
 }
 
@@ -172,22 +168,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_is_the_hubs_own_then_grows_to_its_bound_and_starts_again_after_success() {
-        let mut wait = Wait::default();
-        assert_eq!(wait.next(), FIRST_WAIT);
-        wait.connected(Some(1_500));
-        assert_eq!(wait.next(), Duration::from_millis(1_500));
-        assert!((1_500..=3_000).contains(&wait.next().as_millis()));
+    fn the_delay_starts_at_the_hubs_own_grows_to_its_maximum_and_resets_after_success() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.next_delay(), DEFAULT_RETRY_DELAY);
+        backoff.reset(Some(1_500));
+        assert_eq!(backoff.next_delay(), Duration::from_millis(1_500));
+        assert!((1_500..=3_000).contains(&backoff.next_delay().as_millis()));
         for _ in 0..100 {
-            assert!(wait.next() <= LONGEST_WAIT);
+            assert!(backoff.next_delay() <= MAX_RETRY_DELAY);
         }
-        assert!(wait.next() >= LONGEST_WAIT / 2);
-        wait.connected(None);
-        assert_eq!(wait.next(), Duration::from_millis(1_500));
-        wait.connected(Some(u64::MAX));
-        assert_eq!(wait.next(), LONGEST_WAIT);
-        wait.connected(Some(0));
-        assert_eq!(wait.next(), SHORTEST_WAIT);
-        assert!(wait.next() >= SHORTEST_WAIT);
+        assert!(backoff.next_delay() >= MAX_RETRY_DELAY / 2);
+        backoff.reset(None);
+        assert_eq!(backoff.next_delay(), Duration::from_millis(1_500));
+        backoff.reset(Some(u64::MAX));
+        assert_eq!(backoff.next_delay(), MAX_RETRY_DELAY);
+        backoff.reset(Some(0));
+        assert_eq!(backoff.next_delay(), MIN_RETRY_DELAY);
+        assert!(backoff.next_delay() >= MIN_RETRY_DELAY);
     }
 }

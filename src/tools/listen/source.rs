@@ -18,24 +18,24 @@ use crate::domain::event::event_type::Pattern;
 use crate::domain::root_cause::root_cause;
 use crate::domain::time::UnixMillis;
 
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// How long an answer that is no stream may take.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
-/// The largest event that is taken, and the most that is read of an answer.
-const MOST_READ: usize = 32 << 20;
-/// The most characters that are shown of why a hub refuses.
-const MOST_SHOWN: usize = 1_000;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time for a response that is not a stream, and for the head of one that is.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The maximum size of an event, and of a response that is not a stream.
+const MAX_BYTES: usize = 32 << 20;
+/// At most this much of a hub's reason for a refusal is shown.
+const MAX_SHOWN_CHARS: usize = 1_000;
 
-/// Why there is no stream, or no more of it.
+/// The reason why the stream cannot be opened or read.
 #[derive(Debug)]
-pub(super) enum Trouble {
-    /// It may be there again.
-    Passing(String),
-    /// Asking again would not help.
+pub(super) enum StreamError {
+    /// A retry may succeed.
+    Temporary(String),
+    /// A retry would fail too.
     Refused(String),
 }
 
-/// An event as it was read.
+/// An event, with its JSON text as received.
 #[derive(Debug, Deserialize)]
 pub(super) struct Event {
     pub(super) id: String,
@@ -45,14 +45,14 @@ pub(super) struct Event {
     pub(super) text: String,
 }
 
-/// A hub to read from, and how far it was read.
+/// A hub, and the position to resume from.
 #[derive(Debug)]
 pub(super) struct Source {
     client: Client,
     hub: Url,
     authorization: HeaderValue,
     types: Option<String>,
-    /// Where the next connection goes on; unknown until the hub was asked where its log ends.
+    /// The cursor for the next connection; `None` until the hub reports the end of its log.
     after: Option<String>,
 }
 
@@ -67,8 +67,8 @@ impl Source {
         let client = Client::builder()
             .user_agent(super::USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_DEADLINE)
-            .read_timeout(settings.silence)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(settings.hub_timeout)
             .build()?;
         let types = settings.types.iter().map(Pattern::as_str).collect::<Vec<_>>();
         Ok(Self {
@@ -80,29 +80,30 @@ impl Source {
         })
     }
 
-    /// Opens the stream where the last one ended.
-    pub(super) async fn connect(&mut self) -> Result<Connection, Trouble> {
+    /// Opens the stream where the last connection ended.
+    pub(super) async fn connect(&mut self) -> Result<Connection, StreamError> {
         let after = match &self.after {
             Some(after) => after.clone(),
-            None => self.end_of_the_log().await?,
+            None => self.log_head().await?,
         };
         let response = self.send(self.request("stream", &after)).await?;
         let content_type = text_of(response.headers(), &CONTENT_TYPE).unwrap_or("no content type");
-        // Any other body is no stream to a reader either (WHATWG HTML, 9.2.3).
+        // An EventSource refuses any other content type too (WHATWG HTML, 9.2.3).
         if !content_type.starts_with("text/event-stream") {
-            let why = format!("{} answers with {content_type}, not as a hub does", self.hub);
-            return Err(Trouble::Refused(shown(&why)));
+            let reason =
+                format!("{} responded with {content_type}, not with an event stream", self.hub);
+            return Err(StreamError::Refused(printable(&reason)));
         }
         self.after = Some(after);
         Ok(Connection::over(response))
     }
 
-    /// Asked once: a stream that breaks before its first event must not begin anew with what comes then.
-    async fn end_of_the_log(&self) -> Result<String, Trouble> {
-        let request = self.request("events", "now").timeout(ANSWER_DEADLINE);
+    /// Requests the end of the log, only once: a stream that breaks before its first event must not skip events.
+    async fn log_head(&self) -> Result<String, StreamError> {
+        let request = self.request("events", "now").timeout(RESPONSE_TIMEOUT);
         let text = read(self.send(request).await?).await?;
-        let page: Page = serde_json::from_slice(&text).map_err(|error| {
-            Trouble::Refused(format!("{} does not answer as a hub does: {error}", self.hub))
+        let page: EventPage = serde_json::from_slice(&text).map_err(|error| {
+            StreamError::Refused(format!("{} did not respond like a hub: {error}", self.hub))
         })?;
         Ok(page.next_cursor)
     }
@@ -115,35 +116,43 @@ impl Source {
         self.client.get(url).header(AUTHORIZATION, self.authorization.clone())
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response, Trouble> {
-        let sent = tokio::time::timeout(ANSWER_DEADLINE, request.send()).await;
+    async fn send(&self, request: RequestBuilder) -> Result<Response, StreamError> {
+        let sent = tokio::time::timeout(RESPONSE_TIMEOUT, request.send()).await;
         let response = match sent {
-            Ok(sent) => sent.map_err(|error| passing(&error))?,
-            Err(_elapsed) => return Err(Trouble::Passing("it does not answer".to_owned())),
+            Ok(sent) => sent.map_err(|error| temporary(&error))?,
+            Err(_elapsed) => {
+                return Err(StreamError::Temporary("the hub did not respond in time".to_owned()));
+            }
         };
         let status = response.status();
         if status == StatusCode::OK {
             return Ok(response);
         }
-        let elsewhere = text_of(response.headers(), &LOCATION).map(str::to_owned);
+        let location = text_of(response.headers(), &LOCATION).map(str::to_owned);
         let body = read(response).await?;
-        let detail = match (serde_json::from_slice::<Problem>(&body), elsewhere) {
+        let detail = match (serde_json::from_slice::<Problem>(&body), location) {
             (Ok(problem), _) => format!("{status}: {}", problem.detail),
-            (Err(_no_problem_details), Some(place)) => format!("{status}: it is at {place}"),
+            (Err(_no_problem_details), Some(location)) => {
+                format!("{status}: redirected to {location}")
+            }
             (Err(_no_problem_details), None) => status.to_string(),
         };
-        let detail = shown(&detail);
-        let may_pass = status.is_server_error()
+        let detail = printable(&detail);
+        let is_temporary = status.is_server_error()
             || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        Err(if may_pass { Trouble::Passing(detail) } else { Trouble::Refused(detail) })
+        Err(if is_temporary {
+            StreamError::Temporary(detail)
+        } else {
+            StreamError::Refused(detail)
+        })
     }
 
-    /// Takes what a message says of the place; gives its event, if it has one.
-    pub(super) fn take(&mut self, message: Sse) -> Result<Option<Event>, Trouble> {
+    /// Records the position of a message and returns its event, if any.
+    pub(super) fn handle_message(&mut self, message: Sse) -> Result<Option<Event>, StreamError> {
         let (id, data) = (message.id, message.data);
         let event = data.map(|data| {
             let read = serde_json::from_str::<Event>(&data).map_err(|error| {
-                Trouble::Refused(format!("the stream has what is no event: {error}"))
+                StreamError::Refused(format!("the stream contains an invalid event: {error}"))
             })?;
             Ok(Event { text: data, ..read })
         });
@@ -156,27 +165,30 @@ impl Source {
 impl Connection {
     fn over(response: Response) -> Self {
         let unread = Arc::new(AtomicUsize::new(0));
-        let body = Bounded { body: Box::pin(response.bytes_stream()), unread: Arc::clone(&unread) };
+        let body = SizeLimitedBody {
+            body: Box::pin(response.bytes_stream()),
+            unread: Arc::clone(&unread),
+        };
         Self { messages: Box::pin(SseByteStream::new(body)), unread }
     }
 
-    /// The next message; `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Sse>, Trouble> {
+    /// The next message; `None` at the end of the stream.
+    pub(super) async fn next(&mut self) -> Result<Option<Sse>, StreamError> {
         let message = std::future::poll_fn(|context| self.messages.as_mut().poll_next(context));
-        let message = message.await.transpose().map_err(|error| passing(&error))?;
+        let message = message.await.transpose().map_err(|error| temporary(&error))?;
         self.unread.store(0, Ordering::Relaxed);
         Ok(message)
     }
 }
 
-/// A body that ends in an error when more than [`MOST_READ`] comes between two events.
-struct Bounded<S> {
+/// A body that fails when more than [`MAX_BYTES`] arrive between two events.
+struct SizeLimitedBody<S> {
     body: Pin<Box<S>>,
     unread: Arc<AtomicUsize>,
 }
 
-impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for Bounded<S> {
-    type Item = Result<Bytes, Broken>;
+impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for SizeLimitedBody<S> {
+    type Item = Result<Bytes, BodyError>;
 
     fn poll_next(
         mut self: Pin<&mut Self>,
@@ -188,33 +200,32 @@ impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for Bounded<S> {
                 Err(error) => return Some(Err(error.into())),
             };
             let unread = self.unread.fetch_add(bytes.len(), Ordering::Relaxed);
-            Some(if unread > MOST_READ { Err(Broken::TooLong) } else { Ok(bytes) })
+            Some(if unread > MAX_BYTES { Err(BodyError::TooLong) } else { Ok(bytes) })
         })
     }
 }
 
-/// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
-    #[error("an event is larger than {} MiB", MOST_READ >> 20)]
+enum BodyError {
+    #[error("an event is larger than {} MiB", MAX_BYTES >> 20)]
     TooLong,
     #[error(transparent)]
     Wire(#[from] reqwest::Error),
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, Trouble> {
+async fn read(mut response: Response) -> Result<Vec<u8>, StreamError> {
     let mut body = Vec::new();
-    while body.len() < MOST_READ {
+    while body.len() < MAX_BYTES {
         match response.chunk().await {
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => break,
-            Err(error) => return Err(passing(&error)),
+            Err(error) => return Err(temporary(&error)),
         }
     }
     Ok(body)
 }
 
-/// A header of authorisation that is not shown; `None` if the key cannot be in one.
+/// The `authorization` header, hidden from logs; `None` if the key is not valid in a header.
 fn bearer(key: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {key}")).ok()?;
     value.set_sensitive(true);
@@ -225,22 +236,21 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// What a stranger says, as far as it is fit for a terminal; longer than [`super::SingleLine`], as nothing comes after it.
-fn shown(text: &str) -> String {
-    text.chars().take(MOST_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// Text of a server, made safe for a terminal. Longer than [`super::SingleLine`], since nothing follows on the line.
+fn printable(text: &str) -> String {
+    text.chars().take(MAX_SHOWN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn passing(error: &(dyn std::error::Error + 'static)) -> Trouble {
-    Trouble::Passing(root_cause(error).to_string())
+fn temporary(error: &(dyn std::error::Error + 'static)) -> StreamError {
+    StreamError::Temporary(root_cause(error).to_string())
 }
 
-/// What is read of a page of events.
 #[derive(Deserialize)]
-struct Page {
+struct EventPage {
     next_cursor: String,
 }
 
-/// What is read of problem details (RFC 9457).
+/// The relevant part of problem details (RFC 9457).
 #[derive(Deserialize)]
 struct Problem {
     detail: String,

@@ -1,4 +1,4 @@
-//! A delivery as the receiver saw it, and how it is shown to people.
+//! A delivery as the receiver saw it, and its form on a terminal.
 
 use std::fmt;
 
@@ -10,29 +10,26 @@ use crate::domain::signing::secret::BadSignature;
 use crate::domain::single_line::SingleLine;
 use crate::domain::time::UnixMillis;
 
-/// Whether a delivery comes from who knows the secret.
+/// The result of checking a delivery's signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verified {
-    /// It does.
-    Yes,
-    /// It does not, or nobody can tell.
-    No(Distrust),
-    /// There was no secret to check with.
+pub enum SignatureCheck {
+    Valid,
+    Invalid(VerificationFailure),
+    /// The receiver has no secret to check with.
     NotChecked,
 }
 
-/// Why a delivery is not to be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Distrust {
-    /// It is not signed: a header that Standard Webhooks 1.0.0 asks for is missing.
+pub enum VerificationFailure {
+    /// A header that Standard Webhooks 1.0.0 requires is missing.
     #[error("the header {0} is missing")]
     Missing(&'static str),
-    /// It is signed, but not by us or not now.
+    /// The signature is wrong or too old.
     #[error(transparent)]
     Signature(#[from] BadSignature),
 }
 
-/// A POST that was received and answered. Headers that are missing leave their fields empty or 0.
+/// A POST that the receiver responded to. Missing headers leave their fields empty or 0.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// `webhook-id`: the event's id.
@@ -41,17 +38,16 @@ pub struct Delivery {
     pub attempt: u32,
     /// `webhook-subscription`.
     pub subscription: String,
-    /// Whether the signature is good.
-    pub verified: Verified,
-    /// The status code it was answered with.
-    pub answered: u16,
+    pub verified: SignatureCheck,
+    /// The status code of the response.
+    pub status: u16,
     /// The bytes that were signed.
     pub body: Bytes,
-    /// All headers; names are in lower case.
+    /// All headers, with names in lower case.
     pub headers: Vec<(String, String)>,
     /// Path and query.
     pub path: String,
-    /// When all of it had been read.
+    /// The time when the body was complete.
     pub at: UnixMillis,
 }
 
@@ -62,7 +58,7 @@ impl Delivery {
     }
 }
 
-/// What is shown of a body.
+/// The parts of an event that are shown.
 #[derive(Deserialize)]
 struct Shown<'a> {
     r#type: String,
@@ -70,7 +66,7 @@ struct Shown<'a> {
     data: &'a RawValue,
 }
 
-/// One line for people; a second one says why a delivery is not trusted.
+/// One line, and a second one with the reason if the signature check failed.
 impl fmt::Display for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: Result<Shown<'_>, _> = serde_json::from_slice(&self.body);
@@ -80,14 +76,14 @@ impl fmt::Display for Delivery {
             Err(_not_an_event) => ("?", &*raw),
         };
         let verified = match self.verified {
-            Verified::Yes => "verified",
-            Verified::No(_) => "NOT VERIFIED",
-            Verified::NotChecked => "not checked",
+            SignatureCheck::Valid => "verified",
+            SignatureCheck::Invalid(_) => "NOT VERIFIED",
+            SignatureCheck::NotChecked => "not checked",
         };
         let id = if self.id.is_empty() { "?" } else { &self.id };
         write!(f, "{} {} {} ", self.at, SingleLine(id), SingleLine(event_type))?;
-        write!(f, "attempt {} {verified} → {}  {}", self.attempt, self.answered, SingleLine(data))?;
-        if let Verified::No(why) = self.verified {
+        write!(f, "attempt {} {verified} → {}  {}", self.attempt, self.status, SingleLine(data))?;
+        if let SignatureCheck::Invalid(why) = self.verified {
             write!(f, "\n  {why}")?;
         }
         Ok(())
@@ -103,8 +99,8 @@ mod tests {
             id: "evt_01".into(),
             attempt: 2,
             subscription: "sub_01".into(),
-            verified: Verified::Yes,
-            answered: 200,
+            verified: SignatureCheck::Valid,
+            status: 200,
             body: Bytes::from_static(body.as_bytes()),
             headers: Vec::new(),
             path: "/".into(),
@@ -122,16 +118,16 @@ mod tests {
     }
 
     #[test]
-    fn a_second_line_says_why_it_is_not_trusted() {
-        let distrust = Verified::No(BadSignature::Mismatch.into());
-        let text = Delivery { verified: distrust, answered: 401, ..delivery("1") }.to_string();
+    fn a_second_line_gives_the_reason_of_a_failed_signature_check() {
+        let distrust = SignatureCheck::Invalid(BadSignature::Mismatch.into());
+        let text = Delivery { verified: distrust, status: 401, ..delivery("1") }.to_string();
         let (first, second) = text.split_once('\n').unwrap();
         assert!(first.ends_with("evt_01 ? attempt 2 NOT VERIFIED → 401  1"), "{first}");
         assert_eq!(second, "  no signature in webhook-signature was made with this secret");
     }
 
     #[test]
-    fn what_strangers_send_cannot_steer_the_terminal() {
+    fn control_characters_in_a_delivery_do_not_reach_the_terminal() {
         let odd = Delivery { id: "\u{1b}[2J".into(), ..delivery("a\u{9b}1m\r\nb") };
         assert!(!odd.to_string().contains(char::is_control), "{odd}");
         let long = Delivery { body: Bytes::from(vec![b'x'; 4_000]), ..delivery("") };

@@ -1,7 +1,7 @@
-//! The dev receiver: agrees to handshakes, takes deliveries, verifies their signatures and answers by a script.
+//! `hookhub receive`, a test receiver: it completes verification, checks signatures and responds by a script.
 
 mod delivery;
-mod room;
+mod handler;
 pub mod verification;
 
 use std::io;
@@ -14,27 +14,26 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-pub use self::delivery::{Delivery, Distrust, Verified};
-use self::room::Room;
+pub use self::delivery::{Delivery, SignatureCheck, VerificationFailure};
+use self::handler::ReceiverState;
 use crate::domain::signing::secret::Secret;
 
-/// How many deliveries wait to be looked at.
-const KEPT: usize = 65_536;
-/// Longer than a hub keeps an idle connection, so that it never sends on one that is just being closed.
-const KEEP_ALIVE: Duration = Duration::from_secs(120);
+/// Deliveries that wait in the channel; more are dropped and counted.
+const MAX_QUEUED_DELIVERIES: usize = 65_536;
+/// Longer than a hub keeps an idle connection, so that the hub never sends on a connection that is being closed.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How to receive.
 #[derive(Debug, Clone)]
 pub struct ReceiverSettings {
-    /// Where to listen; port 0 takes a free one.
+    /// Port 0 takes a free port.
     pub listen: SocketAddr,
-    /// Deliveries must be signed with one of these; with none, signatures are not looked at.
+    /// Deliveries must be signed with one of these; if empty, signatures are not checked.
     pub secrets: Vec<Secret>,
-    /// Status codes (200 to 599), one per delivery; the last one repeats. Empty: always 204.
+    /// Status codes (200 to 599), one per delivery; the last repeats. Empty: always 204.
     pub answers: Vec<u16>,
-    /// How long to wait before each answer.
+    /// The time before each response.
     pub delay: Duration,
-    /// What `Retry-After` asks for, in seconds, when the answer is 429 or 503.
+    /// `Retry-After` in seconds, sent with 429 and 503.
     pub retry_after_s: Option<u64>,
 }
 
@@ -55,28 +54,28 @@ impl Default for ReceiverSettings {
 pub struct Receiver {
     address: SocketAddr,
     server: ServerHandle,
-    room: web::Data<Room>,
+    state: web::Data<ReceiverState>,
     tasks: TaskTracker,
 }
 
 impl Receiver {
-    /// Listens, and hands over each delivery once its answer is decided. When nobody takes them and their channel is
-    /// full, further ones are answered all the same, and only counted.
+    /// Starts to listen. Each delivery is sent to the channel before its response. If the channel is full, the delivery
+    /// is responded to but dropped from the channel, and counted.
     pub async fn start(settings: ReceiverSettings) -> io::Result<(Self, mpsc::Receiver<Delivery>)> {
         if let Some(odd) = settings.answers.iter().find(|code| !(200..=599).contains(*code)) {
-            let refusal = format!("an answer is a status code from 200 to 599, not {odd}");
+            let refusal = format!("expected a status code from 200 to 599, not {odd}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, refusal));
         }
         let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
-        let (seen, deliveries) = mpsc::channel(KEPT);
-        let room = web::Data::new(Room::new(settings, seen));
-        let shared = room.clone();
+        let (sender, deliveries) = mpsc::channel(MAX_QUEUED_DELIVERIES);
+        let state = web::Data::new(ReceiverState::new(settings, sender));
+        let shared = state.clone();
         let app =
-            move || App::new().app_data(shared.clone()).default_service(web::to(room::receive));
+            move || App::new().app_data(shared.clone()).default_service(web::to(handler::receive));
         let server = HttpServer::new(app)
             .workers(1)
-            .keep_alive(KEEP_ALIVE)
+            .keep_alive(KEEP_ALIVE_TIMEOUT)
             .disable_signals()
             .listen(listener.into_std()?)?
             .run();
@@ -84,24 +83,23 @@ impl Receiver {
         let tasks = TaskTracker::new();
         tasks.spawn(async move {
             if let Err(error) = server.await {
-                tracing::error!(%error, "the receiver broke off");
+                tracing::error!(%error, "the receiver failed");
             }
         });
         tasks.close();
-        Ok((Self { address, server: handle, room, tasks }, deliveries))
+        Ok((Self { address, server: handle, state, tasks }, deliveries))
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many deliveries were answered but not handed over, because nobody took them.
-    pub fn untold(&self) -> u64 {
-        self.room.untold()
+    /// The number of deliveries dropped because the channel was full.
+    pub fn dropped(&self) -> u64 {
+        self.state.dropped()
     }
 
-    /// Stops listening and drops what is open; who waits for an answer gets none.
+    /// Stops listening and closes all connections, without waiting for responses.
     pub async fn stop(self) {
         self.server.stop(false).await;
         self.tasks.wait().await;
@@ -113,9 +111,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_that_is_none_is_refused_at_the_start() {
+    async fn an_invalid_status_code_is_refused_at_the_start() {
         let settings = ReceiverSettings { answers: vec![200, 100], ..ReceiverSettings::default() };
         let refusal = Receiver::start(settings).await.unwrap_err();
-        assert_eq!(refusal.to_string(), "an answer is a status code from 200 to 599, not 100");
+        assert_eq!(refusal.to_string(), "expected a status code from 200 to 599, not 100");
     }
 }

@@ -1,4 +1,4 @@
-//! Handshakes as a willing receiver answers them: it wants what it is asked whether it wants.
+//! Responses to verification requests of every kind: this receiver accepts all of them.
 
 use actix_web::http::Method;
 use actix_web::http::header::ALLOW;
@@ -7,24 +7,25 @@ use url::form_urlencoded;
 
 const SECRET: &str = "x-hook-secret";
 const ORIGIN: &str = "webhook-request-origin";
-/// By which name a query may bring the challenge.
-const CHALLENGES: [&str; 2] = ["hub.challenge", "challenge"];
+/// Names of the query parameter that holds the challenge.
+const CHALLENGE_PARAMETERS: [&str; 2] = ["hub.challenge", "challenge"];
 
-/// The answer, if the request is a handshake.
-pub(super) fn answer(request: &HttpRequest) -> Option<HttpResponse> {
+/// The response, if the request is a verification request.
+pub(super) fn respond(request: &HttpRequest) -> Option<HttpResponse> {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let (way, answer) = match *request.method() {
+    let (method, response) = match *request.method() {
         Method::GET => {
             let mut query = form_urlencoded::parse(request.query_string().as_bytes());
-            let (_, challenge) = query.find(|(name, _)| CHALLENGES.contains(&&**name))?;
-            let answer = HttpResponse::Ok().content_type("text/plain").body(challenge.into_owned());
-            ("challenge", answer)
+            let (_, challenge) = query.find(|(name, _)| CHALLENGE_PARAMETERS.contains(&&**name))?;
+            let response =
+                HttpResponse::Ok().content_type("text/plain").body(challenge.into_owned());
+            ("challenge", response)
         }
         Method::OPTIONS => {
-            let mut answer = HttpResponse::Ok();
-            answer.insert_header(("webhook-allowed-origin", header(ORIGIN)?));
-            answer.insert_header(("webhook-allowed-rate", "*")).insert_header((ALLOW, "POST"));
-            ("cloudevents", answer.finish())
+            let mut response = HttpResponse::Ok();
+            response.insert_header(("webhook-allowed-origin", header(ORIGIN)?));
+            response.insert_header(("webhook-allowed-rate", "*")).insert_header((ALLOW, "POST"));
+            ("cloudevents", response.finish())
         }
         Method::POST => {
             let echo = (SECRET, header(SECRET)?);
@@ -32,6 +33,6 @@ pub(super) fn answer(request: &HttpRequest) -> Option<HttpResponse> {
         }
         _ => return None,
     };
-    tracing::info!(handshake = way, "agreed to a handshake");
-    Some(answer)
+    tracing::info!(method, "accepted a verification request");
+    Some(response)
 }

@@ -1,4 +1,4 @@
-//! A database that has been there for days: all that is in it is moved into the past.
+//! Moves a database into the past, as if its hub had run days ago.
 
 use hookhub::domain::position::{COUNTER_BITS, Position};
 use sqlx::{AssertSqlSafe, Executor};
@@ -7,18 +7,18 @@ use super::database::Database;
 
 const DAY_MS: i64 = 86_400_000;
 
-/// The same event id after its log was moved so many days into the past.
+/// The id of an event after [`age`] moved its log `days` days into the past.
 pub(crate) fn aged(id: &str, days: i64) -> String {
     let position: Position = id.parse().expect("an event id");
     Position::from_stored(position.stored() - ((days * DAY_MS) << COUNTER_BITS)).to_string()
 }
 
-/// The same of several.
+/// The ids of several events after [`age`].
 pub(crate) fn all_aged(ids: &[String], days: i64) -> Vec<String> {
     ids.iter().map(|id| aged(id, days)).collect()
 }
 
-/// Moves the log and everything with a place in it so many days into the past. No hub may run on it.
+/// Moves the log and everything with a position `days` days into the past. No hub may run on the database.
 pub(crate) async fn age(database: &Database, days: i64) {
     let by = (days * DAY_MS) << COUNTER_BITS;
     let make_partitions = format!(
@@ -58,7 +58,7 @@ pub(crate) async fn age(database: &Database, days: i64) {
         let shift = format!("UPDATE {table} SET {column} = {column} - {by} WHERE {column} > {by}");
         connection.execute(AssertSqlSafe(shift)).await.expect(table);
     }
-    // Days whose events have moved on were never there.
+    // Drops the days whose events have moved.
     let drop_others = format!(
         "DO $$
          DECLARE part text;

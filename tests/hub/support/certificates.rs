@@ -1,11 +1,10 @@
-//! Certificates of authorities that tests make up.
+//! Certificate authorities for tests.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-/// An authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate with its key, both in PEM.
+/// A certificate and its key in PEM.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) certificate: String,
@@ -20,12 +19,12 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
 
-    /// Its own certificate, in PEM.
+    /// The authority's own certificate in PEM.
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// A certificate for a name or an address.
+    /// Issues a certificate for a name or an address.
     pub(crate) fn issue(&self, name: &str) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");

@@ -1,4 +1,4 @@
-//! A thin HTTP client for the hub's API, and what it answers.
+//! A thin HTTP client for the hub's API.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-/// Somebody with a key to a hub.
+/// A client with an API key.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -16,15 +16,15 @@ pub(crate) struct Client {
     tenant: Option<String>,
 }
 
-/// An HTTP client with an end to its patience.
+/// An HTTP client with a timeout.
 pub(crate) fn http() -> reqwest::Client {
-    // Only the first one is installed; which of the equal ones does not matter.
+    // Only the first call installs a provider; all of them are equal.
     drop(rustls::crypto::ring::default_provider().install_default());
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30));
     client.build().expect("an HTTP client")
 }
 
-/// What the hub answered.
+/// A response of the hub.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -38,12 +38,12 @@ impl Client {
         Self { http: http(), base, key, tenant: None }
     }
 
-    /// The same with another key, or none.
+    /// The same client with another key, or without one.
     pub(crate) fn with_key(&self, key: Option<&str>) -> Self {
         Self { key: key.map(ToOwned::to_owned), ..self.clone() }
     }
 
-    /// The same, acting for a tenant.
+    /// The same client, acting for a tenant.
     pub(crate) fn acting_for(&self, tenant: &str) -> Self {
         Self { tenant: Some(tenant.to_owned()), ..self.clone() }
     }
@@ -75,7 +75,7 @@ impl Client {
         self.send_text(method, path, "application/json", &body.to_string()).await
     }
 
-    /// A request whose body need not be JSON.
+    /// Sends a body that need not be JSON.
     pub(crate) async fn send_text(
         &self,
         method: Method,
@@ -87,13 +87,13 @@ impl Client {
             .await
     }
 
-    /// A POST under an `Idempotency-Key`.
+    /// Sends a POST with an `Idempotency-Key`.
     pub(crate) async fn post_once(&self, path: &str, key: &str, body: &Value) -> Answer {
         let request = self.request(Method::POST, path).header("idempotency-key", key);
         answer(request.header(CONTENT_TYPE, "application/json").body(body.to_string())).await
     }
 
-    /// Makes a subscription and gives its id.
+    /// Creates a subscription and returns its id.
     pub(crate) async fn subscribe(&self, definition: &Value) -> String {
         text(&self.post("/v1/subscriptions", definition).await.expect(201), "/id")
     }
@@ -102,13 +102,13 @@ impl Client {
         self.get(&format!("/v1/subscriptions/{id}")).await.expect(200)
     }
 
-    /// Publishes one event and gives its id.
+    /// Publishes one event and returns its id.
     pub(crate) async fn publish(&self, event_type: &str, data: Value) -> String {
         let event = json!({"type": event_type, "data": data});
         text(&self.post("/v1/events", &event).await.expect(202), "/id")
     }
 
-    /// Publishes as many events of one type, with data 0, 1, …, and gives their ids.
+    /// Publishes `count` events of one type, with data 0, 1, …, and returns their ids.
     pub(crate) async fn publish_many(&self, event_type: &str, count: usize) -> Vec<String> {
         let numbers: Vec<_> = (0..count).collect();
         let mut ids = Vec::new();
@@ -121,7 +121,7 @@ impl Client {
         ids
     }
 
-    /// All pages of a list, put together.
+    /// The items of all pages of a list.
     pub(crate) async fn all(&self, path: &str) -> Vec<Value> {
         let joint = if path.contains('?') { '&' } else { '?' };
         let mut found = Vec::new();
@@ -137,12 +137,12 @@ impl Client {
     }
 }
 
-/// Sends a request and reads all of the answer.
+/// Sends a request and reads the whole response.
 pub(crate) async fn answer(request: RequestBuilder) -> Answer {
     try_answer(request).await.expect("the hub answers")
 }
 
-/// The same, of a hub that may be gone.
+/// Sends a request to a hub that may be down.
 pub(crate) async fn try_answer(request: RequestBuilder) -> Result<Answer, reqwest::Error> {
     let response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -150,7 +150,7 @@ pub(crate) async fn try_answer(request: RequestBuilder) -> Result<Answer, reqwes
 }
 
 impl Answer {
-    /// The body, when the answer has this status.
+    /// The body, if the response has this status; panics otherwise.
     #[track_caller]
     pub(crate) fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
@@ -161,7 +161,7 @@ impl Answer {
         serde_json::from_str(&self.text).expect("JSON")
     }
 
-    /// The problem document (RFC 9457), when the answer is one of this status and code.
+    /// The problem document (RFC 9457), if the response has this status and code; panics otherwise.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
@@ -170,13 +170,13 @@ impl Answer {
         assert_eq!(problem.pointer("/code"), Some(&Value::from(code)), "{problem}");
         assert_eq!(problem.pointer("/status"), Some(&Value::from(status)), "{problem}");
         for member in ["/type", "/title", "/detail", "/request_id"] {
-            let told = problem.pointer(member).and_then(Value::as_str);
-            assert!(told.is_some_and(|told| !told.is_empty()), "{member} is missing: {problem}");
+            let value = problem.pointer(member).and_then(Value::as_str);
+            assert!(value.is_some_and(|value| !value.is_empty()), "{member} is missing: {problem}");
         }
         problem
     }
 
-    /// Checks that the input was refused because of one member.
+    /// Checks that the hub refused the input because of one member.
     #[track_caller]
     pub(crate) fn refuses(&self, pointer: &str) {
         let problem = self.problem(422, "validation_failed");
@@ -191,7 +191,7 @@ impl Answer {
     }
 }
 
-/// The text at a place in a JSON value.
+/// The string at a JSON pointer.
 #[track_caller]
 pub(crate) fn text(value: &Value, pointer: &str) -> String {
     let found = value.pointer(pointer).and_then(Value::as_str).map(ToOwned::to_owned);
@@ -199,7 +199,7 @@ pub(crate) fn text(value: &Value, pointer: &str) -> String {
     found.unwrap_or_default()
 }
 
-/// The list at a place in a JSON value.
+/// The array at a JSON pointer.
 #[track_caller]
 pub(crate) fn each<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     let found = value.pointer(pointer).and_then(Value::as_array);
@@ -207,7 +207,7 @@ pub(crate) fn each<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     found.map(Vec::as_slice).unwrap_or_default()
 }
 
-/// One JSON object with the members of another added or replaced.
+/// Adds or replaces members of a JSON object.
 pub(crate) fn with(mut object: Value, more: Value) -> Value {
     if let (Value::Object(members), Value::Object(more)) = (&mut object, more) {
         members.extend(more);

@@ -1,4 +1,4 @@
-//! A proxy that makes tunnels by CONNECT.
+//! A proxy that opens tunnels by CONNECT.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,20 +8,20 @@ use tokio::net::TcpStream;
 
 use super::raw_http::{RawRequest, RawServer, read_whole};
 
-/// What it does when it is asked for a tunnel.
+/// The proxy's response to CONNECT.
 #[derive(Debug, Clone)]
 pub(crate) enum Manner {
-    /// Makes one to this place, whatever place was asked for.
+    /// Opens a tunnel to this address, whatever the requested target.
     LeadsTo(SocketAddr),
-    /// Answers this, and hangs up.
+    /// Sends this text and closes the connection.
     Says(&'static str),
-    /// Takes the question and says nothing.
+    /// Reads the request and never responds.
     Hangs,
-    /// As this says of the place that was asked for.
+    /// Chooses by the requested target.
     Chooses(fn(&str) -> Self),
 }
 
-/// It keeps what it was asked.
+/// The proxy and the requests it has received.
 #[derive(Debug)]
 pub(crate) struct ConnectProxy {
     server: RawServer,
@@ -52,12 +52,11 @@ impl ConnectProxy {
         Self { server: server.await, asked }
     }
 
-    /// Its address and port.
     pub(crate) fn address(&self) -> SocketAddr {
         self.server.address
     }
 
-    /// All that it was asked.
+    /// All requests so far.
     pub(crate) fn asked(&self) -> Vec<RawRequest> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

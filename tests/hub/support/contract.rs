@@ -1,4 +1,4 @@
-//! The hub's own description of its API, and whether what it answers is as that says.
+//! The hub's OpenAPI document, and the check of responses against it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Client, each, text};
 
-/// Where the document is, to those who refer to it.
+/// The base URI of the document's schemas.
 const HERE: &str = "urn:hookhub:openapi";
-/// Fields that HTTP itself and its framing have, which no operation tells of.
+/// Headers of HTTP itself, which no operation describes.
 const OF_HTTP: [&str; 6] =
     ["allow", "connection", "content-length", "content-type", "date", "transfer-encoding"];
-/// The methods that a path can have.
+/// The methods that a path item can have.
 const METHODS: [Method; 5] =
     [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
@@ -30,8 +30,8 @@ pub(crate) struct Contract {
 pub(crate) struct Operation {
     pub(crate) method: Method,
     pub(crate) path: String,
-    /// What is said of it.
-    pub(crate) told: Value,
+    /// The operation object of the document.
+    pub(crate) spec: Value,
 }
 
 impl fmt::Display for Operation {
@@ -41,9 +41,9 @@ impl fmt::Display for Operation {
 }
 
 impl Operation {
-    /// What a security scheme asks for here: the roles; `None`: it does not open this.
+    /// The roles that a security scheme needs here; `None` when the operation does not accept the scheme.
     pub(crate) fn asks(&self, scheme: &str) -> Option<Vec<String>> {
-        let ways = each(&self.told, "/security").iter();
+        let ways = each(&self.spec, "/security").iter();
         let roles = ways.clone().find_map(|way| way.get(scheme)?.as_array())?;
         Some(roles.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect())
     }
@@ -53,7 +53,7 @@ impl Operation {
         self.asks("bearer")?.pop()
     }
 
-    /// The path with `values` in its places.
+    /// The path with its parameters replaced by `values`.
     pub(crate) fn path_with(&self, values: &[(&str, &str)]) -> String {
         let fill = |path: String, (name, value): &(&str, &str)| {
             path.replace(&format!("{{{name}}}"), value)
@@ -65,7 +65,7 @@ impl Operation {
 }
 
 impl Contract {
-    /// Of this hub.
+    /// Reads the document of a hub.
     pub(crate) async fn of(hub: &Client) -> Self {
         let document = hub.with_key(None).get("/openapi.json").await.expect(200);
         let registry = Registry::new().add(HERE, document.clone()).expect("a document");
@@ -76,8 +76,8 @@ impl Contract {
         let paths = self.document.pointer("/paths").and_then(Value::as_object).expect("paths");
         let of_path = |(path, item): (&String, &Value)| {
             let operation = |method: &Method| {
-                let told = item.get(method.as_str().to_lowercase())?;
-                Some(Operation { method: method.clone(), path: path.clone(), told: told.clone() })
+                let spec = item.get(method.as_str().to_lowercase())?;
+                Some(Operation { method: method.clone(), path: path.clone(), spec: spec.clone() })
             };
             METHODS.iter().filter_map(operation).collect::<Vec<_>>()
         };
@@ -91,7 +91,7 @@ impl Contract {
         found.expect(path)
     }
 
-    /// What stands there, or where that refers to.
+    /// The value itself, or the target of its `$ref`.
     pub(crate) fn resolved<'a>(&'a self, value: &'a Value) -> &'a Value {
         match value.get("$ref").and_then(Value::as_str) {
             Some(target) => self.document.pointer(target.trim_start_matches('#')).expect(target),
@@ -99,16 +99,16 @@ impl Contract {
         }
     }
 
-    /// The parameters of an operation in one of their places: `query`, `header` or `path`.
+    /// The parameters of an operation in `query`, `header` or `path`.
     pub(crate) fn parameters(&self, operation: &Operation, place: &str) -> Vec<Value> {
-        let all = operation.told.get("parameters").and_then(Value::as_array).into_iter().flatten();
+        let all = operation.spec.get("parameters").and_then(Value::as_array).into_iter().flatten();
         all.map(|one| self.resolved(one))
             .filter(|one| one.get("in").is_some_and(|given| given == place))
             .cloned()
             .collect()
     }
 
-    /// The schema of a JSON body, if there is one.
+    /// The schema of the JSON body, if the operation has one.
     pub(crate) fn body_schema(&self, operation: &Operation) -> Option<&Value> {
         let path = operation.path.replace('~', "~0").replace('/', "~1");
         let method = operation.method.as_str().to_lowercase();
@@ -116,9 +116,9 @@ impl Contract {
         Some(self.resolved(self.document.pointer(&place)?))
     }
 
-    /// The first example of a JSON body, if there is one.
+    /// The first example of the JSON body, if the operation has one.
     pub(crate) fn example_body(&self, operation: &Operation) -> Option<Value> {
-        let content = operation.told.pointer("/requestBody/content/application~1json")?;
+        let content = operation.spec.pointer("/requestBody/content/application~1json")?;
         if let Some(example) = content.get("example") {
             return Some(example.clone());
         }
@@ -126,7 +126,7 @@ impl Contract {
         Some(self.resolved(first)["value"].clone())
     }
 
-    /// What is wrong with a value, by the schema at a place in the document.
+    /// Validation errors of a value against the schema at a pointer.
     pub(crate) fn faults(&self, pointer: &str, value: &Value) -> Vec<String> {
         let encoded = url::form_urlencoded::byte_serialize(pointer.as_bytes()).collect::<String>();
         let encoded = encoded.replace("%2F", "/").replace("%7E", "~").replace('+', "%20");
@@ -141,7 +141,7 @@ impl Contract {
             .collect()
     }
 
-    /// Checks that an answer's status, headers and body are as the document says.
+    /// Checks that a response's status, headers and body match the document.
     #[track_caller]
     pub(crate) fn must_describe(&self, operation: &Operation, answer: &Answer) {
         let place = self.must_describe_head(operation, answer.status, &answer.headers);
@@ -162,7 +162,7 @@ impl Contract {
         }
     }
 
-    /// The same of what comes before a body; gives where the answer is described.
+    /// Checks status and headers; returns the pointer of the response's description.
     #[track_caller]
     pub(crate) fn must_describe_head(
         &self,
@@ -173,24 +173,24 @@ impl Contract {
         let path = operation.path.replace('~', "~0").replace('/', "~1");
         let method = operation.method.as_str().to_lowercase();
         let place = format!("/paths/{path}/{method}/responses/{status}");
-        let told = self.document.pointer(&place);
-        let told = told.expect(&place);
-        let place = match told.get("$ref") {
-            Some(_) => text(told, "/$ref").trim_start_matches('#').to_owned(),
+        let spec = self.document.pointer(&place);
+        let spec = spec.expect(&place);
+        let place = match spec.get("$ref") {
+            Some(_) => text(spec, "/$ref").trim_start_matches('#').to_owned(),
             None => place,
         };
-        let told = self
-            .resolved(told)
+        let spec = self
+            .resolved(spec)
             .get("headers")
             .and_then(Value::as_object)
             .cloned()
             .unwrap_or_default();
-        let lower: BTreeSet<String> = told.keys().map(|name| name.to_lowercase()).collect();
+        let lower: BTreeSet<String> = spec.keys().map(|name| name.to_lowercase()).collect();
         for name in headers.keys() {
             let known = lower.contains(name.as_str()) || OF_HTTP.contains(&name.as_str());
             assert!(known, "{operation}: {status}: the header {name} is not in the document");
         }
-        for (name, header) in &told {
+        for (name, header) in &spec {
             let required = self.resolved(header)["required"] == true;
             assert!(!required || headers.contains_key(name), "{operation}: {status}: no {name}");
         }

@@ -1,4 +1,4 @@
-//! A database of the test's own in the cluster that `scripts/with-postgres` runs.
+//! A database of the test, in the cluster that `scripts/with-postgres` runs.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 use url::Url;
 use uuid::Uuid;
 
-/// An empty database; it goes with its cluster.
+/// An empty database; it is removed with its cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     url: String,
@@ -36,7 +36,7 @@ impl Database {
         &self.url
     }
 
-    /// The same by way of a TCP port on this machine.
+    /// The database's URL through a TCP port on this machine.
     pub(crate) fn url_by_way_of(&self, port: u16) -> String {
         let name = Url::parse(&self.url).expect("a URL").path().trim_start_matches('/').to_owned();
         format!("postgres://postgres@127.0.0.1:{port}/{name}?sslmode=disable")
@@ -50,13 +50,12 @@ impl Database {
         format!("{}/.s.PGSQL.5432", host.expect("DATABASE_URL names a socket directory"))
     }
 
-    /// A connection of the test's own.
     pub(crate) async fn connect(&self) -> PgConnection {
         let options = PgConnectOptions::from_str(&self.url).expect("a URL");
         PgConnection::connect_with(&options).await.expect("Postgres answers")
     }
 
-    /// What a query gives, a number.
+    /// The number that a query returns.
     pub(crate) async fn number(&self, query: &str) -> i64 {
         let asked = sqlx::query_scalar(AssertSqlSafe(query.to_owned()));
         asked.fetch_one(&mut self.connect().await).await.expect(query)

@@ -1,4 +1,4 @@
-//! A client that follows the log in any of four ways, and goes on where it was after a cut.
+//! A client that reads the log by any of four transports, and resumes after a disconnect.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,6 @@ use super::sse::EventSource;
 use super::websocket::Socket;
 use super::{POLL, in_time};
 
-/// How events are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     ShortPoll,
@@ -24,7 +23,7 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Whether without a starting point it starts with what comes, not with the oldest.
+    /// Whether reading without a position starts at the newest event instead of the oldest.
     pub(crate) fn starts_live(self) -> bool {
         matches!(self, Self::Sse | Self::WebSocket)
     }
@@ -36,7 +35,7 @@ pub(crate) struct Event {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) data: Value,
-    /// The very text.
+    /// The exact JSON text.
     pub(crate) text: String,
 }
 
@@ -52,44 +51,44 @@ impl Event {
     }
 }
 
-/// How reading came to an end.
+/// How reading ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
-    /// In order: the end of the body, or of the connection.
+    /// The body or the connection ended in order.
     Clean,
-    /// A WebSocket's close frame with this code.
+    /// A WebSocket close frame with this code.
     Closed(u16),
-    /// Not answered 200 or 101, but this.
+    /// A status other than 200 or 101.
     Refused(u16),
-    /// In the middle.
+    /// The connection failed with this error.
     Cut(String),
 }
 
-/// What a follower reads from at the moment.
+/// The current source of events.
 #[derive(Debug)]
 enum Line {
     None,
-    /// What the last answer brought and was not taken yet, and the cursor after it.
+    /// The unread events of the last page, and the cursor after them.
     Page(VecDeque<Event>, String),
     Sse(Box<EventSource>),
     WebSocket(Socket),
 }
 
-/// Reads events one by one. It connects when it has to, and then goes on after the last event it gave out.
+/// Reads events one by one. It connects on demand, and resumes after the last event that it returned.
 #[derive(Debug)]
 pub(crate) struct Follower {
     client: Client,
     transport: Transport,
     base: String,
     types: String,
-    /// Where it goes on.
+    /// The position to resume from.
     after: Option<String>,
     line: Line,
 }
 
 impl Follower {
-    /// Of `{base}/events`, `{base}/stream` or `{base}/ws`; `types`: patterns with commas between them, or none; `after`:
-    /// an id, a time, a word, or nothing. A stream is open when this returns.
+    /// Opens `{base}/events`, `{base}/stream` or `{base}/ws`. `types` holds patterns separated by commas, or nothing;
+    /// `after` an id, a time, a keyword, or nothing. A stream is open when this returns.
     pub(crate) async fn open(
         client: &Client,
         transport: Transport,
@@ -102,7 +101,7 @@ impl Follower {
         follower
     }
 
-    /// The same, which connects when the first event is asked for.
+    /// The same follower, which connects when the first event is read.
     pub(crate) fn lazily(
         client: &Client,
         transport: Transport,
@@ -115,7 +114,7 @@ impl Follower {
         Self { client: client.clone(), transport, base, types, after, line: Line::None }
     }
 
-    /// Of all events of `client` from the oldest on.
+    /// Reads all events of `client`, from the oldest.
     pub(crate) async fn from_earliest(client: &Client, transport: Transport) -> Self {
         Self::open(client, transport, "/v1", "", Some("earliest")).await
     }
@@ -148,12 +147,12 @@ impl Follower {
         Ok(())
     }
 
-    /// Hangs up, whatever has arrived and was not given out.
+    /// Disconnects, and discards events that have arrived but were not read.
     pub(crate) fn hang_up(&mut self) {
         self.line = Line::None;
     }
 
-    /// The next event, or how the stream ended.
+    /// The next event, or how reading ended.
     pub(crate) async fn try_next(&mut self) -> Result<Event, End> {
         loop {
             match &mut self.line {
@@ -199,12 +198,12 @@ impl Follower {
         Ok(())
     }
 
-    /// The next event, which must come.
+    /// The next event; panics when there is none.
     pub(crate) async fn next(&mut self) -> Event {
         in_time("an event", self.try_next()).await.expect("an event")
     }
 
-    /// The next event, whatever ends in between.
+    /// The next event, reconnecting as often as needed.
     pub(crate) async fn next_in_spite_of_cuts(&mut self) -> Event {
         in_time("an event", async {
             loop {
@@ -227,7 +226,7 @@ impl Follower {
         ids
     }
 
-    /// The events up to the first one of a type, without that.
+    /// The events before the first event of a type.
     pub(crate) async fn until(&mut self, event_type: &str) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
@@ -239,7 +238,7 @@ impl Follower {
         }
     }
 
-    /// How the stream ends, when no more events come.
+    /// How the stream ends when no more events come.
     pub(crate) async fn end(&mut self) -> End {
         let end = in_time("the stream ends", self.try_next()).await;
         end.expect_err("no event but an end")
@@ -254,7 +253,7 @@ struct Page<'a> {
     has_more: bool,
 }
 
-/// Makes of each case, a function of a [`Transport`], a test for each of the four ways.
+/// Turns each case, a function of a [`Transport`], into one test per transport.
 macro_rules! for_every_transport {
     ($($case:ident),+ $(,)?) => {$(
         mod $case {

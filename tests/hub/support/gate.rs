@@ -1,4 +1,4 @@
-//! A receiver that holds each delivery until the test lets it pass, and counts how many it holds.
+//! A receiver that holds each delivery until the test releases it, and counts the held ones.
 
 use std::sync::Arc;
 
@@ -8,18 +8,18 @@ use tokio::sync::{Semaphore, watch};
 use super::in_time;
 use super::raw_http::{RawServer, answer, read_request};
 
-/// What has been at the gate.
+/// The deliveries that have reached the gate.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Seen {
-    /// Ids of all that came, in order.
+    /// Ids of all deliveries, in the order of arrival.
     pub(crate) arrived: Vec<String>,
-    /// How many stand at the gate.
+    /// Number of deliveries held now.
     pub(crate) held: usize,
-    /// The most that ever stood there at once.
+    /// Maximum number of deliveries held at once.
     pub(crate) most_held: usize,
 }
 
-/// The gate. It answers 200 to whom it lets pass.
+/// A receiver that responds 200 to each released delivery.
 #[derive(Debug)]
 pub(crate) struct Gate {
     server: RawServer,
@@ -41,12 +41,12 @@ impl Gate {
         self.server.url()
     }
 
-    /// Lets so many pass, now or when they come.
+    /// Releases `count` deliveries, now or when they arrive.
     pub(crate) fn let_pass(&self, count: usize) {
         self.passes.add_permits(count);
     }
 
-    /// Lets everything pass from now on.
+    /// Releases all deliveries from now on.
     pub(crate) fn open(&self) {
         self.let_pass(Semaphore::MAX_PERMITS / 2);
     }
@@ -55,14 +55,14 @@ impl Gate {
         self.seen.borrow().clone()
     }
 
-    /// Waits until what was seen is as wanted.
+    /// Waits until a condition holds.
     pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&Seen) -> bool) -> Seen {
         let mut seen = self.seen.subscribe();
         let found = in_time(what, seen.wait_for(|seen| wanted(seen))).await;
         found.expect("the gate is there").clone()
     }
 
-    /// Waits until so many stand at the gate.
+    /// Waits until `count` deliveries are held.
     pub(crate) async fn holding(&self, count: usize) -> Seen {
         self.until("deliveries stand at the gate", |seen| seen.held == count).await
     }

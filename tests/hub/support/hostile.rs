@@ -1,4 +1,4 @@
-//! Receivers that do what they should not.
+//! Receivers that misbehave.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,38 +14,39 @@ use tokio::time::interval;
 
 use super::raw_http::{RawServer, read_request};
 
-/// What a receiver does to those who call it.
+/// The behaviour of a receiver.
 #[derive(Debug, Clone)]
 pub(crate) enum Malice {
-    /// Resets the connection once the request is there.
+    /// Reads the request and resets the connection.
     Resets,
-    /// Takes the request and never says anything.
+    /// Reads the request and never responds.
     Hangs,
-    /// Answers 200, and sends its body byte by byte, for ever.
+    /// Responds 200 with an endless body, byte by byte.
     Drips,
-    /// Answers with this status and a body that never ends, as fast as it is taken.
+    /// Responds with this status and an endless body, as fast as it is read.
     Endless(&'static str),
-    /// Sends header lines that never end.
+    /// Sends endless header lines.
     EndlessHead,
-    /// Sends its head drop by drop.
+    /// Sends its response head byte by byte.
     DripsHead,
-    /// Says again and again that it will go on.
+    /// Sends endless `100 Continue` responses.
     Continues,
-    /// Answers with a body that is said to be compressed.
+    /// Sends a body that claims to be compressed.
     Compressed(&'static [u8]),
-    /// Redirects to this place.
+    /// Redirects to this URL.
     Redirects(String),
-    /// Answers in another protocol.
+    /// Responds in another protocol.
     Gibberish,
-    /// Promises a body and hangs up in the middle of it.
+    /// Closes the connection in the middle of the declared body.
     BreaksOff,
-    /// Answers one request on each connection, and hangs up on the next as if the connection had been idle too long.
+    /// Answers one request per connection, and closes the connection on the next request as if it had been idle too
+    /// long.
     HangsUp,
-    /// Speaks TLS with a certificate that nobody signed.
+    /// Speaks TLS with a self-signed certificate.
     SelfSigned,
 }
 
-/// A hostile receiver; it counts.
+/// A hostile receiver that counts requests and bytes.
 #[derive(Debug)]
 pub(crate) struct Hostile {
     server: RawServer,
@@ -76,7 +77,7 @@ impl Hostile {
         self.server.url()
     }
 
-    /// The same place, called by TLS.
+    /// The receiver's URL with the scheme https.
     pub(crate) fn https_url(&self) -> String {
         format!("https://{}/", self.server.address)
     }
@@ -85,7 +86,7 @@ impl Hostile {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Bytes it could send.
+    /// Number of bytes sent so far.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -93,7 +94,7 @@ impl Hostile {
 
 async fn harass(mut stream: TcpStream, malice: &Malice, requests: &AtomicU64, sent: &AtomicU64) {
     if matches!(malice, Malice::Gibberish) {
-        // Those who speak TLS get theirs without having sent a request.
+        // TLS clients are served without a request.
         requests.fetch_add(1, Ordering::Relaxed);
         drop(stream.write_all(b"220 smtp.example.com ESMTP ready\r\n").await);
         drop(read_request(&mut stream).await);
@@ -143,7 +144,7 @@ async fn harass(mut stream: TcpStream, malice: &Malice, requests: &AtomicU64, se
             Malice::BreaksOff => {
                 drop(
                     stream
-                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nonly so much")
+                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\ntruncated")
                         .await,
                 );
                 return;
@@ -202,7 +203,7 @@ fn self_signed() -> Arc<ServerConfig> {
     Arc::new(server.expect("a certificate and its key"))
 }
 
-/// A port that refuses connections, and will: it is taken, but nobody listens.
+/// A port that keeps refusing connections: it is bound, but no socket listens.
 #[derive(Debug)]
 pub(crate) struct ClosedPort {
     socket: Socket,

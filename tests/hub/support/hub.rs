@@ -1,4 +1,4 @@
-//! A hub within the test's own process.
+//! A hub in the test's own process.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -21,18 +21,18 @@ pub(crate) const ADMIN_KEY: &str = "admin-key-of-the-hubs-under-test-0123456789"
 pub(crate) const MASTER_KEY: &str =
     "6d61737465722d6b65792d6f662d7468652d687562732d756e6465722d746573";
 
-/// A hub on a database of its own, and an admin's client to it.
+/// A hub on its own database, and an admin's client for it.
 #[derive(Debug)]
 pub(crate) struct TestHub {
     hub: Hub,
     client: Client,
     pub(crate) database: Database,
-    /// Held for its drop.
+    /// Dropping it removes the directory.
     _data_dir: TempDir,
 }
 
 impl TestHub {
-    /// A hub that may call this machine and tries again after 50 ms, for an hour.
+    /// Starts a hub that may call this machine and retries after 50 ms, for an hour.
     pub(crate) async fn start() -> Self {
         Self::start_with(|_| ()).await
     }
@@ -69,7 +69,7 @@ impl TestHub {
         self.hub.address()
     }
 
-    /// Stops in order.
+    /// Stops the hub gracefully and returns its database.
     pub(crate) async fn stop(self) -> Database {
         self.hub.stop().await;
         self.database
@@ -84,7 +84,7 @@ impl Deref for TestHub {
     }
 }
 
-/// A schedule with one step, for an hour.
+/// A retry schedule with one delay, for an hour.
 pub(crate) fn every(step: Duration) -> RetrySchedule {
     RetrySchedule { steps: vec![step], give_up_after: Duration::from_secs(3_600) }
 }

@@ -1,5 +1,4 @@
-//! What the tests stand on: databases, hubs, receivers kind and hostile, clients that
-//! follow, and wires that can be cut.
+//! Shared parts of the tests: databases, hubs, healthy and hostile receivers, clients, and connections that can be cut.
 
 pub(crate) mod aging;
 pub(crate) mod certificates;
@@ -28,11 +27,11 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-/// How long a test waits for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+/// How long a test waits for an expected event.
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(10);
 
-/// Asks until there is an answer; fails when it takes too long.
+/// Polls until there is a result; panics after [`WAIT_TIMEOUT`].
 pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let answer = async {
         loop {
@@ -42,15 +41,15 @@ pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Opti
             sleep(POLL).await;
         }
     };
-    timeout(PATIENCE, answer).await.expect(what)
+    timeout(WAIT_TIMEOUT, answer).await.expect(what)
 }
 
-/// Bytes in hex digits.
+/// Bytes as hex digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// Waits for what must come, with an end.
+/// Awaits a future; panics after [`WAIT_TIMEOUT`].
 pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.expect(what)
+    timeout(WAIT_TIMEOUT, future).await.expect(what)
 }

@@ -1,4 +1,4 @@
-//! The real program as a child process, which can be killed.
+//! The hookhub program as a child process, which can be killed.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,12 +15,12 @@ use super::client::Client;
 use super::hub::{ADMIN_KEY, MASTER_KEY};
 use super::{eventually, in_time};
 
-/// What a hub process is told by its environment, besides `PATH`.
+/// The environment of a process; only `PATH` is inherited.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment(Vec<(String, String)>);
 
 impl Environment {
-    /// For a hub on a free port that may call this machine and tries again every second.
+    /// For a hub on a free port that may call this machine and retries every second.
     pub(crate) fn of_a_hub(data_dir: &Path) -> Self {
         Self::default()
             .with("HOOKHUB_LISTEN", "127.0.0.1:0")
@@ -43,7 +43,7 @@ impl Environment {
     }
 }
 
-/// The program with one of its commands.
+/// A running hookhub command.
 #[derive(Debug)]
 pub(crate) struct Program {
     child: Child,
@@ -75,12 +75,12 @@ impl Program {
         i32::try_from(pid).expect("a process id")
     }
 
-    /// All it has written so far, both ways.
+    /// Everything written so far to stdout and stderr.
     pub(crate) fn output(&self) -> String {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
 
-    /// Waits for a line that has `wanted` in it.
+    /// Waits for a line that contains `wanted`.
     pub(crate) async fn line_with(&self, wanted: &str) -> String {
         let find = async || {
             self.output().lines().find(|line| line.contains(wanted)).map(ToOwned::to_owned)
@@ -92,14 +92,14 @@ impl Program {
         kill(Pid::from_raw(self.pid()), signal).expect("it runs");
     }
 
-    /// Waits for its end; gives how it ended and all it wrote.
+    /// Waits until the program exits; returns its status and all output.
     pub(crate) async fn end(mut self) -> (ExitStatus, String) {
         let status = in_time("the program ends", self.child.wait()).await.expect("it ran");
         while self.readers.join_next().await.is_some() {}
         (status, self.output())
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// `kill -9`; returns once the process has exited.
     pub(crate) async fn kill(self) {
         self.signal(Signal::SIGKILL);
         self.end().await;
@@ -113,7 +113,7 @@ async fn collect(stream: impl AsyncRead + Unpin, lines: Arc<Mutex<Vec<String>>>)
     }
 }
 
-/// `hookhub serve`, ready.
+/// A `hookhub serve` that is ready.
 #[derive(Debug)]
 pub(crate) struct HubProcess {
     pub(crate) program: Program,

@@ -1,4 +1,4 @@
-//! A wire to Postgres that can be cut, stalled, or cut at a chosen word.
+//! A connection to Postgres that can be cut, stalled, or cut when a chosen word is sent.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,22 +9,22 @@ use tokio::task::JoinSet;
 
 use super::database::Database;
 
-/// What the wire does with what is on it.
+/// The state of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wire {
     Whole,
-    /// Nothing gets through, nobody is told.
+    /// No byte gets through, and all connections stay open.
     Stalled,
-    /// All connections end, new ones at once.
+    /// Closes all connections, and new ones at once.
     Cut,
 }
 
-/// Where a connection is cut when a client sends the word of a trap.
+/// When a connection is cut after a client has sent the trap's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CutAt {
-    /// Before the server hears of it.
+    /// Before the server receives it.
     Request,
-    /// When the server has done it and answers.
+    /// When the server responds.
     Answer,
 }
 
@@ -32,17 +32,17 @@ pub(crate) enum CutAt {
 struct Trap {
     word: Vec<u8>,
     at: CutAt,
-    /// Whether the wire stays cut for all.
+    /// Whether all connections stay cut.
     for_good: bool,
 }
 
-/// The wire: a TCP port that leads to Postgres.
+/// A TCP port that forwards to Postgres.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     port: u16,
     wire: watch::Sender<Wire>,
     trap: Arc<Mutex<Option<Trap>>>,
-    /// Held for its drop.
+    /// Dropping the set aborts the tasks.
     _tasks: JoinSet<()>,
 }
 
@@ -73,12 +73,12 @@ impl Proxy {
         self.port
     }
 
-    /// Ends all connections; until [`Self::mend`] there are no new ones.
+    /// Closes all connections, and refuses new ones until [`Self::mend`].
     pub(crate) fn cut(&self) {
         self.wire.send_replace(Wire::Cut);
     }
 
-    /// Holds everything up; until [`Self::mend`] nothing gets through.
+    /// Holds all bytes back until [`Self::mend`].
     pub(crate) fn stall(&self) {
         self.wire.send_replace(Wire::Stalled);
     }
@@ -92,12 +92,12 @@ impl Proxy {
         self.set_trap(Trap { word: word.into(), at, for_good: false });
     }
 
-    /// Cuts all connections when a client sends `word`; until [`Self::mend`] there are no new ones.
+    /// Cuts all connections when a client sends `word`, and refuses new ones until [`Self::mend`].
     pub(crate) fn cut_for_good(&self, word: &str, at: CutAt) {
         self.set_trap(Trap { word: word.into(), at, for_good: true });
     }
 
-    /// Whether the trap has sprung.
+    /// Whether a client has sent the word.
     pub(crate) fn has_sprung(&self) -> bool {
         self.trap.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
@@ -112,7 +112,7 @@ struct Connection {
     server: UnixStream,
     wire: watch::Sender<Wire>,
     trap: Arc<Mutex<Option<Trap>>>,
-    /// The end of what the client sent before: a word may come in two pieces.
+    /// The end of the bytes sent before: a word may come in two pieces.
     before: Vec<u8>,
     sprung: Option<Trap>,
 }
@@ -127,7 +127,7 @@ impl Connection {
         Self { client, server, wire, trap, before: Vec::new(), sprung: None }
     }
 
-    /// Carries bytes both ways until an end hangs up or the wire is cut.
+    /// Forwards bytes in both directions until one end closes or the connection is cut.
     async fn relay(mut self) {
         let mut wire = self.wire.subscribe();
         let (mut asked, mut answered) = (vec![0; 16_384], vec![0; 16_384]);

@@ -1,4 +1,4 @@
-//! A client that sends its bytes when it likes, in the pieces it likes.
+//! A client that controls when each byte is sent.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(crate) struct RawClient {
     read: Vec<u8>,
 }
 
-/// The head of a request with the admin's key, as far as its last line; `more` are header lines.
+/// The head of a request with the admin key, without the final empty line; `more` are header lines.
 pub(crate) fn head(request_line: &str, more: &[&str]) -> String {
     let own = format!("host: hub\r\nauthorization: Bearer {ADMIN_KEY}\r\n");
     let more = more.iter().flat_map(|line| [*line, "\r\n"]).collect::<String>();
@@ -43,24 +43,23 @@ impl RawClient {
         self.stream.write_all(bytes).await.expect("it is open");
     }
 
-    /// Sends as long as the hub takes it, as when it answers before it has read everything.
+    /// Sends until the hub stops reading, for a hub that responds before it has read everything.
     pub(crate) async fn try_to_say(&mut self, bytes: &[u8]) {
         drop(self.stream.write_all(bytes).await);
     }
 
-    /// Says no more.
+    /// Closes the sending direction.
     pub(crate) async fn shut(&mut self) {
         self.stream.shutdown().await.expect("it is open");
     }
 
-    /// Sends these bytes over and over, one at a time, until the hub has closed the connection; gives what it said
-    /// meanwhile.
+    /// Sends these bytes over and over, one at a time, until the hub closes the connection; returns the bytes received.
     pub(crate) async fn drip(mut self, bytes: &[u8], pause: Duration) -> Vec<u8> {
         let (mut read, mut write) = self.stream.split();
         let send = async {
             for byte in bytes.iter().cycle() {
                 sleep(pause).await;
-                // When the hub takes no more, what it said is still to be read.
+                // The hub has stopped reading; its response may still be unread.
                 if write.write_all(&[*byte]).await.is_err() {
                     return std::future::pending().await;
                 }
@@ -78,7 +77,7 @@ impl RawClient {
         self.read
     }
 
-    /// The next answer.
+    /// The next response.
     pub(crate) async fn hear(&mut self) -> Answer {
         in_time("an answer", async {
             loop {
@@ -93,7 +92,7 @@ impl RawClient {
         .await
     }
 
-    /// Waits until the hub closes the connection; gives what it said before.
+    /// Waits until the hub closes the connection; returns the bytes received before.
     pub(crate) async fn end(mut self) -> Vec<u8> {
         let end = async {
             while self.stream.read_buf(&mut self.read).await.is_ok_and(|count| count > 0) {}
@@ -103,7 +102,7 @@ impl RawClient {
     }
 }
 
-/// The first answer in what was read, and its length.
+/// The first response in these bytes, and its length.
 pub(crate) fn answer_in(read: &[u8]) -> Option<(Answer, usize)> {
     let end = read.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = String::from_utf8(read.get(..end)?.to_vec()).expect("a readable head");

@@ -1,4 +1,4 @@
-//! Just enough HTTP/1.1 over a bare socket for receivers that no library would be.
+//! A minimal HTTP/1.1 server on a bare socket, for receivers that no library provides.
 
 use std::net::SocketAddr;
 
@@ -6,11 +6,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// Listens, and serves each connection in a task of its own; all end when the value is dropped.
+/// Listens, and serves each connection in its own task. Dropping the value ends all of them.
 #[derive(Debug)]
 pub(crate) struct RawServer {
     pub(crate) address: SocketAddr,
-    /// Held for its drop.
+    /// Dropping the set aborts the tasks.
     _tasks: JoinSet<()>,
 }
 
@@ -37,7 +37,7 @@ impl RawServer {
     }
 }
 
-/// Reads a request as far as the end of its head, and where that is; `None` at the end of the connection.
+/// Reads up to the end of a request's head; returns the bytes and the end's index. `None` at the end of the connection.
 pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<(Vec<u8>, usize)> {
     let mut read = Vec::new();
     loop {
@@ -50,21 +50,21 @@ pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<(
     }
 }
 
-/// Reads one request, its body too, and gives its `webhook-id`; `None` at the end of the connection.
+/// Reads one request with its body and returns its `webhook-id`. `None` at the end of the connection.
 pub(crate) async fn read_request(stream: &mut TcpStream) -> Option<String> {
     read_whole(stream).await.map(|request| request.header("webhook-id").unwrap_or_default())
 }
 
-/// A request as it came.
+/// A request as it was received.
 #[derive(Debug, Clone)]
 pub(crate) struct RawRequest {
-    /// Its lines; the first one says what is asked for.
+    /// The request line and the header lines.
     pub(crate) head: String,
     pub(crate) body: String,
 }
 
 impl RawRequest {
-    /// The value of a header, by its name in lower case.
+    /// The value of a header; `name` is in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         let named = |line: &str| {
             let (this, value) = line.split_once(':')?;
@@ -74,7 +74,7 @@ impl RawRequest {
     }
 }
 
-/// Reads one request, its body too; `None` at the end of the connection.
+/// Reads one request with its body. `None` at the end of the connection.
 pub(crate) async fn read_whole(stream: &mut (impl AsyncRead + Unpin)) -> Option<RawRequest> {
     let (mut read, end_of_head) = read_head(stream).await?;
     let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -91,7 +91,7 @@ pub(crate) async fn read_whole(stream: &mut (impl AsyncRead + Unpin)) -> Option<
     Some(request)
 }
 
-/// Sends a complete answer without a body; `false` when nobody is there to take it.
+/// Sends a response without a body; `false` when the connection is closed.
 pub(crate) async fn answer(stream: &mut (impl AsyncWrite + Unpin), status: &str) -> bool {
     let text = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
     stream.write_all(text.as_bytes()).await.is_ok()

@@ -1,17 +1,17 @@
-//! A well-behaved receiver: the hub's own, with what came to it.
+//! A well-behaved receiver: the hub's own development receiver, and its deliveries.
 
 use std::time::Duration;
 
-use hookhub::tools::receive::{Delivery, Receiver, ReceiverSettings, Verified};
+use hookhub::tools::receive::{Delivery, Receiver, ReceiverSettings, SignatureCheck};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::in_time;
 
-/// The secret that deliveries to these receivers are signed with.
+/// The signing secret of deliveries to these receivers.
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// A receiver that checks each signature, answers by its script and lets the test take what came.
+/// A receiver that checks each signature, responds by its script, and hands the deliveries to the test.
 #[derive(Debug)]
 pub(crate) struct TestReceiver {
     receiver: Receiver,
@@ -19,12 +19,12 @@ pub(crate) struct TestReceiver {
 }
 
 impl TestReceiver {
-    /// One that answers 200.
+    /// A receiver that responds 200.
     pub(crate) async fn start() -> Self {
         Self::answering(&[200]).await
     }
 
-    /// One that answers by a script.
+    /// A receiver that responds with these statuses in turn.
     pub(crate) async fn answering(answers: &[u16]) -> Self {
         Self::with(ReceiverSettings { answers: answers.to_vec(), ..Self::settings() }).await
     }
@@ -45,24 +45,24 @@ impl TestReceiver {
         format!("http://{}/hooks", self.receiver.address())
     }
 
-    /// The definition of a subscription that brings it what a pattern chooses.
+    /// The definition of a subscription of this receiver to a pattern.
     pub(crate) fn wants(&self, pattern: &str) -> Value {
         json!({"event_types": [pattern], "callback_url": self.url(), "secret": SECRET})
     }
 
-    /// The next delivery, however it is signed.
+    /// The next delivery, without a check of its signature.
     pub(crate) async fn any(&mut self) -> Delivery {
         in_time("a delivery arrives", self.deliveries.recv()).await.expect("the receiver runs")
     }
 
-    /// The next delivery, with a good signature.
+    /// The next delivery, with a valid signature.
     pub(crate) async fn next(&mut self) -> Delivery {
         let delivery = self.any().await;
-        assert_eq!(delivery.verified, Verified::Yes, "{delivery}");
+        assert_eq!(delivery.verified, SignatureCheck::Valid, "{delivery}");
         delivery
     }
 
-    /// The next so many.
+    /// The next `count` deliveries.
     pub(crate) async fn take(&mut self, count: usize) -> Vec<Delivery> {
         let mut taken = Vec::with_capacity(count);
         while taken.len() < count {
@@ -71,12 +71,12 @@ impl TestReceiver {
         taken
     }
 
-    /// The event ids of the next so many, in the order of their arrival.
+    /// The event ids of the next `count` deliveries, in the order of arrival.
     pub(crate) async fn take_ids(&mut self, count: usize) -> Vec<String> {
         self.take(count).await.into_iter().map(|delivery| delivery.id).collect()
     }
 
-    /// What else has come already.
+    /// The ids of all other deliveries that have already arrived.
     pub(crate) fn more(&mut self) -> Vec<String> {
         let mut ids = Vec::new();
         while let Ok(delivery) = self.deliveries.try_recv() {
@@ -86,11 +86,11 @@ impl TestReceiver {
     }
 }
 
-/// Sorted, for comparing what may come in any order.
+/// Sorted ids, for deliveries that may arrive in any order.
 pub(crate) fn sorted(mut ids: Vec<String>) -> Vec<String> {
     ids.sort_unstable();
     ids
 }
 
-/// A wait that no test lives to see, and shorter than what is given up.
+/// A delay longer than any test, and shorter than the retry deadline.
 pub(crate) const NEVER: Duration = Duration::from_secs(1_800);

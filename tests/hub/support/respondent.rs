@@ -1,4 +1,4 @@
-//! A receiver that is asked before it is sent anything: what came to it is kept whole, and answered as the test says.
+//! A receiver that records whole requests, and answers verification requests as the test says.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use url::form_urlencoded;
 use super::in_time;
 use super::raw_http::{RawServer, read_head};
 
-/// A request as it came.
+/// A request as it was received.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) method: String,
@@ -22,7 +22,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// A header, by its name in lower case.
+    /// The value of a header; `name` is in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -33,13 +33,13 @@ impl Asked {
         found.map(|(_, value)| value.into_owned())
     }
 
-    /// The event's id, when it is a delivery.
+    /// The event's id, if the request is a delivery.
     pub(crate) fn delivers(&self) -> Option<&str> {
         self.header("webhook-id")
     }
 }
 
-/// The whole of an answer, as it goes over the wire.
+/// The bytes of a whole response.
 pub(crate) fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> String {
     let mut whole = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
@@ -48,8 +48,8 @@ pub(crate) fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Stri
     whole + "\r\n" + body
 }
 
-/// What a receiver says that wants what it is asked about.
-pub(crate) fn agree(asked: &Asked) -> String {
+/// The response that confirms a verification request.
+pub(crate) fn confirmation(asked: &Asked) -> String {
     match asked.method.as_str() {
         "GET" => answer("200 OK", &[], &asked.parameter("challenge").unwrap_or_default()),
         "OPTIONS" => {
@@ -63,7 +63,6 @@ pub(crate) fn agree(asked: &Asked) -> String {
     }
 }
 
-/// The receiver.
 #[derive(Debug)]
 pub(crate) struct Respondent {
     server: RawServer,
@@ -71,12 +70,12 @@ pub(crate) struct Respondent {
 }
 
 impl Respondent {
-    /// One that answers handshakes so; it takes all deliveries.
+    /// A receiver that answers verification requests with `say`, and accepts all deliveries.
     pub(crate) async fn saying(say: impl Fn(&Asked) -> String + Send + Sync + 'static) -> Self {
         Self::saying_when(Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)), say).await
     }
 
-    /// The same, which answers as many handshakes as it has passes for.
+    /// The same receiver, which answers one verification request per permit.
     pub(crate) async fn saying_when(
         passes: Arc<Semaphore>,
         say: impl Fn(&Asked) -> String + Send + Sync + 'static,
@@ -90,17 +89,21 @@ impl Respondent {
         Self { server: server.await, asked }
     }
 
-    /// One that agrees to all.
-    pub(crate) async fn willing() -> Self {
-        Self::saying(agree).await
+    /// A receiver that confirms every verification request.
+    pub(crate) async fn confirming() -> Self {
+        Self::saying(confirmation).await
     }
 
-    /// One that answers handshakes with 500 until it is told to agree.
-    pub(crate) async fn hesitant() -> (Self, Arc<AtomicBool>) {
+    /// A receiver that answers verification requests with 500 until the flag is set.
+    pub(crate) async fn confirming_when_set() -> (Self, Arc<AtomicBool>) {
         let is_willing = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&is_willing);
         let respondent = Self::saying(move |request| {
-            if asked.load(Ordering::Relaxed) { agree(request) } else { answer("500 Oh", &[], "") }
+            if asked.load(Ordering::Relaxed) {
+                confirmation(request)
+            } else {
+                answer("500 Oh", &[], "")
+            }
         });
         (respondent.await, is_willing)
     }
@@ -114,14 +117,14 @@ impl Respondent {
         in_time("a request arrives", self.asked.recv()).await.expect("the receiver runs")
     }
 
-    /// The next handshake; there is no delivery before it.
+    /// The next request, which must be a verification request.
     pub(crate) async fn handshake(&mut self) -> Asked {
         let asked = self.next().await;
         assert_eq!(asked.delivers(), None, "{asked:?}");
         asked
     }
 
-    /// The ids of the next so many events, in the order of their arrival; handshakes are passed over.
+    /// The ids of the next `count` events, in the order of arrival; verification requests are skipped.
     pub(crate) async fn take_ids(&mut self, count: usize) -> Vec<String> {
         let mut ids = Vec::with_capacity(count);
         while ids.len() < count {
@@ -130,7 +133,7 @@ impl Respondent {
         ids
     }
 
-    /// What else has come already.
+    /// All other requests that have already arrived.
     pub(crate) fn more(&mut self) -> Vec<Asked> {
         std::iter::from_fn(|| self.asked.try_recv().ok()).collect()
     }

@@ -1,4 +1,4 @@
-//! A server whose answer to each request is the test's.
+//! A server whose responses the test chooses.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,16 +7,16 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::raw_http::{RawRequest, RawServer, read_whole};
 
-/// What is answered to one request.
+/// The response to one request.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
-    /// A status line's end (`200 OK`) and a body of JSON.
+    /// The status with its reason (`200 OK`), and a JSON body.
     Json(&'static str, String),
-    /// Nothing, for ever.
+    /// Never responds.
     Nothing,
 }
 
-/// It keeps what came.
+/// A scripted server and the requests it has received.
 #[derive(Debug)]
 pub(crate) struct Scripted {
     server: RawServer,
@@ -24,7 +24,7 @@ pub(crate) struct Scripted {
 }
 
 impl Scripted {
-    /// One that asks `script` what to answer; it is told the request, and how many came before.
+    /// Starts a server. `script` returns the response to a request, given the number of earlier requests.
     pub(crate) async fn start(
         script: impl Fn(&RawRequest, usize) -> Reply + Send + Sync + 'static,
     ) -> Self {
@@ -60,7 +60,7 @@ impl Scripted {
         self.server.url()
     }
 
-    /// All that came.
+    /// All requests so far.
     pub(crate) fn requests(&self) -> Vec<RawRequest> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

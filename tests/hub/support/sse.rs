@@ -1,4 +1,4 @@
-//! Server-Sent Events as a browser reads them (WHATWG HTML, 9.2).
+//! Server-Sent Events as a browser reads them (WHATWG HTML, section 9.2).
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,13 +12,13 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::follower::End;
 
 /// Longer than any test reads one stream.
-const LONGEST: Duration = Duration::from_secs(120);
+const STREAM_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// One dispatched event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) id: String,
-    /// What `event:` said; `message` when it said nothing.
+    /// The field `event`; `message` without it.
     pub(crate) event: String,
     pub(crate) data: String,
 }
@@ -31,9 +31,9 @@ pub(crate) struct EventSource {
 }
 
 impl EventSource {
-    /// Asks for a stream; fails with the status when it is refused.
+    /// Opens a stream; fails with the status when the hub refuses.
     pub(crate) async fn open(request: RequestBuilder) -> Result<Self, End> {
-        let request = request.timeout(LONGEST);
+        let request = request.timeout(STREAM_TIMEOUT);
         let response = request.send().await.map_err(|error| End::Cut(error.to_string()))?;
         if response.status() != 200 {
             return Err(End::Refused(response.status().as_u16()));
@@ -55,7 +55,7 @@ impl EventSource {
         }
     }
 
-    /// Reads some bytes more.
+    /// Reads some more bytes.
     pub(crate) async fn read(&mut self) -> Result<(), End> {
         match self.response.chunk().await {
             Ok(Some(bytes)) => {
@@ -67,23 +67,23 @@ impl EventSource {
         }
     }
 
-    /// What `Last-Event-ID` would be.
+    /// The value that a browser would send as `Last-Event-ID`.
     pub(crate) fn last_id(&self) -> &str {
         &self.parser.last_id
     }
 
-    /// What `retry:` said.
+    /// The last value of `retry`.
     pub(crate) fn retry_ms(&self) -> Option<u64> {
         self.parser.retry_ms
     }
 
-    /// How many comments there were.
+    /// Number of comments.
     pub(crate) fn comments(&self) -> usize {
         self.parser.comments
     }
 }
 
-/// A stream over a socket that takes in little beyond what is read of it.
+/// A stream over a socket with small buffers.
 #[derive(Debug)]
 pub(crate) struct NarrowStream {
     socket: TcpStream,
@@ -91,7 +91,7 @@ pub(crate) struct NarrowStream {
 }
 
 impl NarrowStream {
-    /// Asks by HTTP/1.0, whose bodies come as they are.
+    /// Requests by HTTP/1.0, whose bodies are not chunked.
     pub(crate) async fn open(request: RequestBuilder) -> Self {
         let request = request.build().expect("a request");
         let mut socket = connect_narrowly(request.url()).await;
@@ -121,19 +121,18 @@ impl NarrowStream {
         }
     }
 
-    /// The connection itself.
     pub(crate) fn into_socket(self) -> TcpStream {
         self.socket
     }
 }
 
-/// Where a URL leads.
+/// The socket address of a URL.
 pub(crate) fn address_of(url: &url::Url) -> SocketAddr {
     let addresses = url.socket_addrs(|| None).expect("an address");
     *addresses.first().expect("an address")
 }
 
-/// Connects to where a URL leads; few bytes wait unread on this side.
+/// Connects to a URL's address with a small receive buffer.
 pub(crate) async fn connect_narrowly(url: &url::Url) -> TcpStream {
     let address = address_of(url);
     let socket = TcpSocket::new_v4().expect("a socket");
@@ -141,7 +140,7 @@ pub(crate) async fn connect_narrowly(url: &url::Url) -> TcpStream {
     socket.connect(address).await.expect("the hub is there")
 }
 
-/// Reads the stream's text (WHATWG HTML, 9.2.6).
+/// Parses the text of a stream (WHATWG HTML, section 9.2.6).
 #[derive(Debug, Default)]
 struct Parser {
     line: Vec<u8>,
@@ -149,7 +148,7 @@ struct Parser {
     begun: bool,
     data: String,
     event: String,
-    /// Taken note of; it holds from the next blank line on.
+    /// Takes effect at the next blank line.
     id: String,
     last_id: String,
     retry_ms: Option<u64>,

@@ -1,4 +1,4 @@
-//! A receiver that speaks TLS, and knows as whom each caller shows itself.
+//! A receiver that speaks TLS and records the client certificate of each request.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,25 +13,25 @@ use tokio_rustls::TlsAcceptor;
 use super::certificates::{Authority, Identity};
 use super::raw_http::{RawRequest, RawServer, answer, read_whole};
 
-/// Whom it lets in.
+/// The clients that the receiver accepts.
 #[derive(Clone, Copy)]
 pub(crate) enum LetsIn<'a> {
-    /// Everybody; it asks nobody for a certificate.
+    /// All clients; requests no certificate.
     Everybody,
-    /// Those with a certificate of this authority.
+    /// Only clients with a certificate of this authority.
     Known(&'a Authority),
-    /// Everybody, but it asks for a certificate of this authority.
+    /// All clients; requests a certificate of this authority.
     Asked(&'a Authority),
 }
 
-/// A request, and the SHA-256 of the certificate that its connection was made with.
+/// A request, and the SHA-256 of its connection's client certificate.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) request: RawRequest,
     pub(crate) caller: Option<String>,
 }
 
-/// It answers 204.
+/// Responds 204.
 #[derive(Debug)]
 pub(crate) struct TlsReceiver {
     server: RawServer,
@@ -64,7 +64,7 @@ impl TlsReceiver {
         format!("https://{}/", self.server.address)
     }
 
-    /// All that came.
+    /// All requests so far.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,17 +1,17 @@
-//! What the hub says of its deliveries.
+//! Waits for states of deliveries, subscriptions and connections in the hub's API.
 
 use serde_json::Value;
 
 use super::client::{Client, text};
 use super::eventually;
 
-/// The delivery of an event to a subscription, as that lists it.
+/// The delivery of an event to a subscription, as the API lists it.
 pub(crate) async fn delivery(hub: &Client, subscription: &str, event: &str) -> Option<Value> {
     let all = hub.all(&format!("/v1/subscriptions/{subscription}/deliveries")).await;
     all.into_iter().find(|delivery| text(delivery, "/event") == event)
 }
 
-/// Waits until a delivery has come to a state.
+/// Waits until a delivery has a state.
 pub(crate) async fn until_state(
     hub: &Client,
     subscription: &str,
@@ -26,13 +26,13 @@ pub(crate) async fn until_state(
     .await
 }
 
-/// Waits until all deliveries of a subscription have come to a state, and there are so many.
+/// Waits until a subscription has `count` deliveries in a state and no others.
 pub(crate) async fn until_all(hub: &Client, subscription: &str, state: &str, count: usize) {
     let path = format!("/v1/subscriptions/{subscription}/deliveries?status={state}");
     eventually(state, async || (hub.all(&path).await.len() == count).then_some(())).await;
 }
 
-/// Waits until there are so many attempts of a delivery, and gives them, the first one first.
+/// Waits until a delivery has `count` attempts; returns them, the first one first.
 pub(crate) async fn until_attempts(
     hub: &Client,
     subscription: &str,
@@ -58,7 +58,7 @@ pub(crate) async fn until_status(hub: &Client, subscription: &str, status: &str)
     .await
 }
 
-/// Waits until so many streams and waiting polls are open, and gives them.
+/// Waits until `count` streams and waiting polls are open; returns them.
 pub(crate) async fn until_connected(hub: &Client, count: usize) -> Vec<Value> {
     eventually("connections", async || {
         let connected = hub.all("/v1/connections").await;

@@ -1,4 +1,4 @@
-//! A WebSocket client (RFC 6455) that can also send what no client would.
+//! A WebSocket client (RFC 6455) that can also send invalid frames.
 
 use std::time::Duration;
 
@@ -18,7 +18,6 @@ use super::follower::End;
 use super::in_time;
 use super::sse::address_of;
 
-/// An open WebSocket.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: Box<WebSocketStream<TcpStream>>,
@@ -26,7 +25,7 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Opens one with the URL and the headers of `request`.
+    /// Opens a WebSocket with the URL and the headers of `request`.
     pub(crate) async fn open(request: RequestBuilder) -> Result<Self, End> {
         let request = request.build().expect("a request");
         let mut url = request.url().clone();
@@ -42,7 +41,7 @@ impl Socket {
         }
     }
 
-    /// The next text.
+    /// The next text message.
     pub(crate) async fn next(&mut self) -> Result<String, End> {
         loop {
             match self.stream.next().await {
@@ -58,13 +57,13 @@ impl Socket {
         }
     }
 
-    /// The next text, which must come, as JSON.
+    /// The next text message as JSON; panics when there is none.
     pub(crate) async fn hear(&mut self) -> Value {
         let text = in_time("a text", self.next()).await.expect("a text");
         serde_json::from_str(&text).expect("JSON")
     }
 
-    /// Waits for the hub's close frame, and for the end of the connection after it; gives the code.
+    /// Waits for the hub's close frame and the end of the connection; returns the code.
     pub(crate) async fn end(&mut self) -> u16 {
         let end = async {
             let mut last = self.next().await;
@@ -78,12 +77,12 @@ impl Socket {
         in_time("it is closed", end).await
     }
 
-    /// Waits for a ping or pong with this in it; texts meanwhile are let go.
+    /// Waits for a ping or pong with this payload; discards text messages before it.
     pub(crate) async fn pong(&mut self, wanted: &[u8]) {
         in_time("a pong", async {
             loop {
                 match self.stream.next().await.expect("it is open").expect("it is open") {
-                    Message::Pong(told) if told == wanted => return,
+                    Message::Pong(payload) if payload == wanted => return,
                     _ => {}
                 }
             }
@@ -91,12 +90,12 @@ impl Socket {
         .await;
     }
 
-    /// How many pings the hub sent.
+    /// Number of pings from the hub.
     pub(crate) fn pings(&self) -> usize {
         self.pings
     }
 
-    /// Says a command.
+    /// Sends a command.
     pub(crate) async fn say(&mut self, command: &Value) {
         self.say_text(&command.to_string()).await;
     }
@@ -105,7 +104,7 @@ impl Socket {
         self.send(Message::text(text)).await;
     }
 
-    /// Says something, where it may be closed already.
+    /// Sends a text on a socket that may be closed.
     pub(crate) async fn try_say(&mut self, text: &str) -> Result<(), Error> {
         self.stream.send(Message::text(text)).await
     }
@@ -114,7 +113,7 @@ impl Socket {
         self.stream.send(message).await.expect("it is open");
     }
 
-    /// Sends a text in pieces, each a frame of its own.
+    /// Sends a text in fragments.
     pub(crate) async fn say_in_pieces(&mut self, pieces: &[&str]) {
         for (n, piece) in pieces.iter().enumerate() {
             let kind = if n == 0 { Data::Text } else { Data::Continue };
@@ -124,12 +123,12 @@ impl Socket {
         }
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub(crate) async fn send_raw(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).await.expect("it is open");
     }
 
-    /// Sends bytes as they are, if it is still open, and looks whether it has been closed.
+    /// Sends raw bytes if the socket is open, and checks whether it has been closed.
     pub(crate) async fn send_and_look(&mut self, bytes: &[u8]) -> Result<(), End> {
         let sent = self.stream.get_mut().write_all(bytes).await;
         match timeout(Duration::from_millis(1), self.next()).await {
@@ -138,7 +137,7 @@ impl Socket {
         }
     }
 
-    /// Waits for so many pongs.
+    /// Waits for `count` pongs.
     pub(crate) async fn pongs(&mut self, mut count: usize) {
         while count > 0 {
             if let Message::Pong(_) = self.stream.next().await.expect("open").expect("open") {

@@ -1,4 +1,4 @@
-//! A wire to the hub that breaks again and again, at any byte.
+//! A connection to the hub that breaks again and again, at any byte.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use tokio::io::{AsyncReadExt as _, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// A TCP port that leads to the hub.
+/// A TCP port that forwards to the hub.
 #[derive(Debug)]
 pub(crate) struct BreakingWire {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
-    /// Held for its drop.
+    /// Dropping the set aborts the tasks.
     _tasks: JoinSet<()>,
 }
 
 impl BreakingWire {
-    /// The n-th connection breaks when it has carried so many bytes of answers.
+    /// The n-th connection breaks after `lasts(n)` bytes of responses.
     pub(crate) async fn to(hub: SocketAddr, lasts: impl Fn(u64) -> u64 + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -35,7 +35,7 @@ impl BreakingWire {
         Self { address, connections, _tasks: tasks }
     }
 
-    /// How many connections there were.
+    /// Number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
@@ -45,7 +45,7 @@ async fn carry(mut client: TcpStream, hub: SocketAddr, bytes: u64) {
     let Ok(mut hub) = TcpStream::connect(hub).await else { return };
     let ((answers, mut to_hub), (mut asked, mut to_client)) = (hub.split(), client.split());
     let mut answers = answers.take(bytes);
-    // Whichever ends first ends both.
+    // The end of one direction ends both.
     tokio::select! {
         _ = copy(&mut answers, &mut to_client) => {}
         _ = copy(&mut asked, &mut to_hub) => {}

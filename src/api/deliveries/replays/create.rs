@@ -21,8 +21,8 @@ use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::command::Command;
-use crate::store::idempotency::Kept;
-use crate::streaming::resume::Point;
+use crate::store::idempotency::StoredResponse;
+use crate::streaming::resume::ResumePoint;
 
 /// The body of a request for a replay.
 struct ReplayInput {
@@ -53,7 +53,7 @@ pub(super) async fn create(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let claim = idempotency::claim(&context, &body.0).await?;
-    if let Some(Kept { position: Some(position), .. }) =
+    if let Some(StoredResponse { position: Some(position), .. }) =
         idempotency::first(&context, claim.as_ref()).await?
     {
         return replay_response(&context, position).await;
@@ -125,18 +125,18 @@ fn created(
 
 /// `since`: the position before the first event of the replay.
 fn since(fields: &mut Fields, head: Position) -> Option<Position> {
-    let point = Point::read(&fields.text("since", 64).value()?);
+    let point = ResumePoint::parse(&fields.text("since", 64).value()?);
     before_point(fields, "since", &point, head)
 }
 
 /// `until`: the last event of the replay, or a time that the replay does not reach; the newest event by default.
 fn until(fields: &mut Fields, head: Position) -> Position {
-    let point = fields.text("until", 64).value().map(|text| Point::read(&text));
+    let point = fields.text("until", 64).value().map(|text| ResumePoint::parse(&text));
     match point {
-        None | Some(Point::Now) => head,
-        Some(Point::After(event)) => event.min(head),
-        Some(Point::Since(time)) => Position::before_time(time).min(head),
-        Some(Point::Earliest | Point::Unreadable(_)) => {
+        None | Some(ResumePoint::Now) => head,
+        Some(ResumePoint::After(event)) => event.min(head),
+        Some(ResumePoint::Since(time)) => Position::before_time(time).min(head),
+        Some(ResumePoint::Earliest | ResumePoint::Unreadable(_)) => {
             fields.fault("until", "expected now, an event id, or an RFC 3339 time");
             head
         }

@@ -15,7 +15,7 @@ use crate::api::http::input::JsonBody;
 use crate::api::problem::{Code, Problem};
 use crate::domain::id::KeyId;
 use crate::domain::time::UnixMillis;
-use crate::store::idempotency::Kept;
+use crate::store::idempotency::StoredResponse;
 use crate::store::keys::StoredKey;
 
 /// The prefix of every key, by which secret scanners recognise a leaked one.
@@ -74,7 +74,7 @@ fn with_key(mut view: Value, key: &str) -> Value {
 }
 
 /// The response to a repeat of the request that created a key.
-fn replay(first: Kept) -> Result<HttpResponse, Problem> {
+fn replay(first: StoredResponse) -> Result<HttpResponse, Problem> {
     let created: Option<Value> =
         first.answer.as_deref().and_then(|answer| serde_json::from_slice(answer).ok());
     let id = created.as_ref().and_then(|created| created.get("id")?.as_str());

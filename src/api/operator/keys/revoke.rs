@@ -8,7 +8,7 @@ use super::view::view;
 use crate::api::auth::context::Authorized;
 use crate::api::http::input::NoQuery;
 use crate::api::problem::{Code, Problem};
-use crate::domain::access::audit::AuditEntry;
+use crate::domain::access::audit::{Action, AuditEntry};
 use crate::domain::time::UnixMillis;
 use crate::log::RevocationReach;
 
@@ -20,15 +20,9 @@ pub(super) async fn revoke(
     let key = find_key(&context, &id).await?;
     let token = Uuid::new_v4();
     let now = UnixMillis::now();
-    let entry = AuditEntry::new(
-        now,
-        token,
-        &context.actor(),
-        &context.caller.tenant,
-        "key.revoked",
-        &key.id,
-    )
-    .with(Some(view(&key)), None);
+    let target = key.id.to_string();
+    let action = Action { tenant: &context.caller.tenant, name: "key.revoked", target };
+    let entry = AuditEntry::new(now, token, &context.actor(), action).with(Some(view(&key)), None);
     match context.api.log.revoke_key(&key, token, &entry).await? {
         Some(RevocationReach::Everywhere) => Ok(HttpResponse::NoContent().finish()),
         Some(RevocationReach::Unconfirmed) => Err(Problem::new(

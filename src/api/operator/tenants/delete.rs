@@ -32,6 +32,6 @@ pub(super) async fn delete(
             return Err(no_such_tenant());
         }
     }
-    api.quotas.look(&api.store).await?;
+    api.quotas.refresh(&api.store).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -10,7 +10,7 @@ use crate::api::http::input::{NoQuery, Parameters};
 use crate::api::http::list::Page;
 use crate::api::http::query::invalid;
 use crate::api::problem::Problem;
-use crate::store::tenants::TenantUse;
+use crate::store::tenants::TenantUsage;
 
 /// `GET /v1/tenants`, by name: every tenant that has a definition, a key or a subscription.
 pub(super) async fn list(
@@ -45,7 +45,7 @@ pub(super) async fn get(
     let mut view = view(api, name, stored.as_ref());
     if let Some(members) = view.as_object_mut() {
         let streams = api.streams.presence().count_of(name);
-        let TenantUse { keys, subscriptions } = used;
+        let TenantUsage { keys, subscriptions } = used;
         let used = json!({ "keys": keys, "subscriptions": subscriptions, "streams": streams });
         members.insert("use".into(), used);
     }

@@ -72,7 +72,7 @@ async fn write_definition(
         let entry =
             context.audit_entry(name, action, &name).with(before, Some(audit_view(&definition)));
         if let Some(tenant) = api.store.upsert_tenant(name, &definition, version, &entry).await? {
-            api.quotas.look(&api.store).await?;
+            api.quotas.refresh(&api.store).await?;
             return Ok(WrittenTenant { is_new, tenant });
         }
     }

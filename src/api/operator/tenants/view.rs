@@ -6,7 +6,7 @@ use crate::api::auth::tenant::is_tenant_name;
 use crate::api::http::query::invalid;
 use crate::api::problem::Problem;
 use crate::api::state::Api;
-use crate::store::tenants::{StoredTenant, TenantDefinition, TenantUse};
+use crate::store::tenants::{StoredTenant, TenantDefinition, TenantUsage};
 
 /// A tenant. `quotas` are its own, `in_force` the ones that this node applies.
 pub(super) fn view(api: &Api, name: &str, stored: Option<&StoredTenant>) -> Value {
@@ -33,7 +33,7 @@ pub(super) fn parse_name(path: &str) -> Result<&str, Problem> {
     Err(invalid("name", "a tenant name has 1 to 64 letters, digits, _, . and -"))
 }
 
-pub(super) fn is_unused(TenantUse { keys, subscriptions }: TenantUse) -> bool {
+pub(super) fn is_unused(TenantUsage { keys, subscriptions }: TenantUsage) -> bool {
     keys == 0 && subscriptions == 0
 }
 

@@ -11,7 +11,7 @@ use crate::api::state::Api;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
-use crate::streaming::resume::{Found, Point, Reason};
+use crate::streaming::resume::{GapReason, ResumePoint, Resumption};
 
 /// `POST /v1/subscriptions/{id}/ack`: moves the cursor forward, never back.
 pub(super) async fn acknowledge(
@@ -55,12 +55,12 @@ pub(super) async fn seek(
     fields.finish()?;
     let subscription = find_pull_subscription(&context, &id).await?;
     let point = seek_point(cursor.as_deref(), time.as_deref())?;
-    let position = match context.api.streams.find(&point).await? {
-        Found::At(position) => position,
-        Found::Gone { reason: Reason::Expired, earliest } => {
+    let position = match context.api.streams.resolve(&point).await? {
+        Resumption::At(position) => position,
+        Resumption::Gone { reason: GapReason::Expired, earliest } => {
             return Err(Problem::cursor_expired(earliest));
         }
-        Found::Gone { .. } => return Err(beyond_the_log()),
+        Resumption::Gone { .. } => return Err(beyond_the_log()),
     };
     let response = json!({ "cursor": position.to_string() });
     context.audit("subscription.sought", &subscription.id, response.clone()).await?;
@@ -70,10 +70,13 @@ pub(super) async fn seek(
     Ok(HttpResponse::Ok().json(response))
 }
 
-fn seek_point(cursor: Option<&str>, time: Option<&str>) -> Result<Point, Problem> {
-    match (cursor.map(Point::read), time.map(UnixMillis::parse)) {
-        (Some(point @ (Point::Now | Point::Earliest | Point::After(_))), None) => Ok(point),
-        (None, Some(Some(time))) => Ok(Point::Since(time)),
+fn seek_point(cursor: Option<&str>, time: Option<&str>) -> Result<ResumePoint, Problem> {
+    match (cursor.map(ResumePoint::parse), time.map(UnixMillis::parse)) {
+        (
+            Some(point @ (ResumePoint::Now | ResumePoint::Earliest | ResumePoint::After(_))),
+            None,
+        ) => Ok(point),
+        (None, Some(Some(time))) => Ok(ResumePoint::Since(time)),
         (Some(_), None) => {
             Err(Problem::invalid_field("/cursor", "expected an event id, now or earliest"))
         }

@@ -15,7 +15,7 @@ use crate::api::streams::websocket::{handshake, open};
 use crate::api::streams::websocket_command::Commands;
 use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
-use crate::streaming::{Reader, Start};
+use crate::streaming::{Reader, ReaderStart};
 
 /// `GET /v1/subscriptions/{id}/events`: the events that are not acknowledged yet, as soon as there are any.
 pub(super) async fn poll(
@@ -61,7 +61,11 @@ pub(super) async fn websocket(
 }
 
 /// The start of a reader: the cursor, or the last event that the same client has seen, if that is newer.
-async fn start(context: &Context, id: &str, seen: Option<Position>) -> Result<Start, Problem> {
+async fn start(
+    context: &Context,
+    id: &str,
+    seen: Option<Position>,
+) -> Result<ReaderStart, Problem> {
     let Context { api, caller, .. } = context;
     let id = find_pull_subscription(context, id).await?.id;
     let cursor = api.store.select_pull_cursor(id).await?.ok_or_else(not_a_pull_subscription)?;
@@ -71,5 +75,5 @@ async fn start(context: &Context, id: &str, seen: Option<Position>) -> Result<St
     // This log never issued an id beyond its head.
     let seen = seen.filter(|seen| *seen <= api.log.head());
     let after = cursor.position.max(seen.unwrap_or_default());
-    Ok(Start { filter, after, gap: None })
+    Ok(ReaderStart { filter, after, gap: None })
 }

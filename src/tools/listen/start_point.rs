@@ -1,4 +1,4 @@
-//! Where to begin: what `--since` takes.
+//! The start point of `hookhub listen`, as `--since` takes it.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,28 +6,27 @@ use std::time::Duration;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
-/// A text that is no place to begin at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected a time ago (90s, 15m, 1h, 2d), an RFC 3339 time, an event's id (evt_…) or earliest"
 )]
-pub struct BadSince;
+pub struct InvalidStartPoint;
 
-/// Where in the log to begin.
+/// The position in the log to start from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
-    /// With the oldest event that is kept.
+pub enum StartPoint {
+    /// The oldest kept event.
     Earliest,
-    /// With events so long ago.
+    /// The first event after this time ago.
     Ago(Duration),
-    /// With events of this time.
+    /// The first event from this time on.
     Time(UnixMillis),
-    /// With what comes after this event.
+    /// The first event after this one.
     Event(Position),
 }
 
-impl Since {
-    /// As `after` takes it (API.md, "Events").
+impl StartPoint {
+    /// The value of the API's `after` parameter.
     pub(super) fn to_after(self, now: UnixMillis) -> String {
         match self {
             Self::Earliest => "earliest".to_owned(),
@@ -38,10 +37,10 @@ impl Since {
     }
 }
 
-impl FromStr for Since {
-    type Err = BadSince;
+impl FromStr for StartPoint {
+    type Err = InvalidStartPoint;
 
-    fn from_str(text: &str) -> Result<Self, BadSince> {
+    fn from_str(text: &str) -> Result<Self, InvalidStartPoint> {
         if text == "earliest" {
             return Ok(Self::Earliest);
         }
@@ -49,11 +48,11 @@ impl FromStr for Since {
             return Ok(Self::Ago(ago));
         }
         let time = UnixMillis::parse(text).map(Self::Time);
-        time.or_else(|| text.parse().ok().map(Self::Event)).ok_or(BadSince)
+        time.or_else(|| text.parse().ok().map(Self::Event)).ok_or(InvalidStartPoint)
     }
 }
 
-/// Reads a whole number and its unit.
+/// Parses a whole number with a unit.
 fn read_duration(text: &str) -> Option<Duration> {
     let (number, unit_s) = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)]
         .into_iter()
@@ -71,46 +70,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_form_is_read() {
+    fn every_form_of_start_point_parses() {
         for (text, since) in [
-            ("earliest", Since::Earliest),
-            ("90s", Since::Ago(Duration::from_secs(90))),
-            ("15m", Since::Ago(Duration::from_secs(900))),
-            ("1h", Since::Ago(Duration::from_secs(3_600))),
-            ("2d", Since::Ago(Duration::from_secs(172_800))),
-            ("1970-01-01T01:00:01+01:00", Since::Time(UnixMillis::from_i64(1_000))),
-            ("evt_0000000000001", Since::Event("evt_0000000000001".parse().unwrap())),
+            ("earliest", StartPoint::Earliest),
+            ("90s", StartPoint::Ago(Duration::from_secs(90))),
+            ("15m", StartPoint::Ago(Duration::from_secs(900))),
+            ("1h", StartPoint::Ago(Duration::from_secs(3_600))),
+            ("2d", StartPoint::Ago(Duration::from_secs(172_800))),
+            ("1970-01-01T01:00:01+01:00", StartPoint::Time(UnixMillis::from_i64(1_000))),
+            ("evt_0000000000001", StartPoint::Event("evt_0000000000001".parse().unwrap())),
         ] {
             assert_eq!(text.parse(), Ok(since), "{text}");
         }
     }
 
     #[test]
-    fn what_is_none_of_them_is_refused() {
+    fn text_that_is_no_start_point_is_refused() {
         let texts =
             ["", "s", "-1h", "+1h", "1", "1w", "1.5h", "now", "1h ", "99999999999999999999d"];
         for text in texts {
-            assert_eq!(text.parse::<Since>(), Err(BadSince), "{text}");
+            assert_eq!(text.parse::<StartPoint>(), Err(InvalidStartPoint), "{text}");
         }
     }
 
     #[test]
-    fn it_is_told_as_the_hub_takes_it() {
+    fn a_start_point_becomes_a_value_of_after() {
         let now = UnixMillis::from_i64(7_200_000);
-        let hour_ago: Since = "1h".parse().unwrap();
+        let hour_ago: StartPoint = "1h".parse().unwrap();
         assert_eq!(hour_ago.to_after(now), "1970-01-01T01:00:00.000Z");
-        let ages_ago: Since = "9999999999d".parse().unwrap();
+        let ages_ago: StartPoint = "9999999999d".parse().unwrap();
         assert!(UnixMillis::parse(&ages_ago.to_after(now)).is_some());
-        assert_eq!(Since::Earliest.to_after(now), "earliest");
+        assert_eq!(StartPoint::Earliest.to_after(now), "earliest");
     }
 
     proptest! {
         #[test]
-        fn any_text_is_a_place_that_the_hub_takes_or_refused(
+        fn any_text_becomes_a_valid_value_of_after_or_is_refused(
             text in ".{0,30}|[0-9]{0,22}[smhdw]|evt_[0-9A-Z]{13}",
             now in any::<i64>(),
         ) {
-            if let Ok(since) = text.parse::<Since>() {
+            if let Ok(since) = text.parse::<StartPoint>() {
                 let after = since.to_after(UnixMillis::from_i64(now));
                 let taken = after == "earliest"
                     || after.parse::<Position>().is_ok()

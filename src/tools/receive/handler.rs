@@ -1,4 +1,4 @@
-//! Where each delivery is read, verified, answered and told of.
+//! The handler of the receiver: reads, verifies, reports and responds to each delivery.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,110 +9,113 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::{Delivery, Distrust, ReceiverSettings, Verified, verification};
+use super::{Delivery, ReceiverSettings, SignatureCheck, VerificationFailure, verification};
 use crate::domain::signing::secret::Signed;
 use crate::domain::time::UnixMillis;
 
-const MOST_BYTES: usize = 1 << 20;
-const BODY_DEADLINE: Duration = Duration::from_secs(15);
+const MAX_BODY_BYTES: usize = 1 << 20;
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What the requests share.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct ReceiverState {
     settings: ReceiverSettings,
-    /// How much of the script is used up.
-    answered: AtomicUsize,
-    seen: mpsc::Sender<Delivery>,
-    untold: AtomicU64,
+    /// The number of statuses of the script that were used.
+    used: AtomicUsize,
+    deliveries: mpsc::Sender<Delivery>,
+    dropped: AtomicU64,
 }
 
-impl Room {
-    pub(super) fn new(settings: ReceiverSettings, seen: mpsc::Sender<Delivery>) -> Self {
-        Self { settings, answered: AtomicUsize::new(0), seen, untold: AtomicU64::new(0) }
+impl ReceiverState {
+    pub(super) fn new(settings: ReceiverSettings, deliveries: mpsc::Sender<Delivery>) -> Self {
+        Self { settings, used: AtomicUsize::new(0), deliveries, dropped: AtomicU64::new(0) }
     }
 
-    pub(super) fn untold(&self) -> u64 {
-        self.untold.load(Ordering::Relaxed)
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     fn verify(
         &self,
-        signed: Result<Signed<'_>, Distrust>,
+        signed: Result<Signed<'_>, VerificationFailure>,
         body: &[u8],
         now: UnixMillis,
-    ) -> Verified {
-        let mut verified = Verified::NotChecked;
+    ) -> SignatureCheck {
+        let mut verified = SignatureCheck::NotChecked;
         for secret in &self.settings.secrets {
             match signed.and_then(|signed| Ok(secret.verify(&signed, body, now)?)) {
-                Ok(()) => return Verified::Yes,
-                Err(why) => verified = Verified::No(why),
+                Ok(()) => return SignatureCheck::Valid,
+                Err(why) => verified = SignatureCheck::Invalid(why),
             }
         }
         verified
     }
 
-    /// The next answer of the script; a delivery that is not trusted uses none up.
-    fn answer_to(&self, verified: Verified) -> StatusCode {
+    /// The next status of the script. A delivery with a bad signature gets 401 and uses none.
+    fn next_status(&self, verified: SignatureCheck) -> StatusCode {
         let script = &self.settings.answers;
         let code = match verified {
-            Verified::No(_) => 401,
-            Verified::Yes | Verified::NotChecked => {
-                let turn = self.answered.fetch_add(1, Ordering::Relaxed);
-                script.get(turn).or(script.last()).copied().unwrap_or(204)
+            SignatureCheck::Invalid(_) => 401,
+            SignatureCheck::Valid | SignatureCheck::NotChecked => {
+                let index = self.used.fetch_add(1, Ordering::Relaxed);
+                script.get(index).or(script.last()).copied().unwrap_or(204)
             }
         };
         StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    fn tell(&self, delivery: Delivery) {
-        if self.seen.try_send(delivery).is_err() {
-            self.untold.fetch_add(1, Ordering::Relaxed);
+    fn report(&self, delivery: Delivery) {
+        if self.deliveries.try_send(delivery).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// Takes a request on any path.
+/// Handles a request on any path.
 pub(super) async fn receive(
     request: HttpRequest,
     payload: web::Payload,
-    room: web::Data<Room>,
+    state: web::Data<ReceiverState>,
 ) -> HttpResponse {
-    if let Some(answer) = verification::answer(&request) {
-        return answer;
+    if let Some(response) = verification::respond(&request) {
+        return response;
     }
     if request.method() != Method::POST {
         return HttpResponse::MethodNotAllowed()
             .insert_header((ALLOW, "POST"))
-            .body("deliveries are POSTed\n");
+            .body("deliveries use POST\n");
     }
-    let body = match timeout(BODY_DEADLINE, payload.to_bytes_limited(MOST_BYTES)).await {
+    let body = match timeout(BODY_TIMEOUT, payload.to_bytes_limited(MAX_BODY_BYTES)).await {
         Ok(Ok(Ok(body))) => body,
         Ok(Ok(Err(error))) => return HttpResponse::BadRequest().body(format!("{error}\n")),
         Ok(Err(_too_large)) => return HttpResponse::PayloadTooLarge().body("more than 1 MiB\n"),
         Err(_elapsed) => {
-            return HttpResponse::RequestTimeout().body("the body did not come in time\n");
+            return HttpResponse::RequestTimeout().body("the body did not arrive in time\n");
         }
     };
     let at = UnixMillis::now();
     let headers = request.headers();
-    let verified = room.verify(signed(headers), &body, at);
-    let answer = room.answer_to(verified);
-    room.tell(Delivery {
+    let verified = state.verify(signed(headers), &body, at);
+    let status = state.next_status(verified);
+    state.report(Delivery {
         id: text(headers, "webhook-id").into(),
         attempt: text(headers, "webhook-attempt").parse().unwrap_or_default(),
         subscription: text(headers, "webhook-subscription").into(),
         verified,
-        answered: answer.as_u16(),
+        status: status.as_u16(),
         body,
         headers: copied(headers),
         path: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
         at,
     });
-    sleep(room.settings.delay).await;
-    respond(answer, verified, room.settings.retry_after_s)
+    sleep(state.settings.delay).await;
+    respond(status, verified, state.settings.retry_after_s)
 }
 
-fn respond(status: StatusCode, verified: Verified, retry_after_s: Option<u64>) -> HttpResponse {
+fn respond(
+    status: StatusCode,
+    verified: SignatureCheck,
+    retry_after_s: Option<u64>,
+) -> HttpResponse {
     let mut answer = HttpResponse::build(status);
     if let (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(seconds)) =
         (status, retry_after_s)
@@ -123,14 +126,14 @@ fn respond(status: StatusCode, verified: Verified, retry_after_s: Option<u64>) -
         (StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED, _) => {
             answer.finish()
         }
-        (_, Verified::No(why)) => answer.body(format!("{why}\n")),
-        _ => answer.body(format!("{status}, as the script says\n")),
+        (_, SignatureCheck::Invalid(why)) => answer.body(format!("{why}\n")),
+        _ => answer.body(format!("{status}, as configured\n")),
     }
 }
 
-fn signed(headers: &HeaderMap) -> Result<Signed<'_>, Distrust> {
+fn signed(headers: &HeaderMap) -> Result<Signed<'_>, VerificationFailure> {
     let wanted = |name| match text(headers, name) {
-        "" => Err(Distrust::Missing(name)),
+        "" => Err(VerificationFailure::Missing(name)),
         value => Ok(value),
     };
     Ok(Signed {

@@ -1,4 +1,4 @@
-//! Asking Postgres whether it takes connections, by opening one.
+//! Checks whether Postgres accepts connections, by opening one.
 
 use std::io;
 use std::path::Path;
@@ -13,43 +13,43 @@ use super::cluster::DATABASE;
 /// Protocol 3.0, as the startup message writes it (PostgreSQL manual, "Message Formats").
 const PROTOCOL: u32 = 3 << 16;
 
-/// No message before the first query comes near this, in bytes.
-const LONGEST_MESSAGE: usize = 64 * 1024;
+/// Messages before the first query are far smaller.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// The SQLSTATE `cannot_connect_now`: starting up, recovering, or shutting down.
 const CANNOT_CONNECT_NOW: &str = "57P03";
 
-const DEADLINE: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What came of opening a connection.
+/// The result of an attempt to connect.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// A session was opened: Postgres is ready for queries.
+pub(super) enum Readiness {
+    /// A session was opened.
     Ready,
-    /// Postgres is there and says that it is not ready yet, as during recovery.
+    /// Postgres responded that it is not ready yet, as during recovery.
     NotYet(String),
-    /// No session, and no word that there soon will be one.
-    No(String),
+    /// No session, for any other reason.
+    Failed(String),
 }
 
-/// Opens a session on the socket and closes it again.
-pub(super) async fn ask(socket: &Path) -> Answer {
-    match timeout(DEADLINE, open_session(socket)).await {
+/// Opens a session on the socket and closes it.
+pub(super) async fn probe(socket: &Path) -> Readiness {
+    match timeout(PROBE_TIMEOUT, open_session(socket)).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => Answer::No(error.to_string()),
-        Err(elapsed) => Answer::No(elapsed.to_string()),
+        Ok(Err(error)) => Readiness::Failed(error.to_string()),
+        Err(elapsed) => Readiness::Failed(elapsed.to_string()),
     }
 }
 
-async fn open_session(socket: &Path) -> io::Result<Answer> {
+async fn open_session(socket: &Path) -> io::Result<Readiness> {
     let mut stream = UnixStream::connect(socket).await?;
     stream.write_all(&startup_message()?).await?;
     loop {
         let kind = stream.read_u8().await?;
         let length = usize::try_from(stream.read_u32().await?).map_err(io::Error::other)?;
         let body_length = length.saturating_sub(4);
-        if body_length > LONGEST_MESSAGE {
-            return Err(io::Error::other("an answer that is not PostgreSQL's protocol"));
+        if body_length > MAX_MESSAGE_BYTES {
+            return Err(io::Error::other("the response is not PostgreSQL's protocol"));
         }
         let mut body = vec![0; body_length];
         stream.read_exact(&mut body).await?;
@@ -57,7 +57,7 @@ async fn open_session(socket: &Path) -> io::Result<Answer> {
             b'E' => return Ok(refusal(&body)),
             b'Z' => {
                 stream.write_all(b"X\x00\x00\x00\x04").await?;
-                return Ok(Answer::Ready);
+                return Ok(Readiness::Ready);
             }
             _ => {}
         }
@@ -73,13 +73,17 @@ fn startup_message() -> io::Result<Vec<u8>> {
     Ok(message)
 }
 
-/// Reads an error message: fields of one letter and a text, each closed by NUL.
-fn refusal(body: &[u8]) -> Answer {
+/// Parses an error message: fields of one letter and a text, each ended by NUL.
+fn refusal(body: &[u8]) -> Readiness {
     let text = String::from_utf8_lossy(body);
     let field =
         |letter| text.split('\0').find_map(|field| field.strip_prefix(letter)).unwrap_or("");
-    let said = field('M').to_owned();
-    if field('C') == CANNOT_CONNECT_NOW { Answer::NotYet(said) } else { Answer::No(said) }
+    let message = field('M').to_owned();
+    if field('C') == CANNOT_CONNECT_NOW {
+        Readiness::NotYet(message)
+    } else {
+        Readiness::Failed(message)
+    }
 }
 
 #[cfg(test)]
@@ -87,13 +91,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_recovers_is_told_from_one_that_refuses() {
+    fn a_recovering_server_is_not_ready_yet_and_a_refusal_is_a_failure() {
         let recovering = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0";
         assert_eq!(
             refusal(recovering),
-            Answer::NotYet("the database system is starting up".to_owned())
+            Readiness::NotYet("the database system is starting up".to_owned())
         );
         let refusing = b"SFATAL\0C3D000\0Mdatabase \"hookhub\" does not exist\0\0";
-        assert_eq!(refusal(refusing), Answer::No("database \"hookhub\" does not exist".to_owned()));
+        assert_eq!(
+            refusal(refusing),
+            Readiness::Failed("database \"hookhub\" does not exist".to_owned())
+        );
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::problem::{Code, Problem};
 
-/// The document's parts: each has the paths of one resource with what they alone use.
+/// The document's parts: each has the paths of one resource with the schemas that only they use.
 pub(crate) const PARTS: [&str; 14] = [
     include_str!("hub.json"),
     include_str!("events.json"),
@@ -21,9 +21,9 @@ pub(crate) const PARTS: [&str; 14] = [
     include_str!("operations.json"),
     include_str!("shared.json"),
 ];
-/// What the hub sends by itself.
+/// The events that the hub publishes.
 const WEBHOOKS: &str = include_str!("webhooks.json");
-/// What every operation has, those with a key and those with a body.
+/// Responses of every operation, of operations with a key, and of operations with a body.
 pub(crate) const EVERYWHERE: &str = include_str!("everywhere.json");
 
 /// How the codes of a problem are named in the parts; in the document there is a whole response instead.

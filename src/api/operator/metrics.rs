@@ -133,7 +133,7 @@ fn storage(page: &mut Page, storage: &StorageMetrics) {
     if let Some(count) = storage.encrypted_with_old_key() {
         page.gauge(
             "sealed_with_other_keys",
-            "Things in the database that are not sealed with this node's current master key",
+            "Values in the database that are not encrypted with this node's current master key",
             count,
         );
     }
@@ -170,7 +170,7 @@ fn number(value: impl TryInto<i64>) -> i64 {
 /// The values of one label.
 type Label = [(&'static str, &'static str); 1];
 
-/// What is answered, put together anew each time.
+/// The response, built for each request.
 struct Page(Registry);
 
 impl Page {

@@ -1,4 +1,4 @@
-//! What one subscription may attempt next: first attempts, due retries, or a probe of a failing receiver.
+//! The attempts that one subscription may start next: first attempts, due retries, or a probe of a failing receiver.
 
 use std::collections::HashMap;
 use std::sync::Arc;

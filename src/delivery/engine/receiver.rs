@@ -1,4 +1,4 @@
-//! What the engine knows of a receiver's health, and how much the receiver may be sent accordingly.
+//! The health of a receiver as the engine sees it, and how much the receiver may be sent accordingly.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use crate::domain::delivery::replay::{RecordedDelivery, ReplayProgress};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 
-/// What a replay knows of a delivery.
+/// The state of a delivery within a replay.
 #[derive(Debug, Clone, Copy, Default)]
 struct History {
     attempts: u16,

@@ -1,4 +1,4 @@
-//! Who may do what, as values: scopes, quotas, tokens, and the audit log's entries.
+//! Permissions as values: scopes, quotas, tokens, and the audit log's entries.
 
 pub mod audit;
 pub mod forwarded;

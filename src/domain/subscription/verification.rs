@@ -54,7 +54,7 @@ impl FromStr for VerificationMethod {
     }
 }
 
-/// What a receiver allowed when it was verified.
+/// The permissions that a receiver gave when it was verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
     pub at: UnixMillis,

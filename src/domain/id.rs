@@ -1,4 +1,4 @@
-//! Prefixed public ids of 13 Crockford base32 digits that sort by time.
+//! Public ids: a prefix and 13 Crockford base32 digits, sorted by time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,14 +9,14 @@ use super::time::UnixMillis;
 const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const LENGTH: usize = 13;
 
-/// A text that is not an id of the wanted kind.
+/// The text is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an id: expected {prefix} and {LENGTH} characters of 0-9, A-Z without I, L, O, U")]
 pub struct BadId {
     prefix: &'static str,
 }
 
-/// Writes `number` (not negative) as `prefix` and 13 digits.
+/// Writes `prefix` and the 13 digits of `number`, which is not negative.
 pub(crate) fn write(f: &mut fmt::Formatter<'_>, prefix: &str, number: i64) -> fmt::Result {
     let mut text = [b'0'; LENGTH];
     let mut rest = number;
@@ -29,7 +29,7 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, prefix: &str, number: i64) -> fm
     f.write_str(std::str::from_utf8(&text).map_err(|_not_ascii| fmt::Error)?)
 }
 
-/// Reads what [`write`] wrote; letters may be of either case.
+/// Parses what [`write`] wrote; the case of letters is ignored.
 pub(crate) fn read(prefix: &'static str, text: &str) -> Result<i64, BadId> {
     let digits = text
         .strip_prefix(prefix)
@@ -53,22 +53,20 @@ macro_rules! id {
         pub struct $name(i64);
 
         impl $name {
-            /// An id for something made at `now`; `random` tells apart what was made in the same millisecond.
+            /// A new id; `random` distinguishes ids of the same millisecond.
             pub fn new(now: UnixMillis, random: u32) -> Self {
                 Self((now.as_i64().max(0) << COUNTER_BITS) | i64::from(random & ((1 << COUNTER_BITS) - 1)))
             }
 
-            /// An id read from where ids are kept.
             pub fn from_stored(number: i64) -> Self {
                 Self(number.max(0))
             }
 
-            /// The number that is stored.
             pub fn stored(self) -> i64 {
                 self.0
             }
 
-            /// When what it names was made.
+            /// The time of creation.
             pub fn time(self) -> UnixMillis {
                 UnixMillis::from_i64(self.0 >> COUNTER_BITS)
             }
@@ -97,28 +95,28 @@ macro_rules! id {
 }
 
 id!(
-    /// A subscription's id, `sub_…`.
+    /// `sub_…`.
     SubscriptionId, "sub_"
 );
 id!(
-    /// An attempt's id, `att_…`: unique within its delivery, and it carries when the attempt began.
+    /// `att_…`: unique within its delivery; contains the start of the attempt.
     AttemptId, "att_"
 );
 id!(
-    /// An API key's id, `key_…`; not the key itself.
+    /// `key_…`: the public id of an API key, not the key itself.
     KeyId, "key_"
 );
 id!(
-    /// The id of a client's open connection, `con_…`; it carries when the client connected.
+    /// `con_…`: an open connection; contains the time of the connection.
     ConnectionId, "con_"
 );
 
 id!(
-    /// The id of an entry of the audit log, `aud_…`.
+    /// `aud_…`: an entry of the audit log.
     AuditId, "aud_"
 );
 id!(
-    /// A replay's id, `rpl_…`: the place in the log of the entry that asked for it.
+    /// `rpl_…`: the position of the log entry that requested the replay.
     ReplayId, "rpl_"
 );
 
@@ -129,14 +127,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_carries_its_time_and_reads_back() {
+    fn an_id_contains_its_time_and_parses_back() {
         let id = SubscriptionId::new(UnixMillis::from_i64(1_763_900_000_123), u32::MAX);
         assert_eq!(id.time(), UnixMillis::from_i64(1_763_900_000_123));
         assert_eq!(id.to_string().parse::<SubscriptionId>(), Ok(id));
     }
 
     #[test]
-    fn an_id_of_another_kind_is_refused() {
+    fn an_id_of_another_kind_is_rejected() {
         let id = KeyId::new(UnixMillis::from_i64(1), 7).to_string();
         assert!(id.parse::<SubscriptionId>().is_err());
         assert!("sub_ZZZZZZZZZZZZZ".parse::<SubscriptionId>().is_err(), "over 63 bits");
@@ -145,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ids_read_back_sort_as_they_were_made_and_are_of_one_kind(a in 0..=i64::MAX, b in 0..=i64::MAX) {
+        fn ids_parse_back_sort_by_time_and_have_one_kind(a in 0..=i64::MAX, b in 0..=i64::MAX) {
             let (first, second) = (AttemptId::from_stored(a), AttemptId::from_stored(b));
             prop_assert_eq!(first.to_string().parse(), Ok(first));
             prop_assert_eq!(first.to_string().cmp(&second.to_string()), a.cmp(&b));

@@ -1,4 +1,4 @@
-//! The hub's words as plain values: no I/O, no clock, nothing from the layers above.
+//! The vocabulary of the hub as plain values. The domain does no I/O and imports nothing outside `domain`.
 
 pub mod access;
 pub mod delivery;

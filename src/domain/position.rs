@@ -1,4 +1,4 @@
-//! A place in the log, which is also an event's public id.
+//! Positions in the log, which are also the public ids of events.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +7,13 @@ use super::id;
 use super::id::BadId;
 use super::time::UnixMillis;
 
-/// How many low bits of a position count events within one millisecond.
+/// The low bits of a position, which count the events within one millisecond.
 pub const COUNTER_BITS: u32 = 20;
 
-/// A place in the log: a 63-bit number, `(milliseconds since 1970) << 20 | counter`.
+/// A position in the log: a 63-bit number, `(milliseconds since 1970) << 20 | counter`.
 ///
-/// Positions order the log and carry the time. Written as `evt_` and 13 Crockford base32 digits, a position is the
-/// event's public id; comparing two ids as strings compares their positions.
+/// Positions order the log and contain the time. `evt_` and 13 Crockford base32 digits are the event's public id; ids
+/// sort as strings in the order of their positions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(i64);
 
@@ -23,33 +23,31 @@ impl Position {
     /// After every event.
     pub const END: Self = Self(i64::MAX);
 
-    /// A position read from where positions are kept; negative numbers become [`Position::START`].
+    /// The position of a stored number; a negative number becomes [`Position::START`].
     pub fn from_stored(number: i64) -> Self {
         Self(number.max(0))
     }
 
-    /// The number that is stored.
     pub fn stored(self) -> i64 {
         self.0
     }
 
-    /// The place just before the first event of the millisecond `time`: everything after it happened at or after `time`.
+    /// The position immediately before the first possible event of the millisecond `time`.
     pub fn before_time(time: UnixMillis) -> Self {
         Self(time.as_i64().clamp(0, i64::MAX >> COUNTER_BITS) << COUNTER_BITS).previous()
     }
 
-    /// When the event at this place was accepted.
+    /// The time at which the hub accepted the event.
     pub fn time(self) -> UnixMillis {
         UnixMillis::from_i64(self.0 >> COUNTER_BITS)
     }
 
-    /// The place just before this one.
     #[must_use]
     pub fn previous(self) -> Self {
         Self((self.0 - 1).max(0))
     }
 
-    /// The place `count` further on; appends give out runs of neighbouring places.
+    /// The position `count` later. The events of one append have consecutive positions.
     #[must_use]
     pub fn advanced(self, count: usize) -> Self {
         Self(self.0.saturating_add(i64::try_from(count).unwrap_or(i64::MAX)))
@@ -84,7 +82,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_id_reads_back_as_its_position(number in 0..=i64::MAX) {
+        fn an_id_parses_back_to_its_position(number in 0..=i64::MAX) {
             let position = Position::from_stored(number);
             prop_assert_eq!(position.to_string().parse::<Position>().unwrap(), position);
         }
@@ -96,7 +94,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in ".{0,24}|(evt|sub|EVT)?_[0-9A-Za-z]{0,14}") {
+        fn any_text_is_parsed_or_rejected(text in ".{0,24}|(evt|sub|EVT)?_[0-9A-Za-z]{0,14}") {
             if let Ok(position) = text.parse::<Position>() {
                 prop_assert!(position.to_string().eq_ignore_ascii_case(&text));
             }
@@ -104,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_carries_its_time() {
+    fn a_position_contains_its_time() {
         let time = UnixMillis::from_i64(1_763_900_000_123);
         let first = Position::before_time(time).advanced(1);
         assert_eq!(first.time(), time);

@@ -1,12 +1,11 @@
-//! How long events and attempts are kept.
+//! The retention of events and attempts.
 
-/// Whole days (UTC) after the day of an event until it and the attempts at it go.
+/// Whole days (UTC) from the day of an event until the hub deletes it and its attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// For events, from 1.
+    /// At least 1.
     pub events_days: u16,
-    /// For attempts, from 1 to as many as for events: without its event an attempt can neither be looked up nor
-    /// repeated.
+    /// From 1 to `events_days`: an attempt without its event can be neither looked up nor repeated.
     pub attempts_days: u16,
 }
 

@@ -1,8 +1,8 @@
-//! What lies at the bottom of an error.
+//! The root cause of an error.
 
 use std::error::Error;
 
-/// The last cause along the chain; the error itself where there is none.
+/// The last error in the chain of sources; the error itself if it has no source.
 pub fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut root = error;
     while let Some(cause) = root.source() {

@@ -1,4 +1,4 @@
-//! Ids in JSON, as their text.
+//! For `#[serde(with = "serde_text")]`: a value is serialised as its text.
 
 use std::fmt::Display;
 use std::str::FromStr;

@@ -1,49 +1,47 @@
-//! Points in time to the millisecond, as the hub stores and shows them.
+//! Points in time with a resolution of one millisecond.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Milliseconds since 1970-01-01T00:00:00Z; shown as RFC 3339 in UTC with milliseconds.
+/// Milliseconds since 1970-01-01T00:00:00Z, displayed as RFC 3339 in UTC with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UnixMillis(i64);
 
-/// The first and the last millisecond that can be written: from the year 0000, which is where RFC 3339 begins, to
-/// 9999-12-30T22:00:00.000Z, which is where jiff ends.
-const WRITABLE: (i64, i64) = (-62_167_219_200_000, 253_402_207_200_000);
+/// 0000-01-01T00:00:00.000Z, the first time in RFC 3339.
+const MIN: i64 = -62_167_219_200_000;
+/// 9999-12-30T22:00:00.000Z, the last time in jiff.
+const MAX: i64 = 253_402_207_200_000;
 
 impl UnixMillis {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
 
-    /// What the system clock says.
+    /// The time of the system clock. Callers outside the domain pass it in.
     pub fn now() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// From a count of milliseconds, kept within what can be written.
+    /// Clamps `millis` to the years 0000 to 9999.
     pub fn from_i64(millis: i64) -> Self {
-        Self(millis.clamp(WRITABLE.0, WRITABLE.1))
+        Self(millis.clamp(MIN, MAX))
     }
 
-    /// The count of milliseconds.
     pub fn as_i64(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since 1970, as `webhook-timestamp` wants them.
+    /// Whole seconds since 1970, rounded down: the unit of `webhook-timestamp`.
     pub fn seconds(self) -> i64 {
         self.0.div_euclid(1000)
     }
 
-    /// Reads an RFC 3339 time with its offset (section 5.6); `None` where the text is not one.
+    /// Parses an RFC 3339 time with its offset (section 5.6).
     pub fn parse(text: &str) -> Option<Self> {
         let time: jiff::Timestamp = text.parse().ok()?;
-        (WRITABLE.0..=WRITABLE.1)
-            .contains(&time.as_millisecond())
-            .then(|| Self(time.as_millisecond()))
+        (MIN..=MAX).contains(&time.as_millisecond()).then(|| Self(time.as_millisecond()))
     }
 
     /// The time `by` later.
@@ -58,7 +56,7 @@ impl UnixMillis {
         Self::from_i64(self.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// How long after `earlier` this is; zero when it is before.
+    /// The time from `earlier` to `self`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or_default())
     }
@@ -93,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_shown_in_utc_with_milliseconds() {
+    fn a_time_is_displayed_in_utc_with_milliseconds() {
         let time = UnixMillis::parse("2026-11-23T15:00:00+01:00").unwrap();
         assert_eq!(time.to_string(), "2026-11-23T14:00:00.000Z");
         assert_eq!(
@@ -103,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_without_offset_or_of_another_form_is_refused() {
+    fn a_time_without_offset_or_in_another_format_is_rejected() {
         for text in ["2026-11-23T14:00:00", "2026-11-23", "yesterday", "", "1763900000"] {
             assert_eq!(UnixMillis::parse(text), None, "{text}");
         }
@@ -111,14 +109,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_time_reads_back_as_it_was_shown_and_sorts_as_text(a in any::<i64>(), b in WRITABLE.0..=WRITABLE.1) {
+        fn a_displayed_time_parses_back_and_sorts_as_text(a in any::<i64>(), b in MIN..=MAX) {
             let (a, b) = (UnixMillis::from_i64(a), UnixMillis::from_i64(b));
             prop_assert_eq!(UnixMillis::parse(&a.to_string()), Some(a));
             prop_assert_eq!(a.to_string().cmp(&b.to_string()), a.cmp(&b));
         }
 
         #[test]
-        fn any_text_is_read_as_a_time_that_can_be_shown_or_refused(
+        fn any_text_is_rejected_or_a_displayable_time(
             text in ".{0,40}|[-+]?[0-9]{4,6}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{0,12})?)?(Z|z|[-+][0-9]{2}:?[0-9]{2})?",
         ) {
             if let Some(time) = UnixMillis::parse(&text) {

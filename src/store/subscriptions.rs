@@ -8,11 +8,11 @@ use uuid::Uuid;
 use super::encryption::{read_definition, write_definition};
 use super::{Store, StoreError, within};
 use crate::domain::access::audit::AuditEntry;
-use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::encryption::AssociatedData;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
+use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Status, Subscription};
 use crate::domain::time::UnixMillis;
@@ -45,6 +45,15 @@ struct SubscriptionRow {
     changed_at: i64,
 }
 
+/// The value of the column `callback_url`. `callback_url IS NOT NULL` in the queries of this file means that the hub
+/// delivers the events; a channel that delivers without a callback URL needs a column of its own.
+fn callback_url_column(channel: &Channel) -> Option<&str> {
+    match channel {
+        Channel::Pull { .. } => None,
+        Channel::Webhook(webhook) => Some(webhook.url.as_str()),
+    }
+}
+
 impl Store {
     fn read(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
         let id = SubscriptionId::from_stored(row.id);
@@ -63,8 +72,8 @@ impl Store {
         })
     }
 
-    /// The definition as the row has it, and when its earlier signing secrets end; of a deleted one nothing is kept.
-    fn written(&self, change: &Change) -> Result<(String, Vec<i64>), StoreError> {
+    /// The encrypted definition, and the ends of its earlier signing secrets. Empty for a deleted subscription.
+    fn encrypt_definition(&self, change: &Change) -> Result<(String, Vec<i64>), StoreError> {
         if change.deleted {
             return Ok((String::new(), Vec::new()));
         }
@@ -86,7 +95,7 @@ impl Store {
     ) -> Result<ChangeResult, StoreError> {
         let subscription = &change.subscription;
         let definition = &subscription.definition;
-        let (stored, secret_ends) = self.written(change)?;
+        let (stored, secret_ends) = self.encrypt_definition(change)?;
         let event_types: Vec<&str> = definition.event_types.iter().map(Pattern::as_str).collect();
         let row = within(
             sqlx::query!(
@@ -115,7 +124,7 @@ impl Store {
                 subscription.id.stored(),
                 &*subscription.tenant,
                 i16::try_from(subscription.shard()).unwrap_or_default(),
-                definition.channel.callback_url().map(CallbackUrl::as_str),
+                callback_url_column(&definition.channel),
                 &event_types as _,
                 stored,
                 subscription.status.name(),
@@ -212,7 +221,7 @@ impl Store {
         .collect()
     }
 
-    /// Those of these subscriptions that have a callback, as they stand, whosever they are; deleted ones are left out.
+    /// Selects those of these subscriptions that are webhooks, of any tenant; deleted ones are left out.
     pub async fn select_webhooks_by_id(
         &self,
         ids: &[i64],
@@ -232,7 +241,7 @@ impl Store {
         .collect()
     }
 
-    /// All subscriptions of these shards that have a callback.
+    /// Selects all webhooks of these shards.
     pub async fn select_webhooks_of_shards(
         &self,
         shards: &[i16],
@@ -301,7 +310,7 @@ impl Store {
             )
             .fetch_all(&self.pool),
         );
-        let known = |row: (i64, String, bool, i64, bool)| {
+        let summary = |row: (i64, String, bool, i64, bool)| {
             let (id, status, deleted, changed_at, is_webhook) = row;
             let id = SubscriptionId::from_stored(id);
             let status = Status::from_name(&status)
@@ -310,11 +319,11 @@ impl Store {
             Ok(SubscriptionSummary { id, status, is_webhook, deleted_at })
         };
         let rows = rows.await?.into_iter();
-        rows.map(|row| known((row.id, row.status, row.deleted, row.changed_at, row.is_webhook)))
+        rows.map(|row| summary((row.id, row.status, row.deleted, row.changed_at, row.is_webhook)))
             .collect()
     }
 
-    /// All with a callback that a tenant has or had, each with the log entry of its deletion.
+    /// Selects all webhooks of a tenant, deleted ones included, each with the position of its deletion.
     pub async fn select_webhook_history(
         &self,
         tenant: &str,

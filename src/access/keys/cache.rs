@@ -191,7 +191,7 @@ impl KeyCache {
 impl LogObserver for KeyCache {
     /// Forgets a key before any reader on this node sees the entry that revokes it.
     fn handle_entry(&self, entry: &Event) {
-        if let Some(id) = Revocation::of(entry) {
+        if let Some(id) = Revocation::revoked_key(entry) {
             self.state().revoke(id);
             tracing::info!(key = %id, "a key is revoked; everything opened with it ends");
             self.revoked.send_replace(entry.position);

@@ -17,7 +17,7 @@ use crate::api::http::query::{Query, TOKEN, invalid, tokens};
 use crate::api::problem::{Code, Problem};
 use crate::api::state::{Api, api};
 use crate::domain::access::scope::Scope;
-use crate::domain::access::stream_token::{BadToken, StreamToken};
+use crate::domain::access::stream_token::{InvalidToken, StreamToken};
 use crate::domain::event::event_type::Pattern;
 use crate::domain::time::UnixMillis;
 use crate::streaming::{Filter, Source};
@@ -90,7 +90,7 @@ impl Reading {
         must_be_in_force(key, now)?;
         key.note_use(now);
         match &self.token {
-            Some(token) if token.expires <= now => Err(bad_token(BadToken::Expired)),
+            Some(token) if token.expires <= now => Err(bad_token(InvalidToken::Expired)),
             _ => Ok(()),
         }
     }
@@ -128,7 +128,7 @@ async fn with_token(request: &HttpRequest, token: &str) -> Result<Reading, Probl
         return Err(Problem::new(Code::InvalidHeader, detail));
     }
     let now = UnixMillis::now();
-    let token = StreamToken::open(token, &api.token_secret, now).map_err(bad_token)?;
+    let token = StreamToken::verify(token, &api.token_secret, now).map_err(bad_token)?;
     let key = maker(api, &token.key).await?;
     must_be_in_force(&key, now)?;
     if named_tenant(request)?.is_some_and(|named| named != token.tenant) {
@@ -156,10 +156,10 @@ async fn maker(api: &Api, name: &str) -> Result<Arc<Key>, Problem> {
         Ok(id) => api.keys.by_id(id).await?,
         Err(_not_an_id) => None,
     };
-    known.ok_or_else(|| bad_token(BadToken::Unknown))
+    known.ok_or_else(|| bad_token(InvalidToken::Unknown))
 }
 
-fn bad_token(bad: BadToken) -> Problem {
+fn bad_token(bad: InvalidToken) -> Problem {
     let right = "POST /v1/stream-tokens makes another";
     Problem::new(Code::Unauthorized, format!("{TOKEN}: {bad}; {right}"))
 }

@@ -11,7 +11,7 @@ use crate::api::http::query::Query;
 use crate::api::http::request_id::RequestId;
 use crate::api::problem::Problem;
 use crate::api::state::Api;
-use crate::domain::access::audit::{Actor, AuditEntry};
+use crate::domain::access::audit::{Action, Actor, AuditEntry};
 use crate::domain::id::AuditId;
 use crate::domain::single_line::SingleLine;
 use crate::domain::time::UnixMillis;
@@ -39,7 +39,12 @@ pub(crate) async fn note(
     said: Value,
 ) -> Result<(), Problem> {
     let (now, token, actor) = (UnixMillis::now(), Uuid::new_v4(), actor(&caller.key.name, request));
-    let entry = AuditEntry::new(now, token, &actor, &caller.tenant, action, target);
+    let entry = AuditEntry::new(
+        now,
+        token,
+        &actor,
+        Action { tenant: &caller.tenant, name: action, target: target.to_string() },
+    );
     Ok(api.store.insert_audit(&entry.with(None, Some(said))).await?)
 }
 

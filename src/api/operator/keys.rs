@@ -19,7 +19,7 @@ use crate::api::http::patterns::patterns;
 use crate::api::http::query::Query;
 use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
-use crate::domain::access::audit::AuditEntry;
+use crate::domain::access::audit::{Action, AuditEntry};
 use crate::domain::access::scope::{Scope, Scopes};
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::KeyId;
@@ -130,9 +130,13 @@ pub(crate) async fn create(
     };
     let shown = view(&stored);
     let by = actor(&caller.key.name, &request);
-    let audit =
-        AuditEntry::new(now, Uuid::new_v4(), &by, &caller.tenant, "key.created", &stored.id)
-            .with(None, Some(shown.clone()));
+    let audit = AuditEntry::new(
+        now,
+        Uuid::new_v4(),
+        &by,
+        Action { tenant: &caller.tenant, name: "key.created", target: stored.id.to_string() },
+    )
+    .with(None, Some(shown.clone()));
     let answer = with_key(shown, &key).to_string();
     let kept = claim.as_ref().map(|claim| (&claim.key, answer.as_str()));
     if api.store.insert_key(&stored, &hash(&key), kept, &audit).await? {
@@ -220,9 +224,13 @@ pub(crate) async fn revoke(
     Query::of(&request, &[])?;
     let key = find(&api, &caller, &path).await?;
     let (by, token) = (actor(&caller.key.name, &request), Uuid::new_v4());
-    let audit =
-        AuditEntry::new(UnixMillis::now(), token, &by, &caller.tenant, "key.revoked", &key.id)
-            .with(Some(view(&key)), None);
+    let audit = AuditEntry::new(
+        UnixMillis::now(),
+        token,
+        &by,
+        Action { tenant: &caller.tenant, name: "key.revoked", target: key.id.to_string() },
+    )
+    .with(Some(view(&key)), None);
     match api.log.revoke_key(&key, token, &audit).await? {
         Some(RevocationReach::Everywhere) => Ok(HttpResponse::NoContent().finish()),
         Some(RevocationReach::Unconfirmed) => Err(Problem::new(

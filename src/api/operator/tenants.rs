@@ -12,7 +12,7 @@ use crate::api::http::fields::{Field, Fields};
 use crate::api::http::query::{Query, invalid};
 use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
-use crate::domain::access::audit::AuditEntry;
+use crate::domain::access::audit::{Action, AuditEntry};
 use crate::domain::access::quota::{EVENT_BYTES_RANGE, MAX_QUOTA, OwnQuotas};
 use crate::domain::time::UnixMillis;
 use crate::store::tenants::{StoredTenant, TenantDefinition, TenantUsage};
@@ -214,9 +214,7 @@ fn audited((caller, request): (&Caller, &HttpRequest), action: &str, name: &str)
         UnixMillis::now(),
         Uuid::new_v4(),
         &actor(&caller.key.name, request),
-        name,
-        action,
-        &name,
+        Action { tenant: name, name: action, target: name.to_owned() },
     )
 }
 

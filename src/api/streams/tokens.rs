@@ -76,7 +76,7 @@ fn answer(api: &Api, caller: &Caller, types: Vec<Pattern>, ttl_s: u32) -> Result
         // With its key it ends in any case.
         expires: caller.key.expires_at.map_or(expires, |end| end.min(expires)),
     };
-    let text = token.seal(&api.token_secret);
+    let text = token.sign(&api.token_secret);
     if text.len() > MAX_LENGTH {
         let detail = format!(
             "makes a token of more than {MAX_LENGTH} characters, too long for a URL; name fewer"

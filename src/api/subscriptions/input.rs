@@ -14,8 +14,9 @@ use crate::domain::egress::receiver_auth::ReceiverAuth;
 use crate::domain::egress::receiver_tls::ReceiverTls;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::event::json_pointer::JsonPointer;
+use crate::domain::signing::Signing;
+use crate::domain::signing::scheme::Scheme;
 use crate::domain::signing::secret::Secret;
-use crate::domain::signing::{Scheme, Signing};
 use crate::domain::subscription::Definition;
 use crate::domain::subscription::channel::{
     Channel, DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_S, DeliverySettings, Webhook, WebhookSettings,

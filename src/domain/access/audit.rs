@@ -1,4 +1,4 @@
-//! Who changed what, and from where: entries of the audit log.
+//! Entries of the audit log: the actor, the action, and the change.
 
 use std::collections::BTreeSet;
 
@@ -11,24 +11,32 @@ use crate::domain::subscription::Subscription;
 use crate::domain::subscription::view::{MASK, SubscriptionView};
 use crate::domain::time::UnixMillis;
 
-/// Who asked for a change, and from where.
+/// The client that requested a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Actor {
-    /// The id of the key, `admin` for the operator's own, `hub` for the hub itself, `receiver` for one that agreed.
+    /// The id of the key; `admin` for the operator's key, `hub` for the hub itself, `receiver` for a receiver that
+    /// confirmed its verification.
     pub key: String,
     /// The client's address.
     pub address: Option<String>,
-    /// What the client calls itself.
     pub user_agent: Option<String>,
-    /// The request's id.
     pub request_id: Option<String>,
 }
 
 impl Actor {
-    /// The hub itself.
     pub fn hub() -> Self {
         Self { key: "hub".to_owned(), address: None, user_agent: None, request_id: None }
     }
+}
+
+/// What the actor does.
+#[derive(Debug)]
+pub struct Action<'a> {
+    pub tenant: &'a str,
+    /// Such as `key.revoked`.
+    pub name: &'a str,
+    /// The id or the name of the object.
+    pub target: String,
 }
 
 /// One entry of the audit log.
@@ -46,34 +54,26 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// That `actor` did `action` (such as `key.revoked`) to `target`, an id or a name, at `now`. `token` is the
-    /// change's own: an entry that is kept twice with the same is one.
-    pub fn new(
-        now: UnixMillis,
-        token: Uuid,
-        actor: &Actor,
-        tenant: &str,
-        action: &str,
-        target: &impl ToString,
-    ) -> Self {
+    /// `token` identifies the change: the store keeps one entry per token.
+    pub fn new(now: UnixMillis, token: Uuid, actor: &Actor, action: Action<'_>) -> Self {
         Self {
             id: AuditId::new(now, token.as_fields().0).stored(),
             token: token.to_string(),
-            tenant: tenant.to_owned(),
+            tenant: action.tenant.to_owned(),
             actor: actor.clone(),
-            action: action.to_owned(),
-            target: target.to_string(),
+            action: action.name.to_owned(),
+            target: action.target,
             before: None,
             after: None,
         }
     }
 
-    /// As JSON with the names of the table's columns.
+    /// JSON with the names of the table's columns.
     pub fn to_row(&self) -> String {
         json!(self).to_string()
     }
 
-    /// With what was before and what is after; of two, the members that differ.
+    /// Adds the state before and after. If both are objects, only the members that differ are kept.
     #[must_use]
     pub fn with(self, before: Option<Value>, after: Option<Value>) -> Self {
         let (before, after) = match (before, after) {
@@ -87,7 +87,7 @@ impl AuditEntry {
         Self { before, after, ..self }
     }
 
-    /// With what a subscription was and is. What its views hide is masked, but seen to have changed.
+    /// Adds a subscription before and after. Masked members are compared too, but stay masked.
     #[must_use]
     pub fn with_subscription(
         self,
@@ -97,7 +97,7 @@ impl AuditEntry {
         let (Some(before), Some(after)) = (before, after) else {
             return self.with(before.map(view), after.map(view));
         };
-        let (old, new) = (Seen::of(before), Seen::of(after));
+        let (old, new) = (Snapshot::of(before), Snapshot::of(after));
         let differ = |name: &&String| {
             old.stored.get(*name) != new.stored.get(*name)
                 || old.view.get(*name) != new.view.get(*name)
@@ -118,13 +118,13 @@ fn view(subscription: &Subscription) -> Value {
     json!(SubscriptionView::in_entry(subscription))
 }
 
-/// A subscription as it is stored, which is compared, and as it may be shown.
-struct Seen {
+/// A subscription in its stored form, which is compared, and its view, which is shown.
+struct Snapshot {
     stored: Map<String, Value>,
     view: Map<String, Value>,
 }
 
-impl Seen {
+impl Snapshot {
     fn of(subscription: &Subscription) -> Self {
         let members = |value| match value {
             Value::Object(members) => members,
@@ -133,7 +133,7 @@ impl Seen {
         Self { stored: members(json!(subscription.definition)), view: members(view(subscription)) }
     }
 
-    /// These members, those masked that are not to be seen.
+    /// The named members; those that the view lacks are masked.
     fn shown(&self, names: &BTreeSet<&String>) -> Value {
         let member = |name: &&String| {
             let hidden =

@@ -1,19 +1,19 @@
-//! Who a request comes from when proxies handed it on: `X-Forwarded-For`, and `Forwarded` (RFC 7239).
+//! The client address behind reverse proxies: `X-Forwarded-For`, and `Forwarded` (RFC 7239).
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::networks::Networks;
 
-/// Whose word about where a request comes from is believed, and in which header it is given.
+/// The proxies whose header names the client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
-    /// Where they are; what others say counts for nothing.
+    /// The addresses of the trusted proxies. The header of any other peer is ignored.
     pub networks: Networks,
-    /// The header they write. The other one they may hand on as a client made it up, so it is not read.
+    /// The header that the proxies write. They may forward the other one from a client, so it is ignored.
     pub header: ProxyHeader,
 }
 
-/// A header in which a proxy appends the address it was called from.
+/// A header to which a proxy appends the address of its client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ProxyHeader {
     /// `X-Forwarded-For: 192.0.2.1, 2001:db8::1`.
@@ -24,7 +24,7 @@ pub enum ProxyHeader {
 }
 
 impl ProxyHeader {
-    /// Its name, as headers are looked up.
+    /// The header name in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::XForwardedFor => "x-forwarded-for",
@@ -34,9 +34,9 @@ impl ProxyHeader {
 }
 
 impl TrustedProxies {
-    /// The address a request comes from: `peer`, which made the connection, or, while that is a trusted proxy, the one
-    /// it was called from. `lines` are the header's values as they came; each proxy appends, so they are read from the
-    /// end, and what stands before the first stranger, or before what is no address, counts for nothing.
+    /// The address of the client: `peer`, or, while that is a trusted proxy, the address that the proxy appended.
+    /// `lines` are the values of the header in order. They are read from the end; everything before the first untrusted
+    /// or invalid address is ignored.
     pub fn client(&self, peer: IpAddr, lines: &[&[u8]]) -> IpAddr {
         let mut client = peer.to_canonical();
         let mut hops = lines.iter().rev().flat_map(|line| FromTheEnd { line: Some(line) });
@@ -56,8 +56,8 @@ impl TrustedProxies {
     }
 }
 
-/// The elements of a list, the last one first. Commas within quotes do not part them. It begins at the end, which a
-/// trusted proxy wrote, so that a quote which a client left open before it swallows nothing of that.
+/// The elements of a list, last first. Commas within quotes separate nothing. Reading starts at the end, which a trusted
+/// proxy wrote, so an unbalanced quote of a client cannot hide it.
 struct FromTheEnd<'a> {
     line: Option<&'a [u8]>,
 }
@@ -83,8 +83,8 @@ impl<'a> Iterator for FromTheEnd<'a> {
     }
 }
 
-/// The node that an element of `Forwarded` names by `for=`, without its quotes (RFC 7239, section 4). There is nothing
-/// to escape in an address, so one with a backslash is none.
+/// The value of `for=` in an element of `Forwarded`, without quotes (RFC 7239, section 4). An address needs no escapes,
+/// so a value with a backslash is invalid.
 fn forwarded_for(element: &str) -> Option<&str> {
     let mut named = element.split(';').filter_map(|pair| {
         let (name, value) = pair.trim_matches([' ', '\t']).split_once('=')?;
@@ -97,7 +97,7 @@ fn forwarded_for(element: &str) -> Option<&str> {
     }
 }
 
-/// An address, with or without a port; of IPv6 also in brackets (RFC 7239, section 6).
+/// Parses an address with or without a port; IPv6 may have brackets (RFC 7239, section 6).
 fn address(node: &str) -> Option<IpAddr> {
     let bracketed = || node.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
     let plain = node.parse().ok().or_else(bracketed);
@@ -128,13 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_says_of_itself_counts_for_nothing() {
+    fn the_header_of_an_untrusted_peer_is_ignored() {
         assert_eq!(by_list("192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
         assert_eq!(client(ProxyHeader::Forwarded, "192.0.2.1", &["for=198.51.100.7"]), "192.0.2.1");
     }
 
     #[test]
-    fn behind_trusted_proxies_it_is_the_last_stranger() {
+    fn behind_trusted_proxies_the_client_is_the_last_untrusted_address() {
         assert_eq!(by_list(PROXY, &["192.0.2.1"]), "192.0.2.1");
         assert_eq!(by_list("::ffff:10.0.0.1", &["192.0.2.1"]), "192.0.2.1");
         assert_eq!(by_list(PROXY, &["198.51.100.7, 192.0.2.1, 10.9.9.9"]), "192.0.2.1");
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_read_in_each_of_their_forms() {
+    fn every_notation_of_an_address_is_parsed() {
         for form in ["192.0.2.1", " 192.0.2.1\t", "192.0.2.1:4711", "::ffff:192.0.2.1"] {
             assert_eq!(by_list(PROXY, &[form]), "192.0.2.1", "{form}");
         }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_what_is_no_address_nothing_is_believed() {
+    fn everything_before_an_invalid_address_is_ignored() {
         for hidden in ["unknown", "_hidden", "", "192.0.2.1:http", "[192.0.2.1]", "\u{e9}"] {
             assert_eq!(by_list(PROXY, &[&format!("192.0.2.1,{hidden}")]), PROXY, "{hidden}");
             let forwarded = format!("for=192.0.2.1,for={hidden}");
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_a_client_left_open_swallows_nothing_of_what_the_proxy_says() {
+    fn an_unbalanced_quote_of_a_client_hides_nothing() {
         for made_up in ["for=\"", "for=\"198.51.100.7, for=\\\"", "\"\"\"", "host=\","] {
             let line = format!("{made_up}, for=192.0.2.1;host=\"a,b\"");
             assert_eq!(by_forwarded(&[&line]), "192.0.2.1", "{made_up}");
@@ -179,49 +179,49 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_before_the_last_stranger_changes_who_it_is(
+        fn nothing_before_the_last_untrusted_address_changes_the_client(
             made_up in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..4),
             by_name in any::<bool>(),
-            stranger in any::<[u8; 16]>().prop_map(IpAddr::from),
+            untrusted in any::<[u8; 16]>().prop_map(IpAddr::from),
         ) {
             let header = if by_name { ProxyHeader::Forwarded } else { ProxyHeader::XForwardedFor };
             let networks = Networks::parse("10.0.0.0/8").unwrap();
-            prop_assume!(!networks.contain(stranger));
+            prop_assume!(!networks.contain(untrusted));
             let proxies = TrustedProxies { networks, header };
-            let told = match header {
-                ProxyHeader::Forwarded => format!("for=\"[{stranger}]\""),
-                ProxyHeader::XForwardedFor => stranger.to_string(),
+            let appended = match header {
+                ProxyHeader::Forwarded => format!("for=\"[{untrusted}]\""),
+                ProxyHeader::XForwardedFor => untrusted.to_string(),
             };
-            let appended = [made_up.concat(), told.clone().into_bytes()].join(b", ".as_slice());
+            let line = [made_up.concat(), appended.clone().into_bytes()].join(b", ".as_slice());
             let mut lines = made_up.clone();
-            lines.push(appended);
+            lines.push(line);
             let peer = PROXY.parse().unwrap();
-            let whom = |lines: &[Vec<u8>]| {
+            let client = |lines: &[Vec<u8>]| {
                 let lines: Vec<_> = lines.iter().map(Vec::as_slice).collect();
                 proxies.client(peer, &lines)
             };
-            prop_assert_eq!(whom(&lines), stranger.to_canonical());
-            // On a line of its own the same.
+            prop_assert_eq!(client(&lines), untrusted.to_canonical());
+            // The same on a separate line.
             lines = made_up;
-            lines.push(told.into_bytes());
-            prop_assert_eq!(whom(&lines), stranger.to_canonical());
+            lines.push(appended.into_bytes());
+            prop_assert_eq!(client(&lines), untrusted.to_canonical());
         }
 
         #[test]
-        fn any_bytes_lead_to_the_peer_or_to_an_address_that_stands_there(
+        fn any_bytes_yield_the_peer_or_an_address_in_the_header(
             lines in proptest::collection::vec("[ -~\t]{0,60}|([0-9.:\\[\\]for=\", ]|10\\.1\\.1\\.1){0,20}", 0..4),
             by_name in any::<bool>(),
         ) {
             let header = if by_name { ProxyHeader::Forwarded } else { ProxyHeader::XForwardedFor };
             let proxies = TrustedProxies { networks: Networks::parse("10.0.0.0/8").unwrap(), header };
             let peer: IpAddr = PROXY.parse().unwrap();
-            let given: Vec<_> = lines.iter().map(String::as_bytes).collect();
-            let client = proxies.client(peer, &given);
-            let stands = |address: IpAddr| {
+            let values: Vec<_> = lines.iter().map(String::as_bytes).collect();
+            let client = proxies.client(peer, &values);
+            let is_in_header = |address: IpAddr| {
                 let parts = lines.iter().flat_map(|line| line.split([',', ';', '"', '=', ' ', '\t']));
                 parts.filter_map(super::address).any(|found| found.to_canonical() == address)
             };
-            prop_assert!(client == peer || stands(client), "{client}");
+            prop_assert!(client == peer || is_in_header(client), "{client}");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! A request that carries an `Idempotency-Key`.
+//! Requests with an `Idempotency-Key`.
 
-/// The caller's name for a request, so that a repeat of it is answered and not done again.
+/// Identifies a request, so that a repeated one gets the first response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestKey {
-    /// The text of `Idempotency-Key`.
+    /// The value of `Idempotency-Key`.
     pub key: String,
-    /// Tells one request from another under the same key.
+    /// A hash of the request: another request with the same key is an error.
     pub fingerprint: Vec<u8>,
 }

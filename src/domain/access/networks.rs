@@ -1,4 +1,4 @@
-//! A list of networks, as an operator writes it.
+//! Lists of networks, and the network that counts as one client.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -6,24 +6,25 @@ use ipnet::IpNet;
 
 use crate::domain::egress::target_list;
 
-/// Networks; by default none.
+/// Empty by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks(Vec<IpNet>);
 
 impl Networks {
-    /// Reads a comma-separated list of CIDRs or single addresses; the error is the part that is neither.
+    /// Parses a comma-separated list of CIDRs and addresses. The error is the invalid part.
     pub fn parse(list: &str) -> Result<Self, String> {
         target_list::networks(list).map(Self)
     }
 
-    /// Whether an address is in one of them. One that is mapped into IPv6 is the address it maps (RFC 4291, 2.5.5.2).
+    /// An IPv4-mapped address counts as the IPv4 address (RFC 4291, 2.5.5.2).
     pub fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 }
 
-/// What counts as one address: of IPv6 the network of 64 bits, for its owner has all addresses in it (RFC 6177).
+/// The network that counts as one client: the address in IPv4, the /64 network in IPv6, because one site owns all of
+/// its addresses (RFC 6177).
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -39,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_in_the_networks_that_are_named_and_in_no_others() {
+    fn a_list_contains_exactly_the_addresses_of_its_networks() {
         let networks = Networks::parse("10.0.0.0/8, 192.0.2.7,2001:db8::/32").unwrap();
         let within = |address: &str| networks.contain(address.parse().unwrap());
         for address in ["10.1.2.3", "192.0.2.7", "2001:db8::1", "::ffff:10.1.2.3"] {
@@ -52,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_named() {
+    fn an_invalid_network_is_named() {
         assert_eq!(Networks::parse("10.0.0.0/8,home").unwrap_err(), "home");
         assert_eq!(Networks::parse("10.0.0.0/33").unwrap_err(), "10.0.0.0/33");
         assert_eq!(Networks::parse(" , ").unwrap(), Networks::default());

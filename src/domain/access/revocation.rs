@@ -1,14 +1,13 @@
-//! What the log's entry says by which a key is revoked on every node.
+//! The log entry that revokes an API key on every node.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::Event;
 use crate::domain::id::KeyId;
 
-/// The type of the entry.
 pub const KEY_REVOKED: &str = "hookhub.key.revoked";
 
-/// The data of the entry.
+/// The data of a [`KEY_REVOKED`] entry.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Revocation {
     id: String,
@@ -16,13 +15,12 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    /// The end of a key.
     pub fn new(id: KeyId, name: &str) -> Self {
         Self { id: id.to_string(), name: name.to_owned() }
     }
 
-    /// The key that `event` revokes, if it is such an entry.
-    pub fn of(event: &Event) -> Option<KeyId> {
+    /// The key that `event` revokes, if it is a [`KEY_REVOKED`] entry.
+    pub fn revoked_key(event: &Event) -> Option<KeyId> {
         if event.event_type.as_str() != KEY_REVOKED {
             return None;
         }
@@ -40,7 +38,7 @@ mod tests {
     use crate::domain::position::Position;
 
     #[test]
-    fn an_entry_names_the_key_it_revokes_and_others_name_none() {
+    fn only_a_revocation_entry_names_a_revoked_key() {
         let id = KeyId::from_stored(7 << 20);
         let data = serde_json::to_vec(&Revocation::new(id, "ci")).unwrap();
         let entry = |event_type: &str| {
@@ -52,7 +50,7 @@ mod tests {
             };
             Event::at(Position::from_stored(1), &"t".into(), &new)
         };
-        assert_eq!(Revocation::of(&entry(KEY_REVOKED)), Some(id));
-        assert_eq!(Revocation::of(&entry("hookhub.key.made")), None);
+        assert_eq!(Revocation::revoked_key(&entry(KEY_REVOKED)), Some(id));
+        assert_eq!(Revocation::revoked_key(&entry("hookhub.key.made")), None);
     }
 }

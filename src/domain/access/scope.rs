@@ -1,24 +1,23 @@
-//! What a key may do: scopes, and sets of them.
+//! Scopes, the permissions of API keys.
 
 use std::fmt;
 
-/// One thing that a key may do.
+/// A permission of an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Publish events.
     Publish,
-    /// Make, see, change and end subscriptions, with their deliveries, replays and cursors.
+    /// Create, read, change and delete subscriptions, with their deliveries, replays and cursors.
     Subscribe,
-    /// Read events, deliveries and attempts by request.
+    /// Read events, deliveries and attempts.
     Read,
-    /// Hold streams open, make tokens for them, and see who is connected.
+    /// Open streams, create stream tokens, and list connections.
     Stream,
     /// Everything, for every tenant.
     Admin,
 }
 
 impl Scope {
-    /// All of them.
     pub const ALL: [Self; 5] =
         [Self::Publish, Self::Subscribe, Self::Read, Self::Stream, Self::Admin];
 
@@ -33,7 +32,6 @@ impl Scope {
         }
     }
 
-    /// What is called so.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.name() == name)
     }
@@ -55,22 +53,21 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A set of scopes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scopes(u8);
 
 impl Scopes {
-    /// What a key may do unless its maker says otherwise: all that a tenant does with its own.
+    /// The default scopes of a new key: every scope except admin.
     pub fn of_a_tenant() -> Self {
         Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).collect()
     }
 
-    /// Whether `scope` is among them; who is an admin has every one.
+    /// Whether the set permits `scope`. Admin permits everything.
     pub fn allow(self, scope: Scope) -> bool {
         self.0 & (scope.bit() | Scope::Admin.bit()) != 0
     }
 
-    /// Those that are in the set, in the order of [`Scope::ALL`].
+    /// The scopes in the order of [`Scope::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.into_iter().filter(move |scope| self.0 & scope.bit() != 0)
     }
@@ -101,20 +98,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_scope_is_known_by_its_name_and_alone_in_its_set() {
+    fn a_scope_has_a_name_and_permits_only_itself() {
         for scope in Scope::ALL {
             assert_eq!(Scope::from_name(scope.name()), Some(scope));
-            let alone: Scopes = [scope].into_iter().collect();
-            assert_eq!(alone.iter().collect::<Vec<_>>(), [scope]);
+            let only: Scopes = [scope].into_iter().collect();
+            assert_eq!(only.iter().collect::<Vec<_>>(), [scope]);
             for other in Scope::ALL {
-                assert_eq!(alone.allow(other), scope == other || scope == Scope::Admin);
+                assert_eq!(only.allow(other), scope == other || scope == Scope::Admin);
             }
         }
         assert_eq!(Scope::from_name("everything"), None);
     }
 
     #[test]
-    fn a_set_tells_its_names() {
+    fn a_set_is_displayed_by_its_names() {
         assert_eq!(Scopes::of_a_tenant().to_string(), "publish, subscribe, read, stream");
         assert_eq!([].into_iter().collect::<Scopes>().to_string(), "none");
     }

@@ -1,4 +1,4 @@
-//! Short-lived tokens that open streams of some event types and nothing else.
+//! Short-lived tokens that permit only the reading of some event types.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -12,34 +12,30 @@ use sha2::Sha256;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::time::UnixMillis;
 
-/// How tokens begin, so that leaked ones are recognised.
+/// Secret scanners recognise a leaked token by its prefix.
 const PREFIX: &str = "hhst_";
 
-/// Why a token opens nothing.
+/// Why a token is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BadToken {
-    /// It was not made by this hub.
-    #[error("this is no token of this hub")]
+pub enum InvalidToken {
+    /// Another hub signed the token, or it was modified.
+    #[error("this token was not issued by this hub")]
     Unknown,
-    /// Its time is over.
     #[error("this token has expired")]
     Expired,
 }
 
-/// What a token allows.
+/// The permissions in a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamToken {
-    /// Whose events may be read.
     pub tenant: Arc<str>,
-    /// The key that made it: its id, or `admin`.
+    /// The id of the key that created the token, or `admin`.
     pub key: Arc<str>,
-    /// Of which types.
     pub types: Arc<[Pattern]>,
-    /// Until when.
     pub expires: UnixMillis,
 }
 
-/// A token's text before it is sealed; one letter a member, for it goes into URLs.
+/// The signed JSON. One letter per member keeps URLs short.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     t: String,
@@ -49,8 +45,8 @@ struct Claims {
 }
 
 impl StreamToken {
-    /// The text that is given to a client, sealed with the hub's `secret`.
-    pub fn seal(&self, secret: &[u8]) -> String {
+    /// The token as text, signed with the hub's `secret`.
+    pub fn sign(&self, secret: &[u8]) -> String {
         let claims = Claims {
             t: self.tenant.to_string(),
             k: self.key.to_string(),
@@ -58,24 +54,25 @@ impl StreamToken {
             x: self.expires.as_i64(),
         };
         let claims = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&claims).unwrap_or_default());
-        let seal = mac(secret, &claims).map(|mac| mac.finalize().into_bytes());
-        format!("{PREFIX}{claims}.{}", URL_SAFE_NO_PAD.encode(seal.unwrap_or_default()))
+        let signature = mac(secret, &claims).map(|mac| mac.finalize().into_bytes());
+        format!("{PREFIX}{claims}.{}", URL_SAFE_NO_PAD.encode(signature.unwrap_or_default()))
     }
 
-    /// What a text allows at `now`, if this hub sealed it.
-    pub fn open(text: &str, secret: &[u8], now: UnixMillis) -> Result<Self, BadToken> {
-        let sealed = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('.'));
-        let (claims, seal) = sealed.ok_or(BadToken::Unknown)?;
-        let seal = URL_SAFE_NO_PAD.decode(seal).map_err(|_not_base64| BadToken::Unknown)?;
+    /// Checks the signature and the expiry of a token at `now`.
+    pub fn verify(text: &str, secret: &[u8], now: UnixMillis) -> Result<Self, InvalidToken> {
+        let parts = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('.'));
+        let (claims, signature) = parts.ok_or(InvalidToken::Unknown)?;
+        let signature =
+            URL_SAFE_NO_PAD.decode(signature).map_err(|_not_base64| InvalidToken::Unknown)?;
         mac(secret, claims)
-            .is_some_and(|mac| mac.verify_slice(&seal).is_ok())
+            .is_some_and(|mac| mac.verify_slice(&signature).is_ok())
             .then_some(())
-            .ok_or(BadToken::Unknown)?;
-        let token = Self::read(claims).ok_or(BadToken::Unknown)?;
-        if token.expires <= now { Err(BadToken::Expired) } else { Ok(token) }
+            .ok_or(InvalidToken::Unknown)?;
+        let token = Self::parse(claims).ok_or(InvalidToken::Unknown)?;
+        if token.expires <= now { Err(InvalidToken::Expired) } else { Ok(token) }
     }
 
-    fn read(claims: &str) -> Option<Self> {
+    fn parse(claims: &str) -> Option<Self> {
         let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
         let types: Option<Arc<[Pattern]>> =
             claims.e.iter().map(|text| Pattern::from_str(text).ok()).collect();
@@ -112,35 +109,35 @@ mod tests {
         }
     }
 
-    fn open(text: &str, now: i64) -> Result<StreamToken, BadToken> {
-        StreamToken::open(text, SECRET, UnixMillis::from_i64(now))
+    fn verify(text: &str, now: i64) -> Result<StreamToken, InvalidToken> {
+        StreamToken::verify(text, SECRET, UnixMillis::from_i64(now))
     }
 
     #[test]
-    fn a_token_says_what_it_allows_until_its_time_is_over() {
-        let text = token().seal(SECRET);
-        assert_eq!(open(&text, 999), Ok(token()));
-        assert_eq!(open(&text, 1_000), Err(BadToken::Expired));
+    fn a_token_is_valid_until_it_expires() {
+        let text = token().sign(SECRET);
+        assert_eq!(verify(&text, 999), Ok(token()));
+        assert_eq!(verify(&text, 1_000), Err(InvalidToken::Expired));
     }
 
     #[test]
-    fn a_token_of_another_hub_opens_nothing() {
-        assert_eq!(open(&token().seal(b"another"), 0), Err(BadToken::Unknown));
+    fn a_token_of_another_hub_is_invalid() {
+        assert_eq!(verify(&token().sign(b"another"), 0), Err(InvalidToken::Unknown));
     }
 
     proptest! {
         #[test]
-        fn a_changed_token_opens_nothing(at in 0usize..200, byte in 0x21u8..0x7f) {
-            let mut text = token().seal(SECRET).into_bytes();
+        fn a_modified_token_is_invalid(at in 0usize..200, byte in 0x21u8..0x7f) {
+            let mut text = token().sign(SECRET).into_bytes();
             let at = at % text.len();
             prop_assume!(text[at] != byte);
             text[at] = byte;
-            prop_assert_eq!(open(std::str::from_utf8(&text).unwrap(), 0), Err(BadToken::Unknown));
+            prop_assert_eq!(verify(std::str::from_utf8(&text).unwrap(), 0), Err(InvalidToken::Unknown));
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in ".{0,60}") {
-            prop_assert_eq!(open(&format!("hhst_{text}"), 0), Err(BadToken::Unknown));
+        fn any_other_text_is_invalid(text in ".{0,60}") {
+            prop_assert_eq!(verify(&format!("hhst_{text}"), 0), Err(InvalidToken::Unknown));
         }
     }
 }

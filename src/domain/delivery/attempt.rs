@@ -1,33 +1,31 @@
-//! One attempt at a delivery, as it is recorded.
+//! One attempt at a delivery.
+
+use std::time::Duration;
 
 use super::outcome::ErrorClass;
 use crate::domain::id::{AttemptId, SubscriptionId};
 use crate::domain::position::Position;
-use std::time::Duration;
 
-/// One POST and what came of it.
+/// One request to a receiver and its result.
 #[derive(Debug, Clone)]
 pub struct Attempt {
-    /// Its id, which carries when it began.
+    /// Contains the start of the attempt.
     pub id: AttemptId,
-    /// To whom.
     pub subscription: SubscriptionId,
-    /// Which event.
     pub position: Position,
-    /// Which attempt of this delivery, from 1.
+    /// The attempt's number within its delivery, from 1.
     pub number: u16,
-    /// From the start until the answer was read or the failure known.
+    /// From the start until the response was read or the attempt failed.
     pub latency_ms: u32,
-    /// HTTP status code, where there was an answer.
+    /// The HTTP status code of the response.
     pub status: Option<u16>,
-    /// Where there was none, why.
+    /// Why there was no response.
     pub error: Option<ErrorClass>,
-    /// For failures: JSON of the answer's body (an excerpt) and headers of use.
+    /// For failures: JSON with an excerpt of the response's body and its relevant headers.
     pub response: Option<String>,
 }
 
 impl Attempt {
-    /// How long it took.
     pub fn latency(&self) -> Duration {
         Duration::from_millis(self.latency_ms.into())
     }

@@ -1,18 +1,17 @@
-//! A delivery that was given up.
+//! An exhausted delivery: the hub makes no further attempt.
+
+use std::sync::Arc;
 
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
-use std::sync::Arc;
 
-/// A delivery that is not tried again.
+/// A delivery that failed and gets no further attempt.
 #[derive(Debug, Clone)]
 pub(crate) struct Exhausted {
-    /// To whom.
     pub(crate) subscription: Arc<Subscription>,
-    /// Which event.
     pub(crate) position: Position,
-    /// How often it was tried.
+    /// The number of attempts made.
     pub(crate) attempts: u16,
-    /// Whether it waits on record for a try that will not come.
+    /// Whether a retry is recorded that must be removed.
     pub(crate) waited: bool,
 }

@@ -1,26 +1,26 @@
-//! What came of one POST, and what follows from it.
+//! The outcome of one request to a receiver, and its consequence.
 
 use std::time::Duration;
 
-/// Why an exchange brought no answer.
+/// Why a request got no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorClass {
     /// The deadline passed, while connecting or during the exchange.
     Timeout,
     /// No connection: refused, unreachable, reset.
     Connect,
-    /// The host's name has no address.
+    /// The host name has no address.
     Dns,
     /// The TLS handshake failed, or the certificate is not trusted.
     Tls,
-    /// The address is one that callbacks may not reach.
+    /// The egress policy forbids the target.
     Blocked,
-    /// The connection broke, or what came was not HTTP.
+    /// The connection broke, or the response was not valid HTTP.
     Protocol,
 }
 
 impl ErrorClass {
-    /// All of them, in the order of their stored codes.
+    /// In the order of the stored codes.
     const ALL: [Self; 6] =
         [Self::Timeout, Self::Connect, Self::Dns, Self::Tls, Self::Blocked, Self::Protocol];
 
@@ -36,43 +36,41 @@ impl ErrorClass {
         }
     }
 
-    /// The class of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.name() == name)
     }
 }
 
-/// What one POST came to. A receiver's refusal is data, not an error.
+/// The outcome of one request. A receiver's refusal is data, not an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The receiver answered.
+    /// The receiver responded.
     Answered {
         /// HTTP status code.
         status: u16,
-        /// What `Retry-After` asked for, counted from the answer.
+        /// The delay that `Retry-After` requests, counted from the response.
         retry_after: Option<Duration>,
     },
-    /// It did not.
+    /// No complete response arrived.
     Failed(ErrorClass),
 }
 
-/// What is to happen after an outcome.
+/// The consequence of an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Done.
     Delivered,
-    /// Try again, not before the given wait.
+    /// The delivery gets another attempt.
     Retry {
-        /// The least wait the receiver asked for.
+        /// The least delay that the receiver requests.
         at_least: Option<Duration>,
     },
-    /// 410: the receiver wants no more, ever.
+    /// 410: the receiver ended the subscription.
     Gone,
 }
 
 impl Outcome {
-    /// Standard Webhooks 1.0.0, "Webhook delivery": 2xx is success, 410 ends the subscription, 429 and 503 may say
-    /// how long to wait, everything else is tried again; redirects are never followed.
+    /// Standard Webhooks 1.0.0, "Webhook delivery": 2xx is success, 410 ends the subscription, 429 and 503 may name a
+    /// delay, and every other outcome leads to a retry. The hub follows no redirect.
     pub fn verdict(&self) -> Verdict {
         match *self {
             Self::Answered { status: 200..=299, .. } => Verdict::Delivered,
@@ -105,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_counts_on_429_and_503_alone() {
+    fn retry_after_applies_only_to_429_and_503() {
         assert_eq!(verdict(429), Verdict::Retry { at_least: Some(Duration::from_secs(7)) });
         assert_eq!(verdict(503), Verdict::Retry { at_least: Some(Duration::from_secs(7)) });
         assert_eq!(verdict(500), Verdict::Retry { at_least: None });

@@ -1,17 +1,17 @@
-//! `Retry-After`: how long a receiver asks to be left alone.
+//! The header `Retry-After`: the delay that a receiver requests.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::domain::time::UnixMillis;
 
-/// The longest wait a receiver can ask for.
+/// The longest delay that a receiver can request.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
-/// Reads the header's value (RFC 9110, 10.2.3): seconds, or a date; `None` where it is neither.
+/// Parses the header's value (RFC 9110, 10.2.3): seconds or a date. The result is at most [`MAX_RETRY_AFTER`].
 pub fn retry_after(text: &str, now: UnixMillis) -> Option<Duration> {
     let text = text.trim();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // A number too large for us is as good as the most there is.
+    // A number beyond `u64` is certainly beyond the maximum.
     let wait = if is_number {
         text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_seconds_or_a_date() {
+    fn retry_after_is_seconds_or_a_date() {
         let now = UnixMillis::parse("2026-11-25T17:00:00Z").unwrap();
         for (text, seconds) in [
             ("0", Some(0)),
@@ -49,7 +49,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_wait_within_bounds_or_none(
+        fn any_text_is_a_bounded_delay_or_none(
             text in "[ -~]{0,40}|[0-9]{0,30}|[A-Z][a-z]{2}, [0-9]{2} (Nov|Feb) [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT",
             now in any::<i64>(),
         ) {
@@ -58,7 +58,7 @@ mod tests {
         }
 
         #[test]
-        fn seconds_are_read_as_they_are(seconds in 0_u64..=86_400, now in any::<i64>()) {
+        fn seconds_are_parsed_exactly(seconds in 0_u64..=86_400, now in any::<i64>()) {
             let read = retry_after(&seconds.to_string(), UnixMillis::from_i64(now));
             prop_assert_eq!(read, Some(Duration::from_secs(seconds)));
         }

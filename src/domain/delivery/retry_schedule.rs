@@ -1,4 +1,4 @@
-//! When to try again. The only home of the unmaintained `backoff` crate (see deny.toml).
+//! The schedule of retries. Only this file uses the unmaintained crate `backoff` (see deny.toml).
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use backoff::backoff::Backoff;
 
 use crate::domain::time::UnixMillis;
 
-/// How far a wait strays from its step, either way.
+/// The random part of a delay, as a fraction of its step, either way.
 const JITTER: f64 = 0.2;
 
-/// Waits between attempts, and when to stop trying.
+/// The delays between attempts, and the deadline of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetrySchedule {
-    /// The wait after the first failure, the second, …; the last one repeats. Never empty.
+    /// The delay after the first failure, the second, and so on; the last one repeats. Never empty.
     pub steps: Vec<Duration>,
-    /// How long after its first attempt a delivery is still tried.
+    /// From the first attempt of a delivery until it is exhausted.
     pub give_up_after: Duration,
 }
 
@@ -31,10 +31,10 @@ impl Default for RetrySchedule {
 }
 
 impl RetrySchedule {
-    /// When to try next after attempt `number` (from 1) failed at `now`; `None` when the delivery is given up.
+    /// The time of the next attempt after attempt `number` (from 1) failed at `now`. `None`: the delivery is exhausted.
     ///
-    /// The wait is the schedule's with its jitter, or what the receiver asked for if that is longer. Time counts
-    /// from the delivery's first attempt, so that what was parked or replayed gets its full share of tries.
+    /// The delay is the step with its jitter, or `at_least` if that is longer. The deadline counts from the first
+    /// attempt, so a delivery that was held back or is replayed gets its full number of attempts.
     pub fn next(
         &self,
         number: u16,
@@ -46,17 +46,17 @@ impl RetrySchedule {
         let step = self.steps.get(index).or_else(|| self.steps.last()).copied()?;
         let deadline = first_attempt.after(self.give_up_after);
         let due = now.after(jittered(step));
-        // A receiver that asks for more time than there is gets one last attempt at the deadline.
+        // A `Retry-After` beyond the deadline gets one last attempt at the deadline.
         (due <= deadline).then(|| due.max(now.after(at_least.unwrap_or_default())).min(deadline))
     }
 
-    /// Whether what has been failing since then is given up.
+    /// Whether a delivery or a receiver that has failed since `since` is beyond its deadline.
     pub fn is_over(&self, since: UnixMillis, now: UnixMillis) -> bool {
         since.after(self.give_up_after) < now
     }
 }
 
-/// `step` with up to 20 % added or taken away at random.
+/// `step` plus or minus a random part of up to 20 %.
 pub fn jittered(step: Duration) -> Duration {
     let mut one = ExponentialBackoff {
         current_interval: step,
@@ -70,7 +70,7 @@ pub fn jittered(step: Duration) -> Duration {
     one.next_backoff().unwrap_or(step)
 }
 
-/// Growing waits between attempts to reach a database that is away: from 50 ms up to a second.
+/// Growing delays between attempts to reach an unavailable database, from 50 ms to about one second. They never end.
 pub fn reconnect_delays() -> impl Iterator<Item = Duration> {
     let mut waits = ExponentialBackoff {
         current_interval: Duration::from_millis(50),
@@ -94,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_is_its_step_give_or_take_a_fifth(number in 1u16..40) {
+        fn a_delay_is_its_step_plus_or_minus_a_fifth(number in 1u16..40) {
             let schedule = RetrySchedule::default();
             let step = schedule.steps.get(usize::from(number) - 1).or(schedule.steps.last()).unwrap();
             let due = schedule.next(number, START, START, None).unwrap();
@@ -103,31 +103,31 @@ mod tests {
         }
 
         #[test]
-        fn a_receiver_that_asks_for_time_gets_it(seconds in 0u64..10_000) {
-            let asked = Duration::from_secs(seconds);
-            let due = RetrySchedule::default().next(1, START, START, Some(asked)).unwrap();
-            prop_assert!(due.since(START) >= asked.max(Duration::from_secs(4)));
+        fn a_delay_is_at_least_what_the_receiver_requests(seconds in 0u64..10_000) {
+            let requested = Duration::from_secs(seconds);
+            let due = RetrySchedule::default().next(1, START, START, Some(requested)).unwrap();
+            prop_assert!(due.since(START) >= requested.max(Duration::from_secs(4)));
         }
     }
 
     #[test]
-    fn tries_end_with_the_deadline() {
+    fn retry_after_beyond_the_deadline_gets_one_last_attempt() {
         let schedule = RetrySchedule {
             steps: vec![Duration::from_secs(60)],
             give_up_after: Duration::from_secs(100),
         };
         assert!(schedule.next(1, START, START, None).is_some());
         assert!(schedule.next(2, START, START.after(Duration::from_secs(60)), None).is_none());
-        let asked_too_much = schedule.next(1, START, START, Some(Duration::from_secs(101)));
+        let last = schedule.next(1, START, START, Some(Duration::from_secs(101)));
         assert_eq!(
-            asked_too_much,
+            last,
             Some(START.after(schedule.give_up_after)),
             "a last attempt at the deadline"
         );
     }
 
     #[test]
-    fn reconnecting_slows_down_to_a_second() {
+    fn reconnect_delays_grow_to_one_second() {
         let waits: Vec<_> = reconnect_delays().take(12).collect();
         assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(1_200)));
         assert!(waits.first() < waits.last());

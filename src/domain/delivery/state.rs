@@ -1,25 +1,24 @@
-//! Where the deliveries to some subscriptions stand.
+//! The recorded delivery state of subscriptions, from which a new owner of their shard continues.
 
 use super::replay::ReplayProgress;
 use super::retry::Retry;
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 
-/// Where the deliveries to some subscriptions stand.
+/// Cursors, retries, attempted deliveries and replays of some subscriptions.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryState {
-    /// Subscriptions with a cursor of their own.
+    /// The subscriptions with a cursor of their own.
     pub cursors: Vec<(SubscriptionId, Position)>,
-    /// Pairs that wait for their next attempt.
     pub retries: Vec<(SubscriptionId, Position, Retry)>,
-    /// Pairs above their cursor that have been tried: the cursor stopped below them, their result is kept.
+    /// Deliveries above the cursor that already have a recorded result.
     pub tried: Vec<(SubscriptionId, Position)>,
-    /// Replays that go on.
+    /// The running replays.
     pub replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>,
 }
 
 impl DeliveryState {
-    /// Of one subscription alone.
+    /// The part for one subscription.
     #[must_use]
     pub fn of(&self, id: SubscriptionId) -> Self {
         Self {

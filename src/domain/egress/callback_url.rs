@@ -1,4 +1,4 @@
-//! The URL a subscriber wants events sent to.
+//! Callback URLs: where receivers get their events.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,14 +7,15 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::{Host, Url};
 
+/// In bytes.
 const MAX_LENGTH: usize = 2048;
 
-/// A text that is no callback URL, and why.
+/// Why a text is not a callback URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadCallbackUrl(&'static str);
 
-/// An absolute http or https URL, kept just as it was given.
+/// An absolute http or https URL. Its text stays exactly as the owner wrote it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CallbackUrl {
     text: String,
@@ -22,27 +23,25 @@ pub struct CallbackUrl {
 }
 
 impl CallbackUrl {
-    /// The text as it was given.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The URL to request.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The host, in lower case and punycode, without a dot at its end; an IPv6 address is in brackets.
+    /// The host in lower case and punycode, without a trailing dot; an IPv6 address has brackets.
     pub fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default().trim_end_matches('.')
     }
 
-    /// The port, given or the scheme's.
+    /// The port of the URL, or the default port of its scheme.
     pub fn port(&self) -> u16 {
         self.url.port_or_known_default().unwrap_or_default()
     }
 
-    /// The address it names without any look-up: a literal one, or `localhost`.
+    /// The address that the host means without a DNS lookup: a literal address, or `localhost`.
     pub fn literal_address(&self) -> Option<IpAddr> {
         match self.url.host()? {
             Host::Ipv4(address) => Some(address.into()),
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_called_is_refused() {
+    fn a_url_that_cannot_be_requested_is_rejected() {
         for bad in [
             "",
             "hooks",
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn other_spellings_of_an_address_are_seen_through() {
+    fn unusual_spellings_of_an_address_are_recognised() {
         let loopback: IpAddr = "127.0.0.1".parse().unwrap();
         for text in [
             "http://2130706433/",

@@ -1,29 +1,28 @@
-//! Who the hub is to the receivers it calls, as its operator says.
+//! The identity of the hub to receivers: its DNS name and its public URL.
 
 use std::str::FromStr;
 
 use url::{Host, Url};
 
-/// A text that cannot be what it should be, and why.
+/// Why a text is not an origin or a public URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct NotUsable(&'static str);
+pub struct InvalidIdentity(&'static str);
 
 /// The DNS name of a sending system (CloudEvents HTTP 1.1 Web Hooks, 4.1.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin(String);
 
 impl Origin {
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl FromStr for Origin {
-    type Err = NotUsable;
+    type Err = InvalidIdentity;
 
-    fn from_str(text: &str) -> Result<Self, NotUsable> {
+    fn from_str(text: &str) -> Result<Self, InvalidIdentity> {
         let is_label = |label: &str| {
             let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
             (1..=63).contains(&label.len())
@@ -35,22 +34,22 @@ impl FromStr for Origin {
         if text.len() <= 253 && has_letter && text.split('.').all(is_label) {
             Ok(Self(text.to_ascii_lowercase()))
         } else {
-            Err(NotUsable("expected a DNS name such as hooks.example.com"))
+            Err(InvalidIdentity("expected a DNS name such as hooks.example.com"))
         }
     }
 }
 
-/// Where the hub is reached from outside: an absolute http or https URL, with the path under which `/v1` is found.
+/// The URL under which clients reach the hub: absolute, http or https, without the path `/v1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl(Url);
 
 impl PublicUrl {
-    /// The URL of a path of the hub's, which begins with `/`.
+    /// The URL of `path`, which starts with `/`.
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.0.as_str().trim_end_matches('/'))
     }
 
-    /// Its host, if that is a name.
+    /// The host, if it is a name.
     fn origin(&self) -> Option<Origin> {
         match self.0.host()? {
             Host::Domain(name) => name.parse().ok(),
@@ -60,9 +59,9 @@ impl PublicUrl {
 }
 
 impl FromStr for PublicUrl {
-    type Err = NotUsable;
+    type Err = InvalidIdentity;
 
-    fn from_str(text: &str) -> Result<Self, NotUsable> {
+    fn from_str(text: &str) -> Result<Self, InvalidIdentity> {
         let url = Url::parse(text).ok().filter(|url| {
             matches!(url.scheme(), "http" | "https")
                 && url.has_host()
@@ -72,21 +71,20 @@ impl FromStr for PublicUrl {
                 && url.fragment().is_none()
         });
         let detail = "expected e.g. https://hooks.example.com, without user, query or fragment";
-        url.map(Self).ok_or(NotUsable(detail))
+        url.map(Self).ok_or(InvalidIdentity(detail))
     }
 }
 
-/// Who the hub is to receivers.
 #[derive(Debug, Clone, Default)]
 pub struct HubIdentity {
-    /// By which name it asks them for their consent.
+    /// The name in verification requests.
     pub origin: Option<Origin>,
-    /// Where they reach it.
+    /// The base of the URLs at which receivers confirm a verification.
     pub public_url: Option<PublicUrl>,
 }
 
 impl HubIdentity {
-    /// With the name that is given, else that of the public URL's host.
+    /// `origin` defaults to the host of the public URL.
     pub fn new(origin: Option<Origin>, public_url: Option<PublicUrl>) -> Self {
         let origin = origin.or_else(|| public_url.as_ref()?.origin());
         Self { origin, public_url }
@@ -110,11 +108,11 @@ mod tests {
     }
 
     #[test]
-    fn the_origin_is_the_public_urls_host_unless_another_is_given() {
+    fn the_origin_defaults_to_the_host_of_the_public_url() {
         let url = |text: &str| text.parse::<PublicUrl>().ok();
         let origin = |origin: Option<&str>, url| {
-            let sender = HubIdentity::new(origin.map(|text| text.parse().unwrap()), url);
-            sender.origin.map(|origin| origin.as_str().to_owned())
+            let identity = HubIdentity::new(origin.map(|text| text.parse().unwrap()), url);
+            identity.origin.map(|origin| origin.as_str().to_owned())
         };
         assert_eq!(origin(None, url("https://Hub.example:8443/x")).as_deref(), Some("hub.example"));
         assert_eq!(origin(Some("a.b"), url("https://hub.example")).as_deref(), Some("a.b"));
@@ -123,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_put_to_the_public_url() {
+    fn a_path_is_appended_to_the_public_url() {
         for (base, whole) in [
             ("https://hub.example", "https://hub.example/v1/x?y=z"),
             ("https://hub.example/", "https://hub.example/v1/x?y=z"),
@@ -139,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text in ".{0,80}") {
+        fn any_text_is_parsed_or_rejected(text in ".{0,80}") {
             if let Ok(origin) = text.parse::<Origin>() {
                 prop_assert!(origin.as_str().bytes().all(|byte| byte.is_ascii_graphic() && byte != b','));
             }

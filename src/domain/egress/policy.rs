@@ -10,8 +10,8 @@ use super::proxy::EgressProxy;
 use super::special_addresses::{carried_by, is_metadata, kind_of};
 use super::target_list::{PortList, TargetList, networks};
 
-/// Ports of other protocols, whose servers could be made to take a POST for something else: the "bad ports" of the
-/// WHATWG Fetch standard, "Port blocking". In order.
+/// The "bad ports" of the WHATWG Fetch standard, "Port blocking", sorted: servers of other protocols could misread a
+/// POST.
 const BAD_PORTS: [u16; 83] = [
     0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101,
     102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427,
@@ -20,62 +20,57 @@ const BAD_PORTS: [u16; 83] = [
     6668, 6669, 6679, 6697, 10080,
 ];
 
-/// A target that callbacks may not reach: the rule that says so, and the setting that opens it.
+/// Why the policy forbids a target. The text names the setting that allows it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Blocked {
-    /// The URL names an address that is not public.
+    /// The host of the URL is an address that is not public.
     #[error("{0} is {1}; an operator can open it with HOOKHUB_ALLOW_TARGETS")]
     Address(IpAddr, &'static str),
-    /// A host whose addresses are not public. They are not told: they may be nobody's business outside.
+    /// The host resolves to an address that is not public. The error omits the address, which may be confidential.
     #[error("{0} leads to {1}; an operator can open it with HOOKHUB_ALLOW_TARGETS")]
     LeadsTo(String, &'static str),
-    /// The operator closed it.
     #[error("{0} is among the targets that the operator closed with HOOKHUB_DENY_TARGETS")]
     Denied(String),
-    /// The operator opened others alone.
     #[error("{0} is not among the targets that the operator keeps to with HOOKHUB_ONLY_TARGETS")]
     Unlisted(String),
-    /// A port of another protocol.
     #[error(
         "port {0} is another protocol's (WHATWG Fetch, port blocking); an operator can open it with HOOKHUB_ALLOW_PORTS"
     )]
     Port(u16),
-    /// The operator opened other ports alone.
     #[error("port {0} is not among the ports that the operator keeps to with HOOKHUB_ONLY_PORTS")]
     PortUnlisted(u16),
-    /// The operator wants TLS.
     #[error("the scheme is http, and the operator keeps to https with HOOKHUB_HTTPS_ONLY")]
     NotHttps,
 }
 
-/// Networks that callbacks may reach although they are private (`HOOKHUB_ALLOW_TARGETS`).
+/// Networks that are allowed although they are private (`HOOKHUB_ALLOW_TARGETS`).
 #[derive(Debug, Clone, Default)]
 pub struct AllowedTargets(Vec<IpNet>);
 
 impl AllowedTargets {
-    /// Reads a comma-separated list of CIDRs or single addresses; the error is the part that is neither.
+    /// Parses a comma-separated list of CIDRs and addresses. The error is the invalid part.
     pub fn parse(list: &str) -> Result<Self, String> {
         networks(list).map(Self)
     }
 
-    /// Decides whether a callback may connect to `address`, were there no other rule.
+    /// Checks only whether `address` is public or on the list.
     pub fn check(&self, address: IpAddr) -> Result<(), Blocked> {
         let real = address.to_canonical();
         match kind_of(real) {
-            Some(kind) if !self.opens(real) => Err(Blocked::Address(address, kind)),
+            Some(kind) if !self.allows(real) => Err(Blocked::Address(address, kind)),
             _ => Ok(()),
         }
     }
 
-    /// A network around a metadata service was not written with that in mind: it is opened by its own address.
-    fn opens(&self, real: IpAddr) -> bool {
+    /// A metadata service is allowed only by its own address, not by a network that contains it.
+    fn allows(&self, real: IpAddr) -> bool {
         let carried = match real {
             IpAddr::V6(address) => carried_by(address).map(IpAddr::from),
             IpAddr::V4(_) => None,
         };
         let is_metadata = is_metadata(real) || carried.is_some_and(is_metadata);
-        let meant = |net: &IpNet| !is_metadata || net.prefix_len() == net.max_prefix_len();
-        self.0.iter().any(|net| net.contains(&real) && meant(net))
+        let is_explicit = |net: &IpNet| !is_metadata || net.prefix_len() == net.max_prefix_len();
+        self.0.iter().any(|net| net.contains(&real) && is_explicit(net))
     }
 }
 
@@ -90,22 +85,21 @@ pub struct EgressPolicy {
 /// Which targets are allowed.
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
-    /// Networks that are open although they are private.
     pub allow: AllowedTargets,
-    /// What is closed although it is public; it wins over all else (`HOOKHUB_DENY_TARGETS`).
+    /// Forbidden in any case (`HOOKHUB_DENY_TARGETS`).
     pub deny: Option<TargetList>,
-    /// With it, everything else is closed; it opens nothing that is private (`HOOKHUB_ONLY_TARGETS`).
+    /// If set, every other target is forbidden; it allows no private address (`HOOKHUB_ONLY_TARGETS`).
     pub only: Option<TargetList>,
-    /// Ports that are open although they are other protocols' (`HOOKHUB_ALLOW_PORTS`).
+    /// Ports of other protocols that are allowed nevertheless (`HOOKHUB_ALLOW_PORTS`).
     pub allow_ports: PortList,
-    /// With it, all other ports are closed (`HOOKHUB_ONLY_PORTS`).
+    /// If set, every other port is forbidden (`HOOKHUB_ONLY_PORTS`).
     pub only_ports: Option<PortList>,
-    /// Whether http is closed (`HOOKHUB_HTTPS_ONLY`).
+    /// `HOOKHUB_HTTPS_ONLY`.
     pub https_only: bool,
 }
 
 impl Targets {
-    /// Decides what can be said of a URL without looking its host up.
+    /// Checks a URL as far as possible without a DNS lookup.
     pub fn check_url(&self, url: &CallbackUrl) -> Result<(), Blocked> {
         if self.https_only && url.url().scheme() != "https" {
             return Err(Blocked::NotHttps);
@@ -127,13 +121,13 @@ impl Targets {
         Ok(())
     }
 
-    /// With networks on the list of the only targets, that comes out when its addresses are known.
+    /// If `only` contains networks, the addresses of the host decide later.
     fn check_name(&self, host: &str) -> Result<(), Blocked> {
-        let closed = |only: &TargetList| !only.names(host) && !only.has_networks();
+        let excludes = |only: &TargetList| !only.names(host) && !only.has_networks();
         if self.deny.as_ref().is_some_and(|deny| deny.names(host)) {
             return Err(Blocked::Denied(host.to_owned()));
         }
-        if self.only.as_ref().is_some_and(closed) {
+        if self.only.as_ref().is_some_and(excludes) {
             return Err(Blocked::Unlisted(host.to_owned()));
         }
         Ok(())
@@ -150,25 +144,25 @@ impl Targets {
         self.allow.check(address)
     }
 
-    /// Of the addresses that were `found` for a host, the ones that may be connected to, in their order; and why
-    /// another one may not, where there is one.
+    /// Splits the addresses that a lookup of `host` found: the allowed ones, in their order, and why another one is
+    /// forbidden.
     pub fn filter_allowed(
         &self,
         host: &str,
         found: impl IntoIterator<Item = SocketAddr>,
     ) -> (Vec<SocketAddr>, Option<Blocked>) {
         let host = host.trim_end_matches('.');
-        let (mut open, mut closed) = (Vec::new(), None);
+        let (mut allowed, mut blocked) = (Vec::new(), None);
         for address in found {
             match self.check_address(host, address.ip()) {
-                Ok(()) => open.push(address),
+                Ok(()) => allowed.push(address),
                 Err(Blocked::Address(_, kind)) => {
-                    closed = Some(Blocked::LeadsTo(host.to_owned(), kind));
+                    blocked = Some(Blocked::LeadsTo(host.to_owned(), kind));
                 }
-                Err(blocked) => closed = Some(blocked),
+                Err(reason) => blocked = Some(reason),
             }
         }
-        (open, closed)
+        (allowed, blocked)
     }
 }
 
@@ -196,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn only_public_addresses_are_reached_by_default() {
+    fn only_public_addresses_are_allowed_by_default() {
         for public in ["1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"] {
             assert!(allowed("", public), "{public}");
         }
@@ -219,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_opens_just_what_they_name() {
+    fn allowed_networks_allow_nothing_else() {
         assert!(allowed("127.0.0.0/8, 10.1.2.3", "127.9.9.9"));
         assert!(
             allowed("127.0.0.0/8", "::ffff:127.0.0.1"),
@@ -231,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metadata_service_is_opened_by_its_own_address_alone() {
+    fn a_metadata_service_is_allowed_only_by_its_own_address() {
         assert!(allowed("169.254.0.0/16", "169.254.1.1"));
         assert!(!allowed("169.254.0.0/16,0.0.0.0/0", "169.254.169.254"));
         assert!(allowed("169.254.169.254", "169.254.169.254"));
@@ -241,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_denied_is_closed_although_it_is_public_or_allowed() {
+    fn a_denied_target_is_forbidden_although_it_is_public_or_allowed() {
         let targets = Targets {
             allow: AllowedTargets::parse("127.0.0.0/8").unwrap(),
             deny: Some(list("127.0.0.2, 8.8.8.0/24, bad.example, *.worse.example")),
@@ -267,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_list_of_the_only_targets_all_others_are_closed() {
+    fn with_only_targets_every_other_target_is_forbidden() {
         let by_name = Targets { only: Some(list("*.good.example")), ..Targets::default() };
         assert_eq!(refusal(&by_name, "https://a.good.example/"), None);
         for url in ["https://good.example/", "https://1.1.1.1/"] {
@@ -285,20 +279,20 @@ mod tests {
     }
 
     #[test]
-    fn of_the_addresses_of_a_host_only_open_ones_are_connected_to() {
+    fn only_allowed_addresses_of_a_host_remain() {
         let targets = Targets::default();
         let found = ["10.0.0.1", "1.1.1.1", "::1", "2606:4700::1111", "::ffff:127.0.0.1"];
         let (open, closed) = filter_allowed(&targets, &found);
         assert_eq!(open, ["1.1.1.1", "2606:4700::1111"]);
-        let told = closed.expect("one is closed");
-        assert!(told.starts_with("a.example leads to a loopback address"), "{told}");
-        assert!(!told.contains("127.0.0.1"), "{told}");
+        let reason = closed.expect("one is closed");
+        assert!(reason.starts_with("a.example leads to a loopback address"), "{reason}");
+        assert!(!reason.contains("127.0.0.1"), "{reason}");
         assert!(filter_allowed(&targets, &["169.254.169.254", "fe80::1"]).0.is_empty());
         assert_eq!(filter_allowed(&targets, &[]), (Vec::new(), None));
     }
 
     #[test]
-    fn ports_of_other_protocols_are_closed_until_they_are_opened() {
+    fn ports_of_other_protocols_are_forbidden_unless_allowed() {
         assert!(BAD_PORTS.is_sorted());
         let targets = Targets::default();
         for port in [22, 25, 6667, 10080] {
@@ -318,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn http_can_be_closed() {
+    fn http_is_forbidden_if_only_https_is_allowed() {
         let targets = Targets { https_only: true, ..Targets::default() };
         assert_eq!(refusal(&targets, "https://a.example/"), None);
         let refusal = refusal(&targets, "http://a.example/").unwrap();

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_is_a_host_a_port_and_perhaps_credentials() {
+    fn a_proxy_has_a_host_a_port_and_optional_credentials() {
         let proxy: EgressProxy = "http://us%40er:p%3Aw@[::1]:3128/".parse().unwrap();
         assert_eq!((&*proxy.host, proxy.port), ("::1", 3128));
         let authorization = format!("Basic {}", STANDARD.encode("us@er:p:w"));
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_refused_without_its_password() {
+    fn the_error_for_an_invalid_proxy_omits_the_password() {
         for bad in [
             "",
             "proxy:3128",

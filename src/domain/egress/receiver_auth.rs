@@ -1,4 +1,4 @@
-//! How the hub proves to a receiver who it is: the credentials that a subscription's POSTs carry.
+//! The credentials that authenticate the hub to a receiver.
 
 use std::fmt;
 
@@ -11,44 +11,42 @@ use url::form_urlencoded;
 use super::callback_url::CallbackUrl;
 use crate::domain::subscription::view::MASK;
 
-/// What goes into `authorization`. Serialised only into the hub's own storage, and [`Self::masked`] into answers.
+/// The source of the header `authorization`. It contains secrets: responses contain only the [`masked`](Self::masked)
+/// form.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ReceiverAuth {
-    /// A user name and a password (RFC 7617).
+    /// RFC 7617.
     Basic {
         /// Without a colon.
         username: String,
         /// May be empty.
         password: String,
     },
-    /// A token that stays the same (RFC 6750, 2.1).
+    /// A fixed token (RFC 6750, 2.1).
     Bearer {
         /// Visible ASCII.
         token: String,
     },
-    /// A token that is fetched, kept, and fetched anew before it ends.
+    /// A token that the hub requests, caches, and requests again before it expires.
     #[serde(rename = "oauth2_client_credentials")]
     ClientCredentials(ClientCredentials),
 }
 
-/// What a token is fetched with (RFC 6749, 4.4).
+/// The parameters of a token request (RFC 6749, 4.4).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientCredentials {
-    /// The token endpoint.
     pub token_url: CallbackUrl,
-    /// The hub's name there.
     pub client_id: String,
-    /// Its password there.
     pub client_secret: String,
-    /// What the token is to be good for (RFC 6749, 3.3).
+    /// RFC 6749, 3.3.
     pub scope: Option<String>,
-    /// Whom it is for; not in the RFC, yet widely asked for.
+    /// Not in the RFC, but required by many providers.
     pub audience: Option<String>,
 }
 
 impl ReceiverAuth {
-    /// The value of `authorization`; `None` where a token is to be fetched first.
+    /// The value of `authorization`. `None`: the hub must request a token first.
     pub fn header(&self) -> Option<String> {
         match self {
             Self::Basic { username, password } => Some(basic(username, password)),
@@ -57,7 +55,7 @@ impl ReceiverAuth {
         }
     }
 
-    /// The same with [`MASK`] in place of what is secret.
+    /// A copy with [`MASK`] in place of every secret.
     #[must_use]
     pub fn masked(&self) -> Self {
         let mask = || MASK.to_owned();
@@ -72,7 +70,7 @@ impl ReceiverAuth {
 }
 
 impl ClientCredentials {
-    /// The value of `authorization` at the token endpoint (RFC 6749, 2.3.1).
+    /// The value of `authorization` in the token request (RFC 6749, 2.3.1).
     pub fn header(&self) -> String {
         let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect();
         let (id, secret): (String, String) =
@@ -80,7 +78,7 @@ impl ClientCredentials {
         basic(&id, &secret)
     }
 
-    /// The body of the request (RFC 6749, 4.4.2).
+    /// The body of the token request (RFC 6749, 4.4.2).
     pub fn form(&self) -> String {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
@@ -92,7 +90,7 @@ impl ClientCredentials {
         form.finish()
     }
 
-    /// What tells them from any others, without telling them.
+    /// A hash that identifies the credentials without revealing them.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let optional = |text: &Option<String>| {
@@ -105,7 +103,7 @@ impl ClientCredentials {
             optional(&self.scope),
             optional(&self.audience),
         ] {
-            // Hashed by itself, a part cannot run into the next.
+            // Each part is hashed separately, so that text cannot move from one part to the next.
             hash.update(Sha256::digest(part));
         }
         hash.finalize().into()
@@ -154,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn basic_credentials_are_those_of_the_rfc() {
+    fn basic_credentials_match_the_rfc() {
         // RFC 7617, section 2.
         let auth = ReceiverAuth::Basic {
             username: "Aladdin".to_owned(),
@@ -164,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_encoded_as_a_form_before_it_is_basic() {
+    fn client_credentials_are_form_encoded_before_basic() {
         let expected = format!("Basic {}", STANDARD.encode("hub%3A1:planted%2Bsecret"));
         assert_eq!(credentials().header(), expected);
         assert_eq!(credentials().form(), "grant_type=client_credentials&scope=a+b");
     }
 
     #[test]
-    fn every_part_of_the_credentials_tells() {
+    fn every_part_of_the_credentials_changes_the_fingerprint() {
         let own = credentials().fingerprint();
         assert_eq!(own, credentials().fingerprint());
         for other in [
@@ -190,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_read_again_and_what_is_shown_holds_no_secret() {
+    fn credentials_survive_storage_and_are_masked_in_responses() {
         for auth in [
             ReceiverAuth::Basic { username: "u".to_owned(), password: "planted".to_owned() },
             ReceiverAuth::Bearer { token: "planted".to_owned() },

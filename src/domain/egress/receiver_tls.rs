@@ -1,4 +1,4 @@
-//! How TLS is spoken to one subscription's receiver: whom the hub trusts, and as whom it shows itself.
+//! The TLS settings for one receiver: trusted certificate authorities and a client certificate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,20 +18,19 @@ use sha2::{Digest, Sha256};
 use crate::domain::subscription::view::MASK;
 use crate::domain::time::UnixMillis;
 
-/// After all that a certificate can name as its end, in seconds since 1970: the year 10000 (RFC 5280, 4.1.2.5).
-const AFTER_ALL: Duration = Duration::from_secs(253_402_300_800);
+/// The year 10000, in seconds since 1970: later than any certificate's end (RFC 5280, 4.1.2.5).
+const AFTER_EVERY_EXPIRY: Duration = Duration::from_secs(253_402_300_800);
 
-/// Texts that are no TLS settings: the field that is at fault, and why.
+/// Invalid TLS settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {detail}")]
 pub struct BadTls {
-    /// Its name in JSON.
+    /// The name of the invalid field in JSON.
     pub field: &'static str,
-    /// What is wrong with it, and what would be right.
     pub detail: String,
 }
 
-/// PEM texts that were checked when they were given. Cheap to clone; `Debug` shows none of it.
+/// Valid PEM texts. Cheap to clone; `Debug` omits them.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(from = "Pem", into = "Pem")]
 pub struct ReceiverTls(Arc<Fingerprinted>);
@@ -41,7 +40,7 @@ struct Fingerprinted {
     fingerprint: [u8; 32],
 }
 
-/// As the hub stores it.
+/// The stored form.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Pem {
     ca: Option<String>,
@@ -49,7 +48,7 @@ struct Pem {
     client_key: Option<String>,
 }
 
-/// TLS settings as their owner sees them.
+/// The TLS settings in API responses.
 #[derive(Debug, Serialize)]
 pub struct TlsView {
     ca: Option<Vec<CertificateView>>,
@@ -64,8 +63,8 @@ struct CertificateView {
 }
 
 impl ReceiverTls {
-    /// Takes what a subscriber gave, as of `now`: a bundle of CA certificates that are trusted in place of the
-    /// system's, and a client certificate (its chain after it, the leaf first) with its key.
+    /// Checks the PEM texts at `now`. `ca` contains the authorities that replace the system's; `client_certificate`
+    /// contains the leaf first, then its chain.
     pub fn new(
         ca: Option<String>,
         client_certificate: Option<String>,
@@ -83,14 +82,14 @@ impl ReceiverTls {
         let leaf = tls.client_chain()?.into_iter().next();
         match leaf.and_then(|leaf| expires_at(&leaf)) {
             Some(end) if end < now => {
-                let detail = format!("has expired, at {end}: receivers do not take it");
+                let detail = format!("expired at {end}; receivers would reject it");
                 Err(BadTls { field: "client_certificate", detail })
             }
             _ => Ok(tls),
         }
     }
 
-    /// Whom to trust; `None`: whom the system trusts.
+    /// The trusted authorities; `None`: the system's.
     pub fn roots(&self) -> Result<Option<RootCertStore>, BadTls> {
         let Some(ca) = &self.0.pem.ca else { return Ok(None) };
         let mut roots = RootCertStore::empty();
@@ -100,7 +99,7 @@ impl ReceiverTls {
         Ok(Some(roots))
     }
 
-    /// As whom the hub shows itself; `None`: as nobody.
+    /// The client certificate and its key, if there is one.
     pub fn identity(&self) -> Result<Option<CertifiedKey>, BadTls> {
         let missing = |field, detail: &str| Err(BadTls { field, detail: detail.into() });
         let key = match (&self.0.pem.client_certificate, &self.0.pem.client_key) {
@@ -114,7 +113,7 @@ impl ReceiverTls {
             (Some(_), Some(key)) => key,
         };
         let chain = self.client_chain()?;
-        // What the key's text says is not repeated, whatever is wrong with it.
+        // The error never contains the text of the key.
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_bad| BadTls {
             field: "client_key",
             detail:
@@ -139,12 +138,12 @@ impl ReceiverTls {
         }
     }
 
-    /// What tells them from any others, without telling them.
+    /// A hash that identifies the settings without revealing them.
     pub fn fingerprint(&self) -> [u8; 32] {
         self.0.fingerprint
     }
 
-    /// Everything but the key.
+    /// Everything except the key, which is masked.
     pub fn view(&self) -> TlsView {
         let ca = self.0.pem.ca.as_ref().map(|ca| certificates("ca", ca).unwrap_or_default());
         let leaf = self.client_chain().unwrap_or_default().into_iter().next();
@@ -171,15 +170,15 @@ fn fault(field: &'static str, error: &Error) -> BadTls {
     BadTls { field, detail: format!("cannot be used: {error}") }
 }
 
-/// When a certificate ends, where that can be read. The library tells it of a certificate that has ended: asked for
-/// the end of time, each has.
+/// The expiry of a certificate. webpki reports it only for an expired certificate, so the check is made for a time
+/// after every expiry.
 fn expires_at(certificate: &CertificateDer<'_>) -> Option<UnixMillis> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
     let verified = verify_server_cert_signed_by_trust_anchor(
         &parsed,
         &RootCertStore::empty(),
         &[],
-        UnixTime::since_unix_epoch(AFTER_ALL),
+        UnixTime::since_unix_epoch(AFTER_EVERY_EXPIRY),
         ring::default_provider().signature_verification_algorithms.all,
     );
     match verified {
@@ -203,7 +202,7 @@ impl From<Pem> for ReceiverTls {
     fn from(pem: Pem) -> Self {
         let mut hash = Sha256::new();
         for part in [&pem.ca, &pem.client_certificate, &pem.client_key] {
-            // Hashed by itself, a part cannot run into the next; and none is not an empty one.
+            // Each part is hashed separately, so that text cannot move from one part to the next.
             hash.update(part.as_ref().map_or([0; 32], |part| Sha256::digest(part).into()));
         }
         let fingerprint = hash.finalize().into();
@@ -237,32 +236,35 @@ mod tests {
 
     use super::*;
 
-    struct Made {
+    struct TestCertificate {
         certificate: String,
         key: String,
     }
 
-    fn made(until_year: i32) -> Made {
+    fn certificate(until_year: i32) -> TestCertificate {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["hub.example".to_owned()]).unwrap();
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(until_year, 1, 1);
-        Made { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+        TestCertificate {
+            certificate: params.self_signed(&key).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
     }
 
     fn now() -> UnixMillis {
         UnixMillis::parse("2026-11-25T00:00:00Z").unwrap()
     }
 
-    fn take(ca: &str, certificate: &str, key: &str) -> Result<ReceiverTls, BadTls> {
+    fn new_tls(ca: &str, certificate: &str, key: &str) -> Result<ReceiverTls, BadTls> {
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         ReceiverTls::new(given(ca), given(certificate), given(key), now())
     }
 
     #[test]
-    fn what_is_given_is_shown_as_fingerprints_and_never_the_key() {
-        let Made { certificate, key } = made(2100);
-        let tls = take(&certificate, &certificate, &key).unwrap();
+    fn certificates_are_displayed_as_fingerprints_and_the_key_never() {
+        let TestCertificate { certificate, key } = certificate(2100);
+        let tls = new_tls(&certificate, &certificate, &key).unwrap();
         let view = serde_json::to_value(tls.view()).unwrap();
         assert_eq!(view["client_key"], MASK);
         assert_eq!(view["client_certificate"]["expires_at"], "2100-01-01T00:00:00.000Z");
@@ -279,10 +281,10 @@ mod tests {
     }
 
     #[test]
-    fn the_field_at_fault_is_named_and_no_key_is_repeated() {
-        let (own, other) = (made(2100), made(2100));
+    fn an_error_names_the_invalid_field_and_repeats_no_key() {
+        let (own, other) = (certificate(2100), certificate(2100));
         let planted = "-----BEGIN PRIVATE KEY-----\ncGxhbnRlZA==\n-----END PRIVATE KEY-----\n";
-        let expired = made(2021);
+        let expired = certificate(2021);
         for (ca, certificate, key, field) in [
             ("", "", "", ""),
             ("x", "", "", "ca"),
@@ -298,7 +300,7 @@ mod tests {
             ("", &own.certificate, &own.certificate, "client_key"),
             ("", &expired.certificate, &expired.key, "client_certificate"),
         ] {
-            let fault = take(ca, certificate, key).unwrap_err();
+            let fault = new_tls(ca, certificate, key).unwrap_err();
             assert_eq!(fault.field, field, "{fault}");
             assert!(!fault.detail.contains("planted"), "{fault}");
             assert!(!fault.detail.contains("cGxh"), "{fault}");
@@ -306,12 +308,12 @@ mod tests {
     }
 
     #[test]
-    fn every_part_tells() {
-        let Made { certificate, key } = made(2100);
+    fn every_part_changes_the_fingerprint() {
+        let TestCertificate { certificate, key } = certificate(2100);
         let mine = [
-            take(&certificate, "", "").unwrap(),
-            take("", &certificate, &key).unwrap(),
-            take(&certificate, &certificate, &key).unwrap(),
+            new_tls(&certificate, "", "").unwrap(),
+            new_tls("", &certificate, &key).unwrap(),
+            new_tls(&certificate, &certificate, &key).unwrap(),
         ];
         for (index, one) in mine.iter().enumerate() {
             for (other_index, other) in mine.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! Which addresses are no public ones, and what each kind is called.
+//! IP addresses that are not public, and the name of each kind.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Where clouds hand out credentials to whoever asks from within: link-local and private addresses, and two that
-/// would pass as public (Azure's and Oracle's).
+/// The metadata services of clouds, which give credentials to any client in the network. Two have public addresses
+/// (Azure's and Oracle's).
 const METADATA: [IpAddr; 11] = [
     v4([169, 254, 169, 254]),
     // Container and pod credentials (ECS, EKS).
@@ -30,18 +30,17 @@ const fn v6(bits: u128) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from_bits(bits))
 }
 
-/// Whether a cloud's metadata service answers there.
 pub(crate) fn is_metadata(address: IpAddr) -> bool {
     METADATA.contains(&address)
 }
 
-/// What kind of address `address` is; `None`: a public one. It is canonical: a mapped one is the one it maps to.
+/// The kind of `address`; `None`: it is public. `address` is canonical, not IPv4-mapped.
 ///
-/// By IANA's registries of special-purpose addresses (RFC 6890). Of IPv6 only global unicast is public (RFC 4291,
-/// 2.4), and NAT64's well-known prefix where the IPv4 address in it is (RFC 6052, 2.1).
+/// The kinds are those of IANA's registries of special-purpose addresses (RFC 6890). In IPv6 only global unicast is
+/// public (RFC 4291, 2.4), and the well-known NAT64 prefix with a public IPv4 address (RFC 6052, 2.1).
 pub(crate) fn kind_of(address: IpAddr) -> Option<&'static str> {
     if is_metadata(address) {
-        return Some("a cloud's metadata service, which is opened by its own address alone");
+        return Some("a cloud's metadata service, which only its own address allows");
     }
     match address {
         IpAddr::V4(address) => kind_of_v4(address),
@@ -59,7 +58,7 @@ fn kind_of_v4(address: Ipv4Addr) -> Option<&'static str> {
         (100, 64..=127, _) => Some("a carrier-grade NAT address"),
         (192, 0, 2) | (198, 51, 100) | (203, 0, 113) => Some("a documentation address"),
         (198, 18..=19, _) => Some("a benchmarking address"),
-        (192, 0, 0) => Some("an address set aside for protocols"),
+        (192, 0, 0) => Some("an address reserved for protocols"),
         (192, 88, 99) => Some("a 6to4 relay address"),
         (224..=239, ..) => Some("a multicast address"),
         (240..=255, ..) => Some("a reserved or broadcast address"),
@@ -81,7 +80,7 @@ fn kind_of_v6(address: Ipv6Addr) -> Option<&'static str> {
         [0x2001, 0, ..] => Some("a Teredo address"),
         [0x2001, 2, 0, ..] => Some("a benchmarking address"),
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Some("a documentation address"),
-        [0x2001, 0..=0x1ff, ..] => Some("an address set aside for protocols"),
+        [0x2001, 0..=0x1ff, ..] => Some("an address reserved for protocols"),
         [0x2002, ..] => Some("a 6to4 address"),
         [0x100, 0, 0, ..] => Some("a discard-only address"),
         [0xfe80..=0xfebf, ..] => Some("a link-local address"),
@@ -93,7 +92,7 @@ fn kind_of_v6(address: Ipv6Addr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 address that `address` leads to by way of a translator or a tunnel.
+/// The IPv4 address that `address` reaches through a translator or a tunnel.
 pub(crate) fn carried_by(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [high, low] = match address.segments() {
         // Compatible (RFC 4291, 2.5.5.1) and translated (RFC 2765, 2.1).
@@ -105,7 +104,7 @@ pub(crate) fn carried_by(address: Ipv6Addr) -> Option<Ipv4Addr> {
         | [_, _, _, _, 0 | 0x200, 0x5efe, high, low]
         // 6to4 (RFC 3056, 2).
         | [0x2002, high, low, ..] => [high, low],
-        // Teredo, where it is turned round (RFC 4380, 4).
+        // Teredo, with inverted bits (RFC 4380, 4).
         [0x2001, 0, _, _, _, _, high, low] => [!high, !low],
         _ => return None,
     };
@@ -122,7 +121,7 @@ mod tests {
     use crate::domain::egress::callback_url::CallbackUrl;
     use crate::domain::egress::policy::Targets;
 
-    /// The same said another way: IANA's registries as they list them, with what has no registry.
+    /// An independent list: the networks of IANA's registries, and those without a registry.
     const REFUSED: [&str; 39] = [
         "0.0.0.0/8",
         "10.0.0.0/8",
@@ -179,7 +178,7 @@ mod tests {
         listed || carried
     }
 
-    /// Addresses close to those that are refused: few random ones would be.
+    /// Addresses near those on the list; random ones would rarely be near.
     fn address() -> impl Strategy<Value = IpAddr> {
         let within = |net: &str, host: u128| match net.parse::<IpNet>().expect("a network") {
             IpNet::V4(net) => {
@@ -206,7 +205,7 @@ mod tests {
             4 => near.clone(),
             1 => any::<u32>().prop_map(|bits| IpAddr::from(Ipv4Addr::from_bits(bits))),
             1 => any::<u128>().prop_map(|bits| IpAddr::from(Ipv6Addr::from_bits(bits))),
-            // The same by way of NAT64, and mapped.
+            // The same through NAT64, and IPv4-mapped.
             2 => (near, any::<bool>()).prop_map(|(address, nat64)| match (address, nat64) {
                 (IpAddr::V4(v4), false) => IpAddr::from(v4.to_ipv6_mapped()),
                 (IpAddr::V4(v4), true) => {
@@ -221,16 +220,16 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4_096))]
 
         #[test]
-        fn no_public_address_is_within_a_range_that_is_set_aside(address in address()) {
+        fn no_public_address_is_within_a_special_range(address in address()) {
             let real = address.to_canonical();
             prop_assert!(
                 kind_of(real).is_some() || !is_listed(address),
-                "{address} passes as public"
+                "{address} counts as public"
             );
         }
 
         #[test]
-        fn what_is_not_set_aside_is_public(address in address()) {
+        fn an_address_outside_the_special_ranges_is_public(address in address()) {
             let real = address.to_canonical();
             let others = is_metadata(real) || kind_of(real) == Some("an ISATAP address");
             let carried = matches!(real, IpAddr::V6(v6) if v6.segments()[..2] == [0x64, 0xff9b]);
@@ -243,7 +242,7 @@ mod tests {
         }
     }
 
-    /// A part of an IPv4 address as a URL may have it (WHATWG URL, 3.5): decimal, octal or hexadecimal.
+    /// A part of an IPv4 address in one of the notations of a URL (WHATWG URL, 3.5).
     fn spelled(number: u32, spelling: u8) -> String {
         match spelling % 5 {
             0 => format!("{number}"),
@@ -258,7 +257,7 @@ mod tests {
         char::from_u32(u32::from(digit) - u32::from('0') + 0xff10).expect("a digit")
     }
 
-    /// An IPv4 address in one to four parts, the last of which holds what is left.
+    /// An IPv4 address in one to four parts; the last part contains the remaining bits.
     fn written(address: Ipv4Addr, parts: usize, spelling: [u8; 4]) -> String {
         let octets = address.octets();
         let last = address.to_bits() & (u32::MAX >> (8 * (parts - 1)));
@@ -276,7 +275,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_048))]
 
         #[test]
-        fn no_url_of_an_address_that_is_set_aside_is_accepted_however_it_is_written(
+        fn no_url_of_a_special_address_is_accepted_in_any_spelling(
             address in address(),
             parts in 1..=4_usize,
             spelling in any::<[u8; 4]>(),
@@ -298,7 +297,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_host_is_accepted_its_address_is_public(
+        fn every_accepted_host_has_a_public_address(
             host in "[0-9a-fxA-FX.:\\[\\]%@#?/\\\\ \u{ff10}-\u{ff19}\u{3002}\u{ad}-]{1,40}",
         ) {
             if let Some(url) = is_accepted(&format!("http://{host}/")) {
@@ -309,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_carried_is_found() {
+    fn a_translated_ipv4_address_is_found() {
         let carried = |text: &str| carried_by(text.parse().unwrap()).map(|v4| v4.to_string());
         for text in [
             "::10.1.2.3",

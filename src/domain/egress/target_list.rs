@@ -1,4 +1,4 @@
-//! Lists of networks, host names and ports, as an operator writes them.
+//! The syntax of the operator's lists of networks, host names and ports.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -15,31 +15,30 @@ pub struct TargetList {
     hosts: Vec<HostPattern>,
 }
 
-/// Names of hosts, in the form that URLs are brought to: lower case, punycode.
+/// Host names in lower case and punycode, as in a parsed URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum HostPattern {
-    /// This one.
     Is(String),
-    /// All below this one, which is kept with its dot: `.example.com`.
+    /// Every subdomain. The text starts with a dot: `.example.com`.
     Below(String),
 }
 
 impl TargetList {
-    /// Reads a comma-separated list of CIDRs, addresses, host names, and `*.` with a host name for all below it. The
-    /// error is the part that is none of them.
+    /// Parses a comma-separated list of CIDRs, addresses, host names, and `*.` with a host name for its subdomains. The
+    /// error is the invalid part.
     pub fn parse(list: &str) -> Result<Self, String> {
-        let mut read = Self { networks: Vec::new(), hosts: Vec::new() };
+        let mut targets = Self { networks: Vec::new(), hosts: Vec::new() };
         for part in parts(list) {
             match (network(part), host_pattern(part)) {
-                (Some(network), _) => read.networks.push(network),
-                (None, Some(host)) => read.hosts.push(host),
+                (Some(network), _) => targets.networks.push(network),
+                (None, Some(host)) => targets.hosts.push(host),
                 (None, None) => return Err(part.to_owned()),
             }
         }
-        Ok(read)
+        Ok(targets)
     }
 
-    /// Whether a host is named. `host` is as a URL has it, without a dot at its end.
+    /// Whether a host name is on the list. `host` is in lower case and punycode, without a trailing dot.
     pub(crate) fn names(&self, host: &str) -> bool {
         self.hosts.iter().any(|pattern| match pattern {
             HostPattern::Is(name) => host == name,
@@ -47,7 +46,7 @@ impl TargetList {
         })
     }
 
-    /// Whether an address is within one of the networks, or the IPv4 address is that it leads to.
+    /// Whether a network on the list contains the address, or the IPv4 address that it is translated to.
     pub(crate) fn covers(&self, address: IpAddr) -> bool {
         let real = address.to_canonical();
         let carried = match real {
@@ -58,13 +57,12 @@ impl TargetList {
         within(&real) || carried.as_ref().is_some_and(within)
     }
 
-    /// Whether there is any network in it.
     pub(crate) fn has_networks(&self) -> bool {
         !self.networks.is_empty()
     }
 }
 
-/// Reads a comma-separated list of CIDRs or single addresses; the error is the part that is neither.
+/// Parses a comma-separated list of CIDRs and addresses. The error is the invalid part.
 pub(crate) fn networks(list: &str) -> Result<Vec<IpNet>, String> {
     parts(list).map(|part| network(part).ok_or_else(|| part.to_owned())).collect()
 }
@@ -73,7 +71,7 @@ fn parts(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// A CIDR or an address; an IPv4 network that is written as a mapped one is that IPv4 network.
+/// Parses a CIDR or an address. An IPv4-mapped IPv6 network becomes the IPv4 network.
 fn network(text: &str) -> Option<IpNet> {
     let network: IpNet =
         text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
@@ -98,13 +96,12 @@ fn host_pattern(text: &str) -> Option<HostPattern> {
     }
 }
 
-/// Ports and ranges of them.
+/// Ports and ranges of ports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortList(Vec<RangeInclusive<u16>>);
 
 impl PortList {
-    /// Reads a comma-separated list of ports (1 to 65535) and ranges (`8000-8999`). The error is the part that is
-    /// neither.
+    /// Parses a comma-separated list of ports (1 to 65535) and ranges (`8000-8999`). The error is the invalid part.
     pub fn parse(list: &str) -> Result<Self, String> {
         let port = |text: &str| text.trim().parse().ok().filter(|port| *port > 0);
         let range = |part: &str| {
@@ -116,7 +113,6 @@ impl PortList {
         ranges.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether a port is on it.
     pub(crate) fn has(&self, port: u16) -> bool {
         self.0.iter().any(|range| range.contains(&port))
     }
@@ -127,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_named_one_by_one_or_all_below_one() {
+    fn a_host_pattern_names_one_host_or_all_subdomains() {
         let list = TargetList::parse("Hooks.Example.com., *.Bücher.example").unwrap();
         for named in ["hooks.example.com", "a.xn--bcher-kva.example", "a.b.xn--bcher-kva.example"] {
             assert!(list.names(named), "{named}");
@@ -144,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_holds_all_forms_of_its_addresses() {
+    fn a_network_contains_its_addresses_in_every_notation() {
         let list = TargetList::parse("8.8.8.0/24, ::ffff:9.9.0.0/112, 2606:4700::/32").unwrap();
         for address in [
             "8.8.8.8",
@@ -162,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_named() {
+    fn an_invalid_part_is_named() {
         for (list, bad) in [
             ("10.0.0.0/99", "10.0.0.0/99"),
             ("a.example, *", "*"),
@@ -179,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_named_one_by_one_or_as_ranges() {
+    fn ports_are_single_or_ranges() {
         let list = PortList::parse("22, 8000-8999,").unwrap();
         assert!([22, 8000, 8500, 8999].into_iter().all(|port| list.has(port)));
         assert!(![21, 23, 7999, 9000].into_iter().any(|port| list.has(port)));

@@ -1,16 +1,16 @@
-//! Event types and the patterns that choose among them.
+//! Event types, and the patterns that match them.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The longest event type or pattern, in characters.
+/// The maximum length of an event type or pattern, in characters.
 pub const MAX_LENGTH: usize = 256;
 
-/// The first segment of the hub's own operational events. Wildcards in first place do not match it.
+/// The first segment of the hub's own event types. A pattern that starts with `*` does not match it.
 pub const RESERVED: &str = "hookhub";
 
-/// A text that is no event type, or no pattern.
+/// The text is not an event type, or not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadEventType(String);
@@ -20,28 +20,26 @@ pub struct BadEventType(String);
 pub struct EventType(Arc<str>);
 
 impl EventType {
-    /// The text as it was given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it belongs to the hub itself; such types cannot be published.
+    /// Whether the type is one of the hub's own, which clients cannot publish.
     pub fn is_reserved(&self) -> bool {
         is_reserved(&self.0)
     }
 
-    /// A type read back from the log, which only holds types that were checked.
+    /// A type from the log, which contains only valid types.
     pub fn from_stored(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// One of the hub's own types.
+    /// The hub's own type `hookhub.{name}`.
     pub fn operational(name: &'static str) -> Self {
         Self(format!("{RESERVED}.{name}").into())
     }
 }
 
-/// Whether a type's first segment is the hub's own.
 pub fn is_reserved(event_type: &str) -> bool {
     event_type.split('.').next() == Some(RESERVED)
 }
@@ -61,60 +59,58 @@ impl FromStr for EventType {
     }
 }
 
-/// An event type in which a segment may be `*`: in the middle it stands for one segment, as the last for one or
-/// more, alone for every type but the hub's own.
+/// An event type with wildcards. `*` matches one segment, or one or more if it is the last segment. The pattern `*`
+/// matches every type except the hub's own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pattern(Arc<str>);
 
 impl Pattern {
-    /// The pattern of every type but the hub's own.
+    /// The pattern `*`.
     pub fn any() -> Self {
         Self("*".into())
     }
 
-    /// The text as it was given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether every type that `other` chooses is chosen.
+    /// Whether this pattern matches every type that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
-        let own = other.0.split('.').next() == Some(RESERVED);
-        if self.0.starts_with('*') && own {
+        let other_is_reserved = other.0.split('.').next() == Some(RESERVED);
+        if self.0.starts_with('*') && other_is_reserved {
             return false;
         }
-        let mut wanted = self.0.split('.').peekable();
-        let mut given = other.0.split('.').peekable();
-        while let Some(segment) = wanted.next() {
-            let Some(chosen) = given.next() else { return false };
-            if segment == "*" && wanted.peek().is_none() {
+        let mut pattern = self.0.split('.').peekable();
+        let mut actual = other.0.split('.').peekable();
+        while let Some(segment) = pattern.next() {
+            let Some(found) = actual.next() else { return false };
+            if segment == "*" && pattern.peek().is_none() {
                 return true;
             }
-            let goes_on = chosen == "*" && given.peek().is_none();
-            if goes_on || (segment != "*" && segment != chosen) {
+            let is_rest = found == "*" && actual.peek().is_none();
+            if is_rest || (segment != "*" && segment != found) {
                 return false;
             }
         }
-        given.peek().is_none()
+        actual.peek().is_none()
     }
 
-    /// Whether an event of type `event_type` is chosen.
     pub fn matches(&self, event_type: &str) -> bool {
         if self.0.starts_with('*') && is_reserved(event_type) {
             return false;
         }
-        let mut wanted = self.0.split('.').peekable();
-        let mut given = event_type.split('.').peekable();
-        while let Some(segment) = wanted.next() {
-            let Some(actual) = given.next() else { return false };
-            if segment == "*" && wanted.peek().is_none() {
+        let mut pattern = self.0.split('.').peekable();
+        let mut actual = event_type.split('.').peekable();
+        while let Some(segment) = pattern.next() {
+            let Some(found) = actual.next() else { return false };
+            if segment == "*" && pattern.peek().is_none() {
                 return true;
             }
-            if segment != "*" && segment != actual {
+            if segment != "*" && segment != found {
                 return false;
             }
         }
-        given.peek().is_none()
+        actual.peek().is_none()
     }
 }
 
@@ -171,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_is_one_segment_in_the_middle_and_one_or_more_at_the_end() {
+    fn a_star_matches_one_segment_and_at_the_end_one_or_more() {
         assert!(matches("order.*", "order.paid"));
         assert!(matches("order.*", "order.paid.eu"));
         assert!(!matches("order.*", "order"));
@@ -184,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hubs_own_events_go_only_to_those_who_name_them() {
+    fn the_hubs_own_types_are_matched_only_by_name() {
         assert!(!matches("*", "hookhub.subscription.created"));
         assert!(!matches("*.subscription.*", "hookhub.subscription.created"));
         assert!(matches("hookhub.*", "hookhub.subscription.created"));
@@ -192,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_type_is_refused_with_its_reason() {
+    fn an_invalid_type_is_rejected() {
         for bad in ["", ".", "a..b", "a.", ".a", "a b", "a/b", "é", "a.b*", "order.**"] {
             assert!(bad.parse::<EventType>().is_err(), "{bad}");
             assert!(bad.parse::<Pattern>().is_err(), "{bad}");
@@ -217,7 +213,7 @@ mod tests {
         }
 
         #[test]
-        fn what_covers_a_pattern_matches_all_that_it_matches(
+        fn a_covering_pattern_matches_all_types_of_the_covered_one(
             wide in "(a|b|[*]|hookhub)([.](a|b|[*])){0,3}",
             narrow in "(a|b|[*]|hookhub)([.](a|b|[*])){0,3}",
             event_type in "(a|b|hookhub)([.](a|b|c)){0,4}",
@@ -230,7 +226,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in ".{0,40}") {
+        fn any_text_is_parsed_or_rejected(text in ".{0,40}") {
             if let Ok(pattern) = text.parse::<Pattern>() {
                 prop_assert_eq!(pattern.as_str(), text.as_str());
             }

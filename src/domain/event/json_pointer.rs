@@ -1,4 +1,4 @@
-//! JSON pointers (RFC 6901): which part of an event's data its order goes by.
+//! JSON pointers (RFC 6901), which select the order key in an event's data.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,14 +9,13 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-/// The longest pointer, in characters.
+/// In characters.
 const MAX_LENGTH: usize = 256;
 
-/// A JSON pointer: `/order/id`.
+/// A JSON pointer such as `/order/id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonPointer(Box<str>);
 
-/// A text that is no JSON pointer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected a JSON pointer into the data, such as \"/order/id\", of at most {MAX_LENGTH} characters, with ~0 for ~ and ~1 for /"
@@ -24,8 +23,7 @@ pub struct JsonPointer(Box<str>);
 pub struct BadJsonPointer;
 
 impl JsonPointer {
-    /// What stands for the value there in `data`, which is JSON: the same value gives the same key. What is not there
-    /// counts as null.
+    /// A hash of the selected value in the JSON `data`: equal values have equal keys. A missing value counts as null.
     pub fn key_of(&self, data: &[u8]) -> i64 {
         let value = self.find(data).unwrap_or_else(|| "null".to_owned());
         let digest = Sha256::digest(value);
@@ -33,36 +31,36 @@ impl JsonPointer {
         i64::from_be_bytes(*first)
     }
 
-    /// The value there, in one way of writing it.
+    /// The selected value in a canonical notation.
     fn find(&self, data: &[u8]) -> Option<String> {
         let mut found: &RawValue = serde_json::from_slice(data).ok()?;
-        // What comes before the first slash is nothing.
+        // The text before the first slash is empty.
         for part in self.0.split('/').skip(1) {
             let name = part.replace("~1", "/").replace("~0", "~");
             found = serde_json::from_str::<Parts<'_>>(found.get()).ok()?.named(&name)?;
         }
-        // Some JSON has no value here, such as half of a surrogate pair: it stands for itself.
+        // serde_json has no value for some JSON, such as half of a surrogate pair; its text is the key.
         let value: Result<Value, _> = serde_json::from_str(found.get());
         Some(value.map_or_else(|_| found.get().to_owned(), |value| value.to_string()))
     }
 }
 
-/// What an array or an object is made of, each part as it is written.
+/// The unparsed parts of an array or an object.
 enum Parts<'a> {
     Members(Vec<(&'a RawValue, &'a RawValue)>),
     Items(Vec<&'a RawValue>),
 }
 
 impl<'a> Parts<'a> {
-    /// RFC 6901, section 4. Of members with one name the last counts.
+    /// RFC 6901, section 4. Among members of the same name the last one counts.
     fn named(&self, name: &str) -> Option<&'a RawValue> {
         match self {
             Self::Members(members) => {
-                let is_it = |known: &RawValue| {
+                let has_name = |known: &RawValue| {
                     serde_json::from_str::<Cow<'_, str>>(known.get())
                         .is_ok_and(|known| known == name)
                 };
-                members.iter().rev().find(|(known, _)| is_it(known)).map(|(_, value)| *value)
+                members.iter().rev().find(|(known, _)| has_name(known)).map(|(_, value)| *value)
             }
             Self::Items(items) => {
                 let is_index = name == "0" || !name.starts_with(['0', '+']);
@@ -90,17 +88,17 @@ impl<'de> Visitor<'de> for AnyParts {
         f.write_str("an array or an object")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut given: A) -> Result<Parts<'de>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Parts<'de>, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = given.next_element()? {
+        while let Some(item) = parts.next_element()? {
             items.push(item);
         }
         Ok(Parts::Items(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut given: A) -> Result<Parts<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut parts: A) -> Result<Parts<'de>, A::Error> {
         let mut members = Vec::new();
-        while let Some(member) = given.next_entry()? {
+        while let Some(member) = parts.next_entry()? {
             members.push(member);
         }
         Ok(Parts::Members(members))
@@ -116,7 +114,7 @@ impl AsRef<str> for JsonPointer {
 impl FromStr for JsonPointer {
     type Err = BadJsonPointer;
 
-    /// RFC 6901, section 3. The empty pointer, which is all of the data, is taken too.
+    /// RFC 6901, section 3. The empty pointer selects all of the data.
     fn from_str(text: &str) -> Result<Self, BadJsonPointer> {
         let begins = text.is_empty() || text.starts_with('/');
         let escapes = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
@@ -136,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_value_gives_the_same_key_wherever_else_the_data_differ() {
+    fn equal_values_have_equal_keys_whatever_the_other_data() {
         let one = key("/order/id", r#"{"order": {"id": 7, "state": "paid"}}"#);
         assert_eq!(one, key("/order/id", r#"{"n": 1, "order": {"id": 7}}"#));
         assert_ne!(one, key("/order/id", r#"{"order": {"id": 8}}"#));
@@ -144,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_counts_as_null() {
+    fn a_missing_value_counts_as_null() {
         assert_eq!(key("/a", "{}"), key("/a", r#"{"a": null}"#));
         assert_eq!(key("/a", "7"), key("/a", "[]"));
     }
@@ -155,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_odd_elsewhere_in_the_data_changes_nothing() {
+    fn unusual_json_elsewhere_does_not_change_the_key() {
         let deep = format!("{}7{}", "[".repeat(127), "]".repeat(127));
         for odd in ["1e999999", r#""\ud800""#, r#"{"\ud800": 1}"#, &deep] {
             let data = format!(r#"{{"odd": {odd}, "\ud800": 1, "id": 7}}"#);
@@ -166,7 +164,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_value_is_the_one_that_another_reader_finds(
+        fn the_selected_value_is_the_one_that_serde_json_selects(
             data in r#"\{("(a|b|~|/|0|\\u0061)":(1|"x"|\[\]|\[[0-9],\{"a":2\}\]|\{"a":[0-9]\}),){0,3}"z":0\}"#,
             pointer in "(/(a|b|~0|~1|0|1|00|[+]0|z|-)){0,3}",
         ) {
@@ -176,7 +174,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_taken_or_refused(text in "[/~01a]{0,12}") {
+        fn any_text_is_parsed_or_rejected(text in "[/~01a]{0,12}") {
             let tildes = text.char_indices().filter(|(_, c)| *c == '~');
             let escapes = tildes.into_iter().all(|(at, _)| text.split_at(at + 1).1.starts_with(['0', '1']));
             let begins = text.is_empty() || text.starts_with('/');

@@ -1,4 +1,4 @@
-//! Which subscriptions an event is for, at a cost that does not grow with those it is not for.
+//! An index from event types to subscriptions. Its cost does not grow with the subscriptions that do not match.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::event_type::{Pattern, RESERVED};
 
-/// One segment of the patterns of a tenant.
+/// A node of a tenant's prefix tree: one segment of its patterns.
 #[derive(Debug)]
 struct Node<K> {
     children: HashMap<Box<str>, Self>,
@@ -40,7 +40,7 @@ impl<K> Default for Node<K> {
 }
 
 impl<K: Copy + Ord + Hash> Matcher<K> {
-    /// Puts a subscription's patterns in force in place of its former ones.
+    /// Adds a subscription, or replaces its patterns.
     pub fn set(&mut self, id: K, tenant: &Arc<str>, patterns: &Arc<[Pattern]>) {
         self.remove(id);
         let root = self.tenants.entry(Arc::clone(tenant)).or_default();
@@ -53,7 +53,6 @@ impl<K: Copy + Ord + Hash> Matcher<K> {
         self.patterns.insert(id, (Arc::clone(tenant), Arc::clone(patterns)));
     }
 
-    /// Forgets a subscription.
     pub fn remove(&mut self, id: K) {
         let Some((tenant, patterns)) = self.patterns.remove(&id) else { return };
         let Some(root) = self.tenants.get_mut(&tenant) else { return };
@@ -66,7 +65,7 @@ impl<K: Copy + Ord + Hash> Matcher<K> {
         }
     }
 
-    /// The subscriptions of `tenant` that an event of this type is for, each once.
+    /// The subscriptions of `tenant` whose patterns match the type, sorted and without duplicates.
     pub fn matches(&self, tenant: &str, event_type: &str) -> Vec<K> {
         let mut found = Vec::new();
         if let Some(root) = self.tenants.get(tenant) {
@@ -80,7 +79,7 @@ impl<K: Copy + Ord + Hash> Matcher<K> {
 }
 
 impl<K: Copy + Ord + Hash> Node<K> {
-    /// Where a pattern's subscriptions are listed.
+    /// The list of the subscriptions that have this pattern.
     fn list_for(&mut self, pattern: &Pattern) -> &mut Vec<K> {
         let mut node = self;
         let mut segments = pattern.as_str().split('.').peekable();
@@ -165,7 +164,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_index_finds_just_what_the_patterns_say(
+        fn the_index_finds_exactly_the_subscriptions_whose_patterns_match(
             patterns in prop::collection::vec(prop::collection::vec(text(true), 1..4), 1..12),
             removed in prop::collection::vec(any::<bool>(), 12),
             event_type in text(false),
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_what_was_removed() {
+    fn a_removed_subscription_leaves_no_nodes() {
         let mut matcher = Matcher::default();
         let id = SubscriptionId::from_stored(1);
         matcher.set(id, &"t".into(), &["a.*.c".parse().unwrap(), "*".parse().unwrap()].into());

@@ -1,4 +1,4 @@
-//! Events: what a publisher says, and what everyone reads.
+//! Events: as published, and as the log contains them.
 
 pub mod event_type;
 pub mod json_pointer;
@@ -15,39 +15,33 @@ use super::position::Position;
 use super::subscription::SUBSCRIPTION_CHANGES;
 use super::time::UnixMillis;
 
-/// An event that has no place in the log yet.
+/// An event that has no position in the log yet.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
-    /// Its type.
     pub event_type: EventType,
-    /// The subscription it is about, for the hub's own entries.
+    /// The subscription that one of the hub's own entries is about.
     pub about: Option<SubscriptionId>,
-    /// When it happened, as its publisher says; without it, when it was accepted.
+    /// The time that the publisher states. `None`: the time at which the hub accepts the event.
     pub occurred_at: Option<UnixMillis>,
     /// One JSON value on one line.
     pub data: Bytes,
 }
 
-/// An event in the log; never changes.
+/// An event in the log. It never changes.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Its place in the log, which is its id.
+    /// The position, which is also the public id.
     pub position: Position,
-    /// Whose it is.
     pub tenant: Arc<str>,
-    /// Its type.
     pub event_type: EventType,
-    /// The subscription it is about, for the hub's own entries.
+    /// The subscription that one of the hub's own entries is about.
     pub about: Option<SubscriptionId>,
-    /// When it happened.
     pub timestamp: UnixMillis,
-    /// The event as everyone reads it, `{"id", "type", "timestamp", "data"}` on one line: the very bytes that each
-    /// attempt sends.
+    /// The event as JSON on one line, `{"id", "type", "timestamp", "data"}`: the exact bytes that every attempt sends.
     pub body: Bytes,
 }
 
 impl Event {
-    /// The event that `new` becomes at `position`.
     pub fn at(position: Position, tenant: &Arc<str>, new: &NewEvent) -> Self {
         let timestamp = new.occurred_at.unwrap_or_else(|| position.time());
         Self {
@@ -60,12 +54,12 @@ impl Event {
         }
     }
 
-    /// The subscription of whose change this is the log's entry.
+    /// The changed subscription, if the event is the log entry of a change.
     pub fn changes_subscription(&self) -> Option<SubscriptionId> {
         self.about.filter(|_| self.event_type.as_str().starts_with(SUBSCRIPTION_CHANGES))
     }
 
-    /// Just the `data` within [`Event::body`].
+    /// The `data` within [`Event::body`].
     pub fn data(&self) -> Bytes {
         let head = envelope(self.position, &self.event_type, self.timestamp, &Bytes::new());
         let start = head.len().saturating_sub(1);
@@ -73,7 +67,7 @@ impl Event {
     }
 }
 
-/// Builds the body. Types hold no character that JSON escapes, and data is JSON already.
+/// Builds the body. Types contain no character that JSON escapes, and the data are valid JSON.
 fn envelope(
     position: Position,
     event_type: &EventType,
@@ -89,8 +83,8 @@ fn envelope(
     Bytes::from(body)
 }
 
-/// Takes the line breaks between a JSON text's tokens away, so that it fits on one line of a stream; strings cannot
-/// hold any. A text without line breaks is left as its publisher wrote it.
+/// Removes the line breaks between the tokens of a JSON text, so that it fits on one line of a stream. JSON strings
+/// contain none.
 pub fn without_line_breaks(json: &str) -> Bytes {
     if !json.bytes().any(|byte| byte == b'\n' || byte == b'\r') {
         return Bytes::copy_from_slice(json.as_bytes());
@@ -104,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    fn placed(data: &'static str) -> Event {
+    fn event(data: &'static str) -> Event {
         let new = NewEvent {
             event_type: "order.paid".parse().unwrap(),
             about: None,
@@ -116,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_body_is_the_event_as_json() {
-        let event = placed(r#"{"a": 1}"#);
+        let event = event(r#"{"a": 1}"#);
         let json: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
         assert_eq!(json["id"], event.position.to_string());
         assert_eq!(json["type"], "order.paid");
@@ -125,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn data_is_the_publishers_bytes() {
-        assert_eq!(placed(r#"{"n": 1.0e400, "n": 2}"#).data(), r#"{"n": 1.0e400, "n": 2}"#);
-        assert_eq!(placed("null").data(), "null");
+    fn data_are_the_published_bytes() {
+        assert_eq!(event(r#"{"n": 1.0e400, "n": 2}"#).data(), r#"{"n": 1.0e400, "n": 2}"#);
+        assert_eq!(event("null").data(), "null");
     }
 
     proptest! {
         #[test]
-        fn pretty_json_on_one_line_means_the_same(keys in prop::collection::btree_map(".{0,8}", ".{0,8}", 0..5)) {
+        fn json_without_line_breaks_has_the_same_value(keys in prop::collection::btree_map(".{0,8}", ".{0,8}", 0..5)) {
             let pretty = serde_json::to_string_pretty(&keys).unwrap();
             let line = without_line_breaks(&pretty);
             prop_assert!(!line.contains(&b'\n'));

@@ -1,4 +1,4 @@
-//! Ed25519 (RFC 8032): the key pair behind Standard Webhooks' `v1a`, whose public half receivers verify with.
+//! Ed25519 key pairs (RFC 8032) for the scheme `v1a` of Standard Webhooks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,17 +10,15 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// How private keys are written (Standard Webhooks, "Signature scheme").
-const PRIVATE: &str = "whsk_";
-/// How public keys are written.
-const PUBLIC: &str = "whpk_";
+/// The prefixes of keys as text (Standard Webhooks, "Signature scheme").
+const PRIVATE_PREFIX: &str = "whsk_";
+const PUBLIC_PREFIX: &str = "whpk_";
 
-/// A text that is no signing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a signing key is {PRIVATE} and the base64 of 32 bytes")]
+#[error("a signing key is {PRIVATE_PREFIX} and the base64 of 32 bytes")]
 pub struct BadSigningKey;
 
-/// A key pair; never shown by `Debug`.
+/// A key pair. `Debug` omits it.
 #[derive(Clone)]
 pub struct SigningKey {
     seed: [u8; 32],
@@ -28,24 +26,23 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// The key pair of 32 random bytes. `None` never comes, for any 32 bytes are a seed.
+    /// Always `Some`: any 32 bytes are a valid seed.
     pub fn from_random(seed: [u8; 32]) -> Option<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(&seed).ok()?;
         Some(Self { seed, pair: Arc::new(pair) })
     }
 
-    /// The text it is stored as.
+    /// The private key as text.
     pub(crate) fn reveal(&self) -> String {
-        format!("{PRIVATE}{}", STANDARD.encode(self.seed))
+        format!("{PRIVATE_PREFIX}{}", STANDARD.encode(self.seed))
     }
 
-    /// One signature for `webhook-signature`: `v1a,` and the base64 of the signature of `id.timestamp.body`.
+    /// A value for `webhook-signature`: `v1a,` and the base64 of the signature of `id.timestamp.body`.
     pub fn sign(&self, id: &str, timestamp_s: i64, body: &[u8]) -> String {
         let content = [format!("{id}.{timestamp_s}.").as_bytes(), body].concat();
         format!("v1a,{}", STANDARD.encode(self.pair.sign(&content)))
     }
 
-    /// What receivers verify with.
     pub fn public(&self) -> PublicKey<'_> {
         PublicKey(self.pair.public_key().as_ref())
     }
@@ -69,19 +66,19 @@ impl FromStr for SigningKey {
     type Err = BadSigningKey;
 
     fn from_str(text: &str) -> Result<Self, BadSigningKey> {
-        let encoded = text.strip_prefix(PRIVATE).ok_or(BadSigningKey)?;
+        let encoded = text.strip_prefix(PRIVATE_PREFIX).ok_or(BadSigningKey)?;
         let seed = STANDARD.decode(encoded).map_err(|_not_base64| BadSigningKey)?;
         seed.try_into().ok().and_then(Self::from_random).ok_or(BadSigningKey)
     }
 }
 
-/// The public half of a key pair.
+/// The public key, which receivers verify with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey<'a>(&'a [u8]);
 
 impl fmt::Display for PublicKey<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PUBLIC}{}", STANDARD.encode(self.0))
+        write!(f, "{PUBLIC_PREFIX}{}", STANDARD.encode(self.0))
     }
 }
 
@@ -98,7 +95,7 @@ pub struct Jwk {
 }
 
 impl PublicKey<'_> {
-    /// As JSON; its `kid` is the thumbprint (RFC 7638) with SHA-256.
+    /// The `kid` is the SHA-256 thumbprint (RFC 7638).
     pub fn jwk(&self) -> Jwk {
         let x = URL_SAFE_NO_PAD.encode(self.0);
         // RFC 8037, appendix A.3: the required members in this order.
@@ -114,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    // What the reference implementations of Standard Webhooks test with: Svix' server, then the library for Go.
+    // The vectors of the reference implementations of Standard Webhooks: Svix' server, then the library for Go.
     const KEY: &str = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=";
     const VECTORS: [(&str, &str); 2] = [
         (
@@ -139,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_key_is_written_as_rfc_8037_does() {
+    fn a_public_key_as_jwk_matches_rfc_8037() {
         let seed = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").unwrap();
         let key = SigningKey::from_random(seed.try_into().unwrap()).unwrap();
         let expected = json!({
@@ -150,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_never_shown_by_debug_and_what_is_none_is_refused() {
+    fn debug_omits_the_key_and_an_invalid_one_is_rejected() {
         let key: SigningKey = KEY.parse().unwrap();
         assert!(!format!("{key:?}").contains("6Xb"));
         assert_eq!(key.reveal(), KEY);

@@ -1,6 +1,7 @@
-//! What signs a subscription's deliveries: its keys, earlier ones for as long as they overlap, and in which ways.
+//! The signing of deliveries: the current keys, earlier keys that still sign, and the signature schemes.
 
 pub mod ed25519;
+pub mod scheme;
 pub mod secret;
 
 use std::fmt::Write as _;
@@ -11,93 +12,71 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use self::ed25519::{BadSigningKey, PublicKey, SigningKey};
+use self::scheme::Scheme;
 use self::secret::{BadSecret, Secret};
 use super::time::UnixMillis;
 
-/// How many keys may sign at once; each makes the header longer and every attempt dearer.
+/// Every active key makes the header longer and every attempt more expensive.
 pub const MAX_ACTIVE_KEYS: usize = 5;
 
-/// A way to sign (Standard Webhooks, "Signature scheme").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheme {
-    /// HMAC-SHA256, by the secret.
-    V1,
-    /// Ed25519, by the private key; receivers verify with the public one.
-    V1a,
-}
-
-impl Scheme {
-    /// The scheme of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "v1" => Some(Self::V1),
-            "v1a" => Some(Self::V1a),
-            _ => None,
-        }
-    }
-}
-
-/// Keys that are made, and come to their end, together.
+/// Keys that are created together and expire together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
     /// For [`Scheme::V1`].
     pub secret: Secret,
-    /// For [`Scheme::V1a`], once that was asked for.
+    /// For [`Scheme::V1a`]; created when the scheme is first used.
     pub signing_key: Option<SigningKey>,
 }
 
-/// Keys that sign until they end.
+/// Earlier keys, which sign until they expire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Earlier {
     keys: Keys,
-    /// From then on they sign nothing.
     pub expires_at: UnixMillis,
 }
 
-/// How deliveries are signed. Serialised only into the hub's own storage: it holds the keys.
+/// The keys and schemes of a subscription. They contain secrets: serialise them only into the hub's own storage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "Stored", try_from = "Stored")]
+#[serde(into = "StoredSigning", try_from = "StoredSigning")]
 pub struct Signing {
     keys: Keys,
-    /// The newest first.
+    /// Newest first.
     earlier: Vec<Earlier>,
-    /// The ways that `webhook-signature` shows; never empty, each once.
+    /// The schemes in `webhook-signature`. Never empty, without duplicates.
     schemes: Vec<Scheme>,
-    /// Whether `X-Hook-Signature` is sent too.
+    /// Whether requests carry `X-Hook-Signature` too.
     pub x_hook_signature: bool,
 }
 
-/// As many keys sign already as may.
+/// [`MAX_ACTIVE_KEYS`] keys are active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyKeys {
-    /// When there will be one less.
+    /// The next time at which a key expires.
     pub until: UnixMillis,
 }
 
 impl Signing {
-    /// By this secret alone.
+    /// Signs with `secret` in the scheme v1.
     pub fn new(secret: Secret) -> Self {
         let keys = Keys { secret, signing_key: None };
         Self { keys, earlier: Vec::new(), schemes: vec![Scheme::V1], x_hook_signature: false }
     }
 
-    /// The secret that was set last.
+    /// The current secret.
     pub fn secret(&self) -> &Secret {
         &self.keys.secret
     }
 
-    /// The ways that are shown.
     pub fn schemes(&self) -> &[Scheme] {
         &self.schemes
     }
 
-    /// Earlier keys, the newest first, as they are on record: those whose time is over sign nothing.
+    /// Earlier keys, newest first. Some may have expired.
     pub fn earlier(&self) -> &[Earlier] {
         &self.earlier
     }
 
-    /// By `secret` from now on, and none of the earlier ones; nothing is changed when it is the one in force.
+    /// Replaces all keys' secrets by `secret`, without an overlap. The current secret changes nothing.
     #[must_use]
     pub fn with_secret(self, secret: Secret) -> Self {
         if secret == self.keys.secret {
@@ -106,8 +85,8 @@ impl Signing {
         Self { keys: Keys { secret, ..self.keys }, earlier: Vec::new(), ..self }
     }
 
-    /// In these ways. `fresh` makes the bytes of a key pair, should the first be needed; a key pair stays, so that it
-    /// is the same when its scheme is shown again.
+    /// Replaces the schemes. `fresh` returns the seed of a key pair, if there is none yet. The key pair stays when v1a is
+    /// removed, so that it is the same when v1a is added again.
     #[must_use]
     pub fn with_schemes(self, schemes: Vec<Scheme>, fresh: impl FnOnce() -> [u8; 32]) -> Self {
         let Self { mut keys, .. } = self;
@@ -117,7 +96,7 @@ impl Signing {
         Self { keys, schemes, ..self }
     }
 
-    /// By new keys from `now` on, and by those before for at most `overlap` more. `seed` makes the key pair, where
+    /// Replaces the keys at `now`. Earlier keys sign for at most `overlap` longer. `seed` becomes the new key pair, if
     /// there is one.
     pub fn rotated(
         self,
@@ -146,18 +125,18 @@ impl Signing {
         self.earlier.retain(|earlier| earlier.expires_at > now);
     }
 
-    /// The keys that sign at `now`, the newest first.
-    fn in_force(&self, now: UnixMillis) -> impl Iterator<Item = &Keys> {
+    /// The keys that sign at `now`, newest first.
+    fn active(&self, now: UnixMillis) -> impl Iterator<Item = &Keys> {
         let earlier = self.earlier.iter().filter(move |one| one.expires_at > now);
         std::iter::once(&self.keys).chain(earlier.map(|one| &one.keys))
     }
 
-    /// The value of `webhook-signature` for one attempt at `now`: a signature by each key that is in force, in each of
-    /// the ways, separated by spaces.
+    /// The value of `webhook-signature` for an attempt at `now`: one signature per scheme and active key, separated by
+    /// spaces.
     pub fn sign(&self, id: &str, body: &[u8], now: UnixMillis) -> String {
         let mut signatures = String::new();
         for scheme in &self.schemes {
-            for keys in self.in_force(now) {
+            for keys in self.active(now) {
                 let signature = match (scheme, &keys.signing_key) {
                     (Scheme::V1, _) => keys.secret.sign(id, now.seconds(), body),
                     (Scheme::V1a, Some(key)) => key.sign(id, now.seconds(), body),
@@ -172,14 +151,14 @@ impl Signing {
         signatures
     }
 
-    /// The value of `X-Hook-Signature`, where it is wanted (REST Hooks, "Security"): the hex of an HMAC-SHA256 over the
-    /// body. Its key is a secret's text just as it was given, `whsec_` and all, for receivers of that kind know no other:
-    /// that of the handshake where there was one, else the newest signing secret, for they expect a single value.
-    pub fn sign_x_hook(&self, of_handshake: Option<&Secret>, body: &[u8]) -> Option<String> {
+    /// The value of `X-Hook-Signature`, if it is enabled (REST Hooks, "Security"): the hex of an HMAC-SHA256 over the
+    /// body. The key is the secret's text including `whsec_`, because REST Hooks receivers know no other form. It is the
+    /// secret of the verification if there was one, else the current signing secret: the header has one value.
+    pub fn sign_x_hook(&self, verification_secret: Option<&Secret>, body: &[u8]) -> Option<String> {
         if !self.x_hook_signature {
             return None;
         }
-        let text = of_handshake.unwrap_or(&self.keys.secret).reveal();
+        let text = verification_secret.unwrap_or(&self.keys.secret).reveal();
         let mut mac = Hmac::<Sha256>::new_from_slice(text.as_bytes()).ok()?;
         mac.update(body);
         let digest = mac.finalize().into_bytes();
@@ -188,43 +167,43 @@ impl Signing {
         Some(hex)
     }
 
-    /// What receivers verify `v1a` with at `now`, the newest first; empty unless that is shown.
+    /// The public keys that verify v1a at `now`, newest first. Empty without the scheme v1a.
     pub fn public_keys(&self, now: UnixMillis) -> Vec<PublicKey<'_>> {
         if !self.schemes.contains(&Scheme::V1a) {
             return Vec::new();
         }
-        let keys = self.in_force(now).filter_map(|keys| keys.signing_key.as_ref());
+        let keys = self.active(now).filter_map(|keys| keys.signing_key.as_ref());
         keys.map(SigningKey::public).collect()
     }
 }
 
-/// The form in storage. Subscriptions of old have a secret and nothing else.
+/// The stored form. The oldest subscriptions have only a secret.
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredSigning {
     secret: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     signing_key: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    earlier: Vec<StoredEarlier>,
-    #[serde(default = "v1_alone")]
+    earlier: Vec<StoredKeys>,
+    #[serde(default = "only_v1")]
     signatures: Vec<Scheme>,
     #[serde(default)]
     x_hook_signature: bool,
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredEarlier {
+struct StoredKeys {
     secret: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     signing_key: Option<String>,
     expires_at: i64,
 }
 
-fn v1_alone() -> Vec<Scheme> {
+fn only_v1() -> Vec<Scheme> {
     vec![Scheme::V1]
 }
 
-/// What is stored cannot be read as keys.
+/// The stored keys are invalid.
 #[derive(Debug, thiserror::Error)]
 enum BadKeys {
     #[error(transparent)]
@@ -234,7 +213,7 @@ enum BadKeys {
 }
 
 impl Keys {
-    fn read(secret: &str, signing_key: Option<&str>) -> Result<Self, BadKeys> {
+    fn parse(secret: &str, signing_key: Option<&str>) -> Result<Self, BadKeys> {
         let signing_key = signing_key.map(str::parse).transpose()?;
         Ok(Self { secret: secret.parse()?, signing_key })
     }
@@ -244,12 +223,12 @@ impl Keys {
     }
 }
 
-impl From<Signing> for Stored {
+impl From<Signing> for StoredSigning {
     fn from(signing: Signing) -> Self {
         let (secret, signing_key) = signing.keys.reveal();
         let earlier = signing.earlier.iter().map(|one| {
             let (secret, signing_key) = one.keys.reveal();
-            StoredEarlier { secret, signing_key, expires_at: one.expires_at.as_i64() }
+            StoredKeys { secret, signing_key, expires_at: one.expires_at.as_i64() }
         });
         Self {
             secret,
@@ -261,16 +240,16 @@ impl From<Signing> for Stored {
     }
 }
 
-impl TryFrom<Stored> for Signing {
+impl TryFrom<StoredSigning> for Signing {
     type Error = BadKeys;
 
-    fn try_from(stored: Stored) -> Result<Self, BadKeys> {
+    fn try_from(stored: StoredSigning) -> Result<Self, BadKeys> {
         let earlier = stored.earlier.iter().map(|one| {
-            let keys = Keys::read(&one.secret, one.signing_key.as_deref())?;
+            let keys = Keys::parse(&one.secret, one.signing_key.as_deref())?;
             Ok(Earlier { keys, expires_at: UnixMillis::from_i64(one.expires_at) })
         });
         Ok(Self {
-            keys: Keys::read(&stored.secret, stored.signing_key.as_deref())?,
+            keys: Keys::parse(&stored.secret, stored.signing_key.as_deref())?,
             earlier: earlier.collect::<Result<_, BadKeys>>()?,
             schemes: stored.signatures,
             x_hook_signature: stored.x_hook_signature,
@@ -304,13 +283,13 @@ mod tests {
     }
 
     #[test]
-    fn one_secret_signs_as_it_always_did() {
+    fn one_secret_makes_one_signature() {
         let signing = Signing::new(secret(1));
         assert_eq!(signing.sign("evt_1", b"{}", NOW), secret(1).sign("evt_1", 0, b"{}"));
     }
 
     #[test]
-    fn what_was_rotated_away_signs_until_its_end_and_not_a_moment_longer() {
+    fn a_rotated_key_signs_until_it_expires() {
         let signing = rotated(Signing::new(secret(1)), 2, HOUR);
         let header = signing.sign("evt_1", b"{}", NOW);
         let newest_first = [2, 1].map(|byte| secret(byte).sign("evt_1", 0, b"{}")).join(" ");
@@ -324,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overlap_ends_all_earlier_ones_by_then() {
+    fn an_overlap_limits_all_earlier_keys() {
         let signing = rotated(rotated(Signing::new(secret(1)), 2, 5 * HOUR), 3, HOUR);
         assert_eq!(signed_by(&signing, NOW), [1, 2, 3]);
         assert_eq!(signed_by(&signing, NOW.after(HOUR)), [3]);
@@ -332,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_are_in_force_at_once() {
+    fn at_most_five_keys_are_active() {
         let mut signing = Signing::new(secret(1));
         for to in 2..=5 {
             signing = rotated(signing, to, HOUR);
@@ -346,14 +325,14 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_is_set_ends_the_others_unless_it_is_the_one_in_force() {
+    fn setting_another_secret_ends_the_earlier_keys() {
         let signing = rotated(Signing::new(secret(1)), 2, HOUR);
         assert_eq!(signed_by(&signing.clone().with_secret(secret(2)), NOW), [1, 2]);
         assert_eq!(signed_by(&signing.with_secret(secret(3)), NOW), [3]);
     }
 
     #[test]
-    fn a_key_pair_is_made_when_it_is_first_needed_and_stays() {
+    fn a_key_pair_is_created_on_first_use_and_stays() {
         let v1 = Signing::new(secret(1));
         assert!(v1.public_keys(NOW).is_empty());
         let both = v1.with_schemes(vec![Scheme::V1, Scheme::V1a], || [7; 32]);
@@ -376,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn x_hook_signature_is_the_hex_of_an_hmac_by_the_newest_secrets_text() {
+    fn x_hook_signature_is_an_hmac_with_the_text_of_the_current_secret() {
         let secret: Secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".parse().unwrap();
         let plain = Signing::new(secret.clone());
         assert_eq!(plain.sign_x_hook(None, b"hello"), None);
@@ -389,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_read_again_and_what_was_stored_before_too() {
+    fn signing_survives_storage_and_reads_the_oldest_form() {
         let signing = Signing::new(secret(1)).with_schemes(vec![Scheme::V1a], || [7; 32]);
         let signing = rotated(signing, 2, HOUR);
         let text = serde_json::to_string(&signing).unwrap();

@@ -1,4 +1,4 @@
-//! Signing as Standard Webhooks 1.0.0 asks: HMAC-SHA256 over `id.timestamp.body`.
+//! Signing secrets (Standard Webhooks 1.0.0): HMAC-SHA256 over `id.timestamp.body`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,30 +12,28 @@ use subtle::ConstantTimeEq;
 
 use crate::domain::time::UnixMillis;
 
-/// How secrets are written (Standard Webhooks, "Signature scheme").
+/// The prefix of the text of a secret (Standard Webhooks, "Signature scheme").
 pub const PREFIX: &str = "whsec_";
-/// How far a receiver lets `webhook-timestamp` be from its own clock, either way.
+/// The maximum difference between `webhook-timestamp` and the receiver's clock, either way.
 pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 const MIN_BYTES: usize = 24;
 const MAX_BYTES: usize = 64;
 
-/// A text that is no signing secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a secret is {PREFIX} and the base64 of {MIN_BYTES} to {MAX_BYTES} bytes")]
 pub struct BadSecret;
 
-/// A signing secret of 24 to 64 bytes, written `whsec_` and base64; never shown by `Debug`.
+/// A signing secret of 24 to 64 bytes; as text `whsec_` and base64. `Debug` omits it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// A secret from 32 random bytes.
     pub fn from_random(bytes: [u8; 32]) -> Self {
         Self(bytes.to_vec())
     }
 
-    /// The text its owner is given, once.
+    /// The secret as text.
     pub fn reveal(&self) -> String {
         format!("{PREFIX}{}", STANDARD.encode(&self.0))
     }
@@ -53,7 +51,7 @@ impl Secret {
         mac.finalize().into_bytes().to_vec()
     }
 
-    /// Checks what a receiver got: one of the space-separated signatures must be ours and the time within
+    /// Verifies a request: one of the space-separated signatures must match, and the timestamp must be within
     /// [`TOLERANCE`] of `now`.
     pub fn verify(
         &self,
@@ -67,13 +65,13 @@ impl Secret {
             return Err(BadSignature::Timestamp);
         }
         let expected = self.digest(signed.id, timestamp_s, body);
-        let ours =
+        let matches =
             signed.signature.split(' ').filter_map(|one| one.strip_prefix("v1,")).any(|encoded| {
-                STANDARD
-                    .decode(encoded)
-                    .is_ok_and(|given| bool::from(given.as_slice().ct_eq(expected.as_slice())))
+                STANDARD.decode(encoded).is_ok_and(|signature| {
+                    bool::from(signature.as_slice().ct_eq(expected.as_slice()))
+                })
             });
-        if ours { Ok(()) } else { Err(BadSignature::Mismatch) }
+        if matches { Ok(()) } else { Err(BadSignature::Mismatch) }
     }
 }
 
@@ -88,13 +86,12 @@ pub struct Signed<'a> {
     pub signature: &'a str,
 }
 
-/// Why a request is not to be trusted.
+/// Why a signature is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadSignature {
-    /// The time is no number or too far from now: possibly a replay.
+    /// The timestamp is not a number or too far from now: possibly a replayed request.
     #[error("webhook-timestamp is not within five minutes of now")]
     Timestamp,
-    /// No signature is this secret's.
     #[error("no signature in webhook-signature was made with this secret")]
     Mismatch,
 }
@@ -135,12 +132,12 @@ mod tests {
     }
 
     #[test]
-    fn the_specifications_vector_is_reproduced() {
+    fn the_vector_of_the_specification_is_reproduced() {
         assert_eq!(SECRET.parse::<Secret>().unwrap().sign(ID, 1_649_367_553, BODY), SIGNATURE);
     }
 
     #[test]
-    fn one_good_signature_among_several_is_enough() {
+    fn one_valid_signature_among_several_is_enough() {
         assert_eq!(
             verify(&format!("v1a,abc v1,AAAA {SIGNATURE}"), "1649367553", 1_649_367_553),
             Ok(())
@@ -148,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn another_body_or_an_old_time_is_refused() {
+    fn a_wrong_signature_or_an_old_timestamp_is_rejected() {
         assert_eq!(verify("v1,AAAA", "1649367553", 1_649_367_553), Err(BadSignature::Mismatch));
         assert_eq!(
             verify(SIGNATURE, "1649367553", 1_649_367_553 + 301),
@@ -158,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_never_shown_by_debug_and_short_ones_are_refused() {
+    fn debug_omits_the_secret_and_an_invalid_one_is_rejected() {
         let secret: Secret = SECRET.parse().unwrap();
         assert!(!format!("{secret:?}").contains("C2FV"));
         assert_eq!(secret.reveal(), SECRET);

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::verification::Verified;
 use super::view::SubscriptionView;
 use super::{Status, Subscription};
-use crate::domain::access::audit::{Actor, AuditEntry};
+use crate::domain::access::audit::{Action, Actor, AuditEntry};
 use crate::domain::access::idempotency::RequestKey;
 use crate::domain::event::event_type::EventType;
 use crate::domain::position::Position;
@@ -140,9 +140,10 @@ pub(crate) fn audit_entry(
     now: UnixMillis,
 ) -> AuditEntry {
     let subscription = &change.subscription;
-    let (_, action) = change.entry_type.as_str().split_once('.').unwrap_or_default();
-    let tenant = &subscription.tenant;
-    AuditEntry::new(now, token, actor, tenant, action, &subscription.id)
+    let (_, name) = change.entry_type.as_str().split_once('.').unwrap_or_default();
+    let target = subscription.id.to_string();
+    let action = Action { tenant: &subscription.tenant, name, target };
+    AuditEntry::new(now, token, actor, action)
         .with_subscription(before, (!change.deleted).then_some(subscription))
 }
 

@@ -11,7 +11,8 @@ use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::receiver_auth::ReceiverAuth;
 use crate::domain::egress::receiver_tls::{ReceiverTls, TlsView};
 use crate::domain::event::event_type::Pattern;
-use crate::domain::signing::{Earlier, Scheme};
+use crate::domain::signing::Earlier;
+use crate::domain::signing::scheme::Scheme;
 use crate::domain::time::UnixMillis;
 
 /// Replaces the value of a header, a password, a token or a key.

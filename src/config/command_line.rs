@@ -42,7 +42,8 @@ pub(super) fn parse_from<C: Parser>(args: &[OsString]) -> Result<C, CommandLineE
     let parsed = command.clone().try_get_matches_from(args);
     parsed.and_then(|mut matches| C::from_arg_matches_mut(&mut matches)).map_err(|error| {
         let used = args.iter().skip(1).find_map(|arg| command.find_subcommand(arg));
-        match bad_value(&error, used.into_iter().chain([&command])) {
+        let commands: Vec<_> = used.into_iter().chain([&command]).collect();
+        match bad_value(&error, &commands) {
             Some(bad) => CommandLineError::Value(bad),
             None => CommandLineError::Usage(error),
         }
@@ -63,10 +64,7 @@ fn without_empty_variables(command: Command) -> Command {
 
 /// The setting and its fault, when clap refuses a value of an option of `commands`. Secrets never appear: the value parsers of secrets do not
 /// repeat the value, and clap's own message, which does, is not used.
-fn bad_value<'a>(
-    error: &clap::Error,
-    commands: impl Iterator<Item = &'a Command>,
-) -> Option<ConfigError> {
+fn bad_value(error: &clap::Error, commands: &[&Command]) -> Option<ConfigError> {
     if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
         return None;
     }
@@ -75,7 +73,7 @@ fn bad_value<'a>(
         _ => None,
     };
     let option = text(ContextKind::InvalidArg)?.split(' ').next()?;
-    let mut args = commands.flat_map(Command::get_arguments);
+    let mut args = commands.iter().flat_map(|command| command.get_arguments());
     let arg = args.find(|arg| arg.get_long() == option.strip_prefix("--"))?;
     let setting = match arg.get_env() {
         Some(variable) => format!("{} ({option})", variable.display()),

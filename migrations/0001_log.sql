@@ -22,6 +22,6 @@ ALTER TABLE events ALTER COLUMN data SET STORAGE EXTERNAL;
 CREATE TABLE horizons (
     one      boolean PRIMARY KEY DEFAULT true CHECK (one),
     events   bigint  NOT NULL DEFAULT 0,  -- the newest expired event
-    attempts bigint  NOT NULL DEFAULT 0   -- attempts for events up to here are not kept
+    attempts bigint  NOT NULL DEFAULT 0   -- attempts for events up to here are not stored
 );
 INSERT INTO horizons DEFAULT VALUES;

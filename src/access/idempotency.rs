@@ -119,7 +119,7 @@ impl Drop for Claim {
     }
 }
 
-/// Deletes the rows of ended claims, until `stop`. Rows of a node that is gone have no effect.
+/// Deletes the rows of ended claims, until `stop`. Rows of a dead node have no effect.
 async fn delete_ended(store: Store, shared: Arc<Shared>, stop: CancellationToken) {
     let mut waits = reconnect_delays();
     loop {

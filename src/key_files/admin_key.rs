@@ -1,4 +1,4 @@
-//! The admin key: given, or made at the first start and kept in the data directory.
+//! The admin key: configured, or generated at the first start and stored in the data directory.
 
 use std::fmt;
 use std::io;
@@ -9,10 +9,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::key_files;
 
-/// Its file in the data directory.
 const FILE: &str = "admin-key";
 
-/// The key that may do everything; never shown by `Debug`.
+/// The key with every permission. `Debug` hides it.
 #[derive(Clone)]
 pub struct AdminKey {
     key: String,
@@ -21,17 +20,16 @@ pub struct AdminKey {
 }
 
 impl AdminKey {
-    /// The key.
     pub fn as_str(&self) -> &str {
         &self.key
     }
 
-    /// Where it is kept, unless it was given.
+    /// The file that stores it; `None` if it is configured.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
-    /// Whether it was made just now and must be shown.
+    /// Whether it was just generated, and must be shown to the operator.
     pub fn is_new(&self) -> bool {
         self.is_new
     }
@@ -43,18 +41,18 @@ impl fmt::Debug for AdminKey {
     }
 }
 
-/// The key that was given, else the one that is kept, else a new one, which is then kept.
+/// Returns the configured key, else the stored one, else a new one, which it stores.
 pub(crate) fn load(
-    given: Option<String>,
+    configured: Option<String>,
     data_dir: &Path,
 ) -> Result<AdminKey, (PathBuf, io::Error)> {
-    if let Some(key) = given {
+    if let Some(key) = configured {
         return Ok(AdminKey { key, file: None, is_new: false });
     }
     let fresh = format!("hh_{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
     let path = data_dir.join(FILE);
     match key_files::load(data_dir, FILE, &fresh) {
-        Ok(kept) => Ok(AdminKey { key: kept.text, file: Some(path), is_new: kept.is_new }),
+        Ok(stored) => Ok(AdminKey { key: stored.text, file: Some(path), is_new: stored.is_new }),
         Err(error) => Err((path, error)),
     }
 }
@@ -64,9 +62,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_given_key_goes_first_and_a_kept_one_is_shown_once() {
+    fn a_configured_key_takes_precedence_and_a_generated_one_is_new_once() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(load(Some("given".into()), dir.path()).unwrap().as_str(), "given");
+        assert_eq!(load(Some("configured".into()), dir.path()).unwrap().as_str(), "configured");
         let first = load(None, dir.path()).unwrap();
         assert!(first.is_new() && first.file().is_some_and(Path::exists));
         let second = load(None, dir.path()).unwrap();

@@ -1,5 +1,5 @@
-//! The master key, which seals what is secret in the database: given, or made at the first start and kept in the data
-//! directory.
+//! The master key, which encrypts the secrets in the database: configured, or generated at the first start and stored in
+//! the data directory.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,29 +7,29 @@ use std::path::{Path, PathBuf};
 use crate::domain::encryption::{MasterKey, MasterKeys};
 use crate::key_files;
 
-/// Its file in the data directory. Its owner may write former keys behind the one that is there, as in the setting.
+/// The file in the data directory. Operators may append former keys to it, separated by commas as in the setting.
 pub(crate) const FILE: &str = "master-key";
 
-/// The keys that were given, else those that are kept, else a new one, which is then kept.
+/// Returns the configured keys, else the stored ones, else a new one, which it stores.
 pub(crate) fn load(
-    given: Option<&MasterKeys>,
+    configured: Option<&MasterKeys>,
     data_dir: &Path,
 ) -> Result<MasterKeys, (PathBuf, io::Error)> {
-    if let Some(keys) = given {
+    if let Some(keys) = configured {
         return Ok(keys.clone());
     }
     let fresh = MasterKey::from_random(rand::random()).reveal();
     let path = data_dir.join(FILE);
     let read = || {
-        let kept = key_files::load(data_dir, FILE, &fresh)?;
-        if kept.is_new {
+        let stored = key_files::load(data_dir, FILE, &fresh)?;
+        if stored.is_new {
             tracing::warn!(
                 file = %path.display(),
-                "a master key was made and is kept there: without it nobody can read the secrets in the database, so \
-                 keep a copy elsewhere, and give it to other nodes by HOOKHUB_MASTER_KEY"
+                "generated a master key and stored it in this file: without it the secrets in the database cannot be read. \
+                 Keep a copy elsewhere, and configure it on other nodes with HOOKHUB_MASTER_KEY"
             );
         }
-        let keys = kept.text.parse::<MasterKeys>();
+        let keys = stored.text.parse::<MasterKeys>();
         keys.map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))
     };
     read().map_err(|error| (path.clone(), error))
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_given_key_goes_first_and_a_kept_one_stays() {
+    fn a_configured_key_takes_precedence_and_a_generated_one_stays() {
         let dir = tempfile::tempdir().unwrap();
         let given = MasterKeys::from(MasterKey::from_random([7; 32]));
         assert_eq!(load(Some(&given), dir.path()).unwrap(), given);

@@ -198,7 +198,7 @@ impl Store {
     pub async fn delete_node(&self, node: Uuid) -> Result<(), StoreError> {
         within(
             sqlx::query!(
-                "WITH gone AS (DELETE FROM nodes WHERE id = $1)
+                "WITH deleted AS (DELETE FROM nodes WHERE id = $1)
                  UPDATE shards SET holder = NULL WHERE holder = $1",
                 node
             )

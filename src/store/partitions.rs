@@ -43,7 +43,7 @@ impl Store {
         let options = self.options.clone().options([("lock_timeout", LOCK_TIMEOUT)]);
         let mut connection = connect(&options).await?;
         let locked = within(
-            sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock(7308324465820954) AS "locked!""#)
+            sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock(7308324465820957) AS "locked!""#)
                 .fetch_one(&mut connection),
         );
         Ok(locked.await?.then_some(RetentionLock { connection }))

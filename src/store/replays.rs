@@ -112,13 +112,13 @@ impl Store {
             )
             .fetch_all(&self.pool),
         );
-        let tried = rows.await?.into_iter().map(|row| RecordedDelivery {
+        let deliveries = rows.await?.into_iter().map(|row| RecordedDelivery {
             position: Position::from_stored(row.position),
             attempts: row.attempts.unsigned_abs(),
             is_delivered: row.is_delivered,
             is_waiting: row.is_waiting,
         });
-        Ok(tried.collect())
+        Ok(deliveries.collect())
     }
 
     /// Cancels the running replays of deleted subscriptions.

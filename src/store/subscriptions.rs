@@ -72,8 +72,8 @@ impl Store {
         })
     }
 
-    /// The definition as the row has it, and when its earlier signing secrets end; of a deleted one nothing is kept.
-    fn written(&self, change: &Change) -> Result<(String, Vec<i64>), StoreError> {
+    /// The encrypted definition, and the ends of its earlier signing secrets. Empty for a deleted subscription.
+    fn encrypt_definition(&self, change: &Change) -> Result<(String, Vec<i64>), StoreError> {
         if change.deleted {
             return Ok((String::new(), Vec::new()));
         }
@@ -95,7 +95,7 @@ impl Store {
     ) -> Result<ChangeResult, StoreError> {
         let subscription = &change.subscription;
         let definition = &subscription.definition;
-        let (stored, secret_ends) = self.written(change)?;
+        let (stored, secret_ends) = self.encrypt_definition(change)?;
         let event_types: Vec<&str> = definition.event_types.iter().map(Pattern::as_str).collect();
         let row = within(
             sqlx::query!(
@@ -221,7 +221,7 @@ impl Store {
         .collect()
     }
 
-    /// Those of these subscriptions that have a callback, as they stand, whosever they are; deleted ones are left out.
+    /// Selects those of these subscriptions that are webhooks, of any tenant; deleted ones are left out.
     pub async fn select_webhooks_by_id(
         &self,
         ids: &[i64],
@@ -241,7 +241,7 @@ impl Store {
         .collect()
     }
 
-    /// All subscriptions of these shards that have a callback.
+    /// Selects all webhooks of these shards.
     pub async fn select_webhooks_of_shards(
         &self,
         shards: &[i16],
@@ -310,7 +310,7 @@ impl Store {
             )
             .fetch_all(&self.pool),
         );
-        let known = |row: (i64, String, bool, i64, bool)| {
+        let summary = |row: (i64, String, bool, i64, bool)| {
             let (id, status, deleted, changed_at, is_webhook) = row;
             let id = SubscriptionId::from_stored(id);
             let status = Status::from_name(&status)
@@ -319,11 +319,11 @@ impl Store {
             Ok(SubscriptionSummary { id, status, is_webhook, deleted_at })
         };
         let rows = rows.await?.into_iter();
-        rows.map(|row| known((row.id, row.status, row.deleted, row.changed_at, row.is_webhook)))
+        rows.map(|row| summary((row.id, row.status, row.deleted, row.changed_at, row.is_webhook)))
             .collect()
     }
 
-    /// All with a callback that a tenant has or had, each with the log entry of its deletion.
+    /// Selects all webhooks of a tenant, deleted ones included, each with the position of its deletion.
     pub async fn select_webhook_history(
         &self,
         tenant: &str,

@@ -1,4 +1,4 @@
-//! How far handshakes have come that receivers have not agreed to, for their owners to look at.
+//! The progress of pending verifications, for display to the subscription's owner.
 
 use super::{Store, StoreError, within};
 use crate::domain::delivery::shard::shard_of;
@@ -6,22 +6,19 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::verification::FailedVerification;
 use crate::domain::time::UnixMillis;
 
-/// How far a handshake has come.
+/// The progress of a pending verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verification {
-    /// How often the receiver was asked.
+pub struct VerificationProgress {
     pub attempts: u32,
-    /// When that was last.
     pub last_attempt_at: UnixMillis,
-    /// What came of it.
     pub last_error: String,
-    /// When it is asked again, if it is.
+    /// `None` if the next attempt needs a request.
     pub next_attempt_at: Option<UnixMillis>,
 }
 
 impl Store {
-    /// Notes an attempt, if the shard is still owned in its term.
-    pub async fn upsert_verification(&self, tried: &FailedVerification) -> Result<(), StoreError> {
+    /// Records a failed attempt, if the shard's term is still the writer's.
+    pub async fn upsert_verification(&self, failed: &FailedVerification) -> Result<(), StoreError> {
         within(
             sqlx::query!(
                 "INSERT INTO verifications AS v
@@ -31,13 +28,13 @@ impl Store {
                  SET attempts = CASE WHEN v.asked_at = excluded.asked_at THEN v.attempts + 1 ELSE 1 END,
                      asked_at = excluded.asked_at, last_attempt_at = excluded.last_attempt_at,
                      last_error = excluded.last_error, next_attempt_at = excluded.next_attempt_at",
-                tried.subscription.stored(),
-                tried.requested_at.as_i64(),
-                tried.attempted_at.as_i64(),
-                tried.error,
-                tried.next_attempt_at.map(UnixMillis::as_i64),
-                i16::try_from(shard_of(tried.subscription)).unwrap_or(i16::MAX),
-                tried.term,
+                failed.subscription.stored(),
+                failed.requested_at.as_i64(),
+                failed.attempted_at.as_i64(),
+                failed.error,
+                failed.next_attempt_at.map(UnixMillis::as_i64),
+                i16::try_from(shard_of(failed.subscription)).unwrap_or(i16::MAX),
+                failed.term,
             )
             .execute(&self.pool),
         )
@@ -45,22 +42,22 @@ impl Store {
         .map(drop)
     }
 
-    /// How far the handshake of a subscription has come that is asked for since then; `None` before its first attempt.
+    /// Selects the progress of the verification requested at `requested_at`; `None` before its first attempt.
     pub async fn select_verification(
         &self,
         subscription: SubscriptionId,
-        asked_at: UnixMillis,
-    ) -> Result<Option<Verification>, StoreError> {
+        requested_at: UnixMillis,
+    ) -> Result<Option<VerificationProgress>, StoreError> {
         let row = within(
             sqlx::query!(
                 "SELECT attempts, last_attempt_at, last_error, next_attempt_at FROM verifications
                  WHERE subscription = $1 AND asked_at = $2",
                 subscription.stored(),
-                asked_at.as_i64(),
+                requested_at.as_i64(),
             )
             .fetch_optional(&self.pool),
         );
-        Ok(row.await?.map(|row| Verification {
+        Ok(row.await?.map(|row| VerificationProgress {
             attempts: row.attempts.unsigned_abs(),
             last_attempt_at: UnixMillis::from_i64(row.last_attempt_at),
             last_error: row.last_error,
@@ -68,7 +65,7 @@ impl Store {
         }))
     }
 
-    /// Forgets the handshakes that were agreed to, or whose subscriptions are deleted.
+    /// Deletes the progress of verified and of deleted subscriptions.
     pub async fn delete_verifications(&self) -> Result<u64, StoreError> {
         within(
             sqlx::query!(

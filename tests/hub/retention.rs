@@ -257,7 +257,7 @@ async fn appends_and_deliveries_continue_while_a_reader_blocks_the_drop_of_a_par
     reader.execute(AssertSqlSafe("COMMIT".to_owned())).await.unwrap();
     let turns = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-        AND (classid::bigint << 32 | objid::bigint) = 7308324465820954";
+        AND (classid::bigint << 32 | objid::bigint) = 7308324465820957";
     eventually("the first node gives its turn up", async || {
         (database.number(turns).await == 0).then_some(())
     })

@@ -25,7 +25,7 @@ impl Driver {
                     engine.handle_change(event.position, id, snapshot.map(|snapshot| *snapshot));
                 }
                 LogEntry::Command { id, command, .. } => {
-                    engine.handle_request(id, &command, UnixMillis::now());
+                    engine.handle_command(id, &command, UnixMillis::now());
                 }
             }
         }

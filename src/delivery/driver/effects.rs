@@ -116,10 +116,10 @@ pub(super) async fn send_webhook(
     Completion::AttemptEnded(Box::new(AttemptResult { attempt, outcome, term }))
 }
 
-pub(super) async fn verify_receiver(verifier: Verifier, ask: VerifyReceiver) -> Completion {
-    let at = UnixMillis::now();
-    let reply = verifier.verify(&ask.subscription).await;
-    Completion::VerificationEnded(Box::new(VerificationResult { ask, at, reply }))
+pub(super) async fn verify_receiver(verifier: Verifier, request: VerifyReceiver) -> Completion {
+    let attempted_at = UnixMillis::now();
+    let outcome = verifier.verify(&request.subscription).await;
+    Completion::VerificationEnded(Box::new(VerificationResult { request, attempted_at, outcome }))
 }
 
 /// Records a failed verification for `GET /v1/subscriptions/{id}`. It is not retried: nothing else reads the record.

@@ -21,11 +21,6 @@ pub(crate) enum StatusTransition {
 }
 
 impl StatusTransition {
-    /// Whether the subscription is disabled.
-    pub(crate) fn is_disabling(&self) -> bool {
-        matches!(self, Self::Gone | Self::GivenUp)
-    }
-
     /// The change of `current` that makes this transition.
     pub(crate) fn change(&self, current: Subscription) -> Change {
         match self {

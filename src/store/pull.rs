@@ -8,7 +8,7 @@ use crate::domain::position::Position;
 pub struct PullCursor {
     /// Everything at or below is acknowledged.
     pub position: Position,
-    /// It was a webhook up to here: events it delivered are not served again.
+    /// The subscription was a webhook up to here: events that it delivered are not served again.
     pub delivered_up_to: Position,
 }
 

@@ -25,7 +25,7 @@ impl Driver {
                     engine.handle_change(event.position, id, snapshot.map(|snapshot| *snapshot));
                 }
                 LogEntry::Command { id, command, .. } => {
-                    engine.handle_request(id, &command, UnixMillis::now());
+                    engine.handle_command(id, &command, UnixMillis::now());
                 }
             }
         }
@@ -65,8 +65,8 @@ impl Driver {
             Completion::ReplayRangeRead { range, result } => {
                 self.reads_in_flight -= 1;
                 match result {
-                    Ok((stretch, attempted)) => {
-                        engine.handle_replay_read(&range, &stretch, &attempted);
+                    Ok((stretch, recorded)) => {
+                        engine.handle_replay_read(&range, &stretch, &recorded);
                     }
                     Err(error) => {
                         tracing::warn!(%error, replay = %range.id, "cannot read the log for a replay; retrying");

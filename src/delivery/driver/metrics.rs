@@ -1,4 +1,4 @@
-//! What the driver reports to the metrics: outcomes, flushes, and a sample of the queues once a second.
+//! Metrics of the driver: outcomes, flushes, and a sample of the queues once a second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,9 +80,9 @@ fn queues(engine: &Engine) -> QueueSnapshot {
         ..QueueSnapshot::default()
     };
     for queue in engine.queues() {
-        let (waiting, retries) = queue.depths();
-        queues.waiting_events += waiting;
-        queues.waiting_retries += retries;
+        let depth = queue.depth();
+        queues.waiting_events += depth.first_attempts;
+        queues.waiting_retries += depth.retries;
         let state = match queue.subscription.status {
             Status::Paused => ProgressState::Paused,
             Status::Disabled => ProgressState::Disabled,

@@ -1,216 +1,114 @@
-//! Attempts: what begins, and what follows from how it ended.
+//! Which attempts start, and the events that they need.
 
 use std::sync::Arc;
 
-use super::queue::{Begun, Ended};
-use super::results::Noted;
-use super::{AttemptResult, Engine, FetchEvent, StartAttempt, SubscriptionQueue};
-use crate::domain::delivery::exhausted::Exhausted;
-use crate::domain::delivery::outcome::Verdict;
-use crate::domain::delivery::retry::Retry;
+use super::attempt_queue::Started;
+use super::{Engine, FetchEvent, StartAttempt};
 use crate::domain::delivery::shard::shard_of;
 use crate::domain::event::Event;
 use crate::domain::id::SubscriptionId;
-use crate::domain::position::Position;
-use crate::domain::subscription::transition::StatusTransition;
-use crate::domain::subscription::{Status, Subscription};
-use crate::domain::time::UnixMillis;
 
-/// How many deliveries run at once on a node.
-const MOST_IN_FLIGHT: usize = 4_096;
-/// One subscription gets at most this part of what is free of them, so that many that hang leave room for the others.
-const SHARE: usize = 8;
-/// With so many results not recorded yet (the database is away) nothing new is begun.
-const MOST_UNRECORDED: usize = 20_000;
+/// How many attempts run at a time on a node.
+const MAX_IN_FLIGHT: usize = 4_096;
+/// A subscription gets at most the free slots divided by this, so that many hanging receivers leave slots for others.
+const FREE_SLOTS_DIVISOR: usize = 8;
+/// With this many unrecorded results (the database is down) nothing starts.
+const MAX_UNRECORDED: usize = 20_000;
 
 impl Engine {
-    /// Acts on what came of an attempt.
-    pub(crate) fn handle_outcome(&mut self, made: AttemptResult, now: UnixMillis) {
-        let AttemptResult { attempt, outcome, term } = made;
-        let (id, position, number) = (attempt.subscription, attempt.position, attempt.number);
-        if !self.end(id, term) {
-            return;
-        }
-        let (began, latency) = (attempt.id.time(), attempt.latency());
-        self.note_for_replays(&Noted::of(&attempt));
-        self.results.attempt(attempt);
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        queue.note_outcome(&outcome, (began, latency), now);
-        let ended = queue.end_attempt(position);
-        let first_attempt = ended.before.map_or(began, |retry| retry.first_attempt);
-        let schedule = queue.subscription.definition.delivery().retry_schedule(&self.schedule);
-        let given_up = queue.failing_since().is_some_and(|since| schedule.is_over(since, now));
-        let due = match outcome.verdict() {
-            Verdict::Delivered => None,
-            Verdict::Gone => Some(now),
-            // It is parked with all the others, not exhausted alone.
-            Verdict::Retry { .. } if given_up => Some(now),
-            Verdict::Retry { at_least } => schedule.next(number, first_attempt, now, at_least),
-        };
-        if let Some(due) = due {
-            let retry = Retry { attempts: number, due, first_attempt, order_key: ended.order_key };
-            self.wait_again(id, position, retry);
-        } else {
-            let exhausted = (outcome.verdict() != Verdict::Delivered).then_some(number);
-            self.finish(id, position, ended, exhausted);
-        }
-        match outcome.verdict() {
-            Verdict::Gone => self.turn(id, StatusTransition::Gone),
-            Verdict::Retry { .. } if given_up => self.turn(id, StatusTransition::GivenUp),
-            _ => self.note_turn(id),
-        }
-        self.touch(id);
-    }
-
-    fn wait_again(&mut self, id: SubscriptionId, position: Position, retry: Retry) {
-        if let Some(queue) = self.queues.get_mut(&id) {
-            queue.wait_again(position, retry);
-            self.record_retry(id, position, retry);
-        }
-    }
-
-    /// A delivery has come to its end: delivered, or with so many attempts `exhausted`.
-    fn finish(
-        &mut self,
-        id: SubscriptionId,
-        position: Position,
-        ended: Ended,
-        exhausted: Option<u16>,
-    ) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        queue.release(ended.order_key);
-        if let Some(attempts) = exhausted {
-            let subscription = Arc::clone(&queue.subscription);
-            let waited = ended.before.is_some();
-            self.exhausted.push(Exhausted { subscription, position, attempts, waited });
-        } else if ended.before.is_some() {
-            self.results.retry(id, position, None);
-        }
-    }
-
-    /// It was told that a delivery was given up: it is off the record, unless it was asked for again meanwhile.
-    pub(crate) fn handle_exhausted_published(&mut self, told: &Exhausted) {
-        let (id, position) = (told.subscription.id, told.position);
-        let is_over = |queue: &SubscriptionQueue| {
-            queue.retry(position).is_none() && !queue.is_under_way(position)
-        };
-        if told.waited && self.queues.get(&id).is_some_and(is_over) {
-            self.results.retry(id, position, None);
-        }
-    }
-
-    /// Deliveries given up since last asked.
-    pub(crate) fn poll_exhausted(&mut self) -> Vec<Exhausted> {
-        std::mem::take(&mut self.exhausted)
-    }
-
-    /// Has a subscription's status say what its receiver does.
-    fn note_turn(&mut self, id: SubscriptionId) {
-        let Some(queue) = self.queues.get(&id).filter(|queue| !queue.is_changing) else { return };
-        match (queue.subscription.status, queue.failing_since()) {
-            (Status::Active, Some(_)) => self.turn(id, StatusTransition::Failing),
-            (Status::Failing, None) => self.turn(id, StatusTransition::Recovered),
-            _ => {}
-        }
-    }
-
-    /// Has a subscription's status changed; where that ends it, nothing more is begun for it.
-    fn turn(&mut self, id: SubscriptionId, turn: StatusTransition) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        let subscription =
-            if turn.is_disabling() { queue.halt() } else { Some(Arc::clone(&queue.subscription)) };
-        if let Some(subscription) = subscription {
-            queue.is_changing = true;
-            self.turns.push((subscription, turn));
-        }
-    }
-
-    /// Changes of status since last asked; each is answered by [`Self::handle_transition_applied`] when it is made.
-    pub(crate) fn poll_transitions(&mut self) -> Vec<(Arc<Subscription>, StatusTransition)> {
-        std::mem::take(&mut self.turns)
-    }
-
-    /// A change of status was made, or is no longer wanted.
-    pub(crate) fn handle_transition_applied(&mut self, id: SubscriptionId) {
-        if let Some(queue) = self.queues.get_mut(&id) {
-            queue.is_changing = false;
-            self.note_turn(id);
-            self.touch(id);
-        }
-    }
-
-    /// First tries to begin now, and others, whose events must be fetched first.
+    /// The attempts to start now, and the events to fetch for others.
     pub(crate) fn poll_attempts(&mut self) -> (Vec<StartAttempt>, Vec<FetchEvent>) {
-        let (mut starts, mut fetches, mut passed_over) = (Vec::new(), Vec::new(), Vec::new());
-        while self.in_flight < MOST_IN_FLIGHT && self.results.len() < MOST_UNRECORDED {
-            let Some(id) = self.line.pop_front() else { break };
-            let shard = shard_of(id);
-            let Some(queue) = self.queues.get_mut(&id) else { continue };
-            let most = ((MOST_IN_FLIGHT - self.in_flight) / SHARE).max(1);
-            if queue.running() >= most {
-                passed_over.push(id);
-                continue;
-            }
-            queue.lines.to_begin = false;
-            let begun = self.ownership.may_begin(shard).then(|| queue.begin(self.now)).flatten();
-            if let Some(begun) = begun
-                && let Some(term) = self.ownership.begin(shard)
-            {
-                self.in_flight += 1;
-                match begun {
-                    Begun::Event(event) => {
-                        let subscription = Arc::clone(&queue.subscription);
-                        starts.push(StartAttempt { subscription, event, number: 1, term });
-                    }
-                    Begun::FetchEvent(position) => fetches.push(FetchEvent { id, position, term }),
+        let (mut starts, mut fetches, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+        while self.in_flight < MAX_IN_FLIGHT && self.results.len() < MAX_UNRECORDED {
+            let Some(id) = self.scheduler.ready.pop_front() else { break };
+            let share = ((MAX_IN_FLIGHT - self.in_flight) / FREE_SLOTS_DIVISOR).max(1);
+            match self.queues.get_mut(&id) {
+                Some(queue) if queue.attempts.running() >= share => skipped.push(id),
+                Some(queue) => {
+                    queue.scheduled.is_ready = false;
+                    self.start_next(id, &mut starts, &mut fetches);
                 }
+                None => {}
             }
-            self.touch(id);
         }
-        self.line.extend(passed_over);
+        self.scheduler.ready.extend(skipped);
         (starts, fetches)
     }
 
-    /// The event was fetched; the attempt begins, unless its subscription has been stopped meanwhile.
+    fn start_next(
+        &mut self,
+        id: SubscriptionId,
+        starts: &mut Vec<StartAttempt>,
+        fetches: &mut Vec<FetchEvent>,
+    ) {
+        let (shard, now) = (shard_of(id), self.now);
+        let is_active = self.ownership.is_active(shard);
+        let started = self.with_queue(id, |queue| {
+            let is_active = is_active && queue.is_delivering();
+            let definition = &queue.subscription.definition;
+            let started = is_active.then(|| queue.attempts.start(definition, now)).flatten()?;
+            Some((started, Arc::clone(&queue.subscription)))
+        });
+        if let Some((started, subscription)) = started.flatten()
+            && let Some(term) = self.ownership.start(shard)
+        {
+            self.in_flight += 1;
+            match started {
+                Started::Event(event) => {
+                    starts.push(StartAttempt { subscription, event, number: 1, term });
+                }
+                Started::Fetch(position) => {
+                    fetches.push(FetchEvent { subscription: id, position, term });
+                }
+            }
+        }
+    }
+
+    /// Passes in a fetched event. Returns the attempt to start, unless the subscription has stopped meanwhile.
     pub(crate) fn handle_fetched(
         &mut self,
         fetch: FetchEvent,
         event: Arc<Event>,
     ) -> Option<StartAttempt> {
-        let FetchEvent { id, position, term } = fetch;
+        let FetchEvent { subscription: id, position, term } = fetch;
         let is_owned = self.ownership.term(shard_of(id)) == Some(term);
-        let queue = self.queues.get_mut(&id).filter(|queue| is_owned && queue.is_delivering());
-        let started = queue.and_then(|queue| {
-            let (subscription, number) =
-                (Arc::clone(&queue.subscription), queue.fetched(position)?);
+        let queue = self.queues.get(&id).filter(|queue| is_owned && queue.is_delivering());
+        let start = queue.and_then(|queue| {
+            let number = queue.attempts.attempt_number(position)?;
+            let subscription = Arc::clone(&queue.subscription);
             Some(StartAttempt { subscription, event, number, term })
         });
-        if started.is_none() {
+        if start.is_none() {
             self.handle_fetch_error(fetch);
         }
-        started
+        start
     }
 
-    /// The event is no longer kept: the delivery ends.
+    /// Reports that retention has deleted the event: the delivery ends.
     pub(crate) fn handle_missing_event(&mut self, fetch: FetchEvent) {
-        if self.end(fetch.id, fetch.term)
-            && let Some(queue) = self.queues.get_mut(&fetch.id)
-        {
-            let ended = queue.end_attempt(fetch.position);
-            self.finish(fetch.id, fetch.position, ended, None);
-            self.touch(fetch.id);
+        let FetchEvent { subscription: id, position, term } = fetch;
+        if !self.end(id, term) {
+            return;
+        }
+        let ended = self.with_queue(id, |queue| {
+            let ended = queue.end_attempt(position);
+            queue.attempts.release(ended.order_key);
+            ended
+        });
+        if ended.is_some_and(|ended| ended.retry.is_some()) {
+            self.results.set_retry(id, position, None);
         }
     }
 
-    /// The event could not be fetched for now, or is not to be sent.
+    /// Reports that the event could not be fetched: the attempt stays due.
     pub(crate) fn handle_fetch_error(&mut self, fetch: FetchEvent) {
-        if self.end(fetch.id, fetch.term) {
-            self.with_queue(fetch.id, |queue| queue.put_back(fetch.position));
+        if self.end(fetch.subscription, fetch.term) {
+            self.with_queue(fetch.subscription, |queue| queue.attempts.return_slot(fetch.position));
         }
     }
 
-    /// Something that began in `term` has ended; whether that still matters here.
-    fn end(&mut self, id: SubscriptionId, term: i64) -> bool {
+    /// Counts an attempt of `term` that has ended. Returns whether its result still matters to this node.
+    pub(super) fn end(&mut self, id: SubscriptionId, term: i64) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.ownership.end(shard_of(id), term)
     }

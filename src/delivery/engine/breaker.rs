@@ -1,22 +1,20 @@
-//! Whether a receiver takes anything at all: after a run of failures nothing new is begun but a probe now and then.
+//! The circuit breaker: after a run of failures only probes and due retries reach a receiver.
 
 use std::time::Duration;
 
 use crate::domain::time::UnixMillis;
 
-/// After so many failures in a row, with no success between them, a receiver counts as failing.
-const MOST_FAILURES: usize = 20;
-/// The first gap between probes, which doubles, and the longest.
-const GAPS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1_200));
+/// After this many failures in a row the breaker opens.
+const MAX_FAILURES: usize = 20;
+/// The interval before the first probe. Each probe doubles it.
+const MIN_PROBE_INTERVAL: Duration = Duration::from_secs(5);
+const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(1_200);
 
-/// What changes with an outcome.
+/// What an outcome does to a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Swing {
-    /// Nothing.
+pub(super) enum BreakerChange {
     None,
-    /// The receiver counts as failing from now on.
     Opened,
-    /// It has come back.
     Closed,
 }
 
@@ -24,54 +22,54 @@ pub(crate) enum Swing {
 struct Open {
     since: UnixMillis,
     probe_at: UnixMillis,
-    gap: Duration,
+    interval: Duration,
 }
 
-/// One receiver's run of failures.
+/// The circuit breaker of one receiver.
 #[derive(Debug, Default)]
-pub(crate) struct Breaker {
+pub(super) struct Breaker {
     failures: usize,
     open: Option<Open>,
 }
 
 impl Breaker {
-    /// A breaker that has been open since then; the next probe may be made at once.
-    pub(crate) fn open_since(since: UnixMillis) -> Self {
-        let open = Open { since, probe_at: since, gap: GAPS.0 };
-        Self { failures: MOST_FAILURES, open: Some(open) }
+    /// A breaker that opened at `since`. The next probe may start at once.
+    pub(super) fn open_since(since: UnixMillis) -> Self {
+        let open = Open { since, probe_at: since, interval: MIN_PROBE_INTERVAL };
+        Self { failures: MAX_FAILURES, open: Some(open) }
     }
 
-    /// Since when the receiver counts as failing.
-    pub(crate) fn failing_since(&self) -> Option<UnixMillis> {
+    /// Since when the breaker is open, if it is.
+    pub(super) fn failing_since(&self) -> Option<UnixMillis> {
         self.open.as_ref().map(|open| open.since)
     }
 
-    /// Notes an outcome.
-    pub(crate) fn note(&mut self, delivered: bool, now: UnixMillis) -> Swing {
-        if delivered {
+    pub(super) fn handle_outcome(&mut self, is_delivered: bool, now: UnixMillis) -> BreakerChange {
+        if is_delivered {
             self.failures = 0;
-            return if self.open.take().is_some() { Swing::Closed } else { Swing::None };
+            let was_open = self.open.take().is_some();
+            return if was_open { BreakerChange::Closed } else { BreakerChange::None };
         }
         self.failures = self.failures.saturating_add(1);
-        if self.open.is_some() || self.failures < MOST_FAILURES {
-            return Swing::None;
+        if self.open.is_some() || self.failures < MAX_FAILURES {
+            return BreakerChange::None;
         }
-        let (probe_at, gap) = (now.after(GAPS.0), GAPS.0);
-        self.open = Some(Open { since: now, probe_at, gap });
-        Swing::Opened
+        let (probe_at, interval) = (now.after(MIN_PROBE_INTERVAL), MIN_PROBE_INTERVAL);
+        self.open = Some(Open { since: now, probe_at, interval });
+        BreakerChange::Opened
     }
 
-    /// When the next probe may be made, while it is open.
-    pub(crate) fn probe_at(&self) -> Option<UnixMillis> {
+    /// When the next probe may start, while the breaker is open.
+    pub(super) fn probe_at(&self) -> Option<UnixMillis> {
         self.open.as_ref().map(|open| open.probe_at)
     }
 
-    /// An attempt begins: a probe if it is time for one, and the next is due after a longer gap. Retries that are due in
-    /// between do not put it off.
-    pub(crate) fn begin(&mut self, now: UnixMillis) {
+    /// Counts an attempt that starts. If a probe may start, the attempt is that probe, and the next one follows after
+    /// twice the interval. Due retries in between do not delay probes.
+    pub(super) fn start_attempt(&mut self, now: UnixMillis) {
         if let Some(open) = self.open.as_mut().filter(|open| open.probe_at <= now) {
-            open.gap = (open.gap * 2).min(GAPS.1);
-            open.probe_at = now.after(open.gap);
+            open.interval = (open.interval * 2).min(MAX_PROBE_INTERVAL);
+            open.probe_at = now.after(open.interval);
         }
     }
 }
@@ -86,41 +84,41 @@ mod tests {
 
     fn opened() -> Breaker {
         let mut breaker = Breaker::default();
-        for _ in 1..MOST_FAILURES {
-            assert_eq!(breaker.note(false, at(0)), Swing::None);
+        for _ in 1..MAX_FAILURES {
+            assert_eq!(breaker.handle_outcome(false, at(0)), BreakerChange::None);
         }
-        assert_eq!(breaker.note(false, at(0)), Swing::Opened);
+        assert_eq!(breaker.handle_outcome(false, at(0)), BreakerChange::Opened);
         breaker
     }
 
     #[test]
-    fn it_opens_after_a_run_of_failures_and_one_success_closes_it() {
+    fn a_run_of_failures_opens_the_breaker_and_one_success_closes_it() {
         let mut breaker = opened();
         assert_eq!(breaker.failing_since(), Some(at(0)));
-        assert_eq!(breaker.note(true, at(1)), Swing::Closed);
+        assert_eq!(breaker.handle_outcome(true, at(1)), BreakerChange::Closed);
         assert_eq!((breaker.failing_since(), breaker.probe_at()), (None, None));
-        assert_eq!(breaker.note(true, at(1)), Swing::None);
+        assert_eq!(breaker.handle_outcome(true, at(1)), BreakerChange::None);
     }
 
     #[test]
-    fn a_success_among_failures_keeps_it_closed() {
+    fn a_success_among_failures_keeps_the_breaker_closed() {
         let mut breaker = Breaker::default();
         for n in 0..1_000 {
-            assert_eq!(breaker.note(n % 19 == 0, at(n)), Swing::None);
+            assert_eq!(breaker.handle_outcome(n % 19 == 0, at(n)), BreakerChange::None);
         }
     }
 
     #[test]
-    fn the_gaps_between_probes_grow_up_to_the_longest() {
+    fn the_probe_interval_doubles_up_to_its_maximum() {
         let mut breaker = opened();
-        let mut gaps = Vec::new();
+        let mut intervals = Vec::new();
         for _ in 0..10 {
             let due = breaker.probe_at().unwrap();
-            breaker.begin(due);
-            breaker.begin(due.after(Duration::from_secs(1)));
-            breaker.note(false, due);
-            gaps.push(breaker.probe_at().unwrap().since(due).as_secs());
+            breaker.start_attempt(due);
+            breaker.start_attempt(due.after(Duration::from_secs(1)));
+            breaker.handle_outcome(false, due);
+            intervals.push(breaker.probe_at().unwrap().since(due).as_secs());
         }
-        assert_eq!(gaps, [10, 20, 40, 80, 160, 320, 640, 1_200, 1_200, 1_200]);
+        assert_eq!(intervals, [10, 20, 40, 80, 160, 320, 640, 1_200, 1_200, 1_200]);
     }
 }

@@ -1,56 +1,100 @@
-//! What the engine asks for, and what comes back.
+//! What the engine exchanges with its driver: the actions it asks for, and their results.
 
 use std::sync::Arc;
 
 use crate::domain::delivery::attempt::Attempt;
 use crate::domain::delivery::outcome::Outcome;
+use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::Event;
-use crate::domain::id::SubscriptionId;
+use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
+use crate::domain::subscription::verification::VerificationOutcome;
+use crate::domain::subscription::version::Version;
+use crate::domain::time::UnixMillis;
 
-/// A POST to make.
+/// A subscription as the driver has loaded it from the database.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadedSubscription {
+    pub(crate) subscription: Subscription,
+    /// Oldest first.
+    pub(crate) versions: Vec<Version>,
+}
+
+/// A changed subscription, with the state of its deliveries in case the engine does not hold it yet.
+#[derive(Debug, Clone)]
+pub(crate) struct SubscriptionSnapshot {
+    pub(crate) loaded: LoadedSubscription,
+    pub(crate) state: DeliveryState,
+}
+
+/// Make a POST, and pass its result to [`Engine::handle_outcome`](super::Engine::handle_outcome).
 #[derive(Debug)]
 pub(crate) struct StartAttempt {
-    /// To whom.
     pub(crate) subscription: Arc<Subscription>,
-    /// What.
     pub(crate) event: Arc<Event>,
-    /// Which attempt, from 1.
+    /// From 1.
     pub(crate) number: u16,
-    /// The term in which its shard is owned.
+    /// The term in which the shard is owned.
     pub(crate) term: i64,
 }
 
-/// An event to fetch, for an attempt at it.
+/// Fetch the event of an attempt, and pass it to [`Engine::handle_fetched`](super::Engine::handle_fetched).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FetchEvent {
-    /// To whom.
-    pub(crate) id: SubscriptionId,
-    /// Where it is.
+    pub(crate) subscription: SubscriptionId,
     pub(crate) position: Position,
-    /// The term in which the subscription's shard is owned.
+    /// The term in which the shard is owned.
     pub(crate) term: i64,
 }
 
-/// An attempt that was made.
+/// The result of a [`StartAttempt`].
 #[derive(Debug)]
 pub(crate) struct AttemptResult {
-    /// To be recorded.
+    /// What the next flush records.
     pub(crate) attempt: Attempt,
-    /// What came of it.
     pub(crate) outcome: Outcome,
-    /// The term in which it began.
+    /// The term of the [`StartAttempt`].
     pub(crate) term: i64,
 }
 
-/// A stretch of the log to read for a subscription that is behind.
+/// Read the log for a lagging subscription, and pass the page to
+/// [`Engine::handle_read`](super::Engine::handle_read).
 #[derive(Debug)]
 pub(crate) struct ReadRange {
-    /// For whom.
     pub(crate) subscription: Arc<Subscription>,
-    /// From here on.
+    /// Exclusive.
     pub(crate) after: Position,
-    /// To here.
+    /// Inclusive.
     pub(crate) up_to: Position,
+}
+
+/// Read the log for a replay, and pass the page to
+/// [`Engine::handle_replay_read`](super::Engine::handle_replay_read).
+#[derive(Debug)]
+pub(crate) struct ReadReplayRange {
+    pub(crate) id: ReplayId,
+    pub(crate) subscription: Arc<Subscription>,
+    /// Exclusive.
+    pub(crate) after: Position,
+    /// Inclusive.
+    pub(crate) up_to: Position,
+}
+
+/// Verify a receiver, and pass the result to
+/// [`Engine::handle_verification`](super::Engine::handle_verification).
+#[derive(Debug)]
+pub(crate) struct VerifyReceiver {
+    pub(crate) subscription: Arc<Subscription>,
+    /// The term in which the shard is owned.
+    pub(crate) term: i64,
+}
+
+/// The result of a [`VerifyReceiver`].
+#[derive(Debug)]
+pub(crate) struct VerificationResult {
+    pub(crate) request: VerifyReceiver,
+    /// The start of the attempt.
+    pub(crate) attempted_at: UnixMillis,
+    pub(crate) outcome: VerificationOutcome,
 }

@@ -1,105 +1,150 @@
-//! The dispatcher's decisions, as a machine of values: events, outcomes and time go in; deliveries to begin, reads to
-//! make and results to record come out. No I/O, no clock.
+//! The delivery engine of a node: a state machine that decides every delivery, without I/O and without a clock.
 
+mod aimd;
+mod attempt_queue;
 mod attempts;
 mod breaker;
-pub(super) mod effects;
+mod cursors;
+mod effects;
+mod flush;
 mod lanes;
+mod log_cursor;
+mod outcomes;
 mod ownership;
-mod pace;
 mod queue;
+mod reads;
 mod receiver;
-mod record;
 mod replay;
+mod replay_reads;
 mod results;
 mod retries;
+mod scheduler;
 mod shards;
 #[cfg(test)]
 mod simulation;
 mod unfinished;
-pub(super) mod verifications;
+mod verification;
+mod verification_queue;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-pub(crate) use self::effects::{AttemptResult, FetchEvent, ReadRange, StartAttempt};
+use self::cursors::Cursors;
+pub(crate) use self::effects::{
+    AttemptResult, FetchEvent, LoadedSubscription, ReadRange, ReadReplayRange, StartAttempt,
+    SubscriptionSnapshot, VerificationResult, VerifyReceiver,
+};
+use self::log_cursor::LogCursor;
 use self::ownership::Ownership;
 pub(crate) use self::queue::SubscriptionQueue;
-pub(crate) use self::replay::ReadReplayRange;
 use self::replay::Replay;
 use self::results::Results;
-use self::verifications::Handshakes;
-pub(crate) use self::verifications::{VerificationResult, VerifyReceiver};
+use self::scheduler::Scheduler;
+use self::verification_queue::VerificationQueue;
 use crate::domain::delivery::exhausted::Exhausted;
-use crate::domain::delivery::replay::ReplayProgress;
 use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::delivery::shard::shard_of;
-use crate::domain::delivery::state::DeliveryState;
 use crate::domain::event::Event;
 use crate::domain::event::matcher::Matcher;
-use crate::domain::event::page::Stretch;
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::subscription::command::Command;
 use crate::domain::subscription::transition::StatusTransition;
-use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Subscription, TEST_EVENT};
 use crate::domain::time::UnixMillis;
 
-/// How many bytes of events wait in all queues before full ones are made to read by themselves.
-const MOST_WAITING_BYTES: usize = 256 << 20;
-
-/// A subscription as its shard's owner needs it.
-#[derive(Debug, Clone)]
-pub(crate) struct LoadedSubscription {
-    pub(crate) subscription: Subscription,
-    pub(crate) versions: Vec<Version>,
-}
-
-/// A subscription that is new to its shard's owner, or may be, with where its deliveries stand.
-#[derive(Debug, Clone)]
-pub(crate) struct SubscriptionSnapshot {
-    /// The subscription.
-    pub(crate) loaded: LoadedSubscription,
-    /// Its deliveries.
-    pub(crate) state: DeliveryState,
-}
-
-/// All decisions for the shards of one node.
+/// The delivery engine: all decisions for the shards that a node owns.
+///
+/// The engine is sans-I/O. Events, results and the time enter by `handle_*` calls. Actions leave by `poll_*` calls,
+/// and a *driver* carries them out: it does the HTTP, the SQL, the waiting. No call blocks, and none fails. One task
+/// owns the engine.
+///
+/// # The loop
+///
+/// A driver repeats four steps. Any of the events in step 4 ends the waiting, and nothing is lost if several are
+/// handled before the next round.
+///
+/// 1. Pass the time: [`handle_time`](Self::handle_time).
+/// 2. Take actions and begin to carry them out. The `poll_*` calls are independent, so their order is free.
+///    While the node may not start work (its lease has run out, or it stops), skip the calls marked *start*.
+///
+///    | call | until | action | its result enters by |
+///    | --- | --- | --- | --- |
+///    | [`poll_attempts`](Self::poll_attempts) (*start*) | once per round | make the POSTs | [`handle_outcome`](Self::handle_outcome) |
+///    | | | fetch the events | [`handle_fetched`](Self::handle_fetched), [`handle_missing_event`](Self::handle_missing_event) or [`handle_fetch_error`](Self::handle_fetch_error) for each |
+///    | [`poll_read`](Self::poll_read) (*start*) | `None`, or too many reads run | read the log | [`handle_read`](Self::handle_read) or [`handle_read_error`](Self::handle_read_error) |
+///    | [`poll_replay_read`](Self::poll_replay_read) (*start*) | the same | read the log and the record of its deliveries | [`handle_replay_read`](Self::handle_replay_read) or [`handle_replay_read_error`](Self::handle_replay_read_error) |
+///    | [`poll_verification`](Self::poll_verification) (*start*) | `None` | verify the receiver | [`handle_verification`](Self::handle_verification) |
+///    | [`poll_transitions`](Self::poll_transitions) | once | change the subscription's status | [`handle_transition_applied`](Self::handle_transition_applied) |
+///    | [`poll_exhausted`](Self::poll_exhausted) | once | append `hookhub.delivery.exhausted` to the log | [`handle_exhausted_published`](Self::handle_exhausted_published) |
+///    | [`poll_flush`](Self::poll_flush) | once, if no flush runs | record it in one transaction, fenced by terms | [`handle_shards_lost`](Self::handle_shards_lost) for the shards whose term has passed |
+///    | [`poll_released_shards`](Self::poll_released_shards) | once, if no flush runs | release the shards | none |
+///
+/// 3. Wait until [`poll_timeout`](Self::poll_timeout) at the latest, or for the driver's own timers: it decides when
+///    results are flushed ([`has_results`](Self::has_results), [`unrecorded`](Self::unrecorded)), and how often
+///    cursors are that moved without results.
+/// 4. Meanwhile, pass in the log and the results of actions as they arrive.
+///
+/// # The log
+///
+/// A driver reads the log in order, from [`processed`](Self::processed) on, and passes each entry to
+/// [`handle_event`](Self::handle_event). If the entry changes a subscription or carries a command,
+/// [`handle_change`](Self::handle_change) or [`handle_command`](Self::handle_command) follows at once, before the next
+/// entry: the entry itself still matches the patterns before the change.
+///
+/// # Shards
+///
+/// A new engine owns no shard. A driver acquires shards in the database, loads their subscriptions and their delivery
+/// state, and calls [`handle_shards_acquired`](Self::handle_shards_acquired). Between loading and this call it
+/// passes in no log entry, or a change in between would be missed. The shards' lowest cursor becomes
+/// [`processed`](Self::processed), unless the engine owned shards before: subscriptions with a lower cursor then lag, and
+/// catch up by [`poll_read`](Self::poll_read).
+///
+/// Shards leave in one of three ways:
+///
+/// - [`begin_handover`](Self::begin_handover): they start nothing more, and
+///   [`poll_released_shards`](Self::poll_released_shards) returns each once its attempts have ended or the deadline has
+///   passed, and its results are recorded.
+/// - [`handle_shards_lost`](Self::handle_shards_lost): another node owns them.
+/// - [`handle_failover`](Self::handle_failover): another database server has taken over. The driver drops its position
+///   in the log too.
+///
+/// # What must hold
+///
+/// - *Time.* The engine owns no clock. The driver passes the wall clock's time; time that steps back delays work and
+///   breaks nothing.
+/// - *Every action has exactly one result*, also when it fails, and it may arrive late: results name the term in which
+///   they began, and the engine ignores those of an earlier term. An action without a result occupies its slot for
+///   ever. The flush is the exception: the driver repeats it until the database accepts it.
+/// - *One flush at a time*, in the order of [`poll_flush`](Self::poll_flush). A flush holds cursors that assume all earlier
+///   ones are recorded.
+/// - *A flush is atomic and fenced.* Either all results and cursors of a shard are recorded, or, if its term has
+///   passed, none. This is invariant 4 of the design: a cursor passes an event only together with the record of its
+///   delivery or its retry.
+/// - *Actions outlive their subscription.* A POST may end after its subscription was deleted or its shard was lost.
 #[derive(Debug)]
 pub(crate) struct Engine {
+    /// For subscriptions without a schedule of their own.
     schedule: RetrySchedule,
     ownership: Ownership,
     queues: HashMap<SubscriptionId, SubscriptionQueue>,
     matcher: Matcher<SubscriptionId>,
-    /// `None` until the first shards are owned.
+    /// `None` until the node owns its first shards.
     processed: Option<Position>,
     now: UnixMillis,
     in_flight: usize,
-    waiting_bytes: usize,
-    /// Queues that can begin something, each once.
-    line: VecDeque<SubscriptionId>,
-    /// Queues that want to read on.
-    readers: VecDeque<SubscriptionId>,
-    due: BTreeSet<(UnixMillis, SubscriptionId, Position)>,
-    /// Queues to be looked at again, because time lets them go on.
-    wakes: BTreeSet<(UnixMillis, SubscriptionId)>,
-    /// Queues that hold the cursor back, or have one of their own.
-    holding: HashSet<SubscriptionId>,
-    /// Changes of status to be made.
-    turns: Vec<(Arc<Subscription>, StatusTransition)>,
-    /// Deliveries that were given up.
+    scheduler: Scheduler,
+    cursors: Cursors,
+    transitions: Vec<(Arc<Subscription>, StatusTransition)>,
     exhausted: Vec<Exhausted>,
-    /// Receivers that are to agree first.
-    handshakes: Handshakes,
-    /// Replays of these subscriptions that go on.
+    verifications: VerificationQueue,
     replays: BTreeMap<ReplayId, Replay>,
     results: Results,
 }
 
 impl Engine {
-    /// The machine of a node that owns no shards yet.
+    /// The engine of a node that owns no shards yet.
     pub(crate) fn new(schedule: RetrySchedule) -> Self {
         Self {
             schedule,
@@ -109,50 +154,17 @@ impl Engine {
             processed: None,
             now: UnixMillis::EPOCH,
             in_flight: 0,
-            waiting_bytes: 0,
-            line: VecDeque::new(),
-            readers: VecDeque::new(),
-            due: BTreeSet::new(),
-            wakes: BTreeSet::new(),
-            holding: HashSet::new(),
-            turns: Vec::new(),
+            scheduler: Scheduler::default(),
+            cursors: Cursors::default(),
+            transitions: Vec::new(),
             exhausted: Vec::new(),
-            handshakes: Handshakes::default(),
+            verifications: VerificationQueue::default(),
             replays: BTreeMap::new(),
             results: Results::default(),
         }
     }
 
-    /// Has the patterns that hold at `position` matched.
-    fn put_in_force(&mut self, loaded: &LoadedSubscription, position: Position) {
-        let in_force = loaded.versions.iter().rev().find(|version| version.since <= position);
-        if let Some(version) = in_force {
-            let (id, tenant) = (loaded.subscription.id, &loaded.subscription.tenant);
-            self.matcher.set(id, tenant, &version.event_types);
-        }
-    }
-
-    fn restore_results(
-        &mut self,
-        tried: Vec<(SubscriptionId, Position)>,
-        retries: Vec<(SubscriptionId, Position, Retry)>,
-        replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>,
-    ) {
-        for (id, position) in tried {
-            if let Some(queue) = self.queues.get_mut(&id) {
-                queue.note_tried(position);
-            }
-        }
-        for (id, position, retry) in retries {
-            if let Some(queue) = self.queues.get_mut(&id) {
-                queue.add_retry(position, retry);
-                self.due.insert((retry.due, id, position));
-            }
-        }
-        self.restore_replays(replays);
-    }
-
-    /// How far the log has been acted on; `None` before the first shards are owned.
+    /// How far the engine has processed the log. `None` before the node owns its first shards.
     pub(crate) fn processed(&self) -> Option<Position> {
         self.processed
     }
@@ -161,35 +173,35 @@ impl Engine {
         self.processed.unwrap_or_default()
     }
 
-    /// How many deliveries run.
+    /// How many attempts run, those whose event is being fetched included.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// How many bytes of events wait.
+    /// Bytes of the events that wait in all queues.
     pub(crate) fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes
+        self.scheduler.waiting_bytes()
     }
 
-    /// All queues.
     pub(crate) fn queues(&self) -> impl Iterator<Item = &SubscriptionQueue> {
         self.queues.values()
     }
 
-    /// Acts on the next event of the log.
+    /// Passes in the next event of the log.
     pub(crate) fn handle_event(&mut self, event: &Arc<Event>) {
         self.processed = self.processed.max(Some(event.position));
         let ids = match (event.event_type.as_str(), event.about) {
             (TEST_EVENT, about) => about.into_iter().collect(),
             (event_type, _) => self.matcher.matches(&event.tenant, event_type),
         };
-        let room = self.waiting_bytes < MOST_WAITING_BYTES;
+        let has_capacity = self.scheduler.has_capacity();
         for id in ids {
-            self.with_queue(id, |queue| queue.offer(event, room));
+            self.with_queue(id, |queue| queue.offer(event, has_capacity));
         }
     }
 
-    /// Acts on the log entry of a subscription's change; `None`: it is deleted, or pulled from now on.
+    /// Passes in a changed subscription, after the log entry of the change at `position`. `None`: it is deleted, or its
+    /// channel is pull now.
     pub(crate) fn handle_change(
         &mut self,
         position: Position,
@@ -200,198 +212,135 @@ impl Engine {
         let Some(SubscriptionSnapshot { loaded, state }) =
             snapshot.filter(|snapshot| self.ownership.has(snapshot.loaded.subscription.shard()))
         else {
-            self.forget(id);
+            self.remove_subscription(id);
             return;
         };
-        self.put_in_force(&loaded, position);
+        self.match_patterns_at(&loaded, position);
         let subscription = Arc::new(loaded.subscription);
-        self.look_for_handshake(&subscription);
+        self.update_verification(&subscription);
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.change(subscription, loaded.versions);
         } else {
             let queue = match state.cursors.first() {
                 Some((_, cursor)) => {
-                    SubscriptionQueue::behind(subscription, loaded.versions, *cursor, true)
+                    SubscriptionQueue::with_own_cursor(subscription, loaded.versions, *cursor)
                 }
-                None => SubscriptionQueue::at_head(subscription, loaded.versions, position),
+                None => SubscriptionQueue::new(
+                    subscription,
+                    LogCursor::at_head(loaded.versions, position),
+                ),
             };
             self.queues.insert(id, queue);
-            self.restore_results(state.tried, state.retries, state.replays);
+            self.restore_state(state.attempted, state.retries, state.replays);
         }
-        self.touch(id);
+        self.reschedule(id);
     }
 
-    fn forget(&mut self, id: SubscriptionId) {
+    /// Makes the subscription's patterns at `position` the ones that events match.
+    fn match_patterns_at(&mut self, loaded: &LoadedSubscription, position: Position) {
+        let in_force = loaded.versions.iter().rev().find(|version| version.since <= position);
+        if let Some(version) = in_force {
+            let (id, tenant) = (loaded.subscription.id, &loaded.subscription.tenant);
+            self.matcher.set(id, tenant, &version.event_types);
+        }
+    }
+
+    fn remove_subscription(&mut self, id: SubscriptionId) {
         self.matcher.remove(id);
-        self.holding.remove(&id);
-        self.handshakes.forget(id);
-        self.results.forget(id);
-        self.replays.retain(|_, replay| !replay.is_of(id));
-        if let Some(queue) = self.queues.remove(&id) {
-            self.waiting_bytes -= queue.lines.counted_bytes;
-            self.due.retain(|(_, other, _)| *other != id);
+        self.verifications.remove(id);
+        self.results.remove_subscription(id);
+        self.replays.retain(|_, replay| replay.subscription != id);
+        if let Some(mut queue) = self.queues.remove(&id) {
+            self.scheduler.remove(&queue);
+            self.cursors.remove(&mut queue);
         }
     }
 
-    /// Acts on the log entry that asks for something.
-    pub(crate) fn handle_request(
+    /// Passes in a command to the owner of a subscription's shard, after its log entry.
+    pub(crate) fn handle_command(
         &mut self,
         id: SubscriptionId,
-        request: &Command,
+        command: &Command,
         now: UnixMillis,
     ) {
-        match request {
-            Command::Retry(asked) => self.retry_once_more(id, asked.event, asked.attempts, now),
-            Command::Replay(replay, asked) => self.take_replay(*replay, id, asked),
+        match command {
+            Command::Retry(retry) => self.retry_now(id, retry.event, retry.attempts, now),
+            Command::Replay(replay, request) => self.start_replay(*replay, id, request),
             Command::CancelReplay(cancelled) => self.cancel_replay(cancelled.replay),
             Command::Expire(expiry) => self.expire(id, expiry.to),
-            Command::Verify => self.handshakes.ask_again(id, now),
+            Command::Verify => self.verifications.restart(id, now),
         }
     }
 
-    /// Nothing up to `gone` is waited for any more.
-    fn expire(&mut self, id: SubscriptionId, gone: Position) {
-        let mut ended = Vec::new();
-        self.with_queue(id, |queue| ended = queue.expire(gone));
-        for position in ended {
-            self.results.retry(id, position, None);
+    /// Drops what waits for events up to `up_to`, which retention has deleted.
+    fn expire(&mut self, id: SubscriptionId, up_to: Position) {
+        let expired = self.with_queue(id, |queue| queue.expire(up_to));
+        for position in expired.into_iter().flatten() {
+            self.results.set_retry(id, position, None);
         }
     }
 
-    fn retry_once_more(
-        &mut self,
-        id: SubscriptionId,
-        event: Position,
-        attempts: u16,
-        now: UnixMillis,
-    ) {
-        let Some(queue) = self.queues.get_mut(&id).filter(|queue| !queue.is_under_way(event))
+    fn retry_now(&mut self, id: SubscriptionId, event: Position, attempts: u16, now: UnixMillis) {
+        let Some(queue) = self.queues.get_mut(&id).filter(|queue| !queue.is_in_progress(event))
         else {
             return;
         };
-        // One more attempt than there would be is in no order.
-        let fresh = Retry { attempts, due: now, first_attempt: now, order_key: None };
-        let retry = Retry { due: now, ..queue.retry(event).unwrap_or(fresh) };
-        queue.add_retry(event, retry);
-        self.record_retry(id, event, retry);
+        // An additional attempt follows no order.
+        let additional = Retry { attempts, due: now, first_attempt: now, order_key: None };
+        let retry = Retry { due: now, ..queue.attempts.retries.get(event).unwrap_or(additional) };
+        self.add_retry(id, event, retry);
         self.handle_time(now);
     }
 
-    fn record_retry(&mut self, id: SubscriptionId, position: Position, retry: Retry) {
-        self.due.insert((retry.due, id, position));
-        self.results.retry(id, position, Some(retry));
+    /// Adds a retry and records it.
+    fn add_retry(&mut self, id: SubscriptionId, position: Position, retry: Retry) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.attempts.add_retry(position, retry);
+            self.scheduler.add_retry(retry.due, id, position);
+            self.results.set_retry(id, position, Some(retry));
+        }
     }
 
-    /// Acts on the passing of time.
+    /// Passes in the current time.
     pub(crate) fn handle_time(&mut self, now: UnixMillis) {
         self.now = now;
-        self.handshakes.handle_time(now);
-        while let Some((at, id)) = self.wakes.first().copied().filter(|(at, _)| *at <= now) {
-            self.wakes.remove(&(at, id));
-            if let Some(queue) = self.queues.get_mut(&id) {
-                queue.lines.wakes_at = None;
-                self.touch(id);
-            }
+        self.verifications.handle_time(now);
+        while let Some(id) = self.scheduler.pop_wake(now) {
+            self.with_queue(id, |queue| queue.scheduled.wakes_at = None);
         }
-        while let Some((due, id, position)) =
-            self.due.first().copied().filter(|(due, ..)| *due <= now)
-        {
-            self.due.remove(&(due, id, position));
+        while let Some((due, id, position)) = self.scheduler.pop_retry(now) {
             self.with_queue(id, |queue| {
-                if queue.retry(position).is_some_and(|retry| retry.due == due) {
-                    queue.fall_due(position);
+                let retries = &mut queue.attempts.retries;
+                if retries.get(position).is_some_and(|retry| retry.due == due) {
+                    retries.mark_due(position);
                 }
             });
         }
     }
 
-    /// When time should be taken next.
+    /// The time at which [`Self::handle_time`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<UnixMillis> {
-        let due = self.due.first().map(|(due, ..)| *due);
-        let wake = self.wakes.first().map(|(at, _)| *at);
-        let handshake = self.handshakes.next_due();
-        due.into_iter().chain(wake).chain(handshake).chain(self.ownership.next_deadline()).min()
+        let scheduler = self.scheduler.next_timeout();
+        let verification = self.verifications.next_timeout();
+        let handover = self.ownership.next_deadline();
+        scheduler.into_iter().chain(verification).chain(handover).min()
     }
 
-    /// The next stretch to read for a subscription that is behind.
-    pub(crate) fn poll_read(&mut self) -> Option<ReadRange> {
-        while self.waiting_bytes < MOST_WAITING_BYTES {
-            let id = self.readers.pop_front()?;
-            let Some(queue) = self.queues.get_mut(&id) else { continue };
-            queue.lines.to_read = false;
-            if queue.wants_read() {
-                let after = queue.start_read();
-                return Some(ReadRange {
-                    subscription: Arc::clone(&queue.subscription),
-                    after,
-                    up_to: self.head(),
-                });
-            }
-        }
-        None
+    /// Changes a queue. Every change of what a queue may do or how far it is goes through here, so that the lists of
+    /// the engine follow it.
+    fn with_queue<R>(
+        &mut self,
+        id: SubscriptionId,
+        change: impl FnOnce(&mut SubscriptionQueue) -> R,
+    ) -> Option<R> {
+        let queue = self.queues.get_mut(&id)?;
+        let result = change(queue);
+        self.scheduler.reschedule(queue, self.ownership.is_active(shard_of(id)), self.now);
+        self.cursors.update(queue);
+        Some(result)
     }
 
-    /// What a read brought: the events of the subscription's tenant as far as it was looked at.
-    pub(crate) fn handle_read(&mut self, read: &ReadRange, stretch: &Stretch) {
-        let scanned =
-            if stretch.complete { read.up_to.max(stretch.scanned) } else { stretch.scanned };
-        let (id, head) = (read.subscription.id, self.head());
-        self.with_queue(id, |queue| queue.handle_read(read.after, &stretch.events, scanned, head));
-        for event in stretch.events.iter().filter(|event| event.about == Some(id)) {
-            let is_missed = self.queues.get(&id).is_some_and(|queue| queue.missed(event.position));
-            if let Some(request) = Command::from_event(event).filter(|_| is_missed) {
-                self.handle_request(id, &request, self.now);
-            }
-        }
-    }
-
-    /// A read that did not come about.
-    pub(crate) fn handle_read_error(&mut self, id: SubscriptionId) {
-        self.with_queue(id, SubscriptionQueue::handle_read_error);
-    }
-
-    fn with_queue(&mut self, id: SubscriptionId, act: impl FnOnce(&mut SubscriptionQueue)) {
-        if let Some(queue) = self.queues.get_mut(&id) {
-            act(queue);
-            self.touch(id);
-        }
-    }
-
-    /// Puts a queue in line for what it can do next, and counts what waits in it. Whatever changes a queue ends here.
-    fn touch(&mut self, id: SubscriptionId) {
-        self.put_in_line(id);
-        if let Some(queue) = self.queues.get_mut(&id) {
-            self.waiting_bytes =
-                self.waiting_bytes + queue.waiting_bytes() - queue.lines.counted_bytes;
-            queue.lines.counted_bytes = queue.waiting_bytes();
-        }
-    }
-
-    fn put_in_line(&mut self, id: SubscriptionId) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        if queue.holds_cursor() || queue.is_lagging() || queue.own_row.is_some() {
-            self.holding.insert(id);
-        } else {
-            self.holding.remove(&id);
-        }
-        if !self.ownership.may_begin(shard_of(id)) {
-            return;
-        }
-        if !queue.lines.to_read && queue.wants_read() {
-            queue.lines.to_read = true;
-            self.readers.push_back(id);
-        }
-        if queue.lines.to_begin {
-            return;
-        }
-        if queue.can_begin(self.now) {
-            queue.lines.to_begin = true;
-            self.line.push_back(id);
-        } else if let Some(at) = queue.goes_on_at(self.now)
-            && queue.lines.wakes_at.is_none_or(|known| at < known)
-        {
-            queue.lines.wakes_at = Some(at);
-            self.wakes.insert((at, id));
-        }
+    fn reschedule(&mut self, id: SubscriptionId) {
+        self.with_queue(id, |_| ());
     }
 }

@@ -1,99 +1,94 @@
-//! The shards a node owns: since which term, how much runs for each, and which are being handed over.
+//! The shards that a node owns: in which term, how much runs for each, and which are being handed over.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::domain::delivery::shard::OwnedShard;
 use crate::domain::time::UnixMillis;
 
 #[derive(Debug)]
-struct Held {
+struct Shard {
     term: i64,
+    /// Attempts that run, events being fetched included.
     running: usize,
-    /// It is being handed over: nothing is begun for it, and at this time it is let go whatever still runs.
-    leaves_by: Option<UnixMillis>,
+    /// The deadline of a handover: the shard starts nothing, and is released at this time whatever still runs.
+    released_by: Option<UnixMillis>,
 }
 
-/// The shards a node owns.
 #[derive(Debug, Default)]
-pub(crate) struct Ownership {
-    shards: HashMap<u16, Held>,
+pub(super) struct Ownership {
+    shards: BTreeMap<u16, Shard>,
 }
 
 impl Ownership {
-    /// Owns one more.
-    pub(crate) fn add(&mut self, shard: &OwnedShard) {
-        let held = Held { term: shard.term, running: 0, leaves_by: None };
-        self.shards.insert(shard.shard, held);
+    pub(super) fn add(&mut self, owned: &OwnedShard) {
+        let shard = Shard { term: owned.term, running: 0, released_by: None };
+        self.shards.insert(owned.shard, shard);
     }
 
-    /// Owns one less.
-    pub(crate) fn remove(&mut self, shard: u16) {
+    pub(super) fn remove(&mut self, shard: u16) {
         self.shards.remove(&shard);
     }
 
-    /// All of them.
-    pub(crate) fn all(&self) -> Vec<u16> {
+    pub(super) fn all(&self) -> Vec<u16> {
         self.shards.keys().copied().collect()
     }
 
-    /// Those that are not being handed over.
-    pub(crate) fn staying(&self) -> Vec<u16> {
-        let staying = self.shards.iter().filter(|(_, held)| held.leaves_by.is_none());
-        staying.map(|(shard, _)| *shard).collect()
+    /// The shards that are not being handed over.
+    pub(super) fn retained(&self) -> Vec<u16> {
+        let retained = self.shards.iter().filter(|(_, shard)| shard.released_by.is_none());
+        retained.map(|(number, _)| *number).collect()
     }
 
-    /// Whether it is owned.
-    pub(crate) fn has(&self, shard: u16) -> bool {
+    pub(super) fn has(&self, shard: u16) -> bool {
         self.shards.contains_key(&shard)
     }
 
-    /// The term in which it is owned, if it is.
-    pub(crate) fn term(&self, shard: u16) -> Option<i64> {
-        self.shards.get(&shard).map(|held| held.term)
+    /// The term in which the shard is owned, if it is.
+    pub(super) fn term(&self, shard: u16) -> Option<i64> {
+        self.shards.get(&shard).map(|shard| shard.term)
     }
 
-    /// Whether something may be begun for it.
-    pub(crate) fn may_begin(&self, shard: u16) -> bool {
-        self.shards.get(&shard).is_some_and(|held| held.leaves_by.is_none())
+    /// Whether the shard may start work: it is owned and not being handed over.
+    pub(super) fn is_active(&self, shard: u16) -> bool {
+        self.shards.get(&shard).is_some_and(|shard| shard.released_by.is_none())
     }
 
-    /// Something begins for it; the term in which it does.
-    pub(crate) fn begin(&mut self, shard: u16) -> Option<i64> {
-        let held = self.shards.get_mut(&shard)?;
-        held.running += 1;
-        Some(held.term)
+    /// Counts an attempt that starts, and returns its term.
+    pub(super) fn start(&mut self, shard: u16) -> Option<i64> {
+        let shard = self.shards.get_mut(&shard)?;
+        shard.running += 1;
+        Some(shard.term)
     }
 
-    /// Something that began in `term` has ended; whether the shard has been owned all the while.
-    pub(crate) fn end(&mut self, shard: u16, term: i64) -> bool {
-        let Some(held) = self.shards.get_mut(&shard).filter(|held| held.term == term) else {
+    /// Counts an attempt of `term` that has ended. Returns whether the shard has been owned since it began.
+    pub(super) fn end(&mut self, shard: u16, term: i64) -> bool {
+        let Some(shard) = self.shards.get_mut(&shard).filter(|shard| shard.term == term) else {
             return false;
         };
-        held.running = held.running.saturating_sub(1);
+        shard.running = shard.running.saturating_sub(1);
         true
     }
 
-    /// Begins to hand it over, by `deadline` at the latest.
-    pub(crate) fn hand_over(&mut self, shard: u16, deadline: UnixMillis) {
-        if let Some(held) = self.shards.get_mut(&shard) {
-            held.leaves_by = Some(deadline);
+    pub(super) fn begin_handover(&mut self, shard: u16, deadline: UnixMillis) {
+        if let Some(shard) = self.shards.get_mut(&shard) {
+            shard.released_by = Some(deadline);
         }
     }
 
-    /// Whether any is being handed over.
-    pub(crate) fn is_handing_over(&self) -> bool {
-        self.shards.values().any(|held| held.leaves_by.is_some())
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.shards.values().any(|shard| shard.released_by.is_some())
     }
 
-    /// Those that are handed over and can be let go, with their terms: nothing runs for them any more, or it is time.
-    pub(crate) fn quiet(&self, now: UnixMillis) -> Vec<(u16, i64)> {
-        let quiet = |held: &Held| held.leaves_by.is_some_and(|by| held.running == 0 || by <= now);
-        let shards = self.shards.iter().filter(|(_, held)| quiet(held));
-        shards.map(|(shard, held)| (*shard, held.term)).collect()
+    /// The handed over shards for which nothing runs or whose deadline has passed, with their terms.
+    pub(super) fn releasable(&self, now: UnixMillis) -> Vec<(u16, i64)> {
+        let is_releasable =
+            |shard: &Shard| shard.released_by.is_some_and(|by| shard.running == 0 || by <= now);
+        let shards = self.shards.iter().filter(|(_, shard)| is_releasable(shard));
+        shards.map(|(number, shard)| (*number, shard.term)).collect()
     }
 
-    /// When a shard is let go at the latest, if any is handed over.
-    pub(crate) fn next_deadline(&self) -> Option<UnixMillis> {
-        self.shards.values().filter_map(|held| held.leaves_by).min()
+    /// The earliest deadline of a handover.
+    pub(super) fn next_deadline(&self) -> Option<UnixMillis> {
+        self.shards.values().filter_map(|shard| shard.released_by).min()
     }
 }

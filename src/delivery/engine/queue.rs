@@ -1,487 +1,223 @@
-//! One subscription's queue: what it may begin next, and how far it is.
+//! Everything that the engine holds of one subscription. Its memory is bounded, whatever the backlog.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::lanes::{First, Lanes, MOST_READY};
+use super::attempt_queue::{AttemptQueue, Ended};
+use super::lanes::{MAX_READY_BYTES, READ_ON_BELOW};
+use super::log_cursor::LogCursor;
 use super::receiver::Receiver;
-use super::retries::Retries;
-use super::unfinished::Unfinished;
-use crate::domain::delivery::outcome::Outcome;
-use crate::domain::delivery::retry::Retry;
 use crate::domain::event::Event;
+use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
-use crate::domain::subscription::version::{Version, matches_event};
+use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Status, Subscription};
 use crate::domain::time::UnixMillis;
 
-/// A subscription that reads by its own cursor reads on when fewer wait.
-const READ_ON_BELOW: usize = 250;
-/// With so many retries outstanding first tries stop even for a receiver that takes some of its events.
-const MOST_RETRIES: usize = 10_000;
-
-/// Where a subscription gets its events from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    /// With all others, as the log goes on.
-    Head,
-    /// By a cursor of its own, until it has caught up; `asked` while a read is under way.
-    Behind { asked: bool },
-}
-
-/// What may be begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// The first try of the event that has waited longest.
-    First,
-    /// Another try, which is due.
-    Due(Position),
-    /// Another try, before it is due: a probe.
-    Ahead(Position),
-}
-
-/// What was begun; its slot is taken.
-#[derive(Debug)]
-pub(crate) enum Begun {
-    /// The first try of this event.
-    Event(Arc<Event>),
-    /// A try of the event at this place, which must be fetched.
-    FetchEvent(Position),
-}
-
-/// An attempt that has ended; its order key is busy until it is released, or waits for another try.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ended {
-    /// What was waited for before it, if it was not the first.
-    pub(crate) before: Option<Retry>,
-    /// What the event is ordered by.
-    pub(crate) order_key: Option<i64>,
-}
-
-/// Where a queue stands with the dispatcher.
+/// The entries of one queue in the lists of the scheduler.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
-    /// How many bytes of it are counted among all that wait.
-    pub(crate) counted_bytes: usize,
-    /// Whether it stands in the line of those that can begin something.
-    pub(crate) to_begin: bool,
-    /// Whether it stands in the line of those that want to read on.
-    pub(crate) to_read: bool,
-    /// When it will be looked at again, if time alone lets it go on.
-    pub(crate) wakes_at: Option<UnixMillis>,
+pub(super) struct SchedulerState {
+    /// The part of the scheduler's waiting bytes that belongs to this queue.
+    pub(super) counted_bytes: usize,
+    /// Whether the queue is listed to start an attempt.
+    pub(super) is_ready: bool,
+    /// Whether the queue is listed to read on.
+    pub(super) is_reader: bool,
+    pub(super) wakes_at: Option<UnixMillis>,
 }
 
-/// What the dispatcher holds of one subscription. Bounded, whatever its backlog.
+/// How the recorded cursors cover one queue.
+#[derive(Debug, Default)]
+pub(super) struct RecordedCursor {
+    /// The subscription's own cursor, as the latest flush recorded it. `None`: the shard's cursor covers it.
+    pub(super) own: Option<Position>,
+    /// Where the queue holds back the cursor of its shard.
+    pub(super) holds_shard_at: Option<Position>,
+}
+
+/// A subscription as the engine holds it: what it reads, what it may attempt, and its entries in the engine's lists.
 #[derive(Debug)]
 pub(crate) struct SubscriptionQueue {
-    /// As it stands.
     pub(crate) subscription: Arc<Subscription>,
-    versions: Vec<Version>,
-    reading: Reading,
-    /// Everything for it at or below has been taken up.
-    read_to: Position,
-    waiting: Lanes,
-    unfinished: Unfinished,
-    first_tries: usize,
-    /// Of the first tries that run, those of ordered events, with their keys.
-    running_keys: HashMap<Position, i64>,
-    retries: Retries,
-    /// Whether the last attempt begun was not a first one.
-    begun_retry: bool,
-    receiver: Receiver,
-    /// Tried before a crash or take-over, with the result on record: not to be taken up again.
-    tried: HashSet<Position>,
-    /// Between these places of the log its shard had no owner here while the log was acted on.
-    missed: Option<(Position, Position)>,
-    /// Its row among the cursors, as far as it is written.
-    pub(crate) own_row: Option<Position>,
-    /// Where it stands with the dispatcher.
-    pub(crate) lines: Lines,
-    /// Whether a change of its status is being made.
-    pub(crate) is_changing: bool,
+    pub(super) log: LogCursor,
+    pub(super) attempts: AttemptQueue,
+    pub(super) scheduled: SchedulerState,
+    pub(super) recorded: RecordedCursor,
+    /// Whether a change of the subscription's status is being applied.
+    pub(super) is_changing: bool,
+}
+
+/// How many deliveries of a subscription wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QueueDepth {
+    pub(crate) first_attempts: usize,
+    pub(crate) retries: usize,
 }
 
 impl SubscriptionQueue {
-    /// A queue that takes events with all others from `read_to` on.
-    pub(crate) fn at_head(
-        subscription: Arc<Subscription>,
-        versions: Vec<Version>,
-        read_to: Position,
-    ) -> Self {
-        let receiver = Receiver::of(&subscription);
+    pub(super) fn new(subscription: Arc<Subscription>, log: LogCursor) -> Self {
+        let attempts = AttemptQueue::new(Receiver::new(&subscription));
         Self {
             subscription,
-            versions,
-            reading: Reading::Head,
-            read_to,
-            waiting: Lanes::default(),
-            unfinished: Unfinished::default(),
-            first_tries: 0,
-            running_keys: HashMap::new(),
-            retries: Retries::default(),
-            receiver,
-            tried: HashSet::new(),
-            missed: None,
-            own_row: None,
-            begun_retry: false,
-            lines: Lines::default(),
+            log,
+            attempts,
+            scheduled: SchedulerState::default(),
+            recorded: RecordedCursor::default(),
             is_changing: false,
         }
     }
 
-    /// A queue that reads by its own cursor. `own_row`: whether that is on record as its own.
-    pub(crate) fn behind(
+    /// A queue whose subscription has a recorded cursor of its own.
+    pub(super) fn with_own_cursor(
         subscription: Arc<Subscription>,
         versions: Vec<Version>,
         cursor: Position,
-        own_row: bool,
     ) -> Self {
-        let queue = Self::at_head(subscription, versions, cursor);
-        let own_row = own_row.then_some(cursor);
-        Self { reading: Reading::Behind { asked: false }, own_row, ..queue }
+        let mut queue = Self::new(subscription, LogCursor::lagging(versions, cursor));
+        queue.recorded.own = Some(cursor);
+        queue
     }
 
-    /// Whether `event` is for the subscription.
-    pub(crate) fn matches(&self, event: &Event) -> bool {
-        matches_event(event, self.subscription.id, &self.subscription.tenant, &self.versions)
+    pub(super) fn id(&self) -> SubscriptionId {
+        self.subscription.id
     }
 
-    /// Whether it takes more of what is replayed: fewer than `most` wait for a try, and none where the receiver is failing.
-    pub(crate) fn takes_replays(&self, most: usize) -> bool {
-        // What a failing receiver is sent again may be all that it can be tried with.
-        let most = if self.failing_since().is_some() { 1 } else { most };
-        self.is_delivering() && self.retries.len() < most
+    pub(super) fn matches(&self, event: &Event) -> bool {
+        self.log.matches(event, &self.subscription)
     }
 
-    /// The events that wait for another try.
-    pub(crate) fn waiting_retries(&self) -> HashSet<Position> {
-        self.retries.positions()
-    }
-
-    /// Requests between these places are met by its own reading alone.
-    pub(crate) fn note_missed(&mut self, after: Position, up_to: Position) {
-        self.missed = Some((after, up_to));
-    }
-
-    /// Whether a request at this place is met by its own reading alone.
-    pub(crate) fn missed(&self, position: Position) -> bool {
-        self.missed.is_some_and(|(after, up_to)| after < position && position <= up_to)
-    }
-
-    /// Notes a result that is on record above the cursor.
-    pub(crate) fn note_tried(&mut self, position: Position) {
-        self.tried.insert(position);
-    }
-
-    /// Takes over a change of the subscription. Let go on by its owner, or pointed elsewhere, it begins anew.
-    pub(crate) fn change(&mut self, subscription: Arc<Subscription>, versions: Vec<Version>) {
+    /// Applies a change of the subscription. The health of the receiver starts afresh if the receiver is another one,
+    /// or if the owner has resumed a failing one.
+    pub(super) fn change(&mut self, subscription: Arc<Subscription>, versions: Vec<Version>) {
         let former = &self.subscription;
-        let let_go = subscription.status == Status::Active && former.status != Status::Active;
-        let elsewhere =
-            !subscription.definition.channel.has_same_receiver(&former.definition.channel);
-        if elsewhere || let_go && self.failing_since().is_some() {
-            self.receiver.begin_again();
+        let is_resumed = subscription.status == Status::Active && former.status != Status::Active;
+        let is_same_receiver =
+            subscription.definition.channel.has_same_receiver(&former.definition.channel);
+        let receiver = &mut self.attempts.receiver;
+        if !is_same_receiver || is_resumed && receiver.failing_since().is_some() {
+            receiver.reset();
         }
         self.subscription = subscription;
-        self.versions = versions;
+        self.log.versions = versions;
     }
 
-    /// Begins nothing more, as if disabled; says who, unless it was so already.
-    pub(crate) fn halt(&mut self) -> Option<Arc<Subscription>> {
+    /// Stops attempts as if the subscription were disabled. Returns the subscription as it was, unless it has stopped
+    /// already.
+    pub(super) fn halt(&mut self) -> Option<Arc<Subscription>> {
         if !self.is_delivering() {
             return None;
         }
-        let before = Arc::clone(&self.subscription);
+        let former = Arc::clone(&self.subscription);
         self.subscription =
-            Arc::new(Subscription { status: Status::Disabled, ..(*before).clone() });
-        Some(before)
+            Arc::new(Subscription { status: Status::Disabled, ..(*former).clone() });
+        Some(former)
     }
 
-    /// Takes an event from the head of the log, or lets it be and turns to a cursor of its own when too many wait.
-    pub(crate) fn offer(&mut self, event: &Arc<Event>, room: bool) {
-        if self.reading != Reading::Head || event.position <= self.read_to {
-            return;
-        }
-        if self.waiting.is_full() || !room {
-            self.read_to = event.position.previous();
-            self.reading = Reading::Behind { asked: false };
-        } else {
-            self.take_up(event);
+    /// Offers an event at the head of the log. Without capacity, here or in the engine, the subscription begins to lag.
+    pub(super) fn offer(&mut self, event: &Arc<Event>, has_capacity: bool) {
+        let has_capacity = has_capacity && !self.attempts.waiting.is_full();
+        if self.log.accept(event.position, has_capacity) {
+            self.wait(event);
         }
     }
 
-    fn take_up(&mut self, event: &Arc<Event>) {
-        self.read_to = event.position;
-        if !self.tried.remove(&event.position) {
-            self.unfinished.take_up(event.position);
-            let key = self.subscription.definition.delivery().order_key(event);
-            self.waiting.push(key, event);
-        }
+    fn wait(&mut self, event: &Arc<Event>) {
+        let key = self.subscription.definition.delivery().order_key(event);
+        self.attempts.waiting.push(key, event);
     }
 
-    /// Lets go of what waits up to `gone`, for retention has taken it, and says which retries end by that. What is
-    /// under way comes to its own end.
-    pub(crate) fn expire(&mut self, gone: Position) -> Vec<Position> {
-        for position in self.waiting.expire(gone) {
-            self.unfinished.finish(position);
-        }
-        let ended = self.retries.expire(gone);
-        for (_, retry) in &ended {
-            self.release(retry.order_key);
-        }
-        self.tried.retain(|position| *position > gone);
-        self.read_to = self.read_to.max(gone);
-        ended.into_iter().map(|(position, _)| position).collect()
-    }
-
-    /// Whether it should read on.
-    pub(crate) fn wants_read(&self) -> bool {
-        self.reading == Reading::Behind { asked: false }
+    pub(super) fn wants_read(&self) -> bool {
+        let waiting = &self.attempts.waiting;
+        self.log.wants_read()
             && self.is_delivering()
-            && self.waiting.ready() < READ_ON_BELOW
-            && self.waiting.bytes() < MOST_READY.1
-            && !self.waiting.is_full()
+            && waiting.ready() < READ_ON_BELOW
+            && waiting.bytes() < MAX_READY_BYTES
+            && !waiting.is_full()
     }
 
-    /// Where to read on from; the answer comes by [`Self::handle_read`] or [`Self::handle_read_error`].
-    pub(crate) fn start_read(&mut self) -> Position {
-        self.reading = Reading::Behind { asked: true };
-        self.read_to
-    }
-
-    /// Takes what was read of the log after `after` up to `scanned`; caught up when that reaches `head`.
-    pub(crate) fn handle_read(
+    /// Takes the events that a read after `after` found up to `scanned`.
+    pub(super) fn handle_read(
         &mut self,
         after: Position,
         events: &[Arc<Event>],
         scanned: Position,
         head: Position,
     ) {
-        if self.reading != (Reading::Behind { asked: true }) || after != self.read_to {
-            // It was asked for by an earlier owner of the shard, or what it brings is gone.
-            self.handle_read_error();
+        if !self.log.is_expecting(after) {
+            self.log.cancel_read();
             return;
         }
         for event in events {
-            if self.matches(event) {
-                self.take_up(event);
+            if self.matches(event) && self.log.take_up(event.position) {
+                self.wait(event);
             }
         }
-        self.read_to = self.read_to.max(scanned);
-        self.reading =
-            if self.read_to >= head { Reading::Head } else { Reading::Behind { asked: false } };
+        self.log.finish_read(scanned, head);
     }
 
-    /// A read did not come about; it is wanted again.
-    pub(crate) fn handle_read_error(&mut self) {
-        if self.is_lagging() {
-            self.reading = Reading::Behind { asked: false };
+    /// Drops what waits for events up to `up_to`, which retention has deleted, and returns the retries that end so.
+    /// Running attempts go on.
+    pub(super) fn expire(&mut self, up_to: Position) -> Vec<Position> {
+        for position in self.attempts.waiting.expire(up_to) {
+            self.log.finish(position);
         }
-    }
-
-    /// Whether something may be begun now.
-    pub(crate) fn can_begin(&mut self, now: UnixMillis) -> bool {
-        self.next(now).is_some()
-    }
-
-    /// First tries before retries, but one slot always serves the retries that are due.
-    fn next(&mut self, now: UnixMillis) -> Option<Next> {
-        if !self.has_slot() || self.limit_ends_at(now) > now {
-            return None;
+        let expired = self.attempts.retries.expire(up_to);
+        for (_, retry) in &expired {
+            self.attempts.release(retry.order_key);
         }
-        if self.failing_since().is_some() {
-            return self.next_while_failing(now);
-        }
-        let first =
-            self.retries.len() + self.first_tries < MOST_RETRIES && self.waiting.has_first();
-        // With one slot alone they take turns.
-        let turn = self.retries.running() == 0 && (self.most_at_once() > 1 || !self.begun_retry);
-        match (first, self.retries.next_due()) {
-            (_, Some(due)) if turn => Some(Next::Due(due)),
-            (true, _) => Some(Next::First),
-            (false, due) => due.map(Next::Due),
-        }
-    }
-
-    /// A probe now and then; else retries keep to their schedule, and nothing else is begun.
-    fn next_while_failing(&mut self, now: UnixMillis) -> Option<Next> {
-        if self.receiver.probe_at().is_some_and(|at| at > now) {
-            return self.retries.next_due().map(Next::Due);
-        }
-        // Of an event not tried yet, so that those the receiver will never take, which are tried by their schedule, do not
-        // hide those it would.
-        let untried = self.waiting.has_first().then_some(Next::First);
-        untried.or(self.retries.oldest().map(Next::Ahead))
-    }
-
-    /// Whether there is room for one more.
-    fn has_slot(&self) -> bool {
-        self.is_delivering() && self.running() < self.most_at_once()
-    }
-
-    fn most_at_once(&self) -> usize {
-        self.receiver.most_at_once(&self.subscription.definition)
-    }
-
-    fn limit_ends_at(&self, now: UnixMillis) -> UnixMillis {
-        self.receiver.limit_ends_at(&self.subscription.definition, now)
-    }
-
-    /// When time alone will let it begin something, if it cannot now.
-    pub(crate) fn goes_on_at(&mut self, now: UnixMillis) -> Option<UnixMillis> {
-        if !self.has_slot() {
-            return None;
-        }
-        let due = self.retries.next_due().is_some();
-        let waits = due || self.waiting.has_first();
-        let probe = self.receiver.probe_at().filter(|_| !due);
-        let probed = probe.is_some() && (waits || self.retries.len() > 0);
-        let at = self.limit_ends_at(now).max(probe.unwrap_or(now));
-        (at > now && (waits || probed)).then_some(at)
-    }
-
-    /// Begins what may be begun now, if anything.
-    pub(crate) fn begin(&mut self, now: UnixMillis) -> Option<Begun> {
-        let next = self.next(now)?;
-        self.receiver.begin(&self.subscription.definition, now);
-        self.begun_retry = next != Next::First;
-        match next {
-            Next::First => self.begin_first(),
-            Next::Due(position) | Next::Ahead(position) => {
-                self.retries.begin(position);
-                Some(Begun::FetchEvent(position))
-            }
-        }
-    }
-
-    fn begin_first(&mut self) -> Option<Begun> {
-        let (first, key) = self.waiting.begin()?;
-        self.first_tries += 1;
-        let (position, begun) = match first {
-            First::Ready(event) => (event.position, Begun::Event(event)),
-            First::Held(position) => (position, Begun::FetchEvent(position)),
-        };
-        if let Some(key) = key {
-            self.running_keys.insert(position, key);
-        }
-        Some(begun)
-    }
-
-    /// Which try it is for whose sake the event at `position` was fetched; `None` when there is none any more.
-    pub(crate) fn fetched(&self, position: Position) -> Option<u16> {
-        if self.retries.is_running(position) {
-            let retry = self.retry(position)?;
-            return Some(retry.attempts.saturating_add(1));
-        }
-        self.running_keys.contains_key(&position).then_some(1)
-    }
-
-    /// Gives the slot back of a try that could not be begun; it stays due.
-    pub(crate) fn put_back(&mut self, position: Position) {
-        if self.retries.put_back(position) {
-            return;
-        }
-        if let Some(key) = self.running_keys.remove(&position) {
-            self.first_tries -= 1;
-            self.waiting.put_back(key, position);
-        }
+        self.log.expire(up_to);
+        expired.into_iter().map(|(position, _)| position).collect()
     }
 
     /// Frees the slot of an attempt that has ended.
-    pub(crate) fn end_attempt(&mut self, position: Position) -> Ended {
-        if let Some(before) = self.retries.end(position) {
-            return Ended { before: Some(before), order_key: before.order_key };
+    pub(super) fn end_attempt(&mut self, position: Position) -> Ended {
+        let ended = self.attempts.end_attempt(position);
+        if ended.retry.is_none() {
+            self.log.finish(position);
         }
-        self.first_tries = self.first_tries.saturating_sub(1);
-        self.unfinished.finish(position);
-        Ended { before: None, order_key: self.running_keys.remove(&position) }
+        ended
     }
 
-    /// A delivery has come to its end: what is ordered after it may go.
-    pub(crate) fn release(&mut self, order_key: Option<i64>) {
-        if let Some(key) = order_key {
-            self.waiting.release(key);
-        }
+    /// Whether an attempt of the event runs, or its first attempt is still to come.
+    pub(super) fn is_in_progress(&self, position: Position) -> bool {
+        self.attempts.retries.is_running(position) || self.log.is_unfinished(position)
     }
 
-    /// Notes that an event whose attempt has just ended waits for its next.
-    pub(crate) fn wait_again(&mut self, position: Position, retry: Retry) {
-        self.retries.set(position, retry);
+    pub(super) fn can_start(&mut self, now: UnixMillis) -> bool {
+        self.is_delivering() && self.attempts.can_start(&self.subscription.definition, now)
     }
 
-    /// Notes that an event waits for its next attempt that did not before.
-    pub(crate) fn add_retry(&mut self, position: Position, retry: Retry) {
-        if self.retries.set(position, retry)
-            && let Some(key) = retry.order_key
-        {
-            self.waiting.occupy(key);
-        }
+    pub(super) fn ready_at(&mut self, now: UnixMillis) -> Option<UnixMillis> {
+        let is_delivering = self.is_delivering();
+        is_delivering.then(|| self.attempts.ready_at(&self.subscription.definition, now)).flatten()
     }
 
-    /// What an event waits for.
-    pub(crate) fn retry(&self, position: Position) -> Option<Retry> {
-        self.retries.get(position)
-    }
-
-    /// Whether an attempt at this event runs, or its first is still to come.
-    pub(crate) fn is_under_way(&self, position: Position) -> bool {
-        self.retries.is_running(position) || self.unfinished.contains(position)
-    }
-
-    /// An event's time has come.
-    pub(crate) fn fall_due(&mut self, position: Position) {
-        self.retries.fall_due(position);
-    }
-
-    /// Notes what the receiver did with an attempt that began at `began` and took `latency`.
-    pub(crate) fn note_outcome(
-        &mut self,
-        outcome: &Outcome,
-        (began, latency): (UnixMillis, Duration),
-        now: UnixMillis,
-    ) {
-        self.receiver.note(&self.subscription.definition, outcome, (began, latency), now);
-    }
-
-    /// Since when its receiver has taken nothing, after a run of failures.
-    pub(crate) fn failing_since(&self) -> Option<UnixMillis> {
-        self.receiver.failing_since()
-    }
-
-    /// How far all is delivered or on record, when all others have seen the log up to `head`.
+    /// The subscription's cursor, if the node has processed the log up to `head`.
     pub(crate) fn cursor(&self, head: Position) -> Position {
-        let taken_up = if self.is_lagging() { self.read_to } else { self.read_to.max(head) };
-        self.unfinished.cursor().unwrap_or(taken_up)
+        self.log.position(head)
     }
 
-    /// Whether anything it took up holds the cursor back.
+    /// Whether an unfinished event holds the cursor back.
     pub(crate) fn holds_cursor(&self) -> bool {
-        self.unfinished.cursor().is_some()
+        self.log.held_at().is_some()
     }
 
-    /// Whether it reads by a cursor of its own.
+    /// Whether the subscription reads the log by its own cursor.
     pub(crate) fn is_lagging(&self) -> bool {
-        self.reading != Reading::Head
+        self.log.is_lagging()
     }
 
-    /// Bytes of the events that wait.
-    pub(crate) fn waiting_bytes(&self) -> usize {
-        self.waiting.bytes()
-    }
-
-    /// How many events wait for their first attempt, and how many for another.
-    pub(crate) fn depths(&self) -> (usize, usize) {
-        (self.waiting.len(), self.retries.len())
-    }
-
-    /// Whether anything may be begun for it.
+    /// Whether the subscription's status allows attempts.
     pub(crate) fn is_delivering(&self) -> bool {
         self.subscription.status.is_delivering()
     }
 
-    /// How many attempts run.
-    pub(crate) fn running(&self) -> usize {
-        self.first_tries + self.retries.running()
+    /// Bytes of the events that wait in memory.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.attempts.waiting.bytes()
+    }
+
+    pub(crate) fn depth(&self) -> QueueDepth {
+        let first_attempts = self.attempts.waiting.len();
+        QueueDepth { first_attempts, retries: self.attempts.retries.len() }
     }
 }

@@ -1,26 +1,26 @@
-//! What is known of a receiver, and how much it may be sent by that.
+//! What the engine knows of a receiver's health, and how much the receiver may be sent accordingly.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::breaker::{Breaker, Swing};
-use super::pace::Window;
+use super::aimd::{AimdWindow, Response};
+use super::breaker::{Breaker, BreakerChange};
 use crate::domain::access::token_bucket::{Rate, TokenBucket};
-use crate::domain::delivery::outcome::{Outcome, Verdict};
+use crate::domain::delivery::outcome::Verdict;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::domain::time::UnixMillis;
 
-/// What is known of a subscription's receiver.
+/// Attempts of this much time may start in one burst, at least one.
+const ATTEMPT_BURST: Duration = Duration::from_millis(100);
+
+/// A subscription's receiver: its circuit breaker, its AIMD window and its rate limit.
 #[derive(Debug)]
-pub(crate) struct Receiver {
+pub(super) struct Receiver {
     breaker: Breaker,
-    window: Window,
+    window: AimdWindow,
     /// Empty until the first attempt under a rate limit.
     bucket: Option<TokenBucket>,
 }
-
-/// Attempts of this much time may start in one burst, at least one.
-const ATTEMPT_BURST: Duration = Duration::from_millis(100);
 
 /// The rate at which attempts may start: the owner's limit or the one agreed in verification, whichever is lower.
 fn attempt_rate(definition: &Definition) -> Option<Rate> {
@@ -39,42 +39,42 @@ fn since_epoch(now: UnixMillis) -> Duration {
 }
 
 impl Receiver {
-    /// A receiver that nothing is known of but its subscription's status.
-    pub(crate) fn of(subscription: &Subscription) -> Self {
+    /// The receiver of a subscription that this node has just loaded. Only the status says how healthy it is.
+    pub(super) fn new(subscription: &Subscription) -> Self {
         let breaker = match subscription.status {
             Status::Failing => Breaker::open_since(subscription.changed_at.time()),
             Status::Active | Status::Paused | Status::Disabled | Status::Unverified => {
                 Breaker::default()
             }
         };
-        Self { breaker, window: Window::open(), bucket: None }
+        Self { breaker, window: AimdWindow::open(), bucket: None }
     }
 
-    /// Whatever it did, it is taken for another one now.
-    pub(crate) fn begin_again(&mut self) {
-        (self.breaker, self.window) = (Breaker::default(), Window::open());
+    /// Forgets the receiver's health.
+    pub(super) fn reset(&mut self) {
+        (self.breaker, self.window) = (Breaker::default(), AimdWindow::open());
     }
 
-    /// Since when it has taken nothing, after a run of failures.
-    pub(crate) fn failing_since(&self) -> Option<UnixMillis> {
+    /// Since when the circuit breaker is open, if it is.
+    pub(super) fn failing_since(&self) -> Option<UnixMillis> {
         self.breaker.failing_since()
     }
 
-    /// When the next probe may be made, while it is failing.
-    pub(crate) fn probe_at(&self) -> Option<UnixMillis> {
+    /// When the next probe may start, while the circuit breaker is open.
+    pub(super) fn probe_at(&self) -> Option<UnixMillis> {
         self.breaker.probe_at()
     }
 
-    /// How many attempts may run at once: what it bears, and one alone while it is failing.
-    pub(crate) fn most_at_once(&self, definition: &Definition) -> usize {
+    /// The most attempts at a time: the window's size, or one while the circuit breaker is open.
+    pub(super) fn concurrency(&self, definition: &Definition) -> usize {
         match self.breaker.failing_since() {
             Some(_) => 1,
             None => self.window.size(definition.delivery().concurrency()),
         }
     }
 
-    /// When the limits on it let the next attempt begin: now, or later.
-    pub(crate) fn limit_ends_at(&self, definition: &Definition, now: UnixMillis) -> UnixMillis {
+    /// When the rate limit lets the next attempt start: now, or later.
+    pub(super) fn limited_until(&self, definition: &Definition, now: UnixMillis) -> UnixMillis {
         let Some(bucket) = attempt_rate(definition).and_then(|rate| self.bucket_of(rate)) else {
             return now;
         };
@@ -82,14 +82,14 @@ impl Receiver {
         now.after(wait + Duration::from_nanos(999_999)) // rounded up to a millisecond
     }
 
-    /// An attempt begins; it is a probe if it is time for one.
-    pub(crate) fn begin(&mut self, definition: &Definition, now: UnixMillis) {
+    /// Counts an attempt that starts. It is a probe if one may start.
+    pub(super) fn start_attempt(&mut self, definition: &Definition, now: UnixMillis) {
         if let Some(rate) = attempt_rate(definition) {
             let mut bucket = self.bucket_of(rate).unwrap_or_else(|| TokenBucket::new(rate));
             bucket.charge(1, since_epoch(now));
             self.bucket = Some(bucket);
         }
-        self.breaker.begin(now);
+        self.breaker.start_attempt(now);
     }
 
     /// The bucket, unless the rate has changed: the next attempt then starts with a full one.
@@ -97,17 +97,16 @@ impl Receiver {
         self.bucket.filter(|bucket| bucket.rate() == rate)
     }
 
-    /// Notes what it did with an attempt that began at `began` and took `latency`.
-    pub(crate) fn note(
+    pub(super) fn handle_response(
         &mut self,
         definition: &Definition,
-        outcome: &Outcome,
-        (began, latency): (UnixMillis, Duration),
+        response: &Response<'_>,
         now: UnixMillis,
     ) {
-        self.window.note(outcome, (began, latency), now, definition.delivery().concurrency());
-        if self.breaker.note(outcome.verdict() == Verdict::Delivered, now) == Swing::Closed {
-            self.window.begin_again();
+        self.window.handle_response(response, now, definition.delivery().concurrency());
+        let is_delivered = response.outcome.verdict() == Verdict::Delivered;
+        if self.breaker.handle_outcome(is_delivered, now) == BreakerChange::Closed {
+            self.window.restart();
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The engine against a world of values: random events, answers, pauses, flushes, crashes and changes of owner; nothing
-//! may be lost, nothing come twice without a crash, and ordered subscriptions see the log's order.
+//! The engine against a simulated hub: random events, responses, pauses, flushes, crashes and changes of owner. No event
+//! may be lost, none delivered twice without a crash, and ordered subscriptions must see the log's order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -31,38 +31,37 @@ use crate::domain::subscription::version::{Version, matches_event};
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::domain::time::UnixMillis;
 
-/// Large enough that a few fill a queue, so that subscriptions fall behind.
+/// A few events of this size fill a queue, so that subscriptions lag.
 const DATA_BYTES: usize = 300 << 10;
 
-/// What subscriptions turn to.
 const STATUSES: [Status; 4] = [Status::Active, Status::Active, Status::Paused, Status::Unverified];
 
 #[derive(Debug, Clone)]
 enum Step {
     Publish(usize),
-    Answer(usize, u16),
+    Respond(usize, u16),
     Time(u64),
     Read,
     Flush,
     Crash,
     HandOver(usize),
-    Turn(usize, Status),
+    SetStatus(usize, Status),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..6usize).prop_map(Step::Publish),
-        8 => (any::<usize>(), prop_oneof![4 => Just(204u16), 3 => Just(500)]).prop_map(|(which, status)| Step::Answer(which, status)),
+        8 => (any::<usize>(), prop_oneof![4 => Just(204u16), 3 => Just(500)]).prop_map(|(index, status)| Step::Respond(index, status)),
         2 => (1..5_000u64).prop_map(Step::Time),
         3 => Just(Step::Read),
         3 => Just(Step::Flush),
         1 => Just(Step::Crash),
         1 => (1..100usize).prop_map(Step::HandOver),
-        1 => (0..4usize, prop::sample::select(&STATUSES)).prop_map(|(which, status)| Step::Turn(which, status)),
+        1 => (0..4usize, prop::sample::select(&STATUSES)).prop_map(|(index, status)| Step::SetStatus(index, status)),
     ]
 }
 
-/// What Postgres would hold.
+/// The tables of the database.
 #[derive(Default)]
 struct Tables {
     cursors: BTreeMap<u16, Position>,
@@ -148,12 +147,12 @@ impl World {
         let engine = Engine::new(schedule());
         let mut world =
             Self { now, log, subscriptions, tables, engine, running, arrived, order, crashes: 0 };
-        world.adopt(&all_shards());
+        world.acquire(&all_shards());
         world
     }
 
-    /// Has the engine take shards over, as a new owner does, from what the tables hold.
-    fn adopt(&mut self, shards: &[u16]) {
+    /// Lets the engine acquire shards from the tables, as a new owner does.
+    fn acquire(&mut self, shards: &[u16]) {
         let tables = &mut self.tables;
         let mut owned = Vec::new();
         for shard in shards {
@@ -194,13 +193,13 @@ impl World {
                 .filter(|((id, _), _)| mine(id))
                 .map(|((id, at), retry)| (*id, *at, *retry))
                 .collect(),
-            tried: tried.into_iter().collect(),
+            attempted: tried.into_iter().collect(),
             replays: Vec::new(),
         };
         self.engine.handle_shards_acquired(&owned, known, state);
     }
 
-    /// Hands so many shards over, whatever runs, and takes them back as another node would.
+    /// Hands `count` shards over, whatever runs, and acquires them again as another node would.
     fn hand_over(&mut self, count: usize) {
         self.engine.begin_handover(count, self.now);
         self.flush(true);
@@ -208,17 +207,17 @@ impl World {
         let shards: Vec<u16> = left.iter().map(|(shard, _)| *shard).collect();
         let cut_off = |start: &StartAttempt| shards.contains(&start.subscription.shard());
         self.crashes += usize::from(self.running.iter().any(cut_off));
-        self.adopt(&shards);
+        self.acquire(&shards);
     }
 
-    fn take(&mut self, step: &Step) {
+    fn run(&mut self, step: &Step) {
         match step {
-            Step::Publish(which) => self.publish(["a.b", "a.c", "b"][which % 3], which / 3),
-            Step::Answer(which, status) if !self.running.is_empty() => {
-                let start = self.running.remove(which % self.running.len());
-                self.answer(&start, *status);
+            Step::Publish(kind) => self.publish(["a.b", "a.c", "b"][kind % 3], kind / 3),
+            Step::Respond(index, status) if !self.running.is_empty() => {
+                let start = self.running.remove(index % self.running.len());
+                self.respond(&start, *status);
             }
-            Step::Answer(..) => {}
+            Step::Respond(..) => {}
             Step::Time(millis) => self.now = self.now.after(Duration::from_millis(*millis)),
             Step::Read => self.read(),
             Step::Flush => self.flush(false),
@@ -226,16 +225,16 @@ impl World {
                 self.crashes += 1;
                 self.running.clear();
                 self.engine = Engine::new(schedule());
-                self.adopt(&all_shards());
+                self.acquire(&all_shards());
                 let processed = self.engine.processed().unwrap();
                 for event in self.log.iter().filter(|event| event.position > processed) {
                     self.engine.handle_event(event);
                 }
             }
             Step::HandOver(count) => self.hand_over(*count),
-            Step::Turn(which, status) => {
-                self.subscriptions[*which].subscription.status = *status;
-                let known = self.subscriptions[*which].clone();
+            Step::SetStatus(index, status) => {
+                self.subscriptions[*index].subscription.status = *status;
+                let known = self.subscriptions[*index].clone();
                 self.engine.handle_change(
                     self.engine.processed().unwrap(),
                     known.subscription.id,
@@ -245,7 +244,7 @@ impl World {
         }
         self.start();
         let waiting: usize = self.engine.queues().map(SubscriptionQueue::waiting_bytes).sum();
-        assert_eq!(self.engine.waiting_bytes(), waiting, "all that waits is counted");
+        assert_eq!(self.engine.waiting_bytes(), waiting, "all waiting bytes are counted");
     }
 
     fn publish(&mut self, event_type: &str, key: usize) {
@@ -272,7 +271,7 @@ impl World {
         }
     }
 
-    fn answer(&mut self, start: &StartAttempt, status: u16) {
+    fn respond(&mut self, start: &StartAttempt, status: u16) {
         let (id, position) = (start.subscription.id, start.event.position);
         if status == 204 {
             *self.arrived.entry((id, position)).or_default() += 1;
@@ -290,18 +289,18 @@ impl World {
         };
         let outcome = Outcome::Answered { status, retry_after: None };
         self.engine.handle_outcome(AttemptResult { attempt, outcome, term: start.term }, self.now);
-        for (turned, _) in self.engine.poll_transitions() {
-            self.engine.handle_transition_applied(turned.id);
+        for (subscription, _) in self.engine.poll_transitions() {
+            self.engine.handle_transition_applied(subscription.id);
         }
     }
 
     fn read(&mut self) {
         while let Some(read) = self.engine.poll_read() {
-            let wanted = self
+            let range = self
                 .log
                 .iter()
                 .filter(|event| event.position > read.after && event.position <= read.up_to);
-            let all: Vec<_> = wanted.cloned().collect();
+            let all: Vec<_> = range.cloned().collect();
             let some: Vec<_> = all.iter().take(3).cloned().collect();
             let (complete, scanned) =
                 (some.len() == all.len(), some.last().map_or(read.after, |last| last.position));
@@ -309,8 +308,8 @@ impl World {
         }
     }
 
-    fn flush(&mut self, idle: bool) {
-        let Some(flush) = self.engine.poll_flush(self.now, idle) else { return };
+    fn flush(&mut self, is_idle: bool) {
+        let Some(flush) = self.engine.poll_flush(self.now, is_idle) else { return };
         let Flush { shards, attempts, retries, cursors, .. } = flush;
         let fenced: BTreeSet<u16> = shards.iter().map(|(shard, ..)| *shard).collect();
         for (shard, _, cursor) in shards {
@@ -320,29 +319,30 @@ impl World {
         for attempt in attempts {
             assert!(
                 fenced.contains(&shard_of(attempt.subscription)),
-                "every write names its shard"
+                "every write names its shard's term"
             );
             let key = (attempt.subscription, attempt.position, attempt.number);
             self.tables.attempts.entry(key).or_insert(attempt.status.unwrap());
         }
         for (id, position, retry) in retries {
-            assert!(fenced.contains(&shard_of(id)), "every write names its shard");
+            assert!(fenced.contains(&shard_of(id)), "every write names its shard's term");
             match retry {
                 Some(retry) => self.tables.retries.insert((id, position), retry),
                 None => self.tables.retries.remove(&(id, position)),
             };
         }
         for (id, row) in cursors {
-            assert!(fenced.contains(&shard_of(id)), "every write names its shard");
+            assert!(fenced.contains(&shard_of(id)), "every write names its shard's term");
             match row {
                 Some(position) => self.tables.rows.insert(id, position),
                 None => self.tables.rows.remove(&id),
             };
         }
         self.check_cursors();
+        self.check_recorded(is_idle);
     }
 
-    /// Invariant 4: a cursor only passes what was delivered or has its failure on record.
+    /// Invariant 4: a cursor passes an event only once it is delivered or its retry is recorded.
     fn check_cursors(&self) {
         for known in &self.subscriptions {
             let id = known.subscription.id;
@@ -359,10 +359,35 @@ impl World {
                 let waits = self.tables.retries.contains_key(&(id, event.position));
                 assert!(
                     delivered || waits,
-                    "{id} passed {} with nothing on record",
+                    "{id} passed {} without a delivery or a retry",
                     event.position
                 );
             }
+        }
+    }
+
+    /// The recorded cursors are those that a scan of all queues finds.
+    fn check_recorded(&self, is_idle: bool) {
+        let head = self.engine.head();
+        let recorded = |shard| self.tables.cursors.get(&shard).copied().unwrap_or_default();
+        let mut shards: BTreeMap<u16, Position> =
+            self.engine.shards().into_iter().map(|shard| (shard, head)).collect();
+        for queue in self.engine.queues() {
+            let (id, cursor) = (queue.id(), queue.cursor(head));
+            assert_eq!(queue.recorded.own, self.tables.rows.get(&id).copied());
+            if queue.recorded.own.is_some() {
+                assert_eq!(queue.recorded.own, Some(cursor), "{id} has an outdated cursor");
+                let is_needed = queue.is_lagging() || cursor < recorded(shard_of(id));
+                assert!(is_needed || !is_idle, "{id} needs no cursor of its own");
+            } else {
+                let is_short = self.now.since(cursor.time()) <= Duration::from_secs(2);
+                assert!(!queue.is_lagging() && (is_short || !queue.holds_cursor()), "{id}");
+                let shard = shards.entry(shard_of(id)).or_default();
+                *shard = cursor.min(*shard);
+            }
+        }
+        for (shard, position) in shards.into_iter().filter(|_| is_idle) {
+            assert!(recorded(shard) >= position, "the cursor of shard {shard} has not moved");
         }
     }
 
@@ -370,16 +395,16 @@ impl World {
         matches_event(event, known.subscription.id, "t", &known.versions)
     }
 
-    /// Lets everyone go on and every receiver answer 204, until there is nothing more to do.
-    fn settle(&mut self) {
-        for which in 0..self.subscriptions.len() {
-            self.take(&Step::Turn(which, Status::Active));
+    /// Resumes every subscription and lets every receiver answer 204, until nothing is left to do.
+    fn quiesce(&mut self) {
+        for index in 0..self.subscriptions.len() {
+            self.run(&Step::SetStatus(index, Status::Active));
         }
         for _ in 0..10_000 {
-            self.take(&Step::Time(2_000));
-            self.take(&Step::Read);
+            self.run(&Step::Time(2_000));
+            self.run(&Step::Read);
             while !self.running.is_empty() {
-                self.take(&Step::Answer(0, 204));
+                self.run(&Step::Respond(0, 204));
             }
             self.flush(true);
             if self.tables.retries.is_empty() && self.all_arrived() && self.tables.rows.is_empty() {
@@ -388,7 +413,7 @@ impl World {
         }
     }
 
-    /// Whether the events of each order key came in the log's order.
+    /// Whether the events of each order key arrived in the log's order.
     fn is_in_order(&self, known: &LoadedSubscription) -> bool {
         let mut by_key: HashMap<i64, Vec<Position>> = HashMap::new();
         for position in self.order.get(&known.subscription.id).into_iter().flatten() {
@@ -405,8 +430,8 @@ impl World {
             .subscriptions
             .iter()
             .flat_map(|known| self.log.iter().map(move |event| (known, event)));
-        let mut meant = pairs.filter(|(known, event)| Self::matches(known, event));
-        meant.all(|(known, event)| {
+        let mut matching = pairs.filter(|(known, event)| Self::matches(known, event));
+        matching.all(|(known, event)| {
             self.arrived.contains_key(&(known.subscription.id, event.position))
         })
     }
@@ -415,26 +440,26 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
-    fn nothing_is_lost_and_nothing_comes_twice_without_a_crash(steps in prop::collection::vec(step(), 1..120)) {
+    fn no_event_is_lost_and_without_a_crash_none_is_delivered_twice(steps in prop::collection::vec(step(), 1..120)) {
         let mut world = World::new();
         for step in &steps {
-            world.take(step);
+            world.run(step);
         }
-        world.settle();
-        prop_assert!(world.all_arrived(), "lost");
-        prop_assert!(world.tables.retries.is_empty(), "retries are left");
-        prop_assert!(world.tables.rows.is_empty(), "cursors of their own are left: {:?}", world.tables.rows);
+        world.quiesce();
+        prop_assert!(world.all_arrived(), "an event is lost");
+        prop_assert!(world.tables.retries.is_empty(), "retries remain");
+        prop_assert!(world.tables.rows.is_empty(), "own cursors remain: {:?}", world.tables.rows);
         if world.crashes == 0 {
-            prop_assert!(world.arrived.values().all(|times| *times == 1), "repeated");
+            prop_assert!(world.arrived.values().all(|times| *times == 1), "an event was delivered twice");
             for known in &world.subscriptions {
-                prop_assert!(world.is_in_order(known), "out of order");
+                prop_assert!(world.is_in_order(known), "{} is out of order", known.subscription.id);
             }
         }
     }
 }
 
 #[test]
-fn receivers_that_hang_leave_room_for_the_others() {
+fn hanging_receivers_leave_slots_for_others() {
     let many = |number| {
         let mut known = subscription(number, "a", false, None);
         known.subscription.definition.channel.settings_mut().delivery.max_in_flight = 64;
@@ -460,28 +485,28 @@ fn receivers_that_hang_leave_room_for_the_others() {
     for number in 1..=100 {
         engine.handle_event(&event("a", number));
     }
-    let (begun, _) = engine.poll_attempts();
+    let (starts, _) = engine.poll_attempts();
     let mut of_each: HashMap<SubscriptionId, usize> = HashMap::new();
-    for start in &begun {
+    for start in &starts {
         *of_each.entry(start.subscription.id).or_default() += 1;
     }
-    let (fewest, most) = (of_each.values().min().unwrap(), of_each.values().max().unwrap());
-    assert_eq!(of_each.len(), 300, "each has its share");
-    assert!(most - fewest <= 1, "{fewest} to {most}");
+    let (min, max) = (of_each.values().min().unwrap(), of_each.values().max().unwrap());
+    assert_eq!(of_each.len(), 300, "each subscription has its share");
+    assert!(max - min <= 1, "{min} to {max}");
 
     engine.handle_event(&event("b", 101));
-    let (begun, _) = engine.poll_attempts();
-    assert_eq!(begun.len(), 1, "of all that do not hang one has something to do");
+    let (starts, _) = engine.poll_attempts();
+    assert_eq!(starts.len(), 1, "the receiver that does not hang gets its event");
 }
 
-/// Lets time pass in steps of 100 ms, and every receiver answer at once: 500 to these events, 204 to all others.
-fn pass(world: &mut World, seconds: u64, refused: &BTreeSet<Position>) {
+/// Lets time pass in steps of 100 ms. Every receiver answers at once: 500 to the refused events, 204 to all others.
+fn let_time_pass(world: &mut World, seconds: u64, refused: &BTreeSet<Position>) {
     for _ in 0..seconds * 10 {
-        world.take(&Step::Time(100));
-        world.take(&Step::Read);
+        world.run(&Step::Time(100));
+        world.run(&Step::Read);
         while let Some(start) = world.running.pop() {
             let status = if refused.contains(&start.event.position) { 500 } else { 204 };
-            world.answer(&start, status);
+            world.respond(&start, status);
             world.start();
         }
         world.flush(false);
@@ -489,24 +514,24 @@ fn pass(world: &mut World, seconds: u64, refused: &BTreeSet<Position>) {
 }
 
 #[test]
-fn events_that_are_never_taken_hide_no_others_however_often_they_are_tried() {
+fn refused_events_do_not_keep_a_receiver_from_getting_others() {
     let mut world = World::new();
     for _ in 0..25 {
-        world.take(&Step::Publish(0));
+        world.run(&Step::Publish(0));
     }
     let refused: BTreeSet<Position> = world.log.iter().map(|event| event.position).collect();
-    pass(&mut world, 60, &refused);
+    let_time_pass(&mut world, 60, &refused);
     for _ in 0..10 {
-        world.take(&Step::Publish(0));
+        world.run(&Step::Publish(0));
     }
-    pass(&mut world, 600, &refused);
+    let_time_pass(&mut world, 600, &refused);
     let (all, ordered) = (world.subscriptions.clone(), world.subscriptions[1].subscription.id);
     for known in all.iter().filter(|known| known.subscription.id != ordered) {
         let id = known.subscription.id;
         let keyed = known.subscription.definition.delivery().is_ordered();
-        let taken =
+        let delivered =
             world.log.iter().filter(|event| world.arrived.contains_key(&(id, event.position)));
-        // With one key for all of them the first refused holds up the rest, as it should.
-        assert_eq!(taken.count(), if keyed { 0 } else { 10 }, "{id}");
+        // All events have one order key, so the first refused one holds back the others.
+        assert_eq!(delivered.count(), if keyed { 0 } else { 10 }, "{id}");
     }
 }

@@ -1,41 +1,47 @@
-//! The events a subscription has taken up and not finished, which hold its cursor back.
+//! The events that a subscription has taken up and not finished. They hold its cursor back.
 
 use std::collections::VecDeque;
 
 use crate::domain::position::Position;
 
-/// Positions in log order, each finished or not; the front one never is.
+#[derive(Debug)]
+struct Entry {
+    position: Position,
+    is_finished: bool,
+}
+
+/// Events in log order, finished or not. The front one is never finished.
 #[derive(Debug, Default)]
-pub(crate) struct Unfinished {
-    pairs: VecDeque<(Position, bool)>,
+pub(super) struct Unfinished {
+    entries: VecDeque<Entry>,
 }
 
 impl Unfinished {
-    /// Notes an event that is above all noted before.
-    pub(crate) fn take_up(&mut self, position: Position) {
-        self.pairs.push_back((position, false));
+    /// Adds an event above all others.
+    pub(super) fn add(&mut self, position: Position) {
+        self.entries.push_back(Entry { position, is_finished: false });
     }
 
-    /// Notes that an event is delivered, or its failure is on record.
-    pub(crate) fn finish(&mut self, position: Position) {
-        if let Ok(index) = self.pairs.binary_search_by_key(&position, |(at, _)| *at)
-            && let Some(pair) = self.pairs.get_mut(index)
-        {
-            pair.1 = true;
+    /// Marks an event as finished: it is delivered, or its failure will be recorded with the cursor.
+    pub(super) fn finish(&mut self, position: Position) {
+        if let Some(entry) = self.index_of(position).and_then(|index| self.entries.get_mut(index)) {
+            entry.is_finished = true;
         }
-        while self.pairs.front().is_some_and(|(_, finished)| *finished) {
-            self.pairs.pop_front();
-        }
+        while self.entries.pop_front_if(|entry| entry.is_finished).is_some() {}
     }
 
-    /// Whether the event is taken up and not finished.
-    pub(crate) fn contains(&self, position: Position) -> bool {
-        self.pairs.binary_search(&(position, false)).is_ok()
+    pub(super) fn contains(&self, position: Position) -> bool {
+        let entry = self.index_of(position).and_then(|index| self.entries.get(index));
+        entry.is_some_and(|entry| !entry.is_finished)
     }
 
-    /// How far all is finished; `None` when nothing holds the cursor back.
-    pub(crate) fn cursor(&self) -> Option<Position> {
-        self.pairs.front().map(|(position, _)| position.previous())
+    /// The highest position up to which every event is finished. `None`: all events are finished.
+    pub(super) fn cursor(&self) -> Option<Position> {
+        self.entries.front().map(|entry| entry.position.previous())
+    }
+
+    fn index_of(&self, position: Position) -> Option<usize> {
+        self.entries.binary_search_by_key(&position, |entry| entry.position).ok()
     }
 }
 
@@ -47,18 +53,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_cursor_is_just_below_the_first_that_is_not_finished(count in 1usize..40, order in any::<u64>()) {
+        fn the_cursor_stays_just_below_the_first_unfinished_event(count in 1usize..40, order in any::<u64>()) {
             let mut unfinished = Unfinished::default();
             let positions: Vec<_> = (1..=count).map(|n| Position::START.advanced(n * 3)).collect();
             for position in &positions {
-                unfinished.take_up(*position);
+                unfinished.add(*position);
             }
             let mut open: Vec<_> = positions.clone();
-            let mut turn = usize::try_from(order >> 1).unwrap();
+            let mut random = usize::try_from(order >> 1).unwrap();
             while !open.is_empty() {
                 prop_assert_eq!(unfinished.cursor(), open.iter().min().map(|first| first.previous()));
-                turn = turn.rotate_left(5).wrapping_add(7);
-                let done = open.remove(turn % open.len());
+                random = random.rotate_left(5).wrapping_add(7);
+                let done = open.remove(random % open.len());
                 prop_assert!(unfinished.contains(done));
                 unfinished.finish(done);
                 prop_assert!(!unfinished.contains(done));

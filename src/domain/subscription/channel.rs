@@ -1,5 +1,6 @@
 //! How a subscription's events reach its owner: one variant of [`Channel`] for each way, with its settings.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub enum Channel {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Webhook {
     pub url: CallbackUrl,
-    /// The proof that the receiver wants the events. `None`: the hub asks for none.
+    /// The proof that the receiver wants the events. `None`: the hub requires none.
     pub verification: Option<Verification>,
     pub settings: WebhookSettings,
 }
@@ -131,15 +132,17 @@ impl Webhook {
 
 impl DeliverySettings {
     /// The subscription's own schedule, completed by the server's.
-    pub fn retry_schedule(&self, server: &RetrySchedule) -> RetrySchedule {
-        let seconds = |s: u32| Duration::from_secs(s.into());
-        RetrySchedule {
-            steps: match &self.retry_schedule_s {
-                Some(steps) => steps.iter().copied().map(seconds).collect(),
-                None => server.steps.clone(),
-            },
-            give_up_after: self.give_up_after_s.map_or(server.give_up_after, seconds),
+    pub fn retry_schedule<'a>(&self, server: &'a RetrySchedule) -> Cow<'a, RetrySchedule> {
+        if self.retry_schedule_s.is_none() && self.give_up_after_s.is_none() {
+            return Cow::Borrowed(server);
         }
+        let seconds = |s: u32| Duration::from_secs(s.into());
+        let steps = match &self.retry_schedule_s {
+            Some(steps) => steps.iter().copied().map(seconds).collect(),
+            None => server.steps.clone(),
+        };
+        let give_up_after = self.give_up_after_s.map_or(server.give_up_after, seconds);
+        Cow::Owned(RetrySchedule { steps, give_up_after })
     }
 
     /// The deadline of one request, response body included.

@@ -21,21 +21,15 @@ pub(crate) enum StatusTransition {
 }
 
 impl StatusTransition {
-    /// Whether the subscription is disabled.
-    pub(crate) fn is_disabling(&self) -> bool {
-        matches!(self, Self::Gone | Self::GivenUp)
-    }
-
     /// The change of `current` that makes this transition.
     pub(crate) fn change(&self, current: Subscription) -> Change {
         match self {
             Self::Failing => change::failing(current),
             Self::Recovered => change::recovered(current),
             Self::Gone => change::disabled(current, "the receiver answered 410 Gone"),
-            Self::GivenUp => change::disabled(
-                current,
-                "the receiver took nothing for as long as deliveries are tried",
-            ),
+            Self::GivenUp => {
+                change::disabled(current, "no delivery succeeded within give_up_after_s")
+            }
             Self::Verified(verified) => change::verified(current, verified.clone()),
         }
     }

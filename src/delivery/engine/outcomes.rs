@@ -1,0 +1,148 @@
+//! What follows from the outcome of an attempt: delivered, retried, exhausted, or a change of the subscription's status.
+
+use std::sync::Arc;
+
+use super::aimd::Response;
+use super::results::AttemptSummary;
+use super::{AttemptResult, Engine, SubscriptionQueue};
+use crate::domain::delivery::exhausted::Exhausted;
+use crate::domain::delivery::outcome::Verdict;
+use crate::domain::delivery::retry::Retry;
+use crate::domain::id::SubscriptionId;
+use crate::domain::subscription::transition::StatusTransition;
+use crate::domain::subscription::{Status, Subscription};
+use crate::domain::time::UnixMillis;
+
+/// How a delivery goes on after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Consequence {
+    Delivered,
+    RetryAt(UnixMillis),
+    /// The receiver has failed for as long as the schedule lasts: the delivery waits with all others.
+    DisableFailing,
+    /// The receiver wants nothing more: the delivery waits with all others.
+    DisableGone,
+    Exhausted,
+}
+
+impl Engine {
+    /// Passes in the result of an attempt.
+    pub(crate) fn handle_outcome(&mut self, result: AttemptResult, now: UnixMillis) {
+        let AttemptResult { attempt, outcome, term } = result;
+        let (id, position, number) = (attempt.subscription, attempt.position, attempt.number);
+        if !self.end(id, term) {
+            return;
+        }
+        let (started_at, latency) = (attempt.id.time(), attempt.latency());
+        self.note_in_replays(&AttemptSummary::of(&attempt));
+        self.results.add_attempt(attempt);
+        let schedule = &self.schedule;
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let response = Response { outcome: &outcome, started_at, latency };
+        queue.attempts.handle_response(&queue.subscription.definition, &response, now);
+        let ended = queue.end_attempt(position);
+        let first_attempt = ended.retry.map_or(started_at, |retry| retry.first_attempt);
+        let consequence = match outcome.verdict() {
+            Verdict::Delivered => Consequence::Delivered,
+            Verdict::Gone => Consequence::DisableGone,
+            Verdict::Retry { at_least } => {
+                let schedule = queue.subscription.definition.delivery().retry_schedule(schedule);
+                let failing_since = queue.attempts.receiver.failing_since();
+                if failing_since.is_some_and(|since| schedule.is_over(since, now)) {
+                    Consequence::DisableFailing
+                } else {
+                    let due = schedule.next(number, first_attempt, now, at_least);
+                    due.map_or(Consequence::Exhausted, Consequence::RetryAt)
+                }
+            }
+        };
+        let due = match consequence {
+            Consequence::RetryAt(due) => Some(due),
+            Consequence::DisableFailing | Consequence::DisableGone => Some(now),
+            Consequence::Delivered | Consequence::Exhausted => None,
+        };
+        if let Some(due) = due {
+            let retry = Retry { attempts: number, due, first_attempt, order_key: ended.order_key };
+            // The order key stays busy.
+            queue.attempts.retries.set(position, retry);
+            self.scheduler.add_retry(due, id, position);
+            self.results.set_retry(id, position, Some(retry));
+        } else {
+            queue.attempts.release(ended.order_key);
+            let had_retry = ended.retry.is_some();
+            if consequence == Consequence::Exhausted {
+                let subscription = Arc::clone(&queue.subscription);
+                self.exhausted.push(Exhausted {
+                    subscription,
+                    position,
+                    attempts: number,
+                    waited: had_retry,
+                });
+            } else if had_retry {
+                self.results.set_retry(id, position, None);
+            }
+        }
+        match consequence {
+            Consequence::DisableGone => self.disable(id, StatusTransition::Gone),
+            Consequence::DisableFailing => self.disable(id, StatusTransition::GivenUp),
+            _ => self.update_status(id),
+        }
+        self.reschedule(id);
+    }
+
+    /// Reports that the log says that a delivery is exhausted. Its retry leaves the record, unless the delivery has
+    /// been requested again meanwhile.
+    pub(crate) fn handle_exhausted_published(&mut self, exhausted: &Exhausted) {
+        let (id, position) = (exhausted.subscription.id, exhausted.position);
+        let is_over = |queue: &SubscriptionQueue| {
+            queue.attempts.retries.get(position).is_none() && !queue.is_in_progress(position)
+        };
+        if exhausted.waited && self.queues.get(&id).is_some_and(is_over) {
+            self.results.set_retry(id, position, None);
+        }
+    }
+
+    /// The deliveries that have become exhausted.
+    pub(crate) fn poll_exhausted(&mut self) -> Vec<Exhausted> {
+        std::mem::take(&mut self.exhausted)
+    }
+
+    /// Makes a subscription's status agree with the state of its circuit breaker.
+    fn update_status(&mut self, id: SubscriptionId) {
+        let Some(queue) = self.queues.get_mut(&id).filter(|queue| !queue.is_changing) else {
+            return;
+        };
+        let failing_since = queue.attempts.receiver.failing_since();
+        let transition = match (queue.subscription.status, failing_since) {
+            (Status::Active, Some(_)) => StatusTransition::Failing,
+            (Status::Failing, None) => StatusTransition::Recovered,
+            _ => return,
+        };
+        queue.is_changing = true;
+        self.transitions.push((Arc::clone(&queue.subscription), transition));
+    }
+
+    /// Disables a subscription. Nothing starts for it any more, even before the change is applied.
+    fn disable(&mut self, id: SubscriptionId, transition: StatusTransition) {
+        if let Some(queue) = self.queues.get_mut(&id)
+            && let Some(former) = queue.halt()
+        {
+            queue.is_changing = true;
+            self.transitions.push((former, transition));
+        }
+    }
+
+    /// The changes of status to apply.
+    pub(crate) fn poll_transitions(&mut self) -> Vec<(Arc<Subscription>, StatusTransition)> {
+        std::mem::take(&mut self.transitions)
+    }
+
+    /// Reports that a change of status has been applied, or no longer applies.
+    pub(crate) fn handle_transition_applied(&mut self, id: SubscriptionId) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.is_changing = false;
+            self.update_status(id);
+            self.reschedule(id);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Reads of the log for subscriptions that lag.
+
+use std::sync::Arc;
+
+use super::{Engine, ReadRange};
+use crate::domain::event::page::Stretch;
+use crate::domain::id::SubscriptionId;
+use crate::domain::subscription::command::Command;
+
+impl Engine {
+    /// The next range to read for a lagging subscription.
+    pub(crate) fn poll_read(&mut self) -> Option<ReadRange> {
+        let up_to = self.head();
+        while let Some(id) = self.scheduler.pop_reader() {
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            queue.scheduled.is_reader = false;
+            if queue.wants_read() {
+                let subscription = Arc::clone(&queue.subscription);
+                return Some(ReadRange { subscription, after: queue.log.start_read(), up_to });
+            }
+        }
+        None
+    }
+
+    /// Passes in what a read found of the subscription's tenant.
+    pub(crate) fn handle_read(&mut self, read: &ReadRange, stretch: &Stretch) {
+        let scanned =
+            if stretch.complete { read.up_to.max(stretch.scanned) } else { stretch.scanned };
+        let (id, head) = (read.subscription.id, self.head());
+        self.with_queue(id, |queue| queue.handle_read(read.after, &stretch.events, scanned, head));
+        for event in stretch.events.iter().filter(|event| event.about == Some(id)) {
+            let queue = self.queues.get(&id);
+            let is_missed = queue.is_some_and(|queue| queue.log.is_missed(event.position));
+            if let Some(command) = Command::from_event(event).filter(|_| is_missed) {
+                self.handle_command(id, &command, self.now);
+            }
+        }
+    }
+
+    /// Reports that a read failed: the subscription wants it again.
+    pub(crate) fn handle_read_error(&mut self, id: SubscriptionId) {
+        self.with_queue(id, |queue| queue.log.cancel_read());
+    }
+}

@@ -1,0 +1,125 @@
+//! Lists of the subscriptions that can act: start an attempt, read on, or wait for a time.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::queue::SubscriptionQueue;
+use crate::domain::id::SubscriptionId;
+use crate::domain::position::Position;
+use crate::domain::time::UnixMillis;
+
+/// With more bytes of waiting events in all queues, full queues begin to lag and no queue reads on.
+const MAX_WAITING_BYTES: usize = 256 << 20;
+
+/// Removes the first element of `set` if it satisfies the predicate.
+pub(super) fn pop_first_if<T: Copy + Ord>(
+    set: &mut BTreeSet<T>,
+    predicate: impl FnOnce(&T) -> bool,
+) -> Option<T> {
+    let first = set.first().copied().filter(predicate)?;
+    set.remove(&first);
+    Some(first)
+}
+
+/// What each subscription can do next, and when.
+///
+/// Invariant: after each change of a queue its owner calls [`Self::reschedule`]. Then the queue is listed wherever it
+/// can act. A list may name a queue that no longer can: whoever takes it out checks again.
+#[derive(Debug, Default)]
+pub(super) struct Scheduler {
+    /// Queues that can start an attempt, each once.
+    pub(super) ready: VecDeque<SubscriptionId>,
+    /// Queues that want to read on, each once.
+    readers: VecDeque<SubscriptionId>,
+    /// Queues that can act only after some time.
+    wakes: BTreeSet<(UnixMillis, SubscriptionId)>,
+    /// Retries that are not due yet.
+    retries: BTreeSet<(UnixMillis, SubscriptionId, Position)>,
+    waiting_bytes: usize,
+}
+
+impl Scheduler {
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Whether the queues of the node may take in more events.
+    pub(super) fn has_capacity(&self) -> bool {
+        self.waiting_bytes < MAX_WAITING_BYTES
+    }
+
+    /// Lists a queue for what it can do next, and counts its waiting bytes. `is_active`: whether its shard starts work.
+    pub(super) fn reschedule(
+        &mut self,
+        queue: &mut SubscriptionQueue,
+        is_active: bool,
+        now: UnixMillis,
+    ) {
+        if is_active {
+            self.list(queue, now);
+        }
+        let bytes = queue.waiting_bytes();
+        self.waiting_bytes = self.waiting_bytes + bytes - queue.scheduled.counted_bytes;
+        queue.scheduled.counted_bytes = bytes;
+    }
+
+    fn list(&mut self, queue: &mut SubscriptionQueue, now: UnixMillis) {
+        let id = queue.id();
+        if !queue.scheduled.is_reader && queue.wants_read() {
+            queue.scheduled.is_reader = true;
+            self.readers.push_back(id);
+        }
+        if queue.scheduled.is_ready {
+            return;
+        }
+        if queue.can_start(now) {
+            queue.scheduled.is_ready = true;
+            self.ready.push_back(id);
+        } else if let Some(at) = queue.ready_at(now)
+            && queue.scheduled.wakes_at.is_none_or(|wakes_at| at < wakes_at)
+        {
+            queue.scheduled.wakes_at = Some(at);
+            self.wakes.insert((at, id));
+        }
+    }
+
+    /// Removes a queue that the engine drops. Lists that are in no order keep its id, which then names no queue.
+    pub(super) fn remove(&mut self, queue: &SubscriptionQueue) {
+        let id = queue.id();
+        self.waiting_bytes -= queue.scheduled.counted_bytes;
+        if let Some(at) = queue.scheduled.wakes_at {
+            self.wakes.remove(&(at, id));
+        }
+        for (position, retry) in queue.attempts.retries.iter() {
+            self.retries.remove(&(retry.due, id, position));
+        }
+    }
+
+    pub(super) fn add_retry(&mut self, due: UnixMillis, id: SubscriptionId, position: Position) {
+        self.retries.insert((due, id, position));
+    }
+
+    /// The next queue whose waiting time is over.
+    pub(super) fn pop_wake(&mut self, now: UnixMillis) -> Option<SubscriptionId> {
+        pop_first_if(&mut self.wakes, |(at, _)| *at <= now).map(|(_, id)| id)
+    }
+
+    /// The next retry that is due.
+    pub(super) fn pop_retry(
+        &mut self,
+        now: UnixMillis,
+    ) -> Option<(UnixMillis, SubscriptionId, Position)> {
+        pop_first_if(&mut self.retries, |(due, ..)| *due <= now)
+    }
+
+    /// The next queue that wants to read on, while there is memory for what it reads.
+    pub(super) fn pop_reader(&mut self) -> Option<SubscriptionId> {
+        if self.has_capacity() { self.readers.pop_front() } else { None }
+    }
+
+    /// When the next retry is due or the next queue can act again.
+    pub(super) fn next_timeout(&self) -> Option<UnixMillis> {
+        let retry = self.retries.first().map(|(due, ..)| *due);
+        let wake = self.wakes.first().map(|(at, _)| *at);
+        retry.into_iter().chain(wake).min()
+    }
+}

@@ -51,7 +51,7 @@ impl Store {
     }
 
     /// Moves a pull subscription's cursor to any position; events that a former webhook delivered are served again. False if
-    /// it is not a pull subscription.
+    /// the subscription is not a pull subscription.
     pub async fn seek_pull_cursor(
         &self,
         id: SubscriptionId,

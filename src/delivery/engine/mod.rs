@@ -231,7 +231,7 @@ impl Engine {
                 ),
             };
             self.queues.insert(id, queue);
-            self.restore_state(state.tried, state.retries, state.replays);
+            self.restore_state(state.attempted, state.retries, state.replays);
         }
         self.reschedule(id);
     }

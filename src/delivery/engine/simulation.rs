@@ -193,7 +193,7 @@ impl World {
                 .filter(|((id, _), _)| mine(id))
                 .map(|((id, at), retry)| (*id, *at, *retry))
                 .collect(),
-            tried: tried.into_iter().collect(),
+            attempted: tried.into_iter().collect(),
             replays: Vec::new(),
         };
         self.engine.handle_shards_acquired(&owned, known, state);

@@ -1,4 +1,4 @@
-//! The document matches the route table, the problem codes and the examples.
+//! Tests of the OpenAPI document against the route table, the problem codes and its own schemas.
 
 use std::collections::BTreeSet;
 
@@ -54,7 +54,7 @@ fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     }
 }
 
-/// The access rule of an operation, as the route table writes it.
+/// The access rule of an operation, as in the route table.
 fn access(operation: &Value) -> String {
     let ways = operation["security"].as_array().expect("each says who may ask");
     let scopes = ways.iter().filter_map(|way| way.get("bearer"));
@@ -88,19 +88,19 @@ fn the_document_has_the_routes_of_the_table_with_the_same_access() {
 }
 
 #[test]
-fn every_problem_code_and_no_other_is_documented() {
+fn the_document_lists_exactly_the_problem_codes() {
     let document = document();
-    let documented = &document["components"]["schemas"]["ProblemCode"];
+    let codes = &document["components"]["schemas"]["ProblemCode"];
     let known: BTreeSet<_> = Code::ALL.iter().map(|code| code.name()).collect();
-    assert_eq!(names(&documented["enum"]).collect::<BTreeSet<_>>(), known);
+    assert_eq!(names(&codes["enum"]).collect::<BTreeSet<_>>(), known);
     for code in Code::ALL {
         let line = format!("| `{}` | {} |", code.name(), code.status().as_u16());
-        assert!(documented["description"].as_str().unwrap().contains(&line), "{line}");
+        assert!(codes["description"].as_str().unwrap().contains(&line), "{line}");
     }
 }
 
 #[test]
-fn each_answers_codes_are_of_its_status_and_every_one_is_given_somewhere() {
+fn every_code_is_documented_under_its_status() {
     let mut given = BTreeSet::new();
     for part in PARTS.into_iter().chain([super::join::EVERYWHERE]) {
         for (pointer, value) in everything(&read(part)) {
@@ -114,14 +114,14 @@ fn each_answers_codes_are_of_its_status_and_every_one_is_given_somewhere() {
             }
         }
     }
-    // The other methods of a path have no operation.
+    // A method that a path does not have has no operation to document it.
     let known = Code::ALL.iter().map(|code| code.name().to_owned());
     let never: Vec<_> = known.filter(|name| !given.contains(name)).collect();
     assert_eq!(never, ["method_not_allowed"]);
 }
 
 #[test]
-fn every_reference_leads_somewhere_and_every_component_is_used() {
+fn every_reference_resolves_and_every_component_is_used() {
     let document = document();
     let all = everything(&document);
     let is_reference = |pointer: &str| pointer.ends_with("/$ref");
@@ -133,7 +133,7 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
     for target in &targets {
         assert!(document.pointer(target).is_some(), "{target}");
     }
-    // The messages of a WebSocket belong to no operation's request or response.
+    // WebSocket messages are in no operation's request or response.
     let spoken = ["/components/schemas/WebSocketCommand", "/components/schemas/WebSocketAnswer"];
     for (kind, components) in document["components"].as_object().unwrap() {
         for name in components.as_object().unwrap().keys().filter(|_| kind != "securitySchemes") {
@@ -151,11 +151,8 @@ fn every_operation_is_documented_in_full() {
     let (tags, mut ids): (Vec<_>, _) = (tags.collect(), BTreeSet::new());
     for (path, method, operation) in operations(&document) {
         let here = format!("{method} {path}");
-        let documented = |name: &str| operation[name].as_str().is_some_and(|text| !text.is_empty());
-        assert!(
-            documented("summary") && documented("description") && documented("operationId"),
-            "{here}"
-        );
+        let has = |name: &str| operation[name].as_str().is_some_and(|text| !text.is_empty());
+        assert!(has("summary") && has("description") && has("operationId"), "{here}");
         assert!(
             ids.insert(operation["operationId"].to_string()),
             "{here}: its operationId is taken"
@@ -176,7 +173,7 @@ fn every_operation_is_documented_in_full() {
         if !operation["requestBody"].is_null() {
             expected.extend(["400", "408", "413", "415", "422"]);
         }
-        // The first needs no check, and a tenant need not exist to be read.
+        // The first two do not reveal whether a subscription exists, and a PUT creates the tenant.
         let hidden = [
             "POST /v1/subscriptions/{id}/verification",
             "GET /v1/subscriptions/{id}/verification",
@@ -194,7 +191,7 @@ fn every_operation_is_documented_in_full() {
 }
 
 #[test]
-fn every_field_says_what_it_is() {
+fn every_schema_field_has_a_description() {
     let document = document();
     for (pointer, value) in everything(&document["components"]["schemas"]) {
         let Some((_, within)) = pointer.rsplit_once("/properties/") else { continue };
@@ -210,7 +207,7 @@ fn every_field_says_what_it_is() {
     }
 }
 
-/// The examples of media types, headers and parameters.
+/// The examples of a media type, header or parameter.
 fn examples(document: &Value, described: &Value) -> Vec<Value> {
     let many = described.get("examples").and_then(Value::as_object);
     let many = many.into_iter().flat_map(|many| many.values());
@@ -230,7 +227,7 @@ fn validator(registry: &Registry<'_>, pointer: &str) -> Validator {
 }
 
 #[test]
-fn examples_match_their_schemas() {
+fn every_example_matches_its_schema() {
     let document = document();
     let registry = Registry::new().add(HERE, document.clone()).unwrap().prepare().unwrap();
     let (mut checked, mut bare) = (0, Vec::new());
@@ -238,7 +235,7 @@ fn examples_match_their_schemas() {
         if value.get("schema").is_none_or(|schema| !schema.is_object()) {
             continue;
         }
-        // The example of a stream is its text; the schema describes one event.
+        // The example of a stream is its text, but its schema describes one event.
         if pointer.ends_with("event-stream") {
             continue;
         }
@@ -259,7 +256,7 @@ fn examples_match_their_schemas() {
 }
 
 #[test]
-fn what_schemas_show_as_examples_is_as_they_say() {
+fn every_schema_example_matches_its_schema() {
     let document = document();
     let registry = Registry::new().add(HERE, document.clone()).unwrap().prepare().unwrap();
     let mut checked = 0;

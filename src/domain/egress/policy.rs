@@ -82,7 +82,7 @@ pub struct EgressPolicy {
     pub proxy: Option<EgressProxy>,
 }
 
-/// The targets that are allowed.
+/// The allowed targets.
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
     pub allow: AllowedTargets,

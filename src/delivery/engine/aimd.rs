@@ -24,7 +24,7 @@ pub(super) struct Response<'a> {
     pub(super) latency: Duration,
 }
 
-/// What a response says about the receiver's load.
+/// The receiver's load, as one response shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LoadSignal {
     Healthy,

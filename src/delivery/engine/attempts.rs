@@ -1,4 +1,4 @@
-//! Which attempts start, and the events that they need.
+//! Starts attempts, and requests the events that they need.
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ const MAX_FAILURES: usize = 20;
 const MIN_PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(1_200);
 
-/// What an outcome does to a breaker.
+/// The effect of an outcome on a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BreakerChange {
     None,

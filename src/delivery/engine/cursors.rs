@@ -1,4 +1,4 @@
-//! How far the recorded cursors may move: the cursor of each shard, and those of subscriptions that need their own.
+//! The recorded cursors: one of each shard, and one of each subscription that needs its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(super) struct Cursors {
 /// The circumstances of a flush.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FlushContext {
-    /// How far the node has processed the log.
+    /// The position up to which the node has processed the log.
     pub(super) head: Position,
     pub(super) now: UnixMillis,
     /// Whether to record every shard whose cursor has moved.
@@ -169,7 +169,7 @@ impl Cursors {
             if is_covered {
                 self.update(queue);
             } else if !queue.is_lagging() && !queue.holds_cursor() {
-                // Its cursor follows the head, without a change of the queue.
+                // The cursor follows the head, without a change of the queue.
                 self.unsettled.insert(id);
             }
         }

@@ -1,4 +1,4 @@
-//! What the engine exchanges with its driver: the actions it asks for, and their results.
+//! The values that the engine exchanges with its driver: actions, and their results.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ pub(crate) struct FetchEvent {
 /// The result of a [`StartAttempt`].
 #[derive(Debug)]
 pub(crate) struct AttemptResult {
-    /// What the next flush records.
+    /// The record of the attempt, for the next flush.
     pub(crate) attempt: Attempt,
     pub(crate) outcome: Outcome,
     /// The term of the [`StartAttempt`].

@@ -1,4 +1,4 @@
-//! What the driver records, in one transaction: results, and the cursors as far as these results let them move.
+//! The flush: results, and the cursors as far as these results let them move, recorded in one transaction.
 
 use super::Engine;
 use super::cursors::FlushContext;

@@ -164,7 +164,7 @@ impl Engine {
         }
     }
 
-    /// How far the engine has processed the log. `None` before the node owns its first shards.
+    /// The position up to which the engine has processed the log. `None` before the node owns its first shards.
     pub(crate) fn processed(&self) -> Option<Position> {
         self.processed
     }
@@ -231,7 +231,7 @@ impl Engine {
                 ),
             };
             self.queues.insert(id, queue);
-            self.restore_state(state.tried, state.retries, state.replays);
+            self.restore_state(state.attempted, state.retries, state.replays);
         }
         self.reschedule(id);
     }

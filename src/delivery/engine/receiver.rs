@@ -1,4 +1,4 @@
-//! What the engine knows of a receiver's health, and how much the receiver may be sent accordingly.
+//! A receiver's health and rate limit, which decide how many attempts it gets.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

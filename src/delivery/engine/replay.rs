@@ -7,7 +7,7 @@ use crate::domain::delivery::replay::{RecordedDelivery, ReplayProgress};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 
-/// What a replay knows of a delivery.
+/// The earlier attempts of a delivery, as a replay knows them.
 #[derive(Debug, Clone, Copy, Default)]
 struct History {
     attempts: u16,

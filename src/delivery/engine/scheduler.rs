@@ -20,10 +20,10 @@ pub(super) fn pop_first_if<T: Copy + Ord>(
     Some(first)
 }
 
-/// What each subscription can do next, and when.
+/// The next action of each subscription, and its time.
 ///
 /// Invariant: after each change of a queue its owner calls [`Self::reschedule`]. Then the queue is listed wherever it
-/// can act. A list may name a queue that no longer can: whoever takes it out checks again.
+/// can act. A list may name a queue that no longer can, so the caller of `pop_*` checks again.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
     /// Queues that can start an attempt, each once.

@@ -58,7 +58,7 @@ impl Engine {
             self.queues.insert(id, queue);
             ids.push(id);
         }
-        self.restore_state(state.tried, state.retries, state.replays);
+        self.restore_state(state.attempted, state.retries, state.replays);
         for id in ids {
             self.reschedule(id);
         }

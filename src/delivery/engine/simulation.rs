@@ -173,7 +173,7 @@ impl World {
             let shard = tables.cursors.get(&shard_of(id)).copied().unwrap_or_default();
             tables.rows.get(&id).copied().unwrap_or(shard)
         };
-        let tried: BTreeSet<_> = tables
+        let attempted: BTreeSet<_> = tables
             .attempts
             .keys()
             .filter(|(id, at, _)| ids.contains(id) && *at > start(*id))
@@ -193,7 +193,7 @@ impl World {
                 .filter(|((id, _), _)| mine(id))
                 .map(|((id, at), retry)| (*id, *at, *retry))
                 .collect(),
-            tried: tried.into_iter().collect(),
+            attempted: attempted.into_iter().collect(),
             replays: Vec::new(),
         };
         self.engine.handle_shards_acquired(&owned, known, state);

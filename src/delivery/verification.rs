@@ -22,7 +22,7 @@ use crate::domain::subscription::verification::{
 use crate::domain::time::UnixMillis;
 use crate::egress::Request;
 
-/// What the hub needs to send verification requests.
+/// The hub's identity and key in verification requests.
 #[derive(Debug, Clone)]
 pub(crate) struct VerifierSettings {
     /// The name and address of the hub that receivers see.

@@ -1,5 +1,5 @@
 //! A tunnel through the egress proxy (CONNECT; RFC 9110, section 9.3.6), for https and http receivers alike. So the
-//! proxy's own response is never mistaken for the receiver's. `docs/decisions/0005-egress-tunnel.md` says why this is
+//! proxy's own response is never mistaken for the receiver's. `docs/decisions/0011-egress-tunnel.md` says why this is
 //! not hyper-util's `Tunnel`.
 
 use std::io;

@@ -65,8 +65,8 @@ impl Driver {
             Completion::ReplayRangeRead { range, result } => {
                 self.reads_in_flight -= 1;
                 match result {
-                    Ok((stretch, attempted)) => {
-                        engine.handle_replay_read(&range, &stretch, &attempted);
+                    Ok((stretch, recorded)) => {
+                        engine.handle_replay_read(&range, &stretch, &recorded);
                     }
                     Err(error) => {
                         tracing::warn!(%error, replay = %range.id, "cannot read the log for a replay; retrying");

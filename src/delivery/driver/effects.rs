@@ -74,7 +74,7 @@ pub(super) struct Shares {
     pub(super) acquired: Vec<OwnedShard>,
 }
 
-/// The most shards that each of so many nodes owns.
+/// The most shards that one of `live_nodes` owns.
 pub(super) fn fair_share(live_nodes: usize) -> usize {
     usize::from(SHARDS).div_ceil(live_nodes.max(1))
 }
@@ -165,8 +165,8 @@ pub(super) async fn read_replay_range(
         let stretch = log.read_after(scan).await?;
         let positions: Vec<i64> =
             stretch.events.iter().map(|event| event.position.stored()).collect();
-        let tried = store.select_attempted(range.subscription.id, &positions).await?;
-        Ok((stretch, tried))
+        let recorded = store.select_attempted(range.subscription.id, &positions).await?;
+        Ok((stretch, recorded))
     };
     let result = result.await;
     if result.is_err() {

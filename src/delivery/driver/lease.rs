@@ -1,43 +1,47 @@
 //! A node's lease: the right to act as the owner of its shards for a short time.
 //!
-//! One row in `nodes` is the lease of all shards that a node owns. [`keep_renewed`] writes it once a second. Postgres
-//! grants the lease for 4.5 s, and the node trusts it for 3 s only:
+//! One row in `nodes` is the lease of all shards that a node owns. [`keep_renewed`] renews it once a second. Postgres
+//! grants it for 4.5 s, and the node trusts it for 3 s only:
 //!
 //! ```text
-//!              sends the renewal
-//!              |    receives the answer
-//! node A     --t0---t1-----------------------t0+3 s
-//! (monotonic)  |<------- TRUSTED_FOR -------->| A stops acting as the owner
-//!              |                              |
-//! Postgres   -----T0----------------------------------------T0+4.5 s
-//! (its clock)     |<------------- GRANTED_FOR -------------->| another node may take A's shards
-//!                 runs the statement          |              |
-//!                                             |<-- >= 1.5 s->|
+//!           sends the renewal
+//!           |    receives the answer
+//! node A ---t0---t1-----------------------------t0+3 s
+//! monotonic |<---------- TRUSTED_FOR ---------->| A stops acting as the owner
+//! clock     |                                   |
+//!           |                                   |<- at least 1.5 s ->|
+//! Postgres ------T0--------------------------------------------------T0+4.5 s
+//! DB clock       |<----------------- GRANTED_FOR ------------------->| another node may take over
+//!                runs the statement
 //! ```
 //!
-//! **A node that cannot renew stops before another node may take over.** A starts its 3 s at `t0`, before it sends the
-//! renewal. Postgres starts its 4.5 s at `T0`, when the statement runs, which is never before `t0`. So the trust of A ends at least
-//! 1.5 s before its grant, however long the answer takes. A renewal that runs but whose answer is lost only lengthens the grant.
-//! With a renewal every second, two in a row may fail before the trust ends.
+//! **A node that cannot renew stops before another node may take over.** A counts its 3 s from `t0`, before it sends
+//! the renewal. Postgres counts its 4.5 s from `T0`, when the statement runs, which is never before `t0`. So the trust
+//! ends at least 1.5 s before the grant, however long the answer takes. If the answer is lost, only the grant grows.
+//! One renewal may fail without an interruption.
 //!
-//! **Without trust** the driver takes no shards and begins no attempts, reads or verifications. [`Lease::run_while_trusted`] cuts off
-//! attempts in flight to ordered subscriptions, because the next owner sends the events that follow. Other attempts in flight go on: at worst the
-//! receiver gets an event twice under the same `webhook-id`.
+//! **Without trust** the driver acquires no shards and starts no attempts, reads or verifications.
+//! [`Lease::run_while_trusted`] cuts off attempts in flight to ordered subscriptions, because the next owner sends the
+//! events that follow. Other attempts in flight go on: at worst the receiver gets an event twice under one
+//! `webhook-id`.
 //!
-//! **Clock skew between nodes does not matter.** No node reads the wall clock for its lease, and none compares times with
-//! another. Every node measures durations from its own renewals by its monotonic clock ([`Instant`]). Whether a lease has ended is decided
-//! only in SQL, by `clock_timestamp()` of the one database server. The 1.5 s absorb what remains: clocks that run at different rates, and a
-//! step of the server's clock. A failover replaces that clock, so the old and the new server must agree to within 1.5 s.
+//! **Clock skew between nodes does not matter.** No node uses its wall clock for its lease, or compares times with
+//! another node. Each node measures durations with its monotonic clock ([`Instant`]). Only SQL decides whether a lease
+//! has ended, by `clock_timestamp()` of the one database server. The margin of 1.5 s absorbs different clock rates and a
+//! step of the server's clock. A failover replaces that clock, so both servers must agree to within 1.5 s.
 //!
-//! **Late writes are fenced by the term.** `take_shards` raises a shard's term each time it changes its holder. A flush joins every
-//! row that it writes to the shards which still have the term that the writer names (`store/flush.sql`). In the same statement it locks those
-//! shards, so a takeover waits for it or it waits for the takeover. A record of a verification checks the term too. Two writes have no term: a
-//! status change is fenced by the version of the subscription, and `hookhub.delivery.exhausted` may be published twice.
+//! **The term fences late writes.** `take_shards` raises the term of each shard that it gives to a node. A flush names
+//! the terms, locks the shards that still have them, and writes only rows of those shards, all in one statement
+//! (`store/flush.sql`). So a takeover comes before a flush and fences it, or waits for it. The record of a failed
+//! verification checks the term too. Two writes name no term: the version of the subscription fences a status change,
+//! and `hookhub.delivery.exhausted` may be published twice.
 //!
-//! **After a lapse** the lease can be trusted again while another node has taken the shards. The node learns that from its next
-//! flush, which returns the shards that it still owns; it then forgets the others. Until then it may repeat deliveries, but it cannot record them.
+//! **After an interruption** the lease can be trusted again although another node has taken shards. The node learns it
+//! from its next flush, which returns the shards that it still owns, and forgets the others. Until then it may repeat
+//! deliveries, but it cannot record them.
 //!
-//! The cached API keys of a node are trusted as long as its lease, because a revocation waits for the nodes whose lease is granted.
+//! The cached API keys of a node are trusted as long as its lease: a revocation waits for every node whose lease is
+//! granted.
 
 use std::future::poll_fn;
 use std::pin::pin;

@@ -1,4 +1,4 @@
-//! What the driver reports to the metrics: outcomes, flushes, and a sample of the queues once a second.
+//! Metrics of the driver: outcomes, flushes, and a sample of the queues once a second.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -30,7 +30,7 @@ use crate::domain::time::UnixMillis;
 /// Completions handled in one step.
 const MAX_BATCH: usize = 256;
 
-/// What one step handles.
+/// The input of one step.
 enum Input {
     LogEntries(Vec<LogEntry>),
     /// At most [`MAX_BATCH`]. Empty only in a driver that has ended.

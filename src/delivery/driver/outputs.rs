@@ -13,7 +13,7 @@ use crate::domain::time::UnixMillis;
 
 /// A result is recorded at most this long after it arrives.
 const FLUSH_DELAY: Duration = Duration::from_millis(50);
-/// So many results are recorded at once, whatever their age.
+/// This many results are recorded at once, whatever their age.
 const MAX_UNRECORDED: usize = 500;
 /// Reads of the log in flight, for lagging subscriptions and for replays.
 const MAX_READS: usize = 4;

@@ -26,7 +26,7 @@ pub(super) const IDLE_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 /// Completions that wait for a step. More than the tasks in flight at once.
 const COMPLETION_CAPACITY: usize = 8_192;
 
-/// What a driver is built from.
+/// The parts that a driver is built from.
 pub(in crate::delivery) struct DriverParts {
     pub(in crate::delivery) node: Uuid,
     pub(in crate::delivery) engine: Engine,

@@ -27,10 +27,9 @@ impl StatusTransition {
             Self::Failing => change::failing(current),
             Self::Recovered => change::recovered(current),
             Self::Gone => change::disabled(current, "the receiver answered 410 Gone"),
-            Self::GivenUp => change::disabled(
-                current,
-                "the receiver took nothing for as long as deliveries are tried",
-            ),
+            Self::GivenUp => {
+                change::disabled(current, "no delivery succeeded within give_up_after_s")
+            }
             Self::Verified(verified) => change::verified(current, verified.clone()),
         }
     }

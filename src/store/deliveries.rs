@@ -228,7 +228,7 @@ impl Store {
                     (id, position, retry)
                 })
                 .collect(),
-            tried: attempted
+            attempted: attempted
                 .await?
                 .into_iter()
                 .map(|row| pair(row.subscription, row.position))

@@ -12,7 +12,7 @@ pub struct DeliveryState {
     pub cursors: Vec<(SubscriptionId, Position)>,
     pub retries: Vec<(SubscriptionId, Position, Retry)>,
     /// Deliveries above the cursor that already have a recorded result.
-    pub tried: Vec<(SubscriptionId, Position)>,
+    pub attempted: Vec<(SubscriptionId, Position)>,
     /// The running replays.
     pub replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>,
 }
@@ -24,7 +24,7 @@ impl DeliveryState {
         Self {
             cursors: self.cursors.iter().filter(|(one, _)| *one == id).copied().collect(),
             retries: self.retries.iter().filter(|(one, ..)| *one == id).copied().collect(),
-            tried: self.tried.iter().filter(|(one, _)| *one == id).copied().collect(),
+            attempted: self.attempted.iter().filter(|(one, _)| *one == id).copied().collect(),
             replays: self.replays.iter().filter(|(_, one, _)| *one == id).cloned().collect(),
         }
     }

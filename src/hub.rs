@@ -135,7 +135,7 @@ impl Hub {
         let secrets = Secrets {
             admin_key: admin_key.as_str(),
             stream_tokens: &stream_token_key,
-            consents: &verification_key,
+            verification_tokens: &verification_key,
         };
         let api = core.api(settings, &streams, &secrets);
         retry_until_available(async || dispatcher.register_node().await).await?;

@@ -36,7 +36,7 @@ const RULES: &[Rule] = &[
     everywhere(r"\b(rang|rung)\b", "notified"),
     everywhere(r"\bcrowds?\b", "connection limit"),
     everywhere(r"\berrands?\b", "effect"),
-    everywhere(r"\bconsent\w*", "verification, confirm"),
+    everywhere(r"\bconsent(s|ed|ing)?\b", "verification, confirm"),
     everywhere(r"\bpatien(ce|t|tly)\b", "timeout, or retry until available"),
     everywhere(r"\btortur(e|es|ed|ing)\b", "chaos run, fault"),
     rust(r"//[/!].*\brooms?\b", "module"),
@@ -63,10 +63,25 @@ const RULES: &[Rule] = &[
     ),
 ];
 
+/// Names in SQL, metrics and stored formats, which stay as they are.
+const STORED_NAMES: &[&str] = &[
+    "FROM sealed",
+    "VIEW sealed",
+    "sealed_with_other_keys",
+    "sealed_with",
+    "sealed1",
+    "consent_token",
+    "consent_key",
+    // A function of the crate ring.
+    "seal_in_place_append_tag",
+];
+
 /// Texts that may hold the words, each with its reason.
 const EXEMPT: &[(&str, &str)] = &[
     ("CHANGELOG.md", "keeps the words of its time"),
     ("LICENSE", "not ours"),
+    ("docs/internals/store.md", "names the SQL view `sealed`"),
+    ("migrations/0012_encryption_functions.sql", "defines the SQL view `sealed`"),
     ("tests/language.rs", "lists the words"),
 ];
 
@@ -119,7 +134,8 @@ impl Checker {
     }
 
     fn check<'a>(&self, file: &'a str, text: &str) -> Vec<Finding<'a>> {
-        let mut findings = self.check_words(file, text);
+        let text = STORED_NAMES.iter().fold(text.to_owned(), |text, name| text.replace(name, ""));
+        let mut findings = self.check_words(file, &text);
         if is_rust(file) {
             // An underscore joins words in an identifier, and each of these is a word.
             findings.extend(self.check_words(file, &text.replace('_', " ")));

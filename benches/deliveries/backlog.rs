@@ -1,5 +1,4 @@
-//! What events parked for dead receivers cost the healthy: two hubs, one with a backlog, and the same loads on both in
-//! turn.
+//! The cost of events parked for dead receivers: two hubs, one with a backlog, get the same loads in turn.
 
 use super::figure::{Bar, Figure};
 use super::publish::Load;
@@ -8,22 +7,23 @@ use super::sink::Sink;
 use super::stage::Stage;
 use super::{BoxError, Options, eprint_progress};
 
-/// Subscriptions that are paused, and as many of receivers where nobody listens: each event is parked for all.
+/// Number of paused subscriptions, and of subscriptions whose receiver refuses connections. Each event is parked for
+/// all of them.
 const DEAD_OF_A_KIND: usize = 10;
-/// Where nobody listens.
+/// No server listens at this URL.
 const REFUSES: &str = "http://127.0.0.1:1/";
-/// Events of the backlog in a request, and requests under way at once.
+/// Events per request of the backlog, and concurrent requests.
 const BATCH: (usize, usize) = (1_000, 4);
-/// Bytes of data in each of them.
+/// Bytes of data in each parked event.
 const PARKED_BYTES: usize = 64;
 const HEALTHY: &str = "bench.healthy";
 
-/// Fewer than of the costs: each takes two long floods.
+/// Fewer rounds than for the costs, because each takes two long floods.
 pub(super) fn rounds(options: &Options) -> usize {
     options.rounds.div_ceil(2)
 }
 
-/// Floods in turn a hub without and one with a backlog.
+/// Floods a hub without a backlog and one with a backlog in turn.
 pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Figure>, BoxError> {
     let (mut without, mut with) = (Stage::set().await?, Stage::set().await?);
     without.subscribe(HEALTHY, &sink.url("/without")).await?;
@@ -31,7 +31,7 @@ pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Fi
     let parked_per_second = park(options, &mut with, sink).await?;
     eprint_progress("backlog: parked");
 
-    let (mut beside, mut alone, mut times) =
+    let (mut beside, mut baseline, mut times) =
         (Rounds::default(), Rounds::default(), Rounds::default());
     for round in 1..=rounds(options) {
         let load = Load {
@@ -43,11 +43,11 @@ pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Fi
             pace: 0,
             size: options.bytes,
         };
-        let healthy_alone = without.play(sink, load.clone(), 1).await?.per_second();
+        let healthy_baseline = without.play(sink, load.clone(), 1).await?.per_second();
         let healthy = with.play(sink, load, 1).await?.per_second();
         beside.note(healthy);
-        alone.note(healthy_alone);
-        times.note(healthy / healthy_alone);
+        baseline.note(healthy_baseline);
+        times.note(healthy / healthy_baseline);
         eprint_progress(&format!("backlog: round {round}"));
     }
     let (memory_without, memory_with) = (without.resident_mib()?, with.resident_mib()?);
@@ -58,7 +58,7 @@ pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Fi
         Figure::count("events parked, each for 20 dead", options.parked),
         Figure::once("  published, 1,000 in a request", parked_per_second, "/s"),
         Figure::of("healthy deliveries beside them", &beside, "/s")
-            .beside(alone.middle(), "without a backlog")
+            .beside(baseline.middle(), "without a backlog")
             .held_to_each(Bar::LeastTimes(0.8), &times),
         Figure::once("memory of the hub with them", memory_with, "MiB")
             .beside(memory_without, "without a backlog")
@@ -66,7 +66,7 @@ pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Fi
     ])
 }
 
-/// Publishes the backlog; says how many events a second.
+/// Publishes the backlog; returns events per second.
 async fn park(options: &Options, stage: &mut Stage, sink: &mut Sink) -> Result<f64, BoxError> {
     for _ in 0..DEAD_OF_A_KIND {
         let paused = stage.subscribe("bench.*", REFUSES).await?;

@@ -1,4 +1,4 @@
-//! What an event and a delivery cost, beside what a POST costs that does nothing else.
+//! The cost of an event and of a delivery, compared with a bare POST.
 
 use super::figure::{Bar, Figure};
 use super::floor::Bare;
@@ -10,15 +10,15 @@ use super::stage::{Played, Stage, post_bare, publish};
 use super::tally::Arrived;
 use super::{BoxError, Options, eprint_progress, to_f64};
 
-/// How many subscriptions an event is for, where it is for several.
+/// Number of subscriptions that match an event in the fan-out load.
 const FAN_OUT: usize = 10;
-/// POSTs under way at once to a subscription, unless it says otherwise; the bare loop has as many.
+/// Default concurrency of a subscription; the bare loop uses the same.
 const AT_ONCE: usize = 16;
 
 const BARE_16: &str = "reqwest loop, 16 at once";
 const BARE_160: &str = "reqwest loop, 160 at once";
 
-/// What the rounds have come to.
+/// Results of all rounds.
 #[derive(Default)]
 struct Costs {
     busy: Rounds,
@@ -30,7 +30,7 @@ struct Costs {
     fan_out_10: Loaded,
 }
 
-/// The same publishers at a server that only counts.
+/// The same publishers against a server that only counts.
 #[derive(Default)]
 struct BareServer {
     cpu_us: Rounds,
@@ -44,18 +44,18 @@ struct BareLoop {
     per_second: Rounds,
 }
 
-/// A hub under a load.
+/// A hub under load.
 #[derive(Default)]
 struct Loaded {
     cpu_us: Rounds,
-    /// Times the floor of the same round.
+    /// Ratio to the floor of the same round.
     times: Rounds,
     postgres_us: Rounds,
     wal_bytes: Rounds,
     per_second: Rounds,
 }
 
-/// Measures a floor and what stands on it in turn, round by round.
+/// Measures a floor and the hub in turn, round by round.
 pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Figure>, BoxError> {
     let mut stage = Stage::set().await?;
     stage.subscribe("bench.one", &sink.url("/one")).await?;
@@ -99,7 +99,7 @@ impl Costs {
             (1, "bench.one", &mut self.bare_16, &mut self.fan_out_1),
             (FAN_OUT, "bench.ten", &mut self.bare_160, &mut self.fan_out_10),
         ] {
-            // The machine may be twice as fast a minute later: half of the floor before, half after.
+            // The machine may be twice as fast a minute later: half of the floor is measured before, half after.
             let half = load(topic, posts.div_ceil(2), AT_ONCE * fan_out);
             let before = post_bare(sink.port(), &half)?;
             let events = posts / fan_out;
@@ -127,7 +127,7 @@ impl Costs {
                 .held_to_each(Bar::MostTimes(2.5), &one.times),
             Figure::of("  of it Postgres", &one.postgres_us, "us"),
             Figure::of("fan-out 1: WAL per delivery", &one.wal_bytes, "B")
-                .beside(event_bytes, "the event alone"),
+                .beside(event_bytes, "only the event"),
             Figure::of("fan-out 1: deliveries", &one.per_second, "/s")
                 .beside(self.bare_16.per_second.middle(), BARE_16),
             Figure::of("fan-out 10: CPU per delivery", &ten.cpu_us, "us")
@@ -144,7 +144,7 @@ impl Costs {
 }
 
 impl BareServer {
-    /// A round; gives the CPU for each.
+    /// Adds a round; returns the CPU time per event.
     fn note(&mut self, published: &Published, arrived: &Arrived) -> f64 {
         let cpu_us = arrived.cpu_us / to_f64(published.answers_us.len());
         self.cpu_us.note(cpu_us);
@@ -154,7 +154,7 @@ impl BareServer {
 }
 
 impl BareLoop {
-    /// A round in two halves; gives the CPU for each.
+    /// Adds a round in two halves; returns the CPU time per POST.
     fn note(&mut self, before: &Bare, after: &Bare) -> f64 {
         let cpu_us = f64::midpoint(before.cpu_us, after.cpu_us);
         self.cpu_us.note(cpu_us);
@@ -164,7 +164,7 @@ impl BareLoop {
 }
 
 impl Loaded {
-    /// A round: what it took for each of so many.
+    /// Adds a round with `each` events or deliveries.
     fn note(&mut self, played: &Played, each: usize, per_second: f64, floor_us: f64) {
         let each = to_f64(each);
         let cpu_us = (played.cpu.hub_us + played.cpu.postgres_us) / each;

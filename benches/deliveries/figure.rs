@@ -1,87 +1,79 @@
-//! A figure, with the floor it stands on and the bar it is held to.
+//! A measured figure with its floor and its target.
 
 use serde::Serialize;
 
 use super::rounds::Rounds;
 
-/// What was measured.
+/// A measured figure.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Figure {
-    /// Of what.
     pub(super) name: &'static str,
-    /// The middle of the rounds.
+    /// Median of the rounds.
     pub(super) value: f64,
-    /// In what.
     pub(super) unit: &'static str,
-    /// The lowest and the highest round.
+    /// Minimum and maximum of the rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rounds: Option<(f64, f64)>,
-    /// What it stands beside.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(super) floor: Option<Floor>,
-    /// What it should be.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(super) judged: Option<Judged>,
 }
 
-/// What was measured of less work in the same run, in the same unit.
+/// A comparison value from the same run, in the same unit, for less work.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Floor {
-    /// So much.
     #[serde(rename = "floor")]
     pub(super) value: f64,
-    /// Of what.
     #[serde(rename = "floor_of")]
     pub(super) of: &'static str,
 }
 
-/// What a figure should be.
+/// The target of a figure.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Bar {
-    /// At most this.
+    /// At most this value.
     Most(f64),
-    /// At most so many times the floor.
+    /// At most this factor times the floor.
     MostTimes(f64),
-    /// At least so many times the floor.
+    /// At least this factor times the floor.
     LeastTimes(f64),
-    /// At most so much above the floor.
+    /// At most this much above the floor.
     MostAbove(f64),
 }
 
-/// A bar, and how the figure stands to it.
+/// A target and the result.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Judged {
-    /// The bar in words.
+    /// The target as text.
     pub(super) bar: String,
-    /// The figure as the bar measures it.
+    /// The value that is compared with the target.
     pub(super) stands: f64,
-    /// Whether it is good enough.
     pub(super) met: bool,
 }
 
 impl Figure {
-    /// What was measured in each round.
+    /// A figure from several rounds.
     pub(super) fn of(name: &'static str, rounds: &Rounds, unit: &'static str) -> Self {
         let (value, rounds) = (rounds.middle(), rounds.range());
         Self { name, value, unit, rounds, floor: None, judged: None }
     }
 
-    /// What was measured once.
+    /// A figure that was measured once.
     pub(super) fn once(name: &'static str, value: f64, unit: &'static str) -> Self {
         Self { name, value, unit, rounds: None, floor: None, judged: None }
     }
 
-    /// A count.
     pub(super) fn count(name: &'static str, count: usize) -> Self {
         Self::once(name, super::to_f64(count), "")
     }
 
-    /// Puts it beside its floor.
+    /// Adds the floor.
     pub(super) fn beside(self, value: f64, of: &'static str) -> Self {
         Self { floor: Some(Floor { value, of }), ..self }
     }
 
-    /// Holds the middle to a bar.
+    /// Compares the median with a target.
     pub(super) fn held_to(self, bar: Bar) -> Self {
         let floor = self.floor.map_or(f64::NAN, |floor| floor.value);
         let stands = match bar {
@@ -92,7 +84,7 @@ impl Figure {
         self.judged(bar, stands)
     }
 
-    /// Holds what each round came to, beside the floor of that round, to a bar.
+    /// Compares the median of the per-round values with a target.
     pub(super) fn held_to_each(self, bar: Bar, stands: &Rounds) -> Self {
         self.judged(bar, stands.middle())
     }

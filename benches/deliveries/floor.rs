@@ -1,4 +1,4 @@
-//! The floor, in a process of its own: a bare reqwest loop that POSTs bodies of the same size to the same sink.
+//! The floor, in its own process: a bare reqwest loop that POSTs bodies of the same size to the same sink.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,16 +11,16 @@ use super::BoxError;
 use super::processes::own_cpu_us;
 use super::publish::Load;
 
-/// What a POST costs that does nothing else.
+/// The cost of a bare POST.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Bare {
-    /// CPU of the client for each.
+    /// CPU time of the client per POST.
     pub(super) cpu_us: f64,
-    /// How many are made.
+    /// POSTs per second.
     pub(super) per_second: f64,
 }
 
-/// Makes the POSTs, and prints what they took.
+/// Runs the POSTs and prints the result.
 pub(super) async fn run(port: u16, load: &Load) -> Result<(), BoxError> {
     let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
     let url = reqwest::Url::parse(&format!("http://127.0.0.1:{port}/floor"))?;

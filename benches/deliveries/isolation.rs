@@ -1,4 +1,4 @@
-//! How late deliveries are at a steady pace, to a receiver alone and beside receivers that never answer.
+//! Delivery delay at a steady rate: to a healthy receiver by itself, and beside receivers that never respond.
 
 use std::time::Duration;
 
@@ -9,18 +9,19 @@ use super::sink::{HANG, Sink};
 use super::stage::{Played, Stage};
 use super::{BoxError, Options, eprint_progress};
 
-/// Events in a second.
+/// Events per second.
 const PACE: usize = 50;
-/// Receivers that hang.
+/// Number of receivers that hang.
 const HANGING: usize = 20;
-/// How often they come and go.
+/// Number of phases with hanging receivers.
 const TURNS: usize = 2;
 const TOPIC: &str = "bench.healthy";
 
-/// Publishes alone and beside those that hang in turn; beside them for so long that POSTs to them time out.
+/// Publishes in turn with only the healthy receiver and beside hanging ones; the latter phase is long enough for their
+/// POSTs to time out.
 pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Figure>, BoxError> {
     let mut stage = Stage::set().await?;
-    stage.subscribe(TOPIC, &sink.url("/alone")).await?;
+    stage.subscribe(TOPIC, &sink.url("/healthy")).await?;
     let load = |seconds: usize| Load {
         topic: TOPIC.to_owned(),
         first: 0,
@@ -32,7 +33,7 @@ pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Fi
     };
     // The first publishes of a new hub meet cold caches.
     stage.play(sink, load(2), 1).await?;
-    let mut alone = vec![stage.play(sink, load(options.seconds), 1).await?];
+    let mut baseline = vec![stage.play(sink, load(options.seconds), 1).await?];
     let mut beside = Vec::new();
     for turn in 1..=TURNS {
         let mut hanging = Vec::new();
@@ -43,29 +44,29 @@ pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Fi
         for subscription in hanging {
             stage.delete(&subscription).await?;
         }
-        alone.push(stage.play(sink, load(options.seconds), 1).await?);
+        baseline.push(stage.play(sink, load(options.seconds), 1).await?);
         eprint_progress(&format!("isolation: turn {turn}"));
     }
     stage.clear().await?;
-    Ok(figures(&alone, &beside))
+    Ok(figures(&baseline, &beside))
 }
 
-fn figures(alone: &[Played], beside: &[Played]) -> Vec<Figure> {
-    let answers = spread(alone.iter().flat_map(|played| played.published.answers_us.clone()));
+fn figures(baseline: &[Played], beside: &[Played]) -> Vec<Figure> {
+    let answers = spread(baseline.iter().flat_map(|played| played.published.answers_us.clone()));
     let delays = |played: &[Played]| {
         spread(played.iter().flat_map(|played| played.arrived.delays_us.clone()))
     };
-    let (alone, beside) = (delays(alone), delays(beside));
+    let (baseline, beside) = (delays(baseline), delays(beside));
     vec![
-        Figure::once("50 events/s: publish to arrival, median", ms(alone.p50), "ms")
+        Figure::once("50 events/s: publish to arrival, median", ms(baseline.p50), "ms")
             .beside(ms(answers.p50), "publish answer, median")
             .held_to(Bar::MostAbove(2.0)),
-        Figure::once("50 events/s: publish to arrival, p99", ms(alone.p99), "ms")
+        Figure::once("50 events/s: publish to arrival, p99", ms(baseline.p99), "ms")
             .beside(ms(answers.p99), "publish answer, p99"),
         Figure::once("beside 20 that hang: median", ms(beside.p50), "ms")
-            .beside(ms(alone.p50), "alone"),
+            .beside(ms(baseline.p50), "baseline"),
         Figure::once("beside 20 that hang: p99", ms(beside.p99), "ms")
-            .beside(ms(alone.p99), "alone")
+            .beside(ms(baseline.p99), "baseline")
             .held_to(Bar::MostTimes(2.0)),
     ]
 }

@@ -1,14 +1,14 @@
-//! How busy the machine is while this run does nothing.
+//! The load of the machine while this run is idle.
 
 use std::fs;
 use std::time::Duration;
 
 use super::BoxError;
 
-/// How long it is looked at.
+/// Length of the measurement.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The share of the processors' time that others take, in percent.
+/// CPU time that other processes use, in percent.
 pub(super) async fn busy_percent() -> Result<f64, BoxError> {
     let (busy, all) = ticks()?;
     tokio::time::sleep(LOOK).await;
@@ -16,7 +16,7 @@ pub(super) async fn busy_percent() -> Result<f64, BoxError> {
     Ok(100.0 * (busy_then - busy) / (all_then - all).max(1.0))
 }
 
-/// The first line of `/proc/stat`: what was not idle, and all.
+/// Busy and total ticks, from the first line of `/proc/stat`.
 fn ticks() -> Result<(f64, f64), BoxError> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().next().ok_or("an empty /proc/stat")?;

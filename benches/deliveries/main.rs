@@ -38,25 +38,25 @@ use clap::{Parser, ValueEnum};
 use self::figure::Figure;
 use self::sink::Sink;
 
-/// Publishes to hubs of its own and measures what comes of it.
+/// Benchmarks publishing and delivering on hubs that the run starts itself.
 #[derive(Parser, Clone)]
 struct Options {
-    /// What is measured; given more than once: one after the other [default: all]
+    /// Part to measure; can be repeated [default: all]
     #[arg(long)]
     part: Vec<Part>,
-    /// How often costs are measured, and about half as often what a backlog does; the figure is the middle one
+    /// Rounds of the cost measurement, and about twice as many as of the backlog measurement; figures are medians
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// POSTs in each flood: publishes, or deliveries, of which each event makes 1 or 10
+    /// POSTs per flood: publishes, or deliveries with a fan-out of 1 or 10
     #[arg(long, default_value_t = 40_000)]
     posts: usize,
-    /// Connections that publish in a flood
+    /// Connections that publish during a flood
     #[arg(long, default_value_t = 64)]
     connections: usize,
-    /// Bytes of data in each event
+    /// Bytes of data per event
     #[arg(long, default_value_t = 1_024)]
     bytes: usize,
-    /// How long 50 events a second are published at a time; twice as long beside receivers that hang
+    /// Seconds per phase of 50 events per second; twice as long beside hanging receivers
     #[arg(long, default_value_t = 9)]
     seconds: usize,
     /// Events parked for dead receivers
@@ -64,12 +64,12 @@ struct Options {
     parked: usize,
     #[arg(long, hide = true)]
     role: Option<Role>,
-    /// Where the process of a role POSTs
+    /// Target port of a child process
     #[arg(long, hide = true, default_value_t = 0)]
     port: u16,
     #[command(flatten)]
     load: publish::Load,
-    /// Given by cargo bench
+    /// Set by cargo bench
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -77,15 +77,15 @@ struct Options {
 /// A part of the run.
 #[derive(Clone, Copy, ValueEnum)]
 enum Part {
-    /// CPU and WAL for each event and each delivery.
+    /// CPU time and WAL per event and per delivery.
     Costs,
-    /// How late deliveries are, alone and beside receivers that hang.
+    /// Delivery delay, with and without hanging receivers.
     Isolation,
-    /// What events parked for dead receivers cost the healthy.
+    /// Cost of events parked for dead receivers.
     Backlog,
 }
 
-/// What a process of the run is.
+/// The role of a child process.
 #[derive(Clone, Copy, ValueEnum)]
 enum Role {
     Sink,
@@ -141,13 +141,12 @@ async fn measure(options: &Options) -> Result<(), BoxError> {
     }
 }
 
-/// What the run has come to: it takes minutes.
+/// Prints progress: the run takes minutes.
 #[expect(clippy::print_stderr, reason = "apart from the table")]
 fn eprint_progress(what: &str) {
     eprintln!("{what}");
 }
 
-/// A count for a ratio.
 fn to_f64(count: usize) -> f64 {
     u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
 }

@@ -1,4 +1,4 @@
-//! The publishers, in a process of their own: as fast as they are answered, or at a steady pace.
+//! The publishers, in their own process: as fast as the responses allow, or at a steady rate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,44 +13,43 @@ use super::BoxError;
 use super::client::WithKey as _;
 use super::clock::now_us;
 
-/// What is published, and how.
+/// The published load.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Load {
-    /// The type of the events
+    /// Event type
     #[arg(long, hide = true, default_value = "bench.nobody")]
     pub(super) topic: String,
-    /// The number of the first event
+    /// Number of the first event
     #[arg(long, hide = true, default_value_t = 0)]
     pub(super) first: usize,
-    /// How many events
+    /// Number of events
     #[arg(long, hide = true, default_value_t = 0)]
     pub(super) events: usize,
-    /// How many of them in a request
+    /// Events per request
     #[arg(long, hide = true, default_value_t = 1)]
     pub(super) batch: usize,
-    /// Requests under way at once
+    /// Concurrent requests
     #[arg(long, hide = true, default_value_t = 1)]
     pub(super) at_once: usize,
-    /// Requests in a second; 0: each connection goes on when it is answered
+    /// Requests per second; 0: each connection sends its next request after a response
     #[arg(long, hide = true, default_value_t = 0)]
     pub(super) pace: usize,
-    /// Bytes of data in each event
+    /// Bytes of data per event
     #[arg(long, hide = true, default_value_t = 0)]
     pub(super) size: usize,
 }
 
-/// What came of it: all was acknowledged, or the process ends with an error.
+/// The result: the process fails unless every event is acknowledged.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Published {
-    /// When it began, by the clock of all.
+    /// Start, by the shared clock.
     pub(super) began_us: u64,
-    /// How long all of it took.
     pub(super) took: Duration,
-    /// How long each answer took.
+    /// Latency of each response.
     pub(super) answers_us: Vec<u32>,
 }
 
-/// Publishes, and prints what came of it.
+/// Publishes the load and prints the result.
 pub(super) async fn run(port: u16, load: &Load) -> Result<(), BoxError> {
     let to = Publisher {
         client: reqwest::Client::new_with_key()?,
@@ -74,7 +73,7 @@ struct Publisher {
     load: Load,
 }
 
-/// Each connection POSTs again as soon as it is answered.
+/// Each connection sends its next request as soon as it has a response.
 async fn flood(publisher: Publisher) -> Result<Vec<u32>, BoxError> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut connections = JoinSet::new();
@@ -95,7 +94,7 @@ async fn flood(publisher: Publisher) -> Result<Vec<u32>, BoxError> {
     Ok(answered?.concat())
 }
 
-/// So many requests a second, however long the answers take.
+/// Sends `pace` requests per second, however long the responses take.
 async fn steadily(publisher: Publisher, pace: u32) -> Result<Vec<u32>, BoxError> {
     let mut ticks = interval(Duration::from_secs(1) / pace);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -109,7 +108,7 @@ async fn steadily(publisher: Publisher, pace: u32) -> Result<Vec<u32>, BoxError>
 }
 
 impl Publisher {
-    /// POSTs the events from this one on; says how many microseconds the answer took.
+    /// POSTs the events from `offset`; returns the latency in microseconds.
     async fn publish(&self, offset: usize) -> Result<u32, BoxError> {
         let end = self.load.events.min(offset + self.load.batch);
         let events: Vec<_> = (offset..end).map(|offset| self.event(offset)).collect();
@@ -121,7 +120,7 @@ impl Publisher {
         Ok(u32::try_from(began.elapsed().as_micros())?)
     }
 
-    /// An event whose data says which it is and when it was published, and is so long.
+    /// An event of the given size whose data holds its number and the time of publishing.
     fn event(&self, offset: usize) -> String {
         let Load { topic, first, size, .. } = &self.load;
         let (number, now) = (first + offset, now_us());

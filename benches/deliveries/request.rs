@@ -1,18 +1,16 @@
-//! As much of an HTTP/1.1 request as the sink needs.
+//! The part of an HTTP/1.1 request that the sink needs.
 
-/// A request that is there in whole.
+/// A complete request.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
-    /// The path.
     pub(super) path: &'a str,
-    /// The body.
     pub(super) body: &'a [u8],
-    /// Where it ends.
+    /// Index after the last byte.
     pub(super) end: usize,
 }
 
 impl<'a> Request<'a> {
-    /// The first request in these bytes, when all of it is there.
+    /// The first request in these bytes, if it is complete.
     pub(super) fn first_of(bytes: &'a [u8]) -> Option<Self> {
         const LENGTH: &[u8] = b"content-length:";
         let body = find(bytes, b"\r\n\r\n")? + 4;
@@ -27,7 +25,7 @@ impl<'a> Request<'a> {
         Some(Self { path: std::str::from_utf8(path).ok()?, body: bytes.get(body..end)?, end })
     }
 
-    /// The number that stands in the body behind this name.
+    /// The number after this name in the body.
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         let start = find(self.body, name.as_bytes())? + name.len();
         Some(digits(&self.body[start..]))

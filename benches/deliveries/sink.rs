@@ -1,4 +1,4 @@
-//! All receivers, in one process on one thread: as little work as HTTP/1.1 with keep-alive takes.
+//! All receivers, in one process with one thread: as little work as HTTP/1.1 with keep-alive takes.
 
 use std::cell::{Cell, RefCell};
 use std::io::Read;
@@ -15,11 +15,11 @@ use super::request::Request;
 use super::self_exec::SelfExec;
 use super::tally::{Arrived, Tally};
 
-/// How long nothing new must come before what is missing counts as lost.
+/// Missing deliveries count as lost after this long without a new one.
 const QUIET: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The path of receivers that never answer.
+/// The path of receivers that never respond.
 pub(super) const HANG: &str = "/hang";
 
 /// The receivers' process, as the run sees it.
@@ -33,7 +33,6 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Starts it.
     pub(super) fn start() -> Result<Self, BoxError> {
         let mut process = SelfExec::start("sink", &[])?;
         let port = process.next_line()?.parse()?;
@@ -41,7 +40,6 @@ impl Sink {
         Ok(Self { _process: process, port, client, next_number: 0, lost: 0, repeated: 0 })
     }
 
-    /// Where it listens.
     pub(super) fn port(&self) -> u16 {
         self.port
     }
@@ -51,14 +49,14 @@ impl Sink {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// The first of so many numbers that no event has had.
+    /// Reserves `events` unused event numbers; returns the first.
     pub(super) fn take_numbers(&mut self, events: usize) -> usize {
         let first = self.next_number;
         self.next_number += events;
         first
     }
 
-    /// Waits until so many deliveries have come since last asked, or no more do, and says what came.
+    /// Waits for `deliveries` new deliveries, or until no more arrive; returns the result.
     pub(super) async fn settle(&mut self, deliveries: usize) -> Result<Arrived, BoxError> {
         let (mut seen, mut since) = (0, Instant::now());
         while seen < deliveries && since.elapsed() < QUIET {
@@ -78,25 +76,25 @@ impl Sink {
         Ok(self.client.get(self.url(path)).send().await?.text().await?)
     }
 
-    /// Deliveries that never came.
+    /// Number of deliveries that never arrived.
     pub(super) fn lost(&self) -> usize {
         self.lost
     }
 
-    /// Deliveries that came again.
+    /// Number of duplicate deliveries.
     pub(super) fn repeated(&self) -> usize {
         self.repeated
     }
 }
 
-/// What the receivers have in common.
+/// State that all connections share.
 #[derive(Default)]
 struct Receivers {
     tally: RefCell<Tally>,
     cpu_us: Cell<f64>,
 }
 
-/// Listens on a free port, prints it, and counts until the run's pipe closes.
+/// Listens on a free port, prints the port, and counts until the parent closes the pipe.
 pub(super) fn run() -> Result<(), BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, listen())
@@ -112,7 +110,7 @@ async fn listen() -> Result<(), BoxError> {
         tokio::select! {
             accepted = listener.accept() => {
                 let (receivers, stream) = (Rc::clone(&receivers), accepted?.0);
-                // A connection that breaks is the hub's to notice.
+                // The hub handles broken connections.
                 spawn_local(async move { drop(receivers.serve(stream).await) });
             }
             _ = &mut run_is_over => return Ok(()),

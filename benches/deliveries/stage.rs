@@ -1,4 +1,4 @@
-//! A hub with a Postgres of its own, and what a load on it costs.
+//! A hub with an embedded Postgres, and the cost of a load on it.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use super::sink::Sink;
 use super::tally::Arrived;
 use super::wal::Wal;
 
-/// How long the hub has, when all has arrived, to record the last results.
+/// Time for the hub to record the last results, once all deliveries have arrived.
 const RECORDED: Duration = Duration::from_millis(200);
 
-/// A hub to put a load on.
+/// A hub under test.
 pub(super) struct Stage {
     hub: Hub,
     wal: Wal,
@@ -28,7 +28,7 @@ pub(super) struct Stage {
     _directory: TempDir,
 }
 
-/// What came of a load, and what it took.
+/// A load that was published, its deliveries, and its cost.
 pub(super) struct Played {
     pub(super) cpu: Cpu,
     pub(super) wal_bytes: f64,
@@ -46,7 +46,7 @@ impl Stage {
         Ok(Self { hub, wal, client, _directory: directory })
     }
 
-    /// Subscribes a callback to a pattern of event types; gives the subscription's URL.
+    /// Subscribes a callback to a pattern; returns the subscription's URL.
     pub(super) async fn subscribe(
         &self,
         pattern: &str,
@@ -61,19 +61,17 @@ impl Stage {
         Ok(format!("{subscriptions}/{id}"))
     }
 
-    /// Deletes the subscription of this URL.
     pub(super) async fn delete(&self, subscription: &str) -> Result<(), BoxError> {
         self.client.delete(subscription).send().await?.error_for_status()?;
         Ok(())
     }
 
-    /// Pauses the subscription of this URL.
     pub(super) async fn pause(&self, subscription: &str) -> Result<(), BoxError> {
         self.client.post(format!("{subscription}/pause")).send().await?.error_for_status()?;
         Ok(())
     }
 
-    /// Publishes a load of which each event is for so many receivers that answer, and waits until all has arrived.
+    /// Publishes a load for `fan_out` healthy receivers, and waits until all deliveries have arrived.
     pub(super) async fn play(
         &mut self,
         sink: &mut Sink,
@@ -90,7 +88,7 @@ impl Stage {
         Ok(Played { cpu, wal_bytes, published, arrived })
     }
 
-    /// Memory of the hub, in MiB.
+    /// Memory of the hub in MiB.
     pub(super) fn resident_mib(&self) -> Result<f64, BoxError> {
         Ok(resident_kib(self.hub.pid()?)? / 1_024.0)
     }
@@ -102,7 +100,7 @@ impl Stage {
 }
 
 impl Played {
-    /// Deliveries in a second, from the first publish to the last arrival.
+    /// Deliveries per second, from the first publish to the last arrival.
     pub(super) fn per_second(&self) -> f64 {
         let took_us = self.arrived.last_us.saturating_sub(self.published.began_us);
         per_second(self.arrived.delays_us.len(), Duration::from_micros(took_us))
@@ -110,7 +108,7 @@ impl Played {
 }
 
 impl Published {
-    /// Requests answered in a second.
+    /// Responses per second.
     pub(super) fn per_second(&self) -> f64 {
         per_second(self.answers_us.len(), self.took)
     }
@@ -120,17 +118,17 @@ fn per_second(count: usize, took: Duration) -> f64 {
     super::to_f64(count) / took.as_secs_f64()
 }
 
-/// Publishes a load to whoever listens there.
+/// Publishes a load to the server at this port.
 pub(super) fn publish(port: u16, load: &Load) -> Result<Published, BoxError> {
     Ok(serde_json::from_str(&act("publish", port, load)?)?)
 }
 
-/// POSTs as many bodies as the load has events by a bare loop.
+/// POSTs as many bodies as the load has events, by the bare loop.
 pub(super) fn post_bare(port: u16, load: &Load) -> Result<Bare, BoxError> {
     Ok(serde_json::from_str(&act("floor", port, load)?)?)
 }
 
-/// Has a process do its part, and hears what came of it.
+/// Runs a child process and returns its result.
 fn act(role: &str, port: u16, load: &Load) -> Result<String, BoxError> {
     let options: [(&str, &dyn Display); 8] = [
         ("--port", &port),

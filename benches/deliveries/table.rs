@@ -1,4 +1,4 @@
-//! The figures, for people and for programs.
+//! The figures as a table and as JSON.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::BoxError;
 use super::figure::Figure;
 
-/// Prints a line for each.
+/// Prints a line per figure.
 pub(super) fn print(figures: &[Figure]) {
     println!(
         "{:<38} {:>25}   {:<39} bar",
@@ -29,7 +29,7 @@ pub(super) fn print(figures: &[Figure]) {
     }
 }
 
-/// Writes them to `target/bench/deliveries.json`, an object for each.
+/// Writes the figures to `target/bench/deliveries.json`, an object per figure.
 pub(super) fn write(figures: &[Figure]) -> Result<PathBuf, BoxError> {
     let directory = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench"));
     fs::create_dir_all(&directory)?;
@@ -38,7 +38,7 @@ pub(super) fn write(figures: &[Figure]) -> Result<PathBuf, BoxError> {
     Ok(path)
 }
 
-/// Three digits or so.
+/// About three significant digits.
 fn short(value: f64) -> String {
     match value.abs() {
         size if size < 10.0 && size.fract() != 0.0 => format!("{value:.2}"),

@@ -1,4 +1,4 @@
-//! What came to the receivers, which of it again, and how late.
+//! Deliveries at the receivers: new ones, duplicates, and delays.
 
 use std::collections::HashMap;
 
@@ -7,30 +7,30 @@ use serde::{Deserialize, Serialize};
 use super::clock::now_us;
 use super::request::Request;
 
-/// Counts what comes.
+/// Counts deliveries.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// For each path, which events have come.
+    /// For each path, the events that have arrived.
     seen: HashMap<String, Vec<bool>>,
-    /// Since it was last asked for.
+    /// Arrivals since the last [`Tally::take`].
     arrived: Arrived,
 }
 
-/// What came in a while.
+/// The arrivals of one phase.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Arrived {
-    /// Deliveries that came for the first time, from publish to receipt.
+    /// Delay from publish to receipt of each new delivery.
     pub(super) delays_us: Vec<u32>,
-    /// Deliveries that came again.
+    /// Duplicate deliveries.
     pub(super) repeated: usize,
-    /// When the last one came, by the clock of all.
+    /// Time of the last arrival, by the shared clock.
     pub(super) last_us: u64,
-    /// CPU that the receivers took.
+    /// CPU time of the receivers.
     pub(super) cpu_us: f64,
 }
 
 impl Tally {
-    /// Notes a delivery; what has no number is none.
+    /// Adds a request; ignores a body without a number.
     pub(super) fn note(&mut self, request: &Request<'_>) {
         let (Some(number), Some(at)) = (request.number("\"n\":"), request.number("\"at\":")) else {
             return;
@@ -54,12 +54,12 @@ impl Tally {
         }
     }
 
-    /// How many deliveries have come for the first time.
+    /// Number of new deliveries.
     pub(super) fn count(&self) -> usize {
         self.arrived.delays_us.len()
     }
 
-    /// What has come, and begins anew.
+    /// Returns the arrivals and starts a new phase.
     pub(super) fn take(&mut self) -> Arrived {
         std::mem::take(&mut self.arrived)
     }

@@ -1,4 +1,4 @@
-//! What a hub's Postgres has written ahead, asked over its socket.
+//! The WAL volume of a hub's Postgres, read over its socket.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use sqlx::{Connection as _, query_scalar};
 
 use super::BoxError;
 
-/// A session that is opened once, so that asking costs next to nothing.
+/// One session for all queries, so that a query costs next to nothing.
 pub(super) struct Wal(PgConnection);
 
 impl Wal {
@@ -20,7 +20,7 @@ impl Wal {
         Ok(Self(PgConnection::connect_with(&options).await?))
     }
 
-    /// Bytes since the beginning.
+    /// Bytes of WAL since the cluster was created.
     pub(super) async fn written(&mut self) -> Result<f64, BoxError> {
         const WRITTEN: &str = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8";
         Ok(query_scalar(WRITTEN).fetch_one(&mut self.0).await?)

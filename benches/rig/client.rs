@@ -1,15 +1,14 @@
-//! Speaking to the hub under test.
+//! HTTP client of the hub under test.
 
 use std::time::Duration;
 
 use super::BoxError;
 
-/// The key publishers use.
+/// The hub's admin key.
 pub(crate) const KEY: &str = "benchmark-admin-key-of-this-run";
 
-/// A client that speaks with the admin key.
+/// A client that sends the admin key.
 pub(crate) trait WithKey: Sized {
-    /// The client.
     fn new_with_key() -> Result<Self, BoxError>;
 }
 

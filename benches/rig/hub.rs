@@ -1,4 +1,4 @@
-//! The hub under test, as a process with a Postgres of its own.
+//! The hub under test: a process with an embedded Postgres.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,8 +12,8 @@ use super::BoxError;
 use super::client::KEY;
 use super::processes::{Cpu, cpu_of};
 
-/// Not what stops connections: a process has 20,000 open files on many machines, and that is reached first.
-const MOST_STREAMS: &str = "20000";
+/// High enough that the limit of open files, 20,000 on many machines, is reached first.
+const MAX_STREAMS: &str = "20000";
 
 /// A running hub.
 pub(crate) struct Hub {
@@ -22,13 +22,13 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Starts it on a free port with its data below `directory`.
+    /// Starts the hub on a free port with its data below `directory`.
     pub(crate) async fn start(directory: &Path) -> Result<Self, BoxError> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         Self::start_on(directory, SocketAddr::from(([127, 0, 0, 1], port))).await
     }
 
-    /// Starts it on this address.
+    /// Starts the hub on this address.
     pub(crate) async fn start_on(directory: &Path, address: SocketAddr) -> Result<Self, BoxError> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hookhub"))
             .env_remove("DATABASE_URL")
@@ -36,7 +36,7 @@ impl Hub {
             .env("HOOKHUB_DATA_DIR", directory.join("data"))
             .env("HOOKHUB_ADMIN_KEY", KEY)
             .env("HOOKHUB_ALLOW_TARGETS", "127.0.0.0/8")
-            .env("HOOKHUB_MAX_STREAMS", MOST_STREAMS)
+            .env("HOOKHUB_MAX_STREAMS", MAX_STREAMS)
             .env("HOOKHUB_LOG", "warn")
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -50,22 +50,20 @@ impl Hub {
         Err("the hub did not start".into())
     }
 
-    /// Where it answers.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its process.
     pub(crate) fn pid(&self) -> Result<u32, BoxError> {
         Ok(self.child.id().ok_or("the hub has ended")?)
     }
 
-    /// What it and its Postgres have used.
+    /// CPU time of the hub and its Postgres.
     pub(crate) fn cpu(&self) -> Result<Cpu, BoxError> {
         cpu_of(self.pid()?)
     }
 
-    /// Lets it stop by itself.
+    /// Stops the hub gracefully.
     pub(crate) async fn stop(mut self) -> Result<(), BoxError> {
         let pid = i32::try_from(self.pid()?)?;
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM)?;

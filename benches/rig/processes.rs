@@ -1,4 +1,4 @@
-//! The CPU time and the memory that the processes of a run have used.
+//! CPU time and memory of the processes of a run.
 
 use std::fs;
 use std::ops::Sub;
@@ -8,9 +8,8 @@ use super::BoxError;
 /// CPU time in microseconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cpu {
-    /// Of the hub.
     pub(crate) hub_us: f64,
-    /// Of its Postgres: the postmaster and all its children, those that have ended too.
+    /// Postgres: the postmaster and all its children, including ended ones.
     pub(crate) postgres_us: f64,
 }
 
@@ -32,7 +31,7 @@ struct Stat {
     ended_children_us: f64,
 }
 
-/// The CPU time of the hub with this pid and of the Postgres below it.
+/// CPU time of the hub with this pid and of its Postgres.
 pub(crate) fn cpu_of(hub: u32) -> Result<Cpu, BoxError> {
     let all: Vec<Stat> = fs::read_dir("/proc")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -51,19 +50,19 @@ pub(crate) fn cpu_of(hub: u32) -> Result<Cpu, BoxError> {
     Ok(Cpu { hub_us: own.own_us, postgres_us })
 }
 
-/// How much memory the process has, in KiB; what the kernel keeps for its sockets is not in it.
+/// Resident memory of a process in KiB, without the kernel's socket buffers.
 pub(crate) fn resident_kib(pid: u32) -> Result<f64, BoxError> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-/// This process's own CPU time in microseconds.
+/// CPU time of this process in microseconds.
 pub(crate) fn own_cpu_us() -> f64 {
     stat(std::process::id()).map_or(0.0, |stat| stat.own_us)
 }
 
-/// `/proc/<pid>/stat`; times are in ticks of 10 ms.
+/// Reads `/proc/<pid>/stat`; times are in ticks of 10 ms.
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();

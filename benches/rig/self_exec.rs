@@ -1,4 +1,4 @@
-//! This program again, in another role.
+//! Runs this program again, in another role.
 
 use std::fmt::Display;
 use std::io::{BufRead, BufReader};
@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::BoxError;
 
-/// This program again, in another role; ends when it is dropped.
+/// This program in another role; dropping the value ends the process.
 pub(crate) struct SelfExec {
     child: Child,
     _lifeline: Option<ChildStdin>,
@@ -14,7 +14,6 @@ pub(crate) struct SelfExec {
 }
 
 impl SelfExec {
-    /// Starts it.
     pub(crate) fn start(role: &str, options: &[(&str, &dyn Display)]) -> Result<Self, BoxError> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--role", role]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -26,7 +25,7 @@ impl SelfExec {
         Ok(Self { _lifeline: child.stdin.take(), child, output })
     }
 
-    /// Waits for the next line that it prints.
+    /// Waits for the next line of its output.
     pub(crate) fn next_line(&mut self) -> Result<String, BoxError> {
         let mut line = String::new();
         match self.output.read_line(&mut line)? {

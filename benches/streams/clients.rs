@@ -1,4 +1,4 @@
-//! All clients, in one process on one thread: a socket and a few bytes each, and one buffer for all.
+//! All clients, in one process with one thread: a socket and a few bytes per client, and one shared buffer.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
@@ -22,17 +22,17 @@ use super::transport::Transport;
 use super::wire::{Frames, PONG, Tags, answer, head_end, status};
 use super::{BoxError, Options};
 
-/// So much is read at once.
+/// Size of the read buffer.
 const BUFFER: usize = 64 << 10;
-/// How long nothing new must come before what is missing counts as lost.
+/// Missing events count as lost after this long without a new one.
 const QUIET: Duration = Duration::from_secs(10);
-/// How long to wait, when all has come, for what comes twice.
+/// How long to wait for duplicates once all events have arrived.
 const REPEATS: Duration = Duration::from_secs(1);
-/// How long until the connections are open, and how long until the first event comes.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// Time limit for opening all connections, and for the first event.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What all clients have in common.
+/// State that all clients share.
 struct Clients {
     hub: SocketAddr,
     tally: RefCell<Tally>,
@@ -41,7 +41,7 @@ struct Clients {
     open: Cell<usize>,
 }
 
-/// Connects all, says `ready`, waits until all events have come, and prints what has.
+/// Connects all clients, prints `ready`, waits until all events have arrived, and prints the result.
 pub(super) fn run(options: &Options, transport: Transport) -> Result<(), BoxError> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
@@ -70,7 +70,7 @@ async fn run_all(options: &Options, transport: Transport) -> Result<(), BoxError
             println!("a client could not connect: {error}");
             return Ok(());
         }
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > CONNECT_TIMEOUT {
             println!("{} of the clients are connected", clients.open.get());
             return Ok(());
         }
@@ -88,17 +88,18 @@ async fn run_all(options: &Options, transport: Transport) -> Result<(), BoxError
     Ok(())
 }
 
-/// Why a connection came to its end, which none does by itself.
+/// The reason why a connection ended; no connection ends by itself.
 type Held = Result<std::convert::Infallible, BoxError>;
 
 impl Clients {
     fn is_done(&self, began: Instant) -> bool {
         let tally = self.tally.borrow();
-        let quiet = tally.quiet_for().map_or(began.elapsed() > PATIENCE, |quiet| quiet > QUIET);
+        let quiet =
+            tally.quiet_for().map_or(began.elapsed() > CONNECT_TIMEOUT, |quiet| quiet > QUIET);
         tally.is_complete() || quiet
     }
 
-    /// Connects, and reads for good.
+    /// Connects and reads until the connection ends.
     async fn hold(&self, client: usize, transport: Transport) -> Held {
         let permit = self.connecting.acquire().await?;
         let stream = TcpStream::connect(self.hub).await?;
@@ -180,7 +181,7 @@ impl Clients {
         }
     }
 
-    /// Asks for a stream; gives back what follows the head of the answer.
+    /// Opens a stream; returns the bytes after the response head.
     async fn open(
         &self,
         mut stream: TcpStream,
@@ -209,7 +210,7 @@ impl Clients {
         self.open.set(self.open.get() + 1);
     }
 
-    /// Waits for the next bytes, and hands them to `take`.
+    /// Waits for the next bytes and passes them to `take`.
     async fn read<T>(&self, stream: &TcpStream, take: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
         loop {
             stream.readable().await?;
@@ -235,7 +236,7 @@ impl Clients {
     }
 }
 
-/// A poll on a connection that is kept.
+/// Builds a poll request on a keep-alive connection.
 fn set_request(request: &mut String, path: &str, cursor: &str) {
     request.clear();
     let written = write!(

@@ -1,4 +1,4 @@
-//! Whether all are connected, as the hub says.
+//! Waits until the hub reports all connections.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use super::BoxError;
 use super::client::WithKey as _;
 use super::transport::Transport;
 
-/// Waits until the hub says that so many are connected in this way.
+/// Waits until the hub's metrics report this number of connections of a transport.
 pub(super) async fn wait_for(
     hub: SocketAddr,
     transport: Transport,

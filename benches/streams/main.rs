@@ -40,47 +40,47 @@ use self::table::Figures;
 use self::tally::Received;
 use self::transport::Transport;
 
-/// Holds connections to a hub of its own, publishes to all of them, and measures what that takes.
+/// Holds connections to a hub, publishes to all of them, and measures the cost.
 #[derive(Parser, Clone)]
 struct Options {
     /// Clients, each with one connection
     #[arg(long, default_value_t = 19_000)]
     connections: usize,
-    /// How they read; given more than once: one after the other [default: all three]
+    /// Transport to measure; can be repeated [default: all three]
     #[arg(long)]
     transport: Vec<Transport>,
-    /// How long events are published [default: 60 for sse, 20 for the others]
+    /// Seconds of publishing [default: 60 for sse, 20 for the others]
     #[arg(long)]
     seconds: Option<usize>,
-    /// Events in a second, each to all
+    /// Events per second, each to all clients
     #[arg(long, default_value_t = 2)]
     rate: usize,
-    /// Bytes of data in each event
+    /// Bytes of data per event
     #[arg(long, default_value_t = 1_024)]
     bytes: usize,
-    /// How long the connections are left alone before memory is measured
+    /// Seconds without events before memory is measured
     #[arg(long, default_value_t = 15)]
     idle_seconds: u64,
-    /// Connections being opened at once
+    /// Connections opened concurrently
     #[arg(long, default_value_t = 64)]
     connecting: usize,
-    /// Events that the clients are to expect
+    /// Number of events that the clients expect
     #[arg(long, hide = true, default_value_t = 0)]
     events: usize,
     #[arg(long, hide = true)]
     role: Option<Transport>,
     #[arg(long, hide = true, default_value_t = 0)]
     port: u16,
-    /// Given by cargo bench
+    /// Set by cargo bench
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Events published before anyone is connected, and how far apart.
-const ALONE: (usize, Duration) = (100, Duration::from_millis(50));
-/// How long the hub may take to have all connections after the clients have asked for them.
+/// Number and interval of the events published before any client connects.
+const BASELINE: (usize, Duration) = (100, Duration::from_millis(50));
+/// Time limit for the hub to report all connections after the clients have opened them.
 const ALL_THERE: Duration = Duration::from_secs(60);
 
 fn main() -> Result<(), BoxError> {
@@ -122,8 +122,9 @@ async fn measure_each(options: &Options) -> Result<(), BoxError> {
 async fn measure(options: &Options, transport: Transport) -> Result<Figures, BoxError> {
     let directory = tempfile::Builder::new().prefix("hookhub-bench-").tempdir_in("/tmp")?;
     let hub = Hub::start(directory.path()).await?;
-    let (events, every) = ALONE;
-    let alone = publish::run(hub.address(), Pace { events, every, bytes: options.bytes }).await?;
+    let (events, every) = BASELINE;
+    let baseline =
+        publish::run(hub.address(), Pace { events, every, bytes: options.bytes }).await?;
 
     let seconds = options.seconds.unwrap_or_else(|| transport.usual_seconds());
     let events = (seconds * options.rate).max(1);
@@ -172,19 +173,18 @@ async fn measure(options: &Options, transport: Transport) -> Result<Figures, Box
         connect_us: each(connecting.hub_us),
         idle_percent: idling.hub_us / idle.as_secs_f64().max(1.0) / 10_000.0,
         event_us: publishing.hub_us / to_f64(received.deliveries.max(1)),
-        alone,
+        baseline,
         together,
         received,
     })
 }
 
-/// What the run has come to: it takes minutes.
+/// Prints progress: the run takes minutes.
 #[expect(clippy::print_stderr, reason = "apart from the table")]
 fn eprint_progress(transport: Transport, what: &str) {
     eprintln!("{}: {what}", transport.name());
 }
 
-/// A count for a ratio.
 fn to_f64(count: usize) -> f64 {
     u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
 }

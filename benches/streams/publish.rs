@@ -1,4 +1,4 @@
-//! The publisher: one event after the other at a steady pace, however long the answers take.
+//! The publisher: one event after the other at a steady rate, however long the responses take.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,18 +11,17 @@ use super::client::WithKey as _;
 use super::clock::now_us;
 use super::latencies::{Latencies, Spread};
 
-/// What is published.
+/// The published load.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
-    /// How many events.
     pub(super) events: usize,
-    /// The time from one to the next.
+    /// Interval between two events.
     pub(super) every: Duration,
-    /// Bytes of data in each.
+    /// Bytes of data per event.
     pub(super) bytes: usize,
 }
 
-/// Publishes them, and tells how long the answers took.
+/// Publishes the events; returns the latencies of the responses.
 pub(super) async fn run(hub: SocketAddr, pace: Pace) -> Result<Spread, BoxError> {
     let client = reqwest::Client::new_with_key()?;
     let mut ticks = interval(pace.every);
@@ -51,7 +50,7 @@ pub(super) async fn run(hub: SocketAddr, pace: Pace) -> Result<Spread, BoxError>
     Ok(latencies.into_spread())
 }
 
-/// An event whose data is so long and ends with its number and the time: see [`super::wire::Tags`].
+/// An event of this size whose data ends with its number and the time: see [`super::wire::Tags`].
 fn event(number: usize, bytes: usize) -> String {
     let data = |pad: &str| format!(r#"{{"pad":"{pad}","tag":"~{number}:{}~"}}"#, now_us());
     let pad = "x".repeat(bytes.saturating_sub(data("").len()));

@@ -1,4 +1,4 @@
-//! The figures, side by side, with what they are to be.
+//! The figures of all transports side by side, with their targets.
 
 use std::time::Duration;
 
@@ -6,37 +6,35 @@ use super::latencies::Spread;
 use super::tally::Received;
 use super::transport::Transport;
 
-/// KiB that an idle connection has at nchan, and microseconds of CPU to open it.
+/// Memory of an idle connection in nchan (KiB), and CPU time to open it (microseconds).
 const GOAL_IDLE_KIB: f64 = 10.0;
 const GOAL_CONNECT_US: f64 = 35.0;
-/// Up to so many times the goal will do.
+/// A figure meets its target up to this factor.
 const BAR: f64 = 1.5;
 
-/// What was measured of one transport.
+/// The figures of one transport.
 pub(super) struct Figures {
-    /// Which.
     pub(super) transport: Transport,
-    /// Connections that were open.
+    /// Number of open connections.
     pub(super) connections: usize,
-    /// Memory of the hub for each before any event came.
+    /// Memory of the hub per connection before any event.
     pub(super) idle_kib: f64,
-    /// Memory of the hub for each after all events.
+    /// Memory of the hub per connection after all events.
     pub(super) used_kib: f64,
-    /// CPU of the hub to open each.
+    /// CPU time of the hub per opened connection.
     pub(super) connect_us: f64,
-    /// CPU of the hub while nothing is published, of one core.
+    /// CPU usage of the hub while nothing is published, in percent of one core.
     pub(super) idle_percent: f64,
-    /// CPU of the hub for each event that came to a client: all that it took while events were published.
+    /// CPU time of the hub per event and client, while events are published.
     pub(super) event_us: f64,
-    /// How long publishes took with nobody connected.
-    pub(super) alone: Spread,
-    /// How long publishes took with all connected.
+    /// Latencies of publishes without clients.
+    pub(super) baseline: Spread,
+    /// Latencies of publishes with all clients connected.
     pub(super) together: Spread,
-    /// What came.
     pub(super) received: Received,
 }
 
-/// Prints a column for each.
+/// Prints a column per transport.
 pub(super) fn print(columns: &[Figures]) {
     let row = |name: &str, cell: &dyn Fn(&Figures) -> String| {
         let cells: Vec<String> = columns.iter().map(|one| format!("{:>19}", cell(one))).collect();
@@ -57,8 +55,8 @@ pub(super) fn print(columns: &[Figures]) {
     });
     row("  events that came at once, on average", &|one| format!("{:.2}", one.received.at_once));
     time("publish to receipt, p50 / p99", &|one| one.received.delay);
-    row("  the slowest", &|one| format!("{:.1} ms", ms(one.received.delay.most)));
-    time("publish, nobody connected, p50 / p99", &|one| one.alone);
+    row("  the slowest", &|one| format!("{:.1} ms", ms(one.received.delay.max)));
+    time("publish, nobody connected, p50 / p99", &|one| one.baseline);
     time("publish, all connected, p50 / p99", &|one| one.together);
     count("events delivered", &|one| one.received.deliveries);
     count("missing", &|one| one.received.missing);

@@ -1,4 +1,4 @@
-//! What came to which client, and how late.
+//! Events at the clients, and their delays.
 
 use std::time::{Duration, Instant};
 
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::latencies::{Latencies, Spread};
 
-/// Counts what comes.
+/// Counts events.
 pub(super) struct Tally {
     events: usize,
-    /// For each client in turn, how often each event came to it.
+    /// For each client, how many times it has received each event.
     counts: Vec<u8>,
     deliveries: usize,
     repeated: usize,
-    /// Pieces read that held an event.
+    /// Number of reads that contained an event.
     pieces: usize,
     closed: usize,
     error: Option<String>,
@@ -21,29 +21,29 @@ pub(super) struct Tally {
     last: Instant,
 }
 
-/// What came, in all.
+/// The totals.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Received {
-    /// Events that came to a client for the first time.
+    /// Events that a client received for the first time.
     pub(super) deliveries: usize,
-    /// Those that should have come and did not.
+    /// Events that a client never received.
     pub(super) missing: usize,
-    /// Those that came again.
+    /// Duplicate events.
     pub(super) repeated: usize,
-    /// How many events came at once, on average: above one where they come faster than they can be sent.
+    /// Mean number of events per read; above one when events arrive faster than they can be sent.
     pub(super) at_once: f64,
-    /// Connections that ended before the end.
+    /// Connections that ended early.
     pub(super) closed: usize,
-    /// Why the first of them did.
+    /// The reason of the first of them.
     pub(super) error: Option<String>,
-    /// From just before the POST to the receipt.
+    /// Delay from just before the POST to the receipt.
     pub(super) delay: Spread,
-    /// CPU that the clients took for each event.
+    /// CPU time of the clients per event.
     pub(super) client_us: f64,
 }
 
 impl Tally {
-    /// For so many clients that wait for so many events.
+    /// For `connections` clients that expect `events` events.
     pub(super) fn new(connections: usize, events: usize) -> Self {
         Self {
             events,
@@ -58,7 +58,7 @@ impl Tally {
         }
     }
 
-    /// An event has come to a client after so long.
+    /// Adds an event that a client received after this delay.
     pub(super) fn note(&mut self, client: usize, number: usize, delay_us: u64) {
         let count = &mut self.counts[client * self.events + number];
         *count = count.saturating_add(1);
@@ -71,33 +71,33 @@ impl Tally {
         }
     }
 
-    /// A piece was read in which there was the end of an event, or of several.
+    /// Adds a read that contained the end of one or more events.
     pub(super) fn note_piece(&mut self) {
         self.pieces += 1;
     }
 
-    /// A connection has ended.
+    /// Adds a connection that ended.
     pub(super) fn note_closed(&mut self, why: &str) {
         self.closed += 1;
         self.error.get_or_insert_with(|| why.to_owned());
     }
 
-    /// Why the first connection ended that did.
+    /// The reason of the first connection that ended.
     pub(super) fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }
 
-    /// Whether all has come.
+    /// Whether every client has received every event.
     pub(super) fn is_complete(&self) -> bool {
         self.deliveries == self.counts.len()
     }
 
-    /// How long nothing has come for the first time; `None`: nothing has at all.
+    /// Time since the last new event; `None` before the first.
     pub(super) fn quiet_for(&self) -> Option<Duration> {
         (self.deliveries > 0).then(|| self.last.elapsed())
     }
 
-    /// The sum; `cpu_us` is what the clients took.
+    /// The totals; `cpu_us` is the CPU time of the clients.
     pub(super) fn into_received(self, cpu_us: f64) -> Received {
         Received {
             deliveries: self.deliveries,
@@ -114,7 +114,7 @@ impl Tally {
 }
 
 impl Received {
-    /// Each event came once to each client.
+    /// Whether every client has received every event exactly once.
     pub(super) fn is_whole(&self) -> bool {
         self.missing == 0 && self.repeated == 0 && self.closed == 0
     }

@@ -1,20 +1,17 @@
-//! The ways of reading that are measured, and what each is measured against.
+//! The measured transports and their targets.
 
 use clap::ValueEnum;
 
-/// How clients read.
+/// A transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Transport {
-    /// Server-Sent Events.
     Sse,
-    /// WebSocket.
     Websocket,
-    /// A poll that waits, and the next one after its answer.
+    /// A long poll, and the next one after its response.
     LongPoll,
 }
 
 impl Transport {
-    /// All of them.
     pub(super) const ALL: [Self; 3] = [Self::Sse, Self::Websocket, Self::LongPoll];
 
     /// The name on the command line.
@@ -35,12 +32,12 @@ impl Transport {
         }
     }
 
-    /// How long events are published unless told otherwise.
+    /// Default duration of publishing in seconds.
     pub(super) fn usual_seconds(self) -> usize {
         if self == Self::Sse { 60 } else { 20 }
     }
 
-    /// Microseconds of CPU in which nchan hands one event of 1 KiB to one client.
+    /// CPU time in microseconds in which nchan sends one event of 1 KiB to one client.
     pub(super) fn goal_us(self) -> f64 {
         match self {
             Self::Sse => 13.0,

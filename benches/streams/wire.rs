@@ -1,7 +1,6 @@
-//! As much of HTTP and WebSocket as the clients need: fed piece by piece, wherever the pieces are cut, and without
-//! memory for each client.
+//! The part of HTTP and WebSocket that the clients need: incremental parsing without memory per client.
 
-/// Finds `~<number>:<microseconds>~`, which ends the data of each event; nothing else of what is sent has a tilde.
+/// Finds `~<number>:<microseconds>~`, which ends the data of each event; nothing else in a stream has a tilde.
 #[derive(Debug, Default)]
 pub(super) struct Tags {
     part: Part,
@@ -18,7 +17,7 @@ enum Part {
 }
 
 impl Tags {
-    /// Reads on; tells `found` each event's number and when it was published.
+    /// Parses more bytes; calls `found` with the number and publishing time of each event.
     pub(super) fn read(&mut self, bytes: &[u8], mut found: impl FnMut(usize, u64)) {
         let mut rest = bytes;
         loop {
@@ -46,30 +45,30 @@ impl Tags {
     }
 }
 
-/// The frames of a server (RFC 6455, section 5.2), which are not masked.
+/// The unmasked frames of a server (RFC 6455, section 5.2).
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     head: [u8; 10],
-    /// How much of the head is there.
+    /// Number of header bytes received.
     have: usize,
-    /// How much of the payload is not.
+    /// Number of payload bytes outstanding.
     left: usize,
 }
 
-/// What came besides text.
+/// Control frames that were received.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Heard {
-    /// Pings to be answered.
+    /// Pings that need a pong.
     pub(super) pings: usize,
-    /// The server ends it.
+    /// The server has closed the socket.
     pub(super) closed: bool,
 }
 
-/// An answer to a ping without a payload, as the hub's are; masked with zeros, which changes nothing.
+/// The pong to a ping without a payload; masked with zeros.
 pub(super) const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 
 impl Frames {
-    /// Reads on; gives `payload` what is in the frames.
+    /// Parses more bytes; passes the payload to `payload`.
     pub(super) fn read(&mut self, bytes: &[u8], mut payload: impl FnMut(&[u8])) -> Heard {
         let (mut rest, mut heard) = (bytes, Heard::default());
         while let Some(byte) = rest.first() {
@@ -92,7 +91,7 @@ impl Frames {
         heard
     }
 
-    /// The length of the payload, when the head is whole.
+    /// The payload's length, once the header is complete.
     fn length(&self) -> Option<usize> {
         let extended = match self.head[1] {
             _ if self.have < 2 => return None,
@@ -105,27 +104,27 @@ impl Frames {
     }
 }
 
-/// A whole answer: its status and, in a page of events, the cursor to go on from.
+/// A complete response: its status and, for a page of events, the next cursor.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer<'a> {
-    /// The status and what is said with it.
+    /// The status line without the version.
     pub(super) status: &'a str,
-    /// Empty if there is none.
+    /// Empty without a cursor.
     pub(super) cursor: &'a str,
 }
 
-/// Where the head of an answer ends.
+/// Index after a response head.
 pub(super) fn head_end(bytes: &[u8]) -> Option<usize> {
     find(bytes, b"\r\n\r\n").map(|start| start + 4)
 }
 
-/// The status in the head of an answer.
+/// The status in a response head.
 pub(super) fn status(bytes: &[u8]) -> &str {
     let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
     std::str::from_utf8(line).unwrap_or_default().trim_start_matches("HTTP/1.1 ")
 }
 
-/// The answer, when all of it is there.
+/// The response, if it is complete.
 pub(super) fn answer(bytes: &[u8]) -> Option<Answer<'_>> {
     const LENGTH: &[u8] = b"content-length: ";
     const CURSOR: &[u8] = b"\"next_cursor\":\"";
@@ -136,7 +135,7 @@ pub(super) fn answer(bytes: &[u8]) -> Option<Answer<'_>> {
     let line = bytes[..end].split(|byte| *byte == b'\n').find(of_length);
     let length: usize = line.map_or(0, |line| digits(&line[LENGTH.len()..]));
     let body = bytes.get(end..end + length)?;
-    // At the end of the page, after the events.
+    // The cursor stands at the end of the page, after the events.
     let tail = &body[body.len().saturating_sub(100)..];
     let cursor = find(tail, CURSOR).map(|start| &tail[start + CURSOR.len()..]);
     let cursor = cursor.and_then(|rest| rest.split(|byte| *byte == b'"').next());

@@ -32,7 +32,7 @@ pub(crate) struct Api {
     pub(super) streams: Arc<Streams>,
     pub(super) admin: AdminKey,
     pub(super) token_secret: Vec<u8>,
-    pub(super) consent_key: Vec<u8>,
+    pub(super) verification_key: Vec<u8>,
     pub(super) origin: Option<Origin>,
     pub(super) targets: Targets,
     pub(super) quotas: Arc<QuotasInForce>,
@@ -54,7 +54,7 @@ impl Api {
         let Limits { targets, origin, quotas, body_deadline, trusted_proxies, stopping } = limits;
         let admin = AdminKey::new(secrets.admin_key);
         let token_secret = secrets.stream_tokens.to_vec();
-        let consent_key = secrets.consents.to_vec();
+        let verification_key = secrets.verification_tokens.to_vec();
         Self {
             store,
             log,
@@ -64,7 +64,7 @@ impl Api {
             streams,
             admin,
             token_secret,
-            consent_key,
+            verification_key,
             origin,
             targets,
             quotas,
@@ -86,28 +86,26 @@ pub(crate) struct Parts {
     pub streams: Arc<Streams>,
 }
 
-/// What opens the API.
+/// The secrets that the API authenticates with.
 pub(crate) struct Secrets<'a> {
-    /// The key that may do everything.
+    /// The configured admin key.
     pub admin_key: &'a str,
-    /// Seals stream tokens.
+    /// The key that encrypts stream tokens.
     pub stream_tokens: &'a [u8],
-    /// Seals what receivers are given to agree by.
-    pub consents: &'a [u8],
+    /// The key that authenticates the verification tokens sent to receivers.
+    pub verification_tokens: &'a [u8],
 }
 
-/// What clients may ask for.
+/// The settings of the API.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    /// Where callbacks may go.
+    /// The addresses that callback URLs may point to.
     pub targets: Targets,
-    /// By which name receivers are asked, if the hub has one.
+    /// The origin for CloudEvents verification; `None`: the hub has no host name.
     pub origin: Option<Origin>,
-    /// What each tenant may do.
     pub quotas: Arc<QuotasInForce>,
-    /// How long a client may take over the body of a request, or over a message on a WebSocket.
+    /// The time limit for the body of a request, and for a message on a WebSocket.
     pub body_deadline: Duration,
-    /// Whose word about where a request comes from is believed.
     pub trusted_proxies: TrustedProxies,
     /// Cancelled when the node begins to stop.
     pub stopping: CancellationToken,

@@ -69,7 +69,7 @@ pub(crate) fn start(
         let app = App::new()
             .app_data(web::Data::clone(&api))
             .app_data(Worker::new(Arc::clone(&streams)))
-            .wrap(middleware::from_fn(api::give_request_id))
+            .wrap(middleware::from_fn(api::assign_request_id))
             .wrap(middleware::Condition::new(!origins.is_empty(), api::allow_origins(&origins)))
             .wrap(middleware::from_fn(track_request_phase))
             .configure(api::routes);

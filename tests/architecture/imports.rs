@@ -1,4 +1,4 @@
-//! What each source file imports, read from its syntax tree. Code under `#[cfg(test)]` does not count.
+//! The imports of each source file, read from its syntax tree. Code under `#[cfg(test)]` does not count.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree};
 
-/// What one path in the code refers to.
+/// The target of one path in the code.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Import {
     /// A file of this crate, relative to `src/`.
@@ -152,7 +152,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 }
 
-/// What a path that stands in the file `from` refers to; `None` for the file itself and for names in scope.
+/// The target of a path in the file `from`; `None` for the file itself and for names in scope.
 fn import(path: &[String], from: &str) -> Option<Import> {
     let [first, inside @ ..] = path else { return None };
     if first != "crate" {

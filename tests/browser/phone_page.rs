@@ -11,7 +11,7 @@ use crate::wire::Plan;
 const IN_STREAMS: Plan = Plan { bytes: 1_200..16_000, refused: None };
 const STREAMS: Option<&str> = Some("GET /v1/stream?");
 /// Tokens that expire soon, as the page knows.
-const SHORT: Access = Access { ttl_s: 2, told_ttl_s: 2, from: "earliest" };
+const SHORT: Access = Access { ttl_s: 2, page_ttl_s: 2, from: "earliest" };
 
 #[tokio::test]
 async fn phone_page_shows_every_event_once_by_sse_across_cut_connections() {
@@ -60,7 +60,7 @@ async fn phone_page_renews_its_token_on_an_open_websocket_and_loses_no_event() {
 /// As when a phone was asleep when its token expired.
 #[tokio::test]
 async fn phone_page_gets_a_new_token_when_the_hub_ends_the_stream_of_an_expired_one() {
-    renews("", Plan::WHOLE, Access { told_ttl_s: 3_600, ..SHORT }, 3).await;
+    renews("", Plan::WHOLE, Access { page_ttl_s: 3_600, ..SHORT }, 3).await;
 }
 
 #[tokio::test]

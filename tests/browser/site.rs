@@ -22,14 +22,14 @@ pub(crate) struct Access {
     /// Lifetime of a token in seconds.
     pub(crate) ttl_s: u32,
     /// The lifetime that the page gets with the token.
-    pub(crate) told_ttl_s: u32,
+    pub(crate) page_ttl_s: u32,
     /// The position where the page starts reading.
     pub(crate) from: &'static str,
 }
 
 impl Default for Access {
     fn default() -> Self {
-        Self { ttl_s: 300, told_ttl_s: 300, from: "earliest" }
+        Self { ttl_s: 300, page_ttl_s: 300, from: "earliest" }
     }
 }
 
@@ -127,14 +127,14 @@ impl Site {
 
 /// Issues a token for one order; the same response as `examples/phone/serve.py`.
 async fn token(backend: web::Data<Backend>) -> HttpResponse {
-    let Access { ttl_s, told_ttl_s, from } = backend.access;
+    let Access { ttl_s, page_ttl_s, from } = backend.access;
     let wanted = json!({"types": ["order.A-1001.*"], "ttl_s": ttl_s});
     let made = backend.hub.post("/v1/stream-tokens", &wanted).await.expect(201);
     backend.seen.send_modify(|seen| seen.tokens += 1);
     HttpResponse::Ok().json(json!({
         "hub": format!("http://{}", backend.wire),
         "token": text(&made, "/token"),
-        "ttl_s": told_ttl_s,
+        "ttl_s": page_ttl_s,
         "from": from,
     }))
 }

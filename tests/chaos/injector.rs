@@ -27,7 +27,7 @@ const MAX_IN_FLIGHT: Duration = Duration::from_millis(1_500);
 /// Longest time a node needs to record results, or to learn that it may not, once Postgres is back.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the faults act on.
+/// The processes that the faults act on.
 pub(super) struct Targets {
     pub(super) cluster: Arc<Cluster>,
     pub(super) receivers: Arc<ReceiverProcess>,

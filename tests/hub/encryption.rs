@@ -52,13 +52,14 @@ async fn opened(database: &Database) -> Value {
     serde_json::from_slice(&plain).expect("JSON")
 }
 
-fn sealed_by(other: &str) -> String {
+fn encrypted_with_another_key_than(other: &str) -> String {
     format!("SELECT count(*) FROM sealed WHERE sealed_with <> '{}'", id_of(other))
 }
 
 /// Waits until everything is encrypted with one key.
-async fn until_sealed_by(database: &Database, key: &str) {
-    let all = async || (database.number(&sealed_by(key)).await == 0).then_some(());
+async fn until_encrypted_with(database: &Database, key: &str) {
+    let all =
+        async || (database.number(&encrypted_with_another_key_than(key)).await == 0).then_some(());
     eventually("everything is encrypted again", all).await;
 }
 
@@ -161,7 +162,7 @@ async fn a_generated_master_key_is_readable_only_by_its_owner() {
     let again = HubProcess::start(&environment).await;
     let event = again.client.publish("a", json!(1)).await;
     assert_eq!(receiver.next().await.id, event);
-    assert_eq!(database.number(&sealed_by(&key)).await, 0);
+    assert_eq!(database.number(&encrypted_with_another_key_than(&key)).await, 0);
     again.program.kill().await;
 }
 
@@ -182,7 +183,7 @@ async fn unencrypted_definitions_are_read_and_encrypted() {
     let hub = TestHub::start_on(&database, |_| ()).await;
     let event = hub.publish("a", json!(1)).await;
     assert_eq!(receiver.next().await.id, event);
-    until_sealed_by(&database, MASTER_KEY).await;
+    until_encrypted_with(&database, MASTER_KEY).await;
     assert_eq!(opened(&database).await, plain);
     assert_eq!(hub.subscription(&id).await, before);
 }
@@ -289,7 +290,7 @@ async fn the_master_key_can_be_changed_while_deliveries_continue() {
         two = start(&keys).await;
         publish_some(&two, &mut ids).await;
     }
-    until_sealed_by(&database, new).await;
+    until_encrypted_with(&database, new).await;
     eventually("the metric reports it", async || (metric(&two).await? == "0").then_some(())).await;
     let known = async || {
         let known = texts(&database, "SELECT id FROM master_keys").await;

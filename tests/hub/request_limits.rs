@@ -199,11 +199,11 @@ async fn an_endless_or_invalid_request_head_is_rejected_and_the_connection_close
 async fn too_deeply_nested_json_is_rejected_with_the_limit_everywhere() {
     let hub = TestHub::start().await;
     let event = |levels| format!(r#"{{"type": "a", "data": {}}}"#, nested(levels));
-    hub.send_text(Method::POST, EVENTS, JSON, &event(128)).await.expect(202);
-    for levels in [129, 100_000] {
+    hub.send_text(Method::POST, EVENTS, JSON, &event(127)).await.expect(202);
+    for levels in [128, 100_000] {
         let refused = hub.send_text(Method::POST, EVENTS, JSON, &event(levels)).await;
         refused.refuses("/data");
-        assert!(refused.text.contains("128 levels"), "{}", refused.text);
+        assert!(refused.text.contains("127 levels"), "{}", refused.text);
         let line =
             format!("{}\n{{\"type\": \"a\", \"data\": 1}}\n{}", event(levels), nested(levels));
         let kind = "application/x-ndjson";
@@ -222,14 +222,14 @@ async fn too_deeply_nested_json_is_rejected_with_the_limit_everywhere() {
     ] {
         let refused = hub.send_text(Method::POST, SUBSCRIPTIONS, JSON, &body).await;
         let problem = refused.problem(400, "invalid_json");
-        assert!(text(&problem, "/detail").contains("129 levels"), "{problem}");
+        assert!(text(&problem, "/detail").contains("127 levels"), "{problem}");
     }
     let mut socket = Socket::open(hub.request(Method::GET, "/v1/ws?types=never")).await.unwrap();
     for (command, expected) in [
-        (format!(r#"{{"publish": {}}}"#, event(129)), "/data"),
+        (format!(r#"{{"publish": {}}}"#, event(128)), "/data"),
         (format!(r#"{{"publish": {}}}"#, nested(100_000)), "one event"),
-        (format!(r#"{{"subscribe": {}}}"#, nested(100_000)), "129 levels"),
-        (format!(r#"{{"subscribe": {{"types": {}}}}}"#, nested(1_000)), "129 levels"),
+        (format!(r#"{{"subscribe": {}}}"#, nested(100_000)), "127 levels"),
+        (format!(r#"{{"subscribe": {{"types": {}}}}}"#, nested(1_000)), "127 levels"),
         (format!(r#"{{"ack": {}}}"#, nested(100_000)), "event id"),
         (nested(100_000), "expected one of"),
     ] {

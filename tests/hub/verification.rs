@@ -700,7 +700,7 @@ async fn verification_secrets_are_not_logged() {
     assert_eq!(tokens.len(), 3);
     hub.program.signal(nix::sys::signal::Signal::SIGTERM);
     let (_, output) = hub.program.end().await;
-    assert!(output.contains("a receiver has agreed"), "{output}");
+    assert!(output.contains("a receiver confirmed its verification request"), "{output}");
     for secret in
         [&tokens[0], &tokens[1], &tokens[2], "planted", SECRET.trim_start_matches("whsec_")]
     {

@@ -14,6 +14,14 @@ pub(crate) enum Access {
     Scope(Scope),
 }
 
+/// Any caller, without a key.
+pub(crate) const PUBLIC: Access = Access::Public;
+pub(crate) const PUBLISH: Access = Access::Scope(Scope::Publish);
+pub(crate) const SUBSCRIBE: Access = Access::Scope(Scope::Subscribe);
+pub(crate) const READ: Access = Access::Scope(Scope::Read);
+pub(crate) const STREAM: Access = Access::Scope(Scope::Stream);
+pub(crate) const ADMIN: Access = Access::Scope(Scope::Admin);
+
 /// The access rule of the route that a request matched. A request without one is answered 500, never served.
 pub(crate) fn access(request: &HttpRequest) -> Result<Access, Problem> {
     let access = request.extensions().get::<Access>().copied();

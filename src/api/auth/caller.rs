@@ -1,133 +1,118 @@
-//! Who asks: the key in `Authorization`, and the tenant it speaks for.
+//! The caller of a request: the key in `Authorization` and the tenant it acts for.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use actix_web::dev::Payload;
-use actix_web::http::header::{AUTHORIZATION, HeaderValue};
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::HttpRequest;
+use actix_web::http::header::AUTHORIZATION;
 
 use super::access::{Access, access};
+use super::tenant::requested_tenant;
 use crate::access::keys::{Key, KeyStatus};
-use crate::api::http::client_address::client_address;
+use crate::api::http::headers::single_header;
 use crate::api::http::query::{TOKEN, tokens};
 use crate::api::problem::{Code, Problem};
 use crate::api::state::api;
-use crate::domain::access::networks::client_network;
 use crate::domain::access::scope::{Scope, Scopes};
 use crate::domain::event::event_type::{Pattern, is_reserved};
 use crate::domain::time::UnixMillis;
-use crate::streaming::presence::ConnectionOwner;
 
-/// The header by which an admin key speaks for a tenant.
-const TENANT_HEADER: &str = "hookhub-tenant";
-
-/// Who asks.
+/// An authenticated caller.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    /// On whose behalf.
+    /// The tenant the caller acts for. ReplayFilter an admin key may act for another tenant than its own.
     pub(crate) tenant: Arc<str>,
-    /// With which key.
     pub(crate) key: Arc<Key>,
-    /// What that may do here.
+    /// The scopes of this request. With a stream token they are fewer than the key's.
     pub(crate) scopes: Scopes,
 }
 
 impl Caller {
-    /// As whom connections are counted.
-    pub(crate) fn owner(&self, request: &HttpRequest) -> ConnectionOwner {
-        let network = client_network(client_address(request));
-        ConnectionOwner { tenant: Arc::clone(&self.tenant), key: Arc::clone(&self.key), network }
+    /// Authenticates a request and checks the access rule of its route.
+    pub(super) async fn authorize(request: &HttpRequest) -> Result<Self, Problem> {
+        let access = access(request)?;
+        let caller = authenticate(request).await?;
+        caller.require_access(access)?;
+        Ok(caller)
     }
 
-    /// Refuses those whose key has not got `scope`.
-    pub(crate) fn must_have(&self, scope: Scope) -> Result<(), Problem> {
+    pub(super) fn require_access(&self, access: Access) -> Result<(), Problem> {
+        match access {
+            Access::Public => Ok(()),
+            Access::Scope(scope) => self.require_scope(scope),
+        }
+    }
+
+    pub(crate) fn require_scope(&self, scope: Scope) -> Result<(), Problem> {
         if self.scopes.allow(scope) {
             return Ok(());
         }
-        let detail = format!(
-            "this takes a key with the scope {scope}; the scopes of this one: {}",
-            self.scopes
-        );
+        let detail =
+            format!("this needs a key with the scope {scope}; this key's scopes: {}", self.scopes);
         Err(Problem::new(Code::Forbidden, detail))
     }
 
-    /// Refuses those for whose key not every event of these patterns is there.
-    pub(crate) fn must_cover(&self, patterns: &[Pattern]) -> Result<(), Problem> {
+    /// Requires that the key's event types cover all of these patterns.
+    pub(crate) fn require_patterns(&self, patterns: &[Pattern]) -> Result<(), Problem> {
         match patterns.iter().find(|one| !self.key.covers_one(one)) {
             None => Ok(()),
-            Some(refused) => Err(self.beyond(refused)),
+            Some(refused) => Err(self.outside_event_types(refused)),
         }
     }
 
-    /// Refuses those without the scope `subscribe` the hub's own events, which tell of subscriptions.
-    pub(crate) fn must_be_subscriber_of(&self, patterns: &[Pattern]) -> Result<(), Problem> {
-        let own = patterns.iter().find(|one| is_reserved(one.as_str()));
-        match own.filter(|_| !self.key.scopes.allow(Scope::Subscribe)) {
+    /// Requires the scope `subscribe` for patterns that name the hub's own events: these describe subscriptions.
+    pub(crate) fn require_subscribe_for_reserved(
+        &self,
+        patterns: &[Pattern],
+    ) -> Result<(), Problem> {
+        let reserved = patterns.iter().find(|one| is_reserved(one.as_str()));
+        match reserved.filter(|_| !self.key.scopes.allow(Scope::Subscribe)) {
             None => Ok(()),
-            Some(own) => Err(Problem::new(
+            Some(reserved) => Err(Problem::new(
                 Code::Forbidden,
-                format!("{own} tells of subscriptions: this takes a key with the scope subscribe"),
+                format!(
+                    "{reserved} describes subscriptions; this needs a key with the scope subscribe"
+                ),
             )),
         }
     }
 
-    /// Refuses those for whose key events of this type are not there.
-    pub(crate) fn must_reach(&self, event_type: &str) -> Result<(), Problem> {
-        if self.key.reaches(event_type) { Ok(()) } else { Err(self.beyond(&event_type)) }
+    /// Requires that the key's event types cover this type.
+    pub(crate) fn require_event_type(&self, event_type: &str) -> Result<(), Problem> {
+        if self.key.reaches(event_type) {
+            Ok(())
+        } else {
+            Err(self.outside_event_types(&event_type))
+        }
     }
 
-    fn beyond(&self, refused: &impl fmt::Display) -> Problem {
+    fn outside_event_types(&self, refused: &impl fmt::Display) -> Problem {
         let allowed = self.key.event_types.iter().flat_map(|patterns| patterns.iter());
         let allowed: Vec<&str> = allowed.map(Pattern::as_str).collect();
         let detail =
-            format!("the event_types of this key are {}; not {refused}", allowed.join(", "));
+            format!("this key is limited to the event types {}, not {refused}", allowed.join(", "));
         Problem::new(Code::Forbidden, detail)
-    }
-}
-
-/// Whether a text can name a tenant: 1 to 64 of `A-Z a-z 0-9 _ . -`.
-pub(crate) fn is_tenant(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-}
-
-impl FromRequest for Caller {
-    type Error = Problem;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let request = request.clone();
-        Box::pin(async move {
-            let access = access(&request)?;
-            let caller = authenticate(&request).await?;
-            if let Access::Scope(scope) = access {
-                caller.must_have(scope)?;
-            }
-            Ok(caller)
-        })
     }
 }
 
 async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     let api = api(request)?;
-    let header = only(request, AUTHORIZATION.as_str())?;
+    let header = single_header(request, AUTHORIZATION.as_str())?;
     let text = header.and_then(|value| value.to_str().ok()).and_then(bearer);
-    let text = text.ok_or_else(|| no_key(request))?;
-    let named = named_tenant(request)?;
+    let text = text.ok_or_else(|| missing_key(request))?;
+    let requested = requested_tenant(request)?;
     let Some(key) = api.admin.find(text, &api.keys).await? else {
-        return Err(Problem::new(Code::Unauthorized, "this key is not known here"));
+        return Err(Problem::new(Code::Unauthorized, "this key does not exist"));
     };
     let now = UnixMillis::now();
-    must_be_in_force(&key, now)?;
+    require_valid(&key, now)?;
     key.note_use(now);
-    let tenant = match named {
-        Some(named) if key.scopes.allow(Scope::Admin) => named,
+    let tenant = match requested {
+        Some(requested) if key.scopes.allow(Scope::Admin) => requested,
         Some(other) if other != key.tenant => {
             return Err(Problem::new(
                 Code::Forbidden,
-                "this key speaks for its own tenant alone; leave Hookhub-Tenant out",
+                "only a key with the scope admin may act for another tenant; leave out Hookhub-Tenant",
             ));
         }
         _ => Arc::clone(&key.tenant),
@@ -135,58 +120,31 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     Ok(Caller { tenant, scopes: key.scopes, key })
 }
 
-/// What is told to those who come without a key. A token is good for reading events, where it is looked at first.
-fn no_key(request: &HttpRequest) -> Problem {
-    let right = "send a key as \"Authorization: Bearer <key>\"";
+/// The problem with a request without a key. It names the paths where a stream token works, if the request has one.
+fn missing_key(request: &HttpRequest) -> Problem {
+    let fix = "send a key as \"Authorization: Bearer <key>\"";
     let detail = if tokens(request).is_empty() {
-        right.to_owned()
+        fix.to_owned()
     } else {
-        format!("{TOKEN} opens GET /v1/events, /v1/stream and /v1/ws, and nothing else; {right}")
+        format!("{TOKEN} is accepted only by GET /v1/events, /v1/stream and /v1/ws; {fix}")
     };
     Problem::new(Code::Unauthorized, detail)
 }
 
-/// Refuses a key that was good before.
-pub(crate) fn must_be_in_force(key: &Key, now: UnixMillis) -> Result<(), Problem> {
+/// Requires that a key is neither revoked nor expired at `now`.
+pub(super) fn require_valid(key: &Key, now: UnixMillis) -> Result<(), Problem> {
     let detail = match key.status(now) {
         KeyStatus::Active => return Ok(()),
-        KeyStatus::Revoked => "this key was revoked".to_owned(),
-        KeyStatus::Expired(end) => format!("this key has expired, at {end}"),
+        KeyStatus::Revoked => "this key is revoked".to_owned(),
+        KeyStatus::Expired(end) => format!("this key expired at {end}"),
     };
     Err(Problem::new(Code::Unauthorized, detail))
 }
 
-/// The value of a header that may come once.
-pub(crate) fn only<'a>(
-    request: &'a HttpRequest,
-    name: &str,
-) -> Result<Option<&'a HeaderValue>, Problem> {
-    let mut values = request.headers().get_all(name);
-    let first = values.next();
-    match values.next() {
-        None => Ok(first),
-        Some(_) => {
-            Err(Problem::new(Code::InvalidHeader, format!("{name} is given more than once")))
-        }
-    }
-}
-
-/// RFC 6750, 2.1; the scheme's case does not matter.
+/// The credentials of the scheme `Bearer` (RFC 6750, 2.1), whose case does not matter.
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, key) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim()).filter(|key| !key.is_empty())
-}
-
-/// The tenant that the header `Hookhub-Tenant` names.
-pub(crate) fn named_tenant(request: &HttpRequest) -> Result<Option<Arc<str>>, Problem> {
-    let Some(value) = only(request, TENANT_HEADER)? else { return Ok(None) };
-    match value.to_str() {
-        Ok(name) if is_tenant(name) => Ok(Some(name.into())),
-        _ => Err(Problem::new(
-            Code::InvalidHeader,
-            "Hookhub-Tenant names a tenant by 1 to 64 letters, digits, _, . and -",
-        )),
-    }
 }
 
 #[cfg(test)]
@@ -196,9 +154,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_route_that_does_not_say_who_may_ask_answers_nobody() {
+    async fn a_route_without_an_access_rule_serves_nobody() {
         let request = TestRequest::default().to_http_request();
-        let refused = Caller::from_request(&request, &mut Payload::None).await;
+        let refused = Caller::authorize(&request).await;
         assert_eq!(refused.map(|_| ()).map_err(|problem| problem.code()), Err(Code::Internal));
     }
 }

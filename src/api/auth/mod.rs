@@ -3,5 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod admin_key;
 pub(crate) mod caller;
-pub(crate) mod reader;
+pub(crate) mod context;
+pub(crate) mod read_access;
+pub(crate) mod tenant;
 pub(crate) mod visibility;

@@ -1,5 +1,7 @@
-//! Which of a tenant's subscriptions are there for a key with event types: those that never chose an event beyond them.
-//! The others are as if they were not there, for whoever may change a subscription gets what it gets.
+//! Visibility: a key limited to event types sees only the subscriptions whose patterns were always within those types.
+//!
+//! Any other subscription is answered 404. A key that could change such a subscription could read events beyond its
+//! types.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,9 +10,22 @@ use crate::api::problem::Problem;
 use crate::api::state::Api;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::version::Version;
+use crate::store::{Store, StoreError};
 
-/// Of these subscriptions those that are not there for the caller's key.
-pub(crate) async fn hidden(
+/// The versions of each of these subscriptions, oldest first.
+pub(crate) async fn versions_by_subscription(
+    store: &Store,
+    ids: &[i64],
+) -> Result<HashMap<SubscriptionId, Vec<Version>>, StoreError> {
+    let mut versions: HashMap<SubscriptionId, Vec<Version>> = HashMap::new();
+    for (id, version) in store.select_versions(ids).await? {
+        versions.entry(id).or_default().push(version);
+    }
+    Ok(versions)
+}
+
+/// Returns those of `ids` that the caller may not see.
+pub(crate) async fn invisible(
     api: &Api,
     caller: &Caller,
     ids: impl IntoIterator<Item = SubscriptionId>,
@@ -20,16 +35,14 @@ pub(crate) async fn hidden(
     }
     let ids: Vec<SubscriptionId> = ids.into_iter().collect();
     let stored: Vec<i64> = ids.iter().map(|id| id.stored()).collect();
-    let mut versions: HashMap<SubscriptionId, Vec<Version>> = HashMap::new();
-    for (id, version) in api.store.select_versions(&stored).await? {
-        versions.entry(id).or_default().push(version);
-    }
-    let is_hidden = |id: &SubscriptionId| !is_there(caller, versions.get(id).map(Vec::as_slice));
-    Ok(ids.into_iter().filter(is_hidden).collect())
+    let versions = versions_by_subscription(&api.store, &stored).await?;
+    let is_invisible =
+        |id: &SubscriptionId| !is_visible(caller, versions.get(id).map(Vec::as_slice));
+    Ok(ids.into_iter().filter(is_invisible).collect())
 }
 
-/// Whether a subscription whose patterns changed so is there for the caller's key.
-pub(crate) fn is_there(caller: &Caller, versions: Option<&[Version]>) -> bool {
+/// Whether the caller may see a subscription with these versions; `None` when it has none.
+pub(crate) fn is_visible(caller: &Caller, versions: Option<&[Version]>) -> bool {
     if caller.key.event_types.is_none() {
         return true;
     }
@@ -38,13 +51,13 @@ pub(crate) fn is_there(caller: &Caller, versions: Option<&[Version]>) -> bool {
     })
 }
 
-/// Refuses those for whose key the subscription is not there.
-pub(crate) async fn must_be_there(
+/// 404 for a subscription that the caller may not see.
+pub(crate) async fn require_visible(
     api: &Api,
     caller: &Caller,
     id: SubscriptionId,
 ) -> Result<(), Problem> {
-    if hidden(api, caller, [id]).await?.is_empty() {
+    if invisible(api, caller, [id]).await?.is_empty() {
         Ok(())
     } else {
         Err(Problem::not_found("subscription"))

@@ -1,4 +1,4 @@
-//! The state of deliveries, which is nowhere written down: it follows from the log, the attempts and the retries.
+//! Deliveries as clients see them. No table holds the state of a delivery: it follows from its attempts and retries.
 
 use std::collections::HashMap;
 
@@ -13,26 +13,26 @@ use crate::domain::time::UnixMillis;
 use crate::store::deliveries::{RecordedAttempt, UnrecordedDelivery};
 use crate::store::{Store, StoreError};
 
-/// How far a delivery is.
+/// The state of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum State {
-    /// Its first attempt is still ahead.
+pub(crate) enum DeliveryState {
+    /// The first attempt has not ended.
     Pending,
-    /// It failed and is tried again.
+    /// An attempt failed, and another follows.
     Retrying,
-    /// A 2xx answer came in time.
+    /// The receiver responded with a 2xx status.
     Delivered,
-    /// It failed and is not tried again.
+    /// The last attempt failed, and no other follows.
     Exhausted,
-    /// The subscription was deleted before it was delivered.
+    /// The subscription was deleted before the delivery.
     Cancelled,
-    /// It was delivered or given up; the attempts that say which are no longer kept.
+    /// Delivered or exhausted; the attempts that would tell have expired.
     Unknown,
 }
 
-impl State {
-    /// All of them, with their names.
+impl DeliveryState {
+    /// All states, with their names in the API.
     const ALL: [(&'static str, Self); 6] = [
         ("pending", Self::Pending),
         ("retrying", Self::Retrying),
@@ -42,14 +42,14 @@ impl State {
         ("unknown", Self::Unknown),
     ];
 
-    /// The one of that name.
-    pub(crate) fn named(name: &str) -> Option<&'static [Self]> {
+    /// The state with this name, as a slice.
+    pub(super) fn named(name: &str) -> Option<&'static [Self]> {
         let found = Self::ALL.iter().find(|(known, _)| *known == name)?;
         Some(std::slice::from_ref(&found.1))
     }
 
-    /// What the attempts say, given what they are not kept of and whether the subscription is deleted.
-    fn of(
+    /// Derives the state from the attempts, from a retry without recorded attempts, and from the subscription's deletion.
+    fn new(
         attempts: &[RecordedAttempt],
         unrecorded: Option<&UnrecordedDelivery>,
         deleted: bool,
@@ -67,14 +67,14 @@ impl State {
     }
 }
 
-/// What is on record of some deliveries.
-pub(crate) struct Record {
+/// The attempts and retries of some deliveries.
+pub(crate) struct History {
     attempts: HashMap<(SubscriptionId, Position), Vec<RecordedAttempt>>,
     unrecorded: HashMap<(SubscriptionId, Position), UnrecordedDelivery>,
 }
 
-impl Record {
-    /// Of these subscriptions' deliveries of these events.
+impl History {
+    /// Reads the history of the deliveries of these events to these subscriptions.
     pub(crate) async fn read(
         store: &Store,
         subscriptions: &[i64],
@@ -91,24 +91,24 @@ impl Record {
     }
 }
 
-/// One (subscription, event) pair.
+/// The delivery of one event to one subscription.
 #[derive(Debug, Serialize)]
 pub(crate) struct DeliveryView {
     subscription: String,
     event: String,
     event_type: String,
-    pub(crate) status: State,
+    pub(super) status: DeliveryState,
     next_attempt_at: Option<UnixMillis>,
     attempts: Vec<Value>,
 }
 
 impl DeliveryView {
-    /// The delivery of `event` to a subscription, given what is on record of it.
-    pub(crate) fn of(id: SubscriptionId, event: &Event, record: &Record, deleted: bool) -> Self {
+    /// The delivery of `event` to the subscription `id`. `deleted`: the subscription no longer exists.
+    pub(crate) fn new(id: SubscriptionId, event: &Event, history: &History, deleted: bool) -> Self {
         let pair = (id, event.position);
-        let attempts = record.attempts.get(&pair).map_or(&[][..], Vec::as_slice);
-        let unrecorded = record.unrecorded.get(&pair);
-        let status = State::of(attempts, unrecorded, deleted);
+        let attempts = history.attempts.get(&pair).map_or(&[][..], Vec::as_slice);
+        let unrecorded = history.unrecorded.get(&pair);
+        let status = DeliveryState::new(attempts, unrecorded, deleted);
         let next = match attempts.last() {
             Some(last) => last.next_attempt,
             None => unrecorded.and_then(|one| one.next_attempt),
@@ -118,23 +118,22 @@ impl DeliveryView {
             event: event.position.to_string(),
             event_type: event.event_type.to_string(),
             status,
-            next_attempt_at: next.filter(|_| status == State::Retrying),
-            attempts: attempts.iter().map(|known| attempt(&known.attempt)).collect(),
+            next_attempt_at: next.filter(|_| status == DeliveryState::Retrying),
+            attempts: attempts.iter().map(|known| attempt_view(&known.attempt)).collect(),
         }
     }
 
-    /// How many attempts were made.
-    pub(crate) fn attempts(&self) -> usize {
+    /// The number of recorded attempts.
+    pub(super) fn attempts(&self) -> usize {
         self.attempts.len()
     }
 }
 
-/// An attempt as clients see it.
-pub(crate) fn attempt(attempt: &Attempt) -> Value {
+/// The JSON of an attempt.
+pub(super) fn attempt_view(attempt: &Attempt) -> Value {
     let response =
         attempt.response.as_deref().and_then(|json| serde_json::from_str::<Value>(json).ok());
-    let of_failure =
-        |name: &str| response.as_ref().and_then(|response| response.get(name)).cloned();
+    let excerpt = |name: &str| response.as_ref().and_then(|response| response.get(name)).cloned();
     json!({
         "id": attempt.id.to_string(),
         "subscription": attempt.subscription.to_string(),
@@ -144,11 +143,11 @@ pub(crate) fn attempt(attempt: &Attempt) -> Value {
         "latency_ms": attempt.latency_ms,
         "status_code": attempt.status,
         "error": attempt.error.map(crate::domain::delivery::outcome::ErrorClass::name),
-        "error_detail": of_failure("error"),
-        "response_body": of_failure("body"),
+        "error_detail": excerpt("error"),
+        "response_body": excerpt("body"),
         "response_headers": {
-            "content-type": of_failure("content_type"),
-            "retry-after": of_failure("retry_after"),
+            "content-type": excerpt("content_type"),
+            "retry-after": excerpt("retry_after"),
         },
     })
 }

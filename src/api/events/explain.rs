@@ -1,17 +1,15 @@
-//! Why an event went where it did: for each subscription of its tenant whether it is for it, and what happened.
+//! `GET /v1/events/{id}/explain`: for each subscription of the tenant, whether the event matches, why, and its delivery.
 
-use std::collections::HashMap;
-
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 
-use crate::api::auth::caller::Caller;
-use crate::api::auth::visibility;
-use crate::api::deliveries::view::{DeliveryView, Record};
-use crate::api::events;
-use crate::api::http::query::Query;
+use super::find::find_event;
+use crate::api::auth::context::Authorized;
+use crate::api::auth::visibility::{is_visible, versions_by_subscription};
+use crate::api::deliveries::view::{DeliveryView, History};
+use crate::api::http::input::Parameters;
+use crate::api::http::list::Page;
 use crate::api::problem::Problem;
-use crate::api::state::Api;
 use crate::domain::event::Event;
 use crate::domain::event::event_type::{Pattern, is_reserved};
 use crate::domain::id::SubscriptionId;
@@ -20,127 +18,128 @@ use crate::domain::subscription::{Status, TEST_EVENT};
 use crate::store::subscriptions::SubscriptionSummary;
 
 /// `GET /v1/events/{id}/explain`.
-pub(crate) async fn explain(
-    caller: Caller,
-    path: web::Path<String>,
-    request: HttpRequest,
-    api: web::Data<Api>,
+pub(super) async fn explain(
+    Authorized(context, parameters): Authorized<Parameters>,
+    id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::of(&request, &["after", "limit"])?;
+    let query = parameters.known(&["after", "limit"])?;
     let limit = query.limit()?;
     let after = query.parsed::<SubscriptionId>("after")?;
-    let event = events::find(&api, &caller, &path).await?;
-    let found = api.store.select_summaries(&caller.tenant, after, i64::from(limit) + 1).await?;
-    let has_more = found.len() > usize::from(limit);
-    let page: Vec<&SubscriptionSummary> = found.iter().take(limit.into()).collect();
-    let ids: Vec<i64> = page.iter().map(|known| known.id.stored()).collect();
-    let mut versions: HashMap<SubscriptionId, Vec<Version>> = HashMap::new();
-    for (id, version) in api.store.select_versions(&ids).await? {
-        versions.entry(id).or_default().push(version);
-    }
-    let record = Record::read(&api.store, &ids, &[event.position.stored()]).await?;
-    let explained = |known: &&SubscriptionSummary| {
-        let versions = versions.get(&known.id).map_or(&[][..], Vec::as_slice);
-        let why = Why::of(&event, known, versions);
-        let delivery = (why.matched() && known.is_webhook)
-            .then(|| DeliveryView::of(known.id, &event, &record, known.deleted_at.is_some()));
-        view(known, &why, delivery.as_ref())
+    let event = find_event(&context, &id).await?;
+    let (store, tenant) = (&context.api.store, &context.caller.tenant);
+    let found = store.select_summaries(tenant, after, i64::from(limit) + 1).await?;
+    let page = Page::new(found, limit, |known| known.id.to_string());
+    let ids: Vec<i64> = page.items.iter().map(|known| known.id.stored()).collect();
+    let versions = versions_by_subscription(store, &ids).await?;
+    let history = History::read(store, &ids, &[event.position.stored()]).await?;
+    let explained = |known: &SubscriptionSummary| {
+        let versions = versions.get(&known.id).map(Vec::as_slice);
+        is_visible(&context.caller, versions).then(|| {
+            let reason = Reason::new(&event, known, versions.unwrap_or_default());
+            let delivery = (reason.is_match() && known.is_webhook)
+                .then(|| DeliveryView::new(known.id, &event, &history, known.deleted_at.is_some()));
+            view(known, &reason, delivery.as_ref())
+        })
     };
-    let is_there = |known: &&&SubscriptionSummary| {
-        visibility::is_there(&caller, versions.get(&known.id).map(Vec::as_slice))
-    };
-    let data: Vec<Value> = page.iter().filter(is_there).map(explained).collect();
-    let next = page.last().filter(|_| has_more).map(|last| last.id.to_string());
-    Ok(query.page(&data, next.as_deref(), has_more))
+    let data: Vec<Value> = page.items.iter().filter_map(explained).collect();
+    Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// Why an event is or is not for a subscription.
+/// The reason why an event matches a subscription or not.
 #[derive(Debug, PartialEq, Eq)]
-enum Why {
-    /// This pattern, in force at its place, matches its type.
-    Matched(Pattern),
-    /// It is a test event for this one.
-    Test,
-    /// It is a test event for another one.
+enum Reason {
+    /// This pattern of the version that was valid at the event.
+    PatternMatches(Pattern),
+    /// A test event for this subscription.
+    TestEvent,
+    /// A test event for another subscription.
     TestForAnother,
-    /// The subscription's history begins after it.
-    Before,
-    /// The subscription was deleted before it.
+    /// The event is older than the subscription's history.
+    BeforeSubscription,
+    /// The subscription was deleted before the event.
     Deleted,
-    /// None of these patterns matches its type.
-    NoPattern(Vec<String>),
-    /// The same; and the hub's own events go only to those who name them.
-    Reserved(Vec<String>),
+    /// None of these patterns matches the event's type.
+    NoPatternMatches(Vec<String>),
+    /// None of these patterns matches, and an event of the hub needs a pattern that names `hookhub.`.
+    ReservedType(Vec<String>),
 }
 
-impl Why {
-    fn of(event: &Event, known: &SubscriptionSummary, versions: &[Version]) -> Self {
+impl Reason {
+    fn new(event: &Event, known: &SubscriptionSummary, versions: &[Version]) -> Self {
         let event_type = event.event_type.as_str();
         if known.deleted_at.is_some_and(|deleted| deleted < event.position) {
             return Self::Deleted;
         }
         if event_type == TEST_EVENT {
-            return if event.about == Some(known.id) { Self::Test } else { Self::TestForAnother };
+            return if event.about == Some(known.id) {
+                Self::TestEvent
+            } else {
+                Self::TestForAnother
+            };
         }
-        let in_force = versions.iter().rev().find(|version| version.since < event.position);
-        let Some(version) = in_force else { return Self::Before };
+        let valid = versions.iter().rev().find(|version| version.since < event.position);
+        let Some(version) = valid else { return Self::BeforeSubscription };
         if let Some(pattern) = version.event_types.iter().find(|one| one.matches(event_type)) {
-            return Self::Matched(pattern.clone());
+            return Self::PatternMatches(pattern.clone());
         }
         let patterns = version.event_types.iter().map(ToString::to_string).collect();
-        if is_reserved(event_type) { Self::Reserved(patterns) } else { Self::NoPattern(patterns) }
+        if is_reserved(event_type) {
+            Self::ReservedType(patterns)
+        } else {
+            Self::NoPatternMatches(patterns)
+        }
     }
 
-    fn matched(&self) -> bool {
-        matches!(self, Self::Matched(_) | Self::Test)
+    fn is_match(&self) -> bool {
+        matches!(self, Self::PatternMatches(_) | Self::TestEvent)
     }
 
-    /// A stable code, and words.
-    fn said(&self) -> (&'static str, String) {
+    /// The stable code of the reason.
+    fn code(&self) -> &'static str {
         match self {
-            Self::Matched(pattern) => {
-                ("pattern_matches", format!("the pattern {pattern} matches its type"))
+            Self::PatternMatches(_) => "pattern_matches",
+            Self::TestEvent => "test_event",
+            Self::TestForAnother => "test_event_of_another",
+            Self::BeforeSubscription => "before_the_subscription",
+            Self::Deleted => "deleted",
+            Self::NoPatternMatches(_) => "no_pattern_matches",
+            Self::ReservedType(_) => "reserved_type",
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::PatternMatches(pattern) => format!("the pattern {pattern} matches the event's type"),
+            Self::TestEvent => "a test event for this subscription".into(),
+            Self::TestForAnother => "a test event for another subscription".into(),
+            Self::BeforeSubscription => {
+                "the event is older than the subscription's history; create the subscription with from= to include it"
+                    .into()
             }
-            Self::Test => ("test_event", "it is a test event for this subscription".into()),
-            Self::TestForAnother => {
-                ("test_event_of_another", "it is a test event for another subscription".into())
-            }
-            Self::Before => (
-                "before_the_subscription",
-                "the subscription's history begins after it; create with from= to include it"
-                    .into(),
+            Self::Deleted => "the subscription was deleted before the event".into(),
+            Self::NoPatternMatches(patterns) => format!(
+                "none of the patterns at the time of the event matches its type: {}",
+                patterns.join(", ")
             ),
-            Self::Deleted => ("deleted", "the subscription was deleted before it".into()),
-            Self::NoPattern(patterns) => (
-                "no_pattern_matches",
-                format!(
-                    "none of the patterns in force at its place matches its type: {}",
-                    patterns.join(", ")
-                ),
-            ),
-            Self::Reserved(patterns) => (
-                "reserved_type",
-                format!(
-                    "events of the hub's own go only to those who name them; in force at its place: {}",
-                    patterns.join(", ")
-                ),
+            Self::ReservedType(patterns) => format!(
+                "the hub's own events match only patterns that begin with hookhub.; the patterns at the time: {}",
+                patterns.join(", ")
             ),
         }
     }
 }
 
-fn view(known: &SubscriptionSummary, why: &Why, delivery: Option<&DeliveryView>) -> Value {
-    let (reason, detail) = why.said();
+fn view(known: &SubscriptionSummary, reason: &Reason, delivery: Option<&DeliveryView>) -> Value {
     json!({
         "subscription": known.id.to_string(),
-        "matched": why.matched(),
-        "reason": reason,
-        "detail": detail,
+        "matched": reason.is_match(),
+        "reason": reason.code(),
+        "detail": reason.detail(),
         "subscription_status": match known.deleted_at {
             Some(_) => "deleted",
             None => known.status.name(),
         },
-        "parked": why.matched() && known.deleted_at.is_none() && known.status != Status::Active,
+        "parked": reason.is_match() && known.deleted_at.is_none() && known.status != Status::Active,
         "pulled": !known.is_webhook,
         "delivery": delivery,
     })
@@ -155,7 +154,7 @@ mod tests {
     use crate::domain::event::event_type::EventType;
     use crate::domain::position::Position;
 
-    fn why(event_type: &str, position: i64, deleted: Option<i64>) -> Why {
+    fn reason(event_type: &str, position: i64, deleted: Option<i64>) -> Reason {
         let new = NewEvent {
             event_type: EventType::from_stored(event_type),
             about: Some(SubscriptionId::from_stored(1)),
@@ -173,16 +172,16 @@ mod tests {
             since: Position::from_stored(since),
             event_types: [pattern.parse().unwrap()].into(),
         };
-        Why::of(&event, &known, &[version(10, "a.*"), version(20, "b")])
+        Reason::new(&event, &known, &[version(10, "a.*"), version(20, "b")])
     }
 
     #[test]
-    fn the_reason_is_that_of_the_events_place() {
-        assert_eq!(why("a.x", 15, None), Why::Matched("a.*".parse().unwrap()));
-        assert_eq!(why("a.x", 25, None), Why::NoPattern(vec!["b".into()]));
-        assert_eq!(why("a.x", 5, None), Why::Before);
-        assert_eq!(why("b", 25, Some(22)), Why::Deleted);
-        assert_eq!(why(TEST_EVENT, 25, None), Why::Test);
-        assert_eq!(why("hookhub.gap", 25, None), Why::Reserved(vec!["b".into()]));
+    fn the_reason_depends_on_the_version_valid_at_the_event() {
+        assert_eq!(reason("a.x", 15, None), Reason::PatternMatches("a.*".parse().unwrap()));
+        assert_eq!(reason("a.x", 25, None), Reason::NoPatternMatches(vec!["b".into()]));
+        assert_eq!(reason("a.x", 5, None), Reason::BeforeSubscription);
+        assert_eq!(reason("b", 25, Some(22)), Reason::Deleted);
+        assert_eq!(reason(TEST_EVENT, 25, None), Reason::TestEvent);
+        assert_eq!(reason("hookhub.gap", 25, None), Reason::ReservedType(vec!["b".into()]));
     }
 }

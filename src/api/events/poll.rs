@@ -1,4 +1,4 @@
-//! Short and long poll: a batch of events and the cursor to go on from, at once or as soon as there is one.
+//! Short and long polls: a batch of events and the next cursor, at once or as soon as an event matches.
 
 use std::time::Duration;
 
@@ -14,23 +14,22 @@ use crate::streaming::presence::{ConnectionOwner, Transport};
 use crate::streaming::resume::{GapReason, ResumePoint, Resumption};
 use crate::streaming::{Reader, StreamEnd, Streams};
 
-/// The longest that a poll waits, in seconds.
-const LONGEST_WAIT_S: u64 = 60;
+const MAX_WAIT_S: u64 = 60;
 
-/// `wait`: how long an answer waits for a first event; `None` not at all.
+/// `wait`: how long the poll waits for a first event; `None`: it does not wait.
 pub(crate) fn wait(query: &Query) -> Result<Option<Duration>, Problem> {
     let Some(text) = query.text("wait") else { return Ok(None) };
     match text.parse() {
         Ok(0) => Ok(None),
-        Ok(seconds @ 1..=LONGEST_WAIT_S) => Ok(Some(Duration::from_secs(seconds))),
+        Ok(seconds @ 1..=MAX_WAIT_S) => Ok(Some(Duration::from_secs(seconds))),
         _ => Err(invalid(
             "wait",
-            &format!("expected a whole number of seconds from 0 to {LONGEST_WAIT_S}"),
+            &format!("expected a whole number of seconds from 0 to {MAX_WAIT_S}"),
         )),
     }
 }
 
-/// `after`: an event id, `now`, `earliest`, or a time. 410 when what came directly after it is no longer kept.
+/// `after`: an event id, `now`, `earliest`, or a time. 410 if events after it have expired.
 pub(crate) async fn cursor(query: &Query, streams: &Streams) -> Result<Option<Position>, Problem> {
     let Some(text) = query.text("after") else { return Ok(None) };
     let point = ResumePoint::parse(text);
@@ -44,13 +43,13 @@ pub(crate) async fn cursor(query: &Query, streams: &Streams) -> Result<Option<Po
         }
         Resumption::Gone { .. } => Err(invalid(
             "after",
-            "this event id is above all events of the log; go on with after=earliest or after=now",
+            "this event id is newer than the newest event; continue with after=earliest or after=now",
         )),
     }
 }
 
-/// Answers with what the reader finds; with `wait` it waits for a first event, counted as a connection of its owner.
-pub(crate) async fn answer(
+/// Responds with the reader's events. With `wait`, the poll counts as a connection of its owner.
+pub(crate) async fn respond(
     reader: Reader,
     query: &Query,
     limit: usize,
@@ -64,16 +63,17 @@ pub(crate) async fn answer(
     };
     let gathered = reader.collect_events(limit, until).await?;
     if gathered.end == Some(StreamEnd::Revoked) {
-        return Err(Problem::new(Code::Unauthorized, "this key was revoked"));
+        return Err(Problem::new(Code::Unauthorized, "this key is revoked"));
     }
     let data = gathered.events.iter().map(|frame| as_json(frame.event()));
     let data = data.collect::<Result<Vec<_>, _>>()?;
-    Ok(query.page(&data, Some(&gathered.cursor.to_string()), gathered.has_more))
+    Ok(query.list_until(&data, Some(&gathered.cursor.to_string()), gathered.has_more))
 }
 
-/// An event as JSON within a list: the very bytes of its body.
+/// The event's stored JSON, for use inside a list.
 pub(crate) fn as_json(event: &Event) -> Result<&RawValue, Problem> {
     serde_json::from_slice(&event.body).map_err(|error| {
-        Problem::new(Code::Internal, format!("event {} cannot be shown: {error}", event.position))
+        let detail = format!("the stored event {} is not valid JSON: {error}", event.position);
+        Problem::new(Code::Internal, detail)
     })
 }

@@ -7,16 +7,13 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::{HttpRequest, web};
 use bytes::Bytes;
 
-use super::query::Query;
 use crate::api::problem::{Code, Problem};
 use crate::api::state::api;
 
-/// How long a body that is on its way when the node begins to stop may still take.
-const WHILE_STOPPING: Duration = Duration::from_secs(5);
-/// The largest body of a request that is not a publish.
-const MOST_BYTES: usize = 256 << 10;
+/// How long a node that stops still waits for the rest of a body.
+const STOPPING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a body is said to be.
+/// The content type of a request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContentType {
     /// `application/json`.
@@ -25,83 +22,73 @@ pub(crate) enum ContentType {
     Ndjson,
 }
 
-/// Reads a JSON body of a request that is not a publish.
-pub(crate) async fn json(request: &HttpRequest, payload: web::Payload) -> Result<Bytes, Problem> {
-    Query::of(request, &[])?;
-    match content_type(request)? {
-        ContentType::Json => read(request, payload, MOST_BYTES).await,
-        ContentType::Ndjson => Err(wrong_type("application/json")),
-    }
-}
-
-/// Reads a body of at most `most` bytes; none is an empty one.
+/// Reads a body of at most `max_bytes` within the body deadline. A request without a body has an empty one.
 pub(crate) async fn read(
     request: &HttpRequest,
     payload: web::Payload,
-    most: usize,
+    max_bytes: usize,
 ) -> Result<Bytes, Problem> {
     let api = api(request)?;
-    must_be_plain(request)?;
+    require_uncompressed(request)?;
     let too_large = || {
-        Problem::new(
-            Code::PayloadTooLarge,
-            format!("the body is larger than {most} bytes, the most that is read here"),
-        )
+        let detail = format!("the body is larger than {max_bytes} bytes, the limit of this path");
+        Problem::new(Code::PayloadTooLarge, detail)
     };
     let announced = request
         .headers()
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| usize::try_from(bytes).map_or(true, |bytes| bytes > most)) {
+    if announced.is_some_and(|bytes| usize::try_from(bytes).map_or(true, |bytes| bytes > max_bytes))
+    {
         return Err(too_large());
     }
-    let body = tokio::time::timeout(api.body_deadline, payload.to_bytes_limited(most));
+    let body = tokio::time::timeout(api.body_deadline, payload.to_bytes_limited(max_bytes));
     let stopping = async {
         api.stopping.cancelled().await;
-        tokio::time::sleep(WHILE_STOPPING).await;
+        tokio::time::sleep(STOPPING_TIMEOUT).await;
     };
     let read = tokio::select! {
         read = body => read,
         () = stopping => {
-            let detail = "this node stops, and the body was not there yet; send it again";
+            let detail = "this node stopped before the whole body arrived; send the request again";
             return Err(Problem::new(Code::Unavailable, detail));
         }
     };
     match read {
         Ok(Ok(Ok(body))) => Ok(body),
         Ok(Err(_over)) => Err(too_large()),
-        Ok(Ok(Err(error))) => Err(broke_off(&error)),
+        Ok(Ok(Err(error))) => Err(incomplete(&error)),
         Err(_elapsed) => Err(Problem::new(
             Code::RequestTimeout,
             format!(
-                "the body did not come within {} s (HOOKHUB_BODY_DEADLINE_S)",
+                "the body did not arrive within {} s (HOOKHUB_BODY_DEADLINE_S)",
                 api.body_deadline.as_secs_f32()
             ),
         )),
     }
 }
 
-/// Refuses a body that is compressed: it would be as large as its sender likes.
-fn must_be_plain(request: &HttpRequest) -> Result<(), Problem> {
+/// Refuses a compressed body: its size after decompression has no bound.
+fn require_uncompressed(request: &HttpRequest) -> Result<(), Problem> {
     let mut encodings = request.headers().get_all(CONTENT_ENCODING);
     if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Ok(());
     }
-    let detail = "send the body as it is, without Content-Encoding: it is not decompressed here";
+    let detail = "compressed bodies are not supported; send the body without Content-Encoding";
     Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
 
-fn broke_off(error: &actix_web::Error) -> Problem {
+fn incomplete(error: &actix_web::Error) -> Problem {
     let detail = match error.as_error() {
         Some(PayloadError::Incomplete(_) | PayloadError::EncodingCorrupted) => {
-            "the body broke off, or its chunks are not as HTTP has them (RFC 9112, 7.1)".to_owned()
+            "the body is incomplete, or its chunked encoding is invalid (RFC 9112, 7.1)".to_owned()
         }
         _ => format!("the body cannot be read: {error}"),
     };
     Problem::new(Code::InvalidJson, detail)
 }
 
-/// What the body is said to be; without a word it is JSON.
+/// The content type of a request; JSON without a `Content-Type` header.
 pub(crate) fn content_type(request: &HttpRequest) -> Result<ContentType, Problem> {
     let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(ContentType::Json) };
     let essence = value
@@ -119,8 +106,8 @@ pub(crate) fn content_type(request: &HttpRequest) -> Result<ContentType, Problem
     }
 }
 
-fn wrong_type(right: &str) -> Problem {
-    Problem::new(Code::UnsupportedMediaType, format!("send the body with Content-Type: {right}"))
+pub(super) fn wrong_type(expected: &str) -> Problem {
+    Problem::new(Code::UnsupportedMediaType, format!("send the body with Content-Type: {expected}"))
 }
 
 #[cfg(test)]
@@ -130,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    fn of(value: &[u8]) -> Result<ContentType, Problem> {
+    fn parse(value: &[u8]) -> Result<ContentType, Problem> {
         let mut request = TestRequest::default();
         if let Ok(value) = actix_web::http::header::HeaderValue::from_bytes(value) {
             request = request.insert_header((CONTENT_TYPE, value));
@@ -140,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parameters_and_case_change_no_content_type(
+        fn a_content_type_is_recognised_in_any_case_and_with_any_parameters(
             parameters in "( ?; ?[a-z]{1,9}=(\"[ -!#-~]{0,9}\"|[a-z0-9-]{0,9})){0,3}",
             upper in any::<bool>(),
         ) {
@@ -148,13 +135,13 @@ mod tests {
                 [("application/json", ContentType::Json), ("application/x-ndjson", ContentType::Ndjson)]
             {
                 let name = if upper { name.to_uppercase() } else { name.to_owned() };
-                prop_assert_eq!(of(format!("{name}{parameters}").as_bytes()).unwrap(), expected);
+                prop_assert_eq!(parse(format!("{name}{parameters}").as_bytes()).unwrap(), expected);
             }
         }
 
         #[test]
-        fn any_value_is_understood_or_refused(value in prop::collection::vec(0x20_u8.., 0..40)) {
-            if let Err(problem) = of(&value) {
+        fn an_unknown_content_type_is_refused(value in prop::collection::vec(0x20_u8.., 0..40)) {
+            if let Err(problem) = parse(&value) {
                 prop_assert_eq!(problem.code(), Code::UnsupportedMediaType);
             }
         }

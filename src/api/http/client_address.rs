@@ -1,4 +1,4 @@
-//! Who a request comes from, behind trusted proxies too.
+//! The client address of a request, behind trusted proxies too.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,21 +8,21 @@ use actix_web::{HttpRequest, web};
 use crate::api::state::Api;
 use crate::domain::access::forwarded::TrustedProxies;
 
-/// The address of the client that made a request: the one its connection comes from, or, where that is a trusted proxy
-/// (`HOOKHUB_TRUSTED_PROXIES`), what the proxy says of it. IPv4 is never mapped into IPv6.
+/// The address of the client. This is the connection's peer, or the client that a trusted proxy
+/// (`HOOKHUB_TRUSTED_PROXIES`) names in its header. An IPv4 address is never mapped into IPv6.
 pub(crate) fn client_address(request: &HttpRequest) -> IpAddr {
-    // Each request that came over TCP has a peer.
+    // Every request over TCP has a peer address.
     let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
     match request.app_data::<web::Data<Api>>() {
-        Some(api) => behind(&api.trusted_proxies, peer, request),
+        Some(api) => resolve(&api.trusted_proxies, peer, request),
         None => peer.to_canonical(),
     }
 }
 
-fn behind(proxies: &TrustedProxies, peer: IpAddr, request: &HttpRequest) -> IpAddr {
-    let told = request.headers().get_all(proxies.header.name());
-    let told: Vec<_> = told.map(HeaderValue::as_bytes).collect();
-    proxies.client(peer, &told)
+fn resolve(proxies: &TrustedProxies, peer: IpAddr, request: &HttpRequest) -> IpAddr {
+    let lines = request.headers().get_all(proxies.header.name());
+    let lines: Vec<_> = lines.map(HeaderValue::as_bytes).collect();
+    proxies.client(peer, &lines)
 }
 
 #[cfg(test)]
@@ -33,7 +33,7 @@ mod tests {
     use crate::domain::access::networks::Networks;
 
     #[test]
-    fn each_line_of_the_header_counts_in_the_order_they_came() {
+    fn repeated_header_lines_are_read_as_one_list_in_their_order() {
         let networks = Networks::parse("127.0.0.0/8").unwrap();
         let proxies = TrustedProxies { networks, ..TrustedProxies::default() };
         let request = TestRequest::default()
@@ -41,7 +41,7 @@ mod tests {
             .append_header(("X-Forwarded-For", "192.0.2.1, 127.0.0.2"))
             .append_header(("forwarded", "for=203.0.113.9"))
             .to_http_request();
-        let of = |peer: &str| behind(&proxies, peer.parse().unwrap(), &request).to_string();
+        let of = |peer: &str| resolve(&proxies, peer.parse().unwrap(), &request).to_string();
         assert_eq!(of("127.0.0.1"), "192.0.2.1");
         assert_eq!(of("::ffff:127.0.0.1"), "192.0.2.1");
         assert_eq!(of("203.0.113.1"), "203.0.113.1");

@@ -1,4 +1,4 @@
-//! Reading a JSON object field by field, so that every fault is named at once and no typo is ignored.
+//! Reading a JSON object field by field: one response names every fault, and an unknown field is a fault.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -10,20 +10,19 @@ use serde_json::{Map, Value};
 use super::json;
 use crate::api::problem::{FieldError, Problem};
 
-/// What a field says.
+/// The value of an optional field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Field<T> {
-    /// Nothing: it is not there, or was faulty, which has been noted.
+    /// The field is missing, or invalid and recorded as a fault.
     #[default]
     Absent,
-    /// Null: the default is wanted.
+    /// The field is null, which asks for the default.
     Null,
-    /// This.
     Is(T),
 }
 
 impl<T> Field<T> {
-    /// What it says, if it is not the default.
+    /// The value, if there is one.
     pub(crate) fn value(self) -> Option<T> {
         match self {
             Self::Is(value) => Some(value),
@@ -31,16 +30,16 @@ impl<T> Field<T> {
         }
     }
 
-    /// What it says; `current` where it is not there.
+    /// This field, or `current` if the field is missing.
     pub(crate) fn or(self, current: impl Into<Option<T>>) -> Self {
         match (self, current.into()) {
             (Self::Absent, Some(current)) => Self::Is(current),
-            (given, _) => given,
+            (field, _) => field,
         }
     }
 }
 
-/// A JSON object on its way to being understood. Fields are taken out of it; what is left at the end is unknown.
+/// A JSON object that is being read. Each `take` removes a field; [`Fields::finish`] refuses the rest as unknown.
 pub(crate) struct Fields {
     left: Map<String, Value>,
     known: Vec<&'static str>,
@@ -48,9 +47,9 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// Reads a body that must be a JSON object.
-    pub(crate) fn of(body: &[u8]) -> Result<Self, Problem> {
-        match json::read(body)? {
+    /// Parses a body that must be a JSON object.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, Problem> {
+        match json::parse(body)? {
             Value::Object(left) => Ok(Self { left, known: Vec::new(), errors: Vec::new() }),
             other => Err(Problem::invalid(vec![FieldError {
                 pointer: String::new(),
@@ -59,52 +58,52 @@ impl Fields {
         }
     }
 
-    /// Whether a field is there, be it null.
+    /// Whether the object has this field, null included.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.left.contains_key(name)
     }
 
-    /// Whether a field says nothing: it is not there, or null.
+    /// Whether a field is missing or null.
     pub(crate) fn lacks(&self, name: &str) -> bool {
         self.left.get(name).is_none_or(Value::is_null)
     }
 
-    /// Takes a field; `None` when it is not there, `Some(Null)` when it is null.
+    /// Removes a field: `None` when it is missing, `Some(Null)` when it is null.
     pub(crate) fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
         self.left.remove(name)
     }
 
-    /// Notes a fault.
+    /// Records a fault at `/pointer`.
     pub(crate) fn fault(&mut self, pointer: impl Display, detail: impl Into<String>) {
         self.errors.push(FieldError { pointer: format!("/{pointer}"), detail: detail.into() });
     }
 
-    /// Whether a fault has been noted.
+    /// Whether a fault was recorded.
     pub(crate) fn is_faulty(&self) -> bool {
         !self.errors.is_empty()
     }
 
-    /// Leaves the fields that are left unread: what they should be cannot be said.
+    /// Drops the remaining fields, where an earlier fault leaves open which fields are expected.
     pub(crate) fn ignore_the_rest(&mut self) {
         self.left.clear();
     }
 
-    /// Takes a string of at most `longest` characters.
-    pub(crate) fn text(&mut self, name: &'static str, longest: usize) -> Field<String> {
+    /// Takes a string of at most `max_chars` characters.
+    pub(crate) fn text(&mut self, name: &'static str, max_chars: usize) -> Field<String> {
         self.read(name, |value| match value {
             Value::String(text) if text.contains('\0') => {
-                Err("may not hold the character U+0000".into())
+                Err("must not contain the character U+0000".into())
             }
-            Value::String(text) if text.chars().count() > longest => {
-                Err(format!("has at most {longest} characters"))
+            Value::String(text) if text.chars().count() > max_chars => {
+                Err(format!("is longer than {max_chars} characters"))
             }
             Value::String(text) => Ok(text),
             other => Err(format!("expected a string, found {}", kind(&other))),
         })
     }
 
-    /// Takes a string and reads it as a `T`.
+    /// Takes a string and parses it as a `T`.
     pub(crate) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &'static str) -> Field<T> {
         self.read(name, |value| match value {
             Value::String(text) => text.parse().map_err(|error: T::Err| error.to_string()),
@@ -128,25 +127,27 @@ impl Fields {
         })
     }
 
-    /// Takes an array of at most `most` items.
-    pub(crate) fn list(&mut self, name: &'static str, most: usize) -> Field<Vec<Value>> {
+    /// Takes an array of at most `max_items`.
+    pub(crate) fn list(&mut self, name: &'static str, max_items: usize) -> Field<Vec<Value>> {
         self.read(name, |value| match value {
-            Value::Array(items) if items.len() > most => Err(format!("has at most {most} items")),
+            Value::Array(items) if items.len() > max_items => {
+                Err(format!("has more than {max_items} items"))
+            }
             Value::Array(items) => Ok(items),
             other => Err(format!("expected an array, found {}", kind(&other))),
         })
     }
 
-    /// Takes an object whose values are all strings, with at most `most` members of at most `longest` characters.
+    /// Takes an object of strings with at most `max_members`; each name and value has at most `max_chars` characters.
     pub(crate) fn texts(
         &mut self,
         name: &'static str,
-        most: usize,
-        longest: usize,
+        max_members: usize,
+        max_chars: usize,
     ) -> Field<BTreeMap<String, String>> {
         let members = self.read(name, |value| match value {
-            Value::Object(members) if members.len() > most => {
-                Err(format!("has at most {most} members"))
+            Value::Object(members) if members.len() > max_members => {
+                Err(format!("has more than {max_members} members"))
             }
             Value::Object(members) => Ok(members),
             other => Err(format!("expected an object of strings, found {}", kind(&other))),
@@ -156,7 +157,7 @@ impl Fields {
             Field::Null => return Field::Null,
             Field::Absent => return Field::Absent,
         };
-        let fits = |text: &str| text.chars().count() <= longest && !text.contains('\0');
+        let fits = |text: &str| text.chars().count() <= max_chars && !text.contains('\0');
         let mut texts = BTreeMap::new();
         for (key, value) in members {
             match value {
@@ -167,7 +168,9 @@ impl Fields {
                     let pointer = format!("{name}/{}", pointer_part(&key));
                     self.fault(
                         pointer,
-                        format!("expected a string of at most {longest} characters without U+0000"),
+                        format!(
+                            "expected a string of at most {max_chars} characters without U+0000"
+                        ),
                     );
                 }
             }
@@ -175,7 +178,7 @@ impl Fields {
         Field::Is(texts)
     }
 
-    /// Takes an object and has its fields taken out of it by `read`, which gives nothing when it has noted a fault.
+    /// Takes an object whose fields `read` takes. `read` returns `None` after it recorded a fault.
     pub(crate) fn object<T>(
         &mut self,
         name: &'static str,
@@ -203,7 +206,7 @@ impl Fields {
         Field::Absent
     }
 
-    /// Takes a field and reads what it says, noting the fault if that fails.
+    /// Takes a field and converts its value with `read`; an error becomes a fault.
     fn read<T>(
         &mut self,
         name: &'static str,
@@ -222,7 +225,7 @@ impl Fields {
         }
     }
 
-    /// Ends the reading: faults if there were any, and if any field is left.
+    /// Ends the reading. Recorded faults and remaining fields are the error.
     pub(crate) fn finish(self) -> Result<(), Problem> {
         let errors = self.close();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
@@ -243,7 +246,7 @@ impl Fields {
     }
 }
 
-/// A name as part of a JSON pointer (RFC 6901, section 3).
+/// Escapes a name as a part of a JSON pointer (RFC 6901, section 3).
 pub(crate) fn pointer_part(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
@@ -261,7 +264,7 @@ pub(crate) fn whole_number<T: TryFrom<u64> + PartialOrd>(
         .filter(|number| range.contains(number))
 }
 
-/// What JSON calls a value.
+/// The JSON type of a value, with its article.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -278,9 +281,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_is_named_with_its_place() {
+    fn every_fault_has_its_pointer() {
         let mut fields =
-            Fields::of(br#"{"a": 1, "b": 70, "c": {"x/y": 1}, "typo": true}"#).unwrap();
+            Fields::parse(br#"{"a": 1, "b": 70, "c": {"x/y": 1}, "typo": true}"#).unwrap();
         assert_eq!(fields.text("a", 10), Field::Absent);
         assert_eq!(fields.number::<u16>("b", 1..=64), Field::Absent);
         fields.texts("c", 5, 10);
@@ -295,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_whole_by_its_value() {
+    fn a_number_with_a_zero_fraction_is_whole() {
         for (text, number) in [
             ("5", Some(5)),
             ("5.0", Some(5)),
@@ -310,9 +313,9 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_within_an_object_is_named_with_its_place() {
+    fn a_fault_in_a_nested_object_has_its_full_pointer() {
         let mut fields =
-            Fields::of(br#"{"a": {"b": 1, "typo": true}, "c": {"d": "x"}, "e": 1}"#).unwrap();
+            Fields::parse(br#"{"a": {"b": 1, "typo": true}, "c": {"d": "x"}, "e": 1}"#).unwrap();
         assert_eq!(fields.object("a", |a| a.text("b", 10).value()), Field::Absent);
         assert_eq!(fields.object("c", |c| c.text("d", 10).value()), Field::Is("x".to_owned()));
         assert_eq!(fields.object("e", |e| e.text("f", 10).value()), Field::Absent);
@@ -323,9 +326,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused() {
+    fn a_body_that_is_not_an_object_is_refused() {
         for body in ["", "[]", "1", "{", "null", "{\"a\":}", "\u{feff}{}"] {
-            assert!(Fields::of(body.as_bytes()).is_err(), "{body}");
+            assert!(Fields::parse(body.as_bytes()).is_err(), "{body}");
         }
     }
 }

@@ -1,92 +1,88 @@
-//! `Idempotency-Key`: a repeat is answered as the first request was, and does nothing again.
+//! `Idempotency-Key`: a repeated request gets the first response and changes nothing.
+//!
+//! A handler claims the key, looks for the response to an earlier request, and stores its own response or log position in
+//! the transaction of its change. Stored responses are kept for 24 hours.
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use sha2::{Digest, Sha256};
 
+use super::headers::single_header;
 use crate::access::idempotency;
-use crate::api::auth::caller::{Caller, only};
+use crate::api::auth::context::Context;
 use crate::api::problem::{Code, Problem};
-use crate::api::state::Api;
 use crate::domain::access::idempotency::RequestKey;
 use crate::store::idempotency::StoredResponse;
 
 const HEADER: &str = "idempotency-key";
 const REPLAYED: &str = "idempotent-replayed";
-const LONGEST: usize = 255;
+const MAX_KEY_BYTES: usize = 255;
 
-/// A request under a key, until it is answered: meanwhile no other runs under it, here or on another node.
+/// A claimed key. While it lives, no node runs another request with the same key.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    /// Held for its drop.
-    _running: idempotency::Claim,
-    /// The key with what tells the request from others.
+    _lock: idempotency::Claim,
+    /// The key and the fingerprint of its request.
     pub(crate) key: RequestKey,
 }
 
-/// Claims the request's key, if it has one, for as long as the claim lives.
-pub(crate) async fn claim(
-    api: &Api,
-    caller: &Caller,
-    request: &HttpRequest,
-    body: &[u8],
-) -> Result<Option<Claim>, Problem> {
-    let Some(key) = key_of(request)? else { return Ok(None) };
-    let running = api.claims.claim(&caller.tenant, &key).await?.ok_or_else(|| {
-        let detail = "a request with this Idempotency-Key is still running; repeat it when that one is answered";
+/// Claims the request's key, if it has one. 409 while another request with this key is running.
+pub(crate) async fn claim(context: &Context, body: &[u8]) -> Result<Option<Claim>, Problem> {
+    let Some(key) = parse_key(&context.request)? else { return Ok(None) };
+    let lock = context.api.claims.claim(&context.caller.tenant, &key).await?.ok_or_else(|| {
+        let detail = "another request with this Idempotency-Key is still running; retry after it has finished";
         Problem::new(Code::IdempotencyKeyInUse, detail)
     })?;
-    let key = RequestKey { key, fingerprint: fingerprint(request, body) };
-    Ok(Some(Claim { _running: running, key }))
+    let key = RequestKey { key, fingerprint: fingerprint(&context.request, body) };
+    Ok(Some(Claim { _lock: lock, key }))
 }
 
-/// What the first request under the claimed key came to, if there was one in the last 24 hours.
+/// The stored outcome of the first request with the claimed key. 422 if that request was a different one.
 pub(crate) async fn first(
-    api: &Api,
-    caller: &Caller,
+    context: &Context,
     claim: Option<&Claim>,
 ) -> Result<Option<StoredResponse>, Problem> {
     let Some(claim) = claim else { return Ok(None) };
-    let Some(kept) = api.store.select_stored_response(&caller.tenant, &claim.key.key).await? else {
-        return Ok(None);
-    };
-    claim.must_be_same(&kept.fingerprint)?;
-    Ok(Some(kept))
+    let stored =
+        context.api.store.select_stored_response(&context.caller.tenant, &claim.key.key).await?;
+    let Some(stored) = stored else { return Ok(None) };
+    claim.require_same_request(&stored.fingerprint)?;
+    Ok(Some(stored))
 }
 
 impl Claim {
-    /// The request is told from others by this, too: what is answered depends on it.
-    pub(crate) fn depends_on(&mut self, more: &[u8]) {
+    /// Adds to the fingerprint another value that the response depends on.
+    pub(crate) fn add_to_fingerprint(&mut self, more: &[u8]) {
         let both = Sha256::new().chain_update(&self.key.fingerprint).chain_update(more);
         self.key.fingerprint = both.finalize().to_vec();
     }
 
-    /// Makes sure that the first request under this key asked for the same.
-    pub(crate) fn must_be_same(&self, first: &[u8]) -> Result<(), Problem> {
+    /// Refuses a request that differs from the first one with this key.
+    pub(crate) fn require_same_request(&self, first: &[u8]) -> Result<(), Problem> {
         if first == self.key.fingerprint {
             return Ok(());
         }
         Err(Problem::new(
             Code::IdempotencyKeyReused,
-            "another request was made with this Idempotency-Key within the last 24 hours; use a new key for a new request",
+            "this Idempotency-Key was used for a different request in the last 24 hours; use a new key",
         ))
     }
 }
 
-/// The problem of two requests under one key that met in the database: it cannot be said which was first.
-pub(crate) fn met() -> Problem {
-    let detail = "two requests with this Idempotency-Key came at once; try again";
+/// The problem with two requests under one key that reached the database at the same time.
+pub(crate) fn concurrent_requests() -> Problem {
+    let detail = "two requests with this Idempotency-Key ran at the same time; retry";
     Problem::new(Code::IdempotencyKeyInUse, detail)
 }
 
-/// Marks an answer as that of a first request.
+/// Marks a response as a replay of the first one.
 pub(crate) fn replayed(response: &mut HttpResponseBuilder) -> &mut HttpResponseBuilder {
     response.insert_header((REPLAYED, "true"))
 }
 
-/// The answer to a first request that is kept as bytes.
-pub(crate) fn answer(mut response: HttpResponseBuilder, kept: StoredResponse) -> HttpResponse {
-    let body = kept.answer.unwrap_or_default();
+/// The replay of a response whose body is stored.
+pub(crate) fn replay(mut response: HttpResponseBuilder, stored: StoredResponse) -> HttpResponse {
+    let body = stored.answer.unwrap_or_default();
     replayed(&mut response).content_type("application/json").body(body)
 }
 
@@ -102,13 +98,13 @@ fn fingerprint(request: &HttpRequest, body: &[u8]) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-/// The key, bare or as the structured-field string that draft-ietf-httpapi-idempotency-key-header-07 asks for; `"k"`
-/// and `k` are one key.
-fn key_of(request: &HttpRequest) -> Result<Option<String>, Problem> {
-    let Some(value) = only(request, HEADER)? else { return Ok(None) };
+/// Parses the key, bare or as the quoted string of draft-ietf-httpapi-idempotency-key-header-07. `"k"` and `k` are the
+/// same key.
+fn parse_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
+    let Some(value) = single_header(request, HEADER)? else { return Ok(None) };
     let bad = || {
         let detail = format!(
-            "Idempotency-Key is 1 to {LONGEST} visible ASCII characters, bare or in double quotes"
+            "Idempotency-Key must be 1 to {MAX_KEY_BYTES} visible ASCII characters, bare or in double quotes"
         );
         Problem::new(Code::InvalidHeader, detail)
     };
@@ -117,12 +113,13 @@ fn key_of(request: &HttpRequest) -> Result<Option<String>, Problem> {
         Some(rest) => unquoted(rest).ok_or_else(bad)?,
         None => text.to_owned(),
     };
-    let fits = (1..=LONGEST).contains(&key.len())
+    let fits = (1..=MAX_KEY_BYTES).contains(&key.len())
         && key.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
     if fits { Ok(Some(key)) } else { Err(bad()) }
 }
 
-/// RFC 8941, 3.3.3, after the opening quote: only `"` and `\` are escaped, and nothing follows the closing one.
+/// Parses a quoted string (RFC 8941, 3.3.3) after its opening quote. ReplayFilter `"` and `\` may be escaped, and nothing may
+/// follow the closing quote.
 fn unquoted(text: &str) -> Option<String> {
     let mut key = String::new();
     let mut characters = text.chars();
@@ -142,28 +139,28 @@ mod tests {
 
     use super::*;
 
-    fn read(header: &str) -> Result<Option<String>, Problem> {
-        key_of(&TestRequest::default().insert_header((HEADER, header)).to_http_request())
+    fn parse(header: &str) -> Result<Option<String>, Problem> {
+        parse_key(&TestRequest::default().insert_header((HEADER, header)).to_http_request())
     }
 
     #[test]
-    fn a_key_is_the_same_bare_and_quoted() {
-        assert_eq!(read("abc").unwrap(), Some("abc".into()));
-        assert_eq!(read("\"abc\"").unwrap(), Some("abc".into()));
-        assert_eq!(read(r#""a\"b\\c""#).unwrap(), Some(r#"a"b\c"#.into()));
+    fn a_bare_key_equals_the_quoted_key() {
+        assert_eq!(parse("abc").unwrap(), Some("abc".into()));
+        assert_eq!(parse("\"abc\"").unwrap(), Some("abc".into()));
+        assert_eq!(parse(r#""a\"b\\c""#).unwrap(), Some(r#"a"b\c"#.into()));
     }
 
     #[test]
-    fn half_quoted_empty_or_long_keys_are_refused() {
+    fn an_unterminated_empty_or_overlong_key_is_refused() {
         for bad in ["\"abc", "\"\"", "\"abc\";x=1", r#""a\b""#, &"x".repeat(256)] {
-            assert!(read(bad).is_err(), "{bad}");
+            assert!(parse(bad).is_err(), "{bad}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_header_is_read_or_refused(header in "[ -~]{0,40}") {
-            if let Ok(Some(key)) = read(&header) {
+        fn an_accepted_key_is_never_empty(header in "[ -~]{0,40}") {
+            if let Ok(Some(key)) = parse(&header) {
                 prop_assert!(!key.is_empty() && key.len() <= 40);
             }
         }

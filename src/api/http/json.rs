@@ -1,4 +1,4 @@
-//! JSON as the hub takes it: so deep and no deeper, and each member of an object once.
+//! Parsing JSON: at most 127 levels deep, and each member of an object once.
 
 use std::fmt;
 
@@ -7,51 +7,28 @@ use serde_json::{Map, Number, Value};
 
 use crate::api::problem::{Code, Problem};
 
-/// How deep an event's data may be nested: what readers with a limit commonly allow.
-pub(crate) const DEEPEST: usize = 128;
-/// How deep a body may be: data, in an event.
-const DEEPEST_BODY: usize = DEEPEST + 1;
+/// The deepest nesting of arrays and objects. This is the recursion limit of `serde_json`.
+pub(crate) const MAX_DEPTH: usize = 127;
 
-/// Reads a JSON text. One that names a member twice is refused: it says two things, and readers differ about which
-/// counts (RFC 8259, section 4).
-pub(crate) fn read(body: &[u8]) -> Result<Value, Problem> {
-    if depth(body) > DEEPEST_BODY {
-        let detail =
-            format!("the body is nested deeper than {DEEPEST_BODY} levels, the most that is read");
-        return Err(Problem::new(Code::InvalidJson, detail));
-    }
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    // Its own limit is a little lower, and is not told so clearly.
-    reader.disable_recursion_limit();
-    let value = Unambiguous::deserialize(&mut reader).map_err(|error| not_json(&error))?;
-    reader.end().map(|()| value.0).map_err(|error| not_json(&error))
+/// Parses a JSON text. A text that names a member twice is refused, because readers differ about which value counts
+/// (RFC 8259, section 4).
+pub(crate) fn parse(body: &[u8]) -> Result<Value, Problem> {
+    let value: Unambiguous = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
+    Ok(value.0)
 }
 
-/// The problem of a body that is no JSON.
+/// The problem with a body that is not JSON.
 pub(crate) fn not_json(error: &serde_json::Error) -> Problem {
-    Problem::new(Code::InvalidJson, format!("the body is not valid JSON: {error}"))
+    let reason = error.to_string();
+    let detail = if reason.starts_with("recursion limit exceeded") {
+        format!("the body is nested deeper than {MAX_DEPTH} levels")
+    } else {
+        format!("the body is not valid JSON: {reason}")
+    };
+    Problem::new(Code::InvalidJson, detail)
 }
 
-/// How deep a JSON text is nested.
-pub(crate) fn depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
-/// A JSON value whose objects name each member once.
+/// A JSON value in which no object names a member twice.
 struct Unambiguous(Value);
 
 impl<'de> Deserialize<'de> for Unambiguous {
@@ -109,7 +86,7 @@ impl<'de> Visitor<'de> for AnyValue {
         let mut map = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             if map.contains_key(&name) {
-                return Err(Error::custom(format_args!("the member {name:?} is given twice")));
+                return Err(Error::custom(format_args!("the member {name:?} appears twice")));
             }
             let Unambiguous(value) = members.next_value()?;
             map.insert(name, value);
@@ -143,60 +120,46 @@ mod tests {
         })
     }
 
-    fn levels(value: &Value) -> usize {
-        match value {
-            Value::Array(items) => 1 + items.iter().map(levels).max().unwrap_or(0),
-            Value::Object(members) => 1 + members.values().map(levels).max().unwrap_or(0),
-            _ => 0,
-        }
-    }
-
     #[test]
-    fn nesting_counts_outside_of_strings_alone() {
-        assert_eq!(depth(br#"{"a[[[": ["\\\"[[", {"b": 1}], "c": []}"#), 3);
-        assert_eq!(depth(b"1"), 0);
-    }
-
-    #[test]
-    fn what_is_too_deep_is_told_the_limit() {
-        for levels in [DEEPEST_BODY + 1, 100_000] {
+    fn a_body_deeper_than_the_limit_is_refused_with_the_limit_named() {
+        for levels in [MAX_DEPTH + 1, 100_000] {
             for closed in [true, false] {
                 let close = if closed { "]".repeat(levels) } else { String::new() };
-                let told = read(format!("{}{close}", "[".repeat(levels)).as_bytes()).unwrap_err();
-                assert!(told.to_string().contains("129 levels"), "{levels}: {told}");
+                let refused =
+                    parse(format!("{}{close}", "[".repeat(levels)).as_bytes()).unwrap_err();
+                assert!(refused.to_string().contains("127 levels"), "{levels}: {refused}");
             }
         }
-        let just = format!("{}{}", "[".repeat(DEEPEST_BODY), "]".repeat(DEEPEST_BODY));
-        assert!(read(just.as_bytes()).is_ok());
+        let deepest = format!("{}{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
+        assert!(parse(deepest.as_bytes()).is_ok());
     }
 
     #[test]
-    fn a_member_that_is_given_twice_is_named() {
+    fn a_repeated_member_is_refused_by_name() {
         for body in [r#"{"a": 1, "b": 2, "a": 3}"#, r#"[{"b": {"a": 1, "\u0061": 1}}]"#] {
-            let told = read(body.as_bytes()).unwrap_err().to_string();
-            assert!(told.contains("\"a\" is given twice"), "{told}");
+            let refused = parse(body.as_bytes()).unwrap_err().to_string();
+            assert!(refused.contains("\"a\" appears twice"), "{refused}");
         }
-        assert!(read(br#"{"a": {"b": 1}, "b": {"b": 2}}"#).is_ok());
+        assert!(parse(br#"{"a": {"b": 1}, "b": {"b": 2}}"#).is_ok());
     }
 
     proptest! {
         #[test]
-        fn a_value_is_read_as_what_was_written(value in any_value()) {
+        fn a_value_survives_writing_and_parsing(value in any_value()) {
             for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
-                prop_assert_eq!(read(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(&text).unwrap());
-                prop_assert_eq!(depth(text.as_bytes()), levels(&value));
-            }
+                prop_assert_eq!(parse(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(&text).unwrap());
+                            }
         }
 
         #[test]
-        fn any_bytes_are_read_as_other_readers_do_or_refused(
+        fn any_bytes_parse_as_serde_json_parses_them_or_are_refused(
             body in prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..60),
                 r#"[\[\]{}:,"a1\\ue-]{0,24}"#.prop_map(String::into_bytes),
             ],
         ) {
             let other = serde_json::from_slice::<Value>(&body);
-            match read(&body) {
+            match parse(&body) {
                 Ok(value) => prop_assert_eq!(value, other.unwrap()),
                 Err(problem) => prop_assert!(other.is_err() || problem.to_string().contains("twice")),
             }

@@ -1,31 +1,41 @@
-//! The rate at which a tenant publishes: what goes over it is refused, and publishers are told how they stand, in the
-//! fields of draft-ietf-httpapi-ratelimit-headers-06, section 3.
+//! Size limits on the head of a request.
 
-use crate::api::auth::caller::Caller;
+use actix_web::dev::ServiceRequest;
+
 use crate::api::problem::{Code, Problem};
-use crate::api::state::Api;
-use crate::domain::access::token_bucket::RateLimitStatus;
 
-/// Lets so many events of the caller's tenant through, or refuses all of them. `None`: it has no limit, or
-/// there are none.
-pub(crate) fn admit(
-    api: &Api,
-    caller: &Caller,
-    rate: Option<u32>,
-    events: usize,
-) -> Result<Option<RateLimitStatus>, Problem> {
-    let Some(rate) = rate.filter(|_| events > 0) else { return Ok(None) };
-    let count = u32::try_from(events).unwrap_or(u32::MAX);
-    api.quotas.take(&caller.tenant, rate, count).map(Some).map_err(|refused| {
-        let RateLimitStatus { limit, remaining, reset_s } = refused;
-        if limit == 0 {
-            let detail = "this tenant may publish nothing at present (its quota events_per_s is 0)";
-            return Problem::over_quota(Code::QuotaExceeded, refused, detail);
-        }
+/// The longest request target, in bytes. A stream token has up to 4,096 bytes, and `types` may stand beside it.
+const MAX_TARGET_BYTES: usize = 8 << 10;
+/// The most header fields of a request. actix itself refuses a head with more than 96 fields or 128 KiB.
+const MAX_FIELDS: usize = 64;
+/// The size limit of all header fields together, as they are on the wire.
+const MAX_FIELD_BYTES: usize = 32 << 10;
+/// The bytes of a field besides its name and value: a colon, a space and the line end.
+const FIELD_OVERHEAD_BYTES: usize = 4;
+
+/// Refuses a request whose head exceeds a limit.
+pub(crate) fn check_head(request: &ServiceRequest) -> Result<(), Problem> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > MAX_TARGET_BYTES {
         let detail = format!(
-            "this tenant may publish {limit} events per second to each node (its quota events_per_s); these are \
-             {events}, and {remaining} may come now: send them again in {reset_s} s"
+            "the path and query have {target} bytes; the limit is {MAX_TARGET_BYTES} bytes"
         );
-        Problem::over_quota(Code::RateLimited, refused, detail)
-    })
+        return Err(Problem::new(Code::UriTooLong, detail));
+    }
+    let headers = request.headers();
+    if headers.len() > MAX_FIELDS {
+        let detail =
+            format!("the request has {} header fields; the limit is {MAX_FIELDS}", headers.len());
+        return Err(Problem::new(Code::HeadersTooLarge, detail));
+    }
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES)
+        .sum();
+    if bytes > MAX_FIELD_BYTES {
+        let detail =
+            format!("the header fields have {bytes} bytes; the limit is {MAX_FIELD_BYTES} bytes");
+        return Err(Problem::new(Code::HeadersTooLarge, detail));
+    }
+    Ok(())
 }

@@ -13,8 +13,8 @@ pub(crate) const FIELDS: [HeaderName; 3] = [
 ];
 
 /// Adds the headers to a response.
-pub(crate) fn insert_rate_limit(response: &mut HttpResponseBuilder, standing: RateLimitStatus) {
-    let RateLimitStatus { limit, remaining, reset_s } = standing;
+pub(crate) fn insert_rate_limit(response: &mut HttpResponseBuilder, status: RateLimitStatus) {
+    let RateLimitStatus { limit, remaining, reset_s } = status;
     for field in FIELDS.into_iter().zip([limit, remaining, reset_s]) {
         response.insert_header(field);
     }

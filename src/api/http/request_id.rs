@@ -1,4 +1,4 @@
-//! Each request gets an id, which is in its answer, in its problem document and in the log line about it.
+//! Request ids: every request has one in its response header, its problem document, the audit log and the log line.
 
 use std::fmt;
 use std::rc::Rc;
@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::client_address::client_address;
-use super::headers;
-use super::waiting_head::make_lean;
+use super::http10::close_instead_of_chunking;
+use super::lean_head::shrink_head;
+use super::limits::check_head;
 use crate::api::problem::{Code, Problem};
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,47 +29,46 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Middleware: names the request, and gives problems their documents.
-pub(crate) async fn give_request_id(
+/// Middleware: assigns the request id, checks the size of the head, writes problem documents and logs the request.
+pub(crate) async fn assign_request_id(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    make_lean(&mut request);
+    shrink_head(&mut request);
     let id: Rc<str> = Uuid::now_v7().to_string().into();
     request.extensions_mut().insert(RequestId(Rc::clone(&id)));
-    let began = Instant::now();
+    let started = Instant::now();
     let method = request.method().clone();
-    let response = match headers::check(&request) {
+    let response = match check_head(&request) {
         Ok(()) => next.call(request).await?.map_into_boxed_body(),
         Err(problem) => request.error_response(problem),
     };
     let problem = response.response().error().map(|error| match error.as_error::<Problem>() {
         Some(problem) => problem.response(&id),
-        // What the framework itself refuses, such as a path that is not UTF-8.
+        // An error of actix itself, such as a path that is not UTF-8.
         None => Problem::new(Code::InvalidParameter, error.to_string()).response(&id),
     });
     let mut response = match problem {
         Some(document) => response.into_response(document),
         None => response,
     };
-    headers::suit(&mut response);
+    close_instead_of_chunking(&mut response);
     if let Ok(value) = HeaderValue::try_from(&*id) {
         response.headers_mut().insert(HEADER, value);
     }
     let status = response.status().as_u16();
-    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let path = route(&response);
+    let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let client = || client_address(response.request());
     if response.status().is_server_error() {
-        let path = route(&response);
         tracing::warn!(request_id = %id, client = %client(), %method, path, status, took_ms, "request failed");
     } else {
-        let path = route(&response);
         tracing::debug!(request_id = %id, client = %client(), %method, path, status, took_ms, "request");
     }
     Ok(response)
 }
 
-/// The path as the hub knows it, `/v1/events/{id}`: what stands in its place in a request may be anything, a key too.
+/// The route pattern, such as `/v1/events/{id}`. The path itself is never logged: a client may have put a key in it.
 fn route(response: &ServiceResponse<BoxBody>) -> String {
     response.request().match_pattern().unwrap_or_else(|| "none".to_owned())
 }

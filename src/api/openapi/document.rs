@@ -17,7 +17,7 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// Joined from its parts.
+    /// Joins the document from its parts.
     pub(crate) fn new() -> Self {
         let text = Bytes::from(document().to_string());
         let digest = Sha256::digest(&text);

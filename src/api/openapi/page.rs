@@ -29,12 +29,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const KEPT: &str = "public, max-age=3600";
 
 /// `GET /docs`.
-pub(crate) async fn page() -> HttpResponse {
+pub(super) async fn page() -> HttpResponse {
     answer("text/html; charset=utf-8").body(PAGE)
 }
 
 /// `GET /docs/{file}`.
-pub(crate) async fn file(path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub(super) async fn file(path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let name = FILES.into_iter().find(|name| *name == *path);
     let name = name.ok_or_else(|| Problem::not_found("file"))?;
     let file = utoipa_swagger_ui::serve(name, Arc::new(config()))

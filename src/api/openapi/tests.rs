@@ -105,7 +105,7 @@ fn each_answers_codes_are_of_its_status_and_every_one_is_given_somewhere() {
     for part in PARTS.into_iter().chain([super::join::EVERYWHERE]) {
         for (pointer, value) in everything(&read(part)) {
             for name in value.get(CODES).into_iter().flat_map(names) {
-                let code = Code::named(name).expect(name);
+                let code = Code::from_name(name).expect(name);
                 assert!(
                     pointer.ends_with(&format!("/{}", code.status().as_u16())),
                     "{name} at {pointer}"

@@ -1,8 +1,26 @@
-//! Routes for the hub's operator.
+//! Endpoints for the operator of the hub: health, metrics, nodes, the audit log, tenants and keys.
 
-pub(crate) mod audit;
-pub(crate) mod health;
-pub(crate) mod keys;
-pub(crate) mod metrics;
-pub(crate) mod nodes;
-pub(crate) mod tenants;
+mod audit;
+mod health;
+mod keys;
+mod metrics;
+mod nodes;
+mod tenants;
+
+use actix_web::web;
+
+use super::auth::access::{ADMIN, PUBLIC};
+use super::route::{Route, get};
+
+pub(super) fn routes() -> Vec<Route> {
+    let mut routes = vec![
+        get("/healthz", PUBLIC, web::to(health::healthz)),
+        get("/readyz", PUBLIC, web::to(health::readyz)),
+        get("/metrics", PUBLIC, web::to(metrics::metrics)),
+        get("/v1/audit", ADMIN, web::to(audit::list)),
+        get("/v1/nodes", ADMIN, web::to(nodes::list)),
+    ];
+    routes.extend(tenants::routes());
+    routes.extend(keys::routes());
+    routes
+}

@@ -1,23 +1,20 @@
-//! The nodes of the hub, for its operator.
+//! `GET /v1/nodes`.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::HttpResponse;
 use serde_json::{Value, json};
 
-use crate::api::auth::caller::Caller;
-use crate::api::http::query::Query;
+use crate::api::auth::context::Authorized;
+use crate::api::http::input::Parameters;
 use crate::api::problem::Problem;
-use crate::api::state::Api;
 use crate::store::nodes::Node;
 
-/// `GET /v1/nodes`: all of them, oldest first; a dead one is listed for an hour.
-pub(crate) async fn list(
-    _: Caller,
-    request: HttpRequest,
-    api: web::Data<Api>,
+/// `GET /v1/nodes`: all nodes, oldest first. A dead node is listed for an hour.
+pub(super) async fn list(
+    Authorized(context, parameters): Authorized<Parameters>,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::of(&request, &[])?;
-    let data: Vec<Value> = api.store.select_nodes().await?.iter().map(view).collect();
-    Ok(query.page(&data, None, false))
+    let query = parameters.known(&[])?;
+    let data: Vec<Value> = context.api.store.select_nodes().await?.iter().map(view).collect();
+    Ok(query.list(&data, None))
 }
 
 fn view(node: &Node) -> Value {

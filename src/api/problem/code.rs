@@ -1,68 +1,52 @@
-//! The kinds of problem that clients are told of, each with its code, status and title for good.
+//! The codes of problems, each with its HTTP status and title. They are part of the HTTP contract.
 
 use actix_web::http::StatusCode;
 
-/// The kinds of problem; each has its code, status and title for good.
+/// The kind of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
-    /// The body is not JSON.
     InvalidJson,
-    /// A query parameter is unknown or out of range.
     InvalidParameter,
-    /// A header cannot be read.
     InvalidHeader,
-    /// No key, or a wrong one.
     Unauthorized,
-    /// The key may not do this.
     Forbidden,
-    /// There is no such thing, or not for this tenant.
+    /// Also for an object of another tenant, and for one that the key may not see.
     NotFound,
-    /// The path exists, the method does not.
     MethodNotAllowed,
-    /// The body did not come in time.
+    /// The head or the body of the request did not arrive in time.
     RequestTimeout,
-    /// Something else is changing the same thing.
+    /// The state of the object forbids the request, or another request changed the object at the same time.
     Conflict,
-    /// The first request with this key still runs.
     IdempotencyKeyInUse,
-    /// As many signing secrets as may be in force at once.
+    /// The subscription has as many valid signing secrets as it may have.
     TooManySecrets,
-    /// The delivery has its first attempt still ahead.
+    /// The first attempt of the delivery has not ended.
     DeliveryPending,
-    /// The receiver has not agreed to being sent anything.
+    /// The receiver of the subscription is not verified yet.
     SubscriptionUnverified,
-    /// No handshake is outstanding.
+    /// The subscription does not wait for a verification.
     NothingToVerify,
-    /// The cursor is older than what is kept.
+    /// Events after the cursor have expired.
     CursorExpired,
-    /// Too large.
     PayloadTooLarge,
-    /// The request-target is too long.
     UriTooLong,
-    /// The body is of a type that is not understood.
     UnsupportedMediaType,
-    /// Fields are wrong.
     ValidationFailed,
-    /// The key was used for another request.
     IdempotencyKeyReused,
-    /// The tenant has keys or subscriptions.
+    /// The tenant still has keys or subscriptions.
     TenantInUse,
-    /// The header is too large.
     HeadersTooLarge,
-    /// As many connections as there may be.
+    /// A connection limit is reached.
     TooManyConnections,
-    /// Over the tenant's rate.
+    /// The tenant published more events than its rate limit allows.
     RateLimited,
-    /// As much as the tenant may have.
     QuotaExceeded,
-    /// The hub is at fault.
     Internal,
-    /// The database is away.
+    /// The database is unavailable, or the node is stopping.
     Unavailable,
 }
 
 impl Code {
-    /// All of them.
     pub(crate) const ALL: [Self; 27] = [
         Self::InvalidJson,
         Self::InvalidParameter,
@@ -93,12 +77,10 @@ impl Code {
         Self::Unavailable,
     ];
 
-    /// The one of that name.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.name() == name)
     }
 
-    /// The stable code.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::InvalidJson => "invalid_json",
@@ -131,40 +113,38 @@ impl Code {
         }
     }
 
-    /// What it is called.
     pub(crate) fn title(self) -> &'static str {
         match self {
-            Self::InvalidJson => "The body is not valid JSON",
-            Self::InvalidParameter => "A query parameter is not valid",
-            Self::InvalidHeader => "A header is not valid",
-            Self::Unauthorized => "A valid key is needed",
-            Self::Forbidden => "The key may not do this",
+            Self::InvalidJson => "Invalid JSON",
+            Self::InvalidParameter => "Invalid query parameter",
+            Self::InvalidHeader => "Invalid header",
+            Self::Unauthorized => "Authentication required",
+            Self::Forbidden => "Insufficient permissions",
             Self::NotFound => "Not found",
-            Self::MethodNotAllowed => "The method is not allowed here",
-            Self::RequestTimeout => "The request took too long",
-            Self::Conflict => "Others are changing the same thing",
-            Self::IdempotencyKeyInUse => "The first request with this key still runs",
-            Self::TooManySecrets => "As many signing secrets as may be in force at once",
-            Self::DeliveryPending => "The delivery has its first attempt still ahead",
-            Self::SubscriptionUnverified => "The receiver has not agreed yet",
-            Self::NothingToVerify => "No handshake is outstanding",
-            Self::CursorExpired => "The cursor is older than what is kept",
-            Self::PayloadTooLarge => "Too large",
-            Self::UriTooLong => "The path and query are too long",
-            Self::UnsupportedMediaType => "The content type is not understood",
-            Self::ValidationFailed => "The request is not valid",
-            Self::IdempotencyKeyReused => "The idempotency key was used for another request",
-            Self::TenantInUse => "The tenant has keys or subscriptions",
-            Self::HeadersTooLarge => "The header is too large",
-            Self::TooManyConnections => "As many connections as there may be",
-            Self::RateLimited => "More events than the tenant may publish in a second",
-            Self::QuotaExceeded => "The tenant has as much as it may have",
-            Self::Internal => "The hub is at fault",
-            Self::Unavailable => "Not available at the moment",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::RequestTimeout => "Request timeout",
+            Self::Conflict => "Conflict",
+            Self::IdempotencyKeyInUse => "Idempotency key in use",
+            Self::TooManySecrets => "Too many signing secrets",
+            Self::DeliveryPending => "Pending delivery",
+            Self::SubscriptionUnverified => "Unverified subscription",
+            Self::NothingToVerify => "Nothing to verify",
+            Self::CursorExpired => "Expired cursor",
+            Self::PayloadTooLarge => "Payload too large",
+            Self::UriTooLong => "URI too long",
+            Self::UnsupportedMediaType => "Unsupported media type",
+            Self::ValidationFailed => "Invalid request",
+            Self::IdempotencyKeyReused => "Reused idempotency key",
+            Self::TenantInUse => "Tenant in use",
+            Self::HeadersTooLarge => "Header fields too large",
+            Self::TooManyConnections => "Too many connections",
+            Self::RateLimited => "Rate limit exceeded",
+            Self::QuotaExceeded => "Quota exceeded",
+            Self::Internal => "Internal error",
+            Self::Unavailable => "Service unavailable",
         }
     }
 
-    /// The HTTP status.
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::InvalidJson | Self::InvalidParameter | Self::InvalidHeader => {
@@ -204,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_is_snake_case_and_named_once() {
+    fn code_names_are_unique_and_in_snake_case() {
         let names: HashSet<_> = Code::ALL.iter().map(|code| code.name()).collect();
         assert_eq!(names.len(), Code::ALL.len());
         for name in names {

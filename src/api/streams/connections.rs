@@ -1,39 +1,36 @@
-//! Who is connected to this node: streams and waiting polls.
+//! `GET /v1/connections`: the streams and waiting polls on this node.
 
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::HttpResponse;
 use serde_json::{Value, json};
 
-use crate::api::auth::caller::Caller;
-use crate::api::http::query::Query;
+use crate::api::auth::context::Authorized;
+use crate::api::http::input::Parameters;
+use crate::api::http::list::Page;
 use crate::api::problem::Problem;
-use crate::api::state::Api;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
 use crate::streaming::presence::ConnectionEntry;
 
 /// `GET /v1/connections`.
-pub(crate) async fn list(
-    caller: Caller,
-    request: HttpRequest,
-    api: web::Data<Api>,
+pub(super) async fn list(
+    Authorized(context, parameters): Authorized<Parameters>,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::of(&request, &["after", "limit"])?;
-    let limit = usize::from(query.limit()?);
+    let query = parameters.known(&["after", "limit"])?;
+    let limit = query.limit()?;
     let after = query.parsed::<ConnectionId>("after")?.unwrap_or(ConnectionId::from_stored(0));
-    let found = api.streams.presence().list(&caller.tenant, after, limit + 1);
-    let has_more = found.len() > limit;
-    let page: Vec<&Arc<ConnectionEntry>> = found.iter().take(limit).collect();
-    let next = page.last().filter(|_| has_more).map(|last| last.id.to_string());
+    let (api, caller) = (&context.api, &context.caller);
+    let found = api.streams.presence().list(&caller.tenant, after, usize::from(limit) + 1);
+    let page: Page<Arc<ConnectionEntry>> = Page::new(found, limit, |last| last.id.to_string());
     let head = api.log.head();
-    let shown = page.into_iter().filter(|entry| caller.key.covers(&entry.filter().patterns()));
-    let data: Vec<Value> = shown.map(|entry| view(entry, head)).collect();
-    Ok(query.page(&data, next.as_deref(), has_more))
+    let visible = page.items.iter().filter(|entry| caller.key.covers(&entry.filter().patterns()));
+    let data: Vec<Value> = visible.map(|entry| view(entry, head)).collect();
+    Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// `lag_ms`: how much older the last event it was handed is than the newest of the log.
+/// One connection. `lag_ms` is the age difference between the newest event of the log and the last one sent.
 fn view(entry: &ConnectionEntry, head: Position) -> Value {
     let (filter, position) = (entry.filter(), entry.position(head));
     let lag_ms = head.time().as_i64().saturating_sub(position.time().as_i64()).max(0);

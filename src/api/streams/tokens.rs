@@ -1,63 +1,72 @@
-//! Stream tokens: for browsers, which cannot set headers on an EventSource or a WebSocket.
+//! `POST /v1/stream-tokens`: tokens for browsers, which cannot set headers on an EventSource or a WebSocket.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::CACHE_CONTROL;
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde_json::json;
 
-use crate::api::auth::caller::Caller;
-use crate::api::http::body;
-use crate::api::http::fields::Fields;
+use crate::api::auth::context::{Authorized, Context};
 use crate::api::http::idempotency;
+use crate::api::http::input::JsonBody;
 use crate::api::http::patterns::patterns;
-use crate::api::problem::{FieldError, Problem};
-use crate::api::state::Api;
+use crate::api::problem::Problem;
 use crate::domain::access::stream_token::StreamToken;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::time::UnixMillis;
 
-/// How long a token is good unless its maker says otherwise, and at most, in seconds.
-const TTL_S: (u32, u32) = (300, 3_600);
-/// The longest token, which has its place in a URL.
-const MAX_LENGTH: usize = 4_096;
+const DEFAULT_TTL_S: u32 = 300;
+const MAX_TTL_S: u32 = 3_600;
+/// The longest token: it must fit into a URL.
+const MAX_TOKEN_BYTES: usize = 4_096;
+
+/// The body of a request for a token.
+struct TokenInput {
+    types: Vec<Pattern>,
+    ttl: Duration,
+}
+
+impl TokenInput {
+    fn parse(body: &JsonBody) -> Result<Self, Problem> {
+        let mut fields = body.fields()?;
+        let types = patterns(&mut fields, "types").value();
+        let ttl_s = fields.number("ttl_s", 1..=MAX_TTL_S).value().unwrap_or(DEFAULT_TTL_S);
+        fields.finish()?;
+        let types = types.ok_or_else(|| {
+            let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]";
+            Problem::invalid_field("/types", detail)
+        })?;
+        Ok(Self { types, ttl: Duration::from_secs(ttl_s.into()) })
+    }
+}
 
 /// `POST /v1/stream-tokens`.
-pub(crate) async fn create(
-    caller: Caller,
-    request: HttpRequest,
-    payload: web::Payload,
-    api: web::Data<Api>,
+pub(super) async fn create(
+    Authorized(context, body): Authorized<JsonBody>,
 ) -> Result<HttpResponse, Problem> {
-    let body = body::json(&request, payload).await?;
-    let mut fields = Fields::of(&body)?;
-    let types = patterns(&mut fields, "types").value();
-    let ttl_s = fields.number("ttl_s", 1..=TTL_S.1).value().unwrap_or(TTL_S.0);
-    fields.finish()?;
-    let Some(types) = types else {
-        let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]".to_owned();
-        return Err(Problem::invalid(vec![FieldError { pointer: "/types".into(), detail }]));
-    };
-    caller.must_cover(&types)?;
-    caller.must_be_subscriber_of(&types)?;
-    let mut claim = idempotency::claim(&api, &caller, &request, &body).await?;
+    let (api, caller) = (&context.api, &context.caller);
+    let input = TokenInput::parse(&body)?;
+    caller.require_patterns(&input.types)?;
+    caller.require_subscribe_for_reserved(&input.types)?;
+    let mut claim = idempotency::claim(&context, &body.0).await?;
     if let Some(claim) = &mut claim {
-        // A token ends with the key that made it.
-        claim.depends_on(caller.key.name.as_bytes());
+        // A token ends with the key it was issued with, so another key needs another token.
+        claim.add_to_fingerprint(caller.key.name.as_bytes());
     }
-    if let Some(first) = idempotency::first(&api, &caller, claim.as_ref()).await? {
-        return Ok(idempotency::answer(created(), first));
+    if let Some(first) = idempotency::first(&context, claim.as_ref()).await? {
+        return Ok(idempotency::replay(created(), first));
     }
-    let answer = answer(&api, &caller, types, ttl_s)?;
+    let response = issue(&context, input)?;
     if let Some(claim) = &claim
-        && !api.store.insert_stored_response(&caller.tenant, &claim.key, &answer).await?
+        && !api.store.insert_stored_response(&caller.tenant, &claim.key, &response).await?
     {
-        let first = idempotency::first(&api, &caller, Some(claim)).await?;
+        let first = idempotency::first(&context, Some(claim)).await?;
         return first
-            .map(|first| idempotency::answer(created(), first))
-            .ok_or_else(idempotency::met);
+            .map(|first| idempotency::replay(created(), first))
+            .ok_or_else(idempotency::concurrent_requests);
     }
-    Ok(created().content_type("application/json").body(answer))
+    Ok(created().content_type("application/json").body(response))
 }
 
 fn created() -> HttpResponseBuilder {
@@ -66,23 +75,25 @@ fn created() -> HttpResponseBuilder {
     response
 }
 
-/// A token of the caller's for these types, with what it allows.
-fn answer(api: &Api, caller: &Caller, types: Vec<Pattern>, ttl_s: u32) -> Result<String, Problem> {
-    let expires = UnixMillis::now().after(std::time::Duration::from_secs(ttl_s.into()));
+/// Issues a token, and returns the JSON of the response.
+fn issue(context: &Context, input: TokenInput) -> Result<String, Problem> {
+    let Context { api, caller, .. } = context;
+    let expires = UnixMillis::now().after(input.ttl);
     let token = StreamToken {
         tenant: Arc::clone(&caller.tenant),
         key: Arc::clone(&caller.key.name),
-        types: types.into(),
-        // With its key it ends in any case.
+        types: input.types.into(),
+        // Never later than the key.
         expires: caller.key.expires_at.map_or(expires, |end| end.min(expires)),
     };
     let text = token.sign(&api.token_secret);
-    if text.len() > MAX_LENGTH {
+    if text.len() > MAX_TOKEN_BYTES {
         let detail = format!(
-            "makes a token of more than {MAX_LENGTH} characters, too long for a URL; name fewer"
+            "makes a token of {} characters, and a URL has room for {MAX_TOKEN_BYTES}; send fewer patterns",
+            text.len()
         );
-        return Err(Problem::invalid(vec![FieldError { pointer: "/types".into(), detail }]));
+        return Err(Problem::invalid_field("/types", detail));
     }
-    let shown: Vec<&str> = token.types.iter().map(Pattern::as_str).collect();
-    Ok(json!({ "token": text, "types": shown, "expires_at": token.expires }).to_string())
+    let types: Vec<&str> = token.types.iter().map(Pattern::as_str).collect();
+    Ok(json!({ "token": text, "types": types, "expires_at": token.expires }).to_string())
 }

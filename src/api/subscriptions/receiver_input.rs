@@ -1,6 +1,6 @@
-//! What a subscriber says of how their receiver is to be spoken to: TLS and credentials.
+//! The TLS settings and credentials for a receiver.
 
-use super::input::checked_url;
+use super::url_input::permitted_url;
 use crate::api::http::fields::{Field, Fields};
 use crate::api::problem::{FieldError, Problem};
 use crate::domain::egress::callback_url::CallbackUrl;
@@ -11,21 +11,23 @@ use crate::domain::subscription::channel::WebhookSettings;
 use crate::domain::subscription::view::MASK;
 use crate::domain::time::UnixMillis;
 
-/// The longest PEM texts, in characters: some ten CA certificates, a chain of five, an RSA key of 8192 bits.
-const LONGEST_CA: usize = 32 << 10;
-const LONGEST_CHAIN: usize = 16 << 10;
-const LONGEST_KEY: usize = 8 << 10;
-const LONGEST_NAME: usize = 256;
-const LONGEST_PASSWORD: usize = 1_024;
-/// Tokens that say something themselves (RFC 7519) are long.
-const LONGEST_TOKEN: usize = 4_096;
+/// Room for about ten CA certificates in PEM.
+const MAX_CA_CHARS: usize = 32 << 10;
+/// Room for a chain of about five certificates in PEM.
+const MAX_CHAIN_CHARS: usize = 16 << 10;
+/// Room for an RSA key of 8192 bits in PEM.
+const MAX_KEY_CHARS: usize = 8 << 10;
+const MAX_NAME_CHARS: usize = 256;
+const MAX_PASSWORD_CHARS: usize = 1_024;
+/// Room for a JSON Web Token (RFC 7519).
+const MAX_TOKEN_CHARS: usize = 4_096;
 
 /// Takes `tls`.
-pub(crate) fn tls(fields: &mut Fields) -> Field<ReceiverTls> {
+pub(super) fn take_tls(fields: &mut Fields) -> Field<ReceiverTls> {
     fields.object("tls", |fields| {
-        let ca = fields.text("ca", LONGEST_CA).value();
-        let chain = fields.text("client_certificate", LONGEST_CHAIN).value();
-        let key = secret(fields, "client_key", LONGEST_KEY);
+        let ca = fields.text("ca", MAX_CA_CHARS).value();
+        let chain = fields.text("client_certificate", MAX_CHAIN_CHARS).value();
+        let key = secret(fields, "client_key", MAX_KEY_CHARS);
         if fields.is_faulty() {
             return None;
         }
@@ -40,12 +42,12 @@ pub(crate) fn tls(fields: &mut Fields) -> Field<ReceiverTls> {
 }
 
 /// Takes `auth`.
-pub(crate) fn auth(fields: &mut Fields, targets: &Targets) -> Field<ReceiverAuth> {
-    fields.object("auth", |fields| match fields.text("type", LONGEST_NAME).value().as_deref() {
+pub(super) fn take_auth(fields: &mut Fields, targets: &Targets) -> Field<ReceiverAuth> {
+    fields.object("auth", |fields| match fields.text("type", MAX_NAME_CHARS).value().as_deref() {
         Some("basic") => basic(fields),
         Some("bearer") => {
-            let token = required(fields, "token", LONGEST_TOKEN, secret)?;
-            keep_visible(fields, "token", &token);
+            let token = required(fields, "token", MAX_TOKEN_CHARS, secret)?;
+            check_visible(fields, "token", &token);
             Some(ReceiverAuth::Bearer { token })
         }
         Some("oauth2_client_credentials") => client_credentials(fields, targets),
@@ -58,99 +60,94 @@ pub(crate) fn auth(fields: &mut Fields, targets: &Targets) -> Field<ReceiverAuth
 }
 
 fn basic(fields: &mut Fields) -> Option<ReceiverAuth> {
-    let username = required(fields, "username", LONGEST_NAME, plain);
-    let password = required(fields, "password", LONGEST_PASSWORD, secret);
+    let username = required(fields, "username", MAX_NAME_CHARS, plain);
+    let password = required(fields, "password", MAX_PASSWORD_CHARS, secret);
     let (username, password) = (username?, password?);
     if username.contains(':') {
-        fields.fault("username", "has no colon in it (RFC 7617, 2)");
+        fields.fault("username", "must not contain a colon (RFC 7617, 2)");
     }
     for (name, text) in [("username", &username), ("password", &password)] {
         if text.chars().any(char::is_control) {
-            fields.fault(name, "has no control characters in it (RFC 7617, 2)");
+            fields.fault(name, "must not contain control characters (RFC 7617, 2)");
         }
     }
     Some(ReceiverAuth::Basic { username, password })
 }
 
 fn client_credentials(fields: &mut Fields, targets: &Targets) -> Option<ReceiverAuth> {
-    let token_url = required(fields, "token_url", LONGEST_TOKEN, plain);
-    let client_id = required(fields, "client_id", LONGEST_NAME, plain);
-    let client_secret = required(fields, "client_secret", LONGEST_PASSWORD, secret);
-    let scope = fields.text("scope", LONGEST_PASSWORD).value();
-    let audience = fields.text("audience", LONGEST_PASSWORD).value();
+    let token_url = required(fields, "token_url", MAX_TOKEN_CHARS, plain);
+    let client_id = required(fields, "client_id", MAX_NAME_CHARS, plain);
+    let client_secret = required(fields, "client_secret", MAX_PASSWORD_CHARS, secret);
+    let scope = fields.text("scope", MAX_PASSWORD_CHARS).value();
+    let audience = fields.text("audience", MAX_PASSWORD_CHARS).value();
     let (token_url, client_id, client_secret) = (token_url?, client_id?, client_secret?);
-    let token_url = checked_url(&token_url, targets)
+    let token_url = permitted_url(&token_url, targets)
         .map_err(|detail| fields.fault("token_url", detail))
         .ok()?;
-    keep_visible(fields, "client_id", &client_id);
-    keep_visible(fields, "client_secret", &client_secret);
+    check_visible(fields, "client_id", &client_id);
+    check_visible(fields, "client_secret", &client_secret);
     let is_token = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     let is_scope =
         |scope: &String| scope.split(' ').all(|one| !one.is_empty() && one.bytes().all(is_token));
     if !scope.as_ref().is_none_or(is_scope) {
         fields.fault(
             "scope",
-            "expected words of visible ASCII, with one space between (RFC 6749, 3.3)",
+            "expected words of visible ASCII, separated by single spaces (RFC 6749, 3.3)",
         );
     }
     let credentials = ClientCredentials { token_url, client_id, client_secret, scope, audience };
     Some(ReceiverAuth::ClientCredentials(credentials))
 }
 
-/// Takes a text that has to be there.
+/// Takes a required text.
 fn required(
     fields: &mut Fields,
     name: &'static str,
-    longest: usize,
+    max_chars: usize,
     take: impl FnOnce(&mut Fields, &'static str, usize) -> Option<String>,
 ) -> Option<String> {
     if fields.lacks(name) {
         fields.fault(name, "is missing");
     }
-    take(fields, name, longest)
+    take(fields, name, max_chars)
 }
 
-/// Takes a text that is shown as it is.
-fn plain(fields: &mut Fields, name: &'static str, longest: usize) -> Option<String> {
-    fields.text(name, longest).value()
+/// Takes a text that the API shows again.
+fn plain(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<String> {
+    fields.text(name, max_chars).value()
 }
 
-/// Takes a text that is never shown again. What stands in its place when the subscription is shown is none.
-fn secret(fields: &mut Fields, name: &'static str, longest: usize) -> Option<String> {
-    let text = fields.text(name, longest).value()?;
+/// Takes a text that the API never shows again. The placeholder in its place is not a valid value.
+fn secret(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<String> {
+    let text = fields.text(name, max_chars).value()?;
     if text == MASK {
-        let detail =
-            "this stands in place of the value; leave the whole object out to keep it as it is";
+        let detail = "is the placeholder for a hidden value; leave out the whole object to keep the stored values";
         fields.fault(name, detail);
     }
     Some(text)
 }
 
-fn keep_visible(fields: &mut Fields, name: &'static str, text: &str) {
+fn check_visible(fields: &mut Fields, name: &'static str, text: &str) {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         fields.fault(name, "expected visible ASCII without spaces");
     }
 }
 
-/// What may not stand together in one definition.
-pub(crate) fn check_together(
+/// Refuses settings that contradict each other.
+pub(super) fn check_combination(
     url: Option<&CallbackUrl>,
     settings: &WebhookSettings,
 ) -> Result<(), Problem> {
-    let fault = |pointer: &str, detail: &str| FieldError {
-        pointer: pointer.to_owned(),
-        detail: detail.to_owned(),
-    };
     let mut faults = Vec::new();
     if settings.auth.is_some() && settings.headers.contains_key("authorization") {
-        faults.push(fault(
+        faults.push(FieldError::new(
             "/auth",
-            "the headers have authorization in them already; give one of both",
+            "cannot be combined with an authorization header; send one of them",
         ));
     }
     let plain = url.is_some_and(|url| url.url().scheme() == "http");
     if settings.tls.is_some() && plain {
-        faults.push(fault("/tls", "the callback URL is http; there is TLS to an https one alone"));
+        faults.push(FieldError::new("/tls", "needs an https callback_url, and this one is http"));
     }
     if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(faults)) }
 }

@@ -1,24 +1,15 @@
-//! Handshakes as a subscription's owner sees them: whether they can be made, how they stand, one more attempt.
+//! The verification of a subscription's receiver, as its owner sees it.
 
-use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
 
-use crate::api::auth::caller::Caller;
-use crate::api::deliveries::entry;
-use crate::api::events::append::append;
-use crate::api::http::idempotency;
-use crate::api::http::query::Query;
-use crate::api::operator::audit;
-use crate::api::problem::{Code, FieldError, Problem};
+use crate::api::problem::{Code, Problem};
 use crate::api::state::Api;
-use crate::api::subscriptions;
-use crate::domain::subscription::command::Command;
 use crate::domain::subscription::verification::VerificationMethod;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::store::StoreError;
 
-/// Refuses a definition whose handshake cannot be made; `former` is what it takes the place of.
-pub(crate) fn must_be_possible(
+/// Refuses a new verification that this hub cannot make: CloudEvents needs an origin.
+pub(super) fn require_possible(
     api: &Api,
     definition: &Definition,
     former: Option<&Definition>,
@@ -32,75 +23,42 @@ pub(crate) fn must_be_possible(
     if !needs_origin || api.origin.is_some() {
         return Ok(());
     }
-    let detail = "this hub has no name to ask receivers with; its operator sets HOOKHUB_WEBHOOK_ORIGIN, or \
+    let detail = "this hub has no origin for CloudEvents verification; its operator sets HOOKHUB_WEBHOOK_ORIGIN, or \
                   HOOKHUB_PUBLIC_URL with a host name";
-    Err(Problem::invalid(vec![FieldError { pointer: "/handshake".into(), detail: detail.into() }]))
+    Err(Problem::invalid_field("/handshake", detail))
 }
 
-/// Refuses what cannot be done for a subscription whose receiver has not agreed yet.
-pub(crate) fn must_not_be_awaited(subscription: &Subscription) -> Result<(), Problem> {
+/// Refuses an action that sends something to a receiver that is not verified yet.
+pub(crate) fn require_verified(subscription: &Subscription) -> Result<(), Problem> {
     if subscription.definition.awaits_verification() {
-        let detail = "its receiver has not agreed yet to being sent anything (see verification); \
-                      POST …/verify asks it again";
+        let detail = "the receiver is not verified yet (see verification); POST …/verify starts another attempt";
         return Err(Problem::new(Code::SubscriptionUnverified, detail));
     }
     Ok(())
 }
 
-/// Puts to a subscription's view how far its handshake has come, while that is outstanding.
-pub(crate) async fn show(
+/// Adds the attempts of an unfinished verification to a subscription's view.
+pub(super) async fn add_progress(
     api: &Api,
     subscription: &Subscription,
     view: &mut Map<String, Value>,
 ) -> Result<(), StoreError> {
     let definition = &subscription.definition;
-    let Some(handshake) =
+    let Some(verification) =
         definition.channel.verification().filter(|_| definition.awaits_verification())
     else {
         return Ok(());
     };
-    let tried = api.store.select_verification(subscription.id, handshake.requested_at).await?;
-    let is_asked = subscription.status == Status::Unverified;
+    let attempts =
+        api.store.select_verification(subscription.id, verification.requested_at).await?;
+    let is_running = subscription.status == Status::Unverified;
     if let Some(Value::Object(members)) = view.get_mut("verification") {
-        let next = tried.as_ref().and_then(|tried| tried.next_attempt_at).filter(|_| is_asked);
-        members.insert("attempts".into(), json!(tried.as_ref().map_or(0, |tried| tried.attempts)));
-        members.insert(
-            "last_attempt_at".into(),
-            json!(tried.as_ref().map(|tried| tried.last_attempt_at)),
-        );
-        members.insert("last_error".into(), json!(tried.as_ref().map(|tried| &tried.last_error)));
+        let attempts = attempts.as_ref();
+        let next = attempts.and_then(|one| one.next_attempt_at).filter(|_| is_running);
+        members.insert("attempts".into(), json!(attempts.map_or(0, |one| one.attempts)));
+        members.insert("last_attempt_at".into(), json!(attempts.map(|one| one.last_attempt_at)));
+        members.insert("last_error".into(), json!(attempts.map(|one| &one.last_error)));
         members.insert("next_attempt_at".into(), json!(next));
     }
     Ok(())
-}
-
-/// `POST /v1/subscriptions/{id}/verify`: the receiver is asked once more, now, and by the schedule from now on.
-pub(crate) async fn verify(
-    caller: Caller,
-    path: web::Path<String>,
-    request: HttpRequest,
-    api: web::Data<Api>,
-) -> Result<HttpResponse, Problem> {
-    Query::of(&request, &[])?;
-    let claim = idempotency::claim(&api, &caller, &request, b"").await?;
-    let subscription = subscriptions::find(&api, &caller, &path).await?;
-    let said = json!({ "subscription": subscription.id.to_string() });
-    if idempotency::first(&api, &caller, claim.as_ref()).await?.is_some() {
-        return Ok(idempotency::replayed(&mut HttpResponse::Accepted()).json(said));
-    }
-    if subscription.status != Status::Unverified {
-        let detail = match subscription.definition.channel.verification() {
-            None => "the subscription asks for no handshake".to_owned(),
-            Some(_) if subscription.definition.awaits_verification() => {
-                format!("the subscription is {}; resume it first", subscription.status.name())
-            }
-            Some(_) => "its receiver has agreed already".to_owned(),
-        };
-        return Err(Problem::new(Code::NothingToVerify, detail));
-    }
-    let by = (&caller, &request);
-    audit::note(&api, by, "verification.requested", &subscription.id, said.clone()).await?;
-    let entry = entry(subscription.id, Command::verify_entry_type(), &said);
-    let (_, mut response) = append(&api, &caller, claim, entry).await?;
-    Ok(response.json(said))
 }

@@ -1,4 +1,4 @@
-// Tells the test what happened on the page, in order.
+// Reports events of the page to the test, in order.
 const waiting = [];
 let sending = false;
 

@@ -2,7 +2,7 @@
 import { report } from "./report.js";
 
 const find = (id) => document.getElementById(id);
-const watch = (id, what, tell) => new MutationObserver(tell).observe(find(id), what);
+const watch = (id, what, onChange) => new MutationObserver(onChange).observe(find(id), what);
 
 watch("history", { childList: true }, (changes) => {
   const added = changes.flatMap((change) => [...change.addedNodes]);

@@ -17,7 +17,7 @@ const ACK_BATCH: usize = 20;
 /// Timeout of a whole request; longer than any stream is read.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How far a reader has read and acked.
+/// The positions up to which a reader has read and acked.
 struct Progress {
     /// `None` before the first event.
     last: Option<Position>,

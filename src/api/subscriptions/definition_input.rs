@@ -1,14 +1,14 @@
-//! What a subscriber says of a subscription, with the names other REST Hooks clients use.
+//! The body that defines a subscription, with the field names of other REST Hooks services as aliases.
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
-use super::receiver_input;
-use crate::api::http::fields::{Field, Fields, pointer_part, whole_number};
+use super::headers_input::take_headers;
+use super::receiver_input::{check_combination, take_auth, take_tls};
+use super::url_input::take_callback_url;
+use crate::api::http::fields::{Field, Fields, whole_number};
 use crate::api::http::patterns::patterns;
 use crate::api::problem::{FieldError, Problem};
-use crate::domain::egress::callback_url::{BadCallbackUrl, CallbackUrl};
+use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::policy::Targets;
 use crate::domain::egress::receiver_auth::ReceiverAuth;
 use crate::domain::egress::receiver_tls::ReceiverTls;
@@ -22,22 +22,17 @@ use crate::domain::subscription::channel::{
     Channel, DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT_S, DeliverySettings, Webhook, WebhookSettings,
 };
 use crate::domain::subscription::verification::{Verification, VerificationMethod};
-use crate::domain::subscription::view::MASK;
 use crate::domain::time::UnixMillis;
 
-const MOST_HEADERS: usize = 20;
-const MOST_METADATA: usize = 50;
-const LONGEST_TEXT: usize = 1_000;
-const MOST_RETRY_STEPS: usize = 50;
-/// The longest wait between attempts, and until giving up, in seconds: 30 days.
-const LONGEST_WAIT_S: u32 = 30 * 24 * 3_600;
+const MAX_METADATA: usize = 50;
+const MAX_TEXT_CHARS: usize = 1_000;
+const MAX_RETRY_STEPS: usize = 50;
+/// The longest delay between attempts, and until a delivery is exhausted: 30 days.
+const MAX_RETRY_DELAY_S: u32 = 30 * 24 * 3_600;
 
-/// Names of one field: the hub's own first.
-const CALLBACK_NAMES: [&str; 3] = ["callback_url", "target_url", "hookUrl"];
-
-/// What of a definition was given.
+/// The fields of a definition, each present, null or missing.
 #[derive(Default)]
-pub(crate) struct Given {
+pub(super) struct SubscriptionInput {
     event_types: Field<Vec<Pattern>>,
     callback_url: Field<CallbackUrl>,
     secret: Field<Secret>,
@@ -58,40 +53,37 @@ pub(crate) struct Given {
     handshake: Field<VerificationMethod>,
 }
 
-impl Given {
-    /// Takes the fields of a definition; faults are noted in `fields`.
-    pub(crate) fn take(fields: &mut Fields, targets: &Targets) -> Self {
+impl SubscriptionInput {
+    /// Takes the fields of a definition. `targets` decides which URLs the hub may call.
+    pub(super) fn take(fields: &mut Fields, targets: &Targets) -> Self {
         Self {
             event_types: event_types(fields),
-            callback_url: callback_url(fields, targets),
+            callback_url: take_callback_url(fields, targets),
             secret: fields.parsed("secret"),
             signatures: signatures(fields),
             x_hook_signature: fields.flag("x_hook_signature"),
-            description: fields.text("description", LONGEST_TEXT),
-            metadata: fields.texts("metadata", MOST_METADATA, LONGEST_TEXT),
-            headers: headers(fields),
-            tls: receiver_input::tls(fields),
-            auth: receiver_input::auth(fields, targets),
+            description: fields.text("description", MAX_TEXT_CHARS),
+            metadata: fields.texts("metadata", MAX_METADATA, MAX_TEXT_CHARS),
+            headers: take_headers(fields),
+            tls: take_tls(fields),
+            auth: take_auth(fields, targets),
             ordered: fields.flag("ordered"),
             order_by: fields.parsed("order_by"),
             max_in_flight: fields.number("max_in_flight", 1..=64),
             rate_limit_per_s: fields.number("rate_limit_per_s", 1..=10_000),
             timeout_s: fields.number("timeout_s", 1..=30),
             retry_schedule_s: retry_schedule(fields),
-            give_up_after_s: fields.number("give_up_after_s", 1..=LONGEST_WAIT_S),
+            give_up_after_s: fields.number("give_up_after_s", 1..=MAX_RETRY_DELAY_S),
             handshake: fields.parsed("handshake"),
         }
     }
 
-    /// The definition of a new subscription, or of one that is wholly replaced; signed by the keys of `signing`, which
-    /// a secret that was given replaces.
-    pub(crate) fn whole(self, signing: Signing) -> Result<Definition, Problem> {
+    /// The whole definition: a missing field has its default. It is signed by `signing`, with the secret of the input if
+    /// there is one.
+    pub(super) fn into_definition(self, signing: Signing) -> Result<Definition, Problem> {
         let Some(event_types) = self.event_types.value() else {
-            let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]".to_owned();
-            return Err(Problem::invalid(vec![FieldError {
-                pointer: "/event_types".to_owned(),
-                detail,
-            }]));
+            let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]";
+            return Err(Problem::invalid_field("/event_types", detail));
         };
         let schemes = self.signatures.value().unwrap_or_else(|| vec![Scheme::V1]);
         let signing = match self.secret.value() {
@@ -116,7 +108,7 @@ impl Given {
             },
         };
         let (url, method) = (self.callback_url.value(), self.handshake.value());
-        receiver_input::check_together(url.as_ref(), &settings)?;
+        check_combination(url.as_ref(), &settings)?;
         Ok(Definition {
             event_types,
             channel: channel(url, method, settings)?,
@@ -125,9 +117,12 @@ impl Given {
         })
     }
 
-    /// `current` with what was given in place of what it says.
-    pub(crate) fn over(self, current: Definition) -> Result<Definition, Problem> {
-        self.must_not_redirect_credentials(&current)?;
+    /// `current` with the fields of the input: a missing field stays, and null restores its default.
+    pub(super) fn into_patched_definition(
+        self,
+        current: Definition,
+    ) -> Result<Definition, Problem> {
+        self.forbid_credential_redirect(&current)?;
         let Definition { event_types, channel, description, metadata } = current;
         let (callback_url, verification, settings) = match channel {
             Channel::Pull { dormant } => (None, None, dormant),
@@ -156,14 +151,15 @@ impl Given {
             give_up_after_s: self.give_up_after_s.or(delivery.give_up_after_s),
             handshake: self.handshake.or(verification.map(|verification| verification.method)),
         }
-        .whole(signing)
+        .into_definition(signing)
     }
 
-    /// Refuses to send credentials, which nobody can look up, to another place than that they were given for.
-    fn must_not_redirect_credentials(&self, current: &Definition) -> Result<(), Problem> {
-        let place = |url: Option<&CallbackUrl>| url.map(|url| url.url().origin());
-        let is_elsewhere = match &self.callback_url {
-            Field::Is(url) => place(Some(url)) != place(current.channel.callback_url()),
+    /// Refuses a new callback URL of another origin unless the input has the credentials too. Otherwise a caller who
+    /// cannot read the credentials could have them sent to a server of its own.
+    fn forbid_credential_redirect(&self, current: &Definition) -> Result<(), Problem> {
+        let origin = |url: Option<&CallbackUrl>| url.map(|url| url.url().origin());
+        let is_other_origin = match &self.callback_url {
+            Field::Is(url) => origin(Some(url)) != origin(current.channel.callback_url()),
             Field::Absent | Field::Null => false,
         };
         let settings = current.channel.settings();
@@ -172,16 +168,14 @@ impl Given {
             ("/auth", self.auth == Field::Absent && settings.auth.is_some()),
             ("/tls", self.tls == Field::Absent && settings.tls.is_some()),
         ];
-        let detail = "was given for the former callback_url and would go to another server: give it again, or null";
-        let faults = kept.into_iter().filter(|(_, is_kept)| is_elsewhere && *is_kept);
-        let faults: Vec<_> = faults
-            .map(|(pointer, _)| FieldError { pointer: pointer.into(), detail: detail.into() })
-            .collect();
+        let detail = "was set for the previous callback_url, on another server; send it again, or null to remove it";
+        let faults = kept.into_iter().filter(|(_, is_kept)| is_other_origin && *is_kept);
+        let faults: Vec<_> = faults.map(|(pointer, _)| FieldError::new(pointer, detail)).collect();
         if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(faults)) }
     }
 }
 
-/// With a callback URL the hub delivers; without one, clients fetch the events.
+/// A webhook with a callback URL; a pull channel without one.
 fn channel(
     url: Option<CallbackUrl>,
     method: Option<VerificationMethod>,
@@ -189,10 +183,10 @@ fn channel(
 ) -> Result<Channel, Problem> {
     match (url, method) {
         (None, None) => Ok(Channel::Pull { dormant: settings }),
-        (None, Some(_)) => Err(Problem::invalid(vec![FieldError {
-            pointer: "/handshake".into(),
-            detail: "needs a callback_url; give one, or leave handshake out".into(),
-        }])),
+        (None, Some(_)) => {
+            let detail = "needs a callback_url; send one, or leave out handshake";
+            Err(Problem::invalid_field("/handshake", detail))
+        }
         (Some(url), method) => {
             let verification =
                 method.map(|method| Verification::new(method, UnixMillis::now(), rand::random()));
@@ -201,63 +195,20 @@ fn channel(
     }
 }
 
-/// Takes the callback URL under any of its names; the alias counts only where the hub's own name is not used.
-pub(crate) fn callback_text(fields: &mut Fields) -> Option<(&'static str, Option<Value>)> {
-    let given: Vec<&'static str> =
-        CALLBACK_NAMES.into_iter().filter(|name| fields.has(name)).collect();
-    let values: Vec<Option<Value>> =
-        CALLBACK_NAMES.into_iter().map(|name| fields.take(name)).collect();
-    match given.as_slice() {
-        [] => None,
-        [name] => Some((name, values.into_iter().flatten().next())),
-        [_, second, ..] => {
-            fields.fault(second, format!("give one of {}, not several", CALLBACK_NAMES.join(", ")));
-            None
-        }
-    }
-}
-
-fn callback_url(fields: &mut Fields, targets: &Targets) -> Field<CallbackUrl> {
-    let (name, text) = match callback_text(fields) {
-        None => return Field::Absent,
-        Some((_, None | Some(Value::Null))) => return Field::Null,
-        Some((name, Some(Value::String(text)))) => (name, text),
-        Some((name, Some(_))) => {
-            fields.fault(name, "expected a string with the URL to POST events to");
-            return Field::Absent;
-        }
-    };
-    checked_url(&text, targets).map_or_else(
-        |detail| {
-            fields.fault(name, detail);
-            Field::Absent
-        },
-        Field::Is,
-    )
-}
-
-/// A URL that the hub may call, as far as that can be said without looking its host up.
-pub(crate) fn checked_url(text: &str, targets: &Targets) -> Result<CallbackUrl, String> {
-    let url: CallbackUrl = text.parse().map_err(|error: BadCallbackUrl| error.to_string())?;
-    let may = targets.check_url(&url);
-    may.map_err(|blocked| format!("the hub may not call this: {blocked}"))?;
-    Ok(url)
-}
-
 /// `event_types`, or `event` with one of them.
 fn event_types(fields: &mut Fields) -> Field<Vec<Pattern>> {
     if fields.has("event") && fields.has("event_types") {
-        fields.fault("event", "give event_types or event, not both");
+        fields.fault("event", "event_types and event cannot be combined; send one of them");
     }
     let single = fields.parsed::<Pattern>("event");
     match (patterns(fields, "event_types"), single) {
         (Field::Absent, Field::Is(pattern)) => Field::Is(vec![pattern]),
         (Field::Absent, Field::Null) => Field::Null,
-        (given, _) => given,
+        (patterns, _) => patterns,
     }
 }
 
-/// The ways to sign, each once.
+/// `signatures`: one or both schemes.
 fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
     let items = match fields.list("signatures", 2) {
         Field::Is(items) => items,
@@ -278,13 +229,13 @@ fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
 }
 
 fn retry_schedule(fields: &mut Fields) -> Field<Vec<u32>> {
-    let items = match fields.list("retry_schedule_s", MOST_RETRY_STEPS) {
+    let items = match fields.list("retry_schedule_s", MAX_RETRY_STEPS) {
         Field::Is(items) => items,
         Field::Null => return Field::Null,
         Field::Absent => return Field::Absent,
     };
     let steps: Option<Vec<u32>> =
-        items.iter().map(|item| whole_number(item, &(1..=LONGEST_WAIT_S))).collect();
+        items.iter().map(|item| whole_number(item, &(1..=MAX_RETRY_DELAY_S))).collect();
     if let Some(steps) = steps.filter(|steps| !steps.is_empty()) {
         return Field::Is(steps);
     }
@@ -295,80 +246,28 @@ fn retry_schedule(fields: &mut Fields) -> Field<Vec<u32>> {
     Field::Absent
 }
 
-/// Headers of the owner's; those that the hub or HTTP itself sets cannot be.
-fn headers(fields: &mut Fields) -> Field<BTreeMap<String, String>> {
-    let given = match fields.texts("headers", MOST_HEADERS, LONGEST_TEXT) {
-        Field::Is(given) => given,
-        other => return other,
-    };
-    let mut headers = BTreeMap::new();
-    for (name, value) in given {
-        let lower = name.to_ascii_lowercase();
-        if let Some(detail) = header_fault(&lower, &value) {
-            fields.fault(format!("headers/{}", pointer_part(&name)), detail);
-        } else if headers.insert(lower, value).is_some() {
-            fields.fault(
-                format!("headers/{}", pointer_part(&name)),
-                "is given twice; case does not matter in names",
-            );
-        }
-    }
-    Field::Is(headers)
-}
-
-fn header_fault(name: &str, value: &str) -> Option<&'static str> {
-    const SET_BY_HUB: [&str; 10] = [
-        "connection",
-        "content-length",
-        "content-type",
-        "expect",
-        "host",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(token) {
-        return Some("is not a header name (RFC 9110, 5.1)");
-    }
-    if SET_BY_HUB.contains(&name) || name.starts_with("webhook-") || name.starts_with("proxy-") {
-        return Some("is set by the hub itself");
-    }
-    if value == MASK {
-        return Some(
-            "this stands in place of the value; leave headers out to keep them as they are",
-        );
-    }
-    let visible =
-        value.bytes().all(|byte| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic());
-    (!visible || value.trim() != value)
-        .then_some("a header's value is visible ASCII, without spaces around it")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> Result<Definition, String> {
+    fn parse(body: &str) -> Result<Definition, String> {
         let targets = Targets::default();
-        let mut fields = Fields::of(body.as_bytes()).map_err(|problem| problem.to_string())?;
-        let given = Given::take(&mut fields, &targets);
+        let mut fields = Fields::parse(body.as_bytes()).map_err(|problem| problem.to_string())?;
+        let input = SubscriptionInput::take(&mut fields, &targets);
         fields.finish().map_err(|problem| problem.as_item().to_string())?;
-        given
-            .whole(Signing::new(Secret::from_random([7; 32])))
+        input
+            .into_definition(Signing::new(Secret::from_random([7; 32])))
             .map_err(|problem| problem.as_item().to_string())
     }
 
     #[test]
-    fn the_names_of_other_clients_are_understood() {
+    fn aliases_of_other_services_are_accepted() {
         for body in [
             r#"{"event_types": ["a.*"], "callback_url": "https://example.com/"}"#,
             r#"{"event": "a.*", "target_url": "https://example.com/"}"#,
             r#"{"event": "a.*", "hookUrl": "https://example.com/"}"#,
         ] {
-            let definition = read(body).unwrap();
+            let definition = parse(body).unwrap();
             assert_eq!(definition.channel.callback_url().unwrap().as_str(), "https://example.com/");
             assert_eq!(
                 definition.event_types.iter().map(Pattern::as_str).collect::<Vec<_>>(),
@@ -378,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_field_is_named() {
+    fn each_invalid_field_is_named() {
         for (extra, pointer) in [
             (r#""event": "a""#, "/event"),
             (r#""hookUrl": "https://example.com/""#, "/hookUrl"),
@@ -404,37 +303,37 @@ mod tests {
             let body = format!(
                 r#"{{"event_types": ["a"], "callback_url": "https://example.com/", {extra}}}"#
             );
-            let problem = read(&body).unwrap_err();
+            let problem = parse(&body).unwrap_err();
             assert!(problem.contains(&format!("\"{pointer}\"")), "{extra}: {problem}");
         }
         assert!(
-            read(r#"{"event_types": ["a", "b c"], "callback_url": "https://x.example/"}"#)
+            parse(r#"{"event_types": ["a", "b c"], "callback_url": "https://x.example/"}"#)
                 .unwrap_err()
                 .contains("/event_types/1")
         );
         assert!(
-            read(r#"{"event_types": [], "callback_url": "https://x.example/"}"#)
+            parse(r#"{"event_types": [], "callback_url": "https://x.example/"}"#)
                 .unwrap_err()
                 .contains("/event_types")
         );
         assert!(
-            read(r#"{"event_types": ["a"], "callback_url": "http://10.0.0.1/"}"#)
+            parse(r#"{"event_types": ["a"], "callback_url": "http://10.0.0.1/"}"#)
                 .unwrap_err()
                 .contains("/callback_url")
         );
-        assert!(read("{}").unwrap_err().contains("/event_types"));
+        assert!(parse("{}").unwrap_err().contains("/event_types"));
         assert!(
-            read(r#"{"event": "a"}"#).unwrap().channel.callback_url().is_none(),
+            parse(r#"{"event": "a"}"#).unwrap().channel.callback_url().is_none(),
             "it is pulled"
         );
     }
 
     #[test]
-    fn what_is_not_given_stays_and_null_is_the_default() {
-        let current = read(r#"{"event":"a","callback_url":"https://example.com/","timeout_s":3,"description":"x"}"#).unwrap();
-        let mut fields = Fields::of(br#"{"timeout_s": null, "ordered": true}"#).unwrap();
-        let given = Given::take(&mut fields, &Targets::default());
-        let changed = given.over(current.clone()).unwrap();
+    fn a_patch_keeps_missing_fields_and_resets_null_ones() {
+        let current = parse(r#"{"event":"a","callback_url":"https://example.com/","timeout_s":3,"description":"x"}"#).unwrap();
+        let mut fields = Fields::parse(br#"{"timeout_s": null, "ordered": true}"#).unwrap();
+        let input = SubscriptionInput::take(&mut fields, &Targets::default());
+        let changed = input.into_patched_definition(current.clone()).unwrap();
         assert_eq!(changed.delivery().timeout_s, DEFAULT_TIMEOUT_S);
         assert!(changed.delivery().ordered);
         assert_eq!(changed.description, current.description);

@@ -1,4 +1,6 @@
-//! What a publisher sends: one event, an array of them, or one a line.
+//! The body of a publish: one event, an array of events, or one event per line.
+
+use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -6,28 +8,31 @@ use serde_json::value::RawValue;
 
 use crate::api::http::body::ContentType;
 use crate::api::http::fields::{Fields, kind};
-use crate::api::http::json::{DEEPEST, depth, not_json};
+use crate::api::http::json::{MAX_DEPTH, not_json};
 use crate::api::problem::{Code, FieldError, Problem};
 use crate::domain::event::event_type::EventType;
 use crate::domain::event::{NewEvent, without_line_breaks};
 use crate::domain::time::UnixMillis;
 
-/// How many events one request may bring.
-pub(crate) const MOST_EVENTS: usize = 1_000;
+/// The most events in one request.
+const MAX_EVENTS: usize = 1_000;
 
-/// A publisher's request.
+/// The events of one publish.
 #[derive(Debug)]
 pub(crate) enum Publish {
-    /// One event, good as it is.
+    /// A single event, which is valid.
     One(NewEvent),
-    /// Several, each good or with its problem.
+    /// A batch. Each item is a valid event or its problem.
     Batch(Vec<Result<NewEvent, Problem>>),
 }
 
 impl Publish {
-    /// Of the good events those remain so that `may` lets through.
-    pub(crate) fn within(self, may: impl Fn(&str) -> Result<(), Problem>) -> Result<Self, Problem> {
-        let checked = |event: NewEvent| may(event.event_type.as_str()).map(|()| event);
+    /// Turns each event that `check` refuses into an invalid one.
+    pub(crate) fn permitted_by(
+        self,
+        check: impl Fn(&str) -> Result<(), Problem>,
+    ) -> Result<Self, Problem> {
+        let checked = |event: NewEvent| check(event.event_type.as_str()).map(|()| event);
         Ok(match self {
             Self::One(event) => Self::One(checked(event)?),
             Self::Batch(items) => {
@@ -36,35 +41,44 @@ impl Publish {
         })
     }
 
-    /// Which events are not good, in a form of its own.
-    pub(crate) fn left_out(&self) -> Vec<u8> {
+    /// The indexes of the invalid items, as bytes for a fingerprint.
+    pub(crate) fn invalid_indexes(&self) -> Vec<u8> {
         match self {
             Self::One(_) => Vec::new(),
             Self::Batch(items) => {
-                let bad = items.iter().zip(0_u16..).filter(|(item, _)| item.is_err());
-                bad.flat_map(|(_, index)| index.to_be_bytes()).collect()
+                let invalid = items.iter().zip(0_u16..).filter(|(item, _)| item.is_err());
+                invalid.flat_map(|(_, index)| index.to_be_bytes()).collect()
+            }
+        }
+    }
+
+    pub(crate) fn valid_events(&self) -> Vec<NewEvent> {
+        match self {
+            Self::One(event) => vec![event.clone()],
+            Self::Batch(items) => {
+                items.iter().filter_map(|item| item.as_ref().ok().cloned()).collect()
             }
         }
     }
 }
 
-/// The shape of a good event; others are looked at again to say what is wrong.
+/// The shape of a valid event. An event that does not fit is parsed again, field by field, to find the faults.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Given<'a> {
+struct EventBody<'a> {
     #[serde(rename = "type", borrow)]
-    event_type: std::borrow::Cow<'a, str>,
+    event_type: Cow<'a, str>,
     #[serde(borrow)]
     data: &'a RawValue,
     #[serde(default, borrow)]
-    timestamp: Option<std::borrow::Cow<'a, str>>,
+    timestamp: Option<Cow<'a, str>>,
 }
 
-/// Reads a publish of events with at most `most_data` bytes of data each, as many as their tenant's may have.
-pub(crate) fn read(
+/// Parses a publish. The data of each event may have up to `max_data_bytes`, the tenant's quota.
+pub(crate) fn parse(
     content_type: ContentType,
     body: &[u8],
-    most_data: u32,
+    max_data_bytes: u32,
 ) -> Result<Publish, Problem> {
     match content_type {
         ContentType::Ndjson => {
@@ -72,57 +86,56 @@ pub(crate) fn read(
                 .split(|byte| *byte == b'\n')
                 .map(<[u8]>::trim_ascii)
                 .filter(|line| !line.is_empty());
-            batch(lines.collect(), most_data)
+            batch(lines.collect(), max_data_bytes)
         }
         ContentType::Json if body.trim_ascii_start().first() == Some(&b'[') => {
             let items: Vec<&RawValue> =
                 serde_json::from_slice(body).map_err(|error| not_json(&error))?;
-            batch(items.into_iter().map(|item| item.get().as_bytes()).collect(), most_data)
+            batch(items.into_iter().map(|item| item.get().as_bytes()).collect(), max_data_bytes)
         }
-        ContentType::Json => event(body, most_data).map(Publish::One),
+        ContentType::Json => event(body, max_data_bytes).map(Publish::One),
     }
 }
 
-fn batch(items: Vec<&[u8]>, most_data: u32) -> Result<Publish, Problem> {
+fn batch(items: Vec<&[u8]>, max_data_bytes: u32) -> Result<Publish, Problem> {
     if items.is_empty() {
-        let detail = "expected at least one event".to_owned();
-        return Err(Problem::invalid(vec![FieldError { pointer: String::new(), detail }]));
+        return Err(Problem::invalid_field("", "expected at least one event"));
     }
-    if items.len() > MOST_EVENTS {
+    if items.len() > MAX_EVENTS {
         let detail =
-            format!("a batch has at most {MOST_EVENTS} events, this one has {}", items.len());
+            format!("the batch has {} events; the limit is {MAX_EVENTS} per request", items.len());
         return Err(Problem::new(Code::PayloadTooLarge, detail));
     }
-    Ok(Publish::Batch(items.into_iter().map(|item| event(item, most_data)).collect()))
+    Ok(Publish::Batch(items.into_iter().map(|item| event(item, max_data_bytes)).collect()))
 }
 
-fn event(body: &[u8], most_data: u32) -> Result<NewEvent, Problem> {
-    // It would read an array of the fields in their order, too.
-    let given: Result<Given<'_>, _> = match body.trim_ascii_start().first() {
+fn event(body: &[u8], max_data_bytes: u32) -> Result<NewEvent, Problem> {
+    // serde would also accept an array with the field values in order.
+    let parsed: Result<EventBody<'_>, _> = match body.trim_ascii_start().first() {
         Some(b'{') => serde_json::from_slice(body),
         _ => Err(serde::de::Error::custom("expected a JSON object")),
     };
-    let given = given.map_err(|error| explain(body, &error))?;
-    let data = given.data.get();
-    if usize::try_from(most_data).is_ok_and(|most| data.len() > most) {
+    let parsed = parsed.map_err(|error| explain(body, &error))?;
+    let data = parsed.data.get();
+    if usize::try_from(max_data_bytes).is_ok_and(|max| data.len() > max) {
         let detail = format!(
-            "data has {} bytes; at most {most_data} are taken of this tenant (its quota event_bytes, or \
+            "data has {} bytes; the limit of this tenant is {max_data_bytes} bytes (quota event_bytes, or \
              HOOKHUB_MAX_EVENT_BYTES)",
             data.len()
         );
         return Err(Problem::new(Code::PayloadTooLarge, detail));
     }
     let mut errors = Vec::new();
-    if depth(data.as_bytes()) > DEEPEST {
-        let detail = format!(
-            "is nested deeper than {DEEPEST} levels, the most that common JSON readers take"
-        );
-        errors.push(fault("/data", detail));
+    if nesting(data) > MAX_DEPTH {
+        let detail = format!("is nested deeper than {MAX_DEPTH} levels");
+        errors.push(FieldError::new("/data", detail));
     }
-    let event_type =
-        event_type(&given.event_type).map_err(|detail| errors.push(fault("/type", detail))).ok();
-    let occurred_at = given.timestamp.map_or(Ok(None), |text| timestamp(&text).map(Some));
-    let occurred_at = occurred_at.map_err(|detail| errors.push(fault("/timestamp", detail))).ok();
+    let event_type = event_type(&parsed.event_type)
+        .map_err(|detail| errors.push(FieldError::new("/type", detail)))
+        .ok();
+    let occurred_at = parsed.timestamp.map_or(Ok(None), |text| timestamp(&text).map(Some));
+    let occurred_at =
+        occurred_at.map_err(|detail| errors.push(FieldError::new("/timestamp", detail))).ok();
     match (event_type, occurred_at) {
         (Some(event_type), Some(occurred_at)) if errors.is_empty() => {
             Ok(NewEvent { event_type, about: None, occurred_at, data: without_line_breaks(data) })
@@ -131,26 +144,41 @@ fn event(body: &[u8], most_data: u32) -> Result<NewEvent, Problem> {
     }
 }
 
-fn fault(pointer: &str, detail: String) -> FieldError {
-    FieldError { pointer: pointer.to_owned(), detail }
+/// The nesting depth of a JSON text. `serde_json` skips over a `RawValue` without its recursion limit.
+fn nesting(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn event_type(text: &str) -> Result<EventType, String> {
     let event_type: EventType = text.parse().map_err(|error| format!("{error}"))?;
     if event_type.is_reserved() {
-        return Err("types that begin with \"hookhub.\" are the hub's own".into());
+        return Err("types that begin with \"hookhub.\" are reserved for the hub".into());
     }
     Ok(event_type)
 }
 
 fn timestamp(text: &str) -> Result<UnixMillis, String> {
-    let wrong = "expected an RFC 3339 time with its offset, e.g. 2026-11-23T14:00:00.000Z";
-    UnixMillis::parse(text).ok_or_else(|| wrong.into())
+    let expected = "expected an RFC 3339 time with its offset, e.g. 2026-11-23T14:00:00.000Z";
+    UnixMillis::parse(text).ok_or_else(|| expected.into())
 }
 
-/// Finds out what is wrong with an event that does not have the right shape.
+/// Finds the faults of an event that does not have the shape of [`EventBody`].
 fn explain(body: &[u8], error: &serde_json::Error) -> Problem {
-    let mut fields = match Fields::of(body) {
+    let mut fields = match Fields::parse(body) {
         Ok(fields) => fields,
         Err(problem) => return problem,
     };
@@ -179,13 +207,8 @@ fn explain(body: &[u8], error: &serde_json::Error) -> Problem {
     }
     match fields.finish() {
         Err(problem) => problem,
-        Ok(()) => Problem::invalid(vec![fault("", error.to_string())]),
+        Ok(()) => Problem::invalid_field("", error.to_string()),
     }
-}
-
-/// Events that are ready to be appended.
-pub(crate) fn good(batch: &[Result<NewEvent, Problem>]) -> Vec<NewEvent> {
-    batch.iter().filter_map(|item| item.as_ref().ok().cloned()).collect()
 }
 
 #[cfg(test)]
@@ -196,7 +219,7 @@ mod tests {
     use super::*;
 
     fn one(body: &str) -> Result<NewEvent, String> {
-        match read(ContentType::Json, body.as_bytes(), 100) {
+        match parse(ContentType::Json, body.as_bytes(), 100) {
             Ok(Publish::One(event)) => Ok(event),
             Ok(Publish::Batch(_)) => Err("a batch".into()),
             Err(problem) => Err(problem.to_string()),
@@ -204,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn data_is_kept_as_it_was_written() {
+    fn data_keeps_its_exact_text() {
         assert_eq!(
             one(r#"{"type":"a.b","data":{"x": 1.00, "y":"\u00e9"}}"#).unwrap().data,
             r#"{"x": 1.00, "y":"\u00e9"}"#
@@ -213,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_invalid_event_is_refused_with_the_field_at_fault() {
         for (body, named) in [
             ("{", "invalid_json"),
             ("1", "expected a JSON object"),
@@ -223,7 +246,7 @@ mod tests {
             (r#"{"type":1,"data":1}"#, "/type"),
             (r#"{"type":"a","data":1,"time":2}"#, "/time"),
             (r#"{"type":"a","data":1,"timestamp":"now"}"#, "/timestamp"),
-            (r#"{"type":"hookhub.x","data":1}"#, "hub's own"),
+            (r#"{"type":"hookhub.x","data":1}"#, "reserved"),
             (r#"{"type":"a","type":"a","data":1}"#, "twice"),
         ] {
             let problem = one(body).unwrap_err();
@@ -232,43 +255,49 @@ mod tests {
     }
 
     #[test]
-    fn data_is_nested_so_deep_and_no_deeper() {
+    fn data_deeper_than_the_limit_is_refused() {
         let deep = |levels: usize| {
             format!(r#"{{"type":"a","data":{}{}}}"#, "[".repeat(levels), "]".repeat(levels))
         };
-        let read = |body: String| {
-            matches!(read(ContentType::Json, body.as_bytes(), 1_000), Ok(Publish::One(_)))
+        let is_valid = |body: String| {
+            matches!(parse(ContentType::Json, body.as_bytes(), 1_000), Ok(Publish::One(_)))
         };
-        assert!(read(deep(DEEPEST)));
-        assert!(!read(deep(DEEPEST + 1)));
+        assert!(is_valid(deep(MAX_DEPTH)));
+        assert!(!is_valid(deep(MAX_DEPTH + 1)));
     }
 
     #[test]
-    fn a_bad_item_does_not_stop_the_good_ones() {
+    fn an_invalid_item_does_not_refuse_the_valid_ones() {
         let body = b"{\"type\":\"a\",\"data\":1}\n\nnonsense\r\n{\"type\":\"b\",\"data\":2}";
-        let Ok(Publish::Batch(items)) = read(ContentType::Ndjson, body, 100) else {
+        let Ok(Publish::Batch(items)) = parse(ContentType::Ndjson, body, 100) else {
             panic!("a batch")
         };
         assert_eq!(items.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
     }
 
     #[test]
-    fn the_fields_in_their_order_are_no_event() {
+    fn an_array_of_field_values_is_not_an_event() {
         for (content_type, body) in [
             (ContentType::Ndjson, r#"["a.b", {"x": 1}]"#),
             (ContentType::Json, r#"[["a.b", {"x": 1}]]"#),
         ] {
-            let Ok(Publish::Batch(items)) = read(content_type, body.as_bytes(), 100) else {
+            let Ok(Publish::Batch(items)) = parse(content_type, body.as_bytes(), 100) else {
                 panic!("a batch")
             };
-            let [Err(problem)] = items.as_slice() else { panic!("one that is refused") };
+            let [Err(problem)] = items.as_slice() else { panic!("one refused item") };
             assert!(problem.to_string().contains("found an array"), "{problem}");
         }
     }
 
+    #[test]
+    fn nesting_ignores_brackets_in_strings() {
+        assert_eq!(nesting(r#"{"a[[[": ["\\\"[[", {"b": 1}], "c": []}"#), 3);
+        assert_eq!(nesting("1"), 0);
+    }
+
     proptest! {
         #[test]
-        fn good_items_stay_good_whatever_stands_between_them(
+        fn valid_items_are_accepted_between_any_invalid_ones(
             items in prop::collection::vec(
                 prop_oneof![
                     ".{0,12}".prop_map(|data| Ok(serde_json::json!(data).to_string())),
@@ -278,25 +307,25 @@ mod tests {
                 1..12,
             ),
         ) {
-            // On a line of its own each, so that none ends another.
-            let line = |item: &Result<String, Vec<u8>>| match item {
+            // One item per line, so that no item ends another.
+            let to_line = |item: &Result<String, Vec<u8>>| match item {
                 Ok(data) => format!(r#"{{"type":"a.b","data":{data}}}"#).into_bytes(),
-                Err(bad) => bad.iter().copied().filter(|byte| !b"\r\n".contains(byte)).collect(),
+                Err(bytes) => bytes.iter().copied().filter(|byte| !b"\r\n".contains(byte)).collect(),
             };
-            let body = items.iter().map(line).collect::<Vec<_>>().join(&b"\n"[..]);
-            let Ok(Publish::Batch(read)) = read(ContentType::Ndjson, &body, 100) else {
+            let body = items.iter().map(to_line).collect::<Vec<_>>().join(&b"\n"[..]);
+            let Ok(Publish::Batch(parsed)) = parse(ContentType::Ndjson, &body, 100) else {
                 prop_assert!(items.iter().all(Result::is_err));
                 return Ok(());
             };
-            let good: Vec<_> = read.into_iter().flatten().map(|event| event.data).collect();
+            let accepted: Vec<_> = parsed.into_iter().flatten().map(|event| event.data).collect();
             let mut expected = items.into_iter().flatten();
-            prop_assert!(expected.all(|data| good.contains(&Bytes::from(data))));
+            prop_assert!(expected.all(|data| accepted.contains(&Bytes::from(data))));
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..200), lines in any::<bool>()) {
+        fn any_bytes_are_parsed_or_refused(body in prop::collection::vec(any::<u8>(), 0..200), lines in any::<bool>()) {
             let content_type = if lines { ContentType::Ndjson } else { ContentType::Json };
-            if let Ok(Publish::One(event)) = read(content_type, &body, 100) {
+            if let Ok(Publish::One(event)) = parse(content_type, &body, 100) {
                 prop_assert!(serde_json::from_slice::<Value>(&event.data).is_ok());
             }
         }

@@ -1,11 +1,11 @@
-//! The head of a request that waits, made small: thousands may wait with theirs.
+//! A small request head for long polls: thousands of them wait at once.
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::HeaderMap;
 
-/// Gives a poll that may wait a head with room for no more header fields than it has. The one it comes with has room for
-/// many, which is 6 KiB (`actix_http::RequestHead`).
-pub(crate) fn make_lean(request: &mut ServiceRequest) {
+/// Shrinks the header map of a long poll to the fields it has. actix allocates 6 KiB for each head
+/// (`actix_http::RequestHead`).
+pub(super) fn shrink_head(request: &mut ServiceRequest) {
     if !request.query_string().contains("wait=") {
         return;
     }
@@ -24,20 +24,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lean_head_has_the_same_fields() {
+    fn a_shrunk_head_keeps_its_fields() {
         let mut request = TestRequest::with_uri("/v1/events?wait=30").to_srv_request();
         let mut fields = HeaderMap::with_capacity(16);
         for (name, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
             fields.append(name.parse().unwrap(), value.parse().unwrap());
         }
         *request.headers_mut() = fields;
-        let room = request.headers().capacity();
-        make_lean(&mut request);
-        assert!(request.headers().capacity() < room);
-        let told = |name| -> Vec<_> {
+        let capacity = request.headers().capacity();
+        shrink_head(&mut request);
+        assert!(request.headers().capacity() < capacity);
+        let values = |name| -> Vec<_> {
             request.headers().get_all(name).map(|value| value.to_str().unwrap()).collect()
         };
-        assert_eq!((told("a"), told("b")), (vec!["1", "3"], vec!["2"]));
+        assert_eq!((values("a"), values("b")), (vec!["1", "3"], vec!["2"]));
         assert_eq!(request.headers().len(), 3);
     }
 }

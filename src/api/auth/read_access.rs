@@ -1,16 +1,15 @@
-//! Who reads events: a caller with a key, or with a stream token in the query, which allows some types for a while.
+//! Access to events: a key, or a stream token in the query, which allows some event types for a limited time.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Payload;
+use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
-use actix_web::{FromRequest, HttpRequest};
 use tokio::time::Instant;
 
-use super::access::{Access, access};
-use super::caller::{Caller, must_be_in_force, named_tenant};
+use super::access::access;
+use super::caller::{Caller, require_valid};
+use super::tenant::requested_tenant;
 use crate::access::keys::Key;
 use crate::api::http::patterns::MAX_PATTERNS;
 use crate::api::http::query::{Query, TOKEN, invalid, tokens};
@@ -22,45 +21,52 @@ use crate::domain::event::event_type::Pattern;
 use crate::domain::time::UnixMillis;
 use crate::streaming::{Filter, Source};
 
-/// Who reads, and what they may read.
+/// A caller and the events it may read.
 #[derive(Debug, Clone)]
-pub(crate) struct Reading {
-    /// On whose behalf.
+pub(crate) struct ReadAccess {
     pub(crate) caller: Caller,
-    /// What a token allows; `None`: what its key allows.
+    /// The stream token; `None` when the caller sent its key.
     token: Option<StreamToken>,
 }
 
-impl Reading {
-    /// With a key.
+impl ReadAccess {
+    /// Authenticates a request by its stream token or its key, and checks the access rule of its route.
+    pub(super) async fn authorize(request: &HttpRequest) -> Result<Self, Problem> {
+        match tokens(request).as_slice() {
+            [] => Ok(Self::with_key(Caller::authorize(request).await?)),
+            [token] => authorize_token(request, token).await,
+            _ => Err(invalid(TOKEN, "appears more than once")),
+        }
+    }
+
     pub(crate) fn with_key(caller: Caller) -> Self {
         Self { caller, token: None }
     }
 
-    /// Refuses those who come with a token.
-    pub(crate) fn must_have_key(&self) -> Result<(), Problem> {
+    /// Refuses a caller with a stream token.
+    pub(crate) fn require_key(&self) -> Result<(), Problem> {
         if self.token.is_none() {
             return Ok(());
         }
-        Err(Problem::new(Code::Forbidden, "a stream token can read and do nothing else; use a key"))
+        Err(Problem::new(Code::Forbidden, "a stream token can only read events; use a key"))
     }
 
-    /// What is read: the patterns in `types`, or all that may be.
+    /// The filter of the query parameter `types`; without it, all events that the caller may read.
     pub(crate) fn filter(&self, query: &Query) -> Result<Filter, Problem> {
         let Some(text) = query.text("types") else { return self.filter_of(None) };
-        // By its number, not in its own words: nobody knows what was put there by mistake.
-        let read = |(number, text): (usize, &str)| {
+        // The error names a pattern by its number. Its text may be a secret that was pasted by mistake.
+        let parse = |(number, text): (usize, &str)| {
             text.parse().map_err(|error| invalid("types", &format!("pattern {number}: {error}")))
         };
         let patterns: Vec<Pattern> =
-            (1..).zip(text.split(',')).map(read).collect::<Result<_, _>>()?;
+            (1..).zip(text.split(',')).map(parse).collect::<Result<_, _>>()?;
         if patterns.len() > MAX_PATTERNS {
-            return Err(invalid("types", &format!("names at most {MAX_PATTERNS} patterns")));
+            return Err(invalid("types", &format!("has more than {MAX_PATTERNS} patterns")));
         }
         self.filter_of(Some(patterns))
     }
 
-    /// The events of these types, or of all that may be read.
+    /// The filter of these patterns; `None` stands for all events that the caller may read.
     pub(crate) fn filter_of(&self, patterns: Option<Vec<Pattern>>) -> Result<Filter, Problem> {
         let key = &self.caller.key;
         let allowed = self.token.as_ref().map(|token| &token.types).or(key.event_types.as_ref());
@@ -73,21 +79,24 @@ impl Reading {
             let may = |one: &Pattern| token.types.iter().any(|allowed| allowed.covers(one));
             if let Some(refused) = patterns.iter().find(|one| !may(one)) {
                 let allowed: Vec<&str> = token.types.iter().map(Pattern::as_str).collect();
-                let detail = format!("this token reads {}, not {refused}", allowed.join(", "));
+                let detail = format!(
+                    "this token is limited to the event types {}, not {refused}",
+                    allowed.join(", ")
+                );
                 return Err(Problem::new(Code::Forbidden, detail));
             }
         }
-        self.caller.must_cover(&patterns)?;
-        self.caller.must_be_subscriber_of(&patterns)?;
+        self.caller.require_patterns(&patterns)?;
+        self.caller.require_subscribe_for_reserved(&patterns)?;
         let tenant = Arc::clone(&self.caller.tenant);
         Ok(Filter { tenant, source: Source::Types(patterns) })
     }
 
-    /// Refuses those whose key or token is over, while they still hold a connection.
-    pub(crate) async fn must_still_be_good(&self, api: &Api) -> Result<(), Problem> {
+    /// Checks again, during a connection, that the key and the token are valid.
+    pub(crate) async fn require_still_valid(&self, api: &Api) -> Result<(), Problem> {
         let (key, now) = (&self.caller.key, UnixMillis::now());
         api.keys.recheck(key).await?;
-        must_be_in_force(key, now)?;
+        require_valid(key, now)?;
         key.note_use(now);
         match &self.token {
             Some(token) if token.expires <= now => Err(bad_token(InvalidToken::Expired)),
@@ -95,71 +104,50 @@ impl Reading {
         }
     }
 
-    /// When the reading ends.
+    /// The time at which the token expires; `None` without a token.
     pub(crate) fn expires(&self) -> Option<Instant> {
         let left_ms = self.token.as_ref()?.expires.as_i64() - UnixMillis::now().as_i64();
         Some(Instant::now() + Duration::from_millis(left_ms.try_into().unwrap_or_default()))
     }
 }
 
-impl FromRequest for Reading {
-    type Error = Problem;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        match tokens(request).as_slice() {
-            [] => {
-                let caller = Caller::from_request(request, payload);
-                Box::pin(async move { Ok(Self::with_key(caller.await?)) })
-            }
-            [token] => {
-                let (request, token) = (request.clone(), token.clone());
-                Box::pin(async move { with_token(&request, &token).await })
-            }
-            _ => Box::pin(async { Err(invalid(TOKEN, "is given more than once")) }),
-        }
-    }
-}
-
-async fn with_token(request: &HttpRequest, token: &str) -> Result<Reading, Problem> {
+async fn authorize_token(request: &HttpRequest, token: &str) -> Result<ReadAccess, Problem> {
     let api = api(request)?;
     if request.headers().contains_key(AUTHORIZATION) {
-        let detail = "send a key in Authorization or a token as access_token, not both";
+        let detail = "send either a key in Authorization or a token as access_token, not both";
         return Err(Problem::new(Code::InvalidHeader, detail));
     }
     let now = UnixMillis::now();
     let token = StreamToken::verify(token, &api.token_secret, now).map_err(bad_token)?;
-    let key = maker(api, &token.key).await?;
-    must_be_in_force(&key, now)?;
-    if named_tenant(request)?.is_some_and(|named| named != token.tenant) {
+    let key = issuing_key(api, &token.key).await?;
+    require_valid(&key, now)?;
+    if requested_tenant(request)?.is_some_and(|requested| requested != token.tenant) {
         return Err(Problem::new(
             Code::Forbidden,
-            "this token speaks for its own tenant alone; leave Hookhub-Tenant out",
+            "a stream token is valid for its own tenant only; leave out Hookhub-Tenant",
         ));
     }
     key.note_use(now);
-    let may_be = [Scope::Read, Scope::Stream];
-    let scopes = may_be.into_iter().filter(|scope| key.scopes.allow(*scope)).collect();
+    let token_scopes = [Scope::Read, Scope::Stream];
+    let scopes = token_scopes.into_iter().filter(|scope| key.scopes.allow(*scope)).collect();
     let caller = Caller { tenant: Arc::clone(&token.tenant), key, scopes };
-    if let Access::Scope(scope) = access(request)? {
-        caller.must_have(scope)?;
-    }
-    Ok(Reading { caller, token: Some(token) })
+    caller.require_access(access(request)?)?;
+    Ok(ReadAccess { caller, token: Some(token) })
 }
 
-/// The key that made a token.
-async fn maker(api: &Api, name: &str) -> Result<Arc<Key>, Problem> {
+/// The key that a token was issued with. The token is never valid for longer than this key.
+async fn issuing_key(api: &Api, name: &str) -> Result<Arc<Key>, Problem> {
     if *name == *api.admin.key.name {
         return Ok(Arc::clone(&api.admin.key));
     }
-    let known = match name.parse() {
+    let key = match name.parse() {
         Ok(id) => api.keys.by_id(id).await?,
         Err(_not_an_id) => None,
     };
-    known.ok_or_else(|| bad_token(InvalidToken::Unknown))
+    key.ok_or_else(|| bad_token(InvalidToken::Unknown))
 }
 
 fn bad_token(bad: InvalidToken) -> Problem {
-    let right = "POST /v1/stream-tokens makes another";
-    Problem::new(Code::Unauthorized, format!("{TOKEN}: {bad}; {right}"))
+    let fix = "get a new token with POST /v1/stream-tokens";
+    Problem::new(Code::Unauthorized, format!("{TOKEN}: {bad}; {fix}"))
 }

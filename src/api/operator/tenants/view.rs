@@ -1,0 +1,42 @@
+//! The JSON of a tenant, and the checks that its endpoints share.
+
+use serde_json::{Value, json};
+
+use crate::api::auth::tenant::is_tenant_name;
+use crate::api::http::query::invalid;
+use crate::api::problem::Problem;
+use crate::api::state::Api;
+use crate::store::tenants::{StoredTenant, TenantDefinition, TenantUsage};
+
+/// A tenant. `quotas` are its own, `in_force` the ones that this node applies.
+pub(super) fn view(api: &Api, name: &str, stored: Option<&StoredTenant>) -> Value {
+    let definition = stored.map(|stored| stored.definition.clone()).unwrap_or_default();
+    json!({
+        "name": name,
+        "description": definition.description,
+        "quotas": definition.quotas,
+        "in_force": api.quotas.of(name),
+        "created_at": stored.map(|stored| stored.created_at),
+        "updated_at": stored.map(|stored| stored.updated_at),
+    })
+}
+
+/// A tenant's definition in the audit log.
+pub(super) fn audit_view(definition: &TenantDefinition) -> Value {
+    json!({ "description": definition.description, "quotas": definition.quotas })
+}
+
+pub(super) fn parse_name(path: &str) -> Result<&str, Problem> {
+    if is_tenant_name(path) {
+        return Ok(path);
+    }
+    Err(invalid("name", "a tenant name has 1 to 64 letters, digits, _, . and -"))
+}
+
+pub(super) fn is_unused(TenantUsage { keys, subscriptions }: TenantUsage) -> bool {
+    keys == 0 && subscriptions == 0
+}
+
+pub(super) fn no_such_tenant() -> Problem {
+    Problem::not_found("tenant: it has no definition, no keys and no subscriptions")
+}

@@ -1,0 +1,71 @@
+//! Deleting subscriptions: by path, or by a body with an id or a callback URL.
+
+use actix_web::{HttpResponse, web};
+use serde_json::Value;
+
+use super::change::apply_change;
+use super::url_input::take_callback_value;
+use crate::api::auth::context::{Authorized, Context};
+use crate::api::auth::visibility::invisible;
+use crate::api::http::input::{JsonBody, NoQuery};
+use crate::api::problem::{Code, Problem};
+use crate::domain::subscription::change;
+use crate::store::subscriptions::SubscriptionFilter;
+
+/// `DELETE /v1/subscriptions/{id}`: 204, also when repeated.
+pub(super) async fn delete(
+    Authorized(context, NoQuery): Authorized,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    delete_one(&context, &id).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// `DELETE /v1/subscriptions` for clients that cannot put the id in the path: `{"id"}`, or `{"callback_url"}`, which
+/// deletes every subscription of the tenant with that URL.
+pub(super) async fn delete_by_body(
+    Authorized(context, body): Authorized<JsonBody>,
+) -> Result<HttpResponse, Problem> {
+    let mut fields = body.fields()?;
+    let id = fields.text("id", 64).value();
+    let url = take_callback_value(&mut fields).map(|field| field.value);
+    fields.finish()?;
+    match (id, url) {
+        (Some(id), None) => delete_one(&context, &id).await?,
+        (None, Some(Value::String(callback_url))) if !callback_url.contains('\0') => {
+            delete_by_url(&context, callback_url).await?;
+        }
+        _ => {
+            let detail = "expected either id or callback_url, as a string";
+            return Err(Problem::invalid_field("", detail));
+        }
+    }
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn delete_by_url(context: &Context, callback_url: String) -> Result<(), Problem> {
+    let Context { api, caller, .. } = context;
+    let filter =
+        SubscriptionFilter { callback_url: Some(callback_url), ..SubscriptionFilter::default() };
+    let found = api.store.select_subscriptions(&caller.tenant, &filter, 0, i64::MAX).await?;
+    let invisible = invisible(api, caller, found.iter().map(|found| found.id)).await?;
+    for subscription in found.into_iter().filter(|found| !invisible.contains(&found.id)) {
+        delete_one(context, &subscription.id.to_string()).await?;
+    }
+    Ok(())
+}
+
+async fn delete_one(context: &Context, id: &str) -> Result<(), Problem> {
+    let deleted = apply_change(context, id, |current| Ok(Some(change::deleted(current)))).await;
+    let Err(problem) = deleted else { return Ok(()) };
+    let (store, tenant) = (&context.api.store, &context.caller.tenant);
+    match id.parse() {
+        Ok(id)
+            if problem.code() == Code::NotFound
+                && store.is_subscription_deleted(tenant, id).await? =>
+        {
+            Ok(())
+        }
+        _ => Err(problem),
+    }
+}

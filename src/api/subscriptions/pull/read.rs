@@ -1,0 +1,79 @@
+//! Reading the events of a pull subscription from its cursor on: by poll, Server-Sent Events and WebSocket.
+
+use actix_web::{HttpResponse, web};
+
+use super::find::{find_pull_subscription, not_a_pull_subscription};
+use crate::api::auth::context::{Authorized, Context};
+use crate::api::auth::read_access::ReadAccess;
+use crate::api::events::poll;
+use crate::api::http::input::{Frames, Parameters};
+use crate::api::problem::Problem;
+use crate::api::state::worker;
+use crate::api::streams::resume::{last_event_id, named};
+use crate::api::streams::sse::server_sent_events;
+use crate::api::streams::websocket::{handshake, open};
+use crate::api::streams::websocket_command::Commands;
+use crate::domain::position::Position;
+use crate::streaming::presence::Transport;
+use crate::streaming::{Reader, ReaderStart};
+
+/// `GET /v1/subscriptions/{id}/events`: the events that are not acknowledged yet, as soon as there are any.
+pub(super) async fn poll(
+    Authorized(context, parameters): Authorized<Parameters>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let query = parameters.known(&["limit", "wait"])?;
+    let (limit, wait) = (usize::from(query.limit()?), poll::wait(&query)?);
+    let start = start(&context, &id, None).await?;
+    let reader = Reader::new(&worker(&context.request)?, start, Transport::LongPoll);
+    poll::respond(reader, &query, limit, wait.map(|wait| (wait, context.owner()))).await
+}
+
+/// `GET /v1/subscriptions/{id}/stream`.
+pub(super) async fn stream(
+    Authorized(context, parameters): Authorized<Parameters>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let query = parameters.known(&["last_event_id", "named"])?;
+    let named = named(&query)?;
+    let seen = last_event_id(&context.request, &query)?;
+    let start = start(&context, &id, seen).await?;
+    let reader = Reader::new(&worker(&context.request)?, start, Transport::Sse);
+    let reader = reader.connect(Transport::Sse, context.owner())?;
+    Ok(server_sent_events(&context.request, reader, named))
+}
+
+/// `GET /v1/subscriptions/{id}/ws`.
+pub(super) async fn websocket(
+    Authorized(context, frames): Authorized<Frames>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let query = frames.parameters.known(&["last_event_id"])?;
+    let seen = last_event_id(&context.request, &query)?;
+    let start = start(&context, &id, seen).await?;
+    let response = handshake(&context.request)?;
+    let subscription = start.filter.subscription();
+    let reader = Reader::new(&worker(&context.request)?, start, Transport::WebSocket);
+    let reader = reader.connect(Transport::WebSocket, context.owner())?;
+    let access = ReadAccess::with_key(context.caller);
+    let commands = Commands { access, subscription, api: context.api };
+    open(response, frames.payload, reader, commands)
+}
+
+/// The start of a reader: the cursor, or the last event that the same client has seen, if that is newer.
+async fn start(
+    context: &Context,
+    id: &str,
+    seen: Option<Position>,
+) -> Result<ReaderStart, Problem> {
+    let Context { api, caller, .. } = context;
+    let id = find_pull_subscription(context, id).await?.id;
+    let cursor = api.store.select_pull_cursor(id).await?.ok_or_else(not_a_pull_subscription)?;
+    let within = caller.key.event_types.clone();
+    let filter = api.streams.filter_of_subscription(&caller.tenant, id, within).await?;
+    let filter = filter.ok_or_else(not_a_pull_subscription)?;
+    // This log never issued an id beyond its head.
+    let seen = seen.filter(|seen| *seen <= api.log.head());
+    let after = cursor.position.max(seen.unwrap_or_default());
+    Ok(ReaderStart { filter, after, gap: None })
+}

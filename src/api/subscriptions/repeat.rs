@@ -1,0 +1,46 @@
+//! The subscription as an earlier request with the same idempotency key left it.
+
+use serde_json::{Value, json};
+
+use crate::api::auth::context::Context;
+use crate::api::auth::visibility::require_visible;
+use crate::api::problem::{Code, Problem};
+use crate::domain::id::SubscriptionId;
+use crate::domain::position::Position;
+
+/// The subscription in the response to the first request.
+pub(super) struct FirstView {
+    pub(super) id: Option<SubscriptionId>,
+    pub(super) view: Value,
+}
+
+/// Reads the subscription from the log entry of the first request, and adds the current secret if the subscription
+/// still exists: the log never holds secrets.
+pub(super) async fn first_view(
+    context: &Context,
+    position: Option<Position>,
+) -> Result<FirstView, Problem> {
+    let Context { api, caller, .. } = context;
+    let positions: Vec<i64> = position.iter().map(|position| position.stored()).collect();
+    let entry = api.store.read_at(&positions, Some(&caller.tenant)).await?.into_iter().next();
+    let (Some(entry), Some(position)) = (entry, position) else {
+        return Err(missing_entry());
+    };
+    if let Some(id) = entry.about {
+        require_visible(api, caller, id).await?;
+    }
+    let mut data: Value = serde_json::from_slice(&entry.data()).unwrap_or_default();
+    let mut view = data.get_mut("subscription").map(Value::take).unwrap_or_default();
+    if let (Some(members), Some(id)) = (view.as_object_mut(), entry.about) {
+        members.insert("updated_at".into(), json!(position.time().max(id.time())));
+        if let Some(current) = api.store.select_subscription(&entry.tenant, id).await? {
+            members.insert("secret".into(), json!(current.definition.signing().secret().reveal()));
+        }
+    }
+    Ok(FirstView { id: entry.about, view })
+}
+
+/// The problem with a stored response whose log entry does not exist.
+pub(crate) fn missing_entry() -> Problem {
+    Problem::new(Code::Internal, "the log entry of the first request does not exist")
+}

@@ -1,0 +1,35 @@
+//! The points in the log that fields name: `from` of a new subscription, `since` of a replay.
+
+use crate::api::http::fields::Fields;
+use crate::domain::position::Position;
+use crate::streaming::resume::ResumePoint;
+
+/// `from`: `now`, `earliest`, an event id, or a time. Delivery starts with the first event at or after this point.
+pub(super) fn starts_after(fields: &mut Fields, head: Position) -> Option<Position> {
+    match ResumePoint::parse(&fields.text("from", 64).value()?) {
+        ResumePoint::Now => None,
+        point => before_point(fields, "from", &point, head),
+    }
+}
+
+/// The position just before the first event at or after `point`, which the field `name` holds.
+pub(crate) fn before_point(
+    fields: &mut Fields,
+    name: &'static str,
+    point: &ResumePoint,
+    head: Position,
+) -> Option<Position> {
+    match point {
+        ResumePoint::Earliest => Some(Position::START),
+        ResumePoint::After(event) if *event <= head => Some(event.previous()),
+        ResumePoint::After(_) => {
+            fields.fault(name, "this event id is newer than the newest event");
+            None
+        }
+        ResumePoint::Since(time) => Some(Position::before_time(*time)),
+        ResumePoint::Now | ResumePoint::Unreadable(_) => {
+            fields.fault(name, "expected earliest, an event id, or an RFC 3339 time");
+            None
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Pausing and resuming a subscription.
+
+use actix_web::{HttpResponse, web};
+
+use super::change::apply_change;
+use crate::api::auth::context::Authorized;
+use crate::api::http::input::NoQuery;
+use crate::api::problem::Problem;
+use crate::domain::subscription::Status;
+use crate::domain::subscription::change;
+use crate::domain::subscription::view::SubscriptionView;
+
+/// `POST /v1/subscriptions/{id}/pause`.
+pub(super) async fn pause(
+    Authorized(context, NoQuery): Authorized,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let paused = apply_change(&context, &id, |current| {
+        let can_pause = current.status.is_delivering() || current.status == Status::Unverified;
+        Ok(can_pause.then(|| change::paused(current)))
+    });
+    Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
+}
+
+/// `POST /v1/subscriptions/{id}/resume`, also after the hub disabled the subscription. A subscription whose receiver is
+/// not verified becomes `unverified` again.
+pub(super) async fn resume(
+    Authorized(context, NoQuery): Authorized,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let resumed = apply_change(&context, &id, |current| {
+        let is_resumed = current.status == current.definition.running_status();
+        Ok((!is_resumed).then(|| change::resumed(current)))
+    });
+    Ok(HttpResponse::Ok().json(SubscriptionView::of(&resumed.await?)))
+}

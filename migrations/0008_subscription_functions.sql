@@ -1,7 +1,7 @@
 -- Makes one change of a subscription: appends its log entry and updates the tables, or does nothing.
 --
 -- result is 'changed', 'stale' (the subscription is no longer as it was at position expected; null for a new one) or
--- 'replayed' (a keyed request is repeated: position is that of the first request's entry).
+-- 'replayed' (a keyed request is repeated: position is the first request's entry).
 -- starts_after: where a new subscription's history begins, if that is below its own entry.
 --
 -- A subscription may change between webhook and pull without losing its place. From webhook to pull, the cursor starts

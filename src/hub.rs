@@ -230,7 +230,8 @@ impl Core {
         let (tasks, metrics) = (TaskTracker::new(), Arc::<Metrics>::default());
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
         let key_cache = Arc::<KeyCache>::default();
-        let observers: Vec<Arc<dyn LogObserver>> = vec![key_cache.clone(), metrics.clone()];
+        let observers: Vec<Arc<dyn LogObserver>> =
+            vec![Arc::<KeyCache>::clone(&key_cache), Arc::<Metrics>::clone(&metrics)];
         let keys = Keys::start(node.id, store.clone(), key_cache, &tasks, closing.clone());
         let claims = Claims::start(node.id, store.clone(), &tasks, closing.clone());
         let log = retry_until_available(async || {
@@ -299,19 +300,13 @@ impl Core {
 
     /// Starts the background work on the tables.
     fn start_maintenance(&self, retention: Retention) {
-        let (store, metrics) = (&self.store, &self.metrics);
+        let (store, metrics) = (&self.store, || Arc::clone(&self.metrics));
         let stop = &self.stopping;
         self.tasks.spawn(housekeeping::run(store.clone(), self.closing.clone()));
         let log = self.log.clone();
-        self.tasks.spawn(retention::run(
-            log,
-            store.clone(),
-            metrics.clone(),
-            retention,
-            stop.clone(),
-        ));
-        self.tasks.spawn(disk_usage::run(metrics.clone(), store.clone(), stop.clone()));
-        self.tasks.spawn(reencryption::run(metrics.clone(), store.clone(), stop.clone()));
+        self.tasks.spawn(retention::run(log, store.clone(), metrics(), retention, stop.clone()));
+        self.tasks.spawn(disk_usage::run(metrics(), store.clone(), stop.clone()));
+        self.tasks.spawn(reencryption::run(metrics(), store.clone(), stop.clone()));
     }
 }
 

@@ -33,16 +33,17 @@ pub enum CommandLineError {
 
 /// Parses the process's own command line and environment.
 pub fn parse_command_line<C: Parser>() -> Result<C, CommandLineError> {
-    parse_from(std::env::args_os().collect())
+    parse_from(&std::env::args_os().collect::<Vec<_>>())
 }
 
 /// Parses `args`, the first of which is the program's name.
-pub(super) fn parse_from<C: Parser>(args: Vec<OsString>) -> Result<C, CommandLineError> {
+pub(super) fn parse_from<C: Parser>(args: &[OsString]) -> Result<C, CommandLineError> {
     let command = without_empty_variables(C::command());
-    let parsed = command.clone().try_get_matches_from(&args);
+    let parsed = command.clone().try_get_matches_from(args);
     parsed.and_then(|mut matches| C::from_arg_matches_mut(&mut matches)).map_err(|error| {
         let used = args.iter().skip(1).find_map(|arg| command.find_subcommand(arg));
-        match bad_value(&error, used.unwrap_or(&command)) {
+        let commands: Vec<_> = used.into_iter().chain([&command]).collect();
+        match bad_value(&error, &commands) {
             Some(bad) => CommandLineError::Value(bad),
             None => CommandLineError::Usage(error),
         }
@@ -61,9 +62,9 @@ fn without_empty_variables(command: Command) -> Command {
     command.mut_args(ignore).mut_subcommands(without_empty_variables)
 }
 
-/// The setting and its fault, when clap refuses a value. Secrets never appear: the value parsers of secrets do not
+/// The setting and its fault, when clap refuses a value of an option of `commands`. Secrets never appear: the value parsers of secrets do not
 /// repeat the value, and clap's own message, which does, is not used.
-fn bad_value(error: &clap::Error, command: &Command) -> Option<ConfigError> {
+fn bad_value(error: &clap::Error, commands: &[&Command]) -> Option<ConfigError> {
     if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
         return None;
     }
@@ -72,7 +73,8 @@ fn bad_value(error: &clap::Error, command: &Command) -> Option<ConfigError> {
         _ => None,
     };
     let option = text(ContextKind::InvalidArg)?.split(' ').next()?;
-    let arg = command.get_arguments().find(|arg| arg.get_long() == option.strip_prefix("--"))?;
+    let mut args = commands.iter().flat_map(|command| command.get_arguments());
+    let arg = args.find(|arg| arg.get_long() == option.strip_prefix("--"))?;
     let setting = match arg.get_env() {
         Some(variable) => format!("{} ({option})", variable.display()),
         None => option.to_owned(),

@@ -17,7 +17,8 @@ struct CommandLine {
 
 fn settings(options: &[&str]) -> Result<Settings, String> {
     let args = std::iter::once("hookhub").chain(options.iter().copied()).map(OsString::from);
-    let line: CommandLine = parse_from(args.collect()).map_err(|error| error.to_string())?;
+    let line: CommandLine =
+        parse_from(&args.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
     Settings::from_args(line.serve).map_err(|error| error.to_string())
 }
 

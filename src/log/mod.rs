@@ -44,7 +44,7 @@ pub struct Log {
     tail: Arc<Tail>,
     /// Wakes the notifier after an append of this node.
     appended: Arc<Notify>,
-    /// How far this node's delivery has applied the log; `None` while no delivery runs.
+    /// The position up to which delivery on this node has applied the log; `None` while no delivery runs.
     applied: watch::Sender<Option<Position>>,
     observers: Observers,
 }

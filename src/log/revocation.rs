@@ -13,7 +13,7 @@ use crate::domain::event::{Event, NewEvent};
 use crate::store::StoreError;
 use crate::store::keys::{Revoked, StoredKey};
 
-/// Which nodes are known to reject a revoked key.
+/// The nodes that are known to reject a revoked key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RevocationReach {
     /// Every live node rejects the key, and ends what was opened with it.

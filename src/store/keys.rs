@@ -38,7 +38,7 @@ pub struct Revoked {
     pub made: bool,
     /// A node that has read the log up to here rejects the key.
     pub position: Position,
-    /// The last position drawn before that of its entry; `None` when unknown.
+    /// The last position drawn before the position of the entry; `None` when unknown.
     pub previous: Option<Position>,
 }
 

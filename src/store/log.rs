@@ -43,9 +43,9 @@ pub struct AppendBatch {
 /// The result of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placed {
-    /// Its events are at this position and those that directly follow.
+    /// The events are at this position and those that directly follow.
     Appended(Position),
-    /// It repeats an earlier request; nothing was appended.
+    /// A repeat of an earlier request; nothing was appended.
     Replayed {
         /// The position of the earlier request's first event.
         first: Position,

@@ -8,7 +8,7 @@ use crate::domain::position::Position;
 pub struct PullCursor {
     /// Everything at or below is acknowledged.
     pub position: Position,
-    /// It was a webhook up to here: events it delivered are not served again.
+    /// The subscription was a webhook up to here: events that it delivered are not served again.
     pub delivered_up_to: Position,
 }
 
@@ -51,7 +51,7 @@ impl Store {
     }
 
     /// Moves a pull subscription's cursor to any position; events that a former webhook delivered are served again. False if
-    /// it is not a pull subscription.
+    /// the subscription is not a pull subscription.
     pub async fn seek_pull_cursor(
         &self,
         id: SubscriptionId,

@@ -36,7 +36,7 @@ pub struct QuotaChange {
     pub version: i64,
 }
 
-/// What a tenant uses, on all nodes.
+/// The usage of a tenant on all nodes.
 #[derive(Debug, Clone, Copy)]
 pub struct TenantUsage {
     /// Unrevoked keys.

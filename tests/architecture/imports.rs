@@ -144,6 +144,9 @@ impl<'ast> Visit<'ast> for Paths {
         self.add_tree(&[], &item.tree);
     }
 
+    /// `pub(super)` names a module, but imports nothing from it.
+    fn visit_vis_restricted(&mut self, _visibility: &'ast syn::VisRestricted) {}
+
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let segments: Vec<_> =
             path.segments.iter().map(|segment| segment.ident.to_string()).collect();

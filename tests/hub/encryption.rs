@@ -153,7 +153,7 @@ async fn a_generated_master_key_is_readable_only_by_its_owner() {
     let file = data_dir.path().join("master-key");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let key = fs::read_to_string(&file).unwrap().trim().to_owned();
-    let line = hub.program.line_with("a master key was made").await;
+    let line = hub.program.line_with("generated a master key").await;
     assert!(line.contains("HOOKHUB_MASTER_KEY") && line.contains(&*file.to_string_lossy()));
     hub.client.subscribe(&receiver.wants("a")).await;
     assert!(!hub.program.output().contains(&key));

@@ -32,6 +32,8 @@ async fn an_invalid_setting_stops_the_start_with_one_line_that_names_it() {
         ("HOOKHUB_STOP_DEADLINE_S", "x"),
         ("DATABASE_URL", "mysql://localhost/x"),
         ("HOOKHUB_ADMIN_KEY", "too short"),
+        ("HOOKHUB_LOG", "a=b=c"),
+        ("HOOKHUB_LOG_FORMAT", "xml"),
     ] {
         let (status, output) =
             Program::start(&["serve"], &good.clone().with(name, value)).end().await;

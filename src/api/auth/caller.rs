@@ -20,7 +20,7 @@ use crate::domain::time::UnixMillis;
 /// An authenticated caller.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    /// The tenant the caller acts for. ReplayFilter an admin key may act for another tenant than its own.
+    /// The tenant the caller acts for. Only an admin key may act for another tenant than its own.
     pub(crate) tenant: Arc<str>,
     pub(crate) key: Arc<Key>,
     /// The scopes of this request. With a stream token they are fewer than the key's.

@@ -27,7 +27,7 @@ pub(crate) enum DeliveryState {
     Exhausted,
     /// The subscription was deleted before the delivery.
     Cancelled,
-    /// Delivered or exhausted; the attempts that would tell have expired.
+    /// Delivered or exhausted; its attempts have expired.
     Unknown,
 }
 

@@ -118,7 +118,7 @@ fn parse_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
     if fits { Ok(Some(key)) } else { Err(bad()) }
 }
 
-/// Parses a quoted string (RFC 8941, 3.3.3) after its opening quote. ReplayFilter `"` and `\` may be escaped, and nothing may
+/// Parses a quoted string (RFC 8941, 3.3.3) after its opening quote. Only `"` and `\` may be escaped, and nothing may
 /// follow the closing quote.
 fn unquoted(text: &str) -> Option<String> {
     let mut key = String::new();

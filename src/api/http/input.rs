@@ -1,4 +1,4 @@
-//! What a handler reads of a request once its caller is authorised: the query and the body.
+//! The inputs of a handler, read once the caller is authorised: the query and the body.
 //!
 //! Each endpoint names one of these types in its signature, so no handler can forget to check the query.
 

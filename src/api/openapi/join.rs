@@ -1,10 +1,10 @@
-//! Making one document of the parts, with what holds everywhere put in everywhere.
+//! Joins the parts of the document, and adds the responses and headers that all operations share.
 
 use serde_json::{Map, Value, json};
 
 use crate::api::problem::{Code, Problem};
 
-/// The document's parts: each has the paths of one resource with what they alone use.
+/// The parts of the document: the paths of one resource each, with their own schemas.
 pub(crate) const PARTS: [&str; 14] = [
     include_str!("hub.json"),
     include_str!("events.json"),
@@ -21,14 +21,14 @@ pub(crate) const PARTS: [&str; 14] = [
     include_str!("operations.json"),
     include_str!("shared.json"),
 ];
-/// What the hub sends by itself.
+/// The requests that the hub sends.
 const WEBHOOKS: &str = include_str!("webhooks.json");
-/// What every operation has, those with a key and those with a body.
+/// The parameters and responses that all operations share, or all with a key, or all with a body.
 pub(crate) const EVERYWHERE: &str = include_str!("everywhere.json");
 
-/// How the codes of a problem are named in the parts; in the document there is a whole response instead.
+/// The member that lists problem codes in the parts. The document has a whole response instead.
 pub(crate) const CODES: &str = "x-codes";
-/// The request of the examples.
+/// The request id in the examples.
 const REQUEST_ID: &str = "019ab1f2-0c3d-7e4f-8a5b-6c7d8e9f0a1b";
 
 /// The whole document.
@@ -52,12 +52,12 @@ pub(crate) fn document() -> Value {
     document
 }
 
-/// The parts are JSON: a test sees to it.
+/// Parses a part. A test checks that every part is valid JSON.
 pub(crate) fn read(part: &str) -> Value {
     serde_json::from_str(part).unwrap_or_default()
 }
 
-/// Puts the members of `more` into `into`, objects into objects.
+/// Merges `more` into `into`, recursively for objects.
 fn merge(into: &mut Value, more: Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
@@ -77,8 +77,7 @@ fn each_at<'a>(value: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a 
     object_at(value, pointer).into_iter().flat_map(|members| members.values_mut())
 }
 
-/// Gives an operation what holds for all of its kind and is not said by itself; its responses in the order of their
-/// statuses.
+/// Adds the shared responses and parameters to an operation, and sorts its responses by status.
 fn complete(operation: &mut Value, everywhere: &Value) {
     let security = operation.get("security").and_then(Value::as_array).into_iter().flatten();
     let with_key = security.into_iter().any(|way| way.get("bearer").is_some());
@@ -105,7 +104,7 @@ fn complete(operation: &mut Value, everywhere: &Value) {
     members.insert("responses".into(), Value::Object(responses));
 }
 
-/// Gives a response the headers that all have, and a problem its document.
+/// Adds the shared headers to a response, and the problem document to an error.
 fn finish(response: &mut Value, everywhere: &Value) {
     let Some(members) = response.as_object_mut().filter(|members| !members.contains_key("$ref"))
     else {
@@ -125,12 +124,12 @@ fn finish(response: &mut Value, everywhere: &Value) {
     members.insert("headers".into(), headers);
 }
 
-/// The names in a list of codes.
+/// The strings of a list.
 pub(crate) fn names(codes: &Value) -> impl Iterator<Item = &str> {
     codes.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// The headers that come with problems of these codes, which are of one status.
+/// The headers of problems with these codes, which share one status.
 fn problem_headers(codes: &[Code]) -> Value {
     let header = |name: &str| json!({ name: { "$ref": format!("#/components/headers/{name}") } });
     match codes.first().map(|code| code.status().as_u16()) {

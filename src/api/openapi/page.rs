@@ -1,4 +1,4 @@
-//! `/docs`: the document as a page for people, drawn by Swagger UI out of this program alone.
+//! `/docs`: the document as a page for people, rendered by the Swagger UI that this program contains.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use utoipa_swagger_ui::Config;
 use crate::api::problem::{Code, Problem};
 
 const PAGE: &str = include_str!("page.html");
-/// What the page is made of; the library has more.
+/// The files of Swagger UI that the page uses.
 const FILES: [&str; 5] = [
     "favicon-32x32.png",
     "swagger-initializer.js",
@@ -22,10 +22,10 @@ const FILES: [&str; 5] = [
     "swagger-ui-standalone-preset.js",
     "swagger-ui.css",
 ];
-/// The page loads from this hub alone, and nothing in the document can make it run anything.
+/// The page loads only from this hub, and the document cannot make it run a script.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// The files change with the hub's version alone.
+/// The files change only with the version of the hub.
 const KEPT: &str = "public, max-age=3600";
 
 /// `GET /docs`.
@@ -50,7 +50,7 @@ pub(super) async fn file(path: web::Path<String>) -> Result<HttpResponse, Proble
     }))
 }
 
-/// How the page shows the document, which it finds beside itself.
+/// The settings of Swagger UI.
 fn config() -> Config<'static> {
     Config::from("openapi.json")
         .validator_url("none")

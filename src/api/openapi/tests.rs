@@ -1,4 +1,4 @@
-//! What the document says is what the hub does, as far as that can be seen from within.
+//! Tests of the OpenAPI document against the route table, the problem codes and its own schemas.
 
 use std::collections::BTreeSet;
 
@@ -54,7 +54,7 @@ fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     }
 }
 
-/// Who may ask for an operation, in the words of the route table.
+/// The access rule of an operation, as in the route table.
 fn access(operation: &Value) -> String {
     let ways = operation["security"].as_array().expect("each says who may ask");
     let scopes = ways.iter().filter_map(|way| way.get("bearer"));
@@ -65,7 +65,7 @@ fn access(operation: &Value) -> String {
 #[test]
 fn the_document_has_the_routes_of_the_table_with_the_same_access() {
     let document = document();
-    let told: BTreeSet<_> = operations(&document)
+    let documented: BTreeSet<_> = operations(&document)
         .into_iter()
         .map(|(path, method, operation)| (path, method, access(&operation)))
         .collect();
@@ -79,8 +79,8 @@ fn the_document_has_the_routes_of_the_table_with_the_same_access() {
             (entry.path.to_owned(), entry.method.to_string(), access)
         })
         .collect();
-    let missing: Vec<_> = routes.difference(&told).collect();
-    let invented: Vec<_> = told.difference(&routes).collect();
+    let missing: Vec<_> = routes.difference(&documented).collect();
+    let invented: Vec<_> = documented.difference(&routes).collect();
     assert!(
         missing.is_empty() && invented.is_empty(),
         "missing: {missing:?}; invented: {invented:?}"
@@ -88,19 +88,19 @@ fn the_document_has_the_routes_of_the_table_with_the_same_access() {
 }
 
 #[test]
-fn every_code_is_told_and_no_other() {
+fn the_document_lists_exactly_the_problem_codes() {
     let document = document();
-    let told = &document["components"]["schemas"]["ProblemCode"];
+    let codes = &document["components"]["schemas"]["ProblemCode"];
     let known: BTreeSet<_> = Code::ALL.iter().map(|code| code.name()).collect();
-    assert_eq!(names(&told["enum"]).collect::<BTreeSet<_>>(), known);
+    assert_eq!(names(&codes["enum"]).collect::<BTreeSet<_>>(), known);
     for code in Code::ALL {
         let line = format!("| `{}` | {} |", code.name(), code.status().as_u16());
-        assert!(told["description"].as_str().unwrap().contains(&line), "{line}");
+        assert!(codes["description"].as_str().unwrap().contains(&line), "{line}");
     }
 }
 
 #[test]
-fn each_answers_codes_are_of_its_status_and_every_one_is_given_somewhere() {
+fn every_code_is_documented_under_its_status() {
     let mut given = BTreeSet::new();
     for part in PARTS.into_iter().chain([super::join::EVERYWHERE]) {
         for (pointer, value) in everything(&read(part)) {
@@ -114,14 +114,14 @@ fn each_answers_codes_are_of_its_status_and_every_one_is_given_somewhere() {
             }
         }
     }
-    // A path's other methods have no operation that could tell.
+    // A method that a path does not have has no operation to document it.
     let known = Code::ALL.iter().map(|code| code.name().to_owned());
     let never: Vec<_> = known.filter(|name| !given.contains(name)).collect();
     assert_eq!(never, ["method_not_allowed"]);
 }
 
 #[test]
-fn every_reference_leads_somewhere_and_every_component_is_used() {
+fn every_reference_resolves_and_every_component_is_used() {
     let document = document();
     let all = everything(&document);
     let is_reference = |pointer: &str| pointer.ends_with("/$ref");
@@ -133,7 +133,7 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
     for target in &targets {
         assert!(document.pointer(target).is_some(), "{target}");
     }
-    // What is spoken within a WebSocket is in no operation's request or answer.
+    // WebSocket messages are in no operation's request or response.
     let spoken = ["/components/schemas/WebSocketCommand", "/components/schemas/WebSocketAnswer"];
     for (kind, components) in document["components"].as_object().unwrap() {
         for name in components.as_object().unwrap().keys().filter(|_| kind != "securitySchemes") {
@@ -145,14 +145,14 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
 }
 
 #[test]
-fn every_operation_is_told_of_in_full() {
+fn every_operation_is_documented_in_full() {
     let document = document();
     let tags = document["tags"].as_array().unwrap().iter().map(|tag| tag["name"].clone());
     let (tags, mut ids): (Vec<_>, _) = (tags.collect(), BTreeSet::new());
     for (path, method, operation) in operations(&document) {
         let here = format!("{method} {path}");
-        let told = |name: &str| operation[name].as_str().is_some_and(|text| !text.is_empty());
-        assert!(told("summary") && told("description") && told("operationId"), "{here}");
+        let has = |name: &str| operation[name].as_str().is_some_and(|text| !text.is_empty());
+        assert!(has("summary") && has("description") && has("operationId"), "{here}");
         assert!(
             ids.insert(operation["operationId"].to_string()),
             "{here}: its operationId is taken"
@@ -173,7 +173,7 @@ fn every_operation_is_told_of_in_full() {
         if !operation["requestBody"].is_null() {
             expected.extend(["400", "408", "413", "415", "422"]);
         }
-        // What is asked of the first is nobody's business, and a tenant need not be there to be told of.
+        // The first two do not reveal whether a subscription exists, and a PUT creates the tenant.
         let hidden = [
             "POST /v1/subscriptions/{id}/verification",
             "GET /v1/subscriptions/{id}/verification",
@@ -191,7 +191,7 @@ fn every_operation_is_told_of_in_full() {
 }
 
 #[test]
-fn every_field_says_what_it_is() {
+fn every_schema_field_has_a_description() {
     let document = document();
     for (pointer, value) in everything(&document["components"]["schemas"]) {
         let Some((_, within)) = pointer.rsplit_once("/properties/") else { continue };
@@ -207,7 +207,7 @@ fn every_field_says_what_it_is() {
     }
 }
 
-/// What is said of media types, headers and parameters by example.
+/// The examples of a media type, header or parameter.
 fn examples(document: &Value, described: &Value) -> Vec<Value> {
     let many = described.get("examples").and_then(Value::as_object);
     let many = many.into_iter().flat_map(|many| many.values());
@@ -227,7 +227,7 @@ fn validator(registry: &Registry<'_>, pointer: &str) -> Validator {
 }
 
 #[test]
-fn what_is_shown_as_an_example_is_as_it_is_told() {
+fn every_example_matches_its_schema() {
     let document = document();
     let registry = Registry::new().add(HERE, document.clone()).unwrap().prepare().unwrap();
     let (mut checked, mut bare) = (0, Vec::new());
@@ -235,7 +235,7 @@ fn what_is_shown_as_an_example_is_as_it_is_told() {
         if value.get("schema").is_none_or(|schema| !schema.is_object()) {
             continue;
         }
-        // A stream's example is its text, its schema that of an event.
+        // The example of a stream is its text, but its schema describes one event.
         if pointer.ends_with("event-stream") {
             continue;
         }
@@ -256,7 +256,7 @@ fn what_is_shown_as_an_example_is_as_it_is_told() {
 }
 
 #[test]
-fn what_schemas_show_as_examples_is_as_they_say() {
+fn every_schema_example_matches_its_schema() {
     let document = document();
     let registry = Registry::new().add(HERE, document.clone()).unwrap().prepare().unwrap();
     let mut checked = 0;

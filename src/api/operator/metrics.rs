@@ -1,4 +1,4 @@
-//! `/metrics`: what the node counts and times of itself, in the OpenMetrics text format.
+//! `GET /metrics`: the metrics of this node in the OpenMetrics text format.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ use crate::streaming::presence::{Presence, Transport};
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /metrics`.
-pub(crate) async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+pub(super) async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let metrics = &api.metrics;
     let (mut page, now) = (Page(Registry::with_prefix("hookhub")), UnixMillis::now());
     page.gauges("build_info", "The version that runs", "version", [(env!("CARGO_PKG_VERSION"), 1)]);
@@ -54,9 +54,9 @@ fn publish(page: &mut Page, publish: &PublishMetrics) {
 
 fn attempts(page: &mut Page, delivery: &DeliveryMetrics) {
     let attempts = delivery.attempts();
-    page.counts("attempts", "POSTs to callbacks, by what they came to", "outcome", attempts);
+    page.counts("attempts", "POSTs to callbacks, by outcome", "outcome", attempts);
     let exhausted = delivery.exhausted.get();
-    page.count("deliveries_exhausted", "Deliveries that were given up", exhausted);
+    page.count("deliveries_exhausted", "Deliveries whose last attempt failed", exhausted);
     for (name, help, histogram) in [
         ("attempt_duration_seconds", "From the start of a POST to its end", &delivery.duration),
         (
@@ -71,7 +71,7 @@ fn attempts(page: &mut Page, delivery: &DeliveryMetrics) {
     }
     page.gauge("shards_owned", "Shards this node delivers for", number(delivery.shards()));
     let changes = delivery.lease_changes.get();
-    page.count("lease_changes", "Shards that came to this node or left it", changes);
+    page.count("lease_changes", "Shards that this node acquired or released", changes);
 }
 
 fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
@@ -115,25 +115,29 @@ fn connections(page: &mut Page, presence: &Presence) {
     page.counts("events_sent", "Events sent to streams and waiting polls", "transport", sent);
     page.count(
         "connections_refused",
-        "Streams and waiting polls that were refused because as many were open as may be",
+        "Streams and waiting polls refused by a connection limit",
         presence.refused(),
     );
 }
 
 fn storage(page: &mut Page, storage: &StorageMetrics) {
     let expired = storage.expired.get();
-    page.count("events_expired", "Events that went before a subscription had them", expired);
+    page.count(
+        "events_expired",
+        "Events that expired before a subscription received them",
+        expired,
+    );
     if let Some(round) = storage.last_retention() {
         page.seconds(
             "retention_round_timestamp_seconds",
-            "When the last round of retention came to its end",
+            "When the last round of retention ended",
             since_1970(round),
         );
     }
     if let Some(count) = storage.encrypted_with_old_key() {
         page.gauge(
             "sealed_with_other_keys",
-            "Things in the database that are not sealed with this node's current master key",
+            "Secrets in the database that are not encrypted with this node's current master key",
             count,
         );
     }
@@ -147,7 +151,7 @@ fn storage(page: &mut Page, storage: &StorageMetrics) {
     if let Some(oldest) = tables.oldest {
         page.seconds(
             "oldest_event_timestamp_seconds",
-            "When the oldest kept event was accepted",
+            "When the oldest retained event was accepted",
             since_1970(oldest.time()),
         );
     }
@@ -156,7 +160,7 @@ fn storage(page: &mut Page, storage: &StorageMetrics) {
 fn pool(page: &mut Page, pool: PoolUsage) {
     let connections = [("busy", pool.busy.into()), ("idle", pool.idle.into())];
     page.gauges("database_connections", "Connections of the pool", "state", connections);
-    page.gauge("database_connections_max", "How many there may be", pool.max.into());
+    page.gauge("database_connections_max", "The size limit of the pool", pool.max.into());
 }
 
 fn since_1970(time: UnixMillis) -> f64 {
@@ -170,7 +174,7 @@ fn number(value: impl TryInto<i64>) -> i64 {
 /// The values of one label.
 type Label = [(&'static str, &'static str); 1];
 
-/// What is answered, put together anew each time.
+/// One response, built for each request.
 struct Page(Registry);
 
 impl Page {
@@ -234,7 +238,7 @@ impl Page {
     }
 }
 
-/// A histogram as it stood.
+/// A snapshot of a histogram.
 #[derive(Debug)]
 struct Steps {
     buckets: Vec<(f64, u64)>,

@@ -23,7 +23,7 @@ use crate::streaming::Reader;
 use crate::streaming::presence::Transport;
 use crate::streaming::resume::ResumePoint;
 
-/// The room in a message besides the data of a published event.
+/// The bytes of a message besides the data of a published event.
 const ENVELOPE_BYTES: usize = 16 << 10;
 
 /// `GET /v1/ws`.

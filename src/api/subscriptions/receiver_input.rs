@@ -11,15 +11,15 @@ use crate::domain::subscription::channel::WebhookSettings;
 use crate::domain::subscription::view::MASK;
 use crate::domain::time::UnixMillis;
 
-/// Room for about ten CA certificates in PEM.
+/// About ten CA certificates in PEM.
 const MAX_CA_CHARS: usize = 32 << 10;
-/// Room for a chain of about five certificates in PEM.
+/// A chain of about five certificates in PEM.
 const MAX_CHAIN_CHARS: usize = 16 << 10;
-/// Room for an RSA key of 8192 bits in PEM.
+/// An RSA key of 8192 bits in PEM.
 const MAX_KEY_CHARS: usize = 8 << 10;
 const MAX_NAME_CHARS: usize = 256;
 const MAX_PASSWORD_CHARS: usize = 1_024;
-/// Room for a JSON Web Token (RFC 7519).
+/// Enough for a JSON Web Token (RFC 7519).
 const MAX_TOKEN_CHARS: usize = 4_096;
 
 /// Takes `tls`.

@@ -114,7 +114,7 @@ fn verified(
     }
 }
 
-/// The subscription whose receiver sent the proof. 403 does not tell whether the subscription exists.
+/// The subscription whose receiver sent the proof. 403 does not reveal whether the subscription exists.
 async fn proven_subscription(
     api: &Api,
     id: &str,

@@ -29,7 +29,7 @@ impl Actor {
     }
 }
 
-/// What the actor does.
+/// The action of the actor.
 #[derive(Debug)]
 pub struct Action<'a> {
     pub tenant: &'a str,

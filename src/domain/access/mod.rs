@@ -1,4 +1,4 @@
-//! Who may do what, as values: scopes, quotas, tokens, and the audit log's entries.
+//! Access as plain values: scopes, quotas, tokens, and entries of the audit log.
 
 pub mod audit;
 pub mod forwarded;

@@ -82,7 +82,7 @@ pub struct EgressPolicy {
     pub proxy: Option<EgressProxy>,
 }
 
-/// Which targets are allowed.
+/// The allowed targets.
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
     pub allow: AllowedTargets,

@@ -37,7 +37,7 @@ pub enum Channel {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Webhook {
     pub url: CallbackUrl,
-    /// The proof that the receiver wants the events. `None`: the hub asks for none.
+    /// The proof that the receiver wants the events. `None`: the hub requires none.
     pub verification: Option<Verification>,
     pub settings: WebhookSettings,
 }

@@ -31,7 +31,7 @@ pub const SUBSCRIPTION_CHANGES: &str = "hookhub.subscription.";
 /// The type of the event that an owner sends to one subscription to test it.
 pub const TEST_EVENT: &str = "hookhub.test";
 
-/// What the owner of a subscription sets. It contains secrets: serialise it only into the hub's own storage.
+/// The settings by the owner of a subscription. They contain secrets: serialise them only into the hub's own storage.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "StoredDefinition", into = "StoredDefinition")]
 pub struct Definition {

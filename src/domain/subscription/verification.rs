@@ -54,7 +54,7 @@ impl FromStr for VerificationMethod {
     }
 }
 
-/// What a receiver allowed when it was verified.
+/// The result of a verification: the permissions that the receiver granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
     pub at: UnixMillis,

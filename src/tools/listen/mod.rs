@@ -63,8 +63,8 @@ pub enum ListenError {
     Client(#[from] reqwest::Error),
 }
 
-/// Follows a hub until it refuses a request. After a disconnect, the stream resumes where it ended. Events are POSTed one
-/// at a time; a failed POST is shown and not retried.
+/// Follows a hub until it refuses a request. After a disconnect, the stream resumes where it ended. Events are forwarded
+/// one at a time; a failed POST is shown and not retried.
 pub async fn listen(
     settings: ListenSettings,
     mut show: impl FnMut(Output),

@@ -24,7 +24,7 @@ pub(super) struct Response<'a> {
     pub(super) latency: Duration,
 }
 
-/// The receiver's load, as one response shows it.
+/// The sign of a receiver's load in a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LoadSignal {
     Healthy,

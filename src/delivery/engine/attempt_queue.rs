@@ -1,4 +1,4 @@
-//! The next attempt of one subscription: a first attempt, a due retry, or a probe of a failing receiver.
+//! The attempts that one subscription may start next: first attempts, due retries, or a probe of a failing receiver.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Starts attempts, and requests the events that they need.
+//! Selects the attempts that start, and the events that they need.
 
 use std::sync::Arc;
 

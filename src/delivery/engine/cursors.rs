@@ -1,4 +1,4 @@
-//! The recorded cursors: one of each shard, and one of each subscription that needs its own.
+//! Positions up to which the recorded cursors may move: the cursor of each shard, and those of subscriptions that need their own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The values that the engine exchanges with its driver: actions, and their results.
+//! Values that the engine exchanges with its driver: the actions it asks for, and their results.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ pub(crate) struct FetchEvent {
 /// The result of a [`StartAttempt`].
 #[derive(Debug)]
 pub(crate) struct AttemptResult {
-    /// The record of the attempt, for the next flush.
+    /// The content of the next flush.
     pub(crate) attempt: Attempt,
     pub(crate) outcome: Outcome,
     /// The term of the [`StartAttempt`].

@@ -1,4 +1,4 @@
-//! The flush: results, and the cursors as far as these results let them move, recorded in one transaction.
+//! Builds what the driver records in one transaction: results, and the cursors as far as these results let them move.
 
 use super::Engine;
 use super::cursors::FlushContext;

@@ -1,4 +1,4 @@
-//! The consequences of an attempt: delivered, retried, exhausted, or a change of the subscription's status.
+//! Consequences of the outcome of an attempt: delivered, retried, exhausted, or a change of the subscription's status.
 
 use std::sync::Arc;
 

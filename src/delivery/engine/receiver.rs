@@ -1,4 +1,4 @@
-//! A receiver's health and rate limit, which decide how many attempts it gets.
+//! The health of a receiver as the engine sees it, and how much the receiver may be sent accordingly.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

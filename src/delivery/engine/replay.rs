@@ -7,7 +7,7 @@ use crate::domain::delivery::replay::{RecordedDelivery, ReplayProgress};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 
-/// The earlier attempts of a delivery, as a replay knows them.
+/// The state of a delivery within a replay.
 #[derive(Debug, Clone, Copy, Default)]
 struct History {
     attempts: u16,

@@ -23,7 +23,7 @@ pub(super) fn pop_first_if<T: Copy + Ord>(
 /// The next action of each subscription, and its time.
 ///
 /// Invariant: after each change of a queue its owner calls [`Self::reschedule`]. Then the queue is listed wherever it
-/// can act. A list may name a queue that no longer can, so the caller of `pop_*` checks again.
+/// can act. A list may name a queue that no longer can: the caller that takes it out checks again.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
     /// Queues that can start an attempt, each once.

@@ -136,7 +136,8 @@ fn storage(page: &mut Page, storage: &StorageMetrics) {
             since_1970(round),
         );
     }
-    if let Some(count) = *storage.encrypted_with_old_key() {
+    let encrypted_with_old_key = *storage.encrypted_with_old_key();
+    if let Some(count) = encrypted_with_old_key {
         page.gauge(
             "sealed_with_other_keys",
             "Secrets in the database that are not encrypted with this node's current master key",

@@ -55,7 +55,8 @@ fn callback_url_column(channel: &Channel) -> Option<&str> {
 }
 
 impl Store {
-    fn read(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
+    /// Decrypts a row's definition and builds the subscription, without signing secrets that have ended.
+    fn decrypt_row(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
         let id = SubscriptionId::from_stored(row.id);
         let data = AssociatedData::Definition { tenant: &row.tenant, id: row.id };
         let definition =
@@ -172,7 +173,7 @@ impl Store {
             .fetch_optional(&self.pool),
         )
         .await?
-        .map(|row| self.read(row))
+        .map(|row| self.decrypt_row(row))
         .transpose()
     }
 
@@ -222,7 +223,7 @@ impl Store {
         )
         .await?
         .into_iter()
-        .map(|row| self.read(row))
+        .map(|row| self.decrypt_row(row))
         .collect()
     }
 
@@ -242,7 +243,7 @@ impl Store {
         )
         .await?
         .into_iter()
-        .map(|row| self.read(row))
+        .map(|row| self.decrypt_row(row))
         .collect()
     }
 
@@ -262,7 +263,7 @@ impl Store {
         )
         .await?
         .into_iter()
-        .map(|row| self.read(row))
+        .map(|row| self.decrypt_row(row))
         .collect()
     }
 

@@ -14,7 +14,7 @@ pub(crate) use self::histogram::Histogram;
 pub(crate) use self::publish::{PublishFailure, PublishMetrics};
 pub(crate) use self::storage::{DiskUsage, StorageMetrics};
 use crate::log::{AppendError, LogObserver};
-use crate::store::log::Placed;
+use crate::store::log::AppendOutcome;
 
 /// Histogram bounds in microseconds, for operations that someone waits for.
 const DURATION_BOUNDS: &[u64] = &[
@@ -45,15 +45,20 @@ pub(crate) struct Metrics {
 }
 
 impl LogObserver for Metrics {
-    fn handle_append(&self, placed: &Result<Placed, AppendError>, events: usize, took: Duration) {
+    fn handle_append(
+        &self,
+        outcome: &Result<AppendOutcome, AppendError>,
+        events: usize,
+        took: Duration,
+    ) {
         let publish = &self.publish;
-        let failure = match placed {
-            Ok(Placed::Appended(_)) => {
+        let failure = match outcome {
+            Ok(AppendOutcome::Appended(_)) => {
                 publish.accepted.add(u64::try_from(events).unwrap_or(u64::MAX));
                 publish.duration.observe_duration(took);
                 return;
             }
-            Ok(Placed::Replayed { .. }) => return,
+            Ok(AppendOutcome::Replayed { .. }) => return,
             Err(AppendError::Unavailable) => PublishFailure::Unavailable,
             Err(AppendError::Unknown) => PublishFailure::Unknown,
             Err(AppendError::Refused) => PublishFailure::Refused,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::encryption::{read_definition, write_definition};
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::encryption::AssociatedData;
 use crate::domain::event::event_type::Pattern;
@@ -97,45 +97,42 @@ impl Store {
         let definition = &subscription.definition;
         let (stored, secret_ends) = self.encrypt_definition(change)?;
         let event_types: Vec<&str> = definition.event_types.iter().map(Pattern::as_str).collect();
-        let row = within(
-            sqlx::query!(
-                r#"WITH changed AS (
-                       SELECT made.* FROM subscription_room($9, $10, $20, $3) AS tenant, subscription_change(
-                           $1, $2, $3, $4, $5, $6, $7, $8, $9, tenant, $11, $12, $13, $14, $15, $16, $17
-                       ) made
-                   ), noted AS (
-                       INSERT INTO secret_ends (subscription, ends_at)
-                       SELECT $9, ends_at FROM changed, unnest($18::bigint[]) ends_at ON CONFLICT DO NOTHING
-                   ), audited AS (
-                       INSERT INTO audit
-                       SELECT entry.* FROM json_populate_record(NULL::audit, $19::text::json) entry, changed
-                       WHERE result = 'changed'
-                       ON CONFLICT (token) DO NOTHING
-                   )
-                   SELECT result AS "result!", "position", fingerprint, previous FROM changed"#,
-                token,
-                after.stored(),
-                change.key.as_ref().map(|key| &*key.key),
-                change.key.as_ref().map(|key| &*key.fingerprint),
-                change.entry_type.as_str(),
-                &*change.entry_data,
-                change.expected.map(Position::stored),
-                change.starts_after.map(Position::stored),
-                subscription.id.stored(),
-                &*subscription.tenant,
-                i16::try_from(subscription.shard()).unwrap_or_default(),
-                callback_url_column(&definition.channel),
-                &event_types as _,
-                stored,
-                subscription.status.name(),
-                subscription.disabled_reason,
-                change.deleted,
-                &secret_ends,
-                audit.to_row(),
-                change.max_subscriptions.map(i64::from),
-            )
-            .fetch_optional(&self.pool),
-        )
+        let row = self.fetch_optional(sqlx::query!(
+            r#"WITH changed AS (
+                   SELECT made.* FROM subscription_room($9, $10, $20, $3) AS tenant, subscription_change(
+                       $1, $2, $3, $4, $5, $6, $7, $8, $9, tenant, $11, $12, $13, $14, $15, $16, $17
+                   ) made
+               ), noted AS (
+                   INSERT INTO secret_ends (subscription, ends_at)
+                   SELECT $9, ends_at FROM changed, unnest($18::bigint[]) ends_at ON CONFLICT DO NOTHING
+               ), audited AS (
+                   INSERT INTO audit
+                   SELECT entry.* FROM json_populate_record(NULL::audit, $19::text::json) entry, changed
+                   WHERE result = 'changed'
+                   ON CONFLICT (token) DO NOTHING
+               )
+               SELECT result AS "result!", "position", fingerprint, previous FROM changed"#,
+            token,
+            after.stored(),
+            change.key.as_ref().map(|key| &*key.key),
+            change.key.as_ref().map(|key| &*key.fingerprint),
+            change.entry_type.as_str(),
+            &*change.entry_data,
+            change.expected.map(Position::stored),
+            change.starts_after.map(Position::stored),
+            subscription.id.stored(),
+            &*subscription.tenant,
+            i16::try_from(subscription.shard()).unwrap_or_default(),
+            callback_url_column(&definition.channel),
+            &event_types as _,
+            stored,
+            subscription.status.name(),
+            subscription.disabled_reason,
+            change.deleted,
+            &secret_ends,
+            audit.to_row(),
+            change.max_subscriptions.map(i64::from),
+        ))
         .await?;
         let Some(row) = row else { return Ok(ChangeResult::QuotaExceeded) };
         let position = Position::from_stored(row.position.unwrap_or_default());
@@ -157,16 +154,13 @@ impl Store {
         tenant: &str,
         id: SubscriptionId,
     ) -> Result<Option<Subscription>, StoreError> {
-        within(
-            sqlx::query_as!(
-                SubscriptionRow,
-                "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
-                 WHERE tenant = $1 AND id = $2 AND NOT deleted",
-                tenant,
-                id.stored(),
-            )
-            .fetch_optional(&self.pool),
-        )
+        self.fetch_optional(sqlx::query_as!(
+            SubscriptionRow,
+            "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
+             WHERE tenant = $1 AND id = $2 AND NOT deleted",
+            tenant,
+            id.stored(),
+        ))
         .await?
         .map(|row| self.read(row))
         .transpose()
@@ -178,14 +172,11 @@ impl Store {
         tenant: &str,
         id: SubscriptionId,
     ) -> Result<bool, StoreError> {
-        within(
-            sqlx::query_scalar!(
-                r#"SELECT EXISTS (SELECT FROM subscriptions WHERE tenant = $1 AND id = $2 AND deleted) AS "deleted!""#,
-                tenant,
-                id.stored(),
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_scalar(sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM subscriptions WHERE tenant = $1 AND id = $2 AND deleted) AS "deleted!""#,
+            tenant,
+            id.stored(),
+        ))
         .await
     }
 
@@ -197,24 +188,21 @@ impl Store {
         after: i64,
         limit: i64,
     ) -> Result<Vec<Subscription>, StoreError> {
-        within(
-            sqlx::query_as!(
-                SubscriptionRow,
-                "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
-                 WHERE tenant = $1 AND id > $2 AND NOT deleted
-                   AND ($3::text IS NULL OR $3 = ANY(event_types))
-                   AND ($4::text IS NULL OR status = $4)
-                   AND ($5::text IS NULL OR callback_url = $5)
-                 ORDER BY id LIMIT $6",
-                tenant,
-                after,
-                filter.event_type,
-                filter.status.map(Status::name),
-                filter.callback_url,
-                limit,
-            )
-            .fetch_all(&self.pool),
-        )
+        self.fetch_all(sqlx::query_as!(
+            SubscriptionRow,
+            "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
+             WHERE tenant = $1 AND id > $2 AND NOT deleted
+               AND ($3::text IS NULL OR $3 = ANY(event_types))
+               AND ($4::text IS NULL OR status = $4)
+               AND ($5::text IS NULL OR callback_url = $5)
+             ORDER BY id LIMIT $6",
+            tenant,
+            after,
+            filter.event_type,
+            filter.status.map(Status::name),
+            filter.callback_url,
+            limit,
+        ))
         .await?
         .into_iter()
         .map(|row| self.read(row))
@@ -226,15 +214,12 @@ impl Store {
         &self,
         ids: &[i64],
     ) -> Result<Vec<Subscription>, StoreError> {
-        within(
-            sqlx::query_as!(
-                SubscriptionRow,
-                "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
-                 WHERE id = ANY($1) AND callback_url IS NOT NULL AND NOT deleted",
-                ids,
-            )
-            .fetch_all(&self.pool),
-        )
+        self.fetch_all(sqlx::query_as!(
+            SubscriptionRow,
+            "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
+             WHERE id = ANY($1) AND callback_url IS NOT NULL AND NOT deleted",
+            ids,
+        ))
         .await?
         .into_iter()
         .map(|row| self.read(row))
@@ -246,15 +231,12 @@ impl Store {
         &self,
         shards: &[i16],
     ) -> Result<Vec<Subscription>, StoreError> {
-        within(
-            sqlx::query_as!(
-                SubscriptionRow,
-                "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
-                 WHERE shard = ANY($1) AND callback_url IS NOT NULL AND NOT deleted",
-                shards,
-            )
-            .fetch_all(&self.pool),
-        )
+        self.fetch_all(sqlx::query_as!(
+            SubscriptionRow,
+            "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
+             WHERE shard = ANY($1) AND callback_url IS NOT NULL AND NOT deleted",
+            shards,
+        ))
         .await?
         .into_iter()
         .map(|row| self.read(row))
@@ -266,15 +248,13 @@ impl Store {
         &self,
         ids: &[i64],
     ) -> Result<Vec<(SubscriptionId, Version)>, StoreError> {
-        let rows = within(
-            sqlx::query!(
+        let rows = self
+            .fetch_all(sqlx::query!(
                 "SELECT subscription, since, event_types FROM subscription_versions
-                 WHERE subscription = ANY($1) ORDER BY subscription, since",
+             WHERE subscription = ANY($1) ORDER BY subscription, since",
                 ids,
-            )
-            .fetch_all(&self.pool),
-        )
-        .await?;
+            ))
+            .await?;
         rows.into_iter()
             .map(|row| {
                 let patterns: Result<Arc<[_]>, _> =
@@ -300,16 +280,13 @@ impl Store {
         after: Option<SubscriptionId>,
         limit: i64,
     ) -> Result<Vec<SubscriptionSummary>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT id, status, deleted, changed_at, callback_url IS NOT NULL AS "is_webhook!"
-                   FROM subscriptions WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3"#,
-                tenant,
-                after.map_or(0, SubscriptionId::stored),
-                limit,
-            )
-            .fetch_all(&self.pool),
-        );
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT id, status, deleted, changed_at, callback_url IS NOT NULL AS "is_webhook!"
+               FROM subscriptions WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3"#,
+            tenant,
+            after.map_or(0, SubscriptionId::stored),
+            limit,
+        ));
         let summary = |row: (i64, String, bool, i64, bool)| {
             let (id, status, deleted, changed_at, is_webhook) = row;
             let id = SubscriptionId::from_stored(id);
@@ -328,15 +305,13 @@ impl Store {
         &self,
         tenant: &str,
     ) -> Result<Vec<(SubscriptionId, Option<Position>)>, StoreError> {
-        let rows = within(
-            sqlx::query!(
+        let rows = self
+            .fetch_all(sqlx::query!(
                 "SELECT id, deleted, changed_at FROM subscriptions
-                 WHERE tenant = $1 AND callback_url IS NOT NULL ORDER BY id",
+             WHERE tenant = $1 AND callback_url IS NOT NULL ORDER BY id",
                 tenant
-            )
-            .fetch_all(&self.pool),
-        )
-        .await?;
+            ))
+            .await?;
         let one = |id, deleted: bool, at| {
             (SubscriptionId::from_stored(id), deleted.then(|| Position::from_stored(at)))
         };

@@ -46,7 +46,7 @@ impl Quota {
 
 /// The quotas of all tenants, in memory: no request waits for the database to check one.
 #[derive(Debug)]
-pub(crate) struct QuotasInForce {
+pub(crate) struct TenantQuotas {
     default: Quotas,
     own: RwLock<HashMap<Arc<str>, OwnQuotas>>,
     /// The newest version read. The lock allows one refresh at a time.
@@ -55,7 +55,7 @@ pub(crate) struct QuotasInForce {
     refused: [Counter; Quota::ALL.len()],
 }
 
-impl QuotasInForce {
+impl TenantQuotas {
     /// `default` applies to every tenant without quotas of its own.
     pub(crate) fn new(default: Quotas) -> Self {
         Self {

@@ -8,7 +8,7 @@ use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::delivery::shard::shard_of;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::transition::StatusTransition;
+use crate::domain::subscription::transition::{GONE_REASON, StatusTransition};
 use crate::domain::subscription::verification::{FailedVerification, VerificationOutcome};
 use crate::domain::time::UnixMillis;
 
@@ -66,7 +66,7 @@ impl Engine {
             }
             VerificationOutcome::Gone => {
                 self.end_verification(id, StatusTransition::Gone);
-                ("the receiver answered 410 Gone".to_owned(), None)
+                (GONE_REASON.to_owned(), None)
             }
             VerificationOutcome::Unverified { reason, at_least } => {
                 (reason.clone(), self.verifications.retry(id, &schedule, now, *at_least))

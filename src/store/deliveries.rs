@@ -1,16 +1,15 @@
 //! Attempts, retries and cursors: the flush statement, and the statements that read them back.
 
-use crate::domain::delivery::attempt::Attempt;
-use crate::domain::delivery::flush::Flush;
-use crate::domain::delivery::retry::Retry;
-use crate::domain::delivery::state::DeliveryState;
-
 use serde_json::{Value, json};
 
 use super::{Store, StoreError};
+use crate::domain::delivery::attempt::Attempt;
+use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::ErrorClass;
 use crate::domain::delivery::replay::ReplayProgress;
+use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::shard::shard_of;
+use crate::domain::delivery::state::DeliveryState;
 use crate::domain::id::{AttemptId, ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;

@@ -14,7 +14,7 @@ use crate::domain::position::Position;
 pub struct StoredResponse {
     /// SHA-256 of the request: a different request with the same key is rejected.
     pub fingerprint: Vec<u8>,
-    /// The position of the first log entry, if the request made any.
+    /// The position of the first log entry, if the request appended any.
     pub position: Option<Position>,
     /// The response body, if it cannot be built from the log.
     pub answer: Option<Vec<u8>>,

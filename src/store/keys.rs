@@ -35,7 +35,7 @@ pub struct StoredKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revoked {
     /// Whether this call revoked the key; false if it was revoked before.
-    pub made: bool,
+    pub is_new: bool,
     /// A node that has read the log up to here rejects the key.
     pub position: Position,
     /// The last position drawn before the position of the entry; `None` when unknown.
@@ -215,7 +215,7 @@ impl Store {
         ))
         .await?;
         Ok(row.map(|row| Revoked {
-            made: row.made,
+            is_new: row.made,
             position: Position::from_stored(row.position),
             previous: row.previous.map(Position::from_stored),
         }))

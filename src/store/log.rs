@@ -1,7 +1,5 @@
 //! The log's table behind a narrow interface: append a batch, read after or before a position, oldest and head.
 
-use crate::domain::access::idempotency::RequestKey;
-use crate::domain::event::page::{Scan, Stretch};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +9,9 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::{STATEMENT_TIMEOUT, Store, StoreError};
+use crate::domain::access::idempotency::RequestKey;
 use crate::domain::event::event_type::EventType;
+use crate::domain::event::page::{Scan, Stretch};
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;

@@ -1,9 +1,9 @@
 //! Ownership of shards: holder and term. The lease is on the holder's row in `nodes`.
 
-use crate::domain::delivery::shard::OwnedShard;
 use uuid::Uuid;
 
 use super::{Store, StoreError};
+use crate::domain::delivery::shard::OwnedShard;
 use crate::domain::position::Position;
 
 fn columns(shards: &[u16]) -> Vec<i16> {

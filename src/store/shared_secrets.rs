@@ -18,12 +18,7 @@ impl Store {
             encrypted.as_bytes(),
         ))
         .await?;
-        let stored = self
-            .fetch_scalar(sqlx::query_scalar!(
-                "SELECT value FROM shared_secrets WHERE name = $1",
-                name
-            ))
-            .await?;
-        self.decrypt(&stored, data)
+        let select = sqlx::query_scalar!("SELECT value FROM shared_secrets WHERE name = $1", name);
+        self.decrypt(&self.fetch_scalar(select).await?, data)
     }
 }

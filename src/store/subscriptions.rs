@@ -1,6 +1,5 @@
 //! Subscriptions: changes, each with its log entry, and queries.
 
-use crate::domain::subscription::change::{Change, ChangeResult};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -12,6 +11,7 @@ use crate::domain::encryption::AssociatedData;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
+use crate::domain::subscription::change::{Change, ChangeResult};
 use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Status, Subscription};
@@ -55,6 +55,10 @@ fn callback_url_column(channel: &Channel) -> Option<&str> {
 }
 
 impl Store {
+    fn read_all(&self, rows: Vec<SubscriptionRow>) -> Result<Vec<Subscription>, StoreError> {
+        rows.into_iter().map(|row| self.read(row)).collect()
+    }
+
     fn read(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
         let id = SubscriptionId::from_stored(row.id);
         let data = AssociatedData::Definition { tenant: &row.tenant, id: row.id };
@@ -203,10 +207,8 @@ impl Store {
             filter.callback_url,
             limit,
         ))
-        .await?
-        .into_iter()
-        .map(|row| self.read(row))
-        .collect()
+        .await
+        .and_then(|rows| self.read_all(rows))
     }
 
     /// Selects those of these subscriptions that are webhooks, of any tenant; deleted ones are left out.
@@ -220,10 +222,8 @@ impl Store {
              WHERE id = ANY($1) AND callback_url IS NOT NULL AND NOT deleted",
             ids,
         ))
-        .await?
-        .into_iter()
-        .map(|row| self.read(row))
-        .collect()
+        .await
+        .and_then(|rows| self.read_all(rows))
     }
 
     /// Selects all webhooks of these shards.
@@ -237,10 +237,8 @@ impl Store {
              WHERE shard = ANY($1) AND callback_url IS NOT NULL AND NOT deleted",
             shards,
         ))
-        .await?
-        .into_iter()
-        .map(|row| self.read(row))
-        .collect()
+        .await
+        .and_then(|rows| self.read_all(rows))
     }
 
     /// Selects the pattern versions of these subscriptions, oldest first for each.
@@ -248,14 +246,13 @@ impl Store {
         &self,
         ids: &[i64],
     ) -> Result<Vec<(SubscriptionId, Version)>, StoreError> {
-        let rows = self
-            .fetch_all(sqlx::query!(
-                "SELECT subscription, since, event_types FROM subscription_versions
+        let rows = self.fetch_all(sqlx::query!(
+            "SELECT subscription, since, event_types FROM subscription_versions
              WHERE subscription = ANY($1) ORDER BY subscription, since",
-                ids,
-            ))
-            .await?;
-        rows.into_iter()
+            ids,
+        ));
+        rows.await?
+            .into_iter()
             .map(|row| {
                 let patterns: Result<Arc<[_]>, _> =
                     row.event_types.iter().map(|text| text.parse()).collect();
@@ -305,16 +302,14 @@ impl Store {
         &self,
         tenant: &str,
     ) -> Result<Vec<(SubscriptionId, Option<Position>)>, StoreError> {
-        let rows = self
-            .fetch_all(sqlx::query!(
-                "SELECT id, deleted, changed_at FROM subscriptions
+        let rows = self.fetch_all(sqlx::query!(
+            "SELECT id, deleted, changed_at FROM subscriptions
              WHERE tenant = $1 AND callback_url IS NOT NULL ORDER BY id",
-                tenant
-            ))
-            .await?;
+            tenant
+        ));
         let one = |id, deleted: bool, at| {
             (SubscriptionId::from_stored(id), deleted.then(|| Position::from_stored(at)))
         };
-        Ok(rows.into_iter().map(|row| one(row.id, row.deleted, row.changed_at)).collect())
+        Ok(rows.await?.into_iter().map(|row| one(row.id, row.deleted, row.changed_at)).collect())
     }
 }

@@ -16,7 +16,7 @@ use crate::metrics::Counter;
 use crate::store::tenants::QuotaChange;
 use crate::store::{Store, StoreError};
 
-/// How often changes made on other nodes are read.
+/// How often the changes of other nodes are read.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// Every this many refreshes, all quotas are read again: a promoted standby may lack the last changes.
 const REFRESHES_PER_RELOAD: u32 = 60;

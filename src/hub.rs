@@ -81,7 +81,6 @@ pub struct StopReport {
     pub deliveries_left: usize,
 }
 
-/// A running hub.
 #[derive(Debug)]
 pub struct Hub {
     address: SocketAddr,
@@ -102,8 +101,8 @@ impl Hub {
         // Fails if a second hub in one process has installed the provider already, which does no harm.
         drop(rustls::crypto::ring::default_provider().install_default());
         // The address first: the most likely error appears before anything else has started.
-        let listener = TcpListener::bind(settings.listen)
-            .map_err(|error| StartError::Listen { address: settings.listen, error })?;
+        let cannot_listen = |error| StartError::Listen { address: settings.listen, error };
+        let listener = TcpListener::bind(settings.listen).map_err(cannot_listen)?;
         let (embedded, url) = database(&settings).await?;
         match Self::start_on(&settings, &url, listener).await {
             Ok(hub) => Ok(Self { embedded, ..hub }),
@@ -121,9 +120,8 @@ impl Hub {
         url: &str,
         listener: TcpListener,
     ) -> Result<Self, StartError> {
-        let address = listener
-            .local_addr()
-            .map_err(|error| StartError::Listen { address: settings.listen, error })?;
+        let cannot_listen = |error| StartError::Listen { address: settings.listen, error };
+        let address = listener.local_addr().map_err(cannot_listen)?;
         let store = open_store(settings, url).await?;
         let node = NodeName { id: Uuid::new_v4(), address: address.to_string() };
         let core = Core::start(settings, store, node).await?;
@@ -141,7 +139,7 @@ impl Hub {
         let api = core.api(settings, &streams, &secrets);
         retry_until_available(async || dispatcher.register_node().await).await?;
         let server = server::start(settings, listener, api, &streams, &core.stopping)
-            .map_err(|error| StartError::Listen { address: settings.listen, error })?;
+            .map_err(cannot_listen)?;
         let handle = server.handle();
         core.tasks.spawn(server);
         core.start_maintenance(settings.retention);
@@ -162,7 +160,6 @@ impl Hub {
         })
     }
 
-    /// The address that the hub listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -205,9 +202,8 @@ impl Hub {
             tracing::warn!("connections to the database were still in use at the deadline");
         }
         if let Some(embedded) = self.embedded {
-            embedded
-                .stop(deadline.saturating_duration_since(Instant::now()).max(CLOSE_TIMEOUT))
-                .await;
+            let left = deadline.saturating_duration_since(Instant::now());
+            embedded.stop(left.max(CLOSE_TIMEOUT)).await;
         }
     }
 }
@@ -299,7 +295,6 @@ impl Core {
         Api::new(parts, secrets, limits)
     }
 
-    /// Starts the background work on the tables.
     fn start_maintenance(&self, retention: Retention) {
         let (store, metrics) = (&self.store, || Arc::clone(&self.metrics));
         let stop = &self.stopping;
@@ -358,8 +353,7 @@ async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError>
         return Err(StartError::OtherMasterKey { ids: missing, file });
     }
     if matches!(settings.database, Database::Embedded { .. }) {
-        let end = async || store.delete_all_nodes().await;
-        retry_until_available(end).await?;
+        retry_until_available(async || store.delete_all_nodes().await).await?;
     }
     Ok(store)
 }

@@ -29,7 +29,8 @@ pub struct AuditFilter {
 }
 
 impl Store {
-    /// Records a change that has no transaction of its own, before it is made.
+    /// Inserts an audit entry in a commit of its own. The caller does so before it makes a change whose own statement
+    /// does not insert the entry.
     pub async fn insert_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "INSERT INTO audit SELECT entry.* FROM json_populate_record(NULL::audit, $1::text::json) entry",
@@ -39,7 +40,7 @@ impl Store {
         .map(drop)
     }
 
-    /// Selects a tenant's entries, newest first.
+    /// Selects up to `limit` entries of a tenant that match `filter`, newest first.
     pub async fn select_audit(
         &self,
         tenant: &str,

@@ -68,10 +68,12 @@ impl From<AttemptRow> for RecordedAttempt {
     }
 }
 
+/// Converts a number to Postgres' `smallint`; a larger one becomes the maximum.
 fn small(number: u16) -> i16 {
     i16::try_from(number).unwrap_or(i16::MAX)
 }
 
+/// Returns the shard of a subscription as stored in a `shard` column.
 fn shard_column(id: SubscriptionId) -> i16 {
     small(shard_of(id))
 }
@@ -91,6 +93,7 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
+    /// Copies the attempts' fields into the columns; row `n` of each column is attempt `n`.
     fn of(attempts: &'a [Attempt]) -> Self {
         let mut columns = Self::default();
         for attempt in attempts {
@@ -108,7 +111,8 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// JSON for `flush.sql`. Replays are rare, and one parameter costs less than ten empty arrays.
+/// Returns the progress of replays as the JSON parameter of `flush.sql`. Replays are rare, and one parameter costs
+/// less than ten empty arrays.
 fn replays_as_json(replays: &[(ReplayId, SubscriptionId, ReplayProgress)]) -> String {
     let row = |(id, subscription, progress): &(ReplayId, SubscriptionId, ReplayProgress)| {
         json!({
@@ -122,8 +126,9 @@ fn replays_as_json(replays: &[(ReplayId, SubscriptionId, ReplayProgress)]) -> St
 }
 
 impl Store {
-    /// Writes a flush in one statement and one commit. Returns the shards whose term is still current; nothing is written
-    /// for the others. Safe to repeat after [`Flush::send_again`].
+    /// Writes the attempts, retries, cursors and replays of a flush in one statement and one commit. Returns the
+    /// shards whose term is still current; nothing is written for the others. After a failure, call
+    /// [`Flush::send_again`] before a repeat.
     pub async fn flush(&self, flush: &Flush) -> Result<Vec<u16>, StoreError> {
         let shards: Vec<i16> = flush.shards.iter().map(|(shard, ..)| small(*shard)).collect();
         let terms: Vec<i64> = flush.shards.iter().map(|(_, term, _)| *term).collect();
@@ -168,7 +173,8 @@ impl Store {
         Ok(rows.await?.into_iter().map(i16::unsigned_abs).collect())
     }
 
-    /// Selects the delivery state of these subscriptions, for the owner of their shards.
+    /// Selects the state from which the owner of these subscriptions' shards resumes delivery: their cursors, retries,
+    /// attempted events above the cursor, and running replays.
     pub async fn select_delivery_state(
         &self,
         subscriptions: &[i64],
@@ -222,7 +228,8 @@ impl Store {
         })
     }
 
-    /// Selects the attempts to deliver these events to these subscriptions, in order.
+    /// Selects all recorded attempts to deliver the events at `positions` to `subscriptions`, ordered by subscription,
+    /// position and number, each with the due time of its retry.
     pub async fn select_attempts_of(
         &self,
         subscriptions: &[i64],
@@ -243,7 +250,8 @@ impl Store {
         .map(|rows| rows.into_iter().map(RecordedAttempt::from).collect())
     }
 
-    /// Selects those of these deliveries that were attempted, but whose attempts have expired.
+    /// Selects the deliveries of the events at `positions` to `subscriptions` that were attempted, but whose attempts
+    /// have expired.
     pub async fn select_unrecorded(
         &self,
         subscriptions: &[i64],
@@ -270,7 +278,8 @@ impl Store {
         Ok(unrecorded.collect())
     }
 
-    /// Selects the attempts of one or all of a tenant's subscriptions, by event and number, newest first.
+    /// Selects up to `limit` attempts that match `filter`, newest event first, then highest number first.
+    /// `subscription`: `None` selects all subscriptions of the tenant. `next_attempt` is always `None` here.
     pub async fn select_attempts(
         &self,
         tenant: &str,
@@ -307,7 +316,8 @@ impl Store {
         .map(|rows| rows.into_iter().map(RecordedAttempt::from).collect())
     }
 
-    /// Deletes the delivery state of deleted subscriptions: a flush may write some after the deletion.
+    /// Deletes the retries, cursors and expirations of deleted subscriptions, and returns the number of rows. A flush
+    /// may write such rows after the deletion of the subscription.
     pub async fn delete_state_of_deleted(&self) -> Result<u64, StoreError> {
         let retries = self.execute(sqlx::query!(
             "DELETE FROM retries r USING subscriptions s WHERE s.id = r.subscription AND s.deleted"

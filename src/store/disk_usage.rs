@@ -19,7 +19,7 @@ pub struct PoolUsage {
 }
 
 impl Store {
-    /// Selects the size of the tables.
+    /// Selects the sizes of the event partitions, of the attempt partitions and of the whole database, in bytes.
     pub async fn select_disk_usage(&self) -> Result<DiskUsage, StoreError> {
         self.fetch_one(sqlx::query_as!(
             DiskUsage,
@@ -34,6 +34,7 @@ impl Store {
         .await
     }
 
+    /// Counts the connections of the pool that are in use now and that are idle. Needs no database access.
     pub fn pool_usage(&self) -> PoolUsage {
         let (open, idle) = (self.pool.size(), self.pool.num_idle());
         let idle = u32::try_from(idle).unwrap_or(u32::MAX);

@@ -58,7 +58,8 @@ impl Store {
             .map(Position::from_stored)
     }
 
-    /// Selects the newest stored event that is older than `days` days.
+    /// Selects the position of the newest stored event from before the UTC day that began `days` days before today's.
+    /// `None` if all events are newer.
     pub async fn select_newest_older_than(
         &self,
         days: u16,
@@ -73,7 +74,8 @@ impl Store {
         .map(|newest| newest.map(Position::from_stored))
     }
 
-    /// Selects the subscriptions with a cursor below `expired_up_to`, or a retry at or below it.
+    /// Selects the subscriptions that lose events if all events up to `expired_up_to` expire: their cursor is below
+    /// it, or a retry is at or below it. Leaves out those whose gap up to there is recorded.
     pub async fn select_lagging(
         &self,
         expired_up_to: Position,
@@ -99,7 +101,8 @@ impl Store {
         Ok(lagging.collect())
     }
 
-    /// Counts the next `events` events after a position by type. The total is smaller only if `up_to` is reached.
+    /// Counts the next events above `after` and up to `up_to`, at most `events` of them, by tenant, type and test
+    /// subscription. A total below `events` means that the count has reached `up_to`.
     pub async fn select_event_counts(
         &self,
         after: Position,
@@ -130,8 +133,9 @@ impl Store {
         Ok(counts.collect())
     }
 
-    /// Selects the state of a lagging subscription's events up to `expired_up_to`. For a pull subscription, retries do not
-    /// count, and only the successful attempts of its former webhook resolve an event.
+    /// Counts a lagging subscription's events up to `expired_up_to` that are resolved, and those that wait for a
+    /// retry. For a pull subscription, retries do not count, and only the successful attempts of its former webhook
+    /// resolve an event.
     pub async fn select_resolved(
         &self,
         lagging: &LaggingSubscription,
@@ -164,8 +168,9 @@ impl Store {
         })
     }
 
-    /// Records that a subscription loses its events up to `expired_up_to`: deletes their retries, moves its cursor, and
-    /// appends the gap entry, in one commit. False if it was recorded before.
+    /// Records that a subscription loses its events up to `expired_up_to`: deletes their retries, moves its cursor,
+    /// and appends the log entry with `gap`, in one commit. Returns false, without effect, if the gap was recorded
+    /// before.
     pub async fn record_gap(
         &self,
         id: SubscriptionId,
@@ -186,14 +191,15 @@ impl Store {
         .await
     }
 
-    /// Moves all cursors below `expired_up_to` to it, and the beginning of the log.
+    /// Expires the events up to `expired_up_to`: moves the beginning of the log and every cursor below it there, and
+    /// deletes the retries of these events, in one commit.
     pub async fn advance_cursors(&self, expired_up_to: Position) -> Result<(), StoreError> {
         self.execute(sqlx::query!("SELECT pass_over($1) AS passed", expired_up_to.stored()))
             .await
             .map(drop)
     }
 
-    /// Selects what a subscription lost to retention; `None` if nothing.
+    /// Selects how many events a subscription has lost to retention; `None` if it has lost none.
     pub async fn select_expired(
         &self,
         id: SubscriptionId,

@@ -42,7 +42,8 @@ pub struct StoredClaim {
 }
 
 impl Store {
-    /// Selects the result stored for a key in the last 24 hours.
+    /// Selects the result that a request of the tenant with this idempotency key stored in the last 24 hours, and
+    /// decrypts it. `None` if no request did.
     pub async fn select_stored_response(
         &self,
         tenant: &str,
@@ -66,7 +67,8 @@ impl Store {
         }))
     }
 
-    /// Encrypts a response, which may contain a secret.
+    /// Encrypts the response body `answer`, which may contain a secret, for the row of this tenant and idempotency
+    /// key.
     pub(super) fn encrypt_response(
         &self,
         tenant: &str,
@@ -77,7 +79,8 @@ impl Store {
         Ok(encrypted.into_bytes())
     }
 
-    /// Stores the response to a request. False, without effect, if another request used the key first.
+    /// Stores the response body `answer` of a request, encrypted. Returns false, without effect, if another request
+    /// has used the idempotency key in the last 24 hours.
     pub async fn insert_stored_response(
         &self,
         tenant: &str,
@@ -100,8 +103,10 @@ impl Store {
         .map(|rows| rows > 0)
     }
 
-    /// Claims a key for a request that runs on `node`. False while a request with this key runs on another node. A stored
-    /// response shows that the earlier request has ended.
+    /// Claims an idempotency key for a request that runs on `node`. `token` identifies the claim when it is deleted.
+    ///
+    /// Returns false while a request with this key runs on another live node. If a response to the key is stored, that
+    /// request has ended, and its claim does not count.
     pub async fn insert_claim(
         &self,
         tenant: &str,
@@ -127,7 +132,8 @@ impl Store {
         .map(|rows| rows > 0)
     }
 
-    /// Deletes the claims of requests that have ended.
+    /// Deletes the stored claims of requests that have ended. A claim whose key another request has claimed since
+    /// stays.
     pub async fn delete_claims(&self, ended: &[StoredClaim]) -> Result<(), StoreError> {
         let tenants: Vec<&str> = ended.iter().map(|name| &*name.tenant).collect();
         let keys: Vec<&str> = ended.iter().map(|name| name.key.as_str()).collect();
@@ -143,7 +149,7 @@ impl Store {
         .map(drop)
     }
 
-    /// Deletes the claims of nodes that no longer exist.
+    /// Deletes the claims of nodes whose row is deleted, and returns their number.
     pub async fn delete_dead_claims(&self) -> Result<u64, StoreError> {
         self.execute(sqlx::query!(
             "DELETE FROM idempotency_claims c WHERE NOT EXISTS (SELECT FROM nodes n WHERE n.id = c.node)"

@@ -82,8 +82,9 @@ impl TryFrom<KeyRow> for StoredKey {
 }
 
 impl Store {
-    /// Inserts a key with its audit entry and, if the request has an idempotency key, the response. False, without effect,
-    /// if another request used the idempotency key first.
+    /// Inserts a key with its audit entry, in one commit. `answer`, for a request with an idempotency key, is the
+    /// response body to store with them. Returns false, without effect, if another request used the idempotency key
+    /// first.
     pub async fn insert_key(
         &self,
         key: &StoredKey,
@@ -133,6 +134,7 @@ impl Store {
         .await
     }
 
+    /// Selects a key of any tenant by its SHA-256, even if it is revoked or expired; `None` if no such key exists.
     pub async fn select_key_by_hash(&self, hash: &[u8]) -> Result<Option<StoredKey>, StoreError> {
         self.fetch_optional(sqlx::query_as!(
             KeyRow,
@@ -145,7 +147,7 @@ impl Store {
         .transpose()
     }
 
-    /// Selects a key of any tenant.
+    /// Selects a key of any tenant, even if it is revoked or expired; `None` if no such key exists.
     pub async fn select_key_by_id(&self, id: KeyId) -> Result<Option<StoredKey>, StoreError> {
         self.fetch_optional(sqlx::query_as!(
             KeyRow,
@@ -158,6 +160,7 @@ impl Store {
         .transpose()
     }
 
+    /// Selects those of the keys `ids` that exist and are not revoked.
     pub async fn select_unrevoked_keys(&self, ids: &[i64]) -> Result<Vec<KeyId>, StoreError> {
         self.fetch_scalars(sqlx::query_scalar!(
             "SELECT id FROM keys WHERE id = ANY($1) AND NOT revoked",
@@ -167,7 +170,7 @@ impl Store {
         .map(|ids| ids.into_iter().map(KeyId::from_stored).collect())
     }
 
-    /// Selects a tenant's unrevoked keys above an id, oldest first.
+    /// Selects up to `limit` unrevoked keys of a tenant with ids above `after`, oldest first.
     pub async fn select_keys(
         &self,
         tenant: &str,
@@ -188,8 +191,11 @@ impl Store {
         .collect()
     }
 
-    /// Revokes a key, appends its log entry and its audit entry, in one commit; `None` if there is no such key. Safe to
-    /// repeat after [`StoreError::Unavailable`].
+    /// Revokes a key, and appends its log entry and its audit entry, in one commit. Returns `None` if no such key
+    /// exists; a key that is revoked already is not changed.
+    ///
+    /// `token` identifies the append, as in [`AppendBatch::token`](super::log::AppendBatch::token). Safe to repeat
+    /// after [`StoreError::Unavailable`].
     pub async fn revoke_key(
         &self,
         token: Uuid,
@@ -221,7 +227,8 @@ impl Store {
         }))
     }
 
-    /// Updates the last uses of keys; times are in milliseconds since 1970.
+    /// Updates the time of last use of the keys `ids` to the time at the same index of `times`, in milliseconds since
+    /// 1970. A time never moves back.
     pub async fn update_last_uses(&self, ids: &[i64], times: &[i64]) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "UPDATE keys k SET last_used_at = greatest(k.last_used_at, used.at)

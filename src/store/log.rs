@@ -106,7 +106,7 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Connects if there is no connection.
+    /// Opens the connection unless it is open. Fails with [`StoreError::Unavailable`] after three seconds.
     pub async fn connect(&mut self) -> Result<(), StoreError> {
         if self.connection.is_none() {
             let connecting = PgConnection::connect_with(&self.store.options);
@@ -118,7 +118,8 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Appends in one statement and one commit.
+    /// Appends the events of all requests of a batch, in one statement and one commit. Opens the connection if
+    /// necessary, and drops it after a failure other than [`AppendFailure::NoPartition`].
     pub async fn append(&mut self, batch: &AppendBatch) -> Result<BatchOutcome, AppendFailure> {
         self.connect().await.map_err(AppendFailure::NotSent)?;
         let Some(connection) = self.connection.as_mut() else {
@@ -195,6 +196,7 @@ struct OutcomeRow {
 
 struct OutcomeRows(Vec<OutcomeRow>);
 
+/// Runs the append statement on an open connection. Returns one row for each request, in any order.
 async fn append(
     connection: &mut PgConnection,
     batch: &AppendBatch,
@@ -222,6 +224,7 @@ async fn append(
 }
 
 impl OutcomeRows {
+    /// Converts the rows to outcomes in the order of the batch. Fails unless each of the `requests` requests has a row.
     fn into_outcome(mut self, requests: usize) -> Result<BatchOutcome, StoreError> {
         self.0.sort_by_key(|row| row.request);
         if self.0.len() != requests {
@@ -252,6 +255,7 @@ struct EventRow {
 }
 
 impl EventRow {
+    /// Converts a row to an event; `None` if the row has no data, because the read did not select its tenant.
     fn into_event(self) -> Option<Arc<Event>> {
         let new = NewEvent {
             event_type: EventType::from_stored(&self.event_type),
@@ -278,13 +282,15 @@ impl Stretch {
 }
 
 impl Store {
-    /// A writer with its own connection, opened at the first append.
+    /// Returns a writer without a connection. The first append or [`LogWriter::connect`] opens one of its own, outside
+    /// the pool.
     pub fn log_writer(&self) -> LogWriter {
         LogWriter { store: self.clone(), connection: None }
     }
 
-    /// Reads forward, oldest first. The log has no late arrivals: after a `complete` read, every new event has a higher
-    /// position.
+    /// Reads forward, oldest first: above `scan.after` and up to `scan.up_to`.
+    ///
+    /// The log has no late arrivals: after a `complete` read, every new event has a higher position.
     pub async fn read_after(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
         let rows = self.fetch_all(sqlx::query_as!(
             EventRow,
@@ -310,7 +316,7 @@ impl Store {
         Ok(Stretch::of(rows, scan.after, scan.limit.events))
     }
 
-    /// Reads backward, newest first: from `up_to` down to, but not including, `after`.
+    /// Reads backward, newest first: from `scan.up_to` down to, but not including, `scan.after`.
     pub async fn read_before(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
         let rows = self.fetch_all(sqlx::query_as!(
             EventRow,
@@ -336,7 +342,8 @@ impl Store {
         Ok(Stretch::of(rows, scan.up_to, scan.limit.events))
     }
 
-    /// Reads the events at these positions. Expired events, and those of other tenants than `tenant`, are left out.
+    /// Reads the events at these positions, oldest first. Leaves out dropped events and, if `tenant` is given, events
+    /// of other tenants.
     pub async fn read_at(
         &self,
         positions: &[i64],
@@ -354,7 +361,8 @@ impl Store {
         Ok(rows.into_iter().filter_map(EventRow::into_event).collect())
     }
 
-    /// The position of the newest event, even if it has expired; the log's beginning if there was none.
+    /// Selects the position of the newest event, even if it has expired. If the table has no event, returns the
+    /// beginning of the log.
     pub async fn head(&self) -> Result<Position, StoreError> {
         self.fetch_scalar(sqlx::query_scalar!(
             r#"SELECT coalesce((SELECT position FROM events ORDER BY position DESC LIMIT 1), events) AS "head!"
@@ -364,7 +372,7 @@ impl Store {
         .map(Position::from_stored)
     }
 
-    /// The position of the oldest stored event.
+    /// Selects the position of the oldest event that has not expired; `None` if all have.
     pub async fn oldest(&self) -> Result<Option<Position>, StoreError> {
         self.fetch_optional_scalar(sqlx::query_scalar!(
             "SELECT position FROM events WHERE position > (SELECT events FROM horizons) ORDER BY position LIMIT 1"

@@ -75,8 +75,8 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Whether an `SQLSTATE` is about the server's state rather than the statement: connection failures, insufficient resources
-/// (a full disk too), operator intervention, lock timeouts.
+/// Returns whether an `SQLSTATE` is about the server's state rather than the statement, so that a retry may succeed:
+/// connection failures, insufficient resources (a full disk too), operator intervention, lock timeouts.
 fn is_transient(code: Option<&str>) -> bool {
     code.is_some_and(|code| {
         ["08", "53", "57", "58", "55P03", "40", "25006"].iter().any(|class| code.starts_with(class))
@@ -118,7 +118,8 @@ impl Store {
         Ok(Self { pool, lease_pool, options, encryptor: Arc::new(encryptor) })
     }
 
-    /// Migrates the schema. Several nodes may start at once; one of them does the work.
+    /// Migrates the schema to this version of the hub. Several nodes may call this at once: one of them migrates, and
+    /// the others wait.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let options =
             self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
@@ -132,11 +133,12 @@ impl Store {
         })
     }
 
-    /// Checks that the database responds.
+    /// Runs a trivial query to check that the database responds.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.fetch_one(sqlx::query!("SELECT 1 AS one")).await.map(drop)
     }
 
+    /// Closes the pools, after the statements that run now. Later statements fail with [`StoreError::Unavailable`].
     pub async fn close(&self) {
         self.pool.close().await;
         self.lease_pool.close().await;
@@ -210,7 +212,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError>
         .map_err(StoreError::from)
 }
 
-/// Runs a statement with [`STATEMENT_TIMEOUT`].
+/// Runs a statement. Fails with [`StoreError::Unavailable`] after [`STATEMENT_TIMEOUT`].
 async fn within<T>(
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {

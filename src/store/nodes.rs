@@ -40,6 +40,7 @@ pub struct ServerIdentity {
     pub timeline: String,
 }
 
+/// Converts a duration to a Postgres interval.
 fn interval(length: Duration) -> PgInterval {
     PgInterval {
         months: 0,
@@ -49,8 +50,9 @@ fn interval(length: Duration) -> PgInterval {
 }
 
 impl Store {
-    /// Renews a node's lease, for `lease` from now, and records that it has read the log up to `seen`. Returns the server
-    /// that did it.
+    /// Renews a node's lease until `lease` from now, and records that the node has read the log up to `seen`. Inserts
+    /// the node's row the first time. Returns the identity of the database server, so that the caller notices a
+    /// failover.
     pub async fn renew_lease(
         &self,
         node: &NodeName,
@@ -88,8 +90,8 @@ impl Store {
         .map(drop)
     }
 
-    /// Whether the shard's owner, if it is another node than `node`, has applied all subscription changes up to `position`
-    /// or has lost its lease.
+    /// Returns whether the owner of `shard` has applied all subscription changes up to `position`. Also true if the
+    /// owner is `node` itself, or has lost its lease, or if the shard has none.
     pub async fn have_others_applied(
         &self,
         node: Uuid,
@@ -119,7 +121,7 @@ impl Store {
         .map(drop)
     }
 
-    /// Whether every live node besides `node` has read the log up to `position`.
+    /// Returns whether every live node besides `node` has read the log up to `position`.
     pub async fn have_others_read(
         &self,
         node: Uuid,
@@ -135,7 +137,7 @@ impl Store {
         .await
     }
 
-    /// Marks the node as stopping: the others share its shards.
+    /// Marks a node as stopping, so that the other nodes share its shards. Its lease stays.
     pub async fn update_leaving(&self, node: Uuid) -> Result<(), StoreError> {
         self.execute(sqlx::query!("UPDATE nodes SET leaving = true WHERE id = $1", node))
             .await
@@ -174,7 +176,7 @@ impl Store {
             .collect())
     }
 
-    /// Deletes a node and releases its shards.
+    /// Deletes a node's row and makes its shards free, in one commit.
     pub async fn delete_node(&self, node: Uuid) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "WITH deleted AS (DELETE FROM nodes WHERE id = $1)
@@ -185,12 +187,12 @@ impl Store {
         .map(drop)
     }
 
-    /// Deletes all nodes. For a private database: no other node can have a lease.
+    /// Deletes the rows of all nodes. Only for the embedded database, which no other node can use.
     pub async fn delete_all_nodes(&self) -> Result<(), StoreError> {
         self.execute(sqlx::query!("DELETE FROM nodes")).await.map(drop)
     }
 
-    /// Deletes nodes whose lease ended over an hour ago.
+    /// Deletes the rows of nodes whose lease ended over an hour ago, and returns their number.
     pub async fn delete_dead_nodes(&self) -> Result<u64, StoreError> {
         self.execute(sqlx::query!(
             "DELETE FROM nodes WHERE leased_until < clock_timestamp() - interval '1 hour'"

@@ -28,8 +28,8 @@ impl Store {
         }))
     }
 
-    /// Moves a pull subscription's cursor forward, never back, and returns its position. `None` if it is not a pull
-    /// subscription.
+    /// Moves a pull subscription's cursor forward to `position`, never back, and returns where it is then. `None` if
+    /// the subscription is not a pull subscription.
     pub async fn advance_pull_cursor(
         &self,
         id: SubscriptionId,
@@ -44,8 +44,8 @@ impl Store {
         Ok(moved.await?.map(Position::from_stored))
     }
 
-    /// Moves a pull subscription's cursor to any position; events that a former webhook delivered are served again. False if
-    /// the subscription is not a pull subscription.
+    /// Moves a pull subscription's cursor forward or back to `position`. Events above it that a former webhook
+    /// delivered are served again. Returns false if the subscription is not a pull subscription.
     pub async fn seek_pull_cursor(
         &self,
         id: SubscriptionId,
@@ -59,7 +59,8 @@ impl Store {
         Ok(moved.await? > 0)
     }
 
-    /// Selects those of these events that a subscription's webhook delivered.
+    /// Selects those of `positions` whose event a subscription's webhook has delivered, as far as its attempts are
+    /// still recorded.
     pub async fn select_delivered(
         &self,
         id: SubscriptionId,

@@ -51,7 +51,8 @@ pub struct Reencrypted {
 }
 
 impl Store {
-    /// Counts the values that are not encrypted with this node's current master key.
+    /// Counts the stored values that are in plain text or encrypted with another master key than this node's current
+    /// one.
     pub async fn count_encrypted_with_old_key(&self) -> Result<i64, StoreError> {
         // Two ranges instead of <>, so that the indexes are used.
         self.fetch_scalar(sqlx::query_scalar!(
@@ -61,7 +62,8 @@ impl Store {
         .await
     }
 
-    /// Selects up to `limit` of these values, without the first `skip`.
+    /// Selects up to `limit` of the values that [`Self::count_encrypted_with_old_key`] counts, without the first
+    /// `skip`.
     pub async fn select_encrypted_with_old_key(
         &self,
         skip: i64,
@@ -78,8 +80,8 @@ impl Store {
         .await
     }
 
-    /// Tries to take the re-encryption lock, on its own connection. `None` while another node holds it, or if the database's
-    /// master key is not this node's current one.
+    /// Tries to acquire the re-encryption lock, on its own connection. `None` while another node holds it, or if the
+    /// database's master key is not this node's current one.
     pub async fn try_lock_reencryption(&self) -> Result<Option<ReencryptionLock>, StoreError> {
         let mut connection = connect(&self.options).await?;
         let locked = within(
@@ -93,7 +95,8 @@ impl Store {
         Ok(locked.await?.then_some(ReencryptionLock { _connection: connection }))
     }
 
-    /// Re-encrypts values with this node's current master key, each unless it was changed since it was read.
+    /// Encrypts values with this node's current master key and stores the results in one commit. A value that was
+    /// changed since it was read is left as it is.
     pub async fn reencrypt(&self, values: &[StoredSecret]) -> Result<Reencrypted, StoreError> {
         let (mut replacements, mut unreadable, mut last_error) = (Vec::new(), 0, None);
         for value in values {
@@ -109,12 +112,14 @@ impl Store {
         Ok(Reencrypted { reencrypted, unreadable, error: last_error })
     }
 
+    /// Decrypts a value, or takes its plain text, and encrypts it with this node's current master key.
     fn reencrypt_value(&self, value: &StoredSecret) -> Result<String, StoreError> {
         let row = value.row()?;
         self.encrypt(&self.decrypt(&value.stored, row)?, row)
     }
 
-    /// Replaces stored values, each unless it was changed since it was read. Returns how many were replaced.
+    /// Replaces each stored value by the text beside it, in one commit, unless the value was changed since it was
+    /// read. Returns how many were replaced.
     async fn update_encrypted(
         &self,
         replacements: &[(&StoredSecret, String)],
@@ -154,8 +159,8 @@ impl Store {
         .await
     }
 
-    /// Selects up to `limit` subscriptions with a signing secret that ended by `now`, each with its definition; `None` if
-    /// the subscription is deleted.
+    /// Selects up to `limit` subscriptions with a signing secret that ended by `now`, each with its stored definition.
+    /// The definition is `None` if the subscription is deleted.
     pub async fn select_ended_secrets(
         &self,
         now: UnixMillis,
@@ -179,7 +184,8 @@ impl Store {
         Ok(rows.collect())
     }
 
-    /// Removes the signing secrets that ended by `now` from a definition. False if it was changed since it was read.
+    /// Removes the signing secrets that ended by `now` from the definition `value` and stores it. Returns false,
+    /// without effect, if the definition was changed since it was read.
     pub async fn remove_ended_secrets(
         &self,
         value: &StoredSecret,
@@ -191,7 +197,8 @@ impl Store {
         Ok(self.update_encrypted(&[(value, text)]).await? > 0)
     }
 
-    /// Deletes the ends up to `now` of a subscription's signing secrets.
+    /// Deletes the rows that say when signing secrets of a subscription end, for those that ended by `now`. Called
+    /// after the secrets are removed.
     pub async fn delete_secret_ends(
         &self,
         id: SubscriptionId,

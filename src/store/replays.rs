@@ -37,7 +37,7 @@ impl ReplayRow {
 }
 
 impl Store {
-    /// Selects the running replays of these subscriptions.
+    /// Selects the running replays of these subscriptions, of any tenant.
     pub async fn select_running_replays(
         &self,
         subscriptions: &[i64],
@@ -51,7 +51,8 @@ impl Store {
         rows.await?.into_iter().map(ReplayRow::read).collect()
     }
 
-    /// Selects a subscription's replays below an id, newest first. A replay has no row before the shard's owner starts it.
+    /// Selects up to `limit` replays of a subscription, newest first, with ids below `below` if that is given. A
+    /// replay has no row before the shard's owner starts it.
     pub async fn select_replays(
         &self,
         subscription: SubscriptionId,
@@ -70,7 +71,7 @@ impl Store {
         rows.await?.into_iter().map(read).collect()
     }
 
-    /// Selects a subscription's replay; `None` before the shard's owner starts it.
+    /// Selects the progress of a replay; `None` before the shard's owner starts the replay.
     pub async fn select_replay(
         &self,
         subscription: SubscriptionId,
@@ -86,7 +87,8 @@ impl Store {
         row.await?.map(|row| row.read().map(|(_, _, progress)| progress)).transpose()
     }
 
-    /// Selects the state of the deliveries of these events to a subscription; never attempted ones are left out.
+    /// Selects the state of the deliveries of the events at `positions` to a subscription. Leaves out events without a
+    /// recorded attempt.
     pub async fn select_attempted(
         &self,
         subscription: SubscriptionId,
@@ -109,7 +111,7 @@ impl Store {
         Ok(deliveries.collect())
     }
 
-    /// Cancels the running replays of deleted subscriptions.
+    /// Cancels the running replays of deleted subscriptions, and returns their number.
     pub async fn cancel_replays_of_deleted(&self) -> Result<u64, StoreError> {
         self.execute(sqlx::query!(
             "UPDATE replays r SET status = 'cancelled' FROM subscriptions s

@@ -11,7 +11,8 @@ fn columns(shards: &[u16]) -> Vec<i16> {
 }
 
 impl Store {
-    /// Acquires at most `max` free shards for a node that already holds `held`.
+    /// Acquires at most `max` shards that no live node holds, for a node that already holds `held`, and increments
+    /// their terms. The answer is empty if none is free, or if the node's own lease has ended.
     pub async fn acquire_shards(
         &self,
         node: Uuid,
@@ -35,7 +36,8 @@ impl Store {
             .collect())
     }
 
-    /// Releases the shards that the node owns in these terms, so that another need not wait for the end of its lease.
+    /// Makes free those of `shards` that the node still owns in the term given with each, so that another node need
+    /// not wait for the end of the lease.
     pub async fn release_shards(
         &self,
         node: Uuid,

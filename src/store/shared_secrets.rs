@@ -4,7 +4,8 @@ use super::{Store, StoreError};
 use crate::domain::encryption::AssociatedData;
 
 impl Store {
-    /// Returns the secret named `name`; stores `fresh` as the secret if there is none.
+    /// Returns the secret named `name`, which all nodes share. If none is stored yet, first stores `fresh` as the
+    /// secret, encrypted.
     pub async fn select_or_insert_shared_secret(
         &self,
         name: &str,

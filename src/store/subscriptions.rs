@@ -76,7 +76,8 @@ impl Store {
         })
     }
 
-    /// The encrypted definition, and the ends of its earlier signing secrets. Empty for a deleted subscription.
+    /// Returns the subscription's definition after the change, encrypted, and the times when its earlier signing
+    /// secrets end, in milliseconds since 1970. Both are empty if the change deletes the subscription.
     fn encrypt_definition(&self, change: &Change) -> Result<(String, Vec<i64>), StoreError> {
         if change.deleted {
             return Ok((String::new(), Vec::new()));
@@ -88,8 +89,10 @@ impl Store {
         Ok((encrypted, earlier.map(|one| one.expires_at.as_i64()).collect()))
     }
 
-    /// Makes a change, appends its log entry and its audit entry, in one commit. `token` and `after` are as for an append.
-    /// Safe to repeat after [`StoreError::Unavailable`].
+    /// Makes a change, and appends its log entry and its audit entry, in one commit.
+    ///
+    /// `token` and `after` identify the append, as in [`AppendBatch`](super::log::AppendBatch). Safe to repeat after
+    /// [`StoreError::Unavailable`].
     pub async fn change_subscription(
         &self,
         token: Uuid,
@@ -153,6 +156,7 @@ impl Store {
         })
     }
 
+    /// Selects a tenant's subscription; `None` if the tenant has no such subscription or has deleted it.
     pub async fn select_subscription(
         &self,
         tenant: &str,
@@ -184,7 +188,8 @@ impl Store {
         .await
     }
 
-    /// Selects a tenant's subscriptions above an id, oldest first.
+    /// Selects up to `limit` subscriptions of a tenant that match `filter`, with ids above `after`, oldest first.
+    /// Leaves out deleted ones.
     pub async fn select_subscriptions(
         &self,
         tenant: &str,
@@ -211,7 +216,7 @@ impl Store {
         .and_then(|rows| self.read_all(rows))
     }
 
-    /// Selects those of these subscriptions that are webhooks, of any tenant; deleted ones are left out.
+    /// Selects the webhooks among the subscriptions `ids`, of any tenant. Leaves out deleted ones.
     pub async fn select_webhooks_by_id(
         &self,
         ids: &[i64],
@@ -226,7 +231,7 @@ impl Store {
         .and_then(|rows| self.read_all(rows))
     }
 
-    /// Selects all webhooks of these shards.
+    /// Selects all webhooks of these shards, of any tenant. Leaves out deleted ones.
     pub async fn select_webhooks_of_shards(
         &self,
         shards: &[i16],
@@ -241,7 +246,8 @@ impl Store {
         .and_then(|rows| self.read_all(rows))
     }
 
-    /// Selects the pattern versions of these subscriptions, oldest first for each.
+    /// Selects the event type patterns of these subscriptions: each version with the position since which it applies,
+    /// oldest first for each subscription.
     pub async fn select_versions(
         &self,
         ids: &[i64],
@@ -264,13 +270,13 @@ impl Store {
             .collect()
     }
 
-    /// Selects the pattern versions of one subscription, oldest first.
+    /// Selects the versions of one subscription's event type patterns, oldest first.
     pub async fn select_versions_of(&self, id: SubscriptionId) -> Result<Vec<Version>, StoreError> {
         let versions = self.select_versions(&[id.stored()]).await?;
         Ok(versions.into_iter().map(|(_, version)| version).collect())
     }
 
-    /// Selects a tenant's subscriptions above an id, deleted ones included, oldest first.
+    /// Selects up to `limit` subscriptions of a tenant with ids above `after`, deleted ones included, oldest first.
     pub async fn select_summaries(
         &self,
         tenant: &str,
@@ -297,7 +303,8 @@ impl Store {
             .collect()
     }
 
-    /// Selects all webhooks of a tenant, deleted ones included, each with the position of its deletion.
+    /// Selects the ids of all webhooks of a tenant, deleted ones included, oldest first. The position is that of the
+    /// deletion; `None` if the webhook is not deleted.
     pub async fn select_webhook_history(
         &self,
         tenant: &str,

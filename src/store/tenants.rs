@@ -44,6 +44,7 @@ pub struct TenantUsage {
     pub subscriptions: i64,
 }
 
+/// Converts the four quota columns, in the order of the parameter, to a tenant's own quotas.
 fn quotas([events_per_s, subscriptions, streams, event_bytes]: [Option<i32>; 4]) -> OwnQuotas {
     let read = |stored: Option<i32>| stored.map(|stored| u32::try_from(stored).unwrap_or_default());
     OwnQuotas {
@@ -54,6 +55,7 @@ fn quotas([events_per_s, subscriptions, streams, event_bytes]: [Option<i32>; 4])
     }
 }
 
+/// Builds a tenant from columns of its row; times are in milliseconds since 1970.
 fn stored_tenant(
     description: Option<String>,
     quotas: OwnQuotas,
@@ -67,11 +69,13 @@ fn stored_tenant(
     }
 }
 
+/// Converts a quota to a column value; one that is too large becomes the maximum.
 fn stored(quota: Option<u32>) -> Option<i32> {
     quota.map(|quota| i32::try_from(quota).unwrap_or(i32::MAX))
 }
 
 impl Store {
+    /// Selects a tenant's row; `None` if no settings were ever stored for the tenant.
     pub async fn select_tenant(&self, name: &str) -> Result<Option<TenantRecord>, StoreError> {
         let row = self.fetch_optional(sqlx::query!(
             "SELECT description, events_per_s, subscriptions, streams, event_bytes, created_at, updated_at,
@@ -87,8 +91,9 @@ impl Store {
         }))
     }
 
-    /// Inserts or updates a tenant's settings and appends the audit entry, if the row's version is `expected`. `None` if it
-    /// is not.
+    /// Inserts or updates a tenant's settings and appends the audit entry, in one commit. `expected` is the version of
+    /// the row that the caller read, or `None` if it found no row. Returns `None`, without effect, if the row has
+    /// another version.
     pub async fn upsert_tenant(
         &self,
         name: &str,
@@ -133,7 +138,8 @@ impl Store {
         Ok(put)
     }
 
-    /// Deletes the settings of a tenant that has neither keys nor subscriptions. False if there was nothing to delete.
+    /// Marks a tenant's settings as deleted, and appends the audit entry, in one commit. Returns false, without
+    /// effect, if the tenant has no settings, or has unrevoked keys or subscriptions.
     pub async fn delete_tenant(&self, name: &str, audit: &AuditEntry) -> Result<bool, StoreError> {
         self.execute(sqlx::query!(
             "WITH deleted AS (
@@ -154,6 +160,7 @@ impl Store {
         .map(|rows| rows > 0)
     }
 
+    /// Counts a tenant's unrevoked keys and its subscriptions. A tenant that does not exist has zero of each.
     pub async fn select_tenant_usage(&self, name: &str) -> Result<TenantUsage, StoreError> {
         self.fetch_one(sqlx::query_as!(
             TenantUsage,
@@ -164,8 +171,10 @@ impl Store {
         .await
     }
 
-    /// Selects tenants after a name, by name: those with settings, a key or a subscription. Each is an index look-up, so the
-    /// cost of a page does not depend on the number of tenants.
+    /// Selects up to `limit` tenants with names above `after`, by name: those with settings, a key or a subscription.
+    /// The settings are `None` for a tenant without any.
+    ///
+    /// Each tenant is an index look-up, so the cost of a page does not depend on the number of tenants.
     pub async fn select_tenants(
         &self,
         after: &str,
@@ -200,7 +209,8 @@ impl Store {
         Ok(listed.collect())
     }
 
-    /// Selects the quota changes above a version, oldest first.
+    /// Selects the current quotas of all tenants whose row changed after version `since`, in the order of the changes.
+    /// Deleted tenants are included, without quotas.
     pub async fn select_quota_changes(&self, since: i64) -> Result<Vec<QuotaChange>, StoreError> {
         let rows = self.fetch_all(sqlx::query!(
             "SELECT name, events_per_s, subscriptions, streams, event_bytes, version

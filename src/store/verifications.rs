@@ -17,7 +17,8 @@ pub struct VerificationProgress {
 }
 
 impl Store {
-    /// Records a failed attempt, if the shard's term is still the writer's.
+    /// Records a failed attempt to verify a receiver, and increments the number of attempts. Has no effect if the
+    /// shard's term is no longer `failed.term`.
     pub async fn upsert_verification(&self, failed: &FailedVerification) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "INSERT INTO verifications AS v
@@ -59,7 +60,7 @@ impl Store {
         }))
     }
 
-    /// Deletes the progress of verified and of deleted subscriptions.
+    /// Deletes the progress of verifications of verified and of deleted subscriptions, and returns the number of rows.
     pub async fn delete_verifications(&self) -> Result<u64, StoreError> {
         self.execute(sqlx::query!(
             "DELETE FROM verifications v USING subscriptions s

@@ -156,9 +156,8 @@ impl Presence {
         owner: &ConnectionOwner,
         quota: Option<u32>,
     ) -> Option<StreamLimitReached> {
-        let counted = |by: &HashMap<Arc<str>, usize>, whose| by.get(whose).copied();
-        let of_key = counted(&connected.by_key, &owner.key.name).unwrap_or_default();
-        let of_tenant = counted(&connected.by_tenant, &owner.tenant).unwrap_or_default();
+        let of_key = connected.by_key.get(&owner.key.name).copied().unwrap_or_default();
+        let of_tenant = connected.by_tenant.get(&owner.tenant).copied().unwrap_or_default();
         if connected.entries.len() >= self.limits.per_node {
             return Some(StreamLimitReached::Node(self.limits.per_node));
         }

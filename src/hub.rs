@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::access::idempotency::Claims;
 use crate::access::keys::{KeyCache, Keys};
-use crate::access::quotas::QuotasInForce;
+use crate::access::quotas::TenantQuotas;
 use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
 use crate::delivery::{self, DeliverySettings, Dispatcher, VerifierSettings};
@@ -26,6 +26,7 @@ use crate::domain::egress::origin::HubIdentity;
 use crate::domain::encryption::Encryptor;
 use crate::domain::retention::Retention;
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
+pub use crate::key_files::KeyFileError;
 use crate::key_files::admin_key;
 pub use crate::key_files::admin_key::AdminKey;
 use crate::key_files::master_key;
@@ -51,10 +52,10 @@ pub enum StartError {
     /// The database did not accept connections, or the schema could not be migrated.
     #[error("DATABASE_URL: {0}")]
     Database(StoreError),
-    #[error("cannot read or write the admin key in {}: {error}", path.display())]
-    AdminKey { path: PathBuf, error: io::Error },
-    #[error("cannot read or write the master key in {}: {error}", path.display())]
-    MasterKey { path: PathBuf, error: io::Error },
+    #[error("cannot read or write the admin key in {0}")]
+    AdminKey(KeyFileError),
+    #[error("cannot read or write the master key in {0}")]
+    MasterKey(KeyFileError),
     /// The database holds secrets that are encrypted with keys that this node lacks.
     #[error(
         "HOOKHUB_MASTER_KEY: this database is encrypted with another key (id {}); set that key or, to rotate it, the new \
@@ -131,7 +132,7 @@ impl Hub {
         let streams = core.new_streams(settings);
         // The admin key late: a new key is shown only if the start succeeds.
         let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
-            .map_err(|(path, error)| StartError::AdminKey { path, error })?;
+            .map_err(StartError::AdminKey)?;
         let secrets = Secrets {
             admin_key: admin_key.as_str(),
             stream_tokens: &stream_token_key,
@@ -218,7 +219,7 @@ struct Core {
     log: Log,
     keys: Keys,
     claims: Claims,
-    quotas: Arc<QuotasInForce>,
+    quotas: Arc<TenantQuotas>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     stopping: CancellationToken,
@@ -240,7 +241,7 @@ impl Core {
             Log::start(node.id, store.clone(), observers.clone(), &tasks, closing.clone()).await
         });
         let log = log.await?;
-        let quotas = Arc::new(QuotasInForce::new(settings.quotas));
+        let quotas = Arc::new(TenantQuotas::new(settings.quotas));
         retry_until_available(async || quotas.reload(&store).await).await?;
         tasks.spawn(Arc::clone(&quotas).follow(store.clone(), stopping.clone()));
         Ok(Self { node, store, log, keys, claims, quotas, metrics, tasks, stopping, closing })
@@ -355,7 +356,7 @@ async fn load_token_keys(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError
 /// master key that this node lacks. With the embedded Postgres, deletes the rows of former nodes.
 async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError> {
     let keys = master_key::load(settings.master_key.as_ref(), &settings.data_dir)
-        .map_err(|(path, error)| StartError::MasterKey { path, error })?;
+        .map_err(StartError::MasterKey)?;
     let store = Store::new(url, Encryptor::new(keys)).map_err(StartError::Database)?;
     let set_up = async || {
         store.migrate().await?;

@@ -1,4 +1,4 @@
-//! Metrics the size of the tables and the age of the oldest event.
+//! Measures the size of the tables and the age of the oldest event.
 
 use std::sync::Arc;
 use std::time::Duration;

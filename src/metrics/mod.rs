@@ -15,7 +15,7 @@ pub(crate) use self::histogram::Histogram;
 pub(crate) use self::publish::PublishMetrics;
 pub(crate) use self::storage::{DiskUsage, StorageMetrics};
 use crate::log::{AppendError, LogObserver};
-use crate::store::log::Placed;
+use crate::store::log::AppendOutcome;
 
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -27,14 +27,19 @@ pub(crate) struct Metrics {
 impl LogObserver for Metrics {
     /// Counts the accepted events and their duration, or the failure. A repeat of an earlier request counts as
     /// neither.
-    fn handle_append(&self, placed: &Result<Placed, AppendError>, events: usize, took: Duration) {
+    fn handle_append(
+        &self,
+        outcome: &Result<AppendOutcome, AppendError>,
+        events: usize,
+        took: Duration,
+    ) {
         let publish = &self.publish;
-        match placed {
-            Ok(Placed::Appended(_)) => {
+        match outcome {
+            Ok(AppendOutcome::Appended(_)) => {
                 publish.accepted.add(u64::try_from(events).unwrap_or(u64::MAX));
                 publish.duration.observe_duration(took);
             }
-            Ok(Placed::Replayed { .. }) => {}
+            Ok(AppendOutcome::Replayed { .. }) => {}
             Err(AppendError::Unavailable) => publish.unavailable.add(1),
             Err(AppendError::Unknown) => publish.unknown.add(1),
             Err(AppendError::Refused) => publish.refused.add(1),

@@ -1,6 +1,6 @@
 //! Encryption of stored secrets, and the master keys of the database.
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::encryption::AssociatedData;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Definition;
@@ -42,23 +42,20 @@ impl Store {
     /// changes nothing and returns the ids of the missing keys; on success the answer is empty.
     pub async fn insert_master_key(&self) -> Result<Vec<String>, StoreError> {
         let held: Vec<String> = self.encryptor.ids().iter().map(ToString::to_string).collect();
-        within(
-            sqlx::query_scalar!(r#"SELECT missing AS "missing!" FROM take_master_keys($1)"#, &held)
-                .fetch_all(&self.pool),
-        )
+        self.fetch_scalars(sqlx::query_scalar!(
+            r#"SELECT missing AS "missing!" FROM take_master_keys($1)"#,
+            &held
+        ))
         .await
     }
 
     /// Deletes the rows of master keys with which no stored value is encrypted, except this node's current key.
     pub async fn delete_old_master_keys(&self) -> Result<(), StoreError> {
-        within(
-            sqlx::query!(
-                "DELETE FROM master_keys m
-                 WHERE m.id <> $1 AND NOT EXISTS (SELECT FROM sealed s WHERE s.sealed_with = m.id)",
-                self.encryptor.current().to_string(),
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "DELETE FROM master_keys m
+             WHERE m.id <> $1 AND NOT EXISTS (SELECT FROM sealed s WHERE s.sealed_with = m.id)",
+            self.encryptor.current().to_string(),
+        ))
         .await
         .map(drop)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::TEST_EVENT;
@@ -53,7 +53,7 @@ pub struct Expiration {
 impl Store {
     /// Selects the position of the newest expired event.
     pub async fn select_expired_up_to(&self) -> Result<Position, StoreError> {
-        within(sqlx::query_scalar!("SELECT events FROM horizons").fetch_one(&self.pool))
+        self.fetch_scalar(sqlx::query_scalar!("SELECT events FROM horizons"))
             .await
             .map(Position::from_stored)
     }
@@ -64,15 +64,12 @@ impl Store {
         &self,
         days: u16,
     ) -> Result<Option<Position>, StoreError> {
-        within(
-            sqlx::query_scalar!(
-                "SELECT position FROM events
-                 WHERE position < (extract(epoch FROM (now() AT TIME ZONE 'UTC')::date - $1::int) * 1000)::bigint << 20
-                 ORDER BY position DESC LIMIT 1",
-                i32::from(days),
-            )
-            .fetch_optional(&self.pool),
-        )
+        self.fetch_optional_scalar(sqlx::query_scalar!(
+            "SELECT position FROM events
+             WHERE position < (extract(epoch FROM (now() AT TIME ZONE 'UTC')::date - $1::int) * 1000)::bigint << 20
+             ORDER BY position DESC LIMIT 1",
+            i32::from(days),
+        ))
         .await
         .map(|newest| newest.map(Position::from_stored))
     }
@@ -83,22 +80,19 @@ impl Store {
         &self,
         expired_up_to: Position,
     ) -> Result<Vec<LaggingSubscription>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT s.id, s.tenant,
-                          greatest(coalesce(p.position, c.position, h.cursor), x.up_to) AS "after!"
-                   FROM subscriptions s
-                   JOIN shards h ON h.shard = s.shard
-                   LEFT JOIN subscription_cursors c ON c.subscription = s.id
-                   LEFT JOIN pull_cursors p ON p.subscription = s.id
-                   LEFT JOIN expirations x ON x.subscription = s.id
-                   WHERE NOT s.deleted AND coalesce(x.up_to, 0) < $1
-                     AND (coalesce(p.position, c.position, h.cursor) < $1
-                          OR EXISTS (SELECT FROM retries r WHERE r.subscription = s.id AND r.position <= $1))"#,
-                expired_up_to.stored(),
-            )
-            .fetch_all(&self.pool),
-        );
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT s.id, s.tenant,
+                      greatest(coalesce(p.position, c.position, h.cursor), x.up_to) AS "after!"
+               FROM subscriptions s
+               JOIN shards h ON h.shard = s.shard
+               LEFT JOIN subscription_cursors c ON c.subscription = s.id
+               LEFT JOIN pull_cursors p ON p.subscription = s.id
+               LEFT JOIN expirations x ON x.subscription = s.id
+               WHERE NOT s.deleted AND coalesce(x.up_to, 0) < $1
+                 AND (coalesce(p.position, c.position, h.cursor) < $1
+                      OR EXISTS (SELECT FROM retries r WHERE r.subscription = s.id AND r.position <= $1))"#,
+            expired_up_to.stored(),
+        ));
         let lagging = rows.await?.into_iter().map(|row| LaggingSubscription {
             id: SubscriptionId::from_stored(row.id),
             tenant: row.tenant.into(),
@@ -115,22 +109,19 @@ impl Store {
         up_to: Position,
         events: u16,
     ) -> Result<Vec<EventCount>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT tenant, type AS event_type, about, count(*) AS "events!", min(position) AS "first!",
-                          max(position) AS "last!"
-                   FROM (
-                       SELECT position, tenant, type, CASE WHEN type = $4 THEN about END AS about
-                       FROM events WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3
-                   ) page
-                   GROUP BY tenant, type, about"#,
-                after.stored(),
-                up_to.stored(),
-                i64::from(events),
-                TEST_EVENT,
-            )
-            .fetch_all(&self.pool),
-        );
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT tenant, type AS event_type, about, count(*) AS "events!", min(position) AS "first!",
+                      max(position) AS "last!"
+               FROM (
+                   SELECT position, tenant, type, CASE WHEN type = $4 THEN about END AS about
+                   FROM events WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3
+               ) page
+               GROUP BY tenant, type, about"#,
+            after.stored(),
+            up_to.stored(),
+            i64::from(events),
+            TEST_EVENT,
+        ));
         let counts = rows.await?.into_iter().map(|row| EventCount {
             tenant: row.tenant,
             event_type: row.event_type,
@@ -150,26 +141,23 @@ impl Store {
         lagging: &LaggingSubscription,
         expired_up_to: Position,
     ) -> Result<ResolvedEvents, StoreError> {
-        let row = within(
-            sqlx::query!(
-                r#"SELECT count(DISTINCT a.position) AS "resolved!",
-                          (SELECT count(*) FROM retries r
-                           WHERE r.subscription = $1 AND r.position <= least($2, $3::bigint)
-                             AND NOT EXISTS (SELECT FROM pull_cursors p WHERE p.subscription = $1)) AS "waiting!",
-                          (SELECT min(r.position) FROM retries r WHERE r.subscription = $1) AS first,
-                          (SELECT max(r.position) FROM retries r WHERE r.subscription = $1 AND r.position <= $3) AS last
-                   FROM attempts a
-                   LEFT JOIN pull_cursors p ON p.subscription = a.subscription
-                   LEFT JOIN retries r ON r.subscription = a.subscription AND r.position = a.position
-                   WHERE a.subscription = $1 AND a.position > $2 AND a.position <= $3
-                     AND CASE WHEN p.subscription IS NULL THEN r.subscription IS NULL
-                              ELSE a.position <= p.delivered_up_to AND a.status BETWEEN 200 AND 299 END"#,
-                lagging.id.stored(),
-                lagging.after.stored(),
-                expired_up_to.stored(),
-            )
-            .fetch_one(&self.pool),
-        );
+        let row = self.fetch_one(sqlx::query!(
+            r#"SELECT count(DISTINCT a.position) AS "resolved!",
+                      (SELECT count(*) FROM retries r
+                       WHERE r.subscription = $1 AND r.position <= least($2, $3::bigint)
+                         AND NOT EXISTS (SELECT FROM pull_cursors p WHERE p.subscription = $1)) AS "waiting!",
+                      (SELECT min(r.position) FROM retries r WHERE r.subscription = $1) AS first,
+                      (SELECT max(r.position) FROM retries r WHERE r.subscription = $1 AND r.position <= $3) AS last
+               FROM attempts a
+               LEFT JOIN pull_cursors p ON p.subscription = a.subscription
+               LEFT JOIN retries r ON r.subscription = a.subscription AND r.position = a.position
+               WHERE a.subscription = $1 AND a.position > $2 AND a.position <= $3
+                 AND CASE WHEN p.subscription IS NULL THEN r.subscription IS NULL
+                          ELSE a.position <= p.delivered_up_to AND a.status BETWEEN 200 AND 299 END"#,
+            lagging.id.stored(),
+            lagging.after.stored(),
+            expired_up_to.stored(),
+        ));
         let row = row.await?;
         let retries = row.first.zip(row.last);
         Ok(ResolvedEvents {
@@ -191,30 +179,24 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let data =
             serde_json::to_vec(gap).map_err(|error| StoreError::Unreadable(error.to_string()))?;
-        within(
-            sqlx::query_scalar!(
-                r#"SELECT expire_deliveries($1, $2, $3, $4, $5, $6) AS "recorded!""#,
-                id.stored(),
-                expired_up_to.stored(),
-                i64::try_from(gap.events).unwrap_or(i64::MAX),
-                Uuid::new_v4(),
-                GAP,
-                data,
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_scalar(sqlx::query_scalar!(
+            r#"SELECT expire_deliveries($1, $2, $3, $4, $5, $6) AS "recorded!""#,
+            id.stored(),
+            expired_up_to.stored(),
+            i64::try_from(gap.events).unwrap_or(i64::MAX),
+            Uuid::new_v4(),
+            GAP,
+            data,
+        ))
         .await
     }
 
     /// Expires the events up to `expired_up_to`: moves the beginning of the log and every cursor below it there, and
     /// deletes the retries of these events, in one commit.
     pub async fn advance_cursors(&self, expired_up_to: Position) -> Result<(), StoreError> {
-        within(
-            sqlx::query!("SELECT pass_over($1) AS passed", expired_up_to.stored())
-                .fetch_one(&self.pool),
-        )
-        .await
-        .map(drop)
+        self.execute(sqlx::query!("SELECT pass_over($1) AS passed", expired_up_to.stored()))
+            .await
+            .map(drop)
     }
 
     /// Selects how many events a subscription has lost to retention; `None` if it has lost none.
@@ -222,13 +204,10 @@ impl Store {
         &self,
         id: SubscriptionId,
     ) -> Result<Option<Expiration>, StoreError> {
-        let row = within(
-            sqlx::query!(
-                "SELECT events, up_to FROM expirations WHERE subscription = $1",
-                id.stored()
-            )
-            .fetch_optional(&self.pool),
-        );
+        let row = self.fetch_optional(sqlx::query!(
+            "SELECT events, up_to FROM expirations WHERE subscription = $1",
+            id.stored()
+        ));
         Ok(row.await?.map(|row| Expiration {
             events: row.events.unsigned_abs(),
             up_to: Position::from_stored(row.up_to),

@@ -27,7 +27,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::FromRow;
+use sqlx::postgres::{
+    PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, Postgres,
+};
+use sqlx::query::{Map, Query, QueryScalar};
 
 use crate::domain::encryption::Encryptor;
 
@@ -37,6 +41,9 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Connections of the pool. Appends and lease renewals have their own.
 const POOL_SIZE: u32 = 8;
+
+/// A statement that sqlx has checked; `F` reads a row.
+type CheckedQuery<'q, F> = Map<'q, Postgres, F, PgArguments>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -128,13 +135,72 @@ impl Store {
 
     /// Runs a trivial query to check that the database responds.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        within(sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool)).await.map(drop)
+        self.fetch_one(sqlx::query!("SELECT 1 AS one")).await.map(drop)
     }
 
     /// Closes the pools, after the statements that run now. Later statements fail with [`StoreError::Unavailable`].
     pub async fn close(&self) {
         self.pool.close().await;
         self.lease_pool.close().await;
+    }
+}
+
+/// Statements on the pool, each with [`STATEMENT_TIMEOUT`].
+impl Store {
+    /// Returns the number of rows that the statement changed.
+    async fn execute(&self, query: Query<'_, Postgres, PgArguments>) -> Result<u64, StoreError> {
+        within(query.execute(&self.pool)).await.map(|done| done.rows_affected())
+    }
+
+    async fn fetch_one<T: Send + Unpin>(
+        &self,
+        query: CheckedQuery<'_, impl FnMut(PgRow) -> Result<T, sqlx::Error> + Send>,
+    ) -> Result<T, StoreError> {
+        within(query.fetch_one(&self.pool)).await
+    }
+
+    async fn fetch_optional<T: Send + Unpin>(
+        &self,
+        query: CheckedQuery<'_, impl FnMut(PgRow) -> Result<T, sqlx::Error> + Send>,
+    ) -> Result<Option<T>, StoreError> {
+        within(query.fetch_optional(&self.pool)).await
+    }
+
+    async fn fetch_all<T: Send + Unpin>(
+        &self,
+        query: CheckedQuery<'_, impl FnMut(PgRow) -> Result<T, sqlx::Error> + Send>,
+    ) -> Result<Vec<T>, StoreError> {
+        within(query.fetch_all(&self.pool)).await
+    }
+
+    async fn fetch_scalar<T: Send + Unpin>(
+        &self,
+        query: QueryScalar<'_, Postgres, T, PgArguments>,
+    ) -> Result<T, StoreError>
+    where
+        (T,): for<'r> FromRow<'r, PgRow>,
+    {
+        within(query.fetch_one(&self.pool)).await
+    }
+
+    async fn fetch_optional_scalar<T: Send + Unpin>(
+        &self,
+        query: QueryScalar<'_, Postgres, T, PgArguments>,
+    ) -> Result<Option<T>, StoreError>
+    where
+        (T,): for<'r> FromRow<'r, PgRow>,
+    {
+        within(query.fetch_optional(&self.pool)).await
+    }
+
+    async fn fetch_scalars<T: Send + Unpin>(
+        &self,
+        query: QueryScalar<'_, Postgres, T, PgArguments>,
+    ) -> Result<Vec<T>, StoreError>
+    where
+        (T,): for<'r> FromRow<'r, PgRow>,
+    {
+        within(query.fetch_all(&self.pool)).await
     }
 }
 

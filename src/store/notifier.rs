@@ -29,14 +29,11 @@ impl Listener {
 impl Store {
     /// Notifies the other nodes that `node` has appended to the log.
     pub async fn notify(&self, node: Uuid) -> Result<(), StoreError> {
-        within(
-            sqlx::query!(
-                "SELECT pg_notify($1, $2) AS notified",
-                CHANNEL,
-                node.as_simple().to_string()
-            )
-            .fetch_one(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "SELECT pg_notify($1, $2) AS notified",
+            CHANNEL,
+            node.as_simple().to_string()
+        ))
         .await
         .map(drop)
     }
@@ -57,13 +54,10 @@ impl Store {
 
     /// Returns whether nodes besides `node` are alive.
     pub async fn has_other_nodes(&self, node: Uuid) -> Result<bool, StoreError> {
-        within(
-            sqlx::query_scalar!(
-                r#"SELECT EXISTS (SELECT FROM nodes WHERE id <> $1 AND leased_until >= clock_timestamp()) AS "others!""#,
-                node
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_scalar(sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM nodes WHERE id <> $1 AND leased_until >= clock_timestamp()) AS "others!""#,
+            node
+        ))
         .await
     }
 }

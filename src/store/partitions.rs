@@ -31,11 +31,9 @@ pub struct RetentionLock {
 impl Store {
     /// Creates the missing daily partitions of events and attempts, from yesterday's to the one a week ahead.
     pub async fn create_partitions(&self) -> Result<(), StoreError> {
-        within(
-            sqlx::query!("SELECT create_partitions($1) AS made", DAYS_AHEAD).fetch_one(&self.pool),
-        )
-        .await
-        .map(drop)
+        self.execute(sqlx::query!("SELECT create_partitions($1) AS made", DAYS_AHEAD))
+            .await
+            .map(drop)
     }
 
     /// Tries to acquire the retention lock, on its own connection. `None` while another node holds it.
@@ -55,32 +53,29 @@ impl Store {
         &self,
         retention: Retention,
     ) -> Result<Vec<ExpiredPartition>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT p.parent AS "parent!", p.name AS "name!", p.next - 1 AS "up_to!",
-                          p.attached AS "attached!", p.detaching AS "detaching!"
-                   FROM (
-                       SELECT left(c.relname, -9) AS parent, c.relname::text AS name,
-                              to_date(right(c.relname, 8), 'YYYYMMDD') + 1 AS ends,
-                              (extract(epoch FROM to_date(right(c.relname, 8), 'YYYYMMDD') + 1) * 1000)::bigint << 20 AS next,
-                              i.inhparent IS NOT NULL AS attached, coalesce(i.inhdetachpending, false) AS detaching
-                       FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
-                       WHERE c.relkind = 'r' AND c.relname ~ '^(events|attempts)_[0-9]{8}$'
-                         AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass)
-                   ) p
-                   CROSS JOIN needed_above() n
-                   WHERE p.ends <= (now() AT TIME ZONE 'UTC')::date - CASE p.parent WHEN 'events' THEN $1::int ELSE $2::int END
-                     AND NOT EXISTS (
-                         SELECT FROM events e
-                         WHERE e.position > CASE p.parent WHEN 'events' THEN n.events ELSE n.attempts END
-                           AND e.position < p.next
-                     )
-                   ORDER BY p.next, p.parent"#,
-                i32::from(retention.events_days),
-                i32::from(retention.attempts_days),
-            )
-            .fetch_all(&self.pool),
-        )
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT p.parent AS "parent!", p.name AS "name!", p.next - 1 AS "up_to!",
+                      p.attached AS "attached!", p.detaching AS "detaching!"
+               FROM (
+                   SELECT left(c.relname, -9) AS parent, c.relname::text AS name,
+                          to_date(right(c.relname, 8), 'YYYYMMDD') + 1 AS ends,
+                          (extract(epoch FROM to_date(right(c.relname, 8), 'YYYYMMDD') + 1) * 1000)::bigint << 20 AS next,
+                          i.inhparent IS NOT NULL AS attached, coalesce(i.inhdetachpending, false) AS detaching
+                   FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+                   WHERE c.relkind = 'r' AND c.relname ~ '^(events|attempts)_[0-9]{8}$'
+                     AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass)
+               ) p
+               CROSS JOIN needed_above() n
+               WHERE p.ends <= (now() AT TIME ZONE 'UTC')::date - CASE p.parent WHEN 'events' THEN $1::int ELSE $2::int END
+                 AND NOT EXISTS (
+                     SELECT FROM events e
+                     WHERE e.position > CASE p.parent WHEN 'events' THEN n.events ELSE n.attempts END
+                       AND e.position < p.next
+                 )
+               ORDER BY p.next, p.parent"#,
+            i32::from(retention.events_days),
+            i32::from(retention.attempts_days),
+        ))
         .await?;
         let expired = rows.into_iter().map(|row| ExpiredPartition {
             parent: row.parent,

@@ -56,13 +56,10 @@ impl Store {
     /// one.
     pub async fn count_encrypted_with_old_key(&self) -> Result<i64, StoreError> {
         // Two ranges instead of <>, so that the indexes are used.
-        within(
-            sqlx::query_scalar!(
-                r#"SELECT count(*) AS "count!" FROM sealed WHERE sealed_with < $1 OR sealed_with > $1"#,
-                self.encryptor.current().to_string(),
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_scalar(sqlx::query_scalar!(
+            r#"SELECT count(*) AS "count!" FROM sealed WHERE sealed_with < $1 OR sealed_with > $1"#,
+            self.encryptor.current().to_string(),
+        ))
         .await
     }
 
@@ -73,17 +70,14 @@ impl Store {
         skip: i64,
         limit: i64,
     ) -> Result<Vec<StoredSecret>, StoreError> {
-        within(
-            sqlx::query_as!(
-                StoredSecret,
-                r#"SELECT kind AS "kind!", tenant AS "tenant!", key AS "key!", stored AS "stored!"
-                   FROM sealed WHERE sealed_with < $1 OR sealed_with > $1 OFFSET $2 LIMIT $3"#,
-                self.encryptor.current().to_string(),
-                skip,
-                limit,
-            )
-            .fetch_all(&self.pool),
-        )
+        self.fetch_all(sqlx::query_as!(
+            StoredSecret,
+            r#"SELECT kind AS "kind!", tenant AS "tenant!", key AS "key!", stored AS "stored!"
+               FROM sealed WHERE sealed_with < $1 OR sealed_with > $1 OFFSET $2 LIMIT $3"#,
+            self.encryptor.current().to_string(),
+            skip,
+            limit,
+        ))
         .await
     }
 
@@ -137,35 +131,32 @@ impl Store {
         let stored: Vec<&[u8]> =
             replacements.iter().map(|(old, _)| old.stored.as_slice()).collect();
         let texts: Vec<&str> = replacements.iter().map(|(_, text)| text.as_str()).collect();
-        within(
-            sqlx::query_scalar!(
-                r#"WITH replacements AS (
-                       SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[])
-                                     r(kind, tenant, key, stored, text)
-                   ), definitions AS (
-                       UPDATE subscriptions s SET definition = r.text FROM replacements r
-                       WHERE r.kind = 'definition' AND s.id = CASE r.kind WHEN 'definition' THEN r.key::bigint END
-                         AND s.definition = convert_from(r.stored, 'UTF8')
-                       RETURNING 1
-                   ), answers AS (
-                       UPDATE idempotency_keys k SET answer = convert_to(r.text, 'UTF8') FROM replacements r
-                       WHERE r.kind = 'answer' AND k.tenant = r.tenant AND k.key = r.key AND k.answer = r.stored
-                       RETURNING 1
-                   ), shared AS (
-                       UPDATE shared_secrets v SET value = convert_to(r.text, 'UTF8') FROM replacements r
-                       WHERE r.kind = 'shared_secret' AND v.name = r.key AND v.value = r.stored
-                       RETURNING 1
-                   )
-                   SELECT (SELECT count(*) FROM definitions) + (SELECT count(*) FROM answers)
-                        + (SELECT count(*) FROM shared) AS "replaced!""#,
-                &kinds as _,
-                &tenants as _,
-                &keys as _,
-                &stored as _,
-                &texts as _,
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_scalar(sqlx::query_scalar!(
+            r#"WITH replacements AS (
+                   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[])
+                                 r(kind, tenant, key, stored, text)
+               ), definitions AS (
+                   UPDATE subscriptions s SET definition = r.text FROM replacements r
+                   WHERE r.kind = 'definition' AND s.id = CASE r.kind WHEN 'definition' THEN r.key::bigint END
+                     AND s.definition = convert_from(r.stored, 'UTF8')
+                   RETURNING 1
+               ), answers AS (
+                   UPDATE idempotency_keys k SET answer = convert_to(r.text, 'UTF8') FROM replacements r
+                   WHERE r.kind = 'answer' AND k.tenant = r.tenant AND k.key = r.key AND k.answer = r.stored
+                   RETURNING 1
+               ), shared AS (
+                   UPDATE shared_secrets v SET value = convert_to(r.text, 'UTF8') FROM replacements r
+                   WHERE r.kind = 'shared_secret' AND v.name = r.key AND v.value = r.stored
+                   RETURNING 1
+               )
+               SELECT (SELECT count(*) FROM definitions) + (SELECT count(*) FROM answers)
+                    + (SELECT count(*) FROM shared) AS "replaced!""#,
+            &kinds as _,
+            &tenants as _,
+            &keys as _,
+            &stored as _,
+            &texts as _,
+        ))
         .await
     }
 
@@ -176,19 +167,15 @@ impl Store {
         now: UnixMillis,
         limit: i64,
     ) -> Result<Vec<(SubscriptionId, Option<StoredSecret>)>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT e.subscription AS "subscription!", s.tenant AS "tenant?",
-                          convert_to(s.definition, 'UTF8') AS stored
-                   FROM (SELECT DISTINCT subscription FROM secret_ends WHERE ends_at <= $1 LIMIT $2) e
-                   LEFT JOIN subscriptions s ON s.id = e.subscription AND s.sealed_with IS NOT NULL"#,
-                now.as_i64(),
-                limit,
-            )
-            .fetch_all(&self.pool),
-        )
-        .await?;
-        let rows = rows.into_iter().map(|row| {
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT e.subscription AS "subscription!", s.tenant AS "tenant?",
+                      convert_to(s.definition, 'UTF8') AS stored
+               FROM (SELECT DISTINCT subscription FROM secret_ends WHERE ends_at <= $1 LIMIT $2) e
+               LEFT JOIN subscriptions s ON s.id = e.subscription AND s.sealed_with IS NOT NULL"#,
+            now.as_i64(),
+            limit,
+        ));
+        let rows = rows.await?.into_iter().map(|row| {
             let (kind, key) = ("definition".to_owned(), row.subscription.to_string());
             let definition = row.tenant.zip(row.stored);
             let value =
@@ -218,14 +205,11 @@ impl Store {
         id: SubscriptionId,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        within(
-            sqlx::query!(
-                "DELETE FROM secret_ends WHERE ends_at <= $1 AND subscription = $2",
-                now.as_i64(),
-                id.stored(),
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "DELETE FROM secret_ends WHERE ends_at <= $1 AND subscription = $2",
+            now.as_i64(),
+            id.stored(),
+        ))
         .await
         .map(drop)
     }

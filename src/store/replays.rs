@@ -1,6 +1,6 @@
 //! Replays and their progress.
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::delivery::replay::{
     RecordedDelivery, ReplayFilter, ReplayProgress, ReplayState,
 };
@@ -43,15 +43,12 @@ impl Store {
         &self,
         subscriptions: &[i64],
     ) -> Result<Vec<(ReplayId, SubscriptionId, ReplayProgress)>, StoreError> {
-        let rows = within(
-            sqlx::query_as!(
-                ReplayRow,
-                r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
-                 WHERE subscription = ANY($1) AND status = 'running'"#,
-                subscriptions,
-            )
-            .fetch_all(&self.pool),
-        );
+        let rows = self.fetch_all(sqlx::query_as!(
+            ReplayRow,
+            r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
+             WHERE subscription = ANY($1) AND status = 'running'"#,
+            subscriptions,
+        ));
         rows.await?.into_iter().map(ReplayRow::into_progress).collect()
     }
 
@@ -63,17 +60,14 @@ impl Store {
         below: Option<ReplayId>,
         limit: i64,
     ) -> Result<Vec<(ReplayId, ReplayProgress)>, StoreError> {
-        let rows = within(
-            sqlx::query_as!(
-                ReplayRow,
-                r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
-                 WHERE subscription = $1 AND ($2::bigint IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"#,
-                subscription.stored(),
-                below.map(ReplayId::stored),
-                limit,
-            )
-            .fetch_all(&self.pool),
-        );
+        let rows = self.fetch_all(sqlx::query_as!(
+            ReplayRow,
+            r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
+             WHERE subscription = $1 AND ($2::bigint IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"#,
+            subscription.stored(),
+            below.map(ReplayId::stored),
+            limit,
+        ));
         let read = |row: ReplayRow| row.into_progress().map(|(id, _, progress)| (id, progress));
         rows.await?.into_iter().map(read).collect()
     }
@@ -84,16 +78,13 @@ impl Store {
         subscription: SubscriptionId,
         id: ReplayId,
     ) -> Result<Option<ReplayProgress>, StoreError> {
-        let row = within(
-            sqlx::query_as!(
-                ReplayRow,
-                r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
-                 WHERE subscription = $1 AND id = $2"#,
-                subscription.stored(),
-                id.stored(),
-            )
-            .fetch_optional(&self.pool),
-        );
+        let row = self.fetch_optional(sqlx::query_as!(
+            ReplayRow,
+            r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
+             WHERE subscription = $1 AND id = $2"#,
+            subscription.stored(),
+            id.stored(),
+        ));
         row.await?.map(|row| row.into_progress().map(|(_, _, progress)| progress)).transpose()
     }
 
@@ -104,17 +95,14 @@ impl Store {
         subscription: SubscriptionId,
         positions: &[i64],
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT a.position, max(a.number) AS "attempts!",
-                          bool_or(coalesce(a.status BETWEEN 200 AND 299, false)) AS "is_delivered!",
-                          EXISTS (SELECT FROM retries r WHERE r.subscription = $1 AND r.position = a.position) AS "is_waiting!"
-                   FROM attempts a WHERE a.subscription = $1 AND a.position = ANY($2) GROUP BY a.position"#,
-                subscription.stored(),
-                positions,
-            )
-            .fetch_all(&self.pool),
-        );
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT a.position, max(a.number) AS "attempts!",
+                      bool_or(coalesce(a.status BETWEEN 200 AND 299, false)) AS "is_delivered!",
+                      EXISTS (SELECT FROM retries r WHERE r.subscription = $1 AND r.position = a.position) AS "is_waiting!"
+               FROM attempts a WHERE a.subscription = $1 AND a.position = ANY($2) GROUP BY a.position"#,
+            subscription.stored(),
+            positions,
+        ));
         let deliveries = rows.await?.into_iter().map(|row| RecordedDelivery {
             position: Position::from_stored(row.position),
             attempts: row.attempts.unsigned_abs(),
@@ -126,14 +114,10 @@ impl Store {
 
     /// Cancels the running replays of deleted subscriptions, and returns their number.
     pub async fn cancel_replays_of_deleted(&self) -> Result<u64, StoreError> {
-        within(
-            sqlx::query!(
-                "UPDATE replays r SET status = 'cancelled' FROM subscriptions s
-                 WHERE s.id = r.subscription AND s.deleted AND r.status = 'running'"
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "UPDATE replays r SET status = 'cancelled' FROM subscriptions s
+             WHERE s.id = r.subscription AND s.deleted AND r.status = 'running'"
+        ))
         .await
-        .map(|done| done.rows_affected())
     }
 }

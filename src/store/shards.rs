@@ -1,9 +1,9 @@
 //! Ownership of shards: holder and term. The lease is on the holder's row in `nodes`.
 
-use crate::domain::delivery::shard::OwnedShard;
 use uuid::Uuid;
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
+use crate::domain::delivery::shard::OwnedShard;
 use crate::domain::position::Position;
 
 /// Converts shard numbers to values of a `shard` column.
@@ -20,15 +20,12 @@ impl Store {
         held: &[u16],
         max: usize,
     ) -> Result<Vec<OwnedShard>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT taken AS "shard!", new_term AS "term!", at_cursor AS "cursor!" FROM take_shards($1, $2, $3)"#,
-                node,
-                &shard_columns(held),
-                i32::try_from(max).unwrap_or(i32::MAX),
-            )
-            .fetch_all(&self.pool),
-        )
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT taken AS "shard!", new_term AS "term!", at_cursor AS "cursor!" FROM take_shards($1, $2, $3)"#,
+            node,
+            &shard_columns(held),
+            i32::try_from(max).unwrap_or(i32::MAX),
+        ))
         .await?;
         Ok(rows
             .into_iter()
@@ -48,17 +45,14 @@ impl Store {
         shards: &[(u16, i64)],
     ) -> Result<(), StoreError> {
         let (shards, terms): (Vec<u16>, Vec<i64>) = shards.iter().copied().unzip();
-        within(
-            sqlx::query!(
-                "UPDATE shards s SET holder = NULL
-                 FROM unnest($2::smallint[], $3::bigint[]) r(shard, term)
-                 WHERE s.shard = r.shard AND s.term = r.term AND s.holder = $1",
-                node,
-                &shard_columns(&shards),
-                &terms,
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "UPDATE shards s SET holder = NULL
+             FROM unnest($2::smallint[], $3::bigint[]) r(shard, term)
+             WHERE s.shard = r.shard AND s.term = r.term AND s.holder = $1",
+            node,
+            &shard_columns(&shards),
+            &terms,
+        ))
         .await
         .map(drop)
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::filter::Filter;
 use crate::access::keys::Key;
-use crate::access::quotas::{Quota, QuotasInForce};
+use crate::access::quotas::{Quota, TenantQuotas};
 use crate::domain::access::quota::StreamLimits;
 use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
@@ -92,14 +92,14 @@ struct Connected {
 #[derive(Debug)]
 pub(crate) struct Presence {
     limits: StreamLimits,
-    quotas: Arc<QuotasInForce>,
+    quotas: Arc<TenantQuotas>,
     connected: Mutex<Connected>,
     refused: AtomicU64,
     sent: [AtomicU64; Transport::ALL.len()],
 }
 
 impl Presence {
-    pub(crate) fn new(limits: StreamLimits, quotas: Arc<QuotasInForce>) -> Self {
+    pub(crate) fn new(limits: StreamLimits, quotas: Arc<TenantQuotas>) -> Self {
         Self {
             limits,
             quotas,

@@ -14,6 +14,10 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+fn has_extension(path: &str, extension: &str) -> bool {
+    Path::new(path).extension().is_some_and(|found| found == extension)
+}
+
 /// The files that git tracks, or would track once added, relative to the root.
 fn files() -> Vec<String> {
     let listing = Command::new("git")
@@ -38,7 +42,7 @@ impl Code {
         let word = Regex::new(r"[A-Za-z_][A-Za-z0-9_]*").expect("a valid pattern");
         let mut names = HashSet::new();
         let is_source = |path: &&String| {
-            path.ends_with(".rs") || path.ends_with(".sql") || path.starts_with("scripts/")
+            has_extension(path, "rs") || has_extension(path, "sql") || path.starts_with("scripts/")
         };
         for path in files.iter().filter(is_source) {
             let text = fs::read_to_string(root().join(path)).expect("readable");
@@ -93,7 +97,9 @@ impl Code {
 fn pages_name_files_and_items_that_exist() {
     let code = Code::read();
     let pages = code.files.iter().filter(|path| {
-        path.ends_with(".md") && !EXEMPT.contains(&path.as_str()) && !path.starts_with("examples/")
+        has_extension(path, "md")
+            && !EXEMPT.contains(&path.as_str())
+            && !path.starts_with("examples/")
     });
     let faults: Vec<_> = pages
         .flat_map(|page| {

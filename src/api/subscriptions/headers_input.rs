@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::http::fields::{Field, Fields, pointer_part};
-use crate::domain::subscription::view::MASK;
+use crate::domain::MASK;
 
 const MAX_HEADERS: usize = 20;
 const MAX_HEADER_CHARS: usize = 1_000;

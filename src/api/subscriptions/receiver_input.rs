@@ -3,12 +3,12 @@
 use super::url_input::permitted_url;
 use crate::api::http::fields::{Field, Fields};
 use crate::api::problem::{FieldError, Problem};
+use crate::domain::MASK;
 use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::policy::Targets;
 use crate::domain::egress::receiver_auth::{ClientCredentials, ReceiverAuth};
 use crate::domain::egress::receiver_tls::ReceiverTls;
 use crate::domain::subscription::channel::WebhookSettings;
-use crate::domain::subscription::view::MASK;
 use crate::domain::time::UnixMillis;
 
 /// About ten CA certificates in PEM.

@@ -54,7 +54,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::access::keys::Keys;
 use crate::log::Log;
 use crate::store::Store;
-use crate::store::nodes::{Identity, NodeName};
+use crate::store::nodes::{NodeName, ServerIdentity};
 
 /// How long Postgres grants the lease, from the time at which the renewal runs.
 pub(in crate::delivery) const GRANTED_FOR: Duration = Duration::from_millis(4_500);
@@ -65,7 +65,7 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 struct Renewal {
     trusted_until: Instant,
-    server: Option<Identity>,
+    server: Option<ServerIdentity>,
 }
 
 /// The node's side of the lease. Clones follow the same renewals.
@@ -75,31 +75,32 @@ pub(in crate::delivery) struct Lease {
 }
 
 impl Lease {
-    /// Whether the node may act as the owner of its shards now.
+    /// Whether the node may act now as the owner of its shards.
     pub(in crate::delivery) fn is_trusted(&self) -> bool {
         self.trusted_until() > Instant::now()
     }
 
+    /// The time at which the trust ends unless the lease is renewed.
     fn trusted_until(&self) -> Instant {
         self.renewal.borrow().trusted_until
     }
 
-    /// Whether the last renewal came from another database server than `known`, or from a later life of the same one.
-    /// Stores the server of the last renewal in `known`.
-    pub(in crate::delivery) fn detect_failover(&self, known: &mut Option<Identity>) -> bool {
+    /// Whether the last renewal came from another database server than `known`, or from another timeline of it.
+    /// Stores the server of the last renewal in `known`; the first call returns `false`.
+    pub(in crate::delivery) fn detect_failover(&self, known: &mut Option<ServerIdentity>) -> bool {
         let server = self.renewal.borrow().server.clone();
         let has_changed = known.is_some() && server.is_some() && *known != server;
         *known = server.or(known.take());
         has_changed
     }
 
-    /// Waits for the next renewal. Returns at once when renewing has ended.
+    /// Waits for the next renewal. Returns at once when the task that renews the lease has ended.
     pub(in crate::delivery) async fn wait_for_renewal(&mut self) {
         self.renewal.changed().await.unwrap_or_default();
     }
 
-    /// Runs `work` while the lease is trusted, else returns `None`. The time is checked before each poll: after a process
-    /// was stopped (SIGSTOP) for longer than the lease, `work` takes not one step more.
+    /// Runs `work` to its end, or returns `None` as soon as the lease is not trusted any more. The time is checked
+    /// before each poll: after the process was stopped (SIGSTOP) for longer than the lease, `work` is not polled again.
     pub(in crate::delivery) async fn run_while_trusted<T>(
         &self,
         work: impl Future<Output = T>,
@@ -122,7 +123,8 @@ impl Lease {
     }
 }
 
-/// Returns a lease that is not trusted yet, and a task that renews it until the lease and its clones are dropped.
+/// Returns a lease that is not trusted yet, and a future that renews it. The caller spawns the future, which ends once
+/// the lease and its clones are dropped.
 pub(in crate::delivery) fn keep_renewed(
     store: Store,
     node: NodeName,
@@ -133,6 +135,8 @@ pub(in crate::delivery) fn keep_renewed(
     (Lease { renewal }, renew(store, node, log, keys, sender))
 }
 
+/// Renews the lease once per [`RENEWAL_INTERVAL`] until every [`Lease`] is dropped. After an error tries again at the
+/// next interval.
 async fn renew(
     store: Store,
     node: NodeName,
@@ -192,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_failover_is_detected_once() {
-        let identity = |timeline: &str| Identity { system: 7, timeline: timeline.to_owned() };
+        let identity = |timeline: &str| ServerIdentity { system: 7, timeline: timeline.to_owned() };
         let now = Instant::now();
         let (sender, renewal) = watch::channel(Renewal { trusted_until: now, server: None });
         let (lease, mut known) = (Lease { renewal }, None);

@@ -19,7 +19,7 @@ use crate::delivery::webhook::Deliverer;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::store::Store;
-use crate::store::nodes::Identity;
+use crate::store::nodes::ServerIdentity;
 
 /// Cursors that move without results are recorded this often.
 pub(super) const IDLE_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ pub(in crate::delivery) struct Driver {
     pub(super) lease: Lease,
     pub(super) metrics: DriverMetrics,
     /// The database server of the last renewal.
-    pub(super) server: Option<Identity>,
+    pub(super) server: Option<ServerIdentity>,
     /// Pages of the log. `None` before the first shard and after a failover.
     pub(super) log_entries: Option<mpsc::Receiver<Vec<LogEntry>>>,
     pub(super) completions: mpsc::Receiver<Completion>,
@@ -82,6 +82,7 @@ pub(in crate::delivery) struct Driver {
 }
 
 impl Driver {
+    /// A driver that does nothing before [`Self::run`].
     pub(in crate::delivery) fn new(parts: DriverParts) -> Self {
         let (sender, completions) = mpsc::channel(COMPLETION_CAPACITY);
         let now = Instant::now();
@@ -115,7 +116,7 @@ impl Driver {
         }
     }
 
-    /// Runs an effect as a task. Its completion is the input of a later step.
+    /// Spawns an effect as a task. The driver handles its completion in a later step.
     pub(super) fn start(&self, effect: impl Future<Output = Completion> + Send + 'static) {
         let sender = self.sender.clone();
         self.spawn(async move {
@@ -124,7 +125,7 @@ impl Driver {
         });
     }
 
-    /// Runs a task that is cancelled when the driver ends.
+    /// Spawns a task that is cancelled when the driver ends.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let ended = self.ended.clone();
         self.tasks.spawn(async move { ended.run_until_cancelled(task).await });

@@ -6,7 +6,8 @@ use hookhub::domain::signing::secret::Secret;
 use hookhub::tools::listen::{HUB_TIMEOUT, ListenSettings, Output, StartPoint};
 use url::Url;
 
-use super::{StopSignals, print_line};
+use super::output::print_line;
+use super::stop_signals::StopSignals;
 
 #[derive(Args)]
 pub(super) struct ListenArgs {

@@ -1,21 +1,22 @@
-//! The command line: the subcommands, and what all of them share.
+//! The command line and its subcommands.
 
 mod health;
 mod listen;
 mod logging;
+mod output;
 mod receive;
 mod serve;
+mod stop_signals;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use hookhub::config::{CommandLineError, ServeArgs, parse_command_line};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::health::HealthArgs;
 use self::listen::ListenArgs;
 use self::logging::LoggingArgs;
+use self::output::print_line;
 use self::receive::ReceiveArgs;
 
 /// A self-hosted webhook subscription hub: publish an event once, and every subscriber gets it, signed and with
@@ -78,36 +79,6 @@ pub(crate) async fn run() -> ExitCode {
 fn fail(error: &str) -> ExitCode {
     print_line(&mut std::io::stderr(), &format!("hookhub: {error}"));
     ExitCode::FAILURE
-}
-
-/// Writes a line. A closed pipe is no reason to stop.
-fn print_line(to: &mut impl Write, line: &str) {
-    drop(writeln!(to, "{line}"));
-}
-
-/// SIGINT and SIGTERM.
-struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl StopSignals {
-    fn listen() -> Result<Self, String> {
-        let listen =
-            |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    /// Waits for the next of either.
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 #[cfg(test)]

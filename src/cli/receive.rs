@@ -7,7 +7,8 @@ use clap::Args;
 use hookhub::domain::signing::secret::Secret;
 use hookhub::tools::receive::{Receiver, ReceiverSettings};
 
-use super::{StopSignals, print_line};
+use super::output::print_line;
+use super::stop_signals::StopSignals;
 
 #[derive(Args)]
 pub(super) struct ReceiveArgs {

@@ -4,7 +4,8 @@ use hookhub::config::{ServeArgs, Settings};
 use hookhub::hub::{AdminKey, Hub};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{StopSignals, print_line};
+use super::output::print_line;
+use super::stop_signals::StopSignals;
 
 pub(super) async fn run(args: ServeArgs) -> Result<(), String> {
     raise_open_file_limit();

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::builder::{OsStr, Resettable};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 use super::command_line::parse_from;
 use super::*;
@@ -77,9 +78,26 @@ fn debug_output_of_settings_shows_no_secrets() {
     assert!(!shown.contains("planted") && !shown.contains("abab"), "{shown}");
 }
 
+/// The settings of an empty command line in an empty environment.
+fn settings_without_options() -> Settings {
+    let command = CommandLine::command().mut_args(|arg| arg.env(Resettable::<OsStr>::Reset));
+    let mut matches = command.get_matches_from(["hookhub"]);
+    let line = CommandLine::from_arg_matches_mut(&mut matches).unwrap();
+    Settings::from_args(line.serve).unwrap()
+}
+
+#[test]
+fn the_database_is_the_embedded_postgres_unless_a_url_is_set() {
+    assert_eq!(settings_without_options().database, Database::Embedded { binaries: None });
+    let url = "postgres://u:p@h/d";
+    let parsed = settings(&["--database-url", url]).unwrap();
+    assert_eq!(parsed.database, Database::Url(url.to_owned()));
+}
+
 #[test]
 fn options_that_are_not_given_take_the_default_of_settings() {
-    let (parsed, default) = (settings(&[]).unwrap(), Settings::default());
+    let (parsed, default) = (settings_without_options(), Settings::default());
+    assert_eq!(parsed.database, default.database);
     assert_eq!(parsed.listen, default.listen);
     assert_eq!(parsed.data_dir, default.data_dir);
     assert_eq!(parsed.retry_schedule, default.retry_schedule);

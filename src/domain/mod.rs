@@ -14,3 +14,6 @@ pub mod signing;
 pub mod single_line;
 pub mod subscription;
 pub mod time;
+
+/// Replaces the value of a header, a password, a token or a key in texts that the hub shows.
+pub const MASK: &str = "***";

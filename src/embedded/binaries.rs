@@ -6,8 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::error::EmbeddedError;
+use super::settings::EmbeddedSettings;
 use super::user::ServerUser;
-use super::{EmbeddedError, EmbeddedSettings};
 
 /// The oldest major version the hub supports.
 pub(super) const MIN_MAJOR: u32 = 14;

@@ -6,8 +6,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::EmbeddedError;
 use super::binaries::Binaries;
+use super::error::EmbeddedError;
 use super::user::ServerUser;
 
 /// The name of the database and of its owner.

@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 
-use super::EmbeddedError;
+use super::error::EmbeddedError;
 use super::socket;
 
 /// The time that an orphaned Postgres has for each kind of shutdown: fast, then immediate.

@@ -9,34 +9,22 @@ mod leftovers;
 mod readiness;
 mod server;
 mod server_log;
+mod settings;
 mod socket;
 mod supervisor;
 mod user;
 
-use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-pub use self::error::EmbeddedError;
-
 use self::binaries::Binaries;
 use self::data_dir::DataDir;
+pub use self::error::EmbeddedError;
 use self::server::Server;
+pub use self::settings::EmbeddedSettings;
 use self::user::ServerUser;
-
-#[derive(Debug, Clone)]
-pub struct EmbeddedSettings {
-    /// The hub's data directory (`HOOKHUB_DATA_DIR`), created if missing. Only one hub at a time can use it.
-    pub data_dir: PathBuf,
-    /// The directory that holds `postgres` and `initdb` (`HOOKHUB_POSTGRES_BIN`). `None` searches [`path`](Self::path),
-    /// then `/usr/lib/postgresql/*/bin`, newest first.
-    pub binaries: Option<PathBuf>,
-    /// The value of `PATH`.
-    pub path: Option<OsString>,
-}
 
 /// A running Postgres that only this hub uses.
 ///

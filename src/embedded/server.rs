@@ -9,8 +9,8 @@ use nix::unistd::Pid;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::EmbeddedError;
 use super::binaries::Binaries;
+use super::error::EmbeddedError;
 use super::leftovers;
 use super::readiness;
 use super::readiness::Readiness;

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::EmbeddedError;
+use super::error::EmbeddedError;
 
 /// A larger log is rotated. With the rotated file, the log takes at most about twice this.
 const MAX_LOG_BYTES: u64 = 8 * 1024 * 1024;

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
-use super::EmbeddedError;
 use super::cluster::DATABASE;
 use super::data_dir::DataDir;
+use super::error::EmbeddedError;
 use super::user::ServerUser;
 
 /// The port number names the socket file; nothing listens on TCP.

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::EmbeddedError;
+use super::error::EmbeddedError;
 use super::server_log::last_lines;
 
 /// Candidates, in this order, when root creates a new cluster.

@@ -36,7 +36,7 @@ impl Log {
             };
             let event = Event::at(*position, &change.subscription.tenant, &entry);
             self.tail.offer(*previous, vec![Arc::new(event)]);
-            self.appended.notify_one();
+            self.notifier_wakeup.notify_one();
             self.wait_until_visible(*position).await;
             self.wait_until_applied(*position).await;
             self.wait_until_applied_elsewhere(change.subscription.shard(), *position).await;

@@ -43,7 +43,7 @@ pub struct Log {
     appender: Appender,
     tail: Arc<Tail>,
     /// Wakes the notifier after an append of this node.
-    appended: Arc<Notify>,
+    notifier_wakeup: Arc<Notify>,
     /// The position up to which delivery on this node has applied the log; `None` while no delivery runs.
     applied: watch::Sender<Option<Position>>,
     observers: Observers,
@@ -63,12 +63,12 @@ impl Log {
         let tail = Arc::new(Tail::new(store.head().await?, observers.clone()));
         tail.preload(&store).await?;
         tasks.spawn(tail::follow(Arc::clone(&tail), store.clone(), stop.clone()));
-        let appended = Arc::new(Notify::new());
-        tasks.spawn(notifier::notify(node, store.clone(), Arc::clone(&appended), stop.clone()));
+        let wakeup = Arc::new(Notify::new());
+        tasks.spawn(notifier::notify(node, store.clone(), Arc::clone(&wakeup), stop.clone()));
         tasks.spawn(notifier::listen(node, store.clone(), Arc::clone(&tail), stop.clone()));
         let appender = Appender::start(store.clone(), Arc::clone(&tail), tasks, stop);
         let applied = watch::Sender::new(None);
-        Ok(Self { node, store, appender, tail, appended, applied, observers })
+        Ok(Self { node, store, appender, tail, notifier_wakeup: wakeup, applied, observers })
     }
 
     /// Appends a request's events. On return they are durable, and readers on this node see them.
@@ -77,7 +77,7 @@ impl Log {
         let placed = self.appender.append(request).await;
         self.observers.append_ended(&placed, events, started.elapsed());
         let placed = placed?;
-        self.appended.notify_one();
+        self.notifier_wakeup.notify_one();
         if let (Placed::Appended(first), 1..) = (&placed, events) {
             self.wait_until_visible(*first).await;
         }
@@ -127,7 +127,7 @@ impl Log {
     /// Makes this node and the others read an entry that a store function appended.
     pub(crate) fn notify_appended(&self) {
         self.tail.read_on();
-        self.appended.notify_one();
+        self.notifier_wakeup.notify_one();
     }
 
     /// Drops expired events from memory: those at or below `expired_up_to`.

@@ -20,16 +20,11 @@ const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// Notifies the other nodes after each append of `node`, until `stop`.
-pub(super) async fn notify(
-    node: Uuid,
-    store: Store,
-    appended: Arc<Notify>,
-    stop: CancellationToken,
-) {
+pub(super) async fn notify(node: Uuid, store: Store, wakeup: Arc<Notify>, stop: CancellationToken) {
     let (mut has_others, mut checked_at) = (true, None::<Instant>);
     loop {
         tokio::select! {
-            () = appended.notified() => {}
+            () = wakeup.notified() => {}
             () = stop.cancelled() => return,
         }
         if checked_at.is_none_or(|checked_at| checked_at.elapsed() > TRUSTED_FOR) {

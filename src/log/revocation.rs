@@ -46,7 +46,7 @@ impl Log {
             };
             let event = Event::at(position, &key.tenant.as_str().into(), &entry);
             self.tail.offer(previous, vec![Arc::new(event)]);
-            self.appended.notify_one();
+            self.notifier_wakeup.notify_one();
         }
         self.wait_until_visible(position).await;
         let is_here = self.tail.head() >= position;

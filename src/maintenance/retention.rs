@@ -26,8 +26,8 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     loop {
-        let step = step(&log, &store, &metrics, retention);
-        let Some(result) = stop.run_until_cancelled(step).await else { return };
+        let run = run_once(&log, &store, &metrics, retention);
+        let Some(result) = stop.run_until_cancelled(run).await else { return };
         let pause = match result {
             Ok(()) => {
                 metrics.storage.set_last_retention(UnixMillis::now());
@@ -46,7 +46,7 @@ pub(crate) async fn run(
 
 /// One run: moves lagging cursors, then drops what no cursor needs. Only the node with the lock does the work. Each part
 /// is safe to interrupt and to repeat.
-async fn step(
+async fn run_once(
     log: &Log,
     store: &Store,
     metrics: &Metrics,

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Counter, DURATION_BOUNDS, Histogram};
+use super::counter::Counter;
+use super::histogram::{DURATION_BOUNDS, Histogram};
 use crate::domain::delivery::outcome::Outcome;
 use crate::domain::time::UnixMillis;
 

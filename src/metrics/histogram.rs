@@ -3,6 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// Histogram bounds in microseconds, for operations that someone waits for.
+pub(super) const DURATION_BOUNDS: &[u64] = &[
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000, 30_000_000,
+];
+
 /// Counts of observations by upper bound. An observation is two atomic additions.
 #[derive(Debug)]
 pub(crate) struct Histogram {

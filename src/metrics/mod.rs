@@ -1,40 +1,21 @@
 //! The metrics of a node: atomics that each part updates, and that `/metrics` renders on request.
 //! docs/internals/metrics.md says how to add one.
 
+mod counter;
 mod delivery;
 mod histogram;
 mod publish;
 mod storage;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub(crate) use self::counter::Counter;
 pub(crate) use self::delivery::{DeliveryMetrics, ProgressState, QueueSnapshot};
 pub(crate) use self::histogram::Histogram;
 pub(crate) use self::publish::{PublishFailure, PublishMetrics};
 pub(crate) use self::storage::{DiskUsage, StorageMetrics};
 use crate::log::{AppendError, LogObserver};
 use crate::store::log::Placed;
-
-/// Histogram bounds in microseconds, for operations that someone waits for.
-const DURATION_BOUNDS: &[u64] = &[
-    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
-    5_000_000, 10_000_000, 30_000_000,
-];
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(crate) fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// All metrics of a node.
 #[derive(Debug, Default)]

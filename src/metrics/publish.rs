@@ -1,6 +1,7 @@
 //! Metrics of publishing.
 
-use super::{Counter, DURATION_BOUNDS, Histogram};
+use super::counter::Counter;
+use super::histogram::{DURATION_BOUNDS, Histogram};
 
 /// The reason why a publish request was not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

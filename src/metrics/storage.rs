@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Counter;
+use super::counter::Counter;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 

@@ -292,7 +292,8 @@ async fn a_misplaced_or_duplicate_credential_is_refused_with_the_right_form() {
         let response = ask(&page, &method, &format!("{path}?{query}")).await;
         let detail = text(&response.problem(401, "unauthorized"), "/detail");
         assert!(
-            detail.contains("access_token opens GET /v1/events, /v1/stream and /v1/ws"),
+            detail
+                .contains("access_token is accepted only by GET /v1/events, /v1/stream and /v1/ws"),
             "{detail}"
         );
     }

@@ -149,7 +149,7 @@ async fn resume(store: &Store, cache: &KeyCache, resumption: LeaseResumption) {
     match store.select_unrevoked_keys(&stored).await {
         Ok(unrevoked) => cache.resume(resumption, &checked, &unrevoked),
         Err(error) => {
-            tracing::debug!(%error, "cannot check the cached keys; each key is looked up until the next lease")
+            tracing::debug!(%error, "cannot check the cached keys; each key is looked up until the next lease");
         }
     }
 }

@@ -43,7 +43,7 @@ async fn write_uses(store: &Store, used: &[(KeyId, Arc<Key>)]) {
     match store.update_last_uses(&ids, &times).await {
         Ok(()) => unwritten.iter().for_each(|(_, last, key)| key.note_written(*last)),
         Err(error) => {
-            tracing::debug!(%error, "cannot write the last uses of keys; they are written later")
+            tracing::debug!(%error, "cannot write the last uses of keys; they are written later");
         }
     }
 }

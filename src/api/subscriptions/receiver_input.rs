@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use crate::api::http::fields::{Field, Fields, pointer_part};
 use crate::api::problem::{ApiResult, FieldError, Problem};
+use crate::domain::MASK;
 use crate::domain::egress::callback_url::{BadCallbackUrl, CallbackUrl};
 use crate::domain::egress::policy::Targets;
 use crate::domain::egress::receiver_auth::{ClientCredentials, ReceiverAuth};
 use crate::domain::egress::receiver_tls::ReceiverTls;
 use crate::domain::subscription::channel::WebhookSettings;
-use crate::domain::subscription::view::MASK;
 use crate::domain::time::UnixMillis;
 
 /// The names of the callback URL: the hub's own, and the aliases of other REST Hooks services.

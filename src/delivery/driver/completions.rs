@@ -12,6 +12,7 @@ use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 
 impl Driver {
+    /// Passes new entries of the log to the engine, and publishes how far this node has applied the log.
     pub(super) fn handle_log_entries(&mut self, entries: Vec<LogEntry>) {
         let engine = &mut self.engine;
         let mut has_changes = false;
@@ -35,7 +36,7 @@ impl Driver {
         }
     }
 
-    /// Empties `batch`, and keeps its buffer for the next one.
+    /// Handles the results of effects. Keeps the empty buffer for the next batch.
     pub(super) fn handle_completions(&mut self, mut batch: Vec<Completion>) {
         for completion in batch.drain(..) {
             self.handle_completion(completion);
@@ -43,6 +44,7 @@ impl Driver {
         self.batch = batch;
     }
 
+    /// Passes the result of one effect to the engine.
     fn handle_completion(&mut self, completion: Completion) {
         let engine = &mut self.engine;
         match completion {
@@ -85,7 +87,8 @@ impl Driver {
         }
     }
 
-    /// A shard of the flush that is no longer owned was taken by another node, so the engine forgets it.
+    /// Handles the end of a flush: `owned` are those of its `shards` that this node still owned. Another node has taken
+    /// the others, so the engine forgets them.
     fn handle_flushed(&mut self, shards: Vec<u16>, owned: &[u16]) {
         self.is_flushing = false;
         self.metrics.flush_ended();
@@ -96,6 +99,8 @@ impl Driver {
         }
     }
 
+    /// Starts the attempts whose event was read. If the read failed, the attempts become due again; if an event is
+    /// missing, its delivery ends.
     fn handle_fetched(
         &mut self,
         fetches: Vec<FetchEvent>,
@@ -124,6 +129,7 @@ impl Driver {
         }
     }
 
+    /// Passes the result of a verification attempt to the engine, and records a failure for the subscription's owner.
     fn handle_verification(&mut self, result: &VerificationResult) {
         if let Some(failed) = self.engine.handle_verification(result, UnixMillis::now()) {
             self.spawn(effects::record_failed_verification(self.store.clone(), failed));

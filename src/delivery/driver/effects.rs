@@ -74,12 +74,14 @@ pub(super) struct Shares {
     pub(super) acquired: Vec<OwnedShard>,
 }
 
-/// The most shards that one of `live_nodes` owns.
+/// The maximum number of shards that each node should own while `live_nodes` share them.
 pub(super) fn fair_share(live_nodes: usize) -> usize {
     usize::from(SHARDS).div_ceil(live_nodes.max(1))
 }
 
-/// Sends one webhook. For an ordered subscription the attempt is cut off when the lease is no longer trusted, because
+/// Sends one webhook and measures its latency. `counter` makes the id of the attempt unique.
+///
+/// For an ordered subscription, the attempt fails as a timeout as soon as the lease is not trusted any more, because
 /// the next owner of the shard sends the events that follow.
 pub(super) async fn send_webhook(
     deliverer: Deliverer,
@@ -116,13 +118,15 @@ pub(super) async fn send_webhook(
     Completion::AttemptEnded(Box::new(AttemptResult { attempt, outcome, term }))
 }
 
+/// Makes one attempt to verify a receiver.
 pub(super) async fn verify_receiver(verifier: Verifier, request: VerifyReceiver) -> Completion {
     let attempted_at = UnixMillis::now();
     let outcome = verifier.verify(&request.subscription).await;
     Completion::VerificationEnded(Box::new(VerificationResult { request, attempted_at, outcome }))
 }
 
-/// Records a failed verification for `GET /v1/subscriptions/{id}`. It is not retried: nothing else reads the record.
+/// Records a failed verification, which `GET /v1/subscriptions/{id}` shows. Logs an error and does not retry: nothing
+/// else reads the record.
 pub(super) async fn record_failed_verification(store: Store, failed: FailedVerification) {
     tracing::info!(subscription = %failed.subscription, error = %failed.error, "receiver not verified");
     if let Err(error) = store.upsert_verification(&failed).await {
@@ -130,7 +134,8 @@ pub(super) async fn record_failed_verification(store: Store, failed: FailedVerif
     }
 }
 
-/// Reads the events of due retries, which are not in memory.
+/// Reads the events of attempts whose event is not in memory: retries, and first attempts known only by position. After
+/// an error waits [`RETRY_DELAY`] and returns the error in the completion.
 pub(super) async fn fetch_events(store: Store, fetches: Vec<FetchEvent>) -> Completion {
     let mut positions: Vec<i64> = fetches.iter().map(|fetch| fetch.position.stored()).collect();
     positions.sort_unstable();
@@ -142,7 +147,8 @@ pub(super) async fn fetch_events(store: Store, fetches: Vec<FetchEvent>) -> Comp
     Completion::EventsFetched { fetches, events }
 }
 
-/// Reads the log for a lagging subscription.
+/// Reads a range of the log for a lagging subscription. After an error waits [`RETRY_DELAY`] and returns the error in
+/// the completion.
 pub(super) async fn read_range(log: Log, range: ReadRange) -> Completion {
     let tenant = Some(&*range.subscription.tenant);
     let scan = Scan { after: range.after, up_to: range.up_to, tenant, limit: READ_LIMIT };
@@ -153,7 +159,8 @@ pub(super) async fn read_range(log: Log, range: ReadRange) -> Completion {
     Completion::RangeRead { range, result }
 }
 
-/// Reads the log for a replay, and the attempts on record of its events.
+/// Reads a range of the log for a replay, and the recorded deliveries of its events. After an error waits
+/// [`RETRY_DELAY`] and returns the error in the completion.
 pub(super) async fn read_replay_range(
     log: Log,
     store: Store,
@@ -175,7 +182,8 @@ pub(super) async fn read_replay_range(
     Completion::ReplayRangeRead { range, result }
 }
 
-/// Commits a flush, and retries while the database is unavailable.
+/// Commits a flush, and retries until the database accepts it. The completion names the shards that this node still
+/// owns.
 pub(super) async fn write_flush(store: Store, mut flush: Flush) -> Completion {
     let shards: Vec<u16> = flush.shards.iter().map(|(shard, ..)| *shard).collect();
     let mut waits = reconnect_delays();
@@ -191,7 +199,8 @@ pub(super) async fn write_flush(store: Store, mut flush: Flush) -> Completion {
     }
 }
 
-/// Acquires free shards, up to this node's fair share.
+/// Counts the live nodes, and acquires free shards until this node has its fair share. `held`: the shards that this
+/// node owns already.
 pub(super) async fn acquire_shards(store: Store, node: Uuid, held: Vec<u16>) -> Completion {
     let shares = async {
         let live_nodes = store.count_live_nodes().await?;
@@ -206,7 +215,7 @@ pub(super) async fn acquire_shards(store: Store, node: Uuid, held: Vec<u16>) -> 
     Completion::SharesCounted(shares.await)
 }
 
-/// Loads the subscriptions of these shards, and the state of their deliveries.
+/// Loads the subscriptions of newly acquired shards, their versions, and the recorded state of their deliveries.
 pub(super) async fn load_shards(store: Store, shards: Vec<OwnedShard>) -> Completion {
     let result = async {
         let numbers: Vec<i16> =
@@ -224,14 +233,15 @@ pub(super) async fn load_shards(store: Store, shards: Vec<OwnedShard>) -> Comple
     Completion::ShardsLoaded { shards, result }
 }
 
-/// Releases shards, each with its term. If that fails, this node remains their holder and acquires them again.
+/// Releases shards, each given with its term, so that other nodes can acquire them. After an error this node remains
+/// their holder and acquires them again.
 pub(super) async fn release_shards(store: Store, node: Uuid, shards: Vec<(u16, i64)>) {
     if let Err(error) = store.release_shards(node, &shards).await {
         tracing::warn!(%error, "cannot release shards");
     }
 }
 
-/// Records how far this node has applied the log.
+/// Records in the database the position up to which this node has applied the log. Logs an error and does not retry.
 pub(super) async fn record_applied_position(store: Store, node: Uuid, position: Position) {
     if let Err(error) = store.update_acted_on(node, position).await {
         tracing::warn!(%error, "cannot record how far this node has applied the log");

@@ -11,7 +11,7 @@ use crate::domain::event::event_type::EventType;
 use crate::log::Log;
 use crate::store::log::AppendRequest;
 
-/// Appends the event to the log, and retries while the database is unavailable.
+/// Appends `hookhub.delivery.exhausted` to the log, and retries until the database accepts it.
 pub(super) async fn publish_exhausted(log: Log, exhausted: Exhausted) {
     let Exhausted { subscription, position, attempts, .. } = &exhausted;
     tracing::warn!(subscription = %subscription.id, event = %position, attempts, "delivery exhausted its retries");

@@ -47,7 +47,8 @@ impl LogEntry {
     }
 }
 
-/// Sends the log after `after` to `entries`, page by page, until the receiver is dropped.
+/// Reads the log from the position after `after` on, and sends its entries page by page to `entries`. Retries after
+/// errors. Returns when the receiving end of `entries` is dropped.
 pub(super) async fn run(
     log: Log,
     store: Store,
@@ -89,6 +90,7 @@ struct Page {
     is_complete: bool,
 }
 
+/// Reads the next page of the log after `after`, with the current state of the subscriptions that it changes.
 async fn read_page(log: &Log, store: &Store, after: Position) -> Result<Page, StoreError> {
     let stretch = log
         .read_after(Scan { after, up_to: Position::END, tenant: None, limit: PAGE_LIMIT })
@@ -105,6 +107,8 @@ async fn read_page(log: &Log, store: &Store, after: Position) -> Result<Page, St
     Ok(Page { entries, scanned: stretch.scanned, is_complete: stretch.complete })
 }
 
+/// Classifies an event of the log as a plain event, a change or a command. `changed`: the subscriptions that the page
+/// changes.
 fn log_entry(
     event: Arc<Event>,
     changed: &HashMap<SubscriptionId, SubscriptionSnapshot>,
@@ -122,6 +126,7 @@ fn log_entry(
     }
 }
 
+/// Reads the current state of subscriptions. Deleted ones and those without a webhook are missing from the result.
 async fn read_snapshots(
     store: &Store,
     ids: &[i64],
@@ -136,7 +141,7 @@ async fn read_snapshots(
     Ok(join(subscriptions, versions).into_iter().map(snapshot).collect())
 }
 
-/// Joins subscriptions with their versions.
+/// Adds to each subscription its versions.
 pub(super) fn join(
     subscriptions: Vec<Subscription>,
     versions: Vec<(SubscriptionId, Version)>,

@@ -75,17 +75,18 @@ pub(in crate::delivery) struct Lease {
 }
 
 impl Lease {
-    /// Whether the node may act as the owner of its shards now.
+    /// Whether the node may act now as the owner of its shards.
     pub(in crate::delivery) fn is_trusted(&self) -> bool {
         self.trusted_until() > Instant::now()
     }
 
+    /// The time at which the trust ends unless the lease is renewed.
     fn trusted_until(&self) -> Instant {
         self.renewal.borrow().trusted_until
     }
 
-    /// Whether the last renewal came from another database server than `known`, or from a later life of the same one.
-    /// Stores the server of the last renewal in `known`.
+    /// Whether the last renewal came from another database server than `known`, or from the same one after a restart.
+    /// Stores the server of the last renewal in `known`; the first call returns `false`.
     pub(in crate::delivery) fn detect_failover(&self, known: &mut Option<Identity>) -> bool {
         let server = self.renewal.borrow().server.clone();
         let has_changed = known.is_some() && server.is_some() && *known != server;
@@ -93,13 +94,13 @@ impl Lease {
         has_changed
     }
 
-    /// Waits for the next renewal. Returns at once when renewing has ended.
+    /// Waits for the next renewal. Returns at once when the task that renews the lease has ended.
     pub(in crate::delivery) async fn wait_for_renewal(&mut self) {
         self.renewal.changed().await.unwrap_or_default();
     }
 
-    /// Runs `work` while the lease is trusted, else returns `None`. The time is checked before each poll: after a process
-    /// was stopped (SIGSTOP) for longer than the lease, `work` takes not one step more.
+    /// Runs `work` to its end, or returns `None` as soon as the lease is not trusted any more. The time is checked
+    /// before each poll: after the process was stopped (SIGSTOP) for longer than the lease, `work` is not polled again.
     pub(in crate::delivery) async fn run_while_trusted<T>(
         &self,
         work: impl Future<Output = T>,
@@ -122,7 +123,8 @@ impl Lease {
     }
 }
 
-/// Returns a lease that is not trusted yet, and a task that renews it until the lease and its clones are dropped.
+/// Returns a lease that is not trusted yet, and a future that renews it. The caller spawns the future, which ends once
+/// the lease and its clones are dropped.
 pub(in crate::delivery) fn keep_renewed(
     store: Store,
     node: NodeName,
@@ -133,6 +135,8 @@ pub(in crate::delivery) fn keep_renewed(
     (Lease { renewal }, renew(store, node, log, keys, sender))
 }
 
+/// Renews the lease once per [`RENEWAL_INTERVAL`] until every [`Lease`] is dropped. After an error tries again at the
+/// next interval.
 async fn renew(
     store: Store,
     node: NodeName,

@@ -27,6 +27,7 @@ impl DriverMetrics {
         Self { metrics, flush_started_at: None, sample_at: Instant::now() }
     }
 
+    /// Counts an attempt and records its latency; after a success also the time since the event was accepted.
     pub(super) fn record_attempt(&self, result: &AttemptResult, now: UnixMillis) {
         let AttemptResult { attempt, outcome, .. } = result;
         let delivery = &self.metrics.delivery;
@@ -37,23 +38,26 @@ impl DriverMetrics {
         }
     }
 
+    /// Counts an exhausted delivery.
     pub(super) fn record_exhausted(&self) {
         self.metrics.delivery.exhausted.add(1);
     }
 
+    /// Records the number of results in a flush, and starts to measure its duration.
     pub(super) fn flush_started(&mut self, flush: &Flush) {
         let results = flush.attempts.len() + flush.retries.len();
         self.metrics.delivery.flush_results.observe(u64::try_from(results).unwrap_or(u64::MAX));
         self.flush_started_at = Some(Instant::now());
     }
 
+    /// Records the duration of the flush that has ended.
     pub(super) fn flush_ended(&mut self) {
         if let Some(started_at) = self.flush_started_at.take() {
             self.metrics.delivery.flush_duration.observe_duration(started_at.elapsed());
         }
     }
 
-    /// Samples the queues, if [`SAMPLE_INTERVAL`] has passed.
+    /// Publishes the number of shards and the state of the queues, at most once per [`SAMPLE_INTERVAL`].
     pub(super) fn sample_when_due(&mut self, engine: &Engine) {
         let now = Instant::now();
         if now >= self.sample_at {
@@ -71,6 +75,7 @@ impl Drop for DriverMetrics {
     }
 }
 
+/// Sums up the state of all queues for the metrics.
 fn queues(engine: &Engine) -> QueueSnapshot {
     let head = engine.processed().unwrap_or_default();
     let mut queues = QueueSnapshot {

@@ -41,8 +41,8 @@ enum Input {
 }
 
 impl Driver {
-    /// Delivers until `stop`, then hands over all shards. Attempts in flight then have until the stop timeout to end. Returns how
-    /// many were cut off.
+    /// Delivers until `stop`, then hands over all shards and waits for attempts in flight, for at most the stop
+    /// timeout. Returns the number of attempts that were cut off.
     pub(in crate::delivery) async fn run(mut self, stop: CancellationToken) -> usize {
         let end_tasks = self.ended.clone().drop_guard();
         self.carry_out();
@@ -55,6 +55,7 @@ impl Driver {
         self.engine.in_flight()
     }
 
+    /// Passes one input to the engine, then starts the actions that the engine wants.
     async fn step(&mut self, input: Input) {
         match input {
             Input::LogEntries(entries) => self.handle_log_entries(entries),
@@ -66,7 +67,8 @@ impl Driver {
         self.carry_out();
     }
 
-    /// Takes out and starts everything that the engine wants done now.
+    /// Polls the engine for actions and starts them. Without a trusted lease or during a stop, starts no attempts,
+    /// reads or verifications.
     fn carry_out(&mut self) {
         self.engine.handle_time(UnixMillis::now());
         if self.stop_at.is_none() && self.lease.is_trusted() {
@@ -82,6 +84,7 @@ impl Driver {
         self.metrics.sample_when_due(&self.engine);
     }
 
+    /// Waits for the next input: a page of the log, completions, a timer, a renewal of the lease, or the stop.
     async fn next_input(&mut self, stop: &CancellationToken) -> Input {
         let wake_at = self.wake_at();
         // While shards are loading, the log waits: no change of their subscriptions is missed.
@@ -99,7 +102,7 @@ impl Driver {
         }
     }
 
-    /// The earliest time at which a step has something to do without an input.
+    /// The time of the next step if no other input arrives before.
     fn wake_at(&self) -> Instant {
         let now = UnixMillis::now();
         let engine = self.engine.poll_timeout().map(|due| Instant::now() + due.since(now));
@@ -112,7 +115,7 @@ impl Driver {
         [engine, flush, acquire, self.stop_at].into_iter().flatten().fold(latest, Instant::min)
     }
 
-    /// Whether a stop has begun, and all shards are released or its time is over.
+    /// Whether a stop has begun, and all shards are released or the stop timeout has passed.
     fn is_done(&self) -> bool {
         self.stop_at.is_some_and(|stop_at| {
             let is_quiet = self.engine.shards().is_empty() && !self.is_flushing && !self.is_loading;
@@ -121,7 +124,8 @@ impl Driver {
     }
 }
 
-/// The next page of the log. Pending for as long as the driver does not follow the log.
+/// Waits for the next page of the log. Waits forever while the driver does not follow the log; `None` once the feed has
+/// ended.
 async fn next_entries(feed: &mut Option<mpsc::Receiver<Vec<LogEntry>>>) -> Option<Vec<LogEntry>> {
     match feed {
         Some(feed) => feed.recv().await,

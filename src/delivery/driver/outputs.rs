@@ -19,6 +19,7 @@ const MAX_UNRECORDED: usize = 500;
 const MAX_READS: usize = 4;
 
 impl Driver {
+    /// Starts the attempts that the engine wants, and reads the events that it lacks for others.
     pub(super) fn start_attempts(&mut self) {
         let (attempts, fetches) = self.engine.poll_attempts();
         for attempt in attempts {
@@ -29,6 +30,7 @@ impl Driver {
         }
     }
 
+    /// Starts a task that sends one webhook.
     pub(super) fn start_attempt(&mut self, attempt: StartAttempt) {
         self.attempts_started = self.attempts_started.wrapping_add(1);
         let (deliverer, lease) = (self.deliverer.clone(), self.lease.clone());
@@ -41,6 +43,7 @@ impl Driver {
         )));
     }
 
+    /// Starts reads of the log for lagging subscriptions and for replays, at most [`MAX_READS`] at a time.
     pub(super) fn start_reads(&mut self) {
         while self.reads_in_flight < MAX_READS {
             let (log, store) = (self.log.clone(), self.store.clone());
@@ -55,6 +58,7 @@ impl Driver {
         }
     }
 
+    /// Starts a task for each receiver that the engine wants verified.
     pub(super) fn start_verifications(&mut self) {
         while let Some(request) = self.engine.poll_verification() {
             let verifier = self.verifier.clone();
@@ -62,6 +66,7 @@ impl Driver {
         }
     }
 
+    /// Starts a task for each change of status that the engine wants written to the database.
     pub(super) fn start_transitions(&mut self) {
         for (subscription, transition) in self.engine.poll_transitions() {
             let (log, store, id) = (self.log.clone(), self.store.clone(), subscription.id);
@@ -72,6 +77,8 @@ impl Driver {
         }
     }
 
+    /// Starts a task for each delivery that gets no more attempts. The task publishes `hookhub.delivery.exhausted` to
+    /// the log.
     pub(super) fn publish_exhausted(&mut self) {
         for exhausted in self.engine.poll_exhausted() {
             self.metrics.record_exhausted();
@@ -83,7 +90,8 @@ impl Driver {
         }
     }
 
-    /// Flushes results that are many or old enough, and cursors now and then. One flush is in flight at a time.
+    /// Starts a flush if one is due: results wait for [`FLUSH_DELAY`] or number [`MAX_UNRECORDED`], or cursors have
+    /// moved for [`IDLE_FLUSH_INTERVAL`]. Only one flush is in flight at a time.
     pub(super) fn flush_when_due(&mut self) {
         let now = Instant::now();
         let engine = &mut self.engine;
@@ -108,7 +116,8 @@ impl Driver {
         }
     }
 
-    /// Records in the database how far this node has applied changes of subscriptions. API calls on other nodes wait for that.
+    /// Starts a task that records the position up to which this node has applied changes of subscriptions. API calls on
+    /// other nodes wait for it.
     pub(super) fn record_applied_position(&self) {
         if let Some(position) = self.engine.processed() {
             let store = self.store.clone();

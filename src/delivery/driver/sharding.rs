@@ -25,7 +25,7 @@ const HANDOVER_TIMEOUT: Duration = Duration::from_millis(500);
 const FEED_CAPACITY: usize = 4;
 
 impl Driver {
-    /// Begins to hand over all shards. If another node waits for them, attempts in flight have [`HANDOVER_TIMEOUT`];
+    /// Begins to hand over all shards. If other nodes are alive, attempts in flight have [`HANDOVER_TIMEOUT`] to end;
     /// otherwise they have the whole stop timeout.
     pub(super) fn begin_stop(&mut self) {
         let timeout = self.stop_timeout;
@@ -40,6 +40,7 @@ impl Driver {
         });
     }
 
+    /// Starts a task that acquires free shards, if none runs and the interval has passed.
     pub(super) fn acquire_shards_when_due(&mut self) {
         if self.is_acquiring || self.is_loading || Instant::now() < self.acquire_shards_at {
             return;
@@ -49,6 +50,8 @@ impl Driver {
         self.start(effects::acquire_shards(store, self.node, held));
     }
 
+    /// Handles the result of acquiring shards: loads the acquired ones. If none were free, hands over the shards beyond
+    /// this node's fair share.
     pub(super) fn handle_shares(&mut self, shares: Result<Shares, StoreError>) {
         self.is_acquiring = false;
         let interval = if self.live_nodes > 1 { SHARED_ACQUIRE_INTERVAL } else { ACQUIRE_INTERVAL };
@@ -70,6 +73,7 @@ impl Driver {
         }
     }
 
+    /// Passes loaded shards to the engine and follows the log. If loading failed, releases the shards.
     pub(super) fn handle_loaded(
         &mut self,
         shards: &[OwnedShard],
@@ -93,7 +97,7 @@ impl Driver {
         }
     }
 
-    /// Starts the feed at the engine's position, if it does not run.
+    /// Starts to read the log from the engine's position, unless the driver follows the log already.
     fn follow_log(&mut self) {
         if self.log_entries.is_none()
             && let Some(after) = self.engine.processed()
@@ -105,7 +109,7 @@ impl Driver {
         }
     }
 
-    /// Releases shards whose handover is complete: nothing is in flight for them, or their time is over.
+    /// Releases the shards whose handover is complete. Waits for the flush in flight first.
     pub(super) fn release_shards(&mut self) {
         if self.is_flushing || !self.engine.is_handing_over() {
             return;
@@ -116,6 +120,7 @@ impl Driver {
         }
     }
 
+    /// Starts a task that releases shards, each given with its term.
     fn release(&self, shards: Vec<(u16, i64)>) {
         tracing::info!(shards = shards.len(), node = %self.node, "releasing shards");
         let (store, node) = (self.store.clone(), self.node);
@@ -123,7 +128,8 @@ impl Driver {
         self.tasks.spawn(effects::release_shards(store, node, shards));
     }
 
-    /// After a failover, forgets everything that was learned from the former database server: it may have been lost.
+    /// Handles a renewal of the lease. If the database has failed over, forgets all shards and the position in the log:
+    /// the new server may lack what this node has read.
     pub(super) async fn handle_renewal(&mut self) {
         if !self.lease.detect_failover(&mut self.server) {
             return;

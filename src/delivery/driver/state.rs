@@ -82,6 +82,7 @@ pub(in crate::delivery) struct Driver {
 }
 
 impl Driver {
+    /// A driver that does nothing before [`Self::run`].
     pub(in crate::delivery) fn new(parts: DriverParts) -> Self {
         let (sender, completions) = mpsc::channel(COMPLETION_CAPACITY);
         let now = Instant::now();
@@ -115,7 +116,7 @@ impl Driver {
         }
     }
 
-    /// Runs an effect as a task. Its completion is the input of a later step.
+    /// Spawns an effect as a task. The driver handles its completion in a later step.
     pub(super) fn start(&self, effect: impl Future<Output = Completion> + Send + 'static) {
         let sender = self.sender.clone();
         self.spawn(async move {
@@ -124,7 +125,7 @@ impl Driver {
         });
     }
 
-    /// Runs a task that is cancelled when the driver ends.
+    /// Spawns a task that is cancelled when the driver ends.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let ended = self.ended.clone();
         self.tasks.spawn(async move { ended.run_until_cancelled(task).await });

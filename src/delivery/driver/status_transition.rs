@@ -10,8 +10,9 @@ use crate::domain::subscription::transition::StatusTransition;
 use crate::log::Log;
 use crate::store::Store;
 
-/// Applies `transition`, and retries while the database is unavailable. Does nothing if the owner has meanwhile stopped
-/// the subscription, deleted it or changed its receiver.
+/// Writes a change of status, and retries while the database is unavailable.
+///
+/// Does nothing if the status no longer fits, or if the subscription was deleted or its receiver changed meanwhile.
 pub(super) async fn apply_transition(
     log: Log,
     store: Store,
@@ -50,6 +51,7 @@ pub(super) async fn apply_transition(
     }
 }
 
+/// Logs a change of status that has been written.
 fn log_applied(subscription: &Subscription, transition: &StatusTransition) {
     let id = subscription.id;
     match transition {

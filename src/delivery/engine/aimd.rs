@@ -47,7 +47,7 @@ pub(super) struct AimdWindow {
 }
 
 impl AimdWindow {
-    /// A window that only the subscription's concurrency limits.
+    /// A window without a limit of its own: only the subscription's concurrency limits the POSTs.
     pub(super) fn open() -> Self {
         Self {
             size: usize::MAX,
@@ -58,17 +58,19 @@ impl AimdWindow {
         }
     }
 
-    /// Starts again at one POST, for a receiver that has recovered.
+    /// Shrinks the window to one POST. Called when the circuit breaker closes, so that a recovered receiver gets more
+    /// load only step by step.
     pub(super) fn restart(&mut self) {
         (self.size, self.threshold, self.successes) = (1, usize::MAX, 0);
     }
 
-    /// The most POSTs at a time, from 1 to `concurrency`.
+    /// The maximum number of POSTs in flight, from 1 to `concurrency`.
     pub(super) fn size(&self, concurrency: usize) -> usize {
         self.size.clamp(1, concurrency.max(1))
     }
 
-    /// Adapts the window to a response. `concurrency` is the subscription's limit.
+    /// Grows the window after a success, and halves it if the response shows that the receiver is overloaded.
+    /// `concurrency` is the subscription's limit.
     pub(super) fn handle_response(
         &mut self,
         response: &Response<'_>,
@@ -89,11 +91,14 @@ impl AimdWindow {
         }
     }
 
-    /// Whether an attempt began after the latest halving. An earlier one does not show whether that was enough.
+    /// Whether an attempt started after the window was last halved. A response to an earlier attempt must not halve the
+    /// window again.
     fn is_current(&self, started_at: UnixMillis, now: UnixMillis) -> bool {
         self.halved_at.is_none_or(|halved_at| started_at > halved_at || halved_at > now)
     }
 
+    /// Counts a success, and adds one to the size: at once below `threshold`, else after as many successes as the
+    /// window's size.
     fn grow(&mut self) {
         self.successes += 1;
         if self.size < self.threshold || self.successes >= self.size {
@@ -102,6 +107,7 @@ impl AimdWindow {
         }
     }
 
+    /// Classifies a response. A 429, a 503, a timeout and a slow success mean overload; other failures mean nothing.
     fn load_signal(&mut self, response: &Response<'_>) -> LoadSignal {
         match response.outcome {
             Outcome::Answered { status: 429 | 503, .. } | Outcome::Failed(ErrorClass::Timeout) => {
@@ -115,7 +121,7 @@ impl AimdWindow {
         }
     }
 
-    /// Whether a response took much longer than usual. The response counts towards the usual latency.
+    /// Whether a response took much longer than usual. Also updates the usual latency with this response.
     fn is_slow(&mut self, latency: Duration) -> bool {
         let latency_ms = latency.as_secs_f64() * 1_000.0;
         let Some(usual_ms) = self.usual_latency_ms else {

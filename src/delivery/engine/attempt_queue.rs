@@ -56,6 +56,7 @@ pub(super) struct AttemptQueue {
 }
 
 impl AttemptQueue {
+    /// An empty queue for the attempts to this receiver.
     pub(super) fn new(receiver: Receiver) -> Self {
         Self {
             waiting: Lanes::default(),
@@ -67,22 +68,26 @@ impl AttemptQueue {
         }
     }
 
+    /// The number of attempts that occupy a slot, those whose event is being fetched included.
     pub(super) fn running(&self) -> usize {
         self.first_attempts + self.retries.running()
     }
 
-    /// Whether a replay may add retries: fewer than `max` wait, and at most one if the receiver is failing.
+    /// Whether a replay may add retries: the subscription has fewer than `max` retries, or none while the receiver is
+    /// failing.
     pub(super) fn accepts_replays(&self, max: usize) -> bool {
         // A replayed delivery may be all that a failing receiver can be probed with.
         let max = if self.receiver.failing_since().is_some() { 1 } else { max };
         self.retries.len() < max
     }
 
+    /// Whether an attempt may start at `now`.
     pub(super) fn can_start(&mut self, definition: &Definition, now: UnixMillis) -> bool {
         self.next(definition, now).is_some()
     }
 
-    /// First attempts go before retries, but one slot always serves due retries.
+    /// Selects the attempt to start at `now`; `None` if none may. First attempts come before retries, but one slot
+    /// always serves due retries.
     fn next(&mut self, definition: &Definition, now: UnixMillis) -> Option<Next> {
         let concurrency = self.receiver.concurrency(definition);
         if self.running() >= concurrency || self.receiver.limited_until(definition, now) > now {
@@ -102,7 +107,7 @@ impl AttemptQueue {
         }
     }
 
-    /// A probe at intervals, and due retries. Nothing else starts.
+    /// Selects the attempt to start while the circuit breaker is open: a probe if its time has come, else a due retry.
     fn next_while_failing(&mut self, now: UnixMillis) -> Option<Next> {
         if self.receiver.probe_at().is_some_and(|at| at > now) {
             return self.retries.next_due().map(Next::Due);
@@ -112,7 +117,8 @@ impl AttemptQueue {
         first.or(self.retries.oldest().map(Next::Early))
     }
 
-    /// When the passing of time lets an attempt start that cannot start now.
+    /// The time after `now` at which an attempt may start because the rate limit or the probe interval then permits it.
+    /// `None`: time by itself lets no attempt start.
     pub(super) fn ready_at(
         &mut self,
         definition: &Definition,
@@ -129,7 +135,8 @@ impl AttemptQueue {
         (at > now && (has_waiting || has_probe)).then_some(at)
     }
 
-    /// Starts the next attempt, if one may start now.
+    /// Starts the next attempt: it occupies a slot until [`Self::end_attempt`] or [`Self::return_slot`]. `None`: no
+    /// attempt may start at `now`.
     pub(super) fn start(&mut self, definition: &Definition, now: UnixMillis) -> Option<Started> {
         let next = self.next(definition, now)?;
         self.receiver.start_attempt(definition, now);
@@ -143,6 +150,7 @@ impl AttemptQueue {
         }
     }
 
+    /// Starts the first attempt of the next waiting event.
     fn start_first(&mut self) -> Option<Started> {
         let (first, key) = self.waiting.start()?;
         self.first_attempts += 1;
@@ -156,7 +164,7 @@ impl AttemptQueue {
         Some(started)
     }
 
-    /// The number of the attempt for which the event was fetched. `None`: the attempt no longer exists.
+    /// The number, from 1, of the running attempt whose event has been fetched. `None`: no such attempt runs.
     pub(super) fn attempt_number(&self, position: Position) -> Option<u16> {
         if self.retries.is_running(position) {
             return self.retries.get(position).map(|retry| retry.attempts.saturating_add(1));
@@ -164,7 +172,8 @@ impl AttemptQueue {
         self.running_keys.contains_key(&position).then_some(1)
     }
 
-    /// Returns the slot of an attempt that could not start. The attempt stays due.
+    /// Frees the slot of an attempt that could not start because its event was not fetched. The attempt becomes due
+    /// again.
     pub(super) fn return_slot(&mut self, position: Position) {
         if self.retries.return_slot(position) {
             return;
@@ -175,7 +184,7 @@ impl AttemptQueue {
         }
     }
 
-    /// Frees the slot of an attempt that has ended.
+    /// Frees the slot of an attempt that has ended, and removes its retry if it was one. The order key stays busy.
     pub(super) fn end_attempt(&mut self, position: Position) -> Ended {
         if let Some(retry) = self.retries.end(position) {
             return Ended { retry: Some(retry), order_key: retry.order_key };
@@ -184,14 +193,14 @@ impl AttemptQueue {
         Ended { retry: None, order_key: self.running_keys.remove(&position) }
     }
 
-    /// Ends a delivery: the next event with its order key may start.
+    /// Frees an order key after a delivery has ended: the next event with the key may start. `None`: does nothing.
     pub(super) fn release(&mut self, order_key: Option<i64>) {
         if let Some(key) = order_key {
             self.waiting.release(key);
         }
     }
 
-    /// Adds a retry for an event that may not have waited for one: its order key becomes busy.
+    /// Adds or replaces the retry of an event. If the event had no retry, its order key becomes busy.
     pub(super) fn add_retry(&mut self, position: Position, retry: Retry) {
         if self.retries.set(position, retry)
             && let Some(key) = retry.order_key
@@ -200,6 +209,7 @@ impl AttemptQueue {
         }
     }
 
+    /// Updates the receiver's health with a response to an attempt.
     pub(super) fn handle_response(
         &mut self,
         definition: &Definition,

@@ -16,7 +16,7 @@ const FREE_SLOTS_DIVISOR: usize = 8;
 const MAX_UNRECORDED: usize = 20_000;
 
 impl Engine {
-    /// The attempts to start now, and the events to fetch for others.
+    /// Returns the attempts to start now, and the events to fetch for attempts whose event is not in memory.
     pub(crate) fn poll_attempts(&mut self) -> (Vec<StartAttempt>, Vec<FetchEvent>) {
         let (mut starts, mut fetches, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
         while self.in_flight < MAX_IN_FLIGHT && self.results.len() < MAX_UNRECORDED {
@@ -35,6 +35,8 @@ impl Engine {
         (starts, fetches)
     }
 
+    /// Starts the next attempt of a subscription, and adds it to `starts`, or to `fetches` if its event must be
+    /// fetched. Does nothing if no attempt may start.
     fn start_next(
         &mut self,
         id: SubscriptionId,
@@ -64,7 +66,8 @@ impl Engine {
         }
     }
 
-    /// Passes in a fetched event. Returns the attempt to start, unless the subscription has stopped meanwhile.
+    /// Handles a fetched event. Returns the attempt to start; `None` if the subscription or its shard has stopped
+    /// meanwhile.
     pub(crate) fn handle_fetched(
         &mut self,
         fetch: FetchEvent,
@@ -84,7 +87,7 @@ impl Engine {
         start
     }
 
-    /// Reports that retention has deleted the event: the delivery ends.
+    /// Ends the delivery of an event that was not found: retention has deleted the event.
     pub(crate) fn handle_missing_event(&mut self, fetch: FetchEvent) {
         let FetchEvent { subscription: id, position, term } = fetch;
         if !self.end(id, term) {
@@ -100,14 +103,15 @@ impl Engine {
         }
     }
 
-    /// Reports that the event could not be fetched: the attempt stays due.
+    /// Handles a failed fetch of an event: its attempt becomes due again.
     pub(crate) fn handle_fetch_error(&mut self, fetch: FetchEvent) {
         if self.end(fetch.subscription, fetch.term) {
             self.with_queue(fetch.subscription, |queue| queue.attempts.return_slot(fetch.position));
         }
     }
 
-    /// Counts an attempt of `term` that has ended. Returns whether its result still matters to this node.
+    /// Counts one attempt in flight less. Returns whether this node still owns the shard in the `term` in which the
+    /// attempt started; if not, the result must be ignored.
     pub(super) fn end(&mut self, id: SubscriptionId, term: i64) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.ownership.end(shard_of(id), term)

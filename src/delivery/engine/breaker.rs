@@ -33,17 +33,18 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    /// A breaker that opened at `since`. The next probe may start at once.
+    /// An open breaker for a receiver that has been failing since `since`. The next probe may start at once.
     pub(super) fn open_since(since: UnixMillis) -> Self {
         let open = Open { since, probe_at: since, interval: MIN_PROBE_INTERVAL };
         Self { failures: MAX_FAILURES, open: Some(open) }
     }
 
-    /// Since when the breaker is open, if it is.
+    /// The time at which the breaker opened. `None`: it is closed.
     pub(super) fn failing_since(&self) -> Option<UnixMillis> {
         self.open.as_ref().map(|open| open.since)
     }
 
+    /// Counts an outcome. A success closes the breaker; the failure that completes a run of [`MAX_FAILURES`] opens it.
     pub(super) fn handle_outcome(&mut self, is_delivered: bool, now: UnixMillis) -> BreakerChange {
         if is_delivered {
             self.failures = 0;
@@ -59,13 +60,13 @@ impl Breaker {
         BreakerChange::Opened
     }
 
-    /// When the next probe may start, while the breaker is open.
+    /// The time from which the next probe may start. `None`: the breaker is closed.
     pub(super) fn probe_at(&self) -> Option<UnixMillis> {
         self.open.as_ref().map(|open| open.probe_at)
     }
 
-    /// Counts an attempt that starts. If a probe may start, the attempt is that probe, and the next one follows after
-    /// twice the interval. Due retries in between do not delay probes.
+    /// Notes that an attempt starts at `now`. If a probe is due, this attempt is the probe: the probe interval doubles
+    /// and the next probe waits for it. An attempt before that time changes nothing.
     pub(super) fn start_attempt(&mut self, now: UnixMillis) {
         if let Some(open) = self.open.as_mut().filter(|open| open.probe_at <= now) {
             open.interval = (open.interval * 2).min(MAX_PROBE_INTERVAL);

@@ -24,7 +24,8 @@ struct ShardCursor {
 }
 
 impl ShardCursor {
-    /// The highest position up to which all its queues without a cursor of their own have finished.
+    /// The highest value that the shard's cursor can have: below every event that holds it back, and at most `head`,
+    /// the position up to which the node has processed the log. Never below the recorded value.
     fn position(&self, head: Position) -> Position {
         self.holding.first().map_or(head, |(position, _)| *position).max(self.recorded)
     }
@@ -60,16 +61,19 @@ pub(super) struct CursorChanges {
 }
 
 impl Cursors {
+    /// Adds an acquired shard with its recorded cursor.
     pub(super) fn add_shard(&mut self, shard: &OwnedShard) {
         let OwnedShard { shard, term, cursor: recorded } = *shard;
         self.shards.insert(shard, ShardCursor { term, recorded, holding: BTreeSet::new() });
     }
 
+    /// Forgets the cursor of a shard that the engine no longer owns.
     pub(super) fn remove_shard(&mut self, shard: u16) {
         self.shards.remove(&shard);
     }
 
-    /// Follows a change of a queue.
+    /// Updates the indexes after a change of a queue: where the queue holds back its shard's cursor, and whether its
+    /// own cursor may have changed.
     pub(super) fn update(&mut self, queue: &mut SubscriptionQueue) {
         let has_own = queue.is_lagging() || queue.recorded.own.is_some();
         if has_own {
@@ -79,12 +83,13 @@ impl Cursors {
         self.set_hold(queue, holds_at);
     }
 
-    /// Removes a queue that the engine drops.
+    /// Removes a queue from the indexes when the engine forgets its subscription.
     pub(super) fn remove(&mut self, queue: &mut SubscriptionQueue) {
         self.set_hold(queue, None);
         self.unsettled.remove(&queue.id());
     }
 
+    /// Sets the position at which the queue holds back its shard's cursor. `None`: it does not hold it back.
     fn set_hold(&mut self, queue: &mut SubscriptionQueue, holds_at: Option<Position>) {
         let id = queue.id();
         let former = queue.recorded.holds_shard_at;
@@ -102,8 +107,9 @@ impl Cursors {
         }
     }
 
-    /// Moves the cursors on, and returns those to record: of the shards in `with_results`, of those with changed own
-    /// cursors, and if idle of all that have moved.
+    /// Computes the cursors for a flush and marks them as recorded. Returns the changed cursors of subscriptions, and
+    /// the cursors of the shards that have such a change or are in `with_results`. An idle flush adds all shards whose
+    /// cursor has moved.
     pub(super) fn advance(
         &mut self,
         queues: &mut HashMap<SubscriptionId, SubscriptionQueue>,
@@ -126,7 +132,8 @@ impl Cursors {
         CursorChanges { shards, own }
     }
 
-    /// Lets the shards' cursors pass the queues that have held them back for too long.
+    /// Finds the queues that have held back a shard's cursor for longer than [`MAX_HOLD_TIME`], and lets the cursor
+    /// pass them. [`Self::settle`] then gives each a cursor of its own.
     fn stop_long_holds(
         &mut self,
         queues: &mut HashMap<SubscriptionId, SubscriptionQueue>,
@@ -145,9 +152,10 @@ impl Cursors {
         }
     }
 
-    /// Decides for each unsettled subscription whether it needs a cursor of its own, and returns the changes.
+    /// Decides for each unsettled subscription whether it needs a cursor of its own, and returns the changes. `None`
+    /// removes the cursor. `head`: the position up to which the node has processed the log.
     ///
-    /// A subscription at the head needs none once the shard's cursor does not stand above its own.
+    /// A subscription needs no cursor if it does not lag and its position is not below its shard's cursor.
     fn settle(
         &mut self,
         queues: &mut HashMap<SubscriptionId, SubscriptionQueue>,

@@ -6,17 +6,18 @@ use crate::domain::delivery::flush::Flush;
 use crate::domain::time::UnixMillis;
 
 impl Engine {
-    /// How many results wait for a flush.
+    /// The number of results that no flush has taken yet.
     pub(crate) fn unrecorded(&self) -> usize {
         self.results.len()
     }
 
+    /// Whether any result waits for a flush.
     pub(crate) fn has_results(&self) -> bool {
         !self.results.is_empty()
     }
 
-    /// Takes everything that one transaction has to record. `is_idle`: shards whose cursor has moved without results are
-    /// included.
+    /// Returns all results and cursors to record in one transaction. `None`: nothing to record. `is_idle`: also record
+    /// the shards whose cursor has moved without results.
     pub(crate) fn poll_flush(&mut self, now: UnixMillis, is_idle: bool) -> Option<Flush> {
         let context = FlushContext { head: self.head(), now, is_idle };
         let changes = self.cursors.advance(&mut self.queues, self.results.shards(), context);

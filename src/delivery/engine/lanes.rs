@@ -42,19 +42,20 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Adds an event above all others.
+    /// Adds an event to the end. Its position must be above all earlier ones. `key`: its order key, if it has one.
     pub(super) fn push(&mut self, key: Option<i64>, event: &Arc<Event>) {
         self.bytes += event.body.len();
         self.ready.push_back((key, Arc::clone(event)));
     }
 
-    /// Whether an event may start.
+    /// Whether [`Self::start`] returns an event.
     pub(super) fn has_first(&mut self) -> bool {
         self.hold_busy();
         !self.freed.is_empty() || !self.ready.is_empty()
     }
 
-    /// Removes the next event to start it, and makes its order key busy. Events that were held back go first.
+    /// Removes and returns the next event to attempt, with its order key, which becomes busy. Events that a busy key
+    /// held back come first.
     pub(super) fn start(&mut self) -> Option<(FirstAttempt, Option<i64>)> {
         if let Some((key, position)) = self.freed.pop_front() {
             return Some((FirstAttempt::Position(position), Some(key)));
@@ -68,7 +69,8 @@ impl Lanes {
         Some((FirstAttempt::Event(event), key))
     }
 
-    /// Puts an event back that was held back and could not start. Its key stays busy.
+    /// Puts back an event that [`Self::start`] returned as a position and that could not be fetched. Its order key
+    /// stays busy.
     pub(super) fn return_slot(&mut self, key: i64, position: Position) {
         self.freed.push_front((key, position));
     }
@@ -85,12 +87,13 @@ impl Lanes {
         }
     }
 
-    /// Counts one more event of the key that runs or waits for a retry.
+    /// Counts one more event of the key that runs or waits for a retry. The key is busy while the count is above zero.
     pub(super) fn occupy(&mut self, key: i64) {
         *self.busy.entry(key).or_default() += 1;
     }
 
-    /// Counts one event less. After the last one the next event with the key may start, and the key stays busy.
+    /// Counts one event of the key less. At zero, the next held event of the key may start and takes over the key;
+    /// without one the key is free.
     pub(super) fn release(&mut self, key: i64) {
         let Some(count) = self.busy.get_mut(&key) else { return };
         *count -= 1;
@@ -111,7 +114,7 @@ impl Lanes {
         }
     }
 
-    /// Removes the events up to `up_to`, and returns their positions.
+    /// Removes the expired events, at or below `up_to`, and returns their positions.
     pub(super) fn expire(&mut self, up_to: Position) -> Vec<Position> {
         let mut expired = Vec::new();
         while let Some((_, event)) = self.ready.pop_front_if(|(_, event)| event.position <= up_to) {
@@ -134,21 +137,22 @@ impl Lanes {
         expired
     }
 
-    /// How many events wait.
+    /// The number of events that wait, in memory or as positions.
     pub(super) fn len(&self) -> usize {
         self.ready.len() + self.held_count + self.freed.len()
     }
 
-    /// How many events wait in memory.
+    /// The number of events that wait in memory.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()
     }
 
-    /// Bytes of the events that wait in memory.
+    /// Total size in bytes of the events that wait in memory.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// Whether a limit is reached, so that no further event may be added.
     pub(super) fn is_full(&self) -> bool {
         self.ready.len() >= MAX_READY_EVENTS
             || self.bytes >= MAX_READY_BYTES

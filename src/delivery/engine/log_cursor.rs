@@ -34,7 +34,7 @@ pub(super) struct LogCursor {
 }
 
 impl LogCursor {
-    /// A cursor that follows the head of the log from `read_to` on.
+    /// A cursor that has read the log up to `read_to` and gets later events from the node as it follows the log.
     pub(super) fn at_head(versions: Vec<Version>, read_to: Position) -> Self {
         Self {
             versions,
@@ -46,34 +46,38 @@ impl LogCursor {
         }
     }
 
-    /// A cursor that has to catch up from `read_to` on.
+    /// A cursor that has read the log up to `read_to` and must read on by itself until it has caught up with the node.
     pub(super) fn lagging(versions: Vec<Version>, read_to: Position) -> Self {
         let reading = Reading::Lagging { is_reading: false };
         Self { reading, ..Self::at_head(versions, read_to) }
     }
 
+    /// Whether the event is one for the subscription, by the patterns at the event's position.
     pub(super) fn matches(&self, event: &Event, subscription: &Subscription) -> bool {
         version::matches_event(event, subscription.id, &subscription.tenant, &self.versions)
     }
 
-    /// Notes a range that the node processed before it owned the shard.
+    /// Sets the range after `after` and up to `up_to`: the node processed it before it owned the shard, so the
+    /// subscription has not seen the commands in it.
     pub(super) fn set_missed(&mut self, after: Position, up_to: Position) {
         self.missed = Some((after, up_to));
     }
 
-    /// Whether the subscription must find the requests at this position by its own reading.
+    /// Whether the position is in the range of [`Self::set_missed`], so that the subscription's own reads must handle
+    /// the commands there.
     pub(super) fn is_missed(&self, position: Position) -> bool {
         self.missed.is_some_and(|(after, up_to)| after < position && position <= up_to)
     }
 
-    /// Notes an event whose result is on record.
+    /// Remembers that the result of this event's first attempt is recorded, so that the event is not attempted again.
     pub(super) fn set_attempted(&mut self, position: Position) {
         self.attempted.insert(position);
     }
 
-    /// Offers an event at the head of the log. Returns whether the queue must take it in.
+    /// Handles a new event at the head of the log. Returns whether the queue must add the event.
     ///
-    /// Without capacity the subscription leaves the event and lags from here on.
+    /// If the subscription lags, its own reads will find the event. Without capacity it begins to lag before this
+    /// event.
     pub(super) fn accept(&mut self, position: Position, has_capacity: bool) -> bool {
         if self.is_lagging() || position <= self.read_to {
             return false;
@@ -86,7 +90,8 @@ impl LogCursor {
         self.take_up(position)
     }
 
-    /// Moves on to an event. Returns whether the queue must take it in.
+    /// Moves the cursor's reading position to an event. Returns whether the queue must add the event; `false` if its
+    /// result is recorded already.
     pub(super) fn take_up(&mut self, position: Position) -> bool {
         self.read_to = position;
         let is_new = !self.attempted.remove(&position);
@@ -96,23 +101,24 @@ impl LogCursor {
         is_new
     }
 
+    /// Whether the subscription lags and no read runs for it.
     pub(super) fn wants_read(&self) -> bool {
         self.reading == Reading::Lagging { is_reading: false }
     }
 
-    /// Starts a read after the returned position. [`Self::is_expecting`] recognises its result.
+    /// Marks a read as running, and returns the position after which it must read.
     pub(super) fn start_read(&mut self) -> Position {
         self.reading = Reading::Lagging { is_reading: true };
         self.read_to
     }
 
-    /// Whether a read after `after` continues where the subscription stands. A former owner of the shard may have
-    /// started it, and its events may have expired.
+    /// Whether the result of a read after `after` fits the current state. It does not if the read started before the
+    /// node lost and acquired the shard again, or if events expired meanwhile.
     pub(super) fn is_expecting(&self, after: Position) -> bool {
         self.reading == Reading::Lagging { is_reading: true } && after == self.read_to
     }
 
-    /// Ends a read that examined the log up to `scanned`. The subscription has caught up once it reaches `head`.
+    /// Ends a read that examined the log up to `scanned`. If this reaches `head`, the subscription no longer lags.
     pub(super) fn finish_read(&mut self, scanned: Position, head: Position) {
         self.read_to = self.read_to.max(scanned);
         self.reading = if self.read_to >= head {
@@ -122,40 +128,44 @@ impl LogCursor {
         };
     }
 
-    /// Ends a read without a result: the subscription wants it again.
+    /// Ends a read whose result cannot be used. The subscription needs the read again if it still lags.
     pub(super) fn cancel_read(&mut self) {
         if self.is_lagging() {
             self.reading = Reading::Lagging { is_reading: false };
         }
     }
 
-    /// Moves past the events up to `up_to`, which retention has deleted. The caller finishes those taken up.
+    /// Moves the reading position past expired events, at or below `up_to`. The caller must call [`Self::finish`] for
+    /// the unfinished ones that it drops.
     pub(super) fn expire(&mut self, up_to: Position) {
         self.attempted.retain(|position| *position > up_to);
         self.read_to = self.read_to.max(up_to);
     }
 
-    /// Ends the event's first attempt: it no longer holds the cursor back.
+    /// Marks an event as finished: its first attempt has ended, or the event has expired. It then no longer holds the
+    /// cursor back.
     pub(super) fn finish(&mut self, position: Position) {
         self.unfinished.finish(position);
     }
 
+    /// Whether the event has been added to the queue and its first attempt has not ended.
     pub(super) fn is_unfinished(&self, position: Position) -> bool {
         self.unfinished.contains(position)
     }
 
-    /// The highest position up to which every event is delivered, or waits for a retry. `head` is how far the node has
-    /// processed the log.
+    /// The highest position up to which every event is delivered or has a retry. `head`: the position up to which the
+    /// node has processed the log.
     pub(super) fn position(&self, head: Position) -> Position {
         let taken_up = if self.is_lagging() { self.read_to } else { self.read_to.max(head) };
         self.unfinished.cursor().unwrap_or(taken_up)
     }
 
-    /// The position at which an unfinished event holds the cursor, if any does.
+    /// The position just before the oldest unfinished event. `None`: all events are finished.
     pub(super) fn held_at(&self) -> Option<Position> {
         self.unfinished.cursor()
     }
 
+    /// Whether the subscription reads the log by itself, because it has not caught up with the node.
     pub(super) fn is_lagging(&self) -> bool {
         self.reading != Reading::Head
     }

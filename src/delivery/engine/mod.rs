@@ -144,7 +144,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// The engine of a node that owns no shards yet.
+    /// An engine that owns no shards yet. `schedule` is for subscriptions without a retry schedule of their own.
     pub(crate) fn new(schedule: RetrySchedule) -> Self {
         Self {
             schedule,
@@ -169,25 +169,27 @@ impl Engine {
         self.processed
     }
 
+    /// Like [`Self::processed`], but [`Position::START`] before the node owns its first shards.
     fn head(&self) -> Position {
         self.processed.unwrap_or_default()
     }
 
-    /// How many attempts run, those whose event is being fetched included.
+    /// The number of attempts that run, those whose event is being fetched included.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Bytes of the events that wait in all queues.
+    /// Total size in bytes of the events that wait in memory in all queues.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.scheduler.waiting_bytes()
     }
 
+    /// The queues of all subscriptions that the engine holds, in no order.
     pub(crate) fn queues(&self) -> impl Iterator<Item = &SubscriptionQueue> {
         self.queues.values()
     }
 
-    /// Passes in the next event of the log.
+    /// Handles the next event of the log: adds it to the queue of each subscription that it matches.
     pub(crate) fn handle_event(&mut self, event: &Arc<Event>) {
         self.processed = self.processed.max(Some(event.position));
         let ids = match (event.event_type.as_str(), event.about) {
@@ -200,8 +202,8 @@ impl Engine {
         }
     }
 
-    /// Passes in a changed subscription, after the log entry of the change at `position`. `None`: it is deleted, or its
-    /// channel is pull now.
+    /// Handles the change of a subscription by the log entry at `position`. `snapshot`: the changed subscription;
+    /// `None` if it is deleted or no longer has a webhook.
     pub(crate) fn handle_change(
         &mut self,
         position: Position,
@@ -236,7 +238,7 @@ impl Engine {
         self.reschedule(id);
     }
 
-    /// Makes the subscription's patterns at `position` the ones that events match.
+    /// Sets the patterns that new events are matched with to those that the subscription has at `position`.
     fn match_patterns_at(&mut self, loaded: &LoadedSubscription, position: Position) {
         let in_force = loaded.versions.iter().rev().find(|version| version.since <= position);
         if let Some(version) = in_force {
@@ -245,6 +247,7 @@ impl Engine {
         }
     }
 
+    /// Removes everything that the engine holds of a subscription. Attempts in flight go on.
     fn remove_subscription(&mut self, id: SubscriptionId) {
         self.matcher.remove(id);
         self.verifications.remove(id);
@@ -256,7 +259,7 @@ impl Engine {
         }
     }
 
-    /// Passes in a command to the owner of a subscription's shard, after its log entry.
+    /// Handles a command of a log entry for the subscription `id`, such as a requested retry or replay.
     pub(crate) fn handle_command(
         &mut self,
         id: SubscriptionId,
@@ -272,7 +275,7 @@ impl Engine {
         }
     }
 
-    /// Drops what waits for events up to `up_to`, which retention has deleted.
+    /// Removes the waiting events and retries at or below `up_to`, because retention has deleted these events.
     fn expire(&mut self, id: SubscriptionId, up_to: Position) {
         let expired = self.with_queue(id, |queue| queue.expire(up_to));
         for position in expired.into_iter().flatten() {
@@ -280,6 +283,8 @@ impl Engine {
         }
     }
 
+    /// Makes an attempt at a delivery due at `now`. `attempts`: the attempts made before, if the delivery has no retry.
+    /// Does nothing while an attempt is in progress.
     fn retry_now(&mut self, id: SubscriptionId, event: Position, attempts: u16, now: UnixMillis) {
         let Some(queue) = self.queues.get_mut(&id).filter(|queue| !queue.is_in_progress(event))
         else {
@@ -292,7 +297,7 @@ impl Engine {
         self.handle_time(now);
     }
 
-    /// Adds a retry and records it.
+    /// Adds or replaces a retry in the queue, in the scheduler and in the results for the next flush.
     fn add_retry(&mut self, id: SubscriptionId, position: Position, retry: Retry) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.attempts.add_retry(position, retry);
@@ -301,7 +306,7 @@ impl Engine {
         }
     }
 
-    /// Passes in the current time.
+    /// Sets the current time, and makes everything due whose time has come: retries, waiting queues and verifications.
     pub(crate) fn handle_time(&mut self, now: UnixMillis) {
         self.now = now;
         self.verifications.handle_time(now);
@@ -318,7 +323,7 @@ impl Engine {
         }
     }
 
-    /// The time at which [`Self::handle_time`] has something to do.
+    /// The next time at which the driver must call [`Self::handle_time`]. `None`: nothing waits for a time.
     pub(crate) fn poll_timeout(&self) -> Option<UnixMillis> {
         let scheduler = self.scheduler.next_timeout();
         let verification = self.verifications.next_timeout();
@@ -326,8 +331,8 @@ impl Engine {
         scheduler.into_iter().chain(verification).chain(handover).min()
     }
 
-    /// Changes a queue. Every change of what a queue may do or how far it is goes through here, so that the lists of
-    /// the engine follow it.
+    /// Runs `change` on a queue, then updates the scheduler's lists and the cursors. Every change of a queue that may
+    /// affect them must use this. Returns the result of `change`; `None` if the engine holds no such queue.
     fn with_queue<R>(
         &mut self,
         id: SubscriptionId,
@@ -340,6 +345,7 @@ impl Engine {
         Some(result)
     }
 
+    /// Updates the scheduler's lists and the cursors after a direct change of a queue.
     fn reschedule(&mut self, id: SubscriptionId) {
         self.with_queue(id, |_| ());
     }

@@ -26,7 +26,8 @@ enum Consequence {
 }
 
 impl Engine {
-    /// Passes in the result of an attempt.
+    /// Handles the result of an attempt: updates the receiver's health, and decides whether the delivery has ended,
+    /// gets a retry or is exhausted. A 410, or failures for the whole retry schedule, disable the subscription.
     pub(crate) fn handle_outcome(&mut self, result: AttemptResult, now: UnixMillis) {
         let AttemptResult { attempt, outcome, term } = result;
         let (id, position, number) = (attempt.subscription, attempt.position, attempt.number);
@@ -90,8 +91,8 @@ impl Engine {
         self.reschedule(id);
     }
 
-    /// Reports that the log says that a delivery is exhausted. Its retry leaves the record, unless the delivery has
-    /// been requested again meanwhile.
+    /// Handles the report that `hookhub.delivery.exhausted` is in the log. Removes the recorded retry of the delivery,
+    /// unless the owner has requested the delivery again meanwhile.
     pub(crate) fn handle_exhausted_published(&mut self, exhausted: &Exhausted) {
         let (id, position) = (exhausted.subscription.id, exhausted.position);
         let is_over = |queue: &SubscriptionQueue| {
@@ -102,12 +103,14 @@ impl Engine {
         }
     }
 
-    /// The deliveries that have become exhausted.
+    /// Removes and returns the newly exhausted deliveries, for each of which the driver must append an event to the
+    /// log.
     pub(crate) fn poll_exhausted(&mut self) -> Vec<Exhausted> {
         std::mem::take(&mut self.exhausted)
     }
 
-    /// Makes a subscription's status agree with the state of its circuit breaker.
+    /// Queues a change of status if the subscription's status does not match its circuit breaker: failing while it is
+    /// open, active while it is closed.
     fn update_status(&mut self, id: SubscriptionId) {
         let Some(queue) = self.queues.get_mut(&id).filter(|queue| !queue.is_changing) else {
             return;
@@ -122,7 +125,8 @@ impl Engine {
         self.transitions.push((Arc::clone(&queue.subscription), transition));
     }
 
-    /// Disables a subscription. Nothing starts for it any more, even before the change is applied.
+    /// Queues the change of status that disables a subscription. The engine starts no attempt for it from now on, even
+    /// before the change is in the database.
     fn disable(&mut self, id: SubscriptionId, transition: StatusTransition) {
         if let Some(queue) = self.queues.get_mut(&id)
             && let Some(former) = queue.halt()
@@ -132,12 +136,14 @@ impl Engine {
         }
     }
 
-    /// The changes of status to apply.
+    /// Removes and returns the changes of status that the driver must write to the database, each with the subscription
+    /// before the change.
     pub(crate) fn poll_transitions(&mut self) -> Vec<(Arc<Subscription>, StatusTransition)> {
         std::mem::take(&mut self.transitions)
     }
 
-    /// Reports that a change of status has been applied, or no longer applies.
+    /// Handles the report that a change of status is in the database, or that the driver has dropped it because it no
+    /// longer fits.
     pub(crate) fn handle_transition_applied(&mut self, id: SubscriptionId) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.is_changing = false;

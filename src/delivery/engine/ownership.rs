@@ -20,47 +20,53 @@ pub(super) struct Ownership {
 }
 
 impl Ownership {
+    /// Adds an acquired shard, without running attempts.
     pub(super) fn add(&mut self, owned: &OwnedShard) {
         let shard = Shard { term: owned.term, running: 0, released_by: None };
         self.shards.insert(owned.shard, shard);
     }
 
+    /// Removes a shard that the node has released or lost.
     pub(super) fn remove(&mut self, shard: u16) {
         self.shards.remove(&shard);
     }
 
+    /// The numbers of all owned shards, those being handed over included.
     pub(super) fn all(&self) -> Vec<u16> {
         self.shards.keys().copied().collect()
     }
 
-    /// The shards that are not being handed over.
+    /// The numbers of the owned shards that are not being handed over.
     pub(super) fn retained(&self) -> Vec<u16> {
         let retained = self.shards.iter().filter(|(_, shard)| shard.released_by.is_none());
         retained.map(|(number, _)| *number).collect()
     }
 
+    /// Whether the node owns the shard.
     pub(super) fn has(&self, shard: u16) -> bool {
         self.shards.contains_key(&shard)
     }
 
-    /// The term in which the shard is owned, if it is.
+    /// The term (fencing token) in which the node owns the shard. `None`: the node does not own it.
     pub(super) fn term(&self, shard: u16) -> Option<i64> {
         self.shards.get(&shard).map(|shard| shard.term)
     }
 
-    /// Whether the shard may start work: it is owned and not being handed over.
+    /// Whether the shard may start work: the node owns it and is not handing it over.
     pub(super) fn is_active(&self, shard: u16) -> bool {
         self.shards.get(&shard).is_some_and(|shard| shard.released_by.is_none())
     }
 
-    /// Counts an attempt that starts, and returns its term.
+    /// Counts one more running attempt of the shard, and returns the shard's term for the result. `None`: the node does
+    /// not own the shard.
     pub(super) fn start(&mut self, shard: u16) -> Option<i64> {
         let shard = self.shards.get_mut(&shard)?;
         shard.running += 1;
         Some(shard.term)
     }
 
-    /// Counts an attempt of `term` that has ended. Returns whether the shard has been owned since it began.
+    /// Counts one running attempt of the shard less. Returns `false`, and counts nothing, if the node no longer owns
+    /// the shard in the `term` of the attempt.
     pub(super) fn end(&mut self, shard: u16, term: i64) -> bool {
         let Some(shard) = self.shards.get_mut(&shard).filter(|shard| shard.term == term) else {
             return false;
@@ -69,17 +75,19 @@ impl Ownership {
         true
     }
 
+    /// Stops new work in the shard, and sets the deadline at which it is released whatever still runs.
     pub(super) fn begin_handover(&mut self, shard: u16, deadline: UnixMillis) {
         if let Some(shard) = self.shards.get_mut(&shard) {
             shard.released_by = Some(deadline);
         }
     }
 
+    /// Whether any shard is being handed over.
     pub(super) fn is_handing_over(&self) -> bool {
         self.shards.values().any(|shard| shard.released_by.is_some())
     }
 
-    /// The handed over shards for which nothing runs or whose deadline has passed, with their terms.
+    /// The shards whose handover is complete, each with its term: nothing runs for them, or their deadline has passed.
     pub(super) fn releasable(&self, now: UnixMillis) -> Vec<(u16, i64)> {
         let is_releasable =
             |shard: &Shard| shard.released_by.is_some_and(|by| shard.running == 0 || by <= now);
@@ -87,7 +95,7 @@ impl Ownership {
         shards.map(|(number, shard)| (*number, shard.term)).collect()
     }
 
-    /// The earliest deadline of a handover.
+    /// The earliest deadline of a handover. `None`: no shard is being handed over.
     pub(super) fn next_deadline(&self) -> Option<UnixMillis> {
         self.shards.values().filter_map(|shard| shard.released_by).min()
     }

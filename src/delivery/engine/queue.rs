@@ -54,6 +54,8 @@ pub(crate) struct QueueDepth {
 }
 
 impl SubscriptionQueue {
+    /// A queue without events or retries, which reads the log from the cursor `log`. The status determines the health
+    /// of the receiver.
     pub(super) fn new(subscription: Arc<Subscription>, log: LogCursor) -> Self {
         let attempts = AttemptQueue::new(Receiver::new(&subscription));
         Self {
@@ -66,7 +68,7 @@ impl SubscriptionQueue {
         }
     }
 
-    /// A queue whose subscription has a recorded cursor of its own.
+    /// A queue that reads on from the `cursor` that is recorded for its subscription.
     pub(super) fn with_own_cursor(
         subscription: Arc<Subscription>,
         versions: Vec<Version>,
@@ -81,12 +83,13 @@ impl SubscriptionQueue {
         self.subscription.id
     }
 
+    /// Whether the event is one for this subscription.
     pub(super) fn matches(&self, event: &Event) -> bool {
         self.log.matches(event, &self.subscription)
     }
 
-    /// Applies a change of the subscription. The health of the receiver starts afresh if the receiver is another one,
-    /// or if the owner has resumed a failing one.
+    /// Replaces the subscription and its versions after a change. Forgets the receiver's health if the URL is another
+    /// one, or if the owner has resumed a subscription with an open circuit breaker.
     pub(super) fn change(&mut self, subscription: Arc<Subscription>, versions: Vec<Version>) {
         let former = &self.subscription;
         let is_resumed = subscription.status == Status::Active && former.status != Status::Active;
@@ -100,8 +103,8 @@ impl SubscriptionQueue {
         self.log.versions = versions;
     }
 
-    /// Stops attempts as if the subscription were disabled. Returns the subscription as it was, unless it has stopped
-    /// already.
+    /// Stops new attempts by setting the status to disabled in memory. Returns the subscription before that; `None` if
+    /// it was not delivering.
     pub(super) fn halt(&mut self) -> Option<Arc<Subscription>> {
         if !self.is_delivering() {
             return None;
@@ -112,7 +115,8 @@ impl SubscriptionQueue {
         Some(former)
     }
 
-    /// Offers an event at the head of the log. Without capacity, here or in the engine, the subscription begins to lag.
+    /// Adds a new event at the head of the log, unless the subscription lags. If the queue is full or `has_capacity` is
+    /// `false`, the subscription begins to lag instead.
     pub(super) fn offer(&mut self, event: &Arc<Event>, has_capacity: bool) {
         let has_capacity = has_capacity && !self.attempts.waiting.is_full();
         if self.log.accept(event.position, has_capacity) {
@@ -120,11 +124,13 @@ impl SubscriptionQueue {
         }
     }
 
+    /// Adds an event to those that wait for their first attempt.
     fn wait(&mut self, event: &Arc<Event>) {
         let key = self.subscription.definition.delivery().order_key(event);
         self.attempts.waiting.push(key, event);
     }
 
+    /// Whether the subscription lags, no read runs for it, and few enough events wait in memory for another read.
     pub(super) fn wants_read(&self) -> bool {
         let waiting = &self.attempts.waiting;
         self.log.wants_read()
@@ -134,7 +140,8 @@ impl SubscriptionQueue {
             && !waiting.is_full()
     }
 
-    /// Takes the events that a read after `after` found up to `scanned`.
+    /// Adds the events that a read after `after` found. The read examined the log up to `scanned`; at `head` the
+    /// subscription has caught up. The result of an outdated read is ignored.
     pub(super) fn handle_read(
         &mut self,
         after: Position,
@@ -154,8 +161,8 @@ impl SubscriptionQueue {
         self.log.finish_read(scanned, head);
     }
 
-    /// Drops what waits for events up to `up_to`, which retention has deleted, and returns the retries that end so.
-    /// Running attempts go on.
+    /// Removes the waiting events and retries at or below `up_to`, because retention has deleted these events. Returns
+    /// the positions of the removed retries. Running attempts go on.
     pub(super) fn expire(&mut self, up_to: Position) -> Vec<Position> {
         for position in self.attempts.waiting.expire(up_to) {
             self.log.finish(position);
@@ -168,7 +175,7 @@ impl SubscriptionQueue {
         expired.into_iter().map(|(position, _)| position).collect()
     }
 
-    /// Frees the slot of an attempt that has ended.
+    /// Frees the slot of an attempt that has ended. After a first attempt the event no longer holds the cursor back.
     pub(super) fn end_attempt(&mut self, position: Position) -> Ended {
         let ended = self.attempts.end_attempt(position);
         if ended.retry.is_none() {
@@ -177,31 +184,35 @@ impl SubscriptionQueue {
         ended
     }
 
-    /// Whether an attempt of the event runs, or its first attempt is still to come.
+    /// Whether a retry of the event runs, or its first attempt has not ended yet.
     pub(super) fn is_in_progress(&self, position: Position) -> bool {
         self.attempts.retries.is_running(position) || self.log.is_unfinished(position)
     }
 
+    /// Whether an attempt may start at `now`.
     pub(super) fn can_start(&mut self, now: UnixMillis) -> bool {
         self.is_delivering() && self.attempts.can_start(&self.subscription.definition, now)
     }
 
+    /// The time after `now` at which an attempt may start because the rate limit or the probe interval then permits it.
+    /// `None`: time by itself lets no attempt start.
     pub(super) fn ready_at(&mut self, now: UnixMillis) -> Option<UnixMillis> {
         let is_delivering = self.is_delivering();
         is_delivering.then(|| self.attempts.ready_at(&self.subscription.definition, now)).flatten()
     }
 
-    /// The subscription's cursor, if the node has processed the log up to `head`.
+    /// The highest position up to which every event is delivered or has a retry. `head`: the position up to which the
+    /// node has processed the log.
     pub(crate) fn cursor(&self, head: Position) -> Position {
         self.log.position(head)
     }
 
-    /// Whether an unfinished event holds the cursor back.
+    /// Whether an event whose first attempt has not ended holds the cursor back.
     pub(crate) fn holds_cursor(&self) -> bool {
         self.log.held_at().is_some()
     }
 
-    /// Whether the subscription reads the log by its own cursor.
+    /// Whether the subscription reads the log by itself, because it has not caught up with the node.
     pub(crate) fn is_lagging(&self) -> bool {
         self.log.is_lagging()
     }
@@ -211,11 +222,12 @@ impl SubscriptionQueue {
         self.subscription.status.is_delivering()
     }
 
-    /// Bytes of the events that wait in memory.
+    /// Total size in bytes of the events that wait in memory.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.attempts.waiting.bytes()
     }
 
+    /// The numbers of waiting first attempts and of retries.
     pub(crate) fn depth(&self) -> QueueDepth {
         let first_attempts = self.attempts.waiting.len();
         QueueDepth { first_attempts, retries: self.attempts.retries.len() }

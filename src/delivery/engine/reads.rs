@@ -8,7 +8,8 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::command::Command;
 
 impl Engine {
-    /// The next range to read for a lagging subscription.
+    /// Returns the next range of the log to read for a lagging subscription. `None`: no subscription needs a read, or
+    /// the queues have no capacity.
     pub(crate) fn poll_read(&mut self) -> Option<ReadRange> {
         let up_to = self.head();
         while let Some(id) = self.scheduler.pop_reader() {
@@ -22,7 +23,8 @@ impl Engine {
         None
     }
 
-    /// Passes in what a read found of the subscription's tenant.
+    /// Handles a finished read: adds the events of `stretch` that match the subscription to its queue, and carries out
+    /// commands that the node processed before it owned the shard.
     pub(crate) fn handle_read(&mut self, read: &ReadRange, stretch: &Stretch) {
         let scanned =
             if stretch.complete { read.up_to.max(stretch.scanned) } else { stretch.scanned };
@@ -37,7 +39,7 @@ impl Engine {
         }
     }
 
-    /// Reports that a read failed: the subscription wants it again.
+    /// Handles a failed read: [`Self::poll_read`] returns the range again.
     pub(crate) fn handle_read_error(&mut self, id: SubscriptionId) {
         self.with_queue(id, |queue| queue.log.cancel_read());
     }

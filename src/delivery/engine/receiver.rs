@@ -22,7 +22,8 @@ pub(super) struct Receiver {
     bucket: Option<TokenBucket>,
 }
 
-/// The rate at which attempts may start: the owner's limit or the one agreed in verification, whichever is lower.
+/// The rate at which attempts may start: the owner's limit or the one that the receiver stated in its verification,
+/// whichever is lower. `None`: no limit.
 fn attempt_rate(definition: &Definition) -> Option<Rate> {
     let at_least_one = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
     let own = definition.delivery().rate_limit_per_s.map(u32::from).map(at_least_one);
@@ -33,13 +34,14 @@ fn attempt_rate(definition: &Definition) -> Option<Rate> {
     own.into_iter().chain(agreed).reduce(Rate::slower)
 }
 
-/// The time of a bucket of attempts.
+/// Converts a time for the token bucket, which measures time since a fixed instant.
 fn since_epoch(now: UnixMillis) -> Duration {
     now.since(UnixMillis::EPOCH)
 }
 
 impl Receiver {
-    /// The receiver of a subscription that this node has just loaded. Only the status says how healthy it is.
+    /// The receiver of a subscription that this node has just loaded. The circuit breaker is open if the status is
+    /// failing.
     pub(super) fn new(subscription: &Subscription) -> Self {
         let breaker = match subscription.status {
             Status::Failing => Breaker::open_since(subscription.changed_at.time()),
@@ -50,22 +52,22 @@ impl Receiver {
         Self { breaker, window: AimdWindow::open(), bucket: None }
     }
 
-    /// Forgets the receiver's health.
+    /// Forgets the receiver's health: closes the circuit breaker and opens the window. The rate limit stays.
     pub(super) fn reset(&mut self) {
         (self.breaker, self.window) = (Breaker::default(), AimdWindow::open());
     }
 
-    /// Since when the circuit breaker is open, if it is.
+    /// The time at which the circuit breaker opened. `None`: it is closed.
     pub(super) fn failing_since(&self) -> Option<UnixMillis> {
         self.breaker.failing_since()
     }
 
-    /// When the next probe may start, while the circuit breaker is open.
+    /// The time from which the next probe may start. `None`: the circuit breaker is closed.
     pub(super) fn probe_at(&self) -> Option<UnixMillis> {
         self.breaker.probe_at()
     }
 
-    /// The most attempts at a time: the window's size, or one while the circuit breaker is open.
+    /// The maximum number of attempts in flight: the size of the AIMD window, or one while the circuit breaker is open.
     pub(super) fn concurrency(&self, definition: &Definition) -> usize {
         match self.breaker.failing_since() {
             Some(_) => 1,
@@ -73,7 +75,7 @@ impl Receiver {
         }
     }
 
-    /// When the rate limit lets the next attempt start: now, or later.
+    /// The time from which the rate limit permits the next attempt: `now`, or later.
     pub(super) fn limited_until(&self, definition: &Definition, now: UnixMillis) -> UnixMillis {
         let Some(bucket) = attempt_rate(definition).and_then(|rate| self.bucket_of(rate)) else {
             return now;
@@ -82,7 +84,7 @@ impl Receiver {
         now.after(wait + Duration::from_nanos(999_999)) // rounded up to a millisecond
     }
 
-    /// Counts an attempt that starts. It is a probe if one may start.
+    /// Charges an attempt that starts now to the rate limit. If a probe is due, this attempt is the probe.
     pub(super) fn start_attempt(&mut self, definition: &Definition, now: UnixMillis) {
         if let Some(rate) = attempt_rate(definition) {
             let mut bucket = self.bucket_of(rate).unwrap_or_else(|| TokenBucket::new(rate));
@@ -92,11 +94,14 @@ impl Receiver {
         self.breaker.start_attempt(now);
     }
 
-    /// The bucket, unless the rate has changed: the next attempt then starts with a full one.
+    /// The token bucket, if its rate is still `rate`. `None`: no attempt has started at this rate, so the caller begins
+    /// with a full bucket.
     fn bucket_of(&self, rate: Rate) -> Option<TokenBucket> {
         self.bucket.filter(|bucket| bucket.rate() == rate)
     }
 
+    /// Adapts the window and the circuit breaker to a response. If the breaker closes, the window starts again at one
+    /// POST.
     pub(super) fn handle_response(
         &mut self,
         definition: &Definition,

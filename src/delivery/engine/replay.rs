@@ -15,6 +15,7 @@ struct History {
 }
 
 impl History {
+    /// Combines two records of one delivery: the higher number of attempts, and delivered if either was.
     fn merge(self, other: Self) -> Self {
         let attempts = self.attempts.max(other.attempts);
         Self { attempts, is_delivered: self.is_delivered || other.is_delivered }
@@ -34,12 +35,13 @@ pub(super) struct Replay {
 }
 
 impl Replay {
+    /// A replay that continues from recorded progress.
     pub(super) fn new(subscription: SubscriptionId, progress: ReplayProgress) -> Self {
         let (waiting, unrecorded) = (HashSet::new(), HashMap::new());
         Self { subscription, progress, is_reading: false, waiting, unrecorded }
     }
 
-    /// A requested replay of a subscription in which `waiting` events wait for a retry.
+    /// A replay that was requested just now. `waiting`: the events of the subscription that have a retry at this time.
     pub(super) fn requested(
         subscription: SubscriptionId,
         progress: ReplayProgress,
@@ -48,7 +50,8 @@ impl Replay {
         Self { waiting, ..Self::new(subscription, progress) }
     }
 
-    /// Notes an attempt, if the replay has not reached its event.
+    /// Remembers an attempt for an event that the replay has not read yet, because the attempt may not be recorded when
+    /// the replay reads the event.
     pub(super) fn note(&mut self, attempt: &AttemptSummary) {
         if attempt.subscription == self.subscription && attempt.position > self.progress.position {
             let history = History { attempts: attempt.number, is_delivered: attempt.is_delivered };
@@ -57,13 +60,14 @@ impl Replay {
         }
     }
 
-    /// Moves on to `position`.
+    /// Moves the replay's progress to `position`, and forgets the attempts remembered at or below it.
     pub(super) fn advance(&mut self, position: Position) {
         self.progress.position = position;
         self.unrecorded.retain(|ahead, _| *ahead > position);
     }
 
-    /// The number of earlier attempts, if the replay repeats this delivery. `recorded` is the record of the range.
+    /// The number of earlier attempts at the delivery of this event. `None`: the replay does not repeat the delivery.
+    /// `recorded`: the recorded deliveries of the range that was read.
     pub(super) fn attempts_before(
         &self,
         position: Position,

@@ -17,7 +17,7 @@ use crate::domain::id::{ReplayId, SubscriptionId};
 const MAX_WAITING: usize = 50;
 
 impl Engine {
-    /// Continues the replays that a former owner has recorded.
+    /// Continues replays from the progress that a former owner of their shard recorded.
     pub(super) fn restore_replays(
         &mut self,
         replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>,
@@ -29,7 +29,7 @@ impl Engine {
         }
     }
 
-    /// Starts a requested replay, unless it has started before.
+    /// Starts a requested replay and records its progress. Does nothing if the replay has started before.
     pub(super) fn start_replay(
         &mut self,
         id: ReplayId,
@@ -53,13 +53,14 @@ impl Engine {
         self.replays.insert(id, replay);
     }
 
-    /// Lets the replays know of an attempt.
+    /// Passes an ended attempt to all replays. Each remembers it if it has not read the event yet.
     pub(super) fn note_in_replays(&mut self, attempt: &AttemptSummary) {
         for replay in self.replays.values_mut() {
             replay.note(attempt);
         }
     }
 
+    /// Stops a replay, and records it as cancelled in the next flush. The retries that it has added stay.
     pub(super) fn cancel_replay(&mut self, id: ReplayId) {
         if let Some(Replay { subscription, mut progress, .. }) = self.replays.remove(&id) {
             progress.state = ReplayState::Cancelled;
@@ -67,8 +68,8 @@ impl Engine {
         }
     }
 
-    /// The next range to read for a replay. A replay goes no further than the subscription's cursor, and waits while
-    /// the subscription is stopped or has enough to do.
+    /// Returns the next range of the log to read for a replay. A replay reads only up to the subscription's cursor, and
+    /// only while the subscription is delivering and few of its retries wait. `None`: no replay needs a read.
     pub(crate) fn poll_replay_read(&mut self) -> Option<ReadReplayRange> {
         let head = self.head();
         for (id, replay) in &mut self.replays {
@@ -86,7 +87,8 @@ impl Engine {
         None
     }
 
-    /// Passes in what a read found: events, and the record of their deliveries.
+    /// Handles a finished read of a replay: `stretch` has the events, `recorded` the recorded deliveries of these
+    /// events. The selected deliveries become due retries.
     pub(crate) fn handle_replay_read(
         &mut self,
         read: &ReadReplayRange,
@@ -123,14 +125,16 @@ impl Engine {
         self.handle_time(self.now);
     }
 
-    /// Reports that a read failed: the replay wants it again.
+    /// Handles a failed read of a replay: [`Self::poll_replay_read`] returns the same range again.
     pub(crate) fn handle_replay_read_error(&mut self, id: ReplayId) {
         if let Some(replay) = self.replays.get_mut(&id) {
             replay.is_reading = false;
         }
     }
 
-    /// The number of earlier attempts, if the replay repeats the delivery of this event.
+    /// The number of earlier attempts at the delivery of `event`. `None`: the replay does not repeat the delivery,
+    /// because of its filter or because an attempt is already due. `recorded`: the recorded deliveries of the range
+    /// that was read.
     fn attempts_before(
         &self,
         id: ReplayId,
@@ -144,6 +148,7 @@ impl Engine {
         if is_pending { None } else { replay.attempts_before(position, recorded) }
     }
 
+    /// Adds a retry that is due now for a replayed event. `attempts`: the number of attempts made before.
     fn replay_delivery(&mut self, id: SubscriptionId, event: &Event, attempts: u16) {
         let Some(queue) = self.queues.get(&id) else { return };
         let order_key = queue.subscription.definition.delivery().order_key(event);

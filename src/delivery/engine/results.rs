@@ -21,6 +21,7 @@ pub(super) struct AttemptSummary {
 }
 
 impl AttemptSummary {
+    /// Builds the summary of an attempt.
     pub(super) fn of(attempt: &Attempt) -> Self {
         Self {
             subscription: attempt.subscription,
@@ -42,14 +43,14 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Drops the results of a shard that another node owns now: the new owner attempts these deliveries again.
+    /// Drops the unrecorded results of a shard that this node no longer owns. The new owner repeats these attempts.
     pub(super) fn remove_shard(&mut self, shard: u16) {
         self.attempts.retain(|attempt| shard_of(attempt.subscription) != shard);
         self.retries.retain(|(id, _), _| shard_of(*id) != shard);
         self.replays.retain(|_, (id, _)| shard_of(*id) != shard);
     }
 
-    /// The shards with results.
+    /// The shards that have unrecorded results.
     pub(super) fn shards(&self) -> BTreeSet<u16> {
         let attempts = self.attempts.iter().map(|attempt| attempt.subscription);
         let retries = self.retries.keys().map(|(id, _)| *id);
@@ -57,16 +58,18 @@ impl Results {
         attempts.chain(retries).chain(replays).map(shard_of).collect()
     }
 
+    /// Adds an attempt that has ended, for the next flush.
     pub(super) fn add_attempt(&mut self, attempt: Attempt) {
         self.attempts.push(attempt);
     }
 
-    /// The attempts that may not be on record yet.
+    /// The attempts that are perhaps not in the database yet: those of the flush in flight, and those after it.
     pub(super) fn unrecorded(&self) -> impl Iterator<Item = AttemptSummary> {
         self.in_flush.iter().copied().chain(self.attempts.iter().map(AttemptSummary::of))
     }
 
-    /// Sets the retry of a delivery. `None`: the delivery waits for no retry. The latest value is recorded.
+    /// Sets the retry of a delivery for the next flush, in place of an earlier value. `None` removes the recorded
+    /// retry.
     pub(super) fn set_retry(
         &mut self,
         id: SubscriptionId,
@@ -76,7 +79,7 @@ impl Results {
         self.retries.insert((id, position), retry);
     }
 
-    /// Sets the progress of a replay. The latest value is recorded.
+    /// Sets the progress of a replay for the next flush, in place of an earlier value.
     pub(super) fn set_replay(
         &mut self,
         id: ReplayId,
@@ -86,11 +89,12 @@ impl Results {
         self.replays.insert(id, (subscription, progress));
     }
 
-    /// Drops the retries of a subscription that the engine drops.
+    /// Drops the unrecorded retries of a subscription that the engine no longer holds.
     pub(super) fn remove_subscription(&mut self, id: SubscriptionId) {
         self.retries.retain(|(other, _), _| *other != id);
     }
 
+    /// The number of results that the next flush records: attempts, retries and replays.
     pub(super) fn len(&self) -> usize {
         self.attempts.len() + self.retries.len() + self.replays.len()
     }
@@ -99,7 +103,7 @@ impl Results {
         self.len() == 0
     }
 
-    /// Takes all results, together with the cursors that become valid with them.
+    /// Moves all results into a flush, with the cursors that become valid once the results are recorded.
     pub(super) fn take(&mut self, cursors: CursorChanges) -> Flush {
         self.in_flush = self.attempts.iter().map(AttemptSummary::of).collect();
         let retries = self.retries.drain().map(|((id, position), retry)| (id, position, retry));

@@ -35,42 +35,49 @@ pub(super) struct Retries {
 }
 
 impl Retries {
-    /// All retries, those that run included.
+    /// The number of retries, running ones included.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
+    /// The number of retries that run now.
     pub(super) fn running(&self) -> usize {
         self.running
     }
 
+    /// The retry of the event at this position, whether it waits, is due or runs.
     pub(super) fn get(&self, position: Position) -> Option<Retry> {
         self.entries.get(&position).map(|entry| entry.retry)
     }
 
+    /// Whether the retry of the event at this position runs now.
     pub(super) fn is_running(&self, position: Position) -> bool {
         self.entries.get(&position).is_some_and(|entry| entry.stage == Stage::Running)
     }
 
+    /// The positions of all events that have a retry.
     pub(super) fn positions(&self) -> HashSet<Position> {
         self.entries.keys().copied().collect()
     }
 
+    /// All retries with the positions of their events, in log order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Position, Retry)> {
         self.entries.iter().map(|(position, entry)| (*position, entry.retry))
     }
 
-    /// The retry whose event is first in the log.
+    /// The lowest position of an event that has a retry.
     pub(super) fn oldest(&self) -> Option<Position> {
         self.entries.first_key_value().map(|(position, _)| *position)
     }
 
-    /// The retry that became due first, among those that may start.
+    /// The position of the due retry to start next. A retry is held back while an earlier event with its order key has
+    /// a retry.
     pub(super) fn next_due(&self) -> Option<Position> {
         self.ready.first_key_value().map(|(_, position)| *position)
     }
 
-    /// Sets the retry of an event. Returns whether the event had none.
+    /// Adds or replaces the retry of an event. A replaced retry keeps its stage. Returns whether the event had no retry
+    /// before.
     pub(super) fn set(&mut self, position: Position, retry: Retry) -> bool {
         if let Some(entry) = self.entries.get_mut(&position) {
             if entry.retry.order_key == retry.order_key {
@@ -86,7 +93,7 @@ impl Retries {
         true
     }
 
-    /// Lets a retry start, behind those that are due already.
+    /// Marks a waiting retry as due, after all retries that are due already.
     pub(super) fn mark_due(&mut self, position: Position) {
         if self.entries.get(&position).is_some_and(|entry| entry.stage == Stage::Waiting) {
             self.set_stage(position, Stage::Due(self.next_last));
@@ -94,12 +101,13 @@ impl Retries {
         }
     }
 
-    /// Starts a retry, due or not.
+    /// Marks a retry as running, even if it is not due yet.
     pub(super) fn start(&mut self, position: Position) {
         self.set_stage(position, Stage::Running);
     }
 
-    /// Makes a running retry due again, before all others. Returns whether it ran.
+    /// Makes a running retry due again, before all others, because its attempt could not start. Returns whether the
+    /// retry was running.
     pub(super) fn return_slot(&mut self, position: Position) -> bool {
         let was_running = self.is_running(position);
         if was_running {
@@ -109,12 +117,12 @@ impl Retries {
         was_running
     }
 
-    /// Ends a running retry and returns it. `None` if it does not run.
+    /// Removes and returns a retry whose attempt has ended. `None`: no retry of this event runs.
     pub(super) fn end(&mut self, position: Position) -> Option<Retry> {
         if self.is_running(position) { self.remove(position) } else { None }
     }
 
-    /// Removes the retries up to `up_to` that do not run, and returns them.
+    /// Removes and returns the retries of expired events, at or below `up_to`. Running retries stay.
     pub(super) fn expire(&mut self, up_to: Position) -> Vec<(Position, Retry)> {
         let is_waiting = |(_, entry): &(&Position, &Entry)| entry.stage != Stage::Running;
         let expired: Vec<(Position, Retry)> = self
@@ -129,6 +137,7 @@ impl Retries {
         expired
     }
 
+    /// Changes the stage of a retry, and updates `running` and `ready` with it.
     fn set_stage(&mut self, position: Position, stage: Stage) {
         if let Some(entry) = self.entries.get_mut(&position) {
             self.running -= usize::from(entry.stage == Stage::Running);
@@ -141,6 +150,7 @@ impl Retries {
         }
     }
 
+    /// Adds a retry to all indexes. The event must not have one.
     fn insert(&mut self, position: Position, entry: Entry) {
         let key = entry.retry.order_key;
         self.running += usize::from(entry.stage == Stage::Running);
@@ -153,6 +163,7 @@ impl Retries {
         self.update_ready(position);
     }
 
+    /// Removes a retry from all indexes and returns it. The next retry with its order key may then start.
     fn remove(&mut self, position: Position) -> Option<Retry> {
         let Entry { retry, stage } = self.entries.remove(&position)?;
         self.running -= usize::from(stage == Stage::Running);
@@ -171,17 +182,19 @@ impl Retries {
         Some(retry)
     }
 
+    /// The lowest position of an event with this order key that has a retry.
     fn first_of(&self, key: i64) -> Option<Position> {
         self.by_order_key.get(&key)?.first().copied()
     }
 
+    /// Calls [`Self::update_ready`] for each position that is `Some`.
     fn update_all(&mut self, positions: impl IntoIterator<Item = Option<Position>>) {
         for position in positions.into_iter().flatten() {
             self.update_ready(position);
         }
     }
 
-    /// Makes `ready` agree with the entry.
+    /// Adds the retry to `ready` if it is due and the first with its order key; otherwise removes it from there.
     fn update_ready(&mut self, position: Position) {
         let Some(Entry { retry, stage: Stage::Due(number) }) = self.entries.get(&position) else {
             return;

@@ -10,7 +10,7 @@ use crate::domain::time::UnixMillis;
 /// With more bytes of waiting events in all queues, full queues begin to lag and no queue reads on.
 const MAX_WAITING_BYTES: usize = 256 << 20;
 
-/// Removes the first element of `set` if it satisfies the predicate.
+/// Removes and returns the first element of `set` if it satisfies the predicate.
 pub(super) fn pop_first_if<T: Copy + Ord>(
     set: &mut BTreeSet<T>,
     predicate: impl FnOnce(&T) -> bool,
@@ -38,16 +38,18 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
+    /// Bytes of the events that wait in the queues of this node.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
     }
 
-    /// Whether the queues of the node may take in more events.
+    /// Whether the queues of this node may add more events to memory.
     pub(super) fn has_capacity(&self) -> bool {
         self.waiting_bytes < MAX_WAITING_BYTES
     }
 
-    /// Lists a queue for what it can do next, and counts its waiting bytes. `is_active`: whether its shard starts work.
+    /// Updates the queue's entries in the lists, and the count of waiting bytes, after a change of the queue.
+    /// `is_active`: whether the queue's shard may start work; if not, the queue gets no new entry.
     pub(super) fn reschedule(
         &mut self,
         queue: &mut SubscriptionQueue,
@@ -62,6 +64,8 @@ impl Scheduler {
         queue.scheduled.counted_bytes = bytes;
     }
 
+    /// Adds the queue to the list of readers if it needs a read, and to `ready` or `wakes` if it can start an attempt
+    /// now or later.
     fn list(&mut self, queue: &mut SubscriptionQueue, now: UnixMillis) {
         let id = queue.id();
         if !queue.scheduled.is_reader && queue.wants_read() {
@@ -82,7 +86,8 @@ impl Scheduler {
         }
     }
 
-    /// Removes a queue that the engine drops. Lists that are in no order keep its id, which then names no queue.
+    /// Forgets a queue that the engine no longer holds: its wake time, its retries and its waiting bytes. The queue's
+    /// id may stay in `ready` and `readers`; the caller that takes the id from there finds no queue for it.
     pub(super) fn remove(&mut self, queue: &SubscriptionQueue) {
         let id = queue.id();
         self.waiting_bytes -= queue.scheduled.counted_bytes;
@@ -94,16 +99,18 @@ impl Scheduler {
         }
     }
 
+    /// Adds a retry, which [`Self::pop_retry`] returns once it is due.
     pub(super) fn add_retry(&mut self, due: UnixMillis, id: SubscriptionId, position: Position) {
         self.retries.insert((due, id, position));
     }
 
-    /// The next queue whose waiting time is over.
+    /// Removes and returns a queue whose wake time has passed at `now`: it may be able to start an attempt.
     pub(super) fn pop_wake(&mut self, now: UnixMillis) -> Option<SubscriptionId> {
         pop_first_if(&mut self.wakes, |(at, _)| *at <= now).map(|(_, id)| id)
     }
 
-    /// The next retry that is due.
+    /// Removes and returns the earliest retry if it is due at `now`: its due time, its subscription and the position of
+    /// its event.
     pub(super) fn pop_retry(
         &mut self,
         now: UnixMillis,
@@ -111,12 +118,13 @@ impl Scheduler {
         pop_first_if(&mut self.retries, |(due, ..)| *due <= now)
     }
 
-    /// The next queue that wants to read on, while there is memory for what it reads.
+    /// Removes and returns the next queue that needs a read of the log. `None`: no queue needs one, or the queues of
+    /// this node have no capacity.
     pub(super) fn pop_reader(&mut self) -> Option<SubscriptionId> {
         if self.has_capacity() { self.readers.pop_front() } else { None }
     }
 
-    /// When the next retry is due or the next queue can act again.
+    /// The earliest time at which [`Self::pop_wake`] or [`Self::pop_retry`] returns something.
     pub(super) fn next_timeout(&self) -> Option<UnixMillis> {
         let retry = self.retries.first().map(|(due, ..)| *due);
         let wake = self.wakes.first().map(|(at, _)| *at);

@@ -15,10 +15,10 @@ use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
 impl Engine {
-    /// Takes over shards, with their subscriptions and the state of their deliveries.
+    /// Adds shards that this node has acquired, with their subscriptions and the recorded state of the deliveries.
     ///
-    /// The lowest cursor of the first shards becomes [`Self::processed`]. Subscriptions of later shards whose cursor is
-    /// below it lag.
+    /// If the engine owned no shard before, the lowest cursor of these shards becomes [`Self::processed`]. Otherwise,
+    /// subscriptions whose cursor is below [`Self::processed`] start to lag.
     pub(crate) fn handle_shards_acquired(
         &mut self,
         owned: &[OwnedShard],
@@ -64,7 +64,8 @@ impl Engine {
         }
     }
 
-    /// Restores what a former owner has recorded. The caller reschedules the queues.
+    /// Adds the recorded attempts, retries and replays of subscriptions that the engine now holds. The caller must
+    /// reschedule their queues.
     pub(super) fn restore_state(
         &mut self,
         attempted: Vec<(SubscriptionId, Position)>,
@@ -85,23 +86,26 @@ impl Engine {
         self.restore_replays(replays);
     }
 
-    /// Begins to hand over at most `max` more shards, which takes until `deadline` at the latest.
+    /// Begins to hand over up to `max` shards: they start nothing more. At `deadline` they are released even if
+    /// attempts still run.
     pub(crate) fn begin_handover(&mut self, max: usize, deadline: UnixMillis) {
         for shard in self.ownership.retained().into_iter().take(max) {
             self.ownership.begin_handover(shard, deadline);
         }
     }
 
-    /// How many shards the node owns and is not handing over.
+    /// The number of owned shards that are not being handed over.
     pub(crate) fn retained_shards(&self) -> usize {
         self.ownership.retained().len()
     }
 
+    /// Whether any shard is being handed over.
     pub(crate) fn is_handing_over(&self) -> bool {
         self.ownership.is_handing_over()
     }
 
-    /// The shards whose handover has ended, with their terms. The engine drops them.
+    /// Removes the shards whose handover is complete from the engine, and returns them, each with its term, for release
+    /// in the database. A shard with unrecorded results waits for the next flush.
     pub(crate) fn poll_released_shards(&mut self, now: UnixMillis) -> Vec<(u16, i64)> {
         let unrecorded = self.results.shards();
         let mut released = self.ownership.releasable(now);
@@ -110,7 +114,7 @@ impl Engine {
         released
     }
 
-    /// Drops shards that another node owns.
+    /// Removes shards that this node no longer owns, with their subscriptions and unrecorded results.
     pub(crate) fn handle_shards_lost(&mut self, shards: &[u16]) {
         for shard in shards {
             self.ownership.remove(*shard);
@@ -124,14 +128,14 @@ impl Engine {
         }
     }
 
-    /// Drops every shard: another database server has taken over, which may know less than this node has read. The next
-    /// shards determine [`Self::processed`] again.
+    /// Removes all shards after a failover of the database: the new server may lack entries that this node has read.
+    /// The next acquired shards set [`Self::processed`] again.
     pub(crate) fn handle_failover(&mut self) {
         self.handle_shards_lost(&self.ownership.all());
         self.processed = None;
     }
 
-    /// The owned shards, those being handed over included.
+    /// The numbers of all owned shards, those being handed over included.
     pub(crate) fn shards(&self) -> Vec<u16> {
         self.ownership.all()
     }

@@ -17,12 +17,12 @@ pub(super) struct Unfinished {
 }
 
 impl Unfinished {
-    /// Adds an event above all others.
+    /// Adds an unfinished event. Its position must be above all earlier ones.
     pub(super) fn add(&mut self, position: Position) {
         self.entries.push_back(Entry { position, is_finished: false });
     }
 
-    /// Marks an event as finished: it is delivered, or its failure will be recorded with the cursor.
+    /// Marks an event as finished: its first attempt has ended, or the event has expired.
     pub(super) fn finish(&mut self, position: Position) {
         if let Some(entry) = self.index_of(position).and_then(|index| self.entries.get_mut(index)) {
             entry.is_finished = true;
@@ -30,12 +30,13 @@ impl Unfinished {
         while self.entries.pop_front_if(|entry| entry.is_finished).is_some() {}
     }
 
+    /// Whether the event at this position is unfinished.
     pub(super) fn contains(&self, position: Position) -> bool {
         let entry = self.index_of(position).and_then(|index| self.entries.get(index));
         entry.is_some_and(|entry| !entry.is_finished)
     }
 
-    /// The highest position up to which every event is finished. `None`: all events are finished.
+    /// The position just before the oldest unfinished event. `None`: all events are finished.
     pub(super) fn cursor(&self) -> Option<Position> {
         self.entries.front().map(|entry| entry.position.previous())
     }

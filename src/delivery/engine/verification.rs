@@ -8,7 +8,7 @@ use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::delivery::shard::shard_of;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::transition::StatusTransition;
+use crate::domain::subscription::transition::{GONE_REASON, StatusTransition};
 use crate::domain::subscription::verification::{FailedVerification, VerificationOutcome};
 use crate::domain::time::UnixMillis;
 
@@ -16,14 +16,16 @@ use crate::domain::time::UnixMillis;
 const MAX_VERIFICATION_TIME: Duration = Duration::from_secs(24 * 3_600);
 
 impl Engine {
-    /// Begins or ends the verification of a subscription's receiver, as the subscription requires.
+    /// Starts or stops the verification of a receiver to match the subscription's current state. The engine calls this
+    /// for each loaded or changed subscription.
     pub(super) fn update_verification(&mut self, subscription: &Subscription) {
         let Subscription { id, tenant, .. } = subscription;
         let requested_at = subscription.verification_requested_at();
         self.verifications.update(*id, tenant, requested_at, self.now);
     }
 
-    /// The next receiver to verify.
+    /// Returns the next receiver to verify now. `None`: no verification is due, or the limits on running ones are
+    /// reached.
     pub(crate) fn poll_verification(&mut self) -> Option<VerifyReceiver> {
         while let Some(id) = self.verifications.start() {
             let shard = shard_of(id);
@@ -38,7 +40,8 @@ impl Engine {
         None
     }
 
-    /// Passes in the result of a verification. Returns what the driver shows to the subscription's owner.
+    /// Handles the result of a verification attempt, and schedules the next attempt if it failed. Returns the failure
+    /// that the driver records for the owner; `None` after a success or for an outdated result.
     pub(crate) fn handle_verification(
         &mut self,
         result: &VerificationResult,
@@ -66,7 +69,7 @@ impl Engine {
             }
             VerificationOutcome::Gone => {
                 self.end_verification(id, StatusTransition::Gone);
-                ("the receiver answered 410 Gone".to_owned(), None)
+                (GONE_REASON.to_owned(), None)
             }
             VerificationOutcome::Unverified { reason, at_least } => {
                 (reason.clone(), self.verifications.retry(id, &schedule, now, *at_least))
@@ -82,6 +85,7 @@ impl Engine {
         })
     }
 
+    /// Stops the retries of a verification, and queues the change of status that results from it.
     fn end_verification(&mut self, id: SubscriptionId, transition: StatusTransition) {
         self.verifications.rest(id);
         if let Some(queue) = self.queues.get_mut(&id) {

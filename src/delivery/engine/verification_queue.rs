@@ -52,7 +52,8 @@ pub(super) struct VerificationQueue {
 }
 
 impl VerificationQueue {
-    /// Sets which verification of a subscription is outstanding, if any. One that is new starts at `now`.
+    /// Sets the outstanding verification of a subscription. A new one, identified by `requested_at`, starts at `now`.
+    /// `None` removes the verification.
     pub(super) fn update(
         &mut self,
         id: SubscriptionId,
@@ -72,13 +73,15 @@ impl VerificationQueue {
         }
     }
 
+    /// Removes the outstanding verification of a subscription. A running attempt goes on.
     pub(super) fn remove(&mut self, id: SubscriptionId) {
         if let Some(Outstanding { stage: Stage::Waiting(at), .. }) = self.outstanding.remove(&id) {
             self.waiting.remove(&(at, id));
         }
     }
 
-    /// Starts an attempt now, and the retry schedule again, unless an attempt runs or is about to.
+    /// Schedules an attempt for `now` and starts the retry schedule from the beginning. Does nothing if an attempt is
+    /// queued or runs.
     pub(super) fn restart(&mut self, id: SubscriptionId, now: UnixMillis) {
         let Some(known) = self.outstanding.get_mut(&id) else { return };
         if matches!(known.stage, Stage::Waiting(_) | Stage::Resting) {
@@ -87,6 +90,7 @@ impl VerificationQueue {
         }
     }
 
+    /// Schedules the next attempt for the time `until`, in place of an earlier schedule.
     fn wait(&mut self, id: SubscriptionId, until: UnixMillis) {
         self.rest(id);
         if let Some(known) = self.outstanding.get_mut(&id) {
@@ -95,7 +99,7 @@ impl VerificationQueue {
         }
     }
 
-    /// Queues the verifications whose waiting time is over.
+    /// Moves the verifications whose scheduled time has passed at `now` into the queue of their tenant.
     pub(super) fn handle_time(&mut self, now: UnixMillis) {
         while let Some((_, id)) = pop_first_if(&mut self.waiting, |(at, _)| *at <= now) {
             if let Some(known) = self.outstanding.get_mut(&id) {
@@ -109,12 +113,13 @@ impl VerificationQueue {
         }
     }
 
-    /// The time at which [`Self::handle_time`] has something to do.
+    /// The earliest scheduled time of an attempt, at which the caller must call [`Self::handle_time`].
     pub(super) fn next_timeout(&self) -> Option<UnixMillis> {
         self.waiting.first().map(|(at, _)| *at)
     }
 
-    /// Starts the next verification, if the limits allow one more.
+    /// Starts the next queued verification and returns its subscription. `None`: no verification is queued, or the
+    /// limits of the node and of the tenants allow no more.
     pub(super) fn start(&mut self) -> Option<SubscriptionId> {
         for _ in 0..self.tenants.len() {
             if self.running.values().sum::<usize>() >= MAX_RUNNING {
@@ -140,7 +145,8 @@ impl VerificationQueue {
         None
     }
 
-    /// Starts the first verification of a tenant that is still queued.
+    /// Marks the first queued verification of the tenant as running, and returns its subscription. Skips subscriptions
+    /// whose verification is no longer queued.
     fn start_of(&mut self, tenant: &Arc<str>) -> Option<SubscriptionId> {
         let queued = self.queued.get_mut(tenant)?;
         while let Some(id) = queued.pop_front() {
@@ -154,7 +160,7 @@ impl VerificationQueue {
         None
     }
 
-    /// Counts a verification of the tenant that has ended.
+    /// Counts one running verification less for the tenant. The caller calls this once for each result.
     pub(super) fn end(&mut self, tenant: &Arc<str>) {
         if let Some(running) = self.running.get_mut(tenant) {
             *running -= 1;
@@ -164,14 +170,16 @@ impl VerificationQueue {
         }
     }
 
-    /// Drops a verification that has started, for another node.
+    /// Forgets a verification that [`Self::start`] has just returned and that this node cannot make: the subscription
+    /// is not in memory, or its shard is not active here. The shard's next owner, if any, verifies the receiver.
     pub(super) fn abandon(&mut self, id: SubscriptionId) {
         if let Some(known) = self.outstanding.remove(&id) {
             self.end(&known.tenant);
         }
     }
 
-    /// Schedules the attempt after a failed one. Returns its time, or `None` if the schedule has ended.
+    /// Schedules the next attempt after a failed one, at least `at_least` after `now`. Returns the time of the attempt.
+    /// `None`: the retry schedule has ended, or no verification is outstanding.
     pub(super) fn retry(
         &mut self,
         id: SubscriptionId,
@@ -189,7 +197,8 @@ impl VerificationQueue {
         next
     }
 
-    /// Makes no further attempt unless one is requested.
+    /// Cancels the scheduled attempt of a verification. The verification stays outstanding, but no attempt follows
+    /// until [`Self::restart`].
     pub(super) fn rest(&mut self, id: SubscriptionId) {
         if let Some(known) = self.outstanding.get_mut(&id) {
             if let Stage::Waiting(at) = known.stage {

@@ -6,9 +6,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use crate::domain::MASK;
 use crate::domain::id::AuditId;
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::view::{MASK, SubscriptionView};
+use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::time::UnixMillis;
 
 /// The client that requested a change.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use url::form_urlencoded;
 
 use super::callback_url::CallbackUrl;
-use crate::domain::subscription::view::MASK;
+use crate::domain::MASK;
 
 /// The source of the header `authorization`. It contains secrets: responses contain only the [`masked`](Self::masked)
 /// form.

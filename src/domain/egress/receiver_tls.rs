@@ -15,7 +15,7 @@ use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::domain::subscription::view::MASK;
+use crate::domain::MASK;
 use crate::domain::time::UnixMillis;
 
 /// The year 10000, in seconds since 1970: later than any certificate's end (RFC 5280, 4.1.2.5).

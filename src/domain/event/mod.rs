@@ -12,8 +12,10 @@ use bytes::Bytes;
 use self::event_type::EventType;
 use super::id::SubscriptionId;
 use super::position::Position;
-use super::subscription::SUBSCRIPTION_CHANGES;
 use super::time::UnixMillis;
+
+/// The prefix of the types of log entries that change a subscription.
+const SUBSCRIPTION_CHANGES: &str = "hookhub.subscription.";
 
 /// An event that has no position in the log yet.
 #[derive(Debug, Clone)]

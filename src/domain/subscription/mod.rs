@@ -26,8 +26,6 @@ use super::position::Position;
 use super::signing::Signing;
 use super::time::UnixMillis;
 
-/// The prefix of the types of log entries that change a subscription.
-pub const SUBSCRIPTION_CHANGES: &str = "hookhub.subscription.";
 /// The type of the event that an owner sends to one subscription to test it.
 pub const TEST_EVENT: &str = "hookhub.test";
 

@@ -5,6 +5,9 @@ use super::change::Change;
 use super::verification::Verified;
 use super::{Status, Subscription};
 
+/// Why a receiver that answered 410 gets nothing more; its owner sees the text.
+pub(crate) const GONE_REASON: &str = "the receiver answered 410 Gone";
+
 /// A change of status, by its cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StatusTransition {
@@ -26,7 +29,7 @@ impl StatusTransition {
         match self {
             Self::Failing => change::failing(current),
             Self::Recovered => change::recovered(current),
-            Self::Gone => change::disabled(current, "the receiver answered 410 Gone"),
+            Self::Gone => change::disabled(current, GONE_REASON),
             Self::GivenUp => {
                 change::disabled(current, "no delivery succeeded within give_up_after_s")
             }

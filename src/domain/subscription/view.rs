@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::channel::WebhookSettings;
 use super::verification::Verification;
 use super::{Definition, Subscription};
+use crate::domain::MASK;
 use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::receiver_auth::ReceiverAuth;
 use crate::domain::egress::receiver_tls::{ReceiverTls, TlsView};
@@ -14,9 +15,6 @@ use crate::domain::event::event_type::Pattern;
 use crate::domain::signing::Earlier;
 use crate::domain::signing::scheme::Scheme;
 use crate::domain::time::UnixMillis;
-
-/// Replaces the value of a header, a password, a token or a key.
-pub const MASK: &str = "***";
 
 /// The JSON of a subscription in API responses and log entries. It is flat and has the same members for every channel.
 #[derive(Debug, Serialize)]

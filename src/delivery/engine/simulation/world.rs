@@ -1,5 +1,4 @@
-//! The engine against a simulated hub: random events, responses, pauses, flushes, crashes and changes of owner. No event
-//! may be lost, none delivered twice without a crash, and ordered subscriptions must see the log's order.
+//! A simulated hub around the engine: the log, the tables of the database, the receivers and the time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{
+use super::super::{
     AttemptResult, Engine, LoadedSubscription, StartAttempt, SubscriptionQueue,
     SubscriptionSnapshot,
 };
@@ -37,7 +36,7 @@ const DATA_BYTES: usize = 300 << 10;
 const STATUSES: [Status; 4] = [Status::Active, Status::Active, Status::Paused, Status::Unverified];
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Publish(usize),
     Respond(usize, u16),
     Time(u64),
@@ -48,7 +47,7 @@ enum Step {
     SetStatus(usize, Status),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..6usize).prop_map(Step::Publish),
         8 => (any::<usize>(), prop_oneof![4 => Just(204u16), 3 => Just(500)]).prop_map(|(index, status)| Step::Respond(index, status)),
@@ -63,34 +62,34 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// The tables of the database.
 #[derive(Default)]
-struct Tables {
+pub(super) struct Tables {
     cursors: BTreeMap<u16, Position>,
     attempts: BTreeMap<(SubscriptionId, Position, u16), u16>,
-    retries: BTreeMap<(SubscriptionId, Position), Retry>,
-    rows: BTreeMap<SubscriptionId, Position>,
+    pub(super) retries: BTreeMap<(SubscriptionId, Position), Retry>,
+    pub(super) rows: BTreeMap<SubscriptionId, Position>,
     terms: BTreeMap<u16, i64>,
 }
 
-struct World {
+pub(super) struct World {
     now: UnixMillis,
-    log: Vec<Arc<Event>>,
-    subscriptions: Vec<LoadedSubscription>,
-    tables: Tables,
+    pub(super) log: Vec<Arc<Event>>,
+    pub(super) subscriptions: Vec<LoadedSubscription>,
+    pub(super) tables: Tables,
     engine: Engine,
-    running: Vec<StartAttempt>,
-    arrived: HashMap<(SubscriptionId, Position), usize>,
+    pub(super) running: Vec<StartAttempt>,
+    pub(super) arrived: HashMap<(SubscriptionId, Position), usize>,
     order: HashMap<SubscriptionId, Vec<Position>>,
-    crashes: usize,
+    pub(super) crashes: usize,
 }
 
-fn schedule() -> RetrySchedule {
+pub(super) fn schedule() -> RetrySchedule {
     RetrySchedule {
         steps: vec![Duration::from_secs(1)],
         give_up_after: Duration::from_secs(1_000_000),
     }
 }
 
-fn subscription(
+pub(super) fn subscription(
     number: i64,
     pattern: &str,
     ordered: bool,
@@ -128,12 +127,12 @@ fn subscription(
     }
 }
 
-fn all_shards() -> Vec<u16> {
+pub(super) fn all_shards() -> Vec<u16> {
     (0..SHARDS).collect()
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let subscriptions = vec![
             subscription(1, "*", false, None),
             subscription(2, "a.*", true, None),
@@ -210,7 +209,7 @@ impl World {
         self.acquire(&shards);
     }
 
-    fn run(&mut self, step: &Step) {
+    pub(super) fn run(&mut self, step: &Step) {
         match step {
             Step::Publish(kind) => self.publish(["a.b", "a.c", "b"][kind % 3], kind / 3),
             Step::Respond(index, status) if !self.running.is_empty() => {
@@ -261,7 +260,7 @@ impl World {
         self.log.push(event);
     }
 
-    fn start(&mut self) {
+    pub(super) fn start(&mut self) {
         self.engine.handle_time(self.now);
         let (starts, fetches) = self.engine.poll_attempts();
         self.running.extend(starts);
@@ -271,7 +270,7 @@ impl World {
         }
     }
 
-    fn respond(&mut self, start: &StartAttempt, status: u16) {
+    pub(super) fn respond(&mut self, start: &StartAttempt, status: u16) {
         let (id, position) = (start.subscription.id, start.event.position);
         if status == 204 {
             *self.arrived.entry((id, position)).or_default() += 1;
@@ -308,7 +307,7 @@ impl World {
         }
     }
 
-    fn flush(&mut self, is_idle: bool) {
+    pub(super) fn flush(&mut self, is_idle: bool) {
         let Some(flush) = self.engine.poll_flush(self.now, is_idle) else { return };
         let Flush { shards, attempts, retries, cursors, .. } = flush;
         let fenced: BTreeSet<u16> = shards.iter().map(|(shard, ..)| *shard).collect();
@@ -396,7 +395,7 @@ impl World {
     }
 
     /// Resumes every subscription and lets every receiver answer 204, until nothing is left to do.
-    fn quiesce(&mut self) {
+    pub(super) fn quiesce(&mut self) {
         for index in 0..self.subscriptions.len() {
             self.run(&Step::SetStatus(index, Status::Active));
         }
@@ -414,7 +413,7 @@ impl World {
     }
 
     /// Whether the events of each order key arrived in the log's order.
-    fn is_in_order(&self, known: &LoadedSubscription) -> bool {
+    pub(super) fn is_in_order(&self, known: &LoadedSubscription) -> bool {
         let mut by_key: HashMap<i64, Vec<Position>> = HashMap::new();
         for position in self.order.get(&known.subscription.id).into_iter().flatten() {
             let event = self.log.iter().find(|event| event.position == *position).unwrap();
@@ -425,7 +424,7 @@ impl World {
         by_key.values().all(|order| order.is_sorted())
     }
 
-    fn all_arrived(&self) -> bool {
+    pub(super) fn all_arrived(&self) -> bool {
         let pairs = self
             .subscriptions
             .iter()
@@ -434,104 +433,5 @@ impl World {
         matching.all(|(known, event)| {
             self.arrived.contains_key(&(known.subscription.id, event.position))
         })
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-    #[test]
-    fn no_event_is_lost_and_without_a_crash_none_is_delivered_twice(steps in prop::collection::vec(step(), 1..120)) {
-        let mut world = World::new();
-        for step in &steps {
-            world.run(step);
-        }
-        world.quiesce();
-        prop_assert!(world.all_arrived(), "an event is lost");
-        prop_assert!(world.tables.retries.is_empty(), "retries remain");
-        prop_assert!(world.tables.rows.is_empty(), "own cursors remain: {:?}", world.tables.rows);
-        if world.crashes == 0 {
-            prop_assert!(world.arrived.values().all(|times| *times == 1), "an event was delivered twice");
-            for known in &world.subscriptions {
-                prop_assert!(world.is_in_order(known), "{} is out of order", known.subscription.id);
-            }
-        }
-    }
-}
-
-#[test]
-fn hanging_receivers_leave_slots_for_others() {
-    let many = |number| {
-        let mut known = subscription(number, "a", false, None);
-        known.subscription.definition.channel.settings_mut().delivery.max_in_flight = 64;
-        known
-    };
-    let mut subscriptions: Vec<LoadedSubscription> = (1..=300).map(many).collect();
-    subscriptions.push(subscription(301, "b", false, None));
-    let owned: Vec<OwnedShard> = all_shards()
-        .into_iter()
-        .map(|shard| OwnedShard { shard, term: 1, cursor: Position::START })
-        .collect();
-    let mut engine = Engine::new(schedule());
-    engine.handle_shards_acquired(&owned, subscriptions, DeliveryState::default());
-    let event = |event_type: &str, number| {
-        let new = NewEvent {
-            event_type: EventType::from_stored(event_type),
-            about: None,
-            occurred_at: None,
-            data: Bytes::from_static(b"1"),
-        };
-        Arc::new(Event::at(Position::START.advanced(number), &"t".into(), &new))
-    };
-    for number in 1..=100 {
-        engine.handle_event(&event("a", number));
-    }
-    let (starts, _) = engine.poll_attempts();
-    let mut of_each: HashMap<SubscriptionId, usize> = HashMap::new();
-    for start in &starts {
-        *of_each.entry(start.subscription.id).or_default() += 1;
-    }
-    let (min, max) = (of_each.values().min().unwrap(), of_each.values().max().unwrap());
-    assert_eq!(of_each.len(), 300, "each subscription has its share");
-    assert!(max - min <= 1, "{min} to {max}");
-
-    engine.handle_event(&event("b", 101));
-    let (starts, _) = engine.poll_attempts();
-    assert_eq!(starts.len(), 1, "the receiver that does not hang gets its event");
-}
-
-/// Lets time pass in steps of 100 ms. Every receiver answers at once: 500 to the refused events, 204 to all others.
-fn let_time_pass(world: &mut World, seconds: u64, refused: &BTreeSet<Position>) {
-    for _ in 0..seconds * 10 {
-        world.run(&Step::Time(100));
-        world.run(&Step::Read);
-        while let Some(start) = world.running.pop() {
-            let status = if refused.contains(&start.event.position) { 500 } else { 204 };
-            world.respond(&start, status);
-            world.start();
-        }
-        world.flush(false);
-    }
-}
-
-#[test]
-fn refused_events_do_not_keep_a_receiver_from_getting_others() {
-    let mut world = World::new();
-    for _ in 0..25 {
-        world.run(&Step::Publish(0));
-    }
-    let refused: BTreeSet<Position> = world.log.iter().map(|event| event.position).collect();
-    let_time_pass(&mut world, 60, &refused);
-    for _ in 0..10 {
-        world.run(&Step::Publish(0));
-    }
-    let_time_pass(&mut world, 600, &refused);
-    let (all, ordered) = (world.subscriptions.clone(), world.subscriptions[1].subscription.id);
-    for known in all.iter().filter(|known| known.subscription.id != ordered) {
-        let id = known.subscription.id;
-        let keyed = known.subscription.definition.delivery().is_ordered();
-        let delivered =
-            world.log.iter().filter(|event| world.arrived.contains_key(&(id, event.position)));
-        // All events have one order key, so the first refused one holds back the others.
-        assert_eq!(delivered.count(), if keyed { 0 } else { 10 }, "{id}");
     }
 }

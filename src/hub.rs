@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::access::idempotency::Claims;
 use crate::access::keys::{KeyCache, Keys};
-use crate::access::quotas::QuotasInForce;
+use crate::access::quotas::TenantQuotas;
 use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
 use crate::delivery::{self, DeliverySettings, Dispatcher, VerifierSettings};
@@ -26,6 +26,7 @@ use crate::domain::egress::origin::HubIdentity;
 use crate::domain::encryption::Encryptor;
 use crate::domain::retention::Retention;
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
+pub use crate::key_files::KeyFileError;
 use crate::key_files::admin_key;
 pub use crate::key_files::admin_key::AdminKey;
 use crate::key_files::master_key;
@@ -51,10 +52,10 @@ pub enum StartError {
     /// The database did not accept connections, or the schema could not be migrated.
     #[error("DATABASE_URL: {0}")]
     Database(StoreError),
-    #[error("cannot read or write the admin key in {}: {error}", path.display())]
-    AdminKey { path: PathBuf, error: io::Error },
-    #[error("cannot read or write the master key in {}: {error}", path.display())]
-    MasterKey { path: PathBuf, error: io::Error },
+    #[error("cannot read or write the admin key in {0}")]
+    AdminKey(KeyFileError),
+    #[error("cannot read or write the master key in {0}")]
+    MasterKey(KeyFileError),
     /// The database holds secrets that are encrypted with keys that this node lacks.
     #[error(
         "HOOKHUB_MASTER_KEY: this database is encrypted with another key (id {}); set that key or, to rotate it, the new \
@@ -80,7 +81,6 @@ pub struct StopReport {
     pub deliveries_left: usize,
 }
 
-/// A running hub.
 #[derive(Debug)]
 pub struct Hub {
     address: SocketAddr,
@@ -101,8 +101,8 @@ impl Hub {
         // Fails if a second hub in one process has installed the provider already, which does no harm.
         drop(rustls::crypto::ring::default_provider().install_default());
         // The address first: the most likely error appears before anything else has started.
-        let listener = TcpListener::bind(settings.listen)
-            .map_err(|error| StartError::Listen { address: settings.listen, error })?;
+        let cannot_listen = |error| StartError::Listen { address: settings.listen, error };
+        let listener = TcpListener::bind(settings.listen).map_err(cannot_listen)?;
         let (embedded, url) = database(&settings).await?;
         match Self::start_on(&settings, &url, listener).await {
             Ok(hub) => Ok(Self { embedded, ..hub }),
@@ -120,9 +120,8 @@ impl Hub {
         url: &str,
         listener: TcpListener,
     ) -> Result<Self, StartError> {
-        let address = listener
-            .local_addr()
-            .map_err(|error| StartError::Listen { address: settings.listen, error })?;
+        let cannot_listen = |error| StartError::Listen { address: settings.listen, error };
+        let address = listener.local_addr().map_err(cannot_listen)?;
         let store = open_store(settings, url).await?;
         let node = NodeName { id: Uuid::new_v4(), address: address.to_string() };
         let core = Core::start(settings, store, node).await?;
@@ -131,7 +130,7 @@ impl Hub {
         let streams = core.streams(settings);
         // The admin key late: a new key is shown only if the start succeeds.
         let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
-            .map_err(|(path, error)| StartError::AdminKey { path, error })?;
+            .map_err(StartError::AdminKey)?;
         let secrets = Secrets {
             admin_key: admin_key.as_str(),
             stream_tokens: &stream_token_key,
@@ -140,7 +139,7 @@ impl Hub {
         let api = core.api(settings, &streams, &secrets);
         retry_until_available(async || dispatcher.register_node().await).await?;
         let server = server::start(settings, listener, api, &streams, &core.stopping)
-            .map_err(|error| StartError::Listen { address: settings.listen, error })?;
+            .map_err(cannot_listen)?;
         let handle = server.handle();
         core.tasks.spawn(server);
         core.start_maintenance(settings.retention);
@@ -161,7 +160,6 @@ impl Hub {
         })
     }
 
-    /// The address that the hub listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -204,9 +202,8 @@ impl Hub {
             tracing::warn!("connections to the database were still in use at the deadline");
         }
         if let Some(embedded) = self.embedded {
-            embedded
-                .stop(deadline.saturating_duration_since(Instant::now()).max(CLOSE_TIMEOUT))
-                .await;
+            let left = deadline.saturating_duration_since(Instant::now());
+            embedded.stop(left.max(CLOSE_TIMEOUT)).await;
         }
     }
 }
@@ -218,7 +215,7 @@ struct Core {
     log: Log,
     keys: Keys,
     claims: Claims,
-    quotas: Arc<QuotasInForce>,
+    quotas: Arc<TenantQuotas>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     stopping: CancellationToken,
@@ -238,7 +235,7 @@ impl Core {
             Log::start(node.id, store.clone(), observers.clone(), &tasks, closing.clone()).await
         });
         let log = log.await?;
-        let quotas = Arc::new(QuotasInForce::new(settings.quotas));
+        let quotas = Arc::new(TenantQuotas::new(settings.quotas));
         retry_until_available(async || quotas.reload(&store).await).await?;
         tasks.spawn(Arc::clone(&quotas).follow(store.clone(), stopping.clone()));
         Ok(Self { node, store, log, keys, claims, quotas, metrics, tasks, stopping, closing })
@@ -298,7 +295,6 @@ impl Core {
         Api::new(parts, secrets, limits)
     }
 
-    /// Starts the background work on the tables.
     fn start_maintenance(&self, retention: Retention) {
         let (store, metrics) = (&self.store, || Arc::clone(&self.metrics));
         let stop = &self.stopping;
@@ -344,7 +340,7 @@ async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError>
 /// Opens the store and migrates its schema. An embedded database has no other nodes, so their rows are deleted.
 async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError> {
     let keys = master_key::load(settings.master_key.as_ref(), &settings.data_dir)
-        .map_err(|(path, error)| StartError::MasterKey { path, error })?;
+        .map_err(StartError::MasterKey)?;
     let store = Store::new(url, Encryptor::new(keys)).map_err(StartError::Database)?;
     let set_up = async || {
         store.migrate().await?;
@@ -357,8 +353,7 @@ async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError>
         return Err(StartError::OtherMasterKey { ids: missing, file });
     }
     if matches!(settings.database, Database::Embedded { .. }) {
-        let end = async || store.delete_all_nodes().await;
-        retry_until_available(end).await?;
+        retry_until_available(async || store.delete_all_nodes().await).await?;
     }
     Ok(store)
 }

@@ -15,7 +15,9 @@ use super::tail::Tail;
 use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::domain::event::Event;
 use crate::store::Store;
-use crate::store::log::{AppendBatch, AppendFailure, AppendRequest, Appended, LogWriter, Placed};
+use crate::store::log::{
+    AppendBatch, AppendFailure, AppendOutcome, AppendRequest, BatchOutcome, LogWriter,
+};
 
 /// How many requests may wait for the next commit.
 const MAX_QUEUED: usize = 8_192;
@@ -44,7 +46,7 @@ pub enum AppendError {
     Refused,
 }
 
-type Responder = oneshot::Sender<Result<Placed, AppendError>>;
+type Responder = oneshot::Sender<Result<AppendOutcome, AppendError>>;
 
 struct QueuedRequest {
     request: AppendRequest,
@@ -83,7 +85,10 @@ impl Appender {
     }
 
     /// Queues a request and waits for its commit.
-    pub(super) async fn append(&self, request: AppendRequest) -> Result<Placed, AppendError> {
+    pub(super) async fn append(
+        &self,
+        request: AppendRequest,
+    ) -> Result<AppendOutcome, AppendError> {
         if !self.available.load(Ordering::Relaxed) {
             return Err(AppendError::Unavailable);
         }
@@ -92,7 +97,7 @@ impl Appender {
             .try_send(QueuedRequest { request, responder })
             .map_err(|_full_or_stopped| AppendError::Unavailable)?;
         match timeout(COMMIT_TIMEOUT, response).await {
-            Ok(Ok(placed)) => placed,
+            Ok(Ok(outcome)) => outcome,
             Ok(Err(_dropped)) => Err(AppendError::Unavailable),
             Err(_elapsed) => Err(AppendError::Unknown),
         }
@@ -117,7 +122,7 @@ impl AppendTask {
             let (token, after) = (Uuid::new_v4(), self.tail.head());
             let mut batch = AppendBatch { token, after, sent_before: false, requests };
             match self.commit(&mut batch).await {
-                Ok(appended) => self.complete(&batch, appended, responders),
+                Ok(outcomes) => self.complete(&batch, outcomes, responders),
                 Err(error) => fail(responders, &error),
             }
         }
@@ -166,15 +171,15 @@ impl AppendTask {
     }
 
     /// Commits a batch. After a broken connection, finds out whether the commit succeeded by sending the batch again.
-    async fn commit(&mut self, batch: &mut AppendBatch) -> Result<Appended, AppendError> {
+    async fn commit(&mut self, batch: &mut AppendBatch) -> Result<BatchOutcome, AppendError> {
         let mut waits = reconnect_delays();
         let mut unknown_since: Option<Instant> = None;
         let mut has_created_partitions = false;
         loop {
             let failure = match self.writer.append(batch).await {
-                Ok(appended) => {
+                Ok(outcomes) => {
                     self.available.store(true, Ordering::Relaxed);
-                    return Ok(appended);
+                    return Ok(outcomes);
                 }
                 Err(failure) => failure,
             };
@@ -237,20 +242,20 @@ impl AppendTask {
     }
 
     /// Hands the committed events to the tail, then responds to the publishers.
-    fn complete(&self, batch: &AppendBatch, appended: Appended, responders: Vec<Responder>) {
+    fn complete(&self, batch: &AppendBatch, outcomes: BatchOutcome, responders: Vec<Responder>) {
         let mut events = Vec::new();
-        for (request, placed) in batch.requests.iter().zip(&appended.placed) {
-            if let Placed::Appended(first) = placed {
-                let placed = request.events.iter().enumerate().map(|(offset, event)| {
+        for (request, outcome) in batch.requests.iter().zip(&outcomes.requests) {
+            if let AppendOutcome::Appended(first) = outcome {
+                let appended = request.events.iter().enumerate().map(|(offset, event)| {
                     Arc::new(Event::at(first.advanced(offset), &request.tenant, event))
                 });
-                events.extend(placed);
+                events.extend(appended);
             }
         }
-        self.tail.offer(appended.previous, events);
-        for (placed, responder) in appended.placed.into_iter().zip(responders) {
+        self.tail.offer(outcomes.previous, events);
+        for (outcome, responder) in outcomes.requests.into_iter().zip(responders) {
             // A publisher that disconnected gets no response, but its events are in the log.
-            drop(responder.send(Ok(placed)));
+            drop(responder.send(Ok(outcome)));
         }
     }
 }

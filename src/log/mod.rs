@@ -24,7 +24,7 @@ pub use self::revocation::RevocationReach;
 use self::tail::Tail;
 use crate::domain::event::page::{Scan, Stretch};
 use crate::domain::position::Position;
-use crate::store::log::{AppendRequest, Placed};
+use crate::store::log::{AppendOutcome, AppendRequest};
 use crate::store::{Store, StoreError};
 
 /// How long a change waits until every node has applied it. Longer than a lease runs, so a dead node is not waited for.
@@ -72,16 +72,16 @@ impl Log {
     }
 
     /// Appends a request's events. On return they are durable, and readers on this node see them.
-    pub async fn append(&self, request: AppendRequest) -> Result<Placed, AppendError> {
+    pub async fn append(&self, request: AppendRequest) -> Result<AppendOutcome, AppendError> {
         let (events, started) = (request.events.len(), Instant::now());
-        let placed = self.appender.append(request).await;
-        self.observers.append_ended(&placed, events, started.elapsed());
-        let placed = placed?;
+        let outcome = self.appender.append(request).await;
+        self.observers.append_ended(&outcome, events, started.elapsed());
+        let outcome = outcome?;
         self.notifier_wakeup.notify_one();
-        if let (Placed::Appended(first), 1..) = (&placed, events) {
+        if let (AppendOutcome::Appended(first), 1..) = (&outcome, events) {
             self.wait_until_visible(*first).await;
         }
-        Ok(placed)
+        Ok(outcome)
     }
 
     /// Reads forward: from memory where it reaches back far enough, else from the table; never past the head.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::AppendError;
 use crate::domain::event::Event;
-use crate::store::log::Placed;
+use crate::store::log::AppendOutcome;
 
 /// A part of the hub that follows what the log does. All methods run in the middle of an append or a read: they must
 /// not block.
@@ -21,7 +21,7 @@ pub trait LogObserver: Debug + Send + Sync {
     /// A request to append `events` events ended after `took`.
     fn handle_append(
         &self,
-        _placed: &Result<Placed, AppendError>,
+        _outcome: &Result<AppendOutcome, AppendError>,
         _events: usize,
         _took: Duration,
     ) {
@@ -49,10 +49,10 @@ impl Observers {
 
     pub(super) fn append_ended(
         &self,
-        placed: &Result<Placed, AppendError>,
+        outcome: &Result<AppendOutcome, AppendError>,
         events: usize,
         took: Duration,
     ) {
-        self.0.iter().for_each(|observer| observer.handle_append(placed, events, took));
+        self.0.iter().for_each(|observer| observer.handle_append(outcome, events, took));
     }
 }

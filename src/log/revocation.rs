@@ -36,8 +36,8 @@ impl Log {
             .map_err(|error| StoreError::Unreadable(error.to_string()))?;
         let send = || self.store.revoke_key(token, key, &data, audit);
         let revoked = send_repeatable(send).await?;
-        let Some(Revoked { made, position, previous }) = revoked else { return Ok(None) };
-        if made {
+        let Some(Revoked { is_new, position, previous }) = revoked else { return Ok(None) };
+        if is_new {
             let entry = NewEvent {
                 event_type: EventType::from_stored(KEY_REVOKED),
                 about: None,

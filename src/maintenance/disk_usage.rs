@@ -1,4 +1,4 @@
-//! Metrics the size of the tables and the age of the oldest event.
+//! Measures the size of the tables and the age of the oldest event.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::store::{Store, StoreError};
 
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Metrics every minute until `stop`.
+/// Measures every minute until `stop`.
 pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationToken) {
     loop {
         match measure(&store).await {

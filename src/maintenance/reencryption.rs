@@ -35,7 +35,7 @@ pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationT
 async fn step(metrics: &Metrics, store: &Store) -> Result<(), StoreError> {
     remove_ended_secrets(store).await?;
     let left = store.count_encrypted_with_old_key().await?;
-    metrics.storage.set_encrypted_with_old_key(left);
+    *metrics.storage.encrypted_with_old_key() = Some(left);
     if left > 0
         && let Some(_lock) = store.try_lock_reencryption().await?
     {
@@ -63,11 +63,11 @@ async fn reencrypt(metrics: &Metrics, store: &Store, mut left: i64) -> Result<()
         }
         unreadable += batch.unreadable;
         left = left.saturating_sub(batch.reencrypted).max(unreadable);
-        metrics.storage.set_encrypted_with_old_key(left);
+        *metrics.storage.encrypted_with_old_key() = Some(left);
         tracing::info!(left, "re-encrypted a batch");
     }
     left = store.count_encrypted_with_old_key().await?;
-    metrics.storage.set_encrypted_with_old_key(left);
+    *metrics.storage.encrypted_with_old_key() = Some(left);
     if left == 0 {
         store.delete_old_master_keys().await?;
         tracing::info!(

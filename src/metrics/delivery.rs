@@ -1,5 +1,6 @@
 //! Metrics of webhook deliveries: attempts, commits of results, shards and queues.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -69,7 +70,6 @@ impl Default for DeliveryMetrics {
 }
 
 impl DeliveryMetrics {
-    /// Counts an attempt by its outcome.
     pub(crate) fn count_attempt(&self, outcome: &Outcome) {
         let name = match outcome {
             Outcome::Answered { status, .. } => {
@@ -83,7 +83,6 @@ impl DeliveryMetrics {
         }
     }
 
-    /// The number of attempts by outcome.
     pub(crate) fn attempts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         OUTCOMES.iter().copied().zip(self.attempts.iter().map(Counter::get))
     }
@@ -99,14 +98,13 @@ impl DeliveryMetrics {
         self.shards.load(Ordering::Relaxed)
     }
 
-    /// The last snapshot of the queues.
     pub(crate) fn queues(&self) -> MutexGuard<'_, QueueSnapshot> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The progress of a webhook subscription through the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ProgressState {
     /// Follows the tail.
     Current,
@@ -134,7 +132,6 @@ impl ProgressState {
     ];
 }
 
-/// Totals of the subscriptions in one state.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct StateTotals {
     pub subscriptions: usize,
@@ -156,21 +153,12 @@ pub(crate) struct QueueSnapshot {
     pub waiting_retries: usize,
     /// The time of the oldest event in the queues of active subscriptions.
     pub oldest_pending: Option<UnixMillis>,
-    /// Indexed by [`Self::totals`].
-    pub by_state: [StateTotals; ProgressState::ALL.len()],
+    pub by_state: BTreeMap<ProgressState, StateTotals>,
 }
 
 impl QueueSnapshot {
-    pub(crate) fn totals(&mut self, state: ProgressState) -> &mut StateTotals {
-        let [current, behind, failing, paused, disabled, unverified] = &mut self.by_state;
-        match state {
-            ProgressState::Current => current,
-            ProgressState::Behind => behind,
-            ProgressState::Failing => failing,
-            ProgressState::Paused => paused,
-            ProgressState::Disabled => disabled,
-            ProgressState::Unverified => unverified,
-        }
+    pub(crate) fn totals(&self, state: ProgressState) -> StateTotals {
+        self.by_state.get(&state).copied().unwrap_or_default()
     }
 }
 

@@ -55,7 +55,6 @@ impl Histogram {
         bounds.chain([f64::INFINITY]).zip(counts).collect()
     }
 
-    /// The sum of all observations.
     pub(crate) fn sum(&self) -> f64 {
         (self.to_unit)(self.sum.load(Ordering::Relaxed))
     }

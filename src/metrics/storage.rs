@@ -28,7 +28,6 @@ pub(crate) struct DiskUsage {
 }
 
 impl StorageMetrics {
-    /// Records the end of a retention run.
     pub(crate) fn set_last_retention(&self, at: UnixMillis) {
         self.last_retention.store(at.as_i64(), Ordering::Relaxed);
     }
@@ -39,14 +38,10 @@ impl StorageMetrics {
         (at > 0).then(|| UnixMillis::from_i64(at))
     }
 
-    pub(crate) fn set_encrypted_with_old_key(&self, count: i64) {
-        *self.encrypted_with_old_key.lock().unwrap_or_else(PoisonError::into_inner) = Some(count);
-    }
-
     /// The number of values in the database that are not encrypted with the current master key; `None` until first
     /// counted.
-    pub(crate) fn encrypted_with_old_key(&self) -> Option<i64> {
-        *self.encrypted_with_old_key.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn encrypted_with_old_key(&self) -> MutexGuard<'_, Option<i64>> {
+        self.encrypted_with_old_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `None` until first measured.

@@ -26,8 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::connection::Connection;
 use self::connection_limiter::ConnectionLimiter;
 use self::request_phase::track_request_phase;
-use crate::api;
-use crate::api::Api;
+use crate::api::{self, Api};
 use crate::config::{ClientTimeouts, Settings};
 use crate::streaming::{Streams, Worker};
 

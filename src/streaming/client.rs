@@ -40,7 +40,6 @@ enum ReadMode {
     CatchingUp,
 }
 
-/// The next action of a client's reader.
 #[derive(Debug)]
 pub(super) enum ClientAction {
     Send(Rc<Frame>),

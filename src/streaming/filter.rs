@@ -18,9 +18,7 @@ pub(crate) struct Filter {
 
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// Events whose type matches one of the patterns.
     Types(Arc<[Pattern]>),
-    /// The events of a pull subscription.
     Subscription {
         id: SubscriptionId,
         /// The subscription's patterns over time, oldest first.
@@ -67,9 +65,9 @@ impl Filter {
     pub(crate) fn patterns(&self) -> Arc<[Pattern]> {
         match &self.source {
             Source::Types(patterns) => Arc::clone(patterns),
-            Source::Subscription { versions, .. } => versions
-                .last()
-                .map_or_else(|| [].into(), |version| Arc::clone(&version.event_types)),
+            Source::Subscription { versions, .. } => {
+                versions.last().map(|version| Arc::clone(&version.event_types)).unwrap_or_default()
+            }
         }
     }
 

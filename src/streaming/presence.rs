@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::filter::Filter;
 use crate::access::keys::Key;
-use crate::access::quotas::{Quota, QuotasInForce};
+use crate::access::quotas::{Quota, TenantQuotas};
 use crate::domain::access::quota::StreamLimits;
 use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
@@ -92,14 +92,14 @@ struct Connected {
 #[derive(Debug)]
 pub(crate) struct Presence {
     limits: StreamLimits,
-    quotas: Arc<QuotasInForce>,
+    quotas: Arc<TenantQuotas>,
     connected: Mutex<Connected>,
     refused: AtomicU64,
     sent: [AtomicU64; Transport::ALL.len()],
 }
 
 impl Presence {
-    pub(crate) fn new(limits: StreamLimits, quotas: Arc<QuotasInForce>) -> Self {
+    pub(crate) fn new(limits: StreamLimits, quotas: Arc<TenantQuotas>) -> Self {
         Self {
             limits,
             quotas,
@@ -156,9 +156,8 @@ impl Presence {
         owner: &ConnectionOwner,
         quota: Option<u32>,
     ) -> Option<StreamLimitReached> {
-        let counted = |by: &HashMap<Arc<str>, usize>, whose| by.get(whose).copied();
-        let of_key = counted(&connected.by_key, &owner.key.name).unwrap_or_default();
-        let of_tenant = counted(&connected.by_tenant, &owner.tenant).unwrap_or_default();
+        let of_key = connected.by_key.get(&owner.key.name).copied().unwrap_or_default();
+        let of_tenant = connected.by_tenant.get(&owner.tenant).copied().unwrap_or_default();
         if connected.entries.len() >= self.limits.per_node {
             return Some(StreamLimitReached::Node(self.limits.per_node));
         }

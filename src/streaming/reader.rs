@@ -32,13 +32,11 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct ReaderStart {
     pub filter: Filter,
-    /// The reader starts after this position.
     pub after: Position,
     /// The event that reports missing events, sent before all others.
     pub gap: Option<Event>,
 }
 
-/// The next step of a reader.
 #[derive(Debug)]
 pub(crate) enum ReaderStep {
     Event(Rc<Frame>),
@@ -104,7 +102,9 @@ impl Reader {
         transport: Transport,
         owner: ConnectionOwner,
     ) -> Result<Self, StreamLimitReached> {
-        self.worker.state.borrow_mut().set_key(self.id, Arc::clone(&owner.key));
+        if let Some(client) = self.worker.state.borrow_mut().client(self.id) {
+            client.key = Some(Arc::clone(&owner.key));
+        }
         if let Some(expires) = owner.key.expires_at {
             self.expire_at(Instant::now() + expires.since(UnixMillis::now()));
         }

@@ -15,7 +15,7 @@ use super::client::{Client, StreamEnd};
 use super::filter::{Filter, GroupKey, Source};
 use super::frame::Frame;
 use super::presence::Presence;
-use crate::access::keys::{Key, Keys};
+use crate::access::keys::Keys;
 use crate::domain::event::Event;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::event::matcher::Matcher;
@@ -43,7 +43,7 @@ pub(crate) struct Streams {
     pub(super) log: Log,
     pub(super) store: Store,
     keys: Keys,
-    pub(super) presence: Arc<Presence>,
+    pub(crate) presence: Arc<Presence>,
     pub(super) reads: Semaphore,
     stopping: CancellationToken,
     drain: Duration,
@@ -82,10 +82,6 @@ impl Streams {
         let delivered_up_to = cursor.map(|cursor| cursor.delivered_up_to).unwrap_or_default();
         let source = Source::Subscription { id, versions, delivered_up_to, within };
         Ok(Some(Filter { tenant: Arc::clone(tenant), source }))
-    }
-
-    pub(crate) fn presence(&self) -> &Presence {
-        &self.presence
     }
 }
 
@@ -214,14 +210,6 @@ impl WorkerState {
         self.clients.remove(&id);
     }
 
-    /// Ties a client's stream to a key: the stream ends when the key is revoked.
-    pub(super) fn set_key(&mut self, id: ClientId, key: Arc<Key>) {
-        if let Some(client) = self.clients.get_mut(&id) {
-            client.key = Some(key);
-        }
-    }
-
-    /// Ends the streams whose key was revoked.
     fn end_revoked(&mut self) {
         for client in self.clients.values_mut().filter(|client| client.is_key_revoked()) {
             client.finish(StreamEnd::Revoked);
@@ -247,16 +235,11 @@ impl WorkerState {
             *group
         } else {
             self.last_id += 1;
-            self.set_patterns(self.last_id, &filter);
+            self.matcher.set(self.last_id, &filter.tenant, &filter.patterns());
             self.group_ids.insert(key, self.last_id);
             self.last_id
         };
         self.groups.entry(group).or_default().insert(id);
-    }
-
-    fn set_patterns(&mut self, group: u64, filter: &Filter) {
-        let patterns: Arc<[Pattern]> = filter.patterns();
-        self.matcher.set(group, &filter.tenant, &patterns);
     }
 
     /// Removes a live client from its group.
@@ -320,9 +303,7 @@ impl WorkerState {
     fn make_group_catch_up(&mut self, group: u64, scanned: Position) {
         for id in self.groups.get(&group).cloned().unwrap_or_default() {
             self.fall_behind(id, scanned);
-            if let Some(client) = self.clients.get_mut(&id) {
-                self.to_wake.extend(client.take_waker());
-            }
+            self.to_wake.extend(self.clients.get_mut(&id).and_then(Client::take_waker));
         }
     }
 

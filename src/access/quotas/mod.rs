@@ -16,7 +16,7 @@ use crate::metrics::Counter;
 use crate::store::tenants::QuotaChange;
 use crate::store::{Store, StoreError};
 
-/// How often changes made on other nodes are read.
+/// How often the changes of other nodes are read.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// Every this many refreshes, all quotas are read again: a promoted standby may lack the last changes.
 const REFRESHES_PER_RELOAD: u32 = 60;
@@ -46,7 +46,7 @@ impl Quota {
 
 /// The quotas of all tenants, in memory: no request waits for the database to check one.
 #[derive(Debug)]
-pub(crate) struct QuotasInForce {
+pub(crate) struct TenantQuotas {
     default: Quotas,
     own: RwLock<HashMap<Arc<str>, OwnQuotas>>,
     /// The newest version read. The lock allows one refresh at a time.
@@ -55,7 +55,7 @@ pub(crate) struct QuotasInForce {
     refused: [Counter; Quota::ALL.len()],
 }
 
-impl QuotasInForce {
+impl TenantQuotas {
     /// `default` applies to every tenant without quotas of its own.
     pub(crate) fn new(default: Quotas) -> Self {
         Self {

@@ -19,7 +19,7 @@ use crate::domain::event::NewEvent;
 use crate::domain::event::event_type::EventType;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
-use crate::store::log::{AppendRequest, Placed};
+use crate::store::log::{AppendOutcome, AppendRequest};
 
 /// `POST /v1/events`: 202 once all valid events are durable.
 pub(super) async fn publish(Authorized(context, body): Authorized<PublishBody>) -> ApiResult {
@@ -80,12 +80,12 @@ pub(crate) async fn append(
     let request = AppendRequest { tenant: Arc::clone(&caller.tenant), key, events };
     let mut response = HttpResponse::Accepted();
     let first = match (api.log.append(request).await?, claim) {
-        (Placed::Replayed { first, fingerprint }, Some(claim)) => {
+        (AppendOutcome::Replayed { first, fingerprint }, Some(claim)) => {
             claim.require_same_request(&fingerprint)?;
             replayed(&mut response);
             first
         }
-        (Placed::Appended(first) | Placed::Replayed { first, .. }, _) => first,
+        (AppendOutcome::Appended(first) | AppendOutcome::Replayed { first, .. }, _) => first,
     };
     Ok(Appended { first, response })
 }

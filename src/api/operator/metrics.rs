@@ -14,9 +14,7 @@ use crate::access::quotas::Quota;
 use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
 use crate::domain::time::UnixMillis;
-use crate::metrics::{
-    DeliveryMetrics, Histogram, ProgressState, PublishFailure, PublishMetrics, StorageMetrics,
-};
+use crate::metrics::{DeliveryMetrics, Histogram, ProgressState, PublishMetrics, StorageMetrics};
 use crate::store::disk_usage::PoolUsage;
 use crate::streaming::presence::{Presence, Transport};
 
@@ -30,7 +28,7 @@ pub(super) async fn metrics(api: web::Data<Api>) -> ApiResult {
     publish(&mut page, &metrics.publish);
     attempts(&mut page, &metrics.delivery);
     queues(&mut page, &metrics.delivery, now);
-    connections(&mut page, api.streams.presence());
+    connections(&mut page, &api.streams.presence);
     let refused = Quota::ALL.map(|quota| (quota.name(), api.quotas.refused(quota)));
     page.counts("quota_refusals", "Requests refused by a quota of their tenant", "quota", refused);
     storage(&mut page, &metrics.storage);
@@ -43,8 +41,12 @@ pub(super) async fn metrics(api: web::Data<Api>) -> ApiResult {
 
 fn publish(page: &mut Page, publish: &PublishMetrics) {
     page.count("events_accepted", "Events made durable by this node", publish.accepted.get());
-    let refused = PublishFailure::ALL.map(|(name, why)| (name, publish.failures(why).get()));
-    page.counts("publish_failures", "Requests whose events were not stored", "reason", refused);
+    let failures = [
+        ("unavailable", publish.unavailable.get()),
+        ("unknown", publish.unknown.get()),
+        ("refused", publish.refused.get()),
+    ];
+    page.counts("publish_failures", "Requests whose events were not stored", "reason", failures);
     page.histogram(
         "publish_duration_seconds",
         "From taking a request up until its events are durable",
@@ -75,7 +77,7 @@ fn attempts(page: &mut Page, delivery: &DeliveryMetrics) {
 }
 
 fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
-    let mut queues = delivery.queues().clone();
+    let queues = delivery.queues().clone();
     for (name, help, value) in [
         ("deliveries_in_flight", "POSTs that run", queues.in_flight),
         ("results_unrecorded", "Results that wait to be recorded", queues.unrecorded),
@@ -85,7 +87,7 @@ fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
     ] {
         page.gauge(name, help, number(value));
     }
-    let groups = ProgressState::ALL.map(|(name, state)| (name, *queues.totals(state)));
+    let groups = ProgressState::ALL.map(|(name, state)| (name, queues.totals(state)));
     let counts = groups.map(|(name, group)| (name, number(group.subscriptions)));
     page.gauges("subscriptions", "Subscriptions with a callback on this node", "state", counts);
     let age = |since: Option<UnixMillis>| since.map_or(0.0, |since| now.since(since).as_secs_f64());
@@ -134,7 +136,8 @@ fn storage(page: &mut Page, storage: &StorageMetrics) {
             since_1970(round),
         );
     }
-    if let Some(count) = storage.encrypted_with_old_key() {
+    let encrypted_with_old_key = *storage.encrypted_with_old_key();
+    if let Some(count) = encrypted_with_old_key {
         page.gauge(
             "sealed_with_other_keys",
             "Secrets in the database that are not encrypted with this node's current master key",

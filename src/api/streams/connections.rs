@@ -19,7 +19,7 @@ pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>
     let limit = query.limit()?;
     let after = query.parsed::<ConnectionId>("after")?.unwrap_or(ConnectionId::from_stored(0));
     let (api, caller) = (&context.api, &context.caller);
-    let found = api.streams.presence().list(&caller.tenant, after, usize::from(limit) + 1);
+    let found = api.streams.presence.list(&caller.tenant, after, usize::from(limit) + 1);
     let page: Page<Arc<ConnectionEntry>> = Page::new(found, limit, |last| last.id.to_string());
     let head = api.log.head();
     let visible = page.items.iter().filter(|entry| caller.key.covers(&entry.filter().patterns()));

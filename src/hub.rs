@@ -96,14 +96,15 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts all parts. The hub serves requests when this returns.
+    /// Binds the address, starts the database and then all parts. The hub serves requests when this returns. After an
+    /// error the embedded Postgres is stopped again.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         // Fails if a second hub in one process has installed the provider already, which does no harm.
         drop(rustls::crypto::ring::default_provider().install_default());
         // The address first: the most likely error appears before anything else has started.
         let cannot_listen = |error| StartError::Listen { address: settings.listen, error };
         let listener = TcpListener::bind(settings.listen).map_err(cannot_listen)?;
-        let (embedded, url) = database(&settings).await?;
+        let (embedded, url) = prepare_database(&settings).await?;
         match Self::start_on(&settings, &url, listener).await {
             Ok(hub) => Ok(Self { embedded, ..hub }),
             Err(error) => {
@@ -115,6 +116,7 @@ impl Hub {
         }
     }
 
+    /// Starts everything that needs the database, which is at `url`, and serves HTTP on `listener`.
     async fn start_on(
         settings: &Settings,
         url: &str,
@@ -125,18 +127,18 @@ impl Hub {
         let store = open_store(settings, url).await?;
         let node = NodeName { id: Uuid::new_v4(), address: address.to_string() };
         let core = Core::start(settings, store, node).await?;
-        let (stream_token_key, verification_key) = shared_secrets(&core.store).await?;
-        let dispatcher = core.dispatcher(settings, &verification_key)?;
-        let streams = core.streams(settings);
+        let (stream_token_key, verification_token_key) = load_token_keys(&core.store).await?;
+        let dispatcher = core.new_dispatcher(settings, &verification_token_key)?;
+        let streams = core.new_streams(settings);
         // The admin key late: a new key is shown only if the start succeeds.
         let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
             .map_err(StartError::AdminKey)?;
         let secrets = Secrets {
             admin_key: admin_key.as_str(),
             stream_tokens: &stream_token_key,
-            verification_tokens: &verification_key,
+            verification_tokens: &verification_token_key,
         };
-        let api = core.api(settings, &streams, &secrets);
+        let api = core.new_api(settings, &streams, &secrets);
         retry_until_available(async || dispatcher.register_node().await).await?;
         let server = server::start(settings, listener, api, &streams, &core.stopping)
             .map_err(cannot_listen)?;
@@ -168,8 +170,8 @@ impl Hub {
         &self.admin_key
     }
 
-    /// Stops in two stages. First, no new work starts, and running work has until the stop deadline to finish. Then all
-    /// tasks end and the database connections close.
+    /// Stops in two stages. First, no new work starts, and running work has until the stop deadline to finish. Then
+    /// all tasks end and the database connections close.
     pub async fn stop(mut self) -> StopReport {
         let deadline = Instant::now() + self.stop_deadline;
         tracing::info!(deadline = ?self.stop_deadline, "stopping: no new requests or deliveries are accepted");
@@ -179,7 +181,8 @@ impl Hub {
         StopReport { deliveries_left }
     }
 
-    /// The first stage; returns the number of deliveries that did not finish in time.
+    /// Runs the first stage of the stop: refuses new requests and deliveries, and waits for the running ones until the
+    /// stop deadline. Returns the number of deliveries that did not finish.
     async fn finish_running_work(&mut self) -> usize {
         self.stopping.cancel();
         let requests = timeout(self.stop_deadline, self.server.stop(true));
@@ -191,7 +194,8 @@ impl Hub {
         deliveries_left.unwrap_or_default()
     }
 
-    /// The second stage.
+    /// Runs the second stage of the stop: ends all tasks, closes the database connections, and stops the embedded
+    /// Postgres, if any. Postgres has until `deadline`, but at least [`CLOSE_TIMEOUT`].
     async fn close(self, deadline: Instant) {
         self.closing.cancel();
         self.tasks.close();
@@ -223,6 +227,8 @@ struct Core {
 }
 
 impl Core {
+    /// Starts the log, the keys, the idempotency claims and the quotas, each with its background tasks. Waits for the
+    /// database if it is unavailable.
     async fn start(settings: &Settings, store: Store, node: NodeName) -> Result<Self, StartError> {
         let (tasks, metrics) = (TaskTracker::new(), Arc::<Metrics>::default());
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
@@ -241,10 +247,12 @@ impl Core {
         Ok(Self { node, store, log, keys, claims, quotas, metrics, tasks, stopping, closing })
     }
 
-    fn dispatcher(
+    /// Builds the dispatcher of deliveries, which does not run yet. `verification_token_key` makes the tokens that
+    /// verify receivers. Fails with [`StartError::Callbacks`].
+    fn new_dispatcher(
         &self,
         settings: &Settings,
-        verification_key: &[u8],
+        verification_token_key: &[u8],
     ) -> Result<Dispatcher, StartError> {
         let parts = delivery::Parts {
             node: self.node.clone(),
@@ -258,14 +266,15 @@ impl Core {
             egress: settings.egress.clone(),
             schedule: settings.retry_schedule.clone(),
             verifier: VerifierSettings {
-                sender: sender(settings),
-                token_key: verification_key.into(),
+                sender: hub_identity(settings),
+                token_key: verification_token_key.into(),
             },
         };
         Dispatcher::new(parts, settings).map_err(StartError::Callbacks)
     }
 
-    fn streams(&self, settings: &Settings) -> Arc<Streams> {
+    /// Builds the part that serves streams and waiting polls.
+    fn new_streams(&self, settings: &Settings) -> Arc<Streams> {
         let parts = streaming::Parts {
             log: self.log.clone(),
             store: self.store.clone(),
@@ -275,7 +284,8 @@ impl Core {
         Arc::new(Streams::new(parts, self.stopping.clone(), settings.stop_deadline / 2))
     }
 
-    fn api(&self, settings: &Settings, streams: &Arc<Streams>, secrets: &Secrets<'_>) -> Api {
+    /// Builds the state that all HTTP handlers share.
+    fn new_api(&self, settings: &Settings, streams: &Arc<Streams>, secrets: &Secrets<'_>) -> Api {
         let parts = api::Parts {
             log: self.log.clone(),
             store: self.store.clone(),
@@ -286,7 +296,7 @@ impl Core {
         };
         let limits = Limits {
             targets: settings.egress.targets.clone(),
-            origin: sender(settings).origin,
+            origin: hub_identity(settings).origin,
             quotas: Arc::clone(&self.quotas),
             body_deadline: settings.client_timeouts.body,
             trusted_proxies: settings.trusted_proxies.clone(),
@@ -295,6 +305,7 @@ impl Core {
         Api::new(parts, secrets, limits)
     }
 
+    /// Starts the tasks that maintain the tables: housekeeping, retention, disk usage and re-encryption.
     fn start_maintenance(&self, retention: Retention) {
         let (store, metrics) = (&self.store, || Arc::clone(&self.metrics));
         let stop = &self.stopping;
@@ -306,12 +317,15 @@ impl Core {
     }
 }
 
-/// The hub's identity towards receivers.
-fn sender(settings: &Settings) -> HubIdentity {
+/// Returns the origin and the public URL that the hub names in requests to receivers.
+fn hub_identity(settings: &Settings) -> HubIdentity {
     HubIdentity::new(settings.webhook_origin.clone(), settings.public_url.clone())
 }
 
-async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, String), StartError> {
+/// Returns the URL of the database. Starts the embedded Postgres first, unless the settings name a database.
+async fn prepare_database(
+    settings: &Settings,
+) -> Result<(Option<EmbeddedPostgres>, String), StartError> {
     match &settings.database {
         Database::Url(url) => Ok((None, url.clone())),
         Database::Embedded { binaries } => {
@@ -327,8 +341,9 @@ async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, Stri
     }
 }
 
-/// The keys of stream tokens and of verification tokens, which all nodes share.
-async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError> {
+/// Returns the keys that make stream tokens and verification tokens, in this order. All nodes share them; the first
+/// node creates and stores them.
+async fn load_token_keys(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError> {
     let secret = async |name| {
         let fresh: [u8; 32] = rand::random();
         retry_until_available(async || store.select_or_insert_shared_secret(name, &fresh).await)
@@ -337,7 +352,8 @@ async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError>
     Ok((secret("stream_tokens").await?, secret("consents").await?))
 }
 
-/// Opens the store and migrates its schema. An embedded database has no other nodes, so their rows are deleted.
+/// Opens the store, migrates its schema, creates partitions and sets the master key. Fails if the database needs a
+/// master key that this node lacks. With the embedded Postgres, deletes the rows of former nodes.
 async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError> {
     let keys = master_key::load(settings.master_key.as_ref(), &settings.data_dir)
         .map_err(StartError::MasterKey)?;
@@ -358,7 +374,8 @@ async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError>
     Ok(store)
 }
 
-/// Repeats a step of the start while the database is unavailable: it may still be starting, or failing over.
+/// Repeats a step of the start while the database is unavailable, at most for [`DATABASE_TIMEOUT`]: the database may
+/// still be starting, or failing over.
 async fn retry_until_available<T>(
     mut step: impl AsyncFnMut() -> Result<T, StoreError>,
 ) -> Result<T, StartError> {

@@ -23,12 +23,12 @@ impl AdminKey {
         &self.key
     }
 
-    /// The file that stores it; `None` if it is configured.
+    /// Returns the file that holds the key; `None` if the key is configured.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
-    /// Whether it was just generated, and must be shown to the operator.
+    /// Returns whether the key was generated at this start. A new key must be shown to the operator.
     pub fn is_new(&self) -> bool {
         self.is_new
     }
@@ -40,7 +40,8 @@ impl fmt::Debug for AdminKey {
     }
 }
 
-/// Returns the configured key, else the stored one, else a new one, which it stores.
+/// Returns the configured admin key, else the key in the data directory's file. If neither exists, generates a key and
+/// stores it there. The error names the file.
 pub(crate) fn load(configured: Option<String>, data_dir: &Path) -> Result<AdminKey, KeyFileError> {
     if let Some(key) = configured {
         return Ok(AdminKey { key, file: None, is_new: false });

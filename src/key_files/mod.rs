@@ -47,6 +47,7 @@ fn read_or_create(data_dir: &Path, path: &Path, fresh: &str) -> io::Result<(Stri
     Ok((text, is_new))
 }
 
+/// Reads the key in a file; `None` if the file does not exist.
 fn read(path: &Path) -> io::Result<Option<String>> {
     let mut text = String::new();
     match File::open(path) {
@@ -63,7 +64,8 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Creates the key file atomically. False if another process created it first.
+/// Creates the key file atomically, with mode 0600. Returns false, without effect, if another process created it
+/// first.
 fn create(data_dir: &Path, path: &Path, key: &str) -> io::Result<bool> {
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
     let draft = path.with_extension(format!("draft.{}", std::process::id()));

@@ -61,7 +61,7 @@ pub(super) struct Appender {
 }
 
 impl Appender {
-    /// Starts the task. `stop` ends it, once all requests handed in are answered.
+    /// Starts the append task. After `stop`, the task responds to the requests that are already queued and then ends.
     pub(super) fn start(
         store: Store,
         tail: Arc<Tail>,
@@ -84,7 +84,8 @@ impl Appender {
         Self { queue: sender, available }
     }
 
-    /// Queues a request and waits for its commit.
+    /// Queues a request and waits until it is committed, at most [`COMMIT_TIMEOUT`]. Fails at once while the database
+    /// is unavailable or the queue is full.
     pub(super) async fn append(
         &self,
         request: AppendRequest,
@@ -116,8 +117,9 @@ struct AppendTask {
 }
 
 impl AppendTask {
+    /// Commits batches of queued requests, one after the other, until the task is stopped and the queue is empty.
     async fn run(mut self) {
-        while let Some(first) = self.next().await {
+        while let Some(first) = self.next_request().await {
             let (requests, responders) = self.collect(first);
             let (token, after) = (Uuid::new_v4(), self.tail.head());
             let mut batch = AppendBatch { token, after, sent_before: false, requests };
@@ -129,7 +131,9 @@ impl AppendTask {
         self.writer.close().await;
     }
 
-    async fn next(&mut self) -> Option<QueuedRequest> {
+    /// Returns the next request whose publisher still waits, postponed ones first; `None` once the queue is empty
+    /// after a stop.
+    async fn next_request(&mut self) -> Option<QueuedRequest> {
         loop {
             let next = if let Some(postponed) = self.postponed.pop_front() {
                 postponed
@@ -146,7 +150,8 @@ impl AppendTask {
         }
     }
 
-    /// Collects queued requests up to the limits of one commit.
+    /// Builds a batch from `first` and the queued requests, up to the limits of one commit. Returns the requests, and
+    /// the responder of each at the same index. A request that does not fit is postponed to the next batch.
     fn collect(&mut self, first: QueuedRequest) -> (Vec<AppendRequest>, Vec<Responder>) {
         let (mut events, mut bytes) = size(&first.request);
         let (mut requests, mut responders) = (vec![first.request], vec![first.responder]);
@@ -170,7 +175,8 @@ impl AppendTask {
         (requests, responders)
     }
 
-    /// Commits a batch. After a broken connection, finds out whether the commit succeeded by sending the batch again.
+    /// Commits a batch. If the connection breaks before the response, sends the batch again, for up to
+    /// [`RESOLVE_TIMEOUT`], to find out whether the commit succeeded.
     async fn commit(&mut self, batch: &mut AppendBatch) -> Result<BatchOutcome, AppendError> {
         let mut waits = reconnect_delays();
         let mut unknown_since: Option<Instant> = None;
@@ -218,7 +224,8 @@ impl AppendTask {
         }
     }
 
-    /// Waits for the database. Meanwhile every queued request fails at once.
+    /// Tries to connect, with growing delays, until the database is available or the task is stopped. Meanwhile every
+    /// queued request fails at once.
     async fn reconnect(&mut self) {
         for wait in reconnect_delays() {
             let retry_at = Instant::now() + wait;
@@ -241,7 +248,7 @@ impl AppendTask {
         tracing::info!("the database is available again");
     }
 
-    /// Hands the committed events to the tail, then responds to the publishers.
+    /// Adds the committed events to the tail, then responds to the publisher of each request.
     fn complete(&self, batch: &AppendBatch, outcomes: BatchOutcome, responders: Vec<Responder>) {
         let mut events = Vec::new();
         for (request, outcome) in batch.requests.iter().zip(&outcomes.requests) {
@@ -252,7 +259,7 @@ impl AppendTask {
                 events.extend(appended);
             }
         }
-        self.tail.offer(outcomes.previous, events);
+        self.tail.add_committed(outcomes.previous, events);
         for (outcome, responder) in outcomes.requests.into_iter().zip(responders) {
             // A publisher that disconnected gets no response, but its events are in the log.
             drop(responder.send(Ok(outcome)));
@@ -260,15 +267,18 @@ impl AppendTask {
     }
 }
 
+/// Returns whether both requests are of one tenant and have the same idempotency key.
 fn is_same_key(one: &AppendRequest, other: &AppendRequest) -> bool {
     let key = |request: &AppendRequest| request.key.as_ref().map(|key| key.key.clone());
     one.tenant == other.tenant && key(one) == key(other)
 }
 
+/// Returns the number of events of a request, and the bytes of their data.
 fn size(request: &AppendRequest) -> (usize, usize) {
     (request.events.len(), request.events.iter().map(|event| event.data.len()).sum())
 }
 
+/// Responds to every publisher with the same error.
 fn fail(responders: Vec<Responder>, error: &AppendError) {
     for responder in responders {
         drop(responder.send(Err(error.clone())));

@@ -11,14 +11,14 @@ use crate::store::log::AppendOutcome;
 /// A part of the hub that follows what the log does. All methods run in the middle of an append or a read: they must
 /// not block.
 pub trait LogObserver: Debug + Send + Sync {
-    /// Receives each new entry, in order, before any reader on this node can see it.
+    /// Receives each new entry, in the order of the log, before any reader on this node can see the entry.
     fn handle_entry(&self, _entry: &Event) {}
 
     /// Entries may have been missed, because the database was replaced. What the observer derived from entries no longer
     /// holds.
     fn handle_history_lost(&self) {}
 
-    /// A request to append `events` events ended after `took`.
+    /// Receives the result of each request to append `events` events, and the time that it took.
     fn handle_append(
         &self,
         _outcome: &Result<AppendOutcome, AppendError>,
@@ -39,15 +39,15 @@ impl From<Vec<Arc<dyn LogObserver>>> for Observers {
 }
 
 impl Observers {
-    pub(super) fn entry(&self, entry: &Event) {
+    pub(super) fn notify_entry(&self, entry: &Event) {
         self.0.iter().for_each(|observer| observer.handle_entry(entry));
     }
 
-    pub(super) fn history_lost(&self) {
+    pub(super) fn notify_history_lost(&self) {
         self.0.iter().for_each(|observer| observer.handle_history_lost());
     }
 
-    pub(super) fn append_ended(
+    pub(super) fn notify_append(
         &self,
         outcome: &Result<AppendOutcome, AppendError>,
         events: usize,

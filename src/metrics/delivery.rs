@@ -70,6 +70,7 @@ impl Default for DeliveryMetrics {
 }
 
 impl DeliveryMetrics {
+    /// Counts an attempt under its status class (such as `2xx`) or its error class.
     pub(crate) fn count_attempt(&self, outcome: &Outcome) {
         let name = match outcome {
             Outcome::Answered { status, .. } => {
@@ -83,21 +84,25 @@ impl DeliveryMetrics {
         }
     }
 
+    /// Returns the number of attempts since the start, by status class or error class.
     pub(crate) fn attempts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         OUTCOMES.iter().copied().zip(self.attempts.iter().map(Counter::get))
     }
 
-    /// Records the number of shards that this node owns, and counts the change.
+    /// Records the number of shards that this node owns, and counts the difference to the last number as lease
+    /// changes.
     pub(crate) fn set_shards(&self, count: usize) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let before = self.shards.swap(count, Ordering::Relaxed);
         self.lease_changes.add(before.abs_diff(count));
     }
 
+    /// Returns the number of shards that this node owns.
     pub(crate) fn shards(&self) -> u64 {
         self.shards.load(Ordering::Relaxed)
     }
 
+    /// Locks the last snapshot of the delivery queues, to read or to replace it.
     pub(crate) fn queues(&self) -> MutexGuard<'_, QueueSnapshot> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -157,6 +162,7 @@ pub(crate) struct QueueSnapshot {
 }
 
 impl QueueSnapshot {
+    /// Returns the totals of the subscriptions in `state`, to read or to change them.
     pub(crate) fn totals(&self, state: ProgressState) -> StateTotals {
         self.by_state.get(&state).copied().unwrap_or_default()
     }

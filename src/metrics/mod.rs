@@ -25,6 +25,8 @@ pub(crate) struct Metrics {
 }
 
 impl LogObserver for Metrics {
+    /// Counts the accepted events and their duration, or the failure. A repeat of an earlier request counts as
+    /// neither.
     fn handle_append(
         &self,
         outcome: &Result<AppendOutcome, AppendError>,

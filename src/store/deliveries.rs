@@ -69,13 +69,13 @@ impl From<AttemptRow> for RecordedAttempt {
 }
 
 /// Converts a number to Postgres' `smallint`; a larger one becomes the maximum.
-fn small(number: u16) -> i16 {
+fn to_smallint(number: u16) -> i16 {
     i16::try_from(number).unwrap_or(i16::MAX)
 }
 
 /// Returns the shard of a subscription as stored in a `shard` column.
 fn shard_column(id: SubscriptionId) -> i16 {
-    small(shard_of(id))
+    to_smallint(shard_of(id))
 }
 
 /// The attempts of a flush as one array per column.
@@ -94,7 +94,7 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     /// Copies the attempts' fields into the columns; row `n` of each column is attempt `n`.
-    fn of(attempts: &'a [Attempt]) -> Self {
+    fn from_attempts(attempts: &'a [Attempt]) -> Self {
         let mut columns = Self::default();
         for attempt in attempts {
             columns.attempt_shards.push(shard_column(attempt.subscription));
@@ -102,8 +102,8 @@ impl<'a> Columns<'a> {
             columns.positions.push(attempt.position.stored());
             columns.ids.push(attempt.id.stored());
             columns.latencies.push(i32::try_from(attempt.latency_ms).unwrap_or(i32::MAX));
-            columns.numbers.push(small(attempt.number));
-            columns.statuses.push(attempt.status.map(small));
+            columns.numbers.push(to_smallint(attempt.number));
+            columns.statuses.push(attempt.status.map(to_smallint));
             columns.errors.push(attempt.error.map(ErrorClass::name));
             columns.responses.push(attempt.response.as_deref());
         }
@@ -130,11 +130,11 @@ impl Store {
     /// shards whose term is still current; nothing is written for the others. After a failure, call
     /// [`Flush::send_again`] before a repeat.
     pub async fn flush(&self, flush: &Flush) -> Result<Vec<u16>, StoreError> {
-        let shards: Vec<i16> = flush.shards.iter().map(|(shard, ..)| small(*shard)).collect();
+        let shards: Vec<i16> = flush.shards.iter().map(|(shard, ..)| to_smallint(*shard)).collect();
         let terms: Vec<i64> = flush.shards.iter().map(|(_, term, _)| *term).collect();
         let shard_cursors: Vec<i64> =
             flush.shards.iter().map(|(_, _, cursor)| cursor.stored()).collect();
-        let attempts = Columns::of(&flush.attempts);
+        let attempts = Columns::from_attempts(&flush.attempts);
         let retry = |(id, position, retry): &(SubscriptionId, Position, Option<Retry>)| {
             (shard_column(*id), id.stored(), position.stored(), *retry)
         };
@@ -307,7 +307,7 @@ impl Store {
             subscription.map(SubscriptionId::stored),
             position.stored(),
             filter.event.map(Position::stored),
-            small(number),
+            to_smallint(number),
             after.stored(),
             filter.status_class,
             limit,

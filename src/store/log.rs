@@ -82,8 +82,9 @@ pub enum AppendFailure {
 }
 
 impl AppendFailure {
-    /// An error response means that the transaction was aborted, except for those that report the end of the session.
-    fn of(error: sqlx::Error) -> Self {
+    /// Classifies an error. An error response means that the transaction was aborted and nothing was stored, except
+    /// for responses that report the end of the session.
+    fn from_error(error: sqlx::Error) -> Self {
         let code = error
             .as_database_error()
             .and_then(|refusal| refusal.code().map(|code| code.to_string()));
@@ -125,14 +126,14 @@ impl LogWriter {
         let Some(connection) = self.connection.as_mut() else {
             return Err(AppendFailure::NotSent(StoreError::Unavailable("no connection".into())));
         };
-        let columns = Columns::of(batch);
+        let columns = Columns::from_batch(batch);
         let sent =
             tokio::time::timeout(STATEMENT_TIMEOUT, append(connection, batch, &columns)).await;
         let failure = match sent {
             Ok(Ok(rows)) => {
                 return rows.into_outcome(batch.requests.len()).map_err(AppendFailure::Refused);
             }
-            Ok(Err(error)) => AppendFailure::of(error),
+            Ok(Err(error)) => AppendFailure::from_error(error),
             Err(_elapsed) => {
                 AppendFailure::Unknown(StoreError::Unavailable("an append timed out".into()))
             }
@@ -168,7 +169,9 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(batch: &'a AppendBatch) -> Self {
+    /// Copies the batch's fields into the columns; row `n` of the request columns is request `n`, and row `n` of the
+    /// event columns is event `n` over all requests.
+    fn from_batch(batch: &'a AppendBatch) -> Self {
         let mut columns = Self::default();
         for (request, number) in batch.requests.iter().zip(1..) {
             columns.tenants.push(&request.tenant);
@@ -268,8 +271,12 @@ impl EventRow {
 }
 
 impl Stretch {
-    /// Rows are in reading order; those of other tenants have no data.
-    fn of(rows: Vec<EventRow>, from: Position, limit: u16) -> Self {
+    /// Builds the result of a read from its rows, in reading order. Rows of other tenants have no data and give no
+    /// event.
+    ///
+    /// `from` is where the read began, which is the position scanned if there are no rows. `limit` is the maximum
+    /// number of rows that the read examines; a read that examines fewer and returns them all is complete.
+    fn from_rows(rows: Vec<EventRow>, from: Position, limit: u16) -> Self {
         let examined = rows.first().map_or(0, |row| row.examined);
         let all_returned = i64::try_from(rows.len()).is_ok_and(|returned| returned == examined);
         let scanned = rows.last().map_or(from, |row| Position::from_stored(row.position));
@@ -313,7 +320,7 @@ impl Store {
             i64::from(scan.limit.bytes),
         ))
         .await?;
-        Ok(Stretch::of(rows, scan.after, scan.limit.events))
+        Ok(Stretch::from_rows(rows, scan.after, scan.limit.events))
     }
 
     /// Reads backward, newest first: from `scan.up_to` down to, but not including, `scan.after`.
@@ -339,7 +346,7 @@ impl Store {
             i64::from(scan.limit.bytes),
         ))
         .await?;
-        Ok(Stretch::of(rows, scan.up_to, scan.limit.events))
+        Ok(Stretch::from_rows(rows, scan.up_to, scan.limit.events))
     }
 
     /// Reads the events at these positions, oldest first. Leaves out dropped events and, if `tenant` is given, events

@@ -24,7 +24,8 @@ pub struct StoredSecret {
 }
 
 impl StoredSecret {
-    fn row(&self) -> Result<AssociatedData<'_>, StoreError> {
+    /// Returns the associated data that binds the value to its row. Fails if the row's kind is unknown.
+    fn associated_data(&self) -> Result<AssociatedData<'_>, StoreError> {
         let unknown =
             || StoreError::Unreadable(format!("an encrypted value of kind {}", self.kind));
         match self.kind.as_str() {
@@ -114,7 +115,7 @@ impl Store {
 
     /// Decrypts a value, or takes its plain text, and encrypts it with this node's current master key.
     fn reencrypt_value(&self, value: &StoredSecret) -> Result<String, StoreError> {
-        let row = value.row()?;
+        let row = value.associated_data()?;
         self.encrypt(&self.decrypt(&value.stored, row)?, row)
     }
 
@@ -191,7 +192,7 @@ impl Store {
         value: &StoredSecret,
         now: UnixMillis,
     ) -> Result<bool, StoreError> {
-        let row = value.row()?;
+        let row = value.associated_data()?;
         let definition = read_definition(&self.decrypt(&value.stored, row)?, now)?;
         let text = self.encrypt(&write_definition(&definition)?, row)?;
         Ok(self.update_encrypted(&[(value, text)]).await? > 0)

@@ -20,7 +20,8 @@ struct ReplayRow {
 }
 
 impl ReplayRow {
-    fn read(self) -> Result<(ReplayId, SubscriptionId, ReplayProgress), StoreError> {
+    /// Converts the row; fails if the filter or the state has an unknown name.
+    fn into_progress(self) -> Result<(ReplayId, SubscriptionId, ReplayProgress), StoreError> {
         let id = ReplayId::from_stored(self.id);
         let unreadable = || StoreError::Unreadable(format!("replay {id}"));
         let progress = ReplayProgress {
@@ -48,7 +49,7 @@ impl Store {
              WHERE subscription = ANY($1) AND status = 'running'"#,
             subscriptions,
         ));
-        rows.await?.into_iter().map(ReplayRow::read).collect()
+        rows.await?.into_iter().map(ReplayRow::into_progress).collect()
     }
 
     /// Selects up to `limit` replays of a subscription, newest first, with ids below `below` if that is given. A
@@ -67,7 +68,7 @@ impl Store {
             below.map(ReplayId::stored),
             limit,
         ));
-        let read = |row: ReplayRow| row.read().map(|(id, _, progress)| (id, progress));
+        let read = |row: ReplayRow| row.into_progress().map(|(id, _, progress)| (id, progress));
         rows.await?.into_iter().map(read).collect()
     }
 
@@ -84,7 +85,7 @@ impl Store {
             subscription.stored(),
             id.stored(),
         ));
-        row.await?.map(|row| row.read().map(|(_, _, progress)| progress)).transpose()
+        row.await?.map(|row| row.into_progress().map(|(_, _, progress)| progress)).transpose()
     }
 
     /// Selects the state of the deliveries of the events at `positions` to a subscription. Leaves out events without a

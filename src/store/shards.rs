@@ -6,7 +6,8 @@ use super::{Store, StoreError};
 use crate::domain::delivery::shard::OwnedShard;
 use crate::domain::position::Position;
 
-fn columns(shards: &[u16]) -> Vec<i16> {
+/// Converts shard numbers to values of a `shard` column.
+fn shard_columns(shards: &[u16]) -> Vec<i16> {
     shards.iter().filter_map(|shard| i16::try_from(*shard).ok()).collect()
 }
 
@@ -22,7 +23,7 @@ impl Store {
         let rows = self.fetch_all(sqlx::query!(
             r#"SELECT taken AS "shard!", new_term AS "term!", at_cursor AS "cursor!" FROM take_shards($1, $2, $3)"#,
             node,
-            &columns(held),
+            &shard_columns(held),
             i32::try_from(max).unwrap_or(i32::MAX),
         ))
         .await?;
@@ -49,7 +50,7 @@ impl Store {
              FROM unnest($2::smallint[], $3::bigint[]) r(shard, term)
              WHERE s.shard = r.shard AND s.term = r.term AND s.holder = $1",
             node,
-            &columns(&shards),
+            &shard_columns(&shards),
             &terms,
         ))
         .await

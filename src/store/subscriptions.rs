@@ -56,10 +56,11 @@ fn callback_url_column(channel: &Channel) -> Option<&str> {
 
 impl Store {
     fn read_all(&self, rows: Vec<SubscriptionRow>) -> Result<Vec<Subscription>, StoreError> {
-        rows.into_iter().map(|row| self.read(row)).collect()
+        rows.into_iter().map(|row| self.decrypt_row(row)).collect()
     }
 
-    fn read(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
+    /// Decrypts a row's definition and builds the subscription, without signing secrets that have ended.
+    fn decrypt_row(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
         let id = SubscriptionId::from_stored(row.id);
         let data = AssociatedData::Definition { tenant: &row.tenant, id: row.id };
         let definition =
@@ -170,7 +171,7 @@ impl Store {
             id.stored(),
         ))
         .await?
-        .map(|row| self.read(row))
+        .map(|row| self.decrypt_row(row))
         .transpose()
     }
 

@@ -45,7 +45,9 @@ pub struct TenantUsage {
 }
 
 /// Converts the four quota columns, in the order of the parameter, to a tenant's own quotas.
-fn quotas([events_per_s, subscriptions, streams, event_bytes]: [Option<i32>; 4]) -> OwnQuotas {
+fn quotas_from_columns(
+    [events_per_s, subscriptions, streams, event_bytes]: [Option<i32>; 4],
+) -> OwnQuotas {
     let read = |stored: Option<i32>| stored.map(|stored| u32::try_from(stored).unwrap_or_default());
     OwnQuotas {
         events_per_s: read(events_per_s),
@@ -70,7 +72,7 @@ fn stored_tenant(
 }
 
 /// Converts a quota to a column value; one that is too large becomes the maximum.
-fn stored(quota: Option<u32>) -> Option<i32> {
+fn quota_column(quota: Option<u32>) -> Option<i32> {
     quota.map(|quota| i32::try_from(quota).unwrap_or(i32::MAX))
 }
 
@@ -85,8 +87,12 @@ impl Store {
         ));
         Ok(row.await?.map(|row| {
             let own = [row.events_per_s, row.subscriptions, row.streams, row.event_bytes];
-            let tenant =
-                stored_tenant(row.description, quotas(own), row.created_at, row.updated_at);
+            let tenant = stored_tenant(
+                row.description,
+                quotas_from_columns(own),
+                row.created_at,
+                row.updated_at,
+            );
             TenantRecord { version: row.version, tenant: (!row.deleted).then_some(tenant) }
         }))
     }
@@ -123,10 +129,10 @@ impl Store {
              SELECT created_at, updated_at FROM put",
             name,
             definition.description,
-            stored(own.events_per_s),
-            stored(own.subscriptions),
-            stored(own.streams),
-            stored(own.event_bytes),
+            quota_column(own.events_per_s),
+            quota_column(own.subscriptions),
+            quota_column(own.streams),
+            quota_column(own.event_bytes),
             UnixMillis::now().as_i64(),
             expected,
             audit.to_row(),
@@ -202,7 +208,7 @@ impl Store {
         let listed = rows.await?.into_iter().map(|row| {
             let own = [row.events_per_s, row.subscriptions, row.streams, row.event_bytes];
             let settings = row.created_at.zip(row.updated_at).map(|(created_at, updated_at)| {
-                stored_tenant(row.description, quotas(own), created_at, updated_at)
+                stored_tenant(row.description, quotas_from_columns(own), created_at, updated_at)
             });
             (row.name, settings)
         });
@@ -219,7 +225,7 @@ impl Store {
         ));
         let changes = rows.await?.into_iter().map(|row| {
             let own = [row.events_per_s, row.subscriptions, row.streams, row.event_bytes];
-            QuotaChange { name: row.name, quotas: quotas(own), version: row.version }
+            QuotaChange { name: row.name, quotas: quotas_from_columns(own), version: row.version }
         });
         Ok(changes.collect())
     }

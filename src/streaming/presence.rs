@@ -121,12 +121,12 @@ impl Presence {
         filter: Arc<Filter>,
         position: Position,
     ) -> Result<ConnectionGuard, StreamLimitReached> {
-        let quota = self.quotas.of(&owner.tenant).streams;
+        let quota = self.quotas.quotas_of(&owner.tenant).streams;
         let mut connected = self.connected();
         if let Some(limit) = self.limit_reached(&connected, &owner, quota) {
             self.refused.fetch_add(1, Ordering::Relaxed);
             if let StreamLimitReached::Tenant(_) = limit {
-                self.quotas.refuse(Quota::Streams, &owner.tenant);
+                self.quotas.count_rejection(Quota::Streams, &owner.tenant);
             }
             return Err(limit);
         }

@@ -102,7 +102,7 @@ async fn authenticate(request: &HttpRequest) -> ApiResult<Caller> {
     };
     let now = UnixMillis::now();
     require_valid(&key, now)?;
-    key.note_use(now);
+    key.record_use(now);
     let tenant = match requested {
         Some(requested) if key.scopes.allow(Scope::Admin) => requested,
         Some(other) if other != key.tenant => {

@@ -96,7 +96,7 @@ impl ReadAccess {
         let (key, now) = (&self.caller.key, UnixMillis::now());
         api.keys.recheck(key).await?;
         require_valid(key, now)?;
-        key.note_use(now);
+        key.record_use(now);
         match &self.token {
             Some(token) if token.expires <= now => Err(bad_token(InvalidToken::Expired)),
             _ => Ok(()),
@@ -126,7 +126,7 @@ async fn authorize_token(request: &HttpRequest, token: &str) -> ApiResult<ReadAc
             "a stream token is valid for its own tenant only; leave out Hookhub-Tenant",
         ));
     }
-    key.note_use(now);
+    key.record_use(now);
     let token_scopes = [Scope::Read, Scope::Stream];
     let scopes = token_scopes.into_iter().filter(|scope| key.scopes.allow(*scope)).collect();
     let caller = Caller { tenant: Arc::clone(&token.tenant), key, scopes };

@@ -29,7 +29,7 @@ pub(super) async fn send(Authorized(context, _): Authorized, id: web::Path<Strin
     }
     let subscription = find_subscription(&context, &id).await?;
     require_verified(&subscription)?;
-    let rate = api.quotas.of(&caller.tenant).events_per_s;
+    let rate = api.quotas.quotas_of(&caller.tenant).events_per_s;
     let rate_limit = rate_limit::admit(api, caller, rate, 1)?;
     let data = json!({ "subscription": subscription.id.to_string(), "message": "a test event, sent on request" });
     let event = event_about(subscription.id, EventType::from_stored(TEST_EVENT), &data);

@@ -24,7 +24,7 @@ use crate::store::log::{AppendOutcome, AppendRequest};
 /// `POST /v1/events`: 202 once all valid events are durable.
 pub(super) async fn publish(Authorized(context, body): Authorized<PublishBody>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
-    let quotas = api.quotas.of(&caller.tenant);
+    let quotas = api.quotas.quotas_of(&caller.tenant);
     let publish = parse(body.content_type, &body.bytes, quotas.event_bytes)?
         .permitted_by(|event_type| caller.require_event_type(event_type))?;
     let mut claim = idempotency::claim(&context, &body.bytes).await?;

@@ -16,7 +16,7 @@ pub(crate) fn admit(
 ) -> ApiResult<Option<RateLimitStatus>> {
     let Some(rate) = rate.filter(|_| events > 0) else { return Ok(None) };
     let count = u32::try_from(events).unwrap_or(u32::MAX);
-    api.quotas.take(&caller.tenant, rate, count).map(Some).map_err(|refused| {
+    api.quotas.take_tokens(&caller.tenant, rate, count).map(Some).map_err(|refused| {
         let RateLimitStatus { limit, remaining, reset_s } = refused;
         if limit == 0 {
             let detail = "this tenant may not publish: its quota events_per_s is 0";

@@ -29,7 +29,7 @@ pub(super) async fn metrics(api: web::Data<Api>) -> ApiResult {
     attempts(&mut page, &metrics.delivery);
     queues(&mut page, &metrics.delivery, now);
     connections(&mut page, &api.streams.presence);
-    let refused = Quota::ALL.map(|quota| (quota.name(), api.quotas.refused(quota)));
+    let refused = Quota::ALL.map(|quota| (quota.name(), api.quotas.rejections(quota)));
     page.counts("quota_refusals", "Requests refused by a quota of their tenant", "quota", refused);
     storage(&mut page, &metrics.storage);
     pool(&mut page, api.store.pool_usage());

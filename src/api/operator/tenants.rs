@@ -203,7 +203,7 @@ fn view(api: &Api, name: &str, stored: Option<&StoredTenant>) -> Value {
         "name": name,
         "description": definition.description,
         "quotas": definition.quotas,
-        "in_force": api.quotas.of(name),
+        "in_force": api.quotas.quotas_of(name),
         "created_at": stored.map(|stored| stored.created_at),
         "updated_at": stored.map(|stored| stored.updated_at),
     })

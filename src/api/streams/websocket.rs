@@ -68,7 +68,7 @@ pub(crate) fn open(
     if let Some(expires) = commands.access.expires() {
         reader.expire_at(expires);
     }
-    let quotas = commands.api.quotas.of(&commands.access.caller.tenant);
+    let quotas = commands.api.quotas.quotas_of(&commands.access.caller.tenant);
     let max_bytes = usize::try_from(quotas.event_bytes).unwrap_or(usize::MAX);
     let session = Session::new(reader, payload, commands, max_bytes.saturating_add(ENVELOPE_BYTES));
     let response = response.message_body(BoxBody::new(session)).map_err(|error| {

@@ -125,7 +125,7 @@ impl Commands {
         self.access.require_key()?;
         let caller = &self.access.caller;
         caller.require_scope(Scope::Publish)?;
-        let quotas = self.api.quotas.of(&caller.tenant);
+        let quotas = self.api.quotas.quotas_of(&caller.tenant);
         let publish =
             publish_input::parse(ContentType::Json, argument.as_bytes(), quotas.event_bytes)?;
         let Publish::One(event) = publish else {

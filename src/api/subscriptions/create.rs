@@ -51,7 +51,7 @@ pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> A
         changed_at: Position::START,
     };
     let key = claim.as_ref().map(|claim| claim.key.clone());
-    let quota = api.quotas.of(&caller.tenant).subscriptions;
+    let quota = api.quotas.quotas_of(&caller.tenant).subscriptions;
     let change = change::created(subscription, quota, starts_after, key);
     match api.log.change(&change, None, &context.actor()).await? {
         ChangeResult::Applied { position, .. } => {
@@ -74,7 +74,7 @@ pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> A
 }
 
 fn over_quota(context: &Context, limit: u32) -> Problem {
-    context.api.quotas.refuse(Quota::Subscriptions, &context.caller.tenant);
+    context.api.quotas.count_rejection(Quota::Subscriptions, &context.caller.tenant);
     let rate_limit = RateLimitStatus { limit, remaining: 0, reset_s: QUOTA_RETRY_S };
     let detail = format!(
         "this tenant has {limit} subscriptions, its limit (quota subscriptions); delete one, or ask the operator for a \

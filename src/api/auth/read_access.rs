@@ -104,7 +104,7 @@ impl ReadAccess {
     }
 
     /// The time at which the token expires; `None` without a token.
-    pub(crate) fn expires(&self) -> Option<Instant> {
+    pub(crate) fn token_expires_at(&self) -> Option<Instant> {
         let left_ms = self.token.as_ref()?.expires.as_i64() - UnixMillis::now().as_i64();
         Some(Instant::now() + Duration::from_millis(left_ms.try_into().unwrap_or_default()))
     }

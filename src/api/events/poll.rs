@@ -57,7 +57,7 @@ pub(crate) async fn respond(
     let (mut reader, until) = match wait {
         None => (reader, None),
         Some((wait, owner)) => {
-            (reader.connect(Transport::LongPoll, owner)?, Some(Instant::now() + wait))
+            (reader.count_as_connection(Transport::LongPoll, owner)?, Some(Instant::now() + wait))
         }
     };
     let gathered = reader.collect_events(limit, until).await?;

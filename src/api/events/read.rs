@@ -56,7 +56,7 @@ pub(super) async fn list(
             let after = after.unwrap_or(Position::START);
             let start = ReaderStart { filter, after, gap: None };
             let reader = Reader::new(&worker(&context.request)?, start, Transport::LongPoll);
-            if let Some(expires) = access.expires() {
+            if let Some(expires) = access.token_expires_at() {
                 reader.expire_at(expires);
             }
             let wait = wait.map(|wait| (wait, context.owner()));

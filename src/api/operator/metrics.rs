@@ -106,19 +106,19 @@ fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
 }
 
 fn connections(page: &mut Page, presence: &Presence) {
-    let open = Transport::ALL.map(|way| (way.name(), number(presence.count(way))));
+    let open = Transport::ALL.map(|way| (way.name(), number(presence.count_of_transport(way))));
     page.gauges(
         "connections",
         "Streams and waiting polls that are open on this node",
         "transport",
         open,
     );
-    let sent = Transport::ALL.map(|way| (way.name(), presence.sent(way)));
+    let sent = Transport::ALL.map(|way| (way.name(), presence.events_sent(way)));
     page.counts("events_sent", "Events sent to streams and waiting polls", "transport", sent);
     page.count(
         "connections_refused",
         "Streams and waiting polls refused by a connection limit",
-        presence.refused(),
+        presence.connections_refused(),
     );
 }
 

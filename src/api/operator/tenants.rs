@@ -93,7 +93,7 @@ async fn get(Authorized(context, _): Authorized, path: web::Path<String>) -> Api
     }
     let mut view = view(api, name, stored.as_ref());
     if let Some(members) = view.as_object_mut() {
-        let streams = api.streams.presence.count_of(name);
+        let streams = api.streams.presence.count_of_tenant(name);
         let TenantUsage { keys, subscriptions } = used;
         let used = json!({ "keys": keys, "subscriptions": subscriptions, "streams": streams });
         members.insert("use".into(), used);

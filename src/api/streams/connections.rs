@@ -36,7 +36,7 @@ fn view(entry: &ConnectionEntry, head: Position) -> Value {
         "transport": entry.transport.name(),
         "key": &*entry.owner.key.name,
         "event_types": filter.patterns().iter().map(Pattern::as_str).collect::<Vec<_>>(),
-        "subscription": filter.subscription().map(|id| id.to_string()),
+        "subscription": filter.subscription_id().map(|id| id.to_string()),
         "position": position.to_string(),
         "lag_ms": lag_ms,
         "connected_at": entry.id.time(),

@@ -39,8 +39,8 @@ pub(super) async fn stream(
     let point = resume_point(&context.request, &query)?.unwrap_or(ResumePoint::Now);
     let start = start(&context.api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&context.request)?, start, Transport::Sse);
-    let reader = reader.connect(Transport::Sse, context.owner())?;
-    if let Some(expires) = access.expires() {
+    let reader = reader.count_as_connection(Transport::Sse, context.owner())?;
+    if let Some(expires) = access.token_expires_at() {
         reader.expire_at(expires);
     }
     Ok(server_sent_events(&context.request, reader, named))

@@ -36,7 +36,7 @@ pub(super) async fn websocket(
     let response = handshake(&context.request)?;
     let start = start(&context.api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&context.request)?, start, Transport::WebSocket);
-    let reader = reader.connect(Transport::WebSocket, context.owner())?;
+    let reader = reader.count_as_connection(Transport::WebSocket, context.owner())?;
     let commands = Commands { access, subscription: None, api: context.api };
     open(response, frames.payload, reader, commands)
 }
@@ -65,7 +65,7 @@ pub(crate) fn open(
     reader: Reader,
     commands: Commands,
 ) -> ApiResult {
-    if let Some(expires) = commands.access.expires() {
+    if let Some(expires) = commands.access.token_expires_at() {
         reader.expire_at(expires);
     }
     let quotas = commands.api.quotas.quotas_of(&commands.access.caller.tenant);

@@ -52,7 +52,7 @@ async fn stream(
     let seen = last_event_id(&context.request, &query)?;
     let start = start(&context, &id, seen).await?;
     let reader = Reader::new(&worker(&context.request)?, start, Transport::Sse);
-    let reader = reader.connect(Transport::Sse, context.owner())?;
+    let reader = reader.count_as_connection(Transport::Sse, context.owner())?;
     Ok(server_sent_events(&context.request, reader, named))
 }
 
@@ -65,9 +65,9 @@ async fn websocket(
     let seen = last_event_id(&context.request, &query)?;
     let start = start(&context, &id, seen).await?;
     let response = handshake(&context.request)?;
-    let subscription = start.filter.subscription();
+    let subscription = start.filter.subscription_id();
     let reader = Reader::new(&worker(&context.request)?, start, Transport::WebSocket);
-    let reader = reader.connect(Transport::WebSocket, context.owner())?;
+    let reader = reader.count_as_connection(Transport::WebSocket, context.owner())?;
     let access = ReadAccess::with_key(context.caller);
     let commands = Commands { access, subscription, api: context.api };
     open(response, frames.payload, reader, commands)

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::AppendError;
+use super::appender::AppendError;
 use crate::domain::event::Event;
 use crate::store::log::AppendOutcome;
 

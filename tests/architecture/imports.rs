@@ -28,7 +28,8 @@ pub(crate) struct SourceFile {
 impl SourceFile {
     pub(crate) fn parse(path: &str, text: &str) -> Self {
         let syntax = syn::parse_file(text).expect(path);
-        let mut paths = Paths { module: module_of(path), found: Vec::new() };
+        let mut paths =
+            Paths { module: module_of(path), children: children_of(&syntax), found: Vec::new() };
         paths.visit_file(&syntax);
         let imports = paths.found.iter().filter_map(|found| import(found, path)).collect();
         Self {
@@ -76,9 +77,19 @@ fn module_of(path: &str) -> Vec<String> {
     path.split('/').map(str::to_owned).collect()
 }
 
+fn children_of(syntax: &syn::File) -> Vec<String> {
+    let child = |item: &Item| match item {
+        Item::Mod(child) if child.content.is_none() => Some(child.ident.to_string()),
+        _ => None,
+    };
+    syntax.items.iter().filter_map(child).collect()
+}
+
 /// The paths that code names. Paths into this crate begin with `crate` and are absolute.
 struct Paths {
     module: Vec<String>,
+    /// The file's child modules: `child::item` names them without `self::`.
+    children: Vec<String>,
     found: Vec<Vec<String>>,
 }
 
@@ -95,6 +106,9 @@ impl Paths {
                     module.pop();
                 }
                 absolute.extend(module);
+            }
+            Some(first) if self.children.iter().any(|child| child == first) => {
+                absolute.extend(self.module.iter().cloned());
             }
             _ => absolute.clear(),
         }

@@ -22,7 +22,7 @@ pub(crate) const READ: Access = Access::Scope(Scope::Read);
 pub(crate) const STREAM: Access = Access::Scope(Scope::Stream);
 pub(crate) const ADMIN: Access = Access::Scope(Scope::Admin);
 
-/// The access rule of the route that a request matched. A request without one is answered 500, never served.
+/// Returns the access rule of the route that a request matched. A request without one is answered 500, never served.
 pub(crate) fn access(request: &HttpRequest) -> Result<Access, Problem> {
     let access = request.extensions().get::<Access>().copied();
     access.ok_or_else(|| Problem::new(Code::Internal, "this route has no access rule"))

@@ -28,7 +28,8 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Authenticates a request and checks the access rule of its route.
+    /// Authenticates a request by its key and checks the access rule of its route. 401 without a valid key, 403 without
+    /// the scope.
     pub(super) async fn authorize(request: &HttpRequest) -> Result<Self, Problem> {
         let access = access(request)?;
         let caller = authenticate(request).await?;
@@ -36,6 +37,7 @@ impl Caller {
         Ok(caller)
     }
 
+    /// Checks that the caller has the scope that the access rule demands; else 403.
     pub(super) fn require_access(&self, access: Access) -> Result<(), Problem> {
         match access {
             Access::Public => Ok(()),
@@ -43,6 +45,7 @@ impl Caller {
         }
     }
 
+    /// Checks that the caller has the scope; else 403.
     pub(crate) fn require_scope(&self, scope: Scope) -> Result<(), Problem> {
         if self.scopes.allow(scope) {
             return Ok(());
@@ -52,7 +55,7 @@ impl Caller {
         Err(Problem::new(Code::Forbidden, detail))
     }
 
-    /// Requires that the key's event types cover all of these patterns.
+    /// Checks that the key's event types cover all of these patterns; else 403.
     pub(crate) fn require_patterns(&self, patterns: &[Pattern]) -> Result<(), Problem> {
         match patterns.iter().find(|one| !self.key.covers_one(one)) {
             None => Ok(()),
@@ -60,7 +63,8 @@ impl Caller {
         }
     }
 
-    /// Requires the scope `subscribe` for patterns that name the hub's own events: these describe subscriptions.
+    /// Checks that the key has the scope `subscribe` if a pattern names the hub's own events, which describe
+    /// subscriptions; else 403.
     pub(crate) fn require_subscribe_for_reserved(
         &self,
         patterns: &[Pattern],
@@ -77,7 +81,7 @@ impl Caller {
         }
     }
 
-    /// Requires that the key's event types cover this type.
+    /// Checks that the key's event types cover this type; else 403.
     pub(crate) fn require_event_type(&self, event_type: &str) -> Result<(), Problem> {
         if self.key.reaches(event_type) {
             Ok(())
@@ -86,6 +90,8 @@ impl Caller {
         }
     }
 
+    /// Creates a 403 `forbidden` problem that names `refused`, a type or pattern that the key's event types do not
+    /// cover.
     fn outside_event_types(&self, refused: &impl fmt::Display) -> Problem {
         let allowed = self.key.event_types.iter().flat_map(|patterns| patterns.iter());
         let allowed: Vec<&str> = allowed.map(Pattern::as_str).collect();
@@ -95,6 +101,9 @@ impl Caller {
     }
 }
 
+/// Finds the caller by the key in `Authorization` and the tenant in `Hookhub-Tenant`.
+///
+/// 401 without a valid key. 403 if the header names another tenant and the key has no scope `admin`.
 async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     let api = api(request)?;
     let header = single_header(request, AUTHORIZATION.as_str())?;
@@ -120,7 +129,8 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     Ok(Caller { tenant, scopes: key.scopes, key })
 }
 
-/// The problem with a request without a key. It names the paths where a stream token works, if the request has one.
+/// Creates a 401 `unauthorized` problem for a request without a key. If the request has a stream token, the problem
+/// names the paths that accept one.
 fn missing_key(request: &HttpRequest) -> Problem {
     let fix = "send a key as \"Authorization: Bearer <key>\"";
     let detail = if tokens(request).is_empty() {
@@ -131,7 +141,7 @@ fn missing_key(request: &HttpRequest) -> Problem {
     Problem::new(Code::Unauthorized, detail)
 }
 
-/// Requires that a key is neither revoked nor expired at `now`.
+/// Checks that a key is neither revoked nor expired at `now`; else 401.
 pub(super) fn require_valid(key: &Key, now: UnixMillis) -> Result<(), Problem> {
     let detail = match key.status(now) {
         KeyStatus::Active => return Ok(()),
@@ -141,7 +151,8 @@ pub(super) fn require_valid(key: &Key, now: UnixMillis) -> Result<(), Problem> {
     Err(Problem::new(Code::Unauthorized, detail))
 }
 
-/// The credentials of the scheme `Bearer` (RFC 6750, 2.1), whose case does not matter.
+/// Returns the key in an `Authorization` header of the scheme `Bearer` in any case (RFC 6750, 2.1). `None` for any
+/// other header.
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, key) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim()).filter(|key| !key.is_empty())

@@ -14,7 +14,7 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::store::deliveries::AttemptFilter;
 
-/// `GET /v1/attempts`: by event and attempt number, newest first.
+/// `GET /v1/attempts`: lists the attempts of the tenant's deliveries, newest first by event and attempt number.
 pub(super) async fn list(
     Authorized(context, parameters): Authorized<Parameters>,
 ) -> Result<HttpResponse, Problem> {
@@ -45,7 +45,8 @@ pub(super) async fn list(
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// `status_class`: the first digit of the status code, or 0 for attempts without a response.
+/// Parses the query parameter `status_class`. Returns the first digit of the status code, 0 for attempts without a
+/// response, or `None` without the parameter.
 fn status_class(query: &Query) -> Result<Option<i16>, Problem> {
     match query.text("status_class") {
         None => Ok(None),
@@ -60,7 +61,8 @@ fn status_class(query: &Query) -> Result<Option<i16>, Problem> {
     }
 }
 
-/// Parses a cursor: position, attempt number and subscription.
+/// Parses the cursor of a list of attempts: the event's position, the attempt number and the subscription of the last
+/// attempt.
 fn parse_cursor(text: &str) -> Option<(Position, u16, SubscriptionId)> {
     let mut parts = text.split('.');
     let cursor =

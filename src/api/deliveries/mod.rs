@@ -13,6 +13,7 @@ use actix_web::web;
 use super::auth::access::{READ, SUBSCRIBE};
 use super::route::{Route, get, post};
 
+/// Returns the routes of deliveries, attempts and replays.
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = vec![
         get("/v1/events/{id}/deliveries", READ, web::to(of_event::list)),

@@ -13,7 +13,7 @@ use crate::api::problem::Problem;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::version::matches_event;
 
-/// `GET /v1/events/{id}/deliveries`: one for each subscription that the event matches.
+/// `GET /v1/events/{id}/deliveries`: lists the event's deliveries, one for each subscription that the event matches.
 pub(super) async fn list(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,

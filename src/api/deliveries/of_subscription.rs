@@ -23,7 +23,7 @@ const PAGE_LIMIT: PageLimit = PageLimit { events: 1_000, bytes: 4 << 20 };
 /// The most pages that a request scans. The list may end early then, with `has_more`.
 const MAX_PAGES: usize = 10;
 
-/// `GET /v1/subscriptions/{id}/deliveries`: newest event first.
+/// `GET /v1/subscriptions/{id}/deliveries`: lists the subscription's deliveries, newest event first.
 pub(super) async fn list(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -54,7 +54,8 @@ pub(super) async fn list(
     Ok(query.list(&data, next.as_deref()))
 }
 
-/// The state with this name; `undelivered` stands for all states in which no receiver has the event.
+/// Parses the query parameter `status` into the states to list. `undelivered` stands for all states in which no
+/// receiver has the event.
 fn states_named(name: &str) -> Result<&'static [DeliveryState], Problem> {
     if name == "undelivered" {
         return Ok(&[DeliveryState::Pending, DeliveryState::Retrying, DeliveryState::Exhausted]);
@@ -75,7 +76,7 @@ struct ScannedPage {
     is_last: bool,
 }
 
-/// Scans one page of the log from `up_to` downwards.
+/// Reads one page of the log backwards, beginning with the event at `up_to`, and the history of the page's deliveries.
 async fn scan(
     api: &Api,
     subscription: &Subscription,

@@ -11,7 +11,7 @@ use crate::domain::access::scope::Scope;
 use crate::domain::event::Event;
 use crate::domain::position::Position;
 
-/// `GET /v1/events/{id}`.
+/// `GET /v1/events/{id}`: returns an event.
 pub(super) async fn get(
     Authorized(context, NoQuery): Authorized,
     id: web::Path<String>,
@@ -20,7 +20,8 @@ pub(super) async fn get(
     Ok(HttpResponse::Ok().content_type("application/json").body(event.body.clone()))
 }
 
-/// Finds an event of the caller's tenant. 404 if the key's event types do not cover it.
+/// Finds an event of the caller's tenant by the text of its id. 404 if it does not exist or the key's event types do
+/// not cover it.
 pub(crate) async fn find_event(context: &Context, id: &str) -> Result<Arc<Event>, Problem> {
     let Context { api, caller, .. } = context;
     let no_such = || Problem::not_found("event");

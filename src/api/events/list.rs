@@ -18,7 +18,7 @@ const PAGE_LIMIT: PageLimit = PageLimit { events: 2_000, bytes: 8 << 20 };
 /// The most pages that one request scans backwards.
 const MAX_PAGES: usize = 10;
 
-/// `GET /v1/events`: the events after a cursor, as soon as there are any, or the newest first.
+/// `GET /v1/events`: polls for the events after a cursor, or lists the newest events first with `order=desc`.
 pub(super) async fn list(
     AuthorizedReader(context, access, parameters): AuthorizedReader<Parameters>,
 ) -> Result<HttpResponse, Problem> {
@@ -46,7 +46,7 @@ pub(super) async fn list(
     }
 }
 
-/// The newest matching events below the cursor.
+/// Answers with up to `limit` of the newest matching events before the query's cursor, newest first.
 async fn newest_first(
     context: &Context,
     query: &Query,

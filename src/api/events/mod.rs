@@ -13,6 +13,7 @@ use actix_web::web;
 use super::auth::access::{PUBLISH, READ};
 use super::route::{Route, get, post};
 
+/// Returns the routes of events.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         post("/v1/events", PUBLISH, web::to(publish::publish)),

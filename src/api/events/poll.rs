@@ -16,7 +16,8 @@ use crate::streaming::{Reader, StreamEnd, Streams};
 
 const MAX_WAIT_S: u64 = 60;
 
-/// `wait`: how long the poll waits for a first event; `None`: it does not wait.
+/// Parses the query parameter `wait`, in seconds: how long a poll waits for its first event. `None`: the poll does not
+/// wait.
 pub(crate) fn wait(query: &Query) -> Result<Option<Duration>, Problem> {
     let Some(text) = query.text("wait") else { return Ok(None) };
     match text.parse() {
@@ -29,7 +30,9 @@ pub(crate) fn wait(query: &Query) -> Result<Option<Duration>, Problem> {
     }
 }
 
-/// `after`: an event id, `now`, `earliest`, or a time. 410 if events after it have expired.
+/// Parses the query parameter `after` (an event id, `now`, `earliest` or a time) and returns its position.
+///
+/// `None` without the parameter. 400 for an invalid value, 410 if events after the position have expired.
 pub(crate) async fn cursor(query: &Query, streams: &Streams) -> Result<Option<Position>, Problem> {
     let Some(text) = query.text("after") else { return Ok(None) };
     let point = ResumePoint::parse(text);
@@ -48,7 +51,10 @@ pub(crate) async fn cursor(query: &Query, streams: &Streams) -> Result<Option<Po
     }
 }
 
-/// Responds with the reader's events. With `wait`, the poll counts as a connection of its owner.
+/// Answers a poll with up to `limit` of the reader's events.
+///
+/// With `wait`, the poll waits that long for the first event and counts as a connection of its owner: 429 if a limit is
+/// reached.
 pub(crate) async fn respond(
     reader: Reader,
     query: &Query,
@@ -70,7 +76,7 @@ pub(crate) async fn respond(
     Ok(query.list_until(&data, Some(&gathered.cursor.to_string()), gathered.has_more))
 }
 
-/// The event's stored JSON, for use inside a list.
+/// Returns the event's stored JSON for use inside a list, without a copy. 500 if it is not valid JSON.
 pub(crate) fn as_json(event: &Event) -> Result<&RawValue, Problem> {
     serde_json::from_slice(&event.body).map_err(|error| {
         let detail = format!("the stored event {} is not valid JSON: {error}", event.position);

@@ -13,7 +13,7 @@ use crate::api::problem::Problem;
 use crate::domain::event::NewEvent;
 use crate::domain::position::Position;
 
-/// `POST /v1/events`: 202 once all valid events are durable.
+/// `POST /v1/events`: publishes events. Responds 202 once all valid events are durable.
 pub(super) async fn publish(
     Authorized(context, body): Authorized<PublishBody>,
 ) -> Result<HttpResponse, Problem> {
@@ -42,6 +42,7 @@ pub(super) async fn publish(
     })
 }
 
+/// Returns the result of each item of a batch: a receipt or an error. `first`: the position of the first valid event.
 fn receipts(first: Position, items: &[Result<NewEvent, Problem>]) -> Vec<Value> {
     let mut next = first;
     let receipt_of = |item: &Result<NewEvent, Problem>| match item {

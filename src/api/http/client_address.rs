@@ -8,8 +8,10 @@ use actix_web::{HttpRequest, web};
 use crate::api::state::Api;
 use crate::domain::access::forwarded::TrustedProxies;
 
-/// The address of the client. This is the connection's peer, or the client that a trusted proxy
-/// (`HOOKHUB_TRUSTED_PROXIES`) names in its header. An IPv4 address is never mapped into IPv6.
+/// Returns the address of the client: the connection's peer, or the client that a trusted proxy
+/// (`HOOKHUB_TRUSTED_PROXIES`) names in its header.
+///
+/// An IPv4 address is never mapped into IPv6.
 pub(crate) fn client_address(request: &HttpRequest) -> IpAddr {
     // Every request over TCP has a peer address.
     let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
@@ -19,6 +21,7 @@ pub(crate) fn client_address(request: &HttpRequest) -> IpAddr {
     }
 }
 
+/// Returns the client that the trusted proxies name in their header; `peer` if the peer is not a trusted proxy.
 fn resolve(proxies: &TrustedProxies, peer: IpAddr, request: &HttpRequest) -> IpAddr {
     let lines = request.headers().get_all(proxies.header.name());
     let lines: Vec<_> = lines.map(HeaderValue::as_bytes).collect();

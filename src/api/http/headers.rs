@@ -5,7 +5,7 @@ use actix_web::http::header::HeaderValue;
 
 use crate::api::problem::{Code, Problem};
 
-/// Returns the value of a header, and refuses a request that has it more than once.
+/// Returns the value of a header, or `None` without it. 400 for a request that has the header more than once.
 pub(crate) fn single_header<'a>(
     request: &'a HttpRequest,
     name: &str,

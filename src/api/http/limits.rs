@@ -13,7 +13,8 @@ const MAX_FIELD_BYTES: usize = 32 << 10;
 /// The bytes of a field besides its name and value: a colon, a space and the line end.
 const FIELD_OVERHEAD_BYTES: usize = 4;
 
-/// Refuses a request whose head exceeds a limit.
+/// Checks the length of a request's target and the size of its headers. Fails with a 4xx problem if one exceeds its
+/// limit.
 pub(crate) fn check_head(request: &ServiceRequest) -> Result<(), Problem> {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target > MAX_TARGET_BYTES {

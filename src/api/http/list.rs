@@ -15,7 +15,9 @@ pub(crate) struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes a page of up to `limit` items out of `found`, which holds one more item if another page follows.
+    /// Makes a page of up to `limit` items from `found`, which holds one more item if another page follows.
+    ///
+    /// `cursor` returns the cursor of an item.
     pub(crate) fn new(mut found: Vec<T>, limit: u16, cursor: impl Fn(&T) -> String) -> Self {
         let limit = usize::from(limit);
         let has_more = found.len() > limit;
@@ -34,12 +36,14 @@ struct ListBody<'a, T> {
 }
 
 impl Query {
-    /// The response with one page of a list; another page follows where it has a cursor.
+    /// Builds the response with one page of a list. `next_cursor`: `None` on the last page.
     pub(crate) fn list<T: Serialize>(&self, data: &[T], next_cursor: Option<&str>) -> HttpResponse {
         self.list_until(data, next_cursor, next_cursor.is_some())
     }
 
-    /// The response with one page of a list whose cursor is useful on the last page too.
+    /// Builds the response with one page of a list whose cursor is useful on the last page too.
+    ///
+    /// A `Link` header names the next page if `has_more`.
     pub(crate) fn list_until<T: Serialize>(
         &self,
         data: &[T],

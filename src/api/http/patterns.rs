@@ -6,7 +6,7 @@ use crate::domain::event::event_type::Pattern;
 /// The most patterns in one list.
 pub(crate) const MAX_PATTERNS: usize = 100;
 
-/// Takes an array of patterns.
+/// Takes an array of event type patterns from the field `name`. An invalid pattern is recorded as an error.
 pub(crate) fn patterns(fields: &mut Fields, name: &'static str) -> Field<Vec<Pattern>> {
     let items = match fields.list(name, MAX_PATTERNS) {
         Field::Is(items) => items,

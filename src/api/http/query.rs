@@ -21,7 +21,7 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    /// Parses the parameters, and refuses a name that is not in `known`.
+    /// Parses the query parameters. 400 for a parameter that is not in `known` or appears twice.
     pub(crate) fn parse(request: &HttpRequest, known: &[&str]) -> Result<Self, Problem> {
         let mut parameters: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(request.query_string().as_bytes()) {
@@ -44,11 +44,12 @@ impl Query {
         Ok(Self { parameters, path: request.path().to_owned() })
     }
 
+    /// Returns the decoded value of a parameter; `None` if the query does not have it.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Parses a parameter as a `T`.
+    /// Parses a parameter as a `T`. `None` without the parameter; 400 for an invalid value.
     pub(crate) fn parsed<T: FromStr<Err: Display>>(
         &self,
         name: &str,
@@ -58,7 +59,7 @@ impl Query {
             .transpose()
     }
 
-    /// `limit`: the most items of one page, 1 to 250; 50 by default.
+    /// Parses the query parameter `limit`, the most items of one page: 1 to 250, 50 by default. 400 for another value.
     pub(crate) fn limit(&self) -> Result<u16, Problem> {
         let Some(text) = self.text("limit") else { return Ok(DEFAULT_LIMIT) };
         let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
@@ -67,7 +68,7 @@ impl Query {
         })
     }
 
-    /// The path and query of this request with another `after`, and without its stream token.
+    /// Returns the path and query of this request with the cursor as `after`, and without the stream token.
     pub(super) fn with_after(&self, cursor: &str) -> String {
         let others = self.parameters.iter().filter(|(name, _)| *name != "after" && *name != TOKEN);
         let query: String = form_urlencoded::Serializer::new(String::new())
@@ -78,7 +79,7 @@ impl Query {
     }
 }
 
-/// All stream tokens in a request's query. A valid request has at most one.
+/// Returns all stream tokens in a request's query. A valid request has at most one.
 pub(crate) fn tokens(request: &HttpRequest) -> Vec<String> {
     form_urlencoded::parse(request.query_string().as_bytes())
         .filter(|(name, _)| name == TOKEN)
@@ -86,7 +87,7 @@ pub(crate) fn tokens(request: &HttpRequest) -> Vec<String> {
         .collect()
 }
 
-/// The problem with one query parameter.
+/// Creates a 400 `invalid_parameter` problem for the query parameter `name`.
 pub(crate) fn invalid(name: &str, detail: &str) -> Problem {
     Problem::new(Code::InvalidParameter, format!("{name}: {detail}"))
 }

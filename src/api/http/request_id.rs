@@ -29,7 +29,8 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Middleware: assigns the request id, checks the size of the head, writes problem documents and logs the request.
+/// Middleware around every request: assigns the request id, checks the size of the head, writes problem documents and
+/// logs the request.
 pub(crate) async fn assign_request_id(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -68,7 +69,8 @@ pub(crate) async fn assign_request_id(
     Ok(response)
 }
 
-/// The route pattern, such as `/v1/events/{id}`. The path itself is never logged: a client may have put a key in it.
+/// Returns the route pattern for the log, such as `/v1/events/{id}`. The path is never logged: a client may have put a
+/// key in it.
 fn route(response: &ServiceResponse<BoxBody>) -> String {
     response.request().match_pattern().unwrap_or_else(|| "none".to_owned())
 }

@@ -12,6 +12,7 @@ use actix_web::web;
 use super::auth::access::PUBLIC;
 use super::route::{Route, get};
 
+/// Returns the routes of the OpenAPI document and its page.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/openapi.json", PUBLIC, web::to(serve::serve)),

@@ -9,7 +9,7 @@ use crate::api::state::Api;
 /// Caches may store the document but must revalidate it: it changes with the version of the hub.
 const CACHE: &str = "public, no-cache";
 
-/// `GET /openapi.json`: 304 if the client has the document already (RFC 9110, 13.1.2).
+/// `GET /openapi.json`: returns the OpenAPI document. 304 if the client has it already (RFC 9110, 13.1.2).
 pub(super) async fn serve(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
     let Document { text, tag } = &api.document;
     let is_known = match IfNoneMatch::parse(&request) {

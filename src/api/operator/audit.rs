@@ -10,7 +10,7 @@ use crate::api::problem::Problem;
 use crate::domain::id::AuditId;
 use crate::store::audit::{AuditFilter, AuditRow};
 
-/// `GET /v1/audit`: the audit log of the tenant, newest first.
+/// `GET /v1/audit`: lists the audit log of the tenant, newest first.
 pub(super) async fn list(
     Authorized(context, parameters): Authorized<Parameters>,
 ) -> Result<HttpResponse, Problem> {
@@ -30,6 +30,7 @@ pub(super) async fn list(
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
+/// Returns the JSON of an audit entry.
 fn view(row: &AuditRow) -> Value {
     let id = AuditId::from_stored(row.id);
     let json = |text: &Option<String>| -> Value {

@@ -12,6 +12,7 @@ use actix_web::web;
 use super::auth::access::{ADMIN, PUBLIC};
 use super::route::{Route, get};
 
+/// Returns the routes for operators: tenants, keys, audit, nodes, health and metrics.
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = vec![
         get("/healthz", PUBLIC, web::to(health::healthz)),

@@ -8,7 +8,7 @@ use crate::api::http::input::Parameters;
 use crate::api::problem::Problem;
 use crate::store::nodes::Node;
 
-/// `GET /v1/nodes`: all nodes, oldest first. A dead node is listed for an hour.
+/// `GET /v1/nodes`: lists all nodes, oldest first. A dead node is listed for an hour.
 pub(super) async fn list(
     Authorized(context, parameters): Authorized<Parameters>,
 ) -> Result<HttpResponse, Problem> {
@@ -17,6 +17,7 @@ pub(super) async fn list(
     Ok(query.list(&data, None))
 }
 
+/// Returns the JSON of a node.
 fn view(node: &Node) -> Value {
     let status = match (node.alive, node.leaving) {
         (false, _) => "dead",

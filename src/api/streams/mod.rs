@@ -14,6 +14,7 @@ use actix_web::web;
 use super::auth::access::STREAM;
 use super::route::{Route, get, post};
 
+/// Returns the routes of streams, connections and stream tokens.
 pub(super) fn routes() -> Vec<Route> {
     let stream = web::to(sse::stream).wrap(from_fn(sse::reconnect_when_unavailable));
     vec![

@@ -9,7 +9,10 @@ use crate::domain::subscription::change::{Change, ChangeResult};
 /// How often a request tries to write its change.
 pub(super) const MAX_CHANGE_ATTEMPTS: u32 = 5;
 
-/// Applies the change that `decide` makes of the current subscription. `None` leaves the subscription as it is.
+/// Reads a subscription, applies the change that `decide` returns, and returns the subscription after it. `None`
+/// changes nothing.
+///
+/// Repeats both steps if another request changed the subscription meanwhile; 409 after several attempts.
 pub(super) async fn apply_change(
     context: &Context,
     id: &str,

@@ -12,7 +12,7 @@ use crate::api::problem::{Code, Problem};
 use crate::domain::subscription::change;
 use crate::store::subscriptions::SubscriptionFilter;
 
-/// `DELETE /v1/subscriptions/{id}`: 204, also when repeated.
+/// `DELETE /v1/subscriptions/{id}`: deletes a subscription. Responds 204, also when repeated.
 pub(super) async fn delete(
     Authorized(context, NoQuery): Authorized,
     id: web::Path<String>,
@@ -21,8 +21,9 @@ pub(super) async fn delete(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `DELETE /v1/subscriptions` for clients that cannot put the id in the path: `{"id"}`, or `{"callback_url"}`, which
-/// deletes every subscription of the tenant with that URL.
+/// `DELETE /v1/subscriptions`: deletes for clients that cannot put the id in the path.
+///
+/// The body is `{"id"}`, or `{"callback_url"}`, which deletes every subscription of the tenant with that URL.
 pub(super) async fn delete_by_body(
     Authorized(context, body): Authorized<JsonBody>,
 ) -> Result<HttpResponse, Problem> {
@@ -43,6 +44,7 @@ pub(super) async fn delete_by_body(
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// Deletes every subscription of the tenant with this callback URL that the caller may see.
 async fn delete_by_url(context: &Context, callback_url: String) -> Result<(), Problem> {
     let Context { api, caller, .. } = context;
     let filter =
@@ -55,6 +57,7 @@ async fn delete_by_url(context: &Context, callback_url: String) -> Result<(), Pr
     Ok(())
 }
 
+/// Deletes a subscription by the text of its id. A deleted subscription is no error.
 async fn delete_one(context: &Context, id: &str) -> Result<(), Problem> {
     let deleted = apply_change(context, id, |current| Ok(Some(change::deleted(current)))).await;
     let Err(problem) = deleted else { return Ok(()) };

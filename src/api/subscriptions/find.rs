@@ -5,7 +5,8 @@ use crate::api::auth::visibility::require_visible;
 use crate::api::problem::Problem;
 use crate::domain::subscription::Subscription;
 
-/// Finds a subscription of the caller's tenant. 404 if the key may not see it.
+/// Finds a subscription of the caller's tenant by the text of its id. 404 if it does not exist or the key may not see
+/// it.
 pub(crate) async fn find_subscription(
     context: &Context,
     id: &str,

@@ -11,7 +11,8 @@ use crate::api::problem::Problem;
 use crate::domain::subscription::view::SubscriptionView;
 use crate::store::expiry::Expiration;
 
-/// `GET /v1/subscriptions/{id}`, with its pull cursor, its expired events and the progress of its verification.
+/// `GET /v1/subscriptions/{id}`: returns a subscription with its pull cursor, its expired events and the progress of
+/// its verification.
 pub(super) async fn get(
     Authorized(context, NoQuery): Authorized,
     id: web::Path<String>,

@@ -8,7 +8,8 @@ use crate::domain::MASK;
 const MAX_HEADERS: usize = 20;
 const MAX_HEADER_CHARS: usize = 1_000;
 
-/// Takes `headers`, with the names in lower case. The owner cannot set a header that HTTP or the hub sets.
+/// Takes the field `headers`, and returns the headers with names in lower case. A header that HTTP or the hub sets is
+/// an error.
 pub(super) fn take_headers(fields: &mut Fields) -> Field<BTreeMap<String, String>> {
     let named = match fields.texts("headers", MAX_HEADERS, MAX_HEADER_CHARS) {
         Field::Is(named) => named,
@@ -29,6 +30,7 @@ pub(super) fn take_headers(fields: &mut Fields) -> Field<BTreeMap<String, String
     Field::Is(headers)
 }
 
+/// Returns what is wrong with a header; `None` if a subscription may have it. `name` is in lower case.
 fn header_fault(name: &str, value: &str) -> Option<&'static str> {
     const SET_BY_HUB: [&str; 10] = [
         "connection",

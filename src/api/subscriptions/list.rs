@@ -14,7 +14,7 @@ use crate::domain::subscription::Status;
 use crate::domain::subscription::view::SubscriptionView;
 use crate::store::subscriptions::SubscriptionFilter;
 
-/// `GET /v1/subscriptions`, oldest first.
+/// `GET /v1/subscriptions`: lists the subscriptions that the caller may see, oldest first.
 pub(super) async fn list(
     Authorized(context, parameters): Authorized<Parameters>,
 ) -> Result<HttpResponse, Problem> {

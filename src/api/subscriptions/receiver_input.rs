@@ -22,7 +22,7 @@ const MAX_PASSWORD_CHARS: usize = 1_024;
 /// Enough for a JSON Web Token (RFC 7519).
 const MAX_TOKEN_CHARS: usize = 4_096;
 
-/// Takes `tls`.
+/// Takes the field `tls`: the CA and the client certificate for the receiver. Invalid PEM is recorded as an error.
 pub(super) fn take_tls(fields: &mut Fields) -> Field<ReceiverTls> {
     fields.object("tls", |fields| {
         let ca = fields.text("ca", MAX_CA_CHARS).value();
@@ -41,7 +41,7 @@ pub(super) fn take_tls(fields: &mut Fields) -> Field<ReceiverTls> {
     })
 }
 
-/// Takes `auth`.
+/// Takes the field `auth`: the credentials for the receiver. `targets`: the URLs that the hub may call for a token.
 pub(super) fn take_auth(fields: &mut Fields, targets: &Targets) -> Field<ReceiverAuth> {
     fields.object("auth", |fields| match fields.text("type", MAX_NAME_CHARS).value().as_deref() {
         Some("basic") => basic(fields),
@@ -59,6 +59,7 @@ pub(super) fn take_auth(fields: &mut Fields, targets: &Targets) -> Field<Receive
     })
 }
 
+/// Takes the user name and password of HTTP Basic authentication (RFC 7617).
 fn basic(fields: &mut Fields) -> Option<ReceiverAuth> {
     let username = required(fields, "username", MAX_NAME_CHARS, plain);
     let password = required(fields, "password", MAX_PASSWORD_CHARS, secret);
@@ -74,6 +75,8 @@ fn basic(fields: &mut Fields) -> Option<ReceiverAuth> {
     Some(ReceiverAuth::Basic { username, password })
 }
 
+/// Takes the fields of the OAuth 2.0 client credentials grant (RFC 6749, 4.4). `targets`: the URLs that the hub may
+/// call.
 fn client_credentials(fields: &mut Fields, targets: &Targets) -> Option<ReceiverAuth> {
     let token_url = required(fields, "token_url", MAX_TOKEN_CHARS, plain);
     let client_id = required(fields, "client_id", MAX_NAME_CHARS, plain);
@@ -99,7 +102,7 @@ fn client_credentials(fields: &mut Fields, targets: &Targets) -> Option<Receiver
     Some(ReceiverAuth::ClientCredentials(credentials))
 }
 
-/// Takes a required text.
+/// Takes a text with `take`, and records an error if the field is missing.
 fn required(
     fields: &mut Fields,
     name: &'static str,
@@ -117,7 +120,7 @@ fn plain(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<St
     fields.text(name, max_chars).value()
 }
 
-/// Takes a text that the API never shows again. The placeholder in its place is not a valid value.
+/// Takes a text that the API never shows again. The placeholder that the API shows instead is recorded as an error.
 fn secret(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<String> {
     let text = fields.text(name, max_chars).value()?;
     if text == MASK {
@@ -127,13 +130,14 @@ fn secret(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<S
     Some(text)
 }
 
+/// Records an error unless the text is visible ASCII without spaces.
 fn check_visible(fields: &mut Fields, name: &'static str, text: &str) {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         fields.fault(name, "expected visible ASCII without spaces");
     }
 }
 
-/// Refuses settings that contradict each other.
+/// Checks that the settings of a webhook do not contradict each other or the callback URL; else 422.
 pub(super) fn check_combination(
     url: Option<&CallbackUrl>,
     settings: &WebhookSettings,

@@ -66,6 +66,7 @@ pub(super) async fn rotate(
 }
 
 impl RotationInput {
+    /// Parses the body of a rotation. 422 for invalid fields.
     fn parse(body: &JsonBody) -> Result<Self, Problem> {
         let mut fields = body.optional_fields()?;
         let secret = fields.parsed("secret").value();
@@ -75,6 +76,7 @@ impl RotationInput {
         Ok(Self { secret, overlap })
     }
 
+    /// Returns the signing after the rotation: the new secret, and the earlier ones until their overlap ends.
     fn rotate(&self, signing: &Signing) -> Result<Signing, Problem> {
         if self.secret.as_ref() == Some(signing.secret()) {
             let detail = "is already the current secret; leave it out to get a generated one";

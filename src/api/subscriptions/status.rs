@@ -10,7 +10,7 @@ use crate::domain::subscription::Status;
 use crate::domain::subscription::change;
 use crate::domain::subscription::view::SubscriptionView;
 
-/// `POST /v1/subscriptions/{id}/pause`.
+/// `POST /v1/subscriptions/{id}/pause`: pauses deliveries until the subscription is resumed.
 pub(super) async fn pause(
     Authorized(context, NoQuery): Authorized,
     id: web::Path<String>,
@@ -22,8 +22,9 @@ pub(super) async fn pause(
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/resume`, also after the hub disabled the subscription. A subscription whose receiver is
-/// not verified becomes `unverified` again.
+/// `POST /v1/subscriptions/{id}/resume`: resumes a subscription that is paused or that the hub disabled.
+///
+/// A subscription whose receiver is not verified becomes `unverified` again.
 pub(super) async fn resume(
     Authorized(context, NoQuery): Authorized,
     id: web::Path<String>,

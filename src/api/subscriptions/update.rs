@@ -12,7 +12,7 @@ use crate::domain::subscription::change;
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::subscription::{Definition, Status, Subscription};
 
-/// `PATCH`: changes the fields in the body; null restores a default.
+/// `PATCH /v1/subscriptions/{id}`: changes the fields in the body. Null restores a default.
 pub(super) async fn patch(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -23,7 +23,8 @@ pub(super) async fn patch(
     change_definition(&context, &id, patched).await
 }
 
-/// `PUT`: replaces the definition; a field that is missing has its default. The secret stays unless the body has one.
+/// `PUT /v1/subscriptions/{id}`: replaces the definition; a missing field has its default. The secret stays unless the
+/// body has one.
 pub(super) async fn put(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -34,6 +35,7 @@ pub(super) async fn put(
     change_definition(&context, &id, replaced).await
 }
 
+/// Parses the fields of a definition from the body. 422 for invalid fields.
 fn parse(context: &Context, body: &JsonBody) -> Result<SubscriptionInput, Problem> {
     let mut fields = body.fields()?;
     let input = SubscriptionInput::take(&mut fields, &context.api.targets);
@@ -41,6 +43,7 @@ fn parse(context: &Context, body: &JsonBody) -> Result<SubscriptionInput, Proble
     Ok(input)
 }
 
+/// Writes the definition that `new_definition` computes from the current subscription, and responds with the result.
 async fn change_definition(
     context: &Context,
     id: &str,

@@ -15,7 +15,7 @@ pub(super) struct CallbackField {
     pub(super) value: Value,
 }
 
-/// Takes the callback URL under any of its names. More than one of them is a fault.
+/// Takes the callback URL under any of its field names, unchecked. More than one of them is recorded as an error.
 pub(super) fn take_callback_value(fields: &mut Fields) -> Option<CallbackField> {
     let mut found = CALLBACK_NAMES
         .into_iter()
@@ -30,7 +30,7 @@ pub(super) fn take_callback_value(fields: &mut Fields) -> Option<CallbackField> 
     first
 }
 
-/// Takes the callback URL and checks that the hub may call it.
+/// Takes the callback URL under any of its field names, and checks that the hub may call it.
 pub(super) fn take_callback_url(fields: &mut Fields, targets: &Targets) -> Field<CallbackUrl> {
     let Some(CallbackField { name, value }) = take_callback_value(fields) else {
         return Field::Absent;
@@ -52,7 +52,9 @@ pub(super) fn take_callback_url(fields: &mut Fields, targets: &Targets) -> Field
     }
 }
 
-/// Parses a URL that the hub may call. Host names are not resolved here, only when the hub connects.
+/// Parses a URL that the hub may call. The error says what is wrong.
+///
+/// Host names are not resolved here, but when the hub connects.
 pub(super) fn permitted_url(text: &str, targets: &Targets) -> Result<CallbackUrl, String> {
     let url: CallbackUrl = text.parse().map_err(|error: BadCallbackUrl| error.to_string())?;
     targets

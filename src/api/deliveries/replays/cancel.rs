@@ -11,8 +11,9 @@ use crate::api::http::input::NoQuery;
 use crate::api::problem::Problem;
 use crate::domain::delivery::replay::{ReplayCancellation, ReplayProgress, ReplayState};
 
-/// `POST /v1/subscriptions/{id}/replays/{replay}/cancel`: the replay stops. Deliveries it has already queued are still
-/// attempted.
+/// `POST /v1/subscriptions/{id}/replays/{replay}/cancel`: stops a replay.
+///
+/// Deliveries that the replay has already queued are still attempted. A replay that has ended stays as it is.
 pub(super) async fn cancel(
     Authorized(context, NoQuery): Authorized,
     path: web::Path<(String, String)>,

@@ -32,6 +32,7 @@ struct ReplayInput {
 }
 
 impl ReplayInput {
+    /// Parses the body. `head` is the newest position, which bounds the range. 422 for invalid fields.
     fn parse(body: &JsonBody, head: Position) -> Result<Self, Problem> {
         let mut fields = body.fields()?;
         let after = since(&mut fields, head);
@@ -47,7 +48,7 @@ impl ReplayInput {
     }
 }
 
-/// `POST /v1/subscriptions/{id}/replay`. A dry run only counts the deliveries.
+/// `POST /v1/subscriptions/{id}/replay`: starts a replay of earlier deliveries. A dry run only counts them.
 pub(super) async fn create(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -86,6 +87,7 @@ pub(super) async fn create(
     Ok(created(&mut appended.response, appended.first, id, &request))
 }
 
+/// Builds the response to a dry run. `is_complete`: whether the count covers the whole range.
 fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse {
     let mut view = view(None, &ReplayProgress::new(request));
     if let Some(members) = view.as_object_mut() {
@@ -98,7 +100,7 @@ fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse 
     HttpResponse::Ok().json(view)
 }
 
-/// The response to a repeat, from the log entry of the first request.
+/// Builds the response to a repeat of the request. `position`: the log entry of the first request.
 async fn replay_response(context: &Context, position: Position) -> Result<HttpResponse, Problem> {
     let Context { api, caller, .. } = context;
     let entries = api.store.read_at(&[position.stored()], Some(&caller.tenant)).await?;
@@ -111,7 +113,7 @@ async fn replay_response(context: &Context, position: Position) -> Result<HttpRe
     Ok(created(idempotency::replayed(&mut response), position, id, &request))
 }
 
-/// The response with a new replay, which has made no progress yet.
+/// Builds the response for a new replay, which has made no progress yet. `position`: the replay's log entry.
 fn created(
     response: &mut HttpResponseBuilder,
     position: Position,
@@ -123,13 +125,17 @@ fn created(
     response.insert_header((LOCATION, location)).json(view(Some(id), &ReplayProgress::new(request)))
 }
 
-/// `since`: the position before the first event of the replay.
+/// Takes the field `since`, and returns the position just before the first event of the replay.
+///
+/// `None` if the field is missing, or invalid and recorded as a fault. `head`: the newest position.
 fn since(fields: &mut Fields, head: Position) -> Option<Position> {
     let point = ResumePoint::parse(&fields.text("since", 64).value()?);
     before_point(fields, "since", &point, head)
 }
 
-/// `until`: the last event of the replay, or a time that the replay does not reach; the newest event by default.
+/// Takes the field `until`, and returns the position of the last event of the replay.
+///
+/// The field is an event, or a time that the replay does not reach. The default is `head`, the newest event.
 fn until(fields: &mut Fields, head: Position) -> Position {
     let point = fields.text("until", 64).value().map(|text| ResumePoint::parse(&text));
     match point {
@@ -143,6 +149,7 @@ fn until(fields: &mut Fields, head: Position) -> Position {
     }
 }
 
+/// Takes the field `only`, which selects the deliveries to make again. The default is the undelivered ones.
 fn only(fields: &mut Fields) -> ReplayFilter {
     let Some(name) = fields.text("only", 64).value() else { return ReplayFilter::Undelivered };
     ReplayFilter::from_name(&name).unwrap_or_else(|| {

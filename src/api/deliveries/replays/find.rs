@@ -20,7 +20,7 @@ pub(super) struct FoundReplay {
     pub(super) progress: ReplayProgress,
 }
 
-/// `GET /v1/subscriptions/{id}/replays/{replay}`.
+/// `GET /v1/subscriptions/{id}/replays/{replay}`: returns a replay with its progress.
 pub(super) async fn get(
     Authorized(context, NoQuery): Authorized,
     path: web::Path<(String, String)>,
@@ -30,6 +30,8 @@ pub(super) async fn get(
     Ok(HttpResponse::Ok().json(view(Some(found.id), &found.progress)))
 }
 
+/// Finds a replay by the texts of its ids in the path. 404 if either does not exist or the key may not see the
+/// subscription.
 pub(super) async fn find_replay(
     context: &Context,
     subscription: &str,
@@ -41,7 +43,8 @@ pub(super) async fn find_replay(
     Ok(FoundReplay { subscription, id, progress })
 }
 
-/// The progress of a replay. No node has started a replay that is only in the log.
+/// Reads the progress of a replay, or its request in the log if no node has started the replay yet. 404 if neither
+/// exists.
 async fn progress(
     api: &Api,
     subscription: &Subscription,

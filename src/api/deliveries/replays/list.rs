@@ -11,7 +11,7 @@ use crate::api::problem::Problem;
 use crate::api::subscriptions::find::find_subscription;
 use crate::domain::id::ReplayId;
 
-/// `GET /v1/subscriptions/{id}/replays`: newest first.
+/// `GET /v1/subscriptions/{id}/replays`: lists the replays of a subscription, newest first.
 pub(super) async fn list(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,

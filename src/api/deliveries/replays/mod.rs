@@ -12,6 +12,7 @@ use actix_web::web;
 use crate::api::auth::access::SUBSCRIBE;
 use crate::api::route::{Route, get, post};
 
+/// Returns the routes of replays.
 pub(super) fn routes() -> Vec<Route> {
     let one = "/v1/subscriptions/{id}/replays/{replay}";
     vec![

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::domain::delivery::replay::ReplayProgress;
 use crate::domain::id::ReplayId;
 
-/// A replay; `None` as its id stands for a dry run.
+/// Returns the JSON of a replay. `None` as its id stands for a dry run.
 pub(super) fn view(id: Option<ReplayId>, progress: &ReplayProgress) -> Value {
     json!({
         "id": id.map(|id| id.to_string()),

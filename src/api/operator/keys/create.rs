@@ -62,10 +62,12 @@ pub(super) async fn create(
     }
 }
 
+/// Returns the path of a key, for the `Location` header.
 fn path_of(id: &impl ToString) -> String {
     format!("/v1/keys/{}", id.to_string())
 }
 
+/// Adds the text of the new key to its JSON.
 fn with_key(mut view: Value, key: &str) -> Value {
     if let Some(members) = view.as_object_mut() {
         members.insert("key".into(), json!(key));
@@ -73,7 +75,7 @@ fn with_key(mut view: Value, key: &str) -> Value {
     view
 }
 
-/// The response to a repeat of the request that created a key.
+/// Builds the response to a repeat of the request that created a key.
 fn replay(first: StoredResponse) -> Result<HttpResponse, Problem> {
     let created: Option<Value> =
         first.answer.as_deref().and_then(|answer| serde_json::from_slice(answer).ok());

@@ -24,6 +24,7 @@ pub(super) struct KeyInput {
 }
 
 impl KeyInput {
+    /// Parses the body of a request for a new key. `now` is the base of `expires_in_s`. 422 for invalid fields.
     pub(super) fn parse(body: &JsonBody, now: UnixMillis) -> Result<Self, Problem> {
         let mut fields = body.fields()?;
         let name = fields.text("name", MAX_NAME_CHARS).value().unwrap_or_default();
@@ -44,6 +45,7 @@ impl KeyInput {
     }
 }
 
+/// Takes the field `scopes`. The default is every scope except admin.
 fn scopes(fields: &mut Fields) -> Scopes {
     let Some(items) = fields.list("scopes", Scope::ALL.len()).value() else {
         return Scopes::of_a_tenant();
@@ -63,7 +65,7 @@ fn scopes(fields: &mut Fields) -> Scopes {
     scopes.into_iter().collect()
 }
 
-/// `expires_at` or `expires_in_s`. Without either, the key never expires.
+/// Takes `expires_at` or `expires_in_s`. `None`: the key never expires.
 fn expires_at(fields: &mut Fields, now: UnixMillis) -> Option<UnixMillis> {
     let at = fields.text("expires_at", 64).value();
     let in_s = fields.number("expires_in_s", 1..=MAX_LIFETIME_S).value();

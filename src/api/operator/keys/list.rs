@@ -11,7 +11,7 @@ use crate::api::problem::Problem;
 use crate::domain::id::KeyId;
 use crate::store::keys::StoredKey;
 
-/// `GET /v1/keys`: the keys that are not revoked, oldest first.
+/// `GET /v1/keys`: lists the keys that are not revoked, oldest first.
 pub(super) async fn list(
     Authorized(context, parameters): Authorized<Parameters>,
 ) -> Result<HttpResponse, Problem> {
@@ -25,7 +25,7 @@ pub(super) async fn list(
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// `GET /v1/keys/{id}`.
+/// `GET /v1/keys/{id}`: returns a key without its text.
 pub(super) async fn get(
     Authorized(context, NoQuery): Authorized,
     id: web::Path<String>,
@@ -37,7 +37,7 @@ pub(super) async fn get(
     Ok(HttpResponse::Ok().json(view(&key)))
 }
 
-/// Finds a key of the caller's tenant, also a revoked one.
+/// Finds a key of the caller's tenant by the text of its id. A revoked key is found too. 404 if it does not exist.
 pub(super) async fn find_key(context: &Context, id: &str) -> Result<StoredKey, Problem> {
     let no_such = || Problem::not_found("key");
     let id = id.parse().map_err(|_bad| no_such())?;

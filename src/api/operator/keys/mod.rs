@@ -11,6 +11,7 @@ use actix_web::web;
 use crate::api::auth::access::ADMIN;
 use crate::api::route::{Route, delete, get, post};
 
+/// Returns the routes of keys.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         post("/v1/keys", ADMIN, web::to(create::create)),

@@ -12,7 +12,9 @@ use crate::domain::access::audit::{Action, AuditEntry};
 use crate::domain::time::UnixMillis;
 use crate::log::RevocationReach;
 
-/// `DELETE /v1/keys/{id}`: 204, also when repeated. By then every node refuses the key and closes its connections.
+/// `DELETE /v1/keys/{id}`: revokes a key. Responds 204, also when repeated.
+///
+/// By then every node refuses the key and closes its connections.
 pub(super) async fn revoke(
     Authorized(context, NoQuery): Authorized,
     id: web::Path<String>,

@@ -6,7 +6,7 @@ use crate::domain::access::scope::Scope;
 use crate::domain::event::event_type::Pattern;
 use crate::store::keys::StoredKey;
 
-/// A key without its text, of which the hub stores only a hash.
+/// Returns the JSON of a key without its text, of which the hub stores only a hash.
 pub(super) fn view(key: &StoredKey) -> Value {
     let event_types: Option<Vec<&str>> =
         key.event_types.as_ref().map(|patterns| patterns.iter().map(Pattern::as_str).collect());

@@ -7,8 +7,9 @@ use crate::api::auth::context::Authorized;
 use crate::api::http::input::NoQuery;
 use crate::api::problem::{Code, Problem};
 
-/// `DELETE /v1/tenants/{name}`: 204, also when repeated. 409 while the tenant has keys or subscriptions: these would
-/// otherwise continue with the hub's default quotas.
+/// `DELETE /v1/tenants/{name}`: deletes a tenant's definition. Responds 204, also when repeated.
+///
+/// 409 while the tenant has keys or subscriptions: these would otherwise continue with the hub's default quotas.
 pub(super) async fn delete(
     Authorized(context, NoQuery): Authorized,
     path: web::Path<String>,

@@ -12,7 +12,7 @@ use crate::api::http::query::invalid;
 use crate::api::problem::Problem;
 use crate::store::tenants::TenantUsage;
 
-/// `GET /v1/tenants`, by name: every tenant that has a definition, a key or a subscription.
+/// `GET /v1/tenants`: lists every tenant that has a definition, a key or a subscription, by name.
 pub(super) async fn list(
     Authorized(context, parameters): Authorized<Parameters>,
 ) -> Result<HttpResponse, Problem> {
@@ -30,7 +30,7 @@ pub(super) async fn list(
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// `GET /v1/tenants/{name}`, with the tenant's use of its quotas.
+/// `GET /v1/tenants/{name}`: returns a tenant with its use of its quotas.
 pub(super) async fn get(
     Authorized(context, NoQuery): Authorized,
     path: web::Path<String>,

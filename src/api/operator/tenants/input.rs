@@ -15,6 +15,7 @@ pub(super) struct TenantInput {
 }
 
 impl TenantInput {
+    /// Parses the body of a request that writes a tenant. 422 for invalid fields.
     pub(super) fn parse(body: &JsonBody) -> Result<Self, Problem> {
         let mut fields = body.fields()?;
         let description = fields.text("description", MAX_DESCRIPTION_CHARS);
@@ -30,7 +31,7 @@ impl TenantInput {
         Ok(Self { description, quotas })
     }
 
-    /// `current` with the fields of the input: a missing field stays, and null restores the hub's default.
+    /// Returns `current` with the fields of the input: a missing field stays, and null restores the hub's default.
     pub(super) fn patched_onto(self, current: TenantDefinition) -> TenantDefinition {
         let own = current.quotas;
         let quotas = match self.quotas {

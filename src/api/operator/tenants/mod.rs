@@ -11,6 +11,7 @@ use actix_web::web;
 use crate::api::auth::access::ADMIN;
 use crate::api::route::{Route, delete, get, patch, put};
 
+/// Returns the routes of tenants.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/v1/tenants", ADMIN, web::to(get::list)),

@@ -13,7 +13,7 @@ use crate::store::tenants::{StoredTenant, TenantDefinition};
 /// How often a request tries to write its change.
 const MAX_CHANGE_ATTEMPTS: u32 = 5;
 
-/// `PUT`: creates or replaces the definition. A missing field has the hub's default.
+/// `PUT /v1/tenants/{name}`: creates or replaces the definition. A missing field has the hub's default.
 pub(super) async fn put(
     Authorized(context, body): Authorized<JsonBody>,
     path: web::Path<String>,
@@ -30,7 +30,7 @@ pub(super) async fn put(
     Ok(response.json(view(&context.api, name, Some(&written.tenant))))
 }
 
-/// `PATCH`: changes the fields in the body. Null restores the hub's default.
+/// `PATCH /v1/tenants/{name}`: changes the fields in the body. Null restores the hub's default.
 pub(super) async fn patch(
     Authorized(context, body): Authorized<JsonBody>,
     path: web::Path<String>,
@@ -54,7 +54,9 @@ struct WrittenTenant {
     tenant: StoredTenant,
 }
 
-/// Writes the definition that `define` makes of the current one, and applies its quotas on this node.
+/// Writes the definition that `define` computes from the current one, and applies its quotas on this node.
+///
+/// Calls `define` again if another request changed the tenant meanwhile; 409 after [`MAX_CHANGE_ATTEMPTS`].
 async fn write_definition(
     context: &Context,
     name: &str,

@@ -13,7 +13,7 @@ use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 use crate::streaming::resume::{GapReason, ResumePoint, Resumption};
 
-/// `POST /v1/subscriptions/{id}/ack`: moves the cursor forward, never back.
+/// `POST /v1/subscriptions/{id}/ack`: moves the cursor forward to an event, never back.
 pub(super) async fn acknowledge(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -31,7 +31,7 @@ pub(super) async fn acknowledge(
     Ok(HttpResponse::Ok().json(json!({ "cursor": cursor.to_string() })))
 }
 
-/// Acknowledges all events up to `position`, and returns the cursor after that.
+/// Acknowledges all events up to `position`, and returns the cursor after that. An earlier position changes nothing.
 pub(crate) async fn acknowledge_up_to(
     api: &Api,
     id: SubscriptionId,
@@ -44,7 +44,7 @@ pub(crate) async fn acknowledge_up_to(
     api.store.advance_pull_cursor(id, position).await?.ok_or_else(not_a_pull_subscription)
 }
 
-/// `POST /v1/subscriptions/{id}/seek`: moves the cursor to any point.
+/// `POST /v1/subscriptions/{id}/seek`: moves the cursor to any point, forward or back.
 pub(super) async fn seek(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -85,6 +85,7 @@ fn seek_point(cursor: Option<&str>, time: Option<&str>) -> Result<ResumePoint, P
     }
 }
 
+/// Creates a 422 `validation_failed` problem for a position after the newest event.
 fn beyond_the_log() -> Problem {
     Problem::invalid_field("/cursor", "this event id is newer than the newest event")
 }

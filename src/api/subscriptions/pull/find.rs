@@ -6,7 +6,8 @@ use crate::api::subscriptions::find::find_subscription;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::channel::Channel;
 
-/// Finds a pull subscription. 409 if it has a callback URL, or is paused or disabled.
+/// Finds a pull subscription by the text of its id. 404 if the key may not see it; 409 if it has a callback URL, or is
+/// paused or disabled.
 pub(super) async fn find_pull_subscription(
     context: &Context,
     id: &str,

@@ -11,6 +11,7 @@ use crate::api::auth::access::{READ, STREAM, SUBSCRIBE};
 use crate::api::route::{Route, get, post};
 use crate::api::streams::sse::reconnect_when_unavailable;
 
+/// Returns the routes of pull subscriptions.
 pub(super) fn routes() -> Vec<Route> {
     let stream = web::to(read::stream).wrap(from_fn(reconnect_when_unavailable));
     vec![

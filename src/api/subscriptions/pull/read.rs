@@ -17,7 +17,7 @@ use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
 use crate::streaming::{Reader, ReaderStart};
 
-/// `GET /v1/subscriptions/{id}/events`: the events that are not acknowledged yet, as soon as there are any.
+/// `GET /v1/subscriptions/{id}/events`: polls for the events that are not acknowledged yet.
 pub(super) async fn poll(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -29,7 +29,7 @@ pub(super) async fn poll(
     poll::respond(reader, &query, limit, wait.map(|wait| (wait, context.owner()))).await
 }
 
-/// `GET /v1/subscriptions/{id}/stream`.
+/// `GET /v1/subscriptions/{id}/stream`: streams the unacknowledged events as server-sent events.
 pub(super) async fn stream(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -43,7 +43,7 @@ pub(super) async fn stream(
     Ok(server_sent_events(&context.request, reader, named))
 }
 
-/// `GET /v1/subscriptions/{id}/ws`.
+/// `GET /v1/subscriptions/{id}/ws`: opens a WebSocket with the unacknowledged events.
 pub(super) async fn websocket(
     Authorized(context, frames): Authorized<Frames>,
     id: web::Path<String>,
@@ -60,7 +60,8 @@ pub(super) async fn websocket(
     open(response, frames.payload, reader, commands)
 }
 
-/// The start of a reader: the cursor, or the last event that the same client has seen, if that is newer.
+/// Finds the start of a reader: the cursor of the subscription, or `seen`, the last event that the same client has
+/// seen, if that is newer.
 async fn start(
     context: &Context,
     id: &str,

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::admin_key::AdminKey;
 use super::openapi::document::Document;
-use super::problem::{Code, Problem};
+use super::problem::{ApiResult, Code, Problem};
 use crate::access::idempotency::Claims;
 use crate::access::keys::Keys;
 use crate::access::quotas::TenantQuotas;
@@ -113,12 +113,12 @@ pub(crate) struct Limits {
 }
 
 /// Returns the shared state. 500 if the server was started without it.
-pub(crate) fn api(request: &HttpRequest) -> Result<&web::Data<Api>, Problem> {
+pub(crate) fn api(request: &HttpRequest) -> ApiResult<&web::Data<Api>> {
     request.app_data::<web::Data<Api>>().ok_or_else(not_configured)
 }
 
 /// Returns the streaming worker of the current thread. 500 if the server was started without it.
-pub(crate) fn worker(request: &HttpRequest) -> Result<Rc<Worker>, Problem> {
+pub(crate) fn worker(request: &HttpRequest) -> ApiResult<Rc<Worker>> {
     request.app_data::<Rc<Worker>>().cloned().ok_or_else(not_configured)
 }
 

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
 
-use super::access::{Access, access};
-use super::tenant::requested_tenant;
 use crate::access::keys::{Key, KeyStatus};
 use crate::api::http::headers::single_header;
 use crate::api::http::query::{TOKEN, tokens};
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
+use crate::api::route::{Access, access};
 use crate::api::state::api;
 use crate::domain::access::scope::{Scope, Scopes};
 use crate::domain::event::event_type::{Pattern, is_reserved};
@@ -28,25 +27,22 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Authenticates a request by its key and checks the access rule of its route. 401 without a valid key, 403 without
-    /// the scope.
-    pub(super) async fn authorize(request: &HttpRequest) -> Result<Self, Problem> {
+    /// Authenticates a request and checks the access rule of its route.
+    pub(super) async fn authorize(request: &HttpRequest) -> ApiResult<Self> {
         let access = access(request)?;
         let caller = authenticate(request).await?;
         caller.require_access(access)?;
         Ok(caller)
     }
 
-    /// Checks that the caller has the scope that the access rule demands; else 403.
-    pub(super) fn require_access(&self, access: Access) -> Result<(), Problem> {
+    pub(super) fn require_access(&self, access: Access) -> ApiResult<()> {
         match access {
             Access::Public => Ok(()),
             Access::Scope(scope) => self.require_scope(scope),
         }
     }
 
-    /// Checks that the caller has the scope; else 403.
-    pub(crate) fn require_scope(&self, scope: Scope) -> Result<(), Problem> {
+    pub(crate) fn require_scope(&self, scope: Scope) -> ApiResult<()> {
         if self.scopes.allow(scope) {
             return Ok(());
         }
@@ -55,20 +51,16 @@ impl Caller {
         Err(Problem::new(Code::Forbidden, detail))
     }
 
-    /// Checks that the key's event types cover all of these patterns; else 403.
-    pub(crate) fn require_patterns(&self, patterns: &[Pattern]) -> Result<(), Problem> {
+    /// Requires that the key's event types cover all of these patterns.
+    pub(crate) fn require_patterns(&self, patterns: &[Pattern]) -> ApiResult<()> {
         match patterns.iter().find(|one| !self.key.covers_one(one)) {
             None => Ok(()),
             Some(refused) => Err(self.outside_event_types(refused)),
         }
     }
 
-    /// Checks that the key has the scope `subscribe` if a pattern names the hub's own events, which describe
-    /// subscriptions; else 403.
-    pub(crate) fn require_subscribe_for_reserved(
-        &self,
-        patterns: &[Pattern],
-    ) -> Result<(), Problem> {
+    /// Requires the scope `subscribe` for patterns that name the hub's own events: these describe subscriptions.
+    pub(crate) fn require_subscribe_for_reserved(&self, patterns: &[Pattern]) -> ApiResult<()> {
         let reserved = patterns.iter().find(|one| is_reserved(one.as_str()));
         match reserved.filter(|_| !self.key.scopes.allow(Scope::Subscribe)) {
             None => Ok(()),
@@ -81,8 +73,8 @@ impl Caller {
         }
     }
 
-    /// Checks that the key's event types cover this type; else 403.
-    pub(crate) fn require_event_type(&self, event_type: &str) -> Result<(), Problem> {
+    /// Requires that the key's event types cover this type.
+    pub(crate) fn require_event_type(&self, event_type: &str) -> ApiResult<()> {
         if self.key.reaches(event_type) {
             Ok(())
         } else {
@@ -101,10 +93,7 @@ impl Caller {
     }
 }
 
-/// Finds the caller by the key in `Authorization` and the tenant in `Hookhub-Tenant`.
-///
-/// 401 without a valid key. 403 if the header names another tenant and the key has no scope `admin`.
-async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
+async fn authenticate(request: &HttpRequest) -> ApiResult<Caller> {
     let api = api(request)?;
     let header = single_header(request, AUTHORIZATION.as_str())?;
     let text = header.and_then(|value| value.to_str().ok()).and_then(bearer);
@@ -141,8 +130,8 @@ fn missing_key(request: &HttpRequest) -> Problem {
     Problem::new(Code::Unauthorized, detail)
 }
 
-/// Checks that a key is neither revoked nor expired at `now`; else 401.
-pub(super) fn require_valid(key: &Key, now: UnixMillis) -> Result<(), Problem> {
+/// Requires that a key is neither revoked nor expired at `now`.
+pub(super) fn require_valid(key: &Key, now: UnixMillis) -> ApiResult<()> {
     let detail = match key.status(now) {
         KeyStatus::Active => return Ok(()),
         KeyStatus::Revoked => "this key is revoked".to_owned(),
@@ -156,6 +145,26 @@ pub(super) fn require_valid(key: &Key, now: UnixMillis) -> Result<(), Problem> {
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, key) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim()).filter(|key| !key.is_empty())
+}
+
+const HEADER: &str = "hookhub-tenant";
+
+/// Whether a text is a tenant name: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+pub(crate) fn is_tenant_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+/// The tenant in the header `Hookhub-Tenant`.
+pub(super) fn requested_tenant(request: &HttpRequest) -> ApiResult<Option<Arc<str>>> {
+    let Some(value) = single_header(request, HEADER)? else { return Ok(None) };
+    match value.to_str() {
+        Ok(name) if is_tenant_name(name) => Ok(Some(name.into())),
+        _ => Err(Problem::new(
+            Code::InvalidHeader,
+            "Hookhub-Tenant must be a tenant name: 1 to 64 letters, digits, _, . and -",
+        )),
+    }
 }
 
 #[cfg(test)]

@@ -7,13 +7,12 @@ use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
-use super::access::access;
-use super::caller::{Caller, require_valid};
-use super::tenant::requested_tenant;
+use super::caller::{Caller, requested_tenant, require_valid};
 use crate::access::keys::Key;
-use crate::api::http::patterns::MAX_PATTERNS;
+use crate::api::http::fields::MAX_PATTERNS;
 use crate::api::http::query::{Query, TOKEN, invalid, tokens};
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
+use crate::api::route::access;
 use crate::api::state::{Api, api};
 use crate::domain::access::scope::Scope;
 use crate::domain::access::stream_token::{InvalidToken, StreamToken};
@@ -32,7 +31,7 @@ pub(crate) struct ReadAccess {
 impl ReadAccess {
     /// Authenticates a request by its stream token or its key, and checks the access rule of its route. 401 or 403 if
     /// either fails.
-    pub(super) async fn authorize(request: &HttpRequest) -> Result<Self, Problem> {
+    pub(super) async fn authorize(request: &HttpRequest) -> ApiResult<Self> {
         match tokens(request).as_slice() {
             [] => Ok(Self::with_key(Caller::authorize(request).await?)),
             [token] => authorize_token(request, token).await,
@@ -46,7 +45,7 @@ impl ReadAccess {
     }
 
     /// Checks that the caller sent its key; 403 for a stream token, which can only read events.
-    pub(crate) fn require_key(&self) -> Result<(), Problem> {
+    pub(crate) fn require_key(&self) -> ApiResult<()> {
         if self.token.is_none() {
             return Ok(());
         }
@@ -55,7 +54,7 @@ impl ReadAccess {
 
     /// Creates the filter for the query parameter `types`; without it, for all events that the caller may read. 400 for
     /// an invalid pattern.
-    pub(crate) fn filter(&self, query: &Query) -> Result<Filter, Problem> {
+    pub(crate) fn filter(&self, query: &Query) -> ApiResult<Filter> {
         let Some(text) = query.text("types") else { return self.filter_of(None) };
         // The error names a pattern by its number. Its text may be a secret that was pasted by mistake.
         let parse = |(number, text): (usize, &str)| {
@@ -71,7 +70,7 @@ impl ReadAccess {
 
     /// Creates the filter for these patterns; `None` stands for all events that the caller may read. 403 for a pattern
     /// that the key or token does not allow.
-    pub(crate) fn filter_of(&self, patterns: Option<Vec<Pattern>>) -> Result<Filter, Problem> {
+    pub(crate) fn filter_of(&self, patterns: Option<Vec<Pattern>>) -> ApiResult<Filter> {
         let key = &self.caller.key;
         let allowed = self.token.as_ref().map(|token| &token.types).or(key.event_types.as_ref());
         let patterns: Arc<[Pattern]> = match (patterns, allowed) {
@@ -97,7 +96,7 @@ impl ReadAccess {
     }
 
     /// Checks again, during a connection, that the key and the token are neither revoked nor expired; else 401.
-    pub(crate) async fn require_still_valid(&self, api: &Api) -> Result<(), Problem> {
+    pub(crate) async fn require_still_valid(&self, api: &Api) -> ApiResult<()> {
         let (key, now) = (&self.caller.key, UnixMillis::now());
         api.keys.recheck(key).await?;
         require_valid(key, now)?;
@@ -119,7 +118,7 @@ impl ReadAccess {
 ///
 /// 401 for an invalid token or issuing key, 403 without the scope or for another tenant, 400 if the request has a key
 /// too.
-async fn authorize_token(request: &HttpRequest, token: &str) -> Result<ReadAccess, Problem> {
+async fn authorize_token(request: &HttpRequest, token: &str) -> ApiResult<ReadAccess> {
     let api = api(request)?;
     if request.headers().contains_key(AUTHORIZATION) {
         let detail = "send either a key in Authorization or a token as access_token, not both";
@@ -146,7 +145,7 @@ async fn authorize_token(request: &HttpRequest, token: &str) -> Result<ReadAcces
 /// Finds the key that issued a token, by the key's name in the token. 401 if the key does not exist.
 ///
 /// The key may be revoked or expired: then the token is not valid either.
-async fn issuing_key(api: &Api, name: &str) -> Result<Arc<Key>, Problem> {
+async fn issuing_key(api: &Api, name: &str) -> ApiResult<Arc<Key>> {
     if *name == *api.admin.key.name {
         return Ok(Arc::clone(&api.admin.key));
     }

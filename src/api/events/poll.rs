@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use actix_web::HttpResponse;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::api::http::query::{Query, invalid};
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::domain::event::Event;
 use crate::domain::position::Position;
 use crate::streaming::presence::{ConnectionOwner, Transport};
@@ -18,7 +17,7 @@ const MAX_WAIT_S: u64 = 60;
 
 /// Parses the query parameter `wait`, in seconds: how long a poll waits for its first event. `None`: the poll does not
 /// wait.
-pub(crate) fn wait(query: &Query) -> Result<Option<Duration>, Problem> {
+pub(crate) fn wait(query: &Query) -> ApiResult<Option<Duration>> {
     let Some(text) = query.text("wait") else { return Ok(None) };
     match text.parse() {
         Ok(0) => Ok(None),
@@ -33,7 +32,7 @@ pub(crate) fn wait(query: &Query) -> Result<Option<Duration>, Problem> {
 /// Parses the query parameter `after` (an event id, `now`, `earliest` or a time) and returns its position.
 ///
 /// `None` without the parameter. 400 for an invalid value, 410 if events after the position have expired.
-pub(crate) async fn cursor(query: &Query, streams: &Streams) -> Result<Option<Position>, Problem> {
+pub(crate) async fn cursor(query: &Query, streams: &Streams) -> ApiResult<Option<Position>> {
     let Some(text) = query.text("after") else { return Ok(None) };
     let point = ResumePoint::parse(text);
     if matches!(point, ResumePoint::Unreadable(_)) {
@@ -60,7 +59,7 @@ pub(crate) async fn respond(
     query: &Query,
     limit: usize,
     wait: Option<(Duration, ConnectionOwner)>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let (mut reader, until) = match wait {
         None => (reader, None),
         Some((wait, owner)) => {
@@ -77,7 +76,7 @@ pub(crate) async fn respond(
 }
 
 /// Returns the event's stored JSON for use inside a list, without a copy. 500 if it is not valid JSON.
-pub(crate) fn as_json(event: &Event) -> Result<&RawValue, Problem> {
+pub(crate) fn as_json(event: &Event) -> ApiResult<&RawValue> {
     serde_json::from_slice(&event.body).map_err(|error| {
         let detail = format!("the stored event {} is not valid JSON: {error}", event.position);
         Problem::new(Code::Internal, detail)

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 use crate::access::quotas::Quota;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
 use crate::domain::time::UnixMillis;
 use crate::metrics::{DeliveryMetrics, Histogram, ProgressState, PublishMetrics, StorageMetrics};
@@ -21,7 +21,7 @@ use crate::streaming::presence::{Presence, Transport};
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /metrics`: returns the metrics of this node in the OpenMetrics text format.
-pub(super) async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+pub(super) async fn metrics(api: web::Data<Api>) -> ApiResult {
     let metrics = &api.metrics;
     let (mut page, now) = (Page(Registry::with_prefix("hookhub")), UnixMillis::now());
     page.gauges("build_info", "The version that runs", "version", [(env!("CARGO_PKG_VERSION"), 1)]);

@@ -2,22 +2,19 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpResponse;
 use serde_json::{Value, json};
 
 use crate::api::auth::context::Authorized;
 use crate::api::http::input::Parameters;
-use crate::api::http::list::Page;
-use crate::api::problem::Problem;
+use crate::api::http::query::Page;
+use crate::api::problem::ApiResult;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
 use crate::streaming::presence::ConnectionEntry;
 
 /// `GET /v1/connections`: lists the tenant's streams and waiting polls on this node, oldest first.
-pub(super) async fn list(
-    Authorized(context, parameters): Authorized<Parameters>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&["after", "limit"])?;
     let limit = query.limit()?;
     let after = query.parsed::<ConnectionId>("after")?.unwrap_or(ConnectionId::from_stored(0));

@@ -15,7 +15,7 @@ use super::resume::{named, resume_point, start};
 use crate::api::auth::context::AuthorizedReader;
 use crate::api::http::input::Parameters;
 use crate::api::http::query::TOKEN;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::worker;
 use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
@@ -32,7 +32,7 @@ const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 /// `GET /v1/stream`: streams the matching events as server-sent events.
 pub(super) async fn stream(
     AuthorizedReader(context, access, parameters): AuthorizedReader<Parameters>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let query = parameters.known(&["types", "after", "last_event_id", "named", TOKEN])?;
     let filter = access.filter(&query)?;
     let named = named(&query)?;

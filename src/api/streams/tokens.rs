@@ -8,10 +8,10 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde_json::json;
 
 use crate::api::auth::context::{Authorized, Context};
+use crate::api::http::fields::patterns;
 use crate::api::http::idempotency;
 use crate::api::http::input::JsonBody;
-use crate::api::http::patterns::patterns;
-use crate::api::problem::Problem;
+use crate::api::problem::{ApiResult, Problem};
 use crate::domain::access::stream_token::StreamToken;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::time::UnixMillis;
@@ -29,7 +29,7 @@ struct TokenInput {
 
 impl TokenInput {
     /// Parses the body of a request for a stream token. 422 for invalid fields.
-    fn parse(body: &JsonBody) -> Result<Self, Problem> {
+    fn parse(body: &JsonBody) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let types = patterns(&mut fields, "types").value();
         let ttl_s = fields.number("ttl_s", 1..=MAX_TTL_S).value().unwrap_or(DEFAULT_TTL_S);
@@ -43,9 +43,7 @@ impl TokenInput {
 }
 
 /// `POST /v1/stream-tokens`: issues a stream token for browsers.
-pub(super) async fn create(
-    Authorized(context, body): Authorized<JsonBody>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let input = TokenInput::parse(&body)?;
     caller.require_patterns(&input.types)?;
@@ -78,7 +76,7 @@ fn created() -> HttpResponseBuilder {
 }
 
 /// Creates and signs a token, and returns the JSON of the response. 422 if the token is too long for a URL.
-fn issue(context: &Context, input: TokenInput) -> Result<String, Problem> {
+fn issue(context: &Context, input: TokenInput) -> ApiResult<String> {
     let Context { api, caller, .. } = context;
     let expires = UnixMillis::now().after(input.ttl);
     let token = StreamToken {

@@ -7,7 +7,7 @@ use actix_http::ws;
 use actix_web::body::BoxBody;
 use actix_web::http::Version;
 use actix_web::http::header::SEC_WEBSOCKET_KEY;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -17,7 +17,7 @@ use super::websocket_session::Session;
 use crate::api::auth::context::AuthorizedReader;
 use crate::api::http::input::Frames;
 use crate::api::http::query::TOKEN;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::worker;
 use crate::streaming::Reader;
 use crate::streaming::presence::Transport;
@@ -29,7 +29,7 @@ const ENVELOPE_BYTES: usize = 16 << 10;
 /// `GET /v1/ws`: opens a WebSocket that sends the matching events and accepts commands.
 pub(super) async fn websocket(
     AuthorizedReader(context, access, frames): AuthorizedReader<Frames>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let query = frames.parameters.known(&["types", "after", "last_event_id", TOKEN])?;
     let filter = access.filter(&query)?;
     let point = resume_point(&context.request, &query)?.unwrap_or(ResumePoint::Now);
@@ -43,7 +43,7 @@ pub(super) async fn websocket(
 
 /// Checks the request of the opening handshake (RFC 6455, 4.2), and returns the response to complete. 400 if it is
 /// invalid.
-pub(crate) fn handshake(request: &HttpRequest) -> Result<ResponseBuilder, Problem> {
+pub(crate) fn handshake(request: &HttpRequest) -> ApiResult<ResponseBuilder> {
     let refuse = |refused: &dyn Display| {
         let fix = "use a WebSocket client (RFC 6455, version 13)";
         Problem::new(Code::InvalidHeader, format!("{refused}; {fix}"))
@@ -66,7 +66,7 @@ pub(crate) fn open(
     payload: web::Payload,
     reader: Reader,
     commands: Commands,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     if let Some(expires) = commands.access.token_expires_at() {
         reader.expire_at(expires);
     }

@@ -9,15 +9,14 @@ use serde_json::{Value, json};
 
 use super::resume::start;
 use crate::api::auth::read_access::ReadAccess;
-use crate::api::events::append::{append, receipt};
+use crate::api::events::publish::{append, receipt};
 use crate::api::events::publish_input::{self, Publish};
 use crate::api::http::body::ContentType;
-use crate::api::http::fields::Fields;
-use crate::api::http::patterns::patterns;
+use crate::api::http::fields::{Fields, patterns};
 use crate::api::http::rate_limit;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
-use crate::api::subscriptions::pull::cursor::acknowledge_up_to;
+use crate::api::subscriptions::pull_cursor::acknowledge_up_to;
 use crate::domain::access::scope::Scope;
 use crate::domain::event::Event;
 use crate::domain::event::event_type::Pattern;
@@ -76,7 +75,7 @@ impl Commands {
     }
 
     /// Checks the key again, parses the message and runs its command: `subscribe`, `ack` or `publish`.
-    async fn execute(&self, text: &str) -> Result<Outcome, Problem> {
+    async fn execute(&self, text: &str) -> ApiResult<Outcome> {
         self.access.require_still_valid(&self.api).await?;
         let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|error| {
             Problem::new(Code::InvalidJson, format!("expected one of {COMMANDS}: {error}"))
@@ -95,7 +94,7 @@ impl Commands {
 
     /// Runs `subscribe`: the session continues with another filter, and from another point if the command names one.
     /// 409 on a pull subscription.
-    async fn subscribe(&self, argument: &str) -> Result<Outcome, Problem> {
+    async fn subscribe(&self, argument: &str) -> ApiResult<Outcome> {
         if self.subscription.is_some() {
             let detail =
                 "a pull subscription decides its own events; PATCH its event_types, or seek";
@@ -115,7 +114,7 @@ impl Commands {
 
     /// Runs `ack`: moves the cursor of the pull subscription. A stream by event types has no cursor, so there the id is
     /// only checked.
-    async fn ack(&self, argument: &str) -> Result<Outcome, Problem> {
+    async fn ack(&self, argument: &str) -> ApiResult<Outcome> {
         let position = match (event_id(argument)?, self.subscription) {
             (position, None) => position,
             (position, Some(id)) => {
@@ -127,7 +126,7 @@ impl Commands {
     }
 
     /// Runs `publish`: appends one event, and replies with its receipt once it is durable.
-    async fn publish(&self, argument: &str) -> Result<Outcome, Problem> {
+    async fn publish(&self, argument: &str) -> ApiResult<Outcome> {
         self.access.require_key()?;
         let caller = &self.access.caller;
         caller.require_scope(Scope::Publish)?;
@@ -146,7 +145,7 @@ impl Commands {
 }
 
 /// Parses the argument of `ack` as an event id. 422 if it is none.
-fn event_id(argument: &str) -> Result<Position, Problem> {
+fn event_id(argument: &str) -> ApiResult<Position> {
     let text: Option<String> = serde_json::from_str(argument).ok();
     text.and_then(|text| text.parse().ok()).ok_or_else(|| {
         Problem::new(

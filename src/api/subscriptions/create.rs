@@ -13,7 +13,7 @@ use crate::access::quotas::Quota;
 use crate::api::auth::context::{Authorized, Context};
 use crate::api::http::idempotency;
 use crate::api::http::input::JsonBody;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::domain::access::token_bucket::RateLimitStatus;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
@@ -29,9 +29,7 @@ use crate::domain::time::UnixMillis;
 const QUOTA_RETRY_S: u32 = 60;
 
 /// `POST /v1/subscriptions`: creates a subscription. The response is the only one that shows a generated secret.
-pub(super) async fn create(
-    Authorized(context, body): Authorized<JsonBody>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let claim = idempotency::claim(&context, &body.0).await?;
     if let Some(first) = idempotency::first(&context, claim.as_ref()).await? {
@@ -92,7 +90,7 @@ fn path_of(id: SubscriptionId) -> String {
 }
 
 /// Builds the response to a repeat of the request. `position`: the log entry of the first request.
-async fn replay(context: &Context, position: Option<Position>) -> Result<HttpResponse, Problem> {
+async fn replay(context: &Context, position: Option<Position>) -> ApiResult {
     let first = first_view(context, position).await?;
     let mut response = HttpResponse::Created();
     if let Some(id) = first.id {

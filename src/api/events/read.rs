@@ -1,17 +1,41 @@
-//! `GET /v1/events`: forwards from a cursor as a poll, or backwards from the newest event.
+//! Reading events: one by its id, or a list, forwards from a cursor as a poll or backwards from the newest event.
 
-use actix_web::HttpResponse;
+use std::sync::Arc;
+
+use actix_web::{HttpResponse, web};
 
 use super::poll;
-use crate::api::auth::context::{AuthorizedReader, Context};
+use crate::api::auth::context::{Authorized, AuthorizedReader, Context};
 use crate::api::http::input::Parameters;
 use crate::api::http::query::{Query, TOKEN, invalid};
-use crate::api::problem::Problem;
+use crate::api::problem::{ApiResult, Problem};
 use crate::api::state::worker;
+use crate::domain::access::scope::Scope;
+use crate::domain::event::Event;
 use crate::domain::event::page::{PageLimit, Scan};
 use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
 use crate::streaming::{Filter, Reader, ReaderStart};
+
+/// `GET /v1/events/{id}`.
+pub(super) async fn get(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
+    let event = find_event(&context, &id).await?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(event.body.clone()))
+}
+
+/// Finds an event of the caller's tenant. 404 if the key's event types do not cover it.
+pub(crate) async fn find_event(context: &Context, id: &str) -> ApiResult<Arc<Event>> {
+    let Context { api, caller, .. } = context;
+    let no_such = || Problem::not_found("event");
+    let position: Position = id.parse().map_err(|_bad| no_such())?;
+    let found = api.store.read_at(&[position.stored()], Some(&caller.tenant)).await?;
+    let sees_reserved = caller.key.scopes.allow(Scope::Subscribe);
+    let found = found.into_iter().find(|event| {
+        caller.key.reaches(event.event_type.as_str())
+            && (sees_reserved || !event.event_type.is_reserved())
+    });
+    found.ok_or_else(no_such)
+}
 
 /// The size of one page of a backward scan.
 const PAGE_LIMIT: PageLimit = PageLimit { events: 2_000, bytes: 8 << 20 };
@@ -21,7 +45,7 @@ const MAX_PAGES: usize = 10;
 /// `GET /v1/events`: polls for the events after a cursor, or lists the newest events first with `order=desc`.
 pub(super) async fn list(
     AuthorizedReader(context, access, parameters): AuthorizedReader<Parameters>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let query = parameters.known(&["types", "after", "limit", "order", "wait", TOKEN])?;
     let (limit, wait) = (usize::from(query.limit()?), poll::wait(&query)?);
     let filter = access.filter(&query)?;
@@ -52,7 +76,7 @@ async fn newest_first(
     query: &Query,
     filter: &Filter,
     limit: usize,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let api = &context.api;
     let from = poll::cursor(query, &api.streams).await?.map_or(Position::END, Position::previous);
     let (mut found, mut cursor, mut complete) = (Vec::new(), from, false);

@@ -1,23 +1,73 @@
-//! `POST /v1/subscriptions/{id}/rotate-secret`.
+//! The signing keys of a subscription: public keys, with which receivers verify `v1a` signatures, and rotation.
 
 use std::time::Duration;
 
+use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpResponse, web};
+use serde_json::{Value, json};
 
 use super::change::MAX_CHANGE_ATTEMPTS;
-use super::find::find_subscription;
+use super::read::find_subscription;
 use super::repeat::first_view;
 use crate::api::auth::context::Authorized;
 use crate::api::http::idempotency;
-use crate::api::http::input::JsonBody;
-use crate::api::problem::{Code, Problem};
+use crate::api::http::input::{JsonBody, NoQuery};
+use crate::api::problem::{ApiResult, Code, Problem};
+use crate::api::state::Api;
+use crate::domain::id::SubscriptionId;
+use crate::domain::signing::ed25519::PublicKey;
 use crate::domain::signing::secret::Secret;
 use crate::domain::signing::{MAX_ACTIVE_KEYS, Signing, TooManyKeys};
 use crate::domain::subscription::Subscription;
-use crate::domain::subscription::change;
-use crate::domain::subscription::change::{Change, ChangeResult};
+use crate::domain::subscription::change::{self, Change, ChangeResult};
+use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::time::UnixMillis;
+
+/// Five minutes: far shorter than the usual overlap of a key rotation.
+const KEY_SET_CACHE_CONTROL: &str = "public, max-age=300";
+
+/// `GET /v1/subscriptions/{id}/public-key`: the newest public key.
+pub(super) async fn public_key(
+    Authorized(context, _): Authorized,
+    id: web::Path<String>,
+) -> ApiResult {
+    let subscription = find_subscription(&context, &id).await?;
+    let keys = valid_keys(&subscription);
+    let current = keys.first().ok_or_else(|| {
+        let detail = "this subscription has no v1a signatures; give it a callback_url and \"v1a\" in signatures";
+        Problem::new(Code::NotFound, detail)
+    })?;
+    Ok(HttpResponse::Ok().json(json!({
+        "public_key": current.to_string(),
+        "jwk": current.jwk(),
+    })))
+}
+
+/// `GET /v1/subscriptions/{id}/jwks.json`: all valid public keys as a JSON Web Key Set (RFC 7517, section 5). The path is
+/// public, because receivers fetch it and the keys are not secret.
+pub(super) async fn jwks(
+    id: web::Path<String>,
+    NoQuery: NoQuery,
+    api: web::Data<Api>,
+) -> ApiResult {
+    let no_such = || Problem::not_found("key set");
+    let id: SubscriptionId = id.parse().map_err(|_bad| no_such())?;
+    let found = api.store.select_webhooks_by_id(&[id.stored()]).await?;
+    let keys = found.first().map(valid_keys).filter(|keys| !keys.is_empty()).ok_or_else(no_such)?;
+    let keys: Vec<Value> = keys.iter().map(|key| json!(key.jwk())).collect();
+    Ok(HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, KEY_SET_CACHE_CONTROL))
+        .json(json!({ "keys": keys })))
+}
+
+/// The public keys that sign now, newest first. A pull subscription has none.
+fn valid_keys(subscription: &Subscription) -> Vec<PublicKey<'_>> {
+    match &subscription.definition.channel {
+        Channel::Webhook(webhook) => webhook.settings.signing.public_keys(UnixMillis::now()),
+        Channel::Pull { .. } => Vec::new(),
+    }
+}
 
 /// How long earlier keys still sign: one day, unless the caller asks for another time.
 const DEFAULT_OVERLAP_S: u32 = 86_400;
@@ -37,7 +87,7 @@ struct RotationInput {
 pub(super) async fn rotate(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let claim = idempotency::claim(&context, &body.0).await?;
     let input = RotationInput::parse(&body)?;
     for _ in 0..MAX_CHANGE_ATTEMPTS {
@@ -66,8 +116,7 @@ pub(super) async fn rotate(
 }
 
 impl RotationInput {
-    /// Parses the body of a rotation. 422 for invalid fields.
-    fn parse(body: &JsonBody) -> Result<Self, Problem> {
+    fn parse(body: &JsonBody) -> ApiResult<Self> {
         let mut fields = body.optional_fields()?;
         let secret = fields.parsed("secret").value();
         let overlap_s = fields.number("overlap_s", 0..=MAX_OVERLAP_S).value();
@@ -76,8 +125,7 @@ impl RotationInput {
         Ok(Self { secret, overlap })
     }
 
-    /// Returns the signing after the rotation: the new secret, and the earlier ones until their overlap ends.
-    fn rotate(&self, signing: &Signing) -> Result<Signing, Problem> {
+    fn rotate(&self, signing: &Signing) -> ApiResult<Signing> {
         if self.secret.as_ref() == Some(signing.secret()) {
             let detail = "is already the current secret; leave it out to get a generated one";
             return Err(Problem::invalid_field("/secret", detail));

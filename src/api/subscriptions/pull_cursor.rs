@@ -1,23 +1,48 @@
-//! The cursor of a pull subscription: acknowledging events and seeking.
+//! Finding a pull subscription for a caller.
 
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
-use super::find::{find_pull_subscription, not_a_pull_subscription};
-use crate::api::auth::context::Authorized;
+use super::read::find_subscription;
+use crate::api::auth::context::{Authorized, Context};
 use crate::api::http::input::JsonBody;
-use crate::api::problem::Problem;
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
+use crate::domain::subscription::Subscription;
+use crate::domain::subscription::channel::Channel;
 use crate::domain::time::UnixMillis;
 use crate::streaming::resume::{GapReason, ResumePoint, Resumption};
 
-/// `POST /v1/subscriptions/{id}/ack`: moves the cursor forward to an event, never back.
+/// Finds a pull subscription. 409 if it has a callback URL, or is paused or disabled.
+pub(super) async fn find_pull_subscription(context: &Context, id: &str) -> ApiResult<Subscription> {
+    let subscription = find_subscription(context, id).await?;
+    match subscription.definition.channel {
+        Channel::Pull { .. } => {}
+        Channel::Webhook(_) => return Err(not_a_pull_subscription()),
+    }
+    if !subscription.is_pulled() {
+        let status = subscription.status.name();
+        let detail =
+            format!("the subscription is {status}; POST /v1/subscriptions/{id}/resume first");
+        return Err(Problem::new(Code::Conflict, detail));
+    }
+    Ok(subscription)
+}
+
+pub(super) fn not_a_pull_subscription() -> Problem {
+    Problem::new(
+        Code::Conflict,
+        "the subscription has a callback_url; PATCH it with {\"callback_url\": null} to pull its events",
+    )
+}
+
+/// `POST /v1/subscriptions/{id}/ack`: moves the cursor forward, never back.
 pub(super) async fn acknowledge(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let mut fields = body.fields()?;
     let cursor = fields.parsed::<Position>("cursor").value();
     fields.finish()?;
@@ -36,7 +61,7 @@ pub(crate) async fn acknowledge_up_to(
     api: &Api,
     id: SubscriptionId,
     position: Position,
-) -> Result<Position, Problem> {
+) -> ApiResult<Position> {
     // The database knows the head of the log better than this node, which may lag.
     if position > api.log.head() && position > api.store.head().await? {
         return Err(beyond_the_log());
@@ -48,7 +73,7 @@ pub(crate) async fn acknowledge_up_to(
 pub(super) async fn seek(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let mut fields = body.fields()?;
     let cursor = fields.text("cursor", 64).value();
     let time = fields.text("time", 64).value();
@@ -70,7 +95,7 @@ pub(super) async fn seek(
     Ok(HttpResponse::Ok().json(response))
 }
 
-fn seek_point(cursor: Option<&str>, time: Option<&str>) -> Result<ResumePoint, Problem> {
+fn seek_point(cursor: Option<&str>, time: Option<&str>) -> ApiResult<ResumePoint> {
     match (cursor.map(ResumePoint::parse), time.map(UnixMillis::parse)) {
         (
             Some(point @ (ResumePoint::Now | ResumePoint::Earliest | ResumePoint::After(_))),

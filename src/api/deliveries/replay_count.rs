@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::api::problem::Problem;
+use crate::api::problem::ApiResult;
 use crate::api::state::Api;
 use crate::domain::delivery::replay::ReplayFilter;
 use crate::domain::event::Event;
@@ -38,7 +38,7 @@ pub(super) async fn count(
     subscription: &Subscription,
     range: ReplayRange,
     only: ReplayFilter,
-) -> Result<DeliveryCount, Problem> {
+) -> ApiResult<DeliveryCount> {
     let (id, tenant) = (subscription.id, &*subscription.tenant);
     let versions = api.store.select_versions_of(id).await?;
     let (mut after, mut deliveries) = (range.after, 0);

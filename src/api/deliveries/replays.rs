@@ -1,28 +1,43 @@
-//! `POST /v1/subscriptions/{id}/replay`.
+//! Replays: delivering a stretch of the log to a subscription again.
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, HttpResponseBuilder, web};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::count::{ReplayRange, count};
-use super::view::view;
+use super::replay_count::{ReplayRange, count};
 use crate::api::auth::context::{Authorized, Context};
 use crate::api::auth::visibility::require_visible;
-use crate::api::events::append::{append, event_about};
+use crate::api::events::publish::{append, event_about};
 use crate::api::http::fields::Fields;
 use crate::api::http::idempotency;
-use crate::api::http::input::JsonBody;
-use crate::api::problem::{Code, Problem};
-use crate::api::subscriptions::find::find_subscription;
+use crate::api::http::input::{JsonBody, Parameters};
+use crate::api::http::query::Page;
+use crate::api::problem::{ApiResult, Code, Problem};
+use crate::api::route::{self, Route, SUBSCRIBE};
+use crate::api::state::Api;
+use crate::api::subscriptions::read::find_subscription;
 use crate::api::subscriptions::repeat::missing_entry;
 use crate::api::subscriptions::start::before_point;
-use crate::domain::delivery::replay::{ReplayFilter, ReplayProgress, ReplayRequest};
+use crate::domain::delivery::replay::{
+    ReplayCancellation, ReplayFilter, ReplayProgress, ReplayRequest, ReplayState,
+};
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
+use crate::domain::subscription::Subscription;
 use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::command::Command;
 use crate::store::idempotency::StoredResponse;
 use crate::streaming::resume::ResumePoint;
+
+pub(super) fn routes() -> Vec<Route> {
+    let one = "/v1/subscriptions/{id}/replays/{replay}";
+    vec![
+        route::post("/v1/subscriptions/{id}/replay", SUBSCRIBE, web::to(create)),
+        route::get("/v1/subscriptions/{id}/replays", SUBSCRIBE, web::to(list)),
+        route::get(one, SUBSCRIBE, web::to(get)),
+        route::post("/v1/subscriptions/{id}/replays/{replay}/cancel", SUBSCRIBE, web::to(cancel)),
+    ]
+}
 
 /// The body of a request for a replay.
 struct ReplayInput {
@@ -32,8 +47,7 @@ struct ReplayInput {
 }
 
 impl ReplayInput {
-    /// Parses the body. `head` is the newest position, which bounds the range. 422 for invalid fields.
-    fn parse(body: &JsonBody, head: Position) -> Result<Self, Problem> {
+    fn parse(body: &JsonBody, head: Position) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let after = since(&mut fields, head);
         let until = until(&mut fields, head);
@@ -48,11 +62,11 @@ impl ReplayInput {
     }
 }
 
-/// `POST /v1/subscriptions/{id}/replay`: starts a replay of earlier deliveries. A dry run only counts them.
-pub(super) async fn create(
+/// `POST /v1/subscriptions/{id}/replay`. A dry run only counts the deliveries.
+async fn create(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let claim = idempotency::claim(&context, &body.0).await?;
     if let Some(StoredResponse { position: Some(position), .. }) =
         idempotency::first(&context, claim.as_ref()).await?
@@ -100,8 +114,8 @@ fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse 
     HttpResponse::Ok().json(view)
 }
 
-/// Builds the response to a repeat of the request. `position`: the log entry of the first request.
-async fn replay_response(context: &Context, position: Position) -> Result<HttpResponse, Problem> {
+/// The response to a repeat, from the log entry of the first request.
+async fn replay_response(context: &Context, position: Position) -> ApiResult {
     let Context { api, caller, .. } = context;
     let entries = api.store.read_at(&[position.stored()], Some(&caller.tenant)).await?;
     let request = entries.first().map(|entry| (entry.about, Command::from_event(entry)));
@@ -155,5 +169,95 @@ fn only(fields: &mut Fields) -> ReplayFilter {
     ReplayFilter::from_name(&name).unwrap_or_else(|| {
         fields.fault("only", "expected undelivered or all");
         ReplayFilter::Undelivered
+    })
+}
+
+/// `POST /v1/subscriptions/{id}/replays/{replay}/cancel`: the replay stops. Deliveries it has already queued are still
+/// attempted.
+async fn cancel(
+    Authorized(context, _): Authorized,
+    path: web::Path<(String, String)>,
+) -> ApiResult {
+    let (subscription, id) = path.into_inner();
+    let FoundReplay { subscription, id, progress } =
+        find_replay(&context, &subscription, &id).await?;
+    if progress.state != ReplayState::Running {
+        return Ok(HttpResponse::Ok().json(view(Some(id), &progress)));
+    }
+    let data = json!(ReplayCancellation { replay: id });
+    context.audit("replay.cancelled", &subscription.id, data.clone()).await?;
+    let event = event_about(subscription.id, ReplayCancellation::entry_type(), &data);
+    append(&context.api, &context.caller, None, vec![event]).await?;
+    let cancelled = ReplayProgress { state: ReplayState::Cancelled, ..progress };
+    Ok(HttpResponse::Accepted().json(view(Some(id), &cancelled)))
+}
+
+/// A replay with its subscription.
+struct FoundReplay {
+    subscription: Subscription,
+    id: ReplayId,
+    progress: ReplayProgress,
+}
+
+/// `GET /v1/subscriptions/{id}/replays/{replay}`.
+async fn get(Authorized(context, _): Authorized, path: web::Path<(String, String)>) -> ApiResult {
+    let (subscription, id) = path.into_inner();
+    let found = find_replay(&context, &subscription, &id).await?;
+    Ok(HttpResponse::Ok().json(view(Some(found.id), &found.progress)))
+}
+
+async fn find_replay(context: &Context, subscription: &str, id: &str) -> ApiResult<FoundReplay> {
+    let subscription = find_subscription(context, subscription).await?;
+    let id = id.parse().map_err(|_bad| Problem::not_found("replay"))?;
+    let progress = progress(&context.api, &subscription, id).await?;
+    Ok(FoundReplay { subscription, id, progress })
+}
+
+/// The progress of a replay. No node has started a replay that is only in the log.
+async fn progress(
+    api: &Api,
+    subscription: &Subscription,
+    id: ReplayId,
+) -> ApiResult<ReplayProgress> {
+    if let Some(progress) = api.store.select_replay(subscription.id, id).await? {
+        return Ok(progress);
+    }
+    let entries = api.store.read_at(&[id.stored()], Some(&subscription.tenant)).await?;
+    let entry = entries.first().filter(|entry| entry.about == Some(subscription.id));
+    match entry.and_then(|entry| Command::from_event(entry)) {
+        Some(Command::Replay(_, request)) => Ok(ReplayProgress::new(&request)),
+        _ => Err(Problem::not_found("replay")),
+    }
+}
+
+/// `GET /v1/subscriptions/{id}/replays`: newest first.
+async fn list(
+    Authorized(context, parameters): Authorized<Parameters>,
+    id: web::Path<String>,
+) -> ApiResult {
+    let query = parameters.known(&["after", "limit"])?;
+    let limit = query.limit()?;
+    let below = query.parsed::<ReplayId>("after")?;
+    let subscription = find_subscription(&context, &id).await?;
+    let store = &context.api.store;
+    let found = store.select_replays(subscription.id, below, i64::from(limit) + 1).await?;
+    let page = Page::new(found, limit, |(id, _)| id.to_string());
+    let data: Vec<Value> =
+        page.items.iter().map(|(id, progress)| view(Some(*id), progress)).collect();
+    Ok(query.list(&data, page.next_cursor.as_deref()))
+}
+
+/// A replay; `None` as its id stands for a dry run.
+fn view(id: Option<ReplayId>, progress: &ReplayProgress) -> Value {
+    json!({
+        "id": id.map(|id| id.to_string()),
+        "status": progress.state.name(),
+        "only": progress.only.name(),
+        "after": progress.after.to_string(),
+        "until": progress.until.to_string(),
+        "count": progress.count,
+        "replayed": progress.replayed,
+        "cursor": progress.position.to_string(),
+        "created_at": id.map(ReplayId::time),
     })
 }

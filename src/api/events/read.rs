@@ -17,13 +17,14 @@ use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
 use crate::streaming::{Filter, Reader, ReaderStart};
 
-/// `GET /v1/events/{id}`.
+/// `GET /v1/events/{id}`: returns an event.
 pub(super) async fn get(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let event = find_event(&context, &id).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(event.body.clone()))
 }
 
-/// Finds an event of the caller's tenant. 404 if the key's event types do not cover it.
+/// Finds an event of the caller's tenant by the text of its id. 404 if it does not exist or the key's event types do
+/// not cover it.
 pub(crate) async fn find_event(context: &Context, id: &str) -> ApiResult<Arc<Event>> {
     let Context { api, caller, .. } = context;
     let no_such = || Problem::not_found("event");

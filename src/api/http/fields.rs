@@ -48,7 +48,7 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// Parses a body that must be a JSON object.
+    /// Parses a body that must be a JSON object. 400 if it is not JSON, 422 if it is not an object.
     pub(crate) fn parse(body: &[u8]) -> ApiResult<Self> {
         match json::parse(body)? {
             Value::Object(left) => Ok(Self { left, known: Vec::new(), errors: Vec::new() }),
@@ -228,7 +228,8 @@ impl Fields {
         }
     }
 
-    /// Ends the reading. Recorded faults and remaining fields are the error.
+    /// Checks that no error was recorded and that no field remains; else 422 with all errors. Every parser of a body
+    /// ends with this call.
     pub(crate) fn finish(self) -> ApiResult<()> {
         let errors = self.close();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
@@ -284,7 +285,7 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 /// The most patterns in one list.
 pub(crate) const MAX_PATTERNS: usize = 100;
 
-/// Takes an array of patterns.
+/// Takes an array of event type patterns from the field `name`. An invalid pattern is recorded as an error.
 pub(crate) fn patterns(fields: &mut Fields, name: &'static str) -> Field<Vec<Pattern>> {
     let items = match fields.list(name, MAX_PATTERNS) {
         Field::Is(items) => items,

@@ -35,7 +35,7 @@ pub(super) async fn apply_change(
     Err(Problem::concurrent_modification("subscription"))
 }
 
-/// `PATCH`: changes the fields in the body; null restores a default.
+/// `PATCH /v1/subscriptions/{id}`: changes the fields in the body. Null restores a default.
 pub(super) async fn patch(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -46,7 +46,8 @@ pub(super) async fn patch(
     change_definition(&context, &id, patched).await
 }
 
-/// `PUT`: replaces the definition; a field that is missing has its default. The secret stays unless the body has one.
+/// `PUT /v1/subscriptions/{id}`: replaces the definition; a missing field has its default. The secret stays unless the
+/// body has one.
 pub(super) async fn put(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -90,7 +91,7 @@ async fn change_definition(
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&changed.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/pause`.
+/// `POST /v1/subscriptions/{id}/pause`: pauses deliveries until the subscription is resumed.
 pub(super) async fn pause(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let paused = apply_change(&context, &id, |current| {
         let can_pause = current.status.is_delivering() || current.status == Status::Unverified;
@@ -99,8 +100,9 @@ pub(super) async fn pause(Authorized(context, _): Authorized, id: web::Path<Stri
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/resume`, also after the hub disabled the subscription. A subscription whose receiver is
-/// not verified becomes `unverified` again.
+/// `POST /v1/subscriptions/{id}/resume`: resumes a subscription that is paused or that the hub disabled.
+///
+/// A subscription whose receiver is not verified becomes `unverified` again.
 pub(super) async fn resume(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let resumed = apply_change(&context, &id, |current| {
         let is_resumed = current.status == current.definition.running_status();

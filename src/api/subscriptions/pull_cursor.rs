@@ -15,7 +15,8 @@ use crate::domain::subscription::channel::Channel;
 use crate::domain::time::UnixMillis;
 use crate::streaming::resume::{GapReason, ResumePoint, Resumption};
 
-/// Finds a pull subscription. 409 if it has a callback URL, or is paused or disabled.
+/// Finds a pull subscription by the text of its id. 404 if the key may not see it; 409 if it has a callback URL, or is
+/// paused or disabled.
 pub(super) async fn find_pull_subscription(context: &Context, id: &str) -> ApiResult<Subscription> {
     let subscription = find_subscription(context, id).await?;
     match subscription.definition.channel {
@@ -38,7 +39,7 @@ pub(super) fn not_a_pull_subscription() -> Problem {
     )
 }
 
-/// `POST /v1/subscriptions/{id}/ack`: moves the cursor forward, never back.
+/// `POST /v1/subscriptions/{id}/ack`: moves the cursor forward to an event, never back.
 pub(super) async fn acknowledge(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,

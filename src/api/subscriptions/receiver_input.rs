@@ -23,7 +23,7 @@ pub(super) struct CallbackField {
     pub(super) value: Value,
 }
 
-/// Takes the callback URL under any of its names. More than one of them is a fault.
+/// Takes the callback URL under any of its field names, unchecked. More than one of them is recorded as an error.
 pub(super) fn take_callback_value(fields: &mut Fields) -> Option<CallbackField> {
     let mut found = CALLBACK_NAMES
         .into_iter()
@@ -38,7 +38,7 @@ pub(super) fn take_callback_value(fields: &mut Fields) -> Option<CallbackField> 
     first
 }
 
-/// Takes the callback URL and checks that the hub may call it.
+/// Takes the callback URL under any of its field names, and checks that the hub may call it.
 pub(super) fn take_callback_url(fields: &mut Fields, targets: &Targets) -> Field<CallbackUrl> {
     let Some(CallbackField { name, value }) = take_callback_value(fields) else {
         return Field::Absent;
@@ -60,7 +60,9 @@ pub(super) fn take_callback_url(fields: &mut Fields, targets: &Targets) -> Field
     }
 }
 
-/// Parses a URL that the hub may call. Host names are not resolved here, only when the hub connects.
+/// Parses a URL that the hub may call. The error says what is wrong.
+///
+/// Host names are not resolved here, but when the hub connects.
 pub(super) fn permitted_url(text: &str, targets: &Targets) -> Result<CallbackUrl, String> {
     let url: CallbackUrl = text.parse().map_err(|error: BadCallbackUrl| error.to_string())?;
     targets
@@ -72,7 +74,8 @@ pub(super) fn permitted_url(text: &str, targets: &Targets) -> Result<CallbackUrl
 const MAX_HEADERS: usize = 20;
 const MAX_HEADER_CHARS: usize = 1_000;
 
-/// Takes `headers`, with the names in lower case. The owner cannot set a header that HTTP or the hub sets.
+/// Takes the field `headers`, and returns the headers with names in lower case. A header that HTTP or the hub sets is
+/// an error.
 pub(super) fn take_headers(fields: &mut Fields) -> Field<BTreeMap<String, String>> {
     let named = match fields.texts("headers", MAX_HEADERS, MAX_HEADER_CHARS) {
         Field::Is(named) => named,

@@ -36,7 +36,7 @@ pub(super) fn require_possible(
     Err(Problem::invalid_field("/handshake", detail))
 }
 
-/// Refuses an action that sends something to a receiver that is not verified yet.
+/// Checks that the receiver is verified, before an action that sends something to it; else 409.
 pub(crate) fn require_verified(subscription: &Subscription) -> ApiResult<()> {
     if subscription.definition.awaits_verification() {
         let detail = "the receiver is not verified yet (see verification); POST …/verify starts another attempt";

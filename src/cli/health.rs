@@ -21,7 +21,7 @@ pub(super) struct HealthArgs {
     listen: SocketAddr,
 }
 
-/// Requests `/readyz`, over loopback if the hub listens on all addresses.
+/// Requests `/readyz` from a hub, over loopback if the hub listens on all addresses. Fails unless the hub is ready.
 pub(super) async fn run(args: HealthArgs) -> Result<(), String> {
     let mut hub = args.listen;
     if hub.ip().is_unspecified() {
@@ -39,6 +39,7 @@ pub(super) async fn run(args: HealthArgs) -> Result<(), String> {
     }
 }
 
+/// Sends `GET /readyz` and returns the raw response.
 async fn get_readyz(hub: SocketAddr) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(hub).await?;
     let request = format!("GET /readyz HTTP/1.1\r\nHost: {hub}\r\nConnection: close\r\n\r\n");

@@ -37,6 +37,7 @@ pub(super) struct ListenArgs {
     secret: Option<Secret>,
 }
 
+/// Parses a URL with the scheme http or https.
 fn http_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     match url.scheme() {
@@ -55,6 +56,7 @@ fn hub_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// Follows a hub and prints each event, until the hub refuses a request or a signal stops it.
 pub(super) async fn run(args: ListenArgs) -> Result<(), String> {
     let mut signals = StopSignals::listen()?;
     let secret = args.secret.clone().unwrap_or_else(|| Secret::from_random(rand::random()));

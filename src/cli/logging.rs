@@ -33,11 +33,13 @@ enum LogFormat {
     Json,
 }
 
+/// Checks that the text is a valid log filter.
 fn filter(text: &str) -> Result<String, String> {
     let filter = EnvFilter::try_new(text).map(|_| text.to_owned());
     filter.map_err(|error| format!("{text:?} is not a log level or filter: {error}"))
 }
 
+/// Installs the logger of the process. Fails if one is installed already.
 pub(super) fn start(args: &LoggingArgs) -> Result<(), String> {
     let filter = if args.log == "info" { INFO } else { &args.log };
     let subscriber = tracing_subscriber::fmt()

@@ -75,6 +75,7 @@ pub(crate) async fn run() -> ExitCode {
     }
 }
 
+/// Prints an error and returns the exit code of a failure.
 fn fail(error: &str) -> ExitCode {
     print_line(&mut std::io::stderr(), &format!("hookhub: {error}"));
     ExitCode::FAILURE

@@ -40,6 +40,7 @@ pub(super) struct ReceiveArgs {
     retry_after_s: Option<u64>,
 }
 
+/// Runs a test receiver and prints each delivery, until a signal stops it.
 pub(super) async fn run(args: ReceiveArgs) -> Result<(), String> {
     let mut signals = StopSignals::listen()?;
     let settings = ReceiverSettings {

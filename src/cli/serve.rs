@@ -7,6 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::output::print_line;
 use super::stop_signals::StopSignals;
 
+/// Starts the hub, waits for a signal, and stops the hub. A second SIGINT ends the stop at once.
 pub(super) async fn run(args: ServeArgs) -> Result<(), String> {
     raise_open_file_limit();
     let settings = Settings::from_args(args).map_err(|error| error.to_string())?;
@@ -35,6 +36,8 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), String> {
     Ok(())
 }
 
+/// Prints a new admin key and the file that holds it, or only the file of an earlier one. Prints nothing if the key is
+/// configured.
 fn print_admin_key(admin_key: &AdminKey) {
     let Some(file) = admin_key.file() else { return };
     let line = if admin_key.is_new() {

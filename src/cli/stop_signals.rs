@@ -9,6 +9,7 @@ pub(super) struct StopSignals {
 }
 
 impl StopSignals {
+    /// Starts to listen for SIGINT and SIGTERM.
     pub(super) fn listen() -> Result<Self, String> {
         let listen =
             |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
@@ -18,6 +19,7 @@ impl StopSignals {
         })
     }
 
+    /// Waits for the next SIGINT or SIGTERM.
     pub(super) async fn recv(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

@@ -81,6 +81,7 @@ pub(super) struct ClientArgs {
 }
 
 impl ClientArgs {
+    /// Returns the limits of open streams; a limit per key or address that is not set equals the limit of the node.
     pub(super) fn stream_limits(&self) -> StreamLimits {
         StreamLimits {
             per_node: self.max_streams,
@@ -89,6 +90,7 @@ impl ClientArgs {
         }
     }
 
+    /// Returns the limit of connections from one address; `usize::MAX` if it is not set.
     pub(super) fn max_connections_per_address(&self) -> usize {
         self.max_connections_per_address.unwrap_or(usize::MAX)
     }

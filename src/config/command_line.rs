@@ -50,7 +50,7 @@ pub(super) fn parse_from<C: Parser>(args: &[OsString]) -> Result<C, CommandLineE
     })
 }
 
-/// An environment variable that is set but empty counts as not set, unless the option is required.
+/// Makes environment variables that are set but empty count as not set, except for required options.
 fn without_empty_variables(command: Command) -> Command {
     let ignore = |arg: Arg| {
         let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());

@@ -218,6 +218,7 @@ fn attempts_days_help() -> String {
 }
 
 impl Settings {
+    /// Converts parsed options to settings. Fails if options contradict each other.
     pub fn from_args(args: ServeArgs) -> Result<Self, ConfigError> {
         Ok(Self {
             listen: args.listen,
@@ -248,6 +249,8 @@ impl Settings {
     }
 }
 
+/// Builds the retention of events and of attempts, in days. Unless set, attempts are kept for the default time or, if
+/// that is shorter, as long as events. Fails if attempts would be kept longer than events.
 fn retention(events_days: u16, attempts_days: Option<u16>) -> Result<Retention, ConfigError> {
     let default = Retention::default().attempts_days;
     let attempts_days = attempts_days.unwrap_or(default.min(events_days));

@@ -16,7 +16,7 @@ use crate::domain::egress::target_list::{PortList, TargetList};
 /// One year.
 const MAX_SECONDS: u64 = 31_536_000;
 
-/// A parser for whole numbers in `range`.
+/// Returns a parser for whole numbers in `range`.
 pub(super) fn number<T>(
     range: RangeInclusive<T>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
@@ -75,7 +75,7 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// The URL may hold a password, so the error does not repeat it.
+/// Checks the scheme of a database URL. The URL may hold a password, so the error does not repeat it.
 pub(super) fn database_url(text: &str) -> Result<String, &'static str> {
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
         Ok(text.to_owned())
@@ -84,7 +84,7 @@ pub(super) fn database_url(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// The error does not repeat the key.
+/// Checks the length and the characters of an admin key. The error does not repeat the key.
 pub(super) fn admin_key(text: &str) -> Result<String, &'static str> {
     if text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_owned())
@@ -115,6 +115,7 @@ pub(super) fn networks(text: &str) -> Result<Networks, String> {
     Networks::parse(text).map_err(|part| not_a_network(&part))
 }
 
+/// Returns the error text for a part of a list that is not a network.
 fn not_a_network(part: &str) -> String {
     format!("{part:?} is not a network; expected e.g. 10.0.0.0/8,192.0.2.3")
 }

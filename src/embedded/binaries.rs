@@ -45,15 +45,19 @@ impl Binaries {
         }
     }
 
+    /// Returns the path of the server program.
     pub(super) fn postgres(&self) -> PathBuf {
         self.dir.join("postgres")
     }
 
+    /// Returns the path of the program that creates a cluster.
     pub(super) fn initdb(&self) -> PathBuf {
         self.dir.join("initdb")
     }
 }
 
+/// Returns the first supported version or, if a cluster exists, the cluster's own version; `None` if it is not in
+/// `found`.
 fn choose(found: &[Binaries], cluster_major: Option<u32>) -> Option<&Binaries> {
     let mut supported = found.iter().filter(|binaries| binaries.major >= MIN_MAJOR);
     match cluster_major {
@@ -62,7 +66,7 @@ fn choose(found: &[Binaries], cluster_major: Option<u32>) -> Option<&Binaries> {
     }
 }
 
-/// The error when none of `found` is usable.
+/// Returns the error that explains why none of `found` can be used.
 fn refusal(
     settings: &EmbeddedSettings,
     found: &[Binaries],
@@ -109,7 +113,7 @@ fn directories(path: &OsStr) -> impl Iterator<Item = PathBuf> {
         .filter(|dir| dir.is_absolute())
 }
 
-/// The packaged versions, newest first.
+/// Lists the directories of the Postgres versions that Debian's packages installed, newest first.
 fn packaged() -> Vec<PathBuf> {
     let mut majors: Vec<u32> = fs::read_dir(PACKAGED)
         .into_iter()
@@ -120,6 +124,7 @@ fn packaged() -> Vec<PathBuf> {
     majors.iter().map(|major| PathBuf::from(format!("{PACKAGED}/{major}/bin"))).collect()
 }
 
+/// Runs `postgres --version` in `dir` as `user`, and returns the major version.
 async fn version_in(dir: &Path, user: &ServerUser) -> Result<u32, EmbeddedError> {
     let program = dir.join("postgres");
     let mut command = user.command(&program);

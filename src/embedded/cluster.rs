@@ -17,7 +17,8 @@ const DRAFT_PREFIX: &str = "postgres.new-";
 const INITDB_TIMEOUT: Duration = Duration::from_mins(2);
 const CREATE_DATABASE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The major version that created the cluster; `None` if no cluster exists.
+/// Returns the major version that created the cluster; `None` if no cluster exists. Fails if the directory holds
+/// anything else.
 pub(super) fn version(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
     let no_cluster = || EmbeddedError::NotACluster { cluster: cluster.to_owned() };
     let path = cluster.join("PG_VERSION");
@@ -59,6 +60,7 @@ pub(super) async fn ensure(
     created
 }
 
+/// Creates a complete cluster, with the hub's database, in the new directory `draft`.
 async fn create(draft: &Path, binaries: &Binaries, user: &ServerUser) -> Result<(), EmbeddedError> {
     tracing::info!(programs = %binaries.dir.display(), major = binaries.major, "creating the cluster of the embedded Postgres");
     DirBuilder::new()
@@ -81,6 +83,7 @@ async fn create(draft: &Path, binaries: &Binaries, user: &ServerUser) -> Result<
     Ok(())
 }
 
+/// Renames the complete `draft` to `cluster`, and makes the rename durable.
 fn put_in_place(draft: &Path, cluster: &Path, parent: &Path) -> Result<(), EmbeddedError> {
     fs::rename(draft, cluster).map_err(EmbeddedError::io("rename the new cluster to", cluster))?;
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(EmbeddedError::io("sync", parent))

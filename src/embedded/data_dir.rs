@@ -16,7 +16,7 @@ pub(super) struct DataDir {
 }
 
 impl DataDir {
-    /// Creates the directory if missing and takes its lock.
+    /// Creates the directory if missing, and locks it. Fails if another hub has locked it.
     pub(super) fn claim(path: &Path) -> Result<Self, EmbeddedError> {
         if !path.exists() {
             DirBuilder::new()
@@ -44,18 +44,22 @@ impl DataDir {
             .map_err(EmbeddedError::io("set permissions of", root))
     }
 
+    /// Returns the absolute path of the data directory.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
+    /// Returns the path of the directory of the database cluster.
     pub(super) fn cluster(&self) -> PathBuf {
         self.root.join("postgres")
     }
 
+    /// Returns the preferred path of the directory of the Unix socket.
     pub(super) fn sockets(&self) -> PathBuf {
         self.root.join("run")
     }
 
+    /// Returns the log file of the embedded Postgres; does not open it.
     pub(super) fn log(&self) -> ServerLog {
         ServerLog { path: self.root.join("postgres.log") }
     }
@@ -70,6 +74,7 @@ impl Drop for DataDir {
     }
 }
 
+/// Locks the lock file in `root`, and writes this process's id into it. Fails if another process holds the lock.
 fn take_lock(root: &Path) -> Result<File, EmbeddedError> {
     let path = root.join("hookhub.lock");
     let mut lock = OpenOptions::new()

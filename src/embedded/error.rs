@@ -118,7 +118,8 @@ pub enum EmbeddedError {
 }
 
 impl EmbeddedError {
-    /// Names what was being done to which path, for `map_err`.
+    /// Returns a function that turns an I/O error into one that says which `action` failed on which path; for
+    /// `map_err`.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }

@@ -55,22 +55,26 @@ fn serves(pid: i32, cluster: &Path) -> bool {
     is_postgres && (same_dir(&process.join("cwd"), cluster) || was_started_on(&process, cluster))
 }
 
+/// Returns whether both paths lead to the same directory.
 fn same_dir(one: &Path, other: &Path) -> bool {
     let identity = |path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
     identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
-/// Whether the command line contains `-D <cluster>`.
+/// Returns whether the command line of `process`, a directory in `/proc`, contains `-D <cluster>`.
 fn was_started_on(process: &Path, cluster: &Path) -> bool {
     let Ok(line) = fs::read(process.join("cmdline")) else { return false };
     let words: Vec<&OsStr> = line.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
     words.windows(2).any(|pair| pair == [OsStr::new("-D"), cluster.as_os_str()])
 }
 
+/// Returns the directory of a process in `/proc`.
 fn process_dir(pid: i32) -> PathBuf {
     Path::new("/proc").join(pid.to_string())
 }
 
+/// Stops the Postgres with this process id: a fast shutdown first, then an immediate one. Fails if it still runs after
+/// both.
 async fn stop_orphan(pid: i32, cluster: &Path) -> Result<(), EmbeddedError> {
     tracing::warn!(pid, "stopping the Postgres that a killed hub left running");
     for signal in [Signal::SIGINT, Signal::SIGQUIT] {
@@ -90,10 +94,12 @@ async fn stop_orphan(pid: i32, cluster: &Path) -> Result<(), EmbeddedError> {
     Err(still_there(pid, cluster, why))
 }
 
+/// Returns the error for a Postgres that cannot be stopped. `why` says what was attempted, or what failed.
 fn still_there(pid: i32, cluster: &Path, why: String) -> EmbeddedError {
     EmbeddedError::Orphan { pid, cluster: cluster.to_owned(), why }
 }
 
+/// Removes a file, if it exists.
 fn remove(path: &Path) -> Result<(), EmbeddedError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

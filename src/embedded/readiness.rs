@@ -37,6 +37,7 @@ pub(super) async fn probe(socket: &Path) -> Readiness {
     }
 }
 
+/// Connects, sends the startup message, and reads until Postgres accepts or refuses the session.
 async fn open_session(socket: &Path) -> io::Result<Readiness> {
     let mut stream = UnixStream::connect(socket).await?;
     stream.write_all(&startup_message()?).await?;
@@ -60,6 +61,7 @@ async fn open_session(socket: &Path) -> io::Result<Readiness> {
     }
 }
 
+/// Builds the message that begins a session of the hub's user in the hub's database.
 fn startup_message() -> io::Result<Vec<u8>> {
     let parameters = format!("user\0{DATABASE}\0database\0{DATABASE}\0\0");
     let length = u32::try_from(parameters.len() + 8).map_err(io::Error::other)?;
@@ -69,7 +71,7 @@ fn startup_message() -> io::Result<Vec<u8>> {
     Ok(message)
 }
 
-/// Parses an error message: fields of one letter and a text, each ended by NUL.
+/// Parses the body of an error message: fields of one letter and a text, each ended by NUL.
 fn refusal(body: &[u8]) -> Readiness {
     let text = String::from_utf8_lossy(body);
     let field =

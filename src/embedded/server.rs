@@ -108,6 +108,7 @@ impl Server {
         }
     }
 
+    /// Waits until the server accepts connections. Fails if the process ends first, or after [`READY_TIMEOUT`].
     async fn wait_until_ready(&self, running: &mut Running) -> Result<(), EmbeddedError> {
         tokio::select! {
             ready = self.poll_until_ready() => ready,
@@ -118,6 +119,8 @@ impl Server {
         }
     }
 
+    /// Tries to connect until the server accepts. Fails after [`READY_TIMEOUT`], which starts over while the server
+    /// reports recovery.
     async fn poll_until_ready(&self) -> Result<(), EmbeddedError> {
         let socket = socket::path_in(&self.socket_dir);
         let mut recovering = false;
@@ -144,6 +147,7 @@ impl Server {
     }
 }
 
+/// Returns whether the start failed because sessions of a killed Postgres still run.
 fn is_about_leftovers(error: &EmbeddedError) -> bool {
     matches!(error, EmbeddedError::EndedAtStart { last_output, .. }
         if LEFTOVER_MESSAGES.iter().any(|words| last_output.contains(words)))
@@ -165,7 +169,7 @@ impl Running {
         }
     }
 
-    /// Fast shutdown; after `deadline` immediate shutdown; then kill.
+    /// Stops the server: fast shutdown, after `deadline` immediate shutdown, and at last a kill.
     pub(super) async fn stop(mut self, deadline: Duration) {
         for (signal, limit) in
             [(Signal::SIGINT, deadline), (Signal::SIGQUIT, IMMEDIATE_SHUTDOWN_TIMEOUT)]

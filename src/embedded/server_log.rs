@@ -20,7 +20,7 @@ pub(super) struct ServerLog {
 }
 
 impl ServerLog {
-    /// Opens the log to append to.
+    /// Opens the log for appending, and creates it if missing.
     pub(super) fn open(&self) -> Result<File, EmbeddedError> {
         OpenOptions::new()
             .append(true)
@@ -45,11 +45,12 @@ impl ServerLog {
         }
     }
 
+    /// Returns the length of the log in bytes; 0 if the file cannot be read.
     pub(super) fn len(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
-    /// The last lines written after the log was `from` bytes long, as one line.
+    /// Returns the last few lines that were written after the log was `from` bytes long, joined to one line.
     pub(super) fn last_output(&self, from: u64) -> String {
         let start = from.max(self.len().saturating_sub(MAX_TAIL_BYTES));
         match read_from(&self.path, start) {
@@ -59,6 +60,7 @@ impl ServerLog {
     }
 }
 
+/// Reads at most [`MAX_TAIL_BYTES`] of a file from the offset `start`.
 fn read_from(path: &Path, start: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(start))?;
@@ -67,7 +69,7 @@ fn read_from(path: &Path, start: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The last few non-empty lines of `text`, as one line.
+/// Returns the last few non-empty lines of `text`, joined to one line.
 pub(super) fn last_lines(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();

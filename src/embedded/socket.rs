@@ -69,13 +69,15 @@ fn can_hold_a_socket(dir: &Path) -> bool {
     short_enough && dir.to_str().is_some_and(|text| !text.contains([',', '"']))
 }
 
+/// Returns a directory in `/tmp` for the socket, whose name is a hash of the data directory's path.
 fn fallback_dir(data_dir: &Path) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     data_dir.hash(&mut hasher);
     PathBuf::from(format!("/tmp/hookhub-{:016x}", hasher.finish()))
 }
 
-/// Accepts an existing directory only if it is a real directory of ours, since anyone can create one in `/tmp`.
+/// Accepts an existing directory only if it is a real directory of the hub's or the server's user, since anyone can
+/// create one in `/tmp`. Closes it to other users.
 fn check_private(dir: &Path, user: &ServerUser) -> Result<(), EmbeddedError> {
     let metadata = fs::symlink_metadata(dir).map_err(EmbeddedError::io("look at", dir))?;
     let ours = [user.uid, geteuid().as_raw()].contains(&metadata.uid());

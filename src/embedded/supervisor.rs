@@ -53,7 +53,7 @@ enum WatchEvent {
     End(String),
 }
 
-/// Waits until the server ends or must stop, and rotates its log meanwhile.
+/// Waits until the server ends or `stop` is received. Meanwhile rotates the server's log.
 async fn watch(
     server: &Server,
     running: &mut Running,
@@ -69,7 +69,8 @@ async fn watch(
     }
 }
 
-/// Restarts the server, with growing delays; `None` if it must stop first.
+/// Waits for `delay` and launches the server, with longer delays after each failure. Returns `None` if `stop` is
+/// received first.
 async fn restart(
     server: &Server,
     delay: &mut Duration,
@@ -93,7 +94,8 @@ async fn restart(
     }
 }
 
-/// The delay before the next restart, after a run of length `ran`.
+/// Returns the delay before the next restart: twice `last`, or the shortest delay if the server ran long enough to be
+/// healthy.
 fn next_delay(last: Duration, ran: Duration) -> Duration {
     if ran >= HEALTHY_AFTER { MIN_RESTART_DELAY } else { (last * 2).min(MAX_RESTART_DELAY) }
 }

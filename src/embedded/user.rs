@@ -27,7 +27,7 @@ pub(super) struct ServerUser {
 }
 
 impl ServerUser {
-    /// The user for a new cluster: the hub's own, unless that is root.
+    /// Returns the user that creates and runs a new cluster: the hub's own or, if that is root, an unprivileged one.
     pub(super) fn for_new_cluster() -> Result<Self, EmbeddedError> {
         let (uid, gid) = (geteuid(), getegid());
         if !uid.is_root() {
@@ -40,8 +40,8 @@ impl ServerUser {
             .ok_or(EmbeddedError::NoUnprivilegedUser)
     }
 
-    /// The owner of an existing cluster, so that no file in it must change owner. Only root can run Postgres as another
-    /// user, and Postgres refuses to run as root.
+    /// Returns the owner of an existing cluster, who must run Postgres. Fails if the owner is root, or another user
+    /// than the hub's while the hub is not root.
     pub(super) fn owner_of(cluster: &Path) -> Result<Self, EmbeddedError> {
         let metadata = fs::metadata(cluster).map_err(EmbeddedError::io("look at", cluster))?;
         let (hub, owner) = (geteuid(), metadata.uid());
@@ -51,7 +51,8 @@ impl ServerUser {
         Ok(Self { uid: owner, gid: metadata.gid(), hub_is_root: hub.is_root() })
     }
 
-    /// Makes this user the owner of a path of the hub. Symbolic links are not followed.
+    /// Makes this user the owner of a path that the hub created. Symbolic links are not followed. Does nothing if
+    /// Postgres runs as the hub's own user.
     pub(super) fn chown(self, path: &Path) -> Result<(), EmbeddedError> {
         if !self.hub_is_root {
             return Ok(());
@@ -60,11 +61,12 @@ impl ServerUser {
             .map_err(EmbeddedError::io("change owner of", path))
     }
 
+    /// Makes this user's group the group of a directory; its owner stays.
     pub(super) fn chown_group(self, path: &Path) -> Result<(), EmbeddedError> {
         lchown(path, None, Some(self.gid)).map_err(EmbeddedError::io("change group of", path))
     }
 
-    /// A command that runs as this user, without the hub's terminal, environment and working directory.
+    /// Prepares a command that runs as this user, without the hub's terminal, environment and working directory.
     pub(super) fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
         // A separate process group: Ctrl-C must reach only the hub, which decides when Postgres stops.
@@ -156,10 +158,12 @@ impl ServerUser {
         }
     }
 
+    /// Returns the error for a program that this user could not run, or that failed.
     pub(super) fn failed(self, program: &Path, why: String) -> EmbeddedError {
         EmbeddedError::Program { program: program.to_owned(), user: self.name(), why }
     }
 
+    /// Returns the user's name, or the id of a user without a name.
     fn name(self) -> String {
         User::from_uid(Uid::from_raw(self.uid))
             .ok()
@@ -168,6 +172,7 @@ impl ServerUser {
     }
 }
 
+/// Kills all processes in the group of this process; does nothing if the process has ended.
 fn kill_group(leader: Option<u32>) {
     let Some(group) = leader.and_then(|pid| i32::try_from(pid).ok()) else { return };
     if let Err(error) = killpg(Pid::from_raw(group), Signal::SIGKILL) {

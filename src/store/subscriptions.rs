@@ -304,8 +304,8 @@ impl Store {
             .collect()
     }
 
-    /// Selects the ids of all webhooks of a tenant, deleted ones included, oldest first. The position is that of the
-    /// deletion; `None` if the webhook is not deleted.
+    /// Selects the ids of all webhooks of a tenant, deleted ones included, oldest first. The position is where the
+    /// webhook was deleted; `None` if it is not deleted.
     pub async fn select_webhook_history(
         &self,
         tenant: &str,

@@ -34,6 +34,7 @@ pub(super) struct PostResult {
 }
 
 impl Forwarder {
+    /// Creates a forwarder to `url` that signs with `secret`. Fails if the HTTP client cannot be built.
     pub(super) fn new(url: Url, secret: Secret) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .user_agent(super::USER_AGENT)
@@ -47,6 +48,7 @@ impl Forwarder {
         Ok(Self { client, url, secret })
     }
 
+    /// Signs an event and POSTs it, once. A failure is part of the result.
     pub(super) async fn post(&self, event: &Event) -> PostResult {
         let started = Instant::now();
         let outcome = self.exchange(event).await.map_err(|error| {
@@ -59,6 +61,7 @@ impl Forwarder {
         PostResult { outcome, took: started.elapsed() }
     }
 
+    /// Sends the signed POST, and returns the status and the beginning of the response's body.
     async fn exchange(&self, event: &Event) -> Result<(StatusCode, String), reqwest::Error> {
         let timestamp = UnixMillis::now().seconds();
         let signature = self.secret.sign(&event.id, timestamp, event.text.as_bytes());
@@ -77,6 +80,7 @@ impl Forwarder {
     }
 }
 
+/// Reads the body of a response, up to about [`MAX_BODY_BYTES`].
 async fn read(response: &mut Response) -> Result<Vec<u8>, reqwest::Error> {
     let mut body = Vec::new();
     while body.len() < MAX_BODY_BYTES {

@@ -119,6 +119,7 @@ async fn follow(
     }
 }
 
+/// Forwards an event, if there is a forwarder, and returns the line to show.
 async fn handle_event(event: &Event, forwarder: Option<&Forwarder>) -> String {
     let (time, event_type, id) =
         (SingleLine(&event.timestamp), SingleLine(&event.r#type), SingleLine(&event.id));
@@ -135,7 +136,7 @@ struct Backoff {
 }
 
 impl Backoff {
-    /// Starts over after a successful read. `retry_ms` is the delay that the hub names.
+    /// Starts over after a successful read. `retry_ms` is the delay that the hub's message sets, if any.
     fn reset(&mut self, retry_ms: Option<u64>) {
         self.failures = 0;
         if let Some(retry_ms) = retry_ms {
@@ -144,7 +145,8 @@ impl Backoff {
         }
     }
 
-    /// The hub's own delay first, then doubled, with jitter so that many clients do not reconnect at once.
+    /// Returns the delay before the next connection, and increases the one after it: the hub's own delay first, then
+    /// doubled, with jitter so that many clients do not reconnect at once.
     fn next_delay(&mut self) -> Duration {
         let first = self.hub_delay.unwrap_or(DEFAULT_RETRY_DELAY);
         let max = first.saturating_mul(2_u32.saturating_pow(self.failures)).min(MAX_RETRY_DELAY);

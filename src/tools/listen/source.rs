@@ -64,6 +64,8 @@ pub(super) struct Connection {
 }
 
 impl Source {
+    /// Creates a source that is not connected. Fails if the key is not valid in a header, or if the HTTP client cannot
+    /// be built.
     pub(super) fn new(settings: &ListenSettings) -> Result<Self, ListenError> {
         let client = Client::builder()
             .user_agent(super::USER_AGENT)
@@ -99,7 +101,8 @@ impl Source {
         Ok(Connection::over(response))
     }
 
-    /// Requests the end of the log, only once: a stream that breaks before its first event must not skip events.
+    /// Requests the cursor of the end of the log. Only the first connection does so: a stream that breaks before its
+    /// first event must not skip events.
     async fn log_head(&self) -> Result<String, StreamError> {
         let request = self.request("events", "now").timeout(RESPONSE_TIMEOUT);
         let text = read(self.send(request).await?).await?;
@@ -109,6 +112,7 @@ impl Source {
         Ok(page.next_cursor)
     }
 
+    /// Builds a GET of `/v1/<path>` that asks for the selected event types after the cursor `after`.
     fn request(&self, path: &str, after: &str) -> RequestBuilder {
         let mut url = self.hub.clone();
         url.set_path(&format!("{}/v1/{path}", url.path().trim_end_matches('/')));
@@ -117,6 +121,8 @@ impl Source {
         self.client.get(url).header(AUTHORIZATION, self.authorization.clone())
     }
 
+    /// Sends a request and returns the response if its status is 200. Otherwise returns an error with the hub's
+    /// reason.
     async fn send(&self, request: RequestBuilder) -> Result<Response, StreamError> {
         let late = |_elapsed| StreamError::Temporary("the hub did not respond in time".to_owned());
         let sent = timeout(RESPONSE_TIMEOUT, request.send()).await.map_err(late)?;
@@ -141,7 +147,7 @@ impl Source {
         Err(error(detail))
     }
 
-    /// Records the position of a message and returns its event, if any.
+    /// Records the position from which to resume after a message, and returns the message's event, if any.
     pub(super) fn handle_message(&mut self, message: Sse) -> Result<Option<Event>, StreamError> {
         let (id, data) = (message.id, message.data);
         let event = data.map(|data| {
@@ -157,6 +163,7 @@ impl Source {
 }
 
 impl Connection {
+    /// Reads a response's body as a stream of messages.
     fn over(response: Response) -> Self {
         let unread = Arc::new(AtomicUsize::new(0));
         let body = Box::pin(response.bytes_stream());
@@ -164,7 +171,7 @@ impl Connection {
         Self { messages: Box::pin(SseByteStream::new(body)), unread }
     }
 
-    /// The next message; `None` at the end of the stream.
+    /// Waits for the next message; `None` at the end of the stream.
     pub(super) async fn next(&mut self) -> Result<Option<Sse>, StreamError> {
         let message = std::future::poll_fn(|context| self.messages.as_mut().poll_next(context));
         let message = message.await.transpose().map_err(|error| temporary(&error))?;
@@ -202,6 +209,7 @@ enum BodyError {
     Wire(#[from] reqwest::Error),
 }
 
+/// Reads the body of a response, up to about [`MAX_BYTES`].
 async fn read(mut response: Response) -> Result<Vec<u8>, StreamError> {
     let mut body = Vec::new();
     while body.len() < MAX_BYTES {
@@ -214,22 +222,25 @@ async fn read(mut response: Response) -> Result<Vec<u8>, StreamError> {
     Ok(body)
 }
 
-/// The `authorization` header, hidden from logs; `None` if the key is not valid in a header.
+/// Builds the `authorization` header, hidden from logs; `None` if the key is not valid in a header.
 fn bearer(key: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {key}")).ok()?;
     value.set_sensitive(true);
     (!key.trim().is_empty()).then_some(value)
 }
 
+/// Returns the value of a header; `None` if it is missing or is not visible ASCII.
 fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Text of a server, made safe for a terminal. Longer than [`super::SingleLine`], since nothing follows on the line.
+/// Makes a server's text safe for a terminal: replaces control characters and limits the length. Longer than
+/// [`super::SingleLine`], since nothing follows on the line.
 fn printable(text: &str) -> String {
     text.chars().take(MAX_SHOWN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// Returns the error for a failure after which a retry may succeed.
 fn temporary(error: &(dyn std::error::Error + 'static)) -> StreamError {
     StreamError::Temporary(root_cause(error).to_string())
 }

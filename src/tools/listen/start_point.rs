@@ -26,7 +26,7 @@ pub enum StartPoint {
 }
 
 impl StartPoint {
-    /// The value of the API's `after` parameter.
+    /// Returns the value of the API's `after` parameter. `now` is the time from which [`Self::Ago`] counts back.
     pub(super) fn to_after(self, now: UnixMillis) -> String {
         match self {
             Self::Earliest => "earliest".to_owned(),
@@ -52,7 +52,7 @@ impl FromStr for StartPoint {
     }
 }
 
-/// Parses a whole number with a unit.
+/// Parses a whole number with a unit: `s`, `m`, `h` or `d`.
 fn read_duration(text: &str) -> Option<Duration> {
     let (number, unit_s) = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)]
         .into_iter()

@@ -30,10 +30,13 @@ impl ReceiverState {
         Self { settings, used: AtomicUsize::new(0), deliveries, dropped: AtomicU64::new(0) }
     }
 
+    /// Returns how many deliveries were dropped because the channel was full.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Checks the signature of a delivery at `now`: valid if any configured secret matches. `NotChecked` if no secret
+    /// is configured.
     fn verify(
         &self,
         signed: Result<Signed<'_>, VerificationFailure>,
@@ -50,7 +53,8 @@ impl ReceiverState {
         verified
     }
 
-    /// The next status of the script. A delivery with a bad signature gets 401 and uses none.
+    /// Returns the next status of the configured sequence; its last status repeats. A delivery with a bad signature
+    /// gets 401 and uses none.
     fn next_status(&self, verified: SignatureCheck) -> StatusCode {
         let script = &self.settings.answers;
         let code = match verified {
@@ -63,6 +67,7 @@ impl ReceiverState {
         StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// Sends a delivery to the channel, or counts it as dropped if the channel is full.
     fn report(&self, delivery: Delivery) {
         if self.deliveries.try_send(delivery).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -70,6 +75,7 @@ impl ReceiverState {
     }
 }
 
+/// Handles a request on any path: responds to a verification request, or verifies, reports and responds to a delivery.
 pub(super) async fn receive(
     request: HttpRequest,
     payload: web::Payload,
@@ -110,6 +116,7 @@ pub(super) async fn receive(
     respond(status, verified, state.settings.retry_after_s)
 }
 
+/// Builds the response. `retry_after_s` is sent only with status 429 or 503.
 fn respond(
     status: StatusCode,
     verified: SignatureCheck,
@@ -130,6 +137,7 @@ fn respond(
     }
 }
 
+/// Returns the signature headers of a delivery. Fails with the first one that is missing.
 fn signed(headers: &HeaderMap) -> Result<Signed<'_>, VerificationFailure> {
     let wanted = |name| match text(headers, name) {
         "" => Err(VerificationFailure::Missing(name)),
@@ -142,10 +150,12 @@ fn signed(headers: &HeaderMap) -> Result<Signed<'_>, VerificationFailure> {
     })
 }
 
+/// Returns the value of a header; empty if it is missing or not text.
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
+/// Copies all headers as text.
 fn copied(headers: &HeaderMap) -> Vec<(String, String)> {
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect()

@@ -89,10 +89,12 @@ impl Receiver {
         Ok((Self { address, server: handle, state, tasks }, deliveries))
     }
 
+    /// Returns the address that the receiver listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
+    /// Returns how many deliveries were dropped because the channel was full.
     pub fn dropped(&self) -> u64 {
         self.state.dropped()
     }

@@ -10,7 +10,7 @@ const ORIGIN: &str = "webhook-request-origin";
 /// Names of the query parameter that holds the challenge.
 const CHALLENGE_PARAMETERS: [&str; 2] = ["hub.challenge", "challenge"];
 
-/// The response, if the request is a verification request.
+/// Returns the response to a verification request; `None` if the request is not one.
 pub(super) fn respond(request: &HttpRequest) -> Option<HttpResponse> {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     let (method, response) = match *request.method() {

@@ -7,7 +7,7 @@ use super::problem::{ApiResult, Problem};
 use super::route::Route;
 use super::{deliveries, events, openapi, operator, streams, subscriptions};
 
-/// All routes. The routes of one path are adjacent.
+/// Returns the routes of the whole API. The routes of one path are adjacent.
 pub(crate) fn table() -> Vec<Route> {
     let resources = [
         events::routes(),
@@ -20,7 +20,7 @@ pub(crate) fn table() -> Vec<Route> {
     resources.into_iter().flatten().collect()
 }
 
-/// Registers the table with actix.
+/// Registers every route of the table with actix. Other paths are answered 404.
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     let mut routes = table().into_iter().peekable();
     while let Some(first) = routes.next() {
@@ -34,7 +34,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
     config.default_service(web::to(no_such_path));
 }
 
-/// A path with its methods. HEAD is served like GET; any other method is answered 405 with `Allow`.
+/// Creates the actix resource of one path. HEAD is served like GET; any other method is answered 405 with `Allow`.
 fn resource(path: &str, routes: Vec<Route>) -> Resource {
     let name = |method: &Method| {
         if method == Method::GET { "GET, HEAD".to_owned() } else { method.to_string() }
@@ -59,6 +59,7 @@ fn resource(path: &str, routes: Vec<Route>) -> Resource {
     })
 }
 
+/// Answers 404 to a request for a path that is not in the table.
 async fn no_such_path() -> ApiResult {
     Err(Problem::not_found("path; all paths of the API begin with /v1"))
 }

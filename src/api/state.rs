@@ -49,6 +49,7 @@ impl fmt::Debug for Api {
 }
 
 impl Api {
+    /// Collects the state that all handlers share, and builds the OpenAPI document.
     pub(crate) fn new(parts: Parts, secrets: &Secrets<'_>, limits: Limits) -> Self {
         let Parts { log, store, keys, claims, metrics, streams } = parts;
         let Limits { targets, origin, quotas, body_deadline, trusted_proxies, stopping } = limits;
@@ -111,16 +112,17 @@ pub(crate) struct Limits {
     pub stopping: CancellationToken,
 }
 
-/// The state of the hub that serves a request.
+/// Returns the shared state. 500 if the server was started without it.
 pub(crate) fn api(request: &HttpRequest) -> ApiResult<&web::Data<Api>> {
     request.app_data::<web::Data<Api>>().ok_or_else(not_configured)
 }
 
-/// The streaming worker of the thread that serves a request.
+/// Returns the streaming worker of the current thread. 500 if the server was started without it.
 pub(crate) fn worker(request: &HttpRequest) -> ApiResult<Rc<Worker>> {
     request.app_data::<Rc<Worker>>().cloned().ok_or_else(not_configured)
 }
 
+/// Creates a 500 `internal` problem: the server was started without its shared state.
 fn not_configured() -> Problem {
     Problem::new(Code::Internal, "the server was started without its shared state")
 }

@@ -98,7 +98,7 @@ impl Streams {
     }
 }
 
-/// Creates the `hookhub.gap` event, which tells a client that events are missing after `point`.
+/// Creates the `hookhub.gap` event, which reports to a client that events are missing after `point`.
 ///
 /// The position of the event is just before `earliest`, the oldest kept event, where the stream continues.
 pub(crate) fn gap_event(

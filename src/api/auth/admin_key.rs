@@ -25,11 +25,13 @@ impl fmt::Debug for AdminKey {
 }
 
 impl AdminKey {
+    /// Creates the admin key from its text in the configuration. Only its hash is kept.
     pub(crate) fn new(text: &str) -> Self {
         Self { hash: hash(text), key: Arc::new(Key::configured(DEFAULT_TENANT)) }
     }
 
-    /// Finds the key with this text: the admin key, or one of `keys`, which may be revoked or expired.
+    /// Finds the key with this text: the admin key, or one of the stored `keys`, which may be revoked or expired.
+    /// `None`: no such key exists.
     pub(crate) async fn find(
         &self,
         text: &str,
@@ -43,7 +45,7 @@ impl AdminKey {
     }
 }
 
-/// The hash that stands for a key in the database. Keys are long and random, so a fast hash is enough.
+/// Returns the SHA-256 hash that stands for a key in the database. Keys are long and random, so a fast hash is enough.
 pub(crate) fn hash(key: &str) -> Hash {
     Sha256::digest(key.as_bytes()).into()
 }

@@ -27,7 +27,8 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Authenticates a request and checks the access rule of its route.
+    /// Authenticates a request by its key and checks the access rule of its route. 401 without a valid key, 403 without
+    /// the scope.
     pub(super) async fn authorize(request: &HttpRequest) -> ApiResult<Self> {
         let access = access(request)?;
         let caller = authenticate(request).await?;
@@ -51,7 +52,7 @@ impl Caller {
         Err(Problem::new(Code::Forbidden, detail))
     }
 
-    /// Requires that the key's event types cover all of these patterns.
+    /// Checks that the key's event types cover all of these patterns; else 403.
     pub(crate) fn require_patterns(&self, patterns: &[Pattern]) -> ApiResult<()> {
         match patterns.iter().find(|one| !self.key.covers_one(one)) {
             None => Ok(()),
@@ -59,7 +60,8 @@ impl Caller {
         }
     }
 
-    /// Requires the scope `subscribe` for patterns that name the hub's own events: these describe subscriptions.
+    /// Checks that the key has the scope `subscribe` if a pattern names the hub's own events, which describe
+    /// subscriptions; else 403.
     pub(crate) fn require_subscribe_for_reserved(&self, patterns: &[Pattern]) -> ApiResult<()> {
         let reserved = patterns.iter().find(|one| is_reserved(one.as_str()));
         match reserved.filter(|_| !self.key.scopes.allow(Scope::Subscribe)) {
@@ -73,7 +75,7 @@ impl Caller {
         }
     }
 
-    /// Requires that the key's event types cover this type.
+    /// Checks that the key's event types cover this type; else 403.
     pub(crate) fn require_event_type(&self, event_type: &str) -> ApiResult<()> {
         if self.key.reaches(event_type) {
             Ok(())
@@ -82,6 +84,8 @@ impl Caller {
         }
     }
 
+    /// Creates a 403 `forbidden` problem that names `refused`, a type or pattern that the key's event types do not
+    /// cover.
     fn outside_event_types(&self, refused: &impl fmt::Display) -> Problem {
         let allowed = self.key.event_types.iter().flat_map(|patterns| patterns.iter());
         let allowed: Vec<&str> = allowed.map(Pattern::as_str).collect();
@@ -116,7 +120,8 @@ async fn authenticate(request: &HttpRequest) -> ApiResult<Caller> {
     Ok(Caller { tenant, scopes: key.scopes, key })
 }
 
-/// The problem with a request without a key. It names the paths where a stream token works, if the request has one.
+/// Creates a 401 `unauthorized` problem for a request without a key. If the request has a stream token, the problem
+/// names the paths that accept one.
 fn missing_key(request: &HttpRequest) -> Problem {
     let fix = "send a key as \"Authorization: Bearer <key>\"";
     let detail = if tokens(request).is_empty() {
@@ -127,7 +132,7 @@ fn missing_key(request: &HttpRequest) -> Problem {
     Problem::new(Code::Unauthorized, detail)
 }
 
-/// Requires that a key is neither revoked nor expired at `now`.
+/// Checks that a key is neither revoked nor expired at `now`; else 401.
 pub(super) fn require_valid(key: &Key, now: UnixMillis) -> ApiResult<()> {
     let detail = match key.status(now) {
         KeyStatus::Active => return Ok(()),
@@ -137,7 +142,8 @@ pub(super) fn require_valid(key: &Key, now: UnixMillis) -> ApiResult<()> {
     Err(Problem::new(Code::Unauthorized, detail))
 }
 
-/// The credentials of the scheme `Bearer` (RFC 6750, 2.1), whose case does not matter.
+/// Returns the key in an `Authorization` header of the scheme `Bearer` in any case (RFC 6750, 2.1). `None` for any
+/// other header.
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, key) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim()).filter(|key| !key.is_empty())
@@ -145,13 +151,13 @@ fn bearer(header: &str) -> Option<&str> {
 
 const HEADER: &str = "hookhub-tenant";
 
-/// Whether a text is a tenant name: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+/// Whether a text is a valid tenant name: 1 to 64 characters of `A-Z a-z 0-9 _ . -`.
 pub(crate) fn is_tenant_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
-/// The tenant in the header `Hookhub-Tenant`.
+/// Returns the tenant in the header `Hookhub-Tenant`. `None` without the header; 400 for an invalid name.
 pub(super) fn requested_tenant(request: &HttpRequest) -> ApiResult<Option<Arc<str>>> {
     let Some(value) = single_header(request, HEADER)? else { return Ok(None) };
     match value.to_str() {

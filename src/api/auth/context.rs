@@ -31,12 +31,12 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// The author of a change, for the audit log.
+    /// Returns the author of a change for the audit log: the caller's key and this request.
     pub(crate) fn actor(&self) -> Actor {
         actor(&self.caller.key.name, &self.request)
     }
 
-    /// An audit entry of `tenant`.
+    /// Creates an audit entry of `tenant`, with this request as its author. Does not write it.
     pub(crate) fn audit_entry(
         &self,
         tenant: &str,
@@ -59,7 +59,8 @@ impl Context {
         Ok(self.api.store.insert_audit(&entry.with(None, Some(details))).await?)
     }
 
-    /// The owner under which the connection limits count a stream or a waiting poll.
+    /// Returns the tenant, key and network under which the connection limits count a stream or a waiting poll of this
+    /// caller.
     pub(crate) fn owner(&self) -> ConnectionOwner {
         ConnectionOwner {
             tenant: Arc::clone(&self.caller.tenant),
@@ -69,7 +70,7 @@ impl Context {
     }
 }
 
-/// The author of a change: the key's name, the client's address and user agent, and the request id.
+/// Returns the author of a change: the key's name, the client's address and user agent, and the request id.
 pub(crate) fn actor(key: &str, request: &HttpRequest) -> Actor {
     let user_agent = request.headers().get(USER_AGENT);
     Actor {
@@ -104,7 +105,7 @@ impl<I: Input> FromRequest for Authorized<I> {
     }
 }
 
-/// Takes the payload for an input with a body, and leaves it to actix otherwise.
+/// Takes the payload if the input `I` reads a body. Otherwise leaves the payload to actix and returns an empty one.
 fn take_payload<I: Input>(request: &HttpRequest, payload: &mut Payload) -> ApiResult<web::Payload> {
     let mut payload = if I::HAS_BODY { payload.take() } else { Payload::None };
     let extracted = web::Payload::from_request(request, &mut payload).into_inner();

@@ -29,7 +29,8 @@ pub(crate) struct ReadAccess {
 }
 
 impl ReadAccess {
-    /// Authenticates a request by its stream token or its key, and checks the access rule of its route.
+    /// Authenticates a request by its stream token or its key, and checks the access rule of its route. 401 or 403 if
+    /// either fails.
     pub(super) async fn authorize(request: &HttpRequest) -> ApiResult<Self> {
         match tokens(request).as_slice() {
             [] => Ok(Self::with_key(Caller::authorize(request).await?)),
@@ -38,11 +39,12 @@ impl ReadAccess {
         }
     }
 
+    /// Wraps a caller that sent its key instead of a stream token.
     pub(crate) fn with_key(caller: Caller) -> Self {
         Self { caller, token: None }
     }
 
-    /// Refuses a caller with a stream token.
+    /// Checks that the caller sent its key; 403 for a stream token, which can only read events.
     pub(crate) fn require_key(&self) -> ApiResult<()> {
         if self.token.is_none() {
             return Ok(());
@@ -50,7 +52,8 @@ impl ReadAccess {
         Err(Problem::new(Code::Forbidden, "a stream token can only read events; use a key"))
     }
 
-    /// The filter of the query parameter `types`; without it, all events that the caller may read.
+    /// Creates the filter for the query parameter `types`; without it, for all events that the caller may read. 400 for
+    /// an invalid pattern.
     pub(crate) fn filter(&self, query: &Query) -> ApiResult<Filter> {
         let Some(text) = query.text("types") else { return self.filter_of(None) };
         // The error names a pattern by its number. Its text may be a secret that was pasted by mistake.
@@ -65,7 +68,8 @@ impl ReadAccess {
         self.filter_of(Some(patterns))
     }
 
-    /// The filter of these patterns; `None` stands for all events that the caller may read.
+    /// Creates the filter for these patterns; `None` stands for all events that the caller may read. 403 for a pattern
+    /// that the key or token does not allow.
     pub(crate) fn filter_of(&self, patterns: Option<Vec<Pattern>>) -> ApiResult<Filter> {
         let key = &self.caller.key;
         let allowed = self.token.as_ref().map(|token| &token.types).or(key.event_types.as_ref());
@@ -91,7 +95,7 @@ impl ReadAccess {
         Ok(Filter { tenant, source: Source::Types(patterns) })
     }
 
-    /// Checks again, during a connection, that the key and the token are valid.
+    /// Checks again, during a connection, that the key and the token are neither revoked nor expired; else 401.
     pub(crate) async fn require_still_valid(&self, api: &Api) -> ApiResult<()> {
         let (key, now) = (&self.caller.key, UnixMillis::now());
         api.keys.recheck(key).await?;
@@ -103,13 +107,17 @@ impl ReadAccess {
         }
     }
 
-    /// The time at which the token expires; `None` without a token.
+    /// Returns the time at which the stream token expires. `None` for a caller with a key.
     pub(crate) fn token_expires_at(&self) -> Option<Instant> {
         let left_ms = self.token.as_ref()?.expires.as_i64() - UnixMillis::now().as_i64();
         Some(Instant::now() + Duration::from_millis(left_ms.try_into().unwrap_or_default()))
     }
 }
 
+/// Authenticates a request by its stream token and checks the access rule of its route.
+///
+/// 401 for an invalid token or issuing key, 403 without the scope or for another tenant, 400 if the request has a key
+/// too.
 async fn authorize_token(request: &HttpRequest, token: &str) -> ApiResult<ReadAccess> {
     let api = api(request)?;
     if request.headers().contains_key(AUTHORIZATION) {
@@ -134,7 +142,9 @@ async fn authorize_token(request: &HttpRequest, token: &str) -> ApiResult<ReadAc
     Ok(ReadAccess { caller, token: Some(token) })
 }
 
-/// The key that a token was issued with. The token is never valid for longer than this key.
+/// Finds the key that issued a token, by the key's name in the token. 401 if the key does not exist.
+///
+/// The key may be revoked or expired: then the token is not valid either.
 async fn issuing_key(api: &Api, name: &str) -> ApiResult<Arc<Key>> {
     if *name == *api.admin.key.name {
         return Ok(Arc::clone(&api.admin.key));
@@ -146,6 +156,7 @@ async fn issuing_key(api: &Api, name: &str) -> ApiResult<Arc<Key>> {
     key.ok_or_else(|| bad_token(InvalidToken::Unknown))
 }
 
+/// Creates a 401 `unauthorized` problem for a stream token.
 fn bad_token(bad: InvalidToken) -> Problem {
     let fix = "get a new token with POST /v1/stream-tokens";
     Problem::new(Code::Unauthorized, format!("{TOKEN}: {bad}; {fix}"))

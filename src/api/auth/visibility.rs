@@ -12,7 +12,7 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::version::Version;
 use crate::store::{Store, StoreError};
 
-/// The versions of each of these subscriptions, oldest first.
+/// Reads the pattern versions of each of these subscriptions, oldest first. A subscription without versions is absent.
 pub(crate) async fn versions_by_subscription(
     store: &Store,
     ids: &[i64],
@@ -24,7 +24,7 @@ pub(crate) async fn versions_by_subscription(
     Ok(versions)
 }
 
-/// Returns those of `ids` that the caller may not see.
+/// Returns the subscriptions among `ids` that the caller may not see.
 pub(crate) async fn invisible(
     api: &Api,
     caller: &Caller,
@@ -41,7 +41,7 @@ pub(crate) async fn invisible(
     Ok(ids.into_iter().filter(is_invisible).collect())
 }
 
-/// Whether the caller may see a subscription with these versions; `None` when it has none.
+/// Whether the caller may see a subscription with these versions. `None` stands for a subscription without versions.
 pub(crate) fn is_visible(caller: &Caller, versions: Option<&[Version]>) -> bool {
     if caller.key.event_types.is_none() {
         return true;
@@ -51,7 +51,7 @@ pub(crate) fn is_visible(caller: &Caller, versions: Option<&[Version]>) -> bool 
     })
 }
 
-/// 404 for a subscription that the caller may not see.
+/// Checks that the caller may see a subscription; else 404, as if it did not exist.
 pub(crate) async fn require_visible(
     api: &Api,
     caller: &Caller,

@@ -88,7 +88,8 @@ pub(super) async fn of_subscription(
     Ok(query.list(&data, next.as_deref()))
 }
 
-/// The state with this name; `undelivered` stands for all states in which no receiver has the event.
+/// Parses the query parameter `status` into the states to list. `undelivered` stands for all states in which no
+/// receiver has the event.
 fn states_named(name: &str) -> ApiResult<&'static [DeliveryState]> {
     if name == "undelivered" {
         return Ok(&[DeliveryState::Pending, DeliveryState::Retrying, DeliveryState::Exhausted]);
@@ -109,7 +110,7 @@ struct ScannedPage {
     is_last: bool,
 }
 
-/// Scans one page of the log from `up_to` downwards.
+/// Reads one page of the log backwards, beginning with the event at `up_to`, and the history of the page's deliveries.
 async fn scan(api: &Api, subscription: &Subscription, up_to: Position) -> ApiResult<ScannedPage> {
     let id = subscription.id;
     let versions = api.store.select_versions_of(id).await?;
@@ -174,7 +175,8 @@ fn parse_status_class(query: &Query) -> ApiResult<Option<i16>> {
     }
 }
 
-/// Parses a cursor: position, attempt number and subscription.
+/// Parses the cursor of a list of attempts: the event's position, the attempt number and the subscription of the last
+/// attempt.
 fn parse_cursor(text: &str) -> Option<(Position, u16, SubscriptionId)> {
     let mut parts = text.split('.');
     let cursor =

@@ -30,7 +30,9 @@ pub(super) struct DeliveryCount {
     pub(super) is_complete: bool,
 }
 
-/// Counts the deliveries in a range that a replay with `only` makes again.
+/// Counts the deliveries in a range of the log that a replay with the filter `only` will make again.
+///
+/// After [`MAX_PAGES`] pages the count stops and is marked as incomplete.
 pub(super) async fn count(
     api: &Api,
     subscription: &Subscription,
@@ -61,6 +63,7 @@ pub(super) async fn count(
     Ok(delivery_count(deliveries, false))
 }
 
+/// Creates a [`DeliveryCount`] with the number as a `u64`.
 fn delivery_count(deliveries: usize, is_complete: bool) -> DeliveryCount {
     DeliveryCount { deliveries: u64::try_from(deliveries).unwrap_or(u64::MAX), is_complete }
 }

@@ -62,7 +62,7 @@ impl ReplayInput {
     }
 }
 
-/// `POST /v1/subscriptions/{id}/replay`. A dry run only counts the deliveries.
+/// `POST /v1/subscriptions/{id}/replay`: starts a replay of earlier deliveries. A dry run only counts them.
 async fn create(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -101,6 +101,7 @@ async fn create(
     Ok(created(&mut appended.response, appended.first, id, &request))
 }
 
+/// Builds the response to a dry run. `is_complete`: whether the count covers the whole range.
 fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse {
     let mut view = view(None, &ReplayProgress::new(request));
     if let Some(members) = view.as_object_mut() {
@@ -113,7 +114,7 @@ fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse 
     HttpResponse::Ok().json(view)
 }
 
-/// The response to a repeat, from the log entry of the first request.
+/// Builds the response to a repeat of the request. `position`: the log entry of the first request.
 async fn replay_response(context: &Context, position: Position) -> ApiResult {
     let Context { api, caller, .. } = context;
     let entries = api.store.read_at(&[position.stored()], Some(&caller.tenant)).await?;
@@ -126,7 +127,7 @@ async fn replay_response(context: &Context, position: Position) -> ApiResult {
     Ok(created(idempotency::replayed(&mut response), position, id, &request))
 }
 
-/// The response with a new replay, which has made no progress yet.
+/// Builds the response for a new replay, which has made no progress yet. `position`: the replay's log entry.
 fn created(
     response: &mut HttpResponseBuilder,
     position: Position,
@@ -138,13 +139,17 @@ fn created(
     response.insert_header((LOCATION, location)).json(view(Some(id), &ReplayProgress::new(request)))
 }
 
-/// `since`: the position before the first event of the replay.
+/// Takes the field `since`, and returns the position just before the first event of the replay.
+///
+/// `None` if the field is missing, or invalid and recorded as a fault. `head`: the newest position.
 fn since(fields: &mut Fields, head: Position) -> Option<Position> {
     let point = ResumePoint::parse(&fields.text("since", 64).value()?);
     before_point(fields, "since", &point, head)
 }
 
-/// `until`: the last event of the replay, or a time that the replay does not reach; the newest event by default.
+/// Takes the field `until`, and returns the position of the last event of the replay.
+///
+/// The field is an event, or a time that the replay does not reach. The default is `head`, the newest event.
 fn until(fields: &mut Fields, head: Position) -> Position {
     let point = fields.text("until", 64).value().map(|text| ResumePoint::parse(&text));
     match point {
@@ -158,6 +163,7 @@ fn until(fields: &mut Fields, head: Position) -> Position {
     }
 }
 
+/// Takes the field `only`, which selects the deliveries to make again. The default is the undelivered ones.
 fn only(fields: &mut Fields) -> ReplayFilter {
     let Some(name) = fields.text("only", 64).value() else { return ReplayFilter::Undelivered };
     ReplayFilter::from_name(&name).unwrap_or_else(|| {
@@ -166,8 +172,9 @@ fn only(fields: &mut Fields) -> ReplayFilter {
     })
 }
 
-/// `POST /v1/subscriptions/{id}/replays/{replay}/cancel`: the replay stops. Deliveries it has already queued are still
-/// attempted.
+/// `POST /v1/subscriptions/{id}/replays/{replay}/cancel`: stops a replay.
+///
+/// Deliveries that the replay has already queued are still attempted. A replay that has ended stays as it is.
 async fn cancel(
     Authorized(context, _): Authorized,
     path: web::Path<(String, String)>,
@@ -193,7 +200,7 @@ struct FoundReplay {
     progress: ReplayProgress,
 }
 
-/// `GET /v1/subscriptions/{id}/replays/{replay}`.
+/// `GET /v1/subscriptions/{id}/replays/{replay}`: returns a replay with its progress.
 async fn get(Authorized(context, _): Authorized, path: web::Path<(String, String)>) -> ApiResult {
     let (subscription, id) = path.into_inner();
     let found = find_replay(&context, &subscription, &id).await?;
@@ -207,7 +214,8 @@ async fn find_replay(context: &Context, subscription: &str, id: &str) -> ApiResu
     Ok(FoundReplay { subscription, id, progress })
 }
 
-/// The progress of a replay. No node has started a replay that is only in the log.
+/// Reads the progress of a replay, or its request in the log if no node has started the replay yet. 404 if neither
+/// exists.
 async fn progress(
     api: &Api,
     subscription: &Subscription,
@@ -224,7 +232,7 @@ async fn progress(
     }
 }
 
-/// `GET /v1/subscriptions/{id}/replays`: newest first.
+/// `GET /v1/subscriptions/{id}/replays`: lists the replays of a subscription, newest first.
 async fn list(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -241,7 +249,7 @@ async fn list(
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// A replay; `None` as its id stands for a dry run.
+/// Returns the JSON of a replay. `None` as its id stands for a dry run.
 fn view(id: Option<ReplayId>, progress: &ReplayProgress) -> Value {
     json!({
         "id": id.map(|id| id.to_string()),

@@ -17,7 +17,7 @@ use crate::domain::position::Position;
 use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::version::matches_event;
 
-/// `POST /v1/deliveries/{subscription}/{event}/retry`: one more attempt, now.
+/// `POST /v1/deliveries/{subscription}/{event}/retry`: requests one more attempt of a delivery, now.
 pub(super) async fn retry(
     Authorized(context, _): Authorized,
     path: web::Path<(String, String)>,
@@ -64,6 +64,7 @@ pub(super) async fn retry(
     Ok(appended.response.json(response))
 }
 
+/// Returns the JSON of a 202 response to a request to retry the delivery of `event`.
 fn accepted(id: SubscriptionId, event: Position) -> Value {
     json!({ "subscription": id.to_string(), "event": event.to_string() })
 }

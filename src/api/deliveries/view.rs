@@ -42,13 +42,16 @@ impl DeliveryState {
         ("unknown", Self::Unknown),
     ];
 
-    /// The state with this name, as a slice.
+    /// Finds the state with this API name. Returns a slice of one state, as filters take several.
     pub(super) fn named(name: &str) -> Option<&'static [Self]> {
         let found = Self::ALL.iter().find(|(known, _)| *known == name)?;
         Some(std::slice::from_ref(&found.1))
     }
 
-    /// Derives the state from the attempts, from a retry without recorded attempts, and from the subscription's deletion.
+    /// Derives the state of a delivery.
+    ///
+    /// `attempts`: the recorded attempts, oldest first. `unrecorded`: a retry whose attempts are not recorded.
+    /// `deleted`: whether the subscription is deleted.
     fn new(
         attempts: &[RecordedAttempt],
         unrecorded: Option<&UnrecordedDelivery>,
@@ -74,7 +77,8 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Reads the history of the deliveries of these events to these subscriptions.
+    /// Reads the attempts and retries of the deliveries of these events to these subscriptions. Both lists hold stored
+    /// ids.
     pub(crate) async fn read(
         store: &Store,
         subscriptions: &[i64],
@@ -103,7 +107,8 @@ pub(crate) struct DeliveryView {
 }
 
 impl DeliveryView {
-    /// The delivery of `event` to the subscription `id`. `deleted`: the subscription no longer exists.
+    /// Builds the view of the delivery of `event` to the subscription `id`. `deleted`: whether the subscription is
+    /// deleted.
     pub(crate) fn new(id: SubscriptionId, event: &Event, history: &History, deleted: bool) -> Self {
         let pair = (id, event.position);
         let attempts = history.attempts.get(&pair).map_or(&[][..], Vec::as_slice);
@@ -123,13 +128,13 @@ impl DeliveryView {
         }
     }
 
-    /// The number of recorded attempts.
+    /// Returns the number of recorded attempts.
     pub(super) fn attempts(&self) -> usize {
         self.attempts.len()
     }
 }
 
-/// The JSON of an attempt.
+/// Returns the JSON of an attempt, with the excerpt of the response.
 pub(super) fn attempt_view(attempt: &Attempt) -> Value {
     let response =
         attempt.response.as_deref().and_then(|json| serde_json::from_str::<Value>(json).ok());

@@ -17,7 +17,8 @@ use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Status, TEST_EVENT};
 use crate::store::subscriptions::SubscriptionSummary;
 
-/// `GET /v1/events/{id}/explain`.
+/// `GET /v1/events/{id}/explain`: lists the tenant's subscriptions, each with the reason why the event matches or not,
+/// and its delivery.
 pub(super) async fn explain(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -65,6 +66,7 @@ enum Reason {
 }
 
 impl Reason {
+    /// Finds the reason. `known`: the subscription; `versions`: its pattern versions, oldest first.
     fn new(event: &Event, known: &SubscriptionSummary, versions: &[Version]) -> Self {
         let event_type = event.event_type.as_str();
         if known.deleted_at.is_some_and(|deleted| deleted < event.position) {
@@ -90,11 +92,12 @@ impl Reason {
         }
     }
 
+    /// Whether the reason means that the event matches.
     fn is_match(&self) -> bool {
         matches!(self, Self::PatternMatches(_) | Self::TestEvent)
     }
 
-    /// The stable code of the reason.
+    /// Returns the code of the reason in the API. Codes never change.
     fn code(&self) -> &'static str {
         match self {
             Self::PatternMatches(_) => "pattern_matches",
@@ -107,6 +110,7 @@ impl Reason {
         }
     }
 
+    /// Returns the reason as a sentence for a person.
     fn detail(&self) -> String {
         match self {
             Self::PatternMatches(pattern) => format!("the pattern {pattern} matches the event's type"),
@@ -129,6 +133,7 @@ impl Reason {
     }
 }
 
+/// Returns the JSON of one subscription in the explanation. `delivery`: the event's delivery, if there is one.
 fn view(known: &SubscriptionSummary, reason: &Reason, delivery: Option<&DeliveryView>) -> Value {
     json!({
         "subscription": known.id.to_string(),

@@ -15,7 +15,8 @@ use crate::streaming::{Reader, StreamEnd, Streams};
 
 const MAX_WAIT_S: u64 = 60;
 
-/// `wait`: how long the poll waits for a first event; `None`: it does not wait.
+/// Parses the query parameter `wait`, in seconds: how long a poll waits for its first event. `None`: the poll does not
+/// wait.
 pub(crate) fn wait(query: &Query) -> ApiResult<Option<Duration>> {
     let Some(text) = query.text("wait") else { return Ok(None) };
     match text.parse() {
@@ -28,7 +29,9 @@ pub(crate) fn wait(query: &Query) -> ApiResult<Option<Duration>> {
     }
 }
 
-/// `after`: an event id, `now`, `earliest`, or a time. 410 if events after it have expired.
+/// Parses the query parameter `after` (an event id, `now`, `earliest` or a time) and returns its position.
+///
+/// `None` without the parameter. 400 for an invalid value, 410 if events after the position have expired.
 pub(crate) async fn cursor(query: &Query, streams: &Streams) -> ApiResult<Option<Position>> {
     let Some(text) = query.text("after") else { return Ok(None) };
     let point = ResumePoint::parse(text);
@@ -47,7 +50,10 @@ pub(crate) async fn cursor(query: &Query, streams: &Streams) -> ApiResult<Option
     }
 }
 
-/// Responds with the reader's events. With `wait`, the poll counts as a connection of its owner.
+/// Answers a poll with up to `limit` of the reader's events.
+///
+/// With `wait`, the poll waits that long for the first event and counts as a connection of its owner: 429 if a limit is
+/// reached.
 pub(crate) async fn respond(
     reader: Reader,
     query: &Query,
@@ -69,7 +75,7 @@ pub(crate) async fn respond(
     Ok(query.list_until(&data, Some(&gathered.cursor.to_string()), gathered.has_more))
 }
 
-/// The event's stored JSON, for use inside a list.
+/// Returns the event's stored JSON for use inside a list, without a copy. 500 if it is not valid JSON.
 pub(crate) fn as_json(event: &Event) -> ApiResult<&RawValue> {
     serde_json::from_slice(&event.body).map_err(|error| {
         let detail = format!("the stored event {} is not valid JSON: {error}", event.position);

@@ -21,7 +21,7 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::store::log::{AppendOutcome, AppendRequest};
 
-/// `POST /v1/events`: 202 once all valid events are durable.
+/// `POST /v1/events`: publishes events. Responds 202 once all valid events are durable.
 pub(super) async fn publish(Authorized(context, body): Authorized<PublishBody>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let quotas = api.quotas.quotas_of(&caller.tenant);
@@ -69,7 +69,10 @@ pub(crate) struct Appended {
     pub(crate) response: HttpResponseBuilder,
 }
 
-/// Appends `events` once, however often the request is repeated under its idempotency key.
+/// Appends `events` to the log of the caller's tenant, and returns once they are durable.
+///
+/// With a `claim`, a repeat of the request appends nothing and gets the first position. 422 if another request used the
+/// key.
 pub(crate) async fn append(
     api: &Api,
     caller: &Caller,
@@ -90,13 +93,13 @@ pub(crate) async fn append(
     Ok(Appended { first, response })
 }
 
-/// An event of the hub about a subscription, such as a request to retry a delivery.
+/// Creates an event of the hub about a subscription, such as a request to retry a delivery. Does not append it.
 pub(crate) fn event_about(id: SubscriptionId, event_type: EventType, data: &Value) -> NewEvent {
     let data = Bytes::from(data.to_string());
     NewEvent { event_type, about: Some(id), occurred_at: None, data }
 }
 
-/// The publisher's receipt for one event.
+/// Returns the JSON by which a publisher learns the id, type and time of an appended event.
 pub(crate) fn receipt(position: Position, event: &NewEvent) -> Value {
     let timestamp = event.occurred_at.unwrap_or_else(|| position.time());
     json!({ "id": position.to_string(), "type": event.event_type.as_str(), "timestamp": timestamp })

@@ -27,7 +27,9 @@ pub(crate) enum Publish {
 }
 
 impl Publish {
-    /// Turns each event that `check` refuses into an invalid one.
+    /// Applies `check` to the type of each event.
+    ///
+    /// A refused event of a batch becomes an invalid item. A refused single event is an error.
     pub(crate) fn permitted_by(self, check: impl Fn(&str) -> ApiResult<()>) -> ApiResult<Self> {
         let checked = |event: NewEvent| check(event.event_type.as_str()).map(|()| event);
         Ok(match self {
@@ -38,7 +40,7 @@ impl Publish {
         })
     }
 
-    /// The indexes of the invalid items, as bytes for a fingerprint.
+    /// Returns the indexes of the invalid items, encoded for the fingerprint of the request.
     pub(crate) fn invalid_indexes(&self) -> Vec<u8> {
         match self {
             Self::One(_) => Vec::new(),
@@ -49,6 +51,7 @@ impl Publish {
         }
     }
 
+    /// Returns the events that can be appended, in order.
     pub(crate) fn valid_events(&self) -> Vec<NewEvent> {
         match self {
             Self::One(event) => vec![event.clone()],
@@ -71,7 +74,9 @@ struct EventBody<'a> {
     timestamp: Option<Cow<'a, str>>,
 }
 
-/// Parses a publish. The data of each event may have up to `max_data_bytes`, the tenant's quota.
+/// Parses the body of a publish. `max_data_bytes`, a quota of the tenant, limits the data of each event.
+///
+/// An invalid event of a batch is recorded as an item's error. Any other fault is an error of the whole request.
 pub(crate) fn parse(
     content_type: ContentType,
     body: &[u8],
@@ -94,6 +99,8 @@ pub(crate) fn parse(
     }
 }
 
+/// Parses the items of a batch one by one; an invalid item keeps its own error. Fails if the batch is empty or too
+/// long.
 fn batch(items: Vec<&[u8]>, max_data_bytes: u32) -> ApiResult<Publish> {
     if items.is_empty() {
         return Err(Problem::invalid_field("", "expected at least one event"));
@@ -106,6 +113,7 @@ fn batch(items: Vec<&[u8]>, max_data_bytes: u32) -> ApiResult<Publish> {
     Ok(Publish::Batch(items.into_iter().map(|item| event(item, max_data_bytes)).collect()))
 }
 
+/// Parses one event. `max_data_bytes` limits its data.
 fn event(body: &[u8], max_data_bytes: u32) -> ApiResult<NewEvent> {
     // serde would also accept an array with the field values in order.
     let parsed: Result<EventBody<'_>, _> = match body.trim_ascii_start().first() {
@@ -141,7 +149,8 @@ fn event(body: &[u8], max_data_bytes: u32) -> ApiResult<NewEvent> {
     }
 }
 
-/// The nesting depth of a JSON text. `serde_json` skips over a `RawValue` without its recursion limit.
+/// Returns the greatest nesting depth of arrays and objects in a JSON text. `serde_json` skips over a `RawValue`
+/// without its recursion limit.
 fn nesting(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
@@ -160,6 +169,7 @@ fn nesting(json: &str) -> usize {
     deepest
 }
 
+/// Parses an event type that clients may publish. The error says what is wrong.
 fn event_type(text: &str) -> Result<EventType, String> {
     let event_type: EventType = text.parse().map_err(|error| format!("{error}"))?;
     if event_type.is_reserved() {
@@ -168,12 +178,13 @@ fn event_type(text: &str) -> Result<EventType, String> {
     Ok(event_type)
 }
 
+/// Parses the time at which an event occurred (RFC 3339). The error says what is wrong.
 fn timestamp(text: &str) -> Result<UnixMillis, String> {
     let expected = "expected an RFC 3339 time with its offset, e.g. 2026-11-23T14:00:00.000Z";
     UnixMillis::parse(text).ok_or_else(|| expected.into())
 }
 
-/// Finds the faults of an event that does not have the shape of [`EventBody`].
+/// Creates the problem for a body that serde cannot parse as an [`EventBody`], with one error for each invalid field.
 fn explain(body: &[u8], error: &serde_json::Error) -> Problem {
     let mut fields = match Fields::parse(body) {
         Ok(fields) => fields,

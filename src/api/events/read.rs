@@ -17,13 +17,14 @@ use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
 use crate::streaming::{Filter, Reader, ReaderStart};
 
-/// `GET /v1/events/{id}`.
+/// `GET /v1/events/{id}`: returns an event.
 pub(super) async fn get(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let event = find_event(&context, &id).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(event.body.clone()))
 }
 
-/// Finds an event of the caller's tenant. 404 if the key's event types do not cover it.
+/// Finds an event of the caller's tenant by the text of its id. 404 if it does not exist or the key's event types do
+/// not cover it.
 pub(crate) async fn find_event(context: &Context, id: &str) -> ApiResult<Arc<Event>> {
     let Context { api, caller, .. } = context;
     let no_such = || Problem::not_found("event");
@@ -42,7 +43,7 @@ const PAGE_LIMIT: PageLimit = PageLimit { events: 2_000, bytes: 8 << 20 };
 /// The most pages that one request scans backwards.
 const MAX_PAGES: usize = 10;
 
-/// `GET /v1/events`: the events after a cursor, as soon as there are any, or the newest first.
+/// `GET /v1/events`: polls for the events after a cursor, or lists the newest events first with `order=desc`.
 pub(super) async fn list(
     AuthorizedReader(context, access, parameters): AuthorizedReader<Parameters>,
 ) -> ApiResult {
@@ -70,7 +71,7 @@ pub(super) async fn list(
     }
 }
 
-/// The newest matching events below the cursor.
+/// Answers with up to `limit` of the newest matching events before the query's cursor, newest first.
 async fn newest_first(
     context: &Context,
     query: &Query,

@@ -22,7 +22,9 @@ pub(crate) enum ContentType {
     Ndjson,
 }
 
-/// Reads a body of at most `max_bytes` within the body deadline. A request without a body has an empty one.
+/// Reads a body of at most `max_bytes`. A request without a body gives empty bytes.
+///
+/// 413 for a longer body, 415 for a compressed one, 408 after the body deadline, 503 if the node stops first.
 pub(crate) async fn read(
     request: &HttpRequest,
     payload: web::Payload,
@@ -68,7 +70,7 @@ pub(crate) async fn read(
     }
 }
 
-/// Refuses a compressed body: its size after decompression has no bound.
+/// Checks that the body is not compressed, since its size after decompression has no bound; else 415.
 fn require_uncompressed(request: &HttpRequest) -> ApiResult<()> {
     let mut encodings = request.headers().get_all(CONTENT_ENCODING);
     if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -78,6 +80,7 @@ fn require_uncompressed(request: &HttpRequest) -> ApiResult<()> {
     Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
 
+/// Creates a 400 `invalid_json` problem for a body that ended early or cannot be read.
 fn incomplete(error: &actix_web::Error) -> Problem {
     let detail = match error.as_error() {
         Some(PayloadError::Incomplete(_) | PayloadError::EncodingCorrupted) => {
@@ -88,7 +91,7 @@ fn incomplete(error: &actix_web::Error) -> Problem {
     Problem::new(Code::InvalidJson, detail)
 }
 
-/// The content type of a request; JSON without a `Content-Type` header.
+/// Returns the content type of the body; JSON without a `Content-Type` header. 415 for any other type.
 pub(crate) fn content_type(request: &HttpRequest) -> ApiResult<ContentType> {
     let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(ContentType::Json) };
     let essence = value
@@ -106,6 +109,7 @@ pub(crate) fn content_type(request: &HttpRequest) -> ApiResult<ContentType> {
     }
 }
 
+/// Creates a 415 `unsupported_media_type` problem that names the expected content type.
 pub(super) fn wrong_type(expected: &str) -> Problem {
     Problem::new(Code::UnsupportedMediaType, format!("send the body with Content-Type: {expected}"))
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::api::problem::{Code, Problem};
 
-/// The response to a client that did not send a request head within `deadline`.
+/// Returns the bytes of a 408 response to a client that did not send a request head within `deadline`.
 pub(crate) fn late_head(deadline: Duration) -> Vec<u8> {
     let detail = format!(
         "the request head did not arrive within {} s (HOOKHUB_HEAD_DEADLINE_S)",
@@ -16,7 +16,7 @@ pub(crate) fn late_head(deadline: Duration) -> Vec<u8> {
     response_bytes(&Problem::new(Code::RequestTimeout, detail))
 }
 
-/// The response to a client whose address already has `limit` open connections.
+/// Returns the bytes of a 429 response to a client whose network already has `limit` open connections.
 pub(crate) fn too_many_from_one_address(limit: usize) -> Vec<u8> {
     let detail = format!(
         "this address has {limit} open connections, the limit for one address \
@@ -25,6 +25,7 @@ pub(crate) fn too_many_from_one_address(limit: usize) -> Vec<u8> {
     response_bytes(&Problem::new(Code::TooManyConnections, detail))
 }
 
+/// Returns the bytes of a whole HTTP/1.1 response with a problem. The connection closes after it.
 fn response_bytes(problem: &Problem) -> Vec<u8> {
     let id = Uuid::now_v7().to_string();
     let response = problem.response(&id);

@@ -23,7 +23,7 @@ pub(crate) enum Field<T> {
 }
 
 impl<T> Field<T> {
-    /// The value, if there is one.
+    /// Returns the value; `None` for a missing field or null.
     pub(crate) fn value(self) -> Option<T> {
         match self {
             Self::Is(value) => Some(value),
@@ -31,7 +31,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// This field, or `current` if the field is missing.
+    /// Returns this field if the object has it, null included; else a field with the value `current`, if there is one.
     pub(crate) fn or(self, current: impl Into<Option<T>>) -> Self {
         match (self, current.into()) {
             (Self::Absent, Some(current)) => Self::Is(current),
@@ -48,7 +48,7 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// Parses a body that must be a JSON object.
+    /// Parses a body that must be a JSON object. 400 if it is not JSON, 422 if it is not an object.
     pub(crate) fn parse(body: &[u8]) -> ApiResult<Self> {
         match json::parse(body)? {
             Value::Object(left) => Ok(Self { left, known: Vec::new(), errors: Vec::new() }),
@@ -59,7 +59,7 @@ impl Fields {
         }
     }
 
-    /// Whether the object has this field, null included.
+    /// Whether the object has this field, null included, and no method has taken it yet.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.left.contains_key(name)
     }
@@ -69,28 +69,29 @@ impl Fields {
         self.left.get(name).is_none_or(Value::is_null)
     }
 
-    /// Removes a field: `None` when it is missing, `Some(Null)` when it is null.
+    /// Removes a field from the object and returns its value: `None` if it is missing, `Some(Null)` if it is null.
     pub(crate) fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
         self.left.remove(name)
     }
 
-    /// Records a fault at `/pointer`.
+    /// Records an error at the JSON pointer `/pointer`. [`Self::finish`] reports it.
     pub(crate) fn fault(&mut self, pointer: impl Display, detail: impl Into<String>) {
         self.errors.push(FieldError { pointer: format!("/{pointer}"), detail: detail.into() });
     }
 
-    /// Whether a fault was recorded.
+    /// Whether any error was recorded.
     pub(crate) fn is_faulty(&self) -> bool {
         !self.errors.is_empty()
     }
 
-    /// Drops the remaining fields, where an earlier fault leaves open which fields are expected.
+    /// Removes the remaining fields, so that they are not reported as unknown. Used when an earlier error leaves open
+    /// which fields are expected.
     pub(crate) fn ignore_the_rest(&mut self) {
         self.left.clear();
     }
 
-    /// Takes a string of at most `max_chars` characters.
+    /// Takes a string of at most `max_chars` characters. Another value is recorded as an error.
     pub(crate) fn text(&mut self, name: &'static str, max_chars: usize) -> Field<String> {
         self.read(name, |value| match value {
             Value::String(text) if text.contains('\0') => {
@@ -104,7 +105,7 @@ impl Fields {
         })
     }
 
-    /// Takes a string and parses it as a `T`.
+    /// Takes a string and parses it as a `T`. Another value is recorded as an error.
     pub(crate) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &'static str) -> Field<T> {
         self.read(name, |value| match value {
             Value::String(text) => text.parse().map_err(|error: T::Err| error.to_string()),
@@ -112,7 +113,7 @@ impl Fields {
         })
     }
 
-    /// Takes a whole number within `range`.
+    /// Takes a whole number within `range`. Another value is recorded as an error.
     pub(crate) fn number<T>(&mut self, name: &'static str, range: RangeInclusive<T>) -> Field<T>
     where
         T: TryFrom<u64> + PartialOrd + Display,
@@ -121,14 +122,14 @@ impl Fields {
         self.read(name, |value| whole_number(&value, &range).ok_or(expected))
     }
 
-    /// Takes a boolean.
+    /// Takes a boolean. Another value is recorded as an error.
     pub(crate) fn flag(&mut self, name: &'static str) -> Field<bool> {
         self.read(name, |value| {
             value.as_bool().ok_or_else(|| format!("expected true or false, found {}", kind(&value)))
         })
     }
 
-    /// Takes an array of at most `max_items`.
+    /// Takes an array of at most `max_items` items. Another value is recorded as an error.
     pub(crate) fn list(&mut self, name: &'static str, max_items: usize) -> Field<Vec<Value>> {
         self.read(name, |value| match value {
             Value::Array(items) if items.len() > max_items => {
@@ -139,7 +140,8 @@ impl Fields {
         })
     }
 
-    /// Takes an object of strings with at most `max_members`; each name and value has at most `max_chars` characters.
+    /// Takes an object of strings with at most `max_members` members. Each name and value has at most `max_chars`
+    /// characters.
     pub(crate) fn texts(
         &mut self,
         name: &'static str,
@@ -226,12 +228,14 @@ impl Fields {
         }
     }
 
-    /// Ends the reading. Recorded faults and remaining fields are the error.
+    /// Checks that no error was recorded and that no field remains; else 422 with all errors. Every parser of a body
+    /// ends with this call.
     pub(crate) fn finish(self) -> ApiResult<()> {
         let errors = self.close();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
     }
 
+    /// Returns the recorded errors, with one more for each remaining field, which the API does not know.
     fn close(mut self) -> Vec<FieldError> {
         let known = self.known.join(", ");
         for name in self.left.keys() {
@@ -247,12 +251,13 @@ impl Fields {
     }
 }
 
-/// Escapes a name as a part of a JSON pointer (RFC 6901, section 3).
+/// Escapes a field name for a JSON pointer (RFC 6901, section 3).
 pub(crate) fn pointer_part(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// A whole number within `range`. To JSON `5.0` is the same number as `5` (JSON Schema, Core, 4.2.2).
+/// Returns the value if it is a whole number within `range`. In JSON `5.0` is the same number as `5` (JSON Schema,
+/// Core, 4.2.2).
 pub(crate) fn whole_number<T: TryFrom<u64> + PartialOrd>(
     value: &Value,
     range: &RangeInclusive<T>,
@@ -265,7 +270,7 @@ pub(crate) fn whole_number<T: TryFrom<u64> + PartialOrd>(
         .filter(|number| range.contains(number))
 }
 
-/// The JSON type of a value, with its article.
+/// Returns the JSON type of a value with its article, such as `an array`, for error messages.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -280,7 +285,7 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 /// The most patterns in one list.
 pub(crate) const MAX_PATTERNS: usize = 100;
 
-/// Takes an array of patterns.
+/// Takes an array of event type patterns from the field `name`. An invalid pattern is recorded as an error.
 pub(crate) fn patterns(fields: &mut Fields, name: &'static str) -> Field<Vec<Pattern>> {
     let items = match fields.list(name, MAX_PATTERNS) {
         Field::Is(items) => items,

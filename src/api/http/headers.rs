@@ -9,7 +9,7 @@ use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
 use crate::domain::access::forwarded::TrustedProxies;
 
-/// Returns the value of a header, and refuses a request that has it more than once.
+/// Returns the value of a header, or `None` without it. 400 for a request that has the header more than once.
 pub(crate) fn single_header<'a>(
     request: &'a HttpRequest,
     name: &str,
@@ -25,8 +25,10 @@ pub(crate) fn single_header<'a>(
     }
 }
 
-/// The address of the client. This is the connection's peer, or the client that a trusted proxy
-/// (`HOOKHUB_TRUSTED_PROXIES`) names in its header. An IPv4 address is never mapped into IPv6.
+/// Returns the address of the client: the connection's peer, or the client that a trusted proxy
+/// (`HOOKHUB_TRUSTED_PROXIES`) names in its header.
+///
+/// An IPv4 address is never mapped into IPv6.
 pub(crate) fn client_address(request: &HttpRequest) -> IpAddr {
     // Every request over TCP has a peer address.
     let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());

@@ -26,7 +26,9 @@ pub(crate) struct Claim {
     pub(crate) key: RequestKey,
 }
 
-/// Claims the request's key, if it has one. 409 while another request with this key is running.
+/// Claims the request's idempotency key, so that no node runs another request with it until the claim is dropped.
+///
+/// `None` if the request has no key. 409 while another request with this key is running.
 pub(crate) async fn claim(context: &Context, body: &[u8]) -> ApiResult<Option<Claim>> {
     let Some(key) = parse_key(&context.request)? else { return Ok(None) };
     let lock = context.api.claims.claim(&context.caller.tenant, &key).await?.ok_or_else(|| {
@@ -37,7 +39,9 @@ pub(crate) async fn claim(context: &Context, body: &[u8]) -> ApiResult<Option<Cl
     Ok(Some(Claim { _lock: lock, key }))
 }
 
-/// The stored outcome of the first request with the claimed key. 422 if that request was a different one.
+/// Reads the stored outcome of the first request with the claimed key; `None` if this request is the first.
+///
+/// 422 if the first request was a different one.
 pub(crate) async fn first(
     context: &Context,
     claim: Option<&Claim>,
@@ -51,13 +55,13 @@ pub(crate) async fn first(
 }
 
 impl Claim {
-    /// Adds to the fingerprint another value that the response depends on.
+    /// Adds to the request's fingerprint another value that the response depends on.
     pub(crate) fn add_to_fingerprint(&mut self, more: &[u8]) {
         let both = Sha256::new().chain_update(&self.key.fingerprint).chain_update(more);
         self.key.fingerprint = both.finalize().to_vec();
     }
 
-    /// Refuses a request that differs from the first one with this key.
+    /// Checks that this request has the fingerprint `first` of the first request with this key; else 422.
     pub(crate) fn require_same_request(&self, first: &[u8]) -> ApiResult<()> {
         if first == self.key.fingerprint {
             return Ok(());
@@ -69,23 +73,25 @@ impl Claim {
     }
 }
 
-/// The problem with two requests under one key that reached the database at the same time.
+/// Creates a 409 `idempotency_key_in_use` problem for two requests under one key that reached the database at the same
+/// time.
 pub(crate) fn concurrent_requests() -> Problem {
     let detail = "two requests with this Idempotency-Key ran at the same time; retry";
     Problem::new(Code::IdempotencyKeyInUse, detail)
 }
 
-/// Marks a response as a replay of the first one.
+/// Marks a response, by a header, as a repeat of the response to the first request.
 pub(crate) fn replayed(response: &mut HttpResponseBuilder) -> &mut HttpResponseBuilder {
     response.insert_header((REPLAYED, "true"))
 }
 
-/// The replay of a response whose body is stored.
+/// Builds the response to a repeat from the stored body of the first response.
 pub(crate) fn replay(mut response: HttpResponseBuilder, stored: StoredResponse) -> HttpResponse {
     let body = stored.answer.unwrap_or_default();
     replayed(&mut response).content_type("application/json").body(body)
 }
 
+/// Returns a SHA-256 hash of the method, path, content type and body of a request.
 fn fingerprint(request: &HttpRequest, body: &[u8]) -> Vec<u8> {
     let mut hash = Sha256::new();
     hash.update(request.method().as_str());
@@ -98,8 +104,10 @@ fn fingerprint(request: &HttpRequest, body: &[u8]) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-/// Parses the key, bare or as the quoted string of draft-ietf-httpapi-idempotency-key-header-07. `"k"` and `k` are the
-/// same key.
+/// Parses the idempotency key, bare or as a quoted string (draft-ietf-httpapi-idempotency-key-header-07). `"k"` and `k`
+/// are the same key.
+///
+/// `None` without the header; 400 for an invalid key.
 fn parse_key(request: &HttpRequest) -> ApiResult<Option<String>> {
     let Some(value) = single_header(request, HEADER)? else { return Ok(None) };
     let bad = || {

@@ -21,6 +21,7 @@ pub(crate) trait Input: Sized + 'static {
     /// Whether the input takes the payload.
     const HAS_BODY: bool = true;
 
+    /// Reads the input from the query and the body. Called after the caller is authorised.
     fn read(request: &HttpRequest, payload: web::Payload) -> impl Future<Output = ApiResult<Self>>;
 }
 
@@ -29,6 +30,7 @@ pub(crate) trait Input: Sized + 'static {
 pub(crate) struct NoQuery;
 
 impl NoQuery {
+    /// Checks that the request has no query parameters; else 400.
     fn check(request: &HttpRequest) -> ApiResult<Self> {
         Query::parse(request, &[]).map(|_| Self)
     }
@@ -57,7 +59,7 @@ impl FromRequest for NoQuery {
 pub(crate) struct Parameters(HttpRequest);
 
 impl Parameters {
-    /// Parses the query, and refuses a parameter that is not in `known`.
+    /// Parses the query. 400 for a parameter that is not in `known` or appears twice.
     pub(crate) fn known(&self, known: &[&str]) -> ApiResult<Query> {
         Query::parse(&self.0, known)
     }
@@ -88,12 +90,12 @@ impl Input for Frames {
 pub(crate) struct JsonBody(pub(crate) Bytes);
 
 impl JsonBody {
-    /// Parses the body, which must be a JSON object.
+    /// Parses the body as a JSON object, whose fields the caller then takes. 400 or 422 for another body.
     pub(crate) fn fields(&self) -> ApiResult<Fields> {
         Fields::parse(&self.0)
     }
 
-    /// Like [`Self::fields`]; an empty body is an empty object.
+    /// Parses the body as a JSON object, and an empty body as an object without fields.
     pub(crate) fn optional_fields(&self) -> ApiResult<Fields> {
         Fields::parse(if self.0.is_empty() { b"{}" } else { &self.0 })
     }

@@ -17,7 +17,7 @@ pub(crate) fn parse(body: &[u8]) -> ApiResult<Value> {
     Ok(value.0)
 }
 
-/// The problem with a body that is not JSON.
+/// Creates a 400 `invalid_json` problem for a body that is not JSON.
 pub(crate) fn not_json(error: &serde_json::Error) -> Problem {
     let reason = error.to_string();
     let detail = if reason.starts_with("recursion limit exceeded") {

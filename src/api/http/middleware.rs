@@ -27,7 +27,8 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Middleware: assigns the request id, checks the size of the head, writes problem documents and logs the request.
+/// Middleware around every request: assigns the request id, checks the size of the head, writes problem documents and
+/// logs the request.
 pub(crate) async fn assign_request_id(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -66,7 +67,8 @@ pub(crate) async fn assign_request_id(
     Ok(response)
 }
 
-/// The route pattern, such as `/v1/events/{id}`. The path itself is never logged: a client may have put a key in it.
+/// Returns the route pattern for the log, such as `/v1/events/{id}`. The path is never logged: a client may have put a
+/// key in it.
 fn route(response: &ServiceResponse<BoxBody>) -> String {
     response.request().match_pattern().unwrap_or_else(|| "none".to_owned())
 }
@@ -80,7 +82,8 @@ const MAX_FIELD_BYTES: usize = 32 << 10;
 /// The bytes of a field besides its name and value: a colon, a space and the line end.
 const FIELD_OVERHEAD_BYTES: usize = 4;
 
-/// Refuses a request whose head exceeds a limit.
+/// Checks the length of a request's target and the size of its headers. Fails with a 4xx problem if one exceeds its
+/// limit.
 fn check_head(request: &ServiceRequest) -> ApiResult<()> {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target > MAX_TARGET_BYTES {

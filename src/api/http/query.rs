@@ -23,7 +23,7 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    /// Parses the parameters, and refuses a name that is not in `known`.
+    /// Parses the query parameters. 400 for a parameter that is not in `known` or appears twice.
     pub(crate) fn parse(request: &HttpRequest, known: &[&str]) -> ApiResult<Self> {
         let mut parameters: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(request.query_string().as_bytes()) {
@@ -46,18 +46,19 @@ impl Query {
         Ok(Self { parameters, path: request.path().to_owned() })
     }
 
+    /// Returns the decoded value of a parameter; `None` if the query does not have it.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Parses a parameter as a `T`.
+    /// Parses a parameter as a `T`. `None` without the parameter; 400 for an invalid value.
     pub(crate) fn parsed<T: FromStr<Err: Display>>(&self, name: &str) -> ApiResult<Option<T>> {
         self.text(name)
             .map(|text| text.parse().map_err(|error: T::Err| invalid(name, &error.to_string())))
             .transpose()
     }
 
-    /// `limit`: the most items of one page, 1 to 250; 50 by default.
+    /// Parses the query parameter `limit`, the most items of one page: 1 to 250, 50 by default. 400 for another value.
     pub(crate) fn limit(&self) -> ApiResult<u16> {
         let Some(text) = self.text("limit") else { return Ok(DEFAULT_LIMIT) };
         let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
@@ -66,7 +67,7 @@ impl Query {
         })
     }
 
-    /// The path and query of this request with another `after`, and without its stream token.
+    /// Returns the path and query of this request with the cursor as `after`, and without the stream token.
     fn with_after(&self, cursor: &str) -> String {
         let others = self.parameters.iter().filter(|(name, _)| *name != "after" && *name != TOKEN);
         let query: String = form_urlencoded::Serializer::new(String::new())
@@ -77,7 +78,7 @@ impl Query {
     }
 }
 
-/// All stream tokens in a request's query. A valid request has at most one.
+/// Returns all stream tokens in a request's query. A valid request has at most one.
 pub(crate) fn tokens(request: &HttpRequest) -> Vec<String> {
     form_urlencoded::parse(request.query_string().as_bytes())
         .filter(|(name, _)| name == TOKEN)
@@ -85,7 +86,7 @@ pub(crate) fn tokens(request: &HttpRequest) -> Vec<String> {
         .collect()
 }
 
-/// The problem with one query parameter.
+/// Creates a 400 `invalid_parameter` problem for the query parameter `name`.
 pub(crate) fn invalid(name: &str, detail: &str) -> Problem {
     Problem::new(Code::InvalidParameter, format!("{name}: {detail}"))
 }
@@ -99,7 +100,9 @@ pub(crate) struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes a page of up to `limit` items out of `found`, which holds one more item if another page follows.
+    /// Makes a page of up to `limit` items from `found`, which holds one more item if another page follows.
+    ///
+    /// `cursor` returns the cursor of an item.
     pub(crate) fn new(mut found: Vec<T>, limit: u16, cursor: impl Fn(&T) -> String) -> Self {
         let limit = usize::from(limit);
         let has_more = found.len() > limit;
@@ -118,12 +121,14 @@ struct ListBody<'a, T> {
 }
 
 impl Query {
-    /// The response with one page of a list; another page follows where it has a cursor.
+    /// Builds the response with one page of a list. `next_cursor`: `None` on the last page.
     pub(crate) fn list<T: Serialize>(&self, data: &[T], next_cursor: Option<&str>) -> HttpResponse {
         self.list_until(data, next_cursor, next_cursor.is_some())
     }
 
-    /// The response with one page of a list whose cursor is useful on the last page too.
+    /// Builds the response with one page of a list whose cursor is useful on the last page too.
+    ///
+    /// A `Link` header names the next page if `has_more`.
     pub(crate) fn list_until<T: Serialize>(
         &self,
         data: &[T],

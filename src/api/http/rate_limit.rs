@@ -5,9 +5,9 @@ use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
 use crate::domain::access::token_bucket::RateLimitStatus;
 
-/// Takes `events` from the token bucket of the caller's tenant: all of them, or none and an error.
+/// Takes `events` tokens from the token bucket of the caller's tenant: all of them, or none with a 429 problem.
 ///
-/// `rate` is the tenant's limit in events per second. The result is `None` without a limit or without events.
+/// `rate` is the tenant's limit in events per second. Returns `None` without a limit or without events.
 pub(crate) fn admit(
     api: &Api,
     caller: &Caller,

@@ -17,7 +17,7 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// Joins the document from its parts.
+    /// Builds the OpenAPI document and its entity tag.
     pub(crate) fn new() -> Self {
         let text = Bytes::from(document().to_string());
         let digest = Sha256::digest(&text);

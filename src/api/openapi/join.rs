@@ -31,7 +31,7 @@ pub(crate) const CODES: &str = "x-codes";
 /// The request id in the examples.
 const REQUEST_ID: &str = "019ab1f2-0c3d-7e4f-8a5b-6c7d8e9f0a1b";
 
-/// The whole document.
+/// Joins all parts into the whole OpenAPI document.
 pub(crate) fn document() -> Value {
     let mut document = json!({});
     for part in PARTS.into_iter().chain([WEBHOOKS]) {
@@ -52,12 +52,12 @@ pub(crate) fn document() -> Value {
     document
 }
 
-/// Parses a part. A test checks that every part is valid JSON.
+/// Parses a part of the document. A test checks that every part is valid JSON.
 pub(crate) fn read(part: &str) -> Value {
     serde_json::from_str(part).unwrap_or_default()
 }
 
-/// Merges `more` into `into`, recursively for objects.
+/// Merges `more` into `into`: objects member by member, while any other value replaces the earlier one.
 fn merge(into: &mut Value, more: Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
@@ -69,15 +69,17 @@ fn merge(into: &mut Value, more: Value) {
     }
 }
 
+/// Returns the object at a JSON pointer, or `None` if no object is there.
 fn object_at<'a>(value: &'a mut Value, pointer: &str) -> Option<&'a mut Map<String, Value>> {
     value.pointer_mut(pointer)?.as_object_mut()
 }
 
+/// Iterates over the member values of the object at a JSON pointer.
 fn each_at<'a>(value: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a mut Value> {
     object_at(value, pointer).into_iter().flat_map(|members| members.values_mut())
 }
 
-/// Adds the shared responses and parameters to an operation, and sorts its responses by status.
+/// Adds the parameters and responses of `everywhere` that apply to an operation, and sorts its responses by status.
 fn complete(operation: &mut Value, everywhere: &Value) {
     let security = operation.get("security").and_then(Value::as_array).into_iter().flatten();
     let with_key = security.into_iter().any(|way| way.get("bearer").is_some());
@@ -104,7 +106,8 @@ fn complete(operation: &mut Value, everywhere: &Value) {
     members.insert("responses".into(), Value::Object(responses));
 }
 
-/// Adds the shared headers to a response, and the problem document to an error.
+/// Adds the shared headers of `everywhere` to a response. Replaces a list of problem codes by the problem's schema and
+/// examples.
 fn finish(response: &mut Value, everywhere: &Value) {
     let Some(members) = response.as_object_mut().filter(|members| !members.contains_key("$ref"))
     else {
@@ -124,12 +127,12 @@ fn finish(response: &mut Value, everywhere: &Value) {
     members.insert("headers".into(), headers);
 }
 
-/// The strings of a list.
+/// Iterates over the strings of a JSON array, such as problem codes.
 pub(crate) fn names(codes: &Value) -> impl Iterator<Item = &str> {
     codes.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// The headers of problems with these codes, which share one status.
+/// Returns the headers of a response with these problems, which share one status.
 fn problem_headers(codes: &[Code]) -> Value {
     let header = |name: &str| json!({ name: { "$ref": format!("#/components/headers/{name}") } });
     match codes.first().map(|code| code.status().as_u16()) {
@@ -139,7 +142,8 @@ fn problem_headers(codes: &[Code]) -> Value {
     }
 }
 
-/// The document of a problem with one of these codes, with an example of each.
+/// Returns the content of a response with one of these problems, with an example of each. `described`: the detail in
+/// the examples.
 fn problem_content(codes: &[Code], described: &str) -> Value {
     let example = |code: &Code| {
         let problem = Problem::new(*code, described);

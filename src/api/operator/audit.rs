@@ -9,7 +9,7 @@ use crate::api::problem::ApiResult;
 use crate::domain::id::AuditId;
 use crate::store::audit::{AuditFilter, AuditRow};
 
-/// `GET /v1/audit`: the audit log of the tenant, newest first.
+/// `GET /v1/audit`: lists the audit log of the tenant, newest first.
 pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&["target", "action", "key", "after", "limit"])?;
     let limit = query.limit()?;
@@ -27,6 +27,7 @@ pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
+/// Returns the JSON of an audit entry.
 fn view(row: &AuditRow) -> Value {
     let id = AuditId::from_stored(row.id);
     let json = |text: &Option<String>| -> Value {

@@ -88,7 +88,7 @@ fn scopes(fields: &mut Fields) -> Scopes {
     scopes.into_iter().collect()
 }
 
-/// `expires_at` or `expires_in_s`. Without either, the key never expires.
+/// Takes `expires_at` or `expires_in_s`. `None`: the key never expires.
 fn expires_at(fields: &mut Fields, now: UnixMillis) -> Option<UnixMillis> {
     let at = fields.text("expires_at", 64).value();
     let in_s = fields.number("expires_in_s", 1..=MAX_LIFETIME_S).value();
@@ -161,7 +161,7 @@ fn with_key(mut view: Value, key: &str) -> Value {
     view
 }
 
-/// The response to a repeat of the request that created a key.
+/// Builds the response to a repeat of the request that created a key.
 fn replay(first: StoredResponse) -> ApiResult {
     let created: Option<Value> =
         first.answer.as_deref().and_then(|answer| serde_json::from_slice(answer).ok());
@@ -172,7 +172,7 @@ fn replay(first: StoredResponse) -> ApiResult {
     Ok(idempotency::replay(response, first))
 }
 
-/// `GET /v1/keys`: the keys that are not revoked, oldest first.
+/// `GET /v1/keys`: lists the keys that are not revoked, oldest first.
 async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&["after", "limit"])?;
     let limit = query.limit()?;
@@ -184,7 +184,7 @@ async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiRes
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// `GET /v1/keys/{id}`.
+/// `GET /v1/keys/{id}`: returns a key without its text.
 async fn get(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let key = find_key(&context, &id).await?;
     if key.revoked {
@@ -193,7 +193,7 @@ async fn get(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiRe
     Ok(HttpResponse::Ok().json(view(&key)))
 }
 
-/// Finds a key of the caller's tenant, also a revoked one.
+/// Finds a key of the caller's tenant by the text of its id. A revoked key is found too. 404 if it does not exist.
 async fn find_key(context: &Context, id: &str) -> ApiResult<StoredKey> {
     let no_such = || Problem::not_found("key");
     let id = id.parse().map_err(|_bad| no_such())?;
@@ -201,7 +201,9 @@ async fn find_key(context: &Context, id: &str) -> ApiResult<StoredKey> {
     found.filter(|key| *key.tenant == *context.caller.tenant).ok_or_else(no_such)
 }
 
-/// `DELETE /v1/keys/{id}`: 204, also when repeated. By then every node refuses the key and closes its connections.
+/// `DELETE /v1/keys/{id}`: revokes a key. Responds 204, also when repeated.
+///
+/// By then every node refuses the key and closes its connections.
 async fn revoke(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let key = find_key(&context, &id).await?;
     let token = Uuid::new_v4();
@@ -219,7 +221,7 @@ async fn revoke(Authorized(context, _): Authorized, id: web::Path<String>) -> Ap
     }
 }
 
-/// A key without its text, of which the hub stores only a hash.
+/// Returns the JSON of a key without its text, of which the hub stores only a hash.
 fn view(key: &StoredKey) -> Value {
     let event_types: Option<Vec<&str>> =
         key.event_types.as_ref().map(|patterns| patterns.iter().map(Pattern::as_str).collect());

@@ -20,7 +20,7 @@ use crate::streaming::presence::{Presence, Transport};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// `GET /metrics`.
+/// `GET /metrics`: returns the metrics of this node in the OpenMetrics text format.
 pub(super) async fn metrics(api: web::Data<Api>) -> ApiResult {
     let metrics = &api.metrics;
     let (mut page, now) = (Page(Registry::with_prefix("hookhub")), UnixMillis::now());
@@ -39,6 +39,7 @@ pub(super) async fn metrics(api: web::Data<Api>) -> ApiResult {
     Ok(HttpResponse::Ok().content_type(CONTENT_TYPE).body(body))
 }
 
+/// Adds the metrics of publishing.
 fn publish(page: &mut Page, publish: &PublishMetrics) {
     page.count("events_accepted", "Events made durable by this node", publish.accepted.get());
     let failures = [
@@ -54,6 +55,7 @@ fn publish(page: &mut Page, publish: &PublishMetrics) {
     );
 }
 
+/// Adds the metrics of delivery attempts, of recording their results, and of shard leases.
 fn attempts(page: &mut Page, delivery: &DeliveryMetrics) {
     let attempts = delivery.attempts();
     page.counts("attempts", "POSTs to callbacks, by outcome", "outcome", attempts);
@@ -76,6 +78,7 @@ fn attempts(page: &mut Page, delivery: &DeliveryMetrics) {
     page.count("lease_changes", "Shards that this node acquired or released", changes);
 }
 
+/// Adds the metrics of this node's delivery queues and of how far subscriptions lag at `now`.
 fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
     let queues = delivery.queues().clone();
     for (name, help, value) in [
@@ -105,6 +108,7 @@ fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
     );
 }
 
+/// Adds the metrics of streams and waiting polls.
 fn connections(page: &mut Page, presence: &Presence) {
     let open = Transport::ALL.map(|way| (way.name(), number(presence.count_of_transport(way))));
     page.gauges(
@@ -122,6 +126,7 @@ fn connections(page: &mut Page, presence: &Presence) {
     );
 }
 
+/// Adds the metrics of retention, encryption and disk usage. Values that are not measured yet are left out.
 fn storage(page: &mut Page, storage: &StorageMetrics) {
     let expired = storage.expired.get();
     page.count(
@@ -160,16 +165,19 @@ fn storage(page: &mut Page, storage: &StorageMetrics) {
     }
 }
 
+/// Adds the metrics of the database connection pool.
 fn pool(page: &mut Page, pool: PoolUsage) {
     let connections = [("busy", pool.busy.into()), ("idle", pool.idle.into())];
     page.gauges("database_connections", "Connections of the pool", "state", connections);
     page.gauge("database_connections_max", "The size limit of the pool", pool.max.into());
 }
 
+/// Returns the seconds from the Unix epoch to `time`.
 fn since_1970(time: UnixMillis) -> f64 {
     time.since(UnixMillis::EPOCH).as_secs_f64()
 }
 
+/// Converts a count to `i64`; a greater number becomes `i64::MAX`.
 fn number(value: impl TryInto<i64>) -> i64 {
     value.try_into().unwrap_or(i64::MAX)
 }
@@ -181,18 +189,22 @@ type Label = [(&'static str, &'static str); 1];
 struct Page(Registry);
 
 impl Page {
+    /// Adds a counter without labels.
     fn count(&mut self, name: &str, help: &str, value: u64) {
         self.0.register(name, help, ConstCounter::new(value));
     }
 
+    /// Adds a gauge without labels.
     fn gauge(&mut self, name: &str, help: &str, value: i64) {
         self.0.register(name, help, ConstGauge::new(value));
     }
 
+    /// Adds a gauge in seconds without labels.
     fn seconds(&mut self, name: &str, help: &str, value: f64) {
         self.0.register(name, help, ConstGauge::new(value));
     }
 
+    /// Adds a counter for each pair of label value and count.
     fn counts(
         &mut self,
         name: &str,
@@ -207,6 +219,7 @@ impl Page {
         self.0.register(name, help, family);
     }
 
+    /// Adds a gauge for each pair of label value and number.
     fn gauges(
         &mut self,
         name: &str,
@@ -221,6 +234,7 @@ impl Page {
         self.0.register(name, help, family);
     }
 
+    /// Adds a gauge in seconds for each pair of label value and seconds.
     fn seconds_by(
         &mut self,
         name: &str,
@@ -235,6 +249,7 @@ impl Page {
         self.0.register(name, help, family);
     }
 
+    /// Adds a snapshot of a histogram.
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         let shown = Steps { buckets: histogram.buckets(), sum: histogram.sum() };
         self.0.register(name, help, shown);

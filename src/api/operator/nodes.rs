@@ -9,12 +9,12 @@ use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
 use crate::store::nodes::Node;
 
-/// `GET /healthz`: the process is running.
+/// `GET /healthz`: responds 200 while the process runs.
 pub(super) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "ok" }))
 }
 
-/// `GET /readyz`: the database responds, the schema exists, and the node is not stopping.
+/// `GET /readyz`: responds 200 if the database responds, the schema exists and the node is not stopping; else 503.
 pub(super) async fn readyz(api: web::Data<Api>) -> ApiResult {
     if api.stopping.is_cancelled() {
         return Err(Problem::new(Code::Unavailable, "this node is stopping"));
@@ -23,13 +23,14 @@ pub(super) async fn readyz(api: web::Data<Api>) -> ApiResult {
     Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
 }
 
-/// `GET /v1/nodes`: all nodes, oldest first. A dead node is listed for an hour.
+/// `GET /v1/nodes`: lists all nodes, oldest first. A dead node is listed for an hour.
 pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&[])?;
     let data: Vec<Value> = context.api.store.select_nodes().await?.iter().map(view).collect();
     Ok(query.list(&data, None))
 }
 
+/// Returns the JSON of a node.
 fn view(node: &Node) -> Value {
     let status = match (node.alive, node.leaving) {
         (false, _) => "dead",

@@ -49,7 +49,7 @@ impl TenantInput {
         Ok(Self { description, quotas })
     }
 
-    /// `current` with the fields of the input: a missing field stays, and null restores the hub's default.
+    /// Returns `current` with the fields of the input: a missing field stays, and null restores the hub's default.
     fn patched_onto(self, current: TenantDefinition) -> TenantDefinition {
         let own = current.quotas;
         let quotas = match self.quotas {
@@ -66,7 +66,7 @@ impl TenantInput {
     }
 }
 
-/// `GET /v1/tenants`, by name: every tenant that has a definition, a key or a subscription.
+/// `GET /v1/tenants`: lists every tenant that has a definition, a key or a subscription, by name.
 async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&["after", "limit"])?;
     let limit = query.limit()?;
@@ -82,7 +82,7 @@ async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiRes
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// `GET /v1/tenants/{name}`, with the tenant's use of its quotas.
+/// `GET /v1/tenants/{name}`: returns a tenant with its use of its quotas.
 async fn get(Authorized(context, _): Authorized, path: web::Path<String>) -> ApiResult {
     let api = &context.api;
     let name = parse_name(&path)?;
@@ -104,7 +104,7 @@ async fn get(Authorized(context, _): Authorized, path: web::Path<String>) -> Api
 /// How often a request tries to write its change.
 const MAX_CHANGE_ATTEMPTS: u32 = 5;
 
-/// `PUT`: creates or replaces the definition. A missing field has the hub's default.
+/// `PUT /v1/tenants/{name}`: creates or replaces the definition. A missing field has the hub's default.
 async fn put(
     Authorized(context, body): Authorized<JsonBody>,
     path: web::Path<String>,
@@ -121,7 +121,7 @@ async fn put(
     Ok(response.json(view(&context.api, name, Some(&written.tenant))))
 }
 
-/// `PATCH`: changes the fields in the body. Null restores the hub's default.
+/// `PATCH /v1/tenants/{name}`: changes the fields in the body. Null restores the hub's default.
 async fn patch(
     Authorized(context, body): Authorized<JsonBody>,
     path: web::Path<String>,
@@ -145,7 +145,9 @@ struct WrittenTenant {
     tenant: StoredTenant,
 }
 
-/// Writes the definition that `define` makes of the current one, and applies its quotas on this node.
+/// Writes the definition that `define` computes from the current one, and applies its quotas on this node.
+///
+/// Calls `define` again if another request changed the tenant meanwhile; 409 after [`MAX_CHANGE_ATTEMPTS`].
 async fn write_definition(
     context: &Context,
     name: &str,
@@ -170,8 +172,9 @@ async fn write_definition(
     Err(Problem::concurrent_modification("tenant"))
 }
 
-/// `DELETE /v1/tenants/{name}`: 204, also when repeated. 409 while the tenant has keys or subscriptions: these would
-/// otherwise continue with the hub's default quotas.
+/// `DELETE /v1/tenants/{name}`: deletes a tenant's definition. Responds 204, also when repeated.
+///
+/// 409 while the tenant has keys or subscriptions: these would otherwise continue with the hub's default quotas.
 async fn delete(Authorized(context, _): Authorized, path: web::Path<String>) -> ApiResult {
     let api = &context.api;
     let name = parse_name(&path)?;
@@ -196,7 +199,7 @@ async fn delete(Authorized(context, _): Authorized, path: web::Path<String>) -> 
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// A tenant. `quotas` are its own, `in_force` the ones that this node applies.
+/// Returns the JSON of a tenant. `quotas` are the tenant's own; `in_force` are the quotas that this node applies.
 fn view(api: &Api, name: &str, stored: Option<&StoredTenant>) -> Value {
     let definition = stored.map(|stored| stored.definition.clone()).unwrap_or_default();
     json!({
@@ -209,7 +212,7 @@ fn view(api: &Api, name: &str, stored: Option<&StoredTenant>) -> Value {
     })
 }
 
-/// A tenant's definition in the audit log.
+/// Returns the JSON of a tenant's definition for the audit log.
 fn audit_view(definition: &TenantDefinition) -> Value {
     json!({ "description": definition.description, "quotas": definition.quotas })
 }

@@ -77,10 +77,12 @@ impl Code {
         Self::Unavailable,
     ];
 
+    /// Finds the code with this name in the API.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.name() == name)
     }
 
+    /// Returns the stable name of the code in the API, such as `not_found`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::InvalidJson => "invalid_json",
@@ -113,6 +115,7 @@ impl Code {
         }
     }
 
+    /// Returns the title of the problem, a short noun phrase.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::InvalidJson => "Invalid JSON",
@@ -145,6 +148,7 @@ impl Code {
         }
     }
 
+    /// Returns the HTTP status of the problem.
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::InvalidJson | Self::InvalidParameter | Self::InvalidHeader => {

@@ -25,6 +25,7 @@ pub(crate) struct FieldError {
 }
 
 impl FieldError {
+    /// Creates an error of one field. `pointer`: the field's JSON pointer; `detail`: the cause and the accepted values.
     pub(crate) fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
@@ -45,7 +46,7 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// A problem with a `detail` that names the cause, the value at fault and the fix.
+    /// Creates a problem with the code's status and title. `detail` names the cause, the value at fault and the fix.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
             code,
@@ -57,7 +58,7 @@ impl Problem {
         }
     }
 
-    /// 422 for invalid fields.
+    /// Creates a 422 `validation_failed` problem for these invalid fields.
     pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [only] if only.pointer.is_empty() => only.detail.clone(),
@@ -67,28 +68,30 @@ impl Problem {
         Self { errors, ..Self::new(Code::ValidationFailed, detail) }
     }
 
-    /// 422 for one invalid field; an empty pointer stands for the whole body.
+    /// Creates a 422 `validation_failed` problem for one invalid field. An empty pointer stands for the whole body.
     pub(crate) fn invalid_field(pointer: &str, detail: impl Into<String>) -> Self {
         Self::invalid(vec![FieldError::new(pointer, detail)])
     }
 
+    /// Creates a 404 `not_found` problem with the detail "no such {what}".
     pub(crate) fn not_found(what: &str) -> Self {
         Self::new(Code::NotFound, format!("no such {what}"))
     }
 
-    /// 409 after several attempts that each met a change by another request.
+    /// Creates a 409 `conflict` problem for a change of `what` that lost to other requests in every attempt.
     pub(crate) fn concurrent_modification(what: &str) -> Self {
         let detail = format!("other requests changed this {what} at the same time; retry");
         Self::new(Code::Conflict, detail)
     }
 
-    /// 405 for a path that has only the methods in `allow`.
+    /// Creates a 405 `method_not_allowed` problem for a path that has only the methods in `allow`.
     pub(crate) fn method_not_allowed(allow: &str) -> Self {
         let detail = format!("this path supports {allow}");
         Self { allow: Some(allow.to_owned()), ..Self::new(Code::MethodNotAllowed, detail) }
     }
 
-    /// 410 for a cursor after which events have expired. `earliest` is the oldest retained event.
+    /// Creates a 410 `cursor_expired` problem for a cursor after which events have expired. `earliest` is the oldest
+    /// retained event.
     pub(crate) fn cursor_expired(earliest: Option<Position>) -> Self {
         let oldest = match earliest {
             Some(earliest) => format!("the oldest retained event is {earliest}"),
@@ -100,7 +103,8 @@ impl Problem {
         Self { earliest, ..Self::new(Code::CursorExpired, detail) }
     }
 
-    /// 429 for a quota of the tenant, with the state of its rate limit.
+    /// Creates a 429 problem for a quota of the tenant, with the state of its rate limit. `code`: `rate_limited` or
+    /// `quota_exceeded`.
     pub(crate) fn over_quota(
         code: Code,
         rate_limit: RateLimitStatus,
@@ -109,7 +113,7 @@ impl Problem {
         Self { rate_limit: Some(rate_limit), ..Self::new(code, detail) }
     }
 
-    /// The seconds after which the client may retry.
+    /// Returns the seconds after which the client may retry; `None` if a retry does not help.
     fn retry_after_s(&self) -> Option<u32> {
         match self.code {
             Code::Unavailable | Code::IdempotencyKeyInUse => Some(1),
@@ -122,7 +126,7 @@ impl Problem {
         self.code
     }
 
-    /// The result of one item in a batch.
+    /// Returns the JSON of the problem as the result of one item in a batch.
     pub(crate) fn as_item(&self) -> Value {
         json!({ "error": { "code": self.code.name(), "detail": self.detail, "errors": self.errors } })
     }

@@ -11,6 +11,7 @@ use super::{Code, Problem};
 use crate::api::http::rate_limit_headers::insert_rate_limit;
 
 impl Problem {
+    /// Builds the HTTP response with the problem document, and with headers such as `Retry-After` and `Allow`.
     pub(crate) fn response(&self, request_id: &str) -> HttpResponse {
         let mut response = HttpResponse::build(self.code.status());
         response.content_type("application/problem+json");
@@ -29,7 +30,7 @@ impl Problem {
         response.body(self.document(request_id).to_string())
     }
 
-    /// The RFC 9457 document.
+    /// Returns the problem as an RFC 9457 document.
     pub(crate) fn document(&self, request_id: &str) -> Value {
         let code = self.code.name();
         let mut document = json!({
@@ -67,7 +68,8 @@ impl ResponseError for Problem {
         self.code.status()
     }
 
-    /// The response without a request id. The middleware of `http::middleware` replaces it with one that has the id.
+    /// Builds the response without a request id. The middleware of `http::request_id` replaces it with one that has the
+    /// id.
     fn error_response(&self) -> HttpResponse {
         self.response("")
     }

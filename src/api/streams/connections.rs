@@ -13,7 +13,7 @@ use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
 use crate::streaming::presence::ConnectionEntry;
 
-/// `GET /v1/connections`.
+/// `GET /v1/connections`: lists the tenant's streams and waiting polls on this node, oldest first.
 pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&["after", "limit"])?;
     let limit = query.limit()?;
@@ -27,7 +27,8 @@ pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// One connection. `lag_ms` is the age difference between the newest event of the log and the last one sent.
+/// Returns the JSON of one connection. `lag_ms` is the time between the newest event of the log, `head`, and the last
+/// event sent.
 fn view(entry: &ConnectionEntry, head: Position) -> Value {
     let (filter, position) = (entry.filter(), entry.position(head));
     let lag_ms = head.time().as_i64().saturating_sub(position.time().as_i64()).max(0);

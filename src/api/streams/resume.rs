@@ -11,7 +11,7 @@ use crate::streaming::{Filter, ReaderStart, Streams};
 
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// `named`: whether each Server-Sent Event has its type in `event:`.
+/// Parses the query parameter `named`: whether each server-sent event has its type in `event:`. False by default.
 pub(crate) fn named(query: &Query) -> ApiResult<bool> {
     match query.text("named") {
         None | Some("false") => Ok(false),
@@ -20,18 +20,22 @@ pub(crate) fn named(query: &Query) -> ApiResult<bool> {
     }
 }
 
-/// The point that a client names: the header `Last-Event-ID` (WHATWG HTML, 9.2.4), else `last_event_id`, else `after`.
+/// Returns the point after which the client wants to start; `None` if it names none.
+///
+/// Read from the header `Last-Event-ID` (WHATWG HTML, 9.2.4), else from `last_event_id`, else from `after`.
 pub(super) fn resume_point(request: &HttpRequest, query: &Query) -> ApiResult<Option<ResumePoint>> {
     let last = last_id(request, query)?;
     let after = query.text("after").filter(|after| !after.is_empty());
     Ok(last.as_deref().or(after).map(ResumePoint::parse))
 }
 
-/// The last event that a client of a pull subscription has seen.
+/// Returns the last event that a client of a pull subscription has seen. `None` without an id or for an unreadable one.
 pub(crate) fn last_event_id(request: &HttpRequest, query: &Query) -> ApiResult<Option<Position>> {
     Ok(last_id(request, query)?.and_then(|id| id.parse().ok()))
 }
 
+/// Returns the text of the header `Last-Event-ID`, else of the query parameter `last_event_id`. An empty text counts as
+/// missing.
 fn last_id(request: &HttpRequest, query: &Query) -> ApiResult<Option<String>> {
     let header = single_header(request, LAST_EVENT_ID)?;
     let header = header.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -39,8 +43,9 @@ fn last_id(request: &HttpRequest, query: &Query) -> ApiResult<Option<String>> {
     Ok(header.into_iter().chain(parameter).find(|id| !id.is_empty()))
 }
 
-/// The start of a reader at `point`. If events after the point have expired, the reader starts at the oldest retained
-/// event, with a gap event before it.
+/// Resolves a resume point to the start of a reader.
+///
+/// If events after the point have expired, the reader starts at the oldest retained event, with a gap event before it.
 pub(super) async fn start(
     streams: &Streams,
     filter: Filter,

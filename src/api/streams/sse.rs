@@ -29,7 +29,7 @@ const MIN_RECONNECT_DELAY_MS: u32 = 1_000;
 /// A comment, for connections and proxies that give up on silence.
 const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 
-/// `GET /v1/stream`.
+/// `GET /v1/stream`: streams the matching events as server-sent events.
 pub(super) async fn stream(
     AuthorizedReader(context, access, parameters): AuthorizedReader<Parameters>,
 ) -> ApiResult {
@@ -46,7 +46,9 @@ pub(super) async fn stream(
     Ok(server_sent_events(&context.request, reader, named))
 }
 
-/// The streaming response, which ends when the client disconnects or the reader ends.
+/// Builds the streaming response, which ends when the client disconnects or the reader ends.
+///
+/// `named`: each event has its type in `event:`. HEAD gets the headers only.
 pub(crate) fn server_sent_events(
     request: &HttpRequest,
     reader: Reader,
@@ -62,6 +64,7 @@ pub(crate) fn server_sent_events(
     response.body(ServerSentEvents { reader, named, preamble, sent_id })
 }
 
+/// Starts the 200 response of an event stream, with its headers.
 fn head() -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
@@ -71,13 +74,14 @@ fn head() -> HttpResponseBuilder {
     response
 }
 
-/// The delay after which the client reconnects.
+/// Returns the `retry:` line that sets a random delay before the client reconnects.
 fn retry_hint() -> String {
     format!("retry: {}\n", MIN_RECONNECT_DELAY_MS + rand::random_range(0..MIN_RECONNECT_DELAY_MS))
 }
 
-/// Middleware: while the database is unavailable, the stream opens and ends at once, so that the client reconnects. An
-/// EventSource gives up on any status but 200 (WHATWG HTML, 9.2.3).
+/// Middleware: while the database is unavailable, the stream opens and ends at once, so that the client reconnects.
+///
+/// An EventSource gives up on any status but 200 (WHATWG HTML, 9.2.3).
 pub(crate) async fn reconnect_when_unavailable(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

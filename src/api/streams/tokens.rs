@@ -28,6 +28,7 @@ struct TokenInput {
 }
 
 impl TokenInput {
+    /// Parses the body of a request for a stream token. 422 for invalid fields.
     fn parse(body: &JsonBody) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let types = patterns(&mut fields, "types").value();
@@ -41,7 +42,7 @@ impl TokenInput {
     }
 }
 
-/// `POST /v1/stream-tokens`.
+/// `POST /v1/stream-tokens`: issues a stream token for browsers.
 pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let input = TokenInput::parse(&body)?;
@@ -67,13 +68,14 @@ pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> A
     Ok(created().content_type("application/json").body(response))
 }
 
+/// Starts a 201 response that no cache may store.
 fn created() -> HttpResponseBuilder {
     let mut response = HttpResponse::Created();
     response.insert_header((CACHE_CONTROL, "no-store"));
     response
 }
 
-/// Issues a token, and returns the JSON of the response.
+/// Creates and signs a token, and returns the JSON of the response. 422 if the token is too long for a URL.
 fn issue(context: &Context, input: TokenInput) -> ApiResult<String> {
     let Context { api, caller, .. } = context;
     let expires = UnixMillis::now().after(input.ttl);

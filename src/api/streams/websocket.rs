@@ -26,7 +26,7 @@ use crate::streaming::resume::ResumePoint;
 /// The bytes of a message besides the data of a published event.
 const ENVELOPE_BYTES: usize = 16 << 10;
 
-/// `GET /v1/ws`.
+/// `GET /v1/ws`: opens a WebSocket that sends the matching events and accepts commands.
 pub(super) async fn websocket(
     AuthorizedReader(context, access, frames): AuthorizedReader<Frames>,
 ) -> ApiResult {
@@ -41,7 +41,8 @@ pub(super) async fn websocket(
     open(response, frames.payload, reader, commands)
 }
 
-/// Checks the opening handshake (RFC 6455, 4.2) and prepares its response.
+/// Checks the request of the opening handshake (RFC 6455, 4.2), and returns the response to complete. 400 if it is
+/// invalid.
 pub(crate) fn handshake(request: &HttpRequest) -> ApiResult<ResponseBuilder> {
     let refuse = |refused: &dyn Display| {
         let fix = "use a WebSocket client (RFC 6455, version 13)";
@@ -58,7 +59,8 @@ pub(crate) fn handshake(request: &HttpRequest) -> ApiResult<ResponseBuilder> {
     }
 }
 
-/// Sends the handshake response; the session is its body.
+/// Completes the handshake response with a session as its body. The session sends the reader's events and runs the
+/// client's commands.
 pub(crate) fn open(
     mut response: ResponseBuilder,
     payload: web::Payload,

@@ -56,14 +56,14 @@ pub(crate) struct Commands {
     pub(crate) api: web::Data<Api>,
 }
 
-/// The reply to `subscribe`.
+/// Returns the JSON of the reply to `subscribe`.
 pub(super) fn subscribed(types: &[Pattern], after: Position) -> Value {
     let types: Vec<&str> = types.iter().map(Pattern::as_str).collect();
     json!({ "subscribed": { "types": types, "after": after.to_string() } })
 }
 
 impl Commands {
-    /// Starts the command in a message.
+    /// Starts the command in a message. The future never fails: a problem becomes an error reply.
     pub(super) fn run(&self, text: &str) -> RunningCommand {
         let (commands, text) = (self.clone(), text.to_owned());
         Box::pin(async move {
@@ -74,6 +74,7 @@ impl Commands {
         })
     }
 
+    /// Checks the key again, parses the message and runs its command: `subscribe`, `ack` or `publish`.
     async fn execute(&self, text: &str) -> ApiResult<Outcome> {
         self.access.require_still_valid(&self.api).await?;
         let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|error| {
@@ -91,6 +92,8 @@ impl Commands {
         }
     }
 
+    /// Runs `subscribe`: the session continues with another filter, and from another point if the command names one.
+    /// 409 on a pull subscription.
     async fn subscribe(&self, argument: &str) -> ApiResult<Outcome> {
         if self.subscription.is_some() {
             let detail =
@@ -109,7 +112,8 @@ impl Commands {
         Ok(Outcome::Read { filter: start.filter, after: Some(start.after), gap: start.gap })
     }
 
-    /// Moves the cursor of the pull subscription. A stream by event types has no cursor: the id is only checked.
+    /// Runs `ack`: moves the cursor of the pull subscription. A stream by event types has no cursor, so there the id is
+    /// only checked.
     async fn ack(&self, argument: &str) -> ApiResult<Outcome> {
         let position = match (event_id(argument)?, self.subscription) {
             (position, None) => position,
@@ -121,6 +125,7 @@ impl Commands {
         Ok(Outcome::Reply(json!({ "acked": position.to_string() })))
     }
 
+    /// Runs `publish`: appends one event, and replies with its receipt once it is durable.
     async fn publish(&self, argument: &str) -> ApiResult<Outcome> {
         self.access.require_key()?;
         let caller = &self.access.caller;
@@ -139,6 +144,7 @@ impl Commands {
     }
 }
 
+/// Parses the argument of `ack` as an event id. 422 if it is none.
 fn event_id(argument: &str) -> ApiResult<Position> {
     let text: Option<String> = serde_json::from_str(argument).ok();
     text.and_then(|text| text.parse().ok()).ok_or_else(|| {
@@ -149,6 +155,7 @@ fn event_id(argument: &str) -> ApiResult<Position> {
     })
 }
 
+/// Creates a 422 `validation_failed` problem that lists the valid commands.
 fn unknown_command() -> Problem {
     Problem::new(Code::ValidationFailed, format!("expected one of {COMMANDS}"))
 }

@@ -49,6 +49,8 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Creates the session of an open WebSocket. `payload` carries the client's frames, whose messages have at most
+    /// `max_bytes`.
     pub(super) fn new(
         reader: Reader,
         payload: web::Payload,
@@ -72,6 +74,7 @@ impl Session {
         }
     }
 
+    /// Encodes a message for the client and queues it.
     fn send(&mut self, message: Message) {
         let mut frame = BytesMut::new();
         if let Err(error) = self.codec.encode(message, &mut frame) {
@@ -80,11 +83,13 @@ impl Session {
         self.outgoing.push_back(frame.freeze());
     }
 
+    /// Queues a close frame with this code and reason. The session then ends.
     fn close(&mut self, code: CloseCode, reason: &str) {
         self.send(Message::Close(Some(CloseReason { code, description: Some(reason.to_owned()) })));
         self.closed = true;
     }
 
+    /// Closes the session with the close code for the reason why the stream ended.
     fn end(&mut self, end: StreamEnd) {
         match end {
             StreamEnd::Stopping => self.close(
@@ -131,6 +136,7 @@ impl Session {
         true
     }
 
+    /// Handles one frame of the client: text, fragment, ping, pong or close.
     fn handle_frame(&mut self, frame: Frame) {
         match frame {
             Frame::Text(text) => self.handle_text(&text),
@@ -163,6 +169,7 @@ impl Session {
         }
     }
 
+    /// Adds a fragment to the message in progress. Closes the session if the message exceeds the size limit.
     fn handle_fragment(&mut self, part: &[u8]) {
         if self.message.len() + part.len() > self.max_bytes {
             self.close_too_big();
@@ -180,6 +187,7 @@ impl Session {
             .any(|since| since.elapsed() > deadline)
     }
 
+    /// Closes the session because a frame or message did not arrive within its deadline.
     fn close_late(&mut self) {
         let seconds = self.commands.api.body_deadline.as_secs_f32();
         self.close(
@@ -188,11 +196,13 @@ impl Session {
         );
     }
 
+    /// Closes the session because a message exceeds the size limit.
     fn close_too_big(&mut self) {
         let reason = format!("a message has more than {} bytes, the limit", self.max_bytes);
         self.close(CloseCode::Size, &reason);
     }
 
+    /// Starts the command in a text message. Text that is not UTF-8 closes the session.
     fn handle_text(&mut self, text: &[u8]) {
         match std::str::from_utf8(text) {
             Ok(text) => self.running = Some(self.commands.run(text)),
@@ -200,6 +210,7 @@ impl Session {
         }
     }
 
+    /// Sends the reply of a command, or moves the reader to the filter of `subscribe`.
     fn handle_outcome(&mut self, outcome: Outcome) {
         // Nothing was read while the command ran, so the deadlines start again.
         for since in [&mut self.frame_since, &mut self.message_since].into_iter().flatten() {
@@ -216,7 +227,7 @@ impl Session {
         self.send(Message::Text(reply.to_string().into()));
     }
 
-    /// The next frame from the reader; `None` while it has none.
+    /// Polls the reader and returns the next frame to send; `None` while it has none.
     fn next_frame(&mut self, context: &mut Context<'_>) -> Option<Bytes> {
         loop {
             let Poll::Ready(step) = self.reader.poll_step(context) else { return None };

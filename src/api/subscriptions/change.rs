@@ -15,7 +15,10 @@ use crate::domain::subscription::{Definition, Status, Subscription};
 /// How often a request tries to write its change.
 pub(super) const MAX_CHANGE_ATTEMPTS: u32 = 5;
 
-/// Applies the change that `decide` makes of the current subscription. `None` leaves the subscription as it is.
+/// Reads a subscription, applies the change that `decide` returns, and returns the subscription after it. `None`
+/// changes nothing.
+///
+/// Repeats both steps if another request changed the subscription meanwhile; 409 after several attempts.
 pub(super) async fn apply_change(
     context: &Context,
     id: &str,
@@ -32,7 +35,7 @@ pub(super) async fn apply_change(
     Err(Problem::concurrent_modification("subscription"))
 }
 
-/// `PATCH`: changes the fields in the body; null restores a default.
+/// `PATCH /v1/subscriptions/{id}`: changes the fields in the body. Null restores a default.
 pub(super) async fn patch(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -43,7 +46,8 @@ pub(super) async fn patch(
     change_definition(&context, &id, patched).await
 }
 
-/// `PUT`: replaces the definition; a field that is missing has its default. The secret stays unless the body has one.
+/// `PUT /v1/subscriptions/{id}`: replaces the definition; a missing field has its default. The secret stays unless the
+/// body has one.
 pub(super) async fn put(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -87,7 +91,7 @@ async fn change_definition(
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&changed.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/pause`.
+/// `POST /v1/subscriptions/{id}/pause`: pauses deliveries until the subscription is resumed.
 pub(super) async fn pause(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let paused = apply_change(&context, &id, |current| {
         let can_pause = current.status.is_delivering() || current.status == Status::Unverified;
@@ -96,8 +100,9 @@ pub(super) async fn pause(Authorized(context, _): Authorized, id: web::Path<Stri
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/resume`, also after the hub disabled the subscription. A subscription whose receiver is
-/// not verified becomes `unverified` again.
+/// `POST /v1/subscriptions/{id}/resume`: resumes a subscription that is paused or that the hub disabled.
+///
+/// A subscription whose receiver is not verified becomes `unverified` again.
 pub(super) async fn resume(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let resumed = apply_change(&context, &id, |current| {
         let is_resumed = current.status == current.definition.running_status();

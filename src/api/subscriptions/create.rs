@@ -28,7 +28,7 @@ use crate::domain::time::UnixMillis;
 /// The seconds after which a client may retry when its tenant has all the subscriptions it may have.
 const QUOTA_RETRY_S: u32 = 60;
 
-/// `POST /v1/subscriptions`. The response is the only one that shows a generated secret.
+/// `POST /v1/subscriptions`: creates a subscription. The response is the only one that shows a generated secret.
 pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let claim = idempotency::claim(&context, &body.0).await?;
@@ -73,6 +73,7 @@ pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> A
     }
 }
 
+/// Creates a 429 `quota_exceeded` problem, and counts the refusal: the tenant already has `limit` subscriptions.
 fn over_quota(context: &Context, limit: u32) -> Problem {
     context.api.quotas.count_rejection(Quota::Subscriptions, &context.caller.tenant);
     let rate_limit = RateLimitStatus { limit, remaining: 0, reset_s: QUOTA_RETRY_S };
@@ -83,11 +84,12 @@ fn over_quota(context: &Context, limit: u32) -> Problem {
     Problem::over_quota(Code::QuotaExceeded, rate_limit, detail)
 }
 
+/// Returns the path of a subscription, for the `Location` header.
 fn path_of(id: SubscriptionId) -> String {
     format!("/v1/subscriptions/{id}")
 }
 
-/// The response to a repeat of the request that created a subscription.
+/// Builds the response to a repeat of the request. `position`: the log entry of the first request.
 async fn replay(context: &Context, position: Option<Position>) -> ApiResult {
     let first = first_view(context, position).await?;
     let mut response = HttpResponse::Created();

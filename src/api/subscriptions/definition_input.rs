@@ -53,7 +53,8 @@ pub(super) struct SubscriptionInput {
 }
 
 impl SubscriptionInput {
-    /// Takes the fields of a definition. `targets` decides which URLs the hub may call.
+    /// Takes the fields of a definition; invalid ones are recorded as errors in `fields`. `targets`: the URLs that the
+    /// hub may call.
     pub(super) fn take(fields: &mut Fields, targets: &Targets) -> Self {
         Self {
             event_types: event_types(fields),
@@ -77,8 +78,10 @@ impl SubscriptionInput {
         }
     }
 
-    /// The whole definition: a missing field has its default. It is signed by `signing`, with the secret of the input if
-    /// there is one.
+    /// Builds a whole definition, where a missing field has its default.
+    ///
+    /// `signing` signs the deliveries, with the secret of the input if it has one. 422 for settings that contradict
+    /// each other.
     pub(super) fn into_definition(self, signing: Signing) -> ApiResult<Definition> {
         let Some(event_types) = self.event_types.value() else {
             let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]";
@@ -116,7 +119,7 @@ impl SubscriptionInput {
         })
     }
 
-    /// `current` with the fields of the input: a missing field stays, and null restores its default.
+    /// Returns `current` with the fields of the input: a missing field stays, and null restores its default.
     pub(super) fn into_patched_definition(self, current: Definition) -> ApiResult<Definition> {
         self.forbid_credential_redirect(&current)?;
         let Definition { event_types, channel, description, metadata } = current;
@@ -171,7 +174,8 @@ impl SubscriptionInput {
     }
 }
 
-/// A webhook with a callback URL; a pull channel without one.
+/// Builds a webhook if there is a callback URL, else a pull channel. `method`: how the receiver is verified. 422 for a
+/// method without a URL.
 fn channel(
     url: Option<CallbackUrl>,
     method: Option<VerificationMethod>,
@@ -191,7 +195,7 @@ fn channel(
     }
 }
 
-/// `event_types`, or `event` with one of them.
+/// Takes `event_types`, an array of patterns, or `event` with one pattern.
 fn event_types(fields: &mut Fields) -> Field<Vec<Pattern>> {
     if fields.has("event") && fields.has("event_types") {
         fields.fault("event", "event_types and event cannot be combined; send one of them");
@@ -204,7 +208,7 @@ fn event_types(fields: &mut Fields) -> Field<Vec<Pattern>> {
     }
 }
 
-/// `signatures`: one or both schemes.
+/// Takes `signatures`: one or both signature schemes.
 fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
     let items = match fields.list("signatures", 2) {
         Field::Is(items) => items,
@@ -224,6 +228,7 @@ fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
     }
 }
 
+/// Takes `retry_schedule`: the delays before the retries, in seconds.
 fn retry_schedule(fields: &mut Fields) -> Field<Vec<u32>> {
     let items = match fields.list("retry_schedule_s", MAX_RETRY_STEPS) {
         Field::Is(items) => items,

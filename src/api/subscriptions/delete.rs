@@ -12,14 +12,15 @@ use crate::api::problem::{ApiResult, Code, Problem};
 use crate::domain::subscription::change;
 use crate::store::subscriptions::SubscriptionFilter;
 
-/// `DELETE /v1/subscriptions/{id}`: 204, also when repeated.
+/// `DELETE /v1/subscriptions/{id}`: deletes a subscription. Responds 204, also when repeated.
 pub(super) async fn delete(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     delete_one(&context, &id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `DELETE /v1/subscriptions` for clients that cannot put the id in the path: `{"id"}`, or `{"callback_url"}`, which
-/// deletes every subscription of the tenant with that URL.
+/// `DELETE /v1/subscriptions`: deletes for clients that cannot put the id in the path.
+///
+/// The body is `{"id"}`, or `{"callback_url"}`, which deletes every subscription of the tenant with that URL.
 pub(super) async fn delete_by_body(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let mut fields = body.fields()?;
     let id = fields.text("id", 64).value();
@@ -38,6 +39,7 @@ pub(super) async fn delete_by_body(Authorized(context, body): Authorized<JsonBod
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// Deletes every subscription of the tenant with this callback URL that the caller may see.
 async fn delete_by_url(context: &Context, callback_url: String) -> ApiResult<()> {
     let Context { api, caller, .. } = context;
     let filter =
@@ -50,6 +52,7 @@ async fn delete_by_url(context: &Context, callback_url: String) -> ApiResult<()>
     Ok(())
 }
 
+/// Deletes a subscription by the text of its id. A deleted subscription is no error.
 async fn delete_one(context: &Context, id: &str) -> ApiResult<()> {
     let deleted = apply_change(context, id, |current| Ok(Some(change::deleted(current)))).await;
     let Err(problem) = deleted else { return Ok(()) };

@@ -30,7 +30,7 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// `GET /v1/subscriptions/{id}/events`: the events that are not acknowledged yet, as soon as there are any.
+/// `GET /v1/subscriptions/{id}/events`: polls for the events that are not acknowledged yet.
 async fn poll(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -42,7 +42,7 @@ async fn poll(
     poll::respond(reader, &query, limit, wait.map(|wait| (wait, context.owner()))).await
 }
 
-/// `GET /v1/subscriptions/{id}/stream`.
+/// `GET /v1/subscriptions/{id}/stream`: streams the unacknowledged events as server-sent events.
 async fn stream(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -56,7 +56,7 @@ async fn stream(
     Ok(server_sent_events(&context.request, reader, named))
 }
 
-/// `GET /v1/subscriptions/{id}/ws`.
+/// `GET /v1/subscriptions/{id}/ws`: opens a WebSocket with the unacknowledged events.
 async fn websocket(
     Authorized(context, frames): Authorized<Frames>,
     id: web::Path<String>,
@@ -73,7 +73,8 @@ async fn websocket(
     open(response, frames.payload, reader, commands)
 }
 
-/// The start of a reader: the cursor, or the last event that the same client has seen, if that is newer.
+/// Finds the start of a reader: the cursor of the subscription, or `seen`, the last event that the same client has
+/// seen, if that is newer.
 async fn start(context: &Context, id: &str, seen: Option<Position>) -> ApiResult<ReaderStart> {
     let Context { api, caller, .. } = context;
     let id = find_pull_subscription(context, id).await?.id;

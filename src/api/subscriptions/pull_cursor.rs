@@ -15,7 +15,8 @@ use crate::domain::subscription::channel::Channel;
 use crate::domain::time::UnixMillis;
 use crate::streaming::resume::{GapReason, ResumePoint, Resumption};
 
-/// Finds a pull subscription. 409 if it has a callback URL, or is paused or disabled.
+/// Finds a pull subscription by the text of its id. 404 if the key may not see it; 409 if it has a callback URL, or is
+/// paused or disabled.
 pub(super) async fn find_pull_subscription(context: &Context, id: &str) -> ApiResult<Subscription> {
     let subscription = find_subscription(context, id).await?;
     match subscription.definition.channel {
@@ -38,7 +39,7 @@ pub(super) fn not_a_pull_subscription() -> Problem {
     )
 }
 
-/// `POST /v1/subscriptions/{id}/ack`: moves the cursor forward, never back.
+/// `POST /v1/subscriptions/{id}/ack`: moves the cursor forward to an event, never back.
 pub(super) async fn acknowledge(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -56,7 +57,7 @@ pub(super) async fn acknowledge(
     Ok(HttpResponse::Ok().json(json!({ "cursor": cursor.to_string() })))
 }
 
-/// Acknowledges all events up to `position`, and returns the cursor after that.
+/// Acknowledges all events up to `position`, and returns the cursor after that. An earlier position changes nothing.
 pub(crate) async fn acknowledge_up_to(
     api: &Api,
     id: SubscriptionId,
@@ -69,7 +70,7 @@ pub(crate) async fn acknowledge_up_to(
     api.store.advance_pull_cursor(id, position).await?.ok_or_else(not_a_pull_subscription)
 }
 
-/// `POST /v1/subscriptions/{id}/seek`: moves the cursor to any point.
+/// `POST /v1/subscriptions/{id}/seek`: moves the cursor to any point, forward or back.
 pub(super) async fn seek(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -110,6 +111,7 @@ fn seek_point(cursor: Option<&str>, time: Option<&str>) -> ApiResult<ResumePoint
     }
 }
 
+/// Creates a 422 `validation_failed` problem for a position after the newest event.
 fn beyond_the_log() -> Problem {
     Problem::invalid_field("/cursor", "this event id is newer than the newest event")
 }

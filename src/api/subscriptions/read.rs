@@ -15,7 +15,8 @@ use crate::domain::subscription::{Status, Subscription};
 use crate::store::expiry::Expiration;
 use crate::store::subscriptions::SubscriptionFilter;
 
-/// Finds a subscription of the caller's tenant. 404 if the key may not see it.
+/// Finds a subscription of the caller's tenant by the text of its id. 404 if it does not exist or the key may not see
+/// it.
 pub(crate) async fn find_subscription(context: &Context, id: &str) -> ApiResult<Subscription> {
     let Context { api, caller, .. } = context;
     let no_such = || Problem::not_found("subscription");
@@ -25,7 +26,8 @@ pub(crate) async fn find_subscription(context: &Context, id: &str) -> ApiResult<
     Ok(found)
 }
 
-/// `GET /v1/subscriptions/{id}`, with its pull cursor, its expired events and the progress of its verification.
+/// `GET /v1/subscriptions/{id}`: returns a subscription with its pull cursor, its expired events and the progress of
+/// its verification.
 pub(super) async fn get(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let store = &context.api.store;
     let subscription = find_subscription(&context, &id).await?;
@@ -45,7 +47,7 @@ pub(super) async fn get(Authorized(context, _): Authorized, id: web::Path<String
     Ok(HttpResponse::Ok().json(view))
 }
 
-/// `GET /v1/subscriptions`, oldest first.
+/// `GET /v1/subscriptions`: lists the subscriptions that the caller may see, oldest first.
 pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&["event_type", "status", "callback_url", "after", "limit"])?;
     let limit = query.limit()?;

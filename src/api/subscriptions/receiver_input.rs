@@ -23,7 +23,7 @@ pub(super) struct CallbackField {
     pub(super) value: Value,
 }
 
-/// Takes the callback URL under any of its names. More than one of them is a fault.
+/// Takes the callback URL under any of its field names, unchecked. More than one of them is recorded as an error.
 pub(super) fn take_callback_value(fields: &mut Fields) -> Option<CallbackField> {
     let mut found = CALLBACK_NAMES
         .into_iter()
@@ -38,7 +38,7 @@ pub(super) fn take_callback_value(fields: &mut Fields) -> Option<CallbackField> 
     first
 }
 
-/// Takes the callback URL and checks that the hub may call it.
+/// Takes the callback URL under any of its field names, and checks that the hub may call it.
 pub(super) fn take_callback_url(fields: &mut Fields, targets: &Targets) -> Field<CallbackUrl> {
     let Some(CallbackField { name, value }) = take_callback_value(fields) else {
         return Field::Absent;
@@ -60,7 +60,9 @@ pub(super) fn take_callback_url(fields: &mut Fields, targets: &Targets) -> Field
     }
 }
 
-/// Parses a URL that the hub may call. Host names are not resolved here, only when the hub connects.
+/// Parses a URL that the hub may call. The error says what is wrong.
+///
+/// Host names are not resolved here, but when the hub connects.
 pub(super) fn permitted_url(text: &str, targets: &Targets) -> Result<CallbackUrl, String> {
     let url: CallbackUrl = text.parse().map_err(|error: BadCallbackUrl| error.to_string())?;
     targets
@@ -72,7 +74,8 @@ pub(super) fn permitted_url(text: &str, targets: &Targets) -> Result<CallbackUrl
 const MAX_HEADERS: usize = 20;
 const MAX_HEADER_CHARS: usize = 1_000;
 
-/// Takes `headers`, with the names in lower case. The owner cannot set a header that HTTP or the hub sets.
+/// Takes the field `headers`, and returns the headers with names in lower case. A header that HTTP or the hub sets is
+/// an error.
 pub(super) fn take_headers(fields: &mut Fields) -> Field<BTreeMap<String, String>> {
     let named = match fields.texts("headers", MAX_HEADERS, MAX_HEADER_CHARS) {
         Field::Is(named) => named,
@@ -135,7 +138,7 @@ const MAX_PASSWORD_CHARS: usize = 1_024;
 /// Enough for a JSON Web Token (RFC 7519).
 const MAX_TOKEN_CHARS: usize = 4_096;
 
-/// Takes `tls`.
+/// Takes the field `tls`: the CA and the client certificate for the receiver. Invalid PEM is recorded as an error.
 pub(super) fn take_tls(fields: &mut Fields) -> Field<ReceiverTls> {
     fields.object("tls", |fields| {
         let ca = fields.text("ca", MAX_CA_CHARS).value();
@@ -154,7 +157,7 @@ pub(super) fn take_tls(fields: &mut Fields) -> Field<ReceiverTls> {
     })
 }
 
-/// Takes `auth`.
+/// Takes the field `auth`: the credentials for the receiver. `targets`: the URLs that the hub may call for a token.
 pub(super) fn take_auth(fields: &mut Fields, targets: &Targets) -> Field<ReceiverAuth> {
     fields.object("auth", |fields| match fields.text("type", MAX_NAME_CHARS).value().as_deref() {
         Some("basic") => basic(fields),
@@ -172,6 +175,7 @@ pub(super) fn take_auth(fields: &mut Fields, targets: &Targets) -> Field<Receive
     })
 }
 
+/// Takes the user name and password of HTTP Basic authentication (RFC 7617).
 fn basic(fields: &mut Fields) -> Option<ReceiverAuth> {
     let username = required(fields, "username", MAX_NAME_CHARS, plain);
     let password = required(fields, "password", MAX_PASSWORD_CHARS, secret);
@@ -187,6 +191,8 @@ fn basic(fields: &mut Fields) -> Option<ReceiverAuth> {
     Some(ReceiverAuth::Basic { username, password })
 }
 
+/// Takes the fields of the OAuth 2.0 client credentials grant (RFC 6749, 4.4). `targets`: the URLs that the hub may
+/// call.
 fn client_credentials(fields: &mut Fields, targets: &Targets) -> Option<ReceiverAuth> {
     let token_url = required(fields, "token_url", MAX_TOKEN_CHARS, plain);
     let client_id = required(fields, "client_id", MAX_NAME_CHARS, plain);
@@ -212,7 +218,7 @@ fn client_credentials(fields: &mut Fields, targets: &Targets) -> Option<Receiver
     Some(ReceiverAuth::ClientCredentials(credentials))
 }
 
-/// Takes a required text.
+/// Takes a text with `take`, and records an error if the field is missing.
 fn required(
     fields: &mut Fields,
     name: &'static str,
@@ -230,7 +236,7 @@ fn plain(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<St
     fields.text(name, max_chars).value()
 }
 
-/// Takes a text that the API never shows again. The placeholder in its place is not a valid value.
+/// Takes a text that the API never shows again. The placeholder that the API shows instead is recorded as an error.
 fn secret(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<String> {
     let text = fields.text(name, max_chars).value()?;
     if text == MASK {
@@ -240,13 +246,14 @@ fn secret(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<S
     Some(text)
 }
 
+/// Records an error unless the text is visible ASCII without spaces.
 fn check_visible(fields: &mut Fields, name: &'static str, text: &str) {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         fields.fault(name, "expected visible ASCII without spaces");
     }
 }
 
-/// Refuses settings that contradict each other.
+/// Checks that the settings of a webhook do not contradict each other or the callback URL; else 422.
 pub(super) fn check_combination(
     url: Option<&CallbackUrl>,
     settings: &WebhookSettings,

@@ -14,8 +14,9 @@ pub(super) struct FirstView {
     pub(super) view: Value,
 }
 
-/// Reads the subscription from the log entry of the first request, and adds the current secret if the subscription
-/// still exists: the log never holds secrets.
+/// Reads the subscription as the first request with this idempotency key left it, from its log entry at `position`.
+///
+/// Adds the current secret if the subscription still exists: the log never holds secrets.
 pub(super) async fn first_view(
     context: &Context,
     position: Option<Position>,
@@ -40,7 +41,7 @@ pub(super) async fn first_view(
     Ok(FirstView { id: entry.about, view })
 }
 
-/// The problem with a stored response whose log entry does not exist.
+/// Creates a 500 `internal` problem for a stored response whose log entry does not exist.
 pub(crate) fn missing_entry() -> Problem {
     Problem::new(Code::Internal, "the log entry of the first request does not exist")
 }

@@ -27,7 +27,7 @@ use crate::domain::time::UnixMillis;
 /// Five minutes: far shorter than the usual overlap of a key rotation.
 const KEY_SET_CACHE_CONTROL: &str = "public, max-age=300";
 
-/// `GET /v1/subscriptions/{id}/public-key`: the newest public key.
+/// `GET /v1/subscriptions/{id}/public-key`: returns the newest public key.
 pub(super) async fn public_key(
     Authorized(context, _): Authorized,
     id: web::Path<String>,
@@ -44,8 +44,9 @@ pub(super) async fn public_key(
     })))
 }
 
-/// `GET /v1/subscriptions/{id}/jwks.json`: all valid public keys as a JSON Web Key Set (RFC 7517, section 5). The path is
-/// public, because receivers fetch it and the keys are not secret.
+/// `GET /v1/subscriptions/{id}/jwks.json`: returns all valid public keys as a JSON Web Key Set (RFC 7517, section 5).
+///
+/// The path is public, because receivers fetch it and the keys are not secret.
 pub(super) async fn jwks(
     id: web::Path<String>,
     NoQuery: NoQuery,
@@ -61,7 +62,7 @@ pub(super) async fn jwks(
         .json(json!({ "keys": keys })))
 }
 
-/// The public keys that sign now, newest first. A pull subscription has none.
+/// Returns the public keys of the secrets that sign now, newest first. A pull subscription has none.
 fn valid_keys(subscription: &Subscription) -> Vec<PublicKey<'_>> {
     match &subscription.definition.channel {
         Channel::Webhook(webhook) => webhook.settings.signing.public_keys(UnixMillis::now()),

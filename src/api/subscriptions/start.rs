@@ -4,7 +4,11 @@ use crate::api::http::fields::Fields;
 use crate::domain::position::Position;
 use crate::streaming::resume::ResumePoint;
 
-/// `from`: `now`, `earliest`, an event id, or a time. Delivery starts with the first event at or after this point.
+/// Takes the field `from` (`now`, `earliest`, an event id or a time), and returns the position after which delivery
+/// starts.
+///
+/// Delivery starts with the first event at or after the point. `head`: the newest position. `None`: the field is
+/// missing, `now` or invalid.
 pub(super) fn starts_after(fields: &mut Fields, head: Position) -> Option<Position> {
     match ResumePoint::parse(&fields.text("from", 64).value()?) {
         ResumePoint::Now => None,
@@ -12,7 +16,8 @@ pub(super) fn starts_after(fields: &mut Fields, head: Position) -> Option<Positi
     }
 }
 
-/// The position just before the first event at or after `point`, which the field `name` holds.
+/// Returns the position just before the first event at or after `point`. An invalid point is recorded as an error of
+/// the field `name`.
 pub(crate) fn before_point(
     fields: &mut Fields,
     name: &'static str,

@@ -14,7 +14,9 @@ use crate::domain::subscription::verification::VerificationMethod;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::store::StoreError;
 
-/// Refuses a new verification that this hub cannot make: CloudEvents needs an origin.
+/// Checks that this hub can make a verification that a changed definition needs; CloudEvents needs an origin.
+///
+/// `former`: the definition before the change, `None` for a new subscription.
 pub(super) fn require_possible(
     api: &Api,
     definition: &Definition,
@@ -34,7 +36,7 @@ pub(super) fn require_possible(
     Err(Problem::invalid_field("/handshake", detail))
 }
 
-/// Refuses an action that sends something to a receiver that is not verified yet.
+/// Checks that the receiver is verified, before an action that sends something to it; else 409.
 pub(crate) fn require_verified(subscription: &Subscription) -> ApiResult<()> {
     if subscription.definition.awaits_verification() {
         let detail = "the receiver is not verified yet (see verification); POST …/verify starts another attempt";
@@ -43,7 +45,7 @@ pub(crate) fn require_verified(subscription: &Subscription) -> ApiResult<()> {
     Ok(())
 }
 
-/// Adds the attempts of an unfinished verification to a subscription's view.
+/// Adds the attempts of an unfinished verification to the JSON `view` of a subscription.
 pub(super) async fn add_progress(
     api: &Api,
     subscription: &Subscription,

@@ -36,6 +36,7 @@ enum Proof<'a> {
 }
 
 impl<'a> Proof<'a> {
+    /// Returns the proof in a request: the secret or the token. 401 with both or neither.
     fn new(secret: Option<&'a str>, token: Option<&'a str>) -> ApiResult<Self> {
         match (secret, token) {
             (Some(secret), None) => Ok(Self::Secret(secret)),
@@ -48,7 +49,8 @@ impl<'a> Proof<'a> {
         }
     }
 
-    /// Whether the proof belongs to the verification of this subscription.
+    /// Whether the proof belongs to the verification of this subscription. `token_key`: the key that authenticates
+    /// tokens.
     fn is_valid_for(&self, subscription: &Subscription, token_key: &[u8]) -> bool {
         let (url, verification) = match &subscription.definition.channel {
             Channel::Webhook(Webhook { url, verification: Some(verification), .. }) => {
@@ -68,8 +70,9 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// `POST /v1/subscriptions/{id}/verification` with `X-Hook-Secret`, or GET or POST with `?token=` and an optional
-/// `WebHook-Allowed-Rate` (CloudEvents). Verifies the receiver, so that delivery begins.
+/// `GET` or `POST /v1/subscriptions/{id}/verification`: verifies the receiver, so that delivery begins.
+///
+/// The proof is `X-Hook-Secret` in a POST, or `?token=` with an optional `WebHook-Allowed-Rate` (CloudEvents).
 pub(super) async fn confirm(
     id: web::Path<String>,
     request: HttpRequest,
@@ -94,7 +97,8 @@ pub(super) async fn confirm(
     Err(Problem::concurrent_modification("subscription"))
 }
 
-/// The result of the verification. A CloudEvents receiver may limit the rate.
+/// Returns the result of the verification. `rate`: the `WebHook-Allowed-Rate` header, by which a CloudEvents receiver
+/// may limit the rate.
 fn verified(
     api: &Api,
     subscription: &Subscription,
@@ -114,7 +118,7 @@ fn verified(
     }
 }
 
-/// The subscription whose receiver sent the proof. 403 does not reveal whether the subscription exists.
+/// Finds the subscription whose receiver sent the proof. 403 if it fails, whether or not the subscription exists.
 async fn proven_subscription(api: &Api, id: &str, proof: &Proof<'_>) -> ApiResult<Subscription> {
     let found = match id.parse::<SubscriptionId>() {
         Ok(id) => api.store.select_webhooks_by_id(&[id.stored()]).await?.pop(),
@@ -126,7 +130,7 @@ async fn proven_subscription(api: &Api, id: &str, proof: &Proof<'_>) -> ApiResul
     })
 }
 
-/// Records the verification. False if another request changed the subscription in between.
+/// Records the verification. Returns `false` if another request changed the subscription meanwhile.
 async fn record(
     api: &Api,
     request: &HttpRequest,
@@ -142,7 +146,7 @@ async fn record(
     Ok(true)
 }
 
-/// A person who follows the link gets a body; a program that POSTs needs none.
+/// Builds the response: a body for a person who follows the link, none for a program that POSTs.
 fn respond(request: &HttpRequest, id: &str) -> HttpResponse {
     if request.method() == Method::POST {
         HttpResponse::NoContent().finish()

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::access::idempotency::Claims;
 use crate::access::keys::{KeyCache, Keys};
-use crate::access::quotas::QuotasInForce;
+use crate::access::quotas::TenantQuotas;
 use crate::api::{self, Api, Limits, Secrets};
 use crate::config::{Database, Settings};
 use crate::delivery::{self, DeliverySettings, Dispatcher, VerifierSettings};
@@ -26,6 +26,7 @@ use crate::domain::egress::origin::HubIdentity;
 use crate::domain::encryption::Encryptor;
 use crate::domain::retention::Retention;
 use crate::embedded::{EmbeddedError, EmbeddedPostgres, EmbeddedSettings};
+pub use crate::key_files::KeyFileError;
 use crate::key_files::admin_key;
 pub use crate::key_files::admin_key::AdminKey;
 use crate::key_files::master_key;
@@ -51,10 +52,10 @@ pub enum StartError {
     /// The database did not accept connections, or the schema could not be migrated.
     #[error("DATABASE_URL: {0}")]
     Database(StoreError),
-    #[error("cannot read or write the admin key in {}: {error}", path.display())]
-    AdminKey { path: PathBuf, error: io::Error },
-    #[error("cannot read or write the master key in {}: {error}", path.display())]
-    MasterKey { path: PathBuf, error: io::Error },
+    #[error("cannot read or write the admin key in {0}")]
+    AdminKey(KeyFileError),
+    #[error("cannot read or write the master key in {0}")]
+    MasterKey(KeyFileError),
     /// The database holds secrets that are encrypted with keys that this node lacks.
     #[error(
         "HOOKHUB_MASTER_KEY: this database is encrypted with another key (id {}); set that key or, to rotate it, the new \
@@ -80,7 +81,6 @@ pub struct StopReport {
     pub deliveries_left: usize,
 }
 
-/// A running hub.
 #[derive(Debug)]
 pub struct Hub {
     address: SocketAddr,
@@ -96,14 +96,15 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts all parts. The hub serves requests when this returns.
+    /// Binds the address, starts the database and then all parts. The hub serves requests when this returns. After an
+    /// error the embedded Postgres is stopped again.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         // Fails if a second hub in one process has installed the provider already, which does no harm.
         drop(rustls::crypto::ring::default_provider().install_default());
         // The address first: the most likely error appears before anything else has started.
-        let listener = TcpListener::bind(settings.listen)
-            .map_err(|error| StartError::Listen { address: settings.listen, error })?;
-        let (embedded, url) = database(&settings).await?;
+        let cannot_listen = |error| StartError::Listen { address: settings.listen, error };
+        let listener = TcpListener::bind(settings.listen).map_err(cannot_listen)?;
+        let (embedded, url) = prepare_database(&settings).await?;
         match Self::start_on(&settings, &url, listener).await {
             Ok(hub) => Ok(Self { embedded, ..hub }),
             Err(error) => {
@@ -115,32 +116,32 @@ impl Hub {
         }
     }
 
+    /// Starts everything that needs the database, which is at `url`, and serves HTTP on `listener`.
     async fn start_on(
         settings: &Settings,
         url: &str,
         listener: TcpListener,
     ) -> Result<Self, StartError> {
-        let address = listener
-            .local_addr()
-            .map_err(|error| StartError::Listen { address: settings.listen, error })?;
+        let cannot_listen = |error| StartError::Listen { address: settings.listen, error };
+        let address = listener.local_addr().map_err(cannot_listen)?;
         let store = open_store(settings, url).await?;
         let node = NodeName { id: Uuid::new_v4(), address: address.to_string() };
         let core = Core::start(settings, store, node).await?;
-        let (stream_token_key, verification_key) = shared_secrets(&core.store).await?;
-        let dispatcher = core.dispatcher(settings, &verification_key)?;
-        let streams = core.streams(settings);
+        let (stream_token_key, verification_token_key) = load_token_keys(&core.store).await?;
+        let dispatcher = core.new_dispatcher(settings, &verification_token_key)?;
+        let streams = core.new_streams(settings);
         // The admin key late: a new key is shown only if the start succeeds.
         let admin_key = admin_key::load(settings.admin_key.clone(), &settings.data_dir)
-            .map_err(|(path, error)| StartError::AdminKey { path, error })?;
+            .map_err(StartError::AdminKey)?;
         let secrets = Secrets {
             admin_key: admin_key.as_str(),
             stream_tokens: &stream_token_key,
-            verification_tokens: &verification_key,
+            verification_tokens: &verification_token_key,
         };
-        let api = core.api(settings, &streams, &secrets);
+        let api = core.new_api(settings, &streams, &secrets);
         retry_until_available(async || dispatcher.register_node().await).await?;
         let server = server::start(settings, listener, api, &streams, &core.stopping)
-            .map_err(|error| StartError::Listen { address: settings.listen, error })?;
+            .map_err(cannot_listen)?;
         let handle = server.handle();
         core.tasks.spawn(server);
         core.start_maintenance(settings.retention);
@@ -161,7 +162,6 @@ impl Hub {
         })
     }
 
-    /// The address that the hub listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -170,8 +170,8 @@ impl Hub {
         &self.admin_key
     }
 
-    /// Stops in two stages. First, no new work starts, and running work has until the stop deadline to finish. Then all
-    /// tasks end and the database connections close.
+    /// Stops in two stages. First, no new work starts, and running work has until the stop deadline to finish. Then
+    /// all tasks end and the database connections close.
     pub async fn stop(mut self) -> StopReport {
         let deadline = Instant::now() + self.stop_deadline;
         tracing::info!(deadline = ?self.stop_deadline, "stopping: no new requests or deliveries are accepted");
@@ -181,7 +181,8 @@ impl Hub {
         StopReport { deliveries_left }
     }
 
-    /// The first stage; returns the number of deliveries that did not finish in time.
+    /// Runs the first stage of the stop: refuses new requests and deliveries, and waits for the running ones until the
+    /// stop deadline. Returns the number of deliveries that did not finish.
     async fn finish_running_work(&mut self) -> usize {
         self.stopping.cancel();
         let requests = timeout(self.stop_deadline, self.server.stop(true));
@@ -193,7 +194,8 @@ impl Hub {
         deliveries_left.unwrap_or_default()
     }
 
-    /// The second stage.
+    /// Runs the second stage of the stop: ends all tasks, closes the database connections, and stops the embedded
+    /// Postgres, if any. Postgres has until `deadline`, but at least [`CLOSE_TIMEOUT`].
     async fn close(self, deadline: Instant) {
         self.closing.cancel();
         self.tasks.close();
@@ -204,9 +206,8 @@ impl Hub {
             tracing::warn!("connections to the database were still in use at the deadline");
         }
         if let Some(embedded) = self.embedded {
-            embedded
-                .stop(deadline.saturating_duration_since(Instant::now()).max(CLOSE_TIMEOUT))
-                .await;
+            let left = deadline.saturating_duration_since(Instant::now());
+            embedded.stop(left.max(CLOSE_TIMEOUT)).await;
         }
     }
 }
@@ -218,7 +219,7 @@ struct Core {
     log: Log,
     keys: Keys,
     claims: Claims,
-    quotas: Arc<QuotasInForce>,
+    quotas: Arc<TenantQuotas>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     stopping: CancellationToken,
@@ -226,6 +227,8 @@ struct Core {
 }
 
 impl Core {
+    /// Starts the log, the keys, the idempotency claims and the quotas, each with its background tasks. Waits for the
+    /// database if it is unavailable.
     async fn start(settings: &Settings, store: Store, node: NodeName) -> Result<Self, StartError> {
         let (tasks, metrics) = (TaskTracker::new(), Arc::<Metrics>::default());
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
@@ -238,16 +241,18 @@ impl Core {
             Log::start(node.id, store.clone(), observers.clone(), &tasks, closing.clone()).await
         });
         let log = log.await?;
-        let quotas = Arc::new(QuotasInForce::new(settings.quotas));
+        let quotas = Arc::new(TenantQuotas::new(settings.quotas));
         retry_until_available(async || quotas.reload(&store).await).await?;
         tasks.spawn(Arc::clone(&quotas).follow(store.clone(), stopping.clone()));
         Ok(Self { node, store, log, keys, claims, quotas, metrics, tasks, stopping, closing })
     }
 
-    fn dispatcher(
+    /// Builds the dispatcher of deliveries, which does not run yet. `verification_token_key` makes the tokens that
+    /// verify receivers. Fails with [`StartError::Callbacks`].
+    fn new_dispatcher(
         &self,
         settings: &Settings,
-        verification_key: &[u8],
+        verification_token_key: &[u8],
     ) -> Result<Dispatcher, StartError> {
         let parts = delivery::Parts {
             node: self.node.clone(),
@@ -261,14 +266,15 @@ impl Core {
             egress: settings.egress.clone(),
             schedule: settings.retry_schedule.clone(),
             verifier: VerifierSettings {
-                sender: sender(settings),
-                token_key: verification_key.into(),
+                sender: hub_identity(settings),
+                token_key: verification_token_key.into(),
             },
         };
         Dispatcher::new(parts, settings).map_err(StartError::Callbacks)
     }
 
-    fn streams(&self, settings: &Settings) -> Arc<Streams> {
+    /// Builds the part that serves streams and waiting polls.
+    fn new_streams(&self, settings: &Settings) -> Arc<Streams> {
         let parts = streaming::Parts {
             log: self.log.clone(),
             store: self.store.clone(),
@@ -278,7 +284,8 @@ impl Core {
         Arc::new(Streams::new(parts, self.stopping.clone(), settings.stop_deadline / 2))
     }
 
-    fn api(&self, settings: &Settings, streams: &Arc<Streams>, secrets: &Secrets<'_>) -> Api {
+    /// Builds the state that all HTTP handlers share.
+    fn new_api(&self, settings: &Settings, streams: &Arc<Streams>, secrets: &Secrets<'_>) -> Api {
         let parts = api::Parts {
             log: self.log.clone(),
             store: self.store.clone(),
@@ -289,7 +296,7 @@ impl Core {
         };
         let limits = Limits {
             targets: settings.egress.targets.clone(),
-            origin: sender(settings).origin,
+            origin: hub_identity(settings).origin,
             quotas: Arc::clone(&self.quotas),
             body_deadline: settings.client_timeouts.body,
             trusted_proxies: settings.trusted_proxies.clone(),
@@ -298,7 +305,7 @@ impl Core {
         Api::new(parts, secrets, limits)
     }
 
-    /// Starts the background work on the tables.
+    /// Starts the tasks that maintain the tables: housekeeping, retention, disk usage and re-encryption.
     fn start_maintenance(&self, retention: Retention) {
         let (store, metrics) = (&self.store, || Arc::clone(&self.metrics));
         let stop = &self.stopping;
@@ -310,12 +317,15 @@ impl Core {
     }
 }
 
-/// The hub's identity towards receivers.
-fn sender(settings: &Settings) -> HubIdentity {
+/// Returns the origin and the public URL that the hub names in requests to receivers.
+fn hub_identity(settings: &Settings) -> HubIdentity {
     HubIdentity::new(settings.webhook_origin.clone(), settings.public_url.clone())
 }
 
-async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, String), StartError> {
+/// Returns the URL of the database. Starts the embedded Postgres first, unless the settings name a database.
+async fn prepare_database(
+    settings: &Settings,
+) -> Result<(Option<EmbeddedPostgres>, String), StartError> {
     match &settings.database {
         Database::Url(url) => Ok((None, url.clone())),
         Database::Embedded { binaries } => {
@@ -331,8 +341,9 @@ async fn database(settings: &Settings) -> Result<(Option<EmbeddedPostgres>, Stri
     }
 }
 
-/// The keys of stream tokens and of verification tokens, which all nodes share.
-async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError> {
+/// Returns the keys that make stream tokens and verification tokens, in this order. All nodes share them; the first
+/// node creates and stores them.
+async fn load_token_keys(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError> {
     let secret = async |name| {
         let fresh: [u8; 32] = rand::random();
         retry_until_available(async || store.select_or_insert_shared_secret(name, &fresh).await)
@@ -341,10 +352,11 @@ async fn shared_secrets(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError>
     Ok((secret("stream_tokens").await?, secret("consents").await?))
 }
 
-/// Opens the store and migrates its schema. An embedded database has no other nodes, so their rows are deleted.
+/// Opens the store, migrates its schema, creates partitions and sets the master key. Fails if the database needs a
+/// master key that this node lacks. With the embedded Postgres, deletes the rows of former nodes.
 async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError> {
     let keys = master_key::load(settings.master_key.as_ref(), &settings.data_dir)
-        .map_err(|(path, error)| StartError::MasterKey { path, error })?;
+        .map_err(StartError::MasterKey)?;
     let store = Store::new(url, Encryptor::new(keys)).map_err(StartError::Database)?;
     let set_up = async || {
         store.migrate().await?;
@@ -357,13 +369,13 @@ async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError>
         return Err(StartError::OtherMasterKey { ids: missing, file });
     }
     if matches!(settings.database, Database::Embedded { .. }) {
-        let end = async || store.delete_all_nodes().await;
-        retry_until_available(end).await?;
+        retry_until_available(async || store.delete_all_nodes().await).await?;
     }
     Ok(store)
 }
 
-/// Repeats a step of the start while the database is unavailable: it may still be starting, or failing over.
+/// Repeats a step of the start while the database is unavailable, at most for [`DATABASE_TIMEOUT`]: the database may
+/// still be starting, or failing over.
 async fn retry_until_available<T>(
     mut step: impl AsyncFnMut() -> Result<T, StoreError>,
 ) -> Result<T, StartError> {

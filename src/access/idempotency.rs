@@ -39,14 +39,17 @@ struct Shared {
 }
 
 impl Shared {
+    /// Locks the set of keys whose requests run on this node.
     fn running(&self) -> MutexGuard<'_, HashSet<TenantKey>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Locks the list of ended claims whose rows are still stored.
     fn ended(&self) -> MutexGuard<'_, Vec<StoredClaim>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Locks the cached answer to whether other nodes are alive.
     fn others(&self) -> MutexGuard<'_, Option<(bool, Instant)>> {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,6 +65,8 @@ pub(crate) struct Claim {
 }
 
 impl Claims {
+    /// Creates the claims of `node`, without any, and starts the task that deletes the rows of ended claims until
+    /// `stop`.
     pub(crate) fn start(
         node: Uuid,
         store: Store,
@@ -73,7 +78,8 @@ impl Claims {
         Self { node, store, shared }
     }
 
-    /// Claims a tenant's key. `None` while a request with this key runs, here or on another node.
+    /// Claims a tenant's idempotency key until the returned [`Claim`] is dropped. `None` while a request with this key
+    /// runs, on this node or on another.
     pub(crate) async fn claim(
         &self,
         tenant: &Arc<str>,
@@ -94,6 +100,7 @@ impl Claims {
         Ok(Some(claim))
     }
 
+    /// Returns whether other nodes are alive. Asks the database at most once per [`TRUSTED_FOR`].
     async fn has_others(&self) -> Result<bool, StoreError> {
         let known = *self.shared.others();
         if let Some((others, since)) = known
@@ -108,6 +115,7 @@ impl Claims {
 }
 
 impl Drop for Claim {
+    /// Ends the claim at once on this node; the task of [`Claims::start`] deletes the claim's row.
     fn drop(&mut self) {
         let Self { claims, key, token } = self;
         claims.shared.running().remove(key);
@@ -119,7 +127,7 @@ impl Drop for Claim {
     }
 }
 
-/// Deletes the rows of ended claims, until `stop`. Rows of a dead node have no effect.
+/// Deletes the rows of claims that end, until `stop`. Rows that stay have no effect once this node is dead.
 async fn delete_ended(store: Store, shared: Arc<Shared>, stop: CancellationToken) {
     let mut waits = reconnect_delays();
     loop {

@@ -15,6 +15,6 @@ mod subscriptions;
 
 pub(crate) use self::http::cors::allow_origins;
 pub(crate) use self::http::early_errors::{late_head, too_many_from_one_address};
-pub(crate) use self::http::request_id::assign_request_id;
+pub(crate) use self::http::middleware::assign_request_id;
 pub(crate) use self::routes::routes;
 pub(crate) use self::state::{Api, Limits, Parts, Secrets};

@@ -3,7 +3,7 @@
 use actix_web::http::Method;
 use actix_web::{HttpResponse, Resource, guard, web};
 
-use super::problem::Problem;
+use super::problem::{ApiResult, Problem};
 use super::route::Route;
 use super::{deliveries, events, openapi, operator, streams, subscriptions};
 
@@ -59,7 +59,7 @@ fn resource(path: &str, routes: Vec<Route>) -> Resource {
     })
 }
 
-async fn no_such_path() -> Result<HttpResponse, Problem> {
+async fn no_such_path() -> ApiResult {
     Err(Problem::not_found("path; all paths of the API begin with /v1"))
 }
 
@@ -68,7 +68,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::api::auth::access::Access;
+    use crate::api::route::Access;
 
     #[test]
     fn each_route_is_listed_once_and_the_routes_of_a_path_are_adjacent() {

@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::admin_key::AdminKey;
 use super::openapi::document::Document;
-use super::problem::{Code, Problem};
+use super::problem::{ApiResult, Code, Problem};
 use crate::access::idempotency::Claims;
 use crate::access::keys::Keys;
-use crate::access::quotas::QuotasInForce;
+use crate::access::quotas::TenantQuotas;
 use crate::domain::access::forwarded::TrustedProxies;
 use crate::domain::egress::origin::Origin;
 use crate::domain::egress::policy::Targets;
@@ -35,7 +35,7 @@ pub(crate) struct Api {
     pub(super) verification_key: Vec<u8>,
     pub(super) origin: Option<Origin>,
     pub(super) targets: Targets,
-    pub(super) quotas: Arc<QuotasInForce>,
+    pub(super) quotas: Arc<TenantQuotas>,
     pub(super) body_deadline: Duration,
     pub(super) trusted_proxies: TrustedProxies,
     pub(super) stopping: CancellationToken,
@@ -103,7 +103,7 @@ pub(crate) struct Limits {
     pub targets: Targets,
     /// The origin for CloudEvents verification; `None`: the hub has no host name.
     pub origin: Option<Origin>,
-    pub quotas: Arc<QuotasInForce>,
+    pub quotas: Arc<TenantQuotas>,
     /// The time limit for the body of a request, and for a message on a WebSocket.
     pub body_deadline: Duration,
     pub trusted_proxies: TrustedProxies,
@@ -112,12 +112,12 @@ pub(crate) struct Limits {
 }
 
 /// The state of the hub that serves a request.
-pub(crate) fn api(request: &HttpRequest) -> Result<&web::Data<Api>, Problem> {
+pub(crate) fn api(request: &HttpRequest) -> ApiResult<&web::Data<Api>> {
     request.app_data::<web::Data<Api>>().ok_or_else(not_configured)
 }
 
 /// The streaming worker of the thread that serves a request.
-pub(crate) fn worker(request: &HttpRequest) -> Result<Rc<Worker>, Problem> {
+pub(crate) fn worker(request: &HttpRequest) -> ApiResult<Rc<Worker>> {
     request.app_data::<Rc<Worker>>().cloned().ok_or_else(not_configured)
 }
 

@@ -50,7 +50,6 @@ enum Command {
     Health(HealthArgs),
 }
 
-/// Runs the subcommand that the command line names.
 pub(crate) async fn run() -> ExitCode {
     let line: CommandLine = match parse_command_line() {
         Ok(line) => line,

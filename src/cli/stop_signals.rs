@@ -18,7 +18,6 @@ impl StopSignals {
         })
     }
 
-    /// Waits for the next of either.
     pub(super) async fn recv(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

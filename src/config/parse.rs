@@ -69,7 +69,6 @@ impl Display for SecondsList {
     }
 }
 
-/// Parses the address and port that the hub listens on.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_bad| {
         format!("{text:?} is not an address and port; expected e.g. 127.0.0.1:8080 or [::1]:8080")

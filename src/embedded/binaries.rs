@@ -12,10 +12,8 @@ use super::user::ServerUser;
 
 /// The oldest major version the hub supports.
 pub(super) const MIN_MAJOR: u32 = 14;
-
 /// Debian and its derivatives install each major version here, as `<major>/bin`.
 const PACKAGED: &str = "/usr/lib/postgresql";
-
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A directory that holds `postgres` and `initdb`, and their major version.
@@ -71,12 +69,15 @@ fn refusal(
     cluster_major: Option<u32>,
 ) -> EmbeddedError {
     let Some(newest) = found.iter().max_by_key(|binaries| binaries.major) else {
-        return EmbeddedError::NoBinaries { searched: searched(settings) };
+        let searched = match &settings.binaries {
+            Some(dir) => format!("HOOKHUB_POSTGRES_BIN={}", dir.display()),
+            None => format!("PATH and {PACKAGED}/*/bin"),
+        };
+        return EmbeddedError::NoBinaries { searched };
     };
     match cluster_major {
         Some(cluster_major) if newest.major >= MIN_MAJOR => {
-            let found: Vec<String> =
-                found.iter().map(|binaries| binaries.major.to_string()).collect();
+            let found: Vec<_> = found.iter().map(|one| one.major.to_string()).collect();
             let cluster = settings.data_dir.join("postgres");
             EmbeddedError::MajorMismatch { cluster, cluster_major, found: found.join(", ") }
         }
@@ -84,30 +85,16 @@ fn refusal(
     }
 }
 
-fn searched(settings: &EmbeddedSettings) -> String {
-    match &settings.binaries {
-        Some(dir) => format!("HOOKHUB_POSTGRES_BIN={}", dir.display()),
-        None => format!("PATH and {PACKAGED}/*/bin"),
-    }
-}
-
 /// The directories that hold both programs, in order of preference, each once.
 fn candidates(settings: &EmbeddedSettings) -> Vec<PathBuf> {
     let places = match &settings.binaries {
         Some(dir) => vec![dir.clone()],
-        None => settings
-            .path
-            .as_deref()
-            .map(directories)
-            .into_iter()
-            .flatten()
-            .chain(packaged())
-            .collect(),
+        None => settings.path.iter().flat_map(|path| directories(path)).chain(packaged()).collect(),
     };
     let mut usable: Vec<PathBuf> = Vec::new();
     for dir in places.iter().filter_map(|place| place.canonicalize().ok()) {
-        if dir.join("postgres").is_file() && dir.join("initdb").is_file() && !usable.contains(&dir)
-        {
+        let has_both = dir.join("postgres").is_file() && dir.join("initdb").is_file();
+        if has_both && !usable.contains(&dir) {
             usable.push(dir);
         }
     }
@@ -130,10 +117,7 @@ fn packaged() -> Vec<PathBuf> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     majors.sort_unstable_by(|a, b| b.cmp(a));
-    majors
-        .into_iter()
-        .map(|major| Path::new(PACKAGED).join(major.to_string()).join("bin"))
-        .collect()
+    majors.iter().map(|major| PathBuf::from(format!("{PACKAGED}/{major}/bin"))).collect()
 }
 
 async fn version_in(dir: &Path, user: &ServerUser) -> Result<u32, EmbeddedError> {
@@ -142,10 +126,9 @@ async fn version_in(dir: &Path, user: &ServerUser) -> Result<u32, EmbeddedError>
     command.arg("--version");
     let output = user.run(command, "", VERSION_TIMEOUT).await?;
     major_of(&output).ok_or_else(|| {
-        user.failed(
-            &program,
-            format!("--version printed `{}`, which names no version of PostgreSQL", output.trim()),
-        )
+        let printed = output.trim();
+        let why = format!("--version printed `{printed}`, which names no version of PostgreSQL");
+        user.failed(&program, why)
     })
 }
 

@@ -12,10 +12,8 @@ use super::user::ServerUser;
 
 /// The name of the database and of its owner.
 pub(super) const DATABASE: &str = "hookhub";
-
 /// An unfinished cluster has this name with the hub's process id behind it.
 const DRAFT_PREFIX: &str = "postgres.new-";
-
 const INITDB_TIMEOUT: Duration = Duration::from_mins(2);
 const CREATE_DATABASE_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -25,14 +23,11 @@ pub(super) fn version(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
     let path = cluster.join("PG_VERSION");
     match fs::read_to_string(&path) {
         Ok(text) => text.trim().parse().map(Some).map_err(|_not_a_number| no_cluster()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if is_free(cluster) {
-                Ok(None)
-            } else {
-                Err(no_cluster())
-            }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(EmbeddedError::io("read", &path)(error))
         }
-        Err(error) => Err(EmbeddedError::io("read", &path)(error)),
+        Err(_not_found) if is_free(cluster) => Ok(None),
+        Err(_not_found) => Err(no_cluster()),
     }
 }
 
@@ -73,23 +68,10 @@ async fn create(draft: &Path, binaries: &Binaries, user: &ServerUser) -> Result<
     user.chown(draft)?;
 
     let mut initdb = user.command(&binaries.initdb());
-    initdb.arg("--pgdata").arg(draft).args([
-        "--username",
-        DATABASE,
-        "--encoding",
-        "UTF8",
-        "--locale",
-        "C",
-    ]);
+    initdb.arg("--pgdata").arg(draft).args(["--username", DATABASE]);
+    initdb.args(["--encoding", "UTF8", "--locale", "C", "--data-checksums", "--no-instructions"]);
     // The permissions of the socket's directory decide who may connect.
-    initdb.args([
-        "--auth-local",
-        "trust",
-        "--auth-host",
-        "reject",
-        "--data-checksums",
-        "--no-instructions",
-    ]);
+    initdb.args(["--auth-local", "trust", "--auth-host", "reject"]);
     user.run(initdb, "", INITDB_TIMEOUT).await?;
 
     let mut single_user = user.command(&binaries.postgres());

@@ -36,7 +36,7 @@ impl DataDir {
         let root = &self.root;
         let metadata = fs::metadata(root).map_err(EmbeddedError::io("look at", root))?;
         let closed = metadata.mode() & 0o071 == 0;
-        if !user.is_other() || metadata.uid() != 0 || !closed {
+        if !user.hub_is_root || metadata.uid() != 0 || !closed {
             return Ok(());
         }
         user.chown_group(root)?;
@@ -57,7 +57,7 @@ impl DataDir {
     }
 
     pub(super) fn log(&self) -> ServerLog {
-        ServerLog::at(self.root.join("postgres.log"))
+        ServerLog { path: self.root.join("postgres.log") }
     }
 }
 

@@ -18,7 +18,6 @@ use super::socket;
 
 /// The time that an orphaned Postgres has for each kind of shutdown: fast, then immediate.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
-
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Stops a Postgres that still runs on `cluster`, and removes files that would prevent a new one from starting.
@@ -87,11 +86,8 @@ async fn stop_orphan(pid: i32, cluster: &Path) -> Result<(), EmbeddedError> {
             sleep(POLL_INTERVAL).await;
         }
     }
-    Err(still_there(
-        pid,
-        cluster,
-        format!("SIGINT and SIGQUIT, {} s each", ORPHAN_TIMEOUT.as_secs()),
-    ))
+    let why = format!("SIGINT and SIGQUIT, {} s each", ORPHAN_TIMEOUT.as_secs());
+    Err(still_there(pid, cluster, why))
 }
 
 fn still_there(pid: i32, cluster: &Path, why: String) -> EmbeddedError {

@@ -12,19 +12,15 @@ use super::cluster::DATABASE;
 
 /// Protocol 3.0, as the startup message writes it (PostgreSQL manual, "Message Formats").
 const PROTOCOL: u32 = 3 << 16;
-
 /// Messages before the first query are far smaller.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-
 /// The SQLSTATE `cannot_connect_now`: starting up, recovering, or shutting down.
 const CANNOT_CONNECT_NOW: &str = "57P03";
-
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of an attempt to connect.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
-    /// A session was opened.
     Ready,
     /// Postgres responded that it is not ready yet, as during recovery.
     NotYet(String),

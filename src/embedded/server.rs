@@ -1,7 +1,7 @@
 //! The Postgres server process: launch, readiness, shutdown.
 
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -11,25 +11,19 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::binaries::Binaries;
 use super::error::EmbeddedError;
-use super::leftovers;
-use super::readiness;
-use super::readiness::Readiness;
+use super::readiness::{self, Readiness};
 use super::server_log::ServerLog;
-use super::socket;
 use super::user::ServerUser;
+use super::{leftovers, socket};
 
 /// The time that Postgres has to accept connections. While it reports recovery, the time starts over.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
-
 /// The time that the sessions of a killed postmaster have to end.
 const LEFTOVERS_TIMEOUT: Duration = Duration::from_mins(1);
-
 /// The time for an immediate shutdown before the process is killed.
 const IMMEDIATE_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const LEFTOVERS_POLL_INTERVAL: Duration = Duration::from_millis(250);
-
 /// Log messages of Postgres while something of its predecessor still exists.
 const LEFTOVER_MESSAGES: [&str; 2] =
     ["pre-existing shared memory block", "lock file \"postmaster.pid\" already"];
@@ -99,7 +93,7 @@ impl Server {
         self.log.trim();
         let log_start = self.log.len();
         let log = self.log.open()?;
-        let log_too = log.try_clone().map_err(EmbeddedError::io("open", self.log.path()))?;
+        let log_too = log.try_clone().map_err(EmbeddedError::io("open", &self.log.path))?;
 
         let program = self.binaries.postgres();
         let mut command = self.user.command(&program);
@@ -115,15 +109,12 @@ impl Server {
     }
 
     async fn wait_until_ready(&self, running: &mut Running) -> Result<(), EmbeddedError> {
-        let log = self.log.path().to_owned();
-        let log_start = running.log_start;
         tokio::select! {
             ready = self.poll_until_ready() => ready,
-            status = running.wait() => Err(EmbeddedError::EndedAtStart {
-                status,
-                last_output: self.log.last_output(log_start),
-                log,
-            }),
+            status = running.wait() => {
+                let last_output = self.log.last_output(running.log_start);
+                Err(EmbeddedError::EndedAtStart { status, last_output, log: self.log.path.clone() })
+            }
         }
     }
 
@@ -145,12 +136,8 @@ impl Server {
                 Readiness::Failed(why) => why,
             };
             if Instant::now() >= deadline {
-                let log = self.log.path().to_owned();
-                return Err(EmbeddedError::NotReady {
-                    seconds: READY_TIMEOUT.as_secs(),
-                    last_answer,
-                    log,
-                });
+                let (seconds, log) = (READY_TIMEOUT.as_secs(), self.log.path.clone());
+                return Err(EmbeddedError::NotReady { seconds, last_answer, log });
             }
             sleep(POLL_INTERVAL).await;
         }
@@ -158,33 +145,24 @@ impl Server {
 }
 
 fn is_about_leftovers(error: &EmbeddedError) -> bool {
-    match error {
-        EmbeddedError::EndedAtStart { last_output, .. } => {
-            LEFTOVER_MESSAGES.iter().any(|words| last_output.contains(words))
-        }
-        _ => false,
-    }
+    matches!(error, EmbeddedError::EndedAtStart { last_output, .. }
+        if LEFTOVER_MESSAGES.iter().any(|words| last_output.contains(words)))
 }
 
-/// A launched server.
 #[derive(Debug)]
 pub(super) struct Running {
     child: Child,
     log_start: u64,
-    since: Instant,
+    pub(super) since: Instant,
 }
 
 impl Running {
-    pub(super) fn age(&self) -> Duration {
-        self.since.elapsed()
-    }
-
     /// Waits for the end of the process and returns its exit status as text. Cancel-safe.
     pub(super) async fn wait(&mut self) -> String {
-        self.child
-            .wait()
-            .await
-            .map_or_else(|error| error.to_string(), |status: ExitStatus| status.to_string())
+        match self.child.wait().await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        }
     }
 
     /// Fast shutdown; after `deadline` immediate shutdown; then kill.

@@ -9,28 +9,17 @@ use super::error::EmbeddedError;
 
 /// A larger log is rotated. With the rotated file, the log takes at most about twice this.
 const MAX_LOG_BYTES: u64 = 8 * 1024 * 1024;
-
 /// [`ServerLog::last_output`] reads at most this much.
 const MAX_TAIL_BYTES: u64 = 4096;
-
 /// [`ServerLog::last_output`] returns at most this many lines.
 const MAX_TAIL_LINES: usize = 4;
 
-/// The log file of the embedded Postgres.
 #[derive(Debug)]
 pub(super) struct ServerLog {
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl ServerLog {
-    pub(super) fn at(path: PathBuf) -> Self {
-        Self { path }
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Opens the log to append to.
     pub(super) fn open(&self) -> Result<File, EmbeddedError> {
         OpenOptions::new()
@@ -56,7 +45,6 @@ impl ServerLog {
         }
     }
 
-    /// The length in bytes.
     pub(super) fn len(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
@@ -65,7 +53,7 @@ impl ServerLog {
     pub(super) fn last_output(&self, from: u64) -> String {
         let start = from.max(self.len().saturating_sub(MAX_TAIL_BYTES));
         match read_from(&self.path, start) {
-            Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes)),
+            Ok(bytes) => last_lines(&bytes),
             Err(error) => format!("the log cannot be read: {error}"),
         }
     }
@@ -80,7 +68,8 @@ fn read_from(path: &Path, start: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The last few non-empty lines of `text`, as one line.
-pub(super) fn last_lines(text: &str) -> String {
+pub(super) fn last_lines(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let start = lines.len().saturating_sub(MAX_TAIL_LINES);
     match lines.get(start..) {
@@ -95,7 +84,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_make_one_line() {
-        assert_eq!(last_lines("one\ntwo\n\n three \nfour\nfive\n"), "two | three | four | five");
-        assert_eq!(last_lines("\n"), "no output");
+        assert_eq!(last_lines(b"one\ntwo\n\n three \nfour\nfive\n"), "two | three | four | five");
+        assert_eq!(last_lines(b"\n"), "no output");
     }
 }

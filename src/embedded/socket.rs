@@ -16,7 +16,6 @@ use super::user::ServerUser;
 
 /// The port number names the socket file; nothing listens on TCP.
 pub(super) const PORT: &str = "5432";
-
 /// The system's limit for the path of a socket (`sun_path` without its closing NUL).
 const MAX_PATH_BYTES: usize = 107;
 
@@ -40,7 +39,6 @@ pub(super) fn remove(dir: &Path) {
     }
 }
 
-/// The socket file in `dir`.
 pub(super) fn path_in(dir: &Path) -> PathBuf {
     dir.join(format!(".s.PGSQL.{PORT}"))
 }
@@ -80,7 +78,7 @@ fn fallback_dir(data_dir: &Path) -> PathBuf {
 /// Accepts an existing directory only if it is a real directory of ours, since anyone can create one in `/tmp`.
 fn check_private(dir: &Path, user: &ServerUser) -> Result<(), EmbeddedError> {
     let metadata = fs::symlink_metadata(dir).map_err(EmbeddedError::io("look at", dir))?;
-    let ours = [user.uid(), geteuid().as_raw()].contains(&metadata.uid());
+    let ours = [user.uid, geteuid().as_raw()].contains(&metadata.uid());
     if !metadata.is_dir() || !ours {
         return Err(EmbeddedError::UnsafeSocketDir { dir: dir.to_owned() });
     }

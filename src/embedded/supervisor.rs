@@ -12,13 +12,10 @@ use super::socket;
 /// The delay before the first restart. The delay doubles while Postgres keeps dying.
 const MIN_RESTART_DELAY: Duration = Duration::from_millis(100);
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
-
 /// A server that ran this long was healthy, so the delay starts over.
 const HEALTHY_AFTER: Duration = Duration::from_mins(1);
-
 /// The time for a shutdown if the hub was dropped without `stop`.
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
-
 const LOG_CHECK_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Restarts Postgres whenever it ends, until `stop` receives the time for its shutdown. The data directory stays locked
@@ -38,12 +35,8 @@ pub(super) async fn supervise(
                 break;
             }
             WatchEvent::End(status) => {
-                delay = next_delay(delay, running.age());
-                tracing::error!(
-                    status,
-                    ?delay,
-                    "the embedded Postgres has died and will be restarted"
-                );
+                delay = next_delay(delay, running.since.elapsed());
+                tracing::error!(status, ?delay, "the embedded Postgres died and will be restarted");
             }
         }
         match restart(&server, &mut delay, &mut stop).await {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -21,20 +21,17 @@ const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ServerUser {
-    uid: u32,
+    pub(super) uid: u32,
     gid: u32,
-    hub_is_root: bool,
+    pub(super) hub_is_root: bool,
 }
 
 impl ServerUser {
     /// The user for a new cluster: the hub's own, unless that is root.
     pub(super) fn for_new_cluster() -> Result<Self, EmbeddedError> {
-        if !geteuid().is_root() {
-            return Ok(Self {
-                uid: geteuid().as_raw(),
-                gid: getegid().as_raw(),
-                hub_is_root: false,
-            });
+        let (uid, gid) = (geteuid(), getegid());
+        if !uid.is_root() {
+            return Ok(Self { uid: uid.as_raw(), gid: gid.as_raw(), hub_is_root: false });
         }
         UNPRIVILEGED
             .into_iter()
@@ -54,14 +51,6 @@ impl ServerUser {
         Ok(Self { uid: owner, gid: metadata.gid(), hub_is_root: hub.is_root() })
     }
 
-    pub(super) fn is_other(self) -> bool {
-        self.hub_is_root
-    }
-
-    pub(super) fn uid(self) -> u32 {
-        self.uid
-    }
-
     /// Makes this user the owner of a path of the hub. Symbolic links are not followed.
     pub(super) fn chown(self, path: &Path) -> Result<(), EmbeddedError> {
         if !self.hub_is_root {
@@ -71,7 +60,6 @@ impl ServerUser {
             .map_err(EmbeddedError::io("change owner of", path))
     }
 
-    /// Changes only the group of a directory.
     pub(super) fn chown_group(self, path: &Path) -> Result<(), EmbeddedError> {
         lchown(path, None, Some(self.gid)).map_err(EmbeddedError::io("change group of", path))
     }
@@ -124,7 +112,9 @@ impl ServerUser {
             Ok(Ok(output)) if output.status.success() => {
                 Ok(String::from_utf8_lossy(&output.stdout).into_owned())
             }
-            Ok(Ok(output)) => Err(failed(last_output(&output))),
+            Ok(Ok(output)) => {
+                Err(failed(format!("{}: {}", output.status, last_lines(&output.stderr))))
+            }
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(_elapsed) => {
                 kill_group(group);
@@ -176,11 +166,6 @@ impl ServerUser {
             .flatten()
             .map_or_else(|| self.uid.to_string(), |user| user.name)
     }
-}
-
-fn last_output(output: &Output) -> String {
-    let text = last_lines(&String::from_utf8_lossy(&output.stderr));
-    format!("{}: {text}", output.status)
 }
 
 fn kill_group(leader: Option<u32>) {

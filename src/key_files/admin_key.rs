@@ -1,13 +1,12 @@
 //! The admin key: configured, or generated at the first start and stored in the data directory.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::key_files;
+use crate::key_files::{self, KeyFile, KeyFileError};
 
 const FILE: &str = "admin-key";
 
@@ -24,12 +23,12 @@ impl AdminKey {
         &self.key
     }
 
-    /// The file that stores it; `None` if it is configured.
+    /// Returns the file that holds the key; `None` if the key is configured.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
-    /// Whether it was just generated, and must be shown to the operator.
+    /// Returns whether the key was generated at this start. A new key must be shown to the operator.
     pub fn is_new(&self) -> bool {
         self.is_new
     }
@@ -41,20 +40,15 @@ impl fmt::Debug for AdminKey {
     }
 }
 
-/// Returns the configured key, else the stored one, else a new one, which it stores.
-pub(crate) fn load(
-    configured: Option<String>,
-    data_dir: &Path,
-) -> Result<AdminKey, (PathBuf, io::Error)> {
+/// Returns the configured admin key, else the key in the data directory's file. If neither exists, generates a key and
+/// stores it there. The error names the file.
+pub(crate) fn load(configured: Option<String>, data_dir: &Path) -> Result<AdminKey, KeyFileError> {
     if let Some(key) = configured {
         return Ok(AdminKey { key, file: None, is_new: false });
     }
     let fresh = format!("hh_{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
-    let path = data_dir.join(FILE);
-    match key_files::load(data_dir, FILE, &fresh) {
-        Ok(stored) => Ok(AdminKey { key: stored.text, file: Some(path), is_new: stored.is_new }),
-        Err(error) => Err((path, error)),
-    }
+    let KeyFile { path, text, is_new } = key_files::load(data_dir, FILE, &fresh)?;
+    Ok(AdminKey { key: text, file: Some(path), is_new })
 }
 
 #[cfg(test)]

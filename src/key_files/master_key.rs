@@ -2,37 +2,36 @@
 //! the data directory.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::domain::encryption::{MasterKey, MasterKeys};
-use crate::key_files;
+use crate::key_files::{self, KeyFile, KeyFileError};
 
 /// The file in the data directory. Operators may append former keys to it, separated by commas as in the setting.
 pub(crate) const FILE: &str = "master-key";
 
-/// Returns the configured keys, else the stored ones, else a new one, which it stores.
+/// Returns the configured master keys, else the key in the data directory's file. If neither exists, generates a key
+/// and stores it there. The error names the file.
 pub(crate) fn load(
     configured: Option<&MasterKeys>,
     data_dir: &Path,
-) -> Result<MasterKeys, (PathBuf, io::Error)> {
+) -> Result<MasterKeys, KeyFileError> {
     if let Some(keys) = configured {
         return Ok(keys.clone());
     }
     let fresh = MasterKey::from_random(rand::random()).reveal();
-    let path = data_dir.join(FILE);
-    let read = || {
-        let stored = key_files::load(data_dir, FILE, &fresh)?;
-        if stored.is_new {
-            tracing::warn!(
-                file = %path.display(),
-                "generated a master key and stored it in this file: without it the secrets in the database cannot be read. \
-                 Keep a copy elsewhere, and configure it on other nodes with HOOKHUB_MASTER_KEY"
-            );
-        }
-        let keys = stored.text.parse::<MasterKeys>();
-        keys.map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))
-    };
-    read().map_err(|error| (path.clone(), error))
+    let KeyFile { path, text, is_new } = key_files::load(data_dir, FILE, &fresh)?;
+    if is_new {
+        tracing::warn!(
+            file = %path.display(),
+            "generated a master key and stored it in this file: without it the secrets in the database cannot be read. \
+             Keep a copy elsewhere, and configure it on other nodes with HOOKHUB_MASTER_KEY"
+        );
+    }
+    text.parse().map_err(|invalid| {
+        let error = io::Error::new(io::ErrorKind::InvalidData, invalid);
+        KeyFileError { path, error }
+    })
 }
 
 #[cfg(test)]
@@ -42,8 +41,8 @@ mod tests {
     #[test]
     fn a_configured_key_takes_precedence_and_a_generated_one_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let given = MasterKeys::from(MasterKey::from_random([7; 32]));
-        assert_eq!(load(Some(&given), dir.path()).unwrap(), given);
+        let configured = MasterKeys::from(MasterKey::from_random([7; 32]));
+        assert_eq!(load(Some(&configured), dir.path()).unwrap(), configured);
         let first = load(None, dir.path()).unwrap();
         assert_eq!(load(None, dir.path()).unwrap(), first);
         std::fs::write(dir.path().join(FILE), "no key\n").unwrap();

@@ -6,13 +6,22 @@ pub(crate) mod master_key;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How much of a file is read, in bytes.
 const MAX_FILE_SIZE: u64 = 4_096;
 
+/// A key file that cannot be read or created.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", path.display())]
+pub struct KeyFileError {
+    pub path: PathBuf,
+    pub error: io::Error,
+}
+
 /// The content of a key file.
 pub(crate) struct KeyFile {
+    pub(crate) path: PathBuf,
     pub(crate) text: String,
     /// Whether this call created the file.
     pub(crate) is_new: bool,
@@ -20,16 +29,25 @@ pub(crate) struct KeyFile {
 
 /// Reads the key in the file `name`. If there is none, creates the file with `fresh` and mode 0600. Processes that start at
 /// the same time on an empty directory all get the same key.
-pub(crate) fn load(data_dir: &Path, name: &str, fresh: &str) -> io::Result<KeyFile> {
+pub(crate) fn load(data_dir: &Path, name: &str, fresh: &str) -> Result<KeyFile, KeyFileError> {
     let path = data_dir.join(name);
-    if let Some(text) = read(&path)? {
-        return Ok(KeyFile { text, is_new: false });
+    match read_or_create(data_dir, &path, fresh) {
+        Ok((text, is_new)) => Ok(KeyFile { path, text, is_new }),
+        Err(error) => Err(KeyFileError { path, error }),
     }
-    let is_new = create(data_dir, &path, fresh)?;
-    let text = read(&path)?.ok_or(io::ErrorKind::NotFound)?;
-    Ok(KeyFile { text, is_new })
 }
 
+/// Returns the key, and whether this call created the file.
+fn read_or_create(data_dir: &Path, path: &Path, fresh: &str) -> io::Result<(String, bool)> {
+    if let Some(text) = read(path)? {
+        return Ok((text, false));
+    }
+    let is_new = create(data_dir, path, fresh)?;
+    let text = read(path)?.ok_or(io::ErrorKind::NotFound)?;
+    Ok((text, is_new))
+}
+
+/// Reads the key in a file; `None` if the file does not exist.
 fn read(path: &Path) -> io::Result<Option<String>> {
     let mut text = String::new();
     match File::open(path) {
@@ -46,7 +64,8 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Creates the key file atomically. False if another process created it first.
+/// Creates the key file atomically, with mode 0600. Returns false, without effect, if another process created it
+/// first.
 fn create(data_dir: &Path, path: &Path, key: &str) -> io::Result<bool> {
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
     let draft = path.with_extension(format!("draft.{}", std::process::id()));

@@ -15,7 +15,9 @@ use super::tail::Tail;
 use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::domain::event::Event;
 use crate::store::Store;
-use crate::store::log::{AppendBatch, AppendFailure, AppendRequest, Appended, LogWriter, Placed};
+use crate::store::log::{
+    AppendBatch, AppendFailure, AppendOutcome, AppendRequest, BatchOutcome, LogWriter,
+};
 
 /// How many requests may wait for the next commit.
 const MAX_QUEUED: usize = 8_192;
@@ -44,7 +46,7 @@ pub enum AppendError {
     Refused,
 }
 
-type Responder = oneshot::Sender<Result<Placed, AppendError>>;
+type Responder = oneshot::Sender<Result<AppendOutcome, AppendError>>;
 
 struct QueuedRequest {
     request: AppendRequest,
@@ -59,7 +61,7 @@ pub(super) struct Appender {
 }
 
 impl Appender {
-    /// Starts the task. `stop` ends it, once all requests handed in are answered.
+    /// Starts the append task. After `stop`, the task responds to the requests that are already queued and then ends.
     pub(super) fn start(
         store: Store,
         tail: Arc<Tail>,
@@ -82,8 +84,12 @@ impl Appender {
         Self { queue: sender, available }
     }
 
-    /// Queues a request and waits for its commit.
-    pub(super) async fn append(&self, request: AppendRequest) -> Result<Placed, AppendError> {
+    /// Queues a request and waits until it is committed, at most [`COMMIT_TIMEOUT`]. Fails at once while the database
+    /// is unavailable or the queue is full.
+    pub(super) async fn append(
+        &self,
+        request: AppendRequest,
+    ) -> Result<AppendOutcome, AppendError> {
         if !self.available.load(Ordering::Relaxed) {
             return Err(AppendError::Unavailable);
         }
@@ -92,7 +98,7 @@ impl Appender {
             .try_send(QueuedRequest { request, responder })
             .map_err(|_full_or_stopped| AppendError::Unavailable)?;
         match timeout(COMMIT_TIMEOUT, response).await {
-            Ok(Ok(placed)) => placed,
+            Ok(Ok(outcome)) => outcome,
             Ok(Err(_dropped)) => Err(AppendError::Unavailable),
             Err(_elapsed) => Err(AppendError::Unknown),
         }
@@ -111,20 +117,23 @@ struct AppendTask {
 }
 
 impl AppendTask {
+    /// Commits batches of queued requests, one after the other, until the task is stopped and the queue is empty.
     async fn run(mut self) {
-        while let Some(first) = self.next().await {
+        while let Some(first) = self.next_request().await {
             let (requests, responders) = self.collect(first);
             let (token, after) = (Uuid::new_v4(), self.tail.head());
             let mut batch = AppendBatch { token, after, sent_before: false, requests };
             match self.commit(&mut batch).await {
-                Ok(appended) => self.complete(&batch, appended, responders),
+                Ok(outcomes) => self.complete(&batch, outcomes, responders),
                 Err(error) => fail(responders, &error),
             }
         }
         self.writer.close().await;
     }
 
-    async fn next(&mut self) -> Option<QueuedRequest> {
+    /// Returns the next request whose publisher still waits, postponed ones first; `None` once the queue is empty
+    /// after a stop.
+    async fn next_request(&mut self) -> Option<QueuedRequest> {
         loop {
             let next = if let Some(postponed) = self.postponed.pop_front() {
                 postponed
@@ -141,7 +150,8 @@ impl AppendTask {
         }
     }
 
-    /// Collects queued requests up to the limits of one commit.
+    /// Builds a batch from `first` and the queued requests, up to the limits of one commit. Returns the requests, and
+    /// the responder of each at the same index. A request that does not fit is postponed to the next batch.
     fn collect(&mut self, first: QueuedRequest) -> (Vec<AppendRequest>, Vec<Responder>) {
         let (mut events, mut bytes) = size(&first.request);
         let (mut requests, mut responders) = (vec![first.request], vec![first.responder]);
@@ -165,16 +175,17 @@ impl AppendTask {
         (requests, responders)
     }
 
-    /// Commits a batch. After a broken connection, finds out whether the commit succeeded by sending the batch again.
-    async fn commit(&mut self, batch: &mut AppendBatch) -> Result<Appended, AppendError> {
+    /// Commits a batch. If the connection breaks before the response, sends the batch again, for up to
+    /// [`RESOLVE_TIMEOUT`], to find out whether the commit succeeded.
+    async fn commit(&mut self, batch: &mut AppendBatch) -> Result<BatchOutcome, AppendError> {
         let mut waits = reconnect_delays();
         let mut unknown_since: Option<Instant> = None;
         let mut has_created_partitions = false;
         loop {
             let failure = match self.writer.append(batch).await {
-                Ok(appended) => {
+                Ok(outcomes) => {
                     self.available.store(true, Ordering::Relaxed);
-                    return Ok(appended);
+                    return Ok(outcomes);
                 }
                 Err(failure) => failure,
             };
@@ -213,7 +224,8 @@ impl AppendTask {
         }
     }
 
-    /// Waits for the database. Meanwhile every queued request fails at once.
+    /// Tries to connect, with growing delays, until the database is available or the task is stopped. Meanwhile every
+    /// queued request fails at once.
     async fn reconnect(&mut self) {
         for wait in reconnect_delays() {
             let retry_at = Instant::now() + wait;
@@ -236,34 +248,37 @@ impl AppendTask {
         tracing::info!("the database is available again");
     }
 
-    /// Hands the committed events to the tail, then responds to the publishers.
-    fn complete(&self, batch: &AppendBatch, appended: Appended, responders: Vec<Responder>) {
+    /// Adds the committed events to the tail, then responds to the publisher of each request.
+    fn complete(&self, batch: &AppendBatch, outcomes: BatchOutcome, responders: Vec<Responder>) {
         let mut events = Vec::new();
-        for (request, placed) in batch.requests.iter().zip(&appended.placed) {
-            if let Placed::Appended(first) = placed {
-                let placed = request.events.iter().enumerate().map(|(offset, event)| {
+        for (request, outcome) in batch.requests.iter().zip(&outcomes.requests) {
+            if let AppendOutcome::Appended(first) = outcome {
+                let appended = request.events.iter().enumerate().map(|(offset, event)| {
                     Arc::new(Event::at(first.advanced(offset), &request.tenant, event))
                 });
-                events.extend(placed);
+                events.extend(appended);
             }
         }
-        self.tail.offer(appended.previous, events);
-        for (placed, responder) in appended.placed.into_iter().zip(responders) {
+        self.tail.add_committed(outcomes.previous, events);
+        for (outcome, responder) in outcomes.requests.into_iter().zip(responders) {
             // A publisher that disconnected gets no response, but its events are in the log.
-            drop(responder.send(Ok(placed)));
+            drop(responder.send(Ok(outcome)));
         }
     }
 }
 
+/// Returns whether both requests are of one tenant and have the same idempotency key.
 fn is_same_key(one: &AppendRequest, other: &AppendRequest) -> bool {
     let key = |request: &AppendRequest| request.key.as_ref().map(|key| key.key.clone());
     one.tenant == other.tenant && key(one) == key(other)
 }
 
+/// Returns the number of events of a request, and the bytes of their data.
 fn size(request: &AppendRequest) -> (usize, usize) {
     (request.events.len(), request.events.iter().map(|event| event.data.len()).sum())
 }
 
+/// Responds to every publisher with the same error.
 fn fail(responders: Vec<Responder>, error: &AppendError) {
     for responder in responders {
         drop(responder.send(Err(error.clone())));

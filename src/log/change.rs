@@ -15,8 +15,11 @@ use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 
 impl Log {
-    /// Changes a subscription on behalf of `by` and appends the entry. Waits until delivery has applied it, on this node
-    /// and on the node that owns the subscription's shard.
+    /// Makes a change of a subscription and appends its log entry and its audit entry. `before` is the subscription
+    /// before the change, for the audit entry; `by` made the change.
+    ///
+    /// Waits until delivery has applied the entry, on this node and on the node that owns the subscription's shard,
+    /// but no longer than [`APPLY_TIMEOUT`](super::APPLY_TIMEOUT) for each.
     pub async fn change(
         &self,
         change: &Change,
@@ -35,7 +38,7 @@ impl Log {
                 data: change.entry_data.clone(),
             };
             let event = Event::at(*position, &change.subscription.tenant, &entry);
-            self.tail.offer(*previous, vec![Arc::new(event)]);
+            self.tail.add_committed(*previous, vec![Arc::new(event)]);
             self.notifier_wakeup.notify_one();
             self.wait_until_visible(*position).await;
             self.wait_until_applied(*position).await;
@@ -44,6 +47,8 @@ impl Log {
         Ok(changed)
     }
 
+    /// Waits until delivery on this node has applied the log up to `position`, or does not run. Logs a warning after
+    /// [`APPLY_TIMEOUT`].
     async fn wait_until_applied(&self, position: Position) {
         let mut applied = self.applied.subscribe();
         let reached = applied.wait_for(|up_to| up_to.is_none_or(|up_to| up_to >= position));
@@ -52,6 +57,8 @@ impl Log {
         }
     }
 
+    /// Waits until the owner of `shard`, if it is another node, has applied the log up to `position`. Logs a warning
+    /// after [`APPLY_TIMEOUT`].
     async fn wait_until_applied_elsewhere(&self, shard: u16, position: Position) {
         let check = || self.store.have_others_applied(self.node, shard, position);
         if !poll_until(check).await {

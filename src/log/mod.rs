@@ -24,7 +24,7 @@ pub use self::revocation::RevocationReach;
 use self::tail::Tail;
 use crate::domain::event::page::{Scan, Stretch};
 use crate::domain::position::Position;
-use crate::store::log::{AppendRequest, Placed};
+use crate::store::log::{AppendOutcome, AppendRequest};
 use crate::store::{Store, StoreError};
 
 /// How long a change waits until every node has applied it. Longer than a lease runs, so a dead node is not waited for.
@@ -50,8 +50,10 @@ pub struct Log {
 }
 
 impl Log {
-    /// Starts the tasks that append and follow, as `node`. `observers` see what the log does from then on. `stop` ends
-    /// appending, once all requests handed in are answered.
+    /// Loads the newest events and starts the tasks that append, notify other nodes and follow the log. `node` is this
+    /// node's id. `observers` are called for every entry and append from then on.
+    ///
+    /// After `stop`, the log responds to the appends that are already queued, and the tasks end.
     pub async fn start(
         node: Uuid,
         store: Store,
@@ -71,23 +73,24 @@ impl Log {
         Ok(Self { node, store, appender, tail, notifier_wakeup: wakeup, applied, observers })
     }
 
-    /// Appends a request's events. On return they are durable, and readers on this node see them.
-    pub async fn append(&self, request: AppendRequest) -> Result<Placed, AppendError> {
+    /// Appends a request's events. On success they are durable, and readers on this node see them.
+    pub async fn append(&self, request: AppendRequest) -> Result<AppendOutcome, AppendError> {
         let (events, started) = (request.events.len(), Instant::now());
-        let placed = self.appender.append(request).await;
-        self.observers.append_ended(&placed, events, started.elapsed());
-        let placed = placed?;
+        let outcome = self.appender.append(request).await;
+        self.observers.notify_append(&outcome, events, started.elapsed());
+        let outcome = outcome?;
         self.notifier_wakeup.notify_one();
-        if let (Placed::Appended(first), 1..) = (&placed, events) {
+        if let (AppendOutcome::Appended(first), 1..) = (&outcome, events) {
             self.wait_until_visible(*first).await;
         }
-        Ok(placed)
+        Ok(outcome)
     }
 
-    /// Reads forward: from memory where it reaches back far enough, else from the table; never past the head.
+    /// Reads forward, oldest first, never past the head. Reads from memory if it holds every event after `scan.after`,
+    /// otherwise from the table.
     ///
-    /// A scan with an upper bound is read up to that bound: another node may have acted on events that this node has not
-    /// read yet.
+    /// If the scan has an upper bound, first waits until this node has read the log up to there: the bound may come
+    /// from a node that is ahead. Fails with [`StoreError::Unavailable`] if that takes too long.
     pub async fn read_after(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
         if scan.up_to < Position::END && !self.catch_up_to(scan.up_to).await {
             return Err(StoreError::Unavailable("this node lags behind others".into()));
@@ -104,29 +107,30 @@ impl Log {
         Ok(stretch)
     }
 
-    /// Reads forward from memory only; `None` where it does not reach back far enough.
+    /// Reads forward from memory only; `None` if memory does not hold every event after `scan.after`.
     pub fn read_recent(&self, scan: Scan<'_>) -> Option<Stretch> {
         self.tail.read_after(scan)
     }
 
-    /// Whether memory holds everything after `position`.
+    /// Returns whether memory holds every event after `position`.
     pub fn is_recent(&self, position: Position) -> bool {
         self.tail.is_recent(position)
     }
 
-    /// The newest readable position.
+    /// Returns the newest position that readers on this node can see.
     pub fn head(&self) -> Position {
         self.tail.head()
     }
 
-    /// Waits until the head is above `position`.
+    /// Waits until [`Self::head`] is above `position`.
     pub async fn wait_past(&self, position: Position) {
         self.tail.wait_past(position).await;
     }
 
-    /// Makes this node and the others read an entry that a store function appended.
+    /// Makes this node and the others read the table. Called after a statement of the store has appended entries
+    /// without this log.
     pub(crate) fn notify_appended(&self) {
-        self.tail.read_on();
+        self.tail.request_read();
         self.notifier_wakeup.notify_one();
     }
 
@@ -140,31 +144,35 @@ impl Log {
         self.applied.send_replace(position);
     }
 
-    /// Empties the memory and starts again at the head of the table, which may be another server's.
+    /// Drops all events from memory and continues from the head of the table. Called after the database was replaced,
+    /// for example by a standby that may lack the last entries.
     pub async fn reload(&self) -> Result<(), StoreError> {
-        self.observers.history_lost();
-        self.tail.begin_at(self.store.head().await?);
+        self.observers.notify_history_lost();
+        self.tail.reset_to(self.store.head().await?);
         Ok(())
     }
 
-    /// After a commit: waits until readers on this node see it. Usually the tail already holds the batch.
+    /// Waits until readers on this node can see a committed position. Usually they can already. Logs a warning if that
+    /// takes too long.
     async fn wait_until_visible(&self, position: Position) {
         if !self.catch_up_to(position).await {
             tracing::warn!(%position, "this node's view of the log lags behind a commit");
         }
     }
 
-    /// Waits until this node has read up to `position`, which must exist; false after [`APPLY_TIMEOUT`].
+    /// Waits until this node has read the log up to `position`, which must exist. Returns false after
+    /// [`APPLY_TIMEOUT`].
     async fn catch_up_to(&self, position: Position) -> bool {
         if self.tail.head() >= position {
             return true;
         }
-        self.tail.read_on();
+        self.tail.request_read();
         timeout(APPLY_TIMEOUT, self.tail.wait_past(position.previous())).await.is_ok()
     }
 }
 
-/// Repeats `check` until it returns true, with growing delays; false after [`APPLY_TIMEOUT`]. An error counts as not yet.
+/// Repeats `check`, with growing delays, until it returns true. Returns false after [`APPLY_TIMEOUT`]. An error counts
+/// as false.
 async fn poll_until<F>(check: impl Fn() -> F) -> bool
 where
     F: Future<Output = Result<bool, StoreError>>,
@@ -179,7 +187,8 @@ where
     timeout(APPLY_TIMEOUT, polling).await.is_ok()
 }
 
-/// Sends a change that is safe to repeat until the database responds, at most [`MAX_CHANGE_ATTEMPTS`] times.
+/// Sends a change to the database, up to [`MAX_CHANGE_ATTEMPTS`] times while the database is unavailable. The change
+/// must be safe to repeat.
 async fn send_repeatable<T, F>(change: impl Fn() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,

@@ -19,7 +19,8 @@ const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
 /// How long the answer to "are there other nodes?" is reused.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// Notifies the other nodes after each append of `node`, until `stop`.
+/// Notifies the other nodes whenever `wakeup` is signalled, until `stop`. This node, `node`, signals it after each
+/// append.
 pub(super) async fn notify(node: Uuid, store: Store, wakeup: Arc<Notify>, stop: CancellationToken) {
     let (mut has_others, mut checked_at) = (true, None::<Instant>);
     loop {
@@ -39,7 +40,7 @@ pub(super) async fn notify(node: Uuid, store: Store, wakeup: Arc<Notify>, stop: 
     }
 }
 
-/// Makes the tail read when another node notifies, until `stop`.
+/// Makes the tail read the table whenever another node notifies this one, until `stop`. Reconnects after an error.
 pub(super) async fn listen(node: Uuid, store: Store, tail: Arc<Tail>, stop: CancellationToken) {
     let mut waits = reconnect_delays();
     while !stop.is_cancelled() {
@@ -52,6 +53,8 @@ pub(super) async fn listen(node: Uuid, store: Store, tail: Arc<Tail>, stop: Canc
     }
 }
 
+/// Listens on one connection, and makes the tail read the table after each notification. Returns after `stop`, or with
+/// the error that broke the connection.
 async fn follow_notifications(
     node: Uuid,
     store: &Store,
@@ -61,7 +64,7 @@ async fn follow_notifications(
     let mut listener = store.listen(node).await?;
     loop {
         // Before the first wait too: it reads what other nodes appended before this one listened.
-        tail.read_on();
+        tail.request_read();
         tokio::select! {
             notified = listener.notified() => notified?,
             () = stop.cancelled() => return Ok(()),

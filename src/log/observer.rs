@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use super::AppendError;
 use crate::domain::event::Event;
-use crate::store::log::Placed;
+use crate::store::log::AppendOutcome;
 
 /// A part of the hub that follows what the log does. All methods run in the middle of an append or a read: they must
 /// not block.
 pub trait LogObserver: Debug + Send + Sync {
-    /// Receives each new entry, in order, before any reader on this node can see it.
+    /// Receives each new entry, in the order of the log, before any reader on this node can see the entry.
     fn handle_entry(&self, _entry: &Event) {}
 
     /// Entries may have been missed, because the database was replaced. What the observer derived from entries no longer
     /// holds.
     fn handle_history_lost(&self) {}
 
-    /// A request to append `events` events ended after `took`.
+    /// Receives the result of each request to append `events` events, and the time that it took.
     fn handle_append(
         &self,
-        _placed: &Result<Placed, AppendError>,
+        _outcome: &Result<AppendOutcome, AppendError>,
         _events: usize,
         _took: Duration,
     ) {
@@ -39,20 +39,20 @@ impl From<Vec<Arc<dyn LogObserver>>> for Observers {
 }
 
 impl Observers {
-    pub(super) fn entry(&self, entry: &Event) {
+    pub(super) fn notify_entry(&self, entry: &Event) {
         self.0.iter().for_each(|observer| observer.handle_entry(entry));
     }
 
-    pub(super) fn history_lost(&self) {
+    pub(super) fn notify_history_lost(&self) {
         self.0.iter().for_each(|observer| observer.handle_history_lost());
     }
 
-    pub(super) fn append_ended(
+    pub(super) fn notify_append(
         &self,
-        placed: &Result<Placed, AppendError>,
+        outcome: &Result<AppendOutcome, AppendError>,
         events: usize,
         took: Duration,
     ) {
-        self.0.iter().for_each(|observer| observer.handle_append(placed, events, took));
+        self.0.iter().for_each(|observer| observer.handle_append(outcome, events, took));
     }
 }

@@ -23,9 +23,11 @@ pub enum RevocationReach {
 }
 
 impl Log {
-    /// Revokes a key, or confirms that it is revoked everywhere; `None` if there is no such key.
+    /// Revokes a key and waits until the other nodes reject it. Repeats the wait if the key is revoked already; `None`
+    /// if no such key exists.
     ///
-    /// A node confirms by reading the log past the entry. A node whose lease has ended need not: it trusts no cached key.
+    /// `token` identifies the append of the log entry. A node confirms by reading the log past the entry. A node whose
+    /// lease has ended need not confirm: it trusts no cached key.
     pub async fn revoke_key(
         &self,
         key: &StoredKey,
@@ -36,8 +38,8 @@ impl Log {
             .map_err(|error| StoreError::Unreadable(error.to_string()))?;
         let send = || self.store.revoke_key(token, key, &data, audit);
         let revoked = send_repeatable(send).await?;
-        let Some(Revoked { made, position, previous }) = revoked else { return Ok(None) };
-        if made {
+        let Some(Revoked { is_new, position, previous }) = revoked else { return Ok(None) };
+        if is_new {
             let entry = NewEvent {
                 event_type: EventType::from_stored(KEY_REVOKED),
                 about: None,
@@ -45,7 +47,7 @@ impl Log {
                 data: Bytes::from(data),
             };
             let event = Event::at(position, &key.tenant.as_str().into(), &entry);
-            self.tail.offer(previous, vec![Arc::new(event)]);
+            self.tail.add_committed(previous, vec![Arc::new(event)]);
             self.notifier_wakeup.notify_one();
         }
         self.wait_until_visible(position).await;

@@ -35,7 +35,8 @@ struct TailBuffer {
 }
 
 impl TailBuffer {
-    fn beginning_at(head: Position) -> Self {
+    /// Returns an empty buffer that continues after `head`.
+    fn empty_at(head: Position) -> Self {
         Self { events: VecDeque::new(), bytes: 0, floor: head, last: head }
     }
 }
@@ -51,20 +52,21 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// A tail that begins at the log's `head`. `observers` see each entry before any reader can.
+    /// Creates an empty tail that continues after the log's `head`. `observers` see each entry before any reader can.
     pub(super) fn new(head: Position, observers: Observers) -> Self {
-        let buffer = Mutex::new(TailBuffer::beginning_at(head));
+        let buffer = Mutex::new(TailBuffer::empty_at(head));
         Self { buffer, observers, head: watch::Sender::new(head), read_now: Notify::new() }
     }
 
-    /// Drops all events and continues from `head`.
-    pub(super) fn begin_at(&self, head: Position) {
-        *self.buffer() = TailBuffer::beginning_at(head);
+    /// Drops all events and continues after `head`.
+    pub(super) fn reset_to(&self, head: Position) {
+        *self.buffer() = TailBuffer::empty_at(head);
         self.head.send_replace(head);
     }
 
-    /// Adds events just committed. `previous` is the last position drawn before them.
-    pub(super) fn offer(&self, previous: Option<Position>, events: Vec<Arc<Event>>) {
+    /// Adds events that this node has just committed. `previous` is the last position before them, or `None` if
+    /// unknown. If they do not directly follow the buffer, requests a read of the table instead.
+    pub(super) fn add_committed(&self, previous: Option<Position>, events: Vec<Arc<Event>>) {
         let mut buffer = self.buffer();
         if previous == Some(buffer.last) {
             buffer.push(events, &self.observers);
@@ -77,8 +79,9 @@ impl Tail {
         }
     }
 
-    /// Adds events read from the table: all after `from` and up to `stretch.scanned`.
-    fn fill(&self, from: Position, stretch: Stretch) {
+    /// Adds events read from the table: all events above `from` and up to `stretch.scanned`. Ignores those that the
+    /// buffer already has.
+    fn add_read(&self, from: Position, stretch: Stretch) {
         let mut buffer = self.buffer();
         if from <= buffer.last && stretch.scanned > buffer.last {
             let last = buffer.last;
@@ -90,7 +93,7 @@ impl Tail {
         }
     }
 
-    /// Reads from memory; `None` if the buffer does not reach back to `scan.after`.
+    /// Reads forward from memory; `None` if the buffer does not hold every event after `scan.after`.
     pub(super) fn read_after(&self, scan: Scan<'_>) -> Option<Stretch> {
         let buffer = self.buffer();
         if scan.after < buffer.floor {
@@ -118,14 +121,16 @@ impl Tail {
         Some(stretch)
     }
 
-    /// Whether the buffer holds every event after `position`, which lies within it.
+    /// Returns whether the buffer holds every event after `position`. False if the buffer is empty or `position` is
+    /// above its last event.
     pub(super) fn is_recent(&self, position: Position) -> bool {
         let buffer = self.buffer();
         let oldest = buffer.events.front().map(|event| event.position.previous());
         oldest.is_some_and(|oldest| (oldest..=buffer.last).contains(&position))
     }
 
-    /// Loads the newest events before the first reader: clients that reconnect after a restart read from memory.
+    /// Loads the newest events of the table into the empty buffer, before the first reader: clients that reconnect
+    /// after a restart then read from memory.
     pub(super) async fn preload(&self, store: &Store) -> Result<(), StoreError> {
         let up_to = self.head();
         let scan = Scan { after: Position::START, up_to, tenant: None, limit: PRELOAD_LIMIT };
@@ -138,7 +143,7 @@ impl Tail {
         Ok(())
     }
 
-    /// Drops expired events: those at or below `expired_up_to`.
+    /// Drops expired events from the buffer: those at or below `expired_up_to`.
     pub(super) fn drop_expired(&self, expired_up_to: Position) {
         let mut buffer = self.buffer();
         while buffer.events.front().is_some_and(|event| event.position <= expired_up_to) {
@@ -146,32 +151,35 @@ impl Tail {
         }
     }
 
-    /// Makes [`follow`] read the table now: another node may have appended.
-    pub(super) fn read_on(&self) {
+    /// Makes [`follow`] read the table now, since another node may have appended.
+    pub(super) fn request_read(&self) {
         self.read_now.notify_one();
     }
 
-    /// The newest position.
+    /// Returns the newest position that readers can see.
     pub(super) fn head(&self) -> Position {
         *self.head.borrow()
     }
 
-    /// Waits until the newest position is above `position`.
+    /// Waits until [`Self::head`] is above `position`.
     pub(super) async fn wait_past(&self, position: Position) {
         let mut head = self.head.subscribe();
         // Cannot fail: self owns the sender.
         drop(head.wait_for(|head| *head > position).await);
     }
 
+    /// Locks the buffer.
     fn buffer(&self) -> MutexGuard<'_, TailBuffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl TailBuffer {
+    /// Appends events at the end, after the observers have seen them. Drops the oldest events above the limits of the
+    /// buffer.
     fn push(&mut self, events: Vec<Arc<Event>>, observers: &Observers) {
         for event in events {
-            observers.entry(&event);
+            observers.notify_entry(&event);
             self.last = event.position;
             self.bytes += event.body.len();
             self.events.push_back(event);
@@ -181,6 +189,7 @@ impl TailBuffer {
         }
     }
 
+    /// Drops the oldest event and raises the floor to its position.
     fn drop_oldest(&mut self) {
         if let Some(oldest) = self.events.pop_front() {
             self.bytes -= oldest.body.len();
@@ -189,11 +198,11 @@ impl TailBuffer {
     }
 }
 
-/// Reads the table to fill gaps: on request, and every [`POLL_INTERVAL`].
+/// Reads new events from the table into the tail, until `stop`: on each request, and every [`POLL_INTERVAL`].
 pub(super) async fn follow(tail: Arc<Tail>, store: Store, stop: CancellationToken) {
     let mut waits = reconnect_delays();
     loop {
-        let pause = match read_on(&tail, &store).await {
+        let pause = match read_new_events(&tail, &store).await {
             Ok(()) => {
                 waits = reconnect_delays();
                 POLL_INTERVAL
@@ -211,13 +220,14 @@ pub(super) async fn follow(tail: Arc<Tail>, store: Store, stop: CancellationToke
     }
 }
 
-async fn read_on(tail: &Tail, store: &Store) -> Result<(), StoreError> {
+/// Reads the table from the tail's last event to the end of the log.
+async fn read_new_events(tail: &Tail, store: &Store) -> Result<(), StoreError> {
     loop {
         let after = tail.buffer().last;
         let scan = Scan { after, up_to: Position::END, tenant: None, limit: PAGE_LIMIT };
         let stretch = store.read_after(scan).await?;
         let complete = stretch.complete;
-        tail.fill(after, stretch);
+        tail.add_read(after, stretch);
         if complete {
             return Ok(());
         }
@@ -260,7 +270,7 @@ mod tests {
     #[test]
     fn a_batch_that_follows_directly_enters_from_memory() {
         let tail = Tail::new(at(10), Observers::default());
-        tail.offer(Some(at(10)), vec![event(11), event(12)]);
+        tail.add_committed(Some(at(10)), vec![event(11), event(12)]);
         assert_eq!(tail.head(), at(12));
         assert_eq!(positions(&tail, 10), Some(vec![11, 12]));
         assert_eq!(positions(&tail, 11), Some(vec![12]));
@@ -270,9 +280,9 @@ mod tests {
     #[test]
     fn a_batch_after_a_gap_becomes_visible_only_after_the_gap_is_read() {
         let tail = Tail::new(at(10), Observers::default());
-        tail.offer(Some(at(11)), vec![event(12)]);
+        tail.add_committed(Some(at(11)), vec![event(12)]);
         assert_eq!(tail.head(), at(10), "no reader sees 12 before 11");
-        tail.fill(
+        tail.add_read(
             at(10),
             Stretch { events: vec![event(11), event(12)], scanned: at(12), complete: true },
         );
@@ -282,8 +292,8 @@ mod tests {
     #[test]
     fn events_already_in_the_tail_are_not_added_twice() {
         let tail = Tail::new(at(10), Observers::default());
-        tail.offer(Some(at(10)), vec![event(11), event(12)]);
-        tail.fill(
+        tail.add_committed(Some(at(10)), vec![event(11), event(12)]);
+        tail.add_read(
             at(10),
             Stretch {
                 events: vec![event(11), event(12), event(13)],
@@ -291,19 +301,19 @@ mod tests {
                 complete: true,
             },
         );
-        tail.offer(Some(at(11)), vec![event(12)]);
+        tail.add_committed(Some(at(11)), vec![event(12)]);
         assert_eq!(positions(&tail, 10), Some(vec![11, 12, 13]));
     }
 
     #[test]
     fn after_expired_events_are_dropped_the_next_batch_still_follows() {
         let tail = Tail::new(at(10), Observers::default());
-        tail.offer(Some(at(10)), vec![event(11), event(12), event(14)]);
+        tail.add_committed(Some(at(10)), vec![event(11), event(12), event(14)]);
         tail.drop_expired(at(13));
         assert_eq!(positions(&tail, 11), None);
         assert_eq!(positions(&tail, 12), Some(vec![14]));
         tail.drop_expired(at(14));
-        tail.offer(Some(at(14)), vec![event(15)]);
+        tail.add_committed(Some(at(14)), vec![event(15)]);
         assert_eq!(positions(&tail, 14), Some(vec![15]));
     }
 
@@ -311,7 +321,7 @@ mod tests {
     fn the_tail_is_bounded_and_its_floor_rises() {
         let tail = Tail::new(at(0), Observers::default());
         let count = i64::try_from(MAX_EVENTS).unwrap() + 5;
-        tail.offer(Some(at(0)), (1..=count).map(event).collect());
+        tail.add_committed(Some(at(0)), (1..=count).map(event).collect());
         assert_eq!(tail.buffer().events.len(), MAX_EVENTS);
         assert!(positions(&tail, 4).is_none());
         assert_eq!(positions(&tail, 5).unwrap().first(), Some(&6));

@@ -1,4 +1,4 @@
-//! Metrics the size of the tables and the age of the oldest event.
+//! Measures the size of the tables and the age of the oldest event.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::store::{Store, StoreError};
 
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Metrics every minute until `stop`.
+/// Measures the disk usage every minute, and sets the metric, until `stop`.
 pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationToken) {
     loop {
         match measure(&store).await {
@@ -23,6 +23,7 @@ pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationT
     }
 }
 
+/// Reads the sizes of the tables and the position of the oldest event.
 async fn measure(store: &Store) -> Result<DiskUsage, StoreError> {
     let disk = store.select_disk_usage().await?;
     Ok(DiskUsage {

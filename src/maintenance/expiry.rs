@@ -53,7 +53,8 @@ pub(crate) async fn record_gaps(store: &Store, expired_up_to: Position) -> Resul
     Ok(total)
 }
 
-/// Counts the events after each subscription's cursor, up to `expired_up_to`, that match it.
+/// Counts, for each lagging subscription, the events after its cursor and up to `expired_up_to` that match its
+/// patterns. Leaves out subscriptions without such events.
 async fn count(
     store: &Store,
     lagging: &[LaggingSubscription],
@@ -96,6 +97,8 @@ struct Counter<'a> {
 }
 
 impl<'a> Counter<'a> {
+    /// Reads the versions of the subscriptions' patterns, and divides the log up to `expired_up_to` into ranges in
+    /// which none of them changes.
     async fn new(
         store: &Store,
         lagging: &'a [LaggingSubscription],
@@ -125,7 +128,8 @@ impl<'a> Counter<'a> {
         })
     }
 
-    /// Moves to the next range, and returns its exclusive start and inclusive end.
+    /// Moves to the next range of the log, and returns its exclusive start and its inclusive end; `None` after the
+    /// last range. The matcher then has the patterns that apply in the range.
     fn next_range(&mut self) -> Option<(Position, Position)> {
         let (start, ids) = self.edges.pop_first()?;
         self.start = start;
@@ -139,6 +143,7 @@ impl<'a> Counter<'a> {
         Some((start, end))
     }
 
+    /// Adds a count of events in the current range to each subscription that they match.
     fn add(&mut self, count: &EventCount) {
         let ids = match count.about {
             Some(id) => {

@@ -8,10 +8,10 @@ use crate::store::{Store, StoreError};
 
 const INTERVAL: Duration = Duration::from_secs(600);
 
-/// Runs every ten minutes until `stop`.
+/// Runs housekeeping every ten minutes until `stop`.
 pub(crate) async fn run(store: Store, stop: CancellationToken) {
     loop {
-        if let Err(error) = step(&store).await {
+        if let Err(error) = run_once(&store).await {
             tracing::warn!(%error, "housekeeping failed; the next attempt is in ten minutes");
         }
         tokio::select! {
@@ -21,7 +21,9 @@ pub(crate) async fn run(store: Store, stop: CancellationToken) {
     }
 }
 
-async fn step(store: &Store) -> Result<(), StoreError> {
+/// Creates partitions, deletes rows that no longer have a purpose, and cancels the replays of deleted subscriptions.
+/// Stops at the first error; safe to repeat and to run on several nodes.
+async fn run_once(store: &Store) -> Result<(), StoreError> {
     store.create_partitions().await?;
     while store.delete_old_responses().await? > 0 {}
     store.delete_dead_claims().await?;

@@ -15,10 +15,10 @@ const BATCH_SIZE: i64 = 200;
 /// How many subscriptions one run removes ended secrets from.
 const MAX_ENDED_SECRETS: i64 = 1_000;
 
-/// Runs every minute until `stop`.
+/// Runs re-encryption every minute until `stop`.
 pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationToken) {
     loop {
-        match stop.run_until_cancelled(step(&metrics, &store)).await {
+        match stop.run_until_cancelled(run_once(&metrics, &store)).await {
             None => return,
             Some(Ok(())) => {}
             Some(Err(error)) => {
@@ -31,11 +31,12 @@ pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationT
     }
 }
 
-/// One run. Safe to interrupt and to run on several nodes: a value that changed since it was read is left as it is.
-async fn step(metrics: &Metrics, store: &Store) -> Result<(), StoreError> {
+/// Removes ended signing secrets, counts the values that need re-encryption, and re-encrypts them if no other node
+/// does. Safe to interrupt and to repeat: a value that changed since it was read is left as it is.
+async fn run_once(metrics: &Metrics, store: &Store) -> Result<(), StoreError> {
     remove_ended_secrets(store).await?;
     let left = store.count_encrypted_with_old_key().await?;
-    metrics.storage.set_encrypted_with_old_key(left);
+    *metrics.storage.encrypted_with_old_key() = Some(left);
     if left > 0
         && let Some(_lock) = store.try_lock_reencryption().await?
     {
@@ -44,7 +45,8 @@ async fn step(metrics: &Metrics, store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Re-encrypts every value that a former master key encrypted, and every value in plain text.
+/// Re-encrypts, in batches, all values in plain text or under a former master key. `left` is their number, which the
+/// metric follows. When none is left, deletes the former master keys.
 async fn reencrypt(metrics: &Metrics, store: &Store, mut left: i64) -> Result<(), StoreError> {
     tracing::info!(left, "re-encrypting with the current master key");
     let mut unreadable = 0;
@@ -63,11 +65,11 @@ async fn reencrypt(metrics: &Metrics, store: &Store, mut left: i64) -> Result<()
         }
         unreadable += batch.unreadable;
         left = left.saturating_sub(batch.reencrypted).max(unreadable);
-        metrics.storage.set_encrypted_with_old_key(left);
+        *metrics.storage.encrypted_with_old_key() = Some(left);
         tracing::info!(left, "re-encrypted a batch");
     }
     left = store.count_encrypted_with_old_key().await?;
-    metrics.storage.set_encrypted_with_old_key(left);
+    *metrics.storage.encrypted_with_old_key() = Some(left);
     if left == 0 {
         store.delete_old_master_keys().await?;
         tracing::info!(
@@ -77,7 +79,8 @@ async fn reencrypt(metrics: &Metrics, store: &Store, mut left: i64) -> Result<()
     Ok(())
 }
 
-/// Removes rotated signing secrets that have ended.
+/// Removes the signing secrets that have ended from up to [`MAX_ENDED_SECRETS`] subscriptions. A subscription that
+/// changes meanwhile is left to the next run.
 async fn remove_ended_secrets(store: &Store) -> Result<(), StoreError> {
     let now = UnixMillis::now();
     for (id, definition) in store.select_ended_secrets(now, MAX_ENDED_SECRETS).await? {

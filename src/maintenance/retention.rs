@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_secs(3_600);
 /// The wait after a run that failed.
 const RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// Runs every hour until `stop`.
+/// Runs retention every hour, and a minute after a failure, until `stop`.
 pub(crate) async fn run(
     log: Log,
     store: Store,
@@ -44,8 +44,8 @@ pub(crate) async fn run(
     }
 }
 
-/// One run: moves lagging cursors, then drops what no cursor needs. Only the node with the lock does the work. Each part
-/// is safe to interrupt and to repeat.
+/// Expires old events, moves the cursors past them, and drops the partitions that no cursor needs. Safe to interrupt
+/// and to repeat. A node without the lock only drops expired events from its memory.
 async fn run_once(
     log: &Log,
     store: &Store,
@@ -63,7 +63,8 @@ async fn run_once(
     }
 }
 
-/// Drops expired partitions. After one that is in use, the later ones of the same table wait for the next run.
+/// Drops expired partitions. If one cannot be dropped, later partitions of the same table wait for the next run, and
+/// its error is returned.
 async fn drop_partitions(
     store: &Store,
     retention: Retention,
@@ -85,7 +86,7 @@ async fn drop_partitions(
     result
 }
 
-/// Records the gaps of subscriptions that lose events, then moves all cursors past the expired events.
+/// Records the gaps of subscriptions that lose events to retention, then moves all cursors past the expired events.
 async fn advance_cursors(
     log: &Log,
     store: &Store,

@@ -1,5 +1,6 @@
 //! Metrics of webhook deliveries: attempts, commits of results, shards and queues.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -69,7 +70,7 @@ impl Default for DeliveryMetrics {
 }
 
 impl DeliveryMetrics {
-    /// Counts an attempt by its outcome.
+    /// Counts an attempt under its status class (such as `2xx`) or its error class.
     pub(crate) fn count_attempt(&self, outcome: &Outcome) {
         let name = match outcome {
             Outcome::Answered { status, .. } => {
@@ -83,30 +84,32 @@ impl DeliveryMetrics {
         }
     }
 
-    /// The number of attempts by outcome.
+    /// Returns the number of attempts since the start, by status class or error class.
     pub(crate) fn attempts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         OUTCOMES.iter().copied().zip(self.attempts.iter().map(Counter::get))
     }
 
-    /// Records the number of shards that this node owns, and counts the change.
+    /// Records the number of shards that this node owns, and counts the difference to the last number as lease
+    /// changes.
     pub(crate) fn set_shards(&self, count: usize) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let before = self.shards.swap(count, Ordering::Relaxed);
         self.lease_changes.add(before.abs_diff(count));
     }
 
+    /// Returns the number of shards that this node owns.
     pub(crate) fn shards(&self) -> u64 {
         self.shards.load(Ordering::Relaxed)
     }
 
-    /// The last snapshot of the queues.
+    /// Locks the last snapshot of the delivery queues, to read or to replace it.
     pub(crate) fn queues(&self) -> MutexGuard<'_, QueueSnapshot> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The progress of a webhook subscription through the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ProgressState {
     /// Follows the tail.
     Current,
@@ -134,7 +137,6 @@ impl ProgressState {
     ];
 }
 
-/// Totals of the subscriptions in one state.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct StateTotals {
     pub subscriptions: usize,
@@ -156,21 +158,13 @@ pub(crate) struct QueueSnapshot {
     pub waiting_retries: usize,
     /// The time of the oldest event in the queues of active subscriptions.
     pub oldest_pending: Option<UnixMillis>,
-    /// Indexed by [`Self::totals`].
-    pub by_state: [StateTotals; ProgressState::ALL.len()],
+    pub by_state: BTreeMap<ProgressState, StateTotals>,
 }
 
 impl QueueSnapshot {
-    pub(crate) fn totals(&mut self, state: ProgressState) -> &mut StateTotals {
-        let [current, behind, failing, paused, disabled, unverified] = &mut self.by_state;
-        match state {
-            ProgressState::Current => current,
-            ProgressState::Behind => behind,
-            ProgressState::Failing => failing,
-            ProgressState::Paused => paused,
-            ProgressState::Disabled => disabled,
-            ProgressState::Unverified => unverified,
-        }
+    /// Returns the totals of the subscriptions in `state`, to read or to change them.
+    pub(crate) fn totals(&self, state: ProgressState) -> StateTotals {
+        self.by_state.get(&state).copied().unwrap_or_default()
     }
 }
 

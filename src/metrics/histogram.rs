@@ -20,26 +20,30 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    /// A histogram of durations, reported in seconds. `bounds` are microseconds, ascending.
+    /// Creates a histogram of durations, which [`Self::buckets`] and [`Self::sum`] report in seconds. `bounds` are
+    /// microseconds, ascending.
     pub(super) fn of_micros(bounds: &'static [u64]) -> Self {
         Self::new(bounds, |micros| Duration::from_micros(micros).as_secs_f64())
     }
 
-    /// A histogram of counts. `bounds` are ascending.
+    /// Creates a histogram of counts. `bounds` are ascending.
     pub(super) fn of_counts(bounds: &'static [u64]) -> Self {
         // The only conversion from u64 to f64 without a cast.
         Self::new(bounds, |count| Duration::from_secs(count).as_secs_f64())
     }
 
+    /// Creates a histogram with these bounds, ascending. `to_unit` converts an observed value to the reported unit.
     fn new(bounds: &'static [u64], to_unit: fn(u64) -> f64) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self { bounds, to_unit, counts, sum: AtomicU64::new(0) }
     }
 
+    /// Adds an observation to a histogram of durations.
     pub(crate) fn observe_duration(&self, duration: Duration) {
         self.observe(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
 
+    /// Adds an observation: a count, or a number of microseconds in a histogram of durations.
     pub(crate) fn observe(&self, value: u64) {
         let step = self.bounds.partition_point(|bound| *bound < value);
         if let Some(count) = self.counts.get(step) {
@@ -48,14 +52,14 @@ impl Histogram {
         self.sum.fetch_add(value, Ordering::Relaxed);
     }
 
-    /// Each upper bound with the number of observations above the bound before. The last bound is infinite.
+    /// Returns each upper bound with the number of observations above the bound before. The last bound is infinite.
     pub(crate) fn buckets(&self) -> Vec<(f64, u64)> {
         let bounds = self.bounds.iter().map(|bound| (self.to_unit)(*bound));
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
         bounds.chain([f64::INFINITY]).zip(counts).collect()
     }
 
-    /// The sum of all observations.
+    /// Returns the sum of all observations, in seconds or as a count.
     pub(crate) fn sum(&self) -> f64 {
         (self.to_unit)(self.sum.load(Ordering::Relaxed))
     }

@@ -12,12 +12,11 @@ use std::time::Duration;
 pub(crate) use self::counter::Counter;
 pub(crate) use self::delivery::{DeliveryMetrics, ProgressState, QueueSnapshot};
 pub(crate) use self::histogram::Histogram;
-pub(crate) use self::publish::{PublishFailure, PublishMetrics};
+pub(crate) use self::publish::PublishMetrics;
 pub(crate) use self::storage::{DiskUsage, StorageMetrics};
 use crate::log::{AppendError, LogObserver};
-use crate::store::log::Placed;
+use crate::store::log::AppendOutcome;
 
-/// All metrics of a node.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub publish: PublishMetrics,
@@ -26,19 +25,24 @@ pub(crate) struct Metrics {
 }
 
 impl LogObserver for Metrics {
-    fn handle_append(&self, placed: &Result<Placed, AppendError>, events: usize, took: Duration) {
+    /// Counts the accepted events and their duration, or the failure. A repeat of an earlier request counts as
+    /// neither.
+    fn handle_append(
+        &self,
+        outcome: &Result<AppendOutcome, AppendError>,
+        events: usize,
+        took: Duration,
+    ) {
         let publish = &self.publish;
-        let failure = match placed {
-            Ok(Placed::Appended(_)) => {
+        match outcome {
+            Ok(AppendOutcome::Appended(_)) => {
                 publish.accepted.add(u64::try_from(events).unwrap_or(u64::MAX));
                 publish.duration.observe_duration(took);
-                return;
             }
-            Ok(Placed::Replayed { .. }) => return,
-            Err(AppendError::Unavailable) => PublishFailure::Unavailable,
-            Err(AppendError::Unknown) => PublishFailure::Unknown,
-            Err(AppendError::Refused) => PublishFailure::Refused,
-        };
-        publish.failures(failure).add(1);
+            Ok(AppendOutcome::Replayed { .. }) => {}
+            Err(AppendError::Unavailable) => publish.unavailable.add(1),
+            Err(AppendError::Unknown) => publish.unknown.add(1),
+            Err(AppendError::Refused) => publish.refused.add(1),
+        }
     }
 }

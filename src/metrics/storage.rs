@@ -28,28 +28,24 @@ pub(crate) struct DiskUsage {
 }
 
 impl StorageMetrics {
-    /// Records the end of a retention run.
+    /// Records the time when a retention run ended.
     pub(crate) fn set_last_retention(&self, at: UnixMillis) {
         self.last_retention.store(at.as_i64(), Ordering::Relaxed);
     }
 
-    /// The end of the last retention run, if any.
+    /// Returns the time when the last retention run on this node ended; `None` before the first.
     pub(crate) fn last_retention(&self) -> Option<UnixMillis> {
         let at = self.last_retention.load(Ordering::Relaxed);
         (at > 0).then(|| UnixMillis::from_i64(at))
     }
 
-    pub(crate) fn set_encrypted_with_old_key(&self, count: i64) {
-        *self.encrypted_with_old_key.lock().unwrap_or_else(PoisonError::into_inner) = Some(count);
+    /// Returns the number of values in the database that are not encrypted with the current master key; `None` before
+    /// the first count.
+    pub(crate) fn encrypted_with_old_key(&self) -> MutexGuard<'_, Option<i64>> {
+        self.encrypted_with_old_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of values in the database that are not encrypted with the current master key; `None` until first
-    /// counted.
-    pub(crate) fn encrypted_with_old_key(&self) -> Option<i64> {
-        *self.encrypted_with_old_key.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// `None` until first measured.
+    /// Locks the last measured disk usage, to read or to replace it; `None` before the first measurement.
     pub(crate) fn disk_usage(&self) -> MutexGuard<'_, Option<DiskUsage>> {
         self.disk_usage.lock().unwrap_or_else(PoisonError::into_inner)
     }

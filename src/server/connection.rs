@@ -33,6 +33,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Wraps an accepted TCP stream. The time limit for the first request head starts now.
+    ///
+    /// `permit` counts the connection until it closes; `None` for a connection that is exempt from the limit.
     pub(super) fn new(
         stream: TcpStream,
         timeouts: ClientTimeouts,
@@ -50,12 +53,15 @@ impl Connection {
         }
     }
 
+    /// Returns the phase that the connection shares with its requests.
     pub(super) fn phase(&self) -> RequestPhase {
         self.phase.clone()
     }
 
-    /// The error that closes the connection. A client that was sending a head gets a response first, unless that would
-    /// land in the middle of another response.
+    /// Returns the error that closes the connection.
+    ///
+    /// A client that was sending a head is first sent a 408 response, unless that would land in the middle of another
+    /// response.
     fn timed_out(&self) -> io::Error {
         if !self.write_pending && self.head.started_at.is_some() {
             // As much as fits in the socket's buffer: a client that was waited for gets no more time.
@@ -64,7 +70,9 @@ impl Connection {
         io::ErrorKind::TimedOut.into()
     }
 
-    /// Passes on the result of a write. While the hub stops, a write that stays pending for too long fails.
+    /// Returns the result of a write, and records whether the write is pending.
+    ///
+    /// While the hub stops, a write that stays pending for [`STALLED_WRITE_TIMEOUT`] fails with `TimedOut`.
     fn check_stalled<T>(
         &mut self,
         written: Poll<io::Result<T>>,
@@ -99,6 +107,7 @@ struct HeadTimer {
 }
 
 impl HeadTimer {
+    /// Starts the time limit for the first request head.
     fn new(timeouts: ClientTimeouts) -> Self {
         Self {
             timeout: timeouts.head,
@@ -109,7 +118,8 @@ impl HeadTimer {
         }
     }
 
-    /// Notes that bytes arrived. They belong to a head unless the hub is responding to a request.
+    /// Handles the arrival of bytes from the client. They start the next head unless the hub is responding to a
+    /// request.
     fn handle_bytes(&mut self, phase: &RequestPhase) {
         self.update(phase);
         if !phase.is_responding() {
@@ -117,6 +127,7 @@ impl HeadTimer {
         }
     }
 
+    /// Clears the start of the head if that head has become complete since the last check.
     fn update(&mut self, phase: &RequestPhase) {
         if self.completed != phase.heads() {
             self.completed = phase.heads();
@@ -124,8 +135,10 @@ impl HeadTimer {
         }
     }
 
-    /// Ready when the client has exceeded its time. A complete head leaves the timer running, and a timer that fires
-    /// too early is reset: most heads arrive in one piece and need no timer of their own.
+    /// Ready once the time limit for the head, or for the silence after a response, has passed.
+    ///
+    /// A complete head leaves the timer running, and a timer that fires too early is reset: most heads arrive in one
+    /// piece and need no timer of their own.
     fn poll_expired(&mut self, phase: &RequestPhase, context: &mut Context<'_>) -> Poll<()> {
         self.update(phase);
         loop {

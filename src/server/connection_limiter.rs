@@ -20,6 +20,7 @@ struct Inner {
 }
 
 impl Inner {
+    /// Locks the number of open connections by network. A poisoned lock is still used.
     fn open(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -30,16 +31,20 @@ impl Inner {
 pub(super) struct LimitReached;
 
 impl ConnectionLimiter {
-    /// `max` is per network; `usize::MAX` is no limit.
+    /// Creates a limiter that allows each network `max` open connections. `usize::MAX`: no limit. `proxies` are exempt.
     pub(super) fn new(max: usize, proxies: TrustedProxies) -> Self {
         Self(Arc::new(Inner { max, proxies, open: Mutex::default() }))
     }
 
+    /// Returns the maximum number of open connections per network.
     pub(super) fn max(&self) -> usize {
         self.0.max
     }
 
-    /// Counts a connection from `address`; `None` if the connection is exempt.
+    /// Counts a connection from `address` until the permit is dropped. `Ok(None)`: the connection is exempt and not
+    /// counted.
+    ///
+    /// Fails if the network of the address has reached its limit.
     pub(super) fn try_acquire(
         &self,
         address: IpAddr,

@@ -26,8 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::connection::Connection;
 use self::connection_limiter::ConnectionLimiter;
 use self::request_phase::track_request_phase;
-use crate::api;
-use crate::api::Api;
+use crate::api::{self, Api};
 use crate::config::{ClientTimeouts, Settings};
 use crate::streaming::{Streams, Worker};
 
@@ -40,7 +39,10 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same for a connection that was refused.
 const REFUSED_LINGER_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Starts to serve HTTP on `listener`. When `stopping` is cancelled, running requests finish and no new ones start.
+/// Starts the HTTP server on `listener`, with one streaming worker per thread.
+///
+/// When `stopping` is cancelled, running requests finish and no new ones start. Fails if the listener has no address or
+/// cannot be registered.
 pub(crate) fn start(
     settings: &Settings,
     listener: TcpListener,
@@ -100,6 +102,10 @@ struct Acceptor {
 }
 
 impl Acceptor {
+    /// Applies the connection limit and the socket options to an accepted stream.
+    ///
+    /// Returns the connection with its peer's address. A network at its limit is sent a 429 response, and its
+    /// connection is closed.
     async fn accept(
         self,
         stream: TcpStream,
@@ -118,7 +124,7 @@ impl Acceptor {
     }
 }
 
-/// Sends a response and closes the connection.
+/// Sends a response, then closes the connection and discards what the client still sends until it closes its side.
 async fn refuse(mut stream: TcpStream, response: &[u8]) -> io::Result<()> {
     stream.write_all(response).await?;
     stream.shutdown().await?;

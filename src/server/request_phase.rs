@@ -27,21 +27,23 @@ struct Inner {
 }
 
 impl RequestPhase {
-    /// The number of complete request heads so far.
+    /// Returns the number of complete request heads since the connection opened.
     pub(super) fn heads(&self) -> u64 {
         self.0.heads.get()
     }
 
+    /// Whether a request is complete up to its head and its response has not ended.
     pub(super) fn is_responding(&self) -> bool {
         self.0.responding.get()
     }
 
-    /// The end of the last response, while the hub waits for the next request.
+    /// Returns the end of the last response. `None` before the first response and while the hub responds.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
         self.0.last_response_end.get().filter(|_| !self.is_responding())
     }
 
-    /// Starts the response to a request whose head is complete.
+    /// Records that the head of a request is complete and that its response begins. The response ends when the guard is
+    /// dropped.
     pub(super) fn start_response(&self) -> ResponseGuard {
         self.0.heads.set(self.heads() + 1);
         self.0.responding.set(true);

@@ -1,6 +1,6 @@
 //! The audit log. Its table is append-only.
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::id::AuditId;
 
@@ -29,46 +29,41 @@ pub struct AuditFilter {
 }
 
 impl Store {
-    /// Records a change that has no transaction of its own, before it is made.
+    /// Inserts an audit entry in a commit of its own. The caller does so before it makes a change whose own statement
+    /// does not insert the entry.
     pub async fn insert_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
-        within(
-            sqlx::query!(
-                "INSERT INTO audit SELECT entry.* FROM json_populate_record(NULL::audit, $1::text::json) entry",
-                entry.to_row(),
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "INSERT INTO audit SELECT entry.* FROM json_populate_record(NULL::audit, $1::text::json) entry",
+            entry.to_row(),
+        ))
         .await
         .map(drop)
     }
 
-    /// Selects a tenant's entries, newest first.
+    /// Selects up to `limit` entries of a tenant that match `filter`, newest first.
     pub async fn select_audit(
         &self,
         tenant: &str,
         filter: &AuditFilter,
         limit: i64,
     ) -> Result<Vec<AuditRow>, StoreError> {
-        within(
-            sqlx::query_as!(
-                AuditRow,
-                r#"SELECT id, key, address, user_agent, request_id, action, target,
-                          before::text AS before, after::text AS after
-                   FROM audit
-                   WHERE tenant = $1 AND ($2::bigint IS NULL OR id < $2)
-                     AND ($3::text IS NULL OR target = $3)
-                     AND ($4::text IS NULL OR action = $4)
-                     AND ($5::text IS NULL OR key = $5)
-                   ORDER BY id DESC LIMIT $6"#,
-                tenant,
-                filter.below.map(AuditId::stored),
-                filter.target,
-                filter.action,
-                filter.key,
-                limit,
-            )
-            .fetch_all(&self.pool),
-        )
+        self.fetch_all(sqlx::query_as!(
+            AuditRow,
+            r#"SELECT id, key, address, user_agent, request_id, action, target,
+                      before::text AS before, after::text AS after
+               FROM audit
+               WHERE tenant = $1 AND ($2::bigint IS NULL OR id < $2)
+                 AND ($3::text IS NULL OR target = $3)
+                 AND ($4::text IS NULL OR action = $4)
+                 AND ($5::text IS NULL OR key = $5)
+               ORDER BY id DESC LIMIT $6"#,
+            tenant,
+            filter.below.map(AuditId::stored),
+            filter.target,
+            filter.action,
+            filter.key,
+            limit,
+        ))
         .await
     }
 }

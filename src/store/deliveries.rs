@@ -1,16 +1,15 @@
 //! Attempts, retries and cursors: the flush statement, and the statements that read them back.
 
-use crate::domain::delivery::attempt::Attempt;
-use crate::domain::delivery::flush::Flush;
-use crate::domain::delivery::retry::Retry;
-use crate::domain::delivery::state::DeliveryState;
-
 use serde_json::{Value, json};
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
+use crate::domain::delivery::attempt::Attempt;
+use crate::domain::delivery::flush::Flush;
 use crate::domain::delivery::outcome::ErrorClass;
 use crate::domain::delivery::replay::ReplayProgress;
+use crate::domain::delivery::retry::Retry;
 use crate::domain::delivery::shard::shard_of;
+use crate::domain::delivery::state::DeliveryState;
 use crate::domain::id::{AttemptId, ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
@@ -69,12 +68,14 @@ impl From<AttemptRow> for RecordedAttempt {
     }
 }
 
-fn small(number: u16) -> i16 {
+/// Converts a number to Postgres' `smallint`; a larger one becomes the maximum.
+fn to_smallint(number: u16) -> i16 {
     i16::try_from(number).unwrap_or(i16::MAX)
 }
 
+/// Returns the shard of a subscription as stored in a `shard` column.
 fn shard_column(id: SubscriptionId) -> i16 {
-    small(shard_of(id))
+    to_smallint(shard_of(id))
 }
 
 /// The attempts of a flush as one array per column.
@@ -92,7 +93,8 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(attempts: &'a [Attempt]) -> Self {
+    /// Copies the attempts' fields into the columns; row `n` of each column is attempt `n`.
+    fn from_attempts(attempts: &'a [Attempt]) -> Self {
         let mut columns = Self::default();
         for attempt in attempts {
             columns.attempt_shards.push(shard_column(attempt.subscription));
@@ -100,8 +102,8 @@ impl<'a> Columns<'a> {
             columns.positions.push(attempt.position.stored());
             columns.ids.push(attempt.id.stored());
             columns.latencies.push(i32::try_from(attempt.latency_ms).unwrap_or(i32::MAX));
-            columns.numbers.push(small(attempt.number));
-            columns.statuses.push(attempt.status.map(small));
+            columns.numbers.push(to_smallint(attempt.number));
+            columns.statuses.push(attempt.status.map(to_smallint));
             columns.errors.push(attempt.error.map(ErrorClass::name));
             columns.responses.push(attempt.response.as_deref());
         }
@@ -109,7 +111,8 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// JSON for `flush.sql`. Replays are rare, and one parameter costs less than ten empty arrays.
+/// Returns the progress of replays as the JSON parameter of `flush.sql`. Replays are rare, and one parameter costs
+/// less than ten empty arrays.
 fn replays_as_json(replays: &[(ReplayId, SubscriptionId, ReplayProgress)]) -> String {
     let row = |(id, subscription, progress): &(ReplayId, SubscriptionId, ReplayProgress)| {
         json!({
@@ -123,14 +126,15 @@ fn replays_as_json(replays: &[(ReplayId, SubscriptionId, ReplayProgress)]) -> St
 }
 
 impl Store {
-    /// Writes a flush in one statement and one commit. Returns the shards whose term is still current; nothing is written
-    /// for the others. Safe to repeat after [`Flush::send_again`].
+    /// Writes the attempts, retries, cursors and replays of a flush in one statement and one commit. Returns the
+    /// shards whose term is still current; nothing is written for the others. After a failure, call
+    /// [`Flush::send_again`] before a repeat.
     pub async fn flush(&self, flush: &Flush) -> Result<Vec<u16>, StoreError> {
-        let shards: Vec<i16> = flush.shards.iter().map(|(shard, ..)| small(*shard)).collect();
+        let shards: Vec<i16> = flush.shards.iter().map(|(shard, ..)| to_smallint(*shard)).collect();
         let terms: Vec<i64> = flush.shards.iter().map(|(_, term, _)| *term).collect();
         let shard_cursors: Vec<i64> =
             flush.shards.iter().map(|(_, _, cursor)| cursor.stored()).collect();
-        let attempts = Columns::of(&flush.attempts);
+        let attempts = Columns::from_attempts(&flush.attempts);
         let retry = |(id, position, retry): &(SubscriptionId, Position, Option<Retry>)| {
             (shard_column(*id), id.stored(), position.stored(), *retry)
         };
@@ -139,73 +143,60 @@ impl Store {
             retries.iter().map(|(_, _, _, retry)| retry.as_ref().and_then(of)).collect()
         };
         let replays = (!flush.replays.is_empty()).then(|| replays_as_json(&flush.replays));
-        let rows = within(
-            sqlx::query_file_scalar!(
-                "src/store/flush.sql",
-                &shards,
-                &terms,
-                &shard_cursors,
-                &attempts.attempt_shards,
-                &attempts.subscriptions,
-                &attempts.positions,
-                &attempts.ids,
-                &attempts.latencies,
-                &attempts.numbers,
-                &attempts.statuses as _,
-                &attempts.errors as _,
-                &attempts.responses as _,
-                &retries.iter().map(|(shard, ..)| *shard).collect::<Vec<_>>(),
-                &retries.iter().map(|(_, id, ..)| *id).collect::<Vec<_>>(),
-                &retries.iter().map(|(_, _, position, _)| *position).collect::<Vec<_>>(),
-                &retry_column(|retry| Some(retry.attempts.into())) as _,
-                &retry_column(|retry| Some(retry.due.as_i64())) as _,
-                &retry_column(|retry| Some(retry.first_attempt.as_i64())) as _,
-                &retry_column(|retry| retry.order_key) as _,
-                &flush.cursors.iter().map(|(id, _)| shard_column(*id)).collect::<Vec<_>>(),
-                &flush.cursors.iter().map(|(id, _)| id.stored()).collect::<Vec<_>>(),
-                &flush.cursors.iter().map(|(_, at)| at.map(Position::stored)).collect::<Vec<_>>()
-                    as _,
-                replays,
-                flush.sent_before,
-            )
-            .fetch_all(&self.pool),
-        )
-        .await?;
-        Ok(rows.into_iter().map(i16::unsigned_abs).collect())
+        let rows = self.fetch_scalars(sqlx::query_file_scalar!(
+            "src/store/flush.sql",
+            &shards,
+            &terms,
+            &shard_cursors,
+            &attempts.attempt_shards,
+            &attempts.subscriptions,
+            &attempts.positions,
+            &attempts.ids,
+            &attempts.latencies,
+            &attempts.numbers,
+            &attempts.statuses as _,
+            &attempts.errors as _,
+            &attempts.responses as _,
+            &retries.iter().map(|(shard, ..)| *shard).collect::<Vec<_>>(),
+            &retries.iter().map(|(_, id, ..)| *id).collect::<Vec<_>>(),
+            &retries.iter().map(|(_, _, position, _)| *position).collect::<Vec<_>>(),
+            &retry_column(|retry| Some(retry.attempts.into())) as _,
+            &retry_column(|retry| Some(retry.due.as_i64())) as _,
+            &retry_column(|retry| Some(retry.first_attempt.as_i64())) as _,
+            &retry_column(|retry| retry.order_key) as _,
+            &flush.cursors.iter().map(|(id, _)| shard_column(*id)).collect::<Vec<_>>(),
+            &flush.cursors.iter().map(|(id, _)| id.stored()).collect::<Vec<_>>(),
+            &flush.cursors.iter().map(|(_, at)| at.map(Position::stored)).collect::<Vec<_>>() as _,
+            replays,
+            flush.sent_before,
+        ));
+        Ok(rows.await?.into_iter().map(i16::unsigned_abs).collect())
     }
 
-    /// Selects the delivery state of these subscriptions, for the owner of their shards.
+    /// Selects the state from which the owner of these subscriptions' shards resumes delivery: their cursors, retries,
+    /// attempted events above the cursor, and running replays.
     pub async fn select_delivery_state(
         &self,
         subscriptions: &[i64],
     ) -> Result<DeliveryState, StoreError> {
-        let cursors = within(
-            sqlx::query!(
-                "SELECT subscription, position FROM subscription_cursors WHERE subscription = ANY($1)",
-                subscriptions,
-            )
-            .fetch_all(&self.pool),
-        );
-        let retries = within(
-            sqlx::query!(
-                "SELECT subscription, position, attempts, due_at, first_attempt, order_key FROM retries
-                 WHERE subscription = ANY($1)",
-                subscriptions,
-            )
-            .fetch_all(&self.pool),
-        );
-        let attempted = within(
-            sqlx::query!(
-                "SELECT DISTINCT a.subscription, a.position
-                 FROM subscriptions s
-                 JOIN shards h ON h.shard = s.shard
-                 LEFT JOIN subscription_cursors c ON c.subscription = s.id
-                 JOIN attempts a ON a.subscription = s.id AND a.position > coalesce(c.position, h.cursor)
-                 WHERE s.id = ANY($1)",
-                subscriptions,
-            )
-            .fetch_all(&self.pool),
-        );
+        let cursors = self.fetch_all(sqlx::query!(
+            "SELECT subscription, position FROM subscription_cursors WHERE subscription = ANY($1)",
+            subscriptions,
+        ));
+        let retries = self.fetch_all(sqlx::query!(
+            "SELECT subscription, position, attempts, due_at, first_attempt, order_key FROM retries
+             WHERE subscription = ANY($1)",
+            subscriptions,
+        ));
+        let attempted = self.fetch_all(sqlx::query!(
+            "SELECT DISTINCT a.subscription, a.position
+             FROM subscriptions s
+             JOIN shards h ON h.shard = s.shard
+             LEFT JOIN subscription_cursors c ON c.subscription = s.id
+             JOIN attempts a ON a.subscription = s.id AND a.position > coalesce(c.position, h.cursor)
+             WHERE s.id = ANY($1)",
+            subscriptions,
+        ));
         let pair =
             |id, position| (SubscriptionId::from_stored(id), Position::from_stored(position));
         Ok(DeliveryState {
@@ -237,52 +228,48 @@ impl Store {
         })
     }
 
-    /// Selects the attempts to deliver these events to these subscriptions, in order.
+    /// Selects all recorded attempts to deliver the events at `positions` to `subscriptions`, ordered by subscription,
+    /// position and number, each with the due time of its retry.
     pub async fn select_attempts_of(
         &self,
         subscriptions: &[i64],
         positions: &[i64],
     ) -> Result<Vec<RecordedAttempt>, StoreError> {
-        within(
-            sqlx::query_as!(
-                AttemptRow,
-                r#"SELECT a.id, a.subscription, a.position, a.number, a.latency_ms, a.status, a.error, a.response,
-                          r.due_at AS "due_at?"
-                   FROM attempts a
-                   LEFT JOIN retries r ON r.subscription = a.subscription AND r.position = a.position
-                   WHERE a.subscription = ANY($1) AND a.position = ANY($2)
-                   ORDER BY a.subscription, a.position, a.number"#,
-                subscriptions,
-                positions,
-            )
-            .fetch_all(&self.pool),
-        )
+        self.fetch_all(sqlx::query_as!(
+            AttemptRow,
+            r#"SELECT a.id, a.subscription, a.position, a.number, a.latency_ms, a.status, a.error, a.response,
+                      r.due_at AS "due_at?"
+               FROM attempts a
+               LEFT JOIN retries r ON r.subscription = a.subscription AND r.position = a.position
+               WHERE a.subscription = ANY($1) AND a.position = ANY($2)
+               ORDER BY a.subscription, a.position, a.number"#,
+            subscriptions,
+            positions,
+        ))
         .await
         .map(|rows| rows.into_iter().map(RecordedAttempt::from).collect())
     }
 
-    /// Selects those of these deliveries that were attempted, but whose attempts have expired.
+    /// Selects the deliveries of the events at `positions` to `subscriptions` that were attempted, but whose attempts
+    /// have expired.
     pub async fn select_unrecorded(
         &self,
         subscriptions: &[i64],
         positions: &[i64],
     ) -> Result<Vec<UnrecordedDelivery>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT s.id AS "id!", e.position AS "position!", r.due_at AS "due_at?"
-                   FROM subscriptions s
-                   JOIN shards h ON h.shard = s.shard
-                   CROSS JOIN unnest($2::bigint[]) e(position)
-                   LEFT JOIN subscription_cursors c ON c.subscription = s.id
-                   LEFT JOIN pull_cursors p ON p.subscription = s.id
-                   LEFT JOIN retries r ON r.subscription = s.id AND r.position = e.position
-                   WHERE s.id = ANY($1) AND e.position <= (SELECT attempts FROM horizons)
-                     AND (e.position <= coalesce(p.position, c.position, h.cursor) OR r.due_at IS NOT NULL)"#,
-                subscriptions,
-                positions,
-            )
-            .fetch_all(&self.pool),
-        );
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT s.id AS "id!", e.position AS "position!", r.due_at AS "due_at?"
+               FROM subscriptions s
+               JOIN shards h ON h.shard = s.shard
+               CROSS JOIN unnest($2::bigint[]) e(position)
+               LEFT JOIN subscription_cursors c ON c.subscription = s.id
+               LEFT JOIN pull_cursors p ON p.subscription = s.id
+               LEFT JOIN retries r ON r.subscription = s.id AND r.position = e.position
+               WHERE s.id = ANY($1) AND e.position <= (SELECT attempts FROM horizons)
+                 AND (e.position <= coalesce(p.position, c.position, h.cursor) OR r.due_at IS NOT NULL)"#,
+            subscriptions,
+            positions,
+        ));
         let unrecorded = rows.await?.into_iter().map(|row| UnrecordedDelivery {
             subscription: SubscriptionId::from_stored(row.id),
             position: Position::from_stored(row.position),
@@ -291,7 +278,8 @@ impl Store {
         Ok(unrecorded.collect())
     }
 
-    /// Selects the attempts of one or all of a tenant's subscriptions, by event and number, newest first.
+    /// Selects up to `limit` attempts that match `filter`, newest event first, then highest number first.
+    /// `subscription`: `None` selects all subscriptions of the tenant. `next_attempt` is always `None` here.
     pub async fn select_attempts(
         &self,
         tenant: &str,
@@ -301,52 +289,45 @@ impl Store {
     ) -> Result<Vec<RecordedAttempt>, StoreError> {
         let (position, number, after) =
             filter.after.unwrap_or((Position::END, 0, SubscriptionId::from_stored(0)));
-        within(
-            sqlx::query_as!(
-                AttemptRow,
-                r#"SELECT a.id, a.subscription, a.position, a.number, a.latency_ms, a.status, a.error, a.response,
-                          NULL::bigint AS due_at
-                   FROM subscriptions s
-                   CROSS JOIN LATERAL (
-                       SELECT * FROM attempts a
-                       WHERE a.subscription = s.id AND a.position <= $3 AND (a.position = $4 OR $4 IS NULL)
-                         AND (a.position, a.number, a.subscription) < ($3, $5::smallint, $6::bigint)
-                         AND ($7::smallint IS NULL OR coalesce(a.status / 100, 0) = $7)
-                       ORDER BY a.position DESC, a.number DESC LIMIT $8
-                   ) a
-                   WHERE s.tenant = $1 AND (s.id = $2 OR $2 IS NULL)
-                   ORDER BY a.position DESC, a.number DESC, a.subscription DESC LIMIT $8"#,
-                tenant,
-                subscription.map(SubscriptionId::stored),
-                position.stored(),
-                filter.event.map(Position::stored),
-                small(number),
-                after.stored(),
-                filter.status_class,
-                limit,
-            )
-            .fetch_all(&self.pool),
-        )
+        self.fetch_all(sqlx::query_as!(
+            AttemptRow,
+            r#"SELECT a.id, a.subscription, a.position, a.number, a.latency_ms, a.status, a.error, a.response,
+                      NULL::bigint AS due_at
+               FROM subscriptions s
+               CROSS JOIN LATERAL (
+                   SELECT * FROM attempts a
+                   WHERE a.subscription = s.id AND a.position <= $3 AND (a.position = $4 OR $4 IS NULL)
+                     AND (a.position, a.number, a.subscription) < ($3, $5::smallint, $6::bigint)
+                     AND ($7::smallint IS NULL OR coalesce(a.status / 100, 0) = $7)
+                   ORDER BY a.position DESC, a.number DESC LIMIT $8
+               ) a
+               WHERE s.tenant = $1 AND (s.id = $2 OR $2 IS NULL)
+               ORDER BY a.position DESC, a.number DESC, a.subscription DESC LIMIT $8"#,
+            tenant,
+            subscription.map(SubscriptionId::stored),
+            position.stored(),
+            filter.event.map(Position::stored),
+            to_smallint(number),
+            after.stored(),
+            filter.status_class,
+            limit,
+        ))
         .await
         .map(|rows| rows.into_iter().map(RecordedAttempt::from).collect())
     }
 
-    /// Deletes the delivery state of deleted subscriptions: a flush may write some after the deletion.
+    /// Deletes the retries, cursors and expirations of deleted subscriptions, and returns the number of rows. A flush
+    /// may write such rows after the deletion of the subscription.
     pub async fn delete_state_of_deleted(&self) -> Result<u64, StoreError> {
-        let retries = within(
-            sqlx::query!("DELETE FROM retries r USING subscriptions s WHERE s.id = r.subscription AND s.deleted")
-                .execute(&self.pool),
-        );
-        let cursors = within(
-            sqlx::query!("DELETE FROM subscription_cursors c USING subscriptions s WHERE s.id = c.subscription AND s.deleted")
-                .execute(&self.pool),
-        );
-        let expirations = within(
-            sqlx::query!("DELETE FROM expirations x USING subscriptions s WHERE s.id = x.subscription AND s.deleted")
-                .execute(&self.pool),
-        );
-        Ok(retries.await?.rows_affected()
-            + cursors.await?.rows_affected()
-            + expirations.await?.rows_affected())
+        let retries = self.execute(sqlx::query!(
+            "DELETE FROM retries r USING subscriptions s WHERE s.id = r.subscription AND s.deleted"
+        ));
+        let cursors = self.execute(sqlx::query!(
+            "DELETE FROM subscription_cursors c USING subscriptions s WHERE s.id = c.subscription AND s.deleted"
+        ));
+        let expirations = self.execute(sqlx::query!(
+            "DELETE FROM expirations x USING subscriptions s WHERE s.id = x.subscription AND s.deleted"
+        ));
+        Ok(retries.await? + cursors.await? + expirations.await?)
     }
 }

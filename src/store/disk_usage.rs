@@ -1,6 +1,6 @@
 //! How much disk and how many connections the hub uses.
 
-use super::{POOL_SIZE, Store, StoreError, within};
+use super::{POOL_SIZE, Store, StoreError};
 
 /// Bytes on disk, indexes included.
 #[derive(Debug, Clone, Copy)]
@@ -19,24 +19,22 @@ pub struct PoolUsage {
 }
 
 impl Store {
-    /// Selects the size of the tables.
+    /// Selects the sizes of the event partitions, of the attempt partitions and of the whole database, in bytes.
     pub async fn select_disk_usage(&self) -> Result<DiskUsage, StoreError> {
-        within(
-            sqlx::query_as!(
-                DiskUsage,
-                r#"SELECT coalesce(sum(size) FILTER (WHERE parent = 'events'), 0)::bigint AS "events!",
-                          coalesce(sum(size) FILTER (WHERE parent = 'attempts'), 0)::bigint AS "attempts!",
-                          pg_database_size(current_database()) AS "database!"
-                   FROM (
-                       SELECT i.inhparent::regclass::text AS parent, pg_total_relation_size(i.inhrelid) AS size
-                       FROM pg_inherits i WHERE i.inhparent IN ('events'::regclass, 'attempts'::regclass)
-                   ) partitions"#
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_one(sqlx::query_as!(
+            DiskUsage,
+            r#"SELECT coalesce(sum(size) FILTER (WHERE parent = 'events'), 0)::bigint AS "events!",
+                      coalesce(sum(size) FILTER (WHERE parent = 'attempts'), 0)::bigint AS "attempts!",
+                      pg_database_size(current_database()) AS "database!"
+               FROM (
+                   SELECT i.inhparent::regclass::text AS parent, pg_total_relation_size(i.inhrelid) AS size
+                   FROM pg_inherits i WHERE i.inhparent IN ('events'::regclass, 'attempts'::regclass)
+               ) partitions"#
+        ))
         .await
     }
 
+    /// Counts the connections of the pool that are in use now and that are idle. Needs no database access.
     pub fn pool_usage(&self) -> PoolUsage {
         let (open, idle) = (self.pool.size(), self.pool.num_idle());
         let idle = u32::try_from(idle).unwrap_or(u32::MAX);

@@ -1,13 +1,14 @@
 //! Encryption of stored secrets, and the master keys of the database.
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::encryption::AssociatedData;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Definition;
 use crate::domain::time::UnixMillis;
 
 impl Store {
-    /// Encrypts a value for the row that `row` names; it cannot be decrypted in any other row.
+    /// Encrypts `plain` with this node's current master key and binds it to the row that `row` names: in another row,
+    /// decryption fails. The error means that `plain` is too large.
     pub(super) fn encrypt(
         &self,
         plain: &[u8],
@@ -18,7 +19,8 @@ impl Store {
             .ok_or_else(|| StoreError::Unreadable("too large to encrypt".into()))
     }
 
-    /// Decrypts the value stored in the row that `row` names.
+    /// Decrypts the value stored in the row that `row` names. Fails with [`StoreError::Unreadable`] if the value is
+    /// damaged, is of another row, or needs a master key that this node lacks.
     pub(super) fn decrypt(
         &self,
         stored: &[u8],
@@ -37,32 +39,29 @@ impl Store {
     }
 
     /// Makes this node's current master key the database's. If stored values need keys that this node does not have,
-    /// changes nothing and returns the ids of the missing keys.
+    /// changes nothing and returns the ids of the missing keys; on success the answer is empty.
     pub async fn insert_master_key(&self) -> Result<Vec<String>, StoreError> {
         let held: Vec<String> = self.encryptor.ids().iter().map(ToString::to_string).collect();
-        within(
-            sqlx::query_scalar!(r#"SELECT missing AS "missing!" FROM take_master_keys($1)"#, &held)
-                .fetch_all(&self.pool),
-        )
+        self.fetch_scalars(sqlx::query_scalar!(
+            r#"SELECT missing AS "missing!" FROM take_master_keys($1)"#,
+            &held
+        ))
         .await
     }
 
-    /// Deletes the master keys that no stored value needs, except this node's current one.
+    /// Deletes the rows of master keys with which no stored value is encrypted, except this node's current key.
     pub async fn delete_old_master_keys(&self) -> Result<(), StoreError> {
-        within(
-            sqlx::query!(
-                "DELETE FROM master_keys m
-                 WHERE m.id <> $1 AND NOT EXISTS (SELECT FROM sealed s WHERE s.sealed_with = m.id)",
-                self.encryptor.current().to_string(),
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "DELETE FROM master_keys m
+             WHERE m.id <> $1 AND NOT EXISTS (SELECT FROM sealed s WHERE s.sealed_with = m.id)",
+            self.encryptor.current().to_string(),
+        ))
         .await
         .map(drop)
     }
 }
 
-/// Reads a decrypted definition, without the signing secrets that have ended by `now`.
+/// Parses the decrypted JSON of a subscription's definition, and removes the signing secrets that have ended by `now`.
 pub(super) fn read_definition(plain: &[u8], now: UnixMillis) -> Result<Definition, StoreError> {
     let read: Result<Definition, _> = serde_json::from_slice(plain);
     // Only the column: the error's own text would quote secrets.
@@ -74,7 +73,7 @@ pub(super) fn read_definition(plain: &[u8], now: UnixMillis) -> Result<Definitio
     Ok(definition)
 }
 
-/// The JSON of a definition, to be encrypted.
+/// Returns the JSON of a subscription's definition, which the caller encrypts.
 pub(super) fn write_definition(definition: &Definition) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(definition).map_err(|error| StoreError::Unreadable(error.to_string()))
 }

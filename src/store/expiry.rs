@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::subscription::TEST_EVENT;
@@ -53,50 +53,46 @@ pub struct Expiration {
 impl Store {
     /// Selects the position of the newest expired event.
     pub async fn select_expired_up_to(&self) -> Result<Position, StoreError> {
-        within(sqlx::query_scalar!("SELECT events FROM horizons").fetch_one(&self.pool))
+        self.fetch_scalar(sqlx::query_scalar!("SELECT events FROM horizons"))
             .await
             .map(Position::from_stored)
     }
 
-    /// Selects the newest stored event that is older than `days` days.
+    /// Selects the position of the newest stored event from before the UTC day that began `days` days before today's.
+    /// `None` if all events are newer.
     pub async fn select_newest_older_than(
         &self,
         days: u16,
     ) -> Result<Option<Position>, StoreError> {
-        within(
-            sqlx::query_scalar!(
-                "SELECT position FROM events
-                 WHERE position < (extract(epoch FROM (now() AT TIME ZONE 'UTC')::date - $1::int) * 1000)::bigint << 20
-                 ORDER BY position DESC LIMIT 1",
-                i32::from(days),
-            )
-            .fetch_optional(&self.pool),
-        )
+        self.fetch_optional_scalar(sqlx::query_scalar!(
+            "SELECT position FROM events
+             WHERE position < (extract(epoch FROM (now() AT TIME ZONE 'UTC')::date - $1::int) * 1000)::bigint << 20
+             ORDER BY position DESC LIMIT 1",
+            i32::from(days),
+        ))
         .await
         .map(|newest| newest.map(Position::from_stored))
     }
 
-    /// Selects the subscriptions with a cursor below `expired_up_to`, or a retry at or below it.
+    /// Selects the subscriptions that lose events if all events up to `expired_up_to` expire: their cursor is below
+    /// it, or a retry is at or below it. Leaves out those whose gap up to there is recorded.
     pub async fn select_lagging(
         &self,
         expired_up_to: Position,
     ) -> Result<Vec<LaggingSubscription>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT s.id, s.tenant,
-                          greatest(coalesce(p.position, c.position, h.cursor), x.up_to) AS "after!"
-                   FROM subscriptions s
-                   JOIN shards h ON h.shard = s.shard
-                   LEFT JOIN subscription_cursors c ON c.subscription = s.id
-                   LEFT JOIN pull_cursors p ON p.subscription = s.id
-                   LEFT JOIN expirations x ON x.subscription = s.id
-                   WHERE NOT s.deleted AND coalesce(x.up_to, 0) < $1
-                     AND (coalesce(p.position, c.position, h.cursor) < $1
-                          OR EXISTS (SELECT FROM retries r WHERE r.subscription = s.id AND r.position <= $1))"#,
-                expired_up_to.stored(),
-            )
-            .fetch_all(&self.pool),
-        );
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT s.id, s.tenant,
+                      greatest(coalesce(p.position, c.position, h.cursor), x.up_to) AS "after!"
+               FROM subscriptions s
+               JOIN shards h ON h.shard = s.shard
+               LEFT JOIN subscription_cursors c ON c.subscription = s.id
+               LEFT JOIN pull_cursors p ON p.subscription = s.id
+               LEFT JOIN expirations x ON x.subscription = s.id
+               WHERE NOT s.deleted AND coalesce(x.up_to, 0) < $1
+                 AND (coalesce(p.position, c.position, h.cursor) < $1
+                      OR EXISTS (SELECT FROM retries r WHERE r.subscription = s.id AND r.position <= $1))"#,
+            expired_up_to.stored(),
+        ));
         let lagging = rows.await?.into_iter().map(|row| LaggingSubscription {
             id: SubscriptionId::from_stored(row.id),
             tenant: row.tenant.into(),
@@ -105,29 +101,27 @@ impl Store {
         Ok(lagging.collect())
     }
 
-    /// Counts the next `events` events after a position by type. The total is smaller only if `up_to` is reached.
+    /// Counts the next events above `after` and up to `up_to`, at most `events` of them, by tenant, type and test
+    /// subscription. A total below `events` means that the count has reached `up_to`.
     pub async fn select_event_counts(
         &self,
         after: Position,
         up_to: Position,
         events: u16,
     ) -> Result<Vec<EventCount>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT tenant, type AS event_type, about, count(*) AS "events!", min(position) AS "first!",
-                          max(position) AS "last!"
-                   FROM (
-                       SELECT position, tenant, type, CASE WHEN type = $4 THEN about END AS about
-                       FROM events WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3
-                   ) page
-                   GROUP BY tenant, type, about"#,
-                after.stored(),
-                up_to.stored(),
-                i64::from(events),
-                TEST_EVENT,
-            )
-            .fetch_all(&self.pool),
-        );
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT tenant, type AS event_type, about, count(*) AS "events!", min(position) AS "first!",
+                      max(position) AS "last!"
+               FROM (
+                   SELECT position, tenant, type, CASE WHEN type = $4 THEN about END AS about
+                   FROM events WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3
+               ) page
+               GROUP BY tenant, type, about"#,
+            after.stored(),
+            up_to.stored(),
+            i64::from(events),
+            TEST_EVENT,
+        ));
         let counts = rows.await?.into_iter().map(|row| EventCount {
             tenant: row.tenant,
             event_type: row.event_type,
@@ -139,33 +133,31 @@ impl Store {
         Ok(counts.collect())
     }
 
-    /// Selects the state of a lagging subscription's events up to `expired_up_to`. For a pull subscription, retries do not
-    /// count, and only the successful attempts of its former webhook resolve an event.
+    /// Counts a lagging subscription's events up to `expired_up_to` that are resolved, and those that wait for a
+    /// retry. For a pull subscription, retries do not count, and only the successful attempts of its former webhook
+    /// resolve an event.
     pub async fn select_resolved(
         &self,
         lagging: &LaggingSubscription,
         expired_up_to: Position,
     ) -> Result<ResolvedEvents, StoreError> {
-        let row = within(
-            sqlx::query!(
-                r#"SELECT count(DISTINCT a.position) AS "resolved!",
-                          (SELECT count(*) FROM retries r
-                           WHERE r.subscription = $1 AND r.position <= least($2, $3::bigint)
-                             AND NOT EXISTS (SELECT FROM pull_cursors p WHERE p.subscription = $1)) AS "waiting!",
-                          (SELECT min(r.position) FROM retries r WHERE r.subscription = $1) AS first,
-                          (SELECT max(r.position) FROM retries r WHERE r.subscription = $1 AND r.position <= $3) AS last
-                   FROM attempts a
-                   LEFT JOIN pull_cursors p ON p.subscription = a.subscription
-                   LEFT JOIN retries r ON r.subscription = a.subscription AND r.position = a.position
-                   WHERE a.subscription = $1 AND a.position > $2 AND a.position <= $3
-                     AND CASE WHEN p.subscription IS NULL THEN r.subscription IS NULL
-                              ELSE a.position <= p.delivered_up_to AND a.status BETWEEN 200 AND 299 END"#,
-                lagging.id.stored(),
-                lagging.after.stored(),
-                expired_up_to.stored(),
-            )
-            .fetch_one(&self.pool),
-        );
+        let row = self.fetch_one(sqlx::query!(
+            r#"SELECT count(DISTINCT a.position) AS "resolved!",
+                      (SELECT count(*) FROM retries r
+                       WHERE r.subscription = $1 AND r.position <= least($2, $3::bigint)
+                         AND NOT EXISTS (SELECT FROM pull_cursors p WHERE p.subscription = $1)) AS "waiting!",
+                      (SELECT min(r.position) FROM retries r WHERE r.subscription = $1) AS first,
+                      (SELECT max(r.position) FROM retries r WHERE r.subscription = $1 AND r.position <= $3) AS last
+               FROM attempts a
+               LEFT JOIN pull_cursors p ON p.subscription = a.subscription
+               LEFT JOIN retries r ON r.subscription = a.subscription AND r.position = a.position
+               WHERE a.subscription = $1 AND a.position > $2 AND a.position <= $3
+                 AND CASE WHEN p.subscription IS NULL THEN r.subscription IS NULL
+                          ELSE a.position <= p.delivered_up_to AND a.status BETWEEN 200 AND 299 END"#,
+            lagging.id.stored(),
+            lagging.after.stored(),
+            expired_up_to.stored(),
+        ));
         let row = row.await?;
         let retries = row.first.zip(row.last);
         Ok(ResolvedEvents {
@@ -176,8 +168,9 @@ impl Store {
         })
     }
 
-    /// Records that a subscription loses its events up to `expired_up_to`: deletes their retries, moves its cursor, and
-    /// appends the gap entry, in one commit. False if it was recorded before.
+    /// Records that a subscription loses its events up to `expired_up_to`: deletes their retries, moves its cursor,
+    /// and appends the log entry with `gap`, in one commit. Returns false, without effect, if the gap was recorded
+    /// before.
     pub async fn record_gap(
         &self,
         id: SubscriptionId,
@@ -186,43 +179,35 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let data =
             serde_json::to_vec(gap).map_err(|error| StoreError::Unreadable(error.to_string()))?;
-        within(
-            sqlx::query_scalar!(
-                r#"SELECT expire_deliveries($1, $2, $3, $4, $5, $6) AS "recorded!""#,
-                id.stored(),
-                expired_up_to.stored(),
-                i64::try_from(gap.events).unwrap_or(i64::MAX),
-                Uuid::new_v4(),
-                GAP,
-                data,
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_scalar(sqlx::query_scalar!(
+            r#"SELECT expire_deliveries($1, $2, $3, $4, $5, $6) AS "recorded!""#,
+            id.stored(),
+            expired_up_to.stored(),
+            i64::try_from(gap.events).unwrap_or(i64::MAX),
+            Uuid::new_v4(),
+            GAP,
+            data,
+        ))
         .await
     }
 
-    /// Moves all cursors below `expired_up_to` to it, and the beginning of the log.
+    /// Expires the events up to `expired_up_to`: moves the beginning of the log and every cursor below it there, and
+    /// deletes the retries of these events, in one commit.
     pub async fn advance_cursors(&self, expired_up_to: Position) -> Result<(), StoreError> {
-        within(
-            sqlx::query!("SELECT pass_over($1) AS passed", expired_up_to.stored())
-                .fetch_one(&self.pool),
-        )
-        .await
-        .map(drop)
+        self.execute(sqlx::query!("SELECT pass_over($1) AS passed", expired_up_to.stored()))
+            .await
+            .map(drop)
     }
 
-    /// Selects what a subscription lost to retention; `None` if nothing.
+    /// Selects how many events a subscription has lost to retention; `None` if it has lost none.
     pub async fn select_expired(
         &self,
         id: SubscriptionId,
     ) -> Result<Option<Expiration>, StoreError> {
-        let row = within(
-            sqlx::query!(
-                "SELECT events, up_to FROM expirations WHERE subscription = $1",
-                id.stored()
-            )
-            .fetch_optional(&self.pool),
-        );
+        let row = self.fetch_optional(sqlx::query!(
+            "SELECT events, up_to FROM expirations WHERE subscription = $1",
+            id.stored()
+        ));
         Ok(row.await?.map(|row| Expiration {
             events: row.events.unsigned_abs(),
             up_to: Position::from_stored(row.up_to),

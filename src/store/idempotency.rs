@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::access::idempotency::RequestKey;
 use crate::domain::encryption::AssociatedData;
 use crate::domain::position::Position;
@@ -14,7 +14,7 @@ use crate::domain::position::Position;
 pub struct StoredResponse {
     /// SHA-256 of the request: a different request with the same key is rejected.
     pub fingerprint: Vec<u8>,
-    /// The position of the first log entry, if the request made any.
+    /// The position of the first log entry, if the request appended any.
     pub position: Option<Position>,
     /// The response body, if it cannot be built from the log.
     pub answer: Option<Vec<u8>>,
@@ -42,22 +42,20 @@ pub struct StoredClaim {
 }
 
 impl Store {
-    /// Selects the result stored for a key in the last 24 hours.
+    /// Selects the result that a request of the tenant with this idempotency key stored in the last 24 hours, and
+    /// decrypts it. `None` if no request did.
     pub async fn select_stored_response(
         &self,
         tenant: &str,
         key: &str,
     ) -> Result<Option<StoredResponse>, StoreError> {
-        let row = within(
-            sqlx::query_as!(
-                StoredResponseRow,
-                "SELECT fingerprint, position, answer FROM idempotency_keys
-                 WHERE tenant = $1 AND key = $2 AND created_at > clock_timestamp() - interval '24 hours'",
-                tenant,
-                key,
-            )
-            .fetch_optional(&self.pool),
-        )
+        let row = self.fetch_optional(sqlx::query_as!(
+            StoredResponseRow,
+            "SELECT fingerprint, position, answer FROM idempotency_keys
+             WHERE tenant = $1 AND key = $2 AND created_at > clock_timestamp() - interval '24 hours'",
+            tenant,
+            key,
+        ))
         .await?;
         let Some(row) = row else { return Ok(None) };
         let open =
@@ -69,7 +67,8 @@ impl Store {
         }))
     }
 
-    /// Encrypts a response, which may contain a secret.
+    /// Encrypts the response body `answer`, which may contain a secret, for the row of this tenant and idempotency
+    /// key.
     pub(super) fn encrypt_response(
         &self,
         tenant: &str,
@@ -80,7 +79,8 @@ impl Store {
         Ok(encrypted.into_bytes())
     }
 
-    /// Stores the response to a request. False, without effect, if another request used the key first.
+    /// Stores the response body `answer` of a request, encrypted. Returns false, without effect, if another request
+    /// has used the idempotency key in the last 24 hours.
     pub async fn insert_stored_response(
         &self,
         tenant: &str,
@@ -88,26 +88,25 @@ impl Store {
         answer: &str,
     ) -> Result<bool, StoreError> {
         let encrypted = self.encrypt_response(tenant, &request.key, answer)?;
-        within(
-            sqlx::query!(
-                "INSERT INTO idempotency_keys AS k (tenant, key, fingerprint, answer) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (tenant, key) DO UPDATE
-                 SET fingerprint = excluded.fingerprint, position = NULL, answer = excluded.answer,
-                     created_at = excluded.created_at
-                 WHERE k.created_at <= clock_timestamp() - interval '24 hours'",
-                tenant,
-                request.key,
-                request.fingerprint,
-                encrypted,
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "INSERT INTO idempotency_keys AS k (tenant, key, fingerprint, answer) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (tenant, key) DO UPDATE
+             SET fingerprint = excluded.fingerprint, position = NULL, answer = excluded.answer,
+                 created_at = excluded.created_at
+             WHERE k.created_at <= clock_timestamp() - interval '24 hours'",
+            tenant,
+            request.key,
+            request.fingerprint,
+            encrypted,
+        ))
         .await
-        .map(|done| done.rows_affected() > 0)
+        .map(|rows| rows > 0)
     }
 
-    /// Claims a key for a request that runs on `node`. False while a request with this key runs on another node. A stored
-    /// response shows that the earlier request has ended.
+    /// Claims an idempotency key for a request that runs on `node`. `token` identifies the claim when it is deleted.
+    ///
+    /// Returns false while a request with this key runs on another live node. If a response to the key is stored, that
+    /// request has ended, and its claim does not count.
     pub async fn insert_claim(
         &self,
         tenant: &str,
@@ -115,70 +114,57 @@ impl Store {
         node: Uuid,
         token: Uuid,
     ) -> Result<bool, StoreError> {
-        within(
-            sqlx::query!(
-                "INSERT INTO idempotency_claims AS c (tenant, key, node, token) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (tenant, key) DO UPDATE SET node = excluded.node, token = excluded.token
-                 WHERE c.node = excluded.node
-                    OR NOT EXISTS (SELECT FROM nodes n WHERE n.id = c.node AND n.leased_until >= clock_timestamp())
-                    OR EXISTS (
-                        SELECT FROM idempotency_keys k WHERE k.tenant = c.tenant AND k.key = c.key
-                           AND k.created_at > clock_timestamp() - interval '24 hours'
-                    )",
-                tenant,
-                key,
-                node,
-                token,
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "INSERT INTO idempotency_claims AS c (tenant, key, node, token) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (tenant, key) DO UPDATE SET node = excluded.node, token = excluded.token
+             WHERE c.node = excluded.node
+                OR NOT EXISTS (SELECT FROM nodes n WHERE n.id = c.node AND n.leased_until >= clock_timestamp())
+                OR EXISTS (
+                    SELECT FROM idempotency_keys k WHERE k.tenant = c.tenant AND k.key = c.key
+                       AND k.created_at > clock_timestamp() - interval '24 hours'
+                )",
+            tenant,
+            key,
+            node,
+            token,
+        ))
         .await
-        .map(|done| done.rows_affected() > 0)
+        .map(|rows| rows > 0)
     }
 
-    /// Deletes the claims of requests that have ended.
+    /// Deletes the stored claims of requests that have ended. A claim whose key another request has claimed since
+    /// stays.
     pub async fn delete_claims(&self, ended: &[StoredClaim]) -> Result<(), StoreError> {
         let tenants: Vec<&str> = ended.iter().map(|name| &*name.tenant).collect();
         let keys: Vec<&str> = ended.iter().map(|name| name.key.as_str()).collect();
         let tokens: Vec<Uuid> = ended.iter().map(|name| name.token).collect();
-        within(
-            sqlx::query!(
-                "DELETE FROM idempotency_claims c USING unnest($1::text[], $2::text[], $3::uuid[]) e(tenant, key, token)
-                 WHERE c.tenant = e.tenant AND c.key = e.key AND c.token = e.token",
-                &tenants as _,
-                &keys as _,
-                &tokens,
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "DELETE FROM idempotency_claims c USING unnest($1::text[], $2::text[], $3::uuid[]) e(tenant, key, token)
+             WHERE c.tenant = e.tenant AND c.key = e.key AND c.token = e.token",
+            &tenants as _,
+            &keys as _,
+            &tokens,
+        ))
         .await
         .map(drop)
     }
 
-    /// Deletes the claims of nodes that no longer exist.
+    /// Deletes the claims of nodes whose row is deleted, and returns their number.
     pub async fn delete_dead_claims(&self) -> Result<u64, StoreError> {
-        within(
-            sqlx::query!(
-                "DELETE FROM idempotency_claims c WHERE NOT EXISTS (SELECT FROM nodes n WHERE n.id = c.node)"
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "DELETE FROM idempotency_claims c WHERE NOT EXISTS (SELECT FROM nodes n WHERE n.id = c.node)"
+        ))
         .await
-        .map(|done| done.rows_affected())
     }
 
     /// Deletes up to 5,000 responses that are over 24 hours old, and returns how many.
     pub async fn delete_old_responses(&self) -> Result<u64, StoreError> {
-        within(
-            sqlx::query!(
-                "DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
-                     SELECT ctid FROM idempotency_keys
-                     WHERE created_at <= clock_timestamp() - interval '24 hours' LIMIT 5000
-                 ))"
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
+                 SELECT ctid FROM idempotency_keys
+                 WHERE created_at <= clock_timestamp() - interval '24 hours' LIMIT 5000
+             ))"
+        ))
         .await
-        .map(|done| done.rows_affected())
     }
 }

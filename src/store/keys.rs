@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::access::idempotency::RequestKey;
 use crate::domain::access::revocation::KEY_REVOKED;
@@ -35,7 +35,7 @@ pub struct StoredKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revoked {
     /// Whether this call revoked the key; false if it was revoked before.
-    pub made: bool,
+    pub is_new: bool,
     /// A node that has read the log up to here rejects the key.
     pub position: Position,
     /// The last position drawn before the position of the entry; `None` when unknown.
@@ -82,8 +82,9 @@ impl TryFrom<KeyRow> for StoredKey {
 }
 
 impl Store {
-    /// Inserts a key with its audit entry and, if the request has an idempotency key, the response. False, without effect,
-    /// if another request used the idempotency key first.
+    /// Inserts a key with its audit entry, in one commit. `answer`, for a request with an idempotency key, is the
+    /// response body to store with them. Returns false, without effect, if another request used the idempotency key
+    /// first.
     pub async fn insert_key(
         &self,
         key: &StoredKey,
@@ -98,110 +99,103 @@ impl Store {
         let scopes: Vec<&str> = key.scopes.iter().map(Scope::name).collect();
         let event_types: Option<Vec<&str>> =
             key.event_types.as_ref().map(|patterns| patterns.iter().map(Pattern::as_str).collect());
-        within(
-            sqlx::query_scalar!(
-                r#"WITH answered AS (
-                       INSERT INTO idempotency_keys AS k (tenant, key, fingerprint, answer)
-                       SELECT $2, $9, $10, $11 WHERE $9::text IS NOT NULL
-                       ON CONFLICT (tenant, key) DO UPDATE
-                       SET fingerprint = excluded.fingerprint, position = NULL, answer = excluded.answer,
-                           created_at = excluded.created_at
-                       WHERE k.created_at <= clock_timestamp() - interval '24 hours'
-                       RETURNING k.key
-                   ), made AS (
-                       INSERT INTO keys (id, tenant, name, hash, scopes, event_types, created_at, expires_at)
-                       SELECT $1, $2, $3, $4, $5, $6, $7, $8
-                       WHERE $9::text IS NULL OR EXISTS (SELECT FROM answered)
-                       RETURNING id
-                   ), audited AS (
-                       INSERT INTO audit
-                       SELECT entry.* FROM json_populate_record(NULL::audit, $12::text::json) entry, made
-                   )
-                   SELECT EXISTS (SELECT FROM made) AS "made!""#,
-                key.id.stored(),
-                key.tenant,
-                key.name,
-                hash,
-                &scopes as _,
-                event_types as _,
-                key.created_at.as_i64(),
-                key.expires_at.map(UnixMillis::as_i64),
-                answer.map(|(request, _)| &*request.key),
-                answer.map(|(request, _)| &*request.fingerprint),
-                encrypted,
-                audit.to_row(),
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_scalar(sqlx::query_scalar!(
+            r#"WITH answered AS (
+                   INSERT INTO idempotency_keys AS k (tenant, key, fingerprint, answer)
+                   SELECT $2, $9, $10, $11 WHERE $9::text IS NOT NULL
+                   ON CONFLICT (tenant, key) DO UPDATE
+                   SET fingerprint = excluded.fingerprint, position = NULL, answer = excluded.answer,
+                       created_at = excluded.created_at
+                   WHERE k.created_at <= clock_timestamp() - interval '24 hours'
+                   RETURNING k.key
+               ), made AS (
+                   INSERT INTO keys (id, tenant, name, hash, scopes, event_types, created_at, expires_at)
+                   SELECT $1, $2, $3, $4, $5, $6, $7, $8
+                   WHERE $9::text IS NULL OR EXISTS (SELECT FROM answered)
+                   RETURNING id
+               ), audited AS (
+                   INSERT INTO audit
+                   SELECT entry.* FROM json_populate_record(NULL::audit, $12::text::json) entry, made
+               )
+               SELECT EXISTS (SELECT FROM made) AS "made!""#,
+            key.id.stored(),
+            key.tenant,
+            key.name,
+            hash,
+            &scopes as _,
+            event_types as _,
+            key.created_at.as_i64(),
+            key.expires_at.map(UnixMillis::as_i64),
+            answer.map(|(request, _)| &*request.key),
+            answer.map(|(request, _)| &*request.fingerprint),
+            encrypted,
+            audit.to_row(),
+        ))
         .await
     }
 
+    /// Selects a key of any tenant by its SHA-256, even if it is revoked or expired; `None` if no such key exists.
     pub async fn select_key_by_hash(&self, hash: &[u8]) -> Result<Option<StoredKey>, StoreError> {
-        within(
-            sqlx::query_as!(
-                KeyRow,
-                "SELECT id, tenant, name, scopes, event_types, created_at, expires_at, last_used_at, revoked FROM keys
-                 WHERE hash = $1",
-                hash
-            )
-            .fetch_optional(&self.pool),
-        )
+        self.fetch_optional(sqlx::query_as!(
+            KeyRow,
+            "SELECT id, tenant, name, scopes, event_types, created_at, expires_at, last_used_at, revoked FROM keys
+             WHERE hash = $1",
+            hash
+        ))
         .await?
         .map(StoredKey::try_from)
         .transpose()
     }
 
-    /// Selects a key of any tenant.
+    /// Selects a key of any tenant, even if it is revoked or expired; `None` if no such key exists.
     pub async fn select_key_by_id(&self, id: KeyId) -> Result<Option<StoredKey>, StoreError> {
-        within(
-            sqlx::query_as!(
-                KeyRow,
-                "SELECT id, tenant, name, scopes, event_types, created_at, expires_at, last_used_at, revoked FROM keys
-                 WHERE id = $1",
-                id.stored(),
-            )
-            .fetch_optional(&self.pool),
-        )
+        self.fetch_optional(sqlx::query_as!(
+            KeyRow,
+            "SELECT id, tenant, name, scopes, event_types, created_at, expires_at, last_used_at, revoked FROM keys
+             WHERE id = $1",
+            id.stored(),
+        ))
         .await?
         .map(StoredKey::try_from)
         .transpose()
     }
 
+    /// Selects those of the keys `ids` that exist and are not revoked.
     pub async fn select_unrevoked_keys(&self, ids: &[i64]) -> Result<Vec<KeyId>, StoreError> {
-        within(
-            sqlx::query_scalar!("SELECT id FROM keys WHERE id = ANY($1) AND NOT revoked", ids)
-                .fetch_all(&self.pool),
-        )
+        self.fetch_scalars(sqlx::query_scalar!(
+            "SELECT id FROM keys WHERE id = ANY($1) AND NOT revoked",
+            ids
+        ))
         .await
         .map(|ids| ids.into_iter().map(KeyId::from_stored).collect())
     }
 
-    /// Selects a tenant's unrevoked keys above an id, oldest first.
+    /// Selects up to `limit` unrevoked keys of a tenant with ids above `after`, oldest first.
     pub async fn select_keys(
         &self,
         tenant: &str,
         after: i64,
         limit: i64,
     ) -> Result<Vec<StoredKey>, StoreError> {
-        within(
-            sqlx::query_as!(
-                KeyRow,
-                "SELECT id, tenant, name, scopes, event_types, created_at, expires_at, last_used_at, revoked FROM keys
-                 WHERE tenant = $1 AND id > $2 AND NOT revoked ORDER BY id LIMIT $3",
-                tenant,
-                after,
-                limit,
-            )
-            .fetch_all(&self.pool),
-        )
+        self.fetch_all(sqlx::query_as!(
+            KeyRow,
+            "SELECT id, tenant, name, scopes, event_types, created_at, expires_at, last_used_at, revoked FROM keys
+             WHERE tenant = $1 AND id > $2 AND NOT revoked ORDER BY id LIMIT $3",
+            tenant,
+            after,
+            limit,
+        ))
         .await?
         .into_iter()
         .map(StoredKey::try_from)
         .collect()
     }
 
-    /// Revokes a key, appends its log entry and its audit entry, in one commit; `None` if there is no such key. Safe to
-    /// repeat after [`StoreError::Unavailable`].
+    /// Revokes a key, and appends its log entry and its audit entry, in one commit. Returns `None` if no such key
+    /// exists; a key that is revoked already is not changed.
+    ///
+    /// `token` identifies the append, as in [`AppendBatch::token`](super::log::AppendBatch::token). Safe to repeat
+    /// after [`StoreError::Unavailable`].
     pub async fn revoke_key(
         &self,
         token: Uuid,
@@ -209,44 +203,39 @@ impl Store {
         entry_data: &[u8],
         audit: &AuditEntry,
     ) -> Result<Option<Revoked>, StoreError> {
-        let row = within(
-            sqlx::query!(
-                r#"WITH revoked AS (
-                       SELECT * FROM key_revoke($1, $2, $3, $4, $5)
-                   ), audited AS (
-                       INSERT INTO audit
-                       SELECT entry.* FROM json_populate_record(NULL::audit, $6::text::json) entry, revoked
-                       WHERE made
-                   )
-                   SELECT made AS "made!", "position" AS "position!", previous FROM revoked"#,
-                token,
-                key.tenant,
-                key.id.stored(),
-                KEY_REVOKED,
-                entry_data,
-                audit.to_row(),
-            )
-            .fetch_optional(&self.pool),
-        )
+        let row = self.fetch_optional(sqlx::query!(
+            r#"WITH revoked AS (
+                   SELECT * FROM key_revoke($1, $2, $3, $4, $5)
+               ), audited AS (
+                   INSERT INTO audit
+                   SELECT entry.* FROM json_populate_record(NULL::audit, $6::text::json) entry, revoked
+                   WHERE made
+               )
+               SELECT made AS "made!", "position" AS "position!", previous FROM revoked"#,
+            token,
+            key.tenant,
+            key.id.stored(),
+            KEY_REVOKED,
+            entry_data,
+            audit.to_row(),
+        ))
         .await?;
         Ok(row.map(|row| Revoked {
-            made: row.made,
+            is_new: row.made,
             position: Position::from_stored(row.position),
             previous: row.previous.map(Position::from_stored),
         }))
     }
 
-    /// Updates the last uses of keys; times are in milliseconds since 1970.
+    /// Updates the time of last use of the keys `ids` to the time at the same index of `times`, in milliseconds since
+    /// 1970. A time never moves back.
     pub async fn update_last_uses(&self, ids: &[i64], times: &[i64]) -> Result<(), StoreError> {
-        within(
-            sqlx::query!(
-                "UPDATE keys k SET last_used_at = greatest(k.last_used_at, used.at)
-                 FROM unnest($1::bigint[], $2::bigint[]) used(id, at) WHERE k.id = used.id",
-                ids,
-                times,
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "UPDATE keys k SET last_used_at = greatest(k.last_used_at, used.at)
+             FROM unnest($1::bigint[], $2::bigint[]) used(id, at) WHERE k.id = used.id",
+            ids,
+            times,
+        ))
         .await
         .map(drop)
     }

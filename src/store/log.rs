@@ -1,7 +1,5 @@
 //! The log's table behind a narrow interface: append a batch, read after or before a position, oldest and head.
 
-use crate::domain::access::idempotency::RequestKey;
-use crate::domain::event::page::{Scan, Stretch};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +8,10 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::{STATEMENT_TIMEOUT, Store, StoreError, within};
+use super::{STATEMENT_TIMEOUT, Store, StoreError};
+use crate::domain::access::idempotency::RequestKey;
 use crate::domain::event::event_type::EventType;
+use crate::domain::event::page::{Scan, Stretch};
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
@@ -40,9 +40,9 @@ pub struct AppendBatch {
     pub requests: Vec<AppendRequest>,
 }
 
-/// The result of one request.
+/// The outcome of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Placed {
+pub enum AppendOutcome {
     /// The events are at this position and those that directly follow.
     Appended(Position),
     /// A repeat of an earlier request; nothing was appended.
@@ -54,13 +54,13 @@ pub enum Placed {
     },
 }
 
-/// A committed append.
+/// The outcome of a committed batch.
 #[derive(Debug)]
-pub struct Appended {
+pub struct BatchOutcome {
     /// The last position drawn before this append; `None` if an earlier send had committed it.
     pub previous: Option<Position>,
     /// One for each request, in order.
-    pub placed: Vec<Placed>,
+    pub requests: Vec<AppendOutcome>,
 }
 
 /// Why an append returned no positions.
@@ -82,8 +82,9 @@ pub enum AppendFailure {
 }
 
 impl AppendFailure {
-    /// An error response means that the transaction was aborted, except for those that report the end of the session.
-    fn of(error: sqlx::Error) -> Self {
+    /// Classifies an error. An error response means that the transaction was aborted and nothing was stored, except
+    /// for responses that report the end of the session.
+    fn from_error(error: sqlx::Error) -> Self {
         let code = error
             .as_database_error()
             .and_then(|refusal| refusal.code().map(|code| code.to_string()));
@@ -106,7 +107,7 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Connects if there is no connection.
+    /// Opens the connection unless it is open. Fails with [`StoreError::Unavailable`] after three seconds.
     pub async fn connect(&mut self) -> Result<(), StoreError> {
         if self.connection.is_none() {
             let connecting = PgConnection::connect_with(&self.store.options);
@@ -118,20 +119,21 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Appends in one statement and one commit.
-    pub async fn append(&mut self, batch: &AppendBatch) -> Result<Appended, AppendFailure> {
+    /// Appends the events of all requests of a batch, in one statement and one commit. Opens the connection if
+    /// necessary, and drops it after a failure other than [`AppendFailure::NoPartition`].
+    pub async fn append(&mut self, batch: &AppendBatch) -> Result<BatchOutcome, AppendFailure> {
         self.connect().await.map_err(AppendFailure::NotSent)?;
         let Some(connection) = self.connection.as_mut() else {
             return Err(AppendFailure::NotSent(StoreError::Unavailable("no connection".into())));
         };
-        let columns = Columns::of(batch);
+        let columns = Columns::from_batch(batch);
         let sent =
             tokio::time::timeout(STATEMENT_TIMEOUT, append(connection, batch, &columns)).await;
         let failure = match sent {
             Ok(Ok(rows)) => {
-                return rows.into_appended(batch.requests.len()).map_err(AppendFailure::Refused);
+                return rows.into_outcome(batch.requests.len()).map_err(AppendFailure::Refused);
             }
-            Ok(Err(error)) => AppendFailure::of(error),
+            Ok(Err(error)) => AppendFailure::from_error(error),
             Err(_elapsed) => {
                 AppendFailure::Unknown(StoreError::Unavailable("an append timed out".into()))
             }
@@ -167,7 +169,9 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(batch: &'a AppendBatch) -> Self {
+    /// Copies the batch's fields into the columns; row `n` of the request columns is request `n`, and row `n` of the
+    /// event columns is event `n` over all requests.
+    fn from_batch(batch: &'a AppendBatch) -> Self {
         let mut columns = Self::default();
         for (request, number) in batch.requests.iter().zip(1..) {
             columns.tenants.push(&request.tenant);
@@ -186,22 +190,23 @@ impl<'a> Columns<'a> {
     }
 }
 
-struct PlacedRow {
+struct OutcomeRow {
     request: i32,
     first_position: i64,
     replayed_fingerprint: Option<Vec<u8>>,
     previous: Option<i64>,
 }
 
-struct PlacedRows(Vec<PlacedRow>);
+struct OutcomeRows(Vec<OutcomeRow>);
 
+/// Runs the append statement on an open connection. Returns one row for each request, in any order.
 async fn append(
     connection: &mut PgConnection,
     batch: &AppendBatch,
     columns: &Columns<'_>,
-) -> Result<PlacedRows, sqlx::Error> {
+) -> Result<OutcomeRows, sqlx::Error> {
     sqlx::query_as!(
-        PlacedRow,
+        OutcomeRow,
         r#"SELECT request AS "request!", first_position AS "first_position!", replayed_fingerprint, previous
            FROM log_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"#,
         batch.token,
@@ -218,11 +223,12 @@ async fn append(
     )
     .fetch_all(connection)
     .await
-    .map(PlacedRows)
+    .map(OutcomeRows)
 }
 
-impl PlacedRows {
-    fn into_appended(mut self, requests: usize) -> Result<Appended, StoreError> {
+impl OutcomeRows {
+    /// Converts the rows to outcomes in the order of the batch. Fails unless each of the `requests` requests has a row.
+    fn into_outcome(mut self, requests: usize) -> Result<BatchOutcome, StoreError> {
         self.0.sort_by_key(|row| row.request);
         if self.0.len() != requests {
             return Err(StoreError::Unreadable(
@@ -230,14 +236,14 @@ impl PlacedRows {
             ));
         }
         let previous = self.0.iter().find_map(|row| row.previous).map(Position::from_stored);
-        let placed = self.0.into_iter().map(|row| {
+        let outcomes = self.0.into_iter().map(|row| {
             let first = Position::from_stored(row.first_position);
             match row.replayed_fingerprint {
-                Some(fingerprint) => Placed::Replayed { first, fingerprint },
-                None => Placed::Appended(first),
+                Some(fingerprint) => AppendOutcome::Replayed { first, fingerprint },
+                None => AppendOutcome::Appended(first),
             }
         });
-        Ok(Appended { previous, placed: placed.collect() })
+        Ok(BatchOutcome { previous, requests: outcomes.collect() })
     }
 }
 
@@ -252,6 +258,7 @@ struct EventRow {
 }
 
 impl EventRow {
+    /// Converts a row to an event; `None` if the row has no data, because the read did not select its tenant.
     fn into_event(self) -> Option<Arc<Event>> {
         let new = NewEvent {
             event_type: EventType::from_stored(&self.event_type),
@@ -264,8 +271,12 @@ impl EventRow {
 }
 
 impl Stretch {
-    /// Rows are in reading order; those of other tenants have no data.
-    fn of(rows: Vec<EventRow>, from: Position, limit: u16) -> Self {
+    /// Builds the result of a read from its rows, in reading order. Rows of other tenants have no data and give no
+    /// event.
+    ///
+    /// `from` is where the read began, which is the position scanned if there are no rows. `limit` is the maximum
+    /// number of rows that the read examines; a read that examines fewer and returns them all is complete.
+    fn from_rows(rows: Vec<EventRow>, from: Position, limit: u16) -> Self {
         let examined = rows.first().map_or(0, |row| row.examined);
         let all_returned = i64::try_from(rows.len()).is_ok_and(|returned| returned == examined);
         let scanned = rows.last().map_or(from, |row| Position::from_stored(row.position));
@@ -278,112 +289,101 @@ impl Stretch {
 }
 
 impl Store {
-    /// A writer with its own connection, opened at the first append.
+    /// Returns a writer without a connection. The first append or [`LogWriter::connect`] opens one of its own, outside
+    /// the pool.
     pub fn log_writer(&self) -> LogWriter {
         LogWriter { store: self.clone(), connection: None }
     }
 
-    /// Reads forward, oldest first. The log has no late arrivals: after a `complete` read, every new event has a higher
-    /// position.
+    /// Reads forward, oldest first: above `scan.after` and up to `scan.up_to`.
+    ///
+    /// The log has no late arrivals: after a `complete` read, every new event has a higher position.
     pub async fn read_after(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
-        let rows = within(
-            sqlx::query_as!(
-                EventRow,
-                r#"SELECT position AS "position!", examined AS "examined!", tenant AS "tenant!",
-                          type AS "event_type!", about, occurred_at, CASE WHEN selected THEN data END AS data
+        let rows = self.fetch_all(sqlx::query_as!(
+            EventRow,
+            r#"SELECT position AS "position!", examined AS "examined!", tenant AS "tenant!",
+                      type AS "event_type!", about, occurred_at, CASE WHEN selected THEN data END AS data
+               FROM (
+                   SELECT *, row_number() OVER (ORDER BY position) AS n, count(*) OVER () AS examined,
+                          sum(CASE WHEN selected THEN octet_length(data) END) OVER (ORDER BY position) AS bytes
                    FROM (
-                       SELECT *, row_number() OVER (ORDER BY position) AS n, count(*) OVER () AS examined,
-                              sum(CASE WHEN selected THEN octet_length(data) END) OVER (ORDER BY position) AS bytes
-                       FROM (
-                           SELECT *, (tenant = $3 OR $3 IS NULL) AS selected
-                           FROM events WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $4
-                       ) first
-                   ) counted
-                   WHERE bytes IS NULL OR bytes <= $5 OR n = 1
-                   ORDER BY position"#,
-                scan.after.stored(),
-                scan.up_to.stored(),
-                scan.tenant,
-                i64::from(scan.limit.events),
-                i64::from(scan.limit.bytes),
-            )
-            .fetch_all(&self.pool),
-        )
+                       SELECT *, (tenant = $3 OR $3 IS NULL) AS selected
+                       FROM events WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $4
+                   ) first
+               ) counted
+               WHERE bytes IS NULL OR bytes <= $5 OR n = 1
+               ORDER BY position"#,
+            scan.after.stored(),
+            scan.up_to.stored(),
+            scan.tenant,
+            i64::from(scan.limit.events),
+            i64::from(scan.limit.bytes),
+        ))
         .await?;
-        Ok(Stretch::of(rows, scan.after, scan.limit.events))
+        Ok(Stretch::from_rows(rows, scan.after, scan.limit.events))
     }
 
-    /// Reads backward, newest first: from `up_to` down to, but not including, `after`.
+    /// Reads backward, newest first: from `scan.up_to` down to, but not including, `scan.after`.
     pub async fn read_before(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
-        let rows = within(
-            sqlx::query_as!(
-                EventRow,
-                r#"SELECT position AS "position!", examined AS "examined!", tenant AS "tenant!",
-                          type AS "event_type!", about, occurred_at, CASE WHEN selected THEN data END AS data
+        let rows = self.fetch_all(sqlx::query_as!(
+            EventRow,
+            r#"SELECT position AS "position!", examined AS "examined!", tenant AS "tenant!",
+                      type AS "event_type!", about, occurred_at, CASE WHEN selected THEN data END AS data
+               FROM (
+                   SELECT *, row_number() OVER (ORDER BY position DESC) AS n, count(*) OVER () AS examined,
+                          sum(CASE WHEN selected THEN octet_length(data) END) OVER (ORDER BY position DESC) AS bytes
                    FROM (
-                       SELECT *, row_number() OVER (ORDER BY position DESC) AS n, count(*) OVER () AS examined,
-                              sum(CASE WHEN selected THEN octet_length(data) END) OVER (ORDER BY position DESC) AS bytes
-                       FROM (
-                           SELECT *, (tenant = $3 OR $3 IS NULL) AS selected
-                           FROM events WHERE position > $1 AND position <= $2 ORDER BY position DESC LIMIT $4
-                       ) first
-                   ) counted
-                   WHERE bytes IS NULL OR bytes <= $5 OR n = 1
-                   ORDER BY position DESC"#,
-                scan.after.stored(),
-                scan.up_to.stored(),
-                scan.tenant,
-                i64::from(scan.limit.events),
-                i64::from(scan.limit.bytes),
-            )
-            .fetch_all(&self.pool),
-        )
+                       SELECT *, (tenant = $3 OR $3 IS NULL) AS selected
+                       FROM events WHERE position > $1 AND position <= $2 ORDER BY position DESC LIMIT $4
+                   ) first
+               ) counted
+               WHERE bytes IS NULL OR bytes <= $5 OR n = 1
+               ORDER BY position DESC"#,
+            scan.after.stored(),
+            scan.up_to.stored(),
+            scan.tenant,
+            i64::from(scan.limit.events),
+            i64::from(scan.limit.bytes),
+        ))
         .await?;
-        Ok(Stretch::of(rows, scan.up_to, scan.limit.events))
+        Ok(Stretch::from_rows(rows, scan.up_to, scan.limit.events))
     }
 
-    /// Reads the events at these positions. Expired events, and those of other tenants than `tenant`, are left out.
+    /// Reads the events at these positions, oldest first. Leaves out dropped events and, if `tenant` is given, events
+    /// of other tenants.
     pub async fn read_at(
         &self,
         positions: &[i64],
         tenant: Option<&str>,
     ) -> Result<Vec<Arc<Event>>, StoreError> {
-        let rows = within(
-            sqlx::query_as!(
-                EventRow,
-                r#"SELECT position, 0::bigint AS "examined!", tenant, type AS event_type, about, occurred_at,
-                          data AS "data?"
-                   FROM events WHERE position = ANY($1) AND (tenant = $2 OR $2 IS NULL) ORDER BY position"#,
-                positions,
-                tenant,
-            )
-            .fetch_all(&self.pool),
-        )
+        let rows = self.fetch_all(sqlx::query_as!(
+            EventRow,
+            r#"SELECT position, 0::bigint AS "examined!", tenant, type AS event_type, about, occurred_at,
+                      data AS "data?"
+               FROM events WHERE position = ANY($1) AND (tenant = $2 OR $2 IS NULL) ORDER BY position"#,
+            positions,
+            tenant,
+        ))
         .await?;
         Ok(rows.into_iter().filter_map(EventRow::into_event).collect())
     }
 
-    /// The position of the newest event, even if it has expired; the log's beginning if there was none.
+    /// Selects the position of the newest event, even if it has expired. If the table has no event, returns the
+    /// beginning of the log.
     pub async fn head(&self) -> Result<Position, StoreError> {
-        within(
-            sqlx::query_scalar!(
-                r#"SELECT coalesce((SELECT position FROM events ORDER BY position DESC LIMIT 1), events) AS "head!"
-                   FROM horizons"#
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_scalar(sqlx::query_scalar!(
+            r#"SELECT coalesce((SELECT position FROM events ORDER BY position DESC LIMIT 1), events) AS "head!"
+               FROM horizons"#
+        ))
         .await
         .map(Position::from_stored)
     }
 
-    /// The position of the oldest stored event.
+    /// Selects the position of the oldest event that has not expired; `None` if all have.
     pub async fn oldest(&self) -> Result<Option<Position>, StoreError> {
-        within(
-            sqlx::query_scalar!(
-                "SELECT position FROM events WHERE position > (SELECT events FROM horizons) ORDER BY position LIMIT 1"
-            )
-            .fetch_optional(&self.pool),
-        )
+        self.fetch_optional_scalar(sqlx::query_scalar!(
+            "SELECT position FROM events WHERE position > (SELECT events FROM horizons) ORDER BY position LIMIT 1"
+        ))
         .await
         .map(|oldest| oldest.map(Position::from_stored))
     }

@@ -27,7 +27,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::FromRow;
+use sqlx::postgres::{
+    PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, Postgres,
+};
+use sqlx::query::{Map, Query, QueryScalar};
 
 use crate::domain::encryption::Encryptor;
 
@@ -37,6 +41,9 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Connections of the pool. Appends and lease renewals have their own.
 const POOL_SIZE: u32 = 8;
+
+/// A statement that sqlx has checked; `F` reads a row.
+type CheckedQuery<'q, F> = Map<'q, Postgres, F, PgArguments>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -68,8 +75,8 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Whether an `SQLSTATE` is about the server's state rather than the statement: connection failures, insufficient resources
-/// (a full disk too), operator intervention, lock timeouts.
+/// Returns whether an `SQLSTATE` is about the server's state rather than the statement, so that a retry may succeed:
+/// connection failures, insufficient resources (a full disk too), operator intervention, lock timeouts.
 fn is_transient(code: Option<&str>) -> bool {
     code.is_some_and(|code| {
         ["08", "53", "57", "58", "55P03", "40", "25006"].iter().any(|class| code.starts_with(class))
@@ -111,7 +118,8 @@ impl Store {
         Ok(Self { pool, lease_pool, options, encryptor: Arc::new(encryptor) })
     }
 
-    /// Migrates the schema. Several nodes may start at once; one of them does the work.
+    /// Migrates the schema to this version of the hub. Several nodes may call this at once: one of them migrates, and
+    /// the others wait.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let options =
             self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
@@ -125,14 +133,74 @@ impl Store {
         })
     }
 
-    /// Checks that the database responds.
+    /// Runs a trivial query to check that the database responds.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        within(sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool)).await.map(drop)
+        self.fetch_one(sqlx::query!("SELECT 1 AS one")).await.map(drop)
     }
 
+    /// Closes the pools, after the statements that run now. Later statements fail with [`StoreError::Unavailable`].
     pub async fn close(&self) {
         self.pool.close().await;
         self.lease_pool.close().await;
+    }
+}
+
+/// Statements on the pool, each with [`STATEMENT_TIMEOUT`].
+impl Store {
+    /// Returns the number of rows that the statement changed.
+    async fn execute(&self, query: Query<'_, Postgres, PgArguments>) -> Result<u64, StoreError> {
+        within(query.execute(&self.pool)).await.map(|done| done.rows_affected())
+    }
+
+    async fn fetch_one<T: Send + Unpin>(
+        &self,
+        query: CheckedQuery<'_, impl FnMut(PgRow) -> Result<T, sqlx::Error> + Send>,
+    ) -> Result<T, StoreError> {
+        within(query.fetch_one(&self.pool)).await
+    }
+
+    async fn fetch_optional<T: Send + Unpin>(
+        &self,
+        query: CheckedQuery<'_, impl FnMut(PgRow) -> Result<T, sqlx::Error> + Send>,
+    ) -> Result<Option<T>, StoreError> {
+        within(query.fetch_optional(&self.pool)).await
+    }
+
+    async fn fetch_all<T: Send + Unpin>(
+        &self,
+        query: CheckedQuery<'_, impl FnMut(PgRow) -> Result<T, sqlx::Error> + Send>,
+    ) -> Result<Vec<T>, StoreError> {
+        within(query.fetch_all(&self.pool)).await
+    }
+
+    async fn fetch_scalar<T: Send + Unpin>(
+        &self,
+        query: QueryScalar<'_, Postgres, T, PgArguments>,
+    ) -> Result<T, StoreError>
+    where
+        (T,): for<'r> FromRow<'r, PgRow>,
+    {
+        within(query.fetch_one(&self.pool)).await
+    }
+
+    async fn fetch_optional_scalar<T: Send + Unpin>(
+        &self,
+        query: QueryScalar<'_, Postgres, T, PgArguments>,
+    ) -> Result<Option<T>, StoreError>
+    where
+        (T,): for<'r> FromRow<'r, PgRow>,
+    {
+        within(query.fetch_optional(&self.pool)).await
+    }
+
+    async fn fetch_scalars<T: Send + Unpin>(
+        &self,
+        query: QueryScalar<'_, Postgres, T, PgArguments>,
+    ) -> Result<Vec<T>, StoreError>
+    where
+        (T,): for<'r> FromRow<'r, PgRow>,
+    {
+        within(query.fetch_all(&self.pool)).await
     }
 }
 
@@ -144,7 +212,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError>
         .map_err(StoreError::from)
 }
 
-/// Runs a statement with [`STATEMENT_TIMEOUT`].
+/// Runs a statement. Fails with [`StoreError::Unavailable`] after [`STATEMENT_TIMEOUT`].
 async fn within<T>(
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {

@@ -33,13 +33,14 @@ pub struct Node {
 /// Identifies a database server and its timeline: a promoted standby has another one. Data cached from one may not exist
 /// on the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub struct ServerIdentity {
     /// Postgres' system identifier.
     pub system: i64,
     /// The timeline, as the first eight digits of a WAL file's name.
     pub timeline: String,
 }
 
+/// Converts a duration to a Postgres interval.
 fn interval(length: Duration) -> PgInterval {
     PgInterval {
         months: 0,
@@ -49,14 +50,15 @@ fn interval(length: Duration) -> PgInterval {
 }
 
 impl Store {
-    /// Renews a node's lease, for `lease` from now, and records that it has read the log up to `seen`. Returns the server
-    /// that did it.
+    /// Renews a node's lease until `lease` from now, and records that the node has read the log up to `seen`. Inserts
+    /// the node's row the first time. Returns the identity of the database server, so that the caller notices a
+    /// failover.
     pub async fn renew_lease(
         &self,
         node: &NodeName,
         lease: Duration,
         seen: Position,
-    ) -> Result<Identity, StoreError> {
+    ) -> Result<ServerIdentity, StoreError> {
         let row = within(
             sqlx::query!(
                 r#"INSERT INTO nodes AS n (id, address, version, leased_until, seen)
@@ -74,111 +76,91 @@ impl Store {
             .fetch_one(&self.lease_pool),
         )
         .await?;
-        Ok(Identity { system: row.system, timeline: row.timeline })
+        Ok(ServerIdentity { system: row.system, timeline: row.timeline })
     }
 
     /// Records that the node has applied all subscription changes up to `position`.
     pub async fn update_acted_on(&self, node: Uuid, position: Position) -> Result<(), StoreError> {
-        within(
-            sqlx::query!(
-                "UPDATE nodes SET acted_on = $2 WHERE id = $1 AND acted_on < $2",
-                node,
-                position.stored(),
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "UPDATE nodes SET acted_on = $2 WHERE id = $1 AND acted_on < $2",
+            node,
+            position.stored(),
+        ))
         .await
         .map(drop)
     }
 
-    /// Whether the shard's owner, if it is another node than `node`, has applied all subscription changes up to `position`
-    /// or has lost its lease.
+    /// Returns whether the owner of `shard` has applied all subscription changes up to `position`. Also true if the
+    /// owner is `node` itself, or has lost its lease, or if the shard has none.
     pub async fn have_others_applied(
         &self,
         node: Uuid,
         shard: u16,
         position: Position,
     ) -> Result<bool, StoreError> {
-        within(
-            sqlx::query_scalar!(
-                r#"SELECT NOT EXISTS (
-                       SELECT FROM shards s JOIN nodes n ON n.id = s.holder
-                       WHERE s.shard = $2 AND n.id <> $1 AND n.leased_until >= clock_timestamp() AND n.acted_on < $3
-                   ) AS "acted!""#,
-                node,
-                i16::try_from(shard).unwrap_or_default(),
-                position.stored(),
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_scalar(sqlx::query_scalar!(
+            r#"SELECT NOT EXISTS (
+                   SELECT FROM shards s JOIN nodes n ON n.id = s.holder
+                   WHERE s.shard = $2 AND n.id <> $1 AND n.leased_until >= clock_timestamp() AND n.acted_on < $3
+               ) AS "acted!""#,
+            node,
+            i16::try_from(shard).unwrap_or_default(),
+            position.stored(),
+        ))
         .await
     }
 
     /// Records that the node has read the log up to `position`.
     pub async fn update_seen(&self, node: Uuid, position: Position) -> Result<(), StoreError> {
-        within(
-            sqlx::query!(
-                "UPDATE nodes SET seen = $2 WHERE id = $1 AND seen < $2",
-                node,
-                position.stored(),
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "UPDATE nodes SET seen = $2 WHERE id = $1 AND seen < $2",
+            node,
+            position.stored(),
+        ))
         .await
         .map(drop)
     }
 
-    /// Whether every live node besides `node` has read the log up to `position`.
+    /// Returns whether every live node besides `node` has read the log up to `position`.
     pub async fn have_others_read(
         &self,
         node: Uuid,
         position: Position,
     ) -> Result<bool, StoreError> {
-        within(
-            sqlx::query_scalar!(
-                r#"SELECT NOT EXISTS (
-                       SELECT FROM nodes WHERE id <> $1 AND leased_until >= clock_timestamp() AND seen < $2
-                   ) AS "seen!""#,
-                node,
-                position.stored(),
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_scalar(sqlx::query_scalar!(
+            r#"SELECT NOT EXISTS (
+                   SELECT FROM nodes WHERE id <> $1 AND leased_until >= clock_timestamp() AND seen < $2
+               ) AS "seen!""#,
+            node,
+            position.stored(),
+        ))
         .await
     }
 
-    /// Marks the node as stopping: the others share its shards.
+    /// Marks a node as stopping, so that the other nodes share its shards. Its lease stays.
     pub async fn update_leaving(&self, node: Uuid) -> Result<(), StoreError> {
-        within(
-            sqlx::query!("UPDATE nodes SET leaving = true WHERE id = $1", node).execute(&self.pool),
-        )
-        .await
-        .map(drop)
+        self.execute(sqlx::query!("UPDATE nodes SET leaving = true WHERE id = $1", node))
+            .await
+            .map(drop)
     }
 
     /// Counts the nodes that are alive and not stopping.
     pub async fn count_live_nodes(&self) -> Result<usize, StoreError> {
-        let count = within(
-            sqlx::query_scalar!(
-                r#"SELECT count(*) AS "count!" FROM nodes WHERE leased_until >= clock_timestamp() AND NOT leaving"#
-            )
-            .fetch_one(&self.pool),
-        );
+        let count = self.fetch_scalar(sqlx::query_scalar!(
+            r#"SELECT count(*) AS "count!" FROM nodes WHERE leased_until >= clock_timestamp() AND NOT leaving"#
+        ));
         Ok(usize::try_from(count.await?).unwrap_or_default())
     }
 
     /// Selects all nodes, oldest first, including dead ones that are not deleted yet.
     pub async fn select_nodes(&self) -> Result<Vec<Node>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT n.id, n.address, n.version, n.leaving, n.leased_until >= clock_timestamp() AS "alive!",
-                          (extract(epoch FROM n.started_at) * 1000)::bigint AS "started_at!",
-                          (extract(epoch FROM n.leased_until) * 1000)::bigint AS "leased_until!",
-                          (SELECT count(*) FROM shards s WHERE s.holder = n.id) AS "shards!"
-                   FROM nodes n ORDER BY n.started_at, n.id"#
-            )
-            .fetch_all(&self.pool),
-        )
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT n.id, n.address, n.version, n.leaving, n.leased_until >= clock_timestamp() AS "alive!",
+                      (extract(epoch FROM n.started_at) * 1000)::bigint AS "started_at!",
+                      (extract(epoch FROM n.leased_until) * 1000)::bigint AS "leased_until!",
+                      (SELECT count(*) FROM shards s WHERE s.holder = n.id) AS "shards!"
+               FROM nodes n ORDER BY n.started_at, n.id"#
+        ))
         .await?;
         Ok(rows
             .into_iter()
@@ -194,34 +176,27 @@ impl Store {
             .collect())
     }
 
-    /// Deletes a node and releases its shards.
+    /// Deletes a node's row and makes its shards free, in one commit.
     pub async fn delete_node(&self, node: Uuid) -> Result<(), StoreError> {
-        within(
-            sqlx::query!(
-                "WITH deleted AS (DELETE FROM nodes WHERE id = $1)
-                 UPDATE shards SET holder = NULL WHERE holder = $1",
-                node
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "WITH deleted AS (DELETE FROM nodes WHERE id = $1)
+             UPDATE shards SET holder = NULL WHERE holder = $1",
+            node
+        ))
         .await
         .map(drop)
     }
 
-    /// Deletes all nodes. For a private database: no other node can have a lease.
+    /// Deletes the rows of all nodes. Only for the embedded database, which no other node can use.
     pub async fn delete_all_nodes(&self) -> Result<(), StoreError> {
-        within(sqlx::query!("DELETE FROM nodes").execute(&self.pool)).await.map(drop)
+        self.execute(sqlx::query!("DELETE FROM nodes")).await.map(drop)
     }
 
-    /// Deletes nodes whose lease ended over an hour ago.
+    /// Deletes the rows of nodes whose lease ended over an hour ago, and returns their number.
     pub async fn delete_dead_nodes(&self) -> Result<u64, StoreError> {
-        within(
-            sqlx::query!(
-                "DELETE FROM nodes WHERE leased_until < clock_timestamp() - interval '1 hour'"
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "DELETE FROM nodes WHERE leased_until < clock_timestamp() - interval '1 hour'"
+        ))
         .await
-        .map(|done| done.rows_affected())
     }
 }

@@ -15,7 +15,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Waits for a notification of another node.
+    /// Waits for a notification that another node has appended to the log. The error means that the connection is
+    /// lost, and notifications with it.
     pub async fn notified(&mut self) -> Result<(), StoreError> {
         loop {
             if self.listener.recv().await?.payload() != self.node {
@@ -28,19 +29,16 @@ impl Listener {
 impl Store {
     /// Notifies the other nodes that `node` has appended to the log.
     pub async fn notify(&self, node: Uuid) -> Result<(), StoreError> {
-        within(
-            sqlx::query!(
-                "SELECT pg_notify($1, $2) AS notified",
-                CHANNEL,
-                node.as_simple().to_string()
-            )
-            .fetch_one(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "SELECT pg_notify($1, $2) AS notified",
+            CHANNEL,
+            node.as_simple().to_string()
+        ))
         .await
         .map(drop)
     }
 
-    /// Starts listening as `node`.
+    /// Opens a connection that receives the notifications of all nodes except `node`.
     pub async fn listen(&self, node: Uuid) -> Result<Listener, StoreError> {
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone());
         let listening = async {
@@ -54,15 +52,12 @@ impl Store {
         Ok(Listener { listener, node })
     }
 
-    /// Whether nodes besides `node` are alive.
+    /// Returns whether nodes besides `node` are alive.
     pub async fn has_other_nodes(&self, node: Uuid) -> Result<bool, StoreError> {
-        within(
-            sqlx::query_scalar!(
-                r#"SELECT EXISTS (SELECT FROM nodes WHERE id <> $1 AND leased_until >= clock_timestamp()) AS "others!""#,
-                node
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_scalar(sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM nodes WHERE id <> $1 AND leased_until >= clock_timestamp()) AS "others!""#,
+            node
+        ))
         .await
     }
 }

@@ -29,16 +29,14 @@ pub struct RetentionLock {
 }
 
 impl Store {
-    /// Creates the missing partitions of the coming days.
+    /// Creates the missing daily partitions of events and attempts, from yesterday's to the one a week ahead.
     pub async fn create_partitions(&self) -> Result<(), StoreError> {
-        within(
-            sqlx::query!("SELECT create_partitions($1) AS made", DAYS_AHEAD).fetch_one(&self.pool),
-        )
-        .await
-        .map(drop)
+        self.execute(sqlx::query!("SELECT create_partitions($1) AS made", DAYS_AHEAD))
+            .await
+            .map(drop)
     }
 
-    /// Tries to take the retention lock, on its own connection; `None` while another node holds it.
+    /// Tries to acquire the retention lock, on its own connection. `None` while another node holds it.
     pub async fn try_lock_retention(&self) -> Result<Option<RetentionLock>, StoreError> {
         let options = self.options.clone().options([("lock_timeout", LOCK_TIMEOUT)]);
         let mut connection = connect(&options).await?;
@@ -49,38 +47,35 @@ impl Store {
         Ok(locked.await?.then_some(RetentionLock { connection }))
     }
 
-    /// Selects the partitions past their retention that no cursor and no retry needs, oldest first. Includes those whose
-    /// drop was interrupted.
+    /// Selects the partitions that are past their retention and that no cursor and no retry needs, oldest first.
+    /// Includes partitions whose drop was interrupted.
     pub async fn select_expired_partitions(
         &self,
         retention: Retention,
     ) -> Result<Vec<ExpiredPartition>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT p.parent AS "parent!", p.name AS "name!", p.next - 1 AS "up_to!",
-                          p.attached AS "attached!", p.detaching AS "detaching!"
-                   FROM (
-                       SELECT left(c.relname, -9) AS parent, c.relname::text AS name,
-                              to_date(right(c.relname, 8), 'YYYYMMDD') + 1 AS ends,
-                              (extract(epoch FROM to_date(right(c.relname, 8), 'YYYYMMDD') + 1) * 1000)::bigint << 20 AS next,
-                              i.inhparent IS NOT NULL AS attached, coalesce(i.inhdetachpending, false) AS detaching
-                       FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
-                       WHERE c.relkind = 'r' AND c.relname ~ '^(events|attempts)_[0-9]{8}$'
-                         AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass)
-                   ) p
-                   CROSS JOIN needed_above() n
-                   WHERE p.ends <= (now() AT TIME ZONE 'UTC')::date - CASE p.parent WHEN 'events' THEN $1::int ELSE $2::int END
-                     AND NOT EXISTS (
-                         SELECT FROM events e
-                         WHERE e.position > CASE p.parent WHEN 'events' THEN n.events ELSE n.attempts END
-                           AND e.position < p.next
-                     )
-                   ORDER BY p.next, p.parent"#,
-                i32::from(retention.events_days),
-                i32::from(retention.attempts_days),
-            )
-            .fetch_all(&self.pool),
-        )
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT p.parent AS "parent!", p.name AS "name!", p.next - 1 AS "up_to!",
+                      p.attached AS "attached!", p.detaching AS "detaching!"
+               FROM (
+                   SELECT left(c.relname, -9) AS parent, c.relname::text AS name,
+                          to_date(right(c.relname, 8), 'YYYYMMDD') + 1 AS ends,
+                          (extract(epoch FROM to_date(right(c.relname, 8), 'YYYYMMDD') + 1) * 1000)::bigint << 20 AS next,
+                          i.inhparent IS NOT NULL AS attached, coalesce(i.inhdetachpending, false) AS detaching
+                   FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+                   WHERE c.relkind = 'r' AND c.relname ~ '^(events|attempts)_[0-9]{8}$'
+                     AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass)
+               ) p
+               CROSS JOIN needed_above() n
+               WHERE p.ends <= (now() AT TIME ZONE 'UTC')::date - CASE p.parent WHEN 'events' THEN $1::int ELSE $2::int END
+                 AND NOT EXISTS (
+                     SELECT FROM events e
+                     WHERE e.position > CASE p.parent WHEN 'events' THEN n.events ELSE n.attempts END
+                       AND e.position < p.next
+                 )
+               ORDER BY p.next, p.parent"#,
+            i32::from(retention.events_days),
+            i32::from(retention.attempts_days),
+        ))
         .await?;
         let expired = rows.into_iter().map(|row| ExpiredPartition {
             parent: row.parent,
@@ -94,7 +89,8 @@ impl Store {
 }
 
 impl RetentionLock {
-    /// Drops a partition. [`StoreError::Unavailable`] if a lock timed out: finished steps stay, and a later call continues.
+    /// Detaches and drops a partition of [`Store::select_expired_partitions`]. Fails with [`StoreError::Unavailable`]
+    /// if a lock timed out: finished steps stay, and a later call continues.
     pub async fn drop_partition(&mut self, old: &ExpiredPartition) -> Result<(), StoreError> {
         let ExpiredPartition { parent, name, .. } = old;
         if parent == "attempts" {
@@ -116,7 +112,8 @@ impl RetentionLock {
         self.alter(format!("DROP TABLE {name}")).await
     }
 
-    /// Stops recording attempts for events up to `up_to`: their partition is about to be dropped.
+    /// Records that attempts for events up to `up_to` have expired, so that flushes no longer write any: their
+    /// partition is about to be dropped.
     async fn update_attempts_horizon(&mut self, up_to: Position) -> Result<(), StoreError> {
         within(
             sqlx::query!("UPDATE horizons SET attempts = $1 WHERE attempts < $1", up_to.stored(),)
@@ -126,7 +123,8 @@ impl RetentionLock {
         .map(drop)
     }
 
-    /// Safe to build from text: the names come from the catalogue and match `create_partitions`.
+    /// Runs a statement that contains names of tables. The text is safe: the names come from the catalogue and match
+    /// the pattern of partition names.
     async fn alter(&mut self, statement: String) -> Result<(), StoreError> {
         within(self.connection.execute(AssertSqlSafe(statement))).await.map(drop)
     }

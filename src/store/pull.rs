@@ -1,6 +1,6 @@
 //! The cursors of pull subscriptions.
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 
@@ -18,71 +18,60 @@ impl Store {
         &self,
         id: SubscriptionId,
     ) -> Result<Option<PullCursor>, StoreError> {
-        let row = within(
-            sqlx::query!(
-                "SELECT position, delivered_up_to FROM pull_cursors WHERE subscription = $1",
-                id.stored(),
-            )
-            .fetch_optional(&self.pool),
-        );
+        let row = self.fetch_optional(sqlx::query!(
+            "SELECT position, delivered_up_to FROM pull_cursors WHERE subscription = $1",
+            id.stored(),
+        ));
         Ok(row.await?.map(|row| PullCursor {
             position: Position::from_stored(row.position),
             delivered_up_to: Position::from_stored(row.delivered_up_to),
         }))
     }
 
-    /// Moves a pull subscription's cursor forward, never back, and returns its position. `None` if it is not a pull
-    /// subscription.
+    /// Moves a pull subscription's cursor forward to `position`, never back, and returns where it is then. `None` if
+    /// the subscription is not a pull subscription.
     pub async fn advance_pull_cursor(
         &self,
         id: SubscriptionId,
         position: Position,
     ) -> Result<Option<Position>, StoreError> {
-        let moved = within(
-            sqlx::query_scalar!(
-                "UPDATE pull_cursors SET position = greatest(position, $2) WHERE subscription = $1
-                 RETURNING position",
-                id.stored(),
-                position.stored(),
-            )
-            .fetch_optional(&self.pool),
-        );
+        let moved = self.fetch_optional_scalar(sqlx::query_scalar!(
+            "UPDATE pull_cursors SET position = greatest(position, $2) WHERE subscription = $1
+             RETURNING position",
+            id.stored(),
+            position.stored(),
+        ));
         Ok(moved.await?.map(Position::from_stored))
     }
 
-    /// Moves a pull subscription's cursor to any position; events that a former webhook delivered are served again. False if
-    /// the subscription is not a pull subscription.
+    /// Moves a pull subscription's cursor forward or back to `position`. Events above it that a former webhook
+    /// delivered are served again. Returns false if the subscription is not a pull subscription.
     pub async fn seek_pull_cursor(
         &self,
         id: SubscriptionId,
         position: Position,
     ) -> Result<bool, StoreError> {
-        let moved = within(
-            sqlx::query!(
-                "UPDATE pull_cursors SET position = $2, delivered_up_to = 0 WHERE subscription = $1",
-                id.stored(),
-                position.stored(),
-            )
-            .execute(&self.pool),
-        );
-        Ok(moved.await?.rows_affected() > 0)
+        let moved = self.execute(sqlx::query!(
+            "UPDATE pull_cursors SET position = $2, delivered_up_to = 0 WHERE subscription = $1",
+            id.stored(),
+            position.stored(),
+        ));
+        Ok(moved.await? > 0)
     }
 
-    /// Selects those of these events that a subscription's webhook delivered.
+    /// Selects those of `positions` whose event a subscription's webhook has delivered, as far as its attempts are
+    /// still recorded.
     pub async fn select_delivered(
         &self,
         id: SubscriptionId,
         positions: &[i64],
     ) -> Result<Vec<Position>, StoreError> {
-        let rows = within(
-            sqlx::query_scalar!(
-                "SELECT position FROM attempts
-                 WHERE subscription = $1 AND position = ANY($2) AND status BETWEEN 200 AND 299",
-                id.stored(),
-                positions,
-            )
-            .fetch_all(&self.pool),
-        );
+        let rows = self.fetch_scalars(sqlx::query_scalar!(
+            "SELECT position FROM attempts
+             WHERE subscription = $1 AND position = ANY($2) AND status BETWEEN 200 AND 299",
+            id.stored(),
+            positions,
+        ));
         Ok(rows.await?.into_iter().map(Position::from_stored).collect())
     }
 }

@@ -24,7 +24,8 @@ pub struct StoredSecret {
 }
 
 impl StoredSecret {
-    fn row(&self) -> Result<AssociatedData<'_>, StoreError> {
+    /// Returns the associated data that binds the value to its row. Fails if the row's kind is unknown.
+    fn associated_data(&self) -> Result<AssociatedData<'_>, StoreError> {
         let unknown =
             || StoreError::Unreadable(format!("an encrypted value of kind {}", self.kind));
         match self.kind.as_str() {
@@ -51,41 +52,37 @@ pub struct Reencrypted {
 }
 
 impl Store {
-    /// Counts the values that are not encrypted with this node's current master key.
+    /// Counts the stored values that are in plain text or encrypted with another master key than this node's current
+    /// one.
     pub async fn count_encrypted_with_old_key(&self) -> Result<i64, StoreError> {
         // Two ranges instead of <>, so that the indexes are used.
-        within(
-            sqlx::query_scalar!(
-                r#"SELECT count(*) AS "count!" FROM sealed WHERE sealed_with < $1 OR sealed_with > $1"#,
-                self.encryptor.current().to_string(),
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_scalar(sqlx::query_scalar!(
+            r#"SELECT count(*) AS "count!" FROM sealed WHERE sealed_with < $1 OR sealed_with > $1"#,
+            self.encryptor.current().to_string(),
+        ))
         .await
     }
 
-    /// Selects up to `limit` of these values, without the first `skip`.
+    /// Selects up to `limit` of the values that [`Self::count_encrypted_with_old_key`] counts, without the first
+    /// `skip`.
     pub async fn select_encrypted_with_old_key(
         &self,
         skip: i64,
         limit: i64,
     ) -> Result<Vec<StoredSecret>, StoreError> {
-        within(
-            sqlx::query_as!(
-                StoredSecret,
-                r#"SELECT kind AS "kind!", tenant AS "tenant!", key AS "key!", stored AS "stored!"
-                   FROM sealed WHERE sealed_with < $1 OR sealed_with > $1 OFFSET $2 LIMIT $3"#,
-                self.encryptor.current().to_string(),
-                skip,
-                limit,
-            )
-            .fetch_all(&self.pool),
-        )
+        self.fetch_all(sqlx::query_as!(
+            StoredSecret,
+            r#"SELECT kind AS "kind!", tenant AS "tenant!", key AS "key!", stored AS "stored!"
+               FROM sealed WHERE sealed_with < $1 OR sealed_with > $1 OFFSET $2 LIMIT $3"#,
+            self.encryptor.current().to_string(),
+            skip,
+            limit,
+        ))
         .await
     }
 
-    /// Tries to take the re-encryption lock, on its own connection. `None` while another node holds it, or if the database's
-    /// master key is not this node's current one.
+    /// Tries to acquire the re-encryption lock, on its own connection. `None` while another node holds it, or if the
+    /// database's master key is not this node's current one.
     pub async fn try_lock_reencryption(&self) -> Result<Option<ReencryptionLock>, StoreError> {
         let mut connection = connect(&self.options).await?;
         let locked = within(
@@ -99,7 +96,8 @@ impl Store {
         Ok(locked.await?.then_some(ReencryptionLock { _connection: connection }))
     }
 
-    /// Re-encrypts values with this node's current master key, each unless it was changed since it was read.
+    /// Encrypts values with this node's current master key and stores the results in one commit. A value that was
+    /// changed since it was read is left as it is.
     pub async fn reencrypt(&self, values: &[StoredSecret]) -> Result<Reencrypted, StoreError> {
         let (mut replacements, mut unreadable, mut last_error) = (Vec::new(), 0, None);
         for value in values {
@@ -115,12 +113,14 @@ impl Store {
         Ok(Reencrypted { reencrypted, unreadable, error: last_error })
     }
 
+    /// Decrypts a value, or takes its plain text, and encrypts it with this node's current master key.
     fn reencrypt_value(&self, value: &StoredSecret) -> Result<String, StoreError> {
-        let row = value.row()?;
+        let row = value.associated_data()?;
         self.encrypt(&self.decrypt(&value.stored, row)?, row)
     }
 
-    /// Replaces stored values, each unless it was changed since it was read. Returns how many were replaced.
+    /// Replaces each stored value by the text beside it, in one commit, unless the value was changed since it was
+    /// read. Returns how many were replaced.
     async fn update_encrypted(
         &self,
         replacements: &[(&StoredSecret, String)],
@@ -131,58 +131,51 @@ impl Store {
         let stored: Vec<&[u8]> =
             replacements.iter().map(|(old, _)| old.stored.as_slice()).collect();
         let texts: Vec<&str> = replacements.iter().map(|(_, text)| text.as_str()).collect();
-        within(
-            sqlx::query_scalar!(
-                r#"WITH replacements AS (
-                       SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[])
-                                     r(kind, tenant, key, stored, text)
-                   ), definitions AS (
-                       UPDATE subscriptions s SET definition = r.text FROM replacements r
-                       WHERE r.kind = 'definition' AND s.id = CASE r.kind WHEN 'definition' THEN r.key::bigint END
-                         AND s.definition = convert_from(r.stored, 'UTF8')
-                       RETURNING 1
-                   ), answers AS (
-                       UPDATE idempotency_keys k SET answer = convert_to(r.text, 'UTF8') FROM replacements r
-                       WHERE r.kind = 'answer' AND k.tenant = r.tenant AND k.key = r.key AND k.answer = r.stored
-                       RETURNING 1
-                   ), shared AS (
-                       UPDATE shared_secrets v SET value = convert_to(r.text, 'UTF8') FROM replacements r
-                       WHERE r.kind = 'shared_secret' AND v.name = r.key AND v.value = r.stored
-                       RETURNING 1
-                   )
-                   SELECT (SELECT count(*) FROM definitions) + (SELECT count(*) FROM answers)
-                        + (SELECT count(*) FROM shared) AS "replaced!""#,
-                &kinds as _,
-                &tenants as _,
-                &keys as _,
-                &stored as _,
-                &texts as _,
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_scalar(sqlx::query_scalar!(
+            r#"WITH replacements AS (
+                   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[])
+                                 r(kind, tenant, key, stored, text)
+               ), definitions AS (
+                   UPDATE subscriptions s SET definition = r.text FROM replacements r
+                   WHERE r.kind = 'definition' AND s.id = CASE r.kind WHEN 'definition' THEN r.key::bigint END
+                     AND s.definition = convert_from(r.stored, 'UTF8')
+                   RETURNING 1
+               ), answers AS (
+                   UPDATE idempotency_keys k SET answer = convert_to(r.text, 'UTF8') FROM replacements r
+                   WHERE r.kind = 'answer' AND k.tenant = r.tenant AND k.key = r.key AND k.answer = r.stored
+                   RETURNING 1
+               ), shared AS (
+                   UPDATE shared_secrets v SET value = convert_to(r.text, 'UTF8') FROM replacements r
+                   WHERE r.kind = 'shared_secret' AND v.name = r.key AND v.value = r.stored
+                   RETURNING 1
+               )
+               SELECT (SELECT count(*) FROM definitions) + (SELECT count(*) FROM answers)
+                    + (SELECT count(*) FROM shared) AS "replaced!""#,
+            &kinds as _,
+            &tenants as _,
+            &keys as _,
+            &stored as _,
+            &texts as _,
+        ))
         .await
     }
 
-    /// Selects up to `limit` subscriptions with a signing secret that ended by `now`, each with its definition; `None` if
-    /// the subscription is deleted.
+    /// Selects up to `limit` subscriptions with a signing secret that ended by `now`, each with its stored definition.
+    /// The definition is `None` if the subscription is deleted.
     pub async fn select_ended_secrets(
         &self,
         now: UnixMillis,
         limit: i64,
     ) -> Result<Vec<(SubscriptionId, Option<StoredSecret>)>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT e.subscription AS "subscription!", s.tenant AS "tenant?",
-                          convert_to(s.definition, 'UTF8') AS stored
-                   FROM (SELECT DISTINCT subscription FROM secret_ends WHERE ends_at <= $1 LIMIT $2) e
-                   LEFT JOIN subscriptions s ON s.id = e.subscription AND s.sealed_with IS NOT NULL"#,
-                now.as_i64(),
-                limit,
-            )
-            .fetch_all(&self.pool),
-        )
-        .await?;
-        let rows = rows.into_iter().map(|row| {
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT e.subscription AS "subscription!", s.tenant AS "tenant?",
+                      convert_to(s.definition, 'UTF8') AS stored
+               FROM (SELECT DISTINCT subscription FROM secret_ends WHERE ends_at <= $1 LIMIT $2) e
+               LEFT JOIN subscriptions s ON s.id = e.subscription AND s.sealed_with IS NOT NULL"#,
+            now.as_i64(),
+            limit,
+        ));
+        let rows = rows.await?.into_iter().map(|row| {
             let (kind, key) = ("definition".to_owned(), row.subscription.to_string());
             let definition = row.tenant.zip(row.stored);
             let value =
@@ -192,32 +185,31 @@ impl Store {
         Ok(rows.collect())
     }
 
-    /// Removes the signing secrets that ended by `now` from a definition. False if it was changed since it was read.
+    /// Removes the signing secrets that ended by `now` from the definition `value` and stores it. Returns false,
+    /// without effect, if the definition was changed since it was read.
     pub async fn remove_ended_secrets(
         &self,
         value: &StoredSecret,
         now: UnixMillis,
     ) -> Result<bool, StoreError> {
-        let row = value.row()?;
+        let row = value.associated_data()?;
         let definition = read_definition(&self.decrypt(&value.stored, row)?, now)?;
         let text = self.encrypt(&write_definition(&definition)?, row)?;
         Ok(self.update_encrypted(&[(value, text)]).await? > 0)
     }
 
-    /// Deletes the ends up to `now` of a subscription's signing secrets.
+    /// Deletes the rows that say when signing secrets of a subscription end, for those that ended by `now`. Called
+    /// after the secrets are removed.
     pub async fn delete_secret_ends(
         &self,
         id: SubscriptionId,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        within(
-            sqlx::query!(
-                "DELETE FROM secret_ends WHERE ends_at <= $1 AND subscription = $2",
-                now.as_i64(),
-                id.stored(),
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "DELETE FROM secret_ends WHERE ends_at <= $1 AND subscription = $2",
+            now.as_i64(),
+            id.stored(),
+        ))
         .await
         .map(drop)
     }

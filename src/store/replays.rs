@@ -1,6 +1,6 @@
 //! Replays and their progress.
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::delivery::replay::{
     RecordedDelivery, ReplayFilter, ReplayProgress, ReplayState,
 };
@@ -20,7 +20,8 @@ struct ReplayRow {
 }
 
 impl ReplayRow {
-    fn read(self) -> Result<(ReplayId, SubscriptionId, ReplayProgress), StoreError> {
+    /// Converts the row; fails if the filter or the state has an unknown name.
+    fn into_progress(self) -> Result<(ReplayId, SubscriptionId, ReplayProgress), StoreError> {
         let id = ReplayId::from_stored(self.id);
         let unreadable = || StoreError::Unreadable(format!("replay {id}"));
         let progress = ReplayProgress {
@@ -37,81 +38,71 @@ impl ReplayRow {
 }
 
 impl Store {
-    /// Selects the running replays of these subscriptions.
+    /// Selects the running replays of these subscriptions, of any tenant.
     pub async fn select_running_replays(
         &self,
         subscriptions: &[i64],
     ) -> Result<Vec<(ReplayId, SubscriptionId, ReplayProgress)>, StoreError> {
-        let rows = within(
-            sqlx::query_as!(
-                ReplayRow,
-                r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
-                 WHERE subscription = ANY($1) AND status = 'running'"#,
-                subscriptions,
-            )
-            .fetch_all(&self.pool),
-        );
-        rows.await?.into_iter().map(ReplayRow::read).collect()
+        let rows = self.fetch_all(sqlx::query_as!(
+            ReplayRow,
+            r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
+             WHERE subscription = ANY($1) AND status = 'running'"#,
+            subscriptions,
+        ));
+        rows.await?.into_iter().map(ReplayRow::into_progress).collect()
     }
 
-    /// Selects a subscription's replays below an id, newest first. A replay has no row before the shard's owner starts it.
+    /// Selects up to `limit` replays of a subscription, newest first, with ids below `below` if that is given. A
+    /// replay has no row before the shard's owner starts it.
     pub async fn select_replays(
         &self,
         subscription: SubscriptionId,
         below: Option<ReplayId>,
         limit: i64,
     ) -> Result<Vec<(ReplayId, ReplayProgress)>, StoreError> {
-        let rows = within(
-            sqlx::query_as!(
-                ReplayRow,
-                r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
-                 WHERE subscription = $1 AND ($2::bigint IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"#,
-                subscription.stored(),
-                below.map(ReplayId::stored),
-                limit,
-            )
-            .fetch_all(&self.pool),
-        );
-        let read = |row: ReplayRow| row.read().map(|(id, _, progress)| (id, progress));
+        let rows = self.fetch_all(sqlx::query_as!(
+            ReplayRow,
+            r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
+             WHERE subscription = $1 AND ($2::bigint IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"#,
+            subscription.stored(),
+            below.map(ReplayId::stored),
+            limit,
+        ));
+        let read = |row: ReplayRow| row.into_progress().map(|(id, _, progress)| (id, progress));
         rows.await?.into_iter().map(read).collect()
     }
 
-    /// Selects a subscription's replay; `None` before the shard's owner starts it.
+    /// Selects the progress of a replay; `None` before the shard's owner starts the replay.
     pub async fn select_replay(
         &self,
         subscription: SubscriptionId,
         id: ReplayId,
     ) -> Result<Option<ReplayProgress>, StoreError> {
-        let row = within(
-            sqlx::query_as!(
-                ReplayRow,
-                r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
-                 WHERE subscription = $1 AND id = $2"#,
-                subscription.stored(),
-                id.stored(),
-            )
-            .fetch_optional(&self.pool),
-        );
-        row.await?.map(|row| row.read().map(|(_, _, progress)| progress)).transpose()
+        let row = self.fetch_optional(sqlx::query_as!(
+            ReplayRow,
+            r#"SELECT id, subscription, after, until, "only", count, position, replayed, status FROM replays
+             WHERE subscription = $1 AND id = $2"#,
+            subscription.stored(),
+            id.stored(),
+        ));
+        row.await?.map(|row| row.into_progress().map(|(_, _, progress)| progress)).transpose()
     }
 
-    /// Selects the state of the deliveries of these events to a subscription; never attempted ones are left out.
+    /// Selects the state of the deliveries of the events at `positions` to a subscription. Leaves out events without a
+    /// recorded attempt.
     pub async fn select_attempted(
         &self,
         subscription: SubscriptionId,
         positions: &[i64],
     ) -> Result<Vec<RecordedDelivery>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT a.position, max(a.number) AS "attempts!",
-                          bool_or(coalesce(a.status BETWEEN 200 AND 299, false)) AS "is_delivered!",
-                          EXISTS (SELECT FROM retries r WHERE r.subscription = $1 AND r.position = a.position) AS "is_waiting!"
-                   FROM attempts a WHERE a.subscription = $1 AND a.position = ANY($2) GROUP BY a.position"#,
-                subscription.stored(),
-                positions,
-            )
-            .fetch_all(&self.pool),
-        );
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT a.position, max(a.number) AS "attempts!",
+                      bool_or(coalesce(a.status BETWEEN 200 AND 299, false)) AS "is_delivered!",
+                      EXISTS (SELECT FROM retries r WHERE r.subscription = $1 AND r.position = a.position) AS "is_waiting!"
+               FROM attempts a WHERE a.subscription = $1 AND a.position = ANY($2) GROUP BY a.position"#,
+            subscription.stored(),
+            positions,
+        ));
         let deliveries = rows.await?.into_iter().map(|row| RecordedDelivery {
             position: Position::from_stored(row.position),
             attempts: row.attempts.unsigned_abs(),
@@ -121,16 +112,12 @@ impl Store {
         Ok(deliveries.collect())
     }
 
-    /// Cancels the running replays of deleted subscriptions.
+    /// Cancels the running replays of deleted subscriptions, and returns their number.
     pub async fn cancel_replays_of_deleted(&self) -> Result<u64, StoreError> {
-        within(
-            sqlx::query!(
-                "UPDATE replays r SET status = 'cancelled' FROM subscriptions s
-                 WHERE s.id = r.subscription AND s.deleted AND r.status = 'running'"
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "UPDATE replays r SET status = 'cancelled' FROM subscriptions s
+             WHERE s.id = r.subscription AND s.deleted AND r.status = 'running'"
+        ))
         .await
-        .map(|done| done.rows_affected())
     }
 }

@@ -1,32 +1,31 @@
 //! Ownership of shards: holder and term. The lease is on the holder's row in `nodes`.
 
-use crate::domain::delivery::shard::OwnedShard;
 use uuid::Uuid;
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
+use crate::domain::delivery::shard::OwnedShard;
 use crate::domain::position::Position;
 
-fn columns(shards: &[u16]) -> Vec<i16> {
+/// Converts shard numbers to values of a `shard` column.
+fn shard_columns(shards: &[u16]) -> Vec<i16> {
     shards.iter().filter_map(|shard| i16::try_from(*shard).ok()).collect()
 }
 
 impl Store {
-    /// Acquires at most `max` free shards for a node that already holds `held`.
+    /// Acquires at most `max` shards that no live node holds, for a node that already holds `held`, and increments
+    /// their terms. The answer is empty if none is free, or if the node's own lease has ended.
     pub async fn acquire_shards(
         &self,
         node: Uuid,
         held: &[u16],
         max: usize,
     ) -> Result<Vec<OwnedShard>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT taken AS "shard!", new_term AS "term!", at_cursor AS "cursor!" FROM take_shards($1, $2, $3)"#,
-                node,
-                &columns(held),
-                i32::try_from(max).unwrap_or(i32::MAX),
-            )
-            .fetch_all(&self.pool),
-        )
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT taken AS "shard!", new_term AS "term!", at_cursor AS "cursor!" FROM take_shards($1, $2, $3)"#,
+            node,
+            &shard_columns(held),
+            i32::try_from(max).unwrap_or(i32::MAX),
+        ))
         .await?;
         Ok(rows
             .into_iter()
@@ -38,24 +37,22 @@ impl Store {
             .collect())
     }
 
-    /// Releases the shards that the node owns in these terms, so that another need not wait for the end of its lease.
+    /// Makes free those of `shards` that the node still owns in the term given with each, so that another node need
+    /// not wait for the end of the lease.
     pub async fn release_shards(
         &self,
         node: Uuid,
         shards: &[(u16, i64)],
     ) -> Result<(), StoreError> {
         let (shards, terms): (Vec<u16>, Vec<i64>) = shards.iter().copied().unzip();
-        within(
-            sqlx::query!(
-                "UPDATE shards s SET holder = NULL
-                 FROM unnest($2::smallint[], $3::bigint[]) r(shard, term)
-                 WHERE s.shard = r.shard AND s.term = r.term AND s.holder = $1",
-                node,
-                &columns(&shards),
-                &terms,
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "UPDATE shards s SET holder = NULL
+             FROM unnest($2::smallint[], $3::bigint[]) r(shard, term)
+             WHERE s.shard = r.shard AND s.term = r.term AND s.holder = $1",
+            node,
+            &shard_columns(&shards),
+            &terms,
+        ))
         .await
         .map(drop)
     }

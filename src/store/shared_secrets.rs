@@ -1,10 +1,11 @@
 //! Secrets that all nodes share, encrypted.
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::encryption::AssociatedData;
 
 impl Store {
-    /// Returns the secret named `name`; stores `fresh` as the secret if there is none.
+    /// Returns the secret named `name`, which all nodes share. If none is stored yet, first stores `fresh` as the
+    /// secret, encrypted.
     pub async fn select_or_insert_shared_secret(
         &self,
         name: &str,
@@ -12,20 +13,13 @@ impl Store {
     ) -> Result<Vec<u8>, StoreError> {
         let data = AssociatedData::SharedSecret { name };
         let encrypted = self.encrypt(fresh, data)?;
-        within(
-            sqlx::query!(
-                "INSERT INTO shared_secrets (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-                name,
-                encrypted.as_bytes(),
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "INSERT INTO shared_secrets (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            name,
+            encrypted.as_bytes(),
+        ))
         .await?;
-        let stored = within(
-            sqlx::query_scalar!("SELECT value FROM shared_secrets WHERE name = $1", name)
-                .fetch_one(&self.pool),
-        )
-        .await?;
-        self.decrypt(&stored, data)
+        let select = sqlx::query_scalar!("SELECT value FROM shared_secrets WHERE name = $1", name);
+        self.decrypt(&self.fetch_scalar(select).await?, data)
     }
 }

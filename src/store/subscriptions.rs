@@ -1,17 +1,17 @@
 //! Subscriptions: changes, each with its log entry, and queries.
 
-use crate::domain::subscription::change::{Change, ChangeResult};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::encryption::{read_definition, write_definition};
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::encryption::AssociatedData;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
+use crate::domain::subscription::change::{Change, ChangeResult};
 use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Status, Subscription};
@@ -55,7 +55,12 @@ fn callback_url_column(channel: &Channel) -> Option<&str> {
 }
 
 impl Store {
-    fn read(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
+    fn read_all(&self, rows: Vec<SubscriptionRow>) -> Result<Vec<Subscription>, StoreError> {
+        rows.into_iter().map(|row| self.decrypt_row(row)).collect()
+    }
+
+    /// Decrypts a row's definition and builds the subscription, without signing secrets that have ended.
+    fn decrypt_row(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
         let id = SubscriptionId::from_stored(row.id);
         let data = AssociatedData::Definition { tenant: &row.tenant, id: row.id };
         let definition =
@@ -72,7 +77,8 @@ impl Store {
         })
     }
 
-    /// The encrypted definition, and the ends of its earlier signing secrets. Empty for a deleted subscription.
+    /// Returns the subscription's definition after the change, encrypted, and the times when its earlier signing
+    /// secrets end, in milliseconds since 1970. Both are empty if the change deletes the subscription.
     fn encrypt_definition(&self, change: &Change) -> Result<(String, Vec<i64>), StoreError> {
         if change.deleted {
             return Ok((String::new(), Vec::new()));
@@ -84,8 +90,10 @@ impl Store {
         Ok((encrypted, earlier.map(|one| one.expires_at.as_i64()).collect()))
     }
 
-    /// Makes a change, appends its log entry and its audit entry, in one commit. `token` and `after` are as for an append.
-    /// Safe to repeat after [`StoreError::Unavailable`].
+    /// Makes a change, and appends its log entry and its audit entry, in one commit.
+    ///
+    /// `token` and `after` identify the append, as in [`AppendBatch`](super::log::AppendBatch). Safe to repeat after
+    /// [`StoreError::Unavailable`].
     pub async fn change_subscription(
         &self,
         token: Uuid,
@@ -97,45 +105,42 @@ impl Store {
         let definition = &subscription.definition;
         let (stored, secret_ends) = self.encrypt_definition(change)?;
         let event_types: Vec<&str> = definition.event_types.iter().map(Pattern::as_str).collect();
-        let row = within(
-            sqlx::query!(
-                r#"WITH changed AS (
-                       SELECT made.* FROM subscription_room($9, $10, $20, $3) AS tenant, subscription_change(
-                           $1, $2, $3, $4, $5, $6, $7, $8, $9, tenant, $11, $12, $13, $14, $15, $16, $17
-                       ) made
-                   ), noted AS (
-                       INSERT INTO secret_ends (subscription, ends_at)
-                       SELECT $9, ends_at FROM changed, unnest($18::bigint[]) ends_at ON CONFLICT DO NOTHING
-                   ), audited AS (
-                       INSERT INTO audit
-                       SELECT entry.* FROM json_populate_record(NULL::audit, $19::text::json) entry, changed
-                       WHERE result = 'changed'
-                       ON CONFLICT (token) DO NOTHING
-                   )
-                   SELECT result AS "result!", "position", fingerprint, previous FROM changed"#,
-                token,
-                after.stored(),
-                change.key.as_ref().map(|key| &*key.key),
-                change.key.as_ref().map(|key| &*key.fingerprint),
-                change.entry_type.as_str(),
-                &*change.entry_data,
-                change.expected.map(Position::stored),
-                change.starts_after.map(Position::stored),
-                subscription.id.stored(),
-                &*subscription.tenant,
-                i16::try_from(subscription.shard()).unwrap_or_default(),
-                callback_url_column(&definition.channel),
-                &event_types as _,
-                stored,
-                subscription.status.name(),
-                subscription.disabled_reason,
-                change.deleted,
-                &secret_ends,
-                audit.to_row(),
-                change.max_subscriptions.map(i64::from),
-            )
-            .fetch_optional(&self.pool),
-        )
+        let row = self.fetch_optional(sqlx::query!(
+            r#"WITH changed AS (
+                   SELECT made.* FROM subscription_room($9, $10, $20, $3) AS tenant, subscription_change(
+                       $1, $2, $3, $4, $5, $6, $7, $8, $9, tenant, $11, $12, $13, $14, $15, $16, $17
+                   ) made
+               ), noted AS (
+                   INSERT INTO secret_ends (subscription, ends_at)
+                   SELECT $9, ends_at FROM changed, unnest($18::bigint[]) ends_at ON CONFLICT DO NOTHING
+               ), audited AS (
+                   INSERT INTO audit
+                   SELECT entry.* FROM json_populate_record(NULL::audit, $19::text::json) entry, changed
+                   WHERE result = 'changed'
+                   ON CONFLICT (token) DO NOTHING
+               )
+               SELECT result AS "result!", "position", fingerprint, previous FROM changed"#,
+            token,
+            after.stored(),
+            change.key.as_ref().map(|key| &*key.key),
+            change.key.as_ref().map(|key| &*key.fingerprint),
+            change.entry_type.as_str(),
+            &*change.entry_data,
+            change.expected.map(Position::stored),
+            change.starts_after.map(Position::stored),
+            subscription.id.stored(),
+            &*subscription.tenant,
+            i16::try_from(subscription.shard()).unwrap_or_default(),
+            callback_url_column(&definition.channel),
+            &event_types as _,
+            stored,
+            subscription.status.name(),
+            subscription.disabled_reason,
+            change.deleted,
+            &secret_ends,
+            audit.to_row(),
+            change.max_subscriptions.map(i64::from),
+        ))
         .await?;
         let Some(row) = row else { return Ok(ChangeResult::QuotaExceeded) };
         let position = Position::from_stored(row.position.unwrap_or_default());
@@ -152,23 +157,21 @@ impl Store {
         })
     }
 
+    /// Selects a tenant's subscription; `None` if the tenant has no such subscription or has deleted it.
     pub async fn select_subscription(
         &self,
         tenant: &str,
         id: SubscriptionId,
     ) -> Result<Option<Subscription>, StoreError> {
-        within(
-            sqlx::query_as!(
-                SubscriptionRow,
-                "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
-                 WHERE tenant = $1 AND id = $2 AND NOT deleted",
-                tenant,
-                id.stored(),
-            )
-            .fetch_optional(&self.pool),
-        )
+        self.fetch_optional(sqlx::query_as!(
+            SubscriptionRow,
+            "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
+             WHERE tenant = $1 AND id = $2 AND NOT deleted",
+            tenant,
+            id.stored(),
+        ))
         .await?
-        .map(|row| self.read(row))
+        .map(|row| self.decrypt_row(row))
         .transpose()
     }
 
@@ -178,18 +181,16 @@ impl Store {
         tenant: &str,
         id: SubscriptionId,
     ) -> Result<bool, StoreError> {
-        within(
-            sqlx::query_scalar!(
-                r#"SELECT EXISTS (SELECT FROM subscriptions WHERE tenant = $1 AND id = $2 AND deleted) AS "deleted!""#,
-                tenant,
-                id.stored(),
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_scalar(sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM subscriptions WHERE tenant = $1 AND id = $2 AND deleted) AS "deleted!""#,
+            tenant,
+            id.stored(),
+        ))
         .await
     }
 
-    /// Selects a tenant's subscriptions above an id, oldest first.
+    /// Selects up to `limit` subscriptions of a tenant that match `filter`, with ids above `after`, oldest first.
+    /// Leaves out deleted ones.
     pub async fn select_subscriptions(
         &self,
         tenant: &str,
@@ -197,85 +198,68 @@ impl Store {
         after: i64,
         limit: i64,
     ) -> Result<Vec<Subscription>, StoreError> {
-        within(
-            sqlx::query_as!(
-                SubscriptionRow,
-                "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
-                 WHERE tenant = $1 AND id > $2 AND NOT deleted
-                   AND ($3::text IS NULL OR $3 = ANY(event_types))
-                   AND ($4::text IS NULL OR status = $4)
-                   AND ($5::text IS NULL OR callback_url = $5)
-                 ORDER BY id LIMIT $6",
-                tenant,
-                after,
-                filter.event_type,
-                filter.status.map(Status::name),
-                filter.callback_url,
-                limit,
-            )
-            .fetch_all(&self.pool),
-        )
-        .await?
-        .into_iter()
-        .map(|row| self.read(row))
-        .collect()
+        self.fetch_all(sqlx::query_as!(
+            SubscriptionRow,
+            "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
+             WHERE tenant = $1 AND id > $2 AND NOT deleted
+               AND ($3::text IS NULL OR $3 = ANY(event_types))
+               AND ($4::text IS NULL OR status = $4)
+               AND ($5::text IS NULL OR callback_url = $5)
+             ORDER BY id LIMIT $6",
+            tenant,
+            after,
+            filter.event_type,
+            filter.status.map(Status::name),
+            filter.callback_url,
+            limit,
+        ))
+        .await
+        .and_then(|rows| self.read_all(rows))
     }
 
-    /// Selects those of these subscriptions that are webhooks, of any tenant; deleted ones are left out.
+    /// Selects the webhooks among the subscriptions `ids`, of any tenant. Leaves out deleted ones.
     pub async fn select_webhooks_by_id(
         &self,
         ids: &[i64],
     ) -> Result<Vec<Subscription>, StoreError> {
-        within(
-            sqlx::query_as!(
-                SubscriptionRow,
-                "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
-                 WHERE id = ANY($1) AND callback_url IS NOT NULL AND NOT deleted",
-                ids,
-            )
-            .fetch_all(&self.pool),
-        )
-        .await?
-        .into_iter()
-        .map(|row| self.read(row))
-        .collect()
+        self.fetch_all(sqlx::query_as!(
+            SubscriptionRow,
+            "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
+             WHERE id = ANY($1) AND callback_url IS NOT NULL AND NOT deleted",
+            ids,
+        ))
+        .await
+        .and_then(|rows| self.read_all(rows))
     }
 
-    /// Selects all webhooks of these shards.
+    /// Selects all webhooks of these shards, of any tenant. Leaves out deleted ones.
     pub async fn select_webhooks_of_shards(
         &self,
         shards: &[i16],
     ) -> Result<Vec<Subscription>, StoreError> {
-        within(
-            sqlx::query_as!(
-                SubscriptionRow,
-                "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
-                 WHERE shard = ANY($1) AND callback_url IS NOT NULL AND NOT deleted",
-                shards,
-            )
-            .fetch_all(&self.pool),
-        )
-        .await?
-        .into_iter()
-        .map(|row| self.read(row))
-        .collect()
+        self.fetch_all(sqlx::query_as!(
+            SubscriptionRow,
+            "SELECT id, tenant, definition, status, disabled_reason, changed_at FROM subscriptions
+             WHERE shard = ANY($1) AND callback_url IS NOT NULL AND NOT deleted",
+            shards,
+        ))
+        .await
+        .and_then(|rows| self.read_all(rows))
     }
 
-    /// Selects the pattern versions of these subscriptions, oldest first for each.
+    /// Selects the event type patterns of these subscriptions: each version with the position since which it applies,
+    /// oldest first for each subscription.
     pub async fn select_versions(
         &self,
         ids: &[i64],
     ) -> Result<Vec<(SubscriptionId, Version)>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                "SELECT subscription, since, event_types FROM subscription_versions
-                 WHERE subscription = ANY($1) ORDER BY subscription, since",
-                ids,
-            )
-            .fetch_all(&self.pool),
-        )
-        .await?;
-        rows.into_iter()
+        let rows = self.fetch_all(sqlx::query!(
+            "SELECT subscription, since, event_types FROM subscription_versions
+             WHERE subscription = ANY($1) ORDER BY subscription, since",
+            ids,
+        ));
+        rows.await?
+            .into_iter()
             .map(|row| {
                 let patterns: Result<Arc<[_]>, _> =
                     row.event_types.iter().map(|text| text.parse()).collect();
@@ -287,29 +271,26 @@ impl Store {
             .collect()
     }
 
-    /// Selects the pattern versions of one subscription, oldest first.
+    /// Selects the versions of one subscription's event type patterns, oldest first.
     pub async fn select_versions_of(&self, id: SubscriptionId) -> Result<Vec<Version>, StoreError> {
         let versions = self.select_versions(&[id.stored()]).await?;
         Ok(versions.into_iter().map(|(_, version)| version).collect())
     }
 
-    /// Selects a tenant's subscriptions above an id, deleted ones included, oldest first.
+    /// Selects up to `limit` subscriptions of a tenant with ids above `after`, deleted ones included, oldest first.
     pub async fn select_summaries(
         &self,
         tenant: &str,
         after: Option<SubscriptionId>,
         limit: i64,
     ) -> Result<Vec<SubscriptionSummary>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"SELECT id, status, deleted, changed_at, callback_url IS NOT NULL AS "is_webhook!"
-                   FROM subscriptions WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3"#,
-                tenant,
-                after.map_or(0, SubscriptionId::stored),
-                limit,
-            )
-            .fetch_all(&self.pool),
-        );
+        let rows = self.fetch_all(sqlx::query!(
+            r#"SELECT id, status, deleted, changed_at, callback_url IS NOT NULL AS "is_webhook!"
+               FROM subscriptions WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3"#,
+            tenant,
+            after.map_or(0, SubscriptionId::stored),
+            limit,
+        ));
         let summary = |row: (i64, String, bool, i64, bool)| {
             let (id, status, deleted, changed_at, is_webhook) = row;
             let id = SubscriptionId::from_stored(id);
@@ -323,23 +304,20 @@ impl Store {
             .collect()
     }
 
-    /// Selects all webhooks of a tenant, deleted ones included, each with the position of its deletion.
+    /// Selects the ids of all webhooks of a tenant, deleted ones included, oldest first. The position is that of the
+    /// deletion; `None` if the webhook is not deleted.
     pub async fn select_webhook_history(
         &self,
         tenant: &str,
     ) -> Result<Vec<(SubscriptionId, Option<Position>)>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                "SELECT id, deleted, changed_at FROM subscriptions
-                 WHERE tenant = $1 AND callback_url IS NOT NULL ORDER BY id",
-                tenant
-            )
-            .fetch_all(&self.pool),
-        )
-        .await?;
+        let rows = self.fetch_all(sqlx::query!(
+            "SELECT id, deleted, changed_at FROM subscriptions
+             WHERE tenant = $1 AND callback_url IS NOT NULL ORDER BY id",
+            tenant
+        ));
         let one = |id, deleted: bool, at| {
             (SubscriptionId::from_stored(id), deleted.then(|| Position::from_stored(at)))
         };
-        Ok(rows.into_iter().map(|row| one(row.id, row.deleted, row.changed_at)).collect())
+        Ok(rows.await?.into_iter().map(|row| one(row.id, row.deleted, row.changed_at)).collect())
     }
 }

@@ -1,6 +1,6 @@
 //! Tenants that an operator has configured, and the usage of every tenant.
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::access::quota::OwnQuotas;
 use crate::domain::time::UnixMillis;
@@ -44,7 +44,10 @@ pub struct TenantUsage {
     pub subscriptions: i64,
 }
 
-fn quotas([events_per_s, subscriptions, streams, event_bytes]: [Option<i32>; 4]) -> OwnQuotas {
+/// Converts the four quota columns, in the order of the parameter, to a tenant's own quotas.
+fn quotas_from_columns(
+    [events_per_s, subscriptions, streams, event_bytes]: [Option<i32>; 4],
+) -> OwnQuotas {
     let read = |stored: Option<i32>| stored.map(|stored| u32::try_from(stored).unwrap_or_default());
     OwnQuotas {
         events_per_s: read(events_per_s),
@@ -54,6 +57,7 @@ fn quotas([events_per_s, subscriptions, streams, event_bytes]: [Option<i32>; 4])
     }
 }
 
+/// Builds a tenant from columns of its row; times are in milliseconds since 1970.
 fn stored_tenant(
     description: Option<String>,
     quotas: OwnQuotas,
@@ -67,31 +71,35 @@ fn stored_tenant(
     }
 }
 
-fn stored(quota: Option<u32>) -> Option<i32> {
+/// Converts a quota to a column value; one that is too large becomes the maximum.
+fn quota_column(quota: Option<u32>) -> Option<i32> {
     quota.map(|quota| i32::try_from(quota).unwrap_or(i32::MAX))
 }
 
 impl Store {
+    /// Selects a tenant's row; `None` if no settings were ever stored for the tenant.
     pub async fn select_tenant(&self, name: &str) -> Result<Option<TenantRecord>, StoreError> {
-        let row = within(
-            sqlx::query!(
-                "SELECT description, events_per_s, subscriptions, streams, event_bytes, created_at, updated_at,
-                        version, deleted
-                 FROM tenants WHERE name = $1",
-                name
-            )
-            .fetch_optional(&self.pool),
-        );
+        let row = self.fetch_optional(sqlx::query!(
+            "SELECT description, events_per_s, subscriptions, streams, event_bytes, created_at, updated_at,
+                    version, deleted
+             FROM tenants WHERE name = $1",
+            name
+        ));
         Ok(row.await?.map(|row| {
             let own = [row.events_per_s, row.subscriptions, row.streams, row.event_bytes];
-            let tenant =
-                stored_tenant(row.description, quotas(own), row.created_at, row.updated_at);
+            let tenant = stored_tenant(
+                row.description,
+                quotas_from_columns(own),
+                row.created_at,
+                row.updated_at,
+            );
             TenantRecord { version: row.version, tenant: (!row.deleted).then_some(tenant) }
         }))
     }
 
-    /// Inserts or updates a tenant's settings and appends the audit entry, if the row's version is `expected`. `None` if it
-    /// is not.
+    /// Inserts or updates a tenant's settings and appends the audit entry, in one commit. `expected` is the version of
+    /// the row that the caller read, or `None` if it found no row. Returns `None`, without effect, if the row has
+    /// another version.
     pub async fn upsert_tenant(
         &self,
         name: &str,
@@ -100,38 +108,35 @@ impl Store {
         audit: &AuditEntry,
     ) -> Result<Option<StoredTenant>, StoreError> {
         let own = definition.quotas;
-        let row = within(
-            sqlx::query!(
-                "WITH put AS (
-                     INSERT INTO tenants AS t
-                         (name, description, events_per_s, subscriptions, streams, event_bytes, created_at, updated_at,
-                          version)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $7, next_tenant_version())
-                     ON CONFLICT (name) DO UPDATE
-                     SET description = excluded.description, events_per_s = excluded.events_per_s,
-                         subscriptions = excluded.subscriptions, streams = excluded.streams,
-                         event_bytes = excluded.event_bytes, updated_at = excluded.updated_at,
-                         version = excluded.version, deleted = false,
-                         created_at = CASE WHEN t.deleted THEN excluded.created_at ELSE t.created_at END
-                     WHERE t.version = $8
-                     RETURNING created_at, updated_at
-                 ), audited AS (
-                     INSERT INTO audit
-                     SELECT entry.* FROM json_populate_record(NULL::audit, $9::text::json) entry, put
-                 )
-                 SELECT created_at, updated_at FROM put",
-                name,
-                definition.description,
-                stored(own.events_per_s),
-                stored(own.subscriptions),
-                stored(own.streams),
-                stored(own.event_bytes),
-                UnixMillis::now().as_i64(),
-                expected,
-                audit.to_row(),
-            )
-            .fetch_optional(&self.pool),
-        );
+        let row = self.fetch_optional(sqlx::query!(
+            "WITH put AS (
+                 INSERT INTO tenants AS t
+                     (name, description, events_per_s, subscriptions, streams, event_bytes, created_at, updated_at,
+                      version)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $7, next_tenant_version())
+                 ON CONFLICT (name) DO UPDATE
+                 SET description = excluded.description, events_per_s = excluded.events_per_s,
+                     subscriptions = excluded.subscriptions, streams = excluded.streams,
+                     event_bytes = excluded.event_bytes, updated_at = excluded.updated_at,
+                     version = excluded.version, deleted = false,
+                     created_at = CASE WHEN t.deleted THEN excluded.created_at ELSE t.created_at END
+                 WHERE t.version = $8
+                 RETURNING created_at, updated_at
+             ), audited AS (
+                 INSERT INTO audit
+                 SELECT entry.* FROM json_populate_record(NULL::audit, $9::text::json) entry, put
+             )
+             SELECT created_at, updated_at FROM put",
+            name,
+            definition.description,
+            quota_column(own.events_per_s),
+            quota_column(own.subscriptions),
+            quota_column(own.streams),
+            quota_column(own.event_bytes),
+            UnixMillis::now().as_i64(),
+            expected,
+            audit.to_row(),
+        ));
         let TenantDefinition { description, quotas } = definition.clone();
         let put = row
             .await?
@@ -139,95 +144,88 @@ impl Store {
         Ok(put)
     }
 
-    /// Deletes the settings of a tenant that has neither keys nor subscriptions. False if there was nothing to delete.
+    /// Marks a tenant's settings as deleted, and appends the audit entry, in one commit. Returns false, without
+    /// effect, if the tenant has no settings, or has unrevoked keys or subscriptions.
     pub async fn delete_tenant(&self, name: &str, audit: &AuditEntry) -> Result<bool, StoreError> {
-        within(
-            sqlx::query!(
-                "WITH deleted AS (
-                     UPDATE tenants
-                     SET description = NULL, events_per_s = NULL, subscriptions = NULL, streams = NULL,
-                         event_bytes = NULL, version = next_tenant_version(), deleted = true
-                     WHERE name = $1 AND NOT deleted
-                       AND NOT EXISTS (SELECT FROM keys k WHERE k.tenant = $1 AND NOT k.revoked)
-                       AND NOT EXISTS (SELECT FROM subscription_counts c WHERE c.tenant = $1 AND c.held > 0)
-                     RETURNING name
-                 )
-                 INSERT INTO audit
-                 SELECT entry.* FROM json_populate_record(NULL::audit, $2::text::json) entry, deleted",
-                name,
-                audit.to_row(),
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "WITH deleted AS (
+                 UPDATE tenants
+                 SET description = NULL, events_per_s = NULL, subscriptions = NULL, streams = NULL,
+                     event_bytes = NULL, version = next_tenant_version(), deleted = true
+                 WHERE name = $1 AND NOT deleted
+                   AND NOT EXISTS (SELECT FROM keys k WHERE k.tenant = $1 AND NOT k.revoked)
+                   AND NOT EXISTS (SELECT FROM subscription_counts c WHERE c.tenant = $1 AND c.held > 0)
+                 RETURNING name
+             )
+             INSERT INTO audit
+             SELECT entry.* FROM json_populate_record(NULL::audit, $2::text::json) entry, deleted",
+            name,
+            audit.to_row(),
+        ))
         .await
-        .map(|done| done.rows_affected() > 0)
+        .map(|rows| rows > 0)
     }
 
+    /// Counts a tenant's unrevoked keys and its subscriptions. A tenant that does not exist has zero of each.
     pub async fn select_tenant_usage(&self, name: &str) -> Result<TenantUsage, StoreError> {
-        within(
-            sqlx::query_as!(
-                TenantUsage,
-                r#"SELECT (SELECT count(*) FROM keys WHERE tenant = $1 AND NOT revoked) AS "keys!",
-                          coalesce((SELECT held FROM subscription_counts WHERE tenant = $1), 0)::bigint AS "subscriptions!""#,
-                name
-            )
-            .fetch_one(&self.pool),
-        )
+        self.fetch_one(sqlx::query_as!(
+            TenantUsage,
+            r#"SELECT (SELECT count(*) FROM keys WHERE tenant = $1 AND NOT revoked) AS "keys!",
+                      coalesce((SELECT held FROM subscription_counts WHERE tenant = $1), 0)::bigint AS "subscriptions!""#,
+            name
+        ))
         .await
     }
 
-    /// Selects tenants after a name, by name: those with settings, a key or a subscription. Each is an index look-up, so the
-    /// cost of a page does not depend on the number of tenants.
+    /// Selects up to `limit` tenants with names above `after`, by name: those with settings, a key or a subscription.
+    /// The settings are `None` for a tenant without any.
+    ///
+    /// Each tenant is an index look-up, so the cost of a page does not depend on the number of tenants.
     pub async fn select_tenants(
         &self,
         after: &str,
         limit: i32,
     ) -> Result<Vec<(String, Option<StoredTenant>)>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                r#"WITH RECURSIVE names AS (
-                       SELECT $1::text AS name, 0 AS n
-                       UNION ALL
-                       SELECT least(
-                                  (SELECT min(t.name) FROM tenants t WHERE t.name > p.name AND NOT t.deleted),
-                                  (SELECT min(k.tenant) FROM keys k WHERE k.tenant > p.name AND NOT k.revoked),
-                                  (SELECT min(c.tenant) FROM subscription_counts c WHERE c.tenant > p.name AND c.held > 0)
-                              ), p.n + 1
-                       FROM names p WHERE p.name IS NOT NULL AND p.n < $2
-                   )
-                   SELECT n.name AS "name!", t.description, t.events_per_s, t.subscriptions, t.streams, t.event_bytes,
-                          t.created_at AS "created_at?", t.updated_at AS "updated_at?"
-                   FROM names n LEFT JOIN tenants t ON t.name = n.name AND NOT t.deleted
-                   WHERE n.n > 0 AND n.name IS NOT NULL
-                   ORDER BY n.n"#,
-                after,
-                limit,
-            )
-            .fetch_all(&self.pool),
-        );
+        let rows = self.fetch_all(sqlx::query!(
+            r#"WITH RECURSIVE names AS (
+                   SELECT $1::text AS name, 0 AS n
+                   UNION ALL
+                   SELECT least(
+                              (SELECT min(t.name) FROM tenants t WHERE t.name > p.name AND NOT t.deleted),
+                              (SELECT min(k.tenant) FROM keys k WHERE k.tenant > p.name AND NOT k.revoked),
+                              (SELECT min(c.tenant) FROM subscription_counts c WHERE c.tenant > p.name AND c.held > 0)
+                          ), p.n + 1
+                   FROM names p WHERE p.name IS NOT NULL AND p.n < $2
+               )
+               SELECT n.name AS "name!", t.description, t.events_per_s, t.subscriptions, t.streams, t.event_bytes,
+                      t.created_at AS "created_at?", t.updated_at AS "updated_at?"
+               FROM names n LEFT JOIN tenants t ON t.name = n.name AND NOT t.deleted
+               WHERE n.n > 0 AND n.name IS NOT NULL
+               ORDER BY n.n"#,
+            after,
+            limit,
+        ));
         let listed = rows.await?.into_iter().map(|row| {
             let own = [row.events_per_s, row.subscriptions, row.streams, row.event_bytes];
             let settings = row.created_at.zip(row.updated_at).map(|(created_at, updated_at)| {
-                stored_tenant(row.description, quotas(own), created_at, updated_at)
+                stored_tenant(row.description, quotas_from_columns(own), created_at, updated_at)
             });
             (row.name, settings)
         });
         Ok(listed.collect())
     }
 
-    /// Selects the quota changes above a version, oldest first.
+    /// Selects the current quotas of all tenants whose row changed after version `since`, in the order of the changes.
+    /// Deleted tenants are included, without quotas.
     pub async fn select_quota_changes(&self, since: i64) -> Result<Vec<QuotaChange>, StoreError> {
-        let rows = within(
-            sqlx::query!(
-                "SELECT name, events_per_s, subscriptions, streams, event_bytes, version
-                 FROM tenants WHERE version > $1 ORDER BY version",
-                since
-            )
-            .fetch_all(&self.pool),
-        );
+        let rows = self.fetch_all(sqlx::query!(
+            "SELECT name, events_per_s, subscriptions, streams, event_bytes, version
+             FROM tenants WHERE version > $1 ORDER BY version",
+            since
+        ));
         let changes = rows.await?.into_iter().map(|row| {
             let own = [row.events_per_s, row.subscriptions, row.streams, row.event_bytes];
-            QuotaChange { name: row.name, quotas: quotas(own), version: row.version }
+            QuotaChange { name: row.name, quotas: quotas_from_columns(own), version: row.version }
         });
         Ok(changes.collect())
     }

@@ -1,6 +1,6 @@
 //! The progress of pending verifications, for display to the subscription's owner.
 
-use super::{Store, StoreError, within};
+use super::{Store, StoreError};
 use crate::domain::delivery::shard::shard_of;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::verification::FailedVerification;
@@ -17,27 +17,25 @@ pub struct VerificationProgress {
 }
 
 impl Store {
-    /// Records a failed attempt, if the shard's term is still the writer's.
+    /// Records a failed attempt to verify a receiver, and increments the number of attempts. Has no effect if the
+    /// shard's term is no longer `failed.term`.
     pub async fn upsert_verification(&self, failed: &FailedVerification) -> Result<(), StoreError> {
-        within(
-            sqlx::query!(
-                "INSERT INTO verifications AS v
-                     (subscription, asked_at, attempts, last_attempt_at, last_error, next_attempt_at)
-                 SELECT $1, $2, 1, $3, $4, $5 FROM shards s WHERE s.shard = $6 AND s.term = $7
-                 ON CONFLICT (subscription) DO UPDATE
-                 SET attempts = CASE WHEN v.asked_at = excluded.asked_at THEN v.attempts + 1 ELSE 1 END,
-                     asked_at = excluded.asked_at, last_attempt_at = excluded.last_attempt_at,
-                     last_error = excluded.last_error, next_attempt_at = excluded.next_attempt_at",
-                failed.subscription.stored(),
-                failed.requested_at.as_i64(),
-                failed.attempted_at.as_i64(),
-                failed.error,
-                failed.next_attempt_at.map(UnixMillis::as_i64),
-                i16::try_from(shard_of(failed.subscription)).unwrap_or(i16::MAX),
-                failed.term,
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "INSERT INTO verifications AS v
+                 (subscription, asked_at, attempts, last_attempt_at, last_error, next_attempt_at)
+             SELECT $1, $2, 1, $3, $4, $5 FROM shards s WHERE s.shard = $6 AND s.term = $7
+             ON CONFLICT (subscription) DO UPDATE
+             SET attempts = CASE WHEN v.asked_at = excluded.asked_at THEN v.attempts + 1 ELSE 1 END,
+                 asked_at = excluded.asked_at, last_attempt_at = excluded.last_attempt_at,
+                 last_error = excluded.last_error, next_attempt_at = excluded.next_attempt_at",
+            failed.subscription.stored(),
+            failed.requested_at.as_i64(),
+            failed.attempted_at.as_i64(),
+            failed.error,
+            failed.next_attempt_at.map(UnixMillis::as_i64),
+            i16::try_from(shard_of(failed.subscription)).unwrap_or(i16::MAX),
+            failed.term,
+        ))
         .await
         .map(drop)
     }
@@ -48,15 +46,12 @@ impl Store {
         subscription: SubscriptionId,
         requested_at: UnixMillis,
     ) -> Result<Option<VerificationProgress>, StoreError> {
-        let row = within(
-            sqlx::query!(
-                "SELECT attempts, last_attempt_at, last_error, next_attempt_at FROM verifications
-                 WHERE subscription = $1 AND asked_at = $2",
-                subscription.stored(),
-                requested_at.as_i64(),
-            )
-            .fetch_optional(&self.pool),
-        );
+        let row = self.fetch_optional(sqlx::query!(
+            "SELECT attempts, last_attempt_at, last_error, next_attempt_at FROM verifications
+             WHERE subscription = $1 AND asked_at = $2",
+            subscription.stored(),
+            requested_at.as_i64(),
+        ));
         Ok(row.await?.map(|row| VerificationProgress {
             attempts: row.attempts.unsigned_abs(),
             last_attempt_at: UnixMillis::from_i64(row.last_attempt_at),
@@ -65,16 +60,12 @@ impl Store {
         }))
     }
 
-    /// Deletes the progress of verified and of deleted subscriptions.
+    /// Deletes the progress of verifications of verified and of deleted subscriptions, and returns the number of rows.
     pub async fn delete_verifications(&self) -> Result<u64, StoreError> {
-        within(
-            sqlx::query!(
-                "DELETE FROM verifications v USING subscriptions s
-                 WHERE s.id = v.subscription AND (s.deleted OR s.status IN ('active', 'failing'))"
-            )
-            .execute(&self.pool),
-        )
+        self.execute(sqlx::query!(
+            "DELETE FROM verifications v USING subscriptions s
+             WHERE s.id = v.subscription AND (s.deleted OR s.status IN ('active', 'failing'))"
+        ))
         .await
-        .map(|done| done.rows_affected())
     }
 }

@@ -40,7 +40,6 @@ enum ReadMode {
     CatchingUp,
 }
 
-/// The next action of a client's reader.
 #[derive(Debug)]
 pub(super) enum ClientAction {
     Send(Rc<Frame>),
@@ -72,7 +71,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client that starts after `after`. With `always_heartbeat`, heartbeats are due even while events are sent.
+    /// Creates a client that reads the events after `after`, catching up from the log.
+    ///
+    /// `always_heartbeat`: heartbeats are due every [`HEARTBEAT_INTERVAL`] even while events are sent. `now` starts the
+    /// first interval.
     pub(super) fn new(
         filter: Arc<Filter>,
         after: Position,
@@ -96,16 +98,18 @@ impl Client {
         }
     }
 
+    /// Whether the worker offers new events to the client. Otherwise the client reads the log.
     pub(super) fn is_live(&self) -> bool {
         self.mode == ReadMode::Live
     }
 
-    /// Live, with an empty queue.
-    pub(super) fn is_at_edge(&self) -> bool {
+    /// Whether the client is live and its queue is empty, so that every matching event was sent.
+    pub(super) fn is_caught_up(&self) -> bool {
         self.is_live() && self.queue.is_empty()
     }
 
-    /// The position to resume from: all matching events up to here were sent. `processed` is the worker's position.
+    /// Returns the position to resume from: all matching events up to this position were sent. `processed` is the last
+    /// position that the worker has offered to live clients.
     pub(super) fn cursor(&self, processed: Position) -> Position {
         match (self.queue.is_empty(), self.mode) {
             (false, _) => self.sent,
@@ -114,9 +118,11 @@ impl Client {
         }
     }
 
-    pub(super) fn next(&mut self, now: Instant) -> ClientAction {
+    /// Takes the next action out of the client: the end of the stream, a due heartbeat, a queued event, a read of the
+    /// log, or [`ClientAction::Wait`].
+    pub(super) fn next_action(&mut self, now: Instant) -> ClientAction {
         if self.is_key_revoked() {
-            self.finish(StreamEnd::Revoked);
+            self.end_stream(StreamEnd::Revoked);
         }
         if let Some(end) = self.end {
             return ClientAction::End(end);
@@ -140,24 +146,26 @@ impl Client {
         }
     }
 
-    pub(super) fn wait(&mut self, waker: &Waker) {
+    /// Stores the waker of the client's reader. The worker calls it once the client has something to do.
+    pub(super) fn set_waker(&mut self, waker: &Waker) {
         if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             self.waker = Some(waker.clone());
         }
     }
 
+    /// Removes and returns the stored waker, so that each wait wakes the reader once.
     pub(super) fn take_waker(&mut self) -> Option<Waker> {
         self.waker.take()
     }
 
-    /// Queues an event, whether or not the filter matches.
+    /// Queues an event, whether or not the filter matches and however full the queue is.
     pub(super) fn enqueue(&mut self, frame: Rc<Frame>) {
         self.queued += frame.bytes();
         self.queue.push_back(frame);
     }
 
-    /// Queues a new event if the filter matches. `false` if the queue is full: the client must then fall behind, to before
-    /// this event.
+    /// Queues a new event if the filter matches. Returns `false` if the queue is full: the caller must then call
+    /// [`Self::fall_behind`] with the position before this event.
     pub(super) fn offer(&mut self, frame: &Rc<Frame>) -> bool {
         let position = frame.position();
         if position <= self.scanned || !self.filter.matches_event(frame.event()) {
@@ -170,14 +178,14 @@ impl Client {
         true
     }
 
-    /// Switches to catching up after `scanned`.
+    /// Makes a live client read the log again. `scanned`: all matching events up to this position are queued or sent.
     pub(super) fn fall_behind(&mut self, scanned: Position) {
         self.mode = ReadMode::CatchingUp;
         self.scanned = self.scanned.max(scanned);
     }
 
-    /// Continues after another position, with another filter.
-    pub(super) fn move_to(&mut self, filter: Arc<Filter>, after: Position) {
+    /// Replaces the filter, drops the queued events, and reads the log after `after`.
+    pub(super) fn restart(&mut self, filter: Arc<Filter>, after: Position) {
         self.queue.clear();
         self.queued = 0;
         self.filter = filter;
@@ -185,8 +193,10 @@ impl Client {
         (self.sent, self.scanned) = (after, after);
     }
 
-    /// Queues the result of a read: all matching events up to `scanned`. The client becomes live if the read reached the
-    /// end of the log (`complete`) and the worker is not ahead.
+    /// Queues the matching events that a read of the log returned. The read covered the log up to `scanned`.
+    ///
+    /// The client becomes live if the read reached the end of the log (`complete`) and no event up to `processed`, the
+    /// worker's position, is missing.
     pub(super) fn accept_page(
         &mut self,
         frames: Vec<Rc<Frame>>,
@@ -203,24 +213,28 @@ impl Client {
         }
     }
 
+    /// Whether the key that opened the stream, or that issued its token, is revoked. `false` without a key.
     pub(super) fn is_key_revoked(&self) -> bool {
         self.key.as_ref().is_some_and(|key| key.is_revoked())
     }
 
-    pub(super) fn finish(&mut self, end: StreamEnd) {
+    /// Ends the stream for this reason, unless an earlier reason has ended it.
+    pub(super) fn end_stream(&mut self, end: StreamEnd) {
         self.end.get_or_insert(end);
     }
 
-    /// The time of the next call of [`Self::handle_time`].
+    /// Returns the time at which the worker must call [`Self::handle_time`]: the next heartbeat or the expiry,
+    /// whichever is earlier.
     pub(super) fn due(&self) -> Instant {
         let heartbeat = self.last_sent + HEARTBEAT_INTERVAL;
         self.expires.map_or(heartbeat, |expires| expires.min(heartbeat))
     }
 
-    /// Ends an expired stream and notes a due heartbeat. Returns whether the client has something to do.
+    /// Ends the stream if it has expired, and marks a heartbeat as due after [`HEARTBEAT_INTERVAL`]. Returns whether
+    /// the worker must wake the reader.
     pub(super) fn handle_time(&mut self, now: Instant) -> bool {
         if self.expires.is_some_and(|expires| expires <= now) {
-            self.finish(StreamEnd::Expired);
+            self.end_stream(StreamEnd::Expired);
             return true;
         }
         if self.last_sent + HEARTBEAT_INTERVAL <= now {

@@ -18,9 +18,7 @@ pub(crate) struct Filter {
 
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// Events whose type matches one of the patterns.
     Types(Arc<[Pattern]>),
-    /// The events of a pull subscription.
     Subscription {
         id: SubscriptionId,
         /// The subscription's patterns over time, oldest first.
@@ -40,6 +38,7 @@ pub(super) enum GroupKey {
 }
 
 impl Filter {
+    /// Whether the filter selects the event. Test events of a pull subscription are selected whatever its patterns.
     pub(crate) fn matches_event(&self, event: &Event) -> bool {
         match &self.source {
             Source::Types(patterns) => {
@@ -56,30 +55,34 @@ impl Filter {
         }
     }
 
-    pub(super) fn within(&self) -> Option<Arc<[Pattern]>> {
+    /// Returns the event types to which the key limits a reader of a pull subscription. `None`: no limit, or no
+    /// subscription.
+    pub(super) fn allowed_types(&self) -> Option<Arc<[Pattern]>> {
         match &self.source {
             Source::Types(_) => None,
             Source::Subscription { within, .. } => within.clone(),
         }
     }
 
-    /// The patterns in force at the head of the log.
+    /// Returns the patterns that select new events: for a subscription, its newest version.
     pub(crate) fn patterns(&self) -> Arc<[Pattern]> {
         match &self.source {
             Source::Types(patterns) => Arc::clone(patterns),
-            Source::Subscription { versions, .. } => versions
-                .last()
-                .map_or_else(|| [].into(), |version| Arc::clone(&version.event_types)),
+            Source::Subscription { versions, .. } => {
+                versions.last().map(|version| Arc::clone(&version.event_types)).unwrap_or_default()
+            }
         }
     }
 
-    pub(crate) fn subscription(&self) -> Option<SubscriptionId> {
+    /// Returns the id of the pull subscription, or `None` for a stream by event types.
+    pub(crate) fn subscription_id(&self) -> Option<SubscriptionId> {
         match &self.source {
             Source::Types(_) => None,
             Source::Subscription { id, .. } => Some(*id),
         }
     }
 
+    /// Returns the key of the worker's group for this filter. All clients of a group are offered the same events.
     pub(super) fn group_key(&self) -> GroupKey {
         match &self.source {
             Source::Types(patterns) => {
@@ -90,6 +93,7 @@ impl Filter {
     }
 }
 
+/// Whether any pattern matches the event type.
 fn matches(patterns: &[Pattern], event_type: &str) -> bool {
     patterns.iter().any(|one| one.matches(event_type))
 }

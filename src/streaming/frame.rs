@@ -23,6 +23,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// Wraps an event. Each encoding is computed on first use and kept.
     pub(super) fn new(event: Arc<Event>) -> Self {
         let (sse, sse_named, websocket) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         Self { event, sse, sse_named, websocket }
@@ -36,12 +37,12 @@ impl Frame {
         self.event.position
     }
 
-    /// The approximate size in bytes.
+    /// Returns the length of the event's JSON, as an estimate of the frame's size in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.event.body.len()
     }
 
-    /// The server-sent event (WHATWG HTML, 9.2.5); if `named`, with the event type as `event:`.
+    /// Encodes the event as a server-sent event (WHATWG HTML, 9.2.5). `named`: with its type in an `event:` line.
     pub(crate) fn sse(&self, named: bool) -> Bytes {
         let made = if named { &self.sse_named } else { &self.sse };
         made.get_or_init(|| {
@@ -58,12 +59,13 @@ impl Frame {
         .clone()
     }
 
-    /// The WebSocket text frame of a server, which is not masked (RFC 6455, section 5).
+    /// Encodes the event as an unmasked WebSocket text frame, as servers send it (RFC 6455, section 5).
     pub(crate) fn websocket(&self) -> Bytes {
         self.websocket.get_or_init(|| text_frame(&self.event.body)).clone()
     }
 }
 
+/// Encodes a text as one unmasked, unfragmented WebSocket frame.
 fn text_frame(text: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(text.len() + 10);
     frame.put_u8(TEXT_FRAME);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::filter::Filter;
 use crate::access::keys::Key;
-use crate::access::quotas::{Quota, QuotasInForce};
+use crate::access::quotas::{Quota, TenantQuotas};
 use crate::domain::access::quota::StreamLimits;
 use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
@@ -25,7 +25,7 @@ pub(crate) enum Transport {
 impl Transport {
     pub(crate) const ALL: [Self; 3] = [Self::Sse, Self::WebSocket, Self::LongPoll];
 
-    /// The name in JSON and metrics.
+    /// Returns the name of the transport in JSON and metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sse => "sse",
@@ -66,11 +66,13 @@ pub(crate) struct ConnectionEntry {
 }
 
 impl ConnectionEntry {
+    /// Returns the current filter. A WebSocket client can change it.
     pub(crate) fn filter(&self) -> Arc<Filter> {
         Arc::clone(&self.filter.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// All matching events up to here were sent. `head` is the end of the log.
+    /// Returns the position up to which the client has all matching events: `head`, the end of the log, if the client
+    /// waits for new events, else the last event sent.
     pub(crate) fn position(&self, head: Position) -> Position {
         if self.waiting.load(Ordering::Relaxed) {
             return head;
@@ -92,14 +94,15 @@ struct Connected {
 #[derive(Debug)]
 pub(crate) struct Presence {
     limits: StreamLimits,
-    quotas: Arc<QuotasInForce>,
+    quotas: Arc<TenantQuotas>,
     connected: Mutex<Connected>,
     refused: AtomicU64,
     sent: [AtomicU64; Transport::ALL.len()],
 }
 
 impl Presence {
-    pub(crate) fn new(limits: StreamLimits, quotas: Arc<QuotasInForce>) -> Self {
+    /// Creates the register of this node's connections. `limits` are the node's; `quotas` holds each tenant's limit.
+    pub(crate) fn new(limits: StreamLimits, quotas: Arc<TenantQuotas>) -> Self {
         Self {
             limits,
             quotas,
@@ -109,24 +112,27 @@ impl Presence {
         }
     }
 
+    /// Locks the register of open connections. A poisoned lock is still used.
     fn connected(&self) -> MutexGuard<'_, Connected> {
         self.connected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a connection until the guard is dropped, if no limit is reached.
-    pub(super) fn enter(
+    /// Adds a connection at `position`. The connection counts until the guard is dropped.
+    ///
+    /// Fails if the node, the key, the tenant or the network has reached its limit, and counts the refusal.
+    pub(super) fn add_connection(
         self: &Arc<Self>,
         transport: Transport,
         owner: ConnectionOwner,
         filter: Arc<Filter>,
         position: Position,
     ) -> Result<ConnectionGuard, StreamLimitReached> {
-        let quota = self.quotas.of(&owner.tenant).streams;
+        let quota = self.quotas.quotas_of(&owner.tenant).streams;
         let mut connected = self.connected();
         if let Some(limit) = self.limit_reached(&connected, &owner, quota) {
             self.refused.fetch_add(1, Ordering::Relaxed);
             if let StreamLimitReached::Tenant(_) = limit {
-                self.quotas.refuse(Quota::Streams, &owner.tenant);
+                self.quotas.count_rejection(Quota::Streams, &owner.tenant);
             }
             return Err(limit);
         }
@@ -150,15 +156,16 @@ impl Presence {
         Ok(ConnectionGuard { presence: Arc::clone(self), entry })
     }
 
+    /// Returns the first limit that one more connection of `owner` would exceed. `quota`: the tenant's limit, `None` if
+    /// unlimited.
     fn limit_reached(
         &self,
         connected: &Connected,
         owner: &ConnectionOwner,
         quota: Option<u32>,
     ) -> Option<StreamLimitReached> {
-        let counted = |by: &HashMap<Arc<str>, usize>, whose| by.get(whose).copied();
-        let of_key = counted(&connected.by_key, &owner.key.name).unwrap_or_default();
-        let of_tenant = counted(&connected.by_tenant, &owner.tenant).unwrap_or_default();
+        let of_key = connected.by_key.get(&owner.key.name).copied().unwrap_or_default();
+        let of_tenant = connected.by_tenant.get(&owner.tenant).copied().unwrap_or_default();
         if connected.entries.len() >= self.limits.per_node {
             return Some(StreamLimitReached::Node(self.limits.per_node));
         }
@@ -174,7 +181,8 @@ impl Presence {
             .then_some(StreamLimitReached::Address(self.limits.per_address))
     }
 
-    fn leave(&self, entry: &ConnectionEntry) {
+    /// Removes a closed connection from the register and from all counts.
+    fn remove_connection(&self, entry: &ConnectionEntry) {
         let mut connected = self.connected();
         connected.entries.remove(&entry.id);
         if let Some(count) = connected.by_transport.get_mut(&entry.transport) {
@@ -185,7 +193,7 @@ impl Presence {
         decrement(&mut connected.by_network, &entry.owner.network);
     }
 
-    /// A tenant's connections with ids above `after`, oldest first.
+    /// Returns up to `limit` connections of a tenant with ids above `after`, oldest first.
     pub(crate) fn list(
         &self,
         tenant: &str,
@@ -198,29 +206,33 @@ impl Presence {
         entries.filter(|entry| &*entry.owner.tenant == tenant).take(limit).map(Arc::clone).collect()
     }
 
-    pub(crate) fn count_of(&self, tenant: &str) -> usize {
+    /// Returns the number of open connections of a tenant on this node.
+    pub(crate) fn count_of_tenant(&self, tenant: &str) -> usize {
         self.connected().by_tenant.get(tenant).copied().unwrap_or_default()
     }
 
-    pub(crate) fn count(&self, transport: Transport) -> usize {
+    /// Returns the number of open connections with this transport on this node.
+    pub(crate) fn count_of_transport(&self, transport: Transport) -> usize {
         self.connected().by_transport.get(&transport).copied().unwrap_or_default()
     }
 
-    /// The number of events sent since the start.
-    pub(crate) fn sent(&self, transport: Transport) -> u64 {
+    /// Returns the number of events sent over this transport since the node started.
+    pub(crate) fn events_sent(&self, transport: Transport) -> u64 {
         self.sent_counter(transport).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// The number of connections refused since the start.
-    pub(crate) fn refused(&self) -> u64 {
+    /// Returns the number of connections refused by any limit since the node started.
+    pub(crate) fn connections_refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Returns the counter of the events sent over this transport.
     fn sent_counter(&self, transport: Transport) -> Option<&AtomicU64> {
         Transport::ALL.iter().position(|one| *one == transport).and_then(|at| self.sent.get(at))
     }
 }
 
+/// Subtracts one from the count of `key`, and removes the entry at zero.
 fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);
@@ -238,6 +250,7 @@ pub(super) struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
+    /// Records that the event at this position was sent, and counts it for the metrics.
     pub(super) fn record_sent(&self, event: Position) {
         self.entry.position.store(event.stored(), Ordering::Relaxed);
         self.entry.waiting.store(false, Ordering::Relaxed);
@@ -246,11 +259,12 @@ impl ConnectionGuard {
         }
     }
 
-    /// Notes that the client has all events.
+    /// Records that the client has received all matching events and waits for new ones.
     pub(super) fn set_waiting(&self) {
         self.entry.waiting.store(true, Ordering::Relaxed);
     }
 
+    /// Replaces the filter that the list of connections shows.
     pub(super) fn set_filter(&self, filter: Arc<Filter>) {
         *self.entry.filter.lock().unwrap_or_else(PoisonError::into_inner) = filter;
     }
@@ -258,6 +272,6 @@ impl ConnectionGuard {
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.presence.leave(&self.entry);
+        self.presence.remove_connection(&self.entry);
     }
 }

@@ -32,13 +32,11 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct ReaderStart {
     pub filter: Filter,
-    /// The reader starts after this position.
     pub after: Position,
     /// The event that reports missing events, sent before all others.
     pub gap: Option<Event>,
 }
 
-/// The next step of a reader.
 #[derive(Debug)]
 pub(crate) enum ReaderStep {
     Event(Rc<Frame>),
@@ -84,7 +82,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// A reader that no limit counts, as a poll that does not wait needs.
+    /// Adds a client to the worker and returns its reader. No connection limit counts it until [`Self::count_as_connection`], so a
+    /// poll that does not wait needs no more.
     pub(crate) fn new(worker: &Rc<Worker>, start: ReaderStart, transport: Transport) -> Self {
         let always_heartbeat = transport == Transport::WebSocket;
         let filter = Arc::new(start.filter);
@@ -93,38 +92,50 @@ impl Reader {
         if let Some(gap) = start.gap {
             client.enqueue(Rc::new(Frame::new(Arc::new(gap))));
         }
-        let id = worker.enter(client);
+        let id = worker.add_client(client);
         let worker = Rc::clone(worker);
         Self { worker, id, filter, reading: None, failed: false, connection: None }
     }
 
-    /// Counts the reader as a connection of `owner`, if no limit is reached. The stream ends with the owner's key.
-    pub(crate) fn connect(
+    /// Counts the reader as an open connection of `owner` until the reader is dropped. Fails if a connection limit is
+    /// reached.
+    ///
+    /// The stream ends when the owner's key expires or is revoked.
+    pub(crate) fn count_as_connection(
         mut self,
         transport: Transport,
         owner: ConnectionOwner,
     ) -> Result<Self, StreamLimitReached> {
-        self.worker.state.borrow_mut().set_key(self.id, Arc::clone(&owner.key));
+        if let Some(client) = self.worker.state.borrow_mut().client(self.id) {
+            client.key = Some(Arc::clone(&owner.key));
+        }
         if let Some(expires) = owner.key.expires_at {
             self.expire_at(Instant::now() + expires.since(UnixMillis::now()));
         }
         let (presence, filter) = (&self.worker.streams.presence, Arc::clone(&self.filter));
-        self.connection = Some(presence.enter(transport, owner, filter, self.cursor())?);
+        self.connection = Some(presence.add_connection(transport, owner, filter, self.cursor())?);
         Ok(self)
     }
 
+    /// Ends the stream at `expires`, unless an earlier expiry is already set.
     pub(crate) fn expire_at(&self, expires: Instant) {
         self.worker.state.borrow_mut().expire_at(self.id, expires);
     }
 
-    /// Continues with another filter, after `after` or from the current position.
-    pub(crate) fn change(&mut self, filter: Filter, after: Option<Position>, gap: Option<Event>) {
+    /// Replaces the filter and continues after `after`; `None` stands for the current position. The reader sends `gap`,
+    /// if given, before all other events.
+    pub(crate) fn change_filter(
+        &mut self,
+        filter: Filter,
+        after: Option<Position>,
+        gap: Option<Event>,
+    ) {
         let (filter, after) = (Arc::new(filter), after.unwrap_or_else(|| self.cursor()));
         self.reading = None;
         let mut state = self.worker.state.borrow_mut();
         state.leave_group(self.id);
         if let Some(client) = state.client(self.id) {
-            client.move_to(Arc::clone(&filter), after);
+            client.restart(Arc::clone(&filter), after);
             if let Some(gap) = gap {
                 client.enqueue(Rc::new(Frame::new(Arc::new(gap))));
             }
@@ -133,6 +144,7 @@ impl Reader {
         self.set_filter(filter);
     }
 
+    /// Replaces the filter in the reader and in the list of connections.
     fn set_filter(&mut self, filter: Arc<Filter>) {
         if let Some(connection) = &self.connection {
             connection.set_filter(Arc::clone(&filter));
@@ -140,20 +152,23 @@ impl Reader {
         self.filter = filter;
     }
 
-    /// The position to resume from: all matching events up to here were sent.
+    /// Returns the position to resume from: all matching events up to this position were sent.
     pub(crate) fn cursor(&self) -> Position {
         let mut state = self.worker.state.borrow_mut();
         let processed = state.processed;
         state.client(self.id).map(|client| client.cursor(processed)).unwrap_or_default()
     }
 
-    fn is_at_edge(&self) -> bool {
-        self.worker.state.borrow_mut().client(self.id).is_some_and(|client| client.is_at_edge())
+    /// Whether the reader is live and every matching event was sent.
+    fn is_caught_up(&self) -> bool {
+        self.worker.state.borrow_mut().client(self.id).is_some_and(|client| client.is_caught_up())
     }
 
-    /// The next step; pending until there is one.
+    /// Polls for the next step: an event, a heartbeat, a scanned page, a failed read or the end of the stream.
+    ///
+    /// Reads the log while the client catches up. When pending, the worker or the read wakes the task.
     pub(crate) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<ReaderStep> {
-        match self.next() {
+        match self.next_action() {
             ClientAction::Send(frame) => {
                 if let Some(connection) = &self.connection {
                     connection.record_sent(frame.position());
@@ -166,7 +181,7 @@ impl Reader {
                 if let Some(connection) = &self.connection {
                     connection.set_waiting();
                 }
-                self.wait(context);
+                self.wake_when_ready(context);
                 Poll::Pending
             }
             ClientAction::ReadAfter(after) => {
@@ -175,7 +190,7 @@ impl Reader {
                     None => self.reading.insert(self.start_read(after)),
                 };
                 let Poll::Ready(read) = reading.as_mut().poll(context) else {
-                    self.wait(context);
+                    self.wake_when_ready(context);
                     return Poll::Pending;
                 };
                 self.reading = None;
@@ -184,19 +199,24 @@ impl Reader {
         }
     }
 
-    fn next(&self) -> ClientAction {
+    /// Takes the next action out of the worker's client. A client that no longer exists has ended with
+    /// [`StreamEnd::Stopping`].
+    fn next_action(&self) -> ClientAction {
         let mut state = self.worker.state.borrow_mut();
-        state
-            .client(self.id)
-            .map_or(ClientAction::End(StreamEnd::Stopping), |client| client.next(Instant::now()))
+        state.client(self.id).map_or(ClientAction::End(StreamEnd::Stopping), |client| {
+            client.next_action(Instant::now())
+        })
     }
 
-    fn wait(&self, context: &Context<'_>) {
+    /// Asks the worker to wake the current task once the client has something to do.
+    fn wake_when_ready(&self, context: &Context<'_>) {
         if let Some(client) = self.worker.state.borrow_mut().client(self.id) {
-            client.wait(context.waker());
+            client.set_waker(context.waker());
         }
     }
 
+    /// Returns a future that reads the page of the log after `after`. After a failed read, the future first waits
+    /// [`RETRY_DELAY`].
     fn start_read(&self, after: Position) -> PendingRead {
         let (streams, filter, failed) =
             (Arc::clone(&self.worker.streams), Arc::clone(&self.filter), self.failed);
@@ -208,6 +228,9 @@ impl Reader {
         })
     }
 
+    /// Hands a page that was read to the worker's client, and returns [`ReaderStep::Scanned`].
+    ///
+    /// A client that becomes live joins its group. The stream ends if the subscription is no longer pulled.
     fn finish_read(&mut self, read: Result<ReadPage, StoreError>) -> ReaderStep {
         self.failed = read.is_err();
         let page = match read {
@@ -227,14 +250,17 @@ impl Reader {
         client.filter = Arc::clone(&self.filter);
         client.accept_page(page.frames, page.scanned, page.complete, processed);
         if page.filter.is_none() {
-            client.finish(StreamEnd::Withdrawn);
+            client.end_stream(StreamEnd::Withdrawn);
         } else if client.is_live() {
             state.join_group(self.id);
         }
         ReaderStep::Scanned
     }
 
-    /// Collects at most `limit` events for a poll. With `wait_until`, waits until then for the first event.
+    /// Collects up to `limit` events for a poll.
+    ///
+    /// With `wait_until`, waits until then for the first event. A failed read is an error at once. [`MAX_POLL_BYTES`]
+    /// and [`MAX_POLL_PAGES`] may end the poll earlier.
     pub(crate) async fn collect_events(
         &mut self,
         limit: usize,
@@ -242,11 +268,11 @@ impl Reader {
     ) -> Result<PollResult, StoreError> {
         let (mut events, mut pages, mut bytes, mut end) = (Vec::new(), 0, 0, None);
         while events.len() < limit && bytes < MAX_POLL_BYTES && pages < MAX_POLL_PAGES {
-            let at_edge = self.is_at_edge();
+            let caught_up = self.is_caught_up();
             let step = poll_fn(|context| self.poll_step(context));
             let step = match wait_until {
-                Some(until) if at_edge && events.is_empty() => timeout_at(until, step).await,
-                _ if at_edge => break,
+                Some(until) if caught_up && events.is_empty() => timeout_at(until, step).await,
+                _ if caught_up => break,
                 _ => Ok(step.await),
             };
             match step {
@@ -264,16 +290,19 @@ impl Reader {
                 Err(_) => break,
             }
         }
-        Ok(PollResult { events, cursor: self.cursor(), has_more: !self.is_at_edge(), end })
+        Ok(PollResult { events, cursor: self.cursor(), has_more: !self.is_caught_up(), end })
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.worker.state.borrow_mut().leave(self.id);
+        self.worker.state.borrow_mut().remove_client(self.id);
     }
 }
 
+/// Reads the page of the log after `after`, from memory if possible, and keeps the matching events.
+///
+/// If the page changes the subscription, the filter is read again from the database first.
 async fn read_page(
     streams: &Streams,
     mut filter: Arc<Filter>,
@@ -288,10 +317,10 @@ async fn read_page(
         streams.log.read_after(scan).await?
     };
     let (scanned, complete) = (stretch.scanned, stretch.complete);
-    if let Some(id) = filter.subscription()
+    if let Some(id) = filter.subscription_id()
         && stretch.events.iter().any(|event| event.changes_subscription() == Some(id))
     {
-        match streams.filter_of_subscription(&tenant, id, filter.within()).await? {
+        match streams.filter_of_subscription(&tenant, id, filter.allowed_types()).await? {
             Some(now) => filter = Arc::new(now),
             None => return Ok(ReadPage { filter: None, frames: Vec::new(), scanned, complete }),
         }
@@ -303,7 +332,8 @@ async fn read_page(
     Ok(ReadPage { filter: Some(filter), frames, scanned, complete })
 }
 
-/// Removes events that were delivered while the subscription was a webhook.
+/// Removes from `events` those that were delivered while the subscription was a webhook. `after`: the position where
+/// the read of the events began.
 async fn remove_delivered(
     streams: &Streams,
     filter: &Filter,

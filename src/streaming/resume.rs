@@ -28,7 +28,7 @@ pub(crate) enum ResumePoint {
 }
 
 impl ResumePoint {
-    /// Parses `now`, `earliest`, an event id or an RFC 3339 time.
+    /// Parses `now`, `earliest`, an event id or an RFC 3339 time. Any other text gives [`ResumePoint::Unreadable`].
     pub(crate) fn parse(text: &str) -> Self {
         match (text, text.parse::<Position>(), UnixMillis::parse(text)) {
             ("now", ..) => Self::Now,
@@ -63,6 +63,7 @@ pub(crate) enum Resumption {
 }
 
 impl Streams {
+    /// Converts a resume point to a position in the log, and checks that the events after that position are still kept.
     pub(crate) async fn resolve(&self, point: &ResumePoint) -> Result<Resumption, StoreError> {
         match point {
             ResumePoint::Now => Ok(Resumption::At(self.log.head())),
@@ -97,7 +98,9 @@ impl Streams {
     }
 }
 
-/// The event that reports missing events to a stream, which continues with the oldest kept event.
+/// Creates the `hookhub.gap` event, which tells a client that events are missing after `point`.
+///
+/// The position of the event is just before `earliest`, the oldest kept event, where the stream continues.
 pub(crate) fn gap_event(
     tenant: &str,
     point: &ResumePoint,

@@ -15,7 +15,7 @@ use super::client::{Client, StreamEnd};
 use super::filter::{Filter, GroupKey, Source};
 use super::frame::Frame;
 use super::presence::Presence;
-use crate::access::keys::{Key, Keys};
+use crate::access::keys::Keys;
 use crate::domain::event::Event;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::event::matcher::Matcher;
@@ -43,7 +43,7 @@ pub(crate) struct Streams {
     pub(super) log: Log,
     pub(super) store: Store,
     keys: Keys,
-    pub(super) presence: Arc<Presence>,
+    pub(crate) presence: Arc<Presence>,
     pub(super) reads: Semaphore,
     stopping: CancellationToken,
     drain: Duration,
@@ -58,15 +58,18 @@ pub(crate) struct Parts {
 }
 
 impl Streams {
-    /// When `stopping` is cancelled, the streams are closed, spread over `drain`.
+    /// Creates the state that all streams of the node share. When `stopping` is cancelled, each worker closes its
+    /// streams evenly over the time `drain`.
     pub(crate) fn new(parts: Parts, stopping: CancellationToken, drain: Duration) -> Self {
         let Parts { log, store, keys, presence } = parts;
         let (presence, reads) = (Arc::new(presence), Semaphore::new(MAX_CONCURRENT_READS));
         Self { log, store, keys, presence, reads, stopping, drain }
     }
 
-    /// The filter of a pull subscription, restricted to the patterns `within` if given. `None` if the subscription does not
-    /// exist, is a webhook or is paused.
+    /// Reads the filter of a pull subscription from the database.
+    ///
+    /// `within`: the event types to which the reader's key is limited. Returns `None` if the subscription does not
+    /// exist, is a webhook, or is not active.
     pub(crate) async fn filter_of_subscription(
         &self,
         tenant: &Arc<str>,
@@ -82,10 +85,6 @@ impl Streams {
         let delivered_up_to = cursor.map(|cursor| cursor.delivered_up_to).unwrap_or_default();
         let source = Source::Subscription { id, versions, delivered_up_to, within };
         Ok(Some(Filter { tenant: Arc::clone(tenant), source }))
-    }
-
-    pub(crate) fn presence(&self) -> &Presence {
-        &self.presence
     }
 }
 
@@ -115,24 +114,29 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker for the calling thread. Its task starts with the first client.
+    /// Creates the worker of the calling thread. The worker's task starts with its first client.
     pub(crate) fn new(streams: Arc<Streams>) -> Rc<Self> {
         Rc::new(Self { streams, state: RefCell::default() })
     }
 
-    pub(super) fn enter(self: &Rc<Self>, client: Client) -> ClientId {
+    /// Adds a client and returns its id in this worker. The first client starts the worker's task.
+    ///
+    /// After the worker has stopped, the client's stream ends at once with [`StreamEnd::Stopping`].
+    pub(super) fn add_client(self: &Rc<Self>, client: Client) -> ClientId {
         let mut state = self.state.borrow_mut();
         if !state.following {
             state.following = true;
             state.processed = self.streams.log.head();
             let (worker, revoked) = (Rc::clone(self), self.streams.keys.revocations());
             // The task ends with the thread or when the node stops. It holds no data that could be lost.
-            drop(tokio::task::spawn_local(async move { worker.follow(revoked).await }));
+            drop(tokio::task::spawn_local(async move { worker.run(revoked).await }));
         }
-        state.enter(client)
+        state.add_client(client)
     }
 
-    async fn follow(self: Rc<Self>, mut revoked: watch::Receiver<Position>) {
+    /// Runs the worker's task until the node stops: offers new events to live clients, ends the streams of revoked
+    /// keys, and handles heartbeats and expiries every [`TICK_INTERVAL`].
+    async fn run(self: Rc<Self>, mut revoked: watch::Receiver<Position>) {
         let mut ticks = interval(TICK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -143,12 +147,13 @@ impl Worker {
                 now = ticks.tick() => self.state.borrow_mut().handle_time(now),
                 () = self.streams.stopping.cancelled() => break,
             }
-            self.wake().await;
+            self.wake_readers().await;
         }
         self.drain().await;
     }
 
-    /// Offers the new events at the tail to the live clients.
+    /// Reads the log from the worker's position to its end, and offers the events to the live clients. After an error
+    /// waits [`TICK_INTERVAL`]; the caller then tries again.
     async fn read_new_events(&self) {
         loop {
             let after = self.state.borrow().processed;
@@ -156,7 +161,7 @@ impl Worker {
             match self.streams.log.read_after(scan).await {
                 Ok(stretch) => {
                     self.state.borrow_mut().offer_events(&stretch.events, stretch.scanned);
-                    self.wake().await;
+                    self.wake_readers().await;
                     if stretch.complete {
                         return;
                     }
@@ -170,8 +175,8 @@ impl Worker {
         }
     }
 
-    /// Wakes the clients that have something to do, and yields in between.
-    async fn wake(&self) {
+    /// Wakes all readers that have something to do. Yields to other tasks after each [`MAX_WAKES_AT_ONCE`].
+    async fn wake_readers(&self) {
         loop {
             for _ in 0..MAX_WAKES_AT_ONCE {
                 let Some(waker) = self.state.borrow_mut().to_wake.pop_front() else { return };
@@ -181,55 +186,51 @@ impl Worker {
         }
     }
 
-    /// Closes all streams, spread over the available time.
+    /// Ends all streams one by one, spread over the drain time of the node's stop.
     async fn drain(&self) {
         let mut left = self.state.borrow_mut().begin_stop();
         let count = u32::try_from(left.len().max(1)).unwrap_or(u32::MAX);
         let mut pause = interval((self.streams.drain / count).min(MAX_CLOSE_INTERVAL));
         while let Some(id) = left.pop_front() {
             pause.tick().await;
-            self.state.borrow_mut().end(id, StreamEnd::Stopping);
-            self.wake().await;
+            self.state.borrow_mut().end_stream(id, StreamEnd::Stopping);
+            self.wake_readers().await;
         }
     }
 }
 
 impl WorkerState {
-    fn enter(&mut self, mut client: Client) -> ClientId {
+    /// Adds a client and its timer, and returns the client's id. The stream ends at once if the worker has stopped.
+    fn add_client(&mut self, mut client: Client) -> ClientId {
         self.last_id += 1;
         if self.stopped {
-            client.finish(StreamEnd::Stopping);
+            client.end_stream(StreamEnd::Stopping);
         }
         self.timers.insert((client.due(), self.last_id));
         self.clients.insert(self.last_id, client);
         self.last_id
     }
 
+    /// Returns the client with this id; `None` after its removal.
     pub(super) fn client(&mut self, id: ClientId) -> Option<&mut Client> {
         self.clients.get_mut(&id)
     }
 
-    pub(super) fn leave(&mut self, id: ClientId) {
+    /// Removes a client from its group and from the worker.
+    pub(super) fn remove_client(&mut self, id: ClientId) {
         self.leave_group(id);
         self.clients.remove(&id);
     }
 
-    /// Ties a client's stream to a key: the stream ends when the key is revoked.
-    pub(super) fn set_key(&mut self, id: ClientId, key: Arc<Key>) {
-        if let Some(client) = self.clients.get_mut(&id) {
-            client.key = Some(key);
-        }
-    }
-
-    /// Ends the streams whose key was revoked.
+    /// Ends the streams whose key is revoked, and queues their readers for [`Worker::wake_readers`].
     fn end_revoked(&mut self) {
         for client in self.clients.values_mut().filter(|client| client.is_key_revoked()) {
-            client.finish(StreamEnd::Revoked);
+            client.end_stream(StreamEnd::Revoked);
             self.to_wake.extend(client.take_waker());
         }
     }
 
-    /// Ends a client's stream at `expires` or earlier.
+    /// Ends a client's stream at `expires`, unless an earlier expiry is already set.
     pub(super) fn expire_at(&mut self, id: ClientId, expires: Instant) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.expires = Some(client.expires.map_or(expires, |sooner| sooner.min(expires)));
@@ -237,7 +238,7 @@ impl WorkerState {
         }
     }
 
-    /// Adds a client that has become live to its group.
+    /// Adds a client that has become live to the group of its filter, and creates the group if necessary.
     pub(super) fn join_group(&mut self, id: ClientId) {
         let Some(filter) = self.clients.get(&id).map(|client| Arc::clone(&client.filter)) else {
             return;
@@ -247,19 +248,14 @@ impl WorkerState {
             *group
         } else {
             self.last_id += 1;
-            self.set_patterns(self.last_id, &filter);
+            self.matcher.set(self.last_id, &filter.tenant, &filter.patterns());
             self.group_ids.insert(key, self.last_id);
             self.last_id
         };
         self.groups.entry(group).or_default().insert(id);
     }
 
-    fn set_patterns(&mut self, group: u64, filter: &Filter) {
-        let patterns: Arc<[Pattern]> = filter.patterns();
-        self.matcher.set(group, &filter.tenant, &patterns);
-    }
-
-    /// Removes a live client from its group.
+    /// Removes a live client from the group of its filter. Without members, the group is removed too.
     pub(super) fn leave_group(&mut self, id: ClientId) {
         let Some(client) = self.clients.get(&id).filter(|client| client.is_live()) else { return };
         let key = client.filter.group_key();
@@ -273,6 +269,9 @@ impl WorkerState {
         }
     }
 
+    /// Offers new events to the groups that match, and advances the worker's position to `scanned`.
+    ///
+    /// An event that changes a subscription makes the clients of that subscription read the log instead.
     fn offer_events(&mut self, events: &[Arc<Event>], scanned: Position) {
         for event in events {
             let is_test = event.event_type.as_str() == TEST_EVENT;
@@ -286,13 +285,14 @@ impl WorkerState {
                 }
             }
             if !groups.is_empty() {
-                self.offer(&Rc::new(Frame::new(Arc::clone(event))), &groups);
+                self.offer_to_groups(&Rc::new(Frame::new(Arc::clone(event))), &groups);
             }
         }
         self.processed = self.processed.max(scanned);
     }
 
-    fn offer(&mut self, frame: &Rc<Frame>, groups: &[u64]) {
+    /// Offers one event to the clients of these groups. A client whose queue is full falls behind.
+    fn offer_to_groups(&mut self, frame: &Rc<Frame>, groups: &[u64]) {
         for number in groups {
             let Some(group) = self.groups.get(number) else { continue };
             let mut behind = Vec::new();
@@ -309,6 +309,7 @@ impl WorkerState {
         }
     }
 
+    /// Removes a client from its group and makes it read the log after `scanned`.
     fn fall_behind(&mut self, id: ClientId, scanned: Position) {
         self.leave_group(id);
         if let Some(client) = self.clients.get_mut(&id) {
@@ -316,16 +317,15 @@ impl WorkerState {
         }
     }
 
-    /// Makes the clients of a changed subscription read the change from the log.
+    /// Makes all clients of a group read the log after `scanned`. Used when their subscription changes.
     fn make_group_catch_up(&mut self, group: u64, scanned: Position) {
         for id in self.groups.get(&group).cloned().unwrap_or_default() {
             self.fall_behind(id, scanned);
-            if let Some(client) = self.clients.get_mut(&id) {
-                self.to_wake.extend(client.take_waker());
-            }
+            self.to_wake.extend(self.clients.get_mut(&id).and_then(Client::take_waker));
         }
     }
 
+    /// Handles all heartbeats and expiries that are due at `now`, and queues the affected readers for [`Worker::wake_readers`].
     fn handle_time(&mut self, now: Instant) {
         while let Some((due, id)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
             self.timers.remove(&(due, id));
@@ -339,14 +339,16 @@ impl WorkerState {
         }
     }
 
+    /// Marks the worker as stopped, so that new clients end at once. Returns the clients that are still open.
     fn begin_stop(&mut self) -> VecDeque<ClientId> {
         self.stopped = true;
         self.clients.keys().copied().collect()
     }
 
-    pub(super) fn end(&mut self, id: ClientId, end: StreamEnd) {
+    /// Ends a client's stream for this reason, and queues its reader for [`Worker::wake_readers`].
+    pub(super) fn end_stream(&mut self, id: ClientId, end: StreamEnd) {
         if let Some(client) = self.clients.get_mut(&id) {
-            client.finish(end);
+            client.end_stream(end);
             self.to_wake.extend(client.take_waker());
         }
     }

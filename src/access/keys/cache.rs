@@ -69,16 +69,19 @@ pub(crate) struct LeaseResumption {
 pub(crate) struct LookupGeneration(u64);
 
 impl KeyCache {
+    /// Locks the cache.
     fn state(&self) -> MutexGuard<'_, CacheState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes with each revocation, after the key itself is marked as revoked.
+    /// Returns a receiver that wakes after each revocation, when the key is already marked as revoked. Its value is
+    /// the position of the newest revocation in the log.
     pub(crate) fn revocations(&self) -> watch::Receiver<Position> {
         self.revoked.subscribe()
     }
 
-    /// Extends the trust in the cache to the end of a renewed lease.
+    /// Trusts the cache until `until`, the end of the node's renewed lease. If the cache is not trusted now, its keys
+    /// must first be checked: sends a [`LeaseResumption`] to the receivers of [`Self::resumptions`].
     pub(crate) fn lease_runs_until(&self, until: Instant) {
         let mut state = self.state();
         if state.has_stopped {
@@ -95,18 +98,21 @@ impl KeyCache {
         self.resumed.send_replace(Some(resumption));
     }
 
-    /// Stops trusting the cache until the next lease.
+    /// Stops trusting the cache until the next lease, when all its keys are checked again.
     pub(crate) fn invalidate(&self) {
         self.state().invalidate();
     }
 
-    /// Stops trusting the cache for good. Called before the node leaves the list that revocations wait for.
+    /// Stops trusting the cache for good. The node calls this before it deletes its row from the nodes: from then on,
+    /// revocations do not wait for the node.
     pub(crate) fn stop_trusting(&self) {
         let mut state = self.state();
         state.has_stopped = true;
         state.invalidate();
     }
 
+    /// Returns a receiver of the new leases for which the cached keys must be checked; the receiver passes the result
+    /// to [`Self::resume`].
     pub(crate) fn resumptions(&self) -> watch::Receiver<Option<LeaseResumption>> {
         self.resumed.subscribe()
     }
@@ -116,8 +122,8 @@ impl KeyCache {
         self.state().by_id.keys().copied().collect()
     }
 
-    /// Ends the check of a new lease: of the `checked` keys only the `unrevoked` ones stay. The cache is trusted again,
-    /// unless it was invalidated since.
+    /// Completes the check of the cached keys at a new lease: removes the `checked` keys that are not in `unrevoked`.
+    /// Trusts the cache again until the lease ends, unless it was invalidated during the check.
     pub(crate) fn resume(
         &self,
         resumption: LeaseResumption,
@@ -140,7 +146,8 @@ impl KeyCache {
         }
     }
 
-    /// The cached key with this hash, if the cache is trusted; else the generation for a look-up.
+    /// Returns the key with this hash if it is cached and the cache is trusted. Otherwise returns the generation to
+    /// pass to [`Self::insert`] after a look-up in the database.
     pub(crate) fn by_hash(&self, hash: &Hash) -> Result<Arc<Key>, LookupGeneration> {
         let state = self.state();
         let id = state.by_hash.get(hash).filter(|_| state.is_trusted());
@@ -148,18 +155,24 @@ impl KeyCache {
         key.map(Arc::clone).ok_or(LookupGeneration(state.generation))
     }
 
-    /// The cached key with this id, if the cache is trusted; else the generation for a look-up.
+    /// Returns the key with this id if it is cached and the cache is trusted. Otherwise returns the generation to pass
+    /// to [`Self::insert`] after a look-up in the database.
     pub(crate) fn by_id(&self, id: KeyId) -> Result<Arc<Key>, LookupGeneration> {
         let state = self.state();
         let key = state.by_id.get(&id).filter(|_| state.is_trusted());
         key.map(Arc::clone).ok_or(LookupGeneration(state.generation))
     }
 
+    /// Returns whether the node's lease runs and the cached keys are known to be unrevoked.
     pub(crate) fn is_trusted(&self) -> bool {
         self.state().is_trusted()
     }
 
-    /// Caches the result of a look-up. `None` if any key was revoked since `begun`, perhaps this one: repeat the look-up.
+    /// Caches a key that was looked up in the database, by its id and, if given, its hash. `begun` is the generation
+    /// before the look-up.
+    ///
+    /// Returns `None` if any key was revoked during the look-up: the result may be out of date, and the caller looks
+    /// the key up again. A revoked key is returned but not cached.
     pub(crate) fn insert(
         &self,
         begun: LookupGeneration,
@@ -172,10 +185,10 @@ impl KeyCache {
         }
         let (id, revoked) = (stored.id, stored.revoked);
         if revoked {
-            return Some(Arc::new(Key::of(stored)));
+            return Some(Arc::new(Key::from_stored(stored)));
         }
         state.sweep();
-        let key = state.by_id.entry(id).or_insert_with(|| Arc::new(Key::of(stored)));
+        let key = state.by_id.entry(id).or_insert_with(|| Arc::new(Key::from_stored(stored)));
         let key = Arc::clone(key);
         if let Some(hash) = hash {
             state.by_hash.insert(*hash, id);
@@ -183,13 +196,15 @@ impl KeyCache {
         Some(key)
     }
 
+    /// Returns all cached keys, with their ids.
     pub(crate) fn all(&self) -> Vec<(KeyId, Arc<Key>)> {
         self.state().by_id.iter().map(|(id, key)| (*id, Arc::clone(key))).collect()
     }
 }
 
 impl LogObserver for KeyCache {
-    /// Forgets a key before any reader on this node sees the entry that revokes it.
+    /// If the entry revokes a key, removes the key from the cache and marks it as revoked, before any reader on this
+    /// node sees the entry.
     fn handle_entry(&self, entry: &Event) {
         if let Some(id) = Revocation::revoked_key(entry) {
             self.state().revoke(id);
@@ -198,23 +213,26 @@ impl LogObserver for KeyCache {
         }
     }
 
+    /// Stops trusting the cache: revocations may be among the entries that were missed.
     fn handle_history_lost(&self) {
         self.invalidate();
     }
 }
 
 impl CacheState {
+    /// Returns whether the node's lease runs and the cached keys are known to be unrevoked.
     fn is_trusted(&self) -> bool {
         self.trusted_until.is_some_and(|until| Instant::now() < until)
     }
 
+    /// Stops trusting the cache, and makes look-ups that run now repeat.
     fn invalidate(&mut self) {
         self.trusted_until = None;
         self.generation += 1;
         self.invalidations += 1;
     }
 
-    /// Removes a key; returns whether it was cached.
+    /// Marks a key as revoked for all its users and removes it. Returns whether it was cached.
     fn revoke(&mut self, id: KeyId) -> bool {
         self.generation += 1;
         let Some(key) = self.by_id.remove(&id) else { return false };
@@ -223,12 +241,13 @@ impl CacheState {
         true
     }
 
-    /// Evicts keys that no client uses and whose last use is written, if the cache is large.
+    /// Evicts the keys that no request or stream uses and whose last use is written. Does nothing while the cache is
+    /// small.
     fn sweep(&mut self) {
         if self.by_id.len() < self.sweep_at.max(MIN_SWEEP_SIZE) {
             return;
         }
-        self.by_id.retain(|_, key| Arc::strong_count(key) > 1 || key.unwritten().is_some());
+        self.by_id.retain(|_, key| Arc::strong_count(key) > 1 || key.unwritten_use().is_some());
         let by_id = &self.by_id;
         self.by_hash.retain(|_, id| by_id.contains_key(id));
         self.sweep_at = self.by_id.len() * 2;

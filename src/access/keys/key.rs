@@ -40,7 +40,8 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    pub(crate) fn of(stored: StoredKey) -> Self {
+    /// Creates the key that requests and streams share, from a row of the database.
+    pub(crate) fn from_stored(stored: StoredKey) -> Self {
         Self {
             name: stored.id.to_string().into(),
             tenant: stored.tenant.into(),
@@ -53,7 +54,8 @@ impl Key {
         }
     }
 
-    /// The configured admin key. `tenant` is its default tenant. It never expires.
+    /// Creates the admin key that the operator configured. It has all permissions and never expires. `tenant` is the
+    /// tenant of requests that name none.
     pub(crate) fn configured(tenant: &str) -> Self {
         Self {
             name: ADMIN.into(),
@@ -67,6 +69,7 @@ impl Key {
         }
     }
 
+    /// Returns whether the key may be used at `now`. A key that is both revoked and expired is reported as revoked.
     pub(crate) fn status(&self, now: UnixMillis) -> KeyStatus {
         match self.expires_at {
             _ if self.is_revoked() => KeyStatus::Revoked,
@@ -79,44 +82,48 @@ impl Key {
         self.revoked.load(Ordering::Acquire)
     }
 
+    /// Marks the key as revoked, for every request and stream that shares it.
     pub(crate) fn revoke(&self) {
         self.revoked.store(true, Ordering::Release);
     }
 
-    /// Whether the key may access every event that any of `patterns` matches.
+    /// Returns whether the key may access every event that any of `patterns` matches.
     pub(crate) fn covers(&self, patterns: &[Pattern]) -> bool {
         patterns.iter().all(|one| self.covers_one(one))
     }
 
-    /// Whether the key may access every event that `pattern` matches.
+    /// Returns whether the key may access every event that `pattern` matches.
     pub(crate) fn covers_one(&self, pattern: &Pattern) -> bool {
         let Some(allowed) = &self.event_types else { return true };
         allowed.iter().any(|one| one.covers(pattern))
     }
 
-    /// Whether the key may access events of this type.
+    /// Returns whether the key may access events of this type.
     pub(crate) fn reaches(&self, event_type: &str) -> bool {
         let Some(allowed) = &self.event_types else { return true };
         allowed.iter().any(|one| one.matches(event_type))
     }
 
-    pub(crate) fn note_use(&self, now: UnixMillis) {
+    /// Records that the key was used at `now`, in memory; [`uses::write`](super::uses::write) writes it to the
+    /// database.
+    pub(crate) fn record_use(&self, now: UnixMillis) {
         self.used.fetch_max(now.as_i64(), Ordering::Relaxed);
     }
 
-    /// The last use, unless it is already written.
-    pub(crate) fn unwritten(&self) -> Option<UnixMillis> {
+    /// Returns the time of the last use; `None` if that time is already in the database.
+    pub(crate) fn unwritten_use(&self) -> Option<UnixMillis> {
         let used = self.used.load(Ordering::Relaxed);
         (used > self.written.load(Ordering::Relaxed)).then(|| UnixMillis::from_i64(used))
     }
 
-    /// Whether the last use should be written at `now`.
-    pub(crate) fn is_due(&self, now: UnixMillis) -> bool {
+    /// Returns whether the last use should be written to the database at `now`: at most once per [`WRITE_INTERVAL`].
+    pub(crate) fn is_write_due(&self, now: UnixMillis) -> bool {
         let written = UnixMillis::from_i64(self.written.load(Ordering::Relaxed));
-        self.unwritten().is_some() && now.since(written) >= WRITE_INTERVAL
+        self.unwritten_use().is_some() && now.since(written) >= WRITE_INTERVAL
     }
 
-    pub(crate) fn note_written(&self, last: UnixMillis) {
+    /// Records that the last use, at `last`, is in the database.
+    pub(crate) fn record_written(&self, last: UnixMillis) {
         self.written.fetch_max(last.as_i64(), Ordering::Relaxed);
     }
 }

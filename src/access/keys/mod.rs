@@ -41,7 +41,8 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Starts the tasks that keep `cache` correct on `node`, until `stop`.
+    /// Starts the tasks that check the keys of `cache` at new leases, confirm revocations as `node`, and write last
+    /// uses, until `stop`.
     pub(crate) fn start(
         node: Uuid,
         store: Store,
@@ -57,18 +58,22 @@ impl Keys {
         Self { store, cache }
     }
 
-    /// The key with this hash. The caller checks [`Key::status`].
+    /// Returns the key with this hash, from the cache or the database; `None` if no such key exists. The key may be
+    /// revoked or expired: the caller checks [`Key::status`].
     pub(crate) async fn by_hash(&self, hash: &Hash) -> Result<Option<Arc<Key>>, StoreError> {
         let cached = || self.cache.by_hash(hash);
         self.look_up(cached, async || self.store.select_key_by_hash(hash).await, Some(hash)).await
     }
 
-    /// The key with this id. The caller checks [`Key::status`].
+    /// Returns the key with this id, from the cache or the database; `None` if no such key exists. The key may be
+    /// revoked or expired: the caller checks [`Key::status`].
     pub(crate) async fn by_id(&self, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
         let cached = || self.cache.by_id(id);
         self.look_up(cached, async || self.store.select_key_by_id(id).await, None).await
     }
 
+    /// Returns the cached key or, if there is none, reads and caches it. Repeats the read if a key is revoked during
+    /// it. `hash` is the key's hash, if the caller knows it.
     async fn look_up(
         &self,
         cached: impl Fn() -> Result<Arc<Key>, LookupGeneration>,
@@ -88,8 +93,8 @@ impl Keys {
         Err(StoreError::Unavailable("keys are revoked faster than a key can be looked up".into()))
     }
 
-    /// Checks a key in use against the database while the cache is not trusted: this node may have missed the
-    /// revocation.
+    /// Reads from the database whether `key` is revoked, and marks it if so. Does nothing while the cache is trusted:
+    /// then a revocation cannot have been missed.
     pub(crate) async fn recheck(&self, key: &Arc<Key>) -> Result<(), StoreError> {
         if self.cache.is_trusted() || key.is_revoked() {
             return Ok(());
@@ -101,23 +106,26 @@ impl Keys {
         Ok(())
     }
 
-    /// Changes with each revocation, after the key itself is marked as revoked.
+    /// Returns a receiver that wakes after each revocation, when the key is already marked as revoked. Its value is
+    /// the position of the newest revocation in the log.
     pub(crate) fn revocations(&self) -> watch::Receiver<Position> {
         self.cache.revocations()
     }
 
-    /// Extends the trust in cached keys to the end of a renewed lease.
+    /// Trusts cached keys until `until`, the end of the node's renewed lease.
     pub(crate) fn lease_runs_until(&self, until: Instant) {
         self.cache.lease_runs_until(until);
     }
 
-    /// Stops trusting cached keys for good. Called before the node leaves the list that revocations wait for.
+    /// Stops trusting cached keys for good. The node calls this before it deletes its row from the nodes: from then
+    /// on, revocations do not wait for the node.
     pub(crate) fn stop_trusting(&self) {
         self.cache.stop_trusting();
     }
 }
 
-/// Confirms revocations to the other nodes, and checks all cached keys after a time without a lease.
+/// After each revocation, records that `node` has read the log up to there, which confirms it to the node that revoked
+/// the key. At each new lease, checks all cached keys.
 async fn follow(
     (node, store): (Uuid, Store),
     cache: Arc<KeyCache>,
@@ -143,6 +151,8 @@ async fn follow(
     }
 }
 
+/// Checks in the database which cached keys are unrevoked, and passes the answer to the cache. After an error the
+/// cache stays untrusted until the next lease.
 async fn resume(store: &Store, cache: &KeyCache, resumption: LeaseResumption) {
     let checked = cache.ids();
     let stored: Vec<i64> = checked.iter().map(|id| id.stored()).collect();
@@ -296,13 +306,13 @@ mod tests {
     fn a_use_is_written_at_once_the_first_time_and_then_once_a_minute() {
         let key = look_up(&trusted_cache(), 1);
         let at = |s: i64| UnixMillis::from_i64(s * 1_000);
-        assert!(!key.is_due(at(1_000)), "it was not used");
-        key.note_use(at(1_000));
-        assert!(key.is_due(at(1_000)));
-        key.note_written(key.unwritten().unwrap());
-        key.note_use(at(1_030));
-        assert!(!key.is_due(at(1_059)));
-        assert!(key.is_due(at(1_060)));
-        assert_eq!(key.unwritten(), Some(at(1_030)));
+        assert!(!key.is_write_due(at(1_000)), "it was not used");
+        key.record_use(at(1_000));
+        assert!(key.is_write_due(at(1_000)));
+        key.record_written(key.unwritten_use().unwrap());
+        key.record_use(at(1_030));
+        assert!(!key.is_write_due(at(1_059)));
+        assert!(key.is_write_due(at(1_060)));
+        assert_eq!(key.unwritten_use(), Some(at(1_030)));
     }
 }

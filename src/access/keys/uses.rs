@@ -13,14 +13,14 @@ use crate::store::Store;
 
 const WRITE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Writes due uses until `stop`, and then all others.
+/// Writes the last uses of cached keys to the database, as they are due, until `stop`; then writes all that remain.
 pub(crate) async fn write(store: Store, cache: Arc<KeyCache>, stop: CancellationToken) {
     loop {
         let is_running =
             stop.run_until_cancelled(tokio::time::sleep(WRITE_INTERVAL)).await.is_some();
         let now = UnixMillis::now();
         let mut used = cache.all();
-        used.retain(|(_, key)| key.is_due(now) || !is_running);
+        used.retain(|(_, key)| key.is_write_due(now) || !is_running);
         write_uses(&store, &used).await;
         if !is_running {
             return;
@@ -28,10 +28,11 @@ pub(crate) async fn write(store: Store, cache: Arc<KeyCache>, stop: Cancellation
     }
 }
 
+/// Writes the unwritten last uses of these keys in one statement. After an error they remain unwritten.
 async fn write_uses(store: &Store, used: &[(KeyId, Arc<Key>)]) {
     let mut unwritten = Vec::new();
     for (id, key) in used {
-        if let Some(last) = key.unwritten() {
+        if let Some(last) = key.unwritten_use() {
             unwritten.push((id.stored(), last, key));
         }
     }
@@ -41,7 +42,7 @@ async fn write_uses(store: &Store, used: &[(KeyId, Arc<Key>)]) {
     let (ids, times): (Vec<i64>, Vec<i64>) =
         unwritten.iter().map(|(id, last, _)| (*id, last.as_i64())).unzip();
     match store.update_last_uses(&ids, &times).await {
-        Ok(()) => unwritten.iter().for_each(|(_, last, key)| key.note_written(*last)),
+        Ok(()) => unwritten.iter().for_each(|(_, last, key)| key.record_written(*last)),
         Err(error) => {
             tracing::debug!(%error, "cannot write the last uses of keys; they are written later");
         }

@@ -35,9 +35,10 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    /// Takes `events` tokens from a tenant's bucket, or none: `Err` if there are too few. A bucket with another rate is
-    /// replaced.
-    pub(crate) fn take(
+    /// Takes `events` tokens from a tenant's bucket, whose rate is in tokens per second. Both results hold the
+    /// bucket's status; `Err` means that it has too few tokens and none were taken. A bucket with another rate is
+    /// replaced by a full one.
+    pub(crate) fn take_tokens(
         &self,
         tenant: &Arc<str>,
         rate: NonZeroU32,
@@ -70,19 +71,19 @@ mod tests {
     fn full_buckets_are_swept_and_others_stay() {
         let (buckets, rate) = (Buckets::default(), NonZeroU32::new(1_000_000).unwrap());
         let (slow, busy) = (NonZeroU32::MIN, Arc::from("busy"));
-        buckets.take(&busy, slow, 1_000).unwrap();
+        buckets.take_tokens(&busy, slow, 1_000).unwrap();
         for n in 0..20 * MIN_SWEEP_SIZE {
-            buckets.take(&n.to_string().into(), rate, 1).unwrap();
+            buckets.take_tokens(&n.to_string().into(), rate, 1).unwrap();
         }
         assert!(buckets.by_tenant.lock().unwrap().buckets.len() < 4 * MIN_SWEEP_SIZE);
-        assert!(buckets.take(&busy, slow, 1).is_err());
+        assert!(buckets.take_tokens(&busy, slow, 1).is_err());
     }
 
     #[test]
     fn a_changed_rate_applies_at_once() {
         let (buckets, tenant) = (Buckets::default(), Arc::from("a"));
-        buckets.take(&tenant, NonZeroU32::MIN, 1_000).unwrap();
-        let status = buckets.take(&tenant, NonZeroU32::new(10).unwrap(), 1).unwrap();
+        buckets.take_tokens(&tenant, NonZeroU32::MIN, 1_000).unwrap();
+        let status = buckets.take_tokens(&tenant, NonZeroU32::new(10).unwrap(), 1).unwrap();
         assert_eq!((status.limit, status.remaining), (10, 9));
     }
 }

@@ -16,7 +16,7 @@ use crate::metrics::Counter;
 use crate::store::tenants::QuotaChange;
 use crate::store::{Store, StoreError};
 
-/// How often changes made on other nodes are read.
+/// How often the changes of other nodes are read.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// Every this many refreshes, all quotas are read again: a promoted standby may lack the last changes.
 const REFRESHES_PER_RELOAD: u32 = 60;
@@ -46,7 +46,7 @@ impl Quota {
 
 /// The quotas of all tenants, in memory: no request waits for the database to check one.
 #[derive(Debug)]
-pub(crate) struct QuotasInForce {
+pub(crate) struct TenantQuotas {
     default: Quotas,
     own: RwLock<HashMap<Arc<str>, OwnQuotas>>,
     /// The newest version read. The lock allows one refresh at a time.
@@ -55,8 +55,8 @@ pub(crate) struct QuotasInForce {
     refused: [Counter; Quota::ALL.len()],
 }
 
-impl QuotasInForce {
-    /// `default` applies to every tenant without quotas of its own.
+impl TenantQuotas {
+    /// Creates quotas with `default` for every tenant, until [`Self::reload`] reads the tenants' own.
     pub(crate) fn new(default: Quotas) -> Self {
         Self {
             default,
@@ -67,42 +67,45 @@ impl QuotasInForce {
         }
     }
 
-    pub(crate) fn of(&self, tenant: &str) -> Quotas {
+    /// Returns the quotas that apply to a tenant: its own, and the default for each that the tenant does not set.
+    pub(crate) fn quotas_of(&self, tenant: &str) -> Quotas {
         let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
         own.get(tenant).map_or(self.default, |own| own.over(self.default))
     }
 
-    /// Takes `events` tokens from a tenant's bucket, or none: `Err` if there are too few. `rate` is in events per second.
-    pub(crate) fn take(
+    /// Takes `events` tokens from a tenant's bucket, whose rate is `rate` events per second. Both results hold the
+    /// bucket's status; `Err` means that it has too few tokens. Then none are taken, and the rejection is counted.
+    pub(crate) fn take_tokens(
         &self,
         tenant: &Arc<str>,
         rate: u32,
         events: u32,
     ) -> Result<RateLimitStatus, RateLimitStatus> {
         let taken = match NonZeroU32::new(rate) {
-            Some(rate) => self.buckets.take(tenant, rate, events),
+            Some(rate) => self.buckets.take_tokens(tenant, rate, events),
             None => {
                 Err(RateLimitStatus { limit: 0, remaining: 0, reset_s: ZERO_RATE_RETRY_AFTER_S })
             }
         };
         if taken.is_err() {
-            self.refuse(Quota::EventsPerS, tenant);
+            self.count_rejection(Quota::EventsPerS, tenant);
         }
         taken
     }
 
-    /// Counts a rejected request.
-    pub(crate) fn refuse(&self, quota: Quota, tenant: &str) {
+    /// Counts, and logs, that `quota` rejected a request of the tenant.
+    pub(crate) fn count_rejection(&self, quota: Quota, tenant: &str) {
         tracing::debug!(tenant, quota = quota.name(), "rejected: the tenant is over its quota");
-        self.count(quota).add(1);
+        self.rejection_counter(quota).add(1);
     }
 
-    /// How often a quota rejected a request since the start.
-    pub(crate) fn refused(&self, quota: Quota) -> u64 {
-        self.count(quota).get()
+    /// Returns how many requests a quota has rejected since the start, of all tenants.
+    pub(crate) fn rejections(&self, quota: Quota) -> u64 {
+        self.rejection_counter(quota).get()
     }
 
-    fn count(&self, quota: Quota) -> &Counter {
+    /// Returns the counter of the requests that `quota` rejected.
+    fn rejection_counter(&self, quota: Quota) -> &Counter {
         let [events_per_s, subscriptions, streams] = &self.refused;
         match quota {
             Quota::EventsPerS => events_per_s,
@@ -111,7 +114,7 @@ impl QuotasInForce {
         }
     }
 
-    /// Reads the changes since the last refresh.
+    /// Reads from the database the quotas that changed since the last refresh.
     pub(crate) async fn refresh(&self, store: &Store) -> Result<(), StoreError> {
         let mut known_version = self.version.lock().await;
         for QuotaChange { name, quotas, version } in
@@ -128,7 +131,7 @@ impl QuotasInForce {
         Ok(())
     }
 
-    /// Reads the quotas of all tenants.
+    /// Reads from the database the quotas of all tenants, and replaces those in memory.
     pub(crate) async fn reload(&self, store: &Store) -> Result<(), StoreError> {
         let mut known_version = self.version.lock().await;
         let all = store.select_quota_changes(0).await?;
@@ -139,7 +142,8 @@ impl QuotasInForce {
         Ok(())
     }
 
-    /// Refreshes until `stop`. While the database is unavailable, the last quotas read stay in force.
+    /// Refreshes the quotas every [`REFRESH_INTERVAL`] until `stop`. While the database is unavailable, the quotas
+    /// read last stay in force.
     pub(crate) async fn follow(self: Arc<Self>, store: Store, stop: CancellationToken) {
         let refreshing = async {
             for n in (1..=REFRESHES_PER_RELOAD).cycle() {

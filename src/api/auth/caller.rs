@@ -6,12 +6,11 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
 
-use super::access::{Access, access};
-use super::tenant::requested_tenant;
 use crate::access::keys::{Key, KeyStatus};
 use crate::api::http::headers::single_header;
 use crate::api::http::query::{TOKEN, tokens};
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
+use crate::api::route::{Access, access};
 use crate::api::state::api;
 use crate::domain::access::scope::{Scope, Scopes};
 use crate::domain::event::event_type::{Pattern, is_reserved};
@@ -29,21 +28,21 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// Authenticates a request and checks the access rule of its route.
-    pub(super) async fn authorize(request: &HttpRequest) -> Result<Self, Problem> {
+    pub(super) async fn authorize(request: &HttpRequest) -> ApiResult<Self> {
         let access = access(request)?;
         let caller = authenticate(request).await?;
         caller.require_access(access)?;
         Ok(caller)
     }
 
-    pub(super) fn require_access(&self, access: Access) -> Result<(), Problem> {
+    pub(super) fn require_access(&self, access: Access) -> ApiResult<()> {
         match access {
             Access::Public => Ok(()),
             Access::Scope(scope) => self.require_scope(scope),
         }
     }
 
-    pub(crate) fn require_scope(&self, scope: Scope) -> Result<(), Problem> {
+    pub(crate) fn require_scope(&self, scope: Scope) -> ApiResult<()> {
         if self.scopes.allow(scope) {
             return Ok(());
         }
@@ -53,7 +52,7 @@ impl Caller {
     }
 
     /// Requires that the key's event types cover all of these patterns.
-    pub(crate) fn require_patterns(&self, patterns: &[Pattern]) -> Result<(), Problem> {
+    pub(crate) fn require_patterns(&self, patterns: &[Pattern]) -> ApiResult<()> {
         match patterns.iter().find(|one| !self.key.covers_one(one)) {
             None => Ok(()),
             Some(refused) => Err(self.outside_event_types(refused)),
@@ -61,10 +60,7 @@ impl Caller {
     }
 
     /// Requires the scope `subscribe` for patterns that name the hub's own events: these describe subscriptions.
-    pub(crate) fn require_subscribe_for_reserved(
-        &self,
-        patterns: &[Pattern],
-    ) -> Result<(), Problem> {
+    pub(crate) fn require_subscribe_for_reserved(&self, patterns: &[Pattern]) -> ApiResult<()> {
         let reserved = patterns.iter().find(|one| is_reserved(one.as_str()));
         match reserved.filter(|_| !self.key.scopes.allow(Scope::Subscribe)) {
             None => Ok(()),
@@ -78,7 +74,7 @@ impl Caller {
     }
 
     /// Requires that the key's event types cover this type.
-    pub(crate) fn require_event_type(&self, event_type: &str) -> Result<(), Problem> {
+    pub(crate) fn require_event_type(&self, event_type: &str) -> ApiResult<()> {
         if self.key.reaches(event_type) {
             Ok(())
         } else {
@@ -95,7 +91,7 @@ impl Caller {
     }
 }
 
-async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
+async fn authenticate(request: &HttpRequest) -> ApiResult<Caller> {
     let api = api(request)?;
     let header = single_header(request, AUTHORIZATION.as_str())?;
     let text = header.and_then(|value| value.to_str().ok()).and_then(bearer);
@@ -106,7 +102,7 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Problem> {
     };
     let now = UnixMillis::now();
     require_valid(&key, now)?;
-    key.note_use(now);
+    key.record_use(now);
     let tenant = match requested {
         Some(requested) if key.scopes.allow(Scope::Admin) => requested,
         Some(other) if other != key.tenant => {
@@ -132,7 +128,7 @@ fn missing_key(request: &HttpRequest) -> Problem {
 }
 
 /// Requires that a key is neither revoked nor expired at `now`.
-pub(super) fn require_valid(key: &Key, now: UnixMillis) -> Result<(), Problem> {
+pub(super) fn require_valid(key: &Key, now: UnixMillis) -> ApiResult<()> {
     let detail = match key.status(now) {
         KeyStatus::Active => return Ok(()),
         KeyStatus::Revoked => "this key is revoked".to_owned(),
@@ -145,6 +141,26 @@ pub(super) fn require_valid(key: &Key, now: UnixMillis) -> Result<(), Problem> {
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, key) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim()).filter(|key| !key.is_empty())
+}
+
+const HEADER: &str = "hookhub-tenant";
+
+/// Whether a text is a tenant name: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+pub(crate) fn is_tenant_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+/// The tenant in the header `Hookhub-Tenant`.
+pub(super) fn requested_tenant(request: &HttpRequest) -> ApiResult<Option<Arc<str>>> {
+    let Some(value) = single_header(request, HEADER)? else { return Ok(None) };
+    match value.to_str() {
+        Ok(name) if is_tenant_name(name) => Ok(Some(name.into())),
+        _ => Err(Problem::new(
+            Code::InvalidHeader,
+            "Hookhub-Tenant must be a tenant name: 1 to 64 letters, digits, _, . and -",
+        )),
+    }
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::read_access::ReadAccess;
-use crate::api::http::client_address::client_address;
+use crate::api::http::headers::client_address;
 use crate::api::http::input::{Input, NoQuery};
-use crate::api::http::request_id::RequestId;
-use crate::api::problem::{Code, Problem};
+use crate::api::http::middleware::RequestId;
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::{Api, api};
 use crate::domain::access::audit::{Action, Actor, AuditEntry};
 use crate::domain::access::networks::client_network;
@@ -54,7 +54,7 @@ impl Context {
         action: &str,
         target: &impl ToString,
         details: Value,
-    ) -> Result<(), Problem> {
+    ) -> ApiResult<()> {
         let entry = self.audit_entry(&self.caller.tenant, action, target);
         Ok(self.api.store.insert_audit(&entry.with(None, Some(details))).await?)
     }
@@ -90,7 +90,7 @@ pub(crate) struct Authorized<I = NoQuery>(pub(crate) Context, pub(crate) I);
 
 impl<I: Input> FromRequest for Authorized<I> {
     type Error = Problem;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+    type Future = Pin<Box<dyn Future<Output = ApiResult<Self>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let payload = take_payload::<I>(request, payload);
@@ -105,10 +105,7 @@ impl<I: Input> FromRequest for Authorized<I> {
 }
 
 /// Takes the payload for an input with a body, and leaves it to actix otherwise.
-fn take_payload<I: Input>(
-    request: &HttpRequest,
-    payload: &mut Payload,
-) -> Result<web::Payload, Problem> {
+fn take_payload<I: Input>(request: &HttpRequest, payload: &mut Payload) -> ApiResult<web::Payload> {
     let mut payload = if I::HAS_BODY { payload.take() } else { Payload::None };
     let extracted = web::Payload::from_request(request, &mut payload).into_inner();
     extracted.map_err(|error| Problem::new(Code::Internal, error.to_string()))
@@ -120,7 +117,7 @@ pub(crate) struct AuthorizedReader<I>(pub(crate) Context, pub(crate) ReadAccess,
 
 impl<I: Input> FromRequest for AuthorizedReader<I> {
     type Error = Problem;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+    type Future = Pin<Box<dyn Future<Output = ApiResult<Self>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let payload = take_payload::<I>(request, payload);

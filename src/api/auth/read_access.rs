@@ -7,13 +7,12 @@ use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
-use super::access::access;
-use super::caller::{Caller, require_valid};
-use super::tenant::requested_tenant;
+use super::caller::{Caller, requested_tenant, require_valid};
 use crate::access::keys::Key;
-use crate::api::http::patterns::MAX_PATTERNS;
+use crate::api::http::fields::MAX_PATTERNS;
 use crate::api::http::query::{Query, TOKEN, invalid, tokens};
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
+use crate::api::route::access;
 use crate::api::state::{Api, api};
 use crate::domain::access::scope::Scope;
 use crate::domain::access::stream_token::{InvalidToken, StreamToken};
@@ -31,7 +30,7 @@ pub(crate) struct ReadAccess {
 
 impl ReadAccess {
     /// Authenticates a request by its stream token or its key, and checks the access rule of its route.
-    pub(super) async fn authorize(request: &HttpRequest) -> Result<Self, Problem> {
+    pub(super) async fn authorize(request: &HttpRequest) -> ApiResult<Self> {
         match tokens(request).as_slice() {
             [] => Ok(Self::with_key(Caller::authorize(request).await?)),
             [token] => authorize_token(request, token).await,
@@ -44,7 +43,7 @@ impl ReadAccess {
     }
 
     /// Refuses a caller with a stream token.
-    pub(crate) fn require_key(&self) -> Result<(), Problem> {
+    pub(crate) fn require_key(&self) -> ApiResult<()> {
         if self.token.is_none() {
             return Ok(());
         }
@@ -52,7 +51,7 @@ impl ReadAccess {
     }
 
     /// The filter of the query parameter `types`; without it, all events that the caller may read.
-    pub(crate) fn filter(&self, query: &Query) -> Result<Filter, Problem> {
+    pub(crate) fn filter(&self, query: &Query) -> ApiResult<Filter> {
         let Some(text) = query.text("types") else { return self.filter_of(None) };
         // The error names a pattern by its number. Its text may be a secret that was pasted by mistake.
         let parse = |(number, text): (usize, &str)| {
@@ -67,7 +66,7 @@ impl ReadAccess {
     }
 
     /// The filter of these patterns; `None` stands for all events that the caller may read.
-    pub(crate) fn filter_of(&self, patterns: Option<Vec<Pattern>>) -> Result<Filter, Problem> {
+    pub(crate) fn filter_of(&self, patterns: Option<Vec<Pattern>>) -> ApiResult<Filter> {
         let key = &self.caller.key;
         let allowed = self.token.as_ref().map(|token| &token.types).or(key.event_types.as_ref());
         let patterns: Arc<[Pattern]> = match (patterns, allowed) {
@@ -93,11 +92,11 @@ impl ReadAccess {
     }
 
     /// Checks again, during a connection, that the key and the token are valid.
-    pub(crate) async fn require_still_valid(&self, api: &Api) -> Result<(), Problem> {
+    pub(crate) async fn require_still_valid(&self, api: &Api) -> ApiResult<()> {
         let (key, now) = (&self.caller.key, UnixMillis::now());
         api.keys.recheck(key).await?;
         require_valid(key, now)?;
-        key.note_use(now);
+        key.record_use(now);
         match &self.token {
             Some(token) if token.expires <= now => Err(bad_token(InvalidToken::Expired)),
             _ => Ok(()),
@@ -105,13 +104,13 @@ impl ReadAccess {
     }
 
     /// The time at which the token expires; `None` without a token.
-    pub(crate) fn expires(&self) -> Option<Instant> {
+    pub(crate) fn token_expires_at(&self) -> Option<Instant> {
         let left_ms = self.token.as_ref()?.expires.as_i64() - UnixMillis::now().as_i64();
         Some(Instant::now() + Duration::from_millis(left_ms.try_into().unwrap_or_default()))
     }
 }
 
-async fn authorize_token(request: &HttpRequest, token: &str) -> Result<ReadAccess, Problem> {
+async fn authorize_token(request: &HttpRequest, token: &str) -> ApiResult<ReadAccess> {
     let api = api(request)?;
     if request.headers().contains_key(AUTHORIZATION) {
         let detail = "send either a key in Authorization or a token as access_token, not both";
@@ -127,7 +126,7 @@ async fn authorize_token(request: &HttpRequest, token: &str) -> Result<ReadAcces
             "a stream token is valid for its own tenant only; leave out Hookhub-Tenant",
         ));
     }
-    key.note_use(now);
+    key.record_use(now);
     let token_scopes = [Scope::Read, Scope::Stream];
     let scopes = token_scopes.into_iter().filter(|scope| key.scopes.allow(*scope)).collect();
     let caller = Caller { tenant: Arc::clone(&token.tenant), key, scopes };
@@ -136,7 +135,7 @@ async fn authorize_token(request: &HttpRequest, token: &str) -> Result<ReadAcces
 }
 
 /// The key that a token was issued with. The token is never valid for longer than this key.
-async fn issuing_key(api: &Api, name: &str) -> Result<Arc<Key>, Problem> {
+async fn issuing_key(api: &Api, name: &str) -> ApiResult<Arc<Key>> {
     if *name == *api.admin.key.name {
         return Ok(Arc::clone(&api.admin.key));
     }

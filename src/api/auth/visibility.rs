@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::caller::Caller;
-use crate::api::problem::Problem;
+use crate::api::problem::{ApiResult, Problem};
 use crate::api::state::Api;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::version::Version;
@@ -29,7 +29,7 @@ pub(crate) async fn invisible(
     api: &Api,
     caller: &Caller,
     ids: impl IntoIterator<Item = SubscriptionId>,
-) -> Result<HashSet<SubscriptionId>, Problem> {
+) -> ApiResult<HashSet<SubscriptionId>> {
     if caller.key.event_types.is_none() {
         return Ok(HashSet::new());
     }
@@ -56,7 +56,7 @@ pub(crate) async fn require_visible(
     api: &Api,
     caller: &Caller,
     id: SubscriptionId,
-) -> Result<(), Problem> {
+) -> ApiResult<()> {
     if invisible(api, caller, [id]).await?.is_empty() {
         Ok(())
     } else {

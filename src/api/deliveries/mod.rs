@@ -1,8 +1,7 @@
 //! Deliveries: lists of deliveries and attempts, retries, test events, replays.
 
-mod attempts;
-mod of_event;
-mod of_subscription;
+mod list;
+mod replay_count;
 mod replays;
 mod retry;
 mod test_event;
@@ -10,14 +9,13 @@ pub(super) mod view;
 
 use actix_web::web;
 
-use super::auth::access::{READ, SUBSCRIBE};
-use super::route::{Route, get, post};
+use super::route::{READ, Route, SUBSCRIBE, get, post};
 
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = vec![
-        get("/v1/events/{id}/deliveries", READ, web::to(of_event::list)),
-        get("/v1/subscriptions/{id}/deliveries", SUBSCRIBE, web::to(of_subscription::list)),
-        get("/v1/attempts", READ, web::to(attempts::list)),
+        get("/v1/events/{id}/deliveries", READ, web::to(list::of_event)),
+        get("/v1/subscriptions/{id}/deliveries", SUBSCRIBE, web::to(list::of_subscription)),
+        get("/v1/attempts", READ, web::to(list::attempts)),
         post("/v1/deliveries/{subscription}/{event}/retry", SUBSCRIBE, web::to(retry::retry)),
         post("/v1/subscriptions/{id}/test", SUBSCRIBE, web::to(test_event::send)),
     ];

@@ -6,12 +6,11 @@ use serde_json::{Value, json};
 use super::view::{DeliveryState, DeliveryView, History};
 use crate::api::auth::context::Authorized;
 use crate::api::auth::visibility::require_visible;
-use crate::api::events::append::{append, event_about};
-use crate::api::events::find::find_event;
+use crate::api::events::publish::{append, event_about};
+use crate::api::events::read::find_event;
 use crate::api::http::idempotency;
-use crate::api::http::input::NoQuery;
-use crate::api::problem::{Code, Problem};
-use crate::api::subscriptions::find::find_subscription;
+use crate::api::problem::{ApiResult, Code, Problem};
+use crate::api::subscriptions::read::find_subscription;
 use crate::domain::delivery::retry::RetryRequest;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
@@ -20,9 +19,9 @@ use crate::domain::subscription::version::matches_event;
 
 /// `POST /v1/deliveries/{subscription}/{event}/retry`: one more attempt, now.
 pub(super) async fn retry(
-    Authorized(context, NoQuery): Authorized,
+    Authorized(context, _): Authorized,
     path: web::Path<(String, String)>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let claim = idempotency::claim(&context, b"").await?;
     let (subscription, event) = path.into_inner();

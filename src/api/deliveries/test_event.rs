@@ -5,12 +5,11 @@ use serde_json::{Value, json};
 
 use crate::api::auth::context::Authorized;
 use crate::api::auth::visibility::require_visible;
-use crate::api::events::append::{append, event_about};
-use crate::api::http::input::NoQuery;
+use crate::api::events::publish::{append, event_about};
 use crate::api::http::rate_limit_headers::insert_rate_limit;
 use crate::api::http::{idempotency, rate_limit};
-use crate::api::problem::Problem;
-use crate::api::subscriptions::find::find_subscription;
+use crate::api::problem::{ApiResult, Problem};
+use crate::api::subscriptions::read::find_subscription;
 use crate::api::subscriptions::verification::require_verified;
 use crate::domain::event::event_type::EventType;
 use crate::domain::position::Position;
@@ -18,10 +17,7 @@ use crate::domain::subscription::TEST_EVENT;
 use crate::store::idempotency::StoredResponse;
 
 /// `POST /v1/subscriptions/{id}/test`: publishes a `hookhub.test` event, which matches only this subscription.
-pub(super) async fn send(
-    Authorized(context, NoQuery): Authorized,
-    id: web::Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn send(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let claim = idempotency::claim(&context, b"").await?;
     if let Some(StoredResponse { position: Some(position), .. }) =
@@ -33,7 +29,7 @@ pub(super) async fn send(
     }
     let subscription = find_subscription(&context, &id).await?;
     require_verified(&subscription)?;
-    let rate = api.quotas.of(&caller.tenant).events_per_s;
+    let rate = api.quotas.quotas_of(&caller.tenant).events_per_s;
     let rate_limit = rate_limit::admit(api, caller, rate, 1)?;
     let data = json!({ "subscription": subscription.id.to_string(), "message": "a test event, sent on request" });
     let event = event_about(subscription.id, EventType::from_stored(TEST_EVENT), &data);

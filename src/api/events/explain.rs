@@ -1,15 +1,15 @@
 //! `GET /v1/events/{id}/explain`: for each subscription of the tenant, whether the event matches, why, and its delivery.
 
-use actix_web::{HttpResponse, web};
+use actix_web::web;
 use serde_json::{Value, json};
 
-use super::find::find_event;
+use super::read::find_event;
 use crate::api::auth::context::Authorized;
 use crate::api::auth::visibility::{is_visible, versions_by_subscription};
 use crate::api::deliveries::view::{DeliveryView, History};
 use crate::api::http::input::Parameters;
-use crate::api::http::list::Page;
-use crate::api::problem::Problem;
+use crate::api::http::query::Page;
+use crate::api::problem::ApiResult;
 use crate::domain::event::Event;
 use crate::domain::event::event_type::{Pattern, is_reserved};
 use crate::domain::id::SubscriptionId;
@@ -21,7 +21,7 @@ use crate::store::subscriptions::SubscriptionSummary;
 pub(super) async fn explain(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let query = parameters.known(&["after", "limit"])?;
     let limit = query.limit()?;
     let after = query.parsed::<SubscriptionId>("after")?;

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use actix_web::HttpResponse;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::api::http::query::{Query, invalid};
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::domain::event::Event;
 use crate::domain::position::Position;
 use crate::streaming::presence::{ConnectionOwner, Transport};
@@ -17,7 +16,7 @@ use crate::streaming::{Reader, StreamEnd, Streams};
 const MAX_WAIT_S: u64 = 60;
 
 /// `wait`: how long the poll waits for a first event; `None`: it does not wait.
-pub(crate) fn wait(query: &Query) -> Result<Option<Duration>, Problem> {
+pub(crate) fn wait(query: &Query) -> ApiResult<Option<Duration>> {
     let Some(text) = query.text("wait") else { return Ok(None) };
     match text.parse() {
         Ok(0) => Ok(None),
@@ -30,7 +29,7 @@ pub(crate) fn wait(query: &Query) -> Result<Option<Duration>, Problem> {
 }
 
 /// `after`: an event id, `now`, `earliest`, or a time. 410 if events after it have expired.
-pub(crate) async fn cursor(query: &Query, streams: &Streams) -> Result<Option<Position>, Problem> {
+pub(crate) async fn cursor(query: &Query, streams: &Streams) -> ApiResult<Option<Position>> {
     let Some(text) = query.text("after") else { return Ok(None) };
     let point = ResumePoint::parse(text);
     if matches!(point, ResumePoint::Unreadable(_)) {
@@ -54,11 +53,11 @@ pub(crate) async fn respond(
     query: &Query,
     limit: usize,
     wait: Option<(Duration, ConnectionOwner)>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let (mut reader, until) = match wait {
         None => (reader, None),
         Some((wait, owner)) => {
-            (reader.connect(Transport::LongPoll, owner)?, Some(Instant::now() + wait))
+            (reader.count_as_connection(Transport::LongPoll, owner)?, Some(Instant::now() + wait))
         }
     };
     let gathered = reader.collect_events(limit, until).await?;
@@ -71,7 +70,7 @@ pub(crate) async fn respond(
 }
 
 /// The event's stored JSON, for use inside a list.
-pub(crate) fn as_json(event: &Event) -> Result<&RawValue, Problem> {
+pub(crate) fn as_json(event: &Event) -> ApiResult<&RawValue> {
     serde_json::from_slice(&event.body).map_err(|error| {
         let detail = format!("the stored event {} is not valid JSON: {error}", event.position);
         Problem::new(Code::Internal, detail)

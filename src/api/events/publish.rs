@@ -1,24 +1,30 @@
-//! `POST /v1/events`.
+//! `POST /v1/events`, and appending events to the log for any request.
 
-use actix_web::HttpResponse;
+use std::sync::Arc;
+
+use actix_web::{HttpResponse, HttpResponseBuilder};
+use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::append::{Appended, append, receipt};
 use super::publish_input::{Publish, parse};
+use crate::api::auth::caller::Caller;
 use crate::api::auth::context::Authorized;
+use crate::api::http::idempotency::{self, Claim, replayed};
 use crate::api::http::input::PublishBody;
+use crate::api::http::rate_limit;
 use crate::api::http::rate_limit_headers::insert_rate_limit;
-use crate::api::http::{idempotency, rate_limit};
-use crate::api::problem::Problem;
+use crate::api::problem::ApiResult;
+use crate::api::state::Api;
 use crate::domain::event::NewEvent;
+use crate::domain::event::event_type::EventType;
+use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
+use crate::store::log::{AppendOutcome, AppendRequest};
 
 /// `POST /v1/events`: 202 once all valid events are durable.
-pub(super) async fn publish(
-    Authorized(context, body): Authorized<PublishBody>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn publish(Authorized(context, body): Authorized<PublishBody>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
-    let quotas = api.quotas.of(&caller.tenant);
+    let quotas = api.quotas.quotas_of(&caller.tenant);
     let publish = parse(body.content_type, &body.bytes, quotas.event_bytes)?
         .permitted_by(|event_type| caller.require_event_type(event_type))?;
     let mut claim = idempotency::claim(&context, &body.bytes).await?;
@@ -42,9 +48,9 @@ pub(super) async fn publish(
     })
 }
 
-fn receipts(first: Position, items: &[Result<NewEvent, Problem>]) -> Vec<Value> {
+fn receipts(first: Position, items: &[ApiResult<NewEvent>]) -> Vec<Value> {
     let mut next = first;
-    let receipt_of = |item: &Result<NewEvent, Problem>| match item {
+    let receipt_of = |item: &ApiResult<NewEvent>| match item {
         Ok(event) => {
             let receipt = receipt(next, event);
             next = next.advanced(1);
@@ -53,4 +59,45 @@ fn receipts(first: Position, items: &[Result<NewEvent, Problem>]) -> Vec<Value> 
         Err(problem) => problem.as_item(),
     };
     items.iter().map(receipt_of).collect()
+}
+
+/// The events of one request after the append.
+pub(crate) struct Appended {
+    /// The position of the first event. The others follow without a gap.
+    pub(crate) first: Position,
+    /// A 202 response without a body, marked as a replay if an earlier request with the same key appended the events.
+    pub(crate) response: HttpResponseBuilder,
+}
+
+/// Appends `events` once, however often the request is repeated under its idempotency key.
+pub(crate) async fn append(
+    api: &Api,
+    caller: &Caller,
+    claim: Option<Claim>,
+    events: Vec<NewEvent>,
+) -> ApiResult<Appended> {
+    let key = claim.as_ref().map(|claim| claim.key.clone());
+    let request = AppendRequest { tenant: Arc::clone(&caller.tenant), key, events };
+    let mut response = HttpResponse::Accepted();
+    let first = match (api.log.append(request).await?, claim) {
+        (AppendOutcome::Replayed { first, fingerprint }, Some(claim)) => {
+            claim.require_same_request(&fingerprint)?;
+            replayed(&mut response);
+            first
+        }
+        (AppendOutcome::Appended(first) | AppendOutcome::Replayed { first, .. }, _) => first,
+    };
+    Ok(Appended { first, response })
+}
+
+/// An event of the hub about a subscription, such as a request to retry a delivery.
+pub(crate) fn event_about(id: SubscriptionId, event_type: EventType, data: &Value) -> NewEvent {
+    let data = Bytes::from(data.to_string());
+    NewEvent { event_type, about: Some(id), occurred_at: None, data }
+}
+
+/// The publisher's receipt for one event.
+pub(crate) fn receipt(position: Position, event: &NewEvent) -> Value {
+    let timestamp = event.occurred_at.unwrap_or_else(|| position.time());
+    json!({ "id": position.to_string(), "type": event.event_type.as_str(), "timestamp": timestamp })
 }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::api::http::body::ContentType;
 use crate::api::http::fields::{Fields, kind};
 use crate::api::http::json::{MAX_DEPTH, not_json};
-use crate::api::problem::{Code, FieldError, Problem};
+use crate::api::problem::{ApiResult, Code, FieldError, Problem};
 use crate::domain::event::event_type::EventType;
 use crate::domain::event::{NewEvent, without_line_breaks};
 use crate::domain::time::UnixMillis;
@@ -23,15 +23,12 @@ pub(crate) enum Publish {
     /// A single event, which is valid.
     One(NewEvent),
     /// A batch. Each item is a valid event or its problem.
-    Batch(Vec<Result<NewEvent, Problem>>),
+    Batch(Vec<ApiResult<NewEvent>>),
 }
 
 impl Publish {
     /// Turns each event that `check` refuses into an invalid one.
-    pub(crate) fn permitted_by(
-        self,
-        check: impl Fn(&str) -> Result<(), Problem>,
-    ) -> Result<Self, Problem> {
+    pub(crate) fn permitted_by(self, check: impl Fn(&str) -> ApiResult<()>) -> ApiResult<Self> {
         let checked = |event: NewEvent| check(event.event_type.as_str()).map(|()| event);
         Ok(match self {
             Self::One(event) => Self::One(checked(event)?),
@@ -79,7 +76,7 @@ pub(crate) fn parse(
     content_type: ContentType,
     body: &[u8],
     max_data_bytes: u32,
-) -> Result<Publish, Problem> {
+) -> ApiResult<Publish> {
     match content_type {
         ContentType::Ndjson => {
             let lines = body
@@ -97,7 +94,7 @@ pub(crate) fn parse(
     }
 }
 
-fn batch(items: Vec<&[u8]>, max_data_bytes: u32) -> Result<Publish, Problem> {
+fn batch(items: Vec<&[u8]>, max_data_bytes: u32) -> ApiResult<Publish> {
     if items.is_empty() {
         return Err(Problem::invalid_field("", "expected at least one event"));
     }
@@ -109,7 +106,7 @@ fn batch(items: Vec<&[u8]>, max_data_bytes: u32) -> Result<Publish, Problem> {
     Ok(Publish::Batch(items.into_iter().map(|item| event(item, max_data_bytes)).collect()))
 }
 
-fn event(body: &[u8], max_data_bytes: u32) -> Result<NewEvent, Problem> {
+fn event(body: &[u8], max_data_bytes: u32) -> ApiResult<NewEvent> {
     // serde would also accept an array with the field values in order.
     let parsed: Result<EventBody<'_>, _> = match body.trim_ascii_start().first() {
         Some(b'{') => serde_json::from_slice(body),

@@ -7,7 +7,7 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::{HttpRequest, web};
 use bytes::Bytes;
 
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::api;
 
 /// How long a node that stops still waits for the rest of a body.
@@ -27,7 +27,7 @@ pub(crate) async fn read(
     request: &HttpRequest,
     payload: web::Payload,
     max_bytes: usize,
-) -> Result<Bytes, Problem> {
+) -> ApiResult<Bytes> {
     let api = api(request)?;
     require_uncompressed(request)?;
     let too_large = || {
@@ -69,7 +69,7 @@ pub(crate) async fn read(
 }
 
 /// Refuses a compressed body: its size after decompression has no bound.
-fn require_uncompressed(request: &HttpRequest) -> Result<(), Problem> {
+fn require_uncompressed(request: &HttpRequest) -> ApiResult<()> {
     let mut encodings = request.headers().get_all(CONTENT_ENCODING);
     if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Ok(());
@@ -89,7 +89,7 @@ fn incomplete(error: &actix_web::Error) -> Problem {
 }
 
 /// The content type of a request; JSON without a `Content-Type` header.
-pub(crate) fn content_type(request: &HttpRequest) -> Result<ContentType, Problem> {
+pub(crate) fn content_type(request: &HttpRequest) -> ApiResult<ContentType> {
     let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(ContentType::Json) };
     let essence = value
         .to_str()

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use serde_json::{Map, Value};
 
 use super::json;
-use crate::api::problem::{FieldError, Problem};
+use crate::api::problem::{ApiResult, FieldError, Problem};
+use crate::domain::event::event_type::Pattern;
 
 /// The value of an optional field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -48,7 +49,7 @@ pub(crate) struct Fields {
 
 impl Fields {
     /// Parses a body that must be a JSON object.
-    pub(crate) fn parse(body: &[u8]) -> Result<Self, Problem> {
+    pub(crate) fn parse(body: &[u8]) -> ApiResult<Self> {
         match json::parse(body)? {
             Value::Object(left) => Ok(Self { left, known: Vec::new(), errors: Vec::new() }),
             other => Err(Problem::invalid(vec![FieldError {
@@ -226,7 +227,7 @@ impl Fields {
     }
 
     /// Ends the reading. Recorded faults and remaining fields are the error.
-    pub(crate) fn finish(self) -> Result<(), Problem> {
+    pub(crate) fn finish(self) -> ApiResult<()> {
         let errors = self.close();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
     }
@@ -274,6 +275,30 @@ pub(crate) fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     }
+}
+
+/// The most patterns in one list.
+pub(crate) const MAX_PATTERNS: usize = 100;
+
+/// Takes an array of patterns.
+pub(crate) fn patterns(fields: &mut Fields, name: &'static str) -> Field<Vec<Pattern>> {
+    let items = match fields.list(name, MAX_PATTERNS) {
+        Field::Is(items) => items,
+        Field::Null => return Field::Null,
+        Field::Absent => return Field::Absent,
+    };
+    if items.is_empty() {
+        fields.fault(name, "names at least one pattern; \"*\" is every event");
+    }
+    let mut patterns = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        match item.as_str().map(str::parse::<Pattern>) {
+            Some(Ok(pattern)) => patterns.push(pattern),
+            Some(Err(error)) => fields.fault(format!("{name}/{index}"), error.to_string()),
+            None => fields.fault(format!("{name}/{index}"), "expected a string"),
+        }
+    }
+    Field::Is(patterns)
 }
 
 #[cfg(test)]

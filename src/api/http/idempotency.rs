@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::headers::single_header;
 use crate::access::idempotency;
 use crate::api::auth::context::Context;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::domain::access::idempotency::RequestKey;
 use crate::store::idempotency::StoredResponse;
 
@@ -27,7 +27,7 @@ pub(crate) struct Claim {
 }
 
 /// Claims the request's key, if it has one. 409 while another request with this key is running.
-pub(crate) async fn claim(context: &Context, body: &[u8]) -> Result<Option<Claim>, Problem> {
+pub(crate) async fn claim(context: &Context, body: &[u8]) -> ApiResult<Option<Claim>> {
     let Some(key) = parse_key(&context.request)? else { return Ok(None) };
     let lock = context.api.claims.claim(&context.caller.tenant, &key).await?.ok_or_else(|| {
         let detail = "another request with this Idempotency-Key is still running; retry after it has finished";
@@ -41,7 +41,7 @@ pub(crate) async fn claim(context: &Context, body: &[u8]) -> Result<Option<Claim
 pub(crate) async fn first(
     context: &Context,
     claim: Option<&Claim>,
-) -> Result<Option<StoredResponse>, Problem> {
+) -> ApiResult<Option<StoredResponse>> {
     let Some(claim) = claim else { return Ok(None) };
     let stored =
         context.api.store.select_stored_response(&context.caller.tenant, &claim.key.key).await?;
@@ -58,7 +58,7 @@ impl Claim {
     }
 
     /// Refuses a request that differs from the first one with this key.
-    pub(crate) fn require_same_request(&self, first: &[u8]) -> Result<(), Problem> {
+    pub(crate) fn require_same_request(&self, first: &[u8]) -> ApiResult<()> {
         if first == self.key.fingerprint {
             return Ok(());
         }
@@ -100,7 +100,7 @@ fn fingerprint(request: &HttpRequest, body: &[u8]) -> Vec<u8> {
 
 /// Parses the key, bare or as the quoted string of draft-ietf-httpapi-idempotency-key-header-07. `"k"` and `k` are the
 /// same key.
-fn parse_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
+fn parse_key(request: &HttpRequest) -> ApiResult<Option<String>> {
     let Some(value) = single_header(request, HEADER)? else { return Ok(None) };
     let bad = || {
         let detail = format!(

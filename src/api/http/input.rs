@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::body::{self, ContentType};
 use super::fields::Fields;
 use super::query::Query;
-use crate::api::problem::Problem;
+use crate::api::problem::{ApiResult, Problem};
 
 /// The largest body of a request that is not a publish.
 const MAX_BODY_BYTES: usize = 256 << 10;
@@ -21,10 +21,7 @@ pub(crate) trait Input: Sized + 'static {
     /// Whether the input takes the payload.
     const HAS_BODY: bool = true;
 
-    fn read(
-        request: &HttpRequest,
-        payload: web::Payload,
-    ) -> impl Future<Output = Result<Self, Problem>>;
+    fn read(request: &HttpRequest, payload: web::Payload) -> impl Future<Output = ApiResult<Self>>;
 }
 
 /// No query parameters: any parameter is an error. A body is ignored.
@@ -32,7 +29,7 @@ pub(crate) trait Input: Sized + 'static {
 pub(crate) struct NoQuery;
 
 impl NoQuery {
-    fn check(request: &HttpRequest) -> Result<Self, Problem> {
+    fn check(request: &HttpRequest) -> ApiResult<Self> {
         Query::parse(request, &[]).map(|_| Self)
     }
 }
@@ -40,7 +37,7 @@ impl NoQuery {
 impl Input for NoQuery {
     const HAS_BODY: bool = false;
 
-    async fn read(request: &HttpRequest, _: web::Payload) -> Result<Self, Problem> {
+    async fn read(request: &HttpRequest, _: web::Payload) -> ApiResult<Self> {
         Self::check(request)
     }
 }
@@ -48,7 +45,7 @@ impl Input for NoQuery {
 /// For public endpoints, which have no caller to wait for.
 impl FromRequest for NoQuery {
     type Error = Problem;
-    type Future = std::future::Ready<Result<Self, Problem>>;
+    type Future = std::future::Ready<ApiResult<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         std::future::ready(Self::check(request))
@@ -61,7 +58,7 @@ pub(crate) struct Parameters(HttpRequest);
 
 impl Parameters {
     /// Parses the query, and refuses a parameter that is not in `known`.
-    pub(crate) fn known(&self, known: &[&str]) -> Result<Query, Problem> {
+    pub(crate) fn known(&self, known: &[&str]) -> ApiResult<Query> {
         Query::parse(&self.0, known)
     }
 }
@@ -69,7 +66,7 @@ impl Parameters {
 impl Input for Parameters {
     const HAS_BODY: bool = false;
 
-    async fn read(request: &HttpRequest, _: web::Payload) -> Result<Self, Problem> {
+    async fn read(request: &HttpRequest, _: web::Payload) -> ApiResult<Self> {
         Ok(Self(request.clone()))
     }
 }
@@ -81,7 +78,7 @@ pub(crate) struct Frames {
 }
 
 impl Input for Frames {
-    async fn read(request: &HttpRequest, payload: web::Payload) -> Result<Self, Problem> {
+    async fn read(request: &HttpRequest, payload: web::Payload) -> ApiResult<Self> {
         Ok(Self { parameters: Parameters(request.clone()), payload })
     }
 }
@@ -92,18 +89,18 @@ pub(crate) struct JsonBody(pub(crate) Bytes);
 
 impl JsonBody {
     /// Parses the body, which must be a JSON object.
-    pub(crate) fn fields(&self) -> Result<Fields, Problem> {
+    pub(crate) fn fields(&self) -> ApiResult<Fields> {
         Fields::parse(&self.0)
     }
 
     /// Like [`Self::fields`]; an empty body is an empty object.
-    pub(crate) fn optional_fields(&self) -> Result<Fields, Problem> {
+    pub(crate) fn optional_fields(&self) -> ApiResult<Fields> {
         Fields::parse(if self.0.is_empty() { b"{}" } else { &self.0 })
     }
 }
 
 impl Input for JsonBody {
-    async fn read(request: &HttpRequest, payload: web::Payload) -> Result<Self, Problem> {
+    async fn read(request: &HttpRequest, payload: web::Payload) -> ApiResult<Self> {
         NoQuery::check(request)?;
         match body::content_type(request)? {
             ContentType::Json => Ok(Self(body::read(request, payload, MAX_BODY_BYTES).await?)),
@@ -120,7 +117,7 @@ pub(crate) struct PublishBody {
 }
 
 impl Input for PublishBody {
-    async fn read(request: &HttpRequest, payload: web::Payload) -> Result<Self, Problem> {
+    async fn read(request: &HttpRequest, payload: web::Payload) -> ApiResult<Self> {
         NoQuery::check(request)?;
         let content_type = body::content_type(request)?;
         let bytes = body::read(request, payload, MAX_PUBLISH_BYTES).await?;

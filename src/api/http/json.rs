@@ -5,14 +5,14 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 
 /// The deepest nesting of arrays and objects. This is the recursion limit of `serde_json`.
 pub(crate) const MAX_DEPTH: usize = 127;
 
 /// Parses a JSON text. A text that names a member twice is refused, because readers differ about which value counts
 /// (RFC 8259, section 4).
-pub(crate) fn parse(body: &[u8]) -> Result<Value, Problem> {
+pub(crate) fn parse(body: &[u8]) -> ApiResult<Value> {
     let value: Unambiguous = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
     Ok(value.0)
 }

@@ -1,12 +1,14 @@
-//! Query parameters.
+//! Query parameters, and the lists that a client pages through with `after` and `limit`.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
-use actix_web::HttpRequest;
+use actix_web::http::header::LINK;
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
 use url::form_urlencoded;
 
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 
 /// The query parameter that carries a browser's stream token.
 pub(crate) const TOKEN: &str = "access_token";
@@ -22,7 +24,7 @@ pub(crate) struct Query {
 
 impl Query {
     /// Parses the parameters, and refuses a name that is not in `known`.
-    pub(crate) fn parse(request: &HttpRequest, known: &[&str]) -> Result<Self, Problem> {
+    pub(crate) fn parse(request: &HttpRequest, known: &[&str]) -> ApiResult<Self> {
         let mut parameters: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(request.query_string().as_bytes()) {
             if !known.contains(&&*name) {
@@ -49,17 +51,14 @@ impl Query {
     }
 
     /// Parses a parameter as a `T`.
-    pub(crate) fn parsed<T: FromStr<Err: Display>>(
-        &self,
-        name: &str,
-    ) -> Result<Option<T>, Problem> {
+    pub(crate) fn parsed<T: FromStr<Err: Display>>(&self, name: &str) -> ApiResult<Option<T>> {
         self.text(name)
             .map(|text| text.parse().map_err(|error: T::Err| invalid(name, &error.to_string())))
             .transpose()
     }
 
     /// `limit`: the most items of one page, 1 to 250; 50 by default.
-    pub(crate) fn limit(&self) -> Result<u16, Problem> {
+    pub(crate) fn limit(&self) -> ApiResult<u16> {
         let Some(text) = self.text("limit") else { return Ok(DEFAULT_LIMIT) };
         let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
         limit.ok_or_else(|| {
@@ -68,7 +67,7 @@ impl Query {
     }
 
     /// The path and query of this request with another `after`, and without its stream token.
-    pub(super) fn with_after(&self, cursor: &str) -> String {
+    fn with_after(&self, cursor: &str) -> String {
         let others = self.parameters.iter().filter(|(name, _)| *name != "after" && *name != TOKEN);
         let query: String = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(others)
@@ -89,6 +88,54 @@ pub(crate) fn tokens(request: &HttpRequest) -> Vec<String> {
 /// The problem with one query parameter.
 pub(crate) fn invalid(name: &str, detail: &str) -> Problem {
     Problem::new(Code::InvalidParameter, format!("{name}: {detail}"))
+}
+
+/// One page of a list.
+#[derive(Debug)]
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
+    /// The value of `after` for the next page; `None` on the last page.
+    pub(crate) next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// Makes a page of up to `limit` items out of `found`, which holds one more item if another page follows.
+    pub(crate) fn new(mut found: Vec<T>, limit: u16, cursor: impl Fn(&T) -> String) -> Self {
+        let limit = usize::from(limit);
+        let has_more = found.len() > limit;
+        found.truncate(limit);
+        let next_cursor = found.last().filter(|_| has_more).map(cursor);
+        Self { items: found, next_cursor }
+    }
+}
+
+/// The JSON of a list response.
+#[derive(Serialize)]
+struct ListBody<'a, T> {
+    data: &'a [T],
+    next_cursor: Option<&'a str>,
+    has_more: bool,
+}
+
+impl Query {
+    /// The response with one page of a list; another page follows where it has a cursor.
+    pub(crate) fn list<T: Serialize>(&self, data: &[T], next_cursor: Option<&str>) -> HttpResponse {
+        self.list_until(data, next_cursor, next_cursor.is_some())
+    }
+
+    /// The response with one page of a list whose cursor is useful on the last page too.
+    pub(crate) fn list_until<T: Serialize>(
+        &self,
+        data: &[T],
+        next_cursor: Option<&str>,
+        has_more: bool,
+    ) -> HttpResponse {
+        let mut response = HttpResponse::Ok();
+        if let Some(cursor) = next_cursor.filter(|_| has_more) {
+            response.insert_header((LINK, format!("<{}>; rel=\"next\"", self.with_after(cursor))));
+        }
+        response.json(ListBody { data, next_cursor, has_more })
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The rate limit on publishing: the tenant's quota `events_per_s`.
 
 use crate::api::auth::caller::Caller;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
 use crate::domain::access::token_bucket::RateLimitStatus;
 
@@ -13,10 +13,10 @@ pub(crate) fn admit(
     caller: &Caller,
     rate: Option<u32>,
     events: usize,
-) -> Result<Option<RateLimitStatus>, Problem> {
+) -> ApiResult<Option<RateLimitStatus>> {
     let Some(rate) = rate.filter(|_| events > 0) else { return Ok(None) };
     let count = u32::try_from(events).unwrap_or(u32::MAX);
-    api.quotas.take(&caller.tenant, rate, count).map(Some).map_err(|refused| {
+    api.quotas.take_tokens(&caller.tenant, rate, count).map(Some).map_err(|refused| {
         let RateLimitStatus { limit, remaining, reset_s } = refused;
         if limit == 0 {
             let detail = "this tenant may not publish: its quota events_per_s is 0";

@@ -3,18 +3,16 @@
 pub(super) mod document;
 mod join;
 mod page;
-mod serve;
 #[cfg(test)]
 mod tests;
 
 use actix_web::web;
 
-use super::auth::access::PUBLIC;
-use super::route::{Route, get};
+use super::route::{PUBLIC, Route, get};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        get("/openapi.json", PUBLIC, web::to(serve::serve)),
+        get("/openapi.json", PUBLIC, web::to(page::document)),
         get("/docs", PUBLIC, web::to(page::page)),
         get("/docs/{file}", PUBLIC, web::to(page::file)),
     ]

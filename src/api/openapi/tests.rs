@@ -6,8 +6,8 @@ use jsonschema::{Registry, Validator};
 use serde_json::{Value, json};
 
 use super::join::{CODES, PARTS, document, names, read};
-use crate::api::auth::access::Access;
 use crate::api::problem::Code;
+use crate::api::route::Access;
 use crate::api::routes::table;
 
 /// Where the document is, to those who refer to it.

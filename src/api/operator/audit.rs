@@ -1,19 +1,16 @@
 //! `GET /v1/audit`: who changed what, and from where.
 
-use actix_web::HttpResponse;
 use serde_json::{Value, json};
 
 use crate::api::auth::context::Authorized;
 use crate::api::http::input::Parameters;
-use crate::api::http::list::Page;
-use crate::api::problem::Problem;
+use crate::api::http::query::Page;
+use crate::api::problem::ApiResult;
 use crate::domain::id::AuditId;
 use crate::store::audit::{AuditFilter, AuditRow};
 
 /// `GET /v1/audit`: the audit log of the tenant, newest first.
-pub(super) async fn list(
-    Authorized(context, parameters): Authorized<Parameters>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&["target", "action", "key", "after", "limit"])?;
     let limit = query.limit()?;
     let text = |name| query.text(name).map(str::to_owned);

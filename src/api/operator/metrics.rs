@@ -11,27 +11,25 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 use crate::access::quotas::Quota;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
 use crate::domain::time::UnixMillis;
-use crate::metrics::{
-    DeliveryMetrics, Histogram, ProgressState, PublishFailure, PublishMetrics, StorageMetrics,
-};
+use crate::metrics::{DeliveryMetrics, Histogram, ProgressState, PublishMetrics, StorageMetrics};
 use crate::store::disk_usage::PoolUsage;
 use crate::streaming::presence::{Presence, Transport};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /metrics`.
-pub(super) async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+pub(super) async fn metrics(api: web::Data<Api>) -> ApiResult {
     let metrics = &api.metrics;
     let (mut page, now) = (Page(Registry::with_prefix("hookhub")), UnixMillis::now());
     page.gauges("build_info", "The version that runs", "version", [(env!("CARGO_PKG_VERSION"), 1)]);
     publish(&mut page, &metrics.publish);
     attempts(&mut page, &metrics.delivery);
     queues(&mut page, &metrics.delivery, now);
-    connections(&mut page, api.streams.presence());
-    let refused = Quota::ALL.map(|quota| (quota.name(), api.quotas.refused(quota)));
+    connections(&mut page, &api.streams.presence);
+    let refused = Quota::ALL.map(|quota| (quota.name(), api.quotas.rejections(quota)));
     page.counts("quota_refusals", "Requests refused by a quota of their tenant", "quota", refused);
     storage(&mut page, &metrics.storage);
     pool(&mut page, api.store.pool_usage());
@@ -43,8 +41,12 @@ pub(super) async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem
 
 fn publish(page: &mut Page, publish: &PublishMetrics) {
     page.count("events_accepted", "Events made durable by this node", publish.accepted.get());
-    let refused = PublishFailure::ALL.map(|(name, why)| (name, publish.failures(why).get()));
-    page.counts("publish_failures", "Requests whose events were not stored", "reason", refused);
+    let failures = [
+        ("unavailable", publish.unavailable.get()),
+        ("unknown", publish.unknown.get()),
+        ("refused", publish.refused.get()),
+    ];
+    page.counts("publish_failures", "Requests whose events were not stored", "reason", failures);
     page.histogram(
         "publish_duration_seconds",
         "From taking a request up until its events are durable",
@@ -75,7 +77,7 @@ fn attempts(page: &mut Page, delivery: &DeliveryMetrics) {
 }
 
 fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
-    let mut queues = delivery.queues().clone();
+    let queues = delivery.queues().clone();
     for (name, help, value) in [
         ("deliveries_in_flight", "POSTs that run", queues.in_flight),
         ("results_unrecorded", "Results that wait to be recorded", queues.unrecorded),
@@ -85,7 +87,7 @@ fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
     ] {
         page.gauge(name, help, number(value));
     }
-    let groups = ProgressState::ALL.map(|(name, state)| (name, *queues.totals(state)));
+    let groups = ProgressState::ALL.map(|(name, state)| (name, queues.totals(state)));
     let counts = groups.map(|(name, group)| (name, number(group.subscriptions)));
     page.gauges("subscriptions", "Subscriptions with a callback on this node", "state", counts);
     let age = |since: Option<UnixMillis>| since.map_or(0.0, |since| now.since(since).as_secs_f64());
@@ -104,19 +106,19 @@ fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
 }
 
 fn connections(page: &mut Page, presence: &Presence) {
-    let open = Transport::ALL.map(|way| (way.name(), number(presence.count(way))));
+    let open = Transport::ALL.map(|way| (way.name(), number(presence.count_of_transport(way))));
     page.gauges(
         "connections",
         "Streams and waiting polls that are open on this node",
         "transport",
         open,
     );
-    let sent = Transport::ALL.map(|way| (way.name(), presence.sent(way)));
+    let sent = Transport::ALL.map(|way| (way.name(), presence.events_sent(way)));
     page.counts("events_sent", "Events sent to streams and waiting polls", "transport", sent);
     page.count(
         "connections_refused",
         "Streams and waiting polls refused by a connection limit",
-        presence.refused(),
+        presence.connections_refused(),
     );
 }
 
@@ -134,7 +136,8 @@ fn storage(page: &mut Page, storage: &StorageMetrics) {
             since_1970(round),
         );
     }
-    if let Some(count) = storage.encrypted_with_old_key() {
+    let encrypted_with_old_key = *storage.encrypted_with_old_key();
+    if let Some(count) = encrypted_with_old_key {
         page.gauge(
             "sealed_with_other_keys",
             "Secrets in the database that are not encrypted with this node's current master key",

@@ -1,7 +1,6 @@
 //! Endpoints for the operator of the hub: health, metrics, nodes, the audit log, tenants and keys.
 
 mod audit;
-mod health;
 mod keys;
 mod metrics;
 mod nodes;
@@ -9,13 +8,12 @@ mod tenants;
 
 use actix_web::web;
 
-use super::auth::access::{ADMIN, PUBLIC};
-use super::route::{Route, get};
+use super::route::{ADMIN, PUBLIC, Route, get};
 
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = vec![
-        get("/healthz", PUBLIC, web::to(health::healthz)),
-        get("/readyz", PUBLIC, web::to(health::readyz)),
+        get("/healthz", PUBLIC, web::to(nodes::healthz)),
+        get("/readyz", PUBLIC, web::to(nodes::readyz)),
         get("/metrics", PUBLIC, web::to(metrics::metrics)),
         get("/v1/audit", ADMIN, web::to(audit::list)),
         get("/v1/nodes", ADMIN, web::to(nodes::list)),

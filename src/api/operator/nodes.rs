@@ -1,17 +1,30 @@
-//! `GET /v1/nodes`.
+//! The nodes of the hub: the health of this one, and a list of all.
 
-use actix_web::HttpResponse;
+use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 
 use crate::api::auth::context::Authorized;
 use crate::api::http::input::Parameters;
-use crate::api::problem::Problem;
+use crate::api::problem::{ApiResult, Code, Problem};
+use crate::api::state::Api;
 use crate::store::nodes::Node;
 
+/// `GET /healthz`: the process is running.
+pub(super) async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "ok" }))
+}
+
+/// `GET /readyz`: the database responds, the schema exists, and the node is not stopping.
+pub(super) async fn readyz(api: web::Data<Api>) -> ApiResult {
+    if api.stopping.is_cancelled() {
+        return Err(Problem::new(Code::Unavailable, "this node is stopping"));
+    }
+    api.store.ping().await?;
+    Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
+}
+
 /// `GET /v1/nodes`: all nodes, oldest first. A dead node is listed for an hour.
-pub(super) async fn list(
-    Authorized(context, parameters): Authorized<Parameters>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&[])?;
     let data: Vec<Value> = context.api.store.select_nodes().await?.iter().map(view).collect();
     Ok(query.list(&data, None))

@@ -4,6 +4,7 @@ mod code;
 mod conversions;
 mod response;
 
+use actix_web::HttpResponse;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -28,6 +29,9 @@ impl FieldError {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
 }
+
+/// The result of a request, or of a step of it.
+pub(crate) type ApiResult<T = HttpResponse> = Result<T, Problem>;
 
 /// The error of one request.
 #[derive(Debug)]

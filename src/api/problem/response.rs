@@ -67,7 +67,7 @@ impl ResponseError for Problem {
         self.code.status()
     }
 
-    /// The response without a request id. The middleware of `http::request_id` replaces it with one that has the id.
+    /// The response without a request id. The middleware of `http::middleware` replaces it with one that has the id.
     fn error_response(&self) -> HttpResponse {
         self.response("")
     }

@@ -2,27 +2,24 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpResponse;
 use serde_json::{Value, json};
 
 use crate::api::auth::context::Authorized;
 use crate::api::http::input::Parameters;
-use crate::api::http::list::Page;
-use crate::api::problem::Problem;
+use crate::api::http::query::Page;
+use crate::api::problem::ApiResult;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
 use crate::streaming::presence::ConnectionEntry;
 
 /// `GET /v1/connections`.
-pub(super) async fn list(
-    Authorized(context, parameters): Authorized<Parameters>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&["after", "limit"])?;
     let limit = query.limit()?;
     let after = query.parsed::<ConnectionId>("after")?.unwrap_or(ConnectionId::from_stored(0));
     let (api, caller) = (&context.api, &context.caller);
-    let found = api.streams.presence().list(&caller.tenant, after, usize::from(limit) + 1);
+    let found = api.streams.presence.list(&caller.tenant, after, usize::from(limit) + 1);
     let page: Page<Arc<ConnectionEntry>> = Page::new(found, limit, |last| last.id.to_string());
     let head = api.log.head();
     let visible = page.items.iter().filter(|entry| caller.key.covers(&entry.filter().patterns()));
@@ -39,7 +36,7 @@ fn view(entry: &ConnectionEntry, head: Position) -> Value {
         "transport": entry.transport.name(),
         "key": &*entry.owner.key.name,
         "event_types": filter.patterns().iter().map(Pattern::as_str).collect::<Vec<_>>(),
-        "subscription": filter.subscription().map(|id| id.to_string()),
+        "subscription": filter.subscription_id().map(|id| id.to_string()),
         "position": position.to_string(),
         "lag_ms": lag_ms,
         "connected_at": entry.id.time(),

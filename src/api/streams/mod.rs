@@ -11,8 +11,7 @@ mod websocket_session;
 use actix_web::middleware::from_fn;
 use actix_web::web;
 
-use super::auth::access::STREAM;
-use super::route::{Route, get, post};
+use super::route::{Route, STREAM, get, post};
 
 pub(super) fn routes() -> Vec<Route> {
     let stream = web::to(sse::stream).wrap(from_fn(sse::reconnect_when_unavailable));

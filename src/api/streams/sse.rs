@@ -15,7 +15,7 @@ use super::resume::{named, resume_point, start};
 use crate::api::auth::context::AuthorizedReader;
 use crate::api::http::input::Parameters;
 use crate::api::http::query::TOKEN;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::worker;
 use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
@@ -32,15 +32,15 @@ const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 /// `GET /v1/stream`.
 pub(super) async fn stream(
     AuthorizedReader(context, access, parameters): AuthorizedReader<Parameters>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let query = parameters.known(&["types", "after", "last_event_id", "named", TOKEN])?;
     let filter = access.filter(&query)?;
     let named = named(&query)?;
     let point = resume_point(&context.request, &query)?.unwrap_or(ResumePoint::Now);
     let start = start(&context.api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&context.request)?, start, Transport::Sse);
-    let reader = reader.connect(Transport::Sse, context.owner())?;
-    if let Some(expires) = access.expires() {
+    let reader = reader.count_as_connection(Transport::Sse, context.owner())?;
+    if let Some(expires) = access.token_expires_at() {
         reader.expire_at(expires);
     }
     Ok(server_sent_events(&context.request, reader, named))

@@ -8,10 +8,10 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde_json::json;
 
 use crate::api::auth::context::{Authorized, Context};
+use crate::api::http::fields::patterns;
 use crate::api::http::idempotency;
 use crate::api::http::input::JsonBody;
-use crate::api::http::patterns::patterns;
-use crate::api::problem::Problem;
+use crate::api::problem::{ApiResult, Problem};
 use crate::domain::access::stream_token::StreamToken;
 use crate::domain::event::event_type::Pattern;
 use crate::domain::time::UnixMillis;
@@ -28,7 +28,7 @@ struct TokenInput {
 }
 
 impl TokenInput {
-    fn parse(body: &JsonBody) -> Result<Self, Problem> {
+    fn parse(body: &JsonBody) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let types = patterns(&mut fields, "types").value();
         let ttl_s = fields.number("ttl_s", 1..=MAX_TTL_S).value().unwrap_or(DEFAULT_TTL_S);
@@ -42,9 +42,7 @@ impl TokenInput {
 }
 
 /// `POST /v1/stream-tokens`.
-pub(super) async fn create(
-    Authorized(context, body): Authorized<JsonBody>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let input = TokenInput::parse(&body)?;
     caller.require_patterns(&input.types)?;
@@ -76,7 +74,7 @@ fn created() -> HttpResponseBuilder {
 }
 
 /// Issues a token, and returns the JSON of the response.
-fn issue(context: &Context, input: TokenInput) -> Result<String, Problem> {
+fn issue(context: &Context, input: TokenInput) -> ApiResult<String> {
     let Context { api, caller, .. } = context;
     let expires = UnixMillis::now().after(input.ttl);
     let token = StreamToken {

@@ -7,7 +7,7 @@ use actix_http::ws;
 use actix_web::body::BoxBody;
 use actix_web::http::Version;
 use actix_web::http::header::SEC_WEBSOCKET_KEY;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -17,7 +17,7 @@ use super::websocket_session::Session;
 use crate::api::auth::context::AuthorizedReader;
 use crate::api::http::input::Frames;
 use crate::api::http::query::TOKEN;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::worker;
 use crate::streaming::Reader;
 use crate::streaming::presence::Transport;
@@ -29,20 +29,20 @@ const ENVELOPE_BYTES: usize = 16 << 10;
 /// `GET /v1/ws`.
 pub(super) async fn websocket(
     AuthorizedReader(context, access, frames): AuthorizedReader<Frames>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let query = frames.parameters.known(&["types", "after", "last_event_id", TOKEN])?;
     let filter = access.filter(&query)?;
     let point = resume_point(&context.request, &query)?.unwrap_or(ResumePoint::Now);
     let response = handshake(&context.request)?;
     let start = start(&context.api.streams, filter, &point).await?;
     let reader = Reader::new(&worker(&context.request)?, start, Transport::WebSocket);
-    let reader = reader.connect(Transport::WebSocket, context.owner())?;
+    let reader = reader.count_as_connection(Transport::WebSocket, context.owner())?;
     let commands = Commands { access, subscription: None, api: context.api };
     open(response, frames.payload, reader, commands)
 }
 
 /// Checks the opening handshake (RFC 6455, 4.2) and prepares its response.
-pub(crate) fn handshake(request: &HttpRequest) -> Result<ResponseBuilder, Problem> {
+pub(crate) fn handshake(request: &HttpRequest) -> ApiResult<ResponseBuilder> {
     let refuse = |refused: &dyn Display| {
         let fix = "use a WebSocket client (RFC 6455, version 13)";
         Problem::new(Code::InvalidHeader, format!("{refused}; {fix}"))
@@ -64,11 +64,11 @@ pub(crate) fn open(
     payload: web::Payload,
     reader: Reader,
     commands: Commands,
-) -> Result<HttpResponse, Problem> {
-    if let Some(expires) = commands.access.expires() {
+) -> ApiResult {
+    if let Some(expires) = commands.access.token_expires_at() {
         reader.expire_at(expires);
     }
-    let quotas = commands.api.quotas.of(&commands.access.caller.tenant);
+    let quotas = commands.api.quotas.quotas_of(&commands.access.caller.tenant);
     let max_bytes = usize::try_from(quotas.event_bytes).unwrap_or(usize::MAX);
     let session = Session::new(reader, payload, commands, max_bytes.saturating_add(ENVELOPE_BYTES));
     let response = response.message_body(BoxBody::new(session)).map_err(|error| {

@@ -9,15 +9,14 @@ use serde_json::{Value, json};
 
 use super::resume::start;
 use crate::api::auth::read_access::ReadAccess;
-use crate::api::events::append::{append, receipt};
+use crate::api::events::publish::{append, receipt};
 use crate::api::events::publish_input::{self, Publish};
 use crate::api::http::body::ContentType;
-use crate::api::http::fields::Fields;
-use crate::api::http::patterns::patterns;
+use crate::api::http::fields::{Fields, patterns};
 use crate::api::http::rate_limit;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
-use crate::api::subscriptions::pull::cursor::acknowledge_up_to;
+use crate::api::subscriptions::pull_cursor::acknowledge_up_to;
 use crate::domain::access::scope::Scope;
 use crate::domain::event::Event;
 use crate::domain::event::event_type::Pattern;
@@ -75,7 +74,7 @@ impl Commands {
         })
     }
 
-    async fn execute(&self, text: &str) -> Result<Outcome, Problem> {
+    async fn execute(&self, text: &str) -> ApiResult<Outcome> {
         self.access.require_still_valid(&self.api).await?;
         let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|error| {
             Problem::new(Code::InvalidJson, format!("expected one of {COMMANDS}: {error}"))
@@ -92,7 +91,7 @@ impl Commands {
         }
     }
 
-    async fn subscribe(&self, argument: &str) -> Result<Outcome, Problem> {
+    async fn subscribe(&self, argument: &str) -> ApiResult<Outcome> {
         if self.subscription.is_some() {
             let detail =
                 "a pull subscription decides its own events; PATCH its event_types, or seek";
@@ -111,7 +110,7 @@ impl Commands {
     }
 
     /// Moves the cursor of the pull subscription. A stream by event types has no cursor: the id is only checked.
-    async fn ack(&self, argument: &str) -> Result<Outcome, Problem> {
+    async fn ack(&self, argument: &str) -> ApiResult<Outcome> {
         let position = match (event_id(argument)?, self.subscription) {
             (position, None) => position,
             (position, Some(id)) => {
@@ -122,11 +121,11 @@ impl Commands {
         Ok(Outcome::Reply(json!({ "acked": position.to_string() })))
     }
 
-    async fn publish(&self, argument: &str) -> Result<Outcome, Problem> {
+    async fn publish(&self, argument: &str) -> ApiResult<Outcome> {
         self.access.require_key()?;
         let caller = &self.access.caller;
         caller.require_scope(Scope::Publish)?;
-        let quotas = self.api.quotas.of(&caller.tenant);
+        let quotas = self.api.quotas.quotas_of(&caller.tenant);
         let publish =
             publish_input::parse(ContentType::Json, argument.as_bytes(), quotas.event_bytes)?;
         let Publish::One(event) = publish else {
@@ -140,7 +139,7 @@ impl Commands {
     }
 }
 
-fn event_id(argument: &str) -> Result<Position, Problem> {
+fn event_id(argument: &str) -> ApiResult<Position> {
     let text: Option<String> = serde_json::from_str(argument).ok();
     text.and_then(|text| text.parse().ok()).ok_or_else(|| {
         Problem::new(

@@ -209,7 +209,7 @@ impl Session {
             Outcome::Reply(reply) => reply,
             Outcome::Read { filter, after, gap } => {
                 let types = filter.patterns();
-                self.reader.change(filter, after, gap);
+                self.reader.change_filter(filter, after, gap);
                 subscribed(&types, self.reader.cursor())
             }
         };

@@ -1,10 +1,16 @@
-//! Changing a subscription: read, decide, write, and again from the start if another request changed it in between.
+//! Changing a subscription: PATCH, PUT, pause and resume.
 
-use super::find::find_subscription;
-use crate::api::auth::context::Context;
-use crate::api::problem::Problem;
-use crate::domain::subscription::Subscription;
-use crate::domain::subscription::change::{Change, ChangeResult};
+use actix_web::{HttpResponse, web};
+
+use super::definition_input::SubscriptionInput;
+use super::read::find_subscription;
+use super::verification::require_possible;
+use crate::api::auth::context::{Authorized, Context};
+use crate::api::http::input::JsonBody;
+use crate::api::problem::{ApiResult, Problem};
+use crate::domain::subscription::change::{self, Change, ChangeResult};
+use crate::domain::subscription::view::SubscriptionView;
+use crate::domain::subscription::{Definition, Status, Subscription};
 
 /// How often a request tries to write its change.
 pub(super) const MAX_CHANGE_ATTEMPTS: u32 = 5;
@@ -13,8 +19,8 @@ pub(super) const MAX_CHANGE_ATTEMPTS: u32 = 5;
 pub(super) async fn apply_change(
     context: &Context,
     id: &str,
-    decide: impl Fn(Subscription) -> Result<Option<Change>, Problem>,
-) -> Result<Subscription, Problem> {
+    decide: impl Fn(Subscription) -> ApiResult<Option<Change>>,
+) -> ApiResult<Subscription> {
     for _ in 0..MAX_CHANGE_ATTEMPTS {
         let current = find_subscription(context, id).await?;
         let Some(change) = decide(current.clone())? else { return Ok(current) };
@@ -24,4 +30,78 @@ pub(super) async fn apply_change(
         }
     }
     Err(Problem::concurrent_modification("subscription"))
+}
+
+/// `PATCH`: changes the fields in the body; null restores a default.
+pub(super) async fn patch(
+    Authorized(context, body): Authorized<JsonBody>,
+    id: web::Path<String>,
+) -> ApiResult {
+    let patched = |current: &Subscription| {
+        parse(&context, &body)?.into_patched_definition(current.definition.clone())
+    };
+    change_definition(&context, &id, patched).await
+}
+
+/// `PUT`: replaces the definition; a field that is missing has its default. The secret stays unless the body has one.
+pub(super) async fn put(
+    Authorized(context, body): Authorized<JsonBody>,
+    id: web::Path<String>,
+) -> ApiResult {
+    let replaced = |current: &Subscription| {
+        parse(&context, &body)?.into_definition(current.definition.signing().clone())
+    };
+    change_definition(&context, &id, replaced).await
+}
+
+fn parse(context: &Context, body: &JsonBody) -> ApiResult<SubscriptionInput> {
+    let mut fields = body.fields()?;
+    let input = SubscriptionInput::take(&mut fields, &context.api.targets);
+    fields.finish()?;
+    Ok(input)
+}
+
+async fn change_definition(
+    context: &Context,
+    id: &str,
+    new_definition: impl Fn(&Subscription) -> ApiResult<Definition>,
+) -> ApiResult {
+    let changed = apply_change(context, id, |current| {
+        let definition = new_definition(&current)?.replacing(&current.definition);
+        require_possible(&context.api, &definition, Some(&current.definition))?;
+        context.caller.require_patterns(&definition.event_types)?;
+        if definition == current.definition {
+            return Ok(None);
+        }
+        let same_receiver = definition.channel.has_same_receiver(&current.definition.channel);
+        // A new receiver starts without the failures of the old one.
+        let status = match current.status {
+            Status::Paused | Status::Disabled => current.status,
+            Status::Failing if same_receiver && !definition.awaits_verification() => {
+                Status::Failing
+            }
+            _ => definition.running_status(),
+        };
+        Ok(Some(change::updated(Subscription { definition, status, ..current })))
+    });
+    Ok(HttpResponse::Ok().json(SubscriptionView::of(&changed.await?)))
+}
+
+/// `POST /v1/subscriptions/{id}/pause`.
+pub(super) async fn pause(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
+    let paused = apply_change(&context, &id, |current| {
+        let can_pause = current.status.is_delivering() || current.status == Status::Unverified;
+        Ok(can_pause.then(|| change::paused(current)))
+    });
+    Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
+}
+
+/// `POST /v1/subscriptions/{id}/resume`, also after the hub disabled the subscription. A subscription whose receiver is
+/// not verified becomes `unverified` again.
+pub(super) async fn resume(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
+    let resumed = apply_change(&context, &id, |current| {
+        let is_resumed = current.status == current.definition.running_status();
+        Ok((!is_resumed).then(|| change::resumed(current)))
+    });
+    Ok(HttpResponse::Ok().json(SubscriptionView::of(&resumed.await?)))
 }

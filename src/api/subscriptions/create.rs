@@ -13,7 +13,7 @@ use crate::access::quotas::Quota;
 use crate::api::auth::context::{Authorized, Context};
 use crate::api::http::idempotency;
 use crate::api::http::input::JsonBody;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::domain::access::token_bucket::RateLimitStatus;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
@@ -29,9 +29,7 @@ use crate::domain::time::UnixMillis;
 const QUOTA_RETRY_S: u32 = 60;
 
 /// `POST /v1/subscriptions`. The response is the only one that shows a generated secret.
-pub(super) async fn create(
-    Authorized(context, body): Authorized<JsonBody>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let claim = idempotency::claim(&context, &body.0).await?;
     if let Some(first) = idempotency::first(&context, claim.as_ref()).await? {
@@ -53,7 +51,7 @@ pub(super) async fn create(
         changed_at: Position::START,
     };
     let key = claim.as_ref().map(|claim| claim.key.clone());
-    let quota = api.quotas.of(&caller.tenant).subscriptions;
+    let quota = api.quotas.quotas_of(&caller.tenant).subscriptions;
     let change = change::created(subscription, quota, starts_after, key);
     match api.log.change(&change, None, &context.actor()).await? {
         ChangeResult::Applied { position, .. } => {
@@ -76,7 +74,7 @@ pub(super) async fn create(
 }
 
 fn over_quota(context: &Context, limit: u32) -> Problem {
-    context.api.quotas.refuse(Quota::Subscriptions, &context.caller.tenant);
+    context.api.quotas.count_rejection(Quota::Subscriptions, &context.caller.tenant);
     let rate_limit = RateLimitStatus { limit, remaining: 0, reset_s: QUOTA_RETRY_S };
     let detail = format!(
         "this tenant has {limit} subscriptions, its limit (quota subscriptions); delete one, or ask the operator for a \
@@ -90,7 +88,7 @@ fn path_of(id: SubscriptionId) -> String {
 }
 
 /// The response to a repeat of the request that created a subscription.
-async fn replay(context: &Context, position: Option<Position>) -> Result<HttpResponse, Problem> {
+async fn replay(context: &Context, position: Option<Position>) -> ApiResult {
     let first = first_view(context, position).await?;
     let mut response = HttpResponse::Created();
     if let Some(id) = first.id {

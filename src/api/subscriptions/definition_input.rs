@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::headers_input::take_headers;
-use super::receiver_input::{check_combination, take_auth, take_tls};
-use super::url_input::take_callback_url;
-use crate::api::http::fields::{Field, Fields, whole_number};
-use crate::api::http::patterns::patterns;
-use crate::api::problem::{FieldError, Problem};
+use super::receiver_input::{
+    check_combination, take_auth, take_callback_url, take_headers, take_tls,
+};
+use crate::api::http::fields::{Field, Fields, patterns, whole_number};
+use crate::api::problem::{ApiResult, FieldError, Problem};
 use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::policy::Targets;
 use crate::domain::egress::receiver_auth::ReceiverAuth;
@@ -80,7 +79,7 @@ impl SubscriptionInput {
 
     /// The whole definition: a missing field has its default. It is signed by `signing`, with the secret of the input if
     /// there is one.
-    pub(super) fn into_definition(self, signing: Signing) -> Result<Definition, Problem> {
+    pub(super) fn into_definition(self, signing: Signing) -> ApiResult<Definition> {
         let Some(event_types) = self.event_types.value() else {
             let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]";
             return Err(Problem::invalid_field("/event_types", detail));
@@ -118,10 +117,7 @@ impl SubscriptionInput {
     }
 
     /// `current` with the fields of the input: a missing field stays, and null restores its default.
-    pub(super) fn into_patched_definition(
-        self,
-        current: Definition,
-    ) -> Result<Definition, Problem> {
+    pub(super) fn into_patched_definition(self, current: Definition) -> ApiResult<Definition> {
         self.forbid_credential_redirect(&current)?;
         let Definition { event_types, channel, description, metadata } = current;
         let (callback_url, verification, settings) = match channel {
@@ -156,7 +152,7 @@ impl SubscriptionInput {
 
     /// Refuses a new callback URL of another origin unless the input has the credentials too. Otherwise a caller who
     /// cannot read the credentials could have them sent to a server of its own.
-    fn forbid_credential_redirect(&self, current: &Definition) -> Result<(), Problem> {
+    fn forbid_credential_redirect(&self, current: &Definition) -> ApiResult<()> {
         let origin = |url: Option<&CallbackUrl>| url.map(|url| url.url().origin());
         let is_other_origin = match &self.callback_url {
             Field::Is(url) => origin(Some(url)) != origin(current.channel.callback_url()),
@@ -180,7 +176,7 @@ fn channel(
     url: Option<CallbackUrl>,
     method: Option<VerificationMethod>,
     settings: WebhookSettings,
-) -> Result<Channel, Problem> {
+) -> ApiResult<Channel> {
     match (url, method) {
         (None, None) => Ok(Channel::Pull { dormant: settings }),
         (None, Some(_)) => {

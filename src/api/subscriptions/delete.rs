@@ -4,28 +4,23 @@ use actix_web::{HttpResponse, web};
 use serde_json::Value;
 
 use super::change::apply_change;
-use super::url_input::take_callback_value;
+use super::receiver_input::take_callback_value;
 use crate::api::auth::context::{Authorized, Context};
 use crate::api::auth::visibility::invisible;
-use crate::api::http::input::{JsonBody, NoQuery};
-use crate::api::problem::{Code, Problem};
+use crate::api::http::input::JsonBody;
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::domain::subscription::change;
 use crate::store::subscriptions::SubscriptionFilter;
 
 /// `DELETE /v1/subscriptions/{id}`: 204, also when repeated.
-pub(super) async fn delete(
-    Authorized(context, NoQuery): Authorized,
-    id: web::Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn delete(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     delete_one(&context, &id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// `DELETE /v1/subscriptions` for clients that cannot put the id in the path: `{"id"}`, or `{"callback_url"}`, which
 /// deletes every subscription of the tenant with that URL.
-pub(super) async fn delete_by_body(
-    Authorized(context, body): Authorized<JsonBody>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn delete_by_body(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let mut fields = body.fields()?;
     let id = fields.text("id", 64).value();
     let url = take_callback_value(&mut fields).map(|field| field.value);
@@ -43,7 +38,7 @@ pub(super) async fn delete_by_body(
     Ok(HttpResponse::NoContent().finish())
 }
 
-async fn delete_by_url(context: &Context, callback_url: String) -> Result<(), Problem> {
+async fn delete_by_url(context: &Context, callback_url: String) -> ApiResult<()> {
     let Context { api, caller, .. } = context;
     let filter =
         SubscriptionFilter { callback_url: Some(callback_url), ..SubscriptionFilter::default() };
@@ -55,7 +50,7 @@ async fn delete_by_url(context: &Context, callback_url: String) -> Result<(), Pr
     Ok(())
 }
 
-async fn delete_one(context: &Context, id: &str) -> Result<(), Problem> {
+async fn delete_one(context: &Context, id: &str) -> ApiResult<()> {
     let deleted = apply_change(context, id, |current| Ok(Some(change::deleted(current)))).await;
     let Err(problem) = deleted else { return Ok(()) };
     let (store, tenant) = (&context.api.store, &context.caller.tenant);

@@ -1,15 +1,128 @@
-//! The TLS settings and credentials for a receiver.
+//! The input for a receiver: its URL, headers, TLS settings and credentials.
 
-use super::url_input::permitted_url;
-use crate::api::http::fields::{Field, Fields};
-use crate::api::problem::{FieldError, Problem};
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::api::http::fields::{Field, Fields, pointer_part};
+use crate::api::problem::{ApiResult, FieldError, Problem};
 use crate::domain::MASK;
-use crate::domain::egress::callback_url::CallbackUrl;
+use crate::domain::egress::callback_url::{BadCallbackUrl, CallbackUrl};
 use crate::domain::egress::policy::Targets;
 use crate::domain::egress::receiver_auth::{ClientCredentials, ReceiverAuth};
 use crate::domain::egress::receiver_tls::ReceiverTls;
 use crate::domain::subscription::channel::WebhookSettings;
 use crate::domain::time::UnixMillis;
+
+/// The names of the callback URL: the hub's own, and the aliases of other REST Hooks services.
+const CALLBACK_NAMES: [&str; 3] = ["callback_url", "target_url", "hookUrl"];
+
+/// The callback URL under the name that the client used.
+pub(super) struct CallbackField {
+    name: &'static str,
+    pub(super) value: Value,
+}
+
+/// Takes the callback URL under any of its names. More than one of them is a fault.
+pub(super) fn take_callback_value(fields: &mut Fields) -> Option<CallbackField> {
+    let mut found = CALLBACK_NAMES
+        .into_iter()
+        .filter_map(|name| fields.take(name).map(|value| CallbackField { name, value }));
+    let (first, second) = (found.next(), found.next());
+    found.for_each(drop);
+    if let Some(second) = second {
+        let detail = format!("send only one of {}", CALLBACK_NAMES.join(", "));
+        fields.fault(second.name, detail);
+        return None;
+    }
+    first
+}
+
+/// Takes the callback URL and checks that the hub may call it.
+pub(super) fn take_callback_url(fields: &mut Fields, targets: &Targets) -> Field<CallbackUrl> {
+    let Some(CallbackField { name, value }) = take_callback_value(fields) else {
+        return Field::Absent;
+    };
+    let text = match value {
+        Value::Null => return Field::Null,
+        Value::String(text) => text,
+        _ => {
+            fields.fault(name, "expected the URL for the hub's POST requests, as a string");
+            return Field::Absent;
+        }
+    };
+    match permitted_url(&text, targets) {
+        Ok(url) => Field::Is(url),
+        Err(detail) => {
+            fields.fault(name, detail);
+            Field::Absent
+        }
+    }
+}
+
+/// Parses a URL that the hub may call. Host names are not resolved here, only when the hub connects.
+pub(super) fn permitted_url(text: &str, targets: &Targets) -> Result<CallbackUrl, String> {
+    let url: CallbackUrl = text.parse().map_err(|error: BadCallbackUrl| error.to_string())?;
+    targets
+        .check_url(&url)
+        .map_err(|blocked| format!("the hub may not call this URL: {blocked}"))?;
+    Ok(url)
+}
+
+const MAX_HEADERS: usize = 20;
+const MAX_HEADER_CHARS: usize = 1_000;
+
+/// Takes `headers`, with the names in lower case. The owner cannot set a header that HTTP or the hub sets.
+pub(super) fn take_headers(fields: &mut Fields) -> Field<BTreeMap<String, String>> {
+    let named = match fields.texts("headers", MAX_HEADERS, MAX_HEADER_CHARS) {
+        Field::Is(named) => named,
+        other => return other,
+    };
+    let mut headers = BTreeMap::new();
+    for (name, value) in named {
+        let lower = name.to_ascii_lowercase();
+        if let Some(detail) = header_fault(&lower, &value) {
+            fields.fault(format!("headers/{}", pointer_part(&name)), detail);
+        } else if headers.insert(lower, value).is_some() {
+            fields.fault(
+                format!("headers/{}", pointer_part(&name)),
+                "appears twice; header names are case-insensitive",
+            );
+        }
+    }
+    Field::Is(headers)
+}
+
+fn header_fault(name: &str, value: &str) -> Option<&'static str> {
+    const SET_BY_HUB: [&str; 10] = [
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.bytes().all(token) {
+        return Some("is not a valid header name (RFC 9110, 5.1)");
+    }
+    if SET_BY_HUB.contains(&name) || name.starts_with("webhook-") || name.starts_with("proxy-") {
+        return Some("is set by the hub and cannot be changed");
+    }
+    if value == MASK {
+        return Some(
+            "is the placeholder for a hidden value; leave out headers to keep the stored values",
+        );
+    }
+    let visible =
+        value.bytes().all(|byte| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic());
+    (!visible || value.trim() != value)
+        .then_some("must be visible ASCII without leading or trailing spaces")
+}
 
 /// About ten CA certificates in PEM.
 const MAX_CA_CHARS: usize = 32 << 10;
@@ -137,7 +250,7 @@ fn check_visible(fields: &mut Fields, name: &'static str, text: &str) {
 pub(super) fn check_combination(
     url: Option<&CallbackUrl>,
     settings: &WebhookSettings,
-) -> Result<(), Problem> {
+) -> ApiResult<()> {
     let mut faults = Vec::new();
     if settings.auth.is_some() && settings.headers.contains_key("authorization") {
         faults.push(FieldError::new(

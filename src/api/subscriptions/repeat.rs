@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api::auth::context::Context;
 use crate::api::auth::visibility::require_visible;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 
@@ -19,7 +19,7 @@ pub(super) struct FirstView {
 pub(super) async fn first_view(
     context: &Context,
     position: Option<Position>,
-) -> Result<FirstView, Problem> {
+) -> ApiResult<FirstView> {
     let Context { api, caller, .. } = context;
     let positions: Vec<i64> = position.iter().map(|position| position.stored()).collect();
     let entry = api.store.read_at(&positions, Some(&caller.tenant)).await?.into_iter().next();

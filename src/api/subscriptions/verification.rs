@@ -1,9 +1,15 @@
 //! The verification of a subscription's receiver, as its owner sees it.
 
+use actix_web::{HttpResponse, web};
 use serde_json::{Map, Value, json};
 
-use crate::api::problem::{Code, Problem};
+use super::read::find_subscription;
+use crate::api::auth::context::Authorized;
+use crate::api::events::publish::{append, event_about};
+use crate::api::http::idempotency;
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
+use crate::domain::subscription::command::Command;
 use crate::domain::subscription::verification::VerificationMethod;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::store::StoreError;
@@ -13,7 +19,7 @@ pub(super) fn require_possible(
     api: &Api,
     definition: &Definition,
     former: Option<&Definition>,
-) -> Result<(), Problem> {
+) -> ApiResult<()> {
     let verification = definition.channel.verification();
     if former.is_some_and(|former| former.channel.verification() == verification) {
         return Ok(());
@@ -29,7 +35,7 @@ pub(super) fn require_possible(
 }
 
 /// Refuses an action that sends something to a receiver that is not verified yet.
-pub(crate) fn require_verified(subscription: &Subscription) -> Result<(), Problem> {
+pub(crate) fn require_verified(subscription: &Subscription) -> ApiResult<()> {
     if subscription.definition.awaits_verification() {
         let detail = "the receiver is not verified yet (see verification); POST …/verify starts another attempt";
         return Err(Problem::new(Code::SubscriptionUnverified, detail));
@@ -61,4 +67,28 @@ pub(super) async fn add_progress(
         members.insert("next_attempt_at".into(), json!(next));
     }
     Ok(())
+}
+
+/// `POST /v1/subscriptions/{id}/verify`: starts another verification attempt now, and the retry schedule again.
+pub(super) async fn verify(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
+    let claim = idempotency::claim(&context, b"").await?;
+    let subscription = find_subscription(&context, &id).await?;
+    let response = json!({ "subscription": subscription.id.to_string() });
+    if idempotency::first(&context, claim.as_ref()).await?.is_some() {
+        return Ok(idempotency::replayed(&mut HttpResponse::Accepted()).json(response));
+    }
+    if subscription.status != Status::Unverified {
+        let detail = match subscription.definition.channel.verification() {
+            None => "the subscription has no handshake".to_owned(),
+            Some(_) if subscription.definition.awaits_verification() => {
+                format!("the subscription is {}; resume it first", subscription.status.name())
+            }
+            Some(_) => "the receiver is already verified".to_owned(),
+        };
+        return Err(Problem::new(Code::NothingToVerify, detail));
+    }
+    context.audit("verification.requested", &subscription.id, response.clone()).await?;
+    let event = event_about(subscription.id, Command::verify_entry_type(), &response);
+    let mut appended = append(&context.api, &context.caller, claim, vec![event]).await?;
+    Ok(appended.response.json(response))
 }

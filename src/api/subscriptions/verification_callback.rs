@@ -11,7 +11,7 @@ use super::change::MAX_CHANGE_ATTEMPTS;
 use crate::api::auth::context::actor;
 use crate::api::http::headers::single_header;
 use crate::api::http::query::Query;
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
 use crate::domain::egress::origin::Origin;
 use crate::domain::id::SubscriptionId;
@@ -36,7 +36,7 @@ enum Proof<'a> {
 }
 
 impl<'a> Proof<'a> {
-    fn new(secret: Option<&'a str>, token: Option<&'a str>) -> Result<Self, Problem> {
+    fn new(secret: Option<&'a str>, token: Option<&'a str>) -> ApiResult<Self> {
         match (secret, token) {
             (Some(secret), None) => Ok(Self::Secret(secret)),
             (None, Some(token)) => Ok(Self::Token(token)),
@@ -74,7 +74,7 @@ pub(super) async fn confirm(
     id: web::Path<String>,
     request: HttpRequest,
     api: web::Data<Api>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let query = Query::parse(&request, &["token"])?;
     let header = |name| {
         let value = single_header(&request, name)?;
@@ -100,7 +100,7 @@ fn verified(
     subscription: &Subscription,
     proof: &Proof<'_>,
     rate: Option<&str>,
-) -> Result<Verified, Problem> {
+) -> ApiResult<Verified> {
     let now = UnixMillis::now();
     match proof {
         Proof::Secret(_) => Ok(Verified::unlimited(now)),
@@ -115,11 +115,7 @@ fn verified(
 }
 
 /// The subscription whose receiver sent the proof. 403 does not reveal whether the subscription exists.
-async fn proven_subscription(
-    api: &Api,
-    id: &str,
-    proof: &Proof<'_>,
-) -> Result<Subscription, Problem> {
+async fn proven_subscription(api: &Api, id: &str, proof: &Proof<'_>) -> ApiResult<Subscription> {
     let found = match id.parse::<SubscriptionId>() {
         Ok(id) => api.store.select_webhooks_by_id(&[id.stored()]).await?.pop(),
         Err(_bad) => None,
@@ -136,7 +132,7 @@ async fn record(
     request: &HttpRequest,
     subscription: &Subscription,
     verified: Verified,
-) -> Result<bool, Problem> {
+) -> ApiResult<bool> {
     let (id, actor) = (subscription.id, actor(RECEIVER, request));
     let change = change::verified(subscription.clone(), verified);
     if api.log.change(&change, Some(subscription), &actor).await? == ChangeResult::Stale {

@@ -54,7 +54,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::access::keys::Keys;
 use crate::log::Log;
 use crate::store::Store;
-use crate::store::nodes::{Identity, NodeName};
+use crate::store::nodes::{NodeName, ServerIdentity};
 
 /// How long Postgres grants the lease, from the time at which the renewal runs.
 pub(in crate::delivery) const GRANTED_FOR: Duration = Duration::from_millis(4_500);
@@ -65,7 +65,7 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 struct Renewal {
     trusted_until: Instant,
-    server: Option<Identity>,
+    server: Option<ServerIdentity>,
 }
 
 /// The node's side of the lease. Clones follow the same renewals.
@@ -85,9 +85,9 @@ impl Lease {
         self.renewal.borrow().trusted_until
     }
 
-    /// Whether the last renewal came from another database server than `known`, or from the same one after a restart.
+    /// Whether the last renewal came from another database server than `known`, or from another timeline of it.
     /// Stores the server of the last renewal in `known`; the first call returns `false`.
-    pub(in crate::delivery) fn detect_failover(&self, known: &mut Option<Identity>) -> bool {
+    pub(in crate::delivery) fn detect_failover(&self, known: &mut Option<ServerIdentity>) -> bool {
         let server = self.renewal.borrow().server.clone();
         let has_changed = known.is_some() && server.is_some() && *known != server;
         *known = server.or(known.take());
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_failover_is_detected_once() {
-        let identity = |timeline: &str| Identity { system: 7, timeline: timeline.to_owned() };
+        let identity = |timeline: &str| ServerIdentity { system: 7, timeline: timeline.to_owned() };
         let now = Instant::now();
         let (sender, renewal) = watch::channel(Renewal { trusted_until: now, server: None });
         let (lease, mut known) = (Lease { renewal }, None);

@@ -97,7 +97,7 @@ fn queues(engine: &Engine) -> QueueSnapshot {
             Status::Active => ProgressState::Current,
         };
         let cursor = queue.cursor(head);
-        let totals = queues.totals(state);
+        let totals = queues.by_state.entry(state).or_default();
         totals.subscriptions += 1;
         if cursor < head {
             let before = totals.oldest.unwrap_or(cursor.time());

@@ -19,7 +19,7 @@ use crate::delivery::webhook::Deliverer;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::store::Store;
-use crate::store::nodes::Identity;
+use crate::store::nodes::ServerIdentity;
 
 /// Cursors that move without results are recorded this often.
 pub(super) const IDLE_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ pub(in crate::delivery) struct Driver {
     pub(super) lease: Lease,
     pub(super) metrics: DriverMetrics,
     /// The database server of the last renewal.
-    pub(super) server: Option<Identity>,
+    pub(super) server: Option<ServerIdentity>,
     /// Pages of the log. `None` before the first shard and after a failover.
     pub(super) log_entries: Option<mpsc::Receiver<Vec<LogEntry>>>,
     pub(super) completions: mpsc::Receiver<Completion>,

@@ -87,11 +87,8 @@ pub async fn listen(
             StreamError::Temporary(reason) => reason,
         };
         let delay = backoff.next_delay();
-        let ms = delay.as_millis();
-        show(Output::Status(format!(
-            "not connected: {}; reconnecting in {ms} ms",
-            SingleLine(&reason)
-        )));
+        let (reason, ms) = (SingleLine(&reason), delay.as_millis());
+        show(Output::Status(format!("not connected: {reason}; reconnecting in {ms} ms")));
         sleep(delay).await;
     }
 }
@@ -126,14 +123,11 @@ async fn handle_event(event: &Event, forwarder: Option<&Forwarder>) -> String {
     let (time, event_type, id) =
         (SingleLine(&event.timestamp), SingleLine(&event.r#type), SingleLine(&event.id));
     match forwarder {
-        Some(forwarder) => {
-            format!("{time} {event_type} {id} → {}", forwarder.post(event).await)
-        }
+        Some(forwarder) => format!("{time} {event_type} {id} → {}", forwarder.post(event).await),
         None => format!("{time} {event_type} {id}  {}", SingleLine(&event.text)),
     }
 }
 
-/// The delay before the next connection.
 #[derive(Debug, Default)]
 struct Backoff {
     failures: u32,

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use sse_stream::{Sse, SseByteStream};
+use tokio::time::timeout;
 use url::Url;
 
 use super::{ListenError, ListenSettings};
@@ -56,7 +58,6 @@ pub(super) struct Source {
     after: Option<String>,
 }
 
-/// An open stream.
 pub(super) struct Connection {
     messages: Pin<Box<dyn Stream<Item = Result<Sse, sse_stream::Error>> + Send>>,
     unread: Arc<AtomicUsize>,
@@ -117,13 +118,9 @@ impl Source {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, StreamError> {
-        let sent = tokio::time::timeout(RESPONSE_TIMEOUT, request.send()).await;
-        let response = match sent {
-            Ok(sent) => sent.map_err(|error| temporary(&error))?,
-            Err(_elapsed) => {
-                return Err(StreamError::Temporary("the hub did not respond in time".to_owned()));
-            }
-        };
+        let late = |_elapsed| StreamError::Temporary("the hub did not respond in time".to_owned());
+        let sent = timeout(RESPONSE_TIMEOUT, request.send()).await.map_err(late)?;
+        let response = sent.map_err(|error| temporary(&error))?;
         let status = response.status();
         if status == StatusCode::OK {
             return Ok(response);
@@ -140,11 +137,8 @@ impl Source {
         let detail = printable(&detail);
         let is_temporary = status.is_server_error()
             || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        Err(if is_temporary {
-            StreamError::Temporary(detail)
-        } else {
-            StreamError::Refused(detail)
-        })
+        let error = if is_temporary { StreamError::Temporary } else { StreamError::Refused };
+        Err(error(detail))
     }
 
     /// Records the position of a message and returns its event, if any.
@@ -165,10 +159,8 @@ impl Source {
 impl Connection {
     fn over(response: Response) -> Self {
         let unread = Arc::new(AtomicUsize::new(0));
-        let body = SizeLimitedBody {
-            body: Box::pin(response.bytes_stream()),
-            unread: Arc::clone(&unread),
-        };
+        let body = Box::pin(response.bytes_stream());
+        let body = SizeLimitedBody { body, unread: Arc::clone(&unread) };
         Self { messages: Box::pin(SseByteStream::new(body)), unread }
     }
 
@@ -190,10 +182,7 @@ struct SizeLimitedBody<S> {
 impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for SizeLimitedBody<S> {
     type Item = Result<Bytes, BodyError>;
 
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.body.as_mut().poll_next(context).map(|piece| {
             let bytes = match piece? {
                 Ok(bytes) => bytes,

@@ -70,7 +70,6 @@ impl ReceiverState {
     }
 }
 
-/// Handles a request on any path.
 pub(super) async fn receive(
     request: HttpRequest,
     payload: web::Payload,

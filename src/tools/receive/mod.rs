@@ -49,7 +49,6 @@ impl Default for ReceiverSettings {
     }
 }
 
-/// A running receiver.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
@@ -94,7 +93,6 @@ impl Receiver {
         self.address
     }
 
-    /// The number of deliveries dropped because the channel was full.
     pub fn dropped(&self) -> u64 {
         self.state.dropped()
     }

@@ -54,7 +54,8 @@ pub(crate) struct DeliverySettings {
 }
 
 impl Dispatcher {
-    /// A dispatcher that does nothing before [`Self::run`].
+    /// Builds a dispatcher, which does nothing before [`Self::run`]. The error means that the HTTP clients cannot be
+    /// built.
     pub(crate) fn new(
         parts: Parts,
         settings: DeliverySettings,
@@ -65,15 +66,15 @@ impl Dispatcher {
         Ok(Self { parts, deliverer, verifier, schedule })
     }
 
-    /// Grants this node its first lease. Other nodes wait for a leased node to see revocations and changes, so this comes
-    /// before the node serves clients.
+    /// Grants this node its first lease in the database. Call this before the node serves clients: API calls on other
+    /// nodes wait for nodes with a lease to apply revocations and changes.
     pub(crate) async fn register_node(&self) -> Result<(), StoreError> {
         let Parts { node, log, store, .. } = &self.parts;
         store.renew_lease(node, lease::GRANTED_FOR, log.head()).await.map(drop)
     }
 
-    /// Delivers until `stop`. Attempts in flight then have at most `stop_timeout` to end. Returns how many were cut off;
-    /// another node, or the next start, repeats them.
+    /// Delivers until `stop`, then waits for attempts in flight, for at most `stop_timeout`. Returns the number of
+    /// attempts that were cut off; another node, or the next start, repeats them.
     pub(crate) async fn run(self, stop: CancellationToken, stop_timeout: Duration) -> usize {
         let Parts { node, log, store, keys, metrics, tasks } = self.parts;
         let id = node.id;

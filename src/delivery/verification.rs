@@ -43,7 +43,8 @@ impl Verifier {
         Self { deliverer, settings }
     }
 
-    /// Verifies the receiver of a subscription, under the egress rules and the timeout of its deliveries.
+    /// Makes one attempt to verify the receiver of a subscription, by the method that the subscription requires. The
+    /// egress rules and the timeout of deliveries apply.
     pub(crate) async fn verify(&self, subscription: &Subscription) -> VerificationOutcome {
         let id = subscription.id;
         let (webhook, verification) = match &subscription.definition.channel {
@@ -61,9 +62,10 @@ impl Verifier {
         }
     }
 
-    /// REST Hooks, "Intent verification": a POST with `X-Hook-Secret`, which a 2xx response must repeat.
+    /// Verifies a receiver by REST Hooks, "Intent verification": sends a POST with `X-Hook-Secret`, which a 2xx
+    /// response must repeat.
     ///
-    /// Receivers that follow this pattern keep the secret, and check the `X-Hook-Signature` of deliveries with it.
+    /// The receiver keeps the secret, and checks the `X-Hook-Signature` of deliveries with it.
     async fn x_hook_secret(
         &self,
         id: SubscriptionId,
@@ -81,8 +83,11 @@ impl Verifier {
         }
     }
 
-    /// A GET with a random challenge, which the response body must repeat. Receivers know it by two names: `hub.challenge`
-    /// with `hub.mode` (WebSub, section 5.3), and `challenge`. The callback URL's own query comes first.
+    /// Verifies a receiver by a challenge: sends a GET with a random text in the query, which the response body must
+    /// repeat.
+    ///
+    /// The text is in `hub.challenge` with `hub.mode` (WebSub, section 5.3), and in `challenge`, after the query of the
+    /// callback URL.
     async fn challenge(&self, id: SubscriptionId, webhook: &Webhook) -> VerificationOutcome {
         let challenge = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let added = format!("hub.mode=subscribe&hub.challenge={challenge}&challenge={challenge}");
@@ -99,7 +104,8 @@ impl Verifier {
         }
     }
 
-    /// CloudEvents HTTP 1.1 Web Hooks, section 4: an OPTIONS request, whose response headers must allow the hub's origin.
+    /// Verifies a receiver by CloudEvents HTTP 1.1 Web Hooks, section 4: sends an OPTIONS request, and the response
+    /// headers must allow the hub's origin.
     async fn cloudevents(
         &self,
         id: SubscriptionId,
@@ -135,11 +141,13 @@ impl Verifier {
     }
 }
 
+/// A failed verification, with the `reason` for the owner and without a requested delay.
 fn unverified(reason: impl Into<String>) -> VerificationOutcome {
     VerificationOutcome::Unverified { reason: reason.into(), at_least: None }
 }
 
-/// The outcome where the status counts: a 2xx response verifies the receiver if `check` passes too.
+/// The outcome of a verification by the response's status: a 2xx response verifies the receiver if `check` passes, a
+/// 410 ends the verification for good, and any other status is a failure.
 fn outcome(
     response: &VerificationResponse,
     check: impl FnOnce() -> Result<(), String>,
@@ -157,6 +165,7 @@ fn outcome(
     }
 }
 
+/// The minimum delay before the next attempt, if the receiver requests one by `Retry-After`.
 fn at_least(response: &VerificationResponse) -> Option<Duration> {
     match response.verdict() {
         Verdict::Retry { at_least } => at_least,
@@ -165,15 +174,18 @@ fn at_least(response: &VerificationResponse) -> Option<Duration> {
 }
 
 impl VerificationResponse {
+    /// The consequence of the response's status, by the rules of deliveries.
     fn verdict(&self) -> Verdict {
         Outcome::Answered { status: self.status, retry_after: self.retry_after }.verdict()
     }
 
+    /// The trimmed value of a response header. `None`: the header is missing or not ASCII.
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok().map(str::trim)
     }
 }
 
+/// Checks that the response repeats the secret in `X-Hook-Secret`. The error is the reason for the owner.
 fn check_secret(response: &VerificationResponse, secret: &str) -> Result<(), String> {
     let Some(repeated) = response.header("x-hook-secret") else {
         return Err(format!(
@@ -188,7 +200,8 @@ fn check_secret(response: &VerificationResponse, secret: &str) -> Result<(), Str
     }
 }
 
-/// Ignores white space around the challenge, which scripts often add.
+/// Checks that the response body is the challenge, without regard to white space around it. The error is the reason for
+/// the owner.
 fn check_challenge(response: &VerificationResponse, challenge: &str) -> Result<(), String> {
     if response.body.trim_ascii().ct_eq(challenge.as_bytes()).into() {
         Ok(())
@@ -197,7 +210,8 @@ fn check_challenge(response: &VerificationResponse, challenge: &str) -> Result<(
     }
 }
 
-/// The headers decide, whatever the status.
+/// Checks that the response headers allow `origin`, whatever the status, and reads the allowed rate. `requested_rate`,
+/// in requests a minute, applies if the response states none. The error is the reason for the owner.
 fn check_allowed(
     response: &VerificationResponse,
     origin: &str,

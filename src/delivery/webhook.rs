@@ -48,14 +48,15 @@ pub(crate) struct Deliverer {
 }
 
 impl Deliverer {
+    /// Builds the HTTP clients under the operator's egress rules. The error means that a client cannot be built.
     pub(crate) fn new(
         egress: EgressPolicy,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Ok(Self { client: Arc::new(EgressClient::new(egress)?), tokens: Arc::default() })
     }
 
-    /// POSTs `event` to the subscription's receiver as attempt `number` (from 1), signed at `now`. Every failure is an
-    /// outcome. The subscription's timeout covers the whole exchange.
+    /// POSTs `event` to the subscription's receiver as attempt `number` (from 1), signed at the time `now`. Every
+    /// failure is an outcome. The subscription's timeout covers the whole exchange.
     pub(crate) async fn post(
         &self,
         subscription: &Subscription,
@@ -86,8 +87,8 @@ impl Deliverer {
         }
     }
 
-    /// Sends a verification request under the same rules as deliveries. It carries the owner's headers besides its own.
-    /// The error says why there is no response.
+    /// Sends a verification request under the same rules as deliveries, with the owner's headers added. The error is
+    /// the reason why no response arrived.
     pub(crate) async fn send_verification(
         &self,
         id: SubscriptionId,
@@ -114,6 +115,8 @@ impl Deliverer {
         }
     }
 
+    /// Sends a request and reads the response, which becomes an outcome. Keeps an excerpt of the response if the status
+    /// is not 2xx.
     async fn exchange(&self, webhook: &Webhook, request: Request) -> Result<Exchange, Failure> {
         let (response, body) = self.send(webhook, request).await?;
         let (status, retry_after) = (response.status(), retry_after_of(&response));
@@ -124,6 +127,7 @@ impl Deliverer {
         })
     }
 
+    /// Sends a request, with an access token if the subscription uses OAuth, and reads the response body.
     async fn send(
         &self,
         webhook: &Webhook,
@@ -140,8 +144,8 @@ impl Deliverer {
         Ok((response, body))
     }
 
-    /// Sends a request with an access token. If the receiver answers 401 to a cached token, which may have been revoked,
-    /// sends the request once more with another token.
+    /// Sends a request with an OAuth access token. If the receiver answers 401 to a cached token, which may have been
+    /// revoked, sends the request once more with a new token.
     async fn send_with_token(
         &self,
         webhook: &Webhook,
@@ -164,11 +168,12 @@ impl Deliverer {
     }
 }
 
+/// The error text for a timeout.
 fn no_response_within(timeout: Duration) -> String {
     format!("no complete answer within {} s", timeout.as_secs())
 }
 
-/// The headers and credentials that the subscription's owner has set.
+/// Builds the headers that the subscription's owner has set, with the owner's credentials.
 fn owner_headers(settings: &WebhookSettings) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(9 + settings.headers.len());
     for (name, value) in &settings.headers {
@@ -184,7 +189,8 @@ fn owner_headers(settings: &WebhookSettings) -> HeaderMap {
     headers
 }
 
-/// Sets a header that logs and debug output do not show.
+/// Sets a header and marks its value as sensitive, so that logs and debug output omit it. Does nothing if `text` is not
+/// a valid header value.
 pub(crate) fn insert_header(headers: &mut HeaderMap, name: &'static str, text: String) {
     if let Ok(mut value) = HeaderValue::try_from(text) {
         value.set_sensitive(true);
@@ -192,7 +198,7 @@ pub(crate) fn insert_header(headers: &mut HeaderMap, name: &'static str, text: S
     }
 }
 
-/// All headers of a delivery. The hub's own replace the owner's.
+/// Builds all headers of a delivery. The hub's headers replace the owner's of the same name.
 fn webhook_headers(
     subscription: &Subscription,
     webhook: &Webhook,
@@ -233,6 +239,7 @@ struct ResponseExcerpt<'a> {
 }
 
 impl<'a> ResponseExcerpt<'a> {
+    /// Takes the excerpt of a response: up to [`MAX_EXCERPT_BYTES`] of the body, and two headers.
     fn new(response: &'a Response, body: &[u8]) -> Self {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let excerpt = body.get(..MAX_EXCERPT_BYTES).unwrap_or(body);
@@ -245,14 +252,14 @@ impl<'a> ResponseExcerpt<'a> {
 }
 
 impl Exchange {
-    /// An exchange without a response.
+    /// An exchange that got no response. `why` is recorded for the subscription's owner.
     pub(crate) fn failed(class: ErrorClass, why: &impl ToString) -> Self {
         let response = serde_json::json!({ "error": why.to_string() }).to_string();
         Self { outcome: Outcome::Failed(class), response: Some(response) }
     }
 }
 
-/// The wait that the response's `Retry-After` asks for.
+/// The delay that the response requests by `Retry-After`, if the header is present and valid.
 fn retry_after_of(response: &Response) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?;
     retry_after(value.to_str().ok()?, UnixMillis::now())

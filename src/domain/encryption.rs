@@ -31,16 +31,17 @@ pub struct InvalidMasterKeys;
 pub struct MasterKey([u8; 32]);
 
 impl MasterKey {
+    /// A key from 32 random bytes.
     pub fn from_random(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The base64 text that the operator keeps.
+    /// The key as base64 text, which the operator keeps.
     pub fn reveal(&self) -> String {
         STANDARD.encode(self.0)
     }
 
-    /// The public name of the key.
+    /// The public id of the key, which does not reveal it.
     pub fn id(&self) -> MasterKeyId {
         let mut hash = Sha256::new();
         hash.update(ID_LABEL);
@@ -49,7 +50,7 @@ impl MasterKey {
         MasterKeyId([a, b, c, d])
     }
 
-    /// Always `Some`: the key has the right length.
+    /// The cipher with this key. Always `Some`: the key has the right length.
     fn cipher(&self) -> Option<LessSafeKey> {
         UnboundKey::new(&CHACHA20_POLY1305, &self.0).ok().map(LessSafeKey::new)
     }
@@ -73,7 +74,7 @@ impl FromStr for MasterKey {
     }
 }
 
-/// Parses 64 hex digits. Any other length may be base64.
+/// Parses 64 hex digits as 32 bytes. `None`: the text is anything else, such as base64.
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u32> =
         text.chars().map(|digit| digit.to_digit(16)).collect::<Option<Vec<_>>>()?;
@@ -138,7 +139,7 @@ pub enum AssociatedData<'a> {
 }
 
 impl AssociatedData<'_> {
-    /// The parts are separated by U+0000, which no name in the database contains.
+    /// The data that authenticates the row. U+0000, which no name in the database contains, separates the parts.
     fn as_bytes(&self) -> Vec<u8> {
         match self {
             Self::Definition { tenant, id } => format!("definition\0{tenant}\0{id}"),
@@ -171,22 +172,23 @@ impl Encryptor {
         Self { keys }
     }
 
+    /// All keys, the current one first.
     fn keys(&self) -> impl Iterator<Item = &MasterKey> {
         std::iter::once(&self.keys.current).chain(&self.keys.former)
     }
 
-    /// The key that encrypts.
+    /// The id of the key that encrypts.
     pub fn current(&self) -> MasterKeyId {
         self.keys.current.id()
     }
 
-    /// All keys that decrypt, the current one first.
+    /// The ids of all keys that decrypt, the current one first.
     pub fn ids(&self) -> Vec<MasterKeyId> {
         self.keys().map(MasterKey::id).collect()
     }
 
-    /// Encrypts `plain` for `row`. `nonce` is random and never used twice. `None`: `plain` has more bytes than the
-    /// cipher takes (256 GiB).
+    /// Encrypts `plain` for `row` with the current key. `nonce` must be random and never used twice. `None`: `plain` is
+    /// longer than the cipher accepts (256 GiB).
     pub fn encrypt(
         &self,
         plain: &[u8],
@@ -202,8 +204,8 @@ impl Encryptor {
         Some(format!("{PREFIX}{}.{}", self.current(), URL_SAFE_NO_PAD.encode(encrypted)))
     }
 
-    /// Decrypts what was encrypted for `row`. A text without the prefix dates from before encryption and is returned
-    /// unchanged.
+    /// Decrypts a text that [`Self::encrypt`] encrypted for `row`. A text without the prefix was stored before
+    /// encryption existed and is returned unchanged.
     pub fn decrypt(&self, stored: &[u8], row: AssociatedData<'_>) -> Result<Vec<u8>, DecryptError> {
         let Some(encrypted) = stored.strip_prefix(PREFIX.as_bytes()) else {
             return Ok(stored.to_vec());
@@ -222,6 +224,7 @@ impl Encryptor {
     }
 }
 
+/// Parses the eight hex digits of a key's id.
 fn id_of(text: &str) -> Option<MasterKeyId> {
     let id = MasterKeyId(u32::from_str_radix(text, 16).ok()?.to_be_bytes());
     (id.to_string() == text).then_some(id)

@@ -16,7 +16,7 @@ pub struct BadId {
     prefix: &'static str,
 }
 
-/// Writes `prefix` and the 13 digits of `number`, which is not negative.
+/// Writes `prefix` and `number` as 13 base32 digits. `number` must not be negative.
 pub(crate) fn write(f: &mut fmt::Formatter<'_>, prefix: &str, number: i64) -> fmt::Result {
     let mut text = [b'0'; LENGTH];
     let mut rest = number;
@@ -29,7 +29,7 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, prefix: &str, number: i64) -> fm
     f.write_str(std::str::from_utf8(&text).map_err(|_not_ascii| fmt::Error)?)
 }
 
-/// Parses what [`write`] wrote; the case of letters is ignored.
+/// Parses an id that [`write`] has written, without regard to case, and returns its number.
 pub(crate) fn read(prefix: &'static str, text: &str) -> Result<i64, BadId> {
     let digits = text
         .strip_prefix(prefix)
@@ -53,20 +53,22 @@ macro_rules! id {
         pub struct $name(i64);
 
         impl $name {
-            /// A new id; `random` distinguishes ids of the same millisecond.
+            /// Creates an id from the current time. `random` distinguishes ids of the same millisecond.
             pub fn new(now: UnixMillis, random: u32) -> Self {
                 Self((now.as_i64().max(0) << COUNTER_BITS) | i64::from(random & ((1 << COUNTER_BITS) - 1)))
             }
 
+            /// The id with this number in the database.
             pub fn from_stored(number: i64) -> Self {
                 Self(number.max(0))
             }
 
+            /// The number of the id in the database.
             pub fn stored(self) -> i64 {
                 self.0
             }
 
-            /// The time of creation.
+            /// The time at which the id was created.
             pub fn time(self) -> UnixMillis {
                 UnixMillis::from_i64(self.0 >> COUNTER_BITS)
             }

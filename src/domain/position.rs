@@ -28,26 +28,28 @@ impl Position {
         Self(number.max(0))
     }
 
+    /// The number of the position in the database.
     pub fn stored(self) -> i64 {
         self.0
     }
 
-    /// The position immediately before the first possible event of the millisecond `time`.
+    /// The position just below all positions of events at `time` or later.
     pub fn before_time(time: UnixMillis) -> Self {
         Self(time.as_i64().clamp(0, i64::MAX >> COUNTER_BITS) << COUNTER_BITS).previous()
     }
 
-    /// The time at which the hub accepted the event.
+    /// The time at which the hub accepted the event at this position.
     pub fn time(self) -> UnixMillis {
         UnixMillis::from_i64(self.0 >> COUNTER_BITS)
     }
 
+    /// The position one lower.
     #[must_use]
     pub fn previous(self) -> Self {
         Self((self.0 - 1).max(0))
     }
 
-    /// The position `count` later. The events of one append have consecutive positions.
+    /// The position that is `count` higher. The events of one append have consecutive positions.
     #[must_use]
     pub fn advanced(self, count: usize) -> Self {
         Self(self.0.saturating_add(i64::try_from(count).unwrap_or(i64::MAX)))

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serializer, de};
 
+/// Serializes a value as a string, in its `Display` form.
 pub(crate) fn serialize<T: Display, S: Serializer>(
     id: &T,
     serializer: S,
@@ -12,6 +13,7 @@ pub(crate) fn serialize<T: Display, S: Serializer>(
     serializer.collect_str(id)
 }
 
+/// Deserializes a value from a string with its `FromStr`.
 pub(crate) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {

@@ -18,17 +18,18 @@ impl UnixMillis {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
 
-    /// The time of the system clock. Callers outside the domain pass it in.
+    /// The current time of the system clock. Only callers outside the domain use this, and pass the time in.
     pub fn now() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Clamps `millis` to the years 0000 to 9999.
+    /// The time `millis` milliseconds after 1970, limited to the years 0000 to 9999.
     pub fn from_i64(millis: i64) -> Self {
         Self(millis.clamp(MIN, MAX))
     }
 
+    /// Milliseconds since 1970.
     pub fn as_i64(self) -> i64 {
         self.0
     }
@@ -44,13 +45,13 @@ impl UnixMillis {
         (MIN..=MAX).contains(&time.as_millisecond()).then(|| Self(time.as_millisecond()))
     }
 
-    /// The time `by` later.
+    /// The time that is `by` later than this one.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         Self::from_i64(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// The time `by` earlier.
+    /// The time that is `by` earlier than this one.
     #[must_use]
     pub fn before(self, by: Duration) -> Self {
         Self::from_i64(self.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))

@@ -22,13 +22,14 @@ pub(crate) struct EgressClient {
 }
 
 impl EgressClient {
-    /// A client that keeps the operator's rules and resolves names by the system.
+    /// Builds a client that applies the operator's rules and resolves names with the system's resolver.
     pub(crate) fn new(
         egress: EgressPolicy,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Self::with_lookup(egress, Lookup::System)
     }
 
+    /// Builds a client that resolves names with `lookup`.
     fn with_lookup(
         egress: EgressPolicy,
         lookup: Lookup,
@@ -40,7 +41,8 @@ impl EgressClient {
         Ok(Self { targets, clients, lookup_before_proxy })
     }
 
-    /// Checks what can be checked of `url` before a connection is opened.
+    /// Checks before a connection is opened whether the operator's rules allow `url`. With a proxy, this includes a DNS
+    /// lookup of the host.
     pub(crate) async fn check(&self, url: &CallbackUrl) -> Result<(), Failure> {
         self.targets.check_url(url)?;
         match (&self.lookup_before_proxy, url.literal_address()) {
@@ -49,15 +51,16 @@ impl EgressClient {
         }
     }
 
-    /// The proxy may connect to any address of the name, so all must be allowed. A name that this machine cannot
-    /// resolve passes: the proxy may know it.
+    /// Looks up the addresses of `host` and checks that all are allowed, because the proxy may connect to any of them.
+    /// A name that this machine cannot resolve passes: the proxy may resolve it.
     async fn check_addresses(&self, lookup: &Lookup, host: &str) -> Result<(), Failure> {
         let Ok(found) = lookup.addresses(host).await else { return Ok(()) };
         let (_, blocked) = self.targets.filter_allowed(host, found);
         blocked.map_or(Ok(()), |blocked| Err(blocked.into()))
     }
 
-    /// Checks `url`, then sends `request` with the TLS settings `tls`. Returns when the response head has arrived.
+    /// Checks `url`, then sends `request` with the receiver's TLS settings. Returns when the response head has arrived.
+    /// `tls`: `None` for the system's certificate authorities and no client certificate.
     pub(crate) async fn send(
         &self,
         url: &CallbackUrl,

@@ -20,7 +20,7 @@ tokio::task_local! {
     static HAS_CONNECTED: Cell<bool>;
 }
 
-/// Runs a request, and returns with its result whether a connection was begun for it.
+/// Runs a request. Returns its result, and whether the request began to open a connection instead of reusing one.
 pub(super) async fn detect_connecting<T>(request: impl Future<Output = T>) -> (T, bool) {
     HAS_CONNECTED
         .scope(Cell::new(false), async {
@@ -30,7 +30,8 @@ pub(super) async fn detect_connecting<T>(request: impl Future<Output = T>) -> (T
         .await
 }
 
-/// Records that a connection is begun for the request that runs in this task.
+/// Records that the request which runs in this task begins to open a connection. [`detect_connecting`] returns the
+/// record.
 pub(super) fn record_connecting() {
     // Outside of `detect_connecting` nothing needs the record.
     HAS_CONNECTED.try_with(|connected| connected.set(true)).unwrap_or_default();

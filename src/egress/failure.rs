@@ -25,12 +25,12 @@ impl Failure {
         Self { class, detail: detail.into() }
     }
 
-    /// The same failure, of another server than the receiver: `server` begins its detail.
+    /// Puts the name of a server before the detail, for a failure of another server than the receiver.
     pub(super) fn of_server(self, server: &str) -> Self {
         Self { detail: format!("{server}: {}", self.detail), ..self }
     }
 
-    /// The class of the first known error in the chain of causes, else `default`.
+    /// Converts an error: takes the class from the first known error in the chain of causes, else `default`.
     fn classify(error: &(dyn Error + 'static), default: ErrorClass) -> Self {
         Self::new(class_in_chain(error).unwrap_or(default), detail_of(error))
     }
@@ -66,6 +66,7 @@ impl From<BadTls> for Failure {
     }
 }
 
+/// The class of the first known error in the chain of causes. `None`: no error in the chain is known.
 fn class_in_chain(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -89,7 +90,8 @@ fn class_in_chain(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
     None
 }
 
-/// Whether an I/O error wraps a `T`: `source` skips the wrapped error itself.
+/// Whether the error is an I/O error that wraps a `T`, directly or through other I/O errors. `source` would skip the
+/// wrapped error.
 fn wraps<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     match inner {
@@ -98,7 +100,7 @@ fn wraps<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     }
 }
 
-/// The text of the root cause, without the URL.
+/// The text of the root cause. A `reqwest` error is replaced, because its text contains the URL.
 fn detail_of(error: &(dyn Error + 'static)) -> String {
     let root = root_cause(error);
     match root.downcast_ref::<reqwest::Error>() {

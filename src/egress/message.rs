@@ -20,6 +20,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// A request without headers and body.
     pub(crate) fn new(method: Method, url: Url) -> Self {
         Self { method, url, headers: HeaderMap::new(), body: None }
     }
@@ -51,12 +52,12 @@ impl Response {
         self.0.headers()
     }
 
+    /// Moves the headers out of the response, which has none afterwards.
     pub(crate) fn take_headers(&mut self) -> HeaderMap {
         std::mem::take(self.0.headers_mut())
     }
 
-    /// Reads the body, and stops after the chunk that reaches 64 KiB. An unread rest costs the connection, but the
-    /// response stays valid.
+    /// Reads the body up to about 64 KiB and ignores the rest. After a longer body the connection is not reused.
     pub(crate) async fn read_body(&mut self) -> Result<Vec<u8>, Failure> {
         let mut body = Vec::new();
         while body.len() < MAX_BODY_BYTES {
@@ -67,7 +68,8 @@ impl Response {
     }
 }
 
-/// A header value that logs and debug output do not show.
+/// Builds a header value that logs and debug output omit. Fails if `text` contains characters that a header cannot
+/// carry.
 pub(crate) fn secret_header(text: &str) -> Result<HeaderValue, Failure> {
     let mut value = HeaderValue::from_str(text).map_err(|_invalid| {
         let detail = "the credentials contain characters that a header cannot carry";

@@ -67,8 +67,11 @@ impl Default for TokenCache {
 }
 
 impl TokenCache {
-    /// Returns a token for these credentials other than `rejected`, from the cache or from the token endpoint. Fetches
-    /// for the same credentials run one at a time. If renewal fails, a token that has not expired is still returned.
+    /// Returns a token for these credentials, from the cache or from the token endpoint. `rejected`: a token that the
+    /// receiver refused and that must not be returned.
+    ///
+    /// Fetches for the same credentials run one at a time. If renewal fails, a cached token that has not expired is
+    /// still returned.
     pub(crate) async fn get(
         &self,
         client: &EgressClient,
@@ -106,12 +109,14 @@ impl TokenCache {
         }
     }
 
+    /// The cache entry for the credentials with this fingerprint; an empty one is added if it is missing.
     fn slot(&self, fingerprint: [u8; 32]) -> Arc<Slot> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.get_or_insert(fingerprint, Arc::default))
     }
 }
 
+/// Requests a token from the token endpoint, within [`FETCH_TIMEOUT`].
 async fn fetch(
     client: &EgressClient,
     credentials: &ClientCredentials,
@@ -143,6 +148,8 @@ struct TokenResponse {
     expires_in: Option<Value>,
 }
 
+/// Reads the token in a response of the token endpoint. `now` is the time of the response, from which the lifetime
+/// counts.
 fn parse_response(status: StatusCode, body: &[u8], now: Instant) -> Result<CachedToken, Failure> {
     let invalid = |why: String| Err(Failure::new(ErrorClass::Protocol, why));
     if !status.is_success() {
@@ -168,7 +175,8 @@ fn parse_response(status: StatusCode, body: &[u8], now: Instant) -> Result<Cache
     })
 }
 
-/// The lifetime that `expires_in` states in seconds. Some servers send a string.
+/// The lifetime of a token: `expires_in` in seconds, as a number or a string, or [`DEFAULT_LIFETIME`]; at most
+/// [`MAX_LIFETIME`].
 fn lifetime(expires_in: Option<&Value>) -> Duration {
     let seconds = match expires_in {
         Some(Value::String(text)) => text.parse().ok(),
@@ -179,7 +187,7 @@ fn lifetime(expires_in: Option<&Value>) -> Duration {
     stated.map_or(DEFAULT_LIFETIME, |stated| stated.unwrap_or(MAX_LIFETIME)).min(MAX_LIFETIME)
 }
 
-/// `: code` if the body is an error response with a printable code (RFC 6749, section 5.2), else nothing.
+/// The error code in an error response (RFC 6749, section 5.2), as `: code`. Empty if the body has no printable code.
 fn error_code(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct ErrorResponse {

@@ -35,7 +35,7 @@ pub(super) struct HttpClients {
 }
 
 impl HttpClients {
-    /// Clients that connect to addresses which `resolver` allows, or through a proxy.
+    /// Builds the clients. They connect through `proxy`, or directly to the addresses that `resolver` allows.
     pub(super) fn new(
         resolver: GuardedResolver,
         proxy: Option<EgressProxy>,
@@ -49,7 +49,8 @@ impl HttpClients {
         Ok(Self { standard, custom: Mutex::new(LruCache::new(MAX_CUSTOM_PAIRS)), factory })
     }
 
-    /// The client pair for these TLS settings. Unusable settings are an [`ErrorClass::Tls`] failure.
+    /// Returns the client pair for these TLS settings, and builds it at the first use. Unusable settings are an
+    /// [`ErrorClass::Tls`] failure.
     pub(super) fn pair_for(&self, tls: Option<&ReceiverTls>) -> Result<ClientPair, Failure> {
         let Some(tls) = tls else { return Ok(self.standard.clone()) };
         let mut custom = self.custom.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,6 +72,9 @@ struct ClientFactory {
 }
 
 impl ClientFactory {
+    /// Builds two clients with the same TLS settings: one that reuses connections and one that does not. `tls` is
+    /// `None` for a receiver without TLS settings of its own. The error means that the TLS settings are unusable or
+    /// that a client cannot be built.
     fn build(&self, tls: Option<&ReceiverTls>) -> Result<ClientPair, BuildError> {
         let config = self.tls.config(tls)?;
         if let Some(proxy) = &self.proxy {
@@ -110,8 +114,8 @@ pub(super) struct ClientPair {
 }
 
 impl ClientPair {
-    /// Sends a request. If a reused connection breaks before the response, sends it once more on a new connection:
-    /// a receiver may close an idle connection at any time (RFC 9112, section 9.3.1), so that is not its failure.
+    /// Sends a request. If a reused connection breaks before the response, sends the request once more on a new
+    /// connection: a receiver may close an idle connection at any time (RFC 9112, section 9.3.1).
     pub(super) async fn send(&self, request: Request) -> Result<Response, Failure> {
         let repeat = request.clone();
         let (result, has_connected) = detect_connecting(self.pooled.execute(request)).await;
@@ -132,6 +136,7 @@ enum Route {
 }
 
 impl Route {
+    /// Sends a request once, and returns when the response head has arrived.
     async fn execute(&self, request: Request) -> Result<Response, Failure> {
         match self {
             Self::Direct(client) => Ok(Response::new(client.execute(request.into()).await?)),

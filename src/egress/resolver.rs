@@ -31,6 +31,7 @@ pub(super) enum Lookup {
 }
 
 impl Lookup {
+    /// Looks up all addresses of a host name, before any rule applies. The port in each is 0.
     pub(super) async fn addresses(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
         match self {
             Self::System => Ok(tokio::net::lookup_host((host, 0)).await?.collect()),

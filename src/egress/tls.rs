@@ -17,12 +17,13 @@ pub(super) struct TlsConfigs {
 }
 
 impl TlsConfigs {
+    /// Reads the system's root certificates.
     pub(super) fn new() -> Result<Self, rustls::Error> {
         Ok(Self { system_roots: Arc::new(Verifier::new(Arc::new(ring::default_provider()))?) })
     }
 
-    /// A configuration with a session cache of its own: a TLS session that was opened with one client certificate is
-    /// never resumed with another.
+    /// Builds a TLS configuration for a receiver; `None`: for receivers without TLS settings of their own. Each has its
+    /// own session cache, so that no session is resumed with another client certificate.
     pub(super) fn config(
         &self,
         tls: Option<&ReceiverTls>,

@@ -34,7 +34,7 @@ impl From<io::Error> for TunnelError {
     }
 }
 
-/// Connects to the proxy and opens a tunnel to `target`. The caller sets the deadline.
+/// Connects to the proxy and opens a tunnel to the host and port of `target`. The caller sets the deadline.
 pub(super) async fn open_tunnel(
     proxy: &EgressProxy,
     target: &Uri,
@@ -58,6 +58,7 @@ pub(super) async fn open_tunnel(
     }
 }
 
+/// The text of the CONNECT request for the receiver's host and port, with the proxy's credentials.
 fn connect_request(proxy: &EgressProxy, receiver: &Uri) -> String {
     let default_port = if receiver.scheme_str() == Some("https") { 443 } else { 80 };
     let host = receiver.host().unwrap_or_default();
@@ -72,7 +73,7 @@ fn connect_request(proxy: &EgressProxy, receiver: &Uri) -> String {
     )
 }
 
-/// The status code of a response head (RFC 9112, section 4).
+/// Parses the status code in a response head (RFC 9112, section 4). `None`: the head is not valid HTTP/1.
 fn status_of(head: &[u8]) -> Option<u16> {
     let line = head.split(|byte| *byte == b'\r').next()?;
     let mut words = std::str::from_utf8(line).ok()?.split(' ');

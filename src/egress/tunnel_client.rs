@@ -27,6 +27,7 @@ use crate::domain::egress::proxy::EgressProxy;
 pub(super) struct TunnelClient(Client<TimedConnector, Body>);
 
 impl TunnelClient {
+    /// Builds a client that keeps up to `max_idle` idle connections for each host.
     pub(super) fn new(proxy: &Arc<EgressProxy>, tls: Arc<ClientConfig>, max_idle: usize) -> Self {
         let tunnels = TunnelConnector(Arc::clone(proxy));
         let mut builder = Client::builder(TokioExecutor::new());
@@ -37,6 +38,7 @@ impl TunnelClient {
         Self(builder.build(TimedConnector(HttpsConnector::from((tunnels, tls)))))
     }
 
+    /// Sends a request once through a tunnel, and returns when the response head has arrived.
     pub(super) async fn execute(&self, mut request: Request) -> Result<Response, Failure> {
         let user_agent = HeaderValue::from_static(USER_AGENT);
         request.headers.entry(USER_AGENT_HEADER).or_insert(user_agent);

@@ -25,6 +25,7 @@ pub struct Actor {
 }
 
 impl Actor {
+    /// The actor of changes that the hub itself makes.
     pub fn hub() -> Self {
         Self { key: "hub".to_owned(), address: None, user_agent: None, request_id: None }
     }
@@ -55,7 +56,7 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// `token` identifies the change: the store keeps one entry per token.
+    /// Builds an entry without a change of state. `token` identifies the change: the store keeps one entry per token.
     pub fn new(now: UnixMillis, token: Uuid, actor: &Actor, action: Action<'_>) -> Self {
         Self {
             id: AuditId::new(now, token.as_fields().0).stored(),
@@ -69,12 +70,12 @@ impl AuditEntry {
         }
     }
 
-    /// JSON with the names of the table's columns.
+    /// The entry as a JSON object, whose members have the names of the table's columns.
     pub fn to_row(&self) -> String {
         json!(self).to_string()
     }
 
-    /// Adds the state before and after. If both are objects, only the members that differ are kept.
+    /// Adds the state before and after the change. If both are JSON objects, keeps only the members that differ.
     #[must_use]
     pub fn with(self, before: Option<Value>, after: Option<Value>) -> Self {
         let (before, after) = match (before, after) {
@@ -88,7 +89,8 @@ impl AuditEntry {
         Self { before, after, ..self }
     }
 
-    /// Adds a subscription before and after. Masked members are compared too, but stay masked.
+    /// Adds a subscription before and after the change; if both exist, only the members that differ. Secrets are
+    /// compared too, but the entry shows them masked.
     #[must_use]
     pub fn with_subscription(
         self,
@@ -110,11 +112,13 @@ impl AuditEntry {
     }
 }
 
+/// The members of an object that have one of these names.
 fn only(names: &BTreeSet<&String>, of: &Map<String, Value>) -> Value {
     let member = |name: &&String| of.get(*name).map(|value| ((*name).clone(), value.clone()));
     names.iter().filter_map(member).collect()
 }
 
+/// The JSON view of a subscription, with masked secrets.
 fn view(subscription: &Subscription) -> Value {
     json!(SubscriptionView::in_entry(subscription))
 }
@@ -126,6 +130,7 @@ struct Snapshot {
 }
 
 impl Snapshot {
+    /// Takes both forms of a subscription.
     fn of(subscription: &Subscription) -> Self {
         let members = |value| match value {
             Value::Object(members) => members,
@@ -134,7 +139,7 @@ impl Snapshot {
         Self { stored: members(json!(subscription.definition)), view: members(view(subscription)) }
     }
 
-    /// The named members; those that the view lacks are masked.
+    /// The members with these names, from the view. A member that only the stored form has is shown as [`MASK`].
     fn shown(&self, names: &BTreeSet<&String>) -> Value {
         let member = |name: &&String| {
             let hidden =

@@ -34,9 +34,10 @@ impl ProxyHeader {
 }
 
 impl TrustedProxies {
-    /// The address of the client: `peer`, or, while that is a trusted proxy, the address that the proxy appended.
-    /// `lines` are the values of the header in order. They are read from the end; everything before the first untrusted
-    /// or invalid address is ignored.
+    /// The address of the client. This is `peer`, unless `peer` is a trusted proxy: then the header names the client.
+    ///
+    /// `lines`: the values of the header in order. The addresses are read from the last one backwards, for as long as
+    /// each is a trusted proxy's. An invalid address ends the reading.
     pub fn client(&self, peer: IpAddr, lines: &[&[u8]]) -> IpAddr {
         let mut client = peer.to_canonical();
         let mut hops = lines.iter().rev().flat_map(|line| FromTheEnd { line: Some(line) });
@@ -47,6 +48,7 @@ impl TrustedProxies {
         client
     }
 
+    /// Parses one element of the header. `None`: the element is no valid address.
     fn address(&self, hop: &[u8]) -> Option<IpAddr> {
         let hop = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
         match self.header {
@@ -83,8 +85,8 @@ impl<'a> Iterator for FromTheEnd<'a> {
     }
 }
 
-/// The value of `for=` in an element of `Forwarded`, without quotes (RFC 7239, section 4). An address needs no escapes,
-/// so a value with a backslash is invalid.
+/// The value of `for=` in an element of `Forwarded`, without quotes (RFC 7239, section 4). `None`: the element has no
+/// `for=`, or several.
 fn forwarded_for(element: &str) -> Option<&str> {
     let mut named = element.split(';').filter_map(|pair| {
         let (name, value) = pair.trim_matches([' ', '\t']).split_once('=')?;

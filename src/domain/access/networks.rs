@@ -16,15 +16,16 @@ impl Networks {
         target_list::networks(list).map(Self)
     }
 
-    /// An IPv4-mapped address counts as the IPv4 address (RFC 4291, 2.5.5.2).
+    /// Whether any of the networks contains the address. An IPv4-mapped address counts as the IPv4 address (RFC 4291,
+    /// 2.5.5.2).
     pub fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 }
 
-/// The network that counts as one client: the address in IPv4, the /64 network in IPv6, because one site owns all of
-/// its addresses (RFC 6177).
+/// The network that rate limits count as one client: the address itself in IPv4, its /64 network in IPv6, because one
+/// site owns all addresses of a /64 (RFC 6177).
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

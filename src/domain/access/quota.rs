@@ -37,7 +37,7 @@ impl Default for Quotas {
 }
 
 impl OwnQuotas {
-    /// The quotas that apply: these, or `default` where unset.
+    /// The tenant's quotas, with the values of `default` where none is set.
     pub fn over(&self, default: Quotas) -> Quotas {
         Quotas {
             events_per_s: self.events_per_s.or(default.events_per_s),

@@ -15,11 +15,12 @@ pub struct Revocation {
 }
 
 impl Revocation {
+    /// The data of the log entry that revokes a key. `name`: the key's name, for readers of the log.
     pub fn new(id: KeyId, name: &str) -> Self {
         Self { id: id.to_string(), name: name.to_owned() }
     }
 
-    /// The key that `event` revokes, if it is a [`KEY_REVOKED`] entry.
+    /// The key that `event` revokes. `None`: the event is not a [`KEY_REVOKED`] entry.
     pub fn revoked_key(event: &Event) -> Option<KeyId> {
         if event.event_type.as_str() != KEY_REVOKED {
             return None;

@@ -32,10 +32,12 @@ impl Scope {
         }
     }
 
+    /// The scope with this name in JSON and SQL.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.name() == name)
     }
 
+    /// The bit of the scope in [`Scopes`].
     fn bit(self) -> u8 {
         match self {
             Self::Publish => 1,
@@ -57,12 +59,12 @@ impl fmt::Display for Scope {
 pub struct Scopes(u8);
 
 impl Scopes {
-    /// The default scopes of a new key: every scope except admin.
+    /// Every scope except admin: the default of a new key.
     pub fn of_a_tenant() -> Self {
         Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).collect()
     }
 
-    /// Whether the set permits `scope`. Admin permits everything.
+    /// Whether a key with these scopes has the permission `scope`. The scope admin includes every permission.
     pub fn allow(self, scope: Scope) -> bool {
         self.0 & (scope.bit() | Scope::Admin.bit()) != 0
     }

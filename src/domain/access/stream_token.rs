@@ -45,7 +45,7 @@ struct Claims {
 }
 
 impl StreamToken {
-    /// The token as text, signed with the hub's `secret`.
+    /// Writes the token as text with a signature by the hub's `secret`.
     pub fn sign(&self, secret: &[u8]) -> String {
         let claims = Claims {
             t: self.tenant.to_string(),
@@ -58,7 +58,7 @@ impl StreamToken {
         format!("{PREFIX}{claims}.{}", URL_SAFE_NO_PAD.encode(signature.unwrap_or_default()))
     }
 
-    /// Checks the signature and the expiry of a token at `now`.
+    /// Parses a token, and checks the signature by the hub's `secret` and the expiry at `now`.
     pub fn verify(text: &str, secret: &[u8], now: UnixMillis) -> Result<Self, InvalidToken> {
         let parts = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('.'));
         let (claims, signature) = parts.ok_or(InvalidToken::Unknown)?;
@@ -72,6 +72,7 @@ impl StreamToken {
         if token.expires <= now { Err(InvalidToken::Expired) } else { Ok(token) }
     }
 
+    /// Decodes the base64 JSON of a token, without a check of the signature.
     fn parse(claims: &str) -> Option<Self> {
         let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
         let types: Option<Arc<[Pattern]>> =
@@ -85,6 +86,7 @@ impl StreamToken {
     }
 }
 
+/// The HMAC over the encoded claims. `None` is impossible: HMAC accepts a key of any length.
 fn mac(secret: &[u8], claims: &str) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
     mac.update(PREFIX.as_bytes());

@@ -26,11 +26,12 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// A rate of `tokens` per second. A full bucket holds the tokens of `burst`, at least one.
     pub fn per_second(tokens: NonZeroU32, burst: Duration) -> Self {
         Self::new(tokens.into(), SECOND, burst)
     }
 
-    /// The highest rate at which no window of 60 s, burst included, sees more than `max` tokens.
+    /// The highest rate that grants at most `max` tokens in any 60 seconds, the burst included.
     pub fn at_most_per_minute(max: NonZeroU32, burst: Duration) -> Self {
         let even = Self::new(max.into(), MINUTE, burst);
         // A window that starts with a full bucket sees fewer than `rate * (60 s + burst)` tokens.
@@ -38,6 +39,7 @@ impl Rate {
         even.slower(with_burst)
     }
 
+    /// A rate of `tokens` per `period`. A full bucket holds the tokens of `burst`, at least one.
     fn new(tokens: NonZeroU64, period: Duration, burst: Duration) -> Self {
         Self { tokens, period, burst }
     }
@@ -88,15 +90,18 @@ impl TokenBucket {
         Self { rate, full_at: Duration::ZERO, charged_at: Duration::ZERO }
     }
 
+    /// The rate at which the bucket refills.
     pub fn rate(&self) -> Rate {
         self.rate
     }
 
+    /// Whether the bucket is full at `now`.
     pub fn is_full(&self, now: Duration) -> bool {
         self.refill_time(now).is_zero()
     }
 
-    /// Takes all `tokens` or none of them.
+    /// Takes all `tokens`, or none if the bucket holds too few. Both results are the status for the response headers:
+    /// `Ok` after taking the tokens, `Err` if the limit refuses them.
     pub fn try_take(
         &mut self,
         tokens: u32,
@@ -129,6 +134,7 @@ impl TokenBucket {
         if now < self.charged_at { Duration::ZERO } else { self.full_at.saturating_sub(now) }
     }
 
+    /// The status for the response headers. `refill_time`: until the bucket is full; `reset`: the time to report.
     fn status(&self, refill_time: Duration, reset: Duration) -> RateLimitStatus {
         let reset_s = reset.as_secs() + u64::from(reset.subsec_nanos() > 0);
         RateLimitStatus {

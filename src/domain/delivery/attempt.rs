@@ -26,6 +26,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// The time from the start until the response was read or the attempt failed.
     pub fn latency(&self) -> Duration {
         Duration::from_millis(self.latency_ms.into())
     }

@@ -36,6 +36,7 @@ impl ErrorClass {
         }
     }
 
+    /// The class with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.name() == name)
     }
@@ -69,8 +70,9 @@ pub enum Verdict {
 }
 
 impl Outcome {
-    /// Standard Webhooks 1.0.0, "Webhook delivery": 2xx is success, 410 ends the subscription, 429 and 503 may name a
-    /// delay, and every other outcome leads to a retry. The hub follows no redirect.
+    /// The consequence of the outcome for the delivery (Standard Webhooks 1.0.0, "Webhook delivery"): 2xx is success,
+    /// 410 ends the subscription, 429 and 503 may name a delay, and every other outcome leads to a retry. The hub
+    /// follows no redirect.
     pub fn verdict(&self) -> Verdict {
         match *self {
             Self::Answered { status: 200..=299, .. } => Verdict::Delivered,

@@ -30,7 +30,8 @@ impl ReplayFilter {
         [Self::Undelivered, Self::All].into_iter().find(|filter| filter.name() == name)
     }
 
-    /// Whether a delivery is repeated. `delivered`: whether it succeeded; `None`: it was never attempted.
+    /// Whether the replay repeats a delivery. `delivered`: whether the delivery succeeded; `None`: it was never
+    /// attempted.
     pub fn includes(self, delivered: Option<bool>) -> bool {
         match self {
             Self::Undelivered => delivered == Some(false),
@@ -55,6 +56,7 @@ pub struct ReplayRequest {
 }
 
 impl ReplayRequest {
+    /// The event type of the log entry that requests a replay.
     pub fn entry_type() -> EventType {
         EventType::operational(command::REPLAY)
     }
@@ -68,6 +70,7 @@ pub struct ReplayCancellation {
 }
 
 impl ReplayCancellation {
+    /// The event type of the log entry that cancels a replay.
     pub fn entry_type() -> EventType {
         EventType::operational(command::CANCEL_REPLAY)
     }
@@ -116,7 +119,7 @@ pub struct ReplayProgress {
 }
 
 impl ReplayProgress {
-    /// A replay that has not begun.
+    /// The progress of a requested replay that has delivered nothing yet.
     pub fn new(request: &ReplayRequest) -> Self {
         let ReplayRequest { after, until, only, count, .. } = *request;
         let state = ReplayState::Running;

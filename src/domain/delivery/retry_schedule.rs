@@ -33,8 +33,8 @@ impl Default for RetrySchedule {
 impl RetrySchedule {
     /// The time of the next attempt after attempt `number` (from 1) failed at `now`. `None`: the delivery is exhausted.
     ///
-    /// The delay is the step with its jitter, or `at_least` if that is longer. The deadline counts from the first
-    /// attempt, so a delivery that was held back or is replayed gets its full number of attempts.
+    /// The delay is the schedule's step with jitter, or `at_least` if that is longer. The deadline counts from the time
+    /// `first_attempt`, so a delivery that was held back or is replayed gets its full number of attempts.
     pub fn next(
         &self,
         number: u16,
@@ -50,13 +50,13 @@ impl RetrySchedule {
         (due <= deadline).then(|| due.max(now.after(at_least.unwrap_or_default())).min(deadline))
     }
 
-    /// Whether a delivery or a receiver that has failed since `since` is beyond its deadline.
+    /// Whether the schedule has ended at `now` for a delivery or a receiver that has failed since `since`.
     pub fn is_over(&self, since: UnixMillis, now: UnixMillis) -> bool {
         since.after(self.give_up_after) < now
     }
 }
 
-/// `step` plus or minus a random part of up to 20 %.
+/// A random delay between 80 % and 120 % of `step`.
 pub fn jittered(step: Duration) -> Duration {
     let mut one = ExponentialBackoff {
         current_interval: step,
@@ -70,7 +70,8 @@ pub fn jittered(step: Duration) -> Duration {
     one.next_backoff().unwrap_or(step)
 }
 
-/// Growing delays between attempts to reach an unavailable database, from 50 ms to about one second. They never end.
+/// The delays between attempts to reach an unavailable database: they grow from 50 ms to about one second, and the
+/// iterator never ends.
 pub fn reconnect_delays() -> impl Iterator<Item = Duration> {
     let mut waits = ExponentialBackoff {
         current_interval: Duration::from_millis(50),

@@ -18,7 +18,7 @@ pub struct DeliveryState {
 }
 
 impl DeliveryState {
-    /// The part for one subscription.
+    /// The part of this state that belongs to one subscription.
     #[must_use]
     pub fn of(&self, id: SubscriptionId) -> Self {
         Self {

@@ -41,7 +41,8 @@ impl CallbackUrl {
         self.url.port_or_known_default().unwrap_or_default()
     }
 
-    /// The address that the host means without a DNS lookup: a literal address, or `localhost`.
+    /// The address of the host if no DNS lookup is necessary: the host is an IP address, or `localhost`. `None`: the
+    /// host is another name.
     pub fn literal_address(&self) -> Option<IpAddr> {
         match self.url.host()? {
             Host::Ipv4(address) => Some(address.into()),

@@ -44,12 +44,12 @@ impl FromStr for Origin {
 pub struct PublicUrl(Url);
 
 impl PublicUrl {
-    /// The URL of `path`, which starts with `/`.
+    /// The public URL with `path` added; `path` starts with `/`.
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.0.as_str().trim_end_matches('/'))
     }
 
-    /// The host, if it is a name.
+    /// The host of the URL. `None`: it is an IP address.
     fn origin(&self) -> Option<Origin> {
         match self.0.host()? {
             Host::Domain(name) => name.parse().ok(),
@@ -84,7 +84,7 @@ pub struct HubIdentity {
 }
 
 impl HubIdentity {
-    /// `origin` defaults to the host of the public URL.
+    /// The identity with this origin, or if `None`, with the host name of the public URL as origin.
     pub fn new(origin: Option<Origin>, public_url: Option<PublicUrl>) -> Self {
         let origin = origin.or_else(|| public_url.as_ref()?.origin());
         Self { origin, public_url }

@@ -53,7 +53,7 @@ impl AllowedTargets {
         networks(list).map(Self)
     }
 
-    /// Checks only whether `address` is public or on the list.
+    /// Checks whether `address` is public or on this list. Other rules are not checked.
     pub fn check(&self, address: IpAddr) -> Result<(), Blocked> {
         let real = address.to_canonical();
         match kind_of(real) {
@@ -62,7 +62,8 @@ impl AllowedTargets {
         }
     }
 
-    /// A metadata service is allowed only by its own address, not by a network that contains it.
+    /// Whether a network on the list contains the address. A cloud's metadata service must be listed by its exact
+    /// address.
     fn allows(&self, real: IpAddr) -> bool {
         let carried = match real {
             IpAddr::V6(address) => carried_by(address).map(IpAddr::from),
@@ -99,7 +100,7 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// Checks a URL as far as possible without a DNS lookup.
+    /// Checks everything about a URL that needs no DNS lookup: scheme, port, host name, and a literal address.
     pub fn check_url(&self, url: &CallbackUrl) -> Result<(), Blocked> {
         if self.https_only && url.url().scheme() != "https" {
             return Err(Blocked::NotHttps);
@@ -111,6 +112,7 @@ impl Targets {
         }
     }
 
+    /// Checks a port against the rules. Ports of other protocols need an explicit permission.
     fn check_port(&self, port: u16) -> Result<(), Blocked> {
         if self.only_ports.as_ref().is_some_and(|only| !only.has(port)) {
             return Err(Blocked::PortUnlisted(port));
@@ -121,7 +123,8 @@ impl Targets {
         Ok(())
     }
 
-    /// If `only` contains networks, the addresses of the host decide later.
+    /// Checks a host name before its lookup. If `only` contains networks, the name passes: the addresses decide after
+    /// the lookup.
     fn check_name(&self, host: &str) -> Result<(), Blocked> {
         let excludes = |only: &TargetList| !only.names(host) && !only.has_networks();
         if self.deny.as_ref().is_some_and(|deny| deny.names(host)) {
@@ -133,6 +136,7 @@ impl Targets {
         Ok(())
     }
 
+    /// Checks an address of the host `host` against the rules.
     fn check_address(&self, host: &str, address: IpAddr) -> Result<(), Blocked> {
         let on = |list: &TargetList| list.names(host) || list.covers(address);
         if self.deny.as_ref().is_some_and(on) {
@@ -144,8 +148,8 @@ impl Targets {
         self.allow.check(address)
     }
 
-    /// Splits the addresses that a lookup of `host` found: the allowed ones, in their order, and why another one is
-    /// forbidden.
+    /// Checks the addresses that a lookup of `host` found. Returns the allowed ones in their order, and for the last
+    /// forbidden one the reason.
     pub fn filter_allowed(
         &self,
         host: &str,

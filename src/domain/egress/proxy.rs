@@ -47,7 +47,8 @@ impl FromStr for EgressProxy {
     }
 }
 
-/// RFC 7617, section 2.
+/// The value of `proxy-authorization` for the user name and password in the URL (RFC 7617, section 2). `None`: the URL
+/// has none.
 fn authorization(url: &Url) -> Option<String> {
     if url.username().is_empty() && url.password().is_none() {
         return None;

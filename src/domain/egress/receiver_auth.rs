@@ -46,7 +46,7 @@ pub struct ClientCredentials {
 }
 
 impl ReceiverAuth {
-    /// The value of `authorization`. `None`: the hub must request a token first.
+    /// The value of the header `authorization`. `None` for client credentials: the hub must first request a token.
     pub fn header(&self) -> Option<String> {
         match self {
             Self::Basic { username, password } => Some(basic(username, password)),
@@ -70,7 +70,7 @@ impl ReceiverAuth {
 }
 
 impl ClientCredentials {
-    /// The value of `authorization` in the token request (RFC 6749, 2.3.1).
+    /// The value of the header `authorization` in the token request (RFC 6749, 2.3.1).
     pub fn header(&self) -> String {
         let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect();
         let (id, secret): (String, String) =
@@ -78,7 +78,7 @@ impl ClientCredentials {
         basic(&id, &secret)
     }
 
-    /// The body of the token request (RFC 6749, 4.4.2).
+    /// The form-encoded body of the token request (RFC 6749, 4.4.2).
     pub fn form(&self) -> String {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
@@ -110,12 +110,12 @@ impl ClientCredentials {
     }
 }
 
-/// RFC 7617, section 2.
+/// The value of `authorization` for a user name and a password (RFC 7617, section 2).
 fn basic(username: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
 }
 
-/// RFC 6750, section 2.1.
+/// The value of `authorization` for a token (RFC 6750, section 2.1).
 pub fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }

@@ -63,8 +63,8 @@ struct CertificateView {
 }
 
 impl ReceiverTls {
-    /// Checks the PEM texts at `now`. `ca` contains the authorities that replace the system's; `client_certificate`
-    /// contains the leaf first, then its chain.
+    /// Checks the PEM texts and builds the settings. `ca` contains the authorities that replace the system's.
+    /// `client_certificate` contains the leaf first, then its chain. A leaf that has expired at `now` is an error.
     pub fn new(
         ca: Option<String>,
         client_certificate: Option<String>,
@@ -89,7 +89,7 @@ impl ReceiverTls {
         }
     }
 
-    /// The trusted authorities; `None`: the system's.
+    /// The certificate authorities to trust. `None`: trust the system's.
     pub fn roots(&self) -> Result<Option<RootCertStore>, BadTls> {
         let Some(ca) = &self.0.pem.ca else { return Ok(None) };
         let mut roots = RootCertStore::empty();
@@ -99,7 +99,7 @@ impl ReceiverTls {
         Ok(Some(roots))
     }
 
-    /// The client certificate and its key, if there is one.
+    /// The client certificate with its chain and its key. `None`: the settings contain none.
     pub fn identity(&self) -> Result<Option<CertifiedKey>, BadTls> {
         let missing = |field, detail: &str| Err(BadTls { field, detail: detail.into() });
         let key = match (&self.0.pem.client_certificate, &self.0.pem.client_key) {
@@ -131,6 +131,7 @@ impl ReceiverTls {
         }
     }
 
+    /// The client certificate and its chain, leaf first. Empty without a client certificate.
     fn client_chain(&self) -> Result<Vec<CertificateDer<'static>>, BadTls> {
         match &self.0.pem.client_certificate {
             Some(chain) => certificates("client_certificate", chain),
@@ -143,7 +144,7 @@ impl ReceiverTls {
         self.0.fingerprint
     }
 
-    /// Everything except the key, which is masked.
+    /// The settings for API responses: hashes and expiry times of the certificates, and a masked key.
     pub fn view(&self) -> TlsView {
         let ca = self.0.pem.ca.as_ref().map(|ca| certificates("ca", ca).unwrap_or_default());
         let leaf = self.client_chain().unwrap_or_default().into_iter().next();
@@ -155,6 +156,7 @@ impl ReceiverTls {
     }
 }
 
+/// Parses one or more certificates in PEM. The error names `field`.
 fn certificates(field: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, BadTls> {
     let expected = || {
         BadTls {
@@ -166,12 +168,14 @@ fn certificates(field: &'static str, pem: &str) -> Result<Vec<CertificateDer<'st
     found.ok().filter(|found| !found.is_empty()).ok_or_else(expected)
 }
 
+/// Converts an error of rustls into one that names `field`.
 fn fault(field: &'static str, error: &Error) -> BadTls {
     BadTls { field, detail: format!("cannot be used: {error}") }
 }
 
-/// The expiry of a certificate. webpki reports it only for an expired certificate, so the check is made for a time
-/// after every expiry.
+/// The expiry of a certificate. `None`: the certificate cannot be parsed.
+///
+/// webpki reports the expiry only for an expired certificate, so the check is made for a time after every expiry.
 fn expires_at(certificate: &CertificateDer<'_>) -> Option<UnixMillis> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
     let verified = verify_server_cert_signed_by_trust_anchor(
@@ -190,6 +194,7 @@ fn expires_at(certificate: &CertificateDer<'_>) -> Option<UnixMillis> {
 }
 
 impl CertificateView {
+    /// The hash and the expiry of a certificate.
     fn of(certificate: &CertificateDer<'_>) -> Self {
         Self {
             sha256: format!("{:x}", Bytes::copy_from_slice(&Sha256::digest(certificate))),

@@ -22,19 +22,23 @@ const METADATA: [IpAddr; 11] = [
     v6(0xfd20_00ce_0000_0000_0000_0000_0000_0254),
 ];
 
+/// An IPv4 address from its four bytes.
 const fn v4([a, b, c, d]: [u8; 4]) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(a, b, c, d))
 }
 
+/// An IPv6 address from its 128 bits.
 const fn v6(bits: u128) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from_bits(bits))
 }
 
+/// Whether the address is the metadata service of a cloud.
 pub(crate) fn is_metadata(address: IpAddr) -> bool {
     METADATA.contains(&address)
 }
 
-/// The kind of `address`; `None`: it is public. `address` is canonical, not IPv4-mapped.
+/// Names the kind of an address that is not public, such as "a private address". `None`: the address is public. The
+/// address must be canonical, not IPv4-mapped.
 ///
 /// The kinds are those of IANA's registries of special-purpose addresses (RFC 6890). In IPv6 only global unicast is
 /// public (RFC 4291, 2.4), and the well-known NAT64 prefix with a public IPv4 address (RFC 6052, 2.1).
@@ -48,6 +52,7 @@ pub(crate) fn kind_of(address: IpAddr) -> Option<&'static str> {
     }
 }
 
+/// Like [`kind_of`], for IPv4 addresses other than metadata services.
 fn kind_of_v4(address: Ipv4Addr) -> Option<&'static str> {
     let [a, b, c, _] = address.octets();
     match (a, b, c) {
@@ -66,6 +71,7 @@ fn kind_of_v4(address: Ipv4Addr) -> Option<&'static str> {
     }
 }
 
+/// Like [`kind_of`], for IPv6 addresses other than metadata services.
 fn kind_of_v6(address: Ipv6Addr) -> Option<&'static str> {
     match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => Some("an unspecified address"),
@@ -92,7 +98,8 @@ fn kind_of_v6(address: Ipv6Addr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 address that `address` reaches through a translator or a tunnel.
+/// The IPv4 address that is embedded in an IPv6 address, and reached through a translator (NAT64) or a tunnel (6to4,
+/// Teredo). `None`: the address embeds none.
 pub(crate) fn carried_by(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [high, low] = match address.segments() {
         // Compatible (RFC 4291, 2.5.5.1) and translated (RFC 2765, 2.1).

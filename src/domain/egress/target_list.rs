@@ -38,7 +38,8 @@ impl TargetList {
         Ok(targets)
     }
 
-    /// Whether a host name is on the list. `host` is in lower case and punycode, without a trailing dot.
+    /// Whether the list contains the host name, or a `*.` entry above it. `host` is in lower case and punycode, without
+    /// a trailing dot.
     pub(crate) fn names(&self, host: &str) -> bool {
         self.hosts.iter().any(|pattern| match pattern {
             HostPattern::Is(name) => host == name,
@@ -46,7 +47,7 @@ impl TargetList {
         })
     }
 
-    /// Whether a network on the list contains the address, or the IPv4 address that it is translated to.
+    /// Whether a network on the list contains the address, or the IPv4 address embedded in it.
     pub(crate) fn covers(&self, address: IpAddr) -> bool {
         let real = address.to_canonical();
         let carried = match real {
@@ -57,6 +58,7 @@ impl TargetList {
         within(&real) || carried.as_ref().is_some_and(within)
     }
 
+    /// Whether the list contains any network or address, not only host names.
     pub(crate) fn has_networks(&self) -> bool {
         !self.networks.is_empty()
     }
@@ -67,11 +69,12 @@ pub(crate) fn networks(list: &str) -> Result<Vec<IpNet>, String> {
     parts(list).map(|part| network(part).ok_or_else(|| part.to_owned())).collect()
 }
 
+/// The parts of a comma-separated list, trimmed, without empty ones.
 fn parts(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// Parses a CIDR or an address. An IPv4-mapped IPv6 network becomes the IPv4 network.
+/// Parses a CIDR or an address. An IPv4-mapped IPv6 network becomes the IPv4 network. `None`: the text is neither.
 fn network(text: &str) -> Option<IpNet> {
     let network: IpNet =
         text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
@@ -85,6 +88,7 @@ fn network(text: &str) -> Option<IpNet> {
     }
 }
 
+/// Parses a host name, or `*.` and a host name. `None`: the text is neither.
 fn host_pattern(text: &str) -> Option<HostPattern> {
     let name = |text: &str| match Host::parse(text.trim_end_matches('.')).ok()? {
         Host::Domain(name) if !name.contains('*') => Some(name),
@@ -113,6 +117,7 @@ impl PortList {
         ranges.collect::<Result<_, _>>().map(Self)
     }
 
+    /// Whether the list contains the port.
     pub(crate) fn has(&self, port: u16) -> bool {
         self.0.iter().any(|range| range.contains(&port))
     }

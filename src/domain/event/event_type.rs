@@ -29,17 +29,18 @@ impl EventType {
         is_reserved(&self.0)
     }
 
-    /// A type from the log, which contains only valid types.
+    /// A type read from the log, which is not checked again.
     pub fn from_stored(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// The hub's own type `hookhub.{name}`.
+    /// The event type `hookhub.{name}`, which only the hub publishes.
     pub fn operational(name: &'static str) -> Self {
         Self(format!("{RESERVED}.{name}").into())
     }
 }
 
+/// Whether the type is one of the hub's own: its first segment is [`RESERVED`].
 pub fn is_reserved(event_type: &str) -> bool {
     event_type.split('.').next() == Some(RESERVED)
 }
@@ -65,7 +66,7 @@ impl FromStr for EventType {
 pub struct Pattern(Arc<str>);
 
 impl Pattern {
-    /// The pattern `*`.
+    /// The pattern `*`, which matches every type except the hub's own.
     pub fn any() -> Self {
         Self("*".into())
     }
@@ -95,6 +96,7 @@ impl Pattern {
         actual.peek().is_none()
     }
 
+    /// Whether this pattern matches the event type.
     pub fn matches(&self, event_type: &str) -> bool {
         if self.0.starts_with('*') && is_reserved(event_type) {
             return false;
@@ -129,6 +131,7 @@ impl FromStr for Pattern {
     }
 }
 
+/// Checks the syntax of an event type, or of a pattern if `wildcards` is set.
 fn check(text: &str, wildcards: bool) -> Result<(), BadEventType> {
     let what = if wildcards { "an event type pattern" } else { "an event type" };
     if text.is_empty() {

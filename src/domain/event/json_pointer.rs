@@ -23,7 +23,8 @@ pub struct JsonPointer(Box<str>);
 pub struct BadJsonPointer;
 
 impl JsonPointer {
-    /// A hash of the selected value in the JSON `data`: equal values have equal keys. A missing value counts as null.
+    /// A hash of the value that the pointer selects in the JSON `data`. Equal values have equal hashes. A missing value
+    /// counts as null.
     pub fn key_of(&self, data: &[u8]) -> i64 {
         let value = self.find(data).unwrap_or_else(|| "null".to_owned());
         let digest = Sha256::digest(value);
@@ -31,7 +32,7 @@ impl JsonPointer {
         i64::from_be_bytes(*first)
     }
 
-    /// The selected value in a canonical notation.
+    /// The value that the pointer selects, as JSON text in which equal values are equal. `None`: the value is missing.
     fn find(&self, data: &[u8]) -> Option<String> {
         let mut found: &RawValue = serde_json::from_slice(data).ok()?;
         // The text before the first slash is empty.
@@ -52,7 +53,8 @@ enum Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// RFC 6901, section 4. Among members of the same name the last one counts.
+    /// The member with this name of an object, or the item with this index of an array (RFC 6901, section 4). If
+    /// several members have the name, the last one.
     fn named(&self, name: &str) -> Option<&'a RawValue> {
         match self {
             Self::Members(members) => {
@@ -114,7 +116,7 @@ impl AsRef<str> for JsonPointer {
 impl FromStr for JsonPointer {
     type Err = BadJsonPointer;
 
-    /// RFC 6901, section 3. The empty pointer selects all of the data.
+    /// Parses a pointer (RFC 6901, section 3). The empty pointer selects all of the data.
     fn from_str(text: &str) -> Result<Self, BadJsonPointer> {
         let begins = text.is_empty() || text.starts_with('/');
         let escapes = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));

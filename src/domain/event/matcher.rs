@@ -40,7 +40,7 @@ impl<K> Default for Node<K> {
 }
 
 impl<K: Copy + Ord + Hash> Matcher<K> {
-    /// Adds a subscription, or replaces its patterns.
+    /// Adds a subscription with its patterns, or replaces the patterns that it has.
     pub fn set(&mut self, id: K, tenant: &Arc<str>, patterns: &Arc<[Pattern]>) {
         self.remove(id);
         let root = self.tenants.entry(Arc::clone(tenant)).or_default();
@@ -53,6 +53,7 @@ impl<K: Copy + Ord + Hash> Matcher<K> {
         self.patterns.insert(id, (Arc::clone(tenant), Arc::clone(patterns)));
     }
 
+    /// Removes a subscription and its patterns.
     pub fn remove(&mut self, id: K) {
         let Some((tenant, patterns)) = self.patterns.remove(&id) else { return };
         let Some(root) = self.tenants.get_mut(&tenant) else { return };
@@ -65,7 +66,7 @@ impl<K: Copy + Ord + Hash> Matcher<K> {
         }
     }
 
-    /// The subscriptions of `tenant` whose patterns match the type, sorted and without duplicates.
+    /// The subscriptions of `tenant` with a pattern that matches the event type, sorted and without duplicates.
     pub fn matches(&self, tenant: &str, event_type: &str) -> Vec<K> {
         let mut found = Vec::new();
         if let Some(root) = self.tenants.get(tenant) {
@@ -79,7 +80,7 @@ impl<K: Copy + Ord + Hash> Matcher<K> {
 }
 
 impl<K: Copy + Ord + Hash> Node<K> {
-    /// The list of the subscriptions that have this pattern.
+    /// The list of the subscriptions that have this pattern. Adds the missing nodes for it.
     fn list_for(&mut self, pattern: &Pattern) -> &mut Vec<K> {
         let mut node = self;
         let mut segments = pattern.as_str().split('.').peekable();
@@ -95,6 +96,7 @@ impl<K: Copy + Ord + Hash> Node<K> {
         &mut node.ends_here
     }
 
+    /// Removes a subscription from the list of the pattern with these segments, and the nodes that become empty.
     fn remove(&mut self, pattern: &[&str], id: K) {
         match pattern {
             [] => self.ends_here.retain(|one| *one != id),
@@ -118,6 +120,8 @@ impl<K: Copy + Ord + Hash> Node<K> {
         }
     }
 
+    /// Adds to `found` the subscriptions whose patterns match the segments. `wildcards`: whether `*` may match the
+    /// first segment; not for the hub's own types.
     fn find(&self, segments: &[&str], wildcards: bool, found: &mut Vec<K>) {
         let [first, rest @ ..] = segments else {
             found.extend(&self.ends_here);
@@ -134,6 +138,7 @@ impl<K: Copy + Ord + Hash> Node<K> {
         }
     }
 
+    /// Whether no pattern passes through or ends at this node.
     fn is_empty(&self) -> bool {
         self.children.is_empty()
             && self.any_segment.is_none()

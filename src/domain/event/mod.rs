@@ -44,6 +44,7 @@ pub struct Event {
 }
 
 impl Event {
+    /// The event that results from appending `new` to the log at `position`.
     pub fn at(position: Position, tenant: &Arc<str>, new: &NewEvent) -> Self {
         let timestamp = new.occurred_at.unwrap_or_else(|| position.time());
         Self {
@@ -56,12 +57,12 @@ impl Event {
         }
     }
 
-    /// The changed subscription, if the event is the log entry of a change.
+    /// The subscription that this log entry creates, changes or deletes. `None`: the event is no such entry.
     pub fn changes_subscription(&self) -> Option<SubscriptionId> {
         self.about.filter(|_| self.event_type.as_str().starts_with(SUBSCRIPTION_CHANGES))
     }
 
-    /// The `data` within [`Event::body`].
+    /// The part `data` of [`Event::body`], without a copy.
     pub fn data(&self) -> Bytes {
         let head = envelope(self.position, &self.event_type, self.timestamp, &Bytes::new());
         let start = head.len().saturating_sub(1);
@@ -69,7 +70,7 @@ impl Event {
     }
 }
 
-/// Builds the body. Types contain no character that JSON escapes, and the data are valid JSON.
+/// Builds the JSON body that receivers get. Types contain no character that JSON escapes, and the data are valid JSON.
 fn envelope(
     position: Position,
     event_type: &EventType,
@@ -86,7 +87,7 @@ fn envelope(
 }
 
 /// Removes the line breaks between the tokens of a JSON text, so that it fits on one line of a stream. JSON strings
-/// contain none.
+/// contain no line breaks.
 pub fn without_line_breaks(json: &str) -> Bytes {
     if !json.bytes().any(|byte| byte == b'\n' || byte == b'\r') {
         return Bytes::copy_from_slice(json.as_bytes());

@@ -26,23 +26,25 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Always `Some`: any 32 bytes are a valid seed.
+    /// Creates a key pair from a random seed. Always `Some`: any 32 bytes are a valid seed.
     pub fn from_random(seed: [u8; 32]) -> Option<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(&seed).ok()?;
         Some(Self { seed, pair: Arc::new(pair) })
     }
 
-    /// The private key as text.
+    /// The private key as text, with the prefix `whsk_`.
     pub(crate) fn reveal(&self) -> String {
         format!("{PRIVATE_PREFIX}{}", STANDARD.encode(self.seed))
     }
 
-    /// A value for `webhook-signature`: `v1a,` and the base64 of the signature of `id.timestamp.body`.
+    /// Signs a request. Returns one value for `webhook-signature`: `v1a,` and the base64 of the signature of
+    /// `id.timestamp.body`.
     pub fn sign(&self, id: &str, timestamp_s: i64, body: &[u8]) -> String {
         let content = [format!("{id}.{timestamp_s}.").as_bytes(), body].concat();
         format!("v1a,{}", STANDARD.encode(self.pair.sign(&content)))
     }
 
+    /// The public key of the pair.
     pub fn public(&self) -> PublicKey<'_> {
         PublicKey(self.pair.public_key().as_ref())
     }
@@ -95,7 +97,7 @@ pub struct Jwk {
 }
 
 impl PublicKey<'_> {
-    /// The `kid` is the SHA-256 thumbprint (RFC 7638).
+    /// The public key as a JSON Web Key. The `kid` is the SHA-256 thumbprint (RFC 7638).
     pub fn jwk(&self) -> Jwk {
         let x = URL_SAFE_NO_PAD.encode(self.0);
         // RFC 8037, appendix A.3: the required members in this order.

@@ -56,13 +56,13 @@ pub struct TooManyKeys {
 }
 
 impl Signing {
-    /// Signs with `secret` in the scheme v1.
+    /// Signing with `secret` in the scheme v1, without earlier keys.
     pub fn new(secret: Secret) -> Self {
         let keys = Keys { secret, signing_key: None };
         Self { keys, earlier: Vec::new(), schemes: vec![Scheme::V1], x_hook_signature: false }
     }
 
-    /// The current secret.
+    /// The current secret, without the earlier ones.
     pub fn secret(&self) -> &Secret {
         &self.keys.secret
     }
@@ -76,7 +76,8 @@ impl Signing {
         &self.earlier
     }
 
-    /// Replaces all keys' secrets by `secret`, without an overlap. The current secret changes nothing.
+    /// Replaces the current secret, and removes all earlier keys at once. If `secret` is already the current one,
+    /// changes nothing.
     #[must_use]
     pub fn with_secret(self, secret: Secret) -> Self {
         if secret == self.keys.secret {
@@ -85,8 +86,8 @@ impl Signing {
         Self { keys: Keys { secret, ..self.keys }, earlier: Vec::new(), ..self }
     }
 
-    /// Replaces the schemes. `fresh` returns the seed of a key pair, if there is none yet. The key pair stays when v1a is
-    /// removed, so that it is the same when v1a is added again.
+    /// Replaces the schemes. If v1a needs a key pair and none exists, `fresh` returns the seed of a new one. The key
+    /// pair stays when v1a is removed, so that it is the same when v1a is added again.
     #[must_use]
     pub fn with_schemes(self, schemes: Vec<Scheme>, fresh: impl FnOnce() -> [u8; 32]) -> Self {
         let Self { mut keys, .. } = self;
@@ -96,8 +97,8 @@ impl Signing {
         Self { keys, schemes, ..self }
     }
 
-    /// Replaces the keys at `now`. Earlier keys sign for at most `overlap` longer. `seed` becomes the new key pair, if
-    /// there is one.
+    /// Replaces the current keys at `now`. The replaced keys and all earlier ones sign for at most `overlap` longer. A
+    /// key pair is replaced too, by one from `seed`. Fails if too many keys would be active.
     pub fn rotated(
         self,
         secret: Secret,
@@ -125,14 +126,14 @@ impl Signing {
         self.earlier.retain(|earlier| earlier.expires_at > now);
     }
 
-    /// The keys that sign at `now`, newest first.
+    /// The keys that sign at `now`: the current ones, then earlier ones, newest first.
     fn active(&self, now: UnixMillis) -> impl Iterator<Item = &Keys> {
         let earlier = self.earlier.iter().filter(move |one| one.expires_at > now);
         std::iter::once(&self.keys).chain(earlier.map(|one| &one.keys))
     }
 
-    /// The value of `webhook-signature` for an attempt at `now`: one signature per scheme and active key, separated by
-    /// spaces.
+    /// The value of `webhook-signature` for an attempt at `now`: one signature for each scheme and active key,
+    /// separated by spaces. `id` is the value of `webhook-id`.
     pub fn sign(&self, id: &str, body: &[u8], now: UnixMillis) -> String {
         let mut signatures = String::new();
         for scheme in &self.schemes {
@@ -151,9 +152,11 @@ impl Signing {
         signatures
     }
 
-    /// The value of `X-Hook-Signature`, if it is enabled (REST Hooks, "Security"): the hex of an HMAC-SHA256 over the
-    /// body. The key is the secret's text including `whsec_`, because REST Hooks receivers know no other form. It is the
-    /// secret of the verification if there was one, else the current signing secret: the header has one value.
+    /// The value of `X-Hook-Signature` (REST Hooks, "Security"): the hex of an HMAC-SHA256 over the body. `None`: the
+    /// header is not enabled.
+    ///
+    /// The key is the text of `verification_secret`, or of the current signing secret if that is `None`. The text
+    /// includes `whsec_`, because REST Hooks receivers know no other form.
     pub fn sign_x_hook(&self, verification_secret: Option<&Secret>, body: &[u8]) -> Option<String> {
         if !self.x_hook_signature {
             return None;
@@ -167,7 +170,7 @@ impl Signing {
         Some(hex)
     }
 
-    /// The public keys that verify v1a at `now`, newest first. Empty without the scheme v1a.
+    /// The public keys that verify v1a signatures at `now`, newest first. Empty if v1a is not among the schemes.
     pub fn public_keys(&self, now: UnixMillis) -> Vec<PublicKey<'_>> {
         if !self.schemes.contains(&Scheme::V1a) {
             return Vec::new();
@@ -199,6 +202,7 @@ struct StoredKeys {
     expires_at: i64,
 }
 
+/// The schemes of subscriptions that were stored before schemes existed.
 fn only_v1() -> Vec<Scheme> {
     vec![Scheme::V1]
 }
@@ -213,11 +217,13 @@ enum BadKeys {
 }
 
 impl Keys {
+    /// Parses keys from their stored texts.
     fn parse(secret: &str, signing_key: Option<&str>) -> Result<Self, BadKeys> {
         let signing_key = signing_key.map(str::parse).transpose()?;
         Ok(Self { secret: secret.parse()?, signing_key })
     }
 
+    /// The texts to store: the secret, and the private signing key if there is one.
     fn reveal(&self) -> (String, Option<String>) {
         (self.secret.reveal(), self.signing_key.as_ref().map(SigningKey::reveal))
     }

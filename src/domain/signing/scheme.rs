@@ -13,6 +13,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// The scheme with this name in JSON.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "v1" => Some(Self::V1),

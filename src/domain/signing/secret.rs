@@ -29,20 +29,22 @@ pub struct BadSecret;
 pub struct Secret(Vec<u8>);
 
 impl Secret {
+    /// A secret from 32 random bytes.
     pub fn from_random(bytes: [u8; 32]) -> Self {
         Self(bytes.to_vec())
     }
 
-    /// The secret as text.
+    /// The secret as text, with the prefix `whsec_`.
     pub fn reveal(&self) -> String {
         format!("{PREFIX}{}", STANDARD.encode(&self.0))
     }
 
-    /// The value of `webhook-signature` for one attempt: `v1,` and the base64 of the HMAC.
+    /// Signs a request. Returns one value for `webhook-signature`: `v1,` and the base64 of the HMAC.
     pub fn sign(&self, id: &str, timestamp_s: i64, body: &[u8]) -> String {
         format!("v1,{}", STANDARD.encode(self.digest(id, timestamp_s, body)))
     }
 
+    /// The HMAC-SHA256 of `id.timestamp.body`.
     fn digest(&self, id: &str, timestamp_s: i64, body: &[u8]) -> Vec<u8> {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return Vec::new() };
         mac.update(id.as_bytes());
@@ -51,8 +53,8 @@ impl Secret {
         mac.finalize().into_bytes().to_vec()
     }
 
-    /// Verifies a request: one of the space-separated signatures must match, and the timestamp must be within
-    /// [`TOLERANCE`] of `now`.
+    /// Verifies the signature of a received request. One of the space-separated signatures must match, and the
+    /// timestamp must be within [`TOLERANCE`] of `now`.
     pub fn verify(
         &self,
         signed: &Signed<'_>,

@@ -53,8 +53,10 @@ pub enum ChangeResult {
     },
 }
 
-/// Creates a subscription if its tenant has fewer than `max_subscriptions`. `starts_after`: where its history begins,
-/// if not with its own entry.
+/// Builds the change that creates a subscription, if its tenant has fewer than `max_subscriptions`.
+///
+/// `starts_after`: the position after which the subscription gets events; `None`: after its own log entry. `key`
+/// identifies a repeated request.
 pub fn created(
     subscription: Subscription,
     max_subscriptions: u32,
@@ -70,26 +72,27 @@ pub fn created(
     }
 }
 
-/// Replaces the definition or the status by those of `subscription`.
+/// Builds the change to the definition or the status of `subscription`.
 pub fn updated(subscription: Subscription) -> Change {
     changed("subscription.updated", subscription)
 }
 
-/// Replaces the signing keys by those of `subscription`.
+/// Builds the change to the signing keys of `subscription`.
 pub fn secret_rotated(subscription: Subscription) -> Change {
     changed("subscription.secret_rotated", subscription)
 }
 
+/// Builds the change that deletes the subscription.
 pub fn deleted(subscription: Subscription) -> Change {
     Change { deleted: true, ..changed("subscription.deleted", subscription) }
 }
 
-/// The owner stops the subscription.
+/// Builds the change by which the owner stops the subscription.
 pub fn paused(subscription: Subscription) -> Change {
     changed("subscription.paused", Subscription { status: Status::Paused, ..subscription })
 }
 
-/// The owner starts a stopped subscription again.
+/// Builds the change by which the owner starts a stopped subscription again.
 pub fn resumed(subscription: Subscription) -> Change {
     changed(
         "subscription.resumed",
@@ -101,7 +104,8 @@ pub fn resumed(subscription: Subscription) -> Change {
     )
 }
 
-/// The receiver is verified. A subscription that was stopped meanwhile stays stopped.
+/// Builds the change that records a successful verification of the receiver, and makes the subscription active. If the
+/// subscription was stopped meanwhile, it stays stopped.
 pub fn verified(mut subscription: Subscription, verified: Verified) -> Change {
     if let Some(verification) = subscription.definition.channel.verification_mut() {
         verification.verified = Some(verified);
@@ -112,17 +116,17 @@ pub fn verified(mut subscription: Subscription, verified: Verified) -> Change {
     changed("subscription.verified", subscription)
 }
 
-/// The receiver accepts nothing: the hub only probes it.
+/// Builds the change to the status failing: the receiver accepts nothing, so the hub only probes it.
 pub fn failing(subscription: Subscription) -> Change {
     changed("subscription.failing", Subscription { status: Status::Failing, ..subscription })
 }
 
-/// The receiver accepts events again.
+/// Builds the change from failing back to active: the receiver accepts events again.
 pub fn recovered(subscription: Subscription) -> Change {
     changed("subscription.recovered", Subscription { status: Status::Active, ..subscription })
 }
 
-/// The hub stops the subscription for `reason`, which the owner sees.
+/// Builds the change by which the hub stops the subscription. The owner sees the `reason`.
 pub fn disabled(subscription: Subscription, reason: &str) -> Change {
     let disabled_reason = Some(reason.to_owned());
     changed(
@@ -131,7 +135,8 @@ pub fn disabled(subscription: Subscription, reason: &str) -> Change {
     )
 }
 
-/// The audit entry for a change that `actor` makes; `before` is the subscription without it.
+/// Builds the audit entry for a change by `actor`. `before`: the subscription before the change, if it existed. `token`
+/// identifies the change.
 pub(crate) fn audit_entry(
     change: &Change,
     before: Option<&Subscription>,
@@ -147,6 +152,7 @@ pub(crate) fn audit_entry(
         .with_subscription(before, (!change.deleted).then_some(subscription))
 }
 
+/// Builds a change to `subscription`, whose log entry has the type `hookhub.{name}`.
 fn changed(name: &'static str, subscription: Subscription) -> Change {
     let view = serde_json::json!({ "subscription": SubscriptionView::in_entry(&subscription) });
     Change {

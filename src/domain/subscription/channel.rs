@@ -74,7 +74,7 @@ pub struct DeliverySettings {
 }
 
 impl Channel {
-    /// The URL that receives the events, if the channel has one.
+    /// The URL to which the hub POSTs events. `None` for a pull subscription.
     pub fn callback_url(&self) -> Option<&CallbackUrl> {
         match self {
             Self::Pull { .. } => None,
@@ -82,7 +82,7 @@ impl Channel {
         }
     }
 
-    /// The webhook settings, dormant or not.
+    /// The webhook settings. A pull subscription has them too, without effect.
     pub fn settings(&self) -> &WebhookSettings {
         match self {
             Self::Pull { dormant } => dormant,
@@ -90,6 +90,7 @@ impl Channel {
         }
     }
 
+    /// Like [`Self::settings`], to change them.
     pub(crate) fn settings_mut(&mut self) -> &mut WebhookSettings {
         match self {
             Self::Pull { dormant } => dormant,
@@ -97,7 +98,7 @@ impl Channel {
         }
     }
 
-    /// The verification of the receiver, finished or not. `None`: the channel needs none.
+    /// The verification of the receiver, finished or not. `None`: the receiver needs no verification.
     pub fn verification(&self) -> Option<&Verification> {
         match self {
             Self::Pull { .. } => None,
@@ -105,6 +106,7 @@ impl Channel {
         }
     }
 
+    /// Like [`Self::verification`], to change it.
     pub(crate) fn verification_mut(&mut self) -> Option<&mut Verification> {
         match self {
             Self::Pull { .. } => None,
@@ -112,7 +114,8 @@ impl Channel {
         }
     }
 
-    /// Whether both deliver to the same receiver: what is known of one receiver's health holds for the other.
+    /// Whether both channels deliver to the same URL, or both are pull. The health of the receiver and its verification
+    /// then hold for both.
     pub fn has_same_receiver(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Webhook(one), Self::Webhook(other)) => one.url == other.url,
@@ -123,7 +126,8 @@ impl Channel {
 }
 
 impl Webhook {
-    /// The secret of the REST Hooks verification. A receiver that was verified so checks `X-Hook-Signature` with it.
+    /// The secret of a REST Hooks verification, with which the receiver checks `X-Hook-Signature`. `None`: the receiver
+    /// was verified in another way, or not at all.
     pub fn x_hook_secret(&self) -> Option<&Secret> {
         let verification = self.verification.as_ref()?;
         (verification.method == VerificationMethod::XHookSecret).then_some(&verification.secret)
@@ -131,7 +135,7 @@ impl Webhook {
 }
 
 impl DeliverySettings {
-    /// The subscription's own schedule, completed by the server's.
+    /// The subscription's retry schedule. Parts that the owner has not set come from the `server` schedule.
     pub fn retry_schedule<'a>(&self, server: &'a RetrySchedule) -> Cow<'a, RetrySchedule> {
         if self.retry_schedule_s.is_none() && self.give_up_after_s.is_none() {
             return Cow::Borrowed(server);
@@ -145,27 +149,28 @@ impl DeliverySettings {
         Cow::Owned(RetrySchedule { steps, give_up_after })
     }
 
-    /// The deadline of one request, response body included.
+    /// The time limit for one request, response body included.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_s.into())
     }
 
-    /// The most requests at a time: one if all events are in one order.
+    /// The maximum number of requests in flight: 1 if all events are in one order.
     pub fn concurrency(&self) -> usize {
         if self.ordered && self.order_by.is_none() { 1 } else { self.max_in_flight.into() }
     }
 
-    /// Whether some events must wait for others.
+    /// Whether any events must be delivered in order.
     pub fn is_ordered(&self) -> bool {
         self.ordered || self.order_by.is_some()
     }
 
-    /// The owner's rate limit, in requests a minute.
+    /// The owner's rate limit, converted to requests a minute.
     pub fn rate_limit_per_minute(&self) -> Option<u32> {
         self.rate_limit_per_s.map(|rate| u32::from(rate) * 60)
     }
 
-    /// Events with the same key are delivered one after the other. `None`: the event waits for no other.
+    /// The order key of an event. Events with the same key are delivered one after the other, in log order. `None`: the
+    /// event is delivered in no order.
     pub fn order_key(&self, event: &Event) -> Option<i64> {
         match &self.order_by {
             Some(pointer) => Some(pointer.key_of(&event.data())),
@@ -175,7 +180,8 @@ impl DeliverySettings {
 }
 
 impl WebhookSettings {
-    /// The defaults, signed by `signing`.
+    /// Default settings with this signing: no headers, no TLS settings, no authentication, and the default delivery
+    /// settings.
     pub fn new(signing: Signing) -> Self {
         let delivery = DeliverySettings::default();
         Self { signing, headers: BTreeMap::new(), tls: None, auth: None, delivery }

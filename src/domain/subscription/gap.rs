@@ -24,7 +24,7 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// A gap from the event at `first` to the event at `last`, both missing.
+    /// A gap of `events` missing events, from the event at `first` to the event at `last`.
     pub fn new(id: SubscriptionId, events: u64, first: Position, last: Position) -> Self {
         Self {
             reason: "expired".to_owned(),

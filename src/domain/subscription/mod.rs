@@ -51,16 +51,17 @@ impl fmt::Debug for Definition {
 }
 
 impl Definition {
-    /// How the hub sends the events. Without effect in a pull subscription.
+    /// The settings for order, concurrency, deadline and retries. Without effect in a pull subscription.
     pub fn delivery(&self) -> &DeliverySettings {
         &self.channel.settings().delivery
     }
 
-    /// How the hub signs what it sends. Without effect in a pull subscription.
+    /// The keys and schemes that sign deliveries. Without effect in a pull subscription.
     pub fn signing(&self) -> &Signing {
         &self.channel.settings().signing
     }
 
+    /// This definition with other keys and schemes.
     #[must_use]
     pub fn signed_by(mut self, signing: Signing) -> Self {
         self.channel.settings_mut().signing = signing;
@@ -72,7 +73,7 @@ impl Definition {
         self.channel.settings_mut().signing.drop_expired(now);
     }
 
-    /// The result of a finished verification.
+    /// The result of the receiver's verification. `None`: it is not finished, or none is required.
     pub fn verified(&self) -> Option<&Verified> {
         self.channel.verification()?.verified.as_ref()
     }
@@ -82,12 +83,12 @@ impl Definition {
         self.channel.verification().is_some_and(|verification| verification.verified.is_none())
     }
 
-    /// The status of a subscription that neither its owner nor the hub stops.
+    /// The status of a subscription that is not stopped: unverified until the receiver is verified, then active.
     pub fn running_status(&self) -> Status {
         if self.awaits_verification() { Status::Unverified } else { Status::Active }
     }
 
-    /// Whether a result of `other`'s verification is one of this definition's too.
+    /// Whether both definitions require the same verification of the same receiver, so that its result holds for both.
     pub fn has_same_verification(&self, other: &Self) -> bool {
         let request = |definition: &Self| {
             let verification = definition.channel.verification();
@@ -96,8 +97,8 @@ impl Definition {
         self.channel.has_same_receiver(&other.channel) && request(self) == request(other)
     }
 
-    /// This definition as the successor of `former`. A verification of the same receiver by the same method stays as it
-    /// is.
+    /// This definition as the replacement of `former`. Keeps the former verification and its result if the receiver and
+    /// the method are the same.
     #[must_use]
     pub fn replacing(mut self, former: &Self) -> Self {
         let is_same_receiver = self.channel.has_same_receiver(&former.channel);
@@ -141,11 +142,12 @@ impl Status {
         }
     }
 
+    /// The status with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
 
-    /// Whether the hub attempts deliveries.
+    /// Whether the hub attempts deliveries to a subscription with this status.
     pub fn is_delivering(self) -> bool {
         match self {
             Self::Active | Self::Failing => true,
@@ -168,7 +170,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Whether clients may fetch the events now.
+    /// Whether clients may fetch the events now: the subscription is a pull subscription and active.
     pub fn is_pulled(&self) -> bool {
         match self.definition.channel {
             Channel::Pull { .. } => self.status == Status::Active,
@@ -176,16 +178,19 @@ impl Subscription {
         }
     }
 
-    /// When the verification that is now outstanding was requested.
+    /// The time at which the outstanding verification was requested. `None`: no verification is outstanding, or the
+    /// subscription is stopped.
     pub fn verification_requested_at(&self) -> Option<UnixMillis> {
         let verification = self.definition.channel.verification()?;
         (self.status == Status::Unverified).then_some(verification.requested_at)
     }
 
+    /// The time of creation, which the id contains.
     pub fn created_at(&self) -> UnixMillis {
         self.id.time()
     }
 
+    /// The number of the shard that the subscription belongs to.
     pub fn shard(&self) -> u16 {
         shard_of(self.id)
     }

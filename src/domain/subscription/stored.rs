@@ -115,6 +115,7 @@ mod optional_text {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+    /// Serializes a value as its text, or null.
     #[expect(clippy::ref_option, reason = "serde calls it so")]
     pub(super) fn serialize<T: AsRef<str>, S: Serializer>(
         value: &Option<T>,
@@ -123,6 +124,7 @@ mod optional_text {
         value.as_ref().map(T::as_ref).serialize(serializer)
     }
 
+    /// Parses a text, or null as `None`.
     pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<T>, D::Error> {
@@ -136,6 +138,7 @@ mod pattern_list {
 
     use super::Pattern;
 
+    /// Serializes patterns as a list of their texts.
     pub(super) fn serialize<S: Serializer>(
         list: &[Pattern],
         serializer: S,
@@ -143,6 +146,7 @@ mod pattern_list {
         serializer.collect_seq(list.iter().map(Pattern::as_str))
     }
 
+    /// Parses a list of pattern texts.
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Vec<Pattern>, D::Error> {

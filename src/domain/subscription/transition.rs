@@ -24,7 +24,7 @@ pub(crate) enum StatusTransition {
 }
 
 impl StatusTransition {
-    /// The change of `current` that makes this transition.
+    /// Builds the change that applies this transition to the subscription `current`.
     pub(crate) fn change(&self, current: Subscription) -> Change {
         match self {
             Self::Failing => change::failing(current),
@@ -37,7 +37,7 @@ impl StatusTransition {
         }
     }
 
-    /// Whether `current` has a status from which this transition starts.
+    /// Whether this transition is possible from the present status of the subscription `current`.
     pub(crate) fn applies_to(&self, current: &Subscription) -> bool {
         let status = current.status;
         match self {

@@ -65,7 +65,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// A verification without an origin and without a limit.
+    /// A successful verification without an allowed origin and without a rate limit.
     pub fn unlimited(at: UnixMillis) -> Self {
         Self { at, origin: None, rate_per_minute: None }
     }
@@ -89,19 +89,19 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// An outstanding verification. `random` becomes its secret.
+    /// A verification that is requested at `now`. `random` becomes the secret for `X-Hook-Secret`.
     pub fn new(method: VerificationMethod, now: UnixMillis, random: [u8; 32]) -> Self {
         Self { method, requested_at: now, secret: Secret::from_random(random), verified: None }
     }
 
-    /// The text by which the receiver at `callback_url` can confirm this verification later. Only that receiver gets
-    /// it, and it confirms no other verification.
+    /// The token with which the receiver can confirm this verification later. Only the receiver at `callback_url` gets
+    /// the token, and it is valid for this verification only. `key`: the hub's key for such tokens.
     pub fn token(&self, key: &[u8], id: SubscriptionId, callback_url: &CallbackUrl) -> String {
         let tag = self.mac(key, id, callback_url).map(|mac| mac.finalize().into_bytes());
         URL_SAFE_NO_PAD.encode(tag.unwrap_or_default())
     }
 
-    /// Whether `text` is the [`token`](Self::token), compared in constant time.
+    /// Whether `text` is the [`token`](Self::token) of this verification. The comparison takes constant time.
     pub fn is_token(
         &self,
         text: &str,
@@ -114,6 +114,7 @@ impl Verification {
         mac.zip(tag.ok()).is_some_and(|(mac, tag)| mac.verify_slice(&tag).is_ok())
     }
 
+    /// The HMAC behind the token.
     fn mac(&self, key: &[u8], id: SubscriptionId, url: &CallbackUrl) -> Option<Hmac<Sha256>> {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
         mac.update(format!("{id}\n{}\n{}", self.requested_at.as_i64(), url.as_str()).as_bytes());
@@ -154,6 +155,7 @@ mod revealed {
 
     use super::Secret;
 
+    /// Serializes the secret as its text, for the hub's own storage.
     pub(crate) fn serialize<S: Serializer>(
         secret: &Secret,
         serializer: S,
@@ -161,6 +163,7 @@ mod revealed {
         serializer.serialize_str(&secret.reveal())
     }
 
+    /// Parses the text of a secret.
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Secret, D::Error> {
@@ -172,7 +175,8 @@ mod revealed {
 #[error("WebHook-Allowed-Rate must be * or a whole number of requests a minute, 1 or more")]
 pub struct InvalidRate;
 
-/// Parses `WebHook-Allowed-Rate`: requests a minute, or `*` for no limit (CloudEvents HTTP 1.1 Web Hooks, 4.2.2).
+/// Parses the value of `WebHook-Allowed-Rate`: requests a minute, or `*`, which gives `None`: no limit (CloudEvents
+/// HTTP 1.1 Web Hooks, 4.2.2).
 fn parse_rate(text: &str) -> Result<Option<u32>, InvalidRate> {
     match text.trim() {
         "*" => Ok(None),
@@ -185,7 +189,8 @@ fn parse_rate(text: &str) -> Result<Option<u32>, InvalidRate> {
     }
 }
 
-/// The rate that a receiver allows: the one in its `header`, or the `requested` one if it sent none.
+/// The rate that a receiver allows, in requests a minute: from its `header`, or `requested` if it sent no header.
+/// `None`: no limit.
 pub fn allowed_rate(
     header: Option<&str>,
     requested: Option<u32>,

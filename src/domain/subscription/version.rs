@@ -16,9 +16,10 @@ pub struct Version {
     pub event_types: Arc<[Pattern]>,
 }
 
-/// Whether `event` is one for the subscription `id` of `tenant`. `versions` are the subscription's, oldest first.
+/// Whether the subscription `id` of `tenant` gets the event. `versions`: all versions of the subscription, oldest
+/// first.
 ///
-/// A `hookhub.test` event is only for the subscription that it is about.
+/// Only the subscription that a `hookhub.test` event is about gets that event.
 pub fn matches_event(
     event: &Event,
     id: SubscriptionId,

@@ -61,6 +61,7 @@ struct VerificationView {
 }
 
 impl VerificationView {
+    /// Builds the view of a verification.
     fn of(verification: &Verification) -> Self {
         let verified = verification.verified.as_ref();
         Self {
@@ -71,19 +72,19 @@ impl VerificationView {
 }
 
 impl<'a> SubscriptionView<'a> {
-    /// The view in API responses, with the time of the latest change.
+    /// Builds the view for API responses, with the time of the latest change.
     pub fn of(subscription: &'a Subscription) -> Self {
         let updated_at = Some(subscription.changed_at.time().max(subscription.created_at()));
         Self { updated_at, ..Self::in_entry(subscription) }
     }
 
-    /// The view with the signing secret, for the responses that show it once.
+    /// Builds the view for the few API responses that show the signing secret.
     pub fn with_secret(subscription: &'a Subscription) -> Self {
         let signing = &subscription.definition.channel.settings().signing;
         Self { secret: Some(signing.secret().reveal()), ..Self::of(subscription) }
     }
 
-    /// The view in the log entry of a change, whose position implies the time.
+    /// Builds the view for the log entry of a change. It omits `updated_at`: the entry's position contains the time.
     pub fn in_entry(subscription: &'a Subscription) -> Self {
         let Definition { event_types, channel, description, metadata } = &subscription.definition;
         let WebhookSettings { signing, headers, tls, auth, delivery } = channel.settings();
@@ -118,6 +119,7 @@ impl<'a> SubscriptionView<'a> {
     }
 }
 
+/// The view of an earlier secret: only the time of its expiry.
 fn previous_secret(earlier: &Earlier) -> PreviousSecret {
     PreviousSecret { expires_at: earlier.expires_at }
 }

@@ -128,7 +128,7 @@ fn replays_as_json(replays: &[(ReplayId, SubscriptionId, ReplayProgress)]) -> St
 impl Store {
     /// Writes the attempts, retries, cursors and replays of a flush in one statement and one commit. Returns the
     /// shards whose term is still current; nothing is written for the others. After a failure, call
-    /// [`Flush::send_again`] before a repeat.
+    /// [`Flush::prepare_resend`] before a repeat.
     pub async fn flush(&self, flush: &Flush) -> Result<Vec<u16>, StoreError> {
         let shards: Vec<i16> = flush.shards.iter().map(|(shard, ..)| to_smallint(*shard)).collect();
         let terms: Vec<i64> = flush.shards.iter().map(|(_, term, _)| *term).collect();

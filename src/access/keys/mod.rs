@@ -189,7 +189,7 @@ mod tests {
             id: id(number),
             tenant: "t".into(),
             name: "ci".into(),
-            scopes: Scopes::of_a_tenant(),
+            scopes: Scopes::all_except_admin(),
             event_types: None,
             created_at: UnixMillis::EPOCH,
             expires_at: None,

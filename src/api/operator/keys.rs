@@ -71,7 +71,7 @@ impl KeyInput {
 
 fn scopes(fields: &mut Fields) -> Scopes {
     let Some(items) = fields.list("scopes", Scope::ALL.len()).value() else {
-        return Scopes::of_a_tenant();
+        return Scopes::all_except_admin();
     };
     let mut scopes = Vec::new();
     if items.is_empty() {

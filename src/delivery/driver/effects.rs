@@ -192,7 +192,7 @@ pub(super) async fn write_flush(store: Store, mut flush: Flush) -> Completion {
             Ok(owned) => return Completion::Flushed { shards, owned },
             Err(error) => {
                 tracing::warn!(%error, "cannot record delivery results; retrying");
-                flush.send_again();
+                flush.prepare_resend();
                 sleep(waits.next().unwrap_or_default()).await;
             }
         }

@@ -78,7 +78,7 @@ impl Driver {
             self.start_verifications();
         }
         self.start_transitions();
-        self.publish_exhausted();
+        self.publish_exhausted_events();
         self.flush_when_due();
         self.release_shards();
         self.metrics.sample_when_due(&self.engine);

@@ -79,7 +79,7 @@ impl Driver {
 
     /// Starts a task for each delivery that gets no more attempts. The task publishes `hookhub.delivery.exhausted` to
     /// the log.
-    pub(super) fn publish_exhausted(&mut self) {
+    pub(super) fn publish_exhausted_events(&mut self) {
         for exhausted in self.engine.poll_exhausted() {
             self.metrics.record_exhausted();
             let log = self.log.clone();

@@ -130,7 +130,7 @@ impl VerificationQueue {
                 self.tenants.push_back(tenant);
                 continue;
             }
-            let next = self.start_of(&tenant);
+            let next = self.start_for_tenant(&tenant);
             let is_empty = self.queued.get(&tenant).is_none_or(VecDeque::is_empty);
             if is_empty {
                 self.queued.remove(&tenant);
@@ -147,7 +147,7 @@ impl VerificationQueue {
 
     /// Marks the first queued verification of the tenant as running, and returns its subscription. Skips subscriptions
     /// whose verification is no longer queued.
-    fn start_of(&mut self, tenant: &Arc<str>) -> Option<SubscriptionId> {
+    fn start_for_tenant(&mut self, tenant: &Arc<str>) -> Option<SubscriptionId> {
         let queued = self.queued.get_mut(tenant)?;
         while let Some(id) = queued.pop_front() {
             if let Some(known) = self.outstanding.get_mut(&id)

@@ -60,7 +60,7 @@ pub struct Scopes(u8);
 
 impl Scopes {
     /// Every scope except admin: the default of a new key.
-    pub fn of_a_tenant() -> Self {
+    pub fn all_except_admin() -> Self {
         Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).collect()
     }
 
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_set_is_displayed_by_its_names() {
-        assert_eq!(Scopes::of_a_tenant().to_string(), "publish, subscribe, read, stream");
+        assert_eq!(Scopes::all_except_admin().to_string(), "publish, subscribe, read, stream");
         assert_eq!([].into_iter().collect::<Scopes>().to_string(), "none");
     }
 }

@@ -27,7 +27,7 @@ pub struct Flush {
 impl Flush {
     /// Prepares the batch for another commit after an error. The failed commit may have written some rows, so the batch
     /// notes that and drops attempts that it contains twice.
-    pub fn send_again(&mut self) {
+    pub fn prepare_resend(&mut self) {
         self.sent_before = true;
         let mut seen = HashSet::new();
         self.attempts.retain(|attempt| {

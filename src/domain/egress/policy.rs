@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::callback_url::CallbackUrl;
 use super::proxy::EgressProxy;
-use super::special_addresses::{carried_by, is_metadata, kind_of};
+use super::special_addresses::{embedded_ipv4, is_metadata, kind_of};
 use super::target_list::{PortList, TargetList, networks};
 
 /// The "bad ports" of the WHATWG Fetch standard, "Port blocking", sorted: servers of other protocols could misread a
@@ -66,7 +66,7 @@ impl AllowedTargets {
     /// address.
     fn allows(&self, real: IpAddr) -> bool {
         let carried = match real {
-            IpAddr::V6(address) => carried_by(address).map(IpAddr::from),
+            IpAddr::V6(address) => embedded_ipv4(address).map(IpAddr::from),
             IpAddr::V4(_) => None,
         };
         let is_metadata = is_metadata(real) || carried.is_some_and(is_metadata);

@@ -79,7 +79,7 @@ fn kind_of_v6(address: Ipv6Addr) -> Option<&'static str> {
         [0, 0, 0, 0, 0, 0, ..] => Some("an IPv4-compatible address"),
         [0, 0, 0, 0, 0xffff, 0, ..] => Some("an IPv4-translated address"),
         [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
-            kind_of(IpAddr::V4(carried_by(address).unwrap_or(Ipv4Addr::UNSPECIFIED)))
+            kind_of(IpAddr::V4(embedded_ipv4(address).unwrap_or(Ipv4Addr::UNSPECIFIED)))
         }
         [0x64, 0xff9b, 1, ..] => Some("a local NAT64 address"),
         [_, _, _, _, 0 | 0x200, 0x5efe, ..] => Some("an ISATAP address"),
@@ -100,7 +100,7 @@ fn kind_of_v6(address: Ipv6Addr) -> Option<&'static str> {
 
 /// The IPv4 address that is embedded in an IPv6 address, and reached through a translator (NAT64) or a tunnel (6to4,
 /// Teredo). `None`: the address embeds none.
-pub(crate) fn carried_by(address: Ipv6Addr) -> Option<Ipv4Addr> {
+pub(crate) fn embedded_ipv4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [high, low] = match address.segments() {
         // Compatible (RFC 4291, 2.5.5.1) and translated (RFC 2765, 2.1).
         [0, 0, 0, 0, 0 | 0xffff, 0, high, low]
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_translated_ipv4_address_is_found() {
-        let carried = |text: &str| carried_by(text.parse().unwrap()).map(|v4| v4.to_string());
+        let carried = |text: &str| embedded_ipv4(text.parse().unwrap()).map(|v4| v4.to_string());
         for text in [
             "::10.1.2.3",
             "::ffff:0:10.1.2.3",

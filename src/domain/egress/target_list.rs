@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use ipnet::{IpNet, Ipv4Net};
 use url::Host;
 
-use super::special_addresses::carried_by;
+use super::special_addresses::embedded_ipv4;
 
 /// Networks and host names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl TargetList {
     pub(crate) fn covers(&self, address: IpAddr) -> bool {
         let real = address.to_canonical();
         let carried = match real {
-            IpAddr::V6(address) => carried_by(address).map(IpAddr::from),
+            IpAddr::V6(address) => embedded_ipv4(address).map(IpAddr::from),
             IpAddr::V4(_) => None,
         };
         let within = |address: &IpAddr| self.networks.iter().any(|net| net.contains(address));

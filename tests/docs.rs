@@ -29,7 +29,7 @@ fn files() -> Vec<String> {
     text.lines().filter(|path| root().join(path).exists()).map(str::to_owned).collect()
 }
 
-/// What a page may refer to.
+/// The files and identifiers to which a page may refer.
 struct Code {
     files: Vec<String>,
     /// Every identifier in Rust, SQL and shell sources.
@@ -62,7 +62,7 @@ impl Code {
         })
     }
 
-    /// What `page` names and the code does not have.
+    /// The names in `page` that the code does not have.
     fn faults(&self, page: &str, text: &str) -> Vec<String> {
         let quoted = Regex::new(r"`([^`\n]+)`").expect("a valid pattern");
         let path = Regex::new(r"^[A-Za-z0-9_.][A-Za-z0-9_./-]*\.(rs|sql|json|toml)$")

@@ -113,6 +113,20 @@ mod tests {
     }
 
     #[test]
+    fn all_lists_every_scope() {
+        // A new scope does not compile here until it has a place.
+        let next = |scope| match scope {
+            Scope::Publish => Some(Scope::Subscribe),
+            Scope::Subscribe => Some(Scope::Read),
+            Scope::Read => Some(Scope::Stream),
+            Scope::Stream => Some(Scope::Admin),
+            Scope::Admin => None,
+        };
+        let every = std::iter::successors(Some(Scope::Publish), |scope| next(*scope));
+        assert!(every.eq(Scope::ALL));
+    }
+
+    #[test]
     fn a_set_is_displayed_by_its_names() {
         assert_eq!(Scopes::all_except_admin().to_string(), "publish, subscribe, read, stream");
         assert_eq!([].into_iter().collect::<Scopes>().to_string(), "none");

@@ -36,6 +36,7 @@ impl Caller {
         Ok(caller)
     }
 
+    /// Checks that the caller has the scope that the access rule demands; else 403. A public route demands none.
     pub(super) fn require_access(&self, access: Access) -> ApiResult<()> {
         match access {
             Access::Public => Ok(()),
@@ -43,6 +44,7 @@ impl Caller {
         }
     }
 
+    /// Checks that the caller has this scope or the scope admin; else 403.
     pub(crate) fn require_scope(&self, scope: Scope) -> ApiResult<()> {
         if self.scopes.allow(scope) {
             return Ok(());
@@ -95,6 +97,10 @@ impl Caller {
     }
 }
 
+/// Finds the caller by the key in `Authorization` and the tenant in `Hookhub-Tenant`, and records the use of the key.
+///
+/// 400 for a repeated header or an invalid tenant name, 401 without a valid key. 403 if the header names another tenant
+/// and the key has no scope `admin`.
 async fn authenticate(request: &HttpRequest) -> ApiResult<Caller> {
     let api = api(request)?;
     let header = single_header(request, AUTHORIZATION.as_str())?;

@@ -22,7 +22,9 @@ use crate::domain::subscription::Subscription;
 use crate::domain::subscription::version::matches_event;
 use crate::store::deliveries::AttemptFilter;
 
-/// `GET /v1/events/{id}/deliveries`: one for each subscription that the event matches.
+/// `GET /v1/events/{id}/deliveries`: lists the event's deliveries, one for each webhook subscription that it matches.
+///
+/// Subscriptions that the caller may not see are left out. 404 if the event does not exist.
 pub(super) async fn of_event(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -54,10 +56,13 @@ pub(super) async fn of_event(
 
 /// The size of one page of the log that a request scans.
 const PAGE_LIMIT: PageLimit = PageLimit { events: 1_000, bytes: 4 << 20 };
-/// The most pages that a request scans. The list may end early then, with `has_more`.
+/// The maximum number of log pages that a request scans. The list may end early then, with `has_more`.
 const MAX_PAGES: usize = 10;
 
-/// `GET /v1/subscriptions/{id}/deliveries`: newest event first.
+/// `GET /v1/subscriptions/{id}/deliveries`: lists the subscription's deliveries, newest event first.
+///
+/// A request scans at most [`MAX_PAGES`] pages of the log, so a page of the list may be short although more deliveries
+/// follow.
 pub(super) async fn of_subscription(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -88,8 +93,9 @@ pub(super) async fn of_subscription(
     Ok(query.list(&data, next.as_deref()))
 }
 
-/// Parses the query parameter `status` into the states to list. `undelivered` stands for all states in which no
-/// receiver has the event.
+/// Parses the query parameter `status` into the states to list. 400 for an unknown name.
+///
+/// `undelivered` stands for pending, retrying and exhausted.
 fn states_named(name: &str) -> ApiResult<&'static [DeliveryState]> {
     if name == "undelivered" {
         return Ok(&[DeliveryState::Pending, DeliveryState::Retrying, DeliveryState::Exhausted]);
@@ -101,12 +107,13 @@ fn states_named(name: &str) -> ApiResult<&'static [DeliveryState]> {
     })
 }
 
-/// The deliveries to a subscription on one page of the log, newest first.
+/// The deliveries to a subscription on one page of the log.
 struct ScannedPage {
+    /// Newest event first.
     deliveries: Vec<(Position, DeliveryView)>,
     /// The lowest position that was scanned.
     scanned: Position,
-    /// Whether no older event belongs to the subscription.
+    /// Whether no older event can match the subscription.
     is_last: bool,
 }
 
@@ -131,7 +138,9 @@ async fn scan(api: &Api, subscription: &Subscription, up_to: Position) -> ApiRes
     Ok(ScannedPage { deliveries, scanned: stretch.scanned, is_last: stretch.complete })
 }
 
-/// `GET /v1/attempts`: by event and attempt number, newest first.
+/// `GET /v1/attempts`: lists the tenant's delivery attempts, newest first by event and attempt number.
+///
+/// Attempts for subscriptions that the caller may not see are left out, so a page may be short although more follow.
 pub(super) async fn attempts(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&["subscription", "event", "status_class", "after", "limit"])?;
     let limit = query.limit()?;
@@ -160,7 +169,9 @@ pub(super) async fn attempts(Authorized(context, parameters): Authorized<Paramet
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// `status_class`: the first digit of the status code, or 0 for attempts without a response.
+/// Parses the query parameter `status_class`, such as `4xx`, to the first digit of the status code.
+///
+/// `none` gives 0, for attempts without a response. `None` without the parameter; 400 for another value.
 fn parse_status_class(query: &Query) -> ApiResult<Option<i16>> {
     match query.text("status_class") {
         None => Ok(None),
@@ -176,7 +187,7 @@ fn parse_status_class(query: &Query) -> ApiResult<Option<i16>> {
 }
 
 /// Parses the cursor of a list of attempts: the event's position, the attempt number and the subscription of the last
-/// attempt.
+/// attempt. `None` if it is invalid.
 fn parse_cursor(text: &str) -> Option<(Position, u16, SubscriptionId)> {
     let mut parts = text.split('.');
     let cursor =

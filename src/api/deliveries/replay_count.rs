@@ -1,4 +1,4 @@
-//! Counting the deliveries that a replay will make.
+//! Counting the deliveries that a replay will make again.
 
 use std::sync::Arc;
 
@@ -13,14 +13,13 @@ use crate::domain::subscription::version::matches_event;
 
 /// The size of one page of the log that the count reads.
 const PAGE_LIMIT: PageLimit = PageLimit { events: 5_000, bytes: 8 << 20 };
-/// The most pages that one count reads.
+/// The maximum number of log pages that one count reads.
 const MAX_PAGES: usize = 400;
 
-/// The stretch of the log that a replay covers.
+/// The part of the log that a replay covers: the events above `after`, up to and including `until`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReplayRange {
     pub(super) after: Position,
-    /// Included.
     pub(super) until: Position,
 }
 

@@ -1,4 +1,4 @@
-//! Replays: delivering a stretch of the log to a subscription again.
+//! Replays: delivering part of the log to a subscription again.
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, HttpResponseBuilder, web};
@@ -47,6 +47,9 @@ struct ReplayInput {
 }
 
 impl ReplayInput {
+    /// Parses the body of a request for a replay. 422 for invalid fields, or without `since`.
+    ///
+    /// `head`: the newest position, where the range ends at the latest.
     fn parse(body: &JsonBody, head: Position) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let after = since(&mut fields, head);
@@ -62,7 +65,9 @@ impl ReplayInput {
     }
 }
 
-/// `POST /v1/subscriptions/{id}/replay`: starts a replay of earlier deliveries. A dry run only counts them.
+/// `POST /v1/subscriptions/{id}/replay`: starts a replay of earlier deliveries and responds 202.
+///
+/// A dry run only counts them, and gets 200. 409 for a pull subscription.
 async fn create(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -115,6 +120,8 @@ fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse 
 }
 
 /// Builds the response to a repeat of the request. `position`: the log entry of the first request.
+///
+/// 404 if the caller may not see the subscription.
 async fn replay_response(context: &Context, position: Position) -> ApiResult {
     let Context { api, caller, .. } = context;
     let entries = api.store.read_at(&[position.stored()], Some(&caller.tenant)).await?;
@@ -127,7 +134,7 @@ async fn replay_response(context: &Context, position: Position) -> ApiResult {
     Ok(created(idempotency::replayed(&mut response), position, id, &request))
 }
 
-/// Builds the response for a new replay, which has made no progress yet. `position`: the replay's log entry.
+/// Completes `response` for a replay that has made no progress yet. `position`: the replay's log entry.
 fn created(
     response: &mut HttpResponseBuilder,
     position: Position,
@@ -141,15 +148,15 @@ fn created(
 
 /// Takes the field `since`, and returns the position just before the first event of the replay.
 ///
-/// `None` if the field is missing, or invalid and recorded as a fault. `head`: the newest position.
+/// `None` if the field is missing, or invalid and recorded as an error. `head`: the newest position.
 fn since(fields: &mut Fields, head: Position) -> Option<Position> {
     let point = ResumePoint::parse(&fields.text("since", 64).value()?);
     before_point(fields, "since", &point, head)
 }
 
-/// Takes the field `until`, and returns the position of the last event of the replay.
+/// Takes the field `until`, and returns the last position of the replay, at most `head`, the newest one.
 ///
-/// The field is an event, or a time that the replay does not reach. The default is `head`, the newest event.
+/// An event id is included; a time is excluded. The default is `head`. An invalid value is recorded as an error.
 fn until(fields: &mut Fields, head: Position) -> Position {
     let point = fields.text("until", 64).value().map(|text| ResumePoint::parse(&text));
     match point {
@@ -164,6 +171,8 @@ fn until(fields: &mut Fields, head: Position) -> Position {
 }
 
 /// Takes the field `only`, which selects the deliveries to make again. The default is the undelivered ones.
+///
+/// An invalid value is recorded as an error.
 fn only(fields: &mut Fields) -> ReplayFilter {
     let Some(name) = fields.text("only", 64).value() else { return ReplayFilter::Undelivered };
     ReplayFilter::from_name(&name).unwrap_or_else(|| {
@@ -172,9 +181,10 @@ fn only(fields: &mut Fields) -> ReplayFilter {
     })
 }
 
-/// `POST /v1/subscriptions/{id}/replays/{replay}/cancel`: stops a replay.
+/// `POST /v1/subscriptions/{id}/replays/{replay}/cancel`: stops a running replay and responds 202.
 ///
-/// Deliveries that the replay has already queued are still attempted. A replay that has ended stays as it is.
+/// Deliveries that the replay has already queued are still attempted. A replay that has ended stays as it is, with a
+/// 200.
 async fn cancel(
     Authorized(context, _): Authorized,
     path: web::Path<(String, String)>,
@@ -207,6 +217,8 @@ async fn get(Authorized(context, _): Authorized, path: web::Path<(String, String
     Ok(HttpResponse::Ok().json(view(Some(found.id), &found.progress)))
 }
 
+/// Finds a replay by the texts of its ids in the path. 404 if the replay or the subscription does not exist, or the
+/// caller may not see the subscription.
 async fn find_replay(context: &Context, subscription: &str, id: &str) -> ApiResult<FoundReplay> {
     let subscription = find_subscription(context, subscription).await?;
     let id = id.parse().map_err(|_bad| Problem::not_found("replay"))?;
@@ -233,6 +245,8 @@ async fn progress(
 }
 
 /// `GET /v1/subscriptions/{id}/replays`: lists the replays of a subscription, newest first.
+///
+/// A replay is listed once a node has started it.
 async fn list(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -249,7 +263,7 @@ async fn list(
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// Returns the JSON of a replay. `None` as its id stands for a dry run.
+/// Returns the JSON of a replay. `id`: `None` for a dry run.
 fn view(id: Option<ReplayId>, progress: &ReplayProgress) -> Value {
     json!({
         "id": id.map(|id| id.to_string()),

@@ -18,6 +18,9 @@ use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::version::matches_event;
 
 /// `POST /v1/deliveries/{subscription}/{event}/retry`: requests one more attempt of a delivery, now.
+///
+/// 404 if the event does not match the subscription. 409 for a pull subscription, or if the first attempt has not
+/// ended.
 pub(super) async fn retry(
     Authorized(context, _): Authorized,
     path: web::Path<(String, String)>,

@@ -17,6 +17,8 @@ use crate::domain::subscription::TEST_EVENT;
 use crate::store::idempotency::StoredResponse;
 
 /// `POST /v1/subscriptions/{id}/test`: publishes a `hookhub.test` event, which matches only this subscription.
+///
+/// 409 if the receiver is not verified yet, 429 if the tenant's event rate is exceeded.
 pub(super) async fn send(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let claim = idempotency::claim(&context, b"").await?;

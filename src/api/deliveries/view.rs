@@ -17,7 +17,7 @@ use crate::store::{Store, StoreError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DeliveryState {
-    /// The first attempt has not ended.
+    /// No attempt has ended yet.
     Pending,
     /// An attempt failed, and another follows.
     Retrying,
@@ -25,9 +25,9 @@ pub(crate) enum DeliveryState {
     Delivered,
     /// The last attempt failed, and no other follows.
     Exhausted,
-    /// The subscription was deleted before the delivery.
+    /// The subscription was deleted before the receiver accepted the event.
     Cancelled,
-    /// Delivered or exhausted; its attempts have expired.
+    /// All attempts ended and have expired, so the hub cannot distinguish delivered from exhausted.
     Unknown,
 }
 
@@ -42,7 +42,8 @@ impl DeliveryState {
         ("unknown", Self::Unknown),
     ];
 
-    /// Finds the state with this API name. Returns a slice of one state, as filters take several.
+    /// Finds the state with this API name, as a slice of one state because filters take several. `None` for an unknown
+    /// name.
     pub(super) fn named(name: &str) -> Option<&'static [Self]> {
         let found = Self::ALL.iter().find(|(known, _)| *known == name)?;
         Some(std::slice::from_ref(&found.1))
@@ -50,8 +51,8 @@ impl DeliveryState {
 
     /// Derives the state of a delivery.
     ///
-    /// `attempts`: the recorded attempts, oldest first. `unrecorded`: a retry whose attempts are not recorded.
-    /// `deleted`: whether the subscription is deleted.
+    /// `attempts`: the recorded attempts, oldest first. `unrecorded`: present if the delivery was attempted, but its
+    /// attempts have expired. `deleted`: whether the subscription is deleted.
     fn new(
         attempts: &[RecordedAttempt],
         unrecorded: Option<&UnrecordedDelivery>,
@@ -70,15 +71,16 @@ impl DeliveryState {
     }
 }
 
-/// The attempts and retries of some deliveries.
+/// The recorded attempts of some deliveries, and the deliveries whose attempts have expired.
 pub(crate) struct History {
     attempts: HashMap<(SubscriptionId, Position), Vec<RecordedAttempt>>,
     unrecorded: HashMap<(SubscriptionId, Position), UnrecordedDelivery>,
 }
 
 impl History {
-    /// Reads the attempts and retries of the deliveries of these events to these subscriptions. Both lists hold stored
-    /// ids.
+    /// Reads the history of the deliveries of these events to these subscriptions.
+    ///
+    /// Both lists hold stored ids. `positions` are those of the events.
     pub(crate) async fn read(
         store: &Store,
         subscriptions: &[i64],

@@ -48,6 +48,7 @@ pub(super) async fn publish(Authorized(context, body): Authorized<PublishBody>) 
     })
 }
 
+/// Returns the result of each item of a batch: a receipt or an error. `first`: the position of the first valid event.
 fn receipts(first: Position, items: &[ApiResult<NewEvent>]) -> Vec<Value> {
     let mut next = first;
     let receipt_of = |item: &ApiResult<NewEvent>| match item {

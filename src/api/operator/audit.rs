@@ -1,4 +1,4 @@
-//! `GET /v1/audit`: who changed what, and from where.
+//! `GET /v1/audit`: the changes that callers made, with their key and address.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! API keys.
+//! API keys: creating, showing, listing and revoking them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,9 @@ struct KeyInput {
 }
 
 impl KeyInput {
+    /// Parses the body of a request for a new key. 422 for invalid fields.
+    ///
+    /// `now`: the time to which `expires_in_s` is added, and after which `expires_at` must be.
     fn parse(body: &JsonBody, now: UnixMillis) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let name = fields.text("name", MAX_NAME_CHARS).value().unwrap_or_default();
@@ -69,6 +72,7 @@ impl KeyInput {
     }
 }
 
+/// Takes the field `scopes`. The default is every scope except admin. An invalid scope is recorded as an error.
 fn scopes(fields: &mut Fields) -> Scopes {
     let Some(items) = fields.list("scopes", Scope::ALL.len()).value() else {
         return Scopes::all_except_admin();
@@ -88,7 +92,9 @@ fn scopes(fields: &mut Fields) -> Scopes {
     scopes.into_iter().collect()
 }
 
-/// Takes `expires_at` or `expires_in_s`. `None`: the key never expires.
+/// Takes `expires_at` or `expires_in_s`, and returns the time at which the key expires.
+///
+/// `None`: the key never expires, or the fields are invalid and recorded as an error.
 fn expires_at(fields: &mut Fields, now: UnixMillis) -> Option<UnixMillis> {
     let at = fields.text("expires_at", 64).value();
     let in_s = fields.number("expires_in_s", 1..=MAX_LIFETIME_S).value();
@@ -111,7 +117,9 @@ fn expires_at(fields: &mut Fields, now: UnixMillis) -> Option<UnixMillis> {
 /// The prefix of every key, by which secret scanners recognise a leaked one.
 const PREFIX: &str = "hh_";
 
-/// `POST /v1/keys`: creates a key for the caller's tenant. The response is the only one that shows the key itself.
+/// `POST /v1/keys`: creates a key for the caller's tenant.
+///
+/// The text of the key appears only in this response and its idempotent repeats.
 async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let claim = idempotency::claim(&context, &body.0).await?;
     if let Some(first) = idempotency::first(&context, claim.as_ref()).await? {
@@ -150,10 +158,12 @@ async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     }
 }
 
+/// Returns the path of a key, for the `Location` header.
 fn path_of(id: &impl ToString) -> String {
     format!("/v1/keys/{}", id.to_string())
 }
 
+/// Adds `key`, the text of the new key, to the JSON of its definition.
 fn with_key(mut view: Value, key: &str) -> Value {
     if let Some(members) = view.as_object_mut() {
         members.insert("key".into(), json!(key));
@@ -161,7 +171,8 @@ fn with_key(mut view: Value, key: &str) -> Value {
     view
 }
 
-/// Builds the response to a repeat of the request that created a key.
+/// Builds the response to a repeat of the request that created a key, from the first response. 500 if that is
+/// unreadable.
 fn replay(first: StoredResponse) -> ApiResult {
     let created: Option<Value> =
         first.answer.as_deref().and_then(|answer| serde_json::from_slice(answer).ok());
@@ -184,7 +195,7 @@ async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiRes
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// `GET /v1/keys/{id}`: returns a key without its text.
+/// `GET /v1/keys/{id}`: returns a key without its text. 404 for a revoked key.
 async fn get(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let key = find_key(&context, &id).await?;
     if key.revoked {
@@ -201,9 +212,10 @@ async fn find_key(context: &Context, id: &str) -> ApiResult<StoredKey> {
     found.filter(|key| *key.tenant == *context.caller.tenant).ok_or_else(no_such)
 }
 
-/// `DELETE /v1/keys/{id}`: revokes a key. Responds 204, also when repeated.
+/// `DELETE /v1/keys/{id}`: revokes a key. Responds 204, also when repeated; 404 for an unknown key.
 ///
-/// By then every node refuses the key and closes its connections.
+/// After a 204 every live node rejects the key and closes its connections. 503 if a node did not confirm in time: the
+/// key is revoked, but that node may still accept it.
 async fn revoke(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let key = find_key(&context, &id).await?;
     let token = Uuid::new_v4();

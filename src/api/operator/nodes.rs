@@ -14,7 +14,7 @@ pub(super) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "ok" }))
 }
 
-/// `GET /readyz`: responds 200 if the database responds, the schema exists and the node is not stopping; else 503.
+/// `GET /readyz`: responds 200 if the database responds and the node is not stopping; else 503.
 pub(super) async fn readyz(api: web::Data<Api>) -> ApiResult {
     if api.stopping.is_cancelled() {
         return Err(Problem::new(Code::Unavailable, "this node is stopping"));
@@ -23,7 +23,8 @@ pub(super) async fn readyz(api: web::Data<Api>) -> ApiResult {
     Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
 }
 
-/// `GET /v1/nodes`: lists all nodes, oldest first. A dead node is listed for an hour.
+/// `GET /v1/nodes`: lists all nodes, the earliest started first. A dead node is listed for an hour after its lease
+/// ended.
 pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&[])?;
     let data: Vec<Value> = context.api.store.select_nodes().await?.iter().map(view).collect();

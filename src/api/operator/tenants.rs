@@ -1,4 +1,4 @@
-//! Tenants: their quotas and their use of them.
+//! Tenants: their definitions and quotas, and the usage of those quotas.
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, web};
@@ -34,6 +34,7 @@ struct TenantInput {
 }
 
 impl TenantInput {
+    /// Parses the body of a request that writes a tenant's definition. 422 for invalid fields.
     fn parse(body: &JsonBody) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let description = fields.text("description", MAX_DESCRIPTION_CHARS);
@@ -82,7 +83,9 @@ async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiRes
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// `GET /v1/tenants/{name}`: returns a tenant with its use of its quotas.
+/// `GET /v1/tenants/{name}`: returns a tenant with the usage of its quotas; the streams are those on this node.
+///
+/// 404 for a tenant without definition, keys and subscriptions.
 async fn get(Authorized(context, _): Authorized, path: web::Path<String>) -> ApiResult {
     let api = &context.api;
     let name = parse_name(&path)?;
@@ -101,10 +104,12 @@ async fn get(Authorized(context, _): Authorized, path: web::Path<String>) -> Api
     Ok(HttpResponse::Ok().json(view))
 }
 
-/// How often a request tries to write its change.
+/// The number of attempts to write a change, while other requests change the same tenant.
 const MAX_CHANGE_ATTEMPTS: u32 = 5;
 
 /// `PUT /v1/tenants/{name}`: creates or replaces the definition. A missing field has the hub's default.
+///
+/// Responds 201 if the tenant had no definition, else 200.
 async fn put(
     Authorized(context, body): Authorized<JsonBody>,
     path: web::Path<String>,
@@ -122,6 +127,8 @@ async fn put(
 }
 
 /// `PATCH /v1/tenants/{name}`: changes the fields in the body. Null restores the hub's default.
+///
+/// 404 for a tenant without definition, keys and subscriptions.
 async fn patch(
     Authorized(context, body): Authorized<JsonBody>,
     path: web::Path<String>,
@@ -174,7 +181,8 @@ async fn write_definition(
 
 /// `DELETE /v1/tenants/{name}`: deletes a tenant's definition. Responds 204, also when repeated.
 ///
-/// 409 while the tenant has keys or subscriptions: these would otherwise continue with the hub's default quotas.
+/// 409 while the tenant has keys or subscriptions: these would otherwise continue with the hub's default quotas. 404 if
+/// the tenant never had a definition.
 async fn delete(Authorized(context, _): Authorized, path: web::Path<String>) -> ApiResult {
     let api = &context.api;
     let name = parse_name(&path)?;
@@ -217,6 +225,7 @@ fn audit_view(definition: &TenantDefinition) -> Value {
     json!({ "description": definition.description, "quotas": definition.quotas })
 }
 
+/// Returns the tenant name in a path. 400 if it is not a valid tenant name.
 fn parse_name(path: &str) -> ApiResult<&str> {
     if is_tenant_name(path) {
         return Ok(path);
@@ -224,10 +233,12 @@ fn parse_name(path: &str) -> ApiResult<&str> {
     Err(invalid("name", "a tenant name has 1 to 64 letters, digits, _, . and -"))
 }
 
+/// Whether a tenant has neither keys nor subscriptions.
 fn is_unused(TenantUsage { keys, subscriptions }: TenantUsage) -> bool {
     keys == 0 && subscriptions == 0
 }
 
+/// Creates a 404 `not_found` problem for a tenant without definition, keys and subscriptions.
 fn no_such_tenant() -> Problem {
     Problem::not_found("tenant: it has no definition, no keys and no subscriptions")
 }

@@ -18,12 +18,13 @@ use crate::streaming::{Reader, ReaderStep, StreamEnd};
 
 /// The longest head of a client's frame (RFC 6455, section 5.2).
 const MAX_FRAME_HEAD_BYTES: usize = 14;
-/// A client that sends nothing for this time, pongs included, is gone.
+/// The connection closes if the client sends nothing, not even a pong, and takes no event for this time.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(45);
-/// The most outgoing frames before the next command is read.
+/// The number of waiting outgoing frames at which the session stops reading the client's frames.
 const MAX_OUTGOING: usize = 16;
 
-/// One open WebSocket connection: a response body that sends frames and reads the request payload for the client's.
+/// One open WebSocket connection: a response body that sends frames, and reads the client's frames from the request
+/// payload.
 pub(super) struct Session {
     reader: Reader,
     payload: web::Payload,
@@ -38,19 +39,19 @@ pub(super) struct Session {
     frame_since: Option<Instant>,
     /// The parts of a fragmented message so far.
     message: Vec<u8>,
-    /// The arrival time of the first fragment.
+    /// The arrival time of the first fragment of that message.
     message_since: Option<Instant>,
     /// Frames to send.
     outgoing: VecDeque<Bytes>,
-    /// The last sign of life of the client.
+    /// The time of the last bytes from the client, or of the last event that it took.
     heard_at: Instant,
-    /// The connection closes after the outgoing frames.
+    /// Whether the connection closes after the outgoing frames.
     closed: bool,
 }
 
 impl Session {
-    /// Creates the session of an open WebSocket. `payload` carries the client's frames, whose messages have at most
-    /// `max_bytes`.
+    /// Creates the session of an open WebSocket. `payload` carries the client's frames. `max_bytes`: the size limit of
+    /// one message.
     pub(super) fn new(
         reader: Reader,
         payload: web::Payload,
@@ -83,13 +84,13 @@ impl Session {
         self.outgoing.push_back(frame.freeze());
     }
 
-    /// Queues a close frame with this code and reason. The session then ends.
+    /// Queues a close frame with this code and reason. The session ends once it is sent.
     fn close(&mut self, code: CloseCode, reason: &str) {
         self.send(Message::Close(Some(CloseReason { code, description: Some(reason.to_owned()) })));
         self.closed = true;
     }
 
-    /// Closes the session with the close code for the reason why the stream ended.
+    /// Closes the session because the stream has ended. The close code and reason depend on `end`.
     fn end(&mut self, end: StreamEnd) {
         match end {
             StreamEnd::Stopping => self.close(
@@ -107,7 +108,9 @@ impl Session {
         }
     }
 
-    /// Handles the frames that have arrived, until a command runs or too many responses wait. False: the client is gone.
+    /// Reads and handles frames of the client until none is left, a command runs, or [`MAX_OUTGOING`] frames wait.
+    ///
+    /// Returns false if the client has disconnected.
     fn receive(&mut self, context: &mut Context<'_>) -> bool {
         while self.running.is_none() && self.outgoing.len() < MAX_OUTGOING && !self.closed {
             match self.codec.decode(&mut self.received) {
@@ -136,7 +139,7 @@ impl Session {
         true
     }
 
-    /// Handles one frame of the client: text, fragment, ping, pong or close.
+    /// Handles one frame of the client: text, fragment, ping, pong or close. A binary frame closes the session.
     fn handle_frame(&mut self, frame: Frame) {
         match frame {
             Frame::Text(text) => self.handle_text(&text),
@@ -210,7 +213,7 @@ impl Session {
         }
     }
 
-    /// Sends the reply of a command, or moves the reader to the filter of `subscribe`.
+    /// Sends the reply of a finished command. For `subscribe`, first moves the reader to the new filter.
     fn handle_outcome(&mut self, outcome: Outcome) {
         // Nothing was read while the command ran, so the deadlines start again.
         for since in [&mut self.frame_since, &mut self.message_since].into_iter().flatten() {
@@ -227,7 +230,10 @@ impl Session {
         self.send(Message::Text(reply.to_string().into()));
     }
 
-    /// Polls the reader and returns the next frame to send; `None` while it has none.
+    /// Polls the reader and returns the next frame to send: an event, a ping or a close frame. `None` while the reader
+    /// has none.
+    ///
+    /// Closes the session if the stream has ended, a message is late, or the client is silent for [`CLIENT_TIMEOUT`].
     fn next_frame(&mut self, context: &mut Context<'_>) -> Option<Bytes> {
         loop {
             let Poll::Ready(step) = self.reader.poll_step(context) else { return None };

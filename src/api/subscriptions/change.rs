@@ -12,13 +12,13 @@ use crate::domain::subscription::change::{self, Change, ChangeResult};
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::subscription::{Definition, Status, Subscription};
 
-/// How often a request tries to write its change.
+/// The number of attempts to write a change, while other requests change the same subscription.
 pub(super) const MAX_CHANGE_ATTEMPTS: u32 = 5;
 
-/// Reads a subscription, applies the change that `decide` returns, and returns the subscription after it. `None`
-/// changes nothing.
+/// Reads a subscription, writes the change that `decide` returns, and returns the resulting subscription. If `decide`
+/// returns `None`, nothing is written.
 ///
-/// Repeats both steps if another request changed the subscription meanwhile; 409 after several attempts.
+/// Reads and decides again if another request changed the subscription meanwhile; 409 after [`MAX_CHANGE_ATTEMPTS`].
 pub(super) async fn apply_change(
     context: &Context,
     id: &str,
@@ -58,6 +58,7 @@ pub(super) async fn put(
     change_definition(&context, &id, replaced).await
 }
 
+/// Parses the fields of a definition from the body. 422 for invalid fields.
 fn parse(context: &Context, body: &JsonBody) -> ApiResult<SubscriptionInput> {
     let mut fields = body.fields()?;
     let input = SubscriptionInput::take(&mut fields, &context.api.targets);
@@ -65,6 +66,9 @@ fn parse(context: &Context, body: &JsonBody) -> ApiResult<SubscriptionInput> {
     Ok(input)
 }
 
+/// Writes the definition that `new_definition` computes from the current subscription, and responds with the result.
+///
+/// 403 if the key's event types do not cover its patterns, 422 if this hub cannot make the verification.
 async fn change_definition(
     context: &Context,
     id: &str,
@@ -91,7 +95,9 @@ async fn change_definition(
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&changed.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/pause`: pauses deliveries until the subscription is resumed.
+/// `POST /v1/subscriptions/{id}/pause`: stops deliveries until the subscription is resumed.
+///
+/// A subscription that is paused or disabled already stays as it is.
 pub(super) async fn pause(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let paused = apply_change(&context, &id, |current| {
         let can_pause = current.status.is_delivering() || current.status == Status::Unverified;
@@ -100,9 +106,9 @@ pub(super) async fn pause(Authorized(context, _): Authorized, id: web::Path<Stri
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/resume`: resumes a subscription that is paused or that the hub disabled.
+/// `POST /v1/subscriptions/{id}/resume`: makes a paused, disabled or failing subscription active again.
 ///
-/// A subscription whose receiver is not verified becomes `unverified` again.
+/// A subscription whose receiver is not verified becomes `unverified` instead.
 pub(super) async fn resume(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let resumed = apply_change(&context, &id, |current| {
         let is_resumed = current.status == current.definition.running_status();

@@ -26,7 +26,7 @@ use crate::domain::time::UnixMillis;
 const MAX_METADATA: usize = 50;
 const MAX_TEXT_CHARS: usize = 1_000;
 const MAX_RETRY_STEPS: usize = 50;
-/// The longest delay between attempts, and until a delivery is exhausted: 30 days.
+/// The maximum of each retry delay and of `give_up_after_s`: 30 days.
 const MAX_RETRY_DELAY_S: u32 = 30 * 24 * 3_600;
 
 /// The fields of a definition, each present, null or missing.
@@ -53,8 +53,9 @@ pub(super) struct SubscriptionInput {
 }
 
 impl SubscriptionInput {
-    /// Takes the fields of a definition; invalid ones are recorded as errors in `fields`. `targets`: the URLs that the
-    /// hub may call.
+    /// Takes the fields of a definition; invalid ones are recorded as errors in `fields`.
+    ///
+    /// `targets`: the rules for URLs that the hub may call.
     pub(super) fn take(fields: &mut Fields, targets: &Targets) -> Self {
         Self {
             event_types: event_types(fields),
@@ -80,8 +81,8 @@ impl SubscriptionInput {
 
     /// Builds a whole definition, where a missing field has its default.
     ///
-    /// `signing` signs the deliveries, with the secret of the input if it has one. 422 for settings that contradict
-    /// each other.
+    /// `signing`: the current keys; a secret in the input replaces the current secret. 422 without event types, and for
+    /// settings that contradict each other.
     pub(super) fn into_definition(self, signing: Signing) -> ApiResult<Definition> {
         let Some(event_types) = self.event_types.value() else {
             let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]";
@@ -120,6 +121,8 @@ impl SubscriptionInput {
     }
 
     /// Returns `current` with the fields of the input: a missing field stays, and null restores its default.
+    ///
+    /// 422 for a callback URL on another server without the credentials, and as in [`Self::into_definition`].
     pub(super) fn into_patched_definition(self, current: Definition) -> ApiResult<Definition> {
         self.forbid_credential_redirect(&current)?;
         let Definition { event_types, channel, description, metadata } = current;
@@ -153,8 +156,10 @@ impl SubscriptionInput {
         .into_definition(signing)
     }
 
-    /// Refuses a new callback URL of another origin unless the input has the credentials too. Otherwise a caller who
-    /// cannot read the credentials could have them sent to a server of its own.
+    /// Checks that a callback URL of another origin comes with each of `headers`, `auth` and `tls` that `current` has
+    /// set; else 422.
+    ///
+    /// Otherwise a caller who cannot read the credentials could have them sent to a server of its own.
     fn forbid_credential_redirect(&self, current: &Definition) -> ApiResult<()> {
         let origin = |url: Option<&CallbackUrl>| url.map(|url| url.url().origin());
         let is_other_origin = match &self.callback_url {
@@ -195,7 +200,7 @@ fn channel(
     }
 }
 
-/// Takes `event_types`, an array of patterns, or `event` with one pattern.
+/// Takes `event_types`, an array of patterns, or `event` with one pattern. Both together are recorded as an error.
 fn event_types(fields: &mut Fields) -> Field<Vec<Pattern>> {
     if fields.has("event") && fields.has("event_types") {
         fields.fault("event", "event_types and event cannot be combined; send one of them");
@@ -208,7 +213,7 @@ fn event_types(fields: &mut Fields) -> Field<Vec<Pattern>> {
     }
 }
 
-/// Takes `signatures`: one or both signature schemes.
+/// Takes `signatures`: one or both signature schemes. Another value is recorded as an error.
 fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
     let items = match fields.list("signatures", 2) {
         Field::Is(items) => items,
@@ -228,7 +233,7 @@ fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
     }
 }
 
-/// Takes `retry_schedule`: the delays before the retries, in seconds.
+/// Takes `retry_schedule_s`: the delays before the retries, in seconds. Another value is recorded as an error.
 fn retry_schedule(fields: &mut Fields) -> Field<Vec<u32>> {
     let items = match fields.list("retry_schedule_s", MAX_RETRY_STEPS) {
         Field::Is(items) => items,

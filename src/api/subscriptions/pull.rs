@@ -73,8 +73,10 @@ async fn websocket(
     open(response, frames.payload, reader, commands)
 }
 
-/// Finds the start of a reader: the cursor of the subscription, or `seen`, the last event that the same client has
-/// seen, if that is newer.
+/// Computes where a reader starts: at the subscription's cursor, or at `seen` if that is newer.
+///
+/// `seen`: the last event that the client has received; ignored if this log never issued the id. 404 and 409 as in
+/// [`find_pull_subscription`].
 async fn start(context: &Context, id: &str, seen: Option<Position>) -> ApiResult<ReaderStart> {
     let Context { api, caller, .. } = context;
     let id = find_pull_subscription(context, id).await?.id;

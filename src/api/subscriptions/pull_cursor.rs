@@ -1,4 +1,4 @@
-//! Finding a pull subscription for a caller.
+//! The cursor of a pull subscription: acknowledging events, and moving the cursor to any point.
 
 use actix_web::{HttpResponse, web};
 use serde_json::json;
@@ -15,8 +15,9 @@ use crate::domain::subscription::channel::Channel;
 use crate::domain::time::UnixMillis;
 use crate::streaming::resume::{GapReason, ResumePoint, Resumption};
 
-/// Finds a pull subscription by the text of its id. 404 if the key may not see it; 409 if it has a callback URL, or is
-/// paused or disabled.
+/// Finds a pull subscription by the text of its id.
+///
+/// 404 if it does not exist or the caller may not see it. 409 if it has a callback URL, or is paused or disabled.
 pub(super) async fn find_pull_subscription(context: &Context, id: &str) -> ApiResult<Subscription> {
     let subscription = find_subscription(context, id).await?;
     match subscription.definition.channel {
@@ -32,6 +33,7 @@ pub(super) async fn find_pull_subscription(context: &Context, id: &str) -> ApiRe
     Ok(subscription)
 }
 
+/// Creates a 409 `conflict` problem for a subscription that has a callback URL, and so no pull cursor.
 pub(super) fn not_a_pull_subscription() -> Problem {
     Problem::new(
         Code::Conflict,
@@ -40,6 +42,8 @@ pub(super) fn not_a_pull_subscription() -> Problem {
 }
 
 /// `POST /v1/subscriptions/{id}/ack`: moves the cursor forward to an event, never back.
+///
+/// 422 without `cursor`, or for a cursor after the newest event.
 pub(super) async fn acknowledge(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -57,7 +61,9 @@ pub(super) async fn acknowledge(
     Ok(HttpResponse::Ok().json(json!({ "cursor": cursor.to_string() })))
 }
 
-/// Acknowledges all events up to `position`, and returns the cursor after that. An earlier position changes nothing.
+/// Moves the cursor forward to `position`, and returns the resulting cursor. An earlier position changes nothing.
+///
+/// 422 for a position after the newest event, 409 if the subscription has no cursor.
 pub(crate) async fn acknowledge_up_to(
     api: &Api,
     id: SubscriptionId,
@@ -71,6 +77,8 @@ pub(crate) async fn acknowledge_up_to(
 }
 
 /// `POST /v1/subscriptions/{id}/seek`: moves the cursor to any point, forward or back.
+///
+/// 410 for an event id after which events have expired, 422 for one after the newest event.
 pub(super) async fn seek(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -96,6 +104,9 @@ pub(super) async fn seek(
     Ok(HttpResponse::Ok().json(response))
 }
 
+/// Parses the target of a seek: `cursor` (an event id, `now` or `earliest`) or `time` (RFC 3339).
+///
+/// 422 for an invalid value, and for both or neither.
 fn seek_point(cursor: Option<&str>, time: Option<&str>) -> ApiResult<ResumePoint> {
     match (cursor.map(ResumePoint::parse), time.map(UnixMillis::parse)) {
         (

@@ -24,6 +24,8 @@ pub(super) struct CallbackField {
 }
 
 /// Takes the callback URL under any of its field names, unchecked. More than one of them is recorded as an error.
+///
+/// `None` without the field, and after an error.
 pub(super) fn take_callback_value(fields: &mut Fields) -> Option<CallbackField> {
     let mut found = CALLBACK_NAMES
         .into_iter()
@@ -74,8 +76,9 @@ pub(super) fn permitted_url(text: &str, targets: &Targets) -> Result<CallbackUrl
 const MAX_HEADERS: usize = 20;
 const MAX_HEADER_CHARS: usize = 1_000;
 
-/// Takes the field `headers`, and returns the headers with names in lower case. A header that HTTP or the hub sets is
-/// an error.
+/// Takes the field `headers`, and returns the headers with names in lower case.
+///
+/// An invalid or repeated header, or one that HTTP or the hub sets, is recorded as an error.
 pub(super) fn take_headers(fields: &mut Fields) -> Field<BTreeMap<String, String>> {
     let named = match fields.texts("headers", MAX_HEADERS, MAX_HEADER_CHARS) {
         Field::Is(named) => named,
@@ -96,6 +99,7 @@ pub(super) fn take_headers(fields: &mut Fields) -> Field<BTreeMap<String, String
     Field::Is(headers)
 }
 
+/// Returns the reason why a subscription cannot have a header; `None` for a valid one. `name` is in lower case.
 fn header_fault(name: &str, value: &str) -> Option<&'static str> {
     const SET_BY_HUB: [&str; 10] = [
         "connection",
@@ -157,7 +161,9 @@ pub(super) fn take_tls(fields: &mut Fields) -> Field<ReceiverTls> {
     })
 }
 
-/// Takes the field `auth`: the credentials for the receiver. `targets`: the URLs that the hub may call for a token.
+/// Takes the field `auth`: the credentials for the receiver. An invalid one is recorded as an error.
+///
+/// `targets`: the rules for URLs that the hub may call, here for a token.
 pub(super) fn take_auth(fields: &mut Fields, targets: &Targets) -> Field<ReceiverAuth> {
     fields.object("auth", |fields| match fields.text("type", MAX_NAME_CHARS).value().as_deref() {
         Some("basic") => basic(fields),
@@ -176,6 +182,8 @@ pub(super) fn take_auth(fields: &mut Fields, targets: &Targets) -> Field<Receive
 }
 
 /// Takes the user name and password of HTTP Basic authentication (RFC 7617).
+///
+/// `None` if one is missing or is not a string; every fault is recorded as an error.
 fn basic(fields: &mut Fields) -> Option<ReceiverAuth> {
     let username = required(fields, "username", MAX_NAME_CHARS, plain);
     let password = required(fields, "password", MAX_PASSWORD_CHARS, secret);
@@ -191,8 +199,10 @@ fn basic(fields: &mut Fields) -> Option<ReceiverAuth> {
     Some(ReceiverAuth::Basic { username, password })
 }
 
-/// Takes the fields of the OAuth 2.0 client credentials grant (RFC 6749, 4.4). `targets`: the URLs that the hub may
-/// call.
+/// Takes the fields of the OAuth 2.0 client credentials grant (RFC 6749, 4.4). `targets`: the rules for URLs that the
+/// hub may call.
+///
+/// `None` if a required field is missing or `token_url` is invalid; every fault is recorded as an error.
 fn client_credentials(fields: &mut Fields, targets: &Targets) -> Option<ReceiverAuth> {
     let token_url = required(fields, "token_url", MAX_TOKEN_CHARS, plain);
     let client_id = required(fields, "client_id", MAX_NAME_CHARS, plain);
@@ -218,7 +228,7 @@ fn client_credentials(fields: &mut Fields, targets: &Targets) -> Option<Receiver
     Some(ReceiverAuth::ClientCredentials(credentials))
 }
 
-/// Takes a text with `take`, and records an error if the field is missing.
+/// Takes a text with `take`, and records an error if the field is missing or null.
 fn required(
     fields: &mut Fields,
     name: &'static str,
@@ -231,12 +241,12 @@ fn required(
     take(fields, name, max_chars)
 }
 
-/// Takes a text that the API shows again.
+/// Takes a text that the API shows in responses.
 fn plain(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<String> {
     fields.text(name, max_chars).value()
 }
 
-/// Takes a text that the API never shows again. The placeholder that the API shows instead is recorded as an error.
+/// Takes a text that the API shows only as a placeholder. That placeholder as the value is recorded as an error.
 fn secret(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<String> {
     let text = fields.text(name, max_chars).value()?;
     if text == MASK {
@@ -246,7 +256,7 @@ fn secret(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<S
     Some(text)
 }
 
-/// Records an error unless the text is visible ASCII without spaces.
+/// Records an error if the text is empty or is not visible ASCII without spaces.
 fn check_visible(fields: &mut Fields, name: &'static str, text: &str) {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         fields.fault(name, "expected visible ASCII without spaces");

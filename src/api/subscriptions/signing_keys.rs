@@ -27,7 +27,7 @@ use crate::domain::time::UnixMillis;
 /// Five minutes: far shorter than the usual overlap of a key rotation.
 const KEY_SET_CACHE_CONTROL: &str = "public, max-age=300";
 
-/// `GET /v1/subscriptions/{id}/public-key`: returns the newest public key.
+/// `GET /v1/subscriptions/{id}/public-key`: returns the newest public key. 404 without `v1a` signatures.
 pub(super) async fn public_key(
     Authorized(context, _): Authorized,
     id: web::Path<String>,
@@ -46,7 +46,8 @@ pub(super) async fn public_key(
 
 /// `GET /v1/subscriptions/{id}/jwks.json`: returns all valid public keys as a JSON Web Key Set (RFC 7517, section 5).
 ///
-/// The path is public, because receivers fetch it and the keys are not secret.
+/// The path is public, because receivers fetch it and the keys are not secret. 404 if the subscription does not exist
+/// or has no public keys.
 pub(super) async fn jwks(
     id: web::Path<String>,
     NoQuery: NoQuery,
@@ -62,7 +63,9 @@ pub(super) async fn jwks(
         .json(json!({ "keys": keys })))
 }
 
-/// Returns the public keys of the secrets that sign now, newest first. A pull subscription has none.
+/// Returns the public keys that verify `v1a` signatures now, newest first.
+///
+/// Empty for a pull subscription, and without `v1a` among the signatures.
 fn valid_keys(subscription: &Subscription) -> Vec<PublicKey<'_>> {
     match &subscription.definition.channel {
         Channel::Webhook(webhook) => webhook.settings.signing.public_keys(UnixMillis::now()),
@@ -70,7 +73,7 @@ fn valid_keys(subscription: &Subscription) -> Vec<PublicKey<'_>> {
     }
 }
 
-/// How long earlier keys still sign: one day, unless the caller asks for another time.
+/// The time for which earlier keys still sign, if the request names none: one day.
 const DEFAULT_OVERLAP_S: u32 = 86_400;
 /// One week.
 const MAX_OVERLAP_S: u32 = 604_800;
@@ -79,12 +82,15 @@ const MAX_OVERLAP_S: u32 = 604_800;
 struct RotationInput {
     /// `None`: the hub generates a secret.
     secret: Option<Secret>,
-    /// How long earlier keys still sign.
+    /// The time for which earlier keys still sign.
     overlap: Duration,
 }
 
-/// `POST /v1/subscriptions/{id}/rotate-secret`: the response is the only one that shows the new secret. Earlier secrets
-/// sign as well until their overlap ends.
+/// `POST /v1/subscriptions/{id}/rotate-secret`: replaces the secret. Earlier secrets sign as well until their overlap
+/// ends.
+///
+/// The response shows the new secret, which no later read of the subscription shows. 409 if too many secrets are valid,
+/// or if other requests changed the subscription in every attempt.
 pub(super) async fn rotate(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -117,6 +123,7 @@ pub(super) async fn rotate(
 }
 
 impl RotationInput {
+    /// Parses the body of a rotation, which may be empty. 422 for invalid fields.
     fn parse(body: &JsonBody) -> ApiResult<Self> {
         let mut fields = body.optional_fields()?;
         let secret = fields.parsed("secret").value();
@@ -126,6 +133,9 @@ impl RotationInput {
         Ok(Self { secret, overlap })
     }
 
+    /// Returns the signing keys after the rotation: the new secret, and the earlier ones until their overlap ends.
+    ///
+    /// 422 if the secret is the current one already, 409 `too_many_secrets` if too many are valid.
     fn rotate(&self, signing: &Signing) -> ApiResult<Signing> {
         if self.secret.as_ref() == Some(signing.secret()) {
             let detail = "is already the current secret; leave it out to get a generated one";

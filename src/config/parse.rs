@@ -95,6 +95,8 @@ pub(super) fn admin_key(text: &str) -> Result<String, &'static str> {
     }
 }
 
+/// Checks that a text is one origin as browsers write it (scheme, host, and a port other than the default; no path),
+/// or `*`. Returns it without surrounding spaces, or the error text for the user.
 pub(super) fn cors_origin(text: &str) -> Result<String, String> {
     let text = text.trim();
     let url = Url::parse(text).ok();

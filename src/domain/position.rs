@@ -43,7 +43,7 @@ impl Position {
         UnixMillis::from_i64(self.0 >> COUNTER_BITS)
     }
 
-    /// The position one lower.
+    /// The position that is one lower, whether or not an event has it; [`Position::START`] stays.
     #[must_use]
     pub fn previous(self) -> Self {
         Self((self.0 - 1).max(0))

@@ -25,7 +25,7 @@ pub(super) fn prepare(data_dir: &DataDir, user: &ServerUser) -> Result<PathBuf, 
     let dir = if can_hold_a_socket(&preferred) { preferred } else { fallback_dir(data_dir.root()) };
     match DirBuilder::new().mode(0o700).create(&dir) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_private(&dir, user)?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => make_private(&dir, user)?,
         Err(error) => return Err(EmbeddedError::io("make directory", &dir)(error)),
     }
     user.chown(&dir)?;
@@ -76,9 +76,9 @@ fn fallback_dir(data_dir: &Path) -> PathBuf {
     PathBuf::from(format!("/tmp/hookhub-{:016x}", hasher.finish()))
 }
 
-/// Accepts an existing directory only if it is a real directory of the hub's or the server's user, since anyone can
-/// create one in `/tmp`. Closes it to other users.
-fn check_private(dir: &Path, user: &ServerUser) -> Result<(), EmbeddedError> {
+/// Closes an existing directory to other users. Fails with `UnsafeSocketDir` if the path is a symbolic link or no
+/// directory, or if it belongs to neither the hub's nor the server's user: anyone can create one in `/tmp`.
+fn make_private(dir: &Path, user: &ServerUser) -> Result<(), EmbeddedError> {
     let metadata = fs::symlink_metadata(dir).map_err(EmbeddedError::io("look at", dir))?;
     let ours = [user.uid, geteuid().as_raw()].contains(&metadata.uid());
     if !metadata.is_dir() || !ours {

@@ -32,7 +32,8 @@ impl RequestPhase {
         self.0.heads.get()
     }
 
-    /// Whether a request is complete up to its head and its response has not ended.
+    /// Whether the hub responds: the head of a request is complete, and its response has not ended. The body of the
+    /// request may still be arriving.
     pub(super) fn is_responding(&self) -> bool {
         self.0.responding.get()
     }

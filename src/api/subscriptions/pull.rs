@@ -56,7 +56,7 @@ async fn stream(
     Ok(server_sent_events(&context.request, reader, named))
 }
 
-/// `GET /v1/subscriptions/{id}/ws`: opens a WebSocket with the unacknowledged events.
+/// `GET /v1/subscriptions/{id}/ws`: opens a WebSocket that sends the unacknowledged events and accepts commands.
 async fn websocket(
     Authorized(context, frames): Authorized<Frames>,
     id: web::Path<String>,

@@ -134,8 +134,8 @@ pub(super) async fn record_failed_verification(store: Store, failed: FailedVerif
     }
 }
 
-/// Reads the events of attempts whose event is not in memory: retries, and first attempts known only by position. After
-/// an error waits [`RETRY_DELAY`] and returns the error in the completion.
+/// Reads the events of attempts whose event is not in memory: retries, and first attempts known only by position. After an
+/// error, it waits [`RETRY_DELAY`] and returns the error in the completion.
 pub(super) async fn fetch_events(store: Store, fetches: Vec<FetchEvent>) -> Completion {
     let mut positions: Vec<i64> = fetches.iter().map(|fetch| fetch.position.stored()).collect();
     positions.sort_unstable();
@@ -147,7 +147,7 @@ pub(super) async fn fetch_events(store: Store, fetches: Vec<FetchEvent>) -> Comp
     Completion::EventsFetched { fetches, events }
 }
 
-/// Reads a range of the log for a lagging subscription. After an error waits [`RETRY_DELAY`] and returns the error in
+/// Reads a range of the log for a lagging subscription. After an error, it waits [`RETRY_DELAY`] and returns the error in
 /// the completion.
 pub(super) async fn read_range(log: Log, range: ReadRange) -> Completion {
     let tenant = Some(&*range.subscription.tenant);
@@ -159,7 +159,7 @@ pub(super) async fn read_range(log: Log, range: ReadRange) -> Completion {
     Completion::RangeRead { range, result }
 }
 
-/// Reads a range of the log for a replay, and the recorded deliveries of its events. After an error waits
+/// Reads a range of the log for a replay, and the recorded deliveries of its events. After an error, it waits
 /// [`RETRY_DELAY`] and returns the error in the completion.
 pub(super) async fn read_replay_range(
     log: Log,

@@ -80,7 +80,7 @@ fn queues(engine: &Engine) -> QueueSnapshot {
     let head = engine.processed().unwrap_or_default();
     let mut queues = QueueSnapshot {
         in_flight: engine.in_flight(),
-        unrecorded: engine.unrecorded(),
+        unrecorded: engine.result_count(),
         waiting_bytes: engine.waiting_bytes(),
         ..QueueSnapshot::default()
     };

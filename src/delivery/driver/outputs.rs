@@ -101,7 +101,7 @@ impl Driver {
         let is_idle_due = now >= self.idle_flush_at || engine.is_handing_over();
         let is_due = is_idle_due
             || self.flush_at.is_some_and(|at| now >= at)
-            || engine.unrecorded() >= MAX_UNRECORDED;
+            || engine.result_count() >= MAX_UNRECORDED;
         if self.is_flushing || !is_due {
             return;
         }

@@ -6,8 +6,9 @@ use crate::domain::delivery::flush::Flush;
 use crate::domain::time::UnixMillis;
 
 impl Engine {
-    /// The number of results that no flush has taken yet.
-    pub(crate) fn unrecorded(&self) -> usize {
+    /// The number of results that the next flush records: attempts, retries and replays. Those of a flush that is under
+    /// way are not counted.
+    pub(crate) fn result_count(&self) -> usize {
         self.results.len()
     }
 

@@ -48,7 +48,8 @@ impl TrustedProxies {
         client
     }
 
-    /// Parses one element of the header. `None`: the element is no valid address.
+    /// Parses the address in one element of the proxies' header: all of the element in `X-Forwarded-For`, its `for`
+    /// parameter in `Forwarded`. `None`: it has no valid address.
     fn address(&self, hop: &[u8]) -> Option<IpAddr> {
         let hop = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
         match self.header {

@@ -82,7 +82,7 @@ use crate::domain::time::UnixMillis;
 ///    | [`poll_released_shards`](Self::poll_released_shards) | once, if no flush runs | release the shards | none |
 ///
 /// 3. Wait until [`poll_timeout`](Self::poll_timeout) at the latest, or for the driver's own timers: it decides when
-///    results are flushed ([`has_results`](Self::has_results), [`unrecorded`](Self::unrecorded)), and how often
+///    results are flushed ([`has_results`](Self::has_results), [`result_count`](Self::result_count)), and how often
 ///    cursors are that moved without results.
 /// 4. Meanwhile, pass in the log and the results of actions as they arrive.
 ///

@@ -300,7 +300,7 @@ async fn a_misplaced_or_duplicate_credential_is_refused_with_the_right_form() {
     for path in ["events", "stream", "ws"] {
         let response = page.get(&format!("/v1/{path}?{query}&{query}")).await;
         let detail = text(&response.problem(400, "invalid_parameter"), "/detail");
-        assert!(detail.contains("access_token: is given more than once"), "{detail}");
+        assert!(detail.contains("access_token: appears more than once"), "{detail}");
     }
 }
 

@@ -144,7 +144,7 @@ impl LogWriter {
         Err(failure)
     }
 
-    /// Closes the connection.
+    /// Closes the connection to the database, if one is open.
     pub async fn close(self) {
         if let Some(connection) = self.connection
             && let Err(error) = connection.close().await
@@ -369,7 +369,7 @@ impl Store {
     }
 
     /// Selects the position of the newest event, even if it has expired. If the table has no event, returns the
-    /// beginning of the log.
+    /// position where the log begins.
     pub async fn head(&self) -> Result<Position, StoreError> {
         self.fetch_scalar(sqlx::query_scalar!(
             r#"SELECT coalesce((SELECT position FROM events ORDER BY position DESC LIMIT 1), events) AS "head!"

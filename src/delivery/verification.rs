@@ -39,6 +39,7 @@ pub(crate) struct Verifier {
 }
 
 impl Verifier {
+    /// Creates a verifier that sends its requests through `deliverer`.
     pub(crate) fn new(deliverer: Deliverer, settings: VerifierSettings) -> Self {
         Self { deliverer, settings }
     }

@@ -72,9 +72,11 @@ struct ClientFactory {
 }
 
 impl ClientFactory {
-    /// Builds two clients with the same TLS settings: one that reuses connections and one that does not. `tls` is
-    /// `None` for a receiver without TLS settings of its own. The error means that the TLS settings are unusable or
-    /// that a client cannot be built.
+    /// Builds two HTTP clients with the same TLS settings: one that reuses connections and one that opens a new
+    /// connection for each request.
+    ///
+    /// `tls`: `None` for a receiver without TLS settings of its own. Fails if the TLS settings are unusable or a client
+    /// cannot be built.
     fn build(&self, tls: Option<&ReceiverTls>) -> Result<ClientPair, BuildError> {
         let config = self.tls.config(tls)?;
         if let Some(proxy) = &self.proxy {

@@ -29,10 +29,12 @@ impl Frame {
         Self { event, sse, sse_named, websocket }
     }
 
+    /// Returns the event that the frame wraps.
     pub(crate) fn event(&self) -> &Arc<Event> {
         &self.event
     }
 
+    /// Returns the position of the event in the log.
     pub(crate) fn position(&self) -> Position {
         self.event.position
     }
@@ -65,7 +67,7 @@ impl Frame {
     }
 }
 
-/// Encodes a text as one unmasked, unfragmented WebSocket frame.
+/// Encodes `text` (UTF-8) as one WebSocket text frame: not masked and not split into fragments.
 fn text_frame(text: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(text.len() + 10);
     frame.put_u8(TEXT_FRAME);

@@ -271,6 +271,7 @@ impl ConnectionGuard {
 }
 
 impl Drop for ConnectionGuard {
+    /// Removes the connection from the register, so that no limit counts it any more.
     fn drop(&mut self) {
         self.presence.remove_connection(&self.entry);
     }

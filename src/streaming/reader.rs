@@ -295,6 +295,7 @@ impl Reader {
 }
 
 impl Drop for Reader {
+    /// Removes the reader's client from the worker.
     fn drop(&mut self) {
         self.worker.state.borrow_mut().remove_client(self.id);
     }

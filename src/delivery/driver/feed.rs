@@ -40,6 +40,7 @@ pub(super) enum LogEntry {
 }
 
 impl LogEntry {
+    /// Returns the event of this log entry, whatever the kind of the entry.
     pub(super) fn event(&self) -> &Arc<Event> {
         match self {
             Self::Event(event) | Self::Change { event, .. } | Self::Command { event, .. } => event,
@@ -107,8 +108,10 @@ async fn read_page(log: &Log, store: &Store, after: Position) -> Result<Page, St
     Ok(Page { entries, scanned: stretch.scanned, is_complete: stretch.complete })
 }
 
-/// Classifies an event of the log as a plain event, a change or a command. `changed`: the subscriptions that the page
-/// changes.
+/// Classifies an event of the log: a change of a subscription, a command such as a requested replay, or a plain event.
+///
+/// `changed`: the current state of the subscriptions that this page of the log changes. A subscription that is missing
+/// there is deleted or no longer has a webhook.
 fn log_entry(
     event: Arc<Event>,
     changed: &HashMap<SubscriptionId, SubscriptionSnapshot>,
@@ -141,7 +144,8 @@ async fn read_snapshots(
     Ok(join(subscriptions, versions).into_iter().map(snapshot).collect())
 }
 
-/// Adds to each subscription its versions.
+/// Combines each subscription with its versions (its event type patterns over time), which are given as one list over
+/// all subscriptions.
 pub(super) fn join(
     subscriptions: Vec<Subscription>,
     versions: Vec<(SubscriptionId, Version)>,

@@ -23,6 +23,7 @@ pub(super) struct DriverMetrics {
 }
 
 impl DriverMetrics {
+    /// Creates the recorder through which a driver updates `metrics`. The first sample of the queues is due at once.
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, flush_started_at: None, sample_at: Instant::now() }
     }
@@ -38,7 +39,7 @@ impl DriverMetrics {
         }
     }
 
-    /// Counts an exhausted delivery.
+    /// Counts a delivery that has failed and gets no more attempts.
     pub(super) fn record_exhausted(&self) {
         self.metrics.delivery.exhausted.add(1);
     }
@@ -69,13 +70,14 @@ impl DriverMetrics {
 }
 
 impl Drop for DriverMetrics {
+    /// Sets the number of owned shards and the state of the queues to zero, because the driver has ended.
     fn drop(&mut self) {
         self.metrics.delivery.set_shards(0);
         *self.metrics.delivery.queues() = QueueSnapshot::default();
     }
 }
 
-/// Sums up the state of all queues for the metrics.
+/// Adds up the state of all queues of the engine, as one snapshot for the metrics.
 fn queues(engine: &Engine) -> QueueSnapshot {
     let head = engine.processed().unwrap_or_default();
     let mut queues = QueueSnapshot {

@@ -79,6 +79,7 @@ impl SubscriptionQueue {
         queue
     }
 
+    /// Returns the id of the subscription that this queue belongs to.
     pub(super) fn id(&self) -> SubscriptionId {
         self.subscription.id
     }

@@ -99,6 +99,7 @@ impl Results {
         self.attempts.len() + self.retries.len() + self.replays.len()
     }
 
+    /// Whether no result waits for the next flush.
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -41,6 +41,8 @@ impl Unfinished {
         self.entries.front().map(|entry| entry.position.previous())
     }
 
+    /// Returns the index in `entries` of the event at this position. `None`: the position was never added, or it has
+    /// been removed.
     fn index_of(&self, position: Position) -> Option<usize> {
         self.entries.binary_search_by_key(&position, |entry| entry.position).ok()
     }

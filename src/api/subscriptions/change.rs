@@ -15,10 +15,10 @@ use crate::domain::subscription::{Definition, Status, Subscription};
 /// The number of attempts to write a change, while other requests change the same subscription.
 pub(super) const MAX_CHANGE_ATTEMPTS: u32 = 5;
 
-/// Reads a subscription, writes the change that `decide` returns, and returns the resulting subscription. If `decide`
-/// returns `None`, nothing is written.
+/// Reads a subscription, commits the change that `decide` returns for it, and returns the resulting subscription.
+/// `None`: changes nothing.
 ///
-/// Reads and decides again if another request changed the subscription meanwhile; 409 after [`MAX_CHANGE_ATTEMPTS`].
+/// Repeats both if another request changed the subscription meanwhile; 409 after [`MAX_CHANGE_ATTEMPTS`] attempts.
 pub(super) async fn apply_change(
     context: &Context,
     id: &str,
@@ -46,8 +46,8 @@ pub(super) async fn patch(
     change_definition(&context, &id, patched).await
 }
 
-/// `PUT /v1/subscriptions/{id}`: replaces the definition; a missing field has its default. The secret stays unless the
-/// body has one.
+/// `PUT /v1/subscriptions/{id}`: replaces the definition. A missing field gets its default, but the secret stays
+/// unless the body has one.
 pub(super) async fn put(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -66,9 +66,10 @@ fn parse(context: &Context, body: &JsonBody) -> ApiResult<SubscriptionInput> {
     Ok(input)
 }
 
-/// Writes the definition that `new_definition` computes from the current subscription, and responds with the result.
+/// Stores the definition that `new_definition` computes from the current subscription, and responds with the result.
 ///
-/// 403 if the key's event types do not cover its patterns, 422 if this hub cannot make the verification.
+/// 403 if the event types of the key do not include the new patterns, 422 if this hub cannot verify the receiver as
+/// demanded.
 async fn change_definition(
     context: &Context,
     id: &str,

@@ -22,14 +22,16 @@ pub(crate) struct EgressClient {
 }
 
 impl EgressClient {
-    /// Builds a client that applies the operator's rules and resolves names with the system's resolver.
+    /// Builds a client that applies the operator's egress rules and resolves host names with the system's resolver.
+    /// Fails if the HTTP clients or the TLS settings cannot be built.
     pub(crate) fn new(
         egress: EgressPolicy,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Self::with_lookup(egress, Lookup::System)
     }
 
-    /// Builds a client that resolves names with `lookup`.
+    /// Builds a client that applies the operator's rules and resolves host names with `lookup`. Fails if the HTTP
+    /// clients or the TLS settings cannot be built.
     fn with_lookup(
         egress: EgressPolicy,
         lookup: Lookup,

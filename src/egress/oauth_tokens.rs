@@ -110,7 +110,7 @@ impl TokenCache {
         }
     }
 
-    /// The cache entry for the credentials with this fingerprint; an empty one is added if it is missing.
+    /// Returns the cache entry for the credentials with this fingerprint. If the cache has none, adds an empty entry.
     fn slot(&self, fingerprint: [u8; 32]) -> Arc<Slot> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.get_or_insert(fingerprint, Arc::default))

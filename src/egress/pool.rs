@@ -35,7 +35,8 @@ pub(super) struct HttpClients {
 }
 
 impl HttpClients {
-    /// Builds the clients. They connect through `proxy`, or directly to the addresses that `resolver` allows.
+    /// Builds the HTTP clients for receivers without TLS settings of their own. They connect through `proxy`, or
+    /// without one directly to the addresses that `resolver` allows.
     pub(super) fn new(
         resolver: GuardedResolver,
         proxy: Option<EgressProxy>,

@@ -76,7 +76,7 @@ fn connect_request(proxy: &EgressProxy, receiver: &Uri) -> String {
     )
 }
 
-/// Parses the status code in a response head (RFC 9112, section 4). `None`: the head is not valid HTTP/1.
+/// Parses the status code in the proxy's response head (RFC 9112, section 4). `None`: the head is not valid HTTP/1.
 fn status_of(head: &[u8]) -> Option<u16> {
     let line = head.split(|byte| *byte == b'\r').next()?;
     let mut words = std::str::from_utf8(line).ok()?.split(' ');

@@ -98,6 +98,7 @@ pub struct Store {
 }
 
 impl fmt::Debug for Store {
+    /// Writes only the name of the type, since the connection options contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Store(…)")
     }

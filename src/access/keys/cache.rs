@@ -52,6 +52,7 @@ pub(crate) struct KeyCache {
 }
 
 impl fmt::Debug for KeyCache {
+    /// Writes only the name of the type, so that no log contains keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyCache")
     }

@@ -35,6 +35,7 @@ pub(crate) struct Keys {
 }
 
 impl fmt::Debug for Keys {
+    /// Writes only the name of the type, so that no log contains keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Keys")
     }

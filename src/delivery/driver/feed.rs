@@ -48,8 +48,8 @@ impl LogEntry {
     }
 }
 
-/// Reads the log from the position after `after` on, and sends its entries page by page to `entries`. Retries after
-/// errors. Returns when the receiving end of `entries` is dropped.
+/// Reads the log after the position `after` without end, and sends each page of entries to `entries`. After an error,
+/// reads again. Returns when the receiver of `entries` is dropped.
 pub(super) async fn run(
     log: Log,
     store: Store,
@@ -129,7 +129,8 @@ fn log_entry(
     }
 }
 
-/// Reads the current state of subscriptions. Deleted ones and those without a webhook are missing from the result.
+/// Reads the current state of the subscriptions with these ids. The result omits subscriptions that are deleted or have
+/// no webhook.
 async fn read_snapshots(
     store: &Store,
     ids: &[i64],

@@ -28,7 +28,8 @@ impl DriverMetrics {
         Self { metrics, flush_started_at: None, sample_at: Instant::now() }
     }
 
-    /// Counts an attempt and records its latency; after a success also the time since the event was accepted.
+    /// Counts an attempt by its outcome and records its latency. For a successful attempt, also records the time from
+    /// the event's acceptance to `now`.
     pub(super) fn record_attempt(&self, result: &AttemptResult, now: UnixMillis) {
         let AttemptResult { attempt, outcome, .. } = result;
         let delivery = &self.metrics.delivery;
@@ -44,14 +45,14 @@ impl DriverMetrics {
         self.metrics.delivery.exhausted.add(1);
     }
 
-    /// Records the number of results in a flush, and starts to measure its duration.
+    /// Records the number of results in a flush that starts now, and stores the start time for [`Self::flush_ended`].
     pub(super) fn flush_started(&mut self, flush: &Flush) {
         let results = flush.attempts.len() + flush.retries.len();
         self.metrics.delivery.flush_results.observe(u64::try_from(results).unwrap_or(u64::MAX));
         self.flush_started_at = Some(Instant::now());
     }
 
-    /// Records the duration of the flush that has ended.
+    /// Records the duration of the flush that has just ended, measured from [`Self::flush_started`].
     pub(super) fn flush_ended(&mut self) {
         if let Some(started_at) = self.flush_started_at.take() {
             self.metrics.delivery.flush_duration.observe_duration(started_at.elapsed());

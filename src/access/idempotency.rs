@@ -49,7 +49,8 @@ impl Shared {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks the cached answer to whether other nodes are alive.
+    /// Locks the cached answer to the question whether other nodes are alive, with the time of the answer. `None`
+    /// before the first answer.
     fn others(&self) -> MutexGuard<'_, Option<(bool, Instant)>> {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,8 +66,9 @@ pub(crate) struct Claim {
 }
 
 impl Claims {
-    /// Creates the claims of `node`, without any, and starts the task that deletes the rows of ended claims until
-    /// `stop`.
+    /// Creates the set of idempotency keys that `node` has claimed, empty at first.
+    ///
+    /// Starts a task that deletes the database rows of ended claims, until `stop`.
     pub(crate) fn start(
         node: Uuid,
         store: Store,
@@ -100,7 +102,8 @@ impl Claims {
         Ok(Some(claim))
     }
 
-    /// Returns whether other nodes are alive. Asks the database at most once per [`TRUSTED_FOR`].
+    /// Returns whether other nodes are alive. Reads the database only if the last answer is older than
+    /// [`TRUSTED_FOR`].
     async fn has_others(&self) -> Result<bool, StoreError> {
         let known = *self.shared.others();
         if let Some((others, since)) = known
@@ -127,7 +130,8 @@ impl Drop for Claim {
     }
 }
 
-/// Deletes the rows of claims that end, until `stop`. Rows that stay have no effect once this node is dead.
+/// Deletes the database rows of ended claims, until `stop`. A row that remains after `stop` has no effect once this
+/// node is dead.
 async fn delete_ended(store: Store, shared: Arc<Shared>, stop: CancellationToken) {
     let mut waits = reconnect_delays();
     loop {

@@ -23,7 +23,8 @@ pub(crate) const READ: Access = Access::Scope(Scope::Read);
 pub(crate) const STREAM: Access = Access::Scope(Scope::Stream);
 pub(crate) const ADMIN: Access = Access::Scope(Scope::Admin);
 
-/// The access rule of the route that a request matched. A request without one is answered 500, never served.
+/// Returns the access rule of the route that a request matched. 500 if the route has no rule, so that it is never
+/// served unchecked.
 pub(crate) fn access(request: &HttpRequest) -> ApiResult<Access> {
     let access = request.extensions().get::<Access>().copied();
     access.ok_or_else(|| Problem::new(Code::Internal, "this route has no access rule"))
@@ -37,7 +38,7 @@ pub(crate) struct Route {
     pub(crate) handler: actix_web::Route,
 }
 
-/// Creates an entry of the route table. `access` is the rule that the router enforces for `handler`.
+/// Creates a route of the API. The router checks the rule `access` before it calls `handler`.
 pub(crate) fn route(
     method: Method,
     path: &'static str,
@@ -47,27 +48,28 @@ pub(crate) fn route(
     Route { path, method, access, handler }
 }
 
-/// Creates an entry for GET. The route serves HEAD too.
+/// Creates a GET route of the API for `path`. The router checks `access` before it calls `handler`. The route also
+/// serves HEAD.
 pub(crate) fn get(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
     route(Method::GET, path, access, handler)
 }
 
-/// Creates an entry for POST.
+/// Creates a POST route of the API for `path`. The router checks `access` before it calls `handler`.
 pub(crate) fn post(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
     route(Method::POST, path, access, handler)
 }
 
-/// Creates an entry for PUT.
+/// Creates a PUT route of the API for `path`. The router checks `access` before it calls `handler`.
 pub(crate) fn put(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
     route(Method::PUT, path, access, handler)
 }
 
-/// Creates an entry for PATCH.
+/// Creates a PATCH route of the API for `path`. The router checks `access` before it calls `handler`.
 pub(crate) fn patch(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
     route(Method::PATCH, path, access, handler)
 }
 
-/// Creates an entry for DELETE.
+/// Creates a DELETE route of the API for `path`. The router checks `access` before it calls `handler`.
 pub(crate) fn delete(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
     route(Method::DELETE, path, access, handler)
 }

@@ -20,7 +20,7 @@ pub(crate) fn table() -> Vec<Route> {
     resources.into_iter().flatten().collect()
 }
 
-/// Registers every route of the table with actix. Other paths are answered 404.
+/// Registers every route of the table with actix. Any other path gets a 404.
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     let mut routes = table().into_iter().peekable();
     while let Some(first) = routes.next() {
@@ -34,7 +34,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
     config.default_service(web::to(no_such_path));
 }
 
-/// Creates the actix resource of one path. HEAD is served like GET; any other method is answered 405 with `Allow`.
+/// Creates the actix resource for one path. HEAD is served like GET. A method without a route gets a 405 with `Allow`.
 fn resource(path: &str, routes: Vec<Route>) -> Resource {
     let name = |method: &Method| {
         if method == Method::GET { "GET, HEAD".to_owned() } else { method.to_string() }
@@ -59,7 +59,7 @@ fn resource(path: &str, routes: Vec<Route>) -> Resource {
     })
 }
 
-/// Answers 404 to a request for a path that is not in the table.
+/// Responds 404 to a request for a path that is not in the route table.
 async fn no_such_path() -> ApiResult {
     Err(Problem::not_found("path; all paths of the API begin with /v1"))
 }

@@ -43,6 +43,7 @@ pub(crate) struct Api {
 }
 
 impl fmt::Debug for Api {
+    /// Writes only the name of the type.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Api")
     }
@@ -112,17 +113,17 @@ pub(crate) struct Limits {
     pub stopping: CancellationToken,
 }
 
-/// Returns the shared state. 500 if the server was started without it.
+/// Returns the state that all handlers share. 500 if actix was started without it.
 pub(crate) fn api(request: &HttpRequest) -> ApiResult<&web::Data<Api>> {
     request.app_data::<web::Data<Api>>().ok_or_else(not_configured)
 }
 
-/// Returns the streaming worker of the current thread. 500 if the server was started without it.
+/// Returns the streaming worker of the current thread. 500 if actix was started without one.
 pub(crate) fn worker(request: &HttpRequest) -> ApiResult<Rc<Worker>> {
     request.app_data::<Rc<Worker>>().cloned().ok_or_else(not_configured)
 }
 
-/// Creates a 500 `internal` problem: the server was started without its shared state.
+/// Creates a 500 `internal` problem. Used if actix was started without the shared state of the API.
 fn not_configured() -> Problem {
     Problem::new(Code::Internal, "the server was started without its shared state")
 }

@@ -21,7 +21,10 @@ pub(super) struct HealthArgs {
     listen: SocketAddr,
 }
 
-/// Requests `/readyz` from a hub, over loopback if the hub listens on all addresses. Fails unless the hub is ready.
+/// Sends `GET /readyz` to the hub at `args.listen`. Returns `Ok` if the status is 200; otherwise the error text, also
+/// after a time limit.
+///
+/// If the address means all addresses (`0.0.0.0` or `::`), the request goes to the loopback address.
 pub(super) async fn run(args: HealthArgs) -> Result<(), String> {
     let mut hub = args.listen;
     if hub.ip().is_unspecified() {
@@ -39,7 +42,7 @@ pub(super) async fn run(args: HealthArgs) -> Result<(), String> {
     }
 }
 
-/// Sends `GET /readyz` and returns the raw response.
+/// Sends `GET /readyz` to `hub` and returns the raw HTTP response: status line, headers and the beginning of the body.
 async fn get_readyz(hub: SocketAddr) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(hub).await?;
     let request = format!("GET /readyz HTTP/1.1\r\nHost: {hub}\r\nConnection: close\r\n\r\n");

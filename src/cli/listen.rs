@@ -37,7 +37,7 @@ pub(super) struct ListenArgs {
     secret: Option<Secret>,
 }
 
-/// Parses a URL with the scheme http or https.
+/// Parses an absolute URL with the scheme http or https. The error is the text for the user.
 fn http_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     match url.scheme() {
@@ -46,7 +46,8 @@ fn http_url(text: &str) -> Result<Url, String> {
     }
 }
 
-/// Parses the URL of a hub. The URL is printed, so it may hold no password.
+/// Parses the http or https URL of a hub. User, password, query and fragment are errors, because the URL is printed.
+/// The error is the text for the user.
 fn hub_url(text: &str) -> Result<Url, String> {
     let url = http_url(text)?;
     let has_password = !url.username().is_empty() || url.password().is_some();
@@ -56,7 +57,8 @@ fn hub_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Follows a hub and prints each event, until the hub refuses a request or a signal stops it.
+/// Runs `hookhub listen`: prints each event of a hub's stream until SIGINT or SIGTERM. Fails if the hub refuses a
+/// request.
 pub(super) async fn run(args: ListenArgs) -> Result<(), String> {
     let mut signals = StopSignals::listen()?;
     let secret = args.secret.clone().unwrap_or_else(|| Secret::from_random(rand::random()));

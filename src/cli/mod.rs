@@ -50,6 +50,7 @@ enum Command {
     Health(HealthArgs),
 }
 
+/// Parses the command line, runs its subcommand (`serve` if none is named), and returns the exit code of the process.
 pub(crate) async fn run() -> ExitCode {
     let line: CommandLine = match parse_command_line() {
         Ok(line) => line,
@@ -75,7 +76,7 @@ pub(crate) async fn run() -> ExitCode {
     }
 }
 
-/// Prints an error and returns the exit code of a failure.
+/// Prints an error to standard error and returns the exit code of a failed command.
 fn fail(error: &str) -> ExitCode {
     print_line(&mut std::io::stderr(), &format!("hookhub: {error}"));
     ExitCode::FAILURE

@@ -7,7 +7,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::output::print_line;
 use super::stop_signals::StopSignals;
 
-/// Starts the hub, waits for a signal, and stops the hub. A second SIGINT ends the stop at once.
+/// Runs `hookhub serve`: starts the hub, waits for SIGINT or SIGTERM, and stops the hub. A second SIGINT ends the
+/// process at once.
 pub(super) async fn run(args: ServeArgs) -> Result<(), String> {
     raise_open_file_limit();
     let settings = Settings::from_args(args).map_err(|error| error.to_string())?;
@@ -36,8 +37,8 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// Prints a new admin key and the file that holds it, or only the file of an earlier one. Prints nothing if the key is
-/// configured.
+/// Prints a newly generated admin key and the path of its file. Prints only the path if the file existed before, and
+/// nothing if the key is configured.
 fn print_admin_key(admin_key: &AdminKey) {
     let Some(file) = admin_key.file() else { return };
     let line = if admin_key.is_new() {
@@ -49,7 +50,7 @@ fn print_admin_key(admin_key: &AdminKey) {
     print_line(&mut std::io::stdout(), &line);
 }
 
-/// Raises the soft limit of open files to the hard limit: each stream takes a file.
+/// Raises this process's soft limit of open files to the hard limit, because each stream needs one file descriptor.
 fn raise_open_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

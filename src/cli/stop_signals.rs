@@ -9,7 +9,8 @@ pub(super) struct StopSignals {
 }
 
 impl StopSignals {
-    /// Starts to listen for SIGINT and SIGTERM.
+    /// Installs the handlers of SIGINT and SIGTERM, which then no longer end the process. Fails with the text for the
+    /// user.
     pub(super) fn listen() -> Result<Self, String> {
         let listen =
             |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
@@ -19,7 +20,7 @@ impl StopSignals {
         })
     }
 
-    /// Waits for the next SIGINT or SIGTERM.
+    /// Waits until the process receives the next SIGINT or SIGTERM.
     pub(super) async fn recv(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

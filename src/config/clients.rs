@@ -25,6 +25,7 @@ pub struct ClientTimeouts {
 }
 
 impl Default for ClientTimeouts {
+    /// 10 s for a request's head, 30 s for its body, and 75 s for an idle connection.
     fn default() -> Self {
         let seconds = Duration::from_secs;
         // Proxies usually keep idle connections for 60 s. With more the proxy closes first, never the hub.
@@ -95,6 +96,8 @@ impl ClientArgs {
         self.max_connections_per_address.unwrap_or(usize::MAX)
     }
 
+    /// Returns the time limits for a client: to send a request's head, to send its body, and to stay idle between
+    /// requests.
     pub(super) fn timeouts(&self) -> ClientTimeouts {
         ClientTimeouts {
             head: self.head_deadline_s.0,
@@ -103,6 +106,8 @@ impl ClientArgs {
         }
     }
 
+    /// Returns the networks of the trusted proxies, and the header in which they pass the client's address. No
+    /// networks if none are set.
     pub(super) fn trusted_proxies(&self) -> TrustedProxies {
         TrustedProxies {
             networks: self.trusted_proxies.clone().unwrap_or_default(),

@@ -16,6 +16,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
+    /// Builds the error for `setting`, the option or variable at fault. `detail` says what is wrong with its value.
     pub(super) fn new(setting: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { setting: setting.into(), detail: detail.into() }
     }
@@ -31,12 +32,13 @@ pub enum CommandLineError {
     Usage(clap::Error),
 }
 
-/// Parses the process's own command line and environment.
+/// Parses the command line and the environment of this process. The error names an invalid value, or is clap's own.
 pub fn parse_command_line<C: Parser>() -> Result<C, CommandLineError> {
     parse_from(&std::env::args_os().collect::<Vec<_>>())
 }
 
-/// Parses `args`, the first of which is the program's name.
+/// Parses `args`, the first of which is the program's name, and the environment. The error names an invalid value, or
+/// is clap's own.
 pub(super) fn parse_from<C: Parser>(args: &[OsString]) -> Result<C, CommandLineError> {
     let command = without_empty_variables(C::command());
     let parsed = command.clone().try_get_matches_from(args);
@@ -50,7 +52,8 @@ pub(super) fn parse_from<C: Parser>(args: &[OsString]) -> Result<C, CommandLineE
     })
 }
 
-/// Makes environment variables that are set but empty count as not set, except for required options.
+/// Changes `command` so that an environment variable with an empty value counts as not set. Required options stay as
+/// they are.
 fn without_empty_variables(command: Command) -> Command {
     let ignore = |arg: Arg| {
         let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
@@ -62,8 +65,11 @@ fn without_empty_variables(command: Command) -> Command {
     command.mut_args(ignore).mut_subcommands(without_empty_variables)
 }
 
-/// The setting and its fault, when clap refuses a value of an option of `commands`. Secrets never appear: the value parsers of secrets do not
-/// repeat the value, and clap's own message, which does, is not used.
+/// Converts clap's error to one that names the setting and the fault. `None`: the error is not about the value of an
+/// option of `commands`.
+///
+/// The result never contains a secret: the value parsers of secrets do not repeat the value, and clap's own message,
+/// which does, is not used.
 fn bad_value(error: &clap::Error, commands: &[&Command]) -> Option<ConfigError> {
     if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
         return None;

@@ -47,6 +47,8 @@ pub(super) struct EgressArgs {
 }
 
 impl EgressArgs {
+    /// Builds the rules for requests to receivers: the allowed and forbidden targets, the ports, and the proxy, if
+    /// any.
     pub(super) fn egress(self) -> EgressPolicy {
         EgressPolicy {
             targets: Targets {

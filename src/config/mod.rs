@@ -84,6 +84,7 @@ pub struct Settings {
 }
 
 impl fmt::Debug for Database {
+    /// Writes the kind of database, without the URL, which may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(_) => f.write_str("Url(…)"),
@@ -95,6 +96,7 @@ impl fmt::Debug for Database {
 }
 
 impl fmt::Debug for Settings {
+    /// Writes only the settings that contain no secret: the address, the kind of database, and the data directory.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("listen", &self.listen)
@@ -105,6 +107,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Default for Settings {
+    /// Returns the settings that apply if no option is set.
     fn default() -> Self {
         Self {
             listen: DEFAULT_LISTEN,
@@ -209,6 +212,7 @@ pub struct ServeArgs {
     stop_deadline_s: Seconds,
 }
 
+/// Returns the help text of the option that sets how many days attempts are kept.
 fn attempts_days_help() -> String {
     let days = Retention::default().attempts_days;
     format!(

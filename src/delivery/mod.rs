@@ -54,8 +54,7 @@ pub(crate) struct DeliverySettings {
 }
 
 impl Dispatcher {
-    /// Builds a dispatcher, which does nothing before [`Self::run`]. The error means that the HTTP clients cannot be
-    /// built.
+    /// Creates a dispatcher, which does nothing before [`Self::run`]. Fails if the HTTP clients cannot be built.
     pub(crate) fn new(
         parts: Parts,
         settings: DeliverySettings,
@@ -73,8 +72,10 @@ impl Dispatcher {
         store.renew_lease(node, lease::GRANTED_FOR, log.head()).await.map(drop)
     }
 
-    /// Delivers until `stop`, then waits for attempts in flight, for at most `stop_timeout`. Returns the number of
-    /// attempts that were cut off; another node, or the next start, repeats them.
+    /// Delivers events until `stop` is cancelled, then waits for attempts in flight, at most for `stop_timeout`.
+    /// Returns the number of attempts that were cut off.
+    ///
+    /// Another node, or this one after a restart, repeats these attempts.
     pub(crate) async fn run(self, stop: CancellationToken, stop_timeout: Duration) -> usize {
         let Parts { node, log, store, keys, metrics, tasks } = self.parts;
         let id = node.id;

@@ -39,6 +39,7 @@ pub(crate) struct Verifier {
 }
 
 impl Verifier {
+    /// Creates a verifier that sends its requests through `deliverer`.
     pub(crate) fn new(deliverer: Deliverer, settings: VerifierSettings) -> Self {
         Self { deliverer, settings }
     }
@@ -141,13 +142,14 @@ impl Verifier {
     }
 }
 
-/// A failed verification, with the `reason` for the owner and without a requested delay.
+/// Creates the outcome of a failed verification attempt. `reason` is a text for the subscription's owner. The receiver
+/// has requested no delay.
 fn unverified(reason: impl Into<String>) -> VerificationOutcome {
     VerificationOutcome::Unverified { reason: reason.into(), at_least: None }
 }
 
-/// The outcome of a verification by the response's status: a 2xx response verifies the receiver if `check` passes, a
-/// 410 ends the verification for good, and any other status is a failure.
+/// Decides the outcome of a verification attempt. For a 2xx response, the receiver is verified if `check` returns `Ok`.
+/// A 410 ends the verification for good; any other status is a failure.
 fn outcome(
     response: &VerificationResponse,
     check: impl FnOnce() -> Result<(), String>,
@@ -165,7 +167,8 @@ fn outcome(
     }
 }
 
-/// The minimum delay before the next attempt, if the receiver requests one by `Retry-After`.
+/// Returns the minimum delay before the next verification attempt, if the response requests one by `Retry-After`.
+/// `None`: it requests none, or the status allows no retry.
 fn at_least(response: &VerificationResponse) -> Option<Duration> {
     match response.verdict() {
         Verdict::Retry { at_least } => at_least,
@@ -174,18 +177,20 @@ fn at_least(response: &VerificationResponse) -> Option<Duration> {
 }
 
 impl VerificationResponse {
-    /// The consequence of the response's status, by the rules of deliveries.
+    /// Returns what follows from the response's status, by the same rules as for deliveries: delivered (2xx), gone
+    /// (410) or retry.
     fn verdict(&self) -> Verdict {
         Outcome::Answered { status: self.status, retry_after: self.retry_after }.verdict()
     }
 
-    /// The trimmed value of a response header. `None`: the header is missing or not ASCII.
+    /// Returns the value of a response header without white space around it. `None`: the header is missing or not
+    /// ASCII.
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok().map(str::trim)
     }
 }
 
-/// Checks that the response repeats the secret in `X-Hook-Secret`. The error is the reason for the owner.
+/// Checks that the response header `X-Hook-Secret` equals `secret`. The error is a text for the subscription's owner.
 fn check_secret(response: &VerificationResponse, secret: &str) -> Result<(), String> {
     let Some(repeated) = response.header("x-hook-secret") else {
         return Err(format!(
@@ -200,8 +205,8 @@ fn check_secret(response: &VerificationResponse, secret: &str) -> Result<(), Str
     }
 }
 
-/// Checks that the response body is the challenge, without regard to white space around it. The error is the reason for
-/// the owner.
+/// Checks that the response body equals `challenge`, apart from white space around it. The error is a text for the
+/// subscription's owner.
 fn check_challenge(response: &VerificationResponse, challenge: &str) -> Result<(), String> {
     if response.body.trim_ascii().ct_eq(challenge.as_bytes()).into() {
         Ok(())
@@ -210,8 +215,11 @@ fn check_challenge(response: &VerificationResponse, challenge: &str) -> Result<(
     }
 }
 
-/// Checks that the response headers allow `origin`, whatever the status, and reads the allowed rate. `requested_rate`,
-/// in requests a minute, applies if the response states none. The error is the reason for the owner.
+/// Checks that the response headers allow the hub's `origin`, and reads the rate that they allow. The error is a text
+/// for the subscription's owner.
+///
+/// `requested_rate`: the rate that the hub asked for, in requests a minute; it applies if the response states none. The
+/// status is not checked.
 fn check_allowed(
     response: &VerificationResponse,
     origin: &str,

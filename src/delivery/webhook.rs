@@ -87,8 +87,8 @@ impl Deliverer {
         }
     }
 
-    /// Sends a verification request under the same rules as deliveries, with the owner's headers added. The error is
-    /// the reason why no response arrived.
+    /// Sends a verification request with the owner's headers, under the same egress rules and timeout as deliveries.
+    /// The error is the reason why no response arrived.
     pub(crate) async fn send_verification(
         &self,
         id: SubscriptionId,
@@ -115,8 +115,8 @@ impl Deliverer {
         }
     }
 
-    /// Sends a request and reads the response, which becomes an outcome. Keeps an excerpt of the response if the status
-    /// is not 2xx.
+    /// Sends a request, reads the response, and returns its status as an outcome. For a status other than 2xx, also
+    /// keeps an excerpt of the response. The error means that no complete response arrived.
     async fn exchange(&self, webhook: &Webhook, request: Request) -> Result<Exchange, Failure> {
         let (response, body) = self.send(webhook, request).await?;
         let (status, retry_after) = (response.status(), retry_after_of(&response));
@@ -127,7 +127,8 @@ impl Deliverer {
         })
     }
 
-    /// Sends a request, with an access token if the subscription uses OAuth, and reads the response body.
+    /// Sends a request and reads the response body. Adds an access token if the subscription uses OAuth client
+    /// credentials. Fails if no token or no response is received.
     async fn send(
         &self,
         webhook: &Webhook,
@@ -144,8 +145,8 @@ impl Deliverer {
         Ok((response, body))
     }
 
-    /// Sends a request with an OAuth access token. If the receiver answers 401 to a cached token, which may have been
-    /// revoked, sends the request once more with a new token.
+    /// Sends a request with an OAuth access token. If the receiver answers 401 to a cached token, which may be revoked,
+    /// sends the request once more with a new token.
     async fn send_with_token(
         &self,
         webhook: &Webhook,
@@ -168,12 +169,13 @@ impl Deliverer {
     }
 }
 
-/// The error text for a timeout.
+/// Returns the error text for an exchange that took longer than `timeout`.
 fn no_response_within(timeout: Duration) -> String {
     format!("no complete answer within {} s", timeout.as_secs())
 }
 
-/// Builds the headers that the subscription's owner has set, with the owner's credentials.
+/// Builds the headers that the subscription's owner has configured, including `Authorization` from the owner's
+/// credentials.
 fn owner_headers(settings: &WebhookSettings) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(9 + settings.headers.len());
     for (name, value) in &settings.headers {
@@ -198,7 +200,8 @@ pub(crate) fn insert_header(headers: &mut HeaderMap, name: &'static str, text: S
     }
 }
 
-/// Builds all headers of a delivery. The hub's headers replace the owner's of the same name.
+/// Builds all headers of a webhook request for attempt `number` (from 1), signed at the time `now`. A header of the hub
+/// replaces an owner's header of the same name.
 fn webhook_headers(
     subscription: &Subscription,
     webhook: &Webhook,
@@ -239,7 +242,7 @@ struct ResponseExcerpt<'a> {
 }
 
 impl<'a> ResponseExcerpt<'a> {
-    /// Takes the excerpt of a response: up to [`MAX_EXCERPT_BYTES`] of the body, and two headers.
+    /// Creates the excerpt of a response that the hub stores: up to [`MAX_EXCERPT_BYTES`] of the body, and two headers.
     fn new(response: &'a Response, body: &[u8]) -> Self {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let excerpt = body.get(..MAX_EXCERPT_BYTES).unwrap_or(body);
@@ -252,14 +255,14 @@ impl<'a> ResponseExcerpt<'a> {
 }
 
 impl Exchange {
-    /// An exchange that got no response. `why` is recorded for the subscription's owner.
+    /// Creates the record of an exchange without a response. `why` is an error text for the subscription's owner.
     pub(crate) fn failed(class: ErrorClass, why: &impl ToString) -> Self {
         let response = serde_json::json!({ "error": why.to_string() }).to_string();
         Self { outcome: Outcome::Failed(class), response: Some(response) }
     }
 }
 
-/// The delay that the response requests by `Retry-After`, if the header is present and valid.
+/// Returns the delay that the response requests by `Retry-After`. `None`: the header is missing or invalid.
 fn retry_after_of(response: &Response) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?;
     retry_after(value.to_str().ok()?, UnixMillis::now())

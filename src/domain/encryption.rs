@@ -31,17 +31,17 @@ pub struct InvalidMasterKeys;
 pub struct MasterKey([u8; 32]);
 
 impl MasterKey {
-    /// A key from 32 random bytes.
+    /// Creates a key from 32 bytes, which must be random.
     pub fn from_random(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The key as base64 text, which the operator keeps.
+    /// Returns the key as base64 text, which the operator stores.
     pub fn reveal(&self) -> String {
         STANDARD.encode(self.0)
     }
 
-    /// The public id of the key, which does not reveal it.
+    /// Returns the public id of the key, which does not reveal the key.
     pub fn id(&self) -> MasterKeyId {
         let mut hash = Sha256::new();
         hash.update(ID_LABEL);
@@ -50,13 +50,14 @@ impl MasterKey {
         MasterKeyId([a, b, c, d])
     }
 
-    /// The cipher with this key. Always `Some`: the key has the right length.
+    /// Returns ChaCha20-Poly1305 with this key. Always `Some`: the key has the right length.
     fn cipher(&self) -> Option<LessSafeKey> {
         UnboundKey::new(&CHACHA20_POLY1305, &self.0).ok().map(LessSafeKey::new)
     }
 }
 
 impl fmt::Debug for MasterKey {
+    /// Writes only the type's name, so that logs never contain the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MasterKey(…)")
     }
@@ -65,6 +66,7 @@ impl fmt::Debug for MasterKey {
 impl FromStr for MasterKey {
     type Err = InvalidMasterKeys;
 
+    /// Parses the 32 bytes of a key, as 64 hex digits or as base64. Fails if the text is neither.
     fn from_str(text: &str) -> Result<Self, InvalidMasterKeys> {
         let engine = |alphabet| GeneralPurpose::new(alphabet, READING);
         let bytes = from_hex(text)
@@ -90,6 +92,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 pub struct MasterKeyId([u8; 4]);
 
 impl fmt::Display for MasterKeyId {
+    /// Writes the id as hex digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
@@ -103,6 +106,7 @@ pub struct MasterKeys {
 }
 
 impl From<MasterKey> for MasterKeys {
+    /// Builds the keys of a hub with one master key: the current key, and no former keys.
     fn from(current: MasterKey) -> Self {
         Self { current, former: Vec::new() }
     }
@@ -112,6 +116,8 @@ impl From<MasterKey> for MasterKeys {
 impl FromStr for MasterKeys {
     type Err = InvalidMasterKeys;
 
+    /// Parses a comma-separated list of master keys: the current key, then the former ones. Fails if a key is invalid
+    /// or occurs twice.
     fn from_str(text: &str) -> Result<Self, InvalidMasterKeys> {
         let mut keys = text.split(',').map(|key| key.trim().parse::<MasterKey>());
         let current = keys.next().ok_or(InvalidMasterKeys)??;
@@ -139,7 +145,8 @@ pub enum AssociatedData<'a> {
 }
 
 impl AssociatedData<'_> {
-    /// The data that authenticates the row. U+0000, which no name in the database contains, separates the parts.
+    /// Returns the bytes that bind an encrypted value to its row: the parts, separated by U+0000, which no name in the
+    /// database contains.
     fn as_bytes(&self) -> Vec<u8> {
         match self {
             Self::Definition { tenant, id } => format!("definition\0{tenant}\0{id}"),
@@ -168,27 +175,31 @@ pub struct Encryptor {
 }
 
 impl Encryptor {
+    /// Creates an encryptor. It encrypts with the current key of `keys`, and decrypts with the current and the former
+    /// keys.
     pub fn new(keys: MasterKeys) -> Self {
         Self { keys }
     }
 
-    /// All keys, the current one first.
+    /// Iterates over all master keys: the current one, then the former ones.
     fn keys(&self) -> impl Iterator<Item = &MasterKey> {
         std::iter::once(&self.keys.current).chain(&self.keys.former)
     }
 
-    /// The id of the key that encrypts.
+    /// Returns the id of the current key, which encrypts new values.
     pub fn current(&self) -> MasterKeyId {
         self.keys.current.id()
     }
 
-    /// The ids of all keys that decrypt, the current one first.
+    /// Returns the ids of all keys that decrypt: the current one, then the former ones.
     pub fn ids(&self) -> Vec<MasterKeyId> {
         self.keys().map(MasterKey::id).collect()
     }
 
-    /// Encrypts `plain` for `row` with the current key. `nonce` must be random and never used twice. `None`: `plain` is
-    /// longer than the cipher accepts (256 GiB).
+    /// Encrypts `plain` with the current key and binds the result to the database row `row`. `None`: `plain` is longer
+    /// than the cipher accepts (256 GiB).
+    ///
+    /// `nonce` must be random and never used twice.
     pub fn encrypt(
         &self,
         plain: &[u8],
@@ -204,8 +215,10 @@ impl Encryptor {
         Some(format!("{PREFIX}{}.{}", self.current(), URL_SAFE_NO_PAD.encode(encrypted)))
     }
 
-    /// Decrypts a text that [`Self::encrypt`] encrypted for `row`. A text without the prefix was stored before
-    /// encryption existed and is returned unchanged.
+    /// Decrypts a value that [`Self::encrypt`] encrypted for the same `row`. A value without the prefix was stored
+    /// before encryption existed and is returned unchanged.
+    ///
+    /// Fails if no key has the value's key id, or if the value was changed or belongs to another row.
     pub fn decrypt(&self, stored: &[u8], row: AssociatedData<'_>) -> Result<Vec<u8>, DecryptError> {
         let Some(encrypted) = stored.strip_prefix(PREFIX.as_bytes()) else {
             return Ok(stored.to_vec());
@@ -224,7 +237,7 @@ impl Encryptor {
     }
 }
 
-/// Parses the eight hex digits of a key's id.
+/// Parses the id of a master key, eight hex digits. `None`: the text is anything else.
 fn id_of(text: &str) -> Option<MasterKeyId> {
     let id = MasterKeyId(u32::from_str_radix(text, 16).ok()?.to_be_bytes());
     (id.to_string() == text).then_some(id)

@@ -22,14 +22,16 @@ pub(crate) struct EgressClient {
 }
 
 impl EgressClient {
-    /// Builds a client that applies the operator's rules and resolves names with the system's resolver.
+    /// Builds a client that applies the operator's egress rules and resolves host names with the system's resolver.
+    /// Fails if the HTTP clients or the TLS settings cannot be built.
     pub(crate) fn new(
         egress: EgressPolicy,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Self::with_lookup(egress, Lookup::System)
     }
 
-    /// Builds a client that resolves names with `lookup`.
+    /// Builds a client that applies the operator's rules and resolves host names with `lookup`. Fails if the HTTP
+    /// clients or the TLS settings cannot be built.
     fn with_lookup(
         egress: EgressPolicy,
         lookup: Lookup,
@@ -41,8 +43,8 @@ impl EgressClient {
         Ok(Self { targets, clients, lookup_before_proxy })
     }
 
-    /// Checks before a connection is opened whether the operator's rules allow `url`. With a proxy, this includes a DNS
-    /// lookup of the host.
+    /// Checks whether the operator's egress rules allow `url`, without sending anything to it. With a proxy, the check
+    /// includes a DNS lookup of the host.
     pub(crate) async fn check(&self, url: &CallbackUrl) -> Result<(), Failure> {
         self.targets.check_url(url)?;
         match (&self.lookup_before_proxy, url.literal_address()) {
@@ -51,8 +53,8 @@ impl EgressClient {
         }
     }
 
-    /// Looks up the addresses of `host` and checks that all are allowed, because the proxy may connect to any of them.
-    /// A name that this machine cannot resolve passes: the proxy may resolve it.
+    /// Looks up the addresses of `host` and fails if the operator's rules block any of them, because the proxy may
+    /// connect to any. A name that this machine cannot resolve passes: the proxy may resolve it.
     async fn check_addresses(&self, lookup: &Lookup, host: &str) -> Result<(), Failure> {
         let Ok(found) = lookup.addresses(host).await else { return Ok(()) };
         let (_, blocked) = self.targets.filter_allowed(host, found);

@@ -20,7 +20,8 @@ tokio::task_local! {
     static HAS_CONNECTED: Cell<bool>;
 }
 
-/// Runs a request. Returns its result, and whether the request began to open a connection instead of reusing one.
+/// Runs a request to its end. Returns its result, and `true` if the request began to open a new connection; `false` if
+/// it reused an open one.
 pub(super) async fn detect_connecting<T>(request: impl Future<Output = T>) -> (T, bool) {
     HAS_CONNECTED
         .scope(Cell::new(false), async {
@@ -30,8 +31,7 @@ pub(super) async fn detect_connecting<T>(request: impl Future<Output = T>) -> (T
         .await
 }
 
-/// Records that the request which runs in this task begins to open a connection. [`detect_connecting`] returns the
-/// record.
+/// Records that the request of the current task begins to open a connection. [`detect_connecting`] returns this record.
 pub(super) fn record_connecting() {
     // Outside of `detect_connecting` nothing needs the record.
     HAS_CONNECTED.try_with(|connected| connected.set(true)).unwrap_or_default();
@@ -44,6 +44,7 @@ pub(super) struct RecordConnecting;
 impl<S> Layer<S> for RecordConnecting {
     type Service = RecordingConnector<S>;
 
+    /// Wraps `connector` so that each connection it opens is recorded for [`detect_connecting`].
     fn layer(&self, connector: S) -> RecordingConnector<S> {
         RecordingConnector { connector }
     }
@@ -60,10 +61,12 @@ impl<S: Service<R>, R> Service<R> for RecordingConnector<S> {
     type Error = S::Error;
     type Future = S::Future;
 
+    /// Returns `Ready` when the wrapped connector is ready for a call, with the connector's error if it failed.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.connector.poll_ready(context)
     }
 
+    /// Records that the current request opens a connection, then opens it with the wrapped connector.
     fn call(&mut self, request: R) -> S::Future {
         record_connecting();
         self.connector.call(request)

@@ -21,22 +21,27 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// Creates a failure of this class. `detail` is the text that explains the cause; it must contain no secret.
     pub(crate) fn new(class: ErrorClass, detail: impl Into<String>) -> Self {
         Self { class, detail: detail.into() }
     }
 
-    /// Puts the name of a server before the detail, for a failure of another server than the receiver.
+    /// Prefixes the detail with the name of the server that failed, if this server is not the receiver (for example the
+    /// OAuth token endpoint).
     pub(super) fn of_server(self, server: &str) -> Self {
         Self { detail: format!("{server}: {}", self.detail), ..self }
     }
 
-    /// Converts an error: takes the class from the first known error in the chain of causes, else `default`.
+    /// Converts an error to a failure. Its class is that of the first known error in the chain of causes, or `default`
+    /// if no error in the chain is known.
     fn classify(error: &(dyn Error + 'static), default: ErrorClass) -> Self {
         Self::new(class_in_chain(error).unwrap_or(default), detail_of(error))
     }
 }
 
 impl From<reqwest::Error> for Failure {
+    /// Converts an error of the direct HTTP client. An error without a known cause becomes `Timeout`, `Connect` or
+    /// `Protocol`.
     fn from(error: reqwest::Error) -> Self {
         let class = match &error {
             timeout if timeout.is_timeout() => ErrorClass::Timeout,
@@ -48,6 +53,8 @@ impl From<reqwest::Error> for Failure {
 }
 
 impl From<legacy::Error> for Failure {
+    /// Converts an error of the HTTP client that uses the proxy. An error without a known cause becomes `Connect` or
+    /// `Protocol`.
     fn from(error: legacy::Error) -> Self {
         let class = if error.is_connect() { ErrorClass::Connect } else { ErrorClass::Protocol };
         Self::classify(&error, class)
@@ -55,12 +62,14 @@ impl From<legacy::Error> for Failure {
 }
 
 impl From<Blocked> for Failure {
+    /// Converts a refusal by the operator's egress rules to a failure of the class [`ErrorClass::Blocked`].
     fn from(blocked: Blocked) -> Self {
         Self::new(ErrorClass::Blocked, blocked.to_string())
     }
 }
 
 impl From<BadTls> for Failure {
+    /// Converts unusable TLS settings of a receiver to a failure of the class [`ErrorClass::Tls`].
     fn from(bad: BadTls) -> Self {
         Self::new(ErrorClass::Tls, bad.to_string())
     }
@@ -90,8 +99,8 @@ fn class_in_chain(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
     None
 }
 
-/// Whether the error is an I/O error that wraps a `T`, directly or through other I/O errors. `source` would skip the
-/// wrapped error.
+/// Whether `error` is an I/O error that wraps an error of type `T`, directly or through other I/O errors.
+/// (`Error::source` of an I/O error skips the wrapped error.)
 fn wraps<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     match inner {
@@ -100,7 +109,8 @@ fn wraps<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     }
 }
 
-/// The text of the root cause. A `reqwest` error is replaced, because its text contains the URL.
+/// Returns the text of the root cause, for the failure's detail. The text of a `reqwest` error is replaced, because it
+/// contains the URL.
 fn detail_of(error: &(dyn Error + 'static)) -> String {
     let root = root_cause(error);
     match root.downcast_ref::<reqwest::Error>() {

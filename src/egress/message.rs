@@ -20,7 +20,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// A request without headers and body.
+    /// Creates a request without headers and body.
     pub(crate) fn new(method: Method, url: Url) -> Self {
         Self { method, url, headers: HeaderMap::new(), body: None }
     }
@@ -40,14 +40,17 @@ impl From<Request> for reqwest::Request {
 pub(crate) struct Response(reqwest::Response);
 
 impl Response {
+    /// Wraps a response whose head has arrived and whose body is not read yet.
     pub(super) fn new(response: reqwest::Response) -> Self {
         Self(response)
     }
 
+    /// Returns the HTTP status of the response.
     pub(crate) fn status(&self) -> StatusCode {
         self.0.status()
     }
 
+    /// Returns the response headers. They are empty after [`Self::take_headers`].
     pub(crate) fn headers(&self) -> &HeaderMap {
         self.0.headers()
     }
@@ -68,8 +71,8 @@ impl Response {
     }
 }
 
-/// Builds a header value that logs and debug output omit. Fails if `text` contains characters that a header cannot
-/// carry.
+/// Creates a header value that logs and debug output do not show. Fails if `text` contains characters that a header
+/// cannot carry.
 pub(crate) fn secret_header(text: &str) -> Result<HeaderValue, Failure> {
     let mut value = HeaderValue::from_str(text).map_err(|_invalid| {
         let detail = "the credentials contain characters that a header cannot carry";

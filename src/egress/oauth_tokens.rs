@@ -61,6 +61,7 @@ pub(crate) struct AccessToken {
 }
 
 impl Default for TokenCache {
+    /// Creates an empty cache, which keeps the tokens of the last [`MAX_CACHED`] credentials used.
     fn default() -> Self {
         Self(Mutex::new(LruCache::new(MAX_CACHED)))
     }
@@ -109,14 +110,14 @@ impl TokenCache {
         }
     }
 
-    /// The cache entry for the credentials with this fingerprint; an empty one is added if it is missing.
+    /// Returns the cache entry for the credentials with this fingerprint. If the cache has none, adds an empty entry.
     fn slot(&self, fingerprint: [u8; 32]) -> Arc<Slot> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.get_or_insert(fingerprint, Arc::default))
     }
 }
 
-/// Requests a token from the token endpoint, within [`FETCH_TIMEOUT`].
+/// Requests a new token from the token endpoint. Fails if no valid token arrives within [`FETCH_TIMEOUT`].
 async fn fetch(
     client: &EgressClient,
     credentials: &ClientCredentials,
@@ -148,8 +149,10 @@ struct TokenResponse {
     expires_in: Option<Value>,
 }
 
-/// Reads the token in a response of the token endpoint. `now` is the time of the response, from which the lifetime
-/// counts.
+/// Reads the access token from the token endpoint's response. Fails with [`ErrorClass::Protocol`] for a status other
+/// than 2xx or a body without a usable bearer token.
+///
+/// `now` is the time of the response, from which the token's lifetime counts.
 fn parse_response(status: StatusCode, body: &[u8], now: Instant) -> Result<CachedToken, Failure> {
     let invalid = |why: String| Err(Failure::new(ErrorClass::Protocol, why));
     if !status.is_success() {
@@ -175,8 +178,8 @@ fn parse_response(status: StatusCode, body: &[u8], now: Instant) -> Result<Cache
     })
 }
 
-/// The lifetime of a token: `expires_in` in seconds, as a number or a string, or [`DEFAULT_LIFETIME`]; at most
-/// [`MAX_LIFETIME`].
+/// Returns the lifetime of a token, at most [`MAX_LIFETIME`]. `expires_in`: the field of the response, in seconds, as a
+/// JSON number or string; if missing or invalid, [`DEFAULT_LIFETIME`].
 fn lifetime(expires_in: Option<&Value>) -> Duration {
     let seconds = match expires_in {
         Some(Value::String(text)) => text.parse().ok(),
@@ -187,7 +190,8 @@ fn lifetime(expires_in: Option<&Value>) -> Duration {
     stated.map_or(DEFAULT_LIFETIME, |stated| stated.unwrap_or(MAX_LIFETIME)).min(MAX_LIFETIME)
 }
 
-/// The error code in an error response (RFC 6749, section 5.2), as `: code`. Empty if the body has no printable code.
+/// Returns the error code in an error response (RFC 6749, section 5.2) as `: code`, to append to a message. Empty if
+/// the body has no valid code.
 fn error_code(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct ErrorResponse {

@@ -35,7 +35,8 @@ pub(super) struct HttpClients {
 }
 
 impl HttpClients {
-    /// Builds the clients. They connect through `proxy`, or directly to the addresses that `resolver` allows.
+    /// Builds the HTTP clients for receivers without TLS settings of their own. They connect through `proxy`, or
+    /// without one directly to the addresses that `resolver` allows.
     pub(super) fn new(
         resolver: GuardedResolver,
         proxy: Option<EgressProxy>,
@@ -72,9 +73,11 @@ struct ClientFactory {
 }
 
 impl ClientFactory {
-    /// Builds two clients with the same TLS settings: one that reuses connections and one that does not. `tls` is
-    /// `None` for a receiver without TLS settings of its own. The error means that the TLS settings are unusable or
-    /// that a client cannot be built.
+    /// Builds two HTTP clients with the same TLS settings: one that reuses connections and one that opens a new
+    /// connection for each request.
+    ///
+    /// `tls`: `None` for a receiver without TLS settings of its own. Fails if the TLS settings are unusable or a client
+    /// cannot be built.
     fn build(&self, tls: Option<&ReceiverTls>) -> Result<ClientPair, BuildError> {
         let config = self.tls.config(tls)?;
         if let Some(proxy) = &self.proxy {

@@ -29,12 +29,14 @@ pub(super) enum TunnelError {
 }
 
 impl From<io::Error> for TunnelError {
+    /// Converts an I/O error of the connection to the proxy.
     fn from(error: io::Error) -> Self {
         Self::Io(error.to_string())
     }
 }
 
-/// Connects to the proxy and opens a tunnel to the host and port of `target`. The caller sets the deadline.
+/// Connects to the proxy and sends it a CONNECT request for the host and port of `target`. Returns the connection once
+/// the proxy has accepted. The function has no timeout of its own.
 pub(super) async fn open_tunnel(
     proxy: &EgressProxy,
     target: &Uri,
@@ -58,7 +60,8 @@ pub(super) async fn open_tunnel(
     }
 }
 
-/// The text of the CONNECT request for the receiver's host and port, with the proxy's credentials.
+/// Builds the text of the CONNECT request that asks the proxy for a tunnel to the host and port of `receiver`. It
+/// includes the proxy's credentials, if any.
 fn connect_request(proxy: &EgressProxy, receiver: &Uri) -> String {
     let default_port = if receiver.scheme_str() == Some("https") { 443 } else { 80 };
     let host = receiver.host().unwrap_or_default();
@@ -73,7 +76,7 @@ fn connect_request(proxy: &EgressProxy, receiver: &Uri) -> String {
     )
 }
 
-/// Parses the status code in a response head (RFC 9112, section 4). `None`: the head is not valid HTTP/1.
+/// Parses the status code in the proxy's response head (RFC 9112, section 4). `None`: the head is not valid HTTP/1.
 fn status_of(head: &[u8]) -> Option<u16> {
     let line = head.split(|byte| *byte == b'\r').next()?;
     let mut words = std::str::from_utf8(line).ok()?.split(' ');

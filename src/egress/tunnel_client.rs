@@ -59,10 +59,13 @@ impl Service<Uri> for TimedConnector {
     type Error = Box<dyn error::Error + Send + Sync>;
     type Future = BoxFuture<Result<Self::Response, Self::Error>>;
 
+    /// Returns `Ready` when the wrapped connector is ready for a call.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.0.poll_ready(context)
     }
 
+    /// Records that the current request opens a connection, and opens it to `receiver`. Fails after
+    /// [`CONNECT_TIMEOUT`].
     fn call(&mut self, receiver: Uri) -> Self::Future {
         record_connecting();
         let connecting = timeout(CONNECT_TIMEOUT, self.0.call(receiver));
@@ -78,10 +81,12 @@ impl Service<Uri> for TunnelConnector {
     type Error = TunnelError;
     type Future = BoxFuture<Result<Self::Response, TunnelError>>;
 
+    /// Always returns `Ready`: a tunnel can be opened at any time.
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), TunnelError>> {
         Poll::Ready(Ok(()))
     }
 
+    /// Opens a tunnel through the proxy to the host and port of `receiver`.
     fn call(&mut self, receiver: Uri) -> Self::Future {
         let proxy = Arc::clone(&self.0);
         Box::pin(async move { open_tunnel(&proxy, &receiver).await.map(TokioIo::new) })

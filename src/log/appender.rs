@@ -267,18 +267,18 @@ impl AppendTask {
     }
 }
 
-/// Returns whether both requests are of one tenant and have the same idempotency key.
+/// Returns whether both requests have the same tenant and the same idempotency key.
 fn is_same_key(one: &AppendRequest, other: &AppendRequest) -> bool {
     let key = |request: &AppendRequest| request.key.as_ref().map(|key| key.key.clone());
     one.tenant == other.tenant && key(one) == key(other)
 }
 
-/// Returns the number of events of a request, and the bytes of their data.
+/// Returns the number of events in a request, and the total size of their data in bytes.
 fn size(request: &AppendRequest) -> (usize, usize) {
     (request.events.len(), request.events.iter().map(|event| event.data.len()).sum())
 }
 
-/// Responds to every publisher with the same error.
+/// Sends the same error to every publisher of a batch.
 fn fail(responders: Vec<Responder>, error: &AppendError) {
     for responder in responders {
         drop(responder.send(Err(error.clone())));

@@ -15,11 +15,11 @@ use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 
 impl Log {
-    /// Makes a change of a subscription and appends its log entry and its audit entry. `before` is the subscription
-    /// before the change, for the audit entry; `by` made the change.
+    /// Commits a change of a subscription, together with its log entry and its audit entry. `before`: the subscription
+    /// before the change; `by`: the author.
     ///
-    /// Waits until delivery has applied the entry, on this node and on the node that owns the subscription's shard,
-    /// but no longer than [`APPLY_TIMEOUT`](super::APPLY_TIMEOUT) for each.
+    /// Then waits until delivery has applied the change, on this node and on the node that owns the shard of the
+    /// subscription, at most [`APPLY_TIMEOUT`](super::APPLY_TIMEOUT) for each.
     pub async fn change(
         &self,
         change: &Change,
@@ -47,8 +47,8 @@ impl Log {
         Ok(changed)
     }
 
-    /// Waits until delivery on this node has applied the log up to `position`, or does not run. Logs a warning after
-    /// [`APPLY_TIMEOUT`].
+    /// Waits until delivery on this node has applied the log up to `position`. Returns at once if this node runs no
+    /// delivery, and after [`APPLY_TIMEOUT`] with a warning.
     async fn wait_until_applied(&self, position: Position) {
         let mut applied = self.applied.subscribe();
         let reached = applied.wait_for(|up_to| up_to.is_none_or(|up_to| up_to >= position));
@@ -57,8 +57,8 @@ impl Log {
         }
     }
 
-    /// Waits until the owner of `shard`, if it is another node, has applied the log up to `position`. Logs a warning
-    /// after [`APPLY_TIMEOUT`].
+    /// Waits until the owner of `shard`, if that is another node, has applied the log up to `position`. Returns after
+    /// [`APPLY_TIMEOUT`] with a warning.
     async fn wait_until_applied_elsewhere(&self, shard: u16, position: Position) {
         let check = || self.store.have_others_applied(self.node, shard, position);
         if !poll_until(check).await {

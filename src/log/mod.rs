@@ -112,29 +112,30 @@ impl Log {
         self.tail.read_after(scan)
     }
 
-    /// Returns whether memory holds every event after `position`.
+    /// Returns whether memory holds every event after `position`, so that a read from there needs no database.
     pub fn is_recent(&self, position: Position) -> bool {
         self.tail.is_recent(position)
     }
 
-    /// Returns the newest position that readers on this node can see.
+    /// Returns the position of the newest event that readers on this node can see.
     pub fn head(&self) -> Position {
         self.tail.head()
     }
 
-    /// Waits until [`Self::head`] is above `position`.
+    /// Waits, without a time limit, until [`Self::head`] is above `position`.
     pub async fn wait_past(&self, position: Position) {
         self.tail.wait_past(position).await;
     }
 
-    /// Makes this node and the others read the table. Called after a statement of the store has appended entries
-    /// without this log.
+    /// Makes this node and all other nodes read new entries from the table. Called after a statement has appended
+    /// entries directly, without [`Self::append`].
     pub(crate) fn notify_appended(&self) {
         self.tail.request_read();
         self.notifier_wakeup.notify_one();
     }
 
-    /// Drops expired events from memory: those at or below `expired_up_to`.
+    /// Removes the events at or below the position `expired_up_to` from memory. Called after retention has expired
+    /// them.
     pub(crate) fn drop_expired(&self, expired_up_to: Position) {
         self.tail.drop_expired(expired_up_to);
     }
@@ -144,8 +145,9 @@ impl Log {
         self.applied.send_replace(position);
     }
 
-    /// Drops all events from memory and continues from the head of the table. Called after the database was replaced,
-    /// for example by a standby that may lack the last entries.
+    /// Removes all events from memory, and continues from the newest event of the table.
+    ///
+    /// Called after another server has become the database, such as a standby that may lack the last entries.
     pub async fn reload(&self) -> Result<(), StoreError> {
         self.observers.notify_history_lost();
         self.tail.reset_to(self.store.head().await?);
@@ -171,8 +173,8 @@ impl Log {
     }
 }
 
-/// Repeats `check`, with growing delays, until it returns true. Returns false after [`APPLY_TIMEOUT`]. An error counts
-/// as false.
+/// Calls `check`, with growing delays, until it returns true. Returns false after [`APPLY_TIMEOUT`]. An error of
+/// `check` counts as false.
 async fn poll_until<F>(check: impl Fn() -> F) -> bool
 where
     F: Future<Output = Result<bool, StoreError>>,
@@ -187,8 +189,8 @@ where
     timeout(APPLY_TIMEOUT, polling).await.is_ok()
 }
 
-/// Sends a change to the database, up to [`MAX_CHANGE_ATTEMPTS`] times while the database is unavailable. The change
-/// must be safe to repeat.
+/// Runs `change`, which writes to the database, up to [`MAX_CHANGE_ATTEMPTS`] times while the database is unavailable.
+/// `change` must be safe to repeat.
 async fn send_repeatable<T, F>(change: impl Fn() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,

@@ -19,8 +19,8 @@ const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
 /// How long the answer to "are there other nodes?" is reused.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// Notifies the other nodes whenever `wakeup` is signalled, until `stop`. This node, `node`, signals it after each
-/// append.
+/// Sends a notification to the other nodes whenever `wakeup` is signalled, until `stop`. This node, with the id
+/// `node`, signals `wakeup` after each append.
 pub(super) async fn notify(node: Uuid, store: Store, wakeup: Arc<Notify>, stop: CancellationToken) {
     let (mut has_others, mut checked_at) = (true, None::<Instant>);
     loop {
@@ -53,8 +53,8 @@ pub(super) async fn listen(node: Uuid, store: Store, tail: Arc<Tail>, stop: Canc
     }
 }
 
-/// Listens on one connection, and makes the tail read the table after each notification. Returns after `stop`, or with
-/// the error that broke the connection.
+/// Opens one connection that receives notifications, and makes the tail read the table after each one. Returns after
+/// `stop`, or with the error that broke the connection.
 async fn follow_notifications(
     node: Uuid,
     store: &Store,

@@ -11,14 +11,14 @@ use crate::store::log::AppendOutcome;
 /// A part of the hub that follows what the log does. All methods run in the middle of an append or a read: they must
 /// not block.
 pub trait LogObserver: Debug + Send + Sync {
-    /// Receives each new entry, in the order of the log, before any reader on this node can see the entry.
+    /// Called with each new entry, in the order of the log, before any reader on this node can see the entry.
     fn handle_entry(&self, _entry: &Event) {}
 
-    /// Entries may have been missed, because the database was replaced. What the observer derived from entries no longer
-    /// holds.
+    /// Called when entries may have been missed, because the database was replaced. The observer must discard what it
+    /// derived from earlier entries.
     fn handle_history_lost(&self) {}
 
-    /// Receives the result of each request to append `events` events, and the time that it took.
+    /// Called after each request to append `events` events, with its result and the time that it took.
     fn handle_append(
         &self,
         _outcome: &Result<AppendOutcome, AppendError>,
@@ -33,20 +33,24 @@ pub trait LogObserver: Debug + Send + Sync {
 pub(super) struct Observers(Arc<[Arc<dyn LogObserver>]>);
 
 impl From<Vec<Arc<dyn LogObserver>>> for Observers {
+    /// Wraps a list of observers, which may be empty.
     fn from(observers: Vec<Arc<dyn LogObserver>>) -> Self {
         Self(observers.into())
     }
 }
 
 impl Observers {
+    /// Calls [`LogObserver::handle_entry`] of every observer.
     pub(super) fn notify_entry(&self, entry: &Event) {
         self.0.iter().for_each(|observer| observer.handle_entry(entry));
     }
 
+    /// Calls [`LogObserver::handle_history_lost`] of every observer.
     pub(super) fn notify_history_lost(&self) {
         self.0.iter().for_each(|observer| observer.handle_history_lost());
     }
 
+    /// Calls [`LogObserver::handle_append`] of every observer.
     pub(super) fn notify_append(
         &self,
         outcome: &Result<AppendOutcome, AppendError>,

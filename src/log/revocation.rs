@@ -23,11 +23,11 @@ pub enum RevocationReach {
 }
 
 impl Log {
-    /// Revokes a key and waits until the other nodes reject it. Repeats the wait if the key is revoked already; `None`
-    /// if no such key exists.
+    /// Revokes a key, and waits until every other node rejects it. For a key that is already revoked, only waits.
+    /// `None` if the key does not exist.
     ///
-    /// `token` identifies the append of the log entry. A node confirms by reading the log past the entry. A node whose
-    /// lease has ended need not confirm: it trusts no cached key.
+    /// `token` identifies the append, so that it can be repeated. A node confirms when it has read the log entry. A
+    /// node whose lease has ended need not confirm: it trusts no cached key.
     pub async fn revoke_key(
         &self,
         key: &StoredKey,

@@ -35,7 +35,7 @@ struct TailBuffer {
 }
 
 impl TailBuffer {
-    /// Returns an empty buffer that continues after `head`.
+    /// Returns an empty buffer; the next event that it accepts is the first one after `head`.
     fn empty_at(head: Position) -> Self {
         Self { events: VecDeque::new(), bytes: 0, floor: head, last: head }
     }
@@ -52,13 +52,14 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Creates an empty tail that continues after the log's `head`. `observers` see each entry before any reader can.
+    /// Creates an empty tail that holds events after the position `head`. `observers` see each entry before any reader
+    /// can.
     pub(super) fn new(head: Position, observers: Observers) -> Self {
         let buffer = Mutex::new(TailBuffer::empty_at(head));
         Self { buffer, observers, head: watch::Sender::new(head), read_now: Notify::new() }
     }
 
-    /// Drops all events and continues after `head`.
+    /// Removes all events. The next event that the tail accepts is the first one after `head`.
     pub(super) fn reset_to(&self, head: Position) {
         *self.buffer() = TailBuffer::empty_at(head);
         self.head.send_replace(head);
@@ -143,7 +144,8 @@ impl Tail {
         Ok(())
     }
 
-    /// Drops expired events from the buffer: those at or below `expired_up_to`.
+    /// Removes the events at or below the position `expired_up_to` from the buffer. Called after retention has expired
+    /// them.
     pub(super) fn drop_expired(&self, expired_up_to: Position) {
         let mut buffer = self.buffer();
         while buffer.events.front().is_some_and(|event| event.position <= expired_up_to) {
@@ -156,12 +158,12 @@ impl Tail {
         self.read_now.notify_one();
     }
 
-    /// Returns the newest position that readers can see.
+    /// Returns the position of the newest event that readers on this node can see.
     pub(super) fn head(&self) -> Position {
         *self.head.borrow()
     }
 
-    /// Waits until [`Self::head`] is above `position`.
+    /// Waits, without a time limit, until [`Self::head`] is above `position`.
     pub(super) async fn wait_past(&self, position: Position) {
         let mut head = self.head.subscribe();
         // Cannot fail: self owns the sender.
@@ -189,7 +191,8 @@ impl TailBuffer {
         }
     }
 
-    /// Drops the oldest event and raises the floor to its position.
+    /// Removes the oldest event, if there is one. Its position becomes the floor: the buffer holds every event above
+    /// it.
     fn drop_oldest(&mut self) {
         if let Some(oldest) = self.events.pop_front() {
             self.bytes -= oldest.body.len();
@@ -220,7 +223,8 @@ pub(super) async fn follow(tail: Arc<Tail>, store: Store, stop: CancellationToke
     }
 }
 
-/// Reads the table from the tail's last event to the end of the log.
+/// Reads the events after the last event of the tail from the table, up to the end of the log, and adds them to the
+/// tail.
 async fn read_new_events(tail: &Tail, store: &Store) -> Result<(), StoreError> {
     loop {
         let after = tail.buffer().last;

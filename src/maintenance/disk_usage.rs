@@ -10,7 +10,8 @@ use crate::store::{Store, StoreError};
 
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Measures the disk usage every minute, and sets the metric, until `stop`.
+/// Measures the disk usage of the database every minute and stores it in `metrics`, until `stop` is cancelled. An error
+/// is logged, and the last value stays.
 pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationToken) {
     loop {
         match measure(&store).await {
@@ -23,7 +24,7 @@ pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationT
     }
 }
 
-/// Reads the sizes of the tables and the position of the oldest event.
+/// Reads from the database the sizes of the tables and the position of the oldest event.
 async fn measure(store: &Store) -> Result<DiskUsage, StoreError> {
     let disk = store.select_disk_usage().await?;
     Ok(DiskUsage {

@@ -53,8 +53,8 @@ pub(crate) async fn record_gaps(store: &Store, expired_up_to: Position) -> Resul
     Ok(total)
 }
 
-/// Counts, for each lagging subscription, the events after its cursor and up to `expired_up_to` that match its
-/// patterns. Leaves out subscriptions without such events.
+/// Counts, for each lagging subscription, the events that it loses: those after its cursor and up to `expired_up_to`
+/// that match its patterns. A subscription without such events is not in the result.
 async fn count(
     store: &Store,
     lagging: &[LaggingSubscription],
@@ -128,8 +128,8 @@ impl<'a> Counter<'a> {
         })
     }
 
-    /// Moves to the next range of the log, and returns its exclusive start and its inclusive end; `None` after the
-    /// last range. The matcher then has the patterns that apply in the range.
+    /// Moves to the next range of the log, and sets the matcher to the patterns that apply in it. Returns the range's
+    /// exclusive start and inclusive end; `None` after the last range.
     fn next_range(&mut self) -> Option<(Position, Position)> {
         let (start, ids) = self.edges.pop_first()?;
         self.start = start;
@@ -143,7 +143,8 @@ impl<'a> Counter<'a> {
         Some((start, end))
     }
 
-    /// Adds a count of events in the current range to each subscription that they match.
+    /// Adds a count of events, read from the current range of the log, to each subscription whose patterns match these
+    /// events.
     fn add(&mut self, count: &EventCount) {
         let ids = match count.about {
             Some(id) => {

@@ -8,7 +8,7 @@ use crate::store::{Store, StoreError};
 
 const INTERVAL: Duration = Duration::from_secs(600);
 
-/// Runs housekeeping every ten minutes until `stop`.
+/// Runs housekeeping every ten minutes until `stop` is cancelled.
 pub(crate) async fn run(store: Store, stop: CancellationToken) {
     loop {
         if let Err(error) = run_once(&store).await {
@@ -21,8 +21,8 @@ pub(crate) async fn run(store: Store, stop: CancellationToken) {
     }
 }
 
-/// Creates partitions, deletes rows that no longer have a purpose, and cancels the replays of deleted subscriptions.
-/// Stops at the first error; safe to repeat and to run on several nodes.
+/// Creates future partitions, deletes rows that are no longer needed, and cancels the replays of deleted subscriptions.
+/// Returns the first error at once; safe to repeat and to run on several nodes.
 async fn run_once(store: &Store) -> Result<(), StoreError> {
     store.create_partitions().await?;
     while store.delete_old_responses().await? > 0 {}

@@ -15,7 +15,7 @@ const BATCH_SIZE: i64 = 200;
 /// How many subscriptions one run removes ended secrets from.
 const MAX_ENDED_SECRETS: i64 = 1_000;
 
-/// Runs re-encryption every minute until `stop`.
+/// Runs re-encryption every minute until `stop` is cancelled.
 pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationToken) {
     loop {
         match stop.run_until_cancelled(run_once(&metrics, &store)).await {
@@ -31,8 +31,10 @@ pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationT
     }
 }
 
-/// Removes ended signing secrets, counts the values that need re-encryption, and re-encrypts them if no other node
-/// does. Safe to interrupt and to repeat: a value that changed since it was read is left as it is.
+/// Removes expired signing secrets, counts the values that need re-encryption, and re-encrypts them unless another node
+/// is doing so.
+///
+/// Safe to interrupt and to repeat: a value that changed after it was read is not overwritten.
 async fn run_once(metrics: &Metrics, store: &Store) -> Result<(), StoreError> {
     remove_ended_secrets(store).await?;
     let left = store.count_encrypted_with_old_key().await?;
@@ -45,8 +47,11 @@ async fn run_once(metrics: &Metrics, store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Re-encrypts, in batches, all values in plain text or under a former master key. `left` is their number, which the
-/// metric follows. When none is left, deletes the former master keys.
+/// Re-encrypts with the current master key, in batches, all values that are plain text or use a former master key. If
+/// none is left then, deletes the former master keys.
+///
+/// `left` is the number of these values; the metric shows it as it falls. A value that cannot be decrypted is logged
+/// and skipped.
 async fn reencrypt(metrics: &Metrics, store: &Store, mut left: i64) -> Result<(), StoreError> {
     tracing::info!(left, "re-encrypting with the current master key");
     let mut unreadable = 0;
@@ -79,8 +84,8 @@ async fn reencrypt(metrics: &Metrics, store: &Store, mut left: i64) -> Result<()
     Ok(())
 }
 
-/// Removes the signing secrets that have ended from up to [`MAX_ENDED_SECRETS`] subscriptions. A subscription that
-/// changes meanwhile is left to the next run.
+/// Removes expired signing secrets from up to [`MAX_ENDED_SECRETS`] subscriptions. If a subscription changes at the
+/// same time, the next run handles it.
 async fn remove_ended_secrets(store: &Store) -> Result<(), StoreError> {
     let now = UnixMillis::now();
     for (id, definition) in store.select_ended_secrets(now, MAX_ENDED_SECRETS).await? {

@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_secs(3_600);
 /// The wait after a run that failed.
 const RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// Runs retention every hour, and a minute after a failure, until `stop`.
+/// Runs retention every hour until `stop` is cancelled. After a failed run, the next one follows after a minute.
 pub(crate) async fn run(
     log: Log,
     store: Store,
@@ -63,8 +63,8 @@ async fn run_once(
     }
 }
 
-/// Drops expired partitions. If one cannot be dropped, later partitions of the same table wait for the next run, and
-/// its error is returned.
+/// Drops the partitions whose rows have all expired. If a partition cannot be dropped, later partitions of the same
+/// table wait for the next run, and the error is returned.
 async fn drop_partitions(
     store: &Store,
     retention: Retention,

@@ -54,6 +54,7 @@ pub(crate) struct DeliveryMetrics {
 }
 
 impl Default for DeliveryMetrics {
+    /// Creates the delivery metrics of a starting node, with all values at zero.
     fn default() -> Self {
         Self {
             attempts: Default::default(),
@@ -70,7 +71,8 @@ impl Default for DeliveryMetrics {
 }
 
 impl DeliveryMetrics {
-    /// Counts an attempt under its status class (such as `2xx`) or its error class.
+    /// Counts a delivery attempt under its status class (such as `2xx`), or under its error class if no response
+    /// arrived.
     pub(crate) fn count_attempt(&self, outcome: &Outcome) {
         let name = match outcome {
             Outcome::Answered { status, .. } => {
@@ -84,13 +86,14 @@ impl DeliveryMetrics {
         }
     }
 
-    /// Returns the number of attempts since the start, by status class or error class.
+    /// Returns the number of delivery attempts since the node started, one pair for each status class (such as `2xx`)
+    /// or error class.
     pub(crate) fn attempts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         OUTCOMES.iter().copied().zip(self.attempts.iter().map(Counter::get))
     }
 
-    /// Records the number of shards that this node owns, and counts the difference to the last number as lease
-    /// changes.
+    /// Sets the number of shards that this node owns. Adds the difference from the previous number to the count of
+    /// lease changes.
     pub(crate) fn set_shards(&self, count: usize) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let before = self.shards.swap(count, Ordering::Relaxed);
@@ -162,7 +165,7 @@ pub(crate) struct QueueSnapshot {
 }
 
 impl QueueSnapshot {
-    /// Returns the totals of the subscriptions in `state`, to read or to change them.
+    /// Returns the totals over all subscriptions whose delivery is in `state`; zeros if no subscription is.
     pub(crate) fn totals(&self, state: ProgressState) -> StateTotals {
         self.by_state.get(&state).copied().unwrap_or_default()
     }

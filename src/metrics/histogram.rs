@@ -52,14 +52,15 @@ impl Histogram {
         self.sum.fetch_add(value, Ordering::Relaxed);
     }
 
-    /// Returns each upper bound with the number of observations above the bound before. The last bound is infinite.
+    /// Returns each bucket as its upper bound and the number of observations in this bucket only (not cumulative). The
+    /// last bound is infinite.
     pub(crate) fn buckets(&self) -> Vec<(f64, u64)> {
         let bounds = self.bounds.iter().map(|bound| (self.to_unit)(*bound));
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
         bounds.chain([f64::INFINITY]).zip(counts).collect()
     }
 
-    /// Returns the sum of all observations, in seconds or as a count.
+    /// Returns the sum of all observations: in seconds for a histogram of durations, otherwise as a plain number.
     pub(crate) fn sum(&self) -> f64 {
         (self.to_unit)(self.sum.load(Ordering::Relaxed))
     }

@@ -25,8 +25,8 @@ pub(crate) struct Metrics {
 }
 
 impl LogObserver for Metrics {
-    /// Counts the accepted events and their duration, or the failure. A repeat of an earlier request counts as
-    /// neither.
+    /// Counts the appended events and records the duration of the append; after an error counts the failure. A repeat
+    /// of an earlier request changes nothing.
     fn handle_append(
         &self,
         outcome: &Result<AppendOutcome, AppendError>,

@@ -39,8 +39,8 @@ impl StorageMetrics {
         (at > 0).then(|| UnixMillis::from_i64(at))
     }
 
-    /// Returns the number of values in the database that are not encrypted with the current master key; `None` before
-    /// the first count.
+    /// Locks the number of values in the database that are not encrypted with the current master key, to read or to
+    /// replace it; `None` before the first count.
     pub(crate) fn encrypted_with_old_key(&self) -> MutexGuard<'_, Option<i64>> {
         self.encrypted_with_old_key.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -51,6 +51,7 @@ struct AttemptRow {
 }
 
 impl From<AttemptRow> for RecordedAttempt {
+    /// Converts a row of the attempts table.
     fn from(row: AttemptRow) -> Self {
         Self {
             attempt: Attempt {
@@ -73,7 +74,7 @@ fn to_smallint(number: u16) -> i16 {
     i16::try_from(number).unwrap_or(i16::MAX)
 }
 
-/// Returns the shard of a subscription as stored in a `shard` column.
+/// Returns the number of a subscription's shard as a value for a `shard` column.
 fn shard_column(id: SubscriptionId) -> i16 {
     to_smallint(shard_of(id))
 }
@@ -250,8 +251,8 @@ impl Store {
         .map(|rows| rows.into_iter().map(RecordedAttempt::from).collect())
     }
 
-    /// Selects the deliveries of the events at `positions` to `subscriptions` that were attempted, but whose attempts
-    /// have expired.
+    /// Selects the deliveries of the events at `positions` to `subscriptions` that were attempted, but whose recorded
+    /// attempts have since expired.
     pub async fn select_unrecorded(
         &self,
         subscriptions: &[i64],
@@ -316,8 +317,10 @@ impl Store {
         .map(|rows| rows.into_iter().map(RecordedAttempt::from).collect())
     }
 
-    /// Deletes the retries, cursors and expirations of deleted subscriptions, and returns the number of rows. A flush
-    /// may write such rows after the deletion of the subscription.
+    /// Deletes the retries, cursors and expirations that belong to deleted subscriptions, and returns the number of
+    /// rows.
+    ///
+    /// Such rows exist because a flush may write them after a subscription is deleted.
     pub async fn delete_state_of_deleted(&self) -> Result<u64, StoreError> {
         let retries = self.execute(sqlx::query!(
             "DELETE FROM retries r USING subscriptions s WHERE s.id = r.subscription AND s.deleted"

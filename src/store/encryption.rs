@@ -38,8 +38,10 @@ impl Store {
         })
     }
 
-    /// Makes this node's current master key the database's. If stored values need keys that this node does not have,
-    /// changes nothing and returns the ids of the missing keys; on success the answer is empty.
+    /// Makes this node's current master key the database's current one. Returns an empty list on success.
+    ///
+    /// If stored values need master keys that this node does not have, changes nothing and returns the ids of these
+    /// keys.
     pub async fn insert_master_key(&self) -> Result<Vec<String>, StoreError> {
         let held: Vec<String> = self.encryptor.ids().iter().map(ToString::to_string).collect();
         self.fetch_scalars(sqlx::query_scalar!(
@@ -49,7 +51,8 @@ impl Store {
         .await
     }
 
-    /// Deletes the rows of master keys with which no stored value is encrypted, except this node's current key.
+    /// Deletes the rows of the master keys that encrypt no stored value any more. The row of this node's current key
+    /// always stays.
     pub async fn delete_old_master_keys(&self) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "DELETE FROM master_keys m

@@ -51,7 +51,7 @@ pub struct Expiration {
 }
 
 impl Store {
-    /// Selects the position of the newest expired event.
+    /// Selects the position of the newest expired event, which is the beginning of the log.
     pub async fn select_expired_up_to(&self) -> Result<Position, StoreError> {
         self.fetch_scalar(sqlx::query_scalar!("SELECT events FROM horizons"))
             .await
@@ -101,8 +101,8 @@ impl Store {
         Ok(lagging.collect())
     }
 
-    /// Counts the next events above `after` and up to `up_to`, at most `events` of them, by tenant, type and test
-    /// subscription. A total below `events` means that the count has reached `up_to`.
+    /// Counts the next `events` events above `after` and up to `up_to`, by tenant, type and test subscription. A total
+    /// below `events` means that none remain up to `up_to`.
     pub async fn select_event_counts(
         &self,
         after: Position,
@@ -168,9 +168,10 @@ impl Store {
         })
     }
 
-    /// Records that a subscription loses its events up to `expired_up_to`: deletes their retries, moves its cursor,
-    /// and appends the log entry with `gap`, in one commit. Returns false, without effect, if the gap was recorded
-    /// before.
+    /// Records that a subscription loses its undelivered events up to `expired_up_to`. Returns false, and changes
+    /// nothing, if that was recorded before.
+    ///
+    /// In one commit, deletes the retries of these events, moves the cursor, and appends the log entry with `gap`.
     pub async fn record_gap(
         &self,
         id: SubscriptionId,
@@ -191,15 +192,16 @@ impl Store {
         .await
     }
 
-    /// Expires the events up to `expired_up_to`: moves the beginning of the log and every cursor below it there, and
-    /// deletes the retries of these events, in one commit.
+    /// Expires all events up to the position `expired_up_to`, in one commit: moves the beginning of the log and every
+    /// cursor below it there, and deletes the retries of these events.
     pub async fn advance_cursors(&self, expired_up_to: Position) -> Result<(), StoreError> {
         self.execute(sqlx::query!("SELECT pass_over($1) AS passed", expired_up_to.stored()))
             .await
             .map(drop)
     }
 
-    /// Selects how many events a subscription has lost to retention; `None` if it has lost none.
+    /// Selects how many events a subscription has lost because retention expired them before they were delivered;
+    /// `None` if it has lost none.
     pub async fn select_expired(
         &self,
         id: SubscriptionId,

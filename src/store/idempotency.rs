@@ -21,7 +21,7 @@ pub struct StoredResponse {
 }
 
 impl fmt::Debug for StoredResponse {
-    /// Omits the response, which may contain a key.
+    /// Writes the log position only, since the response may contain the text of a key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredResponse").field("position", &self.position).finish_non_exhaustive()
     }
@@ -132,7 +132,7 @@ impl Store {
         .map(|rows| rows > 0)
     }
 
-    /// Deletes the stored claims of requests that have ended. A claim whose key another request has claimed since
+    /// Deletes the stored claims of requests that have ended. If another request has claimed the key since, its claim
     /// stays.
     pub async fn delete_claims(&self, ended: &[StoredClaim]) -> Result<(), StoreError> {
         let tenants: Vec<&str> = ended.iter().map(|name| &*name.tenant).collect();
@@ -149,7 +149,7 @@ impl Store {
         .map(drop)
     }
 
-    /// Deletes the claims of nodes whose row is deleted, and returns their number.
+    /// Deletes the claims of nodes that no longer have a row in the table of nodes, and returns the number of claims.
     pub async fn delete_dead_claims(&self) -> Result<u64, StoreError> {
         self.execute(sqlx::query!(
             "DELETE FROM idempotency_claims c WHERE NOT EXISTS (SELECT FROM nodes n WHERE n.id = c.node)"

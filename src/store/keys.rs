@@ -57,6 +57,8 @@ struct KeyRow {
 impl TryFrom<KeyRow> for StoredKey {
     type Error = StoreError;
 
+    /// Converts a row of the keys table. Fails with [`StoreError::Unreadable`] if a stored scope or pattern is
+    /// invalid.
     fn try_from(row: KeyRow) -> Result<Self, StoreError> {
         let id = KeyId::from_stored(row.id);
         let unreadable = |what: &str| StoreError::Unreadable(format!("key {id}: {what}"));
@@ -134,7 +136,8 @@ impl Store {
         .await
     }
 
-    /// Selects a key of any tenant by its SHA-256, even if it is revoked or expired; `None` if no such key exists.
+    /// Selects the key whose text has this SHA-256 hash, of any tenant, even if it is revoked or expired; `None` if no
+    /// such key exists.
     pub async fn select_key_by_hash(&self, hash: &[u8]) -> Result<Option<StoredKey>, StoreError> {
         self.fetch_optional(sqlx::query_as!(
             KeyRow,
@@ -160,7 +163,7 @@ impl Store {
         .transpose()
     }
 
-    /// Selects those of the keys `ids` that exist and are not revoked.
+    /// Selects the ids among `ids` of keys that exist and are not revoked. They may be expired.
     pub async fn select_unrevoked_keys(&self, ids: &[i64]) -> Result<Vec<KeyId>, StoreError> {
         self.fetch_scalars(sqlx::query_scalar!(
             "SELECT id FROM keys WHERE id = ANY($1) AND NOT revoked",

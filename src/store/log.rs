@@ -144,7 +144,7 @@ impl LogWriter {
         Err(failure)
     }
 
-    /// Closes the connection.
+    /// Closes the connection to the database, if one is open.
     pub async fn close(self) {
         if let Some(connection) = self.connection
             && let Err(error) = connection.close().await
@@ -258,7 +258,8 @@ struct EventRow {
 }
 
 impl EventRow {
-    /// Converts a row to an event; `None` if the row has no data, because the read did not select its tenant.
+    /// Converts a row to an event; `None` for a row without data: the event belongs to another tenant than the one
+    /// that was read.
     fn into_event(self) -> Option<Arc<Event>> {
         let new = NewEvent {
             event_type: EventType::from_stored(&self.event_type),
@@ -369,7 +370,7 @@ impl Store {
     }
 
     /// Selects the position of the newest event, even if it has expired. If the table has no event, returns the
-    /// beginning of the log.
+    /// position where the log begins.
     pub async fn head(&self) -> Result<Position, StoreError> {
         self.fetch_scalar(sqlx::query_scalar!(
             r#"SELECT coalesce((SELECT position FROM events ORDER BY position DESC LIMIT 1), events) AS "head!"

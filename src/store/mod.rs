@@ -59,6 +59,8 @@ pub enum StoreError {
 }
 
 impl From<sqlx::Error> for StoreError {
+    /// Classifies an error: `Unavailable` if a later attempt may succeed, such as after a lost connection, else
+    /// `Refused`.
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Io(_)
@@ -75,8 +77,10 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Returns whether an `SQLSTATE` is about the server's state rather than the statement, so that a retry may succeed:
-/// connection failures, insufficient resources (a full disk too), operator intervention, lock timeouts.
+/// Returns whether the error code `SQLSTATE` reports a temporary state of the server, not a fault of the statement, so
+/// that a retry may succeed.
+///
+/// Examples: connection failures, a full disk, a shutdown, lock timeouts. False for `None`.
 fn is_transient(code: Option<&str>) -> bool {
     code.is_some_and(|code| {
         ["08", "53", "57", "58", "55P03", "40", "25006"].iter().any(|class| code.starts_with(class))
@@ -94,13 +98,15 @@ pub struct Store {
 }
 
 impl fmt::Debug for Store {
+    /// Writes only the name of the type, since the connection options contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Store(…)")
     }
 }
 
 impl Store {
-    /// Prepares the pools for the database at `url` without connecting. `encryptor` encrypts stored secrets.
+    /// Prepares the connection pools for the database at `url`, and opens no connection yet. Fails if `url` is
+    /// invalid. `encryptor` encrypts the secrets that are stored.
     pub fn new(url: &str, encryptor: Encryptor) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url)?.application_name("hookhub").options([
             ("statement_timeout", "15s"),
@@ -138,7 +144,8 @@ impl Store {
         self.fetch_one(sqlx::query!("SELECT 1 AS one")).await.map(drop)
     }
 
-    /// Closes the pools, after the statements that run now. Later statements fail with [`StoreError::Unavailable`].
+    /// Closes the connection pools once the running statements have ended. Later statements fail with
+    /// [`StoreError::Unavailable`].
     pub async fn close(&self) {
         self.pool.close().await;
         self.lease_pool.close().await;
@@ -147,11 +154,12 @@ impl Store {
 
 /// Statements on the pool, each with [`STATEMENT_TIMEOUT`].
 impl Store {
-    /// Returns the number of rows that the statement changed.
+    /// Runs a statement that returns no rows, and returns the number of rows that it inserted, updated or deleted.
     async fn execute(&self, query: Query<'_, Postgres, PgArguments>) -> Result<u64, StoreError> {
         within(query.execute(&self.pool)).await.map(|done| done.rows_affected())
     }
 
+    /// Runs a query and returns its first row. Fails if there is none.
     async fn fetch_one<T: Send + Unpin>(
         &self,
         query: CheckedQuery<'_, impl FnMut(PgRow) -> Result<T, sqlx::Error> + Send>,
@@ -159,6 +167,7 @@ impl Store {
         within(query.fetch_one(&self.pool)).await
     }
 
+    /// Runs a query and returns its first row; `None` if there is none.
     async fn fetch_optional<T: Send + Unpin>(
         &self,
         query: CheckedQuery<'_, impl FnMut(PgRow) -> Result<T, sqlx::Error> + Send>,
@@ -166,6 +175,7 @@ impl Store {
         within(query.fetch_optional(&self.pool)).await
     }
 
+    /// Runs a query and returns all its rows.
     async fn fetch_all<T: Send + Unpin>(
         &self,
         query: CheckedQuery<'_, impl FnMut(PgRow) -> Result<T, sqlx::Error> + Send>,
@@ -173,6 +183,7 @@ impl Store {
         within(query.fetch_all(&self.pool)).await
     }
 
+    /// Runs a query of one column and returns the value of its first row. Fails if there is no row.
     async fn fetch_scalar<T: Send + Unpin>(
         &self,
         query: QueryScalar<'_, Postgres, T, PgArguments>,
@@ -183,6 +194,7 @@ impl Store {
         within(query.fetch_one(&self.pool)).await
     }
 
+    /// Runs a query of one column and returns the value of its first row; `None` if there is no row.
     async fn fetch_optional_scalar<T: Send + Unpin>(
         &self,
         query: QueryScalar<'_, Postgres, T, PgArguments>,
@@ -193,6 +205,7 @@ impl Store {
         within(query.fetch_optional(&self.pool)).await
     }
 
+    /// Runs a query of one column and returns the values of all its rows.
     async fn fetch_scalars<T: Send + Unpin>(
         &self,
         query: QueryScalar<'_, Postgres, T, PgArguments>,
@@ -204,7 +217,7 @@ impl Store {
     }
 }
 
-/// Opens a connection outside the pools.
+/// Opens a database connection that no pool manages. Fails with [`StoreError::Unavailable`] after [`ACQUIRE_TIMEOUT`].
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(options))
         .await
@@ -212,7 +225,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError>
         .map_err(StoreError::from)
 }
 
-/// Runs a statement. Fails with [`StoreError::Unavailable`] after [`STATEMENT_TIMEOUT`].
+/// Waits for the result of a statement. Fails with [`StoreError::Unavailable`] after [`STATEMENT_TIMEOUT`].
 async fn within<T>(
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {

@@ -40,7 +40,7 @@ pub struct ServerIdentity {
     pub timeline: String,
 }
 
-/// Converts a duration to a Postgres interval.
+/// Converts a duration to a Postgres interval. A duration that is too long becomes the maximum.
 fn interval(length: Duration) -> PgInterval {
     PgInterval {
         months: 0,
@@ -79,7 +79,7 @@ impl Store {
         Ok(ServerIdentity { system: row.system, timeline: row.timeline })
     }
 
-    /// Records that the node has applied all subscription changes up to `position`.
+    /// Records that the node's delivery has applied all subscription changes in the log up to `position`.
     pub async fn update_acted_on(&self, node: Uuid, position: Position) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "UPDATE nodes SET acted_on = $2 WHERE id = $1 AND acted_on < $2",
@@ -137,7 +137,8 @@ impl Store {
         .await
     }
 
-    /// Marks a node as stopping, so that the other nodes share its shards. Its lease stays.
+    /// Marks a node as stopping, so that the other nodes do not count it when they divide the shards among themselves.
+    /// Its lease stays valid.
     pub async fn update_leaving(&self, node: Uuid) -> Result<(), StoreError> {
         self.execute(sqlx::query!("UPDATE nodes SET leaving = true WHERE id = $1", node))
             .await
@@ -187,7 +188,7 @@ impl Store {
         .map(drop)
     }
 
-    /// Deletes the rows of all nodes. Only for the embedded database, which no other node can use.
+    /// Deletes the rows of all nodes. Used only with the embedded database, which no other node can use.
     pub async fn delete_all_nodes(&self) -> Result<(), StoreError> {
         self.execute(sqlx::query!("DELETE FROM nodes")).await.map(drop)
     }

@@ -15,8 +15,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Waits for a notification that another node has appended to the log. The error means that the connection is
-    /// lost, and notifications with it.
+    /// Waits for a notification that another node has appended to the log. An error means that the connection broke,
+    /// and notifications may have been lost.
     pub async fn notified(&mut self) -> Result<(), StoreError> {
         loop {
             if self.listener.recv().await?.payload() != self.node {
@@ -38,7 +38,7 @@ impl Store {
         .map(drop)
     }
 
-    /// Opens a connection that receives the notifications of all nodes except `node`.
+    /// Opens a connection on which the database sends the notifications of all nodes except `node`.
     pub async fn listen(&self, node: Uuid) -> Result<Listener, StoreError> {
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone());
         let listening = async {
@@ -52,7 +52,7 @@ impl Store {
         Ok(Listener { listener, node })
     }
 
-    /// Returns whether nodes besides `node` are alive.
+    /// Returns whether any node other than `node` has a lease that has not ended.
     pub async fn has_other_nodes(&self, node: Uuid) -> Result<bool, StoreError> {
         self.fetch_scalar(sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT FROM nodes WHERE id <> $1 AND leased_until >= clock_timestamp()) AS "others!""#,

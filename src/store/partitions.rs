@@ -29,7 +29,8 @@ pub struct RetentionLock {
 }
 
 impl Store {
-    /// Creates the missing daily partitions of events and attempts, from yesterday's to the one a week ahead.
+    /// Creates the daily partitions of events and attempts that do not exist yet, from that of yesterday to that of
+    /// the day a week ahead.
     pub async fn create_partitions(&self) -> Result<(), StoreError> {
         self.execute(sqlx::query!("SELECT create_partitions($1) AS made", DAYS_AHEAD))
             .await
@@ -47,8 +48,10 @@ impl Store {
         Ok(locked.await?.then_some(RetentionLock { connection }))
     }
 
-    /// Selects the partitions that are past their retention and that no cursor and no retry needs, oldest first.
-    /// Includes partitions whose drop was interrupted.
+    /// Selects the partitions that are older than `retention` and that no cursor and no retry needs any more, oldest
+    /// first.
+    ///
+    /// Includes partitions of which an earlier drop was interrupted.
     pub async fn select_expired_partitions(
         &self,
         retention: Retention,
@@ -89,8 +92,9 @@ impl Store {
 }
 
 impl RetentionLock {
-    /// Detaches and drops a partition of [`Store::select_expired_partitions`]. Fails with [`StoreError::Unavailable`]
-    /// if a lock timed out: finished steps stay, and a later call continues.
+    /// Detaches and drops a partition that [`Store::select_expired_partitions`] returned.
+    ///
+    /// Fails with [`StoreError::Unavailable`] if a lock timed out. Finished steps stay, and a later call continues.
     pub async fn drop_partition(&mut self, old: &ExpiredPartition) -> Result<(), StoreError> {
         let ExpiredPartition { parent, name, .. } = old;
         if parent == "attempts" {
@@ -123,8 +127,8 @@ impl RetentionLock {
         .map(drop)
     }
 
-    /// Runs a statement that contains names of tables. The text is safe: the names come from the catalogue and match
-    /// the pattern of partition names.
+    /// Runs a statement that contains table names, such as `ALTER TABLE`. The text is safe: the names come from the
+    /// Postgres catalogue and match the pattern of partition names.
     async fn alter(&mut self, statement: String) -> Result<(), StoreError> {
         within(self.connection.execute(AssertSqlSafe(statement))).await.map(drop)
     }

@@ -28,8 +28,8 @@ impl Store {
         }))
     }
 
-    /// Moves a pull subscription's cursor forward to `position`, never back, and returns where it is then. `None` if
-    /// the subscription is not a pull subscription.
+    /// Moves the cursor of a pull subscription forward to `position`, never back, and returns the resulting cursor.
+    /// `None` if the subscription is not a pull subscription.
     pub async fn advance_pull_cursor(
         &self,
         id: SubscriptionId,
@@ -44,8 +44,11 @@ impl Store {
         Ok(moved.await?.map(Position::from_stored))
     }
 
-    /// Moves a pull subscription's cursor forward or back to `position`. Events above it that a former webhook
-    /// delivered are served again. Returns false if the subscription is not a pull subscription.
+    /// Moves the cursor of a pull subscription forward or back to `position`. Returns false if the subscription is not
+    /// a pull subscription.
+    ///
+    /// The pull subscription then gets the events above `position` again, also those that its former webhook
+    /// delivered.
     pub async fn seek_pull_cursor(
         &self,
         id: SubscriptionId,
@@ -59,8 +62,8 @@ impl Store {
         Ok(moved.await? > 0)
     }
 
-    /// Selects those of `positions` whose event a subscription's webhook has delivered, as far as its attempts are
-    /// still recorded.
+    /// Selects those of `positions` whose event the former webhook of a pull subscription has delivered. Events whose
+    /// attempts have expired are missing.
     pub async fn select_delivered(
         &self,
         id: SubscriptionId,

@@ -24,7 +24,8 @@ pub struct StoredSecret {
 }
 
 impl StoredSecret {
-    /// Returns the associated data that binds the value to its row. Fails if the row's kind is unknown.
+    /// Returns the associated data of the encryption, which ties the value to its row. Fails if the kind of the row is
+    /// unknown.
     fn associated_data(&self) -> Result<AssociatedData<'_>, StoreError> {
         let unknown =
             || StoreError::Unreadable(format!("an encrypted value of kind {}", self.kind));
@@ -63,8 +64,8 @@ impl Store {
         .await
     }
 
-    /// Selects up to `limit` of the values that [`Self::count_encrypted_with_old_key`] counts, without the first
-    /// `skip`.
+    /// Selects up to `limit` of the values that [`Self::count_encrypted_with_old_key`] counts, after it has skipped
+    /// the first `skip`.
     pub async fn select_encrypted_with_old_key(
         &self,
         skip: i64,
@@ -113,14 +114,15 @@ impl Store {
         Ok(Reencrypted { reencrypted, unreadable, error: last_error })
     }
 
-    /// Decrypts a value, or takes its plain text, and encrypts it with this node's current master key.
+    /// Returns a value encrypted with this node's current master key. The stored value is decrypted first, or is plain
+    /// text.
     fn reencrypt_value(&self, value: &StoredSecret) -> Result<String, StoreError> {
         let row = value.associated_data()?;
         self.encrypt(&self.decrypt(&value.stored, row)?, row)
     }
 
-    /// Replaces each stored value by the text beside it, in one commit, unless the value was changed since it was
-    /// read. Returns how many were replaced.
+    /// Replaces each stored value by its new encrypted text, in one commit. Skips a value that another statement
+    /// changed since it was read. Returns the number of replaced values.
     async fn update_encrypted(
         &self,
         replacements: &[(&StoredSecret, String)],
@@ -160,7 +162,9 @@ impl Store {
         .await
     }
 
-    /// Selects up to `limit` subscriptions with a signing secret that ended by `now`, each with its stored definition.
+    /// Selects up to `limit` subscriptions with a signing secret whose validity ended by `now`, each with its stored
+    /// definition.
+    ///
     /// The definition is `None` if the subscription is deleted.
     pub async fn select_ended_secrets(
         &self,
@@ -198,8 +202,8 @@ impl Store {
         Ok(self.update_encrypted(&[(value, text)]).await? > 0)
     }
 
-    /// Deletes the rows that say when signing secrets of a subscription end, for those that ended by `now`. Called
-    /// after the secrets are removed.
+    /// Deletes the rows with the end times of the signing secrets of a subscription, for secrets that ended by `now`.
+    /// Called after the secrets themselves are removed.
     pub async fn delete_secret_ends(
         &self,
         id: SubscriptionId,

@@ -72,7 +72,7 @@ impl Store {
         rows.await?.into_iter().map(read).collect()
     }
 
-    /// Selects the progress of a replay; `None` before the shard's owner starts the replay.
+    /// Selects the progress of a replay; `None` while the node that owns the shard has not started the replay.
     pub async fn select_replay(
         &self,
         subscription: SubscriptionId,
@@ -88,8 +88,8 @@ impl Store {
         row.await?.map(|row| row.into_progress().map(|(_, _, progress)| progress)).transpose()
     }
 
-    /// Selects the state of the deliveries of the events at `positions` to a subscription. Leaves out events without a
-    /// recorded attempt.
+    /// Selects the state of the deliveries of the events at `positions` to one subscription. Leaves out events that
+    /// have no recorded attempt.
     pub async fn select_attempted(
         &self,
         subscription: SubscriptionId,

@@ -6,7 +6,7 @@ use super::{Store, StoreError};
 use crate::domain::delivery::shard::OwnedShard;
 use crate::domain::position::Position;
 
-/// Converts shard numbers to values of a `shard` column.
+/// Converts shard numbers to values for a `shard` column.
 fn shard_columns(shards: &[u16]) -> Vec<i16> {
     shards.iter().filter_map(|shard| i16::try_from(*shard).ok()).collect()
 }
@@ -37,8 +37,8 @@ impl Store {
             .collect())
     }
 
-    /// Makes free those of `shards` that the node still owns in the term given with each, so that another node need
-    /// not wait for the end of the lease.
+    /// Gives up the ownership of `shards`, each a shard number and its term, so that other nodes can acquire them at
+    /// once. Skips shards that the node no longer owns in that term.
     pub async fn release_shards(
         &self,
         node: Uuid,

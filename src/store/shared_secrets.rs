@@ -4,7 +4,7 @@ use super::{Store, StoreError};
 use crate::domain::encryption::AssociatedData;
 
 impl Store {
-    /// Returns the secret named `name`, which all nodes share. If none is stored yet, first stores `fresh` as the
+    /// Returns the secret with this name, which all nodes share. If none is stored yet, first stores `fresh` as the
     /// secret, encrypted.
     pub async fn select_or_insert_shared_secret(
         &self,

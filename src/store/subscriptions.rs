@@ -45,8 +45,10 @@ struct SubscriptionRow {
     changed_at: i64,
 }
 
-/// The value of the column `callback_url`. `callback_url IS NOT NULL` in the queries of this file means that the hub
-/// delivers the events; a channel that delivers without a callback URL needs a column of its own.
+/// Returns the value for the column `callback_url`; `None` for a pull subscription.
+///
+/// The queries of this file use `callback_url IS NOT NULL` to find subscriptions to which the hub delivers. A channel
+/// that delivers without a callback URL needs a column of its own.
 fn callback_url_column(channel: &Channel) -> Option<&str> {
     match channel {
         Channel::Pull { .. } => None,
@@ -55,6 +57,8 @@ fn callback_url_column(channel: &Channel) -> Option<&str> {
 }
 
 impl Store {
+    /// Decrypts the definitions of these rows and builds the subscriptions, in the same order. Fails at the first row
+    /// that cannot be read.
     fn read_all(&self, rows: Vec<SubscriptionRow>) -> Result<Vec<Subscription>, StoreError> {
         rows.into_iter().map(|row| self.decrypt_row(row)).collect()
     }
@@ -90,7 +94,7 @@ impl Store {
         Ok((encrypted, earlier.map(|one| one.expires_at.as_i64()).collect()))
     }
 
-    /// Makes a change, and appends its log entry and its audit entry, in one commit.
+    /// Commits a change of a subscription, its log entry and its audit entry, all in one transaction.
     ///
     /// `token` and `after` identify the append, as in [`AppendBatch`](super::log::AppendBatch). Safe to repeat after
     /// [`StoreError::Unavailable`].
@@ -175,7 +179,7 @@ impl Store {
         .transpose()
     }
 
-    /// Whether the tenant had this subscription and deleted it.
+    /// Returns whether the tenant had this subscription and deleted it. False if the tenant never had it.
     pub async fn is_subscription_deleted(
         &self,
         tenant: &str,
@@ -247,8 +251,10 @@ impl Store {
         .and_then(|rows| self.read_all(rows))
     }
 
-    /// Selects the event type patterns of these subscriptions: each version with the position since which it applies,
-    /// oldest first for each subscription.
+    /// Selects the pattern versions of these subscriptions. A version holds the event type patterns and the position
+    /// since which they apply.
+    ///
+    /// The versions of one subscription are in order, oldest first.
     pub async fn select_versions(
         &self,
         ids: &[i64],
@@ -271,7 +277,8 @@ impl Store {
             .collect()
     }
 
-    /// Selects the versions of one subscription's event type patterns, oldest first.
+    /// Selects the pattern versions of one subscription, oldest first. A version holds the event type patterns and the
+    /// position since which they apply.
     pub async fn select_versions_of(&self, id: SubscriptionId) -> Result<Vec<Version>, StoreError> {
         let versions = self.select_versions(&[id.stored()]).await?;
         Ok(versions.into_iter().map(|(_, version)| version).collect())

@@ -17,8 +17,8 @@ pub struct VerificationProgress {
 }
 
 impl Store {
-    /// Records a failed attempt to verify a receiver, and increments the number of attempts. Has no effect if the
-    /// shard's term is no longer `failed.term`.
+    /// Stores a failed attempt to verify a receiver, and increments the number of attempts. Stores nothing if another
+    /// term of the shard than `failed.term` has begun.
     pub async fn upsert_verification(&self, failed: &FailedVerification) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "INSERT INTO verifications AS v
@@ -60,7 +60,8 @@ impl Store {
         }))
     }
 
-    /// Deletes the progress of verifications of verified and of deleted subscriptions, and returns the number of rows.
+    /// Deletes the stored progress of verifications whose subscription is verified or deleted, and returns the number
+    /// of rows.
     pub async fn delete_verifications(&self) -> Result<u64, StoreError> {
         self.execute(sqlx::query!(
             "DELETE FROM verifications v USING subscriptions s

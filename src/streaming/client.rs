@@ -71,7 +71,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Creates a client that reads the events after `after`, catching up from the log.
+    /// Creates a client that reads the events after the position `after`. The client first catches up by reading the
+    /// log.
     ///
     /// `always_heartbeat`: heartbeats are due every [`HEARTBEAT_INTERVAL`] even while events are sent. `now` starts the
     /// first interval.
@@ -98,12 +99,13 @@ impl Client {
         }
     }
 
-    /// Whether the worker offers new events to the client. Otherwise the client reads the log.
+    /// Whether the client is live: it gets new events from the worker. Otherwise the client is catching up by reading
+    /// the log.
     pub(super) fn is_live(&self) -> bool {
         self.mode == ReadMode::Live
     }
 
-    /// Whether the client is live and its queue is empty, so that every matching event was sent.
+    /// Whether the client is live and its queue is empty: every matching event up to now was sent.
     pub(super) fn is_caught_up(&self) -> bool {
         self.is_live() && self.queue.is_empty()
     }
@@ -146,19 +148,21 @@ impl Client {
         }
     }
 
-    /// Stores the waker of the client's reader. The worker calls it once the client has something to do.
+    /// Stores the waker of the task that reads this client's events. The worker uses it once the client has something
+    /// to do.
     pub(super) fn set_waker(&mut self, waker: &Waker) {
         if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             self.waker = Some(waker.clone());
         }
     }
 
-    /// Removes and returns the stored waker, so that each wait wakes the reader once.
+    /// Removes and returns the stored waker; `None` if the reader's task is not waiting. The caller uses it to wake the
+    /// task once.
     pub(super) fn take_waker(&mut self) -> Option<Waker> {
         self.waker.take()
     }
 
-    /// Queues an event, whether or not the filter matches and however full the queue is.
+    /// Adds an event to the client's queue without checks: neither the filter nor the queue's limit applies.
     pub(super) fn enqueue(&mut self, frame: Rc<Frame>) {
         self.queued += frame.bytes();
         self.queue.push_back(frame);
@@ -178,13 +182,14 @@ impl Client {
         true
     }
 
-    /// Makes a live client read the log again. `scanned`: all matching events up to this position are queued or sent.
+    /// Changes a live client to one that reads the log again. `scanned`: all matching events up to this position are
+    /// already queued or sent.
     pub(super) fn fall_behind(&mut self, scanned: Position) {
         self.mode = ReadMode::CatchingUp;
         self.scanned = self.scanned.max(scanned);
     }
 
-    /// Replaces the filter, drops the queued events, and reads the log after `after`.
+    /// Replaces the filter, drops the queued events, and makes the client read the log after the position `after`.
     pub(super) fn restart(&mut self, filter: Arc<Filter>, after: Position) {
         self.queue.clear();
         self.queued = 0;
@@ -193,10 +198,10 @@ impl Client {
         (self.sent, self.scanned) = (after, after);
     }
 
-    /// Queues the matching events that a read of the log returned. The read covered the log up to `scanned`.
+    /// Queues the matching events of a page that was read from the log. The page covers the log up to `scanned`.
     ///
-    /// The client becomes live if the read reached the end of the log (`complete`) and no event up to `processed`, the
-    /// worker's position, is missing.
+    /// The client becomes live if the page reached the end of the log (`complete`) and `scanned` has reached
+    /// `processed`, the worker's position.
     pub(super) fn accept_page(
         &mut self,
         frames: Vec<Rc<Frame>>,
@@ -213,18 +218,19 @@ impl Client {
         }
     }
 
-    /// Whether the key that opened the stream, or that issued its token, is revoked. `false` without a key.
+    /// Whether the API key that opened the stream, or that issued the stream's token, is revoked. `false` if the stream
+    /// was opened without a key.
     pub(super) fn is_key_revoked(&self) -> bool {
         self.key.as_ref().is_some_and(|key| key.is_revoked())
     }
 
-    /// Ends the stream for this reason, unless an earlier reason has ended it.
+    /// Marks the stream as ended for the reason `end`. If the stream has ended already, the first reason stays.
     pub(super) fn end_stream(&mut self, end: StreamEnd) {
         self.end.get_or_insert(end);
     }
 
-    /// Returns the time at which the worker must call [`Self::handle_time`]: the next heartbeat or the expiry,
-    /// whichever is earlier.
+    /// Returns the time at which the worker must call [`Self::handle_time`]: that of the next heartbeat or of the
+    /// stream's expiry, whichever is earlier.
     pub(super) fn due(&self) -> Instant {
         let heartbeat = self.last_sent + HEARTBEAT_INTERVAL;
         self.expires.map_or(heartbeat, |expires| expires.min(heartbeat))

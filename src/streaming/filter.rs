@@ -55,8 +55,8 @@ impl Filter {
         }
     }
 
-    /// Returns the event types to which the key limits a reader of a pull subscription. `None`: no limit, or no
-    /// subscription.
+    /// Returns the event types that the API key of a pull subscription's reader may read. `None`: no limit, or the
+    /// filter is not for a pull subscription.
     pub(super) fn allowed_types(&self) -> Option<Arc<[Pattern]>> {
         match &self.source {
             Source::Types(_) => None,
@@ -82,7 +82,8 @@ impl Filter {
         }
     }
 
-    /// Returns the key of the worker's group for this filter. All clients of a group are offered the same events.
+    /// Returns the key of the worker's group to which clients with this filter belong. Clients with the same tenant and
+    /// patterns, or the same pull subscription, share a group.
     pub(super) fn group_key(&self) -> GroupKey {
         match &self.source {
             Source::Types(patterns) => {

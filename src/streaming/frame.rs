@@ -23,16 +23,19 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Wraps an event. Each encoding is computed on first use and kept.
+    /// Wraps an event for sending. The SSE and WebSocket encodings are computed on first use and then reused for all
+    /// clients.
     pub(super) fn new(event: Arc<Event>) -> Self {
         let (sse, sse_named, websocket) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         Self { event, sse, sse_named, websocket }
     }
 
+    /// Returns the event that the frame wraps.
     pub(crate) fn event(&self) -> &Arc<Event> {
         &self.event
     }
 
+    /// Returns the position of the event in the log.
     pub(crate) fn position(&self) -> Position {
         self.event.position
     }
@@ -42,7 +45,8 @@ impl Frame {
         self.event.body.len()
     }
 
-    /// Encodes the event as a server-sent event (WHATWG HTML, 9.2.5). `named`: with its type in an `event:` line.
+    /// Encodes the event as a server-sent event (WHATWG HTML, 9.2.5). `named`: whether to include the event type in an
+    /// `event:` line.
     pub(crate) fn sse(&self, named: bool) -> Bytes {
         let made = if named { &self.sse_named } else { &self.sse };
         made.get_or_init(|| {
@@ -65,7 +69,7 @@ impl Frame {
     }
 }
 
-/// Encodes a text as one unmasked, unfragmented WebSocket frame.
+/// Encodes `text` (UTF-8) as one WebSocket text frame: not masked and not split into fragments.
 fn text_frame(text: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(text.len() + 10);
     frame.put_u8(TEXT_FRAME);

@@ -66,7 +66,7 @@ pub(crate) struct ConnectionEntry {
 }
 
 impl ConnectionEntry {
-    /// Returns the current filter. A WebSocket client can change it.
+    /// Returns the connection's current filter. A WebSocket client can change its filter while it is connected.
     pub(crate) fn filter(&self) -> Arc<Filter> {
         Arc::clone(&self.filter.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -101,7 +101,8 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
-    /// Creates the register of this node's connections. `limits` are the node's; `quotas` holds each tenant's limit.
+    /// Creates the register of this node's open connections. `limits`: the limits of the node. `quotas`: the limit of
+    /// each tenant.
     pub(crate) fn new(limits: StreamLimits, quotas: Arc<TenantQuotas>) -> Self {
         Self {
             limits,
@@ -112,14 +113,16 @@ impl Presence {
         }
     }
 
-    /// Locks the register of open connections. A poisoned lock is still used.
+    /// Locks the register of open connections, even if a thread has panicked while it had the lock.
     fn connected(&self) -> MutexGuard<'_, Connected> {
         self.connected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a connection at `position`. The connection counts until the guard is dropped.
+    /// Registers an open connection whose client has all events up to `position`. The connection counts against the
+    /// limits until the guard is dropped.
     ///
-    /// Fails if the node, the key, the tenant or the network has reached its limit, and counts the refusal.
+    /// Fails if the node, the key, the tenant or the client's network has reached its limit; the refusal is counted for
+    /// the metrics.
     pub(super) fn add_connection(
         self: &Arc<Self>,
         transport: Transport,
@@ -156,8 +159,8 @@ impl Presence {
         Ok(ConnectionGuard { presence: Arc::clone(self), entry })
     }
 
-    /// Returns the first limit that one more connection of `owner` would exceed. `quota`: the tenant's limit, `None` if
-    /// unlimited.
+    /// Returns the first limit that one more connection of `owner` would exceed; `None` if it exceeds no limit.
+    /// `quota`: the tenant's limit, `None` if unlimited.
     fn limit_reached(
         &self,
         connected: &Connected,
@@ -193,7 +196,8 @@ impl Presence {
         decrement(&mut connected.by_network, &entry.owner.network);
     }
 
-    /// Returns up to `limit` connections of a tenant with ids above `after`, oldest first.
+    /// Returns up to `limit` open connections of a tenant on this node whose id is greater than `after`, in ascending
+    /// order of id (oldest first).
     pub(crate) fn list(
         &self,
         tenant: &str,
@@ -206,7 +210,7 @@ impl Presence {
         entries.filter(|entry| &*entry.owner.tenant == tenant).take(limit).map(Arc::clone).collect()
     }
 
-    /// Returns the number of open connections of a tenant on this node.
+    /// Returns the number of open connections of a tenant on this node; 0 for an unknown tenant.
     pub(crate) fn count_of_tenant(&self, tenant: &str) -> usize {
         self.connected().by_tenant.get(tenant).copied().unwrap_or_default()
     }
@@ -226,13 +230,13 @@ impl Presence {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Returns the counter of the events sent over this transport.
+    /// Returns the counter of the events sent over this transport. It is `Some` for every transport.
     fn sent_counter(&self, transport: Transport) -> Option<&AtomicU64> {
         Transport::ALL.iter().position(|one| *one == transport).and_then(|at| self.sent.get(at))
     }
 }
 
-/// Subtracts one from the count of `key`, and removes the entry at zero.
+/// Subtracts one from the count of `key`, and removes the entry when its count reaches zero.
 fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);
@@ -259,18 +263,19 @@ impl ConnectionGuard {
         }
     }
 
-    /// Records that the client has received all matching events and waits for new ones.
+    /// Records for the list of connections that the client has received all matching events and waits for new ones.
     pub(super) fn set_waiting(&self) {
         self.entry.waiting.store(true, Ordering::Relaxed);
     }
 
-    /// Replaces the filter that the list of connections shows.
+    /// Sets the connection's filter as the list of connections shows it.
     pub(super) fn set_filter(&self, filter: Arc<Filter>) {
         *self.entry.filter.lock().unwrap_or_else(PoisonError::into_inner) = filter;
     }
 }
 
 impl Drop for ConnectionGuard {
+    /// Removes the connection from the register, so that no limit counts it any more.
     fn drop(&mut self) {
         self.presence.remove_connection(&self.entry);
     }

@@ -82,8 +82,10 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Adds a client to the worker and returns its reader. No connection limit counts it until [`Self::count_as_connection`], so a
-    /// poll that does not wait needs no more.
+    /// Adds a client to the worker and returns the reader of its events. The reader counts against no connection limit
+    /// before [`Self::count_as_connection`].
+    ///
+    /// A poll that does not wait for events never calls that function.
     pub(crate) fn new(worker: &Rc<Worker>, start: ReaderStart, transport: Transport) -> Self {
         let always_heartbeat = transport == Transport::WebSocket;
         let filter = Arc::new(start.filter);
@@ -117,7 +119,7 @@ impl Reader {
         Ok(self)
     }
 
-    /// Ends the stream at `expires`, unless an earlier expiry is already set.
+    /// Makes the stream end at the time `expires`. If an earlier expiry is set already, that one stays.
     pub(crate) fn expire_at(&self, expires: Instant) {
         self.worker.state.borrow_mut().expire_at(self.id, expires);
     }
@@ -159,7 +161,7 @@ impl Reader {
         state.client(self.id).map(|client| client.cursor(processed)).unwrap_or_default()
     }
 
-    /// Whether the reader is live and every matching event was sent.
+    /// Whether the client is live and every matching event was sent, so that the reader would have to wait.
     fn is_caught_up(&self) -> bool {
         self.worker.state.borrow_mut().client(self.id).is_some_and(|client| client.is_caught_up())
     }
@@ -199,8 +201,8 @@ impl Reader {
         }
     }
 
-    /// Takes the next action out of the worker's client. A client that no longer exists has ended with
-    /// [`StreamEnd::Stopping`].
+    /// Takes the next action out of the reader's client in the worker. If the worker no longer has the client, the
+    /// action is the end of the stream with [`StreamEnd::Stopping`].
     fn next_action(&self) -> ClientAction {
         let mut state = self.worker.state.borrow_mut();
         state.client(self.id).map_or(ClientAction::End(StreamEnd::Stopping), |client| {
@@ -208,7 +210,8 @@ impl Reader {
         })
     }
 
-    /// Asks the worker to wake the current task once the client has something to do.
+    /// Stores the current task's waker in the client, so that the worker wakes the task once the client has something
+    /// to do.
     fn wake_when_ready(&self, context: &Context<'_>) {
         if let Some(client) = self.worker.state.borrow_mut().client(self.id) {
             client.set_waker(context.waker());
@@ -228,9 +231,10 @@ impl Reader {
         })
     }
 
-    /// Hands a page that was read to the worker's client, and returns [`ReaderStep::Scanned`].
+    /// Passes a page that was read from the log to the reader's client in the worker. Returns [`ReaderStep::Scanned`],
+    /// or the step for a failed read.
     ///
-    /// A client that becomes live joins its group. The stream ends if the subscription is no longer pulled.
+    /// A client that becomes live joins its group. The stream ends if the pull subscription can no longer be read.
     fn finish_read(&mut self, read: Result<ReadPage, StoreError>) -> ReaderStep {
         self.failed = read.is_err();
         let page = match read {
@@ -257,10 +261,10 @@ impl Reader {
         ReaderStep::Scanned
     }
 
-    /// Collects up to `limit` events for a poll.
+    /// Collects up to `limit` events, for a long poll. If none is ready, waits until `wait_until` for the first event;
+    /// `None`: does not wait. A failed read is an error at once.
     ///
-    /// With `wait_until`, waits until then for the first event. A failed read is an error at once. [`MAX_POLL_BYTES`]
-    /// and [`MAX_POLL_PAGES`] may end the poll earlier.
+    /// The result may have fewer events than exist: [`MAX_POLL_BYTES`] and [`MAX_POLL_PAGES`] also end the poll.
     pub(crate) async fn collect_events(
         &mut self,
         limit: usize,
@@ -295,14 +299,16 @@ impl Reader {
 }
 
 impl Drop for Reader {
+    /// Removes the reader's client from the worker.
     fn drop(&mut self) {
         self.worker.state.borrow_mut().remove_client(self.id);
     }
 }
 
-/// Reads the page of the log after `after`, from memory if possible, and keeps the matching events.
+/// Reads the page of the log after `after`, from memory if possible, and keeps only the events that match `filter`.
 ///
-/// If the page changes the subscription, the filter is read again from the database first.
+/// If the page changes the filter's pull subscription, the filter is read again from the database before events are
+/// matched. The page has no filter if the subscription can no longer be read.
 async fn read_page(
     streams: &Streams,
     mut filter: Arc<Filter>,

@@ -114,7 +114,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Creates the worker of the calling thread. The worker's task starts with its first client.
+    /// Creates the worker of the calling thread. Its task starts when the first client is added.
     pub(crate) fn new(streams: Arc<Streams>) -> Rc<Self> {
         Rc::new(Self { streams, state: RefCell::default() })
     }
@@ -152,8 +152,8 @@ impl Worker {
         self.drain().await;
     }
 
-    /// Reads the log from the worker's position to its end, and offers the events to the live clients. After an error
-    /// waits [`TICK_INTERVAL`]; the caller then tries again.
+    /// Reads the log from the worker's position to its end, and offers the events to the live clients. After an error,
+    /// waits [`TICK_INTERVAL`] and returns; the caller calls it again.
     async fn read_new_events(&self) {
         loop {
             let after = self.state.borrow().processed;
@@ -186,7 +186,8 @@ impl Worker {
         }
     }
 
-    /// Ends all streams one by one, spread over the drain time of the node's stop.
+    /// Ends all open streams one by one, spread evenly over at most the drain time. Called when the node stops, so that
+    /// clients do not all reconnect at once.
     async fn drain(&self) {
         let mut left = self.state.borrow_mut().begin_stop();
         let count = u32::try_from(left.len().max(1)).unwrap_or(u32::MAX);
@@ -222,7 +223,7 @@ impl WorkerState {
         self.clients.remove(&id);
     }
 
-    /// Ends the streams whose key is revoked, and queues their readers for [`Worker::wake_readers`].
+    /// Ends the streams whose API key is revoked, and queues their readers for [`Worker::wake_readers`].
     fn end_revoked(&mut self) {
         for client in self.clients.values_mut().filter(|client| client.is_key_revoked()) {
             client.end_stream(StreamEnd::Revoked);
@@ -255,7 +256,8 @@ impl WorkerState {
         self.groups.entry(group).or_default().insert(id);
     }
 
-    /// Removes a live client from the group of its filter. Without members, the group is removed too.
+    /// Removes a live client from the group of its filter, and the group if it has no other client. Does nothing for a
+    /// client that is not live.
     pub(super) fn leave_group(&mut self, id: ClientId) {
         let Some(client) = self.clients.get(&id).filter(|client| client.is_live()) else { return };
         let key = client.filter.group_key();
@@ -309,7 +311,7 @@ impl WorkerState {
         }
     }
 
-    /// Removes a client from its group and makes it read the log after `scanned`.
+    /// Removes a client from its group, and makes it read the log after `scanned` until it has caught up again.
     fn fall_behind(&mut self, id: ClientId, scanned: Position) {
         self.leave_group(id);
         if let Some(client) = self.clients.get_mut(&id) {
@@ -317,7 +319,8 @@ impl WorkerState {
         }
     }
 
-    /// Makes all clients of a group read the log after `scanned`. Used when their subscription changes.
+    /// Makes all clients of a group read the log after `scanned`. Called when the pull subscription of the group
+    /// changes.
     fn make_group_catch_up(&mut self, group: u64, scanned: Position) {
         for id in self.groups.get(&group).cloned().unwrap_or_default() {
             self.fall_behind(id, scanned);
@@ -339,7 +342,8 @@ impl WorkerState {
         }
     }
 
-    /// Marks the worker as stopped, so that new clients end at once. Returns the clients that are still open.
+    /// Marks the worker as stopped, so that the stream of each client added later ends at once. Returns the ids of the
+    /// clients that are still open.
     fn begin_stop(&mut self) -> VecDeque<ClientId> {
         self.stopped = true;
         self.clients.keys().copied().collect()

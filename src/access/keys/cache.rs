@@ -52,6 +52,7 @@ pub(crate) struct KeyCache {
 }
 
 impl fmt::Debug for KeyCache {
+    /// Writes only the name of the type, so that no log contains keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyCache")
     }
@@ -80,8 +81,10 @@ impl KeyCache {
         self.revoked.subscribe()
     }
 
-    /// Trusts the cache until `until`, the end of the node's renewed lease. If the cache is not trusted now, its keys
-    /// must first be checked: sends a [`LeaseResumption`] to the receivers of [`Self::resumptions`].
+    /// Records that the node's lease runs until `until`. A trusted cache stays trusted until then.
+    ///
+    /// If the cache is not trusted now, sends a [`LeaseResumption`] to the receivers of [`Self::resumptions`], which
+    /// check the keys first. Does nothing after [`Self::stop_trusting`].
     pub(crate) fn lease_runs_until(&self, until: Instant) {
         let mut state = self.state();
         if state.has_stopped {
@@ -98,26 +101,28 @@ impl KeyCache {
         self.resumed.send_replace(Some(resumption));
     }
 
-    /// Stops trusting the cache until the next lease, when all its keys are checked again.
+    /// Makes the cache untrusted until the node's next lease renewal, after which all cached keys are checked again.
     pub(crate) fn invalidate(&self) {
         self.state().invalidate();
     }
 
-    /// Stops trusting the cache for good. The node calls this before it deletes its row from the nodes: from then on,
-    /// revocations do not wait for the node.
+    /// Makes the cache untrusted for the rest of the process: every later look-up reads the database.
+    ///
+    /// The node calls this when it stops, before it deletes its row in the table of nodes. From then on, a revocation
+    /// does not wait for this node.
     pub(crate) fn stop_trusting(&self) {
         let mut state = self.state();
         state.has_stopped = true;
         state.invalidate();
     }
 
-    /// Returns a receiver of the new leases for which the cached keys must be checked; the receiver passes the result
-    /// to [`Self::resume`].
+    /// Returns a receiver of the new leases. For each one, the receiving task checks all cached keys in the database
+    /// and passes the result to [`Self::resume`].
     pub(crate) fn resumptions(&self) -> watch::Receiver<Option<LeaseResumption>> {
         self.resumed.subscribe()
     }
 
-    /// The ids of all cached keys.
+    /// Returns the ids of all cached keys.
     pub(crate) fn ids(&self) -> Vec<KeyId> {
         self.state().by_id.keys().copied().collect()
     }
@@ -146,8 +151,10 @@ impl KeyCache {
         }
     }
 
-    /// Returns the key with this hash if it is cached and the cache is trusted. Otherwise returns the generation to
-    /// pass to [`Self::insert`] after a look-up in the database.
+    /// Returns the key with this SHA-256 hash if it is cached and the cache is trusted.
+    ///
+    /// `Err` otherwise: it holds the generation that the caller passes to [`Self::insert`] after a look-up in the
+    /// database.
     pub(crate) fn by_hash(&self, hash: &Hash) -> Result<Arc<Key>, LookupGeneration> {
         let state = self.state();
         let id = state.by_hash.get(hash).filter(|_| state.is_trusted());
@@ -155,15 +162,18 @@ impl KeyCache {
         key.map(Arc::clone).ok_or(LookupGeneration(state.generation))
     }
 
-    /// Returns the key with this id if it is cached and the cache is trusted. Otherwise returns the generation to pass
-    /// to [`Self::insert`] after a look-up in the database.
+    /// Returns the key with this id if it is cached and the cache is trusted.
+    ///
+    /// `Err` otherwise: it holds the generation that the caller passes to [`Self::insert`] after a look-up in the
+    /// database.
     pub(crate) fn by_id(&self, id: KeyId) -> Result<Arc<Key>, LookupGeneration> {
         let state = self.state();
         let key = state.by_id.get(&id).filter(|_| state.is_trusted());
         key.map(Arc::clone).ok_or(LookupGeneration(state.generation))
     }
 
-    /// Returns whether the node's lease runs and the cached keys are known to be unrevoked.
+    /// Returns whether cached keys may be used without the database: the lease of the node has not ended, and no
+    /// revocation can have been missed.
     pub(crate) fn is_trusted(&self) -> bool {
         self.state().is_trusted()
     }
@@ -220,19 +230,21 @@ impl LogObserver for KeyCache {
 }
 
 impl CacheState {
-    /// Returns whether the node's lease runs and the cached keys are known to be unrevoked.
+    /// Returns whether cached keys may be used without the database: the lease of the node has not ended, and no
+    /// revocation can have been missed.
     fn is_trusted(&self) -> bool {
         self.trusted_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Stops trusting the cache, and makes look-ups that run now repeat.
+    /// Makes the cache untrusted and starts a new generation, so that look-ups that run now are repeated.
     fn invalidate(&mut self) {
         self.trusted_until = None;
         self.generation += 1;
         self.invalidations += 1;
     }
 
-    /// Marks a key as revoked for all its users and removes it. Returns whether it was cached.
+    /// Marks the key as revoked, for every request and stream that shares it, and removes it from the cache. Returns
+    /// false if it was not cached.
     fn revoke(&mut self, id: KeyId) -> bool {
         self.generation += 1;
         let Some(key) = self.by_id.remove(&id) else { return false };
@@ -241,8 +253,8 @@ impl CacheState {
         true
     }
 
-    /// Evicts the keys that no request or stream uses and whose last use is written. Does nothing while the cache is
-    /// small.
+    /// Removes the keys that no request or stream uses, unless their last use is not written yet. Does nothing while
+    /// the cache is small.
     fn sweep(&mut self) {
         if self.by_id.len() < self.sweep_at.max(MIN_SWEEP_SIZE) {
             return;

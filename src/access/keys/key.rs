@@ -69,7 +69,8 @@ impl Key {
         }
     }
 
-    /// Returns whether the key may be used at `now`. A key that is both revoked and expired is reported as revoked.
+    /// Returns whether the key is valid, expired or revoked at `now`. A key that is both revoked and expired is
+    /// reported as revoked.
     pub(crate) fn status(&self, now: UnixMillis) -> KeyStatus {
         match self.expires_at {
             _ if self.is_revoked() => KeyStatus::Revoked,
@@ -78,6 +79,7 @@ impl Key {
         }
     }
 
+    /// Returns whether the key is known to be revoked on this node. Expiry does not count.
     pub(crate) fn is_revoked(&self) -> bool {
         self.revoked.load(Ordering::Acquire)
     }
@@ -87,18 +89,19 @@ impl Key {
         self.revoked.store(true, Ordering::Release);
     }
 
-    /// Returns whether the key may access every event that any of `patterns` matches.
+    /// Returns whether the event types of the key include every event that any of `patterns` can match. True for an
+    /// empty slice.
     pub(crate) fn covers(&self, patterns: &[Pattern]) -> bool {
         patterns.iter().all(|one| self.covers_one(one))
     }
 
-    /// Returns whether the key may access every event that `pattern` matches.
+    /// Returns whether the event types of the key include every event that `pattern` can match.
     pub(crate) fn covers_one(&self, pattern: &Pattern) -> bool {
         let Some(allowed) = &self.event_types else { return true };
         allowed.iter().any(|one| one.covers(pattern))
     }
 
-    /// Returns whether the key may access events of this type.
+    /// Returns whether the event types of the key include `event_type`.
     pub(crate) fn reaches(&self, event_type: &str) -> bool {
         let Some(allowed) = &self.event_types else { return true };
         allowed.iter().any(|one| one.matches(event_type))
@@ -122,7 +125,7 @@ impl Key {
         self.unwritten_use().is_some() && now.since(written) >= WRITE_INTERVAL
     }
 
-    /// Records that the last use, at `last`, is in the database.
+    /// Records that the use at `last` is stored in the database, so that it is not written again.
     pub(crate) fn record_written(&self, last: UnixMillis) {
         self.written.fetch_max(last.as_i64(), Ordering::Relaxed);
     }

@@ -35,6 +35,7 @@ pub(crate) struct Keys {
 }
 
 impl fmt::Debug for Keys {
+    /// Writes only the name of the type, so that no log contains keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Keys")
     }
@@ -72,8 +73,10 @@ impl Keys {
         self.look_up(cached, async || self.store.select_key_by_id(id).await, None).await
     }
 
-    /// Returns the cached key or, if there is none, reads and caches it. Repeats the read if a key is revoked during
-    /// it. `hash` is the key's hash, if the caller knows it.
+    /// Returns the key that `cached` finds; otherwise calls `read`, which reads the database, and caches its result.
+    /// `None` if `read` finds no key.
+    ///
+    /// Repeats `read` if any key was revoked meanwhile. `hash`: the hash of the key, if the caller knows it.
     async fn look_up(
         &self,
         cached: impl Fn() -> Result<Arc<Key>, LookupGeneration>,
@@ -93,8 +96,8 @@ impl Keys {
         Err(StoreError::Unavailable("keys are revoked faster than a key can be looked up".into()))
     }
 
-    /// Reads from the database whether `key` is revoked, and marks it if so. Does nothing while the cache is trusted:
-    /// then a revocation cannot have been missed.
+    /// Reads from the database whether `key` is revoked, and marks it as revoked if so. While the cache is trusted,
+    /// reads nothing: no revocation can have been missed.
     pub(crate) async fn recheck(&self, key: &Arc<Key>) -> Result<(), StoreError> {
         if self.cache.is_trusted() || key.is_revoked() {
             return Ok(());
@@ -112,20 +115,23 @@ impl Keys {
         self.cache.revocations()
     }
 
-    /// Trusts cached keys until `until`, the end of the node's renewed lease.
+    /// Records that the node's lease was renewed until `until`. Cached keys are trusted until then; if they were
+    /// untrusted, only after a check in the database.
     pub(crate) fn lease_runs_until(&self, until: Instant) {
         self.cache.lease_runs_until(until);
     }
 
-    /// Stops trusting cached keys for good. The node calls this before it deletes its row from the nodes: from then
-    /// on, revocations do not wait for the node.
+    /// Makes the key cache untrusted for the rest of the process: every later look-up reads the database.
+    ///
+    /// The node calls this when it stops, before it deletes its row in the table of nodes. From then on, a revocation
+    /// does not wait for this node.
     pub(crate) fn stop_trusting(&self) {
         self.cache.stop_trusting();
     }
 }
 
-/// After each revocation, records that `node` has read the log up to there, which confirms it to the node that revoked
-/// the key. At each new lease, checks all cached keys.
+/// Records each revocation that `node` has read from the log, which confirms it to the node that revoked the key. At
+/// each new lease, checks all cached keys.
 async fn follow(
     (node, store): (Uuid, Store),
     cache: Arc<KeyCache>,

@@ -29,15 +29,17 @@ struct ByTenant {
 }
 
 impl Default for Buckets {
+    /// Creates an empty set of buckets. The bucket of a tenant is created, full, on its first use.
     fn default() -> Self {
         Self { start: Instant::now(), by_tenant: Mutex::default() }
     }
 }
 
 impl Buckets {
-    /// Takes `events` tokens from a tenant's bucket, whose rate is in tokens per second. Both results hold the
-    /// bucket's status; `Err` means that it has too few tokens and none were taken. A bucket with another rate is
-    /// replaced by a full one.
+    /// Takes `events` tokens from the token bucket of a tenant, which refills at `rate` tokens per second.
+    ///
+    /// Both results hold the status of the bucket. `Err`: it has too few tokens, and none were taken. After a change
+    /// of `rate`, the tenant gets a new, full bucket.
     pub(crate) fn take_tokens(
         &self,
         tenant: &Arc<str>,

@@ -34,7 +34,7 @@ pub(crate) enum Quota {
 impl Quota {
     pub(crate) const ALL: [Self; 3] = [Self::EventsPerS, Self::Subscriptions, Self::Streams];
 
-    /// The name in JSON and in metrics.
+    /// Returns the name of the quota in JSON and in metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::EventsPerS => "events_per_s",
@@ -56,7 +56,8 @@ pub(crate) struct TenantQuotas {
 }
 
 impl TenantQuotas {
-    /// Creates quotas with `default` for every tenant, until [`Self::reload`] reads the tenants' own.
+    /// Creates the quotas with `default` for every tenant. [`Self::reload`] then reads the quotas that tenants set for
+    /// themselves.
     pub(crate) fn new(default: Quotas) -> Self {
         Self {
             default,
@@ -73,8 +74,10 @@ impl TenantQuotas {
         own.get(tenant).map_or(self.default, |own| own.over(self.default))
     }
 
-    /// Takes `events` tokens from a tenant's bucket, whose rate is `rate` events per second. Both results hold the
-    /// bucket's status; `Err` means that it has too few tokens. Then none are taken, and the rejection is counted.
+    /// Takes `events` tokens from the token bucket of a tenant, which refills at `rate` events per second.
+    ///
+    /// Both results hold the status of the bucket. `Err`: it has too few tokens; none are taken, and the rejection is
+    /// counted.
     pub(crate) fn take_tokens(
         &self,
         tenant: &Arc<str>,
@@ -93,18 +96,18 @@ impl TenantQuotas {
         taken
     }
 
-    /// Counts, and logs, that `quota` rejected a request of the tenant.
+    /// Increments the rejection counter of `quota`, and logs that this quota rejected a request of the tenant.
     pub(crate) fn count_rejection(&self, quota: Quota, tenant: &str) {
         tracing::debug!(tenant, quota = quota.name(), "rejected: the tenant is over its quota");
         self.rejection_counter(quota).add(1);
     }
 
-    /// Returns how many requests a quota has rejected since the start, of all tenants.
+    /// Returns how many requests, of all tenants, were rejected because of `quota` since the process started.
     pub(crate) fn rejections(&self, quota: Quota) -> u64 {
         self.rejection_counter(quota).get()
     }
 
-    /// Returns the counter of the requests that `quota` rejected.
+    /// Returns the counter of requests that were rejected because of `quota`, over all tenants.
     fn rejection_counter(&self, quota: Quota) -> &Counter {
         let [events_per_s, subscriptions, streams] = &self.refused;
         match quota {
@@ -114,7 +117,7 @@ impl TenantQuotas {
         }
     }
 
-    /// Reads from the database the quotas that changed since the last refresh.
+    /// Reads from the database the quotas of the tenants that changed since the last refresh, and applies them.
     pub(crate) async fn refresh(&self, store: &Store) -> Result<(), StoreError> {
         let mut known_version = self.version.lock().await;
         for QuotaChange { name, quotas, version } in
@@ -131,7 +134,7 @@ impl TenantQuotas {
         Ok(())
     }
 
-    /// Reads from the database the quotas of all tenants, and replaces those in memory.
+    /// Reads the quotas of all tenants from the database, and replaces the quotas in memory by them.
     pub(crate) async fn reload(&self, store: &Store) -> Result<(), StoreError> {
         let mut known_version = self.version.lock().await;
         let all = store.select_quota_changes(0).await?;
@@ -142,8 +145,8 @@ impl TenantQuotas {
         Ok(())
     }
 
-    /// Refreshes the quotas every [`REFRESH_INTERVAL`] until `stop`. While the database is unavailable, the quotas
-    /// read last stay in force.
+    /// Calls [`Self::refresh`] every [`REFRESH_INTERVAL`] until `stop`. While the database is unavailable, the quotas
+    /// that were read last stay in force.
     pub(crate) async fn follow(self: Arc<Self>, store: Store, stop: CancellationToken) {
         let refreshing = async {
             for n in (1..=REFRESHES_PER_RELOAD).cycle() {

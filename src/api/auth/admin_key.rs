@@ -19,19 +19,21 @@ pub(crate) struct AdminKey {
 }
 
 impl fmt::Debug for AdminKey {
+    /// Writes only the name of the type, so that no log contains the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AdminKey")
     }
 }
 
 impl AdminKey {
-    /// Creates the admin key from its text in the configuration. Only its hash is kept.
+    /// Creates the admin key from the text in the configuration of the hub. Keeps only a hash of the text.
     pub(crate) fn new(text: &str) -> Self {
         Self { hash: hash(text), key: Arc::new(Key::configured(DEFAULT_TENANT)) }
     }
 
-    /// Finds the key with this text: the admin key, or one of the stored `keys`, which may be revoked or expired.
-    /// `None`: no such key exists.
+    /// Finds the key with this text: the admin key, or one of the stored `keys`. `None` if no such key exists.
+    ///
+    /// The key may be revoked or expired; the caller checks that with [`require_valid`](super::caller::require_valid).
     pub(crate) async fn find(
         &self,
         text: &str,
@@ -45,7 +47,8 @@ impl AdminKey {
     }
 }
 
-/// Returns the SHA-256 hash that stands for a key in the database. Keys are long and random, so a fast hash is enough.
+/// Returns the SHA-256 hash of the text of a key, as the database stores it. Keys are long and random, so a fast hash
+/// is safe.
 pub(crate) fn hash(key: &str) -> Hash {
     Sha256::digest(key.as_bytes()).into()
 }

@@ -27,8 +27,9 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Authenticates a request by its key and checks the access rule of its route. 401 without a valid key, 403 without
-    /// the scope.
+    /// Authenticates a request by the key in its header, and checks that the key has the scope that the route demands.
+    ///
+    /// 401 without a valid key, 403 without the scope.
     pub(super) async fn authorize(request: &HttpRequest) -> ApiResult<Self> {
         let access = access(request)?;
         let caller = authenticate(request).await?;
@@ -36,7 +37,8 @@ impl Caller {
         Ok(caller)
     }
 
-    /// Checks that the caller has the scope that the access rule demands; else 403. A public route demands none.
+    /// Checks that the key has the scope that the access rule of a route demands; else 403. A public route demands
+    /// none.
     pub(super) fn require_access(&self, access: Access) -> ApiResult<()> {
         match access {
             Access::Public => Ok(()),
@@ -44,7 +46,7 @@ impl Caller {
         }
     }
 
-    /// Checks that the caller has this scope or the scope admin; else 403.
+    /// Checks that the key has this scope, or the scope `admin`, which includes all others; else 403.
     pub(crate) fn require_scope(&self, scope: Scope) -> ApiResult<()> {
         if self.scopes.allow(scope) {
             return Ok(());
@@ -54,7 +56,7 @@ impl Caller {
         Err(Problem::new(Code::Forbidden, detail))
     }
 
-    /// Checks that the key's event types cover all of these patterns; else 403.
+    /// Checks that the event types of the key include all events that these patterns can match; else 403.
     pub(crate) fn require_patterns(&self, patterns: &[Pattern]) -> ApiResult<()> {
         match patterns.iter().find(|one| !self.key.covers_one(one)) {
             None => Ok(()),
@@ -62,8 +64,8 @@ impl Caller {
         }
     }
 
-    /// Checks that the key has the scope `subscribe` if a pattern names the hub's own events, which describe
-    /// subscriptions; else 403.
+    /// Checks that the key has the scope `subscribe` if a pattern names the reserved event types `hookhub.*`, which
+    /// describe subscriptions; else 403.
     pub(crate) fn require_subscribe_for_reserved(&self, patterns: &[Pattern]) -> ApiResult<()> {
         let reserved = patterns.iter().find(|one| is_reserved(one.as_str()));
         match reserved.filter(|_| !self.key.scopes.allow(Scope::Subscribe)) {
@@ -77,7 +79,7 @@ impl Caller {
         }
     }
 
-    /// Checks that the key's event types cover this type; else 403.
+    /// Checks that the event types of the key include `event_type`; else 403.
     pub(crate) fn require_event_type(&self, event_type: &str) -> ApiResult<()> {
         if self.key.reaches(event_type) {
             Ok(())
@@ -86,8 +88,8 @@ impl Caller {
         }
     }
 
-    /// Creates a 403 `forbidden` problem that names `refused`, a type or pattern that the key's event types do not
-    /// cover.
+    /// Creates a 403 `forbidden` problem. `refused`: the event type or pattern that the key's event types do not
+    /// include.
     fn outside_event_types(&self, refused: &impl fmt::Display) -> Problem {
         let allowed = self.key.event_types.iter().flat_map(|patterns| patterns.iter());
         let allowed: Vec<&str> = allowed.map(Pattern::as_str).collect();
@@ -148,8 +150,8 @@ pub(super) fn require_valid(key: &Key, now: UnixMillis) -> ApiResult<()> {
     Err(Problem::new(Code::Unauthorized, detail))
 }
 
-/// Returns the key in an `Authorization` header of the scheme `Bearer` in any case (RFC 6750, 2.1). `None` for any
-/// other header.
+/// Returns the key in an `Authorization` header such as `Bearer KEY`; the scheme may be in any case (RFC 6750, 2.1).
+/// `None` for any other header.
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, key) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim()).filter(|key| !key.is_empty())
@@ -157,7 +159,7 @@ fn bearer(header: &str) -> Option<&str> {
 
 const HEADER: &str = "hookhub-tenant";
 
-/// Whether a text is a valid tenant name: 1 to 64 characters of `A-Z a-z 0-9 _ . -`.
+/// Returns whether a text is a valid tenant name: 1 to 64 characters of `A-Z a-z 0-9 _ . -`.
 pub(crate) fn is_tenant_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))

@@ -31,12 +31,12 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Returns the author of a change for the audit log: the caller's key and this request.
+    /// Returns the author of a change for the audit log, from the key of the caller and this request.
     pub(crate) fn actor(&self) -> Actor {
         actor(&self.caller.key.name, &self.request)
     }
 
-    /// Creates an audit entry of `tenant`, with this request as its author. Does not write it.
+    /// Creates an audit entry about `action` on `target`, with this request as its author. Does not store the entry.
     pub(crate) fn audit_entry(
         &self,
         tenant: &str,
@@ -48,7 +48,8 @@ impl Context {
         AuditEntry::new(now, token, &self.actor(), action)
     }
 
-    /// Writes an audit entry before an action that changes no row of its own, so that no action goes unrecorded.
+    /// Stores an audit entry about `action` on `target`. Called before an action that is not a change of a row, such
+    /// as a replay, so that the audit log is never incomplete.
     pub(crate) async fn audit(
         &self,
         action: &str,
@@ -59,8 +60,8 @@ impl Context {
         Ok(self.api.store.insert_audit(&entry.with(None, Some(details))).await?)
     }
 
-    /// Returns the tenant, key and network under which the connection limits count a stream or a waiting poll of this
-    /// caller.
+    /// Returns the tenant, key and network of the caller. The connection limits count its streams and waiting polls
+    /// under each of these.
     pub(crate) fn owner(&self) -> ConnectionOwner {
         ConnectionOwner {
             tenant: Arc::clone(&self.caller.tenant),
@@ -70,7 +71,8 @@ impl Context {
     }
 }
 
-/// Returns the author of a change: the key's name, the client's address and user agent, and the request id.
+/// Returns the author of a change for the audit log: the name `key`, the address and user agent of the client, and the
+/// request id.
 pub(crate) fn actor(key: &str, request: &HttpRequest) -> Actor {
     let user_agent = request.headers().get(USER_AGENT);
     Actor {
@@ -93,6 +95,8 @@ impl<I: Input> FromRequest for Authorized<I> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = ApiResult<Self>>>>;
 
+    /// Authorises the caller by its key, then reads the input. Fails with 401 or 403 before the query and the body are
+    /// read.
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let payload = take_payload::<I>(request, payload);
         let request = request.clone();
@@ -105,7 +109,8 @@ impl<I: Input> FromRequest for Authorized<I> {
     }
 }
 
-/// Takes the payload if the input `I` reads a body. Otherwise leaves the payload to actix and returns an empty one.
+/// Takes the payload of a request, if the input type `I` reads a body. Otherwise leaves the payload to actix and
+/// returns an empty one.
 fn take_payload<I: Input>(request: &HttpRequest, payload: &mut Payload) -> ApiResult<web::Payload> {
     let mut payload = if I::HAS_BODY { payload.take() } else { Payload::None };
     let extracted = web::Payload::from_request(request, &mut payload).into_inner();
@@ -120,6 +125,8 @@ impl<I: Input> FromRequest for AuthorizedReader<I> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = ApiResult<Self>>>>;
 
+    /// Authorises the caller by its stream token or key, then reads the input. Fails with 401 or 403 before the query
+    /// and the body are read.
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let payload = take_payload::<I>(request, payload);
         let request = request.clone();

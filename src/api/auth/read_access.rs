@@ -39,12 +39,12 @@ impl ReadAccess {
         }
     }
 
-    /// Wraps a caller that sent its key instead of a stream token.
+    /// Creates the access of a caller that sent its key, not a stream token.
     pub(crate) fn with_key(caller: Caller) -> Self {
         Self { caller, token: None }
     }
 
-    /// Checks that the caller sent its key; 403 for a stream token, which can only read events.
+    /// Checks that the caller sent its key, not a stream token; else 403. A stream token can only read events.
     pub(crate) fn require_key(&self) -> ApiResult<()> {
         if self.token.is_none() {
             return Ok(());
@@ -68,8 +68,9 @@ impl ReadAccess {
         self.filter_of(Some(patterns))
     }
 
-    /// Creates the filter for these patterns; `None` stands for all events that the caller may read. 403 for a pattern
-    /// that the key or token does not allow.
+    /// Creates the filter of a reader for these event type patterns. `None`: all events that the caller may read.
+    ///
+    /// 403 for a pattern that the key or the token does not allow.
     pub(crate) fn filter_of(&self, patterns: Option<Vec<Pattern>>) -> ApiResult<Filter> {
         let key = &self.caller.key;
         let allowed = self.token.as_ref().map(|token| &token.types).or(key.event_types.as_ref());
@@ -142,9 +143,9 @@ async fn authorize_token(request: &HttpRequest, token: &str) -> ApiResult<ReadAc
     Ok(ReadAccess { caller, token: Some(token) })
 }
 
-/// Finds the key that issued a token, by the key's name in the token. 401 if the key does not exist.
+/// Finds the key that issued a stream token. `name`: the name of the key in the token. 401 if the key does not exist.
 ///
-/// The key may be revoked or expired: then the token is not valid either.
+/// The key may be revoked or expired. The caller must check that, because the token is then invalid too.
 async fn issuing_key(api: &Api, name: &str) -> ApiResult<Arc<Key>> {
     if *name == *api.admin.key.name {
         return Ok(Arc::clone(&api.admin.key));
@@ -156,7 +157,7 @@ async fn issuing_key(api: &Api, name: &str) -> ApiResult<Arc<Key>> {
     key.ok_or_else(|| bad_token(InvalidToken::Unknown))
 }
 
-/// Creates a 401 `unauthorized` problem for a stream token.
+/// Creates a 401 `unauthorized` problem for a stream token that is invalid or expired.
 fn bad_token(bad: InvalidToken) -> Problem {
     let fix = "get a new token with POST /v1/stream-tokens";
     Problem::new(Code::Unauthorized, format!("{TOKEN}: {bad}; {fix}"))

@@ -24,7 +24,7 @@ pub(crate) async fn versions_by_subscription(
     Ok(versions)
 }
 
-/// Returns the subscriptions among `ids` that the caller may not see.
+/// Returns those of the subscriptions `ids` that the caller may not see.
 pub(crate) async fn invisible(
     api: &Api,
     caller: &Caller,
@@ -41,7 +41,8 @@ pub(crate) async fn invisible(
     Ok(ids.into_iter().filter(is_invisible).collect())
 }
 
-/// Whether the caller may see a subscription with these versions. `None` stands for a subscription without versions.
+/// Returns whether the caller may see a subscription. `versions`: its pattern versions, oldest first; `None` if it has
+/// none.
 pub(crate) fn is_visible(caller: &Caller, versions: Option<&[Version]>) -> bool {
     if caller.key.event_types.is_none() {
         return true;
@@ -51,7 +52,8 @@ pub(crate) fn is_visible(caller: &Caller, versions: Option<&[Version]>) -> bool 
     })
 }
 
-/// Checks that the caller may see a subscription; else 404, as if it did not exist.
+/// Checks that the caller may see a subscription; else 404, the same problem as for a subscription that does not
+/// exist.
 pub(crate) async fn require_visible(
     api: &Api,
     caller: &Caller,

@@ -93,9 +93,9 @@ pub(super) async fn of_subscription(
     Ok(query.list(&data, next.as_deref()))
 }
 
-/// Parses the query parameter `status` into the states to list. 400 for an unknown name.
+/// Returns the delivery states that a value of the query parameter `status` selects. 400 for an unknown name.
 ///
-/// `undelivered` stands for pending, retrying and exhausted.
+/// `undelivered` selects pending, retrying and exhausted; each other name selects one state.
 fn states_named(name: &str) -> ApiResult<&'static [DeliveryState]> {
     if name == "undelivered" {
         return Ok(&[DeliveryState::Pending, DeliveryState::Retrying, DeliveryState::Exhausted]);
@@ -117,7 +117,8 @@ struct ScannedPage {
     is_last: bool,
 }
 
-/// Reads one page of the log backwards, beginning with the event at `up_to`, and the history of the page's deliveries.
+/// Reads one page of the log backwards, beginning with the event at `up_to`. Also reads the history of the deliveries
+/// of these events.
 async fn scan(api: &Api, subscription: &Subscription, up_to: Position) -> ApiResult<ScannedPage> {
     let id = subscription.id;
     let versions = api.store.select_versions_of(id).await?;
@@ -186,8 +187,9 @@ fn parse_status_class(query: &Query) -> ApiResult<Option<i16>> {
     }
 }
 
-/// Parses the cursor of a list of attempts: the event's position, the attempt number and the subscription of the last
-/// attempt. `None` if it is invalid.
+/// Parses the cursor of a list of attempts. `None` if it is invalid.
+///
+/// A cursor names the last attempt of the page before: the position of its event, its number and its subscription.
 fn parse_cursor(text: &str) -> Option<(Position, u16, SubscriptionId)> {
     let mut parts = text.split('.');
     let cursor =

@@ -31,7 +31,7 @@ pub(super) struct DeliveryCount {
 
 /// Counts the deliveries in a range of the log that a replay with the filter `only` will make again.
 ///
-/// After [`MAX_PAGES`] pages the count stops and is marked as incomplete.
+/// Stops after [`MAX_PAGES`] pages of the log; the result is then marked as incomplete.
 pub(super) async fn count(
     api: &Api,
     subscription: &Subscription,
@@ -62,7 +62,7 @@ pub(super) async fn count(
     Ok(delivery_count(deliveries, false))
 }
 
-/// Creates a [`DeliveryCount`] with the number as a `u64`.
+/// Converts a number of deliveries to a [`DeliveryCount`]. `is_complete`: whether the whole range was counted.
 fn delivery_count(deliveries: usize, is_complete: bool) -> DeliveryCount {
     DeliveryCount { deliveries: u64::try_from(deliveries).unwrap_or(u64::MAX), is_complete }
 }

@@ -29,6 +29,7 @@ use crate::domain::subscription::command::Command;
 use crate::store::idempotency::StoredResponse;
 use crate::streaming::resume::ResumePoint;
 
+/// Returns the routes of replays.
 pub(super) fn routes() -> Vec<Route> {
     let one = "/v1/subscriptions/{id}/replays/{replay}";
     vec![
@@ -65,9 +66,9 @@ impl ReplayInput {
     }
 }
 
-/// `POST /v1/subscriptions/{id}/replay`: starts a replay of earlier deliveries and responds 202.
+/// `POST /v1/subscriptions/{id}/replay`: starts a replay, which makes earlier deliveries again, and responds 202.
 ///
-/// A dry run only counts them, and gets 200. 409 for a pull subscription.
+/// A dry run only counts the deliveries and gets a 200. 409 for a pull subscription.
 async fn create(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -106,7 +107,7 @@ async fn create(
     Ok(created(&mut appended.response, appended.first, id, &request))
 }
 
-/// Builds the response to a dry run. `is_complete`: whether the count covers the whole range.
+/// Builds the response to a dry run, which only counts. `is_complete`: whether the count covers the whole range.
 fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse {
     let mut view = view(None, &ReplayProgress::new(request));
     if let Some(members) = view.as_object_mut() {
@@ -119,7 +120,8 @@ fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse 
     HttpResponse::Ok().json(view)
 }
 
-/// Builds the response to a repeat of the request. `position`: the log entry of the first request.
+/// Builds the response to a repeated request with the same idempotency key. `position`: the log entry of the first
+/// request.
 ///
 /// 404 if the caller may not see the subscription.
 async fn replay_response(context: &Context, position: Position) -> ApiResult {
@@ -134,7 +136,8 @@ async fn replay_response(context: &Context, position: Position) -> ApiResult {
     Ok(created(idempotency::replayed(&mut response), position, id, &request))
 }
 
-/// Completes `response` for a replay that has made no progress yet. `position`: the replay's log entry.
+/// Adds the `Location` header and the JSON of a new replay, without progress, to `response`. `position`: the log entry
+/// of the replay, which is also its id.
 fn created(
     response: &mut HttpResponseBuilder,
     position: Position,
@@ -146,7 +149,7 @@ fn created(
     response.insert_header((LOCATION, location)).json(view(Some(id), &ReplayProgress::new(request)))
 }
 
-/// Takes the field `since`, and returns the position just before the first event of the replay.
+/// Takes the field `since` from the body, and returns the position just before the first event of the replay.
 ///
 /// `None` if the field is missing, or invalid and recorded as an error. `head`: the newest position.
 fn since(fields: &mut Fields, head: Position) -> Option<Position> {
@@ -154,9 +157,10 @@ fn since(fields: &mut Fields, head: Position) -> Option<Position> {
     before_point(fields, "since", &point, head)
 }
 
-/// Takes the field `until`, and returns the last position of the replay, at most `head`, the newest one.
+/// Takes the field `until` from the body, and returns the position of the last event of the replay.
 ///
-/// An event id is included; a time is excluded. The default is `head`. An invalid value is recorded as an error.
+/// An event id is included; a time is excluded. Without the field, and at most, this is `head`, the newest position.
+/// An invalid value is recorded as an error.
 fn until(fields: &mut Fields, head: Position) -> Position {
     let point = fields.text("until", 64).value().map(|text| ResumePoint::parse(&text));
     match point {
@@ -170,7 +174,8 @@ fn until(fields: &mut Fields, head: Position) -> Position {
     }
 }
 
-/// Takes the field `only`, which selects the deliveries to make again. The default is the undelivered ones.
+/// Takes the field `only` from the body: which deliveries the replay makes again. By default, those that are not
+/// delivered.
 ///
 /// An invalid value is recorded as an error.
 fn only(fields: &mut Fields) -> ReplayFilter {
@@ -217,8 +222,9 @@ async fn get(Authorized(context, _): Authorized, path: web::Path<(String, String
     Ok(HttpResponse::Ok().json(view(Some(found.id), &found.progress)))
 }
 
-/// Finds a replay by the texts of its ids in the path. 404 if the replay or the subscription does not exist, or the
-/// caller may not see the subscription.
+/// Finds a replay by the texts of the subscription id and the replay id in the path.
+///
+/// 404 if the replay or the subscription does not exist, or the caller may not see the subscription.
 async fn find_replay(context: &Context, subscription: &str, id: &str) -> ApiResult<FoundReplay> {
     let subscription = find_subscription(context, subscription).await?;
     let id = id.parse().map_err(|_bad| Problem::not_found("replay"))?;

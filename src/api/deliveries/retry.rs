@@ -67,7 +67,7 @@ pub(super) async fn retry(
     Ok(appended.response.json(response))
 }
 
-/// Returns the JSON of a 202 response to a request to retry the delivery of `event`.
+/// Returns the JSON of the 202 response to a retry request. `event`: the position of the event to deliver.
 fn accepted(id: SubscriptionId, event: Position) -> Value {
     json!({ "subscription": id.to_string(), "event": event.to_string() })
 }

@@ -43,7 +43,7 @@ pub(super) async fn send(Authorized(context, _): Authorized, id: web::Path<Strin
     Ok(appended.response.json(receipt(appended.first)))
 }
 
-/// Returns the JSON of the response: the id, type and time of the published event.
+/// Returns the JSON of the response: the id, type and time of the test event. `position`: its position in the log.
 fn receipt(position: Position) -> Value {
     json!({ "id": position.to_string(), "type": TEST_EVENT, "timestamp": position.time() })
 }

@@ -42,17 +42,17 @@ impl DeliveryState {
         ("unknown", Self::Unknown),
     ];
 
-    /// Finds the state with this API name, as a slice of one state because filters take several. `None` for an unknown
-    /// name.
+    /// Finds the state with this name in the API. `None` for an unknown name. Returns a slice of one state because
+    /// filters take a slice.
     pub(super) fn named(name: &str) -> Option<&'static [Self]> {
         let found = Self::ALL.iter().find(|(known, _)| *known == name)?;
         Some(std::slice::from_ref(&found.1))
     }
 
-    /// Derives the state of a delivery.
+    /// Computes the state of a delivery. `attempts`: the recorded attempts, oldest first, which may be empty.
     ///
-    /// `attempts`: the recorded attempts, oldest first. `unrecorded`: present if the delivery was attempted, but its
-    /// attempts have expired. `deleted`: whether the subscription is deleted.
+    /// `unrecorded`: `Some` if the delivery was attempted, but its attempts have expired. `deleted`: whether the
+    /// subscription is deleted.
     fn new(
         attempts: &[RecordedAttempt],
         unrecorded: Option<&UnrecordedDelivery>,
@@ -109,8 +109,8 @@ pub(crate) struct DeliveryView {
 }
 
 impl DeliveryView {
-    /// Builds the view of the delivery of `event` to the subscription `id`. `deleted`: whether the subscription is
-    /// deleted.
+    /// Builds the JSON view of the delivery of `event` to the subscription `id`. `deleted`: whether the subscription
+    /// is deleted.
     pub(crate) fn new(id: SubscriptionId, event: &Event, history: &History, deleted: bool) -> Self {
         let pair = (id, event.position);
         let attempts = history.attempts.get(&pair).map_or(&[][..], Vec::as_slice);
@@ -136,7 +136,7 @@ impl DeliveryView {
     }
 }
 
-/// Returns the JSON of an attempt, with the excerpt of the response.
+/// Returns the JSON of an attempt, with the stored beginning of the response body.
 pub(super) fn attempt_view(attempt: &Attempt) -> Value {
     let response =
         attempt.response.as_deref().and_then(|json| serde_json::from_str::<Value>(json).ok());

@@ -66,7 +66,8 @@ enum Reason {
 }
 
 impl Reason {
-    /// Finds the reason. `known`: the subscription; `versions`: its pattern versions, oldest first.
+    /// Determines why an event matches a subscription or not. `known`: the subscription; `versions`: its pattern
+    /// versions, oldest first.
     fn new(event: &Event, known: &SubscriptionSummary, versions: &[Version]) -> Self {
         let event_type = event.event_type.as_str();
         if known.deleted_at.is_some_and(|deleted| deleted < event.position) {
@@ -92,7 +93,7 @@ impl Reason {
         }
     }
 
-    /// Whether the reason means that the event matches.
+    /// Returns whether the reason means that the event matches the subscription.
     fn is_match(&self) -> bool {
         matches!(self, Self::PatternMatches(_) | Self::TestEvent)
     }
@@ -110,7 +111,7 @@ impl Reason {
         }
     }
 
-    /// Returns the reason as a sentence for a person.
+    /// Returns the reason as an English sentence for the response.
     fn detail(&self) -> String {
         match self {
             Self::PatternMatches(pattern) => format!("the pattern {pattern} matches the event's type"),
@@ -133,7 +134,8 @@ impl Reason {
     }
 }
 
-/// Returns the JSON of one subscription in the explanation. `delivery`: the event's delivery, if there is one.
+/// Returns the JSON of one subscription in the explanation. `delivery`: the delivery of the event to it; `None` if
+/// there is none.
 fn view(known: &SubscriptionSummary, reason: &Reason, delivery: Option<&DeliveryView>) -> Value {
     json!({
         "subscription": known.id.to_string(),

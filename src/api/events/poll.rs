@@ -15,8 +15,10 @@ use crate::streaming::{Reader, StreamEnd, Streams};
 
 const MAX_WAIT_S: u64 = 60;
 
-/// Parses the query parameter `wait`, in seconds: how long a poll waits for its first event. `None`: the poll does not
-/// wait.
+/// Parses the query parameter `wait`: how long a poll waits for its first event, 0 to 60 whole seconds. 400 for
+/// another value.
+///
+/// `None` for 0 or without the parameter: the poll does not wait.
 pub(crate) fn wait(query: &Query) -> ApiResult<Option<Duration>> {
     let Some(text) = query.text("wait") else { return Ok(None) };
     match text.parse() {
@@ -29,7 +31,8 @@ pub(crate) fn wait(query: &Query) -> ApiResult<Option<Duration>> {
     }
 }
 
-/// Parses the query parameter `after` (an event id, `now`, `earliest` or a time) and returns its position.
+/// Parses the query parameter `after` (an event id, `now`, `earliest` or a time) and returns the position after which
+/// to read.
 ///
 /// `None` without the parameter. 400 for an invalid value, 410 if events after the position have expired.
 pub(crate) async fn cursor(query: &Query, streams: &Streams) -> ApiResult<Option<Position>> {
@@ -50,10 +53,10 @@ pub(crate) async fn cursor(query: &Query, streams: &Streams) -> ApiResult<Option
     }
 }
 
-/// Answers a poll with up to `limit` of the reader's events.
+/// Responds to a poll with up to `limit` events of the reader, and the next cursor.
 ///
-/// With `wait`, the poll waits that long for the first event and counts as a connection of its owner: 429 if a limit is
-/// reached.
+/// `wait`: how long to wait for the first event, and the owner under which the connection limits count the poll; 429
+/// if a limit is reached. `None`: does not wait.
 pub(crate) async fn respond(
     reader: Reader,
     query: &Query,
@@ -75,7 +78,8 @@ pub(crate) async fn respond(
     Ok(query.list_until(&data, Some(&gathered.cursor.to_string()), gathered.has_more))
 }
 
-/// Returns the event's stored JSON for use inside a list, without a copy. 500 if it is not valid JSON.
+/// Returns the stored JSON of an event as a raw value, without a copy, for use inside a JSON list. 500 if it is not
+/// valid JSON.
 pub(crate) fn as_json(event: &Event) -> ApiResult<&RawValue> {
     serde_json::from_slice(&event.body).map_err(|error| {
         let detail = format!("the stored event {} is not valid JSON: {error}", event.position);

@@ -48,7 +48,8 @@ pub(super) async fn publish(Authorized(context, body): Authorized<PublishBody>) 
     })
 }
 
-/// Returns the result of each item of a batch: a receipt or an error. `first`: the position of the first valid event.
+/// Returns the JSON result of each item of a batch: a receipt or an error. `first`: the position of the first valid
+/// event; the others follow it.
 fn receipts(first: Position, items: &[ApiResult<NewEvent>]) -> Vec<Value> {
     let mut next = first;
     let receipt_of = |item: &ApiResult<NewEvent>| match item {
@@ -72,8 +73,8 @@ pub(crate) struct Appended {
 
 /// Appends `events` to the log of the caller's tenant, and returns once they are durable.
 ///
-/// With a `claim`, a repeat of the request appends nothing and gets the first position. 422 if another request used the
-/// key.
+/// `claim`: the claimed idempotency key. A repeat of a request appends nothing and gets the position of its first
+/// event. 422 if a different request used the key.
 pub(crate) async fn append(
     api: &Api,
     caller: &Caller,
@@ -94,13 +95,14 @@ pub(crate) async fn append(
     Ok(Appended { first, response })
 }
 
-/// Creates an event of the hub about a subscription, such as a request to retry a delivery. Does not append it.
+/// Creates an event of the hub itself about a subscription, such as a request to retry a delivery. Does not append it.
 pub(crate) fn event_about(id: SubscriptionId, event_type: EventType, data: &Value) -> NewEvent {
     let data = Bytes::from(data.to_string());
     NewEvent { event_type, about: Some(id), occurred_at: None, data }
 }
 
-/// Returns the JSON by which a publisher learns the id, type and time of an appended event.
+/// Returns the JSON that confirms an appended event to its publisher: its id, type and time. `position`: its position
+/// in the log.
 pub(crate) fn receipt(position: Position, event: &NewEvent) -> Value {
     let timestamp = event.occurred_at.unwrap_or_else(|| position.time());
     json!({ "id": position.to_string(), "type": event.event_type.as_str(), "timestamp": timestamp })

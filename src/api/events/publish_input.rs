@@ -27,9 +27,10 @@ pub(crate) enum Publish {
 }
 
 impl Publish {
-    /// Applies `check` to the type of each event.
+    /// Calls `check` with the type of each event, to apply the permissions of the caller.
     ///
-    /// A refused event of a batch becomes an invalid item. A refused single event is an error.
+    /// If `check` fails for an event of a batch, that event becomes an invalid item. If it fails for a single event,
+    /// this method fails.
     pub(crate) fn permitted_by(self, check: impl Fn(&str) -> ApiResult<()>) -> ApiResult<Self> {
         let checked = |event: NewEvent| check(event.event_type.as_str()).map(|()| event);
         Ok(match self {
@@ -40,7 +41,7 @@ impl Publish {
         })
     }
 
-    /// Returns the indexes of the invalid items, encoded for the fingerprint of the request.
+    /// Returns the indexes of the invalid items as bytes. They become part of the fingerprint of the request.
     pub(crate) fn invalid_indexes(&self) -> Vec<u8> {
         match self {
             Self::One(_) => Vec::new(),
@@ -74,9 +75,9 @@ struct EventBody<'a> {
     timestamp: Option<Cow<'a, str>>,
 }
 
-/// Parses the body of a publish. `max_data_bytes`, a quota of the tenant, limits the data of each event.
+/// Parses the body of a publish request. `max_data_bytes`, a quota of the tenant, limits the data of each event.
 ///
-/// An invalid event of a batch is recorded as an item's error. Any other fault is an error of the whole request.
+/// In a batch, an invalid event is kept with its error. Any other fault makes the whole request fail.
 pub(crate) fn parse(
     content_type: ContentType,
     body: &[u8],
@@ -99,8 +100,8 @@ pub(crate) fn parse(
     }
 }
 
-/// Parses the items of a batch one by one; an invalid item keeps its own error. Fails if the batch is empty or too
-/// long.
+/// Parses the items of a batch. An invalid item is kept with its error, and the others stay valid. Fails if the batch
+/// has no items or too many.
 fn batch(items: Vec<&[u8]>, max_data_bytes: u32) -> ApiResult<Publish> {
     if items.is_empty() {
         return Err(Problem::invalid_field("", "expected at least one event"));
@@ -113,7 +114,8 @@ fn batch(items: Vec<&[u8]>, max_data_bytes: u32) -> ApiResult<Publish> {
     Ok(Publish::Batch(items.into_iter().map(|item| event(item, max_data_bytes)).collect()))
 }
 
-/// Parses one event. `max_data_bytes` limits its data.
+/// Parses the JSON of one event. 400 if it is not JSON, 413 if its data has more than `max_data_bytes` bytes, 422 for
+/// an invalid field.
 fn event(body: &[u8], max_data_bytes: u32) -> ApiResult<NewEvent> {
     // serde would also accept an array with the field values in order.
     let parsed: Result<EventBody<'_>, _> = match body.trim_ascii_start().first() {
@@ -149,8 +151,8 @@ fn event(body: &[u8], max_data_bytes: u32) -> ApiResult<NewEvent> {
     }
 }
 
-/// Returns the greatest nesting depth of arrays and objects in a JSON text. `serde_json` skips over a `RawValue`
-/// without its recursion limit.
+/// Returns the greatest nesting depth of arrays and objects in a JSON text. Needed because `serde_json` does not apply
+/// its recursion limit to a `RawValue`.
 fn nesting(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
@@ -169,7 +171,8 @@ fn nesting(json: &str) -> usize {
     deepest
 }
 
-/// Parses an event type that clients may publish. The error says what is wrong.
+/// Parses an event type that clients may publish. Reserved types (`hookhub.*`) are invalid. The error is a text for
+/// the client.
 fn event_type(text: &str) -> Result<EventType, String> {
     let event_type: EventType = text.parse().map_err(|error| format!("{error}"))?;
     if event_type.is_reserved() {
@@ -178,13 +181,14 @@ fn event_type(text: &str) -> Result<EventType, String> {
     Ok(event_type)
 }
 
-/// Parses the time at which an event occurred (RFC 3339). The error says what is wrong.
+/// Parses the time at which an event occurred, in RFC 3339 format. The error is a text for the client.
 fn timestamp(text: &str) -> Result<UnixMillis, String> {
     let expected = "expected an RFC 3339 time with its offset, e.g. 2026-11-23T14:00:00.000Z";
     UnixMillis::parse(text).ok_or_else(|| expected.into())
 }
 
-/// Creates the problem for a body that serde cannot parse as an [`EventBody`], with one error for each invalid field.
+/// Creates the problem for a body that serde cannot parse as an [`EventBody`]. It lists one error for each invalid
+/// field.
 fn explain(body: &[u8], error: &serde_json::Error) -> Problem {
     let mut fields = match Fields::parse(body) {
         Ok(fields) => fields,

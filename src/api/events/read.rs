@@ -71,7 +71,8 @@ pub(super) async fn list(
     }
 }
 
-/// Answers with up to `limit` of the newest matching events before the query's cursor, newest first.
+/// Responds with up to `limit` matching events, newest first. If the query has a cursor, these are the events before
+/// it.
 async fn newest_first(
     context: &Context,
     query: &Query,

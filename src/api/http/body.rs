@@ -70,7 +70,8 @@ pub(crate) async fn read(
     }
 }
 
-/// Checks that the body is not compressed, since its size after decompression has no bound; else 415.
+/// Checks that the body is not compressed; else 415. The size of a compressed body is unknown until it is
+/// decompressed.
 fn require_uncompressed(request: &HttpRequest) -> ApiResult<()> {
     let mut encodings = request.headers().get_all(CONTENT_ENCODING);
     if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -91,7 +92,8 @@ fn incomplete(error: &actix_web::Error) -> Problem {
     Problem::new(Code::InvalidJson, detail)
 }
 
-/// Returns the content type of the body; JSON without a `Content-Type` header. 415 for any other type.
+/// Returns the content type of the body. Without a `Content-Type` header this is JSON; 415 for any type except JSON
+/// and NDJSON.
 pub(crate) fn content_type(request: &HttpRequest) -> ApiResult<ContentType> {
     let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(ContentType::Json) };
     let essence = value
@@ -109,7 +111,7 @@ pub(crate) fn content_type(request: &HttpRequest) -> ApiResult<ContentType> {
     }
 }
 
-/// Creates a 415 `unsupported_media_type` problem that names the expected content type.
+/// Creates a 415 `unsupported_media_type` problem. `expected`: the content type that the request should have.
 pub(super) fn wrong_type(expected: &str) -> Problem {
     Problem::new(Code::UnsupportedMediaType, format!("send the body with Content-Type: {expected}"))
 }

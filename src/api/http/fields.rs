@@ -31,7 +31,8 @@ impl<T> Field<T> {
         }
     }
 
-    /// Returns this field if the object has it, null included; else a field with the value `current`, if there is one.
+    /// Returns `current` as the value of a field that is absent. A field that is present stays as it is, also if it is
+    /// null.
     pub(crate) fn or(self, current: impl Into<Option<T>>) -> Self {
         match (self, current.into()) {
             (Self::Absent, Some(current)) => Self::Is(current),
@@ -59,12 +60,12 @@ impl Fields {
         }
     }
 
-    /// Whether the object has this field, null included, and no method has taken it yet.
+    /// Returns whether the object still has this field, also if it is null. False once a method has taken it.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.left.contains_key(name)
     }
 
-    /// Whether a field is missing or null.
+    /// Returns whether a field is missing or null.
     pub(crate) fn lacks(&self, name: &str) -> bool {
         self.left.get(name).is_none_or(Value::is_null)
     }
@@ -75,12 +76,12 @@ impl Fields {
         self.left.remove(name)
     }
 
-    /// Records an error at the JSON pointer `/pointer`. [`Self::finish`] reports it.
+    /// Records an error about the field at the JSON pointer `/{pointer}`. [`Self::finish`] reports it.
     pub(crate) fn fault(&mut self, pointer: impl Display, detail: impl Into<String>) {
         self.errors.push(FieldError { pointer: format!("/{pointer}"), detail: detail.into() });
     }
 
-    /// Whether any error was recorded.
+    /// Returns whether any error was recorded.
     pub(crate) fn is_faulty(&self) -> bool {
         !self.errors.is_empty()
     }
@@ -122,7 +123,7 @@ impl Fields {
         self.read(name, |value| whole_number(&value, &range).ok_or(expected))
     }
 
-    /// Takes a boolean. Another value is recorded as an error.
+    /// Takes a boolean from the field `name`. A value of another type is recorded as an error.
     pub(crate) fn flag(&mut self, name: &'static str) -> Field<bool> {
         self.read(name, |value| {
             value.as_bool().ok_or_else(|| format!("expected true or false, found {}", kind(&value)))
@@ -140,8 +141,10 @@ impl Fields {
         })
     }
 
-    /// Takes an object of strings with at most `max_members` members. Each name and value has at most `max_chars`
-    /// characters.
+    /// Takes an object whose values are strings, with at most `max_members` members. Another value is recorded as an
+    /// error.
+    ///
+    /// Each name and each value has at most `max_chars` characters.
     pub(crate) fn texts(
         &mut self,
         name: &'static str,
@@ -181,7 +184,10 @@ impl Fields {
         Field::Is(texts)
     }
 
-    /// Takes an object whose fields `read` takes. `read` returns `None` after it recorded a fault.
+    /// Takes an object from the field `name`, and calls `read` to take its inner fields.
+    ///
+    /// `read` returns `None` only after it has recorded an error. All errors of the inner fields are recorded with
+    /// their full JSON pointer.
     pub(crate) fn object<T>(
         &mut self,
         name: &'static str,
@@ -209,7 +215,8 @@ impl Fields {
         Field::Absent
     }
 
-    /// Takes a field and converts its value with `read`; an error becomes a fault.
+    /// Takes a field and converts its value with `read`. If `read` fails, its text is recorded as an error and the
+    /// field counts as absent.
     fn read<T>(
         &mut self,
         name: &'static str,
@@ -228,14 +235,14 @@ impl Fields {
         }
     }
 
-    /// Checks that no error was recorded and that no field remains; else 422 with all errors. Every parser of a body
-    /// ends with this call.
+    /// Checks at the end of every parser that no error was recorded and no unknown field remains; else 422 with all
+    /// errors.
     pub(crate) fn finish(self) -> ApiResult<()> {
         let errors = self.close();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
     }
 
-    /// Returns the recorded errors, with one more for each remaining field, which the API does not know.
+    /// Returns the recorded errors. Adds one error for each remaining field, because the API does not know it.
     fn close(mut self) -> Vec<FieldError> {
         let known = self.known.join(", ");
         for name in self.left.keys() {
@@ -256,8 +263,8 @@ pub(crate) fn pointer_part(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// Returns the value if it is a whole number within `range`. In JSON `5.0` is the same number as `5` (JSON Schema,
-/// Core, 4.2.2).
+/// Returns a JSON number as a `T` if it is whole and within `range`; else `None`. `5.0` is whole (JSON Schema, Core,
+/// 4.2.2).
 pub(crate) fn whole_number<T: TryFrom<u64> + PartialOrd>(
     value: &Value,
     range: &RangeInclusive<T>,
@@ -270,7 +277,7 @@ pub(crate) fn whole_number<T: TryFrom<u64> + PartialOrd>(
         .filter(|number| range.contains(number))
 }
 
-/// Returns the JSON type of a value with its article, such as `an array`, for error messages.
+/// Returns the JSON type of a value for error messages, with its article, such as `an array`.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

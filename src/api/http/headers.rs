@@ -38,7 +38,8 @@ pub(crate) fn client_address(request: &HttpRequest) -> IpAddr {
     }
 }
 
-/// Returns the client that the trusted proxies name in their header; `peer` if the peer is not a trusted proxy.
+/// Returns the address of the client that the trusted proxies name in their header. Returns `peer`, the other end of
+/// the connection, if it is not a trusted proxy.
 fn resolve(proxies: &TrustedProxies, peer: IpAddr, request: &HttpRequest) -> IpAddr {
     let lines = request.headers().get_all(proxies.header.name());
     let lines: Vec<_> = lines.map(HeaderValue::as_bytes).collect();

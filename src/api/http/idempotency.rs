@@ -39,7 +39,8 @@ pub(crate) async fn claim(context: &Context, body: &[u8]) -> ApiResult<Option<Cl
     Ok(Some(Claim { _lock: lock, key }))
 }
 
-/// Reads the stored outcome of the first request with the claimed key; `None` if this request is the first.
+/// Reads the stored result of the first request with the claimed key. `None` without a claim, or if this request is
+/// the first.
 ///
 /// 422 if the first request was a different one.
 pub(crate) async fn first(
@@ -55,13 +56,15 @@ pub(crate) async fn first(
 }
 
 impl Claim {
-    /// Adds to the request's fingerprint another value that the response depends on.
+    /// Includes `more` in the fingerprint of the request. Used for a value outside the request on which its response
+    /// depends.
     pub(crate) fn add_to_fingerprint(&mut self, more: &[u8]) {
         let both = Sha256::new().chain_update(&self.key.fingerprint).chain_update(more);
         self.key.fingerprint = both.finalize().to_vec();
     }
 
-    /// Checks that this request has the fingerprint `first` of the first request with this key; else 422.
+    /// Checks that this request equals the first request with the same key; else 422. `first`: the fingerprint of the
+    /// first request.
     pub(crate) fn require_same_request(&self, first: &[u8]) -> ApiResult<()> {
         if first == self.key.fingerprint {
             return Ok(());
@@ -73,19 +76,19 @@ impl Claim {
     }
 }
 
-/// Creates a 409 `idempotency_key_in_use` problem for two requests under one key that reached the database at the same
-/// time.
+/// Creates a 409 `idempotency_key_in_use` problem. Used if two requests with the same key reached the database at the
+/// same time.
 pub(crate) fn concurrent_requests() -> Problem {
     let detail = "two requests with this Idempotency-Key ran at the same time; retry";
     Problem::new(Code::IdempotencyKeyInUse, detail)
 }
 
-/// Marks a response, by a header, as a repeat of the response to the first request.
+/// Adds the header `Idempotent-Replayed: true`, which marks a response as a repeat of the first response.
 pub(crate) fn replayed(response: &mut HttpResponseBuilder) -> &mut HttpResponseBuilder {
     response.insert_header((REPLAYED, "true"))
 }
 
-/// Builds the response to a repeat from the stored body of the first response.
+/// Builds the response to a repeated request: `response` with the stored body of the first response.
 pub(crate) fn replay(mut response: HttpResponseBuilder, stored: StoredResponse) -> HttpResponse {
     let body = stored.answer.unwrap_or_default();
     replayed(&mut response).content_type("application/json").body(body)
@@ -104,10 +107,11 @@ fn fingerprint(request: &HttpRequest, body: &[u8]) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-/// Parses the idempotency key, bare or as a quoted string (draft-ietf-httpapi-idempotency-key-header-07). `"k"` and `k`
-/// are the same key.
+/// Parses the header `Idempotency-Key`: 1 to 255 ASCII characters, bare or as a quoted string. `"k"` and `k` are the
+/// same key.
 ///
-/// `None` without the header; 400 for an invalid key.
+/// `None` without the header; 400 for an invalid key. The format is that of
+/// draft-ietf-httpapi-idempotency-key-header-07.
 fn parse_key(request: &HttpRequest) -> ApiResult<Option<String>> {
     let Some(value) = single_header(request, HEADER)? else { return Ok(None) };
     let bad = || {
@@ -126,8 +130,9 @@ fn parse_key(request: &HttpRequest) -> ApiResult<Option<String>> {
     if fits { Ok(Some(key)) } else { Err(bad()) }
 }
 
-/// Parses a quoted string (RFC 8941, 3.3.3) after its opening quote. Only `"` and `\` may be escaped, and nothing may
-/// follow the closing quote.
+/// Parses the rest of a quoted string (RFC 8941, 3.3.3) after its opening quote. `None` if it is invalid.
+///
+/// Only `"` and `\` may be escaped, and nothing may follow the closing quote.
 fn unquoted(text: &str) -> Option<String> {
     let mut key = String::new();
     let mut characters = text.chars();

@@ -10,14 +10,16 @@ use crate::api::problem::{ApiResult, Code, Problem};
 /// The deepest nesting of arrays and objects. This is the recursion limit of `serde_json`.
 pub(crate) const MAX_DEPTH: usize = 127;
 
-/// Parses a JSON text. A text that names a member twice is refused, because readers differ about which value counts
-/// (RFC 8259, section 4).
+/// Parses a JSON text. 400 if it is invalid, is nested deeper than [`MAX_DEPTH`], or has an object with the same
+/// member name twice.
+///
+/// Parsers differ about which of two equal members counts (RFC 8259, section 4).
 pub(crate) fn parse(body: &[u8]) -> ApiResult<Value> {
     let value: Unambiguous = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
     Ok(value.0)
 }
 
-/// Creates a 400 `invalid_json` problem for a body that is not JSON.
+/// Creates a 400 `invalid_json` problem from the error of the parser.
 pub(crate) fn not_json(error: &serde_json::Error) -> Problem {
     let reason = error.to_string();
     let detail = if reason.starts_with("recursion limit exceeded") {
@@ -32,6 +34,7 @@ pub(crate) fn not_json(error: &serde_json::Error) -> Problem {
 struct Unambiguous(Value);
 
 impl<'de> Deserialize<'de> for Unambiguous {
+    /// Deserializes any JSON value. Fails if an object in it has two members with the same name.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyValue).map(Self)
     }
@@ -62,6 +65,7 @@ impl<'de> Visitor<'de> for AnyValue {
         Ok(value.into())
     }
 
+    /// Returns a JSON number, or null for a number that JSON cannot represent.
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
         Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
     }
@@ -82,6 +86,7 @@ impl<'de> Visitor<'de> for AnyValue {
         Ok(Value::Array(values))
     }
 
+    /// Fails if the object has two members with the same name.
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(name) = members.next_key::<String>()? {

@@ -67,8 +67,8 @@ pub(crate) async fn assign_request_id(
     Ok(response)
 }
 
-/// Returns the route pattern for the log, such as `/v1/events/{id}`. The path is never logged: a client may have put a
-/// key in it.
+/// Returns the route pattern of a request for the log, such as `/v1/events/{id}`. The log never has the path: a client
+/// may have put a key in it.
 fn route(response: &ServiceResponse<BoxBody>) -> String {
     response.request().match_pattern().unwrap_or_else(|| "none".to_owned())
 }
@@ -110,8 +110,8 @@ fn check_head(request: &ServiceRequest) -> ApiResult<()> {
     Ok(())
 }
 
-/// Shrinks the header map of a long poll to the fields it has. actix allocates 6 KiB for each head
-/// (`actix_http::RequestHead`).
+/// Shrinks the header map of a long poll to the headers that it has, to save memory while it waits. actix allocates 6
+/// KiB for each request head.
 fn shrink_head(request: &mut ServiceRequest) {
     if !request.query_string().contains("wait=") {
         return;
@@ -124,8 +124,8 @@ fn shrink_head(request: &mut ServiceRequest) {
     *headers = lean;
 }
 
-/// Ends a response of unknown length by closing its connection where the client does not understand chunked encoding
-/// (RFC 9112, 6.1).
+/// Makes a response of unknown length end with its connection, if the client does not understand chunked encoding (RFC
+/// 9112, 6.1).
 fn close_instead_of_chunking<B: MessageBody>(response: &mut ServiceResponse<B>) {
     let is_old = response.request().version() < Version::HTTP_11;
     if is_old && response.response().body().size() == BodySize::Stream {

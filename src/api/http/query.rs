@@ -58,7 +58,8 @@ impl Query {
             .transpose()
     }
 
-    /// Parses the query parameter `limit`, the most items of one page: 1 to 250, 50 by default. 400 for another value.
+    /// Parses the query parameter `limit`, the maximum number of items on one page: 1 to 250, by default 50. 400 for
+    /// another value.
     pub(crate) fn limit(&self) -> ApiResult<u16> {
         let Some(text) = self.text("limit") else { return Ok(DEFAULT_LIMIT) };
         let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
@@ -67,7 +68,8 @@ impl Query {
         })
     }
 
-    /// Returns the path and query of this request with the cursor as `after`, and without the stream token.
+    /// Returns the path and query of the next page: those of this request, with `cursor` as the parameter `after`, and
+    /// without the stream token.
     fn with_after(&self, cursor: &str) -> String {
         let others = self.parameters.iter().filter(|(name, _)| *name != "after" && *name != TOKEN);
         let query: String = form_urlencoded::Serializer::new(String::new())
@@ -100,9 +102,9 @@ pub(crate) struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes a page of up to `limit` items from `found`, which holds one more item if another page follows.
+    /// Makes a page of up to `limit` items. `found` holds one item more than `limit` if another page follows.
     ///
-    /// `cursor` returns the cursor of an item.
+    /// `cursor` returns the cursor of an item; that of the last item becomes the cursor of the next page.
     pub(crate) fn new(mut found: Vec<T>, limit: u16, cursor: impl Fn(&T) -> String) -> Self {
         let limit = usize::from(limit);
         let has_more = found.len() > limit;
@@ -121,14 +123,16 @@ struct ListBody<'a, T> {
 }
 
 impl Query {
-    /// Builds the response with one page of a list. `next_cursor`: `None` on the last page.
+    /// Builds the response with one page of a list. `next_cursor`: the cursor of the next page; `None` on the last
+    /// page.
     pub(crate) fn list<T: Serialize>(&self, data: &[T], next_cursor: Option<&str>) -> HttpResponse {
         self.list_until(data, next_cursor, next_cursor.is_some())
     }
 
-    /// Builds the response with one page of a list whose cursor is useful on the last page too.
+    /// Builds the response with one page of a list that grows, so that the client can use `next_cursor` also after the
+    /// last page.
     ///
-    /// A `Link` header names the next page if `has_more`.
+    /// The `Link` header names the next page only if `has_more`.
     pub(crate) fn list_until<T: Serialize>(
         &self,
         data: &[T],

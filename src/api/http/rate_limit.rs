@@ -5,9 +5,10 @@ use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
 use crate::domain::access::token_bucket::RateLimitStatus;
 
-/// Takes `events` tokens from the token bucket of the caller's tenant: all of them, or none with a 429 problem.
+/// Takes `events` tokens from the token bucket of the caller's tenant. 429 if it has too few; then none are taken.
 ///
-/// `rate` is the tenant's limit in events per second. Returns `None` without a limit or without events.
+/// `rate`: the limit of the tenant in events per second. Returns the status of the bucket; `None` if there is no limit
+/// or `events` is 0.
 pub(crate) fn admit(
     api: &Api,
     caller: &Caller,

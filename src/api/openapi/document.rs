@@ -27,6 +27,7 @@ impl Document {
 }
 
 impl fmt::Debug for Document {
+    /// Writes the size of the document, not its text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Document({} bytes)", self.text.len())
     }

@@ -52,12 +52,12 @@ pub(crate) fn document() -> Value {
     document
 }
 
-/// Parses a part of the document. A test checks that every part is valid JSON.
+/// Parses a part of the OpenAPI document from its JSON text. Returns null for invalid JSON, which a test excludes.
 pub(crate) fn read(part: &str) -> Value {
     serde_json::from_str(part).unwrap_or_default()
 }
 
-/// Merges `more` into `into`: objects member by member, while any other value replaces the earlier one.
+/// Merges `more` into `into`: objects are merged member by member, and any other value replaces the value in `into`.
 fn merge(into: &mut Value, more: Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
@@ -74,12 +74,13 @@ fn object_at<'a>(value: &'a mut Value, pointer: &str) -> Option<&'a mut Map<Stri
     value.pointer_mut(pointer)?.as_object_mut()
 }
 
-/// Iterates over the member values of the object at a JSON pointer.
+/// Iterates over the member values of the object at a JSON pointer. Empty if no object is there.
 fn each_at<'a>(value: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a mut Value> {
     object_at(value, pointer).into_iter().flat_map(|members| members.values_mut())
 }
 
-/// Adds the parameters and responses of `everywhere` that apply to an operation, and sorts its responses by status.
+/// Adds the shared parameters and responses in `everywhere` that apply to an operation, and sorts its responses by
+/// status.
 fn complete(operation: &mut Value, everywhere: &Value) {
     let security = operation.get("security").and_then(Value::as_array).into_iter().flatten();
     let with_key = security.into_iter().any(|way| way.get("bearer").is_some());
@@ -106,8 +107,10 @@ fn complete(operation: &mut Value, everywhere: &Value) {
     members.insert("responses".into(), Value::Object(responses));
 }
 
-/// Adds the shared headers of `everywhere` to a response. Replaces a list of problem codes by the problem's schema and
-/// examples.
+/// Completes one response: adds the headers that all responses share, from `everywhere`.
+///
+/// If the response lists problem codes, replaces the list by the schema and examples of these problems. Skips a
+/// `$ref`.
 fn finish(response: &mut Value, everywhere: &Value) {
     let Some(members) = response.as_object_mut().filter(|members| !members.contains_key("$ref"))
     else {
@@ -127,12 +130,12 @@ fn finish(response: &mut Value, everywhere: &Value) {
     members.insert("headers".into(), headers);
 }
 
-/// Iterates over the strings of a JSON array, such as problem codes.
+/// Iterates over the strings of a JSON array. Other items are skipped; empty if `codes` is not an array.
 pub(crate) fn names(codes: &Value) -> impl Iterator<Item = &str> {
     codes.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Returns the headers of a response with these problems, which share one status.
+/// Returns the OpenAPI headers of a problem response, such as `Retry-After`. The `codes` share one HTTP status.
 fn problem_headers(codes: &[Code]) -> Value {
     let header = |name: &str| json!({ name: { "$ref": format!("#/components/headers/{name}") } });
     match codes.first().map(|code| code.status().as_u16()) {
@@ -142,8 +145,9 @@ fn problem_headers(codes: &[Code]) -> Value {
     }
 }
 
-/// Returns the content of a response with one of these problems, with an example of each. `described`: the detail in
-/// the examples.
+/// Returns the OpenAPI content of a response with one of these problems: the schema, and an example of each.
+///
+/// `described`: the text for `detail` in the examples.
 fn problem_content(codes: &[Code], described: &str) -> Value {
     let example = |code: &Code| {
         let problem = Problem::new(*code, described);

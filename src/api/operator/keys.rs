@@ -27,6 +27,7 @@ use crate::log::RevocationReach;
 use crate::store::idempotency::StoredResponse;
 use crate::store::keys::StoredKey;
 
+/// Returns the routes of keys.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         route::post("/v1/keys", ADMIN, web::to(create)),
@@ -49,9 +50,8 @@ struct KeyInput {
 }
 
 impl KeyInput {
-    /// Parses the body of a request for a new key. 422 for invalid fields.
-    ///
-    /// `now`: the time to which `expires_in_s` is added, and after which `expires_at` must be.
+    /// Parses the body of a request for a new key. 422 for invalid fields. `now`: the current time, against which the
+    /// expiry is checked.
     fn parse(body: &JsonBody, now: UnixMillis) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let name = fields.text("name", MAX_NAME_CHARS).value().unwrap_or_default();
@@ -72,7 +72,8 @@ impl KeyInput {
     }
 }
 
-/// Takes the field `scopes`. The default is every scope except admin. An invalid scope is recorded as an error.
+/// Takes the field `scopes`. Without the field, the key gets every scope except `admin`. An empty array or an invalid
+/// scope is recorded as an error.
 fn scopes(fields: &mut Fields) -> Scopes {
     let Some(items) = fields.list("scopes", Scope::ALL.len()).value() else {
         return Scopes::all_except_admin();
@@ -92,7 +93,8 @@ fn scopes(fields: &mut Fields) -> Scopes {
     scopes.into_iter().collect()
 }
 
-/// Takes `expires_at` or `expires_in_s`, and returns the time at which the key expires.
+/// Takes the field `expires_at` (a time) or `expires_in_s` (seconds from `now`), and returns the time at which the key
+/// expires.
 ///
 /// `None`: the key never expires, or the fields are invalid and recorded as an error.
 fn expires_at(fields: &mut Fields, now: UnixMillis) -> Option<UnixMillis> {
@@ -163,7 +165,7 @@ fn path_of(id: &impl ToString) -> String {
     format!("/v1/keys/{}", id.to_string())
 }
 
-/// Adds `key`, the text of the new key, to the JSON of its definition.
+/// Adds the member `key`, the text of the new key, to the JSON `view` of that key.
 fn with_key(mut view: Value, key: &str) -> Value {
     if let Some(members) = view.as_object_mut() {
         members.insert("key".into(), json!(key));
@@ -171,8 +173,8 @@ fn with_key(mut view: Value, key: &str) -> Value {
     view
 }
 
-/// Builds the response to a repeat of the request that created a key, from the first response. 500 if that is
-/// unreadable.
+/// Builds the response to a repeated request with the same idempotency key, from the stored first response. 500 if
+/// that is unreadable.
 fn replay(first: StoredResponse) -> ApiResult {
     let created: Option<Value> =
         first.answer.as_deref().and_then(|answer| serde_json::from_slice(answer).ok());
@@ -233,7 +235,7 @@ async fn revoke(Authorized(context, _): Authorized, id: web::Path<String>) -> Ap
     }
 }
 
-/// Returns the JSON of a key without its text, of which the hub stores only a hash.
+/// Returns the JSON of a key. It does not contain the text of the key, of which the hub stores only a hash.
 fn view(key: &StoredKey) -> Value {
     let event_types: Option<Vec<&str>> =
         key.event_types.as_ref().map(|patterns| patterns.iter().map(Pattern::as_str).collect());

@@ -55,7 +55,7 @@ fn publish(page: &mut Page, publish: &PublishMetrics) {
     );
 }
 
-/// Adds the metrics of delivery attempts, of recording their results, and of shard leases.
+/// Adds the metrics of delivery attempts, of the commits that record their results, and of shard leases.
 fn attempts(page: &mut Page, delivery: &DeliveryMetrics) {
     let attempts = delivery.attempts();
     page.counts("attempts", "POSTs to callbacks, by outcome", "outcome", attempts);
@@ -204,7 +204,7 @@ impl Page {
         self.0.register(name, help, ConstGauge::new(value));
     }
 
-    /// Adds a counter for each pair of label value and count.
+    /// Adds a counter with the label `label`. Each pair in `values` is a label value and its count.
     fn counts(
         &mut self,
         name: &str,
@@ -219,7 +219,7 @@ impl Page {
         self.0.register(name, help, family);
     }
 
-    /// Adds a gauge for each pair of label value and number.
+    /// Adds a gauge with the label `label`. Each pair in `values` is a label value and its number.
     fn gauges(
         &mut self,
         name: &str,
@@ -234,7 +234,8 @@ impl Page {
         self.0.register(name, help, family);
     }
 
-    /// Adds a gauge in seconds for each pair of label value and seconds.
+    /// Adds a gauge in seconds with the label `label`. Each pair in `values` is a label value and its number of
+    /// seconds.
     fn seconds_by(
         &mut self,
         name: &str,
@@ -249,7 +250,7 @@ impl Page {
         self.0.register(name, help, family);
     }
 
-    /// Adds a snapshot of a histogram.
+    /// Adds the current counts of a histogram.
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         let shown = Steps { buckets: histogram.buckets(), sum: histogram.sum() };
         self.0.register(name, help, shown);
@@ -264,11 +265,13 @@ struct Steps {
 }
 
 impl EncodeMetric for Steps {
+    /// Encodes the buckets, the sum and the total count.
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let count = self.buckets.iter().map(|(_, count)| count).sum();
         encoder.encode_histogram::<NoLabelSet>(self.sum, count, &self.buckets, None)
     }
 
+    /// Returns the type under which OpenMetrics lists this metric: a histogram.
     fn metric_type(&self) -> MetricType {
         MetricType::Histogram
     }

@@ -15,6 +15,7 @@ use crate::api::state::Api;
 use crate::domain::access::quota::{EVENT_BYTES_RANGE, MAX_QUOTA, OwnQuotas};
 use crate::store::tenants::{StoredTenant, TenantDefinition, TenantUsage};
 
+/// Returns the routes of tenants.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         route::get("/v1/tenants", ADMIN, web::to(list)),
@@ -50,7 +51,8 @@ impl TenantInput {
         Ok(Self { description, quotas })
     }
 
-    /// Returns `current` with the fields of the input: a missing field stays, and null restores the hub's default.
+    /// Returns `current` changed by the fields of the input: a missing field leaves the value, and null restores the
+    /// default of the hub.
     fn patched_onto(self, current: TenantDefinition) -> TenantDefinition {
         let own = current.quotas;
         let quotas = match self.quotas {
@@ -152,9 +154,10 @@ struct WrittenTenant {
     tenant: StoredTenant,
 }
 
-/// Writes the definition that `define` computes from the current one, and applies its quotas on this node.
+/// Stores the definition that `define` computes from the current one (`None`: the tenant has none), and applies its
+/// quotas on this node.
 ///
-/// Calls `define` again if another request changed the tenant meanwhile; 409 after [`MAX_CHANGE_ATTEMPTS`].
+/// Calls `define` again if another request changed the tenant meanwhile; 409 after [`MAX_CHANGE_ATTEMPTS`] attempts.
 async fn write_definition(
     context: &Context,
     name: &str,
@@ -207,7 +210,10 @@ async fn delete(Authorized(context, _): Authorized, path: web::Path<String>) -> 
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Returns the JSON of a tenant. `quotas` are the tenant's own; `in_force` are the quotas that this node applies.
+/// Returns the JSON of a tenant: its own quotas as `quotas`, and the quotas that this node applies to it as
+/// `in_force`.
+///
+/// `stored`: `None` for a tenant without a definition.
 fn view(api: &Api, name: &str, stored: Option<&StoredTenant>) -> Value {
     let definition = stored.map(|stored| stored.definition.clone()).unwrap_or_default();
     json!({
@@ -220,12 +226,12 @@ fn view(api: &Api, name: &str, stored: Option<&StoredTenant>) -> Value {
     })
 }
 
-/// Returns the JSON of a tenant's definition for the audit log.
+/// Returns the JSON of a tenant's definition, as the audit log shows it before and after a change.
 fn audit_view(definition: &TenantDefinition) -> Value {
     json!({ "description": definition.description, "quotas": definition.quotas })
 }
 
-/// Returns the tenant name in a path. 400 if it is not a valid tenant name.
+/// Checks the tenant name in a request path, and returns it. 400 if it is not a valid tenant name.
 fn parse_name(path: &str) -> ApiResult<&str> {
     if is_tenant_name(path) {
         return Ok(path);
@@ -233,7 +239,7 @@ fn parse_name(path: &str) -> ApiResult<&str> {
     Err(invalid("name", "a tenant name has 1 to 64 letters, digits, _, . and -"))
 }
 
-/// Whether a tenant has neither keys nor subscriptions.
+/// Returns whether a tenant has neither keys nor subscriptions.
 fn is_unused(TenantUsage { keys, subscriptions }: TenantUsage) -> bool {
     keys == 0 && subscriptions == 0
 }

@@ -77,7 +77,7 @@ impl Code {
         Self::Unavailable,
     ];
 
-    /// Finds the code with this name in the API.
+    /// Finds the problem code with this name in the API; `None` for an unknown name.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.name() == name)
     }

@@ -6,12 +6,13 @@ use crate::log::AppendError;
 use crate::store::StoreError;
 use crate::streaming::presence::StreamLimitReached;
 
-/// Creates a 500 `internal` problem that refers the client to the hub's log.
+/// Creates a 500 `internal` problem. It gives no cause, but refers the reader to the log file of the hub.
 fn internal() -> Problem {
     Problem::new(Code::Internal, "the hub failed; its log has the cause under this request_id")
 }
 
 impl From<StoreError> for Problem {
+    /// Creates a 503 problem if the database is unavailable, else a 500 problem, and logs the error.
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Unavailable(reason) => {
@@ -30,6 +31,7 @@ impl From<StoreError> for Problem {
 }
 
 impl From<StreamLimitReached> for Problem {
+    /// Creates a 429 problem that names the connection limit that was reached.
     fn from(reached: StreamLimitReached) -> Self {
         let rate_limit = match reached {
             StreamLimitReached::Tenant(limit) => {
@@ -62,6 +64,8 @@ impl From<StreamLimitReached> for Problem {
 }
 
 impl From<AppendError> for Problem {
+    /// Creates a 503 problem that says whether the events may be stored, or a 500 problem if the database rejected the
+    /// append.
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Unavailable => Self::new(

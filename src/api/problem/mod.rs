@@ -73,25 +73,28 @@ impl Problem {
         Self::invalid(vec![FieldError::new(pointer, detail)])
     }
 
-    /// Creates a 404 `not_found` problem with the detail "no such {what}".
+    /// Creates a 404 `not_found` problem with the detail "no such {what}". `what`: a noun such as `event`.
     pub(crate) fn not_found(what: &str) -> Self {
         Self::new(Code::NotFound, format!("no such {what}"))
     }
 
-    /// Creates a 409 `conflict` problem for a change of `what` that lost to other requests in every attempt.
+    /// Creates a 409 `conflict` problem. Used when other requests changed the same resource during every attempt.
+    /// `what`: its kind, such as `subscription`.
     pub(crate) fn concurrent_modification(what: &str) -> Self {
         let detail = format!("other requests changed this {what} at the same time; retry");
         Self::new(Code::Conflict, detail)
     }
 
-    /// Creates a 405 `method_not_allowed` problem for a path that has only the methods in `allow`.
+    /// Creates a 405 `method_not_allowed` problem. `allow`: the methods that the path supports, as in the `Allow`
+    /// header.
     pub(crate) fn method_not_allowed(allow: &str) -> Self {
         let detail = format!("this path supports {allow}");
         Self { allow: Some(allow.to_owned()), ..Self::new(Code::MethodNotAllowed, detail) }
     }
 
-    /// Creates a 410 `cursor_expired` problem for a cursor after which events have expired. `earliest` is the oldest
-    /// retained event.
+    /// Creates a 410 `cursor_expired` problem for a cursor after which events have expired.
+    ///
+    /// `earliest`: the oldest retained event; `None` if no event is retained.
     pub(crate) fn cursor_expired(earliest: Option<Position>) -> Self {
         let oldest = match earliest {
             Some(earliest) => format!("the oldest retained event is {earliest}"),
@@ -103,8 +106,9 @@ impl Problem {
         Self { earliest, ..Self::new(Code::CursorExpired, detail) }
     }
 
-    /// Creates a 429 problem for a quota of the tenant, with the state of its rate limit. `code`: `rate_limited` or
-    /// `quota_exceeded`.
+    /// Creates a 429 problem for a quota that the tenant has used up. `code`: `rate_limited` or `quota_exceeded`.
+    ///
+    /// `rate_limit`: the limit and the seconds until a retry may succeed, for the response headers.
     pub(crate) fn over_quota(
         code: Code,
         rate_limit: RateLimitStatus,
@@ -113,7 +117,7 @@ impl Problem {
         Self { rate_limit: Some(rate_limit), ..Self::new(code, detail) }
     }
 
-    /// Returns the seconds after which the client may retry; `None` if a retry does not help.
+    /// Returns the seconds after which the client may retry; `None` if a retry with the same request does not help.
     fn retry_after_s(&self) -> Option<u32> {
         match self.code {
             Code::Unavailable | Code::IdempotencyKeyInUse => Some(1),
@@ -122,11 +126,12 @@ impl Problem {
         }
     }
 
+    /// Returns the code of the problem.
     pub(crate) fn code(&self) -> Code {
         self.code
     }
 
-    /// Returns the JSON of the problem as the result of one item in a batch.
+    /// Returns the problem as JSON for one invalid item in the response to a batch.
     pub(crate) fn as_item(&self) -> Value {
         json!({ "error": { "code": self.code.name(), "detail": self.detail, "errors": self.errors } })
     }

@@ -30,7 +30,7 @@ impl Problem {
         response.body(self.document(request_id).to_string())
     }
 
-    /// Returns the problem as an RFC 9457 document.
+    /// Returns the problem as the JSON of an RFC 9457 problem document. `request_id` is empty in a WebSocket message.
     pub(crate) fn document(&self, request_id: &str) -> Value {
         let code = self.code.name();
         let mut document = json!({
@@ -58,18 +58,20 @@ impl Problem {
 }
 
 impl fmt::Display for Problem {
+    /// Writes the code and the detail of the problem, for logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code.name(), self.detail)
     }
 }
 
 impl ResponseError for Problem {
+    /// Returns the HTTP status of the problem.
     fn status_code(&self) -> StatusCode {
         self.code.status()
     }
 
-    /// Builds the response without a request id. The middleware of `http::request_id` replaces it with one that has the
-    /// id.
+    /// Builds the response with an empty request id. Called by actix; the middleware of `http::middleware` replaces
+    /// the response by one with the id.
     fn error_response(&self) -> HttpResponse {
         self.response("")
     }

@@ -11,7 +11,8 @@ use crate::streaming::{Filter, ReaderStart, Streams};
 
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// Parses the query parameter `named`: whether each server-sent event has its type in `event:`. False by default.
+/// Parses the query parameter `named`: whether each server-sent event has its type in the field `event:`. By default
+/// false; 400 for another value.
 pub(crate) fn named(query: &Query) -> ApiResult<bool> {
     match query.text("named") {
         None | Some("false") => Ok(false),
@@ -20,16 +21,18 @@ pub(crate) fn named(query: &Query) -> ApiResult<bool> {
     }
 }
 
-/// Returns the point after which the client wants to start; `None` if it names none.
+/// Returns the point after which the client wants to start; `None` if the request names none.
 ///
-/// Read from the header `Last-Event-ID` (WHATWG HTML, 9.2.4), else from `last_event_id`, else from `after`.
+/// The point is in the header `Last-Event-ID` (WHATWG HTML, 9.2.4), else in the query parameter `last_event_id`, else
+/// in `after`.
 pub(super) fn resume_point(request: &HttpRequest, query: &Query) -> ApiResult<Option<ResumePoint>> {
     let last = last_id(request, query)?;
     let after = query.text("after").filter(|after| !after.is_empty());
     Ok(last.as_deref().or(after).map(ResumePoint::parse))
 }
 
-/// Returns the last event that a client of a pull subscription has seen. `None` without an id or for an unreadable one.
+/// Returns the position of the last event that the client of a pull subscription has received. `None` without an id or
+/// for an invalid one.
 pub(crate) fn last_event_id(request: &HttpRequest, query: &Query) -> ApiResult<Option<Position>> {
     Ok(last_id(request, query)?.and_then(|id| id.parse().ok()))
 }
@@ -43,9 +46,10 @@ fn last_id(request: &HttpRequest, query: &Query) -> ApiResult<Option<String>> {
     Ok(header.into_iter().chain(parameter).find(|id| !id.is_empty()))
 }
 
-/// Resolves a resume point to the start of a reader.
+/// Computes where a reader starts, from the point that the client named.
 ///
-/// If events after the point have expired, the reader starts at the oldest retained event, with a gap event before it.
+/// If events after the point have expired, the reader starts at the oldest retained event, and first returns a gap
+/// event.
 pub(super) async fn start(
     streams: &Streams,
     filter: Filter,

@@ -46,9 +46,9 @@ pub(super) async fn stream(
     Ok(server_sent_events(&context.request, reader, named))
 }
 
-/// Builds the streaming response, which ends when the client disconnects or the reader ends.
+/// Builds the response that streams the events of `reader`. It ends when the client disconnects or the reader ends.
 ///
-/// `named`: each event has its type in `event:`. HEAD gets the headers only.
+/// `named`: each event has its type in the field `event:`. A HEAD request gets the headers only.
 pub(crate) fn server_sent_events(
     request: &HttpRequest,
     reader: Reader,
@@ -64,7 +64,7 @@ pub(crate) fn server_sent_events(
     response.body(ServerSentEvents { reader, named, preamble, sent_id })
 }
 
-/// Starts the 200 response of an event stream, with its headers.
+/// Starts the 200 response of a stream of server-sent events, with its headers but without a body.
 fn head() -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
@@ -74,14 +74,14 @@ fn head() -> HttpResponseBuilder {
     response
 }
 
-/// Returns the `retry:` line that sets a random delay before the client reconnects.
+/// Returns a `retry:` line with a random delay of 1 to 2 s, which the client waits before it reconnects.
 fn retry_hint() -> String {
     format!("retry: {}\n", MIN_RECONNECT_DELAY_MS + rand::random_range(0..MIN_RECONNECT_DELAY_MS))
 }
 
-/// Middleware: while the database is unavailable, the stream opens and ends at once, so that the client reconnects.
+/// Middleware: replaces a 503 response by an empty 200 stream that ends at once, so that the client reconnects later.
 ///
-/// An EventSource gives up on any status but 200 (WHATWG HTML, 9.2.3).
+/// An EventSource never reconnects after another status than 200 (WHATWG HTML, 9.2.3).
 pub(crate) async fn reconnect_when_unavailable(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -107,10 +107,13 @@ struct ServerSentEvents {
 impl MessageBody for ServerSentEvents {
     type Error = std::convert::Infallible;
 
+    /// Returns that the length of the body is unknown: a stream has no planned end.
     fn size(&self) -> BodySize {
         BodySize::Stream
     }
 
+    /// Returns the next bytes of the stream: first the reconnect delay and the start id, then events and heartbeats.
+    /// `None` once the reader has ended.
     fn poll_next(
         mut self: Pin<&mut Self>,
         context: &mut TaskContext<'_>,

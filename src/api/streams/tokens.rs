@@ -42,7 +42,7 @@ impl TokenInput {
     }
 }
 
-/// `POST /v1/stream-tokens`: issues a stream token for browsers.
+/// `POST /v1/stream-tokens`: issues a stream token. A browser sends it in the URL instead of a key, to read events.
 pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let input = TokenInput::parse(&body)?;
@@ -68,7 +68,7 @@ pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> A
     Ok(created().content_type("application/json").body(response))
 }
 
-/// Starts a 201 response that no cache may store.
+/// Starts a 201 response with a header that forbids caches to store it.
 fn created() -> HttpResponseBuilder {
     let mut response = HttpResponse::Created();
     response.insert_header((CACHE_CONTROL, "no-store"));

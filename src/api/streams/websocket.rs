@@ -41,8 +41,8 @@ pub(super) async fn websocket(
     open(response, frames.payload, reader, commands)
 }
 
-/// Checks the request of the opening handshake (RFC 6455, 4.2), and returns the response to complete. 400 if it is
-/// invalid.
+/// Checks the opening handshake of a WebSocket (RFC 6455, 4.2), and returns the response that [`open`] completes. 400
+/// if it is invalid.
 pub(crate) fn handshake(request: &HttpRequest) -> ApiResult<ResponseBuilder> {
     let refuse = |refused: &dyn Display| {
         let fix = "use a WebSocket client (RFC 6455, version 13)";
@@ -59,8 +59,10 @@ pub(crate) fn handshake(request: &HttpRequest) -> ApiResult<ResponseBuilder> {
     }
 }
 
-/// Completes the handshake response with a session as its body. The session sends the reader's events and runs the
-/// client's commands.
+/// Builds the response that opens the WebSocket. Its body is a session that sends the events of `reader` and runs the
+/// commands of the client.
+///
+/// `response`: the result of [`handshake`]. `payload`: the frames that the client sends.
 pub(crate) fn open(
     mut response: ResponseBuilder,
     payload: web::Payload,

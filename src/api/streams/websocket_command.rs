@@ -56,14 +56,15 @@ pub(crate) struct Commands {
     pub(crate) api: web::Data<Api>,
 }
 
-/// Returns the JSON of the reply to `subscribe`.
+/// Returns the JSON of the reply to `subscribe`: the patterns `types`, and the position `after` which the stream
+/// continues.
 pub(super) fn subscribed(types: &[Pattern], after: Position) -> Value {
     let types: Vec<&str> = types.iter().map(Pattern::as_str).collect();
     json!({ "subscribed": { "types": types, "after": after.to_string() } })
 }
 
 impl Commands {
-    /// Starts the command in a message. The future never fails: a problem becomes an error reply.
+    /// Starts the command in a message of the client. The future never fails: a problem becomes an error reply.
     pub(super) fn run(&self, text: &str) -> RunningCommand {
         let (commands, text) = (self.clone(), text.to_owned());
         Box::pin(async move {
@@ -74,7 +75,8 @@ impl Commands {
         })
     }
 
-    /// Checks the key again, parses the message and runs its command: `subscribe`, `ack` or `publish`.
+    /// Checks that the key is still valid, parses the message of the client, and runs its command: `subscribe`, `ack`
+    /// or `publish`.
     async fn execute(&self, text: &str) -> ApiResult<Outcome> {
         self.access.require_still_valid(&self.api).await?;
         let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|error| {
@@ -92,7 +94,9 @@ impl Commands {
         }
     }
 
-    /// Runs `subscribe`: the session continues with another filter, and from another point if the command names one.
+    /// Runs the command `subscribe`: the stream continues with the patterns in `argument`, and from another point if
+    /// `argument` names one.
+    ///
     /// 409 on a pull subscription.
     async fn subscribe(&self, argument: &str) -> ApiResult<Outcome> {
         if self.subscription.is_some() {
@@ -112,8 +116,10 @@ impl Commands {
         Ok(Outcome::Read { filter: start.filter, after: Some(start.after), gap: start.gap })
     }
 
-    /// Runs `ack`: moves the cursor of the pull subscription. A stream by event types has no cursor, so there the id is
-    /// only checked.
+    /// Runs the command `ack`: acknowledges events of a pull subscription up to the event id `argument`, and replies
+    /// with the resulting cursor.
+    ///
+    /// A stream by event types has no cursor; there the id is only checked.
     async fn ack(&self, argument: &str) -> ApiResult<Outcome> {
         let position = match (event_id(argument)?, self.subscription) {
             (position, None) => position,
@@ -125,7 +131,7 @@ impl Commands {
         Ok(Outcome::Reply(json!({ "acked": position.to_string() })))
     }
 
-    /// Runs `publish`: appends one event, and replies with its receipt once it is durable.
+    /// Runs the command `publish`: appends the one event in `argument`, and replies once it is durable.
     async fn publish(&self, argument: &str) -> ApiResult<Outcome> {
         self.access.require_key()?;
         let caller = &self.access.caller;
@@ -144,7 +150,7 @@ impl Commands {
     }
 }
 
-/// Parses the argument of `ack` as an event id. 422 if it is none.
+/// Parses the argument of `ack`, a JSON string with an event id. 422 for another value.
 fn event_id(argument: &str) -> ApiResult<Position> {
     let text: Option<String> = serde_json::from_str(argument).ok();
     text.and_then(|text| text.parse().ok()).ok_or_else(|| {

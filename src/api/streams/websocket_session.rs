@@ -84,13 +84,13 @@ impl Session {
         self.outgoing.push_back(frame.freeze());
     }
 
-    /// Queues a close frame with this code and reason. The session ends once it is sent.
+    /// Queues a close frame with this code and reason. The session ends once the frame is sent.
     fn close(&mut self, code: CloseCode, reason: &str) {
         self.send(Message::Close(Some(CloseReason { code, description: Some(reason.to_owned()) })));
         self.closed = true;
     }
 
-    /// Closes the session because the stream has ended. The close code and reason depend on `end`.
+    /// Closes the session because the stream has ended. `end` is the reason; the close code and text depend on it.
     fn end(&mut self, end: StreamEnd) {
         match end {
             StreamEnd::Stopping => self.close(
@@ -108,7 +108,8 @@ impl Session {
         }
     }
 
-    /// Reads and handles frames of the client until none is left, a command runs, or [`MAX_OUTGOING`] frames wait.
+    /// Reads frames from the client and handles them, until none is left, a command runs, or [`MAX_OUTGOING`] frames
+    /// wait to be sent.
     ///
     /// Returns false if the client has disconnected.
     fn receive(&mut self, context: &mut Context<'_>) -> bool {
@@ -181,7 +182,7 @@ impl Session {
         }
     }
 
-    /// Whether an incomplete frame or message has exceeded its deadline.
+    /// Returns whether the client has begun a frame or message and not completed it within its deadline.
     fn is_late(&self) -> bool {
         let deadline = self.commands.api.body_deadline;
         [self.frame_since, self.message_since]
@@ -190,7 +191,7 @@ impl Session {
             .any(|since| since.elapsed() > deadline)
     }
 
-    /// Closes the session because a frame or message did not arrive within its deadline.
+    /// Closes the session because the client did not complete a frame or message within its deadline.
     fn close_late(&mut self) {
         let seconds = self.commands.api.body_deadline.as_secs_f32();
         self.close(
@@ -199,7 +200,7 @@ impl Session {
         );
     }
 
-    /// Closes the session because a message exceeds the size limit.
+    /// Closes the session because a message of the client exceeds the size limit.
     fn close_too_big(&mut self) {
         let reason = format!("a message has more than {} bytes, the limit", self.max_bytes);
         self.close(CloseCode::Size, &reason);
@@ -213,7 +214,7 @@ impl Session {
         }
     }
 
-    /// Sends the reply of a finished command. For `subscribe`, first moves the reader to the new filter.
+    /// Queues the reply of a finished command. After `subscribe`, first gives the new filter to the reader.
     fn handle_outcome(&mut self, outcome: Outcome) {
         // Nothing was read while the command ran, so the deadlines start again.
         for since in [&mut self.frame_since, &mut self.message_since].into_iter().flatten() {
@@ -271,10 +272,13 @@ impl Session {
 impl MessageBody for Session {
     type Error = std::convert::Infallible;
 
+    /// Returns that the length of the body is unknown: a session has no planned end.
     fn size(&self) -> BodySize {
         BodySize::Stream
     }
 
+    /// Reads frames and commands of the client, and returns the next frame to send to it. `None` once the session has
+    /// ended.
     fn poll_next(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

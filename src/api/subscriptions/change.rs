@@ -15,10 +15,10 @@ use crate::domain::subscription::{Definition, Status, Subscription};
 /// The number of attempts to write a change, while other requests change the same subscription.
 pub(super) const MAX_CHANGE_ATTEMPTS: u32 = 5;
 
-/// Reads a subscription, writes the change that `decide` returns, and returns the resulting subscription. If `decide`
-/// returns `None`, nothing is written.
+/// Reads a subscription, commits the change that `decide` returns for it, and returns the resulting subscription.
+/// `None`: changes nothing.
 ///
-/// Reads and decides again if another request changed the subscription meanwhile; 409 after [`MAX_CHANGE_ATTEMPTS`].
+/// Repeats both if another request changed the subscription meanwhile; 409 after [`MAX_CHANGE_ATTEMPTS`] attempts.
 pub(super) async fn apply_change(
     context: &Context,
     id: &str,
@@ -35,7 +35,8 @@ pub(super) async fn apply_change(
     Err(Problem::concurrent_modification("subscription"))
 }
 
-/// `PATCH /v1/subscriptions/{id}`: changes the fields in the body. Null restores a default.
+/// `PATCH /v1/subscriptions/{id}`: changes the fields that the body has, and leaves the others. A field with null gets
+/// its default.
 pub(super) async fn patch(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -46,8 +47,8 @@ pub(super) async fn patch(
     change_definition(&context, &id, patched).await
 }
 
-/// `PUT /v1/subscriptions/{id}`: replaces the definition; a missing field has its default. The secret stays unless the
-/// body has one.
+/// `PUT /v1/subscriptions/{id}`: replaces the definition. A missing field gets its default, but the secret stays
+/// unless the body has one.
 pub(super) async fn put(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -58,7 +59,7 @@ pub(super) async fn put(
     change_definition(&context, &id, replaced).await
 }
 
-/// Parses the fields of a definition from the body. 422 for invalid fields.
+/// Parses the body as the fields of a subscription definition. 422 for invalid fields.
 fn parse(context: &Context, body: &JsonBody) -> ApiResult<SubscriptionInput> {
     let mut fields = body.fields()?;
     let input = SubscriptionInput::take(&mut fields, &context.api.targets);
@@ -66,9 +67,10 @@ fn parse(context: &Context, body: &JsonBody) -> ApiResult<SubscriptionInput> {
     Ok(input)
 }
 
-/// Writes the definition that `new_definition` computes from the current subscription, and responds with the result.
+/// Stores the definition that `new_definition` computes from the current subscription, and responds with the result.
 ///
-/// 403 if the key's event types do not cover its patterns, 422 if this hub cannot make the verification.
+/// 403 if the event types of the key do not include the new patterns, 422 if this hub cannot verify the receiver as
+/// demanded.
 async fn change_definition(
     context: &Context,
     id: &str,
@@ -95,9 +97,10 @@ async fn change_definition(
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&changed.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/pause`: stops deliveries until the subscription is resumed.
+/// `POST /v1/subscriptions/{id}/pause`: stops deliveries until the subscription is resumed. Responds 200 with the
+/// subscription.
 ///
-/// A subscription that is paused or disabled already stays as it is.
+/// A subscription that is already paused or disabled is not changed.
 pub(super) async fn pause(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let paused = apply_change(&context, &id, |current| {
         let can_pause = current.status.is_delivering() || current.status == Status::Unverified;

@@ -73,7 +73,8 @@ pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> A
     }
 }
 
-/// Creates a 429 `quota_exceeded` problem, and counts the refusal: the tenant already has `limit` subscriptions.
+/// Creates a 429 `quota_exceeded` problem for a tenant that already has `limit` subscriptions, and increments the
+/// rejection counter.
 fn over_quota(context: &Context, limit: u32) -> Problem {
     context.api.quotas.count_rejection(Quota::Subscriptions, &context.caller.tenant);
     let rate_limit = RateLimitStatus { limit, remaining: 0, reset_s: QUOTA_RETRY_S };
@@ -89,7 +90,8 @@ fn path_of(id: SubscriptionId) -> String {
     format!("/v1/subscriptions/{id}")
 }
 
-/// Builds the response to a repeat of the request. `position`: the log entry of the first request.
+/// Builds the response to a repeated request with the same idempotency key. `position`: the log entry of the first
+/// request.
 async fn replay(context: &Context, position: Option<Position>) -> ApiResult {
     let first = first_view(context, position).await?;
     let mut response = HttpResponse::Created();

@@ -53,9 +53,8 @@ pub(super) struct SubscriptionInput {
 }
 
 impl SubscriptionInput {
-    /// Takes the fields of a definition; invalid ones are recorded as errors in `fields`.
-    ///
-    /// `targets`: the rules for URLs that the hub may call.
+    /// Takes the fields of a definition from `fields`. An invalid field is recorded there as an error. `targets`: the
+    /// rules for URLs that the hub may call.
     pub(super) fn take(fields: &mut Fields, targets: &Targets) -> Self {
         Self {
             event_types: event_types(fields),
@@ -156,10 +155,10 @@ impl SubscriptionInput {
         .into_definition(signing)
     }
 
-    /// Checks that a callback URL of another origin comes with each of `headers`, `auth` and `tls` that `current` has
-    /// set; else 422.
+    /// Checks that a request which moves the callback URL to another origin sends `headers`, `auth` and `tls` again,
+    /// if `current` has them; else 422.
     ///
-    /// Otherwise a caller who cannot read the credentials could have them sent to a server of its own.
+    /// Otherwise a caller that cannot read the credentials could make the hub send them to another server.
     fn forbid_credential_redirect(&self, current: &Definition) -> ApiResult<()> {
         let origin = |url: Option<&CallbackUrl>| url.map(|url| url.url().origin());
         let is_other_origin = match &self.callback_url {
@@ -179,8 +178,9 @@ impl SubscriptionInput {
     }
 }
 
-/// Builds a webhook if there is a callback URL, else a pull channel. `method`: how the receiver is verified. 422 for a
-/// method without a URL.
+/// Builds a webhook channel if `url` is given, else a pull channel. `method`: how the hub verifies the receiver.
+///
+/// 422 for a method without a URL.
 fn channel(
     url: Option<CallbackUrl>,
     method: Option<VerificationMethod>,
@@ -200,7 +200,7 @@ fn channel(
     }
 }
 
-/// Takes `event_types`, an array of patterns, or `event` with one pattern. Both together are recorded as an error.
+/// Takes the field `event_types`, an array of patterns, or `event`, one pattern. A request with both gets an error.
 fn event_types(fields: &mut Fields) -> Field<Vec<Pattern>> {
     if fields.has("event") && fields.has("event_types") {
         fields.fault("event", "event_types and event cannot be combined; send one of them");
@@ -213,7 +213,7 @@ fn event_types(fields: &mut Fields) -> Field<Vec<Pattern>> {
     }
 }
 
-/// Takes `signatures`: one or both signature schemes. Another value is recorded as an error.
+/// Takes the field `signatures`: an array of one or both signature schemes. Another value is recorded as an error.
 fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
     let items = match fields.list("signatures", 2) {
         Field::Is(items) => items,
@@ -233,7 +233,8 @@ fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
     }
 }
 
-/// Takes `retry_schedule_s`: the delays before the retries, in seconds. Another value is recorded as an error.
+/// Takes the field `retry_schedule_s`: an array with the delay before each retry, in whole seconds, at least one.
+/// Another value is recorded as an error.
 fn retry_schedule(fields: &mut Fields) -> Field<Vec<u32>> {
     let items = match fields.list("retry_schedule_s", MAX_RETRY_STEPS) {
         Field::Is(items) => items,

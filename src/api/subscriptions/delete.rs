@@ -18,9 +18,9 @@ pub(super) async fn delete(Authorized(context, _): Authorized, id: web::Path<Str
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `DELETE /v1/subscriptions`: deletes for clients that cannot put the id in the path.
+/// `DELETE /v1/subscriptions`: deletes by the body, for clients that cannot put the id in the path. Responds 204.
 ///
-/// The body is `{"id"}`, or `{"callback_url"}`, which deletes every subscription of the tenant with that URL.
+/// The body has `id`, or `callback_url`, which deletes every subscription of the tenant with that URL.
 pub(super) async fn delete_by_body(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let mut fields = body.fields()?;
     let id = fields.text("id", 64).value();
@@ -39,7 +39,7 @@ pub(super) async fn delete_by_body(Authorized(context, body): Authorized<JsonBod
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Deletes every subscription of the tenant with this callback URL that the caller may see.
+/// Deletes every subscription of the tenant with this callback URL that the caller may see. Succeeds if there is none.
 async fn delete_by_url(context: &Context, callback_url: String) -> ApiResult<()> {
     let Context { api, caller, .. } = context;
     let filter =
@@ -52,7 +52,7 @@ async fn delete_by_url(context: &Context, callback_url: String) -> ApiResult<()>
     Ok(())
 }
 
-/// Deletes a subscription by the text of its id. A deleted subscription is no error.
+/// Deletes the subscription with this id. Succeeds if it is already deleted; 404 if it never existed.
 async fn delete_one(context: &Context, id: &str) -> ApiResult<()> {
     let deleted = apply_change(context, id, |current| Ok(Some(change::deleted(current)))).await;
     let Err(problem) = deleted else { return Ok(()) };

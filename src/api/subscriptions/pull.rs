@@ -19,6 +19,7 @@ use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
 use crate::streaming::{Reader, ReaderStart};
 
+/// Returns the routes of pull subscriptions.
 pub(super) fn routes() -> Vec<Route> {
     let stream = web::to(stream).wrap(from_fn(reconnect_when_unavailable));
     vec![
@@ -30,7 +31,8 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// `GET /v1/subscriptions/{id}/events`: polls for the events that are not acknowledged yet.
+/// `GET /v1/subscriptions/{id}/events`: returns the next events that are not acknowledged, at once or after waiting
+/// for one.
 async fn poll(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -73,9 +75,9 @@ async fn websocket(
     open(response, frames.payload, reader, commands)
 }
 
-/// Computes where a reader starts: at the subscription's cursor, or at `seen` if that is newer.
+/// Computes where a reader of a pull subscription starts: after its cursor, or after `seen` if that is newer.
 ///
-/// `seen`: the last event that the client has received; ignored if this log never issued the id. 404 and 409 as in
+/// `seen`: the last event that the client has received; ignored if it is newer than the log. 404 and 409 as in
 /// [`find_pull_subscription`].
 async fn start(context: &Context, id: &str, seen: Option<Position>) -> ApiResult<ReaderStart> {
     let Context { api, caller, .. } = context;

@@ -41,9 +41,10 @@ pub(super) fn not_a_pull_subscription() -> Problem {
     )
 }
 
-/// `POST /v1/subscriptions/{id}/ack`: moves the cursor forward to an event, never back.
+/// `POST /v1/subscriptions/{id}/ack`: acknowledges all events up to `cursor`, an event id: moves the cursor forward,
+/// never back.
 ///
-/// 422 without `cursor`, or for a cursor after the newest event.
+/// 422 without `cursor`, or for an event id after the newest event.
 pub(super) async fn acknowledge(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -61,9 +62,10 @@ pub(super) async fn acknowledge(
     Ok(HttpResponse::Ok().json(json!({ "cursor": cursor.to_string() })))
 }
 
-/// Moves the cursor forward to `position`, and returns the resulting cursor. An earlier position changes nothing.
+/// Moves the cursor of a pull subscription forward to `position`, and returns the resulting cursor. An earlier
+/// position changes nothing.
 ///
-/// 422 for a position after the newest event, 409 if the subscription has no cursor.
+/// 422 for a position after the newest event, 409 if the subscription is not a pull subscription.
 pub(crate) async fn acknowledge_up_to(
     api: &Api,
     id: SubscriptionId,
@@ -104,9 +106,9 @@ pub(super) async fn seek(
     Ok(HttpResponse::Ok().json(response))
 }
 
-/// Parses the target of a seek: `cursor` (an event id, `now` or `earliest`) or `time` (RFC 3339).
+/// Parses the target of a seek: either `cursor` (an event id, `now` or `earliest`) or `time` (RFC 3339).
 ///
-/// 422 for an invalid value, and for both or neither.
+/// 422 for an invalid value, with both and with neither.
 fn seek_point(cursor: Option<&str>, time: Option<&str>) -> ApiResult<ResumePoint> {
     match (cursor.map(ResumePoint::parse), time.map(UnixMillis::parse)) {
         (
@@ -122,7 +124,7 @@ fn seek_point(cursor: Option<&str>, time: Option<&str>) -> ApiResult<ResumePoint
     }
 }
 
-/// Creates a 422 `validation_failed` problem for a position after the newest event.
+/// Creates a 422 `validation_failed` problem for a cursor after the newest event of the log.
 fn beyond_the_log() -> Problem {
     Problem::invalid_field("/cursor", "this event id is newer than the newest event")
 }

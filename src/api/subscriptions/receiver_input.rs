@@ -23,9 +23,10 @@ pub(super) struct CallbackField {
     pub(super) value: Value,
 }
 
-/// Takes the callback URL under any of its field names, unchecked. More than one of them is recorded as an error.
+/// Takes the callback URL from any of the field names that it may have, without a check. More than one of them is
+/// recorded as an error.
 ///
-/// `None` without the field, and after an error.
+/// `None` without such a field, and after an error.
 pub(super) fn take_callback_value(fields: &mut Fields) -> Option<CallbackField> {
     let mut found = CALLBACK_NAMES
         .into_iter()
@@ -40,7 +41,10 @@ pub(super) fn take_callback_value(fields: &mut Fields) -> Option<CallbackField> 
     first
 }
 
-/// Takes the callback URL under any of its field names, and checks that the hub may call it.
+/// Takes the callback URL from any of the field names that it may have, and checks it. An invalid or forbidden URL is
+/// recorded as an error.
+///
+/// `targets`: the rules for URLs that the hub may call.
 pub(super) fn take_callback_url(fields: &mut Fields, targets: &Targets) -> Field<CallbackUrl> {
     let Some(CallbackField { name, value }) = take_callback_value(fields) else {
         return Field::Absent;
@@ -62,7 +66,8 @@ pub(super) fn take_callback_url(fields: &mut Fields, targets: &Targets) -> Field
     }
 }
 
-/// Parses a URL that the hub may call. The error says what is wrong.
+/// Parses a callback URL, and checks that the rules in `targets` let the hub call it. The error is a text for the
+/// client.
 ///
 /// Host names are not resolved here, but when the hub connects.
 pub(super) fn permitted_url(text: &str, targets: &Targets) -> Result<CallbackUrl, String> {
@@ -99,7 +104,8 @@ pub(super) fn take_headers(fields: &mut Fields) -> Field<BTreeMap<String, String
     Field::Is(headers)
 }
 
-/// Returns the reason why a subscription cannot have a header; `None` for a valid one. `name` is in lower case.
+/// Returns why a subscription cannot have this header, as a text for the client; `None` for a valid header. `name` is
+/// in lower case.
 fn header_fault(name: &str, value: &str) -> Option<&'static str> {
     const SET_BY_HUB: [&str; 10] = [
         "connection",
@@ -161,9 +167,10 @@ pub(super) fn take_tls(fields: &mut Fields) -> Field<ReceiverTls> {
     })
 }
 
-/// Takes the field `auth`: the credentials for the receiver. An invalid one is recorded as an error.
+/// Takes the field `auth`: the credentials that the hub sends to the receiver. An invalid value is recorded as an
+/// error.
 ///
-/// `targets`: the rules for URLs that the hub may call, here for a token.
+/// `targets`: the rules for URLs that the hub may call; they apply to an OAuth token URL.
 pub(super) fn take_auth(fields: &mut Fields, targets: &Targets) -> Field<ReceiverAuth> {
     fields.object("auth", |fields| match fields.text("type", MAX_NAME_CHARS).value().as_deref() {
         Some("basic") => basic(fields),
@@ -228,7 +235,7 @@ fn client_credentials(fields: &mut Fields, targets: &Targets) -> Option<Receiver
     Some(ReceiverAuth::ClientCredentials(credentials))
 }
 
-/// Takes a text with `take`, and records an error if the field is missing or null.
+/// Takes a string field with the method `take`. A missing or null field is recorded as an error.
 fn required(
     fields: &mut Fields,
     name: &'static str,
@@ -241,12 +248,14 @@ fn required(
     take(fields, name, max_chars)
 }
 
-/// Takes a text that the API shows in responses.
+/// Takes a string field that is not secret. `None` if it is missing, null or invalid; an invalid value is recorded as
+/// an error.
 fn plain(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<String> {
     fields.text(name, max_chars).value()
 }
 
-/// Takes a text that the API shows only as a placeholder. That placeholder as the value is recorded as an error.
+/// Takes a secret string field. The API shows secrets as a placeholder; the placeholder itself as the value is
+/// recorded as an error.
 fn secret(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<String> {
     let text = fields.text(name, max_chars).value()?;
     if text == MASK {
@@ -256,14 +265,16 @@ fn secret(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<S
     Some(text)
 }
 
-/// Records an error if the text is empty or is not visible ASCII without spaces.
+/// Records an error for the field `name` if its text is empty, or has anything but visible ASCII characters without
+/// spaces.
 fn check_visible(fields: &mut Fields, name: &'static str, text: &str) {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         fields.fault(name, "expected visible ASCII without spaces");
     }
 }
 
-/// Checks that the settings of a webhook do not contradict each other or the callback URL; else 422.
+/// Checks that the settings of a webhook fit together; else 422. `auth` excludes an `authorization` header, and `tls`
+/// needs an `https` URL.
 pub(super) fn check_combination(
     url: Option<&CallbackUrl>,
     settings: &WebhookSettings,

@@ -14,9 +14,10 @@ pub(super) struct FirstView {
     pub(super) view: Value,
 }
 
-/// Reads the subscription as the first request with this idempotency key left it, from its log entry at `position`.
+/// Reads the subscription as it was after the first request with this idempotency key. `position`: the log entry of
+/// that request.
 ///
-/// Adds the current secret if the subscription still exists: the log never holds secrets.
+/// Adds the current secret if the subscription still exists, since the log never holds secrets.
 pub(super) async fn first_view(
     context: &Context,
     position: Option<Position>,
@@ -41,7 +42,7 @@ pub(super) async fn first_view(
     Ok(FirstView { id: entry.about, view })
 }
 
-/// Creates a 500 `internal` problem for a stored response whose log entry does not exist.
+/// Creates a 500 `internal` problem. Used if the log entry to which a stored response refers does not exist.
 pub(crate) fn missing_entry() -> Problem {
     Problem::new(Code::Internal, "the log entry of the first request does not exist")
 }

@@ -133,9 +133,10 @@ impl RotationInput {
         Ok(Self { secret, overlap })
     }
 
-    /// Returns the signing keys after the rotation: the new secret, and the earlier ones until their overlap ends.
+    /// Returns the signing keys after a rotation: the new secret, and the earlier secrets, each until its overlap
+    /// ends.
     ///
-    /// 422 if the secret is the current one already, 409 `too_many_secrets` if too many are valid.
+    /// 422 if the new secret is already the current one, 409 `too_many_secrets` if too many secrets are valid.
     fn rotate(&self, signing: &Signing) -> ApiResult<Signing> {
         if self.secret.as_ref() == Some(signing.secret()) {
             let detail = "is already the current secret; leave it out to get a generated one";

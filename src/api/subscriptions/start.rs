@@ -16,8 +16,11 @@ pub(super) fn starts_after(fields: &mut Fields, head: Position) -> Option<Positi
     }
 }
 
-/// Returns the position just before the first event at or after `point`. An invalid point is recorded as an error of
-/// the field `name`.
+/// Returns the position just before the first event at or after `point`: `earliest`, an event id or a time. `head`:
+/// the newest position.
+///
+/// `None` for `now`, an unreadable point, or an event id after `head`: these are recorded as an error of the field
+/// `name`.
 pub(crate) fn before_point(
     fields: &mut Fields,
     name: &'static str,

@@ -14,9 +14,11 @@ use crate::domain::subscription::verification::VerificationMethod;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::store::StoreError;
 
-/// Checks that this hub can make a verification that a changed definition needs; CloudEvents needs an origin.
+/// Checks that this hub can verify the receiver as `definition` demands: a CloudEvents verification needs a configured
+/// origin; else 422.
 ///
-/// `former`: the definition before the change, `None` for a new subscription.
+/// `former`: the definition before the change, `None` for a new subscription. An unchanged verification is not
+/// checked.
 pub(super) fn require_possible(
     api: &Api,
     definition: &Definition,
@@ -45,7 +47,8 @@ pub(crate) fn require_verified(subscription: &Subscription) -> ApiResult<()> {
     Ok(())
 }
 
-/// Adds the attempts of an unfinished verification to the JSON `view` of a subscription.
+/// Adds the number, time and error of the verification attempts to the JSON `view` of a subscription. Adds nothing
+/// once the receiver is verified.
 pub(super) async fn add_progress(
     api: &Api,
     subscription: &Subscription,
@@ -71,7 +74,10 @@ pub(super) async fn add_progress(
     Ok(())
 }
 
-/// `POST /v1/subscriptions/{id}/verify`: starts another verification attempt now, and the retry schedule again.
+/// `POST /v1/subscriptions/{id}/verify`: makes the hub attempt the verification again now, and restarts its retry
+/// schedule. Responds 202.
+///
+/// Fails if the receiver is already verified, or the subscription has no verification or is paused.
 pub(super) async fn verify(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let claim = idempotency::claim(&context, b"").await?;
     let subscription = find_subscription(&context, &id).await?;

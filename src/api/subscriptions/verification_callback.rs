@@ -36,7 +36,7 @@ enum Proof<'a> {
 }
 
 impl<'a> Proof<'a> {
-    /// Returns the proof in a request: the secret or the token. 401 with both or neither.
+    /// Returns the proof that a confirmation request carries: the secret or the token. 401 with both or with neither.
     fn new(secret: Option<&'a str>, token: Option<&'a str>) -> ApiResult<Self> {
         match (secret, token) {
             (Some(secret), None) => Ok(Self::Secret(secret)),
@@ -49,8 +49,8 @@ impl<'a> Proof<'a> {
         }
     }
 
-    /// Whether the proof belongs to the verification of this subscription. `token_key`: the key that authenticates
-    /// tokens.
+    /// Returns whether the proof is the one that the hub sent to verify this subscription. `token_key`: the key that
+    /// signs tokens.
     fn is_valid_for(&self, subscription: &Subscription, token_key: &[u8]) -> bool {
         let (url, verification) = match &subscription.definition.channel {
             Channel::Webhook(Webhook { url, verification: Some(verification), .. }) => {
@@ -70,7 +70,8 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// `GET` or `POST /v1/subscriptions/{id}/verification`: verifies the receiver, so that delivery begins.
+/// `GET` or `POST /v1/subscriptions/{id}/verification`: the receiver confirms that it accepts events, and delivery
+/// begins.
 ///
 /// The proof is `X-Hook-Secret` in a POST, or `?token=` with an optional `WebHook-Allowed-Rate` (CloudEvents).
 pub(super) async fn confirm(
@@ -97,8 +98,9 @@ pub(super) async fn confirm(
     Err(Problem::concurrent_modification("subscription"))
 }
 
-/// Returns the result of the verification. `rate`: the `WebHook-Allowed-Rate` header, by which a CloudEvents receiver
-/// may limit the rate.
+/// Returns the result of the verification, to be stored. 400 for an invalid `rate`.
+///
+/// `rate`: the header `WebHook-Allowed-Rate`, by which a CloudEvents receiver limits the deliveries per minute.
 fn verified(
     api: &Api,
     subscription: &Subscription,
@@ -118,7 +120,8 @@ fn verified(
     }
 }
 
-/// Finds the subscription whose receiver sent the proof. 403 if it fails, whether or not the subscription exists.
+/// Finds the subscription with the text `id`, if `proof` is valid for it. Else 403, whether or not the subscription
+/// exists.
 async fn proven_subscription(api: &Api, id: &str, proof: &Proof<'_>) -> ApiResult<Subscription> {
     let found = match id.parse::<SubscriptionId>() {
         Ok(id) => api.store.select_webhooks_by_id(&[id.stored()]).await?.pop(),
@@ -130,7 +133,7 @@ async fn proven_subscription(api: &Api, id: &str, proof: &Proof<'_>) -> ApiResul
     })
 }
 
-/// Records the verification. Returns `false` if another request changed the subscription meanwhile.
+/// Stores that the receiver is verified. Returns false if another request changed the subscription meanwhile.
 async fn record(
     api: &Api,
     request: &HttpRequest,
@@ -146,7 +149,7 @@ async fn record(
     Ok(true)
 }
 
-/// Builds the response: a body for a person who follows the link, none for a program that POSTs.
+/// Builds the response: 200 with a body for a person who follows the link (GET), 204 for a program (POST).
 fn respond(request: &HttpRequest, id: &str) -> HttpResponse {
     if request.method() == Method::POST {
         HttpResponse::NoContent().finish()

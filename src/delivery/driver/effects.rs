@@ -74,15 +74,16 @@ pub(super) struct Shares {
     pub(super) acquired: Vec<OwnedShard>,
 }
 
-/// The maximum number of shards that each node should own while `live_nodes` share them.
+/// Returns the number of shards that each node should own at most: all shards divided by `live_nodes`, rounded up. 0
+/// nodes count as 1.
 pub(super) fn fair_share(live_nodes: usize) -> usize {
     usize::from(SHARDS).div_ceil(live_nodes.max(1))
 }
 
-/// Sends one webhook and measures its latency. `counter` makes the id of the attempt unique.
+/// Sends one webhook request and measures its latency. `counter` is part of the attempt's id and makes it unique.
 ///
-/// For an ordered subscription, the attempt fails as a timeout as soon as the lease is not trusted any more, because
-/// the next owner of the shard sends the events that follow.
+/// For an ordered subscription, the attempt fails as a timeout as soon as the lease is no longer trusted, because the
+/// next owner of the shard sends the events that follow.
 pub(super) async fn send_webhook(
     deliverer: Deliverer,
     lease: Lease,
@@ -125,8 +126,8 @@ pub(super) async fn verify_receiver(verifier: Verifier, request: VerifyReceiver)
     Completion::VerificationEnded(Box::new(VerificationResult { request, attempted_at, outcome }))
 }
 
-/// Records a failed verification, which `GET /v1/subscriptions/{id}` shows. Logs an error and does not retry: nothing
-/// else reads the record.
+/// Records in the database that a verification failed, for `GET /v1/subscriptions/{id}` to show. An error is logged,
+/// and the write is not repeated: nothing else reads the record.
 pub(super) async fn record_failed_verification(store: Store, failed: FailedVerification) {
     tracing::info!(subscription = %failed.subscription, error = %failed.error, "receiver not verified");
     if let Err(error) = store.upsert_verification(&failed).await {
@@ -182,8 +183,8 @@ pub(super) async fn read_replay_range(
     Completion::ReplayRangeRead { range, result }
 }
 
-/// Commits a flush, and retries until the database accepts it. The completion names the shards that this node still
-/// owns.
+/// Writes the results of a flush to the database, and retries until the database accepts them. The completion names the
+/// shards that this node still owns.
 pub(super) async fn write_flush(store: Store, mut flush: Flush) -> Completion {
     let shards: Vec<u16> = flush.shards.iter().map(|(shard, ..)| *shard).collect();
     let mut waits = reconnect_delays();
@@ -199,8 +200,10 @@ pub(super) async fn write_flush(store: Store, mut flush: Flush) -> Completion {
     }
 }
 
-/// Counts the live nodes, and acquires free shards until this node has its fair share. `held`: the shards that this
-/// node owns already.
+/// Counts the live nodes, and acquires free shards until this node has its fair share or no shard is free. `held`: the
+/// shards that this node owns already.
+///
+/// The completion contains the result or the error.
 pub(super) async fn acquire_shards(store: Store, node: Uuid, held: Vec<u16>) -> Completion {
     let shares = async {
         let live_nodes = store.count_live_nodes().await?;
@@ -215,7 +218,8 @@ pub(super) async fn acquire_shards(store: Store, node: Uuid, held: Vec<u16>) -> 
     Completion::SharesCounted(shares.await)
 }
 
-/// Loads the subscriptions of newly acquired shards, their versions, and the recorded state of their deliveries.
+/// Reads from the database the subscriptions of newly acquired shards, their versions, and the recorded state of their
+/// deliveries. The completion contains the result or the error.
 pub(super) async fn load_shards(store: Store, shards: Vec<OwnedShard>) -> Completion {
     let result = async {
         let numbers: Vec<i16> =
@@ -233,15 +237,16 @@ pub(super) async fn load_shards(store: Store, shards: Vec<OwnedShard>) -> Comple
     Completion::ShardsLoaded { shards, result }
 }
 
-/// Releases shards, each given with its term, so that other nodes can acquire them. After an error this node remains
-/// their holder and acquires them again.
+/// Releases these shards in the database, each given with its term, so that other nodes can acquire them. After an
+/// error, which is logged, this node remains their holder and acquires them again.
 pub(super) async fn release_shards(store: Store, node: Uuid, shards: Vec<(u16, i64)>) {
     if let Err(error) = store.release_shards(node, &shards).await {
         tracing::warn!(%error, "cannot release shards");
     }
 }
 
-/// Records in the database the position up to which this node has applied the log. Logs an error and does not retry.
+/// Records in the database up to which position of the log this node has applied the changes. An error is logged, and
+/// the write is not repeated.
 pub(super) async fn record_applied_position(store: Store, node: Uuid, position: Position) {
     if let Err(error) = store.update_acted_on(node, position).await {
         tracing::warn!(%error, "cannot record how far this node has applied the log");

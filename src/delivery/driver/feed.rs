@@ -40,6 +40,7 @@ pub(super) enum LogEntry {
 }
 
 impl LogEntry {
+    /// Returns the event of this log entry, whatever the kind of the entry.
     pub(super) fn event(&self) -> &Arc<Event> {
         match self {
             Self::Event(event) | Self::Change { event, .. } | Self::Command { event, .. } => event,
@@ -47,8 +48,8 @@ impl LogEntry {
     }
 }
 
-/// Reads the log from the position after `after` on, and sends its entries page by page to `entries`. Retries after
-/// errors. Returns when the receiving end of `entries` is dropped.
+/// Reads the log after the position `after` without end, and sends each page of entries to `entries`. After an error,
+/// reads again. Returns when the receiver of `entries` is dropped.
 pub(super) async fn run(
     log: Log,
     store: Store,
@@ -107,8 +108,10 @@ async fn read_page(log: &Log, store: &Store, after: Position) -> Result<Page, St
     Ok(Page { entries, scanned: stretch.scanned, is_complete: stretch.complete })
 }
 
-/// Classifies an event of the log as a plain event, a change or a command. `changed`: the subscriptions that the page
-/// changes.
+/// Classifies an event of the log: a change of a subscription, a command such as a requested replay, or a plain event.
+///
+/// `changed`: the current state of the subscriptions that this page of the log changes. A subscription that is missing
+/// there is deleted or no longer has a webhook.
 fn log_entry(
     event: Arc<Event>,
     changed: &HashMap<SubscriptionId, SubscriptionSnapshot>,
@@ -126,7 +129,8 @@ fn log_entry(
     }
 }
 
-/// Reads the current state of subscriptions. Deleted ones and those without a webhook are missing from the result.
+/// Reads the current state of the subscriptions with these ids. The result omits subscriptions that are deleted or have
+/// no webhook.
 async fn read_snapshots(
     store: &Store,
     ids: &[i64],
@@ -141,7 +145,8 @@ async fn read_snapshots(
     Ok(join(subscriptions, versions).into_iter().map(snapshot).collect())
 }
 
-/// Adds to each subscription its versions.
+/// Combines each subscription with its versions (its event type patterns over time), which are given as one list over
+/// all subscriptions.
 pub(super) fn join(
     subscriptions: Vec<Subscription>,
     versions: Vec<(SubscriptionId, Version)>,

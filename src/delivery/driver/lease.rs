@@ -75,12 +75,12 @@ pub(in crate::delivery) struct Lease {
 }
 
 impl Lease {
-    /// Whether the node may act now as the owner of its shards.
+    /// Whether this node may now act as the owner of its shards: the last renewal of its lease is recent enough.
     pub(in crate::delivery) fn is_trusted(&self) -> bool {
         self.trusted_until() > Instant::now()
     }
 
-    /// The time at which the trust ends unless the lease is renewed.
+    /// Returns the time until which this node may rely on the lease unless the lease is renewed.
     fn trusted_until(&self) -> Instant {
         self.renewal.borrow().trusted_until
     }
@@ -94,7 +94,7 @@ impl Lease {
         has_changed
     }
 
-    /// Waits for the next renewal. Returns at once when the task that renews the lease has ended.
+    /// Waits for the next renewal of the lease. Returns at once if the task that renews the lease has ended.
     pub(in crate::delivery) async fn wait_for_renewal(&mut self) {
         self.renewal.changed().await.unwrap_or_default();
     }
@@ -135,8 +135,8 @@ pub(in crate::delivery) fn keep_renewed(
     (Lease { renewal }, renew(store, node, log, keys, sender))
 }
 
-/// Renews the lease once per [`RENEWAL_INTERVAL`] until every [`Lease`] is dropped. After an error tries again at the
-/// next interval.
+/// Renews the lease once per [`RENEWAL_INTERVAL`] and reports each renewal to `renewal`. After an error, the next
+/// renewal is at the next interval. Ends when every [`Lease`] is dropped.
 async fn renew(
     store: Store,
     node: NodeName,

@@ -23,11 +23,13 @@ pub(super) struct DriverMetrics {
 }
 
 impl DriverMetrics {
+    /// Creates the recorder through which a driver updates `metrics`. The first sample of the queues is due at once.
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, flush_started_at: None, sample_at: Instant::now() }
     }
 
-    /// Counts an attempt and records its latency; after a success also the time since the event was accepted.
+    /// Counts an attempt by its outcome and records its latency. For a successful attempt, also records the time from
+    /// the event's acceptance to `now`.
     pub(super) fn record_attempt(&self, result: &AttemptResult, now: UnixMillis) {
         let AttemptResult { attempt, outcome, .. } = result;
         let delivery = &self.metrics.delivery;
@@ -38,19 +40,19 @@ impl DriverMetrics {
         }
     }
 
-    /// Counts an exhausted delivery.
+    /// Counts a delivery that has failed and gets no more attempts.
     pub(super) fn record_exhausted(&self) {
         self.metrics.delivery.exhausted.add(1);
     }
 
-    /// Records the number of results in a flush, and starts to measure its duration.
+    /// Records the number of results in a flush that starts now, and stores the start time for [`Self::flush_ended`].
     pub(super) fn flush_started(&mut self, flush: &Flush) {
         let results = flush.attempts.len() + flush.retries.len();
         self.metrics.delivery.flush_results.observe(u64::try_from(results).unwrap_or(u64::MAX));
         self.flush_started_at = Some(Instant::now());
     }
 
-    /// Records the duration of the flush that has ended.
+    /// Records the duration of the flush that has just ended, measured from [`Self::flush_started`].
     pub(super) fn flush_ended(&mut self) {
         if let Some(started_at) = self.flush_started_at.take() {
             self.metrics.delivery.flush_duration.observe_duration(started_at.elapsed());
@@ -69,13 +71,14 @@ impl DriverMetrics {
 }
 
 impl Drop for DriverMetrics {
+    /// Sets the number of owned shards and the state of the queues to zero, because the driver has ended.
     fn drop(&mut self) {
         self.metrics.delivery.set_shards(0);
         *self.metrics.delivery.queues() = QueueSnapshot::default();
     }
 }
 
-/// Sums up the state of all queues for the metrics.
+/// Adds up the state of all queues of the engine, as one snapshot for the metrics.
 fn queues(engine: &Engine) -> QueueSnapshot {
     let head = engine.processed().unwrap_or_default();
     let mut queues = QueueSnapshot {

@@ -41,8 +41,8 @@ enum Input {
 }
 
 impl Driver {
-    /// Delivers until `stop`, then hands over all shards and waits for attempts in flight, for at most the stop
-    /// timeout. Returns the number of attempts that were cut off.
+    /// Delivers events until `stop` is cancelled. Then hands over all shards and waits for attempts in flight, at most
+    /// for the stop timeout. Returns the number of attempts that were cut off.
     pub(in crate::delivery) async fn run(mut self, stop: CancellationToken) -> usize {
         let end_tasks = self.ended.clone().drop_guard();
         self.carry_out();
@@ -67,8 +67,8 @@ impl Driver {
         self.carry_out();
     }
 
-    /// Polls the engine for actions and starts them. Without a trusted lease or during a stop, starts no attempts,
-    /// reads or verifications.
+    /// Polls the engine for actions and starts them as tasks. Without a trusted lease or during a stop, it starts no
+    /// attempts, reads or verifications.
     fn carry_out(&mut self) {
         self.engine.handle_time(UnixMillis::now());
         if self.stop_at.is_none() && self.lease.is_trusted() {
@@ -84,7 +84,8 @@ impl Driver {
         self.metrics.sample_when_due(&self.engine);
     }
 
-    /// Waits for the next input: a page of the log, completions, a timer, a renewal of the lease, or the stop.
+    /// Waits for the driver's next input: a page of the log, completions, a timer, a renewal of the lease, or the
+    /// cancellation of `stop`.
     async fn next_input(&mut self, stop: &CancellationToken) -> Input {
         let wake_at = self.wake_at();
         // While shards are loading, the log waits: no change of their subscriptions is missed.
@@ -102,7 +103,8 @@ impl Driver {
         }
     }
 
-    /// The time of the next step if no other input arrives before.
+    /// Returns the time at which the driver must run its next step if no other input arrives earlier: the earliest of
+    /// its timers, at most [`IDLE_FLUSH_INTERVAL`] from now.
     fn wake_at(&self) -> Instant {
         let now = UnixMillis::now();
         let engine = self.engine.poll_timeout().map(|due| Instant::now() + due.since(now));
@@ -115,7 +117,7 @@ impl Driver {
         [engine, flush, acquire, self.stop_at].into_iter().flatten().fold(latest, Instant::min)
     }
 
-    /// Whether a stop has begun, and all shards are released or the stop timeout has passed.
+    /// Whether the driver may end: a stop has begun, and all shards are released or the stop timeout has passed.
     fn is_done(&self) -> bool {
         self.stop_at.is_some_and(|stop_at| {
             let is_quiet = self.engine.shards().is_empty() && !self.is_flushing && !self.is_loading;
@@ -124,8 +126,8 @@ impl Driver {
     }
 }
 
-/// Waits for the next page of the log. Waits forever while the driver does not follow the log; `None` once the feed has
-/// ended.
+/// Waits for the next page of the log. `feed` is `None` while the driver does not read the log: the function then waits
+/// forever. Returns `None` once the feed has ended.
 async fn next_entries(feed: &mut Option<mpsc::Receiver<Vec<LogEntry>>>) -> Option<Vec<LogEntry>> {
     match feed {
         Some(feed) => feed.recv().await,

@@ -19,7 +19,8 @@ const MAX_UNRECORDED: usize = 500;
 const MAX_READS: usize = 4;
 
 impl Driver {
-    /// Starts the attempts that the engine wants, and reads the events that it lacks for others.
+    /// Starts each attempt that the engine returns now. For attempts whose event is not in memory, starts one task that
+    /// reads the events from the database.
     pub(super) fn start_attempts(&mut self) {
         let (attempts, fetches) = self.engine.poll_attempts();
         for attempt in attempts {
@@ -30,7 +31,7 @@ impl Driver {
         }
     }
 
-    /// Starts a task that sends one webhook.
+    /// Starts a task that sends the webhook request of one attempt.
     pub(super) fn start_attempt(&mut self, attempt: StartAttempt) {
         self.attempts_started = self.attempts_started.wrapping_add(1);
         let (deliverer, lease) = (self.deliverer.clone(), self.lease.clone());
@@ -58,7 +59,7 @@ impl Driver {
         }
     }
 
-    /// Starts a task for each receiver that the engine wants verified.
+    /// Starts a task for each receiver whose verification is due now. The task makes one verification attempt.
     pub(super) fn start_verifications(&mut self) {
         while let Some(request) = self.engine.poll_verification() {
             let verifier = self.verifier.clone();
@@ -66,7 +67,8 @@ impl Driver {
         }
     }
 
-    /// Starts a task for each change of status that the engine wants written to the database.
+    /// Starts a task for each change of a subscription's status that the engine has decided. The task writes the change
+    /// to the database.
     pub(super) fn start_transitions(&mut self) {
         for (subscription, transition) in self.engine.poll_transitions() {
             let (log, store, id) = (self.log.clone(), self.store.clone(), subscription.id);
@@ -116,8 +118,8 @@ impl Driver {
         }
     }
 
-    /// Starts a task that records the position up to which this node has applied changes of subscriptions. API calls on
-    /// other nodes wait for it.
+    /// Starts a task that records in the database up to which position this node has applied changes of subscriptions.
+    /// API calls on other nodes wait until this record reaches their change.
     pub(super) fn record_applied_position(&self) {
         if let Some(position) = self.engine.processed() {
             let store = self.store.clone();

@@ -40,7 +40,8 @@ impl Driver {
         });
     }
 
-    /// Starts a task that acquires free shards, if none runs and the interval has passed.
+    /// Starts a task that acquires free shards, unless such a task runs or the interval since the last one has not
+    /// passed.
     pub(super) fn acquire_shards_when_due(&mut self) {
         if self.is_acquiring || self.is_loading || Instant::now() < self.acquire_shards_at {
             return;
@@ -50,8 +51,10 @@ impl Driver {
         self.start(effects::acquire_shards(store, self.node, held));
     }
 
-    /// Handles the result of acquiring shards: loads the acquired ones. If none were free, hands over the shards beyond
-    /// this node's fair share.
+    /// Handles the result of an attempt to acquire shards: starts to load the acquired ones. If none was acquired,
+    /// hands over the shards beyond this node's fair share.
+    ///
+    /// An error changes no shard; the driver attempts it again after the interval.
     pub(super) fn handle_shares(&mut self, shares: Result<Shares, StoreError>) {
         self.is_acquiring = false;
         let interval = if self.live_nodes > 1 { SHARED_ACQUIRE_INTERVAL } else { ACQUIRE_INTERVAL };
@@ -73,7 +76,8 @@ impl Driver {
         }
     }
 
-    /// Passes loaded shards to the engine and follows the log. If loading failed, releases the shards.
+    /// Passes shards that were read from the database to the engine, and starts to read the log. If loading failed,
+    /// releases the shards.
     pub(super) fn handle_loaded(
         &mut self,
         shards: &[OwnedShard],
@@ -97,7 +101,8 @@ impl Driver {
         }
     }
 
-    /// Starts to read the log from the engine's position, unless the driver follows the log already.
+    /// Starts the task that reads the log, from the position that the engine has processed. Does nothing if the task
+    /// runs already or the engine has owned no shard yet.
     fn follow_log(&mut self) {
         if self.log_entries.is_none()
             && let Some(after) = self.engine.processed()
@@ -109,7 +114,8 @@ impl Driver {
         }
     }
 
-    /// Releases the shards whose handover is complete. Waits for the flush in flight first.
+    /// Releases in the database the shards whose handover is complete. While a flush is in flight, does nothing; a
+    /// later step releases them.
     pub(super) fn release_shards(&mut self) {
         if self.is_flushing || !self.engine.is_handing_over() {
             return;

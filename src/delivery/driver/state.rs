@@ -82,7 +82,7 @@ pub(in crate::delivery) struct Driver {
 }
 
 impl Driver {
-    /// A driver that does nothing before [`Self::run`].
+    /// Creates a driver from its parts. It does nothing before [`Self::run`].
     pub(in crate::delivery) fn new(parts: DriverParts) -> Self {
         let (sender, completions) = mpsc::channel(COMPLETION_CAPACITY);
         let now = Instant::now();
@@ -116,7 +116,8 @@ impl Driver {
         }
     }
 
-    /// Spawns an effect as a task. The driver handles its completion in a later step.
+    /// Spawns an effect (a database call or an HTTP request) as a task. The driver handles the returned completion in a
+    /// later step.
     pub(super) fn start(&self, effect: impl Future<Output = Completion> + Send + 'static) {
         let sender = self.sender.clone();
         self.spawn(async move {

@@ -10,9 +10,10 @@ use crate::domain::subscription::transition::StatusTransition;
 use crate::log::Log;
 use crate::store::Store;
 
-/// Writes a change of status, and retries while the database is unavailable.
+/// Writes a change of a subscription's status to the database, and retries while the database is unavailable.
 ///
-/// Does nothing if the status no longer fits, or if the subscription was deleted or its receiver changed meanwhile.
+/// Does nothing if the current status no longer allows the change, or if the subscription was deleted or its receiver
+/// changed meanwhile.
 pub(super) async fn apply_transition(
     log: Log,
     store: Store,
@@ -51,7 +52,7 @@ pub(super) async fn apply_transition(
     }
 }
 
-/// Logs a change of status that has been written.
+/// Writes a line to this process's log output about a status change that is now in the database.
 fn log_applied(subscription: &Subscription, transition: &StatusTransition) {
     let id = subscription.id;
     match transition {

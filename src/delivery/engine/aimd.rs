@@ -47,7 +47,7 @@ pub(super) struct AimdWindow {
 }
 
 impl AimdWindow {
-    /// A window without a limit of its own: only the subscription's concurrency limits the POSTs.
+    /// Creates a window without a limit of its own: only the subscription's `concurrency` limits the POSTs in flight.
     pub(super) fn open() -> Self {
         Self {
             size: usize::MAX,
@@ -58,19 +58,19 @@ impl AimdWindow {
         }
     }
 
-    /// Shrinks the window to one POST. Called when the circuit breaker closes, so that a recovered receiver gets more
-    /// load only step by step.
+    /// Shrinks the window to one POST in flight. Called when the circuit breaker closes, so that the load on a
+    /// recovered receiver grows step by step.
     pub(super) fn restart(&mut self) {
         (self.size, self.threshold, self.successes) = (1, usize::MAX, 0);
     }
 
-    /// The maximum number of POSTs in flight, from 1 to `concurrency`.
+    /// Returns the maximum number of POSTs in flight: at least 1, at most `concurrency`, the subscription's limit.
     pub(super) fn size(&self, concurrency: usize) -> usize {
         self.size.clamp(1, concurrency.max(1))
     }
 
     /// Grows the window after a success, and halves it if the response shows that the receiver is overloaded.
-    /// `concurrency` is the subscription's limit.
+    /// `concurrency`: the subscription's limit on POSTs in flight.
     pub(super) fn handle_response(
         &mut self,
         response: &Response<'_>,
@@ -91,8 +91,8 @@ impl AimdWindow {
         }
     }
 
-    /// Whether an attempt started after the window was last halved. A response to an earlier attempt must not halve the
-    /// window again.
+    /// Whether an attempt that started at `started_at` started after the window was last halved. A response to an
+    /// earlier attempt must not halve the window again.
     fn is_current(&self, started_at: UnixMillis, now: UnixMillis) -> bool {
         self.halved_at.is_none_or(|halved_at| started_at > halved_at || halved_at > now)
     }
@@ -107,7 +107,8 @@ impl AimdWindow {
         }
     }
 
-    /// Classifies a response. A 429, a 503, a timeout and a slow success mean overload; other failures mean nothing.
+    /// Classifies a response by the receiver's load. A 429, a 503, a timeout or a slow success means overloaded; any
+    /// other success means healthy; other failures say nothing about load.
     fn load_signal(&mut self, response: &Response<'_>) -> LoadSignal {
         match response.outcome {
             Outcome::Answered { status: 429 | 503, .. } | Outcome::Failed(ErrorClass::Timeout) => {
@@ -121,7 +122,8 @@ impl AimdWindow {
         }
     }
 
-    /// Whether a response took much longer than usual. Also updates the usual latency with this response.
+    /// Whether a response took much longer than the usual latency of this receiver; `false` for the first response.
+    /// Also updates the usual latency with this response.
     fn is_slow(&mut self, latency: Duration) -> bool {
         let latency_ms = latency.as_secs_f64() * 1_000.0;
         let Some(usual_ms) = self.usual_latency_ms else {

@@ -56,7 +56,7 @@ pub(super) struct AttemptQueue {
 }
 
 impl AttemptQueue {
-    /// An empty queue for the attempts to this receiver.
+    /// Creates an empty queue of attempts for `receiver`, which holds the health of the subscription's receiver.
     pub(super) fn new(receiver: Receiver) -> Self {
         Self {
             waiting: Lanes::default(),
@@ -68,13 +68,13 @@ impl AttemptQueue {
         }
     }
 
-    /// The number of attempts that occupy a slot, those whose event is being fetched included.
+    /// Returns the number of running attempts, including those whose event is still being read from the database.
     pub(super) fn running(&self) -> usize {
         self.first_attempts + self.retries.running()
     }
 
-    /// Whether a replay may add retries: the subscription has fewer than `max` retries, or none while the receiver is
-    /// failing.
+    /// Whether a replay may add more retries: the subscription has fewer than `max`, or, while its circuit breaker is
+    /// open, none at all.
     pub(super) fn accepts_replays(&self, max: usize) -> bool {
         // A replayed delivery may be all that a failing receiver can be probed with.
         let max = if self.receiver.failing_since().is_some() { 1 } else { max };
@@ -108,6 +108,7 @@ impl AttemptQueue {
     }
 
     /// Selects the attempt to start while the circuit breaker is open: a probe if its time has come, else a due retry.
+    /// `None`: no attempt may start.
     fn next_while_failing(&mut self, now: UnixMillis) -> Option<Next> {
         if self.receiver.probe_at().is_some_and(|at| at > now) {
             return self.retries.next_due().map(Next::Due);
@@ -150,7 +151,8 @@ impl AttemptQueue {
         }
     }
 
-    /// Starts the first attempt of the next waiting event.
+    /// Removes the next event that waits for its first attempt, and counts the attempt as running. `None`: no event is
+    /// ready.
     fn start_first(&mut self) -> Option<Started> {
         let (first, key) = self.waiting.start()?;
         self.first_attempts += 1;
@@ -164,7 +166,8 @@ impl AttemptQueue {
         Some(started)
     }
 
-    /// The number, from 1, of the running attempt whose event has been fetched. `None`: no such attempt runs.
+    /// Returns the number, counted from 1, of the running attempt for the event at `position`. `None`: no attempt for
+    /// this event runs.
     pub(super) fn attempt_number(&self, position: Position) -> Option<u16> {
         if self.retries.is_running(position) {
             return self.retries.get(position).map(|retry| retry.attempts.saturating_add(1));
@@ -172,8 +175,8 @@ impl AttemptQueue {
         self.running_keys.contains_key(&position).then_some(1)
     }
 
-    /// Frees the slot of an attempt that could not start because its event was not fetched. The attempt becomes due
-    /// again.
+    /// Frees the slot of an attempt that could not start because its event was not read. The attempt becomes due again.
+    /// Does nothing if no such attempt runs.
     pub(super) fn return_slot(&mut self, position: Position) {
         if self.retries.return_slot(position) {
             return;
@@ -184,7 +187,8 @@ impl AttemptQueue {
         }
     }
 
-    /// Frees the slot of an attempt that has ended, and removes its retry if it was one. The order key stays busy.
+    /// Frees the slot of the attempt for the event at `position`, which has ended, and removes its retry if the attempt
+    /// was one. The order key stays busy until [`Self::release`].
     pub(super) fn end_attempt(&mut self, position: Position) -> Ended {
         if let Some(retry) = self.retries.end(position) {
             return Ended { retry: Some(retry), order_key: retry.order_key };
@@ -193,14 +197,16 @@ impl AttemptQueue {
         Ended { retry: None, order_key: self.running_keys.remove(&position) }
     }
 
-    /// Frees an order key after a delivery has ended: the next event with the key may start. `None`: does nothing.
+    /// Frees an order key once for a delivery that has ended, so that the next event with this key may start. `None`
+    /// (the event has no order key): does nothing.
     pub(super) fn release(&mut self, order_key: Option<i64>) {
         if let Some(key) = order_key {
             self.waiting.release(key);
         }
     }
 
-    /// Adds or replaces the retry of an event. If the event had no retry, its order key becomes busy.
+    /// Adds a retry for the event at `position`, or replaces the event's existing retry. If the event had no retry, its
+    /// order key becomes busy.
     pub(super) fn add_retry(&mut self, position: Position, retry: Retry) {
         if self.retries.set(position, retry)
             && let Some(key) = retry.order_key

@@ -35,8 +35,8 @@ impl Engine {
         (starts, fetches)
     }
 
-    /// Starts the next attempt of a subscription, and adds it to `starts`, or to `fetches` if its event must be
-    /// fetched. Does nothing if no attempt may start.
+    /// Starts the next attempt of a subscription: adds it to `starts`, or to `fetches` if its event is not in memory.
+    /// Does nothing if no attempt may start.
     fn start_next(
         &mut self,
         id: SubscriptionId,
@@ -110,8 +110,8 @@ impl Engine {
         }
     }
 
-    /// Counts one attempt in flight less. Returns whether this node still owns the shard in the `term` in which the
-    /// attempt started; if not, the result must be ignored.
+    /// Subtracts one from the shard's attempts in flight. Returns `false` if this node no longer owns the shard in the
+    /// `term` in which the attempt started: the caller must then ignore the result.
     pub(super) fn end(&mut self, id: SubscriptionId, term: i64) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.ownership.end(shard_of(id), term)

@@ -33,18 +33,19 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    /// An open breaker for a receiver that has been failing since `since`. The next probe may start at once.
+    /// Creates an open breaker, for a receiver that has failed since `since`. The first probe may start at once.
     pub(super) fn open_since(since: UnixMillis) -> Self {
         let open = Open { since, probe_at: since, interval: MIN_PROBE_INTERVAL };
         Self { failures: MAX_FAILURES, open: Some(open) }
     }
 
-    /// The time at which the breaker opened. `None`: it is closed.
+    /// Returns the time at which the breaker opened. `None`: it is closed.
     pub(super) fn failing_since(&self) -> Option<UnixMillis> {
         self.open.as_ref().map(|open| open.since)
     }
 
-    /// Counts an outcome. A success closes the breaker; the failure that completes a run of [`MAX_FAILURES`] opens it.
+    /// Updates the breaker with the outcome of an attempt. A success closes it; [`MAX_FAILURES`] failures in a row open
+    /// it. Returns what has changed.
     pub(super) fn handle_outcome(&mut self, is_delivered: bool, now: UnixMillis) -> BreakerChange {
         if is_delivered {
             self.failures = 0;
@@ -60,13 +61,14 @@ impl Breaker {
         BreakerChange::Opened
     }
 
-    /// The time from which the next probe may start. `None`: the breaker is closed.
+    /// Returns the time from which the next probe (a single attempt that tests the receiver) may start. `None`: the
+    /// breaker is closed.
     pub(super) fn probe_at(&self) -> Option<UnixMillis> {
         self.open.as_ref().map(|open| open.probe_at)
     }
 
-    /// Notes that an attempt starts at `now`. If a probe is due, this attempt is the probe: the probe interval doubles
-    /// and the next probe waits for it. An attempt before that time changes nothing.
+    /// Records that an attempt starts at `now`. If a probe is due, this attempt is the probe, and the interval to the
+    /// next probe doubles. Otherwise nothing changes.
     pub(super) fn start_attempt(&mut self, now: UnixMillis) {
         if let Some(open) = self.open.as_mut().filter(|open| open.probe_at <= now) {
             open.interval = (open.interval * 2).min(MAX_PROBE_INTERVAL);

@@ -61,13 +61,13 @@ pub(super) struct CursorChanges {
 }
 
 impl Cursors {
-    /// Adds an acquired shard with its recorded cursor.
+    /// Adds an acquired shard, whose cursor starts at the value recorded in the database.
     pub(super) fn add_shard(&mut self, shard: &OwnedShard) {
         let OwnedShard { shard, term, cursor: recorded } = *shard;
         self.shards.insert(shard, ShardCursor { term, recorded, holding: BTreeSet::new() });
     }
 
-    /// Forgets the cursor of a shard that the engine no longer owns.
+    /// Removes the cursor of a shard that this node no longer owns.
     pub(super) fn remove_shard(&mut self, shard: u16) {
         self.shards.remove(&shard);
     }
@@ -83,13 +83,14 @@ impl Cursors {
         self.set_hold(queue, holds_at);
     }
 
-    /// Removes a queue from the indexes when the engine forgets its subscription.
+    /// Removes a queue from the cursor indexes. Called when the engine stops holding the subscription.
     pub(super) fn remove(&mut self, queue: &mut SubscriptionQueue) {
         self.set_hold(queue, None);
         self.unsettled.remove(&queue.id());
     }
 
-    /// Sets the position at which the queue holds back its shard's cursor. `None`: it does not hold it back.
+    /// Sets the position at which a queue holds back its shard's cursor; `None`: the queue no longer holds the cursor
+    /// back.
     fn set_hold(&mut self, queue: &mut SubscriptionQueue, holds_at: Option<Position>) {
         let id = queue.id();
         let former = queue.recorded.holds_shard_at;
@@ -132,8 +133,8 @@ impl Cursors {
         CursorChanges { shards, own }
     }
 
-    /// Finds the queues that have held back a shard's cursor for longer than [`MAX_HOLD_TIME`], and lets the cursor
-    /// pass them. [`Self::settle`] then gives each a cursor of its own.
+    /// Lets a shard's cursor pass the queues that have held it back for longer than [`MAX_HOLD_TIME`]. [`Self::settle`]
+    /// then gives each of these subscriptions a cursor of its own.
     fn stop_long_holds(
         &mut self,
         queues: &mut HashMap<SubscriptionId, SubscriptionQueue>,

@@ -42,20 +42,21 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Adds an event to the end. Its position must be above all earlier ones. `key`: its order key, if it has one.
+    /// Adds an event at the end. Its position must be above those of all events added earlier. `key`: the event's order
+    /// key, if it has one.
     pub(super) fn push(&mut self, key: Option<i64>, event: &Arc<Event>) {
         self.bytes += event.body.len();
         self.ready.push_back((key, Arc::clone(event)));
     }
 
-    /// Whether [`Self::start`] returns an event.
+    /// Whether an event is ready for its first attempt, so that [`Self::start`] would return one.
     pub(super) fn has_first(&mut self) -> bool {
         self.hold_busy();
         !self.freed.is_empty() || !self.ready.is_empty()
     }
 
-    /// Removes and returns the next event to attempt, with its order key, which becomes busy. Events that a busy key
-    /// held back come first.
+    /// Removes and returns the next event to attempt, with its order key, which becomes busy. Events that waited for a
+    /// busy key come first. `None`: no event is ready.
     pub(super) fn start(&mut self) -> Option<(FirstAttempt, Option<i64>)> {
         if let Some((key, position)) = self.freed.pop_front() {
             return Some((FirstAttempt::Position(position), Some(key)));
@@ -75,7 +76,8 @@ impl Lanes {
         self.freed.push_front((key, position));
     }
 
-    /// Moves events with a busy key from the front of `ready` to `held`.
+    /// Moves events from the front of `ready` to `held` while their order key is busy, so that the front event may
+    /// start.
     fn hold_busy(&mut self) {
         while let Some((Some(key), event)) = self.ready.front()
             && self.busy.contains_key(key)
@@ -87,13 +89,14 @@ impl Lanes {
         }
     }
 
-    /// Counts one more event of the key that runs or waits for a retry. The key is busy while the count is above zero.
+    /// Adds one to the number of events of this order key that run or wait for a retry. The key is busy while the
+    /// number is above zero.
     pub(super) fn occupy(&mut self, key: i64) {
         *self.busy.entry(key).or_default() += 1;
     }
 
-    /// Counts one event of the key less. At zero, the next held event of the key may start and takes over the key;
-    /// without one the key is free.
+    /// Subtracts one from the number that [`Self::occupy`] increases. At zero, the next event that waits for this order
+    /// key may start and keeps the key busy; without such an event the key is free.
     pub(super) fn release(&mut self, key: i64) {
         let Some(count) = self.busy.get_mut(&key) else { return };
         *count -= 1;
@@ -114,7 +117,7 @@ impl Lanes {
         }
     }
 
-    /// Removes the expired events, at or below `up_to`, and returns their positions.
+    /// Removes the waiting events at or below `up_to`, which retention has deleted, and returns their positions.
     pub(super) fn expire(&mut self, up_to: Position) -> Vec<Position> {
         let mut expired = Vec::new();
         while let Some((_, event)) = self.ready.pop_front_if(|(_, event)| event.position <= up_to) {
@@ -137,12 +140,12 @@ impl Lanes {
         expired
     }
 
-    /// The number of events that wait, in memory or as positions.
+    /// Returns the number of events that wait for their first attempt, whether in memory or only as positions.
     pub(super) fn len(&self) -> usize {
         self.ready.len() + self.held_count + self.freed.len()
     }
 
-    /// The number of events that wait in memory.
+    /// Returns the number of events that wait in memory; events that wait only as positions are not included.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()
     }
@@ -152,7 +155,8 @@ impl Lanes {
         self.bytes
     }
 
-    /// Whether a limit is reached, so that no further event may be added.
+    /// Whether the number or the bytes of waiting events have reached a limit, so that the caller must add no more
+    /// events.
     pub(super) fn is_full(&self) -> bool {
         self.ready.len() >= MAX_READY_EVENTS
             || self.bytes >= MAX_READY_BYTES

@@ -34,7 +34,8 @@ pub(super) struct LogCursor {
 }
 
 impl LogCursor {
-    /// A cursor that has read the log up to `read_to` and gets later events from the node as it follows the log.
+    /// Creates a cursor that has read the log up to `read_to` and does not lag: the node passes it each later event.
+    /// `versions`: the subscription's patterns over time.
     pub(super) fn at_head(versions: Vec<Version>, read_to: Position) -> Self {
         Self {
             versions,
@@ -46,13 +47,14 @@ impl LogCursor {
         }
     }
 
-    /// A cursor that has read the log up to `read_to` and must read on by itself until it has caught up with the node.
+    /// Creates a cursor that has read the log up to `read_to`, and must read the log by itself until it has caught up
+    /// with the node. `versions`: the subscription's patterns over time.
     pub(super) fn lagging(versions: Vec<Version>, read_to: Position) -> Self {
         let reading = Reading::Lagging { is_reading: false };
         Self { reading, ..Self::at_head(versions, read_to) }
     }
 
-    /// Whether the event is one for the subscription, by the patterns at the event's position.
+    /// Whether the subscription selects this event, by the event type patterns that it had at the event's position.
     pub(super) fn matches(&self, event: &Event, subscription: &Subscription) -> bool {
         version::matches_event(event, subscription.id, &subscription.tenant, &self.versions)
     }
@@ -63,21 +65,22 @@ impl LogCursor {
         self.missed = Some((after, up_to));
     }
 
-    /// Whether the position is in the range of [`Self::set_missed`], so that the subscription's own reads must handle
-    /// the commands there.
+    /// Whether the position is in the range given to [`Self::set_missed`]. The subscription's own reads of the log must
+    /// then handle the commands there.
     pub(super) fn is_missed(&self, position: Position) -> bool {
         self.missed.is_some_and(|(after, up_to)| after < position && position <= up_to)
     }
 
-    /// Remembers that the result of this event's first attempt is recorded, so that the event is not attempted again.
+    /// Stores that the first attempt for the event at this position is recorded already, so that the queue does not
+    /// attempt the event again.
     pub(super) fn set_attempted(&mut self, position: Position) {
         self.attempted.insert(position);
     }
 
-    /// Handles a new event at the head of the log. Returns whether the queue must add the event.
+    /// Handles a new matching event at the head of the log. Returns whether the caller must add the event to the queue.
     ///
-    /// If the subscription lags, its own reads will find the event. Without capacity it begins to lag before this
-    /// event.
+    /// If the subscription lags, its own reads find the event later. If `has_capacity` is `false`, the subscription
+    /// begins to lag before this event.
     pub(super) fn accept(&mut self, position: Position, has_capacity: bool) -> bool {
         if self.is_lagging() || position <= self.read_to {
             return false;
@@ -90,8 +93,8 @@ impl LogCursor {
         self.take_up(position)
     }
 
-    /// Moves the cursor's reading position to an event. Returns whether the queue must add the event; `false` if its
-    /// result is recorded already.
+    /// Moves the reading position to an event that matches. Returns `true` if the caller must add the event to the
+    /// queue; `false` if its first attempt is recorded already.
     pub(super) fn take_up(&mut self, position: Position) -> bool {
         self.read_to = position;
         let is_new = !self.attempted.remove(&position);
@@ -106,19 +109,20 @@ impl LogCursor {
         self.reading == Reading::Lagging { is_reading: false }
     }
 
-    /// Marks a read as running, and returns the position after which it must read.
+    /// Marks a read of the log as running, and returns the position after which the read must begin.
     pub(super) fn start_read(&mut self) -> Position {
         self.reading = Reading::Lagging { is_reading: true };
         self.read_to
     }
 
-    /// Whether the result of a read after `after` fits the current state. It does not if the read started before the
-    /// node lost and acquired the shard again, or if events expired meanwhile.
+    /// Whether a read that began after `after` is still the current one. `false` for an outdated read: the node has
+    /// lost and acquired the shard since, or events have expired.
     pub(super) fn is_expecting(&self, after: Position) -> bool {
         self.reading == Reading::Lagging { is_reading: true } && after == self.read_to
     }
 
-    /// Ends a read that examined the log up to `scanned`. If this reaches `head`, the subscription no longer lags.
+    /// Ends a read that covered the log up to `scanned`. If `scanned` reaches `head`, the position that the node has
+    /// processed, the subscription no longer lags.
     pub(super) fn finish_read(&mut self, scanned: Position, head: Position) {
         self.read_to = self.read_to.max(scanned);
         self.reading = if self.read_to >= head {
@@ -128,15 +132,15 @@ impl LogCursor {
         };
     }
 
-    /// Ends a read whose result cannot be used. The subscription needs the read again if it still lags.
+    /// Ends a read whose result cannot be used. If the cursor still lags, [`Self::wants_read`] returns `true` again.
     pub(super) fn cancel_read(&mut self) {
         if self.is_lagging() {
             self.reading = Reading::Lagging { is_reading: false };
         }
     }
 
-    /// Moves the reading position past expired events, at or below `up_to`. The caller must call [`Self::finish`] for
-    /// the unfinished ones that it drops.
+    /// Moves the reading position past the events at or below `up_to`, which retention has deleted. The caller must
+    /// call [`Self::finish`] for each unfinished event among them that it removes.
     pub(super) fn expire(&mut self, up_to: Position) {
         self.attempted.retain(|position| *position > up_to);
         self.read_to = self.read_to.max(up_to);
@@ -160,12 +164,13 @@ impl LogCursor {
         self.unfinished.cursor().unwrap_or(taken_up)
     }
 
-    /// The position just before the oldest unfinished event. `None`: all events are finished.
+    /// Returns the position just before the oldest event whose first attempt has not ended: the cursor cannot pass it.
+    /// `None`: no such event.
     pub(super) fn held_at(&self) -> Option<Position> {
         self.unfinished.cursor()
     }
 
-    /// Whether the subscription reads the log by itself, because it has not caught up with the node.
+    /// Whether the subscription reads the log by its own cursor, because it has not caught up with the node.
     pub(super) fn is_lagging(&self) -> bool {
         self.reading != Reading::Head
     }

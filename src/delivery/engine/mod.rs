@@ -144,7 +144,8 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// An engine that owns no shards yet. `schedule` is for subscriptions without a retry schedule of their own.
+    /// Creates an engine that owns no shards yet. `schedule`: the retry schedule for subscriptions without one of their
+    /// own.
     pub(crate) fn new(schedule: RetrySchedule) -> Self {
         Self {
             schedule,
@@ -169,12 +170,13 @@ impl Engine {
         self.processed
     }
 
-    /// Like [`Self::processed`], but [`Position::START`] before the node owns its first shards.
+    /// Returns the position up to which the engine has processed the log; [`Position::START`] before the node owns its
+    /// first shards.
     fn head(&self) -> Position {
         self.processed.unwrap_or_default()
     }
 
-    /// The number of attempts that run, those whose event is being fetched included.
+    /// Returns the number of attempts that run now, including those whose event is still being read from the database.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }
@@ -189,7 +191,7 @@ impl Engine {
         self.queues.values()
     }
 
-    /// Handles the next event of the log: adds it to the queue of each subscription that it matches.
+    /// Handles the next event of the log: offers it to the queue of each subscription whose patterns match it.
     pub(crate) fn handle_event(&mut self, event: &Arc<Event>) {
         self.processed = self.processed.max(Some(event.position));
         let ids = match (event.event_type.as_str(), event.about) {
@@ -238,7 +240,8 @@ impl Engine {
         self.reschedule(id);
     }
 
-    /// Sets the patterns that new events are matched with to those that the subscription has at `position`.
+    /// Sets the event type patterns by which new events are matched for a subscription: those of its version at
+    /// `position`. Without a version at `position`, nothing changes.
     fn match_patterns_at(&mut self, loaded: &LoadedSubscription, position: Position) {
         let in_force = loaded.versions.iter().rev().find(|version| version.since <= position);
         if let Some(version) = in_force {
@@ -247,7 +250,8 @@ impl Engine {
         }
     }
 
-    /// Removes everything that the engine holds of a subscription. Attempts in flight go on.
+    /// Removes everything that the engine holds of a subscription, for example after its deletion. Attempts in flight
+    /// continue.
     fn remove_subscription(&mut self, id: SubscriptionId) {
         self.matcher.remove(id);
         self.verifications.remove(id);
@@ -275,7 +279,8 @@ impl Engine {
         }
     }
 
-    /// Removes the waiting events and retries at or below `up_to`, because retention has deleted these events.
+    /// Removes the waiting events and retries of a subscription at or below `up_to`, because retention has deleted
+    /// these events. Running attempts continue.
     fn expire(&mut self, id: SubscriptionId, up_to: Position) {
         let expired = self.with_queue(id, |queue| queue.expire(up_to));
         for position in expired.into_iter().flatten() {
@@ -283,8 +288,10 @@ impl Engine {
         }
     }
 
-    /// Makes an attempt at a delivery due at `now`. `attempts`: the attempts made before, if the delivery has no retry.
-    /// Does nothing while an attempt is in progress.
+    /// Makes a delivery due at `now`, because the owner has requested another attempt. Does nothing while an attempt
+    /// for the event runs or its first attempt has not ended.
+    ///
+    /// `attempts`: the number of earlier attempts, used only if the engine has no retry for the event.
     fn retry_now(&mut self, id: SubscriptionId, event: Position, attempts: u16, now: UnixMillis) {
         let Some(queue) = self.queues.get_mut(&id).filter(|queue| !queue.is_in_progress(event))
         else {
@@ -297,7 +304,8 @@ impl Engine {
         self.handle_time(now);
     }
 
-    /// Adds or replaces a retry in the queue, in the scheduler and in the results for the next flush.
+    /// Adds or replaces the retry of an event: in the subscription's queue, in the scheduler, and in the results for
+    /// the next flush.
     fn add_retry(&mut self, id: SubscriptionId, position: Position, retry: Retry) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.attempts.add_retry(position, retry);
@@ -306,7 +314,8 @@ impl Engine {
         }
     }
 
-    /// Sets the current time, and makes everything due whose time has come: retries, waiting queues and verifications.
+    /// Sets the engine's current time, and makes everything due whose time has come at `now`: retries, queues with a
+    /// wake time, and verifications.
     pub(crate) fn handle_time(&mut self, now: UnixMillis) {
         self.now = now;
         self.verifications.handle_time(now);
@@ -345,7 +354,8 @@ impl Engine {
         Some(result)
     }
 
-    /// Updates the scheduler's lists and the cursors after a direct change of a queue.
+    /// Updates the scheduler's lists and the cursors after the caller has changed a queue without [`Self::with_queue`].
+    /// Does nothing if the engine holds no such queue.
     fn reschedule(&mut self, id: SubscriptionId) {
         self.with_queue(id, |_| ());
     }

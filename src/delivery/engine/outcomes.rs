@@ -91,8 +91,8 @@ impl Engine {
         self.reschedule(id);
     }
 
-    /// Handles the report that `hookhub.delivery.exhausted` is in the log. Removes the recorded retry of the delivery,
-    /// unless the owner has requested the delivery again meanwhile.
+    /// Handles the driver's report that `hookhub.delivery.exhausted` is in the log. Removes the recorded retry of the
+    /// delivery, unless the owner has requested a new attempt meanwhile.
     pub(crate) fn handle_exhausted_published(&mut self, exhausted: &Exhausted) {
         let (id, position) = (exhausted.subscription.id, exhausted.position);
         let is_over = |queue: &SubscriptionQueue| {
@@ -103,14 +103,14 @@ impl Engine {
         }
     }
 
-    /// Removes and returns the newly exhausted deliveries, for each of which the driver must append an event to the
-    /// log.
+    /// Removes and returns the deliveries that have newly failed for good. For each of them the driver must append
+    /// `hookhub.delivery.exhausted` to the log.
     pub(crate) fn poll_exhausted(&mut self) -> Vec<Exhausted> {
         std::mem::take(&mut self.exhausted)
     }
 
-    /// Queues a change of status if the subscription's status does not match its circuit breaker: failing while it is
-    /// open, active while it is closed.
+    /// Queues a change of status for the database if the status differs from the circuit breaker: `failing` while the
+    /// breaker is open, `active` while it is closed.
     fn update_status(&mut self, id: SubscriptionId) {
         let Some(queue) = self.queues.get_mut(&id).filter(|queue| !queue.is_changing) else {
             return;
@@ -125,8 +125,8 @@ impl Engine {
         self.transitions.push((Arc::clone(&queue.subscription), transition));
     }
 
-    /// Queues the change of status that disables a subscription. The engine starts no attempt for it from now on, even
-    /// before the change is in the database.
+    /// Queues the `transition` that disables a subscription. The engine starts no more attempts for the subscription,
+    /// even before the change is in the database.
     fn disable(&mut self, id: SubscriptionId, transition: StatusTransition) {
         if let Some(queue) = self.queues.get_mut(&id)
             && let Some(former) = queue.halt()
@@ -142,8 +142,8 @@ impl Engine {
         std::mem::take(&mut self.transitions)
     }
 
-    /// Handles the report that a change of status is in the database, or that the driver has dropped it because it no
-    /// longer fits.
+    /// Handles the driver's report that it has finished with a subscription's change of status: the change is in the
+    /// database, or the driver has dropped it because the current status does not allow it.
     pub(crate) fn handle_transition_applied(&mut self, id: SubscriptionId) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.is_changing = false;

@@ -42,7 +42,7 @@ impl Ownership {
         retained.map(|(number, _)| *number).collect()
     }
 
-    /// Whether the node owns the shard.
+    /// Whether the node owns the shard, even if the shard is being handed over.
     pub(super) fn has(&self, shard: u16) -> bool {
         self.shards.contains_key(&shard)
     }
@@ -57,16 +57,16 @@ impl Ownership {
         self.shards.get(&shard).is_some_and(|shard| shard.released_by.is_none())
     }
 
-    /// Counts one more running attempt of the shard, and returns the shard's term for the result. `None`: the node does
-    /// not own the shard.
+    /// Adds one to the running attempts of the shard, and returns the shard's term, which the attempt's result must
+    /// carry. `None`: the node does not own the shard.
     pub(super) fn start(&mut self, shard: u16) -> Option<i64> {
         let shard = self.shards.get_mut(&shard)?;
         shard.running += 1;
         Some(shard.term)
     }
 
-    /// Counts one running attempt of the shard less. Returns `false`, and counts nothing, if the node no longer owns
-    /// the shard in the `term` of the attempt.
+    /// Subtracts one from the running attempts of the shard. Returns `false`, and changes nothing, if the node no
+    /// longer owns the shard in the `term` of the attempt.
     pub(super) fn end(&mut self, shard: u16, term: i64) -> bool {
         let Some(shard) = self.shards.get_mut(&shard).filter(|shard| shard.term == term) else {
             return false;
@@ -75,7 +75,8 @@ impl Ownership {
         true
     }
 
-    /// Stops new work in the shard, and sets the deadline at which it is released whatever still runs.
+    /// Stops new work in a shard that this node will release. At `deadline`, the shard may be released even if attempts
+    /// still run.
     pub(super) fn begin_handover(&mut self, shard: u16, deadline: UnixMillis) {
         if let Some(shard) = self.shards.get_mut(&shard) {
             shard.released_by = Some(deadline);
@@ -87,7 +88,8 @@ impl Ownership {
         self.shards.values().any(|shard| shard.released_by.is_some())
     }
 
-    /// The shards whose handover is complete, each with its term: nothing runs for them, or their deadline has passed.
+    /// Returns the shards that may now be released, each with its term: they are being handed over, and no attempt runs
+    /// for them or their deadline has passed.
     pub(super) fn releasable(&self, now: UnixMillis) -> Vec<(u16, i64)> {
         let is_releasable =
             |shard: &Shard| shard.released_by.is_some_and(|by| shard.running == 0 || by <= now);

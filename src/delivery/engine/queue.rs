@@ -54,8 +54,8 @@ pub(crate) struct QueueDepth {
 }
 
 impl SubscriptionQueue {
-    /// A queue without events or retries, which reads the log from the cursor `log`. The status determines the health
-    /// of the receiver.
+    /// Creates a queue without events or retries, which reads the log from the cursor `log`. If the status is failing,
+    /// the circuit breaker starts open.
     pub(super) fn new(subscription: Arc<Subscription>, log: LogCursor) -> Self {
         let attempts = AttemptQueue::new(Receiver::new(&subscription));
         Self {
@@ -68,7 +68,7 @@ impl SubscriptionQueue {
         }
     }
 
-    /// A queue that reads on from the `cursor` that is recorded for its subscription.
+    /// Creates a queue that reads the log by itself after `cursor`, the position recorded for its subscription.
     pub(super) fn with_own_cursor(
         subscription: Arc<Subscription>,
         versions: Vec<Version>,
@@ -79,11 +79,12 @@ impl SubscriptionQueue {
         queue
     }
 
+    /// Returns the id of the subscription that this queue belongs to.
     pub(super) fn id(&self) -> SubscriptionId {
         self.subscription.id
     }
 
-    /// Whether the event is one for this subscription.
+    /// Whether the subscription selects this event, by the event type patterns that it had at the event's position.
     pub(super) fn matches(&self, event: &Event) -> bool {
         self.log.matches(event, &self.subscription)
     }
@@ -103,8 +104,8 @@ impl SubscriptionQueue {
         self.log.versions = versions;
     }
 
-    /// Stops new attempts by setting the status to disabled in memory. Returns the subscription before that; `None` if
-    /// it was not delivering.
+    /// Stops new attempts by setting the status in memory to disabled. Returns the subscription as it was before;
+    /// `None` if the status allowed no attempts already.
     pub(super) fn halt(&mut self) -> Option<Arc<Subscription>> {
         if !self.is_delivering() {
             return None;
@@ -124,13 +125,14 @@ impl SubscriptionQueue {
         }
     }
 
-    /// Adds an event to those that wait for their first attempt.
+    /// Adds an event, with its order key if it has one, to the events that wait for their first attempt.
     fn wait(&mut self, event: &Arc<Event>) {
         let key = self.subscription.definition.delivery().order_key(event);
         self.attempts.waiting.push(key, event);
     }
 
-    /// Whether the subscription lags, no read runs for it, and few enough events wait in memory for another read.
+    /// Whether the queue needs a read of the log now: the subscription lags, its status allows attempts, no read runs
+    /// for it, and few enough events wait in memory.
     pub(super) fn wants_read(&self) -> bool {
         let waiting = &self.attempts.waiting;
         self.log.wants_read()
@@ -184,7 +186,7 @@ impl SubscriptionQueue {
         ended
     }
 
-    /// Whether a retry of the event runs, or its first attempt has not ended yet.
+    /// Whether an attempt for the event at this position runs, or its first attempt has not ended yet.
     pub(super) fn is_in_progress(&self, position: Position) -> bool {
         self.attempts.retries.is_running(position) || self.log.is_unfinished(position)
     }
@@ -207,7 +209,7 @@ impl SubscriptionQueue {
         self.log.position(head)
     }
 
-    /// Whether an event whose first attempt has not ended holds the cursor back.
+    /// Whether the queue has an event whose first attempt has not ended. Such an event holds back the cursor.
     pub(crate) fn holds_cursor(&self) -> bool {
         self.log.held_at().is_some()
     }
@@ -217,7 +219,7 @@ impl SubscriptionQueue {
         self.log.is_lagging()
     }
 
-    /// Whether the subscription's status allows attempts.
+    /// Whether the subscription's status allows attempts: `active` or `failing`.
     pub(crate) fn is_delivering(&self) -> bool {
         self.subscription.status.is_delivering()
     }
@@ -227,7 +229,7 @@ impl SubscriptionQueue {
         self.attempts.waiting.bytes()
     }
 
-    /// The numbers of waiting first attempts and of retries.
+    /// Returns the number of events that wait for their first attempt, and the number of retries.
     pub(crate) fn depth(&self) -> QueueDepth {
         let first_attempts = self.attempts.waiting.len();
         QueueDepth { first_attempts, retries: self.attempts.retries.len() }

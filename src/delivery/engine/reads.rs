@@ -39,7 +39,7 @@ impl Engine {
         }
     }
 
-    /// Handles a failed read: [`Self::poll_read`] returns the range again.
+    /// Handles a failed read of the log for a lagging subscription: [`Self::poll_read`] will return the range again.
     pub(crate) fn handle_read_error(&mut self, id: SubscriptionId) {
         self.with_queue(id, |queue| queue.log.cancel_read());
     }

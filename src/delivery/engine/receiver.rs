@@ -34,14 +34,14 @@ fn attempt_rate(definition: &Definition) -> Option<Rate> {
     own.into_iter().chain(agreed).reduce(Rate::slower)
 }
 
-/// Converts a time for the token bucket, which measures time since a fixed instant.
+/// Converts a time to the duration since the Unix epoch, which is the form of time that the token bucket uses.
 fn since_epoch(now: UnixMillis) -> Duration {
     now.since(UnixMillis::EPOCH)
 }
 
 impl Receiver {
-    /// The receiver of a subscription that this node has just loaded. The circuit breaker is open if the status is
-    /// failing.
+    /// Creates the health record for the receiver of a subscription that this node has just loaded. The circuit breaker
+    /// is open if the subscription's status is failing.
     pub(super) fn new(subscription: &Subscription) -> Self {
         let breaker = match subscription.status {
             Status::Failing => Breaker::open_since(subscription.changed_at.time()),
@@ -52,7 +52,8 @@ impl Receiver {
         Self { breaker, window: AimdWindow::open(), bucket: None }
     }
 
-    /// Forgets the receiver's health: closes the circuit breaker and opens the window. The rate limit stays.
+    /// Forgets the receiver's health, for example after a change of the URL: closes the circuit breaker and removes the
+    /// window's own limit. The rate limit stays.
     pub(super) fn reset(&mut self) {
         (self.breaker, self.window) = (Breaker::default(), AimdWindow::open());
     }
@@ -62,12 +63,14 @@ impl Receiver {
         self.breaker.failing_since()
     }
 
-    /// The time from which the next probe may start. `None`: the circuit breaker is closed.
+    /// Returns the time from which the next probe (a single attempt that tests the receiver) may start. `None`: the
+    /// circuit breaker is closed.
     pub(super) fn probe_at(&self) -> Option<UnixMillis> {
         self.breaker.probe_at()
     }
 
-    /// The maximum number of attempts in flight: the size of the AIMD window, or one while the circuit breaker is open.
+    /// Returns the maximum number of attempts in flight: the size of the AIMD window, or 1 while the circuit breaker is
+    /// open.
     pub(super) fn concurrency(&self, definition: &Definition) -> usize {
         match self.breaker.failing_since() {
             Some(_) => 1,
@@ -84,7 +87,8 @@ impl Receiver {
         now.after(wait + Duration::from_nanos(999_999)) // rounded up to a millisecond
     }
 
-    /// Charges an attempt that starts now to the rate limit. If a probe is due, this attempt is the probe.
+    /// Takes one token from the rate limit for an attempt that starts now. If a probe is due, this attempt is the
+    /// probe.
     pub(super) fn start_attempt(&mut self, definition: &Definition, now: UnixMillis) {
         if let Some(rate) = attempt_rate(definition) {
             let mut bucket = self.bucket_of(rate).unwrap_or_else(|| TokenBucket::new(rate));

@@ -15,7 +15,8 @@ struct History {
 }
 
 impl History {
-    /// Combines two records of one delivery: the higher number of attempts, and delivered if either was.
+    /// Combines two records of the same delivery: the result has the higher number of attempts, and is delivered if
+    /// either record is.
     fn merge(self, other: Self) -> Self {
         let attempts = self.attempts.max(other.attempts);
         Self { attempts, is_delivered: self.is_delivered || other.is_delivered }
@@ -35,13 +36,14 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// A replay that continues from recorded progress.
+    /// Creates a replay that continues from progress that is recorded in the database.
     pub(super) fn new(subscription: SubscriptionId, progress: ReplayProgress) -> Self {
         let (waiting, unrecorded) = (HashSet::new(), HashMap::new());
         Self { subscription, progress, is_reading: false, waiting, unrecorded }
     }
 
-    /// A replay that was requested just now. `waiting`: the events of the subscription that have a retry at this time.
+    /// Creates a replay that was requested just now. `waiting`: the events of the subscription that have a retry now;
+    /// the replay skips them.
     pub(super) fn requested(
         subscription: SubscriptionId,
         progress: ReplayProgress,
@@ -50,8 +52,8 @@ impl Replay {
         Self { waiting, ..Self::new(subscription, progress) }
     }
 
-    /// Remembers an attempt for an event that the replay has not read yet, because the attempt may not be recorded when
-    /// the replay reads the event.
+    /// Remembers an ended attempt for an event that the replay has not read yet. When the replay reads the event, the
+    /// database may not contain this attempt yet.
     pub(super) fn note(&mut self, attempt: &AttemptSummary) {
         if attempt.subscription == self.subscription && attempt.position > self.progress.position {
             let history = History { attempts: attempt.number, is_delivered: attempt.is_delivered };
@@ -66,8 +68,8 @@ impl Replay {
         self.unrecorded.retain(|ahead, _| *ahead > position);
     }
 
-    /// The number of earlier attempts at the delivery of this event. `None`: the replay does not repeat the delivery.
-    /// `recorded`: the recorded deliveries of the range that was read.
+    /// Returns the number of earlier attempts at the delivery of this event. `None`: the replay must not repeat this
+    /// delivery. `recorded`: the recorded deliveries of the range that was read.
     pub(super) fn attempts_before(
         &self,
         position: Position,

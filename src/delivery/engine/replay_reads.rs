@@ -53,7 +53,8 @@ impl Engine {
         self.replays.insert(id, replay);
     }
 
-    /// Passes an ended attempt to all replays. Each remembers it if it has not read the event yet.
+    /// Passes an ended attempt to all replays. A replay of the same subscription that has not read the event yet
+    /// remembers the attempt.
     pub(super) fn note_in_replays(&mut self, attempt: &AttemptSummary) {
         for replay in self.replays.values_mut() {
             replay.note(attempt);

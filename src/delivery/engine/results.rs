@@ -21,7 +21,7 @@ pub(super) struct AttemptSummary {
 }
 
 impl AttemptSummary {
-    /// Builds the summary of an attempt.
+    /// Builds the short form of an attempt that replays remember.
     pub(super) fn of(attempt: &Attempt) -> Self {
         Self {
             subscription: attempt.subscription,
@@ -58,18 +58,19 @@ impl Results {
         attempts.chain(retries).chain(replays).map(shard_of).collect()
     }
 
-    /// Adds an attempt that has ended, for the next flush.
+    /// Adds an attempt that has ended to the results that the next flush records.
     pub(super) fn add_attempt(&mut self, attempt: Attempt) {
         self.attempts.push(attempt);
     }
 
-    /// The attempts that are perhaps not in the database yet: those of the flush in flight, and those after it.
+    /// Returns the attempts that may not be in the database yet: those of the flush in flight, and those that wait for
+    /// the next flush.
     pub(super) fn unrecorded(&self) -> impl Iterator<Item = AttemptSummary> {
         self.in_flush.iter().copied().chain(self.attempts.iter().map(AttemptSummary::of))
     }
 
-    /// Sets the retry of a delivery for the next flush, in place of an earlier value. `None` removes the recorded
-    /// retry.
+    /// Sets the retry of a delivery for the next flush, and replaces a value set earlier. `None`: the flush removes the
+    /// retry from the database.
     pub(super) fn set_retry(
         &mut self,
         id: SubscriptionId,
@@ -99,11 +100,13 @@ impl Results {
         self.attempts.len() + self.retries.len() + self.replays.len()
     }
 
+    /// Whether no result waits for the next flush.
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Moves all results into a flush, with the cursors that become valid once the results are recorded.
+    /// Moves all results out into a flush, together with `cursors`, which may be recorded only in the same transaction
+    /// as these results.
     pub(super) fn take(&mut self, cursors: CursorChanges) -> Flush {
         self.in_flush = self.attempts.iter().map(AttemptSummary::of).collect();
         let retries = self.retries.drain().map(|((id, position), retry)| (id, position, retry));

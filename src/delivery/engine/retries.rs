@@ -45,7 +45,8 @@ impl Retries {
         self.running
     }
 
-    /// The retry of the event at this position, whether it waits, is due or runs.
+    /// Returns the retry of the event at this position, whether the retry waits, is due or runs. `None`: the event has
+    /// no retry.
     pub(super) fn get(&self, position: Position) -> Option<Retry> {
         self.entries.get(&position).map(|entry| entry.retry)
     }
@@ -65,13 +66,13 @@ impl Retries {
         self.entries.iter().map(|(position, entry)| (*position, entry.retry))
     }
 
-    /// The lowest position of an event that has a retry.
+    /// Returns the lowest position of an event that has a retry. `None`: no event has one.
     pub(super) fn oldest(&self) -> Option<Position> {
         self.entries.first_key_value().map(|(position, _)| *position)
     }
 
-    /// The position of the due retry to start next. A retry is held back while an earlier event with its order key has
-    /// a retry.
+    /// Returns the position of the due retry to start next. `None`: no retry may start. A retry may not start while an
+    /// earlier event with the same order key has a retry.
     pub(super) fn next_due(&self) -> Option<Position> {
         self.ready.first_key_value().map(|(_, position)| *position)
     }
@@ -93,7 +94,8 @@ impl Retries {
         true
     }
 
-    /// Marks a waiting retry as due, after all retries that are due already.
+    /// Marks a waiting retry as due. It starts after all retries that are due already. Does nothing if the retry is due
+    /// or runs already, or does not exist.
     pub(super) fn mark_due(&mut self, position: Position) {
         if self.entries.get(&position).is_some_and(|entry| entry.stage == Stage::Waiting) {
             self.set_stage(position, Stage::Due(self.next_last));
@@ -101,7 +103,7 @@ impl Retries {
         }
     }
 
-    /// Marks a retry as running, even if it is not due yet.
+    /// Marks the retry of the event at this position as running, even if it is not due yet.
     pub(super) fn start(&mut self, position: Position) {
         self.set_stage(position, Stage::Running);
     }
@@ -137,7 +139,7 @@ impl Retries {
         expired
     }
 
-    /// Changes the stage of a retry, and updates `running` and `ready` with it.
+    /// Sets the stage of a retry (waiting, due or running), and updates `running` and `ready` to match.
     fn set_stage(&mut self, position: Position, stage: Stage) {
         if let Some(entry) = self.entries.get_mut(&position) {
             self.running -= usize::from(entry.stage == Stage::Running);
@@ -182,12 +184,13 @@ impl Retries {
         Some(retry)
     }
 
-    /// The lowest position of an event with this order key that has a retry.
+    /// Returns the lowest position among the events with this order key that have a retry. `None`: no event with the
+    /// key has one.
     fn first_of(&self, key: i64) -> Option<Position> {
         self.by_order_key.get(&key)?.first().copied()
     }
 
-    /// Calls [`Self::update_ready`] for each position that is `Some`.
+    /// Calls [`Self::update_ready`] for each of the given positions that is not `None`.
     fn update_all(&mut self, positions: impl IntoIterator<Item = Option<Position>>) {
         for position in positions.into_iter().flatten() {
             self.update_ready(position);

@@ -10,7 +10,8 @@ use crate::domain::time::UnixMillis;
 /// With more bytes of waiting events in all queues, full queues begin to lag and no queue reads on.
 const MAX_WAITING_BYTES: usize = 256 << 20;
 
-/// Removes and returns the first element of `set` if it satisfies the predicate.
+/// Removes and returns the smallest element of `set` if it satisfies `predicate`. `None`: it does not, or the set is
+/// empty.
 pub(super) fn pop_first_if<T: Copy + Ord>(
     set: &mut BTreeSet<T>,
     predicate: impl FnOnce(&T) -> bool,
@@ -38,12 +39,13 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
-    /// Bytes of the events that wait in the queues of this node.
+    /// Returns the total size in bytes of the events that wait in memory in all queues of this node.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
     }
 
-    /// Whether the queues of this node may add more events to memory.
+    /// Whether the queues of this node may add more events to memory: the waiting events use less than
+    /// [`MAX_WAITING_BYTES`].
     pub(super) fn has_capacity(&self) -> bool {
         self.waiting_bytes < MAX_WAITING_BYTES
     }
@@ -64,8 +66,8 @@ impl Scheduler {
         queue.scheduled.counted_bytes = bytes;
     }
 
-    /// Adds the queue to the list of readers if it needs a read, and to `ready` or `wakes` if it can start an attempt
-    /// now or later.
+    /// Adds the queue to `readers` if it needs a read of the log, to `ready` if it can start an attempt now, or to
+    /// `wakes` if it can start one later.
     fn list(&mut self, queue: &mut SubscriptionQueue, now: UnixMillis) {
         let id = queue.id();
         if !queue.scheduled.is_reader && queue.wants_read() {
@@ -99,18 +101,20 @@ impl Scheduler {
         }
     }
 
-    /// Adds a retry, which [`Self::pop_retry`] returns once it is due.
+    /// Adds a retry of the event at `position` to the list of due times. [`Self::pop_retry`] returns the retry once the
+    /// time `due` has come.
     pub(super) fn add_retry(&mut self, due: UnixMillis, id: SubscriptionId, position: Position) {
         self.retries.insert((due, id, position));
     }
 
-    /// Removes and returns a queue whose wake time has passed at `now`: it may be able to start an attempt.
+    /// Removes and returns a queue whose wake time is at or before `now`, because it may be able to start an attempt.
+    /// `None`: no such queue.
     pub(super) fn pop_wake(&mut self, now: UnixMillis) -> Option<SubscriptionId> {
         pop_first_if(&mut self.wakes, |(at, _)| *at <= now).map(|(_, id)| id)
     }
 
-    /// Removes and returns the earliest retry if it is due at `now`: its due time, its subscription and the position of
-    /// its event.
+    /// Removes and returns the earliest retry that is due at `now`, as its due time, its subscription and the position
+    /// of its event. `None`: no retry is due.
     pub(super) fn pop_retry(
         &mut self,
         now: UnixMillis,
@@ -124,7 +128,8 @@ impl Scheduler {
         if self.has_capacity() { self.readers.pop_front() } else { None }
     }
 
-    /// The earliest time at which [`Self::pop_wake`] or [`Self::pop_retry`] returns something.
+    /// Returns the earliest time at which [`Self::pop_wake`] or [`Self::pop_retry`] returns something. `None`: nothing
+    /// waits for a time.
     pub(super) fn next_timeout(&self) -> Option<UnixMillis> {
         let retry = self.retries.first().map(|(due, ..)| *due);
         let wake = self.wakes.first().map(|(at, _)| *at);

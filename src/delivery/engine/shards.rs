@@ -86,8 +86,8 @@ impl Engine {
         self.restore_replays(replays);
     }
 
-    /// Begins to hand over up to `max` shards: they start nothing more. At `deadline` they are released even if
-    /// attempts still run.
+    /// Begins to hand over up to `max` shards to other nodes: no attempt starts in them any more. At `deadline`, they
+    /// may be released even if attempts still run.
     pub(crate) fn begin_handover(&mut self, max: usize, deadline: UnixMillis) {
         for shard in self.ownership.retained().into_iter().take(max) {
             self.ownership.begin_handover(shard, deadline);

@@ -85,7 +85,8 @@ impl Engine {
         })
     }
 
-    /// Stops the retries of a verification, and queues the change of status that results from it.
+    /// Stops further attempts to verify a receiver, and queues `transition`, the change of status that results, for the
+    /// database.
     fn end_verification(&mut self, id: SubscriptionId, transition: StatusTransition) {
         self.verifications.rest(id);
         if let Some(queue) = self.queues.get_mut(&id) {

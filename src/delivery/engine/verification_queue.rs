@@ -73,7 +73,7 @@ impl VerificationQueue {
         }
     }
 
-    /// Removes the outstanding verification of a subscription. A running attempt goes on.
+    /// Removes the outstanding verification of a subscription, if there is one. A running attempt continues.
     pub(super) fn remove(&mut self, id: SubscriptionId) {
         if let Some(Outstanding { stage: Stage::Waiting(at), .. }) = self.outstanding.remove(&id) {
             self.waiting.remove(&(at, id));
@@ -90,7 +90,7 @@ impl VerificationQueue {
         }
     }
 
-    /// Schedules the next attempt for the time `until`, in place of an earlier schedule.
+    /// Schedules the next attempt of a verification for the time `until`, and replaces an earlier schedule.
     fn wait(&mut self, id: SubscriptionId, until: UnixMillis) {
         self.rest(id);
         if let Some(known) = self.outstanding.get_mut(&id) {
@@ -99,7 +99,8 @@ impl VerificationQueue {
         }
     }
 
-    /// Moves the verifications whose scheduled time has passed at `now` into the queue of their tenant.
+    /// Moves each verification whose scheduled time is at or before `now` into the queue of its tenant, from which
+    /// [`Self::start`] takes it.
     pub(super) fn handle_time(&mut self, now: UnixMillis) {
         while let Some((_, id)) = pop_first_if(&mut self.waiting, |(at, _)| *at <= now) {
             if let Some(known) = self.outstanding.get_mut(&id) {
@@ -113,7 +114,8 @@ impl VerificationQueue {
         }
     }
 
-    /// The earliest scheduled time of an attempt, at which the caller must call [`Self::handle_time`].
+    /// Returns the earliest scheduled time of an attempt. The caller must call [`Self::handle_time`] at that time.
+    /// `None`: no attempt is scheduled.
     pub(super) fn next_timeout(&self) -> Option<UnixMillis> {
         self.waiting.first().map(|(at, _)| *at)
     }
@@ -145,8 +147,8 @@ impl VerificationQueue {
         None
     }
 
-    /// Marks the first queued verification of the tenant as running, and returns its subscription. Skips subscriptions
-    /// whose verification is no longer queued.
+    /// Marks the tenant's first queued verification as running, and returns its subscription. `None`: none is queued.
+    /// Drops entries of the queue whose verification is no longer queued.
     fn start_for_tenant(&mut self, tenant: &Arc<str>) -> Option<SubscriptionId> {
         let queued = self.queued.get_mut(tenant)?;
         while let Some(id) = queued.pop_front() {
@@ -160,7 +162,7 @@ impl VerificationQueue {
         None
     }
 
-    /// Counts one running verification less for the tenant. The caller calls this once for each result.
+    /// Subtracts one from the tenant's running verifications. The caller must call this once for each result.
     pub(super) fn end(&mut self, tenant: &Arc<str>) {
         if let Some(running) = self.running.get_mut(tenant) {
             *running -= 1;
@@ -197,7 +199,7 @@ impl VerificationQueue {
         next
     }
 
-    /// Cancels the scheduled attempt of a verification. The verification stays outstanding, but no attempt follows
+    /// Cancels the next scheduled attempt of a verification. The verification stays outstanding, but no attempt starts
     /// until [`Self::restart`].
     pub(super) fn rest(&mut self, id: SubscriptionId) {
         if let Some(known) = self.outstanding.get_mut(&id) {

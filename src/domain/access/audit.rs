@@ -25,7 +25,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// The actor of changes that the hub itself makes.
+    /// Returns the actor for changes that no client requested: the hub itself made them.
     pub fn hub() -> Self {
         Self { key: "hub".to_owned(), address: None, user_agent: None, request_id: None }
     }
@@ -56,7 +56,8 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// Builds an entry without a change of state. `token` identifies the change: the store keeps one entry per token.
+    /// Builds an audit entry that records `action` by `actor` at `now`, without the state before and after. The store
+    /// keeps one entry per `token`.
     pub fn new(now: UnixMillis, token: Uuid, actor: &Actor, action: Action<'_>) -> Self {
         Self {
             id: AuditId::new(now, token.as_fields().0).stored(),
@@ -70,12 +71,13 @@ impl AuditEntry {
         }
     }
 
-    /// The entry as a JSON object, whose members have the names of the table's columns.
+    /// Returns the entry as JSON text: one object, whose members have the names of the columns of the audit table.
     pub fn to_row(&self) -> String {
         json!(self).to_string()
     }
 
-    /// Adds the state before and after the change. If both are JSON objects, keeps only the members that differ.
+    /// Adds the state before and after the change; `None`: the object did not exist. If both are JSON objects, keeps
+    /// only the members that differ.
     #[must_use]
     pub fn with(self, before: Option<Value>, after: Option<Value>) -> Self {
         let (before, after) = match (before, after) {
@@ -89,8 +91,10 @@ impl AuditEntry {
         Self { before, after, ..self }
     }
 
-    /// Adds a subscription before and after the change; if both exist, only the members that differ. Secrets are
-    /// compared too, but the entry shows them masked.
+    /// Adds a subscription before and after the change; `None`: it did not exist. If both exist, keeps only the
+    /// members that differ.
+    ///
+    /// A changed secret counts as a difference, but the entry shows secrets masked.
     #[must_use]
     pub fn with_subscription(
         self,
@@ -112,13 +116,14 @@ impl AuditEntry {
     }
 }
 
-/// The members of an object that have one of these names.
+/// Returns a JSON object with the members of `of` whose names are in `names`. Names that `of` does not have are
+/// omitted.
 fn only(names: &BTreeSet<&String>, of: &Map<String, Value>) -> Value {
     let member = |name: &&String| of.get(*name).map(|value| ((*name).clone(), value.clone()));
     names.iter().filter_map(member).collect()
 }
 
-/// The JSON view of a subscription, with masked secrets.
+/// Returns the subscription as the JSON that a log entry shows, with masked secrets.
 fn view(subscription: &Subscription) -> Value {
     json!(SubscriptionView::in_entry(subscription))
 }
@@ -130,7 +135,7 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    /// Takes both forms of a subscription.
+    /// Takes the stored form of a subscription, which includes secrets, and its JSON view, which masks them.
     fn of(subscription: &Subscription) -> Self {
         let members = |value| match value {
             Value::Object(members) => members,
@@ -139,7 +144,8 @@ impl Snapshot {
         Self { stored: members(json!(subscription.definition)), view: members(view(subscription)) }
     }
 
-    /// The members with these names, from the view. A member that only the stored form has is shown as [`MASK`].
+    /// Returns a JSON object with the members `names` as the API shows them. A member that only the stored form has,
+    /// such as a secret, is shown as [`MASK`].
     fn shown(&self, names: &BTreeSet<&String>) -> Value {
         let member = |name: &&String| {
             let hidden =

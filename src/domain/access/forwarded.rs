@@ -24,7 +24,7 @@ pub enum ProxyHeader {
 }
 
 impl ProxyHeader {
-    /// The header name in lower case.
+    /// Returns the name of the header, in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::XForwardedFor => "x-forwarded-for",
@@ -34,10 +34,12 @@ impl ProxyHeader {
 }
 
 impl TrustedProxies {
-    /// The address of the client. This is `peer`, unless `peer` is a trusted proxy: then the header names the client.
+    /// Returns the client's address. This is `peer`, the other end of the TCP connection, unless `peer` is a trusted
+    /// proxy: then the proxies' header names the client.
     ///
-    /// `lines`: the values of the header in order. The addresses are read from the last one backwards, for as long as
-    /// each is a trusted proxy's. An invalid address ends the reading.
+    /// `lines`: all values of that header, in order. The hub reads the addresses from the last to the first, and
+    /// returns the first one that is not a trusted proxy's. If an address is invalid or none is left, it returns the
+    /// address that it read before.
     pub fn client(&self, peer: IpAddr, lines: &[&[u8]]) -> IpAddr {
         let mut client = peer.to_canonical();
         let mut hops = lines.iter().rev().flat_map(|line| FromTheEnd { line: Some(line) });
@@ -48,8 +50,10 @@ impl TrustedProxies {
         client
     }
 
-    /// Parses the address in one element of the proxies' header: all of the element in `X-Forwarded-For`, its `for`
-    /// parameter in `Forwarded`. `None`: it has no valid address.
+    /// Parses the IP address of a client in one element of the proxies' header. `None`: the element contains no valid
+    /// address.
+    ///
+    /// In `X-Forwarded-For` the whole element is the address; in `Forwarded` it is the value of `for=`.
     fn address(&self, hop: &[u8]) -> Option<IpAddr> {
         let hop = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
         match self.header {
@@ -68,6 +72,8 @@ struct FromTheEnd<'a> {
 impl<'a> Iterator for FromTheEnd<'a> {
     type Item = &'a [u8];
 
+    /// Returns the next element of a comma-separated header value, from the last to the first. A comma inside quotes
+    /// separates nothing.
     fn next(&mut self) -> Option<&'a [u8]> {
         let line = self.line.take()?;
         let mut quoted = false;
@@ -86,8 +92,8 @@ impl<'a> Iterator for FromTheEnd<'a> {
     }
 }
 
-/// The value of `for=` in an element of `Forwarded`, without quotes (RFC 7239, section 4). `None`: the element has no
-/// `for=`, or several.
+/// Returns the value of `for=` in one element of the header `Forwarded`, without quotes (RFC 7239, section 4). `None`:
+/// `for=` is missing or repeated.
 fn forwarded_for(element: &str) -> Option<&str> {
     let mut named = element.split(';').filter_map(|pair| {
         let (name, value) = pair.trim_matches([' ', '\t']).split_once('=')?;
@@ -100,7 +106,8 @@ fn forwarded_for(element: &str) -> Option<&str> {
     }
 }
 
-/// Parses an address with or without a port; IPv6 may have brackets (RFC 7239, section 6).
+/// Parses an IP address with or without a port; an IPv6 address may be in brackets (RFC 7239, section 6). `None`: the
+/// text is anything else.
 fn address(node: &str) -> Option<IpAddr> {
     let bracketed = || node.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
     let plain = node.parse().ok().or_else(bracketed);

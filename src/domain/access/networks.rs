@@ -11,21 +11,23 @@ use crate::domain::egress::target_list;
 pub struct Networks(Vec<IpNet>);
 
 impl Networks {
-    /// Parses a comma-separated list of CIDRs and addresses. The error is the invalid part.
+    /// Parses a comma-separated list of networks (CIDR) and addresses. The error is the list element that is neither.
     pub fn parse(list: &str) -> Result<Self, String> {
         target_list::networks(list).map(Self)
     }
 
-    /// Whether any of the networks contains the address. An IPv4-mapped address counts as the IPv4 address (RFC 4291,
-    /// 2.5.5.2).
+    /// Whether one of the networks contains the address. An IPv4-mapped IPv6 address counts as its IPv4 address (RFC
+    /// 4291, 2.5.5.2).
     pub fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 }
 
-/// The network that rate limits count as one client: the address itself in IPv4, its /64 network in IPv6, because one
-/// site owns all addresses of a /64 (RFC 6177).
+/// Returns the address under which rate limits count a client: an IPv4 address unchanged; for IPv6 the first address
+/// of its /64 network.
+///
+/// One site owns all addresses of a /64 (RFC 6177), so they count as one client.
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

@@ -31,13 +31,15 @@ pub struct OwnQuotas {
 }
 
 impl Default for Quotas {
+    /// 10,000 subscriptions, 256 KiB per event, and no limit of events per second or of streams.
     fn default() -> Self {
         Self { events_per_s: None, subscriptions: 10_000, streams: None, event_bytes: 256 << 10 }
     }
 }
 
 impl OwnQuotas {
-    /// The tenant's quotas, with the values of `default` where none is set.
+    /// Returns the quotas that apply to the tenant: its own values, and the value of `default` for each quota that it
+    /// does not set.
     pub fn over(&self, default: Quotas) -> Quotas {
         Quotas {
             events_per_s: self.events_per_s.or(default.events_per_s),

@@ -21,7 +21,7 @@ impl Scope {
     pub const ALL: [Self; 5] =
         [Self::Publish, Self::Subscribe, Self::Read, Self::Stream, Self::Admin];
 
-    /// The name in JSON and SQL.
+    /// Returns the scope's name in JSON and SQL.
     pub fn name(self) -> &'static str {
         match self {
             Self::Publish => "publish",
@@ -32,12 +32,12 @@ impl Scope {
         }
     }
 
-    /// The scope with this name in JSON and SQL.
+    /// Returns the scope that has this name in JSON and SQL. `None`: no scope has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.name() == name)
     }
 
-    /// The bit of the scope in [`Scopes`].
+    /// Returns the bit that represents this scope in the set [`Scopes`].
     fn bit(self) -> u8 {
         match self {
             Self::Publish => 1,
@@ -50,6 +50,7 @@ impl Scope {
 }
 
 impl fmt::Display for Scope {
+    /// Writes the scope's name in JSON and SQL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -59,7 +60,7 @@ impl fmt::Display for Scope {
 pub struct Scopes(u8);
 
 impl Scopes {
-    /// Every scope except admin: the default of a new key.
+    /// Returns every scope except admin. A new key gets them if its request names no scopes.
     pub fn all_except_admin() -> Self {
         Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).collect()
     }
@@ -69,19 +70,21 @@ impl Scopes {
         self.0 & (scope.bit() | Scope::Admin.bit()) != 0
     }
 
-    /// The scopes in the order of [`Scope::ALL`].
+    /// Iterates over the scopes of this set, in the order of [`Scope::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.into_iter().filter(move |scope| self.0 & scope.bit() != 0)
     }
 }
 
 impl FromIterator<Scope> for Scopes {
+    /// Collects scopes to a set. A repeated scope counts once.
     fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
         Self(scopes.into_iter().fold(0, |bits, scope| bits | scope.bit()))
     }
 }
 
 impl fmt::Display for Scopes {
+    /// Writes the names of the scopes, separated by commas, or `none` for an empty set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.iter().map(Scope::name).collect();
         f.write_str(if names.is_empty() { "none" } else { "" })?;
@@ -90,6 +93,7 @@ impl fmt::Display for Scopes {
 }
 
 impl fmt::Debug for Scopes {
+    /// Writes the set with the names of its scopes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
     }

@@ -45,7 +45,7 @@ struct Claims {
 }
 
 impl StreamToken {
-    /// Writes the token as text with a signature by the hub's `secret`.
+    /// Returns the token as text for the client: the encoded claims and their signature with the hub's `secret`.
     pub fn sign(&self, secret: &[u8]) -> String {
         let claims = Claims {
             t: self.tenant.to_string(),
@@ -58,7 +58,8 @@ impl StreamToken {
         format!("{PREFIX}{claims}.{}", URL_SAFE_NO_PAD.encode(signature.unwrap_or_default()))
     }
 
-    /// Parses a token, and checks the signature by the hub's `secret` and the expiry at `now`.
+    /// Parses a stream token and verifies its signature with the hub's `secret`. Fails if the text or the signature is
+    /// invalid, or if the token has expired at `now`.
     pub fn verify(text: &str, secret: &[u8], now: UnixMillis) -> Result<Self, InvalidToken> {
         let parts = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('.'));
         let (claims, signature) = parts.ok_or(InvalidToken::Unknown)?;
@@ -72,7 +73,8 @@ impl StreamToken {
         if token.expires <= now { Err(InvalidToken::Expired) } else { Ok(token) }
     }
 
-    /// Decodes the base64 JSON of a token, without a check of the signature.
+    /// Decodes the claims of a token, base64 of a JSON object, without a check of the signature. `None`: the claims
+    /// are invalid.
     fn parse(claims: &str) -> Option<Self> {
         let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
         let types: Option<Arc<[Pattern]>> =
@@ -86,7 +88,8 @@ impl StreamToken {
     }
 }
 
-/// The HMAC over the encoded claims. `None` is impossible: HMAC accepts a key of any length.
+/// Computes the HMAC-SHA256 of the encoded claims, which is the token's signature. Always `Some`: HMAC accepts a
+/// secret of any length.
 fn mac(secret: &[u8], claims: &str) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
     mac.update(PREFIX.as_bytes());

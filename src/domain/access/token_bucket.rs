@@ -26,12 +26,14 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// A rate of `tokens` per second. A full bucket holds the tokens of `burst`, at least one.
+    /// Builds a rate of `tokens` per second. A full bucket holds the tokens that accrue in the time `burst`, but at
+    /// least one.
     pub fn per_second(tokens: NonZeroU32, burst: Duration) -> Self {
         Self::new(tokens.into(), SECOND, burst)
     }
 
-    /// The highest rate that grants at most `max` tokens in any 60 seconds, the burst included.
+    /// Returns the highest rate at which a bucket grants at most `max` tokens in any 60 seconds, including its initial
+    /// content, the tokens of `burst`.
     pub fn at_most_per_minute(max: NonZeroU32, burst: Duration) -> Self {
         let even = Self::new(max.into(), MINUTE, burst);
         // A window that starts with a full bucket sees fewer than `rate * (60 s + burst)` tokens.
@@ -39,31 +41,32 @@ impl Rate {
         even.slower(with_burst)
     }
 
-    /// A rate of `tokens` per `period`. A full bucket holds the tokens of `burst`, at least one.
+    /// Builds a rate of `tokens` per `period`. A full bucket holds the tokens that accrue in the time `burst`, but at
+    /// least one.
     fn new(tokens: NonZeroU64, period: Duration, burst: Duration) -> Self {
         Self { tokens, period, burst }
     }
 
-    /// The slower of two rates.
+    /// Returns the rate that needs more time for one token; `self` if both need the same.
     #[must_use]
     pub fn slower(self, other: Self) -> Self {
         if self.time_of(1) >= other.time_of(1) { self } else { other }
     }
 
-    /// The time in which `tokens` accrue, rounded up to a nanosecond.
+    /// Returns the time in which `tokens` accrue, rounded up to a nanosecond.
     fn time_of(&self, tokens: u32) -> Duration {
         let nanos =
             (u128::from(tokens) * self.period.as_nanos()).div_ceil(self.tokens.get().into());
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// The tokens that accrue in `time`, rounded down.
+    /// Returns the number of tokens that accrue in `time`, rounded down.
     fn tokens_in(&self, time: Duration) -> u32 {
         let tokens = time.as_nanos() * u128::from(self.tokens.get()) / self.period.as_nanos();
         u32::try_from(tokens).unwrap_or(u32::MAX)
     }
 
-    /// The time in which an empty bucket fills.
+    /// Returns the time in which an empty bucket becomes full.
     fn capacity(&self) -> Duration {
         self.burst.max(self.time_of(1))
     }
@@ -85,12 +88,12 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket.
+    /// Creates a full bucket that refills at `rate`.
     pub fn new(rate: Rate) -> Self {
         Self { rate, full_at: Duration::ZERO, charged_at: Duration::ZERO }
     }
 
-    /// The rate at which the bucket refills.
+    /// Returns the rate at which the bucket refills.
     pub fn rate(&self) -> Rate {
         self.rate
     }
@@ -100,8 +103,10 @@ impl TokenBucket {
         self.refill_time(now).is_zero()
     }
 
-    /// Takes all `tokens`, or none if the bucket holds too few. Both results are the status for the response headers:
-    /// `Ok` after taking the tokens, `Err` if the limit refuses them.
+    /// Takes all `tokens`, or none if the bucket holds too few. `Ok`: the tokens were taken. `Err`: the rate limit
+    /// refuses the request.
+    ///
+    /// Both contain the status for the response headers.
     pub fn try_take(
         &mut self,
         tokens: u32,
@@ -116,25 +121,27 @@ impl TokenBucket {
         Ok(self.status(refill_time, refill_time))
     }
 
-    /// The time until [`Self::try_take`] of `tokens` succeeds; zero if it succeeds now.
+    /// Returns the time from `now` until [`Self::try_take`] of `tokens` succeeds; zero if it succeeds now.
     pub fn wait_for(&self, tokens: u32, now: Duration) -> Duration {
         let capacity = self.rate.capacity();
         let wanted = self.rate.time_of(tokens).min(capacity);
         (self.refill_time(now) + wanted).saturating_sub(capacity)
     }
 
-    /// Takes `tokens` whether or not the bucket holds them; what is missing becomes debt.
+    /// Takes `tokens` from the bucket even if it holds fewer. The missing tokens become debt, which new tokens repay
+    /// first.
     pub fn charge(&mut self, tokens: u32, now: Duration) {
         self.full_at = now + self.refill_time(now) + self.rate.time_of(tokens);
         self.charged_at = now;
     }
 
-    /// The time until the bucket is full.
+    /// Returns the time from `now` until the bucket is full; zero if it is full.
     fn refill_time(&self, now: Duration) -> Duration {
         if now < self.charged_at { Duration::ZERO } else { self.full_at.saturating_sub(now) }
     }
 
-    /// The status for the response headers. `refill_time`: until the bucket is full; `reset`: the time to report.
+    /// Builds the status for the rate limit headers. `refill_time`: the time until the bucket is full. `reset`: the
+    /// time for the header, rounded up to seconds.
     fn status(&self, refill_time: Duration, reset: Duration) -> RateLimitStatus {
         let reset_s = reset.as_secs() + u64::from(reset.subsec_nanos() > 0);
         RateLimitStatus {

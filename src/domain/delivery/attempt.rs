@@ -26,7 +26,8 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// The time from the start until the response was read or the attempt failed.
+    /// Returns the time from the start of the attempt until the hub had read the response, or until the attempt
+    /// failed.
     pub fn latency(&self) -> Duration {
         Duration::from_millis(self.latency_ms.into())
     }

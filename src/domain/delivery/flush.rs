@@ -25,8 +25,8 @@ pub struct Flush {
 }
 
 impl Flush {
-    /// Prepares the batch for another commit after an error. The failed commit may have written some rows, so the batch
-    /// notes that and drops attempts that it contains twice.
+    /// Prepares the batch for another commit after a failed commit, which may have written some rows. Marks the batch
+    /// as sent before, and removes repeated attempts.
     pub fn prepare_resend(&mut self) {
         self.sent_before = true;
         let mut seen = HashSet::new();

@@ -24,7 +24,7 @@ impl ErrorClass {
     const ALL: [Self; 6] =
         [Self::Timeout, Self::Connect, Self::Dns, Self::Tls, Self::Blocked, Self::Protocol];
 
-    /// The name in JSON, logs and metrics.
+    /// Returns the name of the class in JSON, logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
@@ -36,7 +36,7 @@ impl ErrorClass {
         }
     }
 
-    /// The class with this name.
+    /// Returns the class that has this name in JSON, logs and metrics. `None`: no class has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.name() == name)
     }

@@ -18,7 +18,7 @@ pub enum ReplayFilter {
 }
 
 impl ReplayFilter {
-    /// The name in JSON and SQL.
+    /// Returns the name of the filter in JSON and SQL.
     pub fn name(self) -> &'static str {
         match self {
             Self::Undelivered => "undelivered",
@@ -26,12 +26,13 @@ impl ReplayFilter {
         }
     }
 
+    /// Returns the filter that has this name in JSON and SQL. `None`: no filter has it.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Undelivered, Self::All].into_iter().find(|filter| filter.name() == name)
     }
 
-    /// Whether the replay repeats a delivery. `delivered`: whether the delivery succeeded; `None`: it was never
-    /// attempted.
+    /// Whether a replay with this filter repeats a delivery. `delivered`: whether an attempt of it succeeded; `None`:
+    /// the hub never attempted it.
     pub fn includes(self, delivered: Option<bool>) -> bool {
         match self {
             Self::Undelivered => delivered == Some(false),
@@ -56,7 +57,7 @@ pub struct ReplayRequest {
 }
 
 impl ReplayRequest {
-    /// The event type of the log entry that requests a replay.
+    /// Returns the event type of the log entry that requests a replay.
     pub fn entry_type() -> EventType {
         EventType::operational(command::REPLAY)
     }
@@ -70,7 +71,7 @@ pub struct ReplayCancellation {
 }
 
 impl ReplayCancellation {
-    /// The event type of the log entry that cancels a replay.
+    /// Returns the event type of the log entry that cancels a replay.
     pub fn entry_type() -> EventType {
         EventType::operational(command::CANCEL_REPLAY)
     }
@@ -87,7 +88,7 @@ pub enum ReplayState {
 impl ReplayState {
     const ALL: [Self; 3] = [Self::Running, Self::Completed, Self::Cancelled];
 
-    /// The name in JSON and SQL.
+    /// Returns the name of the state in JSON and SQL.
     pub fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -96,6 +97,7 @@ impl ReplayState {
         }
     }
 
+    /// Returns the state that has this name in JSON and SQL. `None`: no state has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.name() == name)
     }
@@ -119,7 +121,7 @@ pub struct ReplayProgress {
 }
 
 impl ReplayProgress {
-    /// The progress of a requested replay that has delivered nothing yet.
+    /// Returns the progress of a replay that was just requested: it has repeated no delivery yet.
     pub fn new(request: &ReplayRequest) -> Self {
         let ReplayRequest { after, until, only, count, .. } = *request;
         let state = ReplayState::Running;

@@ -31,7 +31,7 @@ pub struct RetryRequest {
 }
 
 impl RetryRequest {
-    /// The event type of the log entry that requests a retry.
+    /// Returns the event type of the log entry that requests a manual retry.
     pub fn entry_type() -> EventType {
         EventType::operational(command::RETRY)
     }

@@ -31,10 +31,12 @@ impl Default for RetrySchedule {
 }
 
 impl RetrySchedule {
-    /// The time of the next attempt after attempt `number` (from 1) failed at `now`. `None`: the delivery is exhausted.
+    /// Returns the time of the next attempt after attempt `number` (from 1) failed at `now`. `None`: the schedule
+    /// allows no more attempts.
     ///
-    /// The delay is the schedule's step with jitter, or `at_least` if that is longer. The deadline counts from the time
-    /// `first_attempt`, so a delivery that was held back or is replayed gets its full number of attempts.
+    /// The delay is the schedule's step with jitter, or `at_least`, such as the receiver's `Retry-After`, if that is
+    /// longer. The deadline counts from the time `first_attempt`, so a delivery that was held back or is replayed gets
+    /// its full number of attempts.
     pub fn next(
         &self,
         number: u16,
@@ -50,13 +52,14 @@ impl RetrySchedule {
         (due <= deadline).then(|| due.max(now.after(at_least.unwrap_or_default())).min(deadline))
     }
 
-    /// Whether the schedule has ended at `now` for a delivery or a receiver that has failed since `since`.
+    /// Whether the schedule allows no more attempts at `now` for a delivery or a receiver whose failures began at
+    /// `since`.
     pub fn is_over(&self, since: UnixMillis, now: UnixMillis) -> bool {
         since.after(self.give_up_after) < now
     }
 }
 
-/// A random delay between 80 % and 120 % of `step`.
+/// Returns a random delay between 80 % and 120 % of `step`.
 pub fn jittered(step: Duration) -> Duration {
     let mut one = ExponentialBackoff {
         current_interval: step,
@@ -70,7 +73,7 @@ pub fn jittered(step: Duration) -> Duration {
     one.next_backoff().unwrap_or(step)
 }
 
-/// The delays between attempts to reach an unavailable database: they grow from 50 ms to about one second, and the
+/// Returns the delays between attempts to reach an unavailable database. They grow from 50 ms to about one second; the
 /// iterator never ends.
 pub fn reconnect_delays() -> impl Iterator<Item = Duration> {
     let mut waits = ExponentialBackoff {

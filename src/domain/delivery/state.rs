@@ -18,7 +18,8 @@ pub struct DeliveryState {
 }
 
 impl DeliveryState {
-    /// The part of this state that belongs to one subscription.
+    /// Returns a copy that contains only the cursors, retries, attempted deliveries and replays of the subscription
+    /// `id`. It is empty if there are none.
     #[must_use]
     pub fn of(&self, id: SubscriptionId) -> Self {
         Self {

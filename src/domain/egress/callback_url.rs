@@ -23,25 +23,27 @@ pub struct CallbackUrl {
 }
 
 impl CallbackUrl {
+    /// Returns the URL exactly as the client wrote it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
+    /// Returns the parsed and normalized URL.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The host in lower case and punycode, without a trailing dot; an IPv6 address has brackets.
+    /// Returns the host of the URL in lower case and punycode, without a trailing dot. An IPv6 address has brackets.
     pub fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default().trim_end_matches('.')
     }
 
-    /// The port of the URL, or the default port of its scheme.
+    /// Returns the port of the URL, or the default port of its scheme.
     pub fn port(&self) -> u16 {
         self.url.port_or_known_default().unwrap_or_default()
     }
 
-    /// The address of the host if no DNS lookup is necessary: the host is an IP address, or `localhost`. `None`: the
+    /// Returns the host's IP address if no DNS lookup is necessary: the host is an address or `localhost`. `None`: the
     /// host is another name.
     pub fn literal_address(&self) -> Option<IpAddr> {
         match self.url.host()? {
@@ -57,6 +59,7 @@ impl CallbackUrl {
 }
 
 impl AsRef<str> for CallbackUrl {
+    /// Returns the URL exactly as the client wrote it.
     fn as_ref(&self) -> &str {
         self.as_str()
     }
@@ -65,6 +68,8 @@ impl AsRef<str> for CallbackUrl {
 impl FromStr for CallbackUrl {
     type Err = BadCallbackUrl;
 
+    /// Parses an absolute http or https URL of at most 2048 characters. White space, a user, a password and a fragment
+    /// are errors.
     fn from_str(text: &str) -> Result<Self, BadCallbackUrl> {
         if text.len() > MAX_LENGTH {
             return Err(BadCallbackUrl("a callback URL has at most 2048 characters"));
@@ -96,18 +101,21 @@ impl FromStr for CallbackUrl {
 }
 
 impl Serialize for CallbackUrl {
+    /// Serializes the URL as a string.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
 }
 
 impl<'de> Deserialize<'de> for CallbackUrl {
+    /// Deserializes the URL from a string. Fails if the string is not a valid callback URL.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
 impl fmt::Debug for CallbackUrl {
+    /// Writes only scheme and host, because the path and the query of a callback URL are often secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Paths and queries of callbacks are often secrets in themselves (Zapier, Slack).
         write!(

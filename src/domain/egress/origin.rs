@@ -14,6 +14,7 @@ pub struct InvalidIdentity(&'static str);
 pub struct Origin(String);
 
 impl Origin {
+    /// Returns the DNS name in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -22,6 +23,8 @@ impl Origin {
 impl FromStr for Origin {
     type Err = InvalidIdentity;
 
+    /// Parses a DNS name such as `hooks.example.com` and converts it to lower case. The error is the text for the
+    /// user.
     fn from_str(text: &str) -> Result<Self, InvalidIdentity> {
         let is_label = |label: &str| {
             let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -44,12 +47,12 @@ impl FromStr for Origin {
 pub struct PublicUrl(Url);
 
 impl PublicUrl {
-    /// The public URL with `path` added; `path` starts with `/`.
+    /// Returns the text of the public URL with `path` appended. `path` must start with `/`.
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.0.as_str().trim_end_matches('/'))
     }
 
-    /// The host of the URL. `None`: it is an IP address.
+    /// Returns the host name of the URL as an origin. `None`: the host is an IP address, or not a valid DNS name.
     fn origin(&self) -> Option<Origin> {
         match self.0.host()? {
             Host::Domain(name) => name.parse().ok(),
@@ -61,6 +64,7 @@ impl PublicUrl {
 impl FromStr for PublicUrl {
     type Err = InvalidIdentity;
 
+    /// Parses an http or https URL without user, password, query and fragment. The error is the text for the user.
     fn from_str(text: &str) -> Result<Self, InvalidIdentity> {
         let url = Url::parse(text).ok().filter(|url| {
             matches!(url.scheme(), "http" | "https")
@@ -84,7 +88,8 @@ pub struct HubIdentity {
 }
 
 impl HubIdentity {
-    /// The identity with this origin, or if `None`, with the host name of the public URL as origin.
+    /// Builds the identity that the hub states in requests to receivers. If `origin` is `None`, the host name of the
+    /// public URL is the origin.
     pub fn new(origin: Option<Origin>, public_url: Option<PublicUrl>) -> Self {
         let origin = origin.or_else(|| public_url.as_ref()?.origin());
         Self { origin, public_url }

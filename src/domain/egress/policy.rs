@@ -48,12 +48,12 @@ pub enum Blocked {
 pub struct AllowedTargets(Vec<IpNet>);
 
 impl AllowedTargets {
-    /// Parses a comma-separated list of CIDRs and addresses. The error is the invalid part.
+    /// Parses a comma-separated list of networks (CIDR) and addresses. The error is the list element that is neither.
     pub fn parse(list: &str) -> Result<Self, String> {
         networks(list).map(Self)
     }
 
-    /// Checks whether `address` is public or on this list. Other rules are not checked.
+    /// Fails if `address` is neither public nor on this list. Other rules are not checked.
     pub fn check(&self, address: IpAddr) -> Result<(), Blocked> {
         let real = address.to_canonical();
         match kind_of(real) {
@@ -62,8 +62,8 @@ impl AllowedTargets {
         }
     }
 
-    /// Whether a network on the list contains the address. A cloud's metadata service must be listed by its exact
-    /// address.
+    /// Whether a network on the list contains `real`, an address that is not IPv4-mapped. A cloud's metadata service
+    /// must be listed by its exact address.
     fn allows(&self, real: IpAddr) -> bool {
         let carried = match real {
             IpAddr::V6(address) => embedded_ipv4(address).map(IpAddr::from),
@@ -100,7 +100,8 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// Checks everything about a URL that needs no DNS lookup: scheme, port, host name, and a literal address.
+    /// Fails if the rules forbid requests to the URL. Checks only what needs no DNS lookup: scheme, port, host name,
+    /// and the address if the host is an address.
     pub fn check_url(&self, url: &CallbackUrl) -> Result<(), Blocked> {
         if self.https_only && url.url().scheme() != "https" {
             return Err(Blocked::NotHttps);
@@ -112,7 +113,8 @@ impl Targets {
         }
     }
 
-    /// Checks a port against the rules. Ports of other protocols need an explicit permission.
+    /// Fails if the rules forbid requests to `port`: it is not on the operator's list, or it belongs to a protocol
+    /// other than HTTP and is not explicitly allowed.
     fn check_port(&self, port: u16) -> Result<(), Blocked> {
         if self.only_ports.as_ref().is_some_and(|only| !only.has(port)) {
             return Err(Blocked::PortUnlisted(port));
@@ -123,8 +125,8 @@ impl Targets {
         Ok(())
     }
 
-    /// Checks a host name before its lookup. If `only` contains networks, the name passes: the addresses decide after
-    /// the lookup.
+    /// Fails if the rules forbid the host name, before its DNS lookup. If the list `only` contains networks, the name
+    /// passes: the addresses decide after the lookup.
     fn check_name(&self, host: &str) -> Result<(), Blocked> {
         let excludes = |only: &TargetList| !only.names(host) && !only.has_networks();
         if self.deny.as_ref().is_some_and(|deny| deny.names(host)) {
@@ -136,7 +138,8 @@ impl Targets {
         Ok(())
     }
 
-    /// Checks an address of the host `host` against the rules.
+    /// Fails if the rules forbid requests to `address`, to which the host name `host` leads. Checks the lists of
+    /// targets, and whether the address is public.
     fn check_address(&self, host: &str, address: IpAddr) -> Result<(), Blocked> {
         let on = |list: &TargetList| list.names(host) || list.covers(address);
         if self.deny.as_ref().is_some_and(on) {
@@ -148,8 +151,8 @@ impl Targets {
         self.allow.check(address)
     }
 
-    /// Checks the addresses that a lookup of `host` found. Returns the allowed ones in their order, and for the last
-    /// forbidden one the reason.
+    /// Checks the addresses that a DNS lookup of `host` found. Returns the allowed addresses in their order, and the
+    /// reason why the last forbidden one is forbidden, if any is.
     pub fn filter_allowed(
         &self,
         host: &str,

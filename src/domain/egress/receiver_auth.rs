@@ -46,7 +46,8 @@ pub struct ClientCredentials {
 }
 
 impl ReceiverAuth {
-    /// The value of the header `authorization`. `None` for client credentials: the hub must first request a token.
+    /// Returns the value of the header `authorization` for a delivery. `None` for client credentials: the hub must
+    /// first request a token.
     pub fn header(&self) -> Option<String> {
         match self {
             Self::Basic { username, password } => Some(basic(username, password)),
@@ -55,7 +56,7 @@ impl ReceiverAuth {
         }
     }
 
-    /// A copy with [`MASK`] in place of every secret.
+    /// Returns a copy with [`MASK`] in place of every secret, for API responses.
     #[must_use]
     pub fn masked(&self) -> Self {
         let mask = || MASK.to_owned();
@@ -70,7 +71,8 @@ impl ReceiverAuth {
 }
 
 impl ClientCredentials {
-    /// The value of the header `authorization` in the token request (RFC 6749, 2.3.1).
+    /// Returns the value of the header `authorization` for the request that fetches a token from the token endpoint
+    /// (RFC 6749, 2.3.1).
     pub fn header(&self) -> String {
         let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect();
         let (id, secret): (String, String) =
@@ -78,7 +80,7 @@ impl ClientCredentials {
         basic(&id, &secret)
     }
 
-    /// The form-encoded body of the token request (RFC 6749, 4.4.2).
+    /// Returns the form-encoded body of the request that fetches a token from the token endpoint (RFC 6749, 4.4.2).
     pub fn form(&self) -> String {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
@@ -90,7 +92,7 @@ impl ClientCredentials {
         form.finish()
     }
 
-    /// A hash that identifies the credentials without revealing them.
+    /// Returns a hash of the credentials, which identifies them without revealing the secret.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let optional = |text: &Option<String>| {
@@ -110,17 +112,18 @@ impl ClientCredentials {
     }
 }
 
-/// The value of `authorization` for a user name and a password (RFC 7617, section 2).
+/// Returns the value of the header `authorization` for a user name and a password (RFC 7617, section 2).
 fn basic(username: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
 }
 
-/// The value of `authorization` for a token (RFC 6750, section 2.1).
+/// Returns the value of the header `authorization` for an access token (RFC 6750, section 2.1).
 pub fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
 impl fmt::Debug for ReceiverAuth {
+    /// Writes the kind of authentication, without its secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self {
             Self::Basic { .. } => "Basic",
@@ -132,6 +135,7 @@ impl fmt::Debug for ReceiverAuth {
 }
 
 impl fmt::Debug for ClientCredentials {
+    /// Writes the URL of the token endpoint, without the client's secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ClientCredentials({:?}, …)", self.token_url)
     }

@@ -89,7 +89,8 @@ impl ReceiverTls {
         }
     }
 
-    /// The certificate authorities to trust. `None`: trust the system's.
+    /// Returns the certificate authorities to trust. `None`: the system's authorities apply. Fails if the PEM text is
+    /// invalid.
     pub fn roots(&self) -> Result<Option<RootCertStore>, BadTls> {
         let Some(ca) = &self.0.pem.ca else { return Ok(None) };
         let mut roots = RootCertStore::empty();
@@ -99,7 +100,8 @@ impl ReceiverTls {
         Ok(Some(roots))
     }
 
-    /// The client certificate with its chain and its key. `None`: the settings contain none.
+    /// Returns the client certificate with its chain and its private key. `None`: the settings contain no client
+    /// certificate. Fails if a PEM text is invalid.
     pub fn identity(&self) -> Result<Option<CertifiedKey>, BadTls> {
         let missing = |field, detail: &str| Err(BadTls { field, detail: detail.into() });
         let key = match (&self.0.pem.client_certificate, &self.0.pem.client_key) {
@@ -131,7 +133,8 @@ impl ReceiverTls {
         }
     }
 
-    /// The client certificate and its chain, leaf first. Empty without a client certificate.
+    /// Returns the client certificate and then its chain; empty if the settings contain no client certificate. Fails
+    /// if the PEM text is invalid.
     fn client_chain(&self) -> Result<Vec<CertificateDer<'static>>, BadTls> {
         match &self.0.pem.client_certificate {
             Some(chain) => certificates("client_certificate", chain),
@@ -139,12 +142,12 @@ impl ReceiverTls {
         }
     }
 
-    /// A hash that identifies the settings without revealing them.
+    /// Returns a hash of the settings, which identifies them without revealing the private key.
     pub fn fingerprint(&self) -> [u8; 32] {
         self.0.fingerprint
     }
 
-    /// The settings for API responses: hashes and expiry times of the certificates, and a masked key.
+    /// Returns the settings for API responses: the hash and the expiry of each certificate, and a masked key.
     pub fn view(&self) -> TlsView {
         let ca = self.0.pem.ca.as_ref().map(|ca| certificates("ca", ca).unwrap_or_default());
         let leaf = self.client_chain().unwrap_or_default().into_iter().next();
@@ -156,7 +159,8 @@ impl ReceiverTls {
     }
 }
 
-/// Parses one or more certificates in PEM. The error names `field`.
+/// Parses a PEM text that contains one or more certificates. The error names `field`, the setting that contains the
+/// text.
 fn certificates(field: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, BadTls> {
     let expected = || {
         BadTls {
@@ -168,14 +172,15 @@ fn certificates(field: &'static str, pem: &str) -> Result<Vec<CertificateDer<'st
     found.ok().filter(|found| !found.is_empty()).ok_or_else(expected)
 }
 
-/// Converts an error of rustls into one that names `field`.
+/// Converts an error of rustls to one that names `field`, the setting at fault.
 fn fault(field: &'static str, error: &Error) -> BadTls {
     BadTls { field, detail: format!("cannot be used: {error}") }
 }
 
-/// The expiry of a certificate. `None`: the certificate cannot be parsed.
+/// Returns the time at which a certificate expires. `None`: the certificate cannot be parsed.
 ///
-/// webpki reports the expiry only for an expired certificate, so the check is made for a time after every expiry.
+/// webpki reports this time only for an expired certificate, so the function verifies it as of a time after every
+/// expiry.
 fn expires_at(certificate: &CertificateDer<'_>) -> Option<UnixMillis> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
     let verified = verify_server_cert_signed_by_trust_anchor(
@@ -194,7 +199,7 @@ fn expires_at(certificate: &CertificateDer<'_>) -> Option<UnixMillis> {
 }
 
 impl CertificateView {
-    /// The hash and the expiry of a certificate.
+    /// Returns the hash and the expiry of a certificate, for API responses.
     fn of(certificate: &CertificateDer<'_>) -> Self {
         Self {
             sha256: format!("{:x}", Bytes::copy_from_slice(&Sha256::digest(certificate))),
@@ -204,6 +209,7 @@ impl CertificateView {
 }
 
 impl From<Pem> for ReceiverTls {
+    /// Builds the settings from the PEM texts, without a check, and computes their fingerprint.
     fn from(pem: Pem) -> Self {
         let mut hash = Sha256::new();
         for part in [&pem.ca, &pem.client_certificate, &pem.client_key] {
@@ -216,12 +222,14 @@ impl From<Pem> for ReceiverTls {
 }
 
 impl From<ReceiverTls> for Pem {
+    /// Returns a copy of the PEM texts, for the database.
     fn from(tls: ReceiverTls) -> Self {
         tls.0.pem.clone()
     }
 }
 
 impl PartialEq for ReceiverTls {
+    /// Whether both settings contain the same PEM texts.
     fn eq(&self, other: &Self) -> bool {
         self.0.pem == other.0.pem
     }
@@ -230,6 +238,7 @@ impl PartialEq for ReceiverTls {
 impl Eq for ReceiverTls {}
 
 impl fmt::Debug for ReceiverTls {
+    /// Writes only the type's name, because the settings contain a private key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ReceiverTls(…)")
     }

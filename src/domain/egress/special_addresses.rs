@@ -22,17 +22,17 @@ const METADATA: [IpAddr; 11] = [
     v6(0xfd20_00ce_0000_0000_0000_0000_0000_0254),
 ];
 
-/// An IPv4 address from its four bytes.
+/// Builds an IPv4 address from its four bytes.
 const fn v4([a, b, c, d]: [u8; 4]) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(a, b, c, d))
 }
 
-/// An IPv6 address from its 128 bits.
+/// Builds an IPv6 address from its 128 bits.
 const fn v6(bits: u128) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from_bits(bits))
 }
 
-/// Whether the address is the metadata service of a cloud.
+/// Whether the address is the metadata service of a cloud provider, such as 169.254.169.254.
 pub(crate) fn is_metadata(address: IpAddr) -> bool {
     METADATA.contains(&address)
 }
@@ -52,7 +52,8 @@ pub(crate) fn kind_of(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// Like [`kind_of`], for IPv4 addresses other than metadata services.
+/// Returns the kind of an IPv4 address that is not public; `None`: the address is public. Does not know the metadata
+/// services.
 fn kind_of_v4(address: Ipv4Addr) -> Option<&'static str> {
     let [a, b, c, _] = address.octets();
     match (a, b, c) {
@@ -71,7 +72,8 @@ fn kind_of_v4(address: Ipv4Addr) -> Option<&'static str> {
     }
 }
 
-/// Like [`kind_of`], for IPv6 addresses other than metadata services.
+/// Returns the kind of an IPv6 address that is not public; `None`: the address is public. Does not know the metadata
+/// services.
 fn kind_of_v6(address: Ipv6Addr) -> Option<&'static str> {
     match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => Some("an unspecified address"),
@@ -98,8 +100,8 @@ fn kind_of_v6(address: Ipv6Addr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 address that is embedded in an IPv6 address, and reached through a translator (NAT64) or a tunnel (6to4,
-/// Teredo). `None`: the address embeds none.
+/// Returns the IPv4 address that an IPv6 address contains, for a translator (NAT64) or a tunnel (6to4, Teredo).
+/// `None`: it contains none.
 pub(crate) fn embedded_ipv4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [high, low] = match address.segments() {
         // Compatible (RFC 4291, 2.5.5.1) and translated (RFC 2765, 2.1).

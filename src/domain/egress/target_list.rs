@@ -24,8 +24,8 @@ enum HostPattern {
 }
 
 impl TargetList {
-    /// Parses a comma-separated list of CIDRs, addresses, host names, and `*.` with a host name for its subdomains. The
-    /// error is the invalid part.
+    /// Parses a comma-separated list of networks (CIDR), addresses, host names, and `*.` with a host name for its
+    /// subdomains. The error is the element that is none of these.
     pub fn parse(list: &str) -> Result<Self, String> {
         let mut targets = Self { networks: Vec::new(), hosts: Vec::new() };
         for part in parts(list) {
@@ -38,8 +38,8 @@ impl TargetList {
         Ok(targets)
     }
 
-    /// Whether the list contains the host name, or a `*.` entry above it. `host` is in lower case and punycode, without
-    /// a trailing dot.
+    /// Whether the list contains `host`, or a `*.` entry for a domain above it. `host` must be in lower case and
+    /// punycode, without a trailing dot.
     pub(crate) fn names(&self, host: &str) -> bool {
         self.hosts.iter().any(|pattern| match pattern {
             HostPattern::Is(name) => host == name,
@@ -47,7 +47,8 @@ impl TargetList {
         })
     }
 
-    /// Whether a network on the list contains the address, or the IPv4 address embedded in it.
+    /// Whether a network on the list contains `address`, or the IPv4 address that an IPv6 address contains for a
+    /// translator or a tunnel.
     pub(crate) fn covers(&self, address: IpAddr) -> bool {
         let real = address.to_canonical();
         let carried = match real {
@@ -58,23 +59,24 @@ impl TargetList {
         within(&real) || carried.as_ref().is_some_and(within)
     }
 
-    /// Whether the list contains any network or address, not only host names.
+    /// Whether the list contains at least one network or address, not only host names.
     pub(crate) fn has_networks(&self) -> bool {
         !self.networks.is_empty()
     }
 }
 
-/// Parses a comma-separated list of CIDRs and addresses. The error is the invalid part.
+/// Parses a comma-separated list of networks (CIDR) and addresses. The error is the list element that is neither.
 pub(crate) fn networks(list: &str) -> Result<Vec<IpNet>, String> {
     parts(list).map(|part| network(part).ok_or_else(|| part.to_owned())).collect()
 }
 
-/// The parts of a comma-separated list, trimmed, without empty ones.
+/// Splits a comma-separated list. Spaces around an element are removed, and empty elements are omitted.
 fn parts(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// Parses a CIDR or an address. An IPv4-mapped IPv6 network becomes the IPv4 network. `None`: the text is neither.
+/// Parses a network (CIDR) or an address. An IPv4-mapped IPv6 network becomes the IPv4 network. `None`: the text is
+/// neither.
 fn network(text: &str) -> Option<IpNet> {
     let network: IpNet =
         text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
@@ -88,7 +90,7 @@ fn network(text: &str) -> Option<IpNet> {
     }
 }
 
-/// Parses a host name, or `*.` and a host name. `None`: the text is neither.
+/// Parses a host name, or `*.` and a host name for all its subdomains. `None`: the text is neither.
 fn host_pattern(text: &str) -> Option<HostPattern> {
     let name = |text: &str| match Host::parse(text.trim_end_matches('.')).ok()? {
         Host::Domain(name) if !name.contains('*') => Some(name),
@@ -105,7 +107,8 @@ fn host_pattern(text: &str) -> Option<HostPattern> {
 pub struct PortList(Vec<RangeInclusive<u16>>);
 
 impl PortList {
-    /// Parses a comma-separated list of ports (1 to 65535) and ranges (`8000-8999`). The error is the invalid part.
+    /// Parses a comma-separated list of ports (1 to 65535) and ranges (`8000-8999`). The error is the list element
+    /// that is neither.
     pub fn parse(list: &str) -> Result<Self, String> {
         let port = |text: &str| text.trim().parse().ok().filter(|port| *port > 0);
         let range = |part: &str| {
@@ -117,7 +120,7 @@ impl PortList {
         ranges.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether the list contains the port.
+    /// Whether a port or a range on the list contains `port`.
     pub(crate) fn has(&self, port: u16) -> bool {
         self.0.iter().any(|range| range.contains(&port))
     }

@@ -96,8 +96,8 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Binds the address, starts the database and then all parts. The hub serves requests when this returns. After an
-    /// error the embedded Postgres is stopped again.
+    /// Starts a hub: binds the address, starts the database and then all parts. The hub serves requests when this
+    /// returns. After an error the embedded Postgres is stopped.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         // Fails if a second hub in one process has installed the provider already, which does no harm.
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -116,7 +116,8 @@ impl Hub {
         }
     }
 
-    /// Starts everything that needs the database, which is at `url`, and serves HTTP on `listener`.
+    /// Starts everything that needs the database at `url`, and then serves HTTP on `listener`. Fails if a part cannot
+    /// start.
     async fn start_on(
         settings: &Settings,
         url: &str,
@@ -162,16 +163,18 @@ impl Hub {
         })
     }
 
+    /// Returns the address on which the hub accepts connections, with the actual port if the settings contain port 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
+    /// Returns the admin key, and where it comes from.
     pub fn admin_key(&self) -> &AdminKey {
         &self.admin_key
     }
 
-    /// Stops in two stages. First, no new work starts, and running work has until the stop deadline to finish. Then
-    /// all tasks end and the database connections close.
+    /// Stops the hub in two stages. First, no new work starts, and running work has until the stop deadline to finish.
+    /// Then all tasks end and the database connections close.
     pub async fn stop(mut self) -> StopReport {
         let deadline = Instant::now() + self.stop_deadline;
         tracing::info!(deadline = ?self.stop_deadline, "stopping: no new requests or deliveries are accepted");
@@ -182,7 +185,9 @@ impl Hub {
     }
 
     /// Runs the first stage of the stop: refuses new requests and deliveries, and waits for the running ones until the
-    /// stop deadline. Returns the number of deliveries that did not finish.
+    /// stop deadline.
+    ///
+    /// Returns the number of deliveries that did not finish.
     async fn finish_running_work(&mut self) -> usize {
         self.stopping.cancel();
         let requests = timeout(self.stop_deadline, self.server.stop(true));
@@ -195,7 +200,9 @@ impl Hub {
     }
 
     /// Runs the second stage of the stop: ends all tasks, closes the database connections, and stops the embedded
-    /// Postgres, if any. Postgres has until `deadline`, but at least [`CLOSE_TIMEOUT`].
+    /// Postgres if there is one.
+    ///
+    /// Postgres has until `deadline` to end, but at least [`CLOSE_TIMEOUT`].
     async fn close(self, deadline: Instant) {
         self.closing.cancel();
         self.tasks.close();
@@ -273,7 +280,7 @@ impl Core {
         Dispatcher::new(parts, settings).map_err(StartError::Callbacks)
     }
 
-    /// Builds the part that serves streams and waiting polls.
+    /// Builds the part that sends events to open streams and to requests that wait for events.
     fn new_streams(&self, settings: &Settings) -> Arc<Streams> {
         let parts = streaming::Parts {
             log: self.log.clone(),
@@ -284,7 +291,7 @@ impl Core {
         Arc::new(Streams::new(parts, self.stopping.clone(), settings.stop_deadline / 2))
     }
 
-    /// Builds the state that all HTTP handlers share.
+    /// Builds the state that all HTTP handlers share. Starts no task.
     fn new_api(&self, settings: &Settings, streams: &Arc<Streams>, secrets: &Secrets<'_>) -> Api {
         let parts = api::Parts {
             log: self.log.clone(),
@@ -317,12 +324,12 @@ impl Core {
     }
 }
 
-/// Returns the origin and the public URL that the hub names in requests to receivers.
+/// Builds the origin and the public URL that the hub states in its requests to receivers.
 fn hub_identity(settings: &Settings) -> HubIdentity {
     HubIdentity::new(settings.webhook_origin.clone(), settings.public_url.clone())
 }
 
-/// Returns the URL of the database. Starts the embedded Postgres first, unless the settings name a database.
+/// Returns the URL of the database. If the settings name none, first starts the embedded Postgres and returns it too.
 async fn prepare_database(
     settings: &Settings,
 ) -> Result<(Option<EmbeddedPostgres>, String), StartError> {
@@ -341,7 +348,7 @@ async fn prepare_database(
     }
 }
 
-/// Returns the keys that make stream tokens and verification tokens, in this order. All nodes share them; the first
+/// Loads the secret keys for stream tokens and for verification tokens, in this order. All nodes share them; the first
 /// node creates and stores them.
 async fn load_token_keys(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError> {
     let secret = async |name| {
@@ -352,8 +359,10 @@ async fn load_token_keys(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError
     Ok((secret("stream_tokens").await?, secret("consents").await?))
 }
 
-/// Opens the store, migrates its schema, creates partitions and sets the master key. Fails if the database needs a
-/// master key that this node lacks. With the embedded Postgres, deletes the rows of former nodes.
+/// Connects to the database, migrates its schema, creates partitions and sets the master key. Fails if the database
+/// needs a master key that this node does not have.
+///
+/// With the embedded Postgres, deletes the rows of former nodes.
 async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError> {
     let keys = master_key::load(settings.master_key.as_ref(), &settings.data_dir)
         .map_err(StartError::MasterKey)?;
@@ -374,8 +383,10 @@ async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError>
     Ok(store)
 }
 
-/// Repeats a step of the start while the database is unavailable, at most for [`DATABASE_TIMEOUT`]: the database may
-/// still be starting, or failing over.
+/// Runs `step`, and repeats it while the database is unavailable, for at most [`DATABASE_TIMEOUT`]. Returns the first
+/// other result.
+///
+/// At the hub's start the database may itself still be starting, or failing over.
 async fn retry_until_available<T>(
     mut step: impl AsyncFnMut() -> Result<T, StoreError>,
 ) -> Result<T, StartError> {

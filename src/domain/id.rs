@@ -16,7 +16,7 @@ pub struct BadId {
     prefix: &'static str,
 }
 
-/// Writes `prefix` and `number` as 13 base32 digits. `number` must not be negative.
+/// Writes `prefix` and then `number` as 13 base32 digits. `number` must not be negative.
 pub(crate) fn write(f: &mut fmt::Formatter<'_>, prefix: &str, number: i64) -> fmt::Result {
     let mut text = [b'0'; LENGTH];
     let mut rest = number;
@@ -29,7 +29,8 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, prefix: &str, number: i64) -> fm
     f.write_str(std::str::from_utf8(&text).map_err(|_not_ascii| fmt::Error)?)
 }
 
-/// Parses an id that [`write`] has written, without regard to case, and returns its number.
+/// Parses `prefix` and 13 base32 digits, in upper or lower case, and returns the number. Fails if the text is anything
+/// else.
 pub(crate) fn read(prefix: &'static str, text: &str) -> Result<i64, BadId> {
     let digits = text
         .strip_prefix(prefix)
@@ -53,34 +54,36 @@ macro_rules! id {
         pub struct $name(i64);
 
         impl $name {
-            /// Creates an id from the current time. `random` distinguishes ids of the same millisecond.
+            /// Creates an id from the time `now`. The low bits of `random` distinguish ids of the same millisecond.
             pub fn new(now: UnixMillis, random: u32) -> Self {
                 Self((now.as_i64().max(0) << COUNTER_BITS) | i64::from(random & ((1 << COUNTER_BITS) - 1)))
             }
 
-            /// The id with this number in the database.
+            /// Returns the id with this number in the database. A negative number counts as 0.
             pub fn from_stored(number: i64) -> Self {
                 Self(number.max(0))
             }
 
-            /// The number of the id in the database.
+            /// Returns the number that represents the id in the database.
             pub fn stored(self) -> i64 {
                 self.0
             }
 
-            /// The time at which the id was created.
+            /// Returns the time at which the id was created, in milliseconds.
             pub fn time(self) -> UnixMillis {
                 UnixMillis::from_i64(self.0 >> COUNTER_BITS)
             }
         }
 
         impl fmt::Display for $name {
+            /// Writes the id as text: its prefix and 13 base32 digits.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write(f, $prefix, self.0)
             }
         }
 
         impl fmt::Debug for $name {
+            /// Writes the id like `Display`.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(self, f)
             }
@@ -89,6 +92,7 @@ macro_rules! id {
         impl FromStr for $name {
             type Err = BadId;
 
+            /// Parses the prefix and 13 base32 digits, in upper or lower case. The error names the expected prefix.
             fn from_str(text: &str) -> Result<Self, BadId> {
                 read($prefix, text).map(Self)
             }

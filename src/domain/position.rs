@@ -23,33 +23,36 @@ impl Position {
     /// After every event.
     pub const END: Self = Self(i64::MAX);
 
-    /// The position of a stored number; a negative number becomes [`Position::START`].
+    /// Returns the position with this number in the database. A negative number becomes [`Position::START`].
     pub fn from_stored(number: i64) -> Self {
         Self(number.max(0))
     }
 
-    /// The number of the position in the database.
+    /// Returns the number that represents the position in the database.
     pub fn stored(self) -> i64 {
         self.0
     }
 
-    /// The position just below all positions of events at `time` or later.
+    /// Returns the highest position that is lower than the position of every event at `time` or later. A reader that
+    /// starts there gets those events.
     pub fn before_time(time: UnixMillis) -> Self {
         Self(time.as_i64().clamp(0, i64::MAX >> COUNTER_BITS) << COUNTER_BITS).previous()
     }
 
-    /// The time at which the hub accepted the event at this position.
+    /// Returns the time at which the hub accepted the event at this position.
     pub fn time(self) -> UnixMillis {
         UnixMillis::from_i64(self.0 >> COUNTER_BITS)
     }
 
-    /// The position that is one lower, whether or not an event has it; [`Position::START`] stays.
+    /// Returns the position that is one lower, whether or not it has an event. Of [`Position::START`] it returns
+    /// [`Position::START`].
     #[must_use]
     pub fn previous(self) -> Self {
         Self((self.0 - 1).max(0))
     }
 
-    /// The position that is `count` higher. The events of one append have consecutive positions.
+    /// Returns the position that is `count` higher. The events of one append have consecutive positions, so this finds
+    /// the later ones.
     #[must_use]
     pub fn advanced(self, count: usize) -> Self {
         Self(self.0.saturating_add(i64::try_from(count).unwrap_or(i64::MAX)))
@@ -57,12 +60,14 @@ impl Position {
 }
 
 impl fmt::Display for Position {
+    /// Writes the position as the id of its event: `evt_` and 13 base32 digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         id::write(f, "evt_", self.0)
     }
 }
 
 impl fmt::Debug for Position {
+    /// Writes the position like `Display`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -71,6 +76,7 @@ impl fmt::Debug for Position {
 impl FromStr for Position {
     type Err = BadId;
 
+    /// Parses the id of an event: `evt_` and 13 base32 digits, in upper or lower case.
     fn from_str(text: &str) -> Result<Self, BadId> {
         id::read("evt_", text).map(Self)
     }

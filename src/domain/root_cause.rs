@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-/// The last error in the chain of sources; the error itself if it has no source.
+/// Follows the sources of `error` and returns the last one, which names the actual cause. Returns `error` itself if it
+/// has no source.
 pub fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut root = error;
     while let Some(cause) = root.source() {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serializer, de};
 
-/// Serializes a value as a string, in its `Display` form.
+/// Serializes a value as a string, its `Display` text. For `#[serde(with)]`.
 pub(crate) fn serialize<T: Display, S: Serializer>(
     id: &T,
     serializer: S,
@@ -13,7 +13,7 @@ pub(crate) fn serialize<T: Display, S: Serializer>(
     serializer.collect_str(id)
 }
 
-/// Deserializes a value from a string with its `FromStr`.
+/// Deserializes a value by parsing a string with `FromStr`. For `#[serde(with)]`.
 pub(crate) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {

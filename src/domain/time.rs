@@ -18,52 +18,56 @@ impl UnixMillis {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
 
-    /// The current time of the system clock. Only callers outside the domain use this, and pass the time in.
+    /// Returns the current time of the system clock. Only callers outside the domain use it; functions of the domain
+    /// get the time as an argument.
     pub fn now() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// The time `millis` milliseconds after 1970, limited to the years 0000 to 9999.
+    /// Returns the time that is `millis` milliseconds after 1970-01-01. A time before the year 0000 or after 9999
+    /// becomes the nearest one in this range.
     pub fn from_i64(millis: i64) -> Self {
         Self(millis.clamp(MIN, MAX))
     }
 
-    /// Milliseconds since 1970.
+    /// Returns the milliseconds since 1970-01-01 UTC; negative for earlier times.
     pub fn as_i64(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since 1970, rounded down: the unit of `webhook-timestamp`.
+    /// Returns the whole seconds since 1970-01-01 UTC, rounded down: the unit of the header `webhook-timestamp`.
     pub fn seconds(self) -> i64 {
         self.0.div_euclid(1000)
     }
 
-    /// Parses an RFC 3339 time with its offset (section 5.6).
+    /// Parses an RFC 3339 time with its UTC offset (section 5.6). `None`: the text is invalid, or the time is outside
+    /// the years 0000 to 9999.
     pub fn parse(text: &str) -> Option<Self> {
         let time: jiff::Timestamp = text.parse().ok()?;
         (MIN..=MAX).contains(&time.as_millisecond()).then(|| Self(time.as_millisecond()))
     }
 
-    /// The time that is `by` later than this one.
+    /// Returns the time that is `by` later than this one.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         Self::from_i64(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// The time that is `by` earlier than this one.
+    /// Returns the time that is `by` earlier than this one.
     #[must_use]
     pub fn before(self, by: Duration) -> Self {
         Self::from_i64(self.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// The time from `earlier` to `self`; zero if `earlier` is later.
+    /// Returns the duration from `earlier` to this time; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or_default())
     }
 }
 
 impl fmt::Display for UnixMillis {
+    /// Writes the time in RFC 3339, in UTC with milliseconds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(time) => write!(f, "{time:.3}"),
@@ -73,12 +77,14 @@ impl fmt::Display for UnixMillis {
 }
 
 impl Serialize for UnixMillis {
+    /// Serializes the time as an RFC 3339 string in UTC with milliseconds.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
 impl<'de> Deserialize<'de> for UnixMillis {
+    /// Deserializes the time from an RFC 3339 string. Fails if the string is not one.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| de::Error::custom("expected an RFC 3339 time"))

@@ -24,8 +24,10 @@ pub(super) struct Binaries {
 }
 
 impl Binaries {
-    /// Finds the programs: those of the cluster's own major version if a cluster exists, else the first that are new
-    /// enough.
+    /// Finds the programs of Postgres. `cluster_major`: the version of an existing cluster, which is then required;
+    /// `None`: the first version that is new enough.
+    ///
+    /// Fails if no suitable version is installed. `user` runs `postgres --version`.
     pub(super) async fn find(
         settings: &EmbeddedSettings,
         cluster_major: Option<u32>,
@@ -45,19 +47,19 @@ impl Binaries {
         }
     }
 
-    /// Returns the path of the server program.
+    /// Returns the path of `postgres`, the server program.
     pub(super) fn postgres(&self) -> PathBuf {
         self.dir.join("postgres")
     }
 
-    /// Returns the path of the program that creates a cluster.
+    /// Returns the path of `initdb`, the program that creates a cluster.
     pub(super) fn initdb(&self) -> PathBuf {
         self.dir.join("initdb")
     }
 }
 
-/// Returns the first supported version or, if a cluster exists, the cluster's own version; `None` if it is not in
-/// `found`.
+/// Chooses from `found` the version of the existing cluster, `cluster_major`, or without a cluster the first supported
+/// version. `None`: `found` does not contain it.
 fn choose(found: &[Binaries], cluster_major: Option<u32>) -> Option<&Binaries> {
     let mut supported = found.iter().filter(|binaries| binaries.major >= MIN_MAJOR);
     match cluster_major {
@@ -66,7 +68,7 @@ fn choose(found: &[Binaries], cluster_major: Option<u32>) -> Option<&Binaries> {
     }
 }
 
-/// Returns the error that explains why none of `found` can be used.
+/// Builds the error for the operator that explains why none of the versions in `found` can be used.
 fn refusal(
     settings: &EmbeddedSettings,
     found: &[Binaries],
@@ -89,7 +91,8 @@ fn refusal(
     }
 }
 
-/// The directories that hold both programs, in order of preference, each once.
+/// Returns the directories that contain both `postgres` and `initdb`, each once: only the configured directory, or
+/// those of `PATH`, then those of Debian's packages.
 fn candidates(settings: &EmbeddedSettings) -> Vec<PathBuf> {
     let places = match &settings.binaries {
         Some(dir) => vec![dir.clone()],
@@ -105,7 +108,8 @@ fn candidates(settings: &EmbeddedSettings) -> Vec<PathBuf> {
     usable
 }
 
-/// The absolute directories of a `PATH`. Relative ones depend on the working directory and are ignored.
+/// Returns the absolute directories in `path`, the value of `PATH`. Relative ones depend on the working directory and
+/// are omitted.
 fn directories(path: &OsStr) -> impl Iterator<Item = PathBuf> {
     path.as_bytes()
         .split(|byte| *byte == b':')
@@ -113,7 +117,8 @@ fn directories(path: &OsStr) -> impl Iterator<Item = PathBuf> {
         .filter(|dir| dir.is_absolute())
 }
 
-/// Lists the directories of the Postgres versions that Debian's packages installed, newest first.
+/// Returns the directories of the Postgres versions that Debian's packages installed, newest first. Empty if there are
+/// none.
 fn packaged() -> Vec<PathBuf> {
     let mut majors: Vec<u32> = fs::read_dir(PACKAGED)
         .into_iter()
@@ -124,7 +129,8 @@ fn packaged() -> Vec<PathBuf> {
     majors.iter().map(|major| PathBuf::from(format!("{PACKAGED}/{major}/bin"))).collect()
 }
 
-/// Runs `postgres --version` in `dir` as `user`, and returns the major version.
+/// Runs `postgres --version` in `dir` as `user`, and returns the major version. Fails if the program cannot run or
+/// prints no version.
 async fn version_in(dir: &Path, user: &ServerUser) -> Result<u32, EmbeddedError> {
     let program = dir.join("postgres");
     let mut command = user.command(&program);
@@ -137,7 +143,7 @@ async fn version_in(dir: &Path, user: &ServerUser) -> Result<u32, EmbeddedError>
     })
 }
 
-/// The major version in the output of `postgres --version`.
+/// Parses the major version in `output`, which `postgres --version` printed. `None`: the output contains no version.
 fn major_of(output: &str) -> Option<u32> {
     let (_, version) = output.split_once("(PostgreSQL) ")?;
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();

@@ -17,8 +17,8 @@ const DRAFT_PREFIX: &str = "postgres.new-";
 const INITDB_TIMEOUT: Duration = Duration::from_mins(2);
 const CREATE_DATABASE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Returns the major version that created the cluster; `None` if no cluster exists. Fails if the directory holds
-/// anything else.
+/// Returns the major version of the Postgres that created the cluster; `None` if no cluster exists. Fails if the
+/// directory contains other files.
 pub(super) fn version(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
     let no_cluster = || EmbeddedError::NotACluster { cluster: cluster.to_owned() };
     let path = cluster.join("PG_VERSION");
@@ -32,12 +32,13 @@ pub(super) fn version(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
     }
 }
 
-/// Whether a cluster can be moved here: the path does not exist, or is an empty directory.
+/// Whether a cluster can be moved to the path `place`: it does not exist, or is an empty directory.
 fn is_free(place: &Path) -> bool {
     !place.exists() || fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Creates the cluster with the hub's database in it, unless a cluster exists.
+/// Creates the database cluster in the directory `cluster`, with the hub's database in it. Does nothing if a cluster
+/// exists there.
 ///
 /// The cluster is created under another name and renamed when complete. A crash in between leaves only a draft, which
 /// the next start removes.
@@ -60,7 +61,7 @@ pub(super) async fn ensure(
     created
 }
 
-/// Creates a complete cluster, with the hub's database, in the new directory `draft`.
+/// Creates a complete cluster, with the hub's database, in the new directory `draft`. Postgres runs as `user`.
 async fn create(draft: &Path, binaries: &Binaries, user: &ServerUser) -> Result<(), EmbeddedError> {
     tracing::info!(programs = %binaries.dir.display(), major = binaries.major, "creating the cluster of the embedded Postgres");
     DirBuilder::new()
@@ -83,13 +84,15 @@ async fn create(draft: &Path, binaries: &Binaries, user: &ServerUser) -> Result<
     Ok(())
 }
 
-/// Renames the complete `draft` to `cluster`, and makes the rename durable.
+/// Renames the complete cluster `draft` to `cluster`, and syncs their directory `parent`, so that the rename survives
+/// a crash.
 fn put_in_place(draft: &Path, cluster: &Path, parent: &Path) -> Result<(), EmbeddedError> {
     fs::rename(draft, cluster).map_err(EmbeddedError::io("rename the new cluster to", cluster))?;
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(EmbeddedError::io("sync", parent))
 }
 
-/// Removes unfinished clusters. One that cannot be removed does no harm.
+/// Removes the unfinished clusters in `parent` that a crash left. An error is only logged, because a remaining draft
+/// does no harm.
 fn remove_drafts(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(DRAFT_PREFIX)

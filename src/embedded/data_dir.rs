@@ -16,7 +16,8 @@ pub(super) struct DataDir {
 }
 
 impl DataDir {
-    /// Creates the directory if missing, and locks it. Fails if another hub has locked it.
+    /// Creates the data directory if it is missing, and locks it, so that only one hub uses it. Fails if another hub
+    /// has locked it.
     pub(super) fn claim(path: &Path) -> Result<Self, EmbeddedError> {
         if !path.exists() {
             DirBuilder::new()
@@ -30,8 +31,10 @@ impl DataDir {
         Ok(Self { root, lock })
     }
 
-    /// Lets `user` enter a directory that only root may enter, as the hub itself creates it. A directory with other
-    /// permissions was set up by the operator and stays as it is.
+    /// Lets `user`, which runs Postgres, enter the data directory if only root may enter it, as when the hub created
+    /// it.
+    ///
+    /// A directory with other permissions was set up by the operator and is not changed.
     pub(super) fn allow_entry(&self, user: &ServerUser) -> Result<(), EmbeddedError> {
         let root = &self.root;
         let metadata = fs::metadata(root).map_err(EmbeddedError::io("look at", root))?;
@@ -54,19 +57,20 @@ impl DataDir {
         self.root.join("postgres")
     }
 
-    /// Returns the preferred path of the directory of the Unix socket.
+    /// Returns the path of the directory for the Unix socket of Postgres, which is used unless the path is too long.
     pub(super) fn sockets(&self) -> PathBuf {
         self.root.join("run")
     }
 
-    /// Returns the log file of the embedded Postgres; does not open it.
+    /// Returns the log file of the embedded Postgres, without opening it.
     pub(super) fn log(&self) -> ServerLog {
         ServerLog { path: self.root.join("postgres.log") }
     }
 }
 
 impl Drop for DataDir {
-    /// Unlocks explicitly: a child process between fork and exec may still share the open file, and so the lock.
+    /// Unlocks the data directory explicitly: a child process between fork and exec may still share the open lock
+    /// file, and so keep the lock.
     fn drop(&mut self) {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "cannot unlock the data directory");
@@ -74,7 +78,8 @@ impl Drop for DataDir {
     }
 }
 
-/// Locks the lock file in `root`, and writes this process's id into it. Fails if another process holds the lock.
+/// Locks the lock file in the directory `root`, and writes this process's id into it. Fails if another process holds
+/// the lock.
 fn take_lock(root: &Path) -> Result<File, EmbeddedError> {
     let path = root.join("hookhub.lock");
     let mut lock = OpenOptions::new()
@@ -98,7 +103,7 @@ fn take_lock(root: &Path) -> Result<File, EmbeddedError> {
     Ok(lock)
 }
 
-/// The process id that the holder of the lock wrote into it.
+/// Reads from the lock file the process id that the process which holds the lock wrote into it, for the error text.
 fn holder(lock: &mut File) -> String {
     let mut pid = String::new();
     match lock.read_to_string(&mut pid) {

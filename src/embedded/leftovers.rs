@@ -41,12 +41,13 @@ pub(super) async fn remove_all(cluster: &Path, socket_dir: &Path) -> Result<(), 
     remove(&socket::lock_path_in(socket_dir))
 }
 
-/// The process id in a `postmaster.pid`; single-user Postgres writes its own negated.
+/// Parses the process id in `text`, the content of `postmaster.pid`; `None` if there is none. Single-user Postgres
+/// writes a negative number; the result is positive.
 fn first_pid(text: &str) -> Option<i32> {
     text.lines().next()?.trim().parse::<i32>().ok()?.checked_abs().filter(|pid| *pid > 1)
 }
 
-/// Whether `pid` is a live Postgres on this cluster, not an unrelated process with the same id.
+/// Whether the process `pid` is a running Postgres on this cluster, and not an unrelated process that got the same id.
 fn serves(pid: i32, cluster: &Path) -> bool {
     let process = process_dir(pid);
     let is_postgres =
@@ -55,26 +56,27 @@ fn serves(pid: i32, cluster: &Path) -> bool {
     is_postgres && (same_dir(&process.join("cwd"), cluster) || was_started_on(&process, cluster))
 }
 
-/// Returns whether both paths lead to the same directory.
+/// Whether both paths lead to the same directory, through symbolic links too.
 fn same_dir(one: &Path, other: &Path) -> bool {
     let identity = |path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
     identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
-/// Returns whether the command line of `process`, a directory in `/proc`, contains `-D <cluster>`.
+/// Whether the command line of `process`, a directory in `/proc`, contains `-D <cluster>`. False if the command line
+/// cannot be read.
 fn was_started_on(process: &Path, cluster: &Path) -> bool {
     let Ok(line) = fs::read(process.join("cmdline")) else { return false };
     let words: Vec<&OsStr> = line.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
     words.windows(2).any(|pair| pair == [OsStr::new("-D"), cluster.as_os_str()])
 }
 
-/// Returns the directory of a process in `/proc`.
+/// Returns the directory of the process `pid` in `/proc`.
 fn process_dir(pid: i32) -> PathBuf {
     Path::new("/proc").join(pid.to_string())
 }
 
-/// Stops the Postgres with this process id: a fast shutdown first, then an immediate one. Fails if it still runs after
-/// both.
+/// Stops the Postgres with the process id `pid`: first with a fast shutdown, then with an immediate one. Fails if it
+/// still runs after both.
 async fn stop_orphan(pid: i32, cluster: &Path) -> Result<(), EmbeddedError> {
     tracing::warn!(pid, "stopping the Postgres that a killed hub left running");
     for signal in [Signal::SIGINT, Signal::SIGQUIT] {
@@ -94,12 +96,12 @@ async fn stop_orphan(pid: i32, cluster: &Path) -> Result<(), EmbeddedError> {
     Err(still_there(pid, cluster, why))
 }
 
-/// Returns the error for a Postgres that cannot be stopped. `why` says what was attempted, or what failed.
+/// Builds the error for a leftover Postgres that cannot be stopped. `why` says what was attempted, or what failed.
 fn still_there(pid: i32, cluster: &Path, why: String) -> EmbeddedError {
     EmbeddedError::Orphan { pid, cluster: cluster.to_owned(), why }
 }
 
-/// Removes a file, if it exists.
+/// Removes a file. A missing file is not an error.
 fn remove(path: &Path) -> Result<(), EmbeddedError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

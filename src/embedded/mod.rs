@@ -67,7 +67,7 @@ impl EmbeddedPostgres {
         Ok(Self { database_url, stop, tasks })
     }
 
-    /// The URL of the hub's database over the Unix socket, in the form that sqlx and libpq accept.
+    /// Returns the URL of the hub's database over the Unix socket, in the form that sqlx and libpq accept.
     pub fn database_url(&self) -> &str {
         &self.database_url
     }

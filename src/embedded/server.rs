@@ -67,8 +67,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Launches the server and waits until it accepts connections. Retries for a while if leftovers of a predecessor
-    /// prevent the start.
+    /// Starts Postgres and waits until it accepts connections. While sessions of a killed Postgres prevent the start,
+    /// repeats it for up to [`LEFTOVERS_TIMEOUT`].
     pub(super) async fn start(&self) -> Result<Running, EmbeddedError> {
         let deadline = Instant::now() + LEFTOVERS_TIMEOUT;
         loop {
@@ -87,7 +87,8 @@ impl Server {
         }
     }
 
-    /// Removes leftovers of a predecessor and launches the server.
+    /// Removes what an earlier Postgres left on the cluster, and starts the Postgres process. Does not wait until it
+    /// accepts connections.
     pub(super) async fn launch(&self) -> Result<Running, EmbeddedError> {
         leftovers::remove_all(&self.cluster, &self.socket_dir).await?;
         self.log.trim();
@@ -108,7 +109,8 @@ impl Server {
         }
     }
 
-    /// Waits until the server accepts connections. Fails if the process ends first, or after [`READY_TIMEOUT`].
+    /// Waits until Postgres accepts connections. Fails if its process ends first, or with the error of
+    /// [`Self::poll_until_ready`].
     async fn wait_until_ready(&self, running: &mut Running) -> Result<(), EmbeddedError> {
         tokio::select! {
             ready = self.poll_until_ready() => ready,
@@ -119,8 +121,8 @@ impl Server {
         }
     }
 
-    /// Tries to connect until the server accepts. Fails after [`READY_TIMEOUT`], which starts over while the server
-    /// reports recovery.
+    /// Connects again and again until Postgres accepts. Fails after [`READY_TIMEOUT`]; this time starts again whenever
+    /// Postgres reports that it recovers from a crash.
     async fn poll_until_ready(&self) -> Result<(), EmbeddedError> {
         let socket = socket::path_in(&self.socket_dir);
         let mut recovering = false;
@@ -147,7 +149,7 @@ impl Server {
     }
 }
 
-/// Returns whether the start failed because sessions of a killed Postgres still run.
+/// Whether Postgres ended at its start because sessions of a killed Postgres still run.
 fn is_about_leftovers(error: &EmbeddedError) -> bool {
     matches!(error, EmbeddedError::EndedAtStart { last_output, .. }
         if LEFTOVER_MESSAGES.iter().any(|words| last_output.contains(words)))
@@ -161,7 +163,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Waits for the end of the process and returns its exit status as text. Cancel-safe.
+    /// Waits until the Postgres process ends, and returns its exit status as text. Cancel-safe.
     pub(super) async fn wait(&mut self) -> String {
         match self.child.wait().await {
             Ok(status) => status.to_string(),
@@ -169,7 +171,8 @@ impl Running {
         }
     }
 
-    /// Stops the server: fast shutdown, after `deadline` immediate shutdown, and at last a kill.
+    /// Stops Postgres: first with a fast shutdown, after `deadline` with an immediate shutdown, and at last with
+    /// SIGKILL. Returns after the process has ended.
     pub(super) async fn stop(mut self, deadline: Duration) {
         for (signal, limit) in
             [(Signal::SIGINT, deadline), (Signal::SIGQUIT, IMMEDIATE_SHUTDOWN_TIMEOUT)]
@@ -185,7 +188,7 @@ impl Running {
         }
     }
 
-    /// Signals the process, unless it has ended.
+    /// Sends `signal` to the Postgres process. Does nothing if the process has ended.
     fn signal(&self, signal: Signal) {
         let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) else { return };
         if let Err(error) = kill(Pid::from_raw(pid), signal) {

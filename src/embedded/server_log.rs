@@ -20,7 +20,7 @@ pub(super) struct ServerLog {
 }
 
 impl ServerLog {
-    /// Opens the log for appending, and creates it if missing.
+    /// Opens the log file for appending, and creates it if it is missing.
     pub(super) fn open(&self) -> Result<File, EmbeddedError> {
         OpenOptions::new()
             .append(true)
@@ -30,8 +30,8 @@ impl ServerLog {
             .map_err(EmbeddedError::io("open", &self.path))
     }
 
-    /// Rotates a large log to `postgres.log.1`. Postgres keeps its file open, so the file is copied and truncated, not
-    /// renamed.
+    /// Copies the log to `postgres.log.1` and empties it, if it is longer than [`MAX_LOG_BYTES`]. A rename would not
+    /// work, because Postgres keeps the file open.
     pub(super) fn trim(&self) {
         if self.len() <= MAX_LOG_BYTES {
             return;
@@ -50,7 +50,8 @@ impl ServerLog {
         fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
-    /// Returns the last few lines that were written after the log was `from` bytes long, joined to one line.
+    /// Returns the last few lines that were written after the log was `from` bytes long, joined to one line for an
+    /// error text.
     pub(super) fn last_output(&self, from: u64) -> String {
         let start = from.max(self.len().saturating_sub(MAX_TAIL_BYTES));
         match read_from(&self.path, start) {
@@ -60,7 +61,7 @@ impl ServerLog {
     }
 }
 
-/// Reads at most [`MAX_TAIL_BYTES`] of a file from the offset `start`.
+/// Reads the file from the byte offset `start`, at most [`MAX_TAIL_BYTES`].
 fn read_from(path: &Path, start: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(start))?;

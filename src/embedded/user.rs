@@ -27,7 +27,8 @@ pub(super) struct ServerUser {
 }
 
 impl ServerUser {
-    /// Returns the user that creates and runs a new cluster: the hub's own or, if that is root, an unprivileged one.
+    /// Returns the user that creates and runs a new cluster: the hub's own user or, if that is root, an unprivileged
+    /// one. Fails if the system has no such user.
     pub(super) fn for_new_cluster() -> Result<Self, EmbeddedError> {
         let (uid, gid) = (geteuid(), getegid());
         if !uid.is_root() {
@@ -40,8 +41,10 @@ impl ServerUser {
             .ok_or(EmbeddedError::NoUnprivilegedUser)
     }
 
-    /// Returns the owner of an existing cluster, who must run Postgres. Fails if the owner is root, or another user
-    /// than the hub's while the hub is not root.
+    /// Returns the owner of an existing cluster, because only the owner can run Postgres on it. Fails if the owner is
+    /// root.
+    ///
+    /// Also fails if the hub is not root and the owner is another user than the hub's.
     pub(super) fn owner_of(cluster: &Path) -> Result<Self, EmbeddedError> {
         let metadata = fs::metadata(cluster).map_err(EmbeddedError::io("look at", cluster))?;
         let (hub, owner) = (geteuid(), metadata.uid());
@@ -51,8 +54,8 @@ impl ServerUser {
         Ok(Self { uid: owner, gid: metadata.gid(), hub_is_root: hub.is_root() })
     }
 
-    /// Makes this user the owner of a path that the hub created. Symbolic links are not followed. Does nothing if
-    /// Postgres runs as the hub's own user.
+    /// Makes this user the owner of `path`, which the hub created. A symbolic link itself changes, not its target.
+    /// Does nothing if Postgres runs as the hub's own user.
     pub(super) fn chown(self, path: &Path) -> Result<(), EmbeddedError> {
         if !self.hub_is_root {
             return Ok(());
@@ -61,12 +64,13 @@ impl ServerUser {
             .map_err(EmbeddedError::io("change owner of", path))
     }
 
-    /// Makes this user's group the group of a directory; its owner stays.
+    /// Makes this user's group the group of the directory `path`. The owner of the directory stays.
     pub(super) fn chown_group(self, path: &Path) -> Result<(), EmbeddedError> {
         lchown(path, None, Some(self.gid)).map_err(EmbeddedError::io("change group of", path))
     }
 
-    /// Prepares a command that runs as this user, without the hub's terminal, environment and working directory.
+    /// Builds a command that runs `program` as this user, without the hub's terminal, environment and working
+    /// directory. Does not run it.
     pub(super) fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
         // A separate process group: Ctrl-C must reach only the hub, which decides when Postgres stops.
@@ -82,8 +86,10 @@ impl ServerUser {
         command
     }
 
-    /// Runs `command` with `input` on standard input, and returns its standard output. An error holds the last lines of
-    /// standard error. After `deadline` the command's process group is killed.
+    /// Runs `command` with `input` on standard input, and returns its standard output. After `deadline` kills the
+    /// command's process group and fails.
+    ///
+    /// If the command fails, the error contains the last lines of its standard error.
     pub(super) async fn run(
         self,
         mut command: Command,
@@ -125,8 +131,10 @@ impl ServerUser {
         }
     }
 
-    /// Checks that this user can enter `wanted`, by running `program` there: only the system knows everything that may
-    /// deny access. The error names the first directory on the path that is closed.
+    /// Fails if this user cannot enter the directory `wanted`. The error names the first directory on the path that
+    /// the user cannot enter.
+    ///
+    /// The function runs `program` in the directory, because only the system knows everything that may deny access.
     pub(super) async fn check_access(
         self,
         program: &Path,
@@ -149,7 +157,8 @@ impl ServerUser {
         Ok(())
     }
 
-    /// Whether the user may enter `dir`. A child process changes its user before its directory.
+    /// Whether this user can enter `dir`: runs `program --version` there. A child process changes its user before its
+    /// directory, so this user's permissions count.
     async fn can_enter(self, program: &Path, dir: &Path) -> Result<bool, EmbeddedError> {
         match self.command(program).arg("--version").current_dir(dir).output().await {
             Ok(_) => Ok(true),
@@ -158,12 +167,12 @@ impl ServerUser {
         }
     }
 
-    /// Returns the error for a program that this user could not run, or that failed.
+    /// Builds the error for a `program` that this user could not run, or that failed. `why` is the cause.
     pub(super) fn failed(self, program: &Path, why: String) -> EmbeddedError {
         EmbeddedError::Program { program: program.to_owned(), user: self.name(), why }
     }
 
-    /// Returns the user's name, or the id of a user without a name.
+    /// Returns the name of this user, or the numeric id if the system knows no name.
     fn name(self) -> String {
         User::from_uid(Uid::from_raw(self.uid))
             .ok()
@@ -172,7 +181,8 @@ impl ServerUser {
     }
 }
 
-/// Kills all processes in the group of this process; does nothing if the process has ended.
+/// Kills all processes in the process group whose leader has the id `leader`. Does nothing for `None`: the process has
+/// ended.
 fn kill_group(leader: Option<u32>) {
     let Some(group) = leader.and_then(|pid| i32::try_from(pid).ok()) else { return };
     if let Err(error) = killpg(Pid::from_raw(group), Signal::SIGKILL) {

@@ -19,11 +19,12 @@ pub struct AdminKey {
 }
 
 impl AdminKey {
+    /// Returns the text of the key, as clients send it.
     pub fn as_str(&self) -> &str {
         &self.key
     }
 
-    /// Returns the file that holds the key; `None` if the key is configured.
+    /// Returns the path of the file that contains the key. `None`: the operator configured the key.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
@@ -35,13 +36,14 @@ impl AdminKey {
 }
 
 impl fmt::Debug for AdminKey {
+    /// Writes only the type's name, so that logs never contain the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AdminKey(…)")
     }
 }
 
-/// Returns the configured admin key, else the key in the data directory's file. If neither exists, generates a key and
-/// stores it there. The error names the file.
+/// Returns the `configured` admin key, or else the key in the data directory's file. If neither exists, generates a
+/// key and creates the file. The error names the file.
 pub(crate) fn load(configured: Option<String>, data_dir: &Path) -> Result<AdminKey, KeyFileError> {
     if let Some(key) = configured {
         return Ok(AdminKey { key, file: None, is_new: false });

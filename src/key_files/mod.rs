@@ -27,8 +27,10 @@ pub(crate) struct KeyFile {
     pub(crate) is_new: bool,
 }
 
-/// Reads the key in the file `name`. If there is none, creates the file with `fresh` and mode 0600. Processes that start at
-/// the same time on an empty directory all get the same key.
+/// Returns the key in the file `name` of the data directory. If there is no file, creates it with the key `fresh` and
+/// mode 0600. The error names the file.
+///
+/// Processes that start at the same time on an empty directory all get the same key.
 pub(crate) fn load(data_dir: &Path, name: &str, fresh: &str) -> Result<KeyFile, KeyFileError> {
     let path = data_dir.join(name);
     match read_or_create(data_dir, &path, fresh) {
@@ -37,7 +39,7 @@ pub(crate) fn load(data_dir: &Path, name: &str, fresh: &str) -> Result<KeyFile, 
     }
 }
 
-/// Returns the key, and whether this call created the file.
+/// Returns the key in the file at `path`, and whether this call created the file. A new file gets the key `fresh`.
 fn read_or_create(data_dir: &Path, path: &Path, fresh: &str) -> io::Result<(String, bool)> {
     if let Some(text) = read(path)? {
         return Ok((text, false));
@@ -47,7 +49,7 @@ fn read_or_create(data_dir: &Path, path: &Path, fresh: &str) -> io::Result<(Stri
     Ok((text, is_new))
 }
 
-/// Reads the key in a file; `None` if the file does not exist.
+/// Reads the key in a file. `None`: the file does not exist. An empty file is an error.
 fn read(path: &Path) -> io::Result<Option<String>> {
     let mut text = String::new();
     match File::open(path) {
@@ -64,8 +66,8 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Creates the key file atomically, with mode 0600. Returns false, without effect, if another process created it
-/// first.
+/// Creates the key file atomically, with the content `key` and mode 0600. Returns false, and changes nothing, if
+/// another process created it first.
 fn create(data_dir: &Path, path: &Path, key: &str) -> io::Result<bool> {
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
     let draft = path.with_extension(format!("draft.{}", std::process::id()));

@@ -35,7 +35,8 @@ pub(super) struct Connection {
 impl Connection {
     /// Wraps an accepted TCP stream. The time limit for the first request head starts now.
     ///
-    /// `permit` counts the connection until it closes; `None` for a connection that is exempt from the limit.
+    /// `stopping` is cancelled when the hub stops. `permit` counts the connection until it closes; `None` for a
+    /// connection that is exempt from the limit.
     pub(super) fn new(
         stream: TcpStream,
         timeouts: ClientTimeouts,
@@ -53,15 +54,15 @@ impl Connection {
         }
     }
 
-    /// Returns the phase that the connection shares with its requests.
+    /// Returns the phase of the current request, which the connection shares with the request's handler.
     pub(super) fn phase(&self) -> RequestPhase {
         self.phase.clone()
     }
 
-    /// Returns the error that closes the connection.
+    /// Returns the error `TimedOut`, which closes the connection. If the client was sending a request head, first
+    /// sends it a 408 response.
     ///
-    /// A client that was sending a head is first sent a 408 response, unless that would land in the middle of another
-    /// response.
+    /// The response is not sent if it would land in the middle of another response.
     fn timed_out(&self) -> io::Error {
         if !self.write_pending && self.head.started_at.is_some() {
             // As much as fits in the socket's buffer: a client that was waited for gets no more time.
@@ -70,9 +71,9 @@ impl Connection {
         io::ErrorKind::TimedOut.into()
     }
 
-    /// Returns the result of a write, and records whether the write is pending.
+    /// Returns `written`, the result of a write, and records whether the write is pending.
     ///
-    /// While the hub stops, a write that stays pending for [`STALLED_WRITE_TIMEOUT`] fails with `TimedOut`.
+    /// While the hub stops, a write that stays pending for [`STALLED_WRITE_TIMEOUT`] fails with `TimedOut` instead.
     fn check_stalled<T>(
         &mut self,
         written: Poll<io::Result<T>>,
@@ -107,7 +108,7 @@ struct HeadTimer {
 }
 
 impl HeadTimer {
-    /// Starts the time limit for the first request head.
+    /// Creates a timer whose time limit for the first request head starts now.
     fn new(timeouts: ClientTimeouts) -> Self {
         Self {
             timeout: timeouts.head,
@@ -118,8 +119,8 @@ impl HeadTimer {
         }
     }
 
-    /// Handles the arrival of bytes from the client. They start the next head unless the hub is responding to a
-    /// request.
+    /// Handles the arrival of bytes from the client. Starts the time limit for the next request head, unless the hub
+    /// is responding to a request.
     fn handle_bytes(&mut self, phase: &RequestPhase) {
         self.update(phase);
         if !phase.is_responding() {
@@ -127,7 +128,7 @@ impl HeadTimer {
         }
     }
 
-    /// Clears the start of the head if that head has become complete since the last check.
+    /// Ends the time limit for the current request head if that head has become complete since the last call.
     fn update(&mut self, phase: &RequestPhase) {
         if self.completed != phase.heads() {
             self.completed = phase.heads();
@@ -135,7 +136,8 @@ impl HeadTimer {
         }
     }
 
-    /// Ready once the time limit for the head, or for the silence after a response, has passed.
+    /// Becomes ready when a time limit has passed: the one for a request head, or the one for the client's silence
+    /// after a response.
     ///
     /// A complete head leaves the timer running, and a timer that fires too early is reset: most heads arrive in one
     /// piece and need no timer of their own.
@@ -160,6 +162,8 @@ impl HeadTimer {
 }
 
 impl AsyncRead for Connection {
+    /// Reads bytes from the client. Fails with `TimedOut` when the time limit for a request head or for an idle
+    /// connection has passed.
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -180,6 +184,8 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
+    /// Writes bytes to the client. Also starts the time limit for the next request, and limits stalled writes while
+    /// the hub stops.
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -194,10 +200,12 @@ impl AsyncWrite for Connection {
         this.check_stalled(written, context)
     }
 
+    /// Flushes the TCP stream.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
+    /// Closes the sending side of the TCP stream.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }

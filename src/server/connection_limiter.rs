@@ -20,7 +20,7 @@ struct Inner {
 }
 
 impl Inner {
-    /// Locks the number of open connections by network. A poisoned lock is still used.
+    /// Locks and returns the number of open connections of each network. A poisoned lock is still used.
     fn open(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -41,10 +41,10 @@ impl ConnectionLimiter {
         self.0.max
     }
 
-    /// Counts a connection from `address` until the permit is dropped. `Ok(None)`: the connection is exempt and not
-    /// counted.
+    /// Counts a connection from `address` until the returned permit is dropped. `Ok(None)`: `address` is a trusted
+    /// proxy, which is not counted.
     ///
-    /// Fails if the network of the address has reached its limit.
+    /// Fails if the network of the address already has the maximum number of connections.
     pub(super) fn try_acquire(
         &self,
         address: IpAddr,
@@ -71,6 +71,7 @@ pub(super) struct ConnectionPermit {
 }
 
 impl Drop for ConnectionPermit {
+    /// Subtracts the connection from the count of its network.
     fn drop(&mut self) {
         let mut open = self.limiter.0.open();
         if let Some(count) = open.get_mut(&self.network) {

@@ -102,10 +102,10 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// Applies the connection limit and the socket options to an accepted stream.
+    /// Applies the connection limit and the socket options to an accepted stream, and returns the connection with its
+    /// peer's address.
     ///
-    /// Returns the connection with its peer's address. A network at its limit is sent a 429 response, and its
-    /// connection is closed.
+    /// If the client's network is at its limit, sends a 429 response and closes the connection.
     async fn accept(
         self,
         stream: TcpStream,
@@ -124,7 +124,8 @@ impl Acceptor {
     }
 }
 
-/// Sends a response, then closes the connection and discards what the client still sends until it closes its side.
+/// Sends `response` and closes the sending side. Then reads and discards what the client still sends, until the client
+/// closes: else it might lose the response.
 async fn refuse(mut stream: TcpStream, response: &[u8]) -> io::Result<()> {
     stream.write_all(response).await?;
     stream.shutdown().await?;
@@ -134,8 +135,10 @@ async fn refuse(mut stream: TcpStream, response: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the kernel close a connection whose peer acknowledges nothing: a dead machine, or a client that stopped reading
-/// (`TCP_USER_TIMEOUT`, RFC 5482, bounds both).
+/// Sets socket options by which the kernel closes a connection whose peer acknowledges nothing: a dead machine, or a
+/// client that stopped reading.
+///
+/// `TCP_USER_TIMEOUT` (RFC 5482) limits both.
 fn set_dead_peer_timeouts(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new().with_time(DEAD_PEER_TIMEOUT / 2);
     let socket = SockRef::from(stream);

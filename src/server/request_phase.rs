@@ -27,7 +27,7 @@ struct Inner {
 }
 
 impl RequestPhase {
-    /// Returns the number of complete request heads since the connection opened.
+    /// Returns the number of complete request heads that the client has sent since the connection opened.
     pub(super) fn heads(&self) -> u64 {
         self.0.heads.get()
     }
@@ -38,13 +38,14 @@ impl RequestPhase {
         self.0.responding.get()
     }
 
-    /// Returns the end of the last response. `None` before the first response and while the hub responds.
+    /// Returns the time at which the last response ended; since then the connection waits for a request. `None` before
+    /// the first response and while the hub responds.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
         self.0.last_response_end.get().filter(|_| !self.is_responding())
     }
 
-    /// Records that the head of a request is complete and that its response begins. The response ends when the guard is
-    /// dropped.
+    /// Records that a request head is complete and that its response begins. The response ends when the returned guard
+    /// is dropped.
     pub(super) fn start_response(&self) -> ResponseGuard {
         self.0.heads.set(self.heads() + 1);
         self.0.responding.set(true);
@@ -57,6 +58,7 @@ impl RequestPhase {
 pub(super) struct ResponseGuard(RequestPhase);
 
 impl Drop for ResponseGuard {
+    /// Records that the response has ended.
     fn drop(&mut self) {
         self.0.0.responding.set(false);
         self.0.0.last_response_end.set(Some(Instant::now()));
@@ -82,10 +84,12 @@ struct GuardedBody<B> {
 impl<B: MessageBody + Unpin> MessageBody for GuardedBody<B> {
     type Error = B::Error;
 
+    /// Returns the size of the wrapped response body.
     fn size(&self) -> BodySize {
         self.body.size()
     }
 
+    /// Returns the next part of the wrapped response body.
     fn poll_next(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -168,9 +168,10 @@ impl Store {
         })
     }
 
-    /// Records that a subscription loses its events up to `expired_up_to`: deletes their retries, moves its cursor,
-    /// and appends the log entry with `gap`, in one commit. Returns false, without effect, if the gap was recorded
-    /// before.
+    /// Records that a subscription loses its undelivered events up to `expired_up_to`. Returns false, and changes
+    /// nothing, if that was recorded before.
+    ///
+    /// In one commit, deletes the retries of these events, moves the cursor, and appends the log entry with `gap`.
     pub async fn record_gap(
         &self,
         id: SubscriptionId,

@@ -258,7 +258,8 @@ struct EventRow {
 }
 
 impl EventRow {
-    /// Converts a row to an event; `None` if the row has no data, because the read did not select its tenant.
+    /// Converts a row to an event; `None` for a row without data: the event belongs to another tenant than the one
+    /// that was read.
     fn into_event(self) -> Option<Arc<Event>> {
         let new = NewEvent {
             event_type: EventType::from_stored(&self.event_type),

@@ -48,8 +48,10 @@ impl Store {
         Ok(locked.await?.then_some(RetentionLock { connection }))
     }
 
-    /// Selects the partitions that are past their retention and that no cursor and no retry needs, oldest first.
-    /// Includes partitions whose drop was interrupted.
+    /// Selects the partitions that are older than `retention` and that no cursor and no retry needs any more, oldest
+    /// first.
+    ///
+    /// Includes partitions of which an earlier drop was interrupted.
     pub async fn select_expired_partitions(
         &self,
         retention: Retention,

@@ -57,7 +57,7 @@ fn quotas_from_columns(
     }
 }
 
-/// Builds a tenant from columns of its row; times are in milliseconds since 1970.
+/// Builds a tenant from the columns of its row. `created_at` and `updated_at` are in milliseconds since 1970.
 fn stored_tenant(
     description: Option<String>,
     quotas: OwnQuotas,

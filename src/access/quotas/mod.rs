@@ -145,8 +145,8 @@ impl TenantQuotas {
         Ok(())
     }
 
-    /// Refreshes the quotas every [`REFRESH_INTERVAL`] until `stop`. While the database is unavailable, the quotas
-    /// read last stay in force.
+    /// Calls [`Self::refresh`] every [`REFRESH_INTERVAL`] until `stop`. While the database is unavailable, the quotas
+    /// that were read last stay in force.
     pub(crate) async fn follow(self: Arc<Self>, store: Store, stop: CancellationToken) {
         let refreshing = async {
             for n in (1..=REFRESHES_PER_RELOAD).cycle() {

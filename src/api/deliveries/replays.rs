@@ -136,8 +136,8 @@ async fn replay_response(context: &Context, position: Position) -> ApiResult {
     Ok(created(idempotency::replayed(&mut response), position, id, &request))
 }
 
-/// Adds the JSON of a new replay, without progress, as the body of `response`. `position`: the log entry of the
-/// replay.
+/// Adds the `Location` header and the JSON of a new replay, without progress, to `response`. `position`: the log entry
+/// of the replay, which is also its id.
 fn created(
     response: &mut HttpResponseBuilder,
     position: Position,

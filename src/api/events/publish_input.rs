@@ -114,7 +114,8 @@ fn batch(items: Vec<&[u8]>, max_data_bytes: u32) -> ApiResult<Publish> {
     Ok(Publish::Batch(items.into_iter().map(|item| event(item, max_data_bytes)).collect()))
 }
 
-/// Parses one event. `max_data_bytes` limits its data.
+/// Parses the JSON of one event. 400 if it is not JSON, 413 if its data has more than `max_data_bytes` bytes, 422 for
+/// an invalid field.
 fn event(body: &[u8], max_data_bytes: u32) -> ApiResult<NewEvent> {
     // serde would also accept an array with the field values in order.
     let parsed: Result<EventBody<'_>, _> = match body.trim_ascii_start().first() {

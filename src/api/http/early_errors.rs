@@ -25,7 +25,7 @@ pub(crate) fn too_many_from_one_address(limit: usize) -> Vec<u8> {
     response_bytes(&Problem::new(Code::TooManyConnections, detail))
 }
 
-/// Returns the bytes of a whole HTTP/1.1 response with a problem. The connection closes after it.
+/// Returns the bytes of a complete HTTP/1.1 response with this problem. Its headers close the connection.
 fn response_bytes(problem: &Problem) -> Vec<u8> {
     let id = Uuid::now_v7().to_string();
     let response = problem.response(&id);

@@ -67,8 +67,8 @@ pub(crate) async fn assign_request_id(
     Ok(response)
 }
 
-/// Returns the route pattern for the log, such as `/v1/events/{id}`. The path is never logged: a client may have put a
-/// key in it.
+/// Returns the route pattern of a request for the log, such as `/v1/events/{id}`. The log never has the path: a client
+/// may have put a key in it.
 fn route(response: &ServiceResponse<BoxBody>) -> String {
     response.request().match_pattern().unwrap_or_else(|| "none".to_owned())
 }

@@ -12,7 +12,7 @@ pub(crate) const FIELDS: [HeaderName; 3] = [
     HeaderName::from_static("ratelimit-reset"),
 ];
 
-/// Adds the headers that state the rate limit, what remains of it, and the seconds until its reset.
+/// Adds the rate limit headers to `response`: the limit, the remaining tokens, and the seconds until the reset.
 pub(crate) fn insert_rate_limit(response: &mut HttpResponseBuilder, status: RateLimitStatus) {
     let RateLimitStatus { limit, remaining, reset_s } = status;
     for field in FIELDS.into_iter().zip([limit, remaining, reset_s]) {

@@ -31,7 +31,7 @@ pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>
     Ok(query.list(&data, None))
 }
 
-/// Returns the JSON of a node.
+/// Returns the JSON of a node, as `GET /v1/nodes` lists it.
 fn view(node: &Node) -> Value {
     let status = match (node.alive, node.leaving) {
         (false, _) => "dead",

@@ -226,7 +226,7 @@ fn view(api: &Api, name: &str, stored: Option<&StoredTenant>) -> Value {
     })
 }
 
-/// Returns the JSON of a tenant's definition for the audit log.
+/// Returns the JSON of a tenant's definition, as the audit log shows it before and after a change.
 fn audit_view(definition: &TenantDefinition) -> Value {
     json!({ "description": definition.description, "quotas": definition.quotas })
 }

@@ -35,7 +35,8 @@ pub(super) async fn apply_change(
     Err(Problem::concurrent_modification("subscription"))
 }
 
-/// `PATCH /v1/subscriptions/{id}`: changes the fields in the body. Null restores a default.
+/// `PATCH /v1/subscriptions/{id}`: changes the fields that the body has, and leaves the others. A field with null gets
+/// its default.
 pub(super) async fn patch(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -58,7 +59,7 @@ pub(super) async fn put(
     change_definition(&context, &id, replaced).await
 }
 
-/// Parses the fields of a definition from the body. 422 for invalid fields.
+/// Parses the body as the fields of a subscription definition. 422 for invalid fields.
 fn parse(context: &Context, body: &JsonBody) -> ApiResult<SubscriptionInput> {
     let mut fields = body.fields()?;
     let input = SubscriptionInput::take(&mut fields, &context.api.targets);
@@ -96,9 +97,10 @@ async fn change_definition(
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&changed.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/pause`: stops deliveries until the subscription is resumed.
+/// `POST /v1/subscriptions/{id}/pause`: stops deliveries until the subscription is resumed. Responds 200 with the
+/// subscription.
 ///
-/// A subscription that is paused or disabled already stays as it is.
+/// A subscription that is already paused or disabled is not changed.
 pub(super) async fn pause(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let paused = apply_change(&context, &id, |current| {
         let can_pause = current.status.is_delivering() || current.status == Status::Unverified;

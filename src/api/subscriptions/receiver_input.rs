@@ -273,7 +273,8 @@ fn check_visible(fields: &mut Fields, name: &'static str, text: &str) {
     }
 }
 
-/// Checks that the settings of a webhook do not contradict each other or the callback URL; else 422.
+/// Checks that the settings of a webhook fit together; else 422. `auth` excludes an `authorization` header, and `tls`
+/// needs an `https` URL.
 pub(super) fn check_combination(
     url: Option<&CallbackUrl>,
     settings: &WebhookSettings,

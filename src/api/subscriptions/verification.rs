@@ -76,6 +76,8 @@ pub(super) async fn add_progress(
 
 /// `POST /v1/subscriptions/{id}/verify`: makes the hub attempt the verification again now, and restarts its retry
 /// schedule. Responds 202.
+///
+/// Fails if the receiver is already verified, or the subscription has no verification or is paused.
 pub(super) async fn verify(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let claim = idempotency::claim(&context, b"").await?;
     let subscription = find_subscription(&context, &id).await?;

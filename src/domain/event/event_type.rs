@@ -20,6 +20,7 @@ pub struct BadEventType(String);
 pub struct EventType(Arc<str>);
 
 impl EventType {
+    /// Returns the text of the event type, such as `order.created`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -29,7 +30,8 @@ impl EventType {
         is_reserved(&self.0)
     }
 
-    /// A type read from the log, which is not checked again.
+    /// Builds an event type from the text in the log, whose syntax was checked at publication and is not checked
+    /// again.
     pub fn from_stored(text: &str) -> Self {
         Self(text.into())
     }
@@ -46,6 +48,7 @@ pub fn is_reserved(event_type: &str) -> bool {
 }
 
 impl fmt::Display for EventType {
+    /// Writes the text of the event type.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -54,6 +57,7 @@ impl fmt::Display for EventType {
 impl FromStr for EventType {
     type Err = BadEventType;
 
+    /// Parses dot-separated segments of ASCII letters, digits, `_` and `-`. The error is the text for the client.
     fn from_str(text: &str) -> Result<Self, BadEventType> {
         check(text, false)?;
         Ok(Self(text.into()))
@@ -66,11 +70,12 @@ impl FromStr for EventType {
 pub struct Pattern(Arc<str>);
 
 impl Pattern {
-    /// The pattern `*`, which matches every type except the hub's own.
+    /// Returns the pattern `*`, which matches every event type except the hub's own (`hookhub.…`).
     pub fn any() -> Self {
         Self("*".into())
     }
 
+    /// Returns the text of the pattern, such as `order.*`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -96,7 +101,9 @@ impl Pattern {
         actual.peek().is_none()
     }
 
-    /// Whether this pattern matches the event type.
+    /// Whether this pattern matches the event type. `*` stands for one segment, and at the end for one or more.
+    ///
+    /// A pattern that starts with `*` does not match the hub's own types.
     pub fn matches(&self, event_type: &str) -> bool {
         if self.0.starts_with('*') && is_reserved(event_type) {
             return false;
@@ -117,6 +124,7 @@ impl Pattern {
 }
 
 impl fmt::Display for Pattern {
+    /// Writes the text of the pattern.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -125,13 +133,15 @@ impl fmt::Display for Pattern {
 impl FromStr for Pattern {
     type Err = BadEventType;
 
+    /// Parses an event type in which a whole segment may be `*`. The error is the text for the client.
     fn from_str(text: &str) -> Result<Self, BadEventType> {
         check(text, true)?;
         Ok(Self(text.into()))
     }
 }
 
-/// Checks the syntax of an event type, or of a pattern if `wildcards` is set.
+/// Fails if `text` is not a valid event type, or a valid pattern if `wildcards` is true: dot-separated segments of
+/// letters, digits, `_` and `-`; in patterns also `*`.
 fn check(text: &str, wildcards: bool) -> Result<(), BadEventType> {
     let what = if wildcards { "an event type pattern" } else { "an event type" };
     if text.is_empty() {

@@ -23,8 +23,8 @@ pub struct JsonPointer(Box<str>);
 pub struct BadJsonPointer;
 
 impl JsonPointer {
-    /// A hash of the value that the pointer selects in the JSON `data`. Equal values have equal hashes. A missing value
-    /// counts as null.
+    /// Returns a hash of the value that this pointer selects in the JSON text `data`. Equal values have equal hashes;
+    /// a missing value counts as null.
     pub fn key_of(&self, data: &[u8]) -> i64 {
         let value = self.find(data).unwrap_or_else(|| "null".to_owned());
         let digest = Sha256::digest(value);
@@ -32,7 +32,8 @@ impl JsonPointer {
         i64::from_be_bytes(*first)
     }
 
-    /// The value that the pointer selects, as JSON text in which equal values are equal. `None`: the value is missing.
+    /// Returns the value that the pointer selects, as normalized JSON text: equal values have equal texts. `None`: the
+    /// value is missing.
     fn find(&self, data: &[u8]) -> Option<String> {
         let mut found: &RawValue = serde_json::from_slice(data).ok()?;
         // The text before the first slash is empty.
@@ -53,8 +54,10 @@ enum Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// The member with this name of an object, or the item with this index of an array (RFC 6901, section 4). If
-    /// several members have the name, the last one.
+    /// Returns the object's member or the array's item that one segment of a pointer selects (RFC 6901, section 4).
+    /// `None`: it is missing.
+    ///
+    /// If several members have the name, the last one counts.
     fn named(&self, name: &str) -> Option<&'a RawValue> {
         match self {
             Self::Members(members) => {
@@ -76,6 +79,7 @@ impl<'a> Parts<'a> {
 }
 
 impl<'de> Deserialize<'de> for Parts<'de> {
+    /// Deserializes the members of a JSON object or the items of a JSON array. Fails for any other JSON value.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyParts)
     }
@@ -86,10 +90,12 @@ struct AnyParts;
 impl<'de> Visitor<'de> for AnyParts {
     type Value = Parts<'de>;
 
+    /// Writes the expected kind of JSON value for the error message of serde.
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array or an object")
     }
 
+    /// Collects the items of a JSON array, in order, as raw JSON texts.
     fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Parts<'de>, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = parts.next_element()? {
@@ -98,6 +104,7 @@ impl<'de> Visitor<'de> for AnyParts {
         Ok(Parts::Items(items))
     }
 
+    /// Collects the members of a JSON object, in order, as raw JSON texts.
     fn visit_map<A: MapAccess<'de>>(self, mut parts: A) -> Result<Parts<'de>, A::Error> {
         let mut members = Vec::new();
         while let Some(member) = parts.next_entry()? {
@@ -108,6 +115,7 @@ impl<'de> Visitor<'de> for AnyParts {
 }
 
 impl AsRef<str> for JsonPointer {
+    /// Returns the text of the pointer.
     fn as_ref(&self) -> &str {
         &self.0
     }
@@ -116,7 +124,7 @@ impl AsRef<str> for JsonPointer {
 impl FromStr for JsonPointer {
     type Err = BadJsonPointer;
 
-    /// Parses a pointer (RFC 6901, section 3). The empty pointer selects all of the data.
+    /// Parses a JSON pointer such as `/customer/id` (RFC 6901, section 3). The empty pointer selects all of the data.
     fn from_str(text: &str) -> Result<Self, BadJsonPointer> {
         let begins = text.is_empty() || text.starts_with('/');
         let escapes = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));

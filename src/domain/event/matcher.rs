@@ -23,12 +23,14 @@ pub struct Matcher<K> {
 }
 
 impl<K> Default for Matcher<K> {
+    /// Creates a matcher without subscriptions.
     fn default() -> Self {
         Self { tenants: HashMap::new(), patterns: HashMap::new() }
     }
 }
 
 impl<K> Default for Node<K> {
+    /// Creates a node without children and subscriptions.
     fn default() -> Self {
         Self {
             children: HashMap::new(),
@@ -40,7 +42,8 @@ impl<K> Default for Node<K> {
 }
 
 impl<K: Copy + Ord + Hash> Matcher<K> {
-    /// Adds a subscription with its patterns, or replaces the patterns that it has.
+    /// Adds the subscription `id` of `tenant` with its patterns. If the matcher already contains it, the new patterns
+    /// replace the old ones.
     pub fn set(&mut self, id: K, tenant: &Arc<str>, patterns: &Arc<[Pattern]>) {
         self.remove(id);
         let root = self.tenants.entry(Arc::clone(tenant)).or_default();
@@ -53,7 +56,7 @@ impl<K: Copy + Ord + Hash> Matcher<K> {
         self.patterns.insert(id, (Arc::clone(tenant), Arc::clone(patterns)));
     }
 
-    /// Removes a subscription and its patterns.
+    /// Removes a subscription with all its patterns. Does nothing if the matcher does not contain it.
     pub fn remove(&mut self, id: K) {
         let Some((tenant, patterns)) = self.patterns.remove(&id) else { return };
         let Some(root) = self.tenants.get_mut(&tenant) else { return };
@@ -66,7 +69,8 @@ impl<K: Copy + Ord + Hash> Matcher<K> {
         }
     }
 
-    /// The subscriptions of `tenant` with a pattern that matches the event type, sorted and without duplicates.
+    /// Returns the subscriptions of `tenant` that have a pattern for the event type, sorted and each once. Empty if
+    /// there are none.
     pub fn matches(&self, tenant: &str, event_type: &str) -> Vec<K> {
         let mut found = Vec::new();
         if let Some(root) = self.tenants.get(tenant) {
@@ -80,7 +84,8 @@ impl<K: Copy + Ord + Hash> Matcher<K> {
 }
 
 impl<K: Copy + Ord + Hash> Node<K> {
-    /// The list of the subscriptions that have this pattern. Adds the missing nodes for it.
+    /// Returns the list of the subscriptions that have this pattern, and first adds the nodes that are missing on the
+    /// path to it.
     fn list_for(&mut self, pattern: &Pattern) -> &mut Vec<K> {
         let mut node = self;
         let mut segments = pattern.as_str().split('.').peekable();
@@ -96,7 +101,8 @@ impl<K: Copy + Ord + Hash> Node<K> {
         &mut node.ends_here
     }
 
-    /// Removes a subscription from the list of the pattern with these segments, and the nodes that become empty.
+    /// Removes the subscription `id` from the list at the pattern with these segments, and then every node that became
+    /// empty.
     fn remove(&mut self, pattern: &[&str], id: K) {
         match pattern {
             [] => self.ends_here.retain(|one| *one != id),
@@ -120,8 +126,10 @@ impl<K: Copy + Ord + Hash> Node<K> {
         }
     }
 
-    /// Adds to `found` the subscriptions whose patterns match the segments. `wildcards`: whether `*` may match the
-    /// first segment; not for the hub's own types.
+    /// Adds to `found` each subscription that has a pattern for the rest of an event type, `segments`. A subscription
+    /// with several such patterns is added several times.
+    ///
+    /// `wildcards`: whether `*` may match the first segment; false at the start of one of the hub's own types.
     fn find(&self, segments: &[&str], wildcards: bool, found: &mut Vec<K>) {
         let [first, rest @ ..] = segments else {
             found.extend(&self.ends_here);
@@ -138,7 +146,7 @@ impl<K: Copy + Ord + Hash> Node<K> {
         }
     }
 
-    /// Whether no pattern passes through or ends at this node.
+    /// Whether no pattern ends at this node or continues below it, so that the node can be removed.
     fn is_empty(&self) -> bool {
         self.children.is_empty()
             && self.any_segment.is_none()

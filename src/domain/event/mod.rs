@@ -44,7 +44,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// The event that results from appending `new` to the log at `position`.
+    /// Builds the event that a reader of the log gets after `new` was appended at `position`.
     pub fn at(position: Position, tenant: &Arc<str>, new: &NewEvent) -> Self {
         let timestamp = new.occurred_at.unwrap_or_else(|| position.time());
         Self {
@@ -57,12 +57,13 @@ impl Event {
         }
     }
 
-    /// The subscription that this log entry creates, changes or deletes. `None`: the event is no such entry.
+    /// Returns the subscription whose creation, change or deletion this log entry records. `None`: the entry records
+    /// nothing of that kind.
     pub fn changes_subscription(&self) -> Option<SubscriptionId> {
         self.about.filter(|_| self.event_type.as_str().starts_with(SUBSCRIPTION_CHANGES))
     }
 
-    /// The part `data` of [`Event::body`], without a copy.
+    /// Returns the value of the member `data` in [`Event::body`], as JSON text that shares the memory of the body.
     pub fn data(&self) -> Bytes {
         let head = envelope(self.position, &self.event_type, self.timestamp, &Bytes::new());
         let start = head.len().saturating_sub(1);
@@ -70,7 +71,7 @@ impl Event {
     }
 }
 
-/// Builds the JSON body that receivers get. Types contain no character that JSON escapes, and the data are valid JSON.
+/// Builds the JSON body that receivers get, with the event's id, type, timestamp and data. `data` must be valid JSON.
 fn envelope(
     position: Position,
     event_type: &EventType,
@@ -86,8 +87,8 @@ fn envelope(
     Bytes::from(body)
 }
 
-/// Removes the line breaks between the tokens of a JSON text, so that it fits on one line of a stream. JSON strings
-/// contain no line breaks.
+/// Removes the line breaks from a JSON text, so that it fits on one line of an event stream. They occur only between
+/// tokens, so the value stays the same.
 pub fn without_line_breaks(json: &str) -> Bytes {
     if !json.bytes().any(|byte| byte == b'\n' || byte == b'\r') {
         return Bytes::copy_from_slice(json.as_bytes());

@@ -26,31 +26,34 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Creates a key pair from a random seed. Always `Some`: any 32 bytes are a valid seed.
+    /// Creates a key pair from 32 bytes, which must be random. Always `Some`: any 32 bytes are a valid seed.
     pub fn from_random(seed: [u8; 32]) -> Option<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(&seed).ok()?;
         Some(Self { seed, pair: Arc::new(pair) })
     }
 
-    /// The private key as text, with the prefix `whsk_`.
+    /// Returns the private key as text for the database: `whsk_` and the base64 of the seed.
     pub(crate) fn reveal(&self) -> String {
         format!("{PRIVATE_PREFIX}{}", STANDARD.encode(self.seed))
     }
 
-    /// Signs a request. Returns one value for `webhook-signature`: `v1a,` and the base64 of the signature of
-    /// `id.timestamp.body`.
+    /// Signs a delivery in the scheme v1a. Returns one value for `webhook-signature`: `v1a,` and the base64 of the
+    /// signature of `id.timestamp.body`.
+    ///
+    /// `id`: the value of `webhook-id`. `timestamp_s`: the value of `webhook-timestamp`, in seconds.
     pub fn sign(&self, id: &str, timestamp_s: i64, body: &[u8]) -> String {
         let content = [format!("{id}.{timestamp_s}.").as_bytes(), body].concat();
         format!("v1a,{}", STANDARD.encode(self.pair.sign(&content)))
     }
 
-    /// The public key of the pair.
+    /// Returns the public key, with which receivers verify the signatures.
     pub fn public(&self) -> PublicKey<'_> {
         PublicKey(self.pair.public_key().as_ref())
     }
 }
 
 impl PartialEq for SigningKey {
+    /// Whether both keys have the same seed, and so are the same key pair.
     fn eq(&self, other: &Self) -> bool {
         self.seed == other.seed
     }
@@ -59,6 +62,7 @@ impl PartialEq for SigningKey {
 impl Eq for SigningKey {}
 
 impl fmt::Debug for SigningKey {
+    /// Writes only the type's name, so that logs never contain the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SigningKey(…)")
     }
@@ -67,6 +71,7 @@ impl fmt::Debug for SigningKey {
 impl FromStr for SigningKey {
     type Err = BadSigningKey;
 
+    /// Parses the text of a private key: `whsk_` and the base64 of the 32-byte seed.
     fn from_str(text: &str) -> Result<Self, BadSigningKey> {
         let encoded = text.strip_prefix(PRIVATE_PREFIX).ok_or(BadSigningKey)?;
         let seed = STANDARD.decode(encoded).map_err(|_not_base64| BadSigningKey)?;
@@ -79,6 +84,7 @@ impl FromStr for SigningKey {
 pub struct PublicKey<'a>(&'a [u8]);
 
 impl fmt::Display for PublicKey<'_> {
+    /// Writes the public key as text: its prefix and base64.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{PUBLIC_PREFIX}{}", STANDARD.encode(self.0))
     }
@@ -97,7 +103,7 @@ pub struct Jwk {
 }
 
 impl PublicKey<'_> {
-    /// The public key as a JSON Web Key. The `kid` is the SHA-256 thumbprint (RFC 7638).
+    /// Returns the public key as a JSON Web Key. Its `kid` is the SHA-256 thumbprint (RFC 7638).
     pub fn jwk(&self) -> Jwk {
         let x = URL_SAFE_NO_PAD.encode(self.0);
         // RFC 8037, appendix A.3: the required members in this order.

@@ -56,28 +56,29 @@ pub struct TooManyKeys {
 }
 
 impl Signing {
-    /// Signing with `secret` in the scheme v1, without earlier keys.
+    /// Builds the settings of a new subscription: the scheme v1 with `secret`, no key pair, and no earlier keys.
     pub fn new(secret: Secret) -> Self {
         let keys = Keys { secret, signing_key: None };
         Self { keys, earlier: Vec::new(), schemes: vec![Scheme::V1], x_hook_signature: false }
     }
 
-    /// The current secret, without the earlier ones.
+    /// Returns the current secret, not the earlier ones.
     pub fn secret(&self) -> &Secret {
         &self.keys.secret
     }
 
+    /// Returns the signature schemes in which the hub signs each delivery.
     pub fn schemes(&self) -> &[Scheme] {
         &self.schemes
     }
 
-    /// Earlier keys, newest first. Some may have expired.
+    /// Returns the keys that rotations replaced, newest first. Some may have expired.
     pub fn earlier(&self) -> &[Earlier] {
         &self.earlier
     }
 
-    /// Replaces the current secret, and removes all earlier keys at once. If `secret` is already the current one,
-    /// changes nothing.
+    /// Replaces the current secret and removes all earlier keys, which then no longer sign. If `secret` is already the
+    /// current one, nothing changes.
     #[must_use]
     pub fn with_secret(self, secret: Secret) -> Self {
         if secret == self.keys.secret {
@@ -86,8 +87,10 @@ impl Signing {
         Self { keys: Keys { secret, ..self.keys }, earlier: Vec::new(), ..self }
     }
 
-    /// Replaces the schemes. If v1a needs a key pair and none exists, `fresh` returns the seed of a new one. The key
-    /// pair stays when v1a is removed, so that it is the same when v1a is added again.
+    /// Replaces the signature schemes. If v1a is among them and no key pair exists, creates one from `fresh`, which
+    /// returns random bytes.
+    ///
+    /// The key pair stays when v1a is removed, so that it is the same when v1a is added again.
     #[must_use]
     pub fn with_schemes(self, schemes: Vec<Scheme>, fresh: impl FnOnce() -> [u8; 32]) -> Self {
         let Self { mut keys, .. } = self;
@@ -97,8 +100,11 @@ impl Signing {
         Self { keys, schemes, ..self }
     }
 
-    /// Replaces the current keys at `now`. The replaced keys and all earlier ones sign for at most `overlap` longer. A
-    /// key pair is replaced too, by one from `seed`. Fails if too many keys would be active.
+    /// Replaces the current secret by `secret` at `now`, and the key pair, if there is one, by a pair from the random
+    /// `seed`. Fails if too many keys would be active.
+    ///
+    /// The replaced keys and all earlier ones continue to sign for at most `overlap`, so that receivers have time to
+    /// change.
     pub fn rotated(
         self,
         secret: Secret,
@@ -121,19 +127,20 @@ impl Signing {
         Ok(Self { keys: Keys { secret, signing_key }, earlier, ..self })
     }
 
-    /// Removes the earlier keys that have expired at `now`.
+    /// Removes the earlier keys that have expired at `now`. The current keys never expire.
     pub fn drop_expired(&mut self, now: UnixMillis) {
         self.earlier.retain(|earlier| earlier.expires_at > now);
     }
 
-    /// The keys that sign at `now`: the current ones, then earlier ones, newest first.
+    /// Iterates over the keys that sign at `now`: the current ones, then the earlier ones that have not expired,
+    /// newest first.
     fn active(&self, now: UnixMillis) -> impl Iterator<Item = &Keys> {
         let earlier = self.earlier.iter().filter(move |one| one.expires_at > now);
         std::iter::once(&self.keys).chain(earlier.map(|one| &one.keys))
     }
 
-    /// The value of `webhook-signature` for an attempt at `now`: one signature for each scheme and active key,
-    /// separated by spaces. `id` is the value of `webhook-id`.
+    /// Returns the value of `webhook-signature` for a delivery at `now`: one signature for each scheme and active key,
+    /// separated by spaces. `id`: the value of `webhook-id`.
     pub fn sign(&self, id: &str, body: &[u8], now: UnixMillis) -> String {
         let mut signatures = String::new();
         for scheme in &self.schemes {
@@ -152,8 +159,8 @@ impl Signing {
         signatures
     }
 
-    /// The value of `X-Hook-Signature` (REST Hooks, "Security"): the hex of an HMAC-SHA256 over the body. `None`: the
-    /// header is not enabled.
+    /// Returns the value of `X-Hook-Signature`, the hex of an HMAC-SHA256 over `body` (REST Hooks, "Security").
+    /// `None`: the subscription does not enable this header.
     ///
     /// The key is the text of `verification_secret`, or of the current signing secret if that is `None`. The text
     /// includes `whsec_`, because REST Hooks receivers know no other form.
@@ -170,7 +177,8 @@ impl Signing {
         Some(hex)
     }
 
-    /// The public keys that verify v1a signatures at `now`, newest first. Empty if v1a is not among the schemes.
+    /// Returns the public keys with which receivers verify v1a signatures at `now`, newest first. Empty if v1a is not
+    /// among the schemes.
     pub fn public_keys(&self, now: UnixMillis) -> Vec<PublicKey<'_>> {
         if !self.schemes.contains(&Scheme::V1a) {
             return Vec::new();
@@ -202,7 +210,8 @@ struct StoredKeys {
     expires_at: i64,
 }
 
-/// The schemes of subscriptions that were stored before schemes existed.
+/// Returns the schemes of a stored subscription that names none, because it was stored before other schemes existed:
+/// v1 only.
 fn only_v1() -> Vec<Scheme> {
     vec![Scheme::V1]
 }
@@ -217,19 +226,21 @@ enum BadKeys {
 }
 
 impl Keys {
-    /// Parses keys from their stored texts.
+    /// Parses the stored texts of a secret (`whsec_…`) and, if there is one, of a private signing key (`whsk_…`).
+    /// Fails if one is invalid.
     fn parse(secret: &str, signing_key: Option<&str>) -> Result<Self, BadKeys> {
         let signing_key = signing_key.map(str::parse).transpose()?;
         Ok(Self { secret: secret.parse()?, signing_key })
     }
 
-    /// The texts to store: the secret, and the private signing key if there is one.
+    /// Returns the texts for the database: the secret, and the private signing key if there is one.
     fn reveal(&self) -> (String, Option<String>) {
         (self.secret.reveal(), self.signing_key.as_ref().map(SigningKey::reveal))
     }
 }
 
 impl From<Signing> for StoredSigning {
+    /// Converts the settings to their stored form, in which the keys are texts.
     fn from(signing: Signing) -> Self {
         let (secret, signing_key) = signing.keys.reveal();
         let earlier = signing.earlier.iter().map(|one| {
@@ -249,6 +260,7 @@ impl From<Signing> for StoredSigning {
 impl TryFrom<StoredSigning> for Signing {
     type Error = BadKeys;
 
+    /// Parses the stored form. Fails if a stored key is invalid.
     fn try_from(stored: StoredSigning) -> Result<Self, BadKeys> {
         let earlier = stored.earlier.iter().map(|one| {
             let keys = Keys::parse(&one.secret, one.signing_key.as_deref())?;

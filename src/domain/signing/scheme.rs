@@ -13,7 +13,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// The scheme with this name in JSON.
+    /// Returns the signature scheme that has this name in JSON. `None`: no scheme has it.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "v1" => Some(Self::V1),

@@ -29,22 +29,25 @@ pub struct BadSecret;
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// A secret from 32 random bytes.
+    /// Creates a secret from 32 bytes, which must be random.
     pub fn from_random(bytes: [u8; 32]) -> Self {
         Self(bytes.to_vec())
     }
 
-    /// The secret as text, with the prefix `whsec_`.
+    /// Returns the secret as text: `whsec_` and base64.
     pub fn reveal(&self) -> String {
         format!("{PREFIX}{}", STANDARD.encode(&self.0))
     }
 
-    /// Signs a request. Returns one value for `webhook-signature`: `v1,` and the base64 of the HMAC.
+    /// Signs a delivery in the scheme v1. Returns one value for `webhook-signature`: `v1,` and the base64 of the HMAC
+    /// of `id.timestamp.body`.
+    ///
+    /// `id`: the value of `webhook-id`. `timestamp_s`: the value of `webhook-timestamp`, in seconds.
     pub fn sign(&self, id: &str, timestamp_s: i64, body: &[u8]) -> String {
         format!("v1,{}", STANDARD.encode(self.digest(id, timestamp_s, body)))
     }
 
-    /// The HMAC-SHA256 of `id.timestamp.body`.
+    /// Returns the HMAC-SHA256 of `id.timestamp.body`, which is the signature in the scheme v1.
     fn digest(&self, id: &str, timestamp_s: i64, body: &[u8]) -> Vec<u8> {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return Vec::new() };
         mac.update(id.as_bytes());
@@ -53,8 +56,8 @@ impl Secret {
         mac.finalize().into_bytes().to_vec()
     }
 
-    /// Verifies the signature of a received request. One of the space-separated signatures must match, and the
-    /// timestamp must be within [`TOLERANCE`] of `now`.
+    /// Verifies a delivery that a receiver got. One of its signatures must match this secret, and its timestamp must
+    /// be within [`TOLERANCE`] of `now`; otherwise it fails.
     pub fn verify(
         &self,
         signed: &Signed<'_>,
@@ -99,6 +102,7 @@ pub enum BadSignature {
 }
 
 impl fmt::Debug for Secret {
+    /// Writes only the type's name, so that logs never contain the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
@@ -107,6 +111,7 @@ impl fmt::Debug for Secret {
 impl FromStr for Secret {
     type Err = BadSecret;
 
+    /// Parses the text of a secret: `whsec_` and the base64 of 24 to 64 bytes.
     fn from_str(text: &str) -> Result<Self, BadSecret> {
         let encoded = text.strip_prefix(PREFIX).ok_or(BadSecret)?;
         let bytes = STANDARD.decode(encoded).map_err(|_not_base64| BadSecret)?;

@@ -53,7 +53,7 @@ pub enum ChangeResult {
     },
 }
 
-/// Builds the change that creates a subscription, if its tenant has fewer than `max_subscriptions`.
+/// Builds the change that creates a subscription. The store refuses it if the tenant already has `max_subscriptions`.
 ///
 /// `starts_after`: the position after which the subscription gets events; `None`: after its own log entry. `key`
 /// identifies a repeated request.
@@ -72,17 +72,17 @@ pub fn created(
     }
 }
 
-/// Builds the change to the definition or the status of `subscription`.
+/// Builds the change that replaces the stored definition and status by those of `subscription`.
 pub fn updated(subscription: Subscription) -> Change {
     changed("subscription.updated", subscription)
 }
 
-/// Builds the change to the signing keys of `subscription`.
+/// Builds the change that stores the new signing keys which `subscription` already contains.
 pub fn secret_rotated(subscription: Subscription) -> Change {
     changed("subscription.secret_rotated", subscription)
 }
 
-/// Builds the change that deletes the subscription.
+/// Builds the change that deletes `subscription`.
 pub fn deleted(subscription: Subscription) -> Change {
     Change { deleted: true, ..changed("subscription.deleted", subscription) }
 }
@@ -104,8 +104,8 @@ pub fn resumed(subscription: Subscription) -> Change {
     )
 }
 
-/// Builds the change that records a successful verification of the receiver, and makes the subscription active. If the
-/// subscription was stopped meanwhile, it stays stopped.
+/// Builds the change that records a successful verification of the receiver. An unverified subscription becomes
+/// active; one with another status keeps it.
 pub fn verified(mut subscription: Subscription, verified: Verified) -> Change {
     if let Some(verification) = subscription.definition.channel.verification_mut() {
         verification.verified = Some(verified);
@@ -116,17 +116,18 @@ pub fn verified(mut subscription: Subscription, verified: Verified) -> Change {
     changed("subscription.verified", subscription)
 }
 
-/// Builds the change to the status failing: the receiver accepts nothing, so the hub only probes it.
+/// Builds the change to the status failing: the receiver accepts no event, so the hub only sends an attempt now and
+/// then.
 pub fn failing(subscription: Subscription) -> Change {
     changed("subscription.failing", Subscription { status: Status::Failing, ..subscription })
 }
 
-/// Builds the change from failing back to active: the receiver accepts events again.
+/// Builds the change from the status failing back to active, because the receiver accepts events again.
 pub fn recovered(subscription: Subscription) -> Change {
     changed("subscription.recovered", Subscription { status: Status::Active, ..subscription })
 }
 
-/// Builds the change by which the hub stops the subscription. The owner sees the `reason`.
+/// Builds the change by which the hub itself stops the subscription. The subscription shows the `reason` to its owner.
 pub fn disabled(subscription: Subscription, reason: &str) -> Change {
     let disabled_reason = Some(reason.to_owned());
     changed(
@@ -135,8 +136,10 @@ pub fn disabled(subscription: Subscription, reason: &str) -> Change {
     )
 }
 
-/// Builds the audit entry for a change by `actor`. `before`: the subscription before the change, if it existed. `token`
-/// identifies the change.
+/// Builds the audit entry for `change`, which `actor` makes at `now`. `before`: the subscription before the change;
+/// `None`: it did not exist.
+///
+/// The store keeps one entry per `token`, so a repeated write adds none.
 pub(crate) fn audit_entry(
     change: &Change,
     before: Option<&Subscription>,
@@ -152,7 +155,8 @@ pub(crate) fn audit_entry(
         .with_subscription(before, (!change.deleted).then_some(subscription))
 }
 
-/// Builds a change to `subscription`, whose log entry has the type `hookhub.{name}`.
+/// Builds a change that stores `subscription` and appends a log entry of the type `hookhub.{name}`. It fails if
+/// another change came first.
 fn changed(name: &'static str, subscription: Subscription) -> Change {
     let view = serde_json::json!({ "subscription": SubscriptionView::in_entry(&subscription) });
     Change {

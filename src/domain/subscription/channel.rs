@@ -74,7 +74,7 @@ pub struct DeliverySettings {
 }
 
 impl Channel {
-    /// The URL to which the hub POSTs events. `None` for a pull subscription.
+    /// Returns the URL to which the hub POSTs events. `None`: a pull subscription.
     pub fn callback_url(&self) -> Option<&CallbackUrl> {
         match self {
             Self::Pull { .. } => None,
@@ -82,7 +82,7 @@ impl Channel {
         }
     }
 
-    /// The webhook settings. A pull subscription has them too, without effect.
+    /// Returns the webhook settings. A pull subscription has them too, without effect.
     pub fn settings(&self) -> &WebhookSettings {
         match self {
             Self::Pull { dormant } => dormant,
@@ -90,7 +90,7 @@ impl Channel {
         }
     }
 
-    /// Like [`Self::settings`], to change them.
+    /// Returns the webhook settings, to change them. A pull subscription has them too, without effect.
     pub(crate) fn settings_mut(&mut self) -> &mut WebhookSettings {
         match self {
             Self::Pull { dormant } => dormant,
@@ -98,7 +98,8 @@ impl Channel {
         }
     }
 
-    /// The verification of the receiver, finished or not. `None`: the receiver needs no verification.
+    /// Returns the verification of the receiver, whether or not it has succeeded. `None`: the receiver needs no
+    /// verification.
     pub fn verification(&self) -> Option<&Verification> {
         match self {
             Self::Pull { .. } => None,
@@ -106,7 +107,7 @@ impl Channel {
         }
     }
 
-    /// Like [`Self::verification`], to change it.
+    /// Returns the verification of the receiver, to change it. `None`: the receiver needs no verification.
     pub(crate) fn verification_mut(&mut self) -> Option<&mut Verification> {
         match self {
             Self::Pull { .. } => None,
@@ -114,8 +115,8 @@ impl Channel {
         }
     }
 
-    /// Whether both channels deliver to the same URL, or both are pull. The health of the receiver and its verification
-    /// then hold for both.
+    /// Whether both channels are webhooks with the same URL, or both are pull. If so, the failure state and the
+    /// verification of one also apply to the other.
     pub fn has_same_receiver(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Webhook(one), Self::Webhook(other)) => one.url == other.url,
@@ -126,8 +127,8 @@ impl Channel {
 }
 
 impl Webhook {
-    /// The secret of a REST Hooks verification, with which the receiver checks `X-Hook-Signature`. `None`: the receiver
-    /// was verified in another way, or not at all.
+    /// Returns the secret that a REST Hooks verification gives to the receiver, and with which the receiver checks
+    /// `X-Hook-Signature`. `None`: the method is another, or no verification is needed.
     pub fn x_hook_secret(&self) -> Option<&Secret> {
         let verification = self.verification.as_ref()?;
         (verification.method == VerificationMethod::XHookSecret).then_some(&verification.secret)
@@ -135,7 +136,8 @@ impl Webhook {
 }
 
 impl DeliverySettings {
-    /// The subscription's retry schedule. Parts that the owner has not set come from the `server` schedule.
+    /// Returns the retry schedule of the subscription. The `server` schedule supplies the parts that the owner has not
+    /// set.
     pub fn retry_schedule<'a>(&self, server: &'a RetrySchedule) -> Cow<'a, RetrySchedule> {
         if self.retry_schedule_s.is_none() && self.give_up_after_s.is_none() {
             return Cow::Borrowed(server);
@@ -149,28 +151,28 @@ impl DeliverySettings {
         Cow::Owned(RetrySchedule { steps, give_up_after })
     }
 
-    /// The time limit for one request, response body included.
+    /// Returns the time limit for one delivery attempt, from the request to the end of the response body.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_s.into())
     }
 
-    /// The maximum number of requests in flight: 1 if all events are in one order.
+    /// Returns the maximum number of requests in flight to the receiver: 1 if all events must be in one order.
     pub fn concurrency(&self) -> usize {
         if self.ordered && self.order_by.is_none() { 1 } else { self.max_in_flight.into() }
     }
 
-    /// Whether any events must be delivered in order.
+    /// Whether at least some events must be delivered in order: all of them, or those with the same order key.
     pub fn is_ordered(&self) -> bool {
         self.ordered || self.order_by.is_some()
     }
 
-    /// The owner's rate limit, converted to requests a minute.
+    /// Returns the rate limit that the owner set, converted to requests per minute. `None`: the owner set no limit.
     pub fn rate_limit_per_minute(&self) -> Option<u32> {
         self.rate_limit_per_s.map(|rate| u32::from(rate) * 60)
     }
 
-    /// The order key of an event. Events with the same key are delivered one after the other, in log order. `None`: the
-    /// event is delivered in no order.
+    /// Returns the order key of an event. Events with the same key are delivered one after the other, in log order.
+    /// `None`: the order of the event does not matter.
     pub fn order_key(&self, event: &Event) -> Option<i64> {
         match &self.order_by {
             Some(pointer) => Some(pointer.key_of(&event.data())),
@@ -180,8 +182,8 @@ impl DeliverySettings {
 }
 
 impl WebhookSettings {
-    /// Default settings with this signing: no headers, no TLS settings, no authentication, and the default delivery
-    /// settings.
+    /// Builds settings with the given signing keys and schemes, and defaults for the rest: no headers, no TLS
+    /// settings, no authentication.
     pub fn new(signing: Signing) -> Self {
         let delivery = DeliverySettings::default();
         Self { signing, headers: BTreeMap::new(), tls: None, auth: None, delivery }
@@ -189,6 +191,8 @@ impl WebhookSettings {
 }
 
 impl Default for DeliverySettings {
+    /// No order, the default number of requests in flight and the default timeout, no rate limit, and the server's
+    /// retry schedule.
     fn default() -> Self {
         Self {
             ordered: false,
@@ -203,12 +207,14 @@ impl Default for DeliverySettings {
 }
 
 impl fmt::Debug for Webhook {
+    /// Writes the URL without its path, and no settings, because both may contain secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Webhook").field("url", &self.url).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for WebhookSettings {
+    /// Writes only the type's name, because the settings contain secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebhookSettings").finish_non_exhaustive()
     }

@@ -24,7 +24,8 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// A gap of `events` missing events, from the event at `first` to the event at `last`.
+    /// Builds the report that the subscription `id` misses a number of events: `events`, from the position `first` to
+    /// the position `last`, both included.
     pub fn new(id: SubscriptionId, events: u64, first: Position, last: Position) -> Self {
         Self {
             reason: "expired".to_owned(),

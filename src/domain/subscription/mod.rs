@@ -42,6 +42,7 @@ pub struct Definition {
 }
 
 impl fmt::Debug for Definition {
+    /// Writes the event types and the channel, without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Definition")
             .field("event_types", &self.event_types)
@@ -51,17 +52,17 @@ impl fmt::Debug for Definition {
 }
 
 impl Definition {
-    /// The settings for order, concurrency, deadline and retries. Without effect in a pull subscription.
+    /// Returns the settings for order, concurrency, timeout and retries. They have no effect in a pull subscription.
     pub fn delivery(&self) -> &DeliverySettings {
         &self.channel.settings().delivery
     }
 
-    /// The keys and schemes that sign deliveries. Without effect in a pull subscription.
+    /// Returns the keys and schemes that sign deliveries. They have no effect in a pull subscription.
     pub fn signing(&self) -> &Signing {
         &self.channel.settings().signing
     }
 
-    /// This definition with other keys and schemes.
+    /// Returns this definition with `signing` in place of its signing keys and schemes.
     #[must_use]
     pub fn signed_by(mut self, signing: Signing) -> Self {
         self.channel.settings_mut().signing = signing;
@@ -73,22 +74,25 @@ impl Definition {
         self.channel.settings_mut().signing.drop_expired(now);
     }
 
-    /// The result of the receiver's verification. `None`: it is not finished, or none is required.
+    /// Returns the result of the receiver's successful verification. `None`: it has not succeeded yet, or none is
+    /// required.
     pub fn verified(&self) -> Option<&Verified> {
         self.channel.verification()?.verified.as_ref()
     }
 
-    /// Whether the receiver must be verified before it gets events.
+    /// Whether the receiver must be verified before it gets events, and is not verified yet.
     pub fn awaits_verification(&self) -> bool {
         self.channel.verification().is_some_and(|verification| verification.verified.is_none())
     }
 
-    /// The status of a subscription that is not stopped: unverified until the receiver is verified, then active.
+    /// Returns the status that the subscription has unless it is stopped or failing: unverified until the receiver is
+    /// verified, then active.
     pub fn running_status(&self) -> Status {
         if self.awaits_verification() { Status::Unverified } else { Status::Active }
     }
 
-    /// Whether both definitions require the same verification of the same receiver, so that its result holds for both.
+    /// Whether both definitions require the same verification of the same receiver. If so, the result of one also
+    /// applies to the other.
     pub fn has_same_verification(&self, other: &Self) -> bool {
         let request = |definition: &Self| {
             let verification = definition.channel.verification();
@@ -97,8 +101,8 @@ impl Definition {
         self.channel.has_same_receiver(&other.channel) && request(self) == request(other)
     }
 
-    /// This definition as the replacement of `former`. Keeps the former verification and its result if the receiver and
-    /// the method are the same.
+    /// Prepares this definition to replace `former` in an update. If receiver and verification method stay the same,
+    /// takes over the former verification and its result.
     #[must_use]
     pub fn replacing(mut self, former: &Self) -> Self {
         let is_same_receiver = self.channel.has_same_receiver(&former.channel);
@@ -131,7 +135,7 @@ impl Status {
     const ALL: [Self; 5] =
         [Self::Active, Self::Failing, Self::Paused, Self::Disabled, Self::Unverified];
 
-    /// The name in JSON and SQL.
+    /// Returns the name of the status in JSON and SQL.
     pub fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -142,7 +146,7 @@ impl Status {
         }
     }
 
-    /// The status with this name.
+    /// Returns the status that has this name in JSON and SQL. `None`: no status has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
@@ -170,7 +174,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Whether clients may fetch the events now: the subscription is a pull subscription and active.
+    /// Whether clients may fetch events of this subscription now: it is a pull subscription with the status active.
     pub fn is_pulled(&self) -> bool {
         match self.definition.channel {
             Channel::Pull { .. } => self.status == Status::Active,
@@ -178,19 +182,19 @@ impl Subscription {
         }
     }
 
-    /// The time at which the outstanding verification was requested. `None`: no verification is outstanding, or the
-    /// subscription is stopped.
+    /// Returns the time at which the outstanding verification was requested. `None`: no verification is outstanding,
+    /// or the subscription is stopped.
     pub fn verification_requested_at(&self) -> Option<UnixMillis> {
         let verification = self.definition.channel.verification()?;
         (self.status == Status::Unverified).then_some(verification.requested_at)
     }
 
-    /// The time of creation, which the id contains.
+    /// Returns the time of creation, which the id contains.
     pub fn created_at(&self) -> UnixMillis {
         self.id.time()
     }
 
-    /// The number of the shard that the subscription belongs to.
+    /// Returns the number of the shard to which the subscription belongs.
     pub fn shard(&self) -> u16 {
         shard_of(self.id)
     }

@@ -47,6 +47,7 @@ pub(super) struct StoredDefinition {
 }
 
 impl From<Definition> for StoredDefinition {
+    /// Converts a definition to the flat form that the database stores.
     fn from(definition: Definition) -> Self {
         let Definition { event_types, channel, description, metadata } = definition;
         let (callback_url, verification, settings) = match channel {
@@ -78,6 +79,7 @@ impl From<Definition> for StoredDefinition {
 }
 
 impl From<StoredDefinition> for Definition {
+    /// Converts the flat form in the database to a definition. Without a callback URL it becomes a pull subscription.
     fn from(stored: StoredDefinition) -> Self {
         let settings = WebhookSettings {
             signing: stored.signing,
@@ -115,7 +117,7 @@ mod optional_text {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-    /// Serializes a value as its text, or null.
+    /// Serializes `Some` as the string form of the value, and `None` as null.
     #[expect(clippy::ref_option, reason = "serde calls it so")]
     pub(super) fn serialize<T: AsRef<str>, S: Serializer>(
         value: &Option<T>,
@@ -124,7 +126,7 @@ mod optional_text {
         value.as_ref().map(T::as_ref).serialize(serializer)
     }
 
-    /// Parses a text, or null as `None`.
+    /// Deserializes a string by parsing it, and null as `None`. Fails if the string cannot be parsed.
     pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<T>, D::Error> {
@@ -138,7 +140,7 @@ mod pattern_list {
 
     use super::Pattern;
 
-    /// Serializes patterns as a list of their texts.
+    /// Serializes event type patterns as a JSON array of strings.
     pub(super) fn serialize<S: Serializer>(
         list: &[Pattern],
         serializer: S,
@@ -146,7 +148,7 @@ mod pattern_list {
         serializer.collect_seq(list.iter().map(Pattern::as_str))
     }
 
-    /// Parses a list of pattern texts.
+    /// Deserializes event type patterns from an array of strings. Fails if one is not a valid pattern.
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Vec<Pattern>, D::Error> {

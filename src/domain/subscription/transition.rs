@@ -24,7 +24,8 @@ pub(crate) enum StatusTransition {
 }
 
 impl StatusTransition {
-    /// Builds the change that applies this transition to the subscription `current`.
+    /// Builds the change that applies this transition to `current`, the stored subscription. Call it only if
+    /// [`Self::applies_to`] returns true.
     pub(crate) fn change(&self, current: Subscription) -> Change {
         match self {
             Self::Failing => change::failing(current),
@@ -37,7 +38,7 @@ impl StatusTransition {
         }
     }
 
-    /// Whether this transition is possible from the present status of the subscription `current`.
+    /// Whether `current`, the stored subscription, has a status from which this transition is possible.
     pub(crate) fn applies_to(&self, current: &Subscription) -> bool {
         let status = current.status;
         match self {

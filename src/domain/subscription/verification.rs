@@ -35,7 +35,7 @@ pub struct UnknownVerificationMethod;
 impl VerificationMethod {
     const ALL: [Self; 3] = [Self::XHookSecret, Self::Challenge, Self::CloudEvents];
 
-    /// The name in JSON.
+    /// Returns the name of the method in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::XHookSecret => "x_hook_secret",
@@ -48,6 +48,7 @@ impl VerificationMethod {
 impl FromStr for VerificationMethod {
     type Err = UnknownVerificationMethod;
 
+    /// Parses the name that the method has in JSON. Fails if no method has it.
     fn from_str(name: &str) -> Result<Self, UnknownVerificationMethod> {
         let method = Self::ALL.into_iter().find(|method| method.name() == name);
         method.ok_or(UnknownVerificationMethod)
@@ -65,7 +66,8 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// A successful verification without an allowed origin and without a rate limit.
+    /// Builds the result of a verification that succeeded at `at`, in which the receiver allowed no particular origin
+    /// and set no rate limit.
     pub fn unlimited(at: UnixMillis) -> Self {
         Self { at, origin: None, rate_per_minute: None }
     }
@@ -89,19 +91,23 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// A verification that is requested at `now`. `random` becomes the secret for `X-Hook-Secret`.
+    /// Builds a verification that is requested at `now` and has not succeeded. The 32 bytes `random` become the secret
+    /// for `X-Hook-Secret`.
     pub fn new(method: VerificationMethod, now: UnixMillis, random: [u8; 32]) -> Self {
         Self { method, requested_at: now, secret: Secret::from_random(random), verified: None }
     }
 
-    /// The token with which the receiver can confirm this verification later. Only the receiver at `callback_url` gets
-    /// the token, and it is valid for this verification only. `key`: the hub's key for such tokens.
+    /// Returns the token with which the receiver can confirm this verification later. The hub sends it only to
+    /// `callback_url`; it is valid for this verification only.
+    ///
+    /// `key`: the hub's secret key for such tokens.
     pub fn token(&self, key: &[u8], id: SubscriptionId, callback_url: &CallbackUrl) -> String {
         let tag = self.mac(key, id, callback_url).map(|mac| mac.finalize().into_bytes());
         URL_SAFE_NO_PAD.encode(tag.unwrap_or_default())
     }
 
-    /// Whether `text` is the [`token`](Self::token) of this verification. The comparison takes constant time.
+    /// Whether `text` is the [`token`](Self::token) of this verification for the same key, subscription and URL. The
+    /// comparison takes constant time.
     pub fn is_token(
         &self,
         text: &str,
@@ -114,7 +120,8 @@ impl Verification {
         mac.zip(tag.ok()).is_some_and(|(mac, tag)| mac.verify_slice(&tag).is_ok())
     }
 
-    /// The HMAC behind the token.
+    /// Computes the HMAC that forms the token, over the subscription's id, the time of the request and the URL. Always
+    /// `Some`: HMAC accepts a key of any length.
     fn mac(&self, key: &[u8], id: SubscriptionId, url: &CallbackUrl) -> Option<Hmac<Sha256>> {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
         mac.update(format!("{id}\n{}\n{}", self.requested_at.as_i64(), url.as_str()).as_bytes());
@@ -155,7 +162,7 @@ mod revealed {
 
     use super::Secret;
 
-    /// Serializes the secret as its text, for the hub's own storage.
+    /// Serializes a secret as its text `whsec_…`. Used only in the database, not in API responses.
     pub(crate) fn serialize<S: Serializer>(
         secret: &Secret,
         serializer: S,
@@ -163,7 +170,7 @@ mod revealed {
         serializer.serialize_str(&secret.reveal())
     }
 
-    /// Parses the text of a secret.
+    /// Deserializes a secret from its text `whsec_…`. Fails if the text is invalid.
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Secret, D::Error> {
@@ -175,8 +182,8 @@ mod revealed {
 #[error("WebHook-Allowed-Rate must be * or a whole number of requests a minute, 1 or more")]
 pub struct InvalidRate;
 
-/// Parses the value of `WebHook-Allowed-Rate`: requests a minute, or `*`, which gives `None`: no limit (CloudEvents
-/// HTTP 1.1 Web Hooks, 4.2.2).
+/// Parses the header `WebHook-Allowed-Rate`: requests per minute, or `*` for no limit, which returns `None`
+/// (CloudEvents HTTP 1.1 Web Hooks, 4.2.2).
 fn parse_rate(text: &str) -> Result<Option<u32>, InvalidRate> {
     match text.trim() {
         "*" => Ok(None),
@@ -189,8 +196,10 @@ fn parse_rate(text: &str) -> Result<Option<u32>, InvalidRate> {
     }
 }
 
-/// The rate that a receiver allows, in requests a minute: from its `header`, or `requested` if it sent no header.
-/// `None`: no limit.
+/// Returns the rate that a receiver allows, in requests per minute; `None`: no limit. It is the value of `header`, or
+/// `requested` if the receiver sent no header.
+///
+/// Fails if the header is invalid.
 pub fn allowed_rate(
     header: Option<&str>,
     requested: Option<u32>,

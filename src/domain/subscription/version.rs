@@ -16,8 +16,8 @@ pub struct Version {
     pub event_types: Arc<[Pattern]>,
 }
 
-/// Whether the subscription `id` of `tenant` gets the event. `versions`: all versions of the subscription, oldest
-/// first.
+/// Whether the subscription `id` of `tenant` gets the event. The newest of `versions` that was in force before the
+/// event decides; `versions` is sorted, oldest first.
 ///
 /// Only the subscription that a `hookhub.test` event is about gets that event.
 pub fn matches_event(

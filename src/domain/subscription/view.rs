@@ -61,7 +61,7 @@ struct VerificationView {
 }
 
 impl VerificationView {
-    /// Builds the view of a verification.
+    /// Builds the view of a verification for API responses.
     fn of(verification: &Verification) -> Self {
         let verified = verification.verified.as_ref();
         Self {
@@ -72,19 +72,20 @@ impl VerificationView {
 }
 
 impl<'a> SubscriptionView<'a> {
-    /// Builds the view for API responses, with the time of the latest change.
+    /// Builds the JSON view for API responses, with masked secrets and the time of the latest change.
     pub fn of(subscription: &'a Subscription) -> Self {
         let updated_at = Some(subscription.changed_at.time().max(subscription.created_at()));
         Self { updated_at, ..Self::in_entry(subscription) }
     }
 
-    /// Builds the view for the few API responses that show the signing secret.
+    /// Builds the JSON view for the few API responses that show the signing secret in plain text.
     pub fn with_secret(subscription: &'a Subscription) -> Self {
         let signing = &subscription.definition.channel.settings().signing;
         Self { secret: Some(signing.secret().reveal()), ..Self::of(subscription) }
     }
 
-    /// Builds the view for the log entry of a change. It omits `updated_at`: the entry's position contains the time.
+    /// Builds the JSON view for the log entry that records a change. It omits `updated_at`, because the position of
+    /// the entry contains the time.
     pub fn in_entry(subscription: &'a Subscription) -> Self {
         let Definition { event_types, channel, description, metadata } = &subscription.definition;
         let WebhookSettings { signing, headers, tls, auth, delivery } = channel.settings();
@@ -119,7 +120,7 @@ impl<'a> SubscriptionView<'a> {
     }
 }
 
-/// The view of an earlier secret: only the time of its expiry.
+/// Builds the view of a secret that was replaced: only the time at which it expires.
 fn previous_secret(earlier: &Earlier) -> PreviousSecret {
     PreviousSecret { expires_at: earlier.expires_at }
 }

@@ -34,7 +34,8 @@ pub(super) struct PostResult {
 }
 
 impl Forwarder {
-    /// Creates a forwarder to `url` that signs with `secret`. Fails if the HTTP client cannot be built.
+    /// Creates a forwarder that POSTs events to `url` and signs them with `secret`. Fails if the HTTP client cannot be
+    /// built.
     pub(super) fn new(url: Url, secret: Secret) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .user_agent(super::USER_AGENT)
@@ -48,7 +49,7 @@ impl Forwarder {
         Ok(Self { client, url, secret })
     }
 
-    /// Signs an event and POSTs it, once. A failure is part of the result.
+    /// Signs an event and POSTs it once, without retries. A failure is part of the result.
     pub(super) async fn post(&self, event: &Event) -> PostResult {
         let started = Instant::now();
         let outcome = self.exchange(event).await.map_err(|error| {
@@ -61,7 +62,8 @@ impl Forwarder {
         PostResult { outcome, took: started.elapsed() }
     }
 
-    /// Sends the signed POST, and returns the status and the beginning of the response's body.
+    /// Signs and POSTs an event. Returns the response's status and the beginning of its body. Fails if no complete
+    /// response arrives.
     async fn exchange(&self, event: &Event) -> Result<(StatusCode, String), reqwest::Error> {
         let timestamp = UnixMillis::now().seconds();
         let signature = self.secret.sign(&event.id, timestamp, event.text.as_bytes());
@@ -80,7 +82,7 @@ impl Forwarder {
     }
 }
 
-/// Reads the body of a response, up to about [`MAX_BODY_BYTES`].
+/// Reads the body of a response. Stops after about [`MAX_BODY_BYTES`]; the rest is not read.
 async fn read(response: &mut Response) -> Result<Vec<u8>, reqwest::Error> {
     let mut body = Vec::new();
     while body.len() < MAX_BODY_BYTES {
@@ -91,6 +93,7 @@ async fn read(response: &mut Response) -> Result<Vec<u8>, reqwest::Error> {
 }
 
 impl fmt::Display for PostResult {
+    /// Writes one line: the response's status and the time in milliseconds, and for a failure also the cause.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let took = self.took.as_millis();
         match &self.outcome {

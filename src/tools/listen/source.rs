@@ -64,8 +64,8 @@ pub(super) struct Connection {
 }
 
 impl Source {
-    /// Creates a source that is not connected. Fails if the key is not valid in a header, or if the HTTP client cannot
-    /// be built.
+    /// Creates a source of events, without connecting. Fails if the key is empty or contains characters that a header
+    /// cannot, or if the HTTP client cannot be built.
     pub(super) fn new(settings: &ListenSettings) -> Result<Self, ListenError> {
         let client = Client::builder()
             .user_agent(super::USER_AGENT)
@@ -83,7 +83,10 @@ impl Source {
         })
     }
 
-    /// Opens the stream where the last connection ended.
+    /// Requests the event stream from the cursor where the last connection ended, or on the first call from the
+    /// configured start.
+    ///
+    /// Fails with a permanent error if the hub refuses the request or does not respond with an event stream.
     pub(super) async fn connect(&mut self) -> Result<Connection, StreamError> {
         let after = match &self.after {
             Some(after) => after.clone(),
@@ -101,8 +104,8 @@ impl Source {
         Ok(Connection::over(response))
     }
 
-    /// Requests the cursor of the end of the log. Only the first connection does so: a stream that breaks before its
-    /// first event must not skip events.
+    /// Requests the cursor of the newest event. Only the first connection needs it: if the stream breaks before its
+    /// first event, no event must be skipped.
     async fn log_head(&self) -> Result<String, StreamError> {
         let request = self.request("events", "now").timeout(RESPONSE_TIMEOUT);
         let text = read(self.send(request).await?).await?;
@@ -112,7 +115,8 @@ impl Source {
         Ok(page.next_cursor)
     }
 
-    /// Builds a GET of `/v1/<path>` that asks for the selected event types after the cursor `after`.
+    /// Builds a request `GET /v1/<path>` for the selected event types. `after`: the cursor after which the events
+    /// begin.
     fn request(&self, path: &str, after: &str) -> RequestBuilder {
         let mut url = self.hub.clone();
         url.set_path(&format!("{}/v1/{path}", url.path().trim_end_matches('/')));
@@ -121,8 +125,8 @@ impl Source {
         self.client.get(url).header(AUTHORIZATION, self.authorization.clone())
     }
 
-    /// Sends a request and returns the response if its status is 200. Otherwise returns an error with the hub's
-    /// reason.
+    /// Sends a request and returns the response if its status is 200. Otherwise returns an error with the reason that
+    /// the hub gave.
     async fn send(&self, request: RequestBuilder) -> Result<Response, StreamError> {
         let late = |_elapsed| StreamError::Temporary("the hub did not respond in time".to_owned());
         let sent = timeout(RESPONSE_TIMEOUT, request.send()).await.map_err(late)?;
@@ -147,7 +151,8 @@ impl Source {
         Err(error(detail))
     }
 
-    /// Records the position from which to resume after a message, and returns the message's event, if any.
+    /// Records the message's id as the cursor from which to resume, and returns the message's event; `None` if it has
+    /// no data. Fails if the data are not an event.
     pub(super) fn handle_message(&mut self, message: Sse) -> Result<Option<Event>, StreamError> {
         let (id, data) = (message.id, message.data);
         let event = data.map(|data| {
@@ -163,7 +168,7 @@ impl Source {
 }
 
 impl Connection {
-    /// Reads a response's body as a stream of messages.
+    /// Creates a connection that reads the response's body as a stream of messages.
     fn over(response: Response) -> Self {
         let unread = Arc::new(AtomicUsize::new(0));
         let body = Box::pin(response.bytes_stream());
@@ -171,7 +176,8 @@ impl Connection {
         Self { messages: Box::pin(SseByteStream::new(body)), unread }
     }
 
-    /// Waits for the next message; `None` at the end of the stream.
+    /// Waits for the next message of the stream; `None` at the end of the stream. Fails with a temporary error if the
+    /// connection breaks.
     pub(super) async fn next(&mut self) -> Result<Option<Sse>, StreamError> {
         let message = std::future::poll_fn(|context| self.messages.as_mut().poll_next(context));
         let message = message.await.transpose().map_err(|error| temporary(&error))?;
@@ -189,6 +195,7 @@ struct SizeLimitedBody<S> {
 impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for SizeLimitedBody<S> {
     type Item = Result<Bytes, BodyError>;
 
+    /// Returns the next bytes of the body. Fails if more than [`MAX_BYTES`] arrive before the end of one message.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.body.as_mut().poll_next(context).map(|piece| {
             let bytes = match piece? {
@@ -209,7 +216,7 @@ enum BodyError {
     Wire(#[from] reqwest::Error),
 }
 
-/// Reads the body of a response, up to about [`MAX_BYTES`].
+/// Reads the body of a response. Stops after about [`MAX_BYTES`]; the rest is not read.
 async fn read(mut response: Response) -> Result<Vec<u8>, StreamError> {
     let mut body = Vec::new();
     while body.len() < MAX_BYTES {
@@ -222,25 +229,26 @@ async fn read(mut response: Response) -> Result<Vec<u8>, StreamError> {
     Ok(body)
 }
 
-/// Builds the `authorization` header, hidden from logs; `None` if the key is not valid in a header.
+/// Builds the header `authorization` for the API key, marked as sensitive. `None`: the key is empty, or contains
+/// characters that a header cannot.
 fn bearer(key: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {key}")).ok()?;
     value.set_sensitive(true);
     (!key.trim().is_empty()).then_some(value)
 }
 
-/// Returns the value of a header; `None` if it is missing or is not visible ASCII.
+/// Returns the value of the header `name`. `None`: the header is missing, or not visible ASCII.
 fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Makes a server's text safe for a terminal: replaces control characters and limits the length. Longer than
-/// [`super::SingleLine`], since nothing follows on the line.
+/// Makes a text from the hub safe for a terminal: replaces control characters by spaces, and cuts the text after
+/// [`MAX_SHOWN_CHARS`].
 fn printable(text: &str) -> String {
     text.chars().take(MAX_SHOWN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Returns the error for a failure after which a retry may succeed.
+/// Converts `error`, such as a broken connection, to a stream error after which the caller connects again.
 fn temporary(error: &(dyn std::error::Error + 'static)) -> StreamError {
     StreamError::Temporary(root_cause(error).to_string())
 }

@@ -26,7 +26,7 @@ pub enum StartPoint {
 }
 
 impl StartPoint {
-    /// Returns the value of the API's `after` parameter. `now` is the time from which [`Self::Ago`] counts back.
+    /// Returns the value of the API's query parameter `after`. `now`: the time from which [`Self::Ago`] counts back.
     pub(super) fn to_after(self, now: UnixMillis) -> String {
         match self {
             Self::Earliest => "earliest".to_owned(),
@@ -40,6 +40,7 @@ impl StartPoint {
 impl FromStr for StartPoint {
     type Err = InvalidStartPoint;
 
+    /// Parses `earliest`, a duration before now such as `10m`, an RFC 3339 time, or the id of an event.
     fn from_str(text: &str) -> Result<Self, InvalidStartPoint> {
         if text == "earliest" {
             return Ok(Self::Earliest);
@@ -52,7 +53,8 @@ impl FromStr for StartPoint {
     }
 }
 
-/// Parses a whole number with a unit: `s`, `m`, `h` or `d`.
+/// Parses a whole number followed by a unit: `s`, `m`, `h` or `d` (days). `None`: the text is anything else, or the
+/// number is too large.
 fn read_duration(text: &str) -> Option<Duration> {
     let (number, unit_s) = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)]
         .into_iter()

@@ -52,7 +52,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// The value of a header, by its name in lower case.
+    /// Returns the first value of the header `name`, which must be in lower case. `None`: the delivery has no such
+    /// header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -68,6 +69,8 @@ struct Shown<'a> {
 
 /// One line, and a second one with the reason if the signature check failed.
 impl fmt::Display for Delivery {
+    /// Writes the delivery for a terminal: time, id, event type, attempt, result of the signature check, status and
+    /// data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: Result<Shown<'_>, _> = serde_json::from_slice(&self.body);
         let raw = String::from_utf8_lossy(&self.body);

@@ -26,6 +26,7 @@ pub(super) struct ReceiverState {
 }
 
 impl ReceiverState {
+    /// Creates the state that the handlers share. Each delivery is sent to the channel `deliveries`.
     pub(super) fn new(settings: ReceiverSettings, deliveries: mpsc::Sender<Delivery>) -> Self {
         Self { settings, used: AtomicUsize::new(0), deliveries, dropped: AtomicU64::new(0) }
     }
@@ -53,8 +54,8 @@ impl ReceiverState {
         verified
     }
 
-    /// Returns the next status of the configured sequence; its last status repeats. A delivery with a bad signature
-    /// gets 401 and uses none.
+    /// Returns the next status of the configured sequence; the last one repeats. For a delivery with an invalid
+    /// signature it returns 401, and the sequence does not advance.
     fn next_status(&self, verified: SignatureCheck) -> StatusCode {
         let script = &self.settings.answers;
         let code = match verified {
@@ -75,7 +76,8 @@ impl ReceiverState {
     }
 }
 
-/// Handles a request on any path: responds to a verification request, or verifies, reports and responds to a delivery.
+/// Handles a request to any path. Responds to a verification request; otherwise checks the signature, reports the
+/// delivery to the channel, and responds.
 pub(super) async fn receive(
     request: HttpRequest,
     payload: web::Payload,
@@ -116,7 +118,8 @@ pub(super) async fn receive(
     respond(status, verified, state.settings.retry_after_s)
 }
 
-/// Builds the response. `retry_after_s` is sent only with status 429 or 503.
+/// Builds the response with `status`. `retry_after_s`: the value of `Retry-After` in seconds, which is sent only with
+/// status 429 or 503.
 fn respond(
     status: StatusCode,
     verified: SignatureCheck,
@@ -137,7 +140,7 @@ fn respond(
     }
 }
 
-/// Returns the signature headers of a delivery. Fails with the first one that is missing.
+/// Returns the headers of a delivery that its signature check needs. Fails with the first one that is missing.
 fn signed(headers: &HeaderMap) -> Result<Signed<'_>, VerificationFailure> {
     let wanted = |name| match text(headers, name) {
         "" => Err(VerificationFailure::Missing(name)),
@@ -155,7 +158,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// Copies all headers as text.
+/// Copies all headers of a request as pairs of name and value. Invalid UTF-8 in a value is replaced.
 fn copied(headers: &HeaderMap) -> Vec<(String, String)> {
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect()

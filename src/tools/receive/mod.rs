@@ -38,6 +38,7 @@ pub struct ReceiverSettings {
 }
 
 impl Default for ReceiverSettings {
+    /// A free port on 127.0.0.1, no secret, no configured statuses, and no delay.
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -58,8 +59,11 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Starts to listen. Each delivery is sent to the channel before its response. If the channel is full, the delivery
-    /// is responded to but dropped from the channel, and counted.
+    /// Starts a test receiver, and returns it with the channel of its deliveries. A delivery is sent to the channel
+    /// before its response.
+    ///
+    /// If the channel is full, the delivery still gets its response, but the channel does not get it;
+    /// [`Self::dropped`] counts it. Fails if the address cannot be bound.
     pub async fn start(settings: ReceiverSettings) -> io::Result<(Self, mpsc::Receiver<Delivery>)> {
         if let Some(odd) = settings.answers.iter().find(|code| !(200..=599).contains(*code)) {
             let refusal = format!("expected a status code from 200 to 599, not {odd}");
@@ -94,12 +98,12 @@ impl Receiver {
         self.address
     }
 
-    /// Returns how many deliveries were dropped because the channel was full.
+    /// Returns how many deliveries are missing from the channel because it was full.
     pub fn dropped(&self) -> u64 {
         self.state.dropped()
     }
 
-    /// Stops listening and closes all connections, without waiting for responses.
+    /// Stops accepting connections and closes the open ones, without waiting for running responses.
     pub async fn stop(self) {
         self.server.stop(false).await;
         self.tasks.wait().await;

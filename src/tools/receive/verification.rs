@@ -10,7 +10,8 @@ const ORIGIN: &str = "webhook-request-origin";
 /// Names of the query parameter that holds the challenge.
 const CHALLENGE_PARAMETERS: [&str; 2] = ["hub.challenge", "challenge"];
 
-/// Returns the response to a verification request; `None` if the request is not one.
+/// Returns the response by which the test receiver confirms a verification request of the hub. `None`: `request` is
+/// not a verification request.
 pub(super) fn respond(request: &HttpRequest) -> Option<HttpResponse> {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     let (method, response) = match *request.method() {

@@ -7,8 +7,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::output::print_line;
 use super::stop_signals::StopSignals;
 
-/// Runs `hookhub serve`: starts the hub, waits for SIGINT or SIGTERM, and stops the hub. A second SIGINT ends the
-/// process at once.
+/// Runs `hookhub serve`: starts the hub, waits for SIGINT or SIGTERM, and stops the hub. If SIGINT arrives during the
+/// stop, fails without waiting for its end.
 pub(super) async fn run(args: ServeArgs) -> Result<(), String> {
     raise_open_file_limit();
     let settings = Settings::from_args(args).map_err(|error| error.to_string())?;

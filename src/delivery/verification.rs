@@ -63,10 +63,10 @@ impl Verifier {
         }
     }
 
-    /// Verifies a receiver by REST Hooks, "Intent verification": sends a POST with `X-Hook-Secret`, which a 2xx
-    /// response must repeat.
+    /// Verifies a receiver by REST Hooks, "Intent verification": the hub sends a POST with a secret in `X-Hook-Secret`,
+    /// and a 2xx response must return the same header.
     ///
-    /// The receiver keeps the secret, and checks the `X-Hook-Signature` of deliveries with it.
+    /// The receiver keeps the secret, and uses it to check the `X-Hook-Signature` of deliveries.
     async fn x_hook_secret(
         &self,
         id: SubscriptionId,

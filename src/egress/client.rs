@@ -61,8 +61,8 @@ impl EgressClient {
         blocked.map_or(Ok(()), |blocked| Err(blocked.into()))
     }
 
-    /// Checks `url`, then sends `request` with the receiver's TLS settings. Returns when the response head has arrived.
-    /// `tls`: `None` for the system's certificate authorities and no client certificate.
+    /// Checks `url` against the egress rules, then sends `request` and returns when the response head has arrived.
+    /// `tls`: the receiver's TLS settings; `None`: the system's certificate authorities only.
     pub(crate) async fn send(
         &self,
         url: &CallbackUrl,

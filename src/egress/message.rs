@@ -27,6 +27,7 @@ impl Request {
 }
 
 impl From<Request> for reqwest::Request {
+    /// Converts a request to the type of the `reqwest` client.
     fn from(request: Request) -> Self {
         let mut converted = Self::new(request.method, request.url);
         *converted.headers_mut() = request.headers;

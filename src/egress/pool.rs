@@ -35,8 +35,10 @@ pub(super) struct HttpClients {
 }
 
 impl HttpClients {
-    /// Builds the HTTP clients for receivers without TLS settings of their own. They connect through `proxy`, or
-    /// without one directly to the addresses that `resolver` allows.
+    /// Builds the HTTP clients for receivers without TLS settings of their own; [`Self::pair_for`] builds the others
+    /// when needed.
+    ///
+    /// They connect through `proxy`, or without one directly to the addresses that `resolver` allows.
     pub(super) fn new(
         resolver: GuardedResolver,
         proxy: Option<EgressProxy>,

@@ -27,7 +27,8 @@ use crate::domain::egress::proxy::EgressProxy;
 pub(super) struct TunnelClient(Client<TimedConnector, Body>);
 
 impl TunnelClient {
-    /// Builds a client that keeps up to `max_idle` idle connections for each host.
+    /// Builds an HTTP client that reaches every host through the proxy. It keeps up to `max_idle` idle connections for
+    /// each host.
     pub(super) fn new(proxy: &Arc<EgressProxy>, tls: Arc<ClientConfig>, max_idle: usize) -> Self {
         let tunnels = TunnelConnector(Arc::clone(proxy));
         let mut builder = Client::builder(TokioExecutor::new());

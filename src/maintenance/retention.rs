@@ -45,7 +45,10 @@ pub(crate) async fn run(
 }
 
 /// Expires old events, moves the cursors past them, and drops the partitions that no cursor needs. Safe to interrupt
-/// and to repeat. A node without the lock only drops expired events from its memory.
+/// and to repeat.
+///
+/// Only the node that acquires the retention lock does this. A node without it only removes expired events from its
+/// memory.
 async fn run_once(
     log: &Log,
     store: &Store,

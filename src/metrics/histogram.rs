@@ -20,25 +20,26 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    /// Creates a histogram of durations, which [`Self::buckets`] and [`Self::sum`] report in seconds. `bounds` are
-    /// microseconds, ascending.
+    /// Creates a histogram of durations. `bounds`: the upper bounds of its buckets in microseconds, ascending.
+    /// [`Self::buckets`] and [`Self::sum`] report seconds.
     pub(super) fn of_micros(bounds: &'static [u64]) -> Self {
         Self::new(bounds, |micros| Duration::from_micros(micros).as_secs_f64())
     }
 
-    /// Creates a histogram of counts. `bounds` are ascending.
+    /// Creates a histogram of counts. `bounds`: the upper bounds of its buckets, ascending.
     pub(super) fn of_counts(bounds: &'static [u64]) -> Self {
         // The only conversion from u64 to f64 without a cast.
         Self::new(bounds, |count| Duration::from_secs(count).as_secs_f64())
     }
 
-    /// Creates a histogram with these bounds, ascending. `to_unit` converts an observed value to the reported unit.
+    /// Creates a histogram. `bounds`: the upper bounds of its buckets, ascending. `to_unit` converts an observed value
+    /// or a bound to the reported unit.
     fn new(bounds: &'static [u64], to_unit: fn(u64) -> f64) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self { bounds, to_unit, counts, sum: AtomicU64::new(0) }
     }
 
-    /// Adds an observation to a histogram of durations.
+    /// Adds an observation to a histogram of durations. Must not be called for a histogram of counts.
     pub(crate) fn observe_duration(&self, duration: Duration) {
         self.observe(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }

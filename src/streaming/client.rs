@@ -168,8 +168,8 @@ impl Client {
         self.queue.push_back(frame);
     }
 
-    /// Queues a new event if the filter matches. Returns `false` if the queue is full: the caller must then call
-    /// [`Self::fall_behind`] with the position before this event.
+    /// Queues a new event if the filter matches, else ignores it. Returns `false` only if the queue is full: the caller
+    /// must then call [`Self::fall_behind`] with the position before this event.
     pub(super) fn offer(&mut self, frame: &Rc<Frame>) -> bool {
         let position = frame.position();
         if position <= self.scanned || !self.filter.matches_event(frame.event()) {

@@ -124,8 +124,8 @@ impl Reader {
         self.worker.state.borrow_mut().expire_at(self.id, expires);
     }
 
-    /// Replaces the filter and continues after `after`; `None` stands for the current position. The reader sends `gap`,
-    /// if given, before all other events.
+    /// Replaces the filter and continues with the events after `after`; `None`: after the current position. The reader
+    /// returns `gap`, if given, before all other events.
     pub(crate) fn change_filter(
         &mut self,
         filter: Filter,
@@ -338,8 +338,8 @@ async fn read_page(
     Ok(ReadPage { filter: Some(filter), frames, scanned, complete })
 }
 
-/// Removes from `events` those that were delivered while the subscription was a webhook. `after`: the position where
-/// the read of the events began.
+/// Removes from `events` those that the hub delivered to the subscription while it was a webhook. `after`: the position
+/// after which `events` were read.
 async fn remove_delivered(
     streams: &Streams,
     filter: &Filter,

@@ -293,7 +293,8 @@ impl WorkerState {
         self.processed = self.processed.max(scanned);
     }
 
-    /// Offers one event to the clients of these groups. A client whose queue is full falls behind.
+    /// Offers one event to all clients of these groups. A client whose queue is full leaves its group and reads the log
+    /// again.
     fn offer_to_groups(&mut self, frame: &Rc<Frame>, groups: &[u64]) {
         for number in groups {
             let Some(group) = self.groups.get(number) else { continue };

@@ -119,7 +119,8 @@ pub(super) async fn send_webhook(
     Completion::AttemptEnded(Box::new(AttemptResult { attempt, outcome, term }))
 }
 
-/// Makes one attempt to verify a receiver.
+/// Makes one attempt to verify a receiver over HTTP. The completion contains the result; a failed attempt is a result
+/// too.
 pub(super) async fn verify_receiver(verifier: Verifier, request: VerifyReceiver) -> Completion {
     let attempted_at = UnixMillis::now();
     let outcome = verifier.verify(&request.subscription).await;
@@ -148,8 +149,8 @@ pub(super) async fn fetch_events(store: Store, fetches: Vec<FetchEvent>) -> Comp
     Completion::EventsFetched { fetches, events }
 }
 
-/// Reads a range of the log for a lagging subscription. After an error, it waits [`RETRY_DELAY`] and returns the error in
-/// the completion.
+/// Reads a range of the log for a lagging subscription. After an error, waits [`RETRY_DELAY`] and then returns the
+/// error in the completion, so that the next read follows only after this delay.
 pub(super) async fn read_range(log: Log, range: ReadRange) -> Completion {
     let tenant = Some(&*range.subscription.tenant);
     let scan = Scan { after: range.after, up_to: range.up_to, tenant, limit: READ_LIMIT };

@@ -85,8 +85,8 @@ impl Lease {
         self.renewal.borrow().trusted_until
     }
 
-    /// Whether the last renewal came from another database server than `known`, or from another timeline of it.
-    /// Stores the server of the last renewal in `known`; the first call returns `false`.
+    /// Whether the last renewal came from another database server or timeline than `known`, and stores that server in
+    /// `known`. Returns `false` if `known` was `None`.
     pub(in crate::delivery) fn detect_failover(&self, known: &mut Option<ServerIdentity>) -> bool {
         let server = self.renewal.borrow().server.clone();
         let has_changed = known.is_some() && server.is_some() && *known != server;
@@ -99,8 +99,10 @@ impl Lease {
         self.renewal.changed().await.unwrap_or_default();
     }
 
-    /// Runs `work` to its end, or returns `None` as soon as the lease is not trusted any more. The time is checked
-    /// before each poll: after the process was stopped (SIGSTOP) for longer than the lease, `work` is not polled again.
+    /// Runs `work` to its end and returns its result; `None` as soon as the lease is no longer trusted.
+    ///
+    /// The lease is checked before each poll: after the process was stopped (SIGSTOP) for longer than the lease, `work`
+    /// is not polled again.
     pub(in crate::delivery) async fn run_while_trusted<T>(
         &self,
         work: impl Future<Output = T>,
@@ -123,8 +125,8 @@ impl Lease {
     }
 }
 
-/// Returns a lease that is not trusted yet, and a future that renews it. The caller spawns the future, which ends once
-/// the lease and its clones are dropped.
+/// Creates this node's lease, not trusted before its first renewal, and a future that renews it. The caller must spawn
+/// the future, which ends once the lease and all its clones are dropped.
 pub(in crate::delivery) fn keep_renewed(
     store: Store,
     node: NodeName,

@@ -126,7 +126,7 @@ impl Driver {
         }
     }
 
-    /// Starts a task that releases shards, each given with its term.
+    /// Starts a task that releases these shards in the database, each given with its term.
     fn release(&self, shards: Vec<(u16, i64)>) {
         tracing::info!(shards = shards.len(), node = %self.node, "releasing shards");
         let (store, node) = (self.store.clone(), self.node);

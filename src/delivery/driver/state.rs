@@ -126,7 +126,7 @@ impl Driver {
         });
     }
 
-    /// Spawns a task that is cancelled when the driver ends.
+    /// Spawns a task without a completion. The task is cancelled when the driver ends.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let ended = self.ended.clone();
         self.tasks.spawn(async move { ended.run_until_cancelled(task).await });

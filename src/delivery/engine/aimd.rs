@@ -97,8 +97,8 @@ impl AimdWindow {
         self.halved_at.is_none_or(|halved_at| started_at > halved_at || halved_at > now)
     }
 
-    /// Counts a success, and adds one to the size: at once below `threshold`, else after as many successes as the
-    /// window's size.
+    /// Counts a success and grows the window: below `threshold`, each success adds one; from it on, the size grows by
+    /// one after as many successes as the window's size.
     fn grow(&mut self) {
         self.successes += 1;
         if self.size < self.threshold || self.successes >= self.size {

@@ -81,13 +81,14 @@ impl AttemptQueue {
         self.retries.len() < max
     }
 
-    /// Whether an attempt may start at `now`.
+    /// Whether [`Self::start`] would start an attempt at `now`: an attempt is due, a slot is free, and the rate limit
+    /// and the circuit breaker permit it.
     pub(super) fn can_start(&mut self, definition: &Definition, now: UnixMillis) -> bool {
         self.next(definition, now).is_some()
     }
 
-    /// Selects the attempt to start at `now`; `None` if none may. First attempts come before retries, but one slot
-    /// always serves due retries.
+    /// Selects the attempt to start at `now`, without starting it; `None` if none may start. First attempts come before
+    /// retries, but one slot is kept for due retries.
     fn next(&mut self, definition: &Definition, now: UnixMillis) -> Option<Next> {
         let concurrency = self.receiver.concurrency(definition);
         if self.running() >= concurrency || self.receiver.limited_until(definition, now) > now {
@@ -118,8 +119,8 @@ impl AttemptQueue {
         first.or(self.retries.oldest().map(Next::Early))
     }
 
-    /// The time after `now` at which an attempt may start because the rate limit or the probe interval then permits it.
-    /// `None`: time by itself lets no attempt start.
+    /// Returns the time after `now` at which the rate limit or the probe interval permits the next attempt. `None`: the
+    /// queue waits for something other than time, for example a new event.
     pub(super) fn ready_at(
         &mut self,
         definition: &Definition,
@@ -215,7 +216,7 @@ impl AttemptQueue {
         }
     }
 
-    /// Updates the receiver's health with a response to an attempt.
+    /// Updates the receiver's health (AIMD window and circuit breaker) with the response to an attempt.
     pub(super) fn handle_response(
         &mut self,
         definition: &Definition,

@@ -16,7 +16,8 @@ const FREE_SLOTS_DIVISOR: usize = 8;
 const MAX_UNRECORDED: usize = 20_000;
 
 impl Engine {
-    /// Returns the attempts to start now, and the events to fetch for attempts whose event is not in memory.
+    /// Starts the attempts that may start now within the limits of this node, and returns them. The second list has the
+    /// attempts whose event the driver must first read from the database.
     pub(crate) fn poll_attempts(&mut self) -> (Vec<StartAttempt>, Vec<FetchEvent>) {
         let (mut starts, mut fetches, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
         while self.in_flight < MAX_IN_FLIGHT && self.results.len() < MAX_UNRECORDED {
@@ -66,8 +67,8 @@ impl Engine {
         }
     }
 
-    /// Handles a fetched event. Returns the attempt to start; `None` if the subscription or its shard has stopped
-    /// meanwhile.
+    /// Handles an event that was read from the database. Returns the attempt to start with it; `None` if the node has
+    /// meanwhile stopped delivering for the subscription or lost its shard.
     pub(crate) fn handle_fetched(
         &mut self,
         fetch: FetchEvent,
@@ -87,7 +88,7 @@ impl Engine {
         start
     }
 
-    /// Ends the delivery of an event that was not found: retention has deleted the event.
+    /// Ends the delivery of an event that the database no longer has, because retention has deleted it.
     pub(crate) fn handle_missing_event(&mut self, fetch: FetchEvent) {
         let FetchEvent { subscription: id, position, term } = fetch;
         if !self.end(id, term) {
@@ -103,7 +104,7 @@ impl Engine {
         }
     }
 
-    /// Handles a failed fetch of an event: its attempt becomes due again.
+    /// Handles a failed database read of an event: the attempt that needed the event becomes due again.
     pub(crate) fn handle_fetch_error(&mut self, fetch: FetchEvent) {
         if self.end(fetch.subscription, fetch.term) {
             self.with_queue(fetch.subscription, |queue| queue.attempts.return_slot(fetch.position));

@@ -70,8 +70,8 @@ impl Lanes {
         Some((FirstAttempt::Event(event), key))
     }
 
-    /// Puts back an event that [`Self::start`] returned as a position and that could not be fetched. Its order key
-    /// stays busy.
+    /// Puts back an event that [`Self::start`] returned as a position and whose body could not be read from the
+    /// database. Its order key stays busy.
     pub(super) fn return_slot(&mut self, key: i64, position: Position) {
         self.freed.push_front((key, position));
     }
@@ -150,7 +150,8 @@ impl Lanes {
         self.ready.len()
     }
 
-    /// Total size in bytes of the events that wait in memory.
+    /// Returns the total size in bytes of the event bodies that wait in memory; events that wait only as positions are
+    /// not included.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

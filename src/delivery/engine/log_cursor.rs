@@ -59,8 +59,8 @@ impl LogCursor {
         version::matches_event(event, subscription.id, &subscription.tenant, &self.versions)
     }
 
-    /// Sets the range after `after` and up to `up_to`: the node processed it before it owned the shard, so the
-    /// subscription has not seen the commands in it.
+    /// Sets the range of the log (after `after`, up to and including `up_to`) that the node processed before it owned
+    /// the shard. The subscription's own reads must handle the commands in it.
     pub(super) fn set_missed(&mut self, after: Position, up_to: Position) {
         self.missed = Some((after, up_to));
     }

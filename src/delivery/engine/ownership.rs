@@ -20,7 +20,7 @@ pub(super) struct Ownership {
 }
 
 impl Ownership {
-    /// Adds an acquired shard, without running attempts.
+    /// Adds a shard that this node has just acquired. No attempt runs for it yet.
     pub(super) fn add(&mut self, owned: &OwnedShard) {
         let shard = Shard { term: owned.term, running: 0, released_by: None };
         self.shards.insert(owned.shard, shard);

@@ -191,13 +191,13 @@ impl SubscriptionQueue {
         self.attempts.retries.is_running(position) || self.log.is_unfinished(position)
     }
 
-    /// Whether an attempt may start at `now`.
+    /// Whether an attempt may start at `now`: the status allows it, an attempt is due, and no limit is reached.
     pub(super) fn can_start(&mut self, now: UnixMillis) -> bool {
         self.is_delivering() && self.attempts.can_start(&self.subscription.definition, now)
     }
 
-    /// The time after `now` at which an attempt may start because the rate limit or the probe interval then permits it.
-    /// `None`: time by itself lets no attempt start.
+    /// Returns the time after `now` at which the rate limit or the probe interval permits the next attempt. `None`: the
+    /// queue waits for something other than time, for example a new event.
     pub(super) fn ready_at(&mut self, now: UnixMillis) -> Option<UnixMillis> {
         let is_delivering = self.is_delivering();
         is_delivering.then(|| self.attempts.ready_at(&self.subscription.definition, now)).flatten()

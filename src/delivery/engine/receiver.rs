@@ -104,8 +104,8 @@ impl Receiver {
         self.bucket.filter(|bucket| bucket.rate() == rate)
     }
 
-    /// Adapts the window and the circuit breaker to a response. If the breaker closes, the window starts again at one
-    /// POST.
+    /// Updates the AIMD window and the circuit breaker with a response. If the breaker closes, the window shrinks to
+    /// one POST in flight.
     pub(super) fn handle_response(
         &mut self,
         definition: &Definition,

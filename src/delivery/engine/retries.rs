@@ -77,8 +77,8 @@ impl Retries {
         self.ready.first_key_value().map(|(_, position)| *position)
     }
 
-    /// Adds or replaces the retry of an event. A replaced retry keeps its stage. Returns whether the event had no retry
-    /// before.
+    /// Adds a retry for the event at this position and returns `true`. If the event has a retry already, replaces it,
+    /// keeps its stage (waiting, due or running) and returns `false`.
     pub(super) fn set(&mut self, position: Position, retry: Retry) -> bool {
         if let Some(entry) = self.entries.get_mut(&position) {
             if entry.retry.order_key == retry.order_key {
@@ -108,8 +108,8 @@ impl Retries {
         self.set_stage(position, Stage::Running);
     }
 
-    /// Makes a running retry due again, before all others, because its attempt could not start. Returns whether the
-    /// retry was running.
+    /// Makes a running retry due again, before all other due retries, because its attempt could not start. Returns
+    /// `false`, and changes nothing, if the retry was not running.
     pub(super) fn return_slot(&mut self, position: Position) -> bool {
         let was_running = self.is_running(position);
         if was_running {
@@ -165,7 +165,8 @@ impl Retries {
         self.update_ready(position);
     }
 
-    /// Removes a retry from all indexes and returns it. The next retry with its order key may then start.
+    /// Removes the retry of an event from all indexes and returns it; `None` if the event has none. The next retry with
+    /// the same order key may then start.
     fn remove(&mut self, position: Position) -> Option<Retry> {
         let Entry { retry, stage } = self.entries.remove(&position)?;
         self.running -= usize::from(stage == Stage::Running);

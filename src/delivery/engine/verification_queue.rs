@@ -52,8 +52,10 @@ pub(super) struct VerificationQueue {
 }
 
 impl VerificationQueue {
-    /// Sets the outstanding verification of a subscription. A new one, identified by `requested_at`, starts at `now`.
-    /// `None` removes the verification.
+    /// Sets whether the subscription has an outstanding verification. A new one is scheduled for `now`; a known one
+    /// stays unchanged.
+    ///
+    /// `requested_at`: the time of the request, which identifies the verification; `None` removes it.
     pub(super) fn update(
         &mut self,
         id: SubscriptionId,

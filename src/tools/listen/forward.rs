@@ -62,8 +62,8 @@ impl Forwarder {
         PostResult { outcome, took: started.elapsed() }
     }
 
-    /// Signs and POSTs an event. Returns the response's status and the beginning of its body. Fails if no response
-    /// arrives.
+    /// Signs and POSTs an event. Returns the response's status and the beginning of its body. Fails if no complete
+    /// response arrives.
     async fn exchange(&self, event: &Event) -> Result<(StatusCode, String), reqwest::Error> {
         let timestamp = UnixMillis::now().seconds();
         let signature = self.secret.sign(&event.id, timestamp, event.text.as_bytes());

@@ -25,7 +25,6 @@ pub struct ClientTimeouts {
 }
 
 impl Default for ClientTimeouts {
-    /// 10 s for a request's head, 30 s for its body, and 75 s for an idle connection.
     fn default() -> Self {
         let seconds = Duration::from_secs;
         // Proxies usually keep idle connections for 60 s. With more the proxy closes first, never the hub.

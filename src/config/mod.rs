@@ -107,7 +107,6 @@ impl fmt::Debug for Settings {
 }
 
 impl Default for Settings {
-    /// Returns the settings that apply if no option is set.
     fn default() -> Self {
         Self {
             listen: DEFAULT_LISTEN,

@@ -46,7 +46,6 @@ impl FromStr for Seconds {
 }
 
 impl Display for Seconds {
-    /// Writes the whole number of seconds, without a unit.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.as_secs().fmt(f)
     }
@@ -68,7 +67,6 @@ impl FromStr for SecondsList {
 }
 
 impl Display for SecondsList {
-    /// Writes the numbers of seconds, separated by commas.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds: Vec<_> = self.0.iter().map(|step| step.as_secs().to_string()).collect();
         f.write_str(&seconds.join(","))

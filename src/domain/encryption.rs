@@ -92,7 +92,6 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 pub struct MasterKeyId([u8; 4]);
 
 impl fmt::Display for MasterKeyId {
-    /// Writes the id as hex digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }

@@ -60,7 +60,6 @@ impl Position {
 }
 
 impl fmt::Display for Position {
-    /// Writes the position as the id of its event: `evt_` and 13 base32 digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         id::write(f, "evt_", self.0)
     }

@@ -10,7 +10,6 @@ pub struct Retention {
 }
 
 impl Default for Retention {
-    /// 30 days for events, and 14 days for delivery attempts.
     fn default() -> Self {
         Self { events_days: 30, attempts_days: 14 }
     }

@@ -9,8 +9,6 @@ const MAX_CHARACTERS: usize = 120;
 pub struct SingleLine<'a>(pub &'a str);
 
 impl fmt::Display for SingleLine<'_> {
-    /// Writes the beginning of the text on one line: control characters become spaces, and `…` replaces the rest of a
-    /// long text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars().take(MAX_CHARACTERS) {
             f.write_char(if c.is_control() { ' ' } else { c })?;

@@ -67,7 +67,6 @@ impl UnixMillis {
 }
 
 impl fmt::Display for UnixMillis {
-    /// Writes the time in RFC 3339, in UTC with milliseconds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(time) => write!(f, "{time:.3}"),
@@ -77,14 +76,12 @@ impl fmt::Display for UnixMillis {
 }
 
 impl Serialize for UnixMillis {
-    /// Serializes the time as an RFC 3339 string in UTC with milliseconds.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
 impl<'de> Deserialize<'de> for UnixMillis {
-    /// Deserializes the time from an RFC 3339 string. Fails if the string is not one.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| de::Error::custom("expected an RFC 3339 time"))

@@ -61,7 +61,6 @@ impl<S: Service<R>, R> Service<R> for RecordingConnector<S> {
     type Error = S::Error;
     type Future = S::Future;
 
-    /// Returns `Ready` when the wrapped connector is ready for a call, with the connector's error if it failed.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.connector.poll_ready(context)
     }

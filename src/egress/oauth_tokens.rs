@@ -61,7 +61,6 @@ pub(crate) struct AccessToken {
 }
 
 impl Default for TokenCache {
-    /// Creates an empty cache, which keeps the tokens of the last [`MAX_CACHED`] credentials used.
     fn default() -> Self {
         Self(Mutex::new(LruCache::new(MAX_CACHED)))
     }

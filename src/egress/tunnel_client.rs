@@ -60,7 +60,6 @@ impl Service<Uri> for TimedConnector {
     type Error = Box<dyn error::Error + Send + Sync>;
     type Future = BoxFuture<Result<Self::Response, Self::Error>>;
 
-    /// Returns `Ready` when the wrapped connector is ready for a call.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.0.poll_ready(context)
     }
@@ -82,7 +81,6 @@ impl Service<Uri> for TunnelConnector {
     type Error = TunnelError;
     type Future = BoxFuture<Result<Self::Response, TunnelError>>;
 
-    /// Always returns `Ready`: a tunnel can be opened at any time.
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), TunnelError>> {
         Poll::Ready(Ok(()))
     }

@@ -19,7 +19,7 @@ impl Log {
     /// before the change; `by`: the author.
     ///
     /// Then waits until delivery has applied the change, on this node and on the node that owns the shard of the
-    /// subscription, at most [`APPLY_TIMEOUT`](super::APPLY_TIMEOUT) for each.
+    /// subscription, at most `APPLY_TIMEOUT` for each.
     pub async fn change(
         &self,
         change: &Change,

@@ -54,7 +54,6 @@ pub(crate) struct DeliveryMetrics {
 }
 
 impl Default for DeliveryMetrics {
-    /// Creates the delivery metrics of a starting node, with all values at zero.
     fn default() -> Self {
         Self {
             attempts: Default::default(),

@@ -18,7 +18,6 @@ pub(crate) struct PublishMetrics {
 }
 
 impl Default for PublishMetrics {
-    /// Creates the metrics of accepted and refused events for a starting node, with all values at zero.
     fn default() -> Self {
         Self {
             accepted: Counter::default(),

@@ -162,8 +162,6 @@ impl HeadTimer {
 }
 
 impl AsyncRead for Connection {
-    /// Reads bytes from the client. Fails with `TimedOut` when the time limit for a request head or for an idle
-    /// connection has passed.
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -184,8 +182,6 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    /// Writes bytes to the client. Also starts the time limit for the next request, and limits stalled writes while
-    /// the hub stops.
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -200,12 +196,10 @@ impl AsyncWrite for Connection {
         this.check_stalled(written, context)
     }
 
-    /// Flushes the TCP stream.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    /// Closes the sending side of the TCP stream.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }

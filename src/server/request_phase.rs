@@ -89,7 +89,6 @@ impl<B: MessageBody + Unpin> MessageBody for GuardedBody<B> {
         self.body.size()
     }
 
-    /// Returns the next part of the wrapped response body.
     fn poll_next(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

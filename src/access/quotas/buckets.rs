@@ -29,7 +29,6 @@ struct ByTenant {
 }
 
 impl Default for Buckets {
-    /// Creates an empty set of buckets. The bucket of a tenant is created, full, on its first use.
     fn default() -> Self {
         Self { start: Instant::now(), by_tenant: Mutex::default() }
     }

@@ -34,7 +34,6 @@ pub(crate) fn not_json(error: &serde_json::Error) -> Problem {
 struct Unambiguous(Value);
 
 impl<'de> Deserialize<'de> for Unambiguous {
-    /// Deserializes any JSON value. Fails if an object in it has two members with the same name.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyValue).map(Self)
     }
@@ -65,7 +64,6 @@ impl<'de> Visitor<'de> for AnyValue {
         Ok(value.into())
     }
 
-    /// Returns a JSON number, or null for a number that JSON cannot represent.
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
         Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
     }
@@ -86,7 +84,6 @@ impl<'de> Visitor<'de> for AnyValue {
         Ok(Value::Array(values))
     }
 
-    /// Fails if the object has two members with the same name.
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(name) = members.next_key::<String>()? {

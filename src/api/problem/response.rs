@@ -58,7 +58,6 @@ impl Problem {
 }
 
 impl fmt::Display for Problem {
-    /// Writes the code and the detail of the problem, for logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code.name(), self.detail)
     }

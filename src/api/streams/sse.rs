@@ -112,8 +112,6 @@ impl MessageBody for ServerSentEvents {
         BodySize::Stream
     }
 
-    /// Returns the next bytes of the stream: first the reconnect delay and the start id, then events and heartbeats.
-    /// `None` once the reader has ended.
     fn poll_next(
         mut self: Pin<&mut Self>,
         context: &mut TaskContext<'_>,

@@ -277,8 +277,6 @@ impl MessageBody for Session {
         BodySize::Stream
     }
 
-    /// Reads frames and commands of the client, and returns the next frame to send to it. `None` once the session has
-    /// ended.
     fn poll_next(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -72,8 +72,6 @@ struct FromTheEnd<'a> {
 impl<'a> Iterator for FromTheEnd<'a> {
     type Item = &'a [u8];
 
-    /// Returns the next element of a comma-separated header value, from the last to the first. A comma inside quotes
-    /// separates nothing.
     fn next(&mut self) -> Option<&'a [u8]> {
         let line = self.line.take()?;
         let mut quoted = false;

@@ -31,7 +31,6 @@ pub struct OwnQuotas {
 }
 
 impl Default for Quotas {
-    /// 10,000 subscriptions, 256 KiB per event, and no limit of events per second or of streams.
     fn default() -> Self {
         Self { events_per_s: None, subscriptions: 10_000, streams: None, event_bytes: 256 << 10 }
     }

@@ -50,7 +50,6 @@ impl Scope {
 }
 
 impl fmt::Display for Scope {
-    /// Writes the scope's name in JSON and SQL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -84,7 +83,6 @@ impl FromIterator<Scope> for Scopes {
 }
 
 impl fmt::Display for Scopes {
-    /// Writes the names of the scopes, separated by commas, or `none` for an empty set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.iter().map(Scope::name).collect();
         f.write_str(if names.is_empty() { "none" } else { "" })?;

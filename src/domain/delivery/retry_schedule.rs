@@ -20,7 +20,6 @@ pub struct RetrySchedule {
 }
 
 impl Default for RetrySchedule {
-    /// 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 2 h, then every 4 h, for 3 days.
     fn default() -> Self {
         let steps = [5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400];
         Self {

@@ -101,14 +101,12 @@ impl FromStr for CallbackUrl {
 }
 
 impl Serialize for CallbackUrl {
-    /// Serializes the URL as a string.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
 }
 
 impl<'de> Deserialize<'de> for CallbackUrl {
-    /// Deserializes the URL from a string. Fails if the string is not a valid callback URL.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }

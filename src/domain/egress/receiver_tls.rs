@@ -229,7 +229,6 @@ impl From<ReceiverTls> for Pem {
 }
 
 impl PartialEq for ReceiverTls {
-    /// Whether both settings contain the same PEM texts.
     fn eq(&self, other: &Self) -> bool {
         self.0.pem == other.0.pem
     }

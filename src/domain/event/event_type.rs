@@ -48,7 +48,6 @@ pub fn is_reserved(event_type: &str) -> bool {
 }
 
 impl fmt::Display for EventType {
-    /// Writes the text of the event type.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -124,7 +123,6 @@ impl Pattern {
 }
 
 impl fmt::Display for Pattern {
-    /// Writes the text of the pattern.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

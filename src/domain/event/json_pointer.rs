@@ -79,7 +79,6 @@ impl<'a> Parts<'a> {
 }
 
 impl<'de> Deserialize<'de> for Parts<'de> {
-    /// Deserializes the members of a JSON object or the items of a JSON array. Fails for any other JSON value.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyParts)
     }
@@ -90,12 +89,10 @@ struct AnyParts;
 impl<'de> Visitor<'de> for AnyParts {
     type Value = Parts<'de>;
 
-    /// Writes the expected kind of JSON value for the error message of serde.
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array or an object")
     }
 
-    /// Collects the items of a JSON array, in order, as raw JSON texts.
     fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Parts<'de>, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = parts.next_element()? {
@@ -104,7 +101,6 @@ impl<'de> Visitor<'de> for AnyParts {
         Ok(Parts::Items(items))
     }
 
-    /// Collects the members of a JSON object, in order, as raw JSON texts.
     fn visit_map<A: MapAccess<'de>>(self, mut parts: A) -> Result<Parts<'de>, A::Error> {
         let mut members = Vec::new();
         while let Some(member) = parts.next_entry()? {

@@ -23,14 +23,12 @@ pub struct Matcher<K> {
 }
 
 impl<K> Default for Matcher<K> {
-    /// Creates a matcher without subscriptions.
     fn default() -> Self {
         Self { tenants: HashMap::new(), patterns: HashMap::new() }
     }
 }
 
 impl<K> Default for Node<K> {
-    /// Creates a node without children and subscriptions.
     fn default() -> Self {
         Self {
             children: HashMap::new(),

@@ -53,7 +53,6 @@ impl SigningKey {
 }
 
 impl PartialEq for SigningKey {
-    /// Whether both keys have the same seed, and so are the same key pair.
     fn eq(&self, other: &Self) -> bool {
         self.seed == other.seed
     }
@@ -84,7 +83,6 @@ impl FromStr for SigningKey {
 pub struct PublicKey<'a>(&'a [u8]);
 
 impl fmt::Display for PublicKey<'_> {
-    /// Writes the public key as text: its prefix and base64.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{PUBLIC_PREFIX}{}", STANDARD.encode(self.0))
     }

@@ -191,8 +191,6 @@ impl WebhookSettings {
 }
 
 impl Default for DeliverySettings {
-    /// No order, the default number of requests in flight and the default timeout, no rate limit, and the server's
-    /// retry schedule.
     fn default() -> Self {
         Self {
             ordered: false,

@@ -93,7 +93,6 @@ async fn read(response: &mut Response) -> Result<Vec<u8>, reqwest::Error> {
 }
 
 impl fmt::Display for PostResult {
-    /// Writes one line: the response's status and the time in milliseconds, and for a failure also the cause.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let took = self.took.as_millis();
         match &self.outcome {

@@ -195,7 +195,6 @@ struct SizeLimitedBody<S> {
 impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for SizeLimitedBody<S> {
     type Item = Result<Bytes, BodyError>;
 
-    /// Returns the next bytes of the body. Fails if more than [`MAX_BYTES`] arrive before the end of one message.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.body.as_mut().poll_next(context).map(|piece| {
             let bytes = match piece? {

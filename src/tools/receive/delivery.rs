@@ -69,8 +69,6 @@ struct Shown<'a> {
 
 /// One line, and a second one with the reason if the signature check failed.
 impl fmt::Display for Delivery {
-    /// Writes the delivery for a terminal: time, id, event type, attempt, result of the signature check, status and
-    /// data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: Result<Shown<'_>, _> = serde_json::from_slice(&self.body);
         let raw = String::from_utf8_lossy(&self.body);

@@ -38,7 +38,6 @@ pub struct ReceiverSettings {
 }
 
 impl Default for ReceiverSettings {
-    /// A free port on 127.0.0.1, no secret, no configured statuses, and no delay.
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -32,8 +32,8 @@ impl Failure {
         Self { detail: format!("{server}: {}", self.detail), ..self }
     }
 
-    /// Converts an error to a failure. Its class is that of the first known error in the chain of causes, or `default`
-    /// if no error in the chain is known.
+    /// Converts an error to a failure. Its class comes from the first known error in the chain of causes, or is
+    /// `default` if no error in the chain is known.
     fn classify(error: &(dyn Error + 'static), default: ErrorClass) -> Self {
         Self::new(class_in_chain(error).unwrap_or(default), detail_of(error))
     }

@@ -138,7 +138,7 @@ impl Store {
     }
 
     /// Marks a node as stopping, so that the other nodes do not count it when they divide the shards among themselves.
-    /// Its lease stays valid.
+    /// The lease stays valid.
     pub async fn update_leaving(&self, node: Uuid) -> Result<(), StoreError> {
         self.execute(sqlx::query!("UPDATE nodes SET leaving = true WHERE id = $1", node))
             .await

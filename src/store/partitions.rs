@@ -29,8 +29,8 @@ pub struct RetentionLock {
 }
 
 impl Store {
-    /// Creates the daily partitions of events and attempts that do not exist yet, from that of yesterday to that of
-    /// the day a week ahead.
+    /// Creates the daily partitions of events and attempts that do not exist yet, from yesterday's to the one a
+    /// week ahead.
     pub async fn create_partitions(&self) -> Result<(), StoreError> {
         self.execute(sqlx::query!("SELECT create_partitions($1) AS made", DAYS_AHEAD))
             .await

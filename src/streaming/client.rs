@@ -229,8 +229,8 @@ impl Client {
         self.end.get_or_insert(end);
     }
 
-    /// Returns the time at which the worker must call [`Self::handle_time`]: that of the next heartbeat or of the
-    /// stream's expiry, whichever is earlier.
+    /// Returns the time at which the worker must call [`Self::handle_time`]: the next heartbeat or the stream's
+    /// expiry, whichever is earlier.
     pub(super) fn due(&self) -> Instant {
         let heartbeat = self.last_sent + HEARTBEAT_INTERVAL;
         self.expires.map_or(heartbeat, |expires| expires.min(heartbeat))

@@ -110,7 +110,7 @@ fn fingerprint(request: &HttpRequest, body: &[u8]) -> Vec<u8> {
 /// Parses the header `Idempotency-Key`: 1 to 255 ASCII characters, bare or as a quoted string. `"k"` and `k` are the
 /// same key.
 ///
-/// `None` without the header; 400 for an invalid key. The format is that of
+/// `None` without the header; 400 for an invalid key. The format follows
 /// draft-ietf-httpapi-idempotency-key-header-07.
 fn parse_key(request: &HttpRequest) -> ApiResult<Option<String>> {
     let Some(value) = single_header(request, HEADER)? else { return Ok(None) };

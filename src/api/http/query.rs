@@ -104,7 +104,7 @@ pub(crate) struct Page<T> {
 impl<T> Page<T> {
     /// Makes a page of up to `limit` items. `found` holds one item more than `limit` if another page follows.
     ///
-    /// `cursor` returns the cursor of an item; that of the last item becomes the cursor of the next page.
+    /// `cursor` returns the cursor of an item; the last item's becomes the cursor of the next page.
     pub(crate) fn new(mut found: Vec<T>, limit: u16, cursor: impl Fn(&T) -> String) -> Self {
         let limit = usize::from(limit);
         let has_more = found.len() > limit;

@@ -94,7 +94,7 @@ impl Driver {
 
     /// Starts a flush, which records results and cursors in the database, if one is due and none is in flight.
     ///
-    /// It is due when results have waited for [`FLUSH_DELAY`], when [`MAX_UNRECORDED`] results wait, when shards are
+    /// A flush is due when results have waited for [`FLUSH_DELAY`], when [`MAX_UNRECORDED`] results wait, when shards are
     /// handed over, or when the last idle flush was [`IDLE_FLUSH_INTERVAL`] ago.
     pub(super) fn flush_when_due(&mut self) {
         let now = Instant::now();

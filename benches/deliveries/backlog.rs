@@ -11,7 +11,7 @@ use super::{BoxError, Options, eprint_progress};
 /// all of them.
 const DEAD_OF_A_KIND: usize = 10;
 /// No server listens at this URL.
-const REFUSES: &str = "http://127.0.0.1:1/";
+const REFUSES: &str = "http://127.0.0.1:2/";
 /// Events per request of the backlog, and concurrent requests.
 const BATCH: (usize, usize) = (1_000, 4);
 /// Bytes of data in each parked event.

@@ -40,8 +40,8 @@ impl Failure {
 }
 
 impl From<reqwest::Error> for Failure {
-    /// Converts an error of the direct HTTP client. An error without a known cause becomes `Timeout`, `Connect` or
-    /// `Protocol`.
+    /// Converts an error of the direct HTTP client. The class comes from the first known error in its chain of causes;
+    /// without one it is `Timeout` for a timeout, `Connect` if the connection could not be established, else `Protocol`.
     fn from(error: reqwest::Error) -> Self {
         let class = match &error {
             timeout if timeout.is_timeout() => ErrorClass::Timeout,
@@ -53,8 +53,8 @@ impl From<reqwest::Error> for Failure {
 }
 
 impl From<legacy::Error> for Failure {
-    /// Converts an error of the HTTP client that uses the proxy. An error without a known cause becomes `Connect` or
-    /// `Protocol`.
+    /// Converts an error of the HTTP client that uses the proxy. The class comes from the first known error in its chain
+    /// of causes; without one it is `Connect` if the connection could not be established, else `Protocol`.
     fn from(error: legacy::Error) -> Self {
         let class = if error.is_connect() { ErrorClass::Connect } else { ErrorClass::Protocol };
         Self::classify(&error, class)

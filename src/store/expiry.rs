@@ -166,8 +166,8 @@ impl Store {
         })
     }
 
-    /// Records in one commit that a subscription loses its undelivered events up to `expired_up_to`, with `gap` as the
-    /// log entry. Returns false, and changes nothing, if that was recorded before.
+    /// Records in one commit that a subscription loses its undelivered events up to `expired_up_to`: deletes their retries,
+    /// moves the cursor, and appends the log entry with `gap`. False, without effect, if that was recorded before.
     pub async fn record_gap(
         &self,
         id: SubscriptionId,

@@ -112,7 +112,8 @@ struct ScannedPage {
     is_last: bool,
 }
 
-/// Reads one page of the log backwards from `up_to`, with the history of its deliveries.
+/// Reads one page of the log backwards from `up_to` (inclusive), and returns the subscription's deliveries in it. The
+/// result may be empty although more follow.
 async fn scan(api: &Api, subscription: &Subscription, up_to: Position) -> ApiResult<ScannedPage> {
     let id = subscription.id;
     let versions = api.store.select_versions_of(id).await?;

@@ -235,7 +235,7 @@ fn plain(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<St
     fields.text(name, max_chars).value()
 }
 
-/// Takes a secret string. The placeholder that the API shows for it is recorded as an error.
+/// Takes a secret string. An invalid value, or the placeholder [`MASK`] of a stored secret, is recorded as an error.
 fn secret(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<String> {
     let text = fields.text(name, max_chars).value()?;
     if text == MASK {

@@ -147,8 +147,8 @@ impl AppendTask {
         }
     }
 
-    /// Builds a batch from `first` and the queued requests, up to the limits of one commit. Returns the requests, and
-    /// the responder of each at the same index. A request that does not fit is postponed to the next batch.
+    /// Builds a batch up to the limits of one commit, with the responder of each request at the same index. A request
+    /// that does not fit is postponed to the next batch.
     fn collect(&mut self, first: QueuedRequest) -> (Vec<AppendRequest>, Vec<Responder>) {
         let (mut events, mut bytes) = size(&first.request);
         let (mut requests, mut responders) = (vec![first.request], vec![first.responder]);

@@ -274,8 +274,8 @@ impl Store {
         Ok(unrecorded.collect())
     }
 
-    /// Selects up to `limit` attempts that match `filter`, newest event first, then highest number first.
-    /// `subscription`: `None` selects all subscriptions of the tenant. `next_attempt` is always `None` here.
+    /// Selects attempts that match `filter`, newest event first, then highest number first. `subscription`: `None`
+    /// selects all of the tenant. `next_attempt` is always `None` here.
     pub async fn select_attempts(
         &self,
         tenant: &str,

@@ -131,9 +131,10 @@ impl Store {
         Ok(counts.collect())
     }
 
-    /// Counts a lagging subscription's events up to `expired_up_to` that are resolved, and those that wait for a
-    /// retry. For a pull subscription, retries do not count, and only the successful attempts of its former webhook
-    /// resolve an event.
+    /// Counts a lagging subscription's events up to `expired_up_to` that are resolved, and those that wait for a retry.
+    ///
+    /// For a pull subscription, retries do not count, and only successful attempts of its former webhook resolve an
+    /// event.
     pub async fn select_resolved(
         &self,
         lagging: &LaggingSubscription,
@@ -166,8 +167,8 @@ impl Store {
         })
     }
 
-    /// Records in one commit that a subscription loses its undelivered events up to `expired_up_to`: deletes their retries,
-    /// moves the cursor, and appends the log entry with `gap`. False, without effect, if that was recorded before.
+    /// Records that a subscription loses its undelivered events up to `expired_up_to`; false if recorded before. One
+    /// commit deletes their retries, moves the cursor, and appends `gap`.
     pub async fn record_gap(
         &self,
         id: SubscriptionId,

@@ -54,7 +54,7 @@ pub(crate) struct DeliverySettings {
 }
 
 impl Dispatcher {
-    /// Creates a dispatcher, which does nothing before [`Self::run`]. Fails if the HTTP clients cannot be built.
+    /// Fails if the HTTP clients cannot be built.
     pub(crate) fn new(
         parts: Parts,
         settings: DeliverySettings,
@@ -65,8 +65,8 @@ impl Dispatcher {
         Ok(Self { parts, deliverer, verifier, schedule })
     }
 
-    /// Grants this node its first lease in the database. Call this before the node serves clients: API calls on other
-    /// nodes wait for nodes with a lease to apply revocations and changes.
+    /// Grants the first lease. Call this before the node serves clients: API calls on other nodes wait for nodes with a
+    /// lease.
     pub(crate) async fn register_node(&self) -> Result<(), StoreError> {
         let Parts { node, log, store, .. } = &self.parts;
         store.renew_lease(node, lease::GRANTED_FOR, log.head()).await.map(drop)

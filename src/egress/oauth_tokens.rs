@@ -109,14 +109,13 @@ impl TokenCache {
         }
     }
 
-    /// Returns the cache entry for the credentials with this fingerprint. If the cache has none, adds an empty entry.
     fn slot(&self, fingerprint: [u8; 32]) -> Arc<Slot> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.get_or_insert(fingerprint, Arc::default))
     }
 }
 
-/// Requests a new token from the token endpoint. Fails if no valid token arrives within [`FETCH_TIMEOUT`].
+/// Fails if no valid token arrives within [`FETCH_TIMEOUT`].
 async fn fetch(
     client: &EgressClient,
     credentials: &ClientCredentials,
@@ -177,8 +176,7 @@ fn parse_response(status: StatusCode, body: &[u8], now: Instant) -> Result<Cache
     })
 }
 
-/// Returns the lifetime of a token, at most [`MAX_LIFETIME`]. `expires_in`: the field of the response, in seconds, as a
-/// JSON number or string; if missing or invalid, [`DEFAULT_LIFETIME`].
+/// At most [`MAX_LIFETIME`]. `expires_in`: seconds as a number or string, else [`DEFAULT_LIFETIME`].
 fn lifetime(expires_in: Option<&Value>) -> Duration {
     let seconds = match expires_in {
         Some(Value::String(text)) => text.parse().ok(),
@@ -189,8 +187,7 @@ fn lifetime(expires_in: Option<&Value>) -> Duration {
     stated.map_or(DEFAULT_LIFETIME, |stated| stated.unwrap_or(MAX_LIFETIME)).min(MAX_LIFETIME)
 }
 
-/// Returns the error code in an error response (RFC 6749, section 5.2) as `: code`, to append to a message. Empty if
-/// the body has no valid code.
+/// `: code` of an error response (RFC 6749, section 5.2), or empty without a valid code.
 fn error_code(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct ErrorResponse {

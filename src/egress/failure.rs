@@ -38,6 +38,7 @@ impl Failure {
 }
 
 impl From<reqwest::Error> for Failure {
+    /// Without a known error in the chain of causes, the class is `Timeout`, `Connect` or `Protocol`.
     fn from(error: reqwest::Error) -> Self {
         let class = match &error {
             timeout if timeout.is_timeout() => ErrorClass::Timeout,
@@ -49,6 +50,7 @@ impl From<reqwest::Error> for Failure {
 }
 
 impl From<legacy::Error> for Failure {
+    /// Without a known error in the chain of causes, the class is `Connect` or `Protocol`.
     fn from(error: legacy::Error) -> Self {
         let class = if error.is_connect() { ErrorClass::Connect } else { ErrorClass::Protocol };
         Self::classify(&error, class)

@@ -39,10 +39,10 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same for a connection that was refused.
 const REFUSED_LINGER_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Starts the HTTP server on `listener`, with one streaming worker per thread.
+/// Starts the HTTP server on `listener`. Each of the server's threads gets a [`Worker`], which serves the stream clients
+/// of that thread.
 ///
-/// When `stopping` is cancelled, running requests finish and no new ones start. Fails if the listener has no address or
-/// cannot be registered.
+/// When `stopping` is cancelled, running requests finish and no new ones start.
 pub(crate) fn start(
     settings: &Settings,
     listener: TcpListener,

@@ -63,7 +63,7 @@ impl Store {
         rows.into_iter().map(|row| self.decrypt_row(row)).collect()
     }
 
-    /// Decrypts a row's definition and builds the subscription, without signing secrets that have ended.
+    /// Decrypts a row's definition and builds the subscription. Signing secrets that have expired are left out.
     fn decrypt_row(&self, row: SubscriptionRow) -> Result<Subscription, StoreError> {
         let id = SubscriptionId::from_stored(row.id);
         let data = AssociatedData::Definition { tenant: &row.tenant, id: row.id };

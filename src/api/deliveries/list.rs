@@ -117,8 +117,8 @@ struct ScannedPage {
     is_last: bool,
 }
 
-/// Reads one page of the log backwards, beginning with the event at `up_to`. Also reads the history of the deliveries
-/// of these events.
+/// Reads one page of the log backwards from `up_to` (inclusive), and returns the subscription's deliveries in it. The
+/// result may be empty although more follow.
 async fn scan(api: &Api, subscription: &Subscription, up_to: Position) -> ApiResult<ScannedPage> {
     let id = subscription.id;
     let versions = api.store.select_versions_of(id).await?;

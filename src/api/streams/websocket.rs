@@ -26,7 +26,9 @@ use crate::streaming::resume::ResumePoint;
 /// The bytes of a message besides the data of a published event.
 const ENVELOPE_BYTES: usize = 16 << 10;
 
-/// `GET /v1/ws`: opens a WebSocket that sends the matching events and accepts commands.
+/// `GET /v1/ws`: opens a WebSocket that sends the events that match `types`, and accepts commands.
+///
+/// It begins at the client's resume point, or with new events if the client states none.
 pub(super) async fn websocket(
     AuthorizedReader(context, access, frames): AuthorizedReader<Frames>,
 ) -> ApiResult {

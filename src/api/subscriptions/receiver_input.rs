@@ -254,8 +254,8 @@ fn plain(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<St
     fields.text(name, max_chars).value()
 }
 
-/// Takes a secret string field. The API shows secrets as a placeholder; the placeholder itself as the value is
-/// recorded as an error.
+/// Takes a secret string field. `None` if it is missing, null or invalid; an invalid value is recorded as an error. So is
+/// the placeholder [`MASK`] that the API shows for a stored secret.
 fn secret(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<String> {
     let text = fields.text(name, max_chars).value()?;
     if text == MASK {

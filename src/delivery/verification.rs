@@ -207,11 +207,8 @@ fn check_challenge(response: &VerificationResponse, challenge: &str) -> Result<(
     }
 }
 
-/// Checks that the response headers allow the hub's `origin`, and reads the rate that they allow. The error is a text
-/// for the subscription's owner.
-///
-/// `requested_rate`: the rate that the hub asked for, in requests a minute; it applies if the response states none. The
-/// status is not checked.
+/// The error is a text for the subscription's owner. `requested_rate`: in requests a minute; it applies if the response
+/// states none. The status is not checked.
 fn check_allowed(
     response: &VerificationResponse,
     origin: &str,

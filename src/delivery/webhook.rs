@@ -55,10 +55,8 @@ impl Deliverer {
         Ok(Self { client: Arc::new(EgressClient::new(egress)?), tokens: Arc::default() })
     }
 
-    /// Sends `event` as a POST to the subscription's receiver. `number` counts the attempts from 1; `now` is the time
-    /// in the signature.
-    ///
-    /// Every failure is returned as an outcome. The subscription's timeout covers the whole exchange.
+    /// `number` counts from 1; `now` is the time in the signature. Every failure is returned as an outcome. The
+    /// subscription's timeout covers the whole exchange.
     pub(crate) async fn post(
         &self,
         subscription: &Subscription,

@@ -67,11 +67,8 @@ impl Default for TokenCache {
 }
 
 impl TokenCache {
-    /// Returns a token for these credentials, from the cache or from the token endpoint. `rejected`: a token that the
-    /// receiver refused and that must not be returned.
-    ///
-    /// Fetches for the same credentials run one at a time. If renewal fails, a cached token that has not expired is
-    /// still returned.
+    /// `rejected`: a token that the receiver refused and that must not be returned. Fetches for the same credentials
+    /// run one at a time. If renewal fails, a cached token that has not expired is returned.
     pub(crate) async fn get(
         &self,
         client: &EgressClient,
@@ -147,10 +144,8 @@ struct TokenResponse {
     expires_in: Option<Value>,
 }
 
-/// Reads the access token from the token endpoint's response. Fails with [`ErrorClass::Protocol`] for a status other
-/// than 2xx or a body without a usable bearer token.
-///
-/// `now` is the time of the response, from which the token's lifetime counts.
+/// Fails with [`ErrorClass::Protocol`] for a status other than 2xx or without a usable bearer token. `now`: the time of
+/// the response, from which the lifetime counts.
 fn parse_response(status: StatusCode, body: &[u8], now: Instant) -> Result<CachedToken, Failure> {
     let invalid = |why: String| Err(Failure::new(ErrorClass::Protocol, why));
     if !status.is_success() {

@@ -71,11 +71,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Creates a client that reads the events after the position `after`. The client first catches up by reading the
-    /// log.
-    ///
-    /// `always_heartbeat`: heartbeats are due every [`HEARTBEAT_INTERVAL`] even while events are sent. `now` starts the
-    /// first interval.
+    /// The client first reads the log after `after`. `always_heartbeat`: heartbeats are due every
+    /// [`HEARTBEAT_INTERVAL`] even while events are sent.
     pub(super) fn new(
         filter: Arc<Filter>,
         after: Position,
@@ -189,10 +186,8 @@ impl Client {
         (self.sent, self.scanned) = (after, after);
     }
 
-    /// Queues the matching events of a page that was read from the log. The page covers the log up to `scanned`.
-    ///
-    /// The client becomes live if the page reached the end of the log (`complete`) and `scanned` has reached
-    /// `processed`, the worker's position.
+    /// Queues matching events of a page up to `scanned`. The client becomes live if the page is `complete`, to the end
+    /// of the log, and `scanned` has reached `processed`, the worker's position.
     pub(super) fn accept_page(
         &mut self,
         frames: Vec<Rc<Frame>>,

@@ -82,10 +82,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Adds a client to the worker and returns the reader of its events. The reader counts against no connection limit
-    /// before [`Self::count_as_connection`].
-    ///
-    /// A poll that does not wait for events never calls that function.
+    /// Counts against no connection limit before [`Self::count_as_connection`], which a poll that does not wait never
+    /// calls.
     pub(crate) fn new(worker: &Rc<Worker>, start: ReaderStart, transport: Transport) -> Self {
         let always_heartbeat = transport == Transport::WebSocket;
         let filter = Arc::new(start.filter);
@@ -99,10 +97,8 @@ impl Reader {
         Self { worker, id, filter, reading: None, failed: false, connection: None }
     }
 
-    /// Counts the reader as an open connection of `owner` until the reader is dropped. Fails if a connection limit is
-    /// reached.
-    ///
-    /// The stream ends when the owner's key expires or is revoked.
+    /// Counts until the reader is dropped. Fails if a limit is reached. The stream ends when the owner's key expires or
+    /// is revoked.
     pub(crate) fn count_as_connection(
         mut self,
         transport: Transport,
@@ -164,8 +160,6 @@ impl Reader {
         self.worker.state.borrow_mut().client(self.id).is_some_and(|client| client.is_caught_up())
     }
 
-    /// Polls for the next step: an event, a heartbeat, a scanned page, a failed read or the end of the stream.
-    ///
     /// Reads the log while the client catches up. When pending, the worker or the read wakes the task.
     pub(crate) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<ReaderStep> {
         match self.next_action() {
@@ -225,9 +219,6 @@ impl Reader {
         })
     }
 
-    /// Passes a page that was read from the log to the reader's client in the worker. Returns [`ReaderStep::Scanned`],
-    /// or the step for a failed read.
-    ///
     /// A client that becomes live joins its group. The stream ends if the pull subscription can no longer be read.
     fn finish_read(&mut self, read: Result<ReadPage, StoreError>) -> ReaderStep {
         self.failed = read.is_err();

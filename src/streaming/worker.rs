@@ -65,10 +65,8 @@ impl Streams {
         Self { log, store, keys, presence, reads, stopping, drain }
     }
 
-    /// Reads the filter of a pull subscription from the database.
-    ///
-    /// `within`: the event types to which the reader's key is limited. Returns `None` if the subscription does not
-    /// exist, is a webhook, or is not active.
+    /// `within`: the event types to which the reader's key is limited. `None` if the subscription does not exist, is a
+    /// webhook, or is not active.
     pub(crate) async fn filter_of_subscription(
         &self,
         tenant: &Arc<str>,
@@ -118,9 +116,8 @@ impl Worker {
         Rc::new(Self { streams, state: RefCell::default() })
     }
 
-    /// Adds a client and returns its id in this worker. The first client starts the worker's task.
-    ///
-    /// After the worker has stopped, the client's stream ends at once with [`StreamEnd::Stopping`].
+    /// The first client starts the worker's task. After the worker has stopped, the client's stream ends at once with
+    /// [`StreamEnd::Stopping`].
     pub(super) fn add_client(self: &Rc<Self>, client: Client) -> ClientId {
         let mut state = self.state.borrow_mut();
         if !state.following {
@@ -264,9 +261,7 @@ impl WorkerState {
         }
     }
 
-    /// Offers new events to the groups that match, and advances the worker's position to `scanned`.
-    ///
-    /// An event that changes a subscription makes the clients of that subscription read the log instead.
+    /// Advances to `scanned`. An event that changes a subscription makes its clients read the log instead.
     fn offer_events(&mut self, events: &[Arc<Event>], scanned: Position) {
         for event in events {
             let is_test = event.event_type.as_str() == TEST_EVENT;

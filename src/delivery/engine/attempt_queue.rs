@@ -113,8 +113,7 @@ impl AttemptQueue {
         first.or(self.retries.oldest().map(Next::Early))
     }
 
-    /// The time at which the rate limit or the probe interval permits an attempt. `None`: the queue does not wait for
-    /// time.
+    /// When the rate limit or the probe interval permits an attempt. `None`: the queue does not wait for time.
     pub(super) fn ready_at(
         &mut self,
         definition: &Definition,

@@ -101,8 +101,7 @@ impl SubscriptionQueue {
         self.log.versions = versions;
     }
 
-    /// Sets the status in memory to disabled. Returns the subscription before; `None` if it allowed no attempts
-    /// already.
+    /// Disables in memory. Returns the subscription before; `None` if its status allowed no attempts already.
     pub(super) fn halt(&mut self) -> Option<Arc<Subscription>> {
         if !self.is_delivering() {
             return None;
@@ -187,15 +186,13 @@ impl SubscriptionQueue {
         self.is_delivering() && self.attempts.can_start(&self.subscription.definition, now)
     }
 
-    /// The time at which the rate limit or the probe interval permits an attempt. `None`: the queue does not wait for
-    /// time.
+    /// When the rate limit or the probe interval permits an attempt. `None`: the queue does not wait for time.
     pub(super) fn ready_at(&mut self, now: UnixMillis) -> Option<UnixMillis> {
         let is_delivering = self.is_delivering();
         is_delivering.then(|| self.attempts.ready_at(&self.subscription.definition, now)).flatten()
     }
 
-    /// The highest position up to which every event is delivered or has a retry. `head`: the position up to which the
-    /// node has processed the log.
+    /// The highest position up to which every event is delivered or has a retry. `head`: the node's position.
     pub(crate) fn cursor(&self, head: Position) -> Position {
         self.log.position(head)
     }

@@ -47,8 +47,7 @@ impl Scheduler {
         self.waiting_bytes < MAX_WAITING_BYTES
     }
 
-    /// Updates the lists after a change of the queue. `is_active`: the shard may start work, so new entries may be
-    /// added.
+    /// Must follow each change of the queue. `is_active`: the shard may start work, so entries may be added.
     pub(super) fn reschedule(
         &mut self,
         queue: &mut SubscriptionQueue,

@@ -101,8 +101,7 @@ impl Engine {
         self.ownership.is_handing_over()
     }
 
-    /// Takes the shards whose handover is complete, each with its term. One with unrecorded results waits for the next
-    /// flush.
+    /// Takes the shards (with terms) whose handover is complete. One with unrecorded results waits for a flush.
     pub(crate) fn poll_released_shards(&mut self, now: UnixMillis) -> Vec<(u16, i64)> {
         let unrecorded = self.results.shards();
         let mut released = self.ownership.releasable(now);

@@ -52,10 +52,8 @@ pub(super) struct VerificationQueue {
 }
 
 impl VerificationQueue {
-    /// Sets whether the subscription has an outstanding verification. A new one is scheduled for `now`; a known one
-    /// stays unchanged.
-    ///
-    /// `requested_at`: the time of the request, which identifies the verification; `None` removes it.
+    /// Schedules a new verification for `now`; a known one stays unchanged. `requested_at` identifies the verification;
+    /// `None` removes it.
     pub(super) fn update(
         &mut self,
         id: SubscriptionId,
@@ -175,8 +173,7 @@ impl VerificationQueue {
         }
     }
 
-    /// Schedules the next attempt, at least `at_least` after `now`. `None`: the schedule has ended, or none is
-    /// outstanding.
+    /// Schedules the next attempt, `at_least` after `now`. `None`: the schedule has ended, or none is outstanding.
     pub(super) fn retry(
         &mut self,
         id: SubscriptionId,

@@ -10,7 +10,6 @@ use crate::domain::position::Position;
 use crate::domain::subscription::TEST_EVENT;
 use crate::domain::subscription::gap::{GAP, Gap};
 
-/// A subscription that still needs events that are about to expire.
 #[derive(Debug)]
 pub struct LaggingSubscription {
     pub id: SubscriptionId,
@@ -31,7 +30,6 @@ pub struct EventCount {
     pub last: Position,
 }
 
-/// The stored state of a lagging subscription's events up to a position.
 #[derive(Debug, Default)]
 pub struct ResolvedEvents {
     /// Events above its cursor that are resolved.
@@ -168,10 +166,8 @@ impl Store {
         })
     }
 
-    /// Records that a subscription loses its undelivered events up to `expired_up_to`. Returns false, and changes
-    /// nothing, if that was recorded before.
-    ///
-    /// In one commit, deletes the retries of these events, moves the cursor, and appends the log entry with `gap`.
+    /// Records in one commit that a subscription loses its undelivered events up to `expired_up_to`: deletes their retries,
+    /// moves the cursor, and appends the log entry with `gap`. False, without effect, if that was recorded before.
     pub async fn record_gap(
         &self,
         id: SubscriptionId,
@@ -200,8 +196,7 @@ impl Store {
             .map(drop)
     }
 
-    /// Selects how many events a subscription has lost because retention expired them before they were delivered;
-    /// `None` if it has lost none.
+    /// Selects how many undelivered events of a subscription have expired; `None` if none have.
     pub async fn select_expired(
         &self,
         id: SubscriptionId,

@@ -28,7 +28,7 @@ const ENVELOPE_BYTES: usize = 16 << 10;
 
 /// `GET /v1/ws`: opens a WebSocket that sends the events that match `types`, and accepts commands.
 ///
-/// It begins at the client's resume point, or with new events if the client states none.
+/// The stream begins at the client's resume point, or with new events if the client states none.
 pub(super) async fn websocket(
     AuthorizedReader(context, access, frames): AuthorizedReader<Frames>,
 ) -> ApiResult {

@@ -27,7 +27,6 @@ pub(super) struct QuotaArgs {
 }
 
 impl QuotaArgs {
-    /// Returns the quotas of every tenant that has no quotas of its own.
     pub(super) fn quotas(&self) -> Quotas {
         Quotas {
             events_per_s: self.quota_events_per_s,

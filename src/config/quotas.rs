@@ -27,6 +27,7 @@ pub(super) struct QuotaArgs {
 }
 
 impl QuotaArgs {
+    /// The default quotas: they apply to a tenant for which the operator has set none.
     pub(super) fn quotas(&self) -> Quotas {
         Quotas {
             events_per_s: self.quota_events_per_s,

@@ -39,7 +39,8 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same for a connection that was refused.
 const REFUSED_LINGER_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// One streaming worker per thread. When `stopping` is cancelled, running requests finish and no new ones start.
+/// Starts the HTTP server. Each of its threads gets a [`Worker`], which serves the stream clients of that thread. When
+/// `stopping` is cancelled, running requests finish and no new ones start.
 pub(crate) fn start(
     settings: &Settings,
     listener: TcpListener,

@@ -12,8 +12,7 @@ use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 
 impl Driver {
-    /// Passes new entries of the log to the engine. If any of them changes a subscription, starts a task that records
-    /// in the database up to which position this node has processed the log.
+    /// If an entry changes a subscription, also records in the database how far this node has processed the log.
     pub(super) fn handle_log_entries(&mut self, entries: Vec<LogEntry>) {
         let engine = &mut self.engine;
         let mut has_changes = false;
@@ -37,8 +36,7 @@ impl Driver {
         }
     }
 
-    /// Handles the results of finished effects (database calls and HTTP requests), and empties the buffer, which the
-    /// driver reuses for the next batch.
+    /// Empties the buffer, which the driver reuses for the next batch.
     pub(super) fn handle_completions(&mut self, mut batch: Vec<Completion>) {
         for completion in batch.drain(..) {
             self.handle_completion(completion);
@@ -46,7 +44,6 @@ impl Driver {
         self.batch = batch;
     }
 
-    /// Passes the result of one finished effect (a database call or an HTTP request) to the engine.
     fn handle_completion(&mut self, completion: Completion) {
         let engine = &mut self.engine;
         match completion {
@@ -89,8 +86,7 @@ impl Driver {
         }
     }
 
-    /// Handles the end of a flush of `shards`. `owned`: the shards among them that this node still owned. Other nodes
-    /// own the rest, so the engine forgets those.
+    /// `owned`: those of `shards` that this node still owned. The engine forgets the others.
     fn handle_flushed(&mut self, shards: Vec<u16>, owned: &[u16]) {
         self.is_flushing = false;
         self.metrics.flush_ended();
@@ -101,8 +97,7 @@ impl Driver {
         }
     }
 
-    /// Starts the attempts for which `events` were read (one event for each of `fetches`, if it exists). If the read
-    /// failed, the attempts become due again; if an event is missing, its delivery ends.
+    /// If the read failed, the attempts become due again. If an event is missing, its delivery ends.
     fn handle_fetched(
         &mut self,
         fetches: Vec<FetchEvent>,
@@ -131,8 +126,7 @@ impl Driver {
         }
     }
 
-    /// Passes the result of an attempt to verify a receiver to the engine. If the attempt failed, starts a task that
-    /// records the failure for the subscription's owner.
+    /// A failed attempt is also recorded for the subscription's owner.
     fn handle_verification(&mut self, result: &VerificationResult) {
         if let Some(failed) = self.engine.handle_verification(result, UnixMillis::now()) {
             self.spawn(effects::record_failed_verification(self.store.clone(), failed));

@@ -74,8 +74,7 @@ pub(super) struct Shares {
     pub(super) acquired: Vec<OwnedShard>,
 }
 
-/// Returns the number of shards that each node should own at most: all shards divided by `live_nodes`, rounded up. 0
-/// nodes count as 1.
+/// The maximum number of shards for each node, rounded up. 0 nodes count as 1.
 pub(super) fn fair_share(live_nodes: usize) -> usize {
     usize::from(SHARDS).div_ceil(live_nodes.max(1))
 }
@@ -119,16 +118,13 @@ pub(super) async fn send_webhook(
     Completion::AttemptEnded(Box::new(AttemptResult { attempt, outcome, term }))
 }
 
-/// Makes one attempt to verify a receiver over HTTP. The completion contains the result; a failed attempt is a result
-/// too.
 pub(super) async fn verify_receiver(verifier: Verifier, request: VerifyReceiver) -> Completion {
     let attempted_at = UnixMillis::now();
     let outcome = verifier.verify(&request.subscription).await;
     Completion::VerificationEnded(Box::new(VerificationResult { request, attempted_at, outcome }))
 }
 
-/// Records in the database that a verification failed, for `GET /v1/subscriptions/{id}` to show. An error is logged,
-/// and the write is not repeated: nothing else reads the record.
+/// An error is logged, and the write is not repeated: only `GET /v1/subscriptions/{id}` reads the record.
 pub(super) async fn record_failed_verification(store: Store, failed: FailedVerification) {
     tracing::info!(subscription = %failed.subscription, error = %failed.error, "receiver not verified");
     if let Err(error) = store.upsert_verification(&failed).await {
@@ -136,8 +132,7 @@ pub(super) async fn record_failed_verification(store: Store, failed: FailedVerif
     }
 }
 
-/// Reads the events of attempts whose event is not in memory: retries, and first attempts known only by position. After an
-/// error, it waits [`RETRY_DELAY`] and returns the error in the completion.
+/// Reads the events of attempts whose event is not in memory. An error is returned after [`RETRY_DELAY`].
 pub(super) async fn fetch_events(store: Store, fetches: Vec<FetchEvent>) -> Completion {
     let mut positions: Vec<i64> = fetches.iter().map(|fetch| fetch.position.stored()).collect();
     positions.sort_unstable();
@@ -149,8 +144,7 @@ pub(super) async fn fetch_events(store: Store, fetches: Vec<FetchEvent>) -> Comp
     Completion::EventsFetched { fetches, events }
 }
 
-/// Reads a range of the log for a lagging subscription. After an error, waits [`RETRY_DELAY`] and then returns the
-/// error in the completion, so that the next read follows only after this delay.
+/// Reads the log for a lagging subscription. An error is returned after [`RETRY_DELAY`].
 pub(super) async fn read_range(log: Log, range: ReadRange) -> Completion {
     let tenant = Some(&*range.subscription.tenant);
     let scan = Scan { after: range.after, up_to: range.up_to, tenant, limit: READ_LIMIT };
@@ -161,8 +155,7 @@ pub(super) async fn read_range(log: Log, range: ReadRange) -> Completion {
     Completion::RangeRead { range, result }
 }
 
-/// Reads a range of the log for a replay, and the recorded deliveries of its events. After an error, it waits
-/// [`RETRY_DELAY`] and returns the error in the completion.
+/// Reads the log and the recorded deliveries of its events. An error is returned after [`RETRY_DELAY`].
 pub(super) async fn read_replay_range(
     log: Log,
     store: Store,
@@ -184,8 +177,7 @@ pub(super) async fn read_replay_range(
     Completion::ReplayRangeRead { range, result }
 }
 
-/// Writes the results of a flush to the database, and retries until the database accepts them. The completion names the
-/// shards that this node still owns.
+/// Retries until the database accepts the flush. The completion names the shards that this node still owns.
 pub(super) async fn write_flush(store: Store, mut flush: Flush) -> Completion {
     let shards: Vec<u16> = flush.shards.iter().map(|(shard, ..)| *shard).collect();
     let mut waits = reconnect_delays();
@@ -201,10 +193,7 @@ pub(super) async fn write_flush(store: Store, mut flush: Flush) -> Completion {
     }
 }
 
-/// Counts the live nodes, and acquires free shards until this node has its fair share or no shard is free. `held`: the
-/// shards that this node owns already.
-///
-/// The completion contains the result or the error.
+/// Acquires free shards until this node has its fair share or no shard is free. `held`: the shards it already owns.
 pub(super) async fn acquire_shards(store: Store, node: Uuid, held: Vec<u16>) -> Completion {
     let shares = async {
         let live_nodes = store.count_live_nodes().await?;
@@ -219,8 +208,6 @@ pub(super) async fn acquire_shards(store: Store, node: Uuid, held: Vec<u16>) -> 
     Completion::SharesCounted(shares.await)
 }
 
-/// Reads from the database the subscriptions of newly acquired shards, their versions, and the recorded state of their
-/// deliveries. The completion contains the result or the error.
 pub(super) async fn load_shards(store: Store, shards: Vec<OwnedShard>) -> Completion {
     let result = async {
         let numbers: Vec<i16> =
@@ -238,16 +225,14 @@ pub(super) async fn load_shards(store: Store, shards: Vec<OwnedShard>) -> Comple
     Completion::ShardsLoaded { shards, result }
 }
 
-/// Releases these shards in the database, each given with its term, so that other nodes can acquire them. After an
-/// error, which is logged, this node remains their holder and acquires them again.
+/// Releases shards, each given with its term. After an error, which is logged, this node acquires them again.
 pub(super) async fn release_shards(store: Store, node: Uuid, shards: Vec<(u16, i64)>) {
     if let Err(error) = store.release_shards(node, &shards).await {
         tracing::warn!(%error, "cannot release shards");
     }
 }
 
-/// Records in the database up to which position of the log this node has applied the changes. An error is logged, and
-/// the write is not repeated.
+/// An error is logged, and the write is not repeated.
 pub(super) async fn record_applied_position(store: Store, node: Uuid, position: Position) {
     if let Err(error) = store.update_acted_on(node, position).await {
         tracing::warn!(%error, "cannot record how far this node has applied the log");

@@ -11,8 +11,7 @@ use crate::domain::event::event_type::EventType;
 use crate::log::Log;
 use crate::store::log::AppendRequest;
 
-/// Appends the event `hookhub.delivery.exhausted`, which reports a delivery without further attempts, to the log.
-/// Retries until the database accepts it.
+/// Appends the event `hookhub.delivery.exhausted` to the log. Retries until the database accepts it.
 pub(super) async fn publish_exhausted(log: Log, exhausted: Exhausted) {
     let Exhausted { subscription, position, attempts, .. } = &exhausted;
     tracing::warn!(subscription = %subscription.id, event = %position, attempts, "delivery exhausted its retries");

@@ -40,7 +40,6 @@ pub(super) enum LogEntry {
 }
 
 impl LogEntry {
-    /// Returns the event of this log entry, whatever the kind of the entry.
     pub(super) fn event(&self) -> &Arc<Event> {
         match self {
             Self::Event(event) | Self::Change { event, .. } | Self::Command { event, .. } => event,
@@ -48,8 +47,7 @@ impl LogEntry {
     }
 }
 
-/// Reads the log after the position `after` without end, and sends each page of entries to `entries`. After an error,
-/// reads again. Returns when the receiver of `entries` is dropped.
+/// Sends the log after `after` page by page. After an error, reads again. Returns when `entries` is closed.
 pub(super) async fn run(
     log: Log,
     store: Store,
@@ -91,7 +89,6 @@ struct Page {
     is_complete: bool,
 }
 
-/// Reads the next page of the log after `after`, with the current state of the subscriptions that it changes.
 async fn read_page(log: &Log, store: &Store, after: Position) -> Result<Page, StoreError> {
     let stretch = log
         .read_after(Scan { after, up_to: Position::END, tenant: None, limit: PAGE_LIMIT })
@@ -108,10 +105,7 @@ async fn read_page(log: &Log, store: &Store, after: Position) -> Result<Page, St
     Ok(Page { entries, scanned: stretch.scanned, is_complete: stretch.complete })
 }
 
-/// Classifies an event of the log: a change of a subscription, a command such as a requested replay, or a plain event.
-///
-/// `changed`: the current state of the subscriptions that this page of the log changes. A subscription that is missing
-/// there is deleted or no longer has a webhook.
+/// `changed`: the subscriptions that this page of the log changes, without those deleted or without a webhook.
 fn log_entry(
     event: Arc<Event>,
     changed: &HashMap<SubscriptionId, SubscriptionSnapshot>,
@@ -129,8 +123,7 @@ fn log_entry(
     }
 }
 
-/// Reads the current state of the subscriptions with these ids. The result omits subscriptions that are deleted or have
-/// no webhook.
+/// Omits subscriptions that are deleted or have no webhook.
 async fn read_snapshots(
     store: &Store,
     ids: &[i64],
@@ -145,8 +138,7 @@ async fn read_snapshots(
     Ok(join(subscriptions, versions).into_iter().map(snapshot).collect())
 }
 
-/// Combines each subscription with its versions (its event type patterns over time), which are given as one list over
-/// all subscriptions.
+/// Combines each subscription with its versions.
 pub(super) fn join(
     subscriptions: Vec<Subscription>,
     versions: Vec<(SubscriptionId, Version)>,

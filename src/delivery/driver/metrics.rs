@@ -23,13 +23,11 @@ pub(super) struct DriverMetrics {
 }
 
 impl DriverMetrics {
-    /// Creates the recorder through which a driver updates `metrics`. The first sample of the queues is due at once.
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, flush_started_at: None, sample_at: Instant::now() }
     }
 
-    /// Counts an attempt by its outcome and records its latency. For a successful attempt, also records the time from
-    /// the event's acceptance to `now`.
+    /// For a successful attempt, also records the time from the event's acceptance to `now`.
     pub(super) fn record_attempt(&self, result: &AttemptResult, now: UnixMillis) {
         let AttemptResult { attempt, outcome, .. } = result;
         let delivery = &self.metrics.delivery;
@@ -40,26 +38,23 @@ impl DriverMetrics {
         }
     }
 
-    /// Counts a delivery that has failed and gets no more attempts.
     pub(super) fn record_exhausted(&self) {
         self.metrics.delivery.exhausted.add(1);
     }
 
-    /// Records the number of results in a flush that starts now, and stores the start time for [`Self::flush_ended`].
     pub(super) fn flush_started(&mut self, flush: &Flush) {
         let results = flush.attempts.len() + flush.retries.len();
         self.metrics.delivery.flush_results.observe(u64::try_from(results).unwrap_or(u64::MAX));
         self.flush_started_at = Some(Instant::now());
     }
 
-    /// Records the duration of the flush that has just ended, measured from [`Self::flush_started`].
     pub(super) fn flush_ended(&mut self) {
         if let Some(started_at) = self.flush_started_at.take() {
             self.metrics.delivery.flush_duration.observe_duration(started_at.elapsed());
         }
     }
 
-    /// Publishes the number of shards and the state of the queues, at most once per [`SAMPLE_INTERVAL`].
+    /// Publishes at most once per [`SAMPLE_INTERVAL`].
     pub(super) fn sample_when_due(&mut self, engine: &Engine) {
         let now = Instant::now();
         if now >= self.sample_at {
@@ -71,14 +66,12 @@ impl DriverMetrics {
 }
 
 impl Drop for DriverMetrics {
-    /// Sets the number of owned shards and the state of the queues to zero, because the driver has ended.
     fn drop(&mut self) {
         self.metrics.delivery.set_shards(0);
         *self.metrics.delivery.queues() = QueueSnapshot::default();
     }
 }
 
-/// Adds up the state of all queues of the engine, as one snapshot for the metrics.
 fn queues(engine: &Engine) -> QueueSnapshot {
     let head = engine.processed().unwrap_or_default();
     let mut queues = QueueSnapshot {

@@ -55,7 +55,6 @@ impl Driver {
         self.engine.in_flight()
     }
 
-    /// Passes one input to the engine, then starts the actions that the engine wants.
     async fn step(&mut self, input: Input) {
         match input {
             Input::LogEntries(entries) => self.handle_log_entries(entries),
@@ -67,8 +66,7 @@ impl Driver {
         self.carry_out();
     }
 
-    /// Polls the engine for actions and starts them as tasks. Without a trusted lease or during a stop, it starts no
-    /// attempts, reads or verifications.
+    /// Starts the wanted actions: without a trusted lease or during a stop, no attempts, reads or verifications.
     fn carry_out(&mut self) {
         self.engine.handle_time(UnixMillis::now());
         if self.stop_at.is_none() && self.lease.is_trusted() {
@@ -84,8 +82,6 @@ impl Driver {
         self.metrics.sample_when_due(&self.engine);
     }
 
-    /// Waits for the driver's next input: a page of the log, completions, a timer, a renewal of the lease, or the
-    /// cancellation of `stop`.
     async fn next_input(&mut self, stop: &CancellationToken) -> Input {
         let wake_at = self.wake_at();
         // While shards are loading, the log waits: no change of their subscriptions is missed.
@@ -103,8 +99,7 @@ impl Driver {
         }
     }
 
-    /// Returns the time at which the driver must run its next step if no other input arrives earlier: the earliest of
-    /// its timers, at most [`IDLE_FLUSH_INTERVAL`] from now.
+    /// The latest time for the next step: the earliest timer, at most [`IDLE_FLUSH_INTERVAL`] from now.
     fn wake_at(&self) -> Instant {
         let now = UnixMillis::now();
         let engine = self.engine.poll_timeout().map(|due| Instant::now() + due.since(now));
@@ -117,7 +112,7 @@ impl Driver {
         [engine, flush, acquire, self.stop_at].into_iter().flatten().fold(latest, Instant::min)
     }
 
-    /// Whether the driver may end: a stop has begun, and all shards are released or the stop timeout has passed.
+    /// A stop has begun, and all shards are released or the stop timeout has passed.
     fn is_done(&self) -> bool {
         self.stop_at.is_some_and(|stop_at| {
             let is_quiet = self.engine.shards().is_empty() && !self.is_flushing && !self.is_loading;
@@ -126,8 +121,7 @@ impl Driver {
     }
 }
 
-/// Waits for the next page of the log. `feed` is `None` while the driver does not read the log: the function then waits
-/// forever. Returns `None` once the feed has ended.
+/// `None` once the feed has ended. Without a `feed`, waits forever.
 async fn next_entries(feed: &mut Option<mpsc::Receiver<Vec<LogEntry>>>) -> Option<Vec<LogEntry>> {
     match feed {
         Some(feed) => feed.recv().await,

@@ -19,8 +19,7 @@ const MAX_UNRECORDED: usize = 500;
 const MAX_READS: usize = 4;
 
 impl Driver {
-    /// Starts each attempt that the engine returns now. For attempts whose event is not in memory, starts one task that
-    /// reads the events from the database.
+    /// Attempts whose event is not in memory share one read from the database.
     pub(super) fn start_attempts(&mut self) {
         let (attempts, fetches) = self.engine.poll_attempts();
         for attempt in attempts {
@@ -31,7 +30,6 @@ impl Driver {
         }
     }
 
-    /// Starts a task that sends the webhook request of one attempt.
     pub(super) fn start_attempt(&mut self, attempt: StartAttempt) {
         self.attempts_started = self.attempts_started.wrapping_add(1);
         let (deliverer, lease) = (self.deliverer.clone(), self.lease.clone());
@@ -44,7 +42,7 @@ impl Driver {
         )));
     }
 
-    /// Starts reads of the log for lagging subscriptions and for replays, at most [`MAX_READS`] at a time.
+    /// Starts reads of the log, at most [`MAX_READS`] at a time.
     pub(super) fn start_reads(&mut self) {
         while self.reads_in_flight < MAX_READS {
             let (log, store) = (self.log.clone(), self.store.clone());
@@ -59,7 +57,6 @@ impl Driver {
         }
     }
 
-    /// Starts a task for each receiver whose verification is due now. The task makes one verification attempt.
     pub(super) fn start_verifications(&mut self) {
         while let Some(request) = self.engine.poll_verification() {
             let verifier = self.verifier.clone();
@@ -67,8 +64,6 @@ impl Driver {
         }
     }
 
-    /// Starts a task for each change of a subscription's status that the engine has decided. The task writes the change
-    /// to the database.
     pub(super) fn start_transitions(&mut self) {
         for (subscription, transition) in self.engine.poll_transitions() {
             let (log, store, id) = (self.log.clone(), self.store.clone(), subscription.id);
@@ -79,8 +74,6 @@ impl Driver {
         }
     }
 
-    /// Starts a task for each delivery that gets no more attempts. The task publishes `hookhub.delivery.exhausted` to
-    /// the log.
     pub(super) fn publish_exhausted_events(&mut self) {
         for exhausted in self.engine.poll_exhausted() {
             self.metrics.record_exhausted();
@@ -92,10 +85,8 @@ impl Driver {
         }
     }
 
-    /// Starts a flush, which records results and cursors in the database, if one is due and none is in flight.
-    ///
-    /// A flush is due when results have waited for [`FLUSH_DELAY`], when [`MAX_UNRECORDED`] results wait, when shards are
-    /// handed over, or when the last idle flush was [`IDLE_FLUSH_INTERVAL`] ago.
+    /// Starts a flush if none is in flight and results have waited for [`FLUSH_DELAY`], [`MAX_UNRECORDED`] results
+    /// wait, shards are handed over, or the last idle flush was [`IDLE_FLUSH_INTERVAL`] ago.
     pub(super) fn flush_when_due(&mut self) {
         let now = Instant::now();
         let engine = &mut self.engine;
@@ -120,8 +111,7 @@ impl Driver {
         }
     }
 
-    /// Starts a task that records in the database up to which position this node has applied changes of subscriptions.
-    /// API calls on other nodes wait until this record reaches their change.
+    /// Records how far this node has applied changes of subscriptions: API calls on other nodes wait for this.
     pub(super) fn record_applied_position(&self) {
         if let Some(position) = self.engine.processed() {
             let store = self.store.clone();

@@ -25,8 +25,7 @@ const HANDOVER_TIMEOUT: Duration = Duration::from_millis(500);
 const FEED_CAPACITY: usize = 4;
 
 impl Driver {
-    /// Begins to hand over all shards. If other nodes are alive, attempts in flight have [`HANDOVER_TIMEOUT`] to end;
-    /// otherwise they have the whole stop timeout.
+    /// Attempts in flight have [`HANDOVER_TIMEOUT`] if other nodes are alive, else the whole stop timeout.
     pub(super) fn begin_stop(&mut self) {
         let timeout = self.stop_timeout;
         self.stop_at = Some(Instant::now() + timeout);
@@ -40,8 +39,7 @@ impl Driver {
         });
     }
 
-    /// Starts a task that acquires free shards, unless such a task runs or the interval since the last one has not
-    /// passed.
+    /// Does nothing while another acquisition runs, or before the interval has passed.
     pub(super) fn acquire_shards_when_due(&mut self) {
         if self.is_acquiring || self.is_loading || Instant::now() < self.acquire_shards_at {
             return;
@@ -51,10 +49,7 @@ impl Driver {
         self.start(effects::acquire_shards(store, self.node, held));
     }
 
-    /// Handles the result of an attempt to acquire shards: starts to load the acquired ones. If none was acquired,
-    /// hands over the shards beyond this node's fair share.
-    ///
-    /// An error changes no shard; the driver attempts it again after the interval.
+    /// Loads the acquired shards; if none, hands over those beyond this node's fair share. An error changes no shard.
     pub(super) fn handle_shares(&mut self, shares: Result<Shares, StoreError>) {
         self.is_acquiring = false;
         let interval = if self.live_nodes > 1 { SHARED_ACQUIRE_INTERVAL } else { ACQUIRE_INTERVAL };
@@ -76,8 +71,7 @@ impl Driver {
         }
     }
 
-    /// Passes shards that were read from the database to the engine, and starts to read the log. If loading failed,
-    /// releases the shards.
+    /// Also starts to read the log. If loading failed, releases the shards.
     pub(super) fn handle_loaded(
         &mut self,
         shards: &[OwnedShard],
@@ -101,8 +95,7 @@ impl Driver {
         }
     }
 
-    /// Starts the task that reads the log, from the position that the engine has processed. Does nothing if the task
-    /// runs already or the engine has owned no shard yet.
+    /// Starts to read the log from the engine's position, unless a task does so already or no shard was owned yet.
     fn follow_log(&mut self) {
         if self.log_entries.is_none()
             && let Some(after) = self.engine.processed()
@@ -114,8 +107,7 @@ impl Driver {
         }
     }
 
-    /// Releases in the database the shards whose handover is complete. While a flush is in flight, does nothing; a
-    /// later step releases them.
+    /// Releases the shards whose handover is complete. Does nothing while a flush is in flight.
     pub(super) fn release_shards(&mut self) {
         if self.is_flushing || !self.engine.is_handing_over() {
             return;
@@ -126,7 +118,6 @@ impl Driver {
         }
     }
 
-    /// Starts a task that releases these shards in the database, each given with its term.
     fn release(&self, shards: Vec<(u16, i64)>) {
         tracing::info!(shards = shards.len(), node = %self.node, "releasing shards");
         let (store, node) = (self.store.clone(), self.node);
@@ -134,8 +125,7 @@ impl Driver {
         self.tasks.spawn(effects::release_shards(store, node, shards));
     }
 
-    /// Handles a renewal of the lease. If the database has failed over, forgets all shards and the position in the log:
-    /// the new server may lack what this node has read.
+    /// After a failover, forgets all shards and the log position: the new server may lack what was read.
     pub(super) async fn handle_renewal(&mut self) {
         if !self.lease.detect_failover(&mut self.server) {
             return;

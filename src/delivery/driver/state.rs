@@ -82,7 +82,6 @@ pub(in crate::delivery) struct Driver {
 }
 
 impl Driver {
-    /// Creates a driver from its parts. It does nothing before [`Self::run`].
     pub(in crate::delivery) fn new(parts: DriverParts) -> Self {
         let (sender, completions) = mpsc::channel(COMPLETION_CAPACITY);
         let now = Instant::now();
@@ -116,8 +115,7 @@ impl Driver {
         }
     }
 
-    /// Spawns an effect (a database call or an HTTP request) as a task. The driver handles the returned completion in a
-    /// later step.
+    /// Spawns an effect, whose completion the driver handles in a later step.
     pub(super) fn start(&self, effect: impl Future<Output = Completion> + Send + 'static) {
         let sender = self.sender.clone();
         self.spawn(async move {
@@ -126,7 +124,7 @@ impl Driver {
         });
     }
 
-    /// Spawns a task without a completion. The task is cancelled when the driver ends.
+    /// Spawns a task without a completion, cancelled when the driver ends.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let ended = self.ended.clone();
         self.tasks.spawn(async move { ended.run_until_cancelled(task).await });

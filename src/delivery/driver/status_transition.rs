@@ -10,10 +10,8 @@ use crate::domain::subscription::transition::StatusTransition;
 use crate::log::Log;
 use crate::store::Store;
 
-/// Writes a change of a subscription's status to the database, and retries while the database is unavailable.
-///
-/// Does nothing if the current status no longer allows the change, or if the subscription was deleted or its receiver
-/// changed meanwhile.
+/// Retries while the database is unavailable. Does nothing if the current status no longer allows the change, or if the
+/// subscription was deleted or its receiver changed.
 pub(super) async fn apply_transition(
     log: Log,
     store: Store,
@@ -52,7 +50,6 @@ pub(super) async fn apply_transition(
     }
 }
 
-/// Writes a line to this process's log output about a status change that is now in the database.
 fn log_applied(subscription: &Subscription, transition: &StatusTransition) {
     let id = subscription.id;
     match transition {

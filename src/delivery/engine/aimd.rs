@@ -47,7 +47,7 @@ pub(super) struct AimdWindow {
 }
 
 impl AimdWindow {
-    /// Creates a window without a limit of its own: only the subscription's `concurrency` limits the POSTs in flight.
+    /// A window without a limit of its own: only the subscription's `concurrency` applies.
     pub(super) fn open() -> Self {
         Self {
             size: usize::MAX,
@@ -58,19 +58,17 @@ impl AimdWindow {
         }
     }
 
-    /// Shrinks the window to one POST in flight. Called when the circuit breaker closes, so that the load on a
-    /// recovered receiver grows step by step.
+    /// Shrinks the window to one, so that the load on a recovered receiver grows step by step.
     pub(super) fn restart(&mut self) {
         (self.size, self.threshold, self.successes) = (1, usize::MAX, 0);
     }
 
-    /// Returns the maximum number of POSTs in flight: at least 1, at most `concurrency`, the subscription's limit.
+    /// At least 1, at most `concurrency`, the subscription's limit.
     pub(super) fn size(&self, concurrency: usize) -> usize {
         self.size.clamp(1, concurrency.max(1))
     }
 
-    /// Grows the window after a success, and halves it if the response shows that the receiver is overloaded.
-    /// `concurrency`: the subscription's limit on POSTs in flight.
+    /// `concurrency`: the subscription's limit.
     pub(super) fn handle_response(
         &mut self,
         response: &Response<'_>,
@@ -91,14 +89,12 @@ impl AimdWindow {
         }
     }
 
-    /// Whether an attempt that started at `started_at` started after the window was last halved. A response to an
-    /// earlier attempt must not halve the window again.
+    /// Whether the attempt started after the window was last halved: earlier ones must not halve it again.
     fn is_current(&self, started_at: UnixMillis, now: UnixMillis) -> bool {
         self.halved_at.is_none_or(|halved_at| started_at > halved_at || halved_at > now)
     }
 
-    /// Counts a success and grows the window: below `threshold`, each success adds one; from it on, the size grows by
-    /// one after as many successes as the window's size.
+    /// Below `threshold` each success adds one; from it on, a window full of successes does.
     fn grow(&mut self) {
         self.successes += 1;
         if self.size < self.threshold || self.successes >= self.size {
@@ -107,8 +103,7 @@ impl AimdWindow {
         }
     }
 
-    /// Classifies a response by the receiver's load. A 429, a 503, a timeout or a slow success means overloaded; any
-    /// other success means healthy; other failures say nothing about load.
+    /// A 429, a 503, a timeout or a slow success means overloaded; failures other than these say nothing about load.
     fn load_signal(&mut self, response: &Response<'_>) -> LoadSignal {
         match response.outcome {
             Outcome::Answered { status: 429 | 503, .. } | Outcome::Failed(ErrorClass::Timeout) => {
@@ -122,8 +117,7 @@ impl AimdWindow {
         }
     }
 
-    /// Whether a response took much longer than the usual latency of this receiver; `false` for the first response.
-    /// Also updates the usual latency with this response.
+    /// Also updates the usual latency with this response. The first response is not slow.
     fn is_slow(&mut self, latency: Duration) -> bool {
         let latency_ms = latency.as_secs_f64() * 1_000.0;
         let Some(usual_ms) = self.usual_latency_ms else {

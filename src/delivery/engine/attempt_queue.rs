@@ -56,7 +56,6 @@ pub(super) struct AttemptQueue {
 }
 
 impl AttemptQueue {
-    /// Creates an empty queue of attempts for `receiver`, which holds the health of the subscription's receiver.
     pub(super) fn new(receiver: Receiver) -> Self {
         Self {
             waiting: Lanes::default(),
@@ -68,27 +67,23 @@ impl AttemptQueue {
         }
     }
 
-    /// Returns the number of running attempts, including those whose event is still being read from the database.
+    /// Attempts whose event is being fetched are included.
     pub(super) fn running(&self) -> usize {
         self.first_attempts + self.retries.running()
     }
 
-    /// Whether a replay may add more retries: the subscription has fewer than `max`, or, while its circuit breaker is
-    /// open, none at all.
+    /// Whether a replay may add retries: fewer than `max` exist, or none if the circuit breaker is open.
     pub(super) fn accepts_replays(&self, max: usize) -> bool {
         // A replayed delivery may be all that a failing receiver can be probed with.
         let max = if self.receiver.failing_since().is_some() { 1 } else { max };
         self.retries.len() < max
     }
 
-    /// Whether [`Self::start`] would start an attempt at `now`: an attempt is due, a slot is free, and the rate limit
-    /// and the circuit breaker permit it.
     pub(super) fn can_start(&mut self, definition: &Definition, now: UnixMillis) -> bool {
         self.next(definition, now).is_some()
     }
 
-    /// Selects the attempt to start at `now`, without starting it; `None` if none may start. First attempts come before
-    /// retries, but one slot is kept for due retries.
+    /// First attempts come before retries, but one slot is kept for due retries. `None`: no attempt may start.
     fn next(&mut self, definition: &Definition, now: UnixMillis) -> Option<Next> {
         let concurrency = self.receiver.concurrency(definition);
         if self.running() >= concurrency || self.receiver.limited_until(definition, now) > now {
@@ -108,8 +103,7 @@ impl AttemptQueue {
         }
     }
 
-    /// Selects the attempt to start while the circuit breaker is open: a probe if its time has come, else a due retry.
-    /// `None`: no attempt may start.
+    /// With an open breaker: a probe if its time has come, else a due retry.
     fn next_while_failing(&mut self, now: UnixMillis) -> Option<Next> {
         if self.receiver.probe_at().is_some_and(|at| at > now) {
             return self.retries.next_due().map(Next::Due);
@@ -119,8 +113,7 @@ impl AttemptQueue {
         first.or(self.retries.oldest().map(Next::Early))
     }
 
-    /// Returns the time after `now` at which the rate limit or the probe interval permits the next attempt. `None`: the
-    /// queue waits for something other than time, for example a new event.
+    /// When the rate limit or the probe interval permits an attempt. `None`: the queue does not wait for time.
     pub(super) fn ready_at(
         &mut self,
         definition: &Definition,
@@ -137,8 +130,7 @@ impl AttemptQueue {
         (at > now && (has_waiting || has_probe)).then_some(at)
     }
 
-    /// Starts the next attempt: it occupies a slot until [`Self::end_attempt`] or [`Self::return_slot`]. `None`: no
-    /// attempt may start at `now`.
+    /// The attempt occupies a slot until [`Self::end_attempt`] or [`Self::return_slot`]. `None`: none may start.
     pub(super) fn start(&mut self, definition: &Definition, now: UnixMillis) -> Option<Started> {
         let next = self.next(definition, now)?;
         self.receiver.start_attempt(definition, now);
@@ -152,8 +144,6 @@ impl AttemptQueue {
         }
     }
 
-    /// Removes the next event that waits for its first attempt, and counts the attempt as running. `None`: no event is
-    /// ready.
     fn start_first(&mut self) -> Option<Started> {
         let (first, key) = self.waiting.start()?;
         self.first_attempts += 1;
@@ -167,8 +157,7 @@ impl AttemptQueue {
         Some(started)
     }
 
-    /// Returns the number, counted from 1, of the running attempt for the event at `position`. `None`: no attempt for
-    /// this event runs.
+    /// Counted from 1. `None`: no attempt for this event runs.
     pub(super) fn attempt_number(&self, position: Position) -> Option<u16> {
         if self.retries.is_running(position) {
             return self.retries.get(position).map(|retry| retry.attempts.saturating_add(1));
@@ -176,8 +165,7 @@ impl AttemptQueue {
         self.running_keys.contains_key(&position).then_some(1)
     }
 
-    /// Frees the slot of an attempt that could not start because its event was not read. The attempt becomes due again.
-    /// Does nothing if no such attempt runs.
+    /// Frees the slot of an attempt whose event was not read, and makes the attempt due again.
     pub(super) fn return_slot(&mut self, position: Position) {
         if self.retries.return_slot(position) {
             return;
@@ -188,8 +176,7 @@ impl AttemptQueue {
         }
     }
 
-    /// Frees the slot of the attempt for the event at `position`, which has ended, and removes its retry if the attempt
-    /// was one. The order key stays busy until [`Self::release`].
+    /// Frees the attempt's slot and removes its retry. The order key stays busy until [`Self::release`].
     pub(super) fn end_attempt(&mut self, position: Position) -> Ended {
         if let Some(retry) = self.retries.end(position) {
             return Ended { retry: Some(retry), order_key: retry.order_key };
@@ -198,16 +185,14 @@ impl AttemptQueue {
         Ended { retry: None, order_key: self.running_keys.remove(&position) }
     }
 
-    /// Frees an order key once for a delivery that has ended, so that the next event with this key may start. `None`
-    /// (the event has no order key): does nothing.
+    /// Frees the order key of a delivery that has ended, so that the next event with this key may start.
     pub(super) fn release(&mut self, order_key: Option<i64>) {
         if let Some(key) = order_key {
             self.waiting.release(key);
         }
     }
 
-    /// Adds a retry for the event at `position`, or replaces the event's existing retry. If the event had no retry, its
-    /// order key becomes busy.
+    /// Adds or replaces the event's retry. A new retry makes the order key busy.
     pub(super) fn add_retry(&mut self, position: Position, retry: Retry) {
         if self.retries.set(position, retry)
             && let Some(key) = retry.order_key
@@ -216,7 +201,6 @@ impl AttemptQueue {
         }
     }
 
-    /// Updates the receiver's health (AIMD window and circuit breaker) with the response to an attempt.
     pub(super) fn handle_response(
         &mut self,
         definition: &Definition,

@@ -16,8 +16,7 @@ const FREE_SLOTS_DIVISOR: usize = 8;
 const MAX_UNRECORDED: usize = 20_000;
 
 impl Engine {
-    /// Starts the attempts that may start now within the limits of this node, and returns them. The second list has the
-    /// attempts whose event the driver must first read from the database.
+    /// Returns the attempts that may start now, and those whose event must be fetched first.
     pub(crate) fn poll_attempts(&mut self) -> (Vec<StartAttempt>, Vec<FetchEvent>) {
         let (mut starts, mut fetches, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
         while self.in_flight < MAX_IN_FLIGHT && self.results.len() < MAX_UNRECORDED {
@@ -36,8 +35,7 @@ impl Engine {
         (starts, fetches)
     }
 
-    /// Starts the next attempt of a subscription: adds it to `starts`, or to `fetches` if its event is not in memory.
-    /// Does nothing if no attempt may start.
+    /// Adds the subscription's next attempt to `starts`, or to `fetches` if its event is not in memory.
     fn start_next(
         &mut self,
         id: SubscriptionId,
@@ -67,8 +65,7 @@ impl Engine {
         }
     }
 
-    /// Handles an event that was read from the database. Returns the attempt to start with it; `None` if the node has
-    /// meanwhile stopped delivering for the subscription or lost its shard.
+    /// `None` if the subscription is no longer delivered to or the shard is lost.
     pub(crate) fn handle_fetched(
         &mut self,
         fetch: FetchEvent,
@@ -88,7 +85,7 @@ impl Engine {
         start
     }
 
-    /// Ends the delivery of an event that the database no longer has, because retention has deleted it.
+    /// Ends the delivery of an event that retention has deleted.
     pub(crate) fn handle_missing_event(&mut self, fetch: FetchEvent) {
         let FetchEvent { subscription: id, position, term } = fetch;
         if !self.end(id, term) {
@@ -104,15 +101,14 @@ impl Engine {
         }
     }
 
-    /// Handles a failed database read of an event: the attempt that needed the event becomes due again.
+    /// The attempt becomes due again.
     pub(crate) fn handle_fetch_error(&mut self, fetch: FetchEvent) {
         if self.end(fetch.subscription, fetch.term) {
             self.with_queue(fetch.subscription, |queue| queue.attempts.return_slot(fetch.position));
         }
     }
 
-    /// Subtracts one from the shard's attempts in flight. Returns `false` if this node no longer owns the shard in the
-    /// `term` in which the attempt started: the caller must then ignore the result.
+    /// `false` if this node no longer owns the shard in this `term`: the caller must then ignore the result.
     pub(super) fn end(&mut self, id: SubscriptionId, term: i64) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.ownership.end(shard_of(id), term)

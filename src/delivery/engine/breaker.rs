@@ -33,19 +33,18 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    /// Creates an open breaker, for a receiver that has failed since `since`. The first probe may start at once.
+    /// An open breaker, whose first probe may start at once.
     pub(super) fn open_since(since: UnixMillis) -> Self {
         let open = Open { since, probe_at: since, interval: MIN_PROBE_INTERVAL };
         Self { failures: MAX_FAILURES, open: Some(open) }
     }
 
-    /// Returns the time at which the breaker opened. `None`: it is closed.
+    /// `None`: the breaker is closed.
     pub(super) fn failing_since(&self) -> Option<UnixMillis> {
         self.open.as_ref().map(|open| open.since)
     }
 
-    /// Updates the breaker with the outcome of an attempt. A success closes it; [`MAX_FAILURES`] failures in a row open
-    /// it. Returns what has changed.
+    /// A success closes the breaker; [`MAX_FAILURES`] failures in a row open it.
     pub(super) fn handle_outcome(&mut self, is_delivered: bool, now: UnixMillis) -> BreakerChange {
         if is_delivered {
             self.failures = 0;
@@ -61,14 +60,12 @@ impl Breaker {
         BreakerChange::Opened
     }
 
-    /// Returns the time from which the next probe (a single attempt that tests the receiver) may start. `None`: the
-    /// breaker is closed.
+    /// `None`: the breaker is closed.
     pub(super) fn probe_at(&self) -> Option<UnixMillis> {
         self.open.as_ref().map(|open| open.probe_at)
     }
 
-    /// Records that an attempt starts at `now`. If a probe is due, this attempt is the probe, and the interval to the
-    /// next probe doubles. Otherwise nothing changes.
+    /// If a probe is due, this attempt is the probe, and the interval to the next one doubles.
     pub(super) fn start_attempt(&mut self, now: UnixMillis) {
         if let Some(open) = self.open.as_mut().filter(|open| open.probe_at <= now) {
             open.interval = (open.interval * 2).min(MAX_PROBE_INTERVAL);

@@ -61,19 +61,16 @@ pub(super) struct CursorChanges {
 }
 
 impl Cursors {
-    /// Adds an acquired shard, whose cursor starts at the value recorded in the database.
     pub(super) fn add_shard(&mut self, shard: &OwnedShard) {
         let OwnedShard { shard, term, cursor: recorded } = *shard;
         self.shards.insert(shard, ShardCursor { term, recorded, holding: BTreeSet::new() });
     }
 
-    /// Removes the cursor of a shard that this node no longer owns.
     pub(super) fn remove_shard(&mut self, shard: u16) {
         self.shards.remove(&shard);
     }
 
-    /// Updates the indexes after a change of a queue: where the queue holds back its shard's cursor, and whether its
-    /// own cursor may have changed.
+    /// Updates the indexes after a change of the queue.
     pub(super) fn update(&mut self, queue: &mut SubscriptionQueue) {
         let has_own = queue.is_lagging() || queue.recorded.own.is_some();
         if has_own {
@@ -83,14 +80,12 @@ impl Cursors {
         self.set_hold(queue, holds_at);
     }
 
-    /// Removes a queue from the cursor indexes. Called when the engine stops holding the subscription.
     pub(super) fn remove(&mut self, queue: &mut SubscriptionQueue) {
         self.set_hold(queue, None);
         self.unsettled.remove(&queue.id());
     }
 
-    /// Sets the position at which a queue holds back its shard's cursor; `None`: the queue no longer holds the cursor
-    /// back.
+    /// `None`: the queue no longer holds the cursor back.
     fn set_hold(&mut self, queue: &mut SubscriptionQueue, holds_at: Option<Position>) {
         let id = queue.id();
         let former = queue.recorded.holds_shard_at;
@@ -108,9 +103,8 @@ impl Cursors {
         }
     }
 
-    /// Computes the cursors for a flush and marks them as recorded. Returns the changed cursors of subscriptions, and
-    /// the cursors of the shards that have such a change or are in `with_results`. An idle flush adds all shards whose
-    /// cursor has moved.
+    /// Returns the cursors to record and marks them as recorded: those that changed, and those of shards in
+    /// `with_results`. An idle flush adds all shards whose cursor has moved.
     pub(super) fn advance(
         &mut self,
         queues: &mut HashMap<SubscriptionId, SubscriptionQueue>,
@@ -133,8 +127,7 @@ impl Cursors {
         CursorChanges { shards, own }
     }
 
-    /// Lets a shard's cursor pass the queues that have held it back for longer than [`MAX_HOLD_TIME`]. [`Self::settle`]
-    /// then gives each of these subscriptions a cursor of its own.
+    /// Lets shards' cursors pass queues that held them for [`MAX_HOLD_TIME`]: [`Self::settle`] gives these their own.
     fn stop_long_holds(
         &mut self,
         queues: &mut HashMap<SubscriptionId, SubscriptionQueue>,
@@ -153,10 +146,8 @@ impl Cursors {
         }
     }
 
-    /// Decides for each unsettled subscription whether it needs a cursor of its own, and returns the changes. `None`
-    /// removes the cursor. `head`: the position up to which the node has processed the log.
-    ///
-    /// A subscription needs no cursor if it does not lag and its position is not below its shard's cursor.
+    /// Returns the changes of subscriptions' own cursors; `None` removes one. A subscription needs none if it does not
+    /// lag and its position is not below its shard's cursor.
     fn settle(
         &mut self,
         queues: &mut HashMap<SubscriptionId, SubscriptionQueue>,

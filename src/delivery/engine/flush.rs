@@ -6,19 +6,16 @@ use crate::domain::delivery::flush::Flush;
 use crate::domain::time::UnixMillis;
 
 impl Engine {
-    /// Returns the number of results that the next flush will record: attempts, retries and replays. The results of a
-    /// flush in flight are not included.
+    /// The results of a flush in flight are not included.
     pub(crate) fn result_count(&self) -> usize {
         self.results.len()
     }
 
-    /// Whether any result waits to be recorded by the next flush.
     pub(crate) fn has_results(&self) -> bool {
         !self.results.is_empty()
     }
 
-    /// Removes and returns all results and cursors to record in one transaction; `None` if nothing needs to be
-    /// recorded. `is_idle`: also include the shards whose cursor has moved without results.
+    /// Takes what to record in one transaction; `None` for nothing. `is_idle`: also cursors that moved without results.
     pub(crate) fn poll_flush(&mut self, now: UnixMillis, is_idle: bool) -> Option<Flush> {
         let context = FlushContext { head: self.head(), now, is_idle };
         let changes = self.cursors.advance(&mut self.queues, self.results.shards(), context);

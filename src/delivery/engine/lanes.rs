@@ -42,21 +42,18 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Adds an event at the end. Its position must be above those of all events added earlier. `key`: the event's order
-    /// key, if it has one.
+    /// The position must be above those of all events added earlier. `key`: the event's order key.
     pub(super) fn push(&mut self, key: Option<i64>, event: &Arc<Event>) {
         self.bytes += event.body.len();
         self.ready.push_back((key, Arc::clone(event)));
     }
 
-    /// Whether an event is ready for its first attempt, so that [`Self::start`] would return one.
     pub(super) fn has_first(&mut self) -> bool {
         self.hold_busy();
         !self.freed.is_empty() || !self.ready.is_empty()
     }
 
-    /// Removes and returns the next event to attempt, with its order key, which becomes busy. Events that waited for a
-    /// busy key come first. `None`: no event is ready.
+    /// Takes the next event, whose order key becomes busy. Events that waited for a busy key come first.
     pub(super) fn start(&mut self) -> Option<(FirstAttempt, Option<i64>)> {
         if let Some((key, position)) = self.freed.pop_front() {
             return Some((FirstAttempt::Position(position), Some(key)));
@@ -70,14 +67,12 @@ impl Lanes {
         Some((FirstAttempt::Event(event), key))
     }
 
-    /// Puts back an event that [`Self::start`] returned as a position and whose body could not be read from the
-    /// database. Its order key stays busy.
+    /// Puts back an event that could not be fetched. Its order key stays busy.
     pub(super) fn return_slot(&mut self, key: i64, position: Position) {
         self.freed.push_front((key, position));
     }
 
-    /// Moves events from the front of `ready` to `held` while their order key is busy, so that the front event may
-    /// start.
+    /// Moves events from the front of `ready` to `held` while their order key is busy.
     fn hold_busy(&mut self) {
         while let Some((Some(key), event)) = self.ready.front()
             && self.busy.contains_key(key)
@@ -89,14 +84,12 @@ impl Lanes {
         }
     }
 
-    /// Adds one to the number of events of this order key that run or wait for a retry. The key is busy while the
-    /// number is above zero.
+    /// Counts an event with this order key that runs or waits for a retry. The key is busy while there is one.
     pub(super) fn occupy(&mut self, key: i64) {
         *self.busy.entry(key).or_default() += 1;
     }
 
-    /// Subtracts one from the number that [`Self::occupy`] increases. At zero, the next event that waits for this order
-    /// key may start and keeps the key busy; without such an event the key is free.
+    /// Reverts one [`Self::occupy`]. At zero, the next event that waits for the key may start and keeps it busy.
     pub(super) fn release(&mut self, key: i64) {
         let Some(count) = self.busy.get_mut(&key) else { return };
         *count -= 1;
@@ -117,7 +110,7 @@ impl Lanes {
         }
     }
 
-    /// Removes the waiting events at or below `up_to`, which retention has deleted, and returns their positions.
+    /// Removes the events at or below `up_to`, and returns their positions.
     pub(super) fn expire(&mut self, up_to: Position) -> Vec<Position> {
         let mut expired = Vec::new();
         while let Some((_, event)) = self.ready.pop_front_if(|(_, event)| event.position <= up_to) {
@@ -140,24 +133,21 @@ impl Lanes {
         expired
     }
 
-    /// Returns the number of events that wait for their first attempt, whether in memory or only as positions.
+    /// Includes events that wait only as positions.
     pub(super) fn len(&self) -> usize {
         self.ready.len() + self.held_count + self.freed.len()
     }
 
-    /// Returns the number of events that wait in memory; events that wait only as positions are not included.
+    /// The number of events in memory.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()
     }
 
-    /// Returns the total size in bytes of the event bodies that wait in memory; events that wait only as positions are
-    /// not included.
+    /// The size of the events in memory.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether the number or the bytes of waiting events have reached a limit, so that the caller must add no more
-    /// events.
     pub(super) fn is_full(&self) -> bool {
         self.ready.len() >= MAX_READY_EVENTS
             || self.bytes >= MAX_READY_BYTES

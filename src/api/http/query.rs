@@ -117,13 +117,13 @@ struct ListBody<'a, T> {
 }
 
 impl Query {
-    /// `next_cursor`: `None` on the last page.
+    /// Responds with one page of a list. `next_cursor`: `None` on the last page.
     pub(crate) fn list<T: Serialize>(&self, data: &[T], next_cursor: Option<&str>) -> HttpResponse {
         self.list_until(data, next_cursor, next_cursor.is_some())
     }
 
-    /// For a list that grows: the client can use `next_cursor` also after the last page. `Link` names the next page
-    /// only if `has_more`.
+    /// Responds with one page of a list that grows: the client can use `next_cursor` also after the last page. `Link`
+    /// names the next page only if `has_more`.
     pub(crate) fn list_until<T: Serialize>(
         &self,
         data: &[T],

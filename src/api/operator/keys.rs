@@ -205,8 +205,8 @@ async fn find_key(context: &Context, id: &str) -> ApiResult<StoredKey> {
     found.filter(|key| *key.tenant == *context.caller.tenant).ok_or_else(no_such)
 }
 
-/// `DELETE /v1/keys/{id}`: 204, also when repeated: every live node rejects the key and closes its connections. 503 if
-/// a node did not confirm in time: it may still accept the key.
+/// `DELETE /v1/keys/{id}`: 204 once every live node rejects the key and closes its connections, also when repeated. 503
+/// if a node did not confirm in time: it may still accept the key. 404 if unknown.
 async fn revoke(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let key = find_key(&context, &id).await?;
     let token = Uuid::new_v4();

@@ -64,7 +64,7 @@ impl From<StreamLimitReached> for Problem {
 }
 
 impl From<AppendError> for Problem {
-    /// 503 if the database is unavailable, which says whether the events may be stored; 500 if it rejected the append.
+    /// 503 that says whether the events may be stored, or 500 if the database rejected the append.
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Unavailable => Self::new(

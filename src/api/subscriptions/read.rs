@@ -25,7 +25,7 @@ pub(crate) async fn find_subscription(context: &Context, id: &str) -> ApiResult<
     Ok(found)
 }
 
-/// `GET /v1/subscriptions/{id}`: with its pull cursor, expired events and verification progress, if it has them.
+/// `GET /v1/subscriptions/{id}`: with pull cursor, count of expired events and verification progress, if it has them.
 pub(super) async fn get(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let store = &context.api.store;
     let subscription = find_subscription(&context, &id).await?;

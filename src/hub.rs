@@ -193,8 +193,7 @@ impl Hub {
         deliveries_left.unwrap_or_default()
     }
 
-    /// Ends all tasks and closes the database. An embedded Postgres has until `deadline`, but at least
-    /// [`CLOSE_TIMEOUT`].
+    /// Ends all tasks and the database. An embedded Postgres has until `deadline`, at least [`CLOSE_TIMEOUT`].
     async fn close(self, deadline: Instant) {
         self.closing.cancel();
         self.tasks.close();
@@ -245,7 +244,7 @@ impl Core {
         Ok(Self { node, store, log, keys, claims, quotas, metrics, tasks, stopping, closing })
     }
 
-    /// Does not run yet. `verification_token_key` makes the tokens of receivers. Fails with [`StartError::Callbacks`].
+    /// Does not run yet. The key makes the tokens that verify receivers. Fails with [`StartError::Callbacks`].
     fn new_dispatcher(
         &self,
         settings: &Settings,

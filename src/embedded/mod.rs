@@ -38,8 +38,7 @@ pub struct EmbeddedPostgres {
 }
 
 impl EmbeddedPostgres {
-    /// Creates the cluster on first use, removes leftovers of a killed hub, and waits until Postgres accepts
-    /// connections.
+    /// Creates the cluster on first use, removes leftovers of a killed hub, and waits until Postgres is ready.
     pub async fn start(settings: &EmbeddedSettings) -> Result<Self, EmbeddedError> {
         let data_dir = DataDir::claim(&settings.data_dir)?;
         let cluster = data_dir.cluster();

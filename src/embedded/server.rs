@@ -67,8 +67,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Returns once Postgres accepts connections. Repeats for up to [`LEFTOVERS_TIMEOUT`] while old sessions prevent
-    /// it.
+    /// Waits until Postgres accepts connections. Retries for up to [`LEFTOVERS_TIMEOUT`] while old sessions prevent it.
     pub(super) async fn start(&self) -> Result<Running, EmbeddedError> {
         let deadline = Instant::now() + LEFTOVERS_TIMEOUT;
         loop {

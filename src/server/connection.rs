@@ -33,8 +33,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// The time limit for the first request head starts now. `permit`: `None` if the connection is exempt from the
-    /// limit.
+    /// The time limit for the first request head starts now. `permit`: `None` if exempt from the connection limit.
     pub(super) fn new(
         stream: TcpStream,
         timeouts: ClientTimeouts,

@@ -100,8 +100,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// Applies the connection limit and the socket options. At the limit, sends a 429 response and closes the
-    /// connection.
+    /// Applies the connection limit and the socket options. At the limit, sends a 429 response and closes.
     async fn accept(
         self,
         stream: TcpStream,

@@ -98,8 +98,7 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// Fails if the rules forbid the URL. Checks only what needs no DNS lookup: scheme, port, host name, literal
-    /// address.
+    /// Fails if the rules forbid the URL. Checks what needs no DNS lookup: scheme, port, host name, literal address.
     pub fn check_url(&self, url: &CallbackUrl) -> Result<(), Blocked> {
         if self.https_only && url.url().scheme() != "https" {
             return Err(Blocked::NotHttps);

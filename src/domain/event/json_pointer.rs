@@ -52,8 +52,7 @@ enum Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// The member or item that one segment selects (RFC 6901, section 4). Of members with the same name the last
-    /// counts.
+    /// The member or item that one segment selects (RFC 6901, 4). Of members with the same name the last counts.
     fn named(&self, name: &str) -> Option<&'a RawValue> {
         match self {
             Self::Members(members) => {

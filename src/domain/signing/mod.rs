@@ -151,8 +151,7 @@ impl Signing {
         signatures
     }
 
-    /// The value of `X-Hook-Signature`, the hex of an HMAC-SHA256 over `body` (REST Hooks, "Security"); `None`: not
-    /// enabled.
+    /// The value of `X-Hook-Signature`, hex of an HMAC-SHA256 (REST Hooks, "Security"); `None`: not enabled.
     ///
     /// The key is the text of `verification_secret`, or else of the current secret, with `whsec_`, because REST Hooks
     /// receivers know no other form.

@@ -83,8 +83,7 @@ impl Definition {
         self.channel.verification().is_some_and(|verification| verification.verified.is_none())
     }
 
-    /// The status unless the subscription is stopped or failing: unverified until the receiver is verified, then
-    /// active.
+    /// The status unless stopped or failing: unverified until the receiver is verified, then active.
     pub fn running_status(&self) -> Status {
         if self.awaits_verification() { Status::Unverified } else { Status::Active }
     }

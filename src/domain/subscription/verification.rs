@@ -187,8 +187,7 @@ fn parse_rate(text: &str) -> Result<Option<u32>, InvalidRate> {
     }
 }
 
-/// Requests per minute: `header`, or `requested` if the receiver sent none; `None`: no limit. Fails if `header` is
-/// invalid.
+/// Requests per minute: `header`, or `requested` without one; `None`: no limit. Fails if `header` is invalid.
 pub fn allowed_rate(
     header: Option<&str>,
     requested: Option<u32>,

@@ -96,8 +96,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts a hub: binds the address, starts the database and then all parts. The hub serves requests when this
-    /// returns. After an error the embedded Postgres is stopped.
+    /// The hub serves requests when this returns. After an error the embedded Postgres is stopped.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         // Fails if a second hub in one process has installed the provider already, which does no harm.
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -116,8 +115,7 @@ impl Hub {
         }
     }
 
-    /// Starts everything that needs the database at `url`, and then serves HTTP on `listener`. Fails if a part cannot
-    /// start.
+    /// Starts everything that needs the database at `url`, and then serves HTTP on `listener`.
     async fn start_on(
         settings: &Settings,
         url: &str,
@@ -168,7 +166,6 @@ impl Hub {
         self.address
     }
 
-    /// Returns the admin key, and where it comes from.
     pub fn admin_key(&self) -> &AdminKey {
         &self.admin_key
     }
@@ -184,10 +181,7 @@ impl Hub {
         StopReport { deliveries_left }
     }
 
-    /// Runs the first stage of the stop: refuses new requests and deliveries, and waits for the running ones until the
-    /// stop deadline.
-    ///
-    /// Returns the number of deliveries that did not finish.
+    /// Refuses new work and waits for the running work. Returns the number of deliveries that did not finish in time.
     async fn finish_running_work(&mut self) -> usize {
         self.stopping.cancel();
         let requests = timeout(self.stop_deadline, self.server.stop(true));
@@ -199,10 +193,7 @@ impl Hub {
         deliveries_left.unwrap_or_default()
     }
 
-    /// Runs the second stage of the stop: ends all tasks, closes the database connections, and stops the embedded
-    /// Postgres if there is one.
-    ///
-    /// Postgres has until `deadline` to end, but at least [`CLOSE_TIMEOUT`].
+    /// Ends all tasks and the database. An embedded Postgres has until `deadline`, at least [`CLOSE_TIMEOUT`].
     async fn close(self, deadline: Instant) {
         self.closing.cancel();
         self.tasks.close();
@@ -234,8 +225,7 @@ struct Core {
 }
 
 impl Core {
-    /// Starts the log, the keys, the idempotency claims and the quotas, each with its background tasks. Waits for the
-    /// database if it is unavailable.
+    /// Starts each part with its background tasks. Waits for the database if it is unavailable.
     async fn start(settings: &Settings, store: Store, node: NodeName) -> Result<Self, StartError> {
         let (tasks, metrics) = (TaskTracker::new(), Arc::<Metrics>::default());
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
@@ -254,8 +244,7 @@ impl Core {
         Ok(Self { node, store, log, keys, claims, quotas, metrics, tasks, stopping, closing })
     }
 
-    /// Builds the dispatcher of deliveries, which does not run yet. `verification_token_key` makes the tokens that
-    /// verify receivers. Fails with [`StartError::Callbacks`].
+    /// Does not run yet. The key makes the tokens that verify receivers. Fails with [`StartError::Callbacks`].
     fn new_dispatcher(
         &self,
         settings: &Settings,
@@ -324,12 +313,11 @@ impl Core {
     }
 }
 
-/// Builds the origin and the public URL that the hub states in its requests to receivers.
 fn hub_identity(settings: &Settings) -> HubIdentity {
     HubIdentity::new(settings.webhook_origin.clone(), settings.public_url.clone())
 }
 
-/// Returns the URL of the database. If the settings name none, first starts the embedded Postgres and returns it too.
+/// The URL of the database. If the settings name none, first starts the embedded Postgres.
 async fn prepare_database(
     settings: &Settings,
 ) -> Result<(Option<EmbeddedPostgres>, String), StartError> {
@@ -348,8 +336,7 @@ async fn prepare_database(
     }
 }
 
-/// Loads the secret keys for stream tokens and for verification tokens, in this order. All nodes share them; the first
-/// node creates and stores them.
+/// The keys for stream tokens and for verification tokens. All nodes share them; the first node creates them.
 async fn load_token_keys(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError> {
     let secret = async |name| {
         let fresh: [u8; 32] = rand::random();
@@ -359,10 +346,8 @@ async fn load_token_keys(store: &Store) -> Result<(Vec<u8>, Vec<u8>), StartError
     Ok((secret("stream_tokens").await?, secret("consents").await?))
 }
 
-/// Connects to the database, migrates its schema, creates partitions and sets the master key. Fails if the database
-/// needs a master key that this node does not have.
-///
-/// With the embedded Postgres, deletes the rows of former nodes.
+/// Connects, migrates, creates partitions and sets the master key. With the embedded Postgres, deletes former nodes.
+/// Fails if the database needs a master key that this node does not have.
 async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError> {
     let keys = master_key::load(settings.master_key.as_ref(), &settings.data_dir)
         .map_err(StartError::MasterKey)?;
@@ -383,10 +368,7 @@ async fn open_store(settings: &Settings, url: &str) -> Result<Store, StartError>
     Ok(store)
 }
 
-/// Runs `step`, and repeats it while the database is unavailable, for at most [`DATABASE_TIMEOUT`]. Returns the first
-/// other result.
-///
-/// At the hub's start the database may itself still be starting, or failing over.
+/// Repeats `step` for at most [`DATABASE_TIMEOUT`] while the database is unavailable, as when it is starting.
 async fn retry_until_available<T>(
     mut step: impl AsyncFnMut() -> Result<T, StoreError>,
 ) -> Result<T, StartError> {

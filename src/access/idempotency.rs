@@ -19,8 +19,7 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 type TenantKey = (Arc<str>, String);
 
-/// The idempotency keys of requests that run now. A repeat that arrives while the first request runs is rejected. The log
-/// and the store remember completed requests; correctness does not depend on claims.
+/// The idempotency keys of requests that run now, whose repeats are rejected. Correctness does not depend on claims.
 #[derive(Debug, Clone)]
 pub(crate) struct Claims {
     node: Uuid,
@@ -39,18 +38,15 @@ struct Shared {
 }
 
 impl Shared {
-    /// Locks the set of keys whose requests run on this node.
     fn running(&self) -> MutexGuard<'_, HashSet<TenantKey>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks the list of ended claims whose rows are still stored.
     fn ended(&self) -> MutexGuard<'_, Vec<StoredClaim>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks the cached answer to the question whether other nodes are alive, with the time of the answer. `None`
-    /// before the first answer.
+    /// The last answer whether other nodes are alive, and its time; `None` before the first.
     fn others(&self) -> MutexGuard<'_, Option<(bool, Instant)>> {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -66,9 +62,7 @@ pub(crate) struct Claim {
 }
 
 impl Claims {
-    /// Creates the set of idempotency keys that `node` has claimed, empty at first.
-    ///
-    /// Starts a task that deletes the database rows of ended claims, until `stop`.
+    /// Starts with no claimed key. Until `stop`, a task deletes the database rows of ended claims.
     pub(crate) fn start(
         node: Uuid,
         store: Store,
@@ -80,8 +74,7 @@ impl Claims {
         Self { node, store, shared }
     }
 
-    /// Claims a tenant's idempotency key until the returned [`Claim`] is dropped. `None` while a request with this key
-    /// runs, on this node or on another.
+    /// Claims a tenant's key until the [`Claim`] is dropped. `None` while a request with it runs, on any node.
     pub(crate) async fn claim(
         &self,
         tenant: &Arc<str>,
@@ -102,8 +95,7 @@ impl Claims {
         Ok(Some(claim))
     }
 
-    /// Returns whether other nodes are alive. Reads the database only if the last answer is older than
-    /// [`TRUSTED_FOR`].
+    /// Whether other nodes are alive. Reads the database only if the last answer is older than [`TRUSTED_FOR`].
     async fn has_others(&self) -> Result<bool, StoreError> {
         let known = *self.shared.others();
         if let Some((others, since)) = known
@@ -130,8 +122,7 @@ impl Drop for Claim {
     }
 }
 
-/// Deletes the database rows of ended claims, until `stop`. A row that remains after `stop` has no effect once this
-/// node is dead.
+/// Deletes the rows of ended claims until `stop`. A row that remains has no effect once this node is dead.
 async fn delete_ended(store: Store, shared: Arc<Shared>, stop: CancellationToken) {
     let mut waits = reconnect_delays();
     loop {

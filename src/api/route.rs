@@ -9,9 +9,7 @@ use crate::domain::access::scope::Scope;
 /// The access rule of a route. The router stores it in the request's extensions, where the extractors enforce it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// No key is needed.
     Public,
-    /// The key needs this scope.
     Scope(Scope),
 }
 
@@ -23,8 +21,7 @@ pub(crate) const READ: Access = Access::Scope(Scope::Read);
 pub(crate) const STREAM: Access = Access::Scope(Scope::Stream);
 pub(crate) const ADMIN: Access = Access::Scope(Scope::Admin);
 
-/// Returns the access rule of the route that a request matched. 500 if the route has no rule, so that it is never
-/// served unchecked.
+/// The access rule of the matched route. 500 without one, so that it is never served unchecked.
 pub(crate) fn access(request: &HttpRequest) -> ApiResult<Access> {
     let access = request.extensions().get::<Access>().copied();
     access.ok_or_else(|| Problem::new(Code::Internal, "this route has no access rule"))
@@ -48,28 +45,23 @@ pub(crate) fn route(
     Route { path, method, access, handler }
 }
 
-/// Creates a GET route of the API for `path`. The router checks `access` before it calls `handler`. The route also
-/// serves HEAD.
+/// The route also serves HEAD.
 pub(crate) fn get(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
     route(Method::GET, path, access, handler)
 }
 
-/// Creates a POST route of the API for `path`. The router checks `access` before it calls `handler`.
 pub(crate) fn post(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
     route(Method::POST, path, access, handler)
 }
 
-/// Creates a PUT route of the API for `path`. The router checks `access` before it calls `handler`.
 pub(crate) fn put(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
     route(Method::PUT, path, access, handler)
 }
 
-/// Creates a PATCH route of the API for `path`. The router checks `access` before it calls `handler`.
 pub(crate) fn patch(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
     route(Method::PATCH, path, access, handler)
 }
 
-/// Creates a DELETE route of the API for `path`. The router checks `access` before it calls `handler`.
 pub(crate) fn delete(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
     route(Method::DELETE, path, access, handler)
 }

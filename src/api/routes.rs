@@ -59,7 +59,6 @@ fn resource(path: &str, routes: Vec<Route>) -> Resource {
     })
 }
 
-/// Responds 404 to a request for a path that is not in the route table.
 async fn no_such_path() -> ApiResult {
     Err(Problem::not_found("path; all paths of the API begin with /v1"))
 }

@@ -43,14 +43,12 @@ pub(crate) struct Api {
 }
 
 impl fmt::Debug for Api {
-    /// Writes only the name of the type.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Api")
     }
 }
 
 impl Api {
-    /// Collects the state that all handlers share, and builds the OpenAPI document.
     pub(crate) fn new(parts: Parts, secrets: &Secrets<'_>, limits: Limits) -> Self {
         let Parts { log, store, keys, claims, metrics, streams } = parts;
         let Limits { targets, origin, quotas, body_deadline, trusted_proxies, stopping } = limits;
@@ -90,7 +88,6 @@ pub(crate) struct Parts {
 
 /// The secrets that the API authenticates with.
 pub(crate) struct Secrets<'a> {
-    /// The configured admin key.
     pub admin_key: &'a str,
     /// The key that encrypts stream tokens.
     pub stream_tokens: &'a [u8],

@@ -21,10 +21,7 @@ pub(super) struct HealthArgs {
     listen: SocketAddr,
 }
 
-/// Sends `GET /readyz` to the hub at `args.listen`. Returns `Ok` if the status is 200; otherwise the error text, also
-/// after a time limit.
-///
-/// If the address means all addresses (`0.0.0.0` or `::`), the request goes to the loopback address.
+/// Fails unless `GET /readyz` returns 200 in time. For all addresses (`0.0.0.0`, `::`) asks the loopback address.
 pub(super) async fn run(args: HealthArgs) -> Result<(), String> {
     let mut hub = args.listen;
     if hub.ip().is_unspecified() {

@@ -46,8 +46,7 @@ fn http_url(text: &str) -> Result<Url, String> {
     }
 }
 
-/// Parses the http or https URL of a hub. User, password, query and fragment are errors, because the URL is printed.
-/// The error is the text for the user.
+/// User, password, query and fragment are errors, because the URL is printed.
 fn hub_url(text: &str) -> Result<Url, String> {
     let url = http_url(text)?;
     let has_password = !url.username().is_empty() || url.password().is_some();
@@ -57,8 +56,7 @@ fn hub_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Runs `hookhub listen`: prints each event of a hub's stream until SIGINT or SIGTERM. Fails if the hub refuses a
-/// request.
+/// Prints each event until SIGINT or SIGTERM. Fails if the hub refuses a request.
 pub(super) async fn run(args: ListenArgs) -> Result<(), String> {
     let mut signals = StopSignals::listen()?;
     let secret = args.secret.clone().unwrap_or_else(|| Secret::from_random(rand::random()));

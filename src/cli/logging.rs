@@ -33,8 +33,7 @@ enum LogFormat {
     Json,
 }
 
-/// Returns `text` unchanged if it is a valid log filter, such as `info` or `hookhub=debug`. Otherwise returns the
-/// error text for the user.
+/// Accepts a log filter such as `info` or `hookhub=debug`. The error is the text for the user.
 fn filter(text: &str) -> Result<String, String> {
     let filter = EnvFilter::try_new(text).map(|_| text.to_owned());
     filter.map_err(|error| format!("{text:?} is not a log level or filter: {error}"))

@@ -40,8 +40,7 @@ pub(super) struct ReceiveArgs {
     retry_after_s: Option<u64>,
 }
 
-/// Runs `hookhub receive`: a test receiver that prints each delivery, until SIGINT or SIGTERM. Fails if it cannot
-/// listen.
+/// Prints each delivery until SIGINT or SIGTERM. Fails if it cannot listen.
 pub(super) async fn run(args: ReceiveArgs) -> Result<(), String> {
     let mut signals = StopSignals::listen()?;
     let settings = ReceiverSettings {

@@ -7,8 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::output::print_line;
 use super::stop_signals::StopSignals;
 
-/// Runs `hookhub serve`: starts the hub, waits for SIGINT or SIGTERM, and stops the hub. If SIGINT arrives during the
-/// stop, fails without waiting for its end.
+/// Runs the hub until SIGINT or SIGTERM. A SIGINT during the stop ends it at once, as a failure.
 pub(super) async fn run(args: ServeArgs) -> Result<(), String> {
     raise_open_file_limit();
     let settings = Settings::from_args(args).map_err(|error| error.to_string())?;
@@ -37,8 +36,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// Prints a newly generated admin key and the path of its file. Prints only the path if the file existed before, and
-/// nothing if the key is configured.
+/// Prints a new key with its file, only the file if it existed before, and nothing if the key is configured.
 fn print_admin_key(admin_key: &AdminKey) {
     let Some(file) = admin_key.file() else { return };
     let line = if admin_key.is_new() {

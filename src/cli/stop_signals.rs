@@ -9,8 +9,7 @@ pub(super) struct StopSignals {
 }
 
 impl StopSignals {
-    /// Installs the handlers of SIGINT and SIGTERM, which then no longer end the process. Fails with the text for the
-    /// user.
+    /// The signals then no longer end the process. Fails with the text for the user.
     pub(super) fn listen() -> Result<Self, String> {
         let listen =
             |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
@@ -20,7 +19,6 @@ impl StopSignals {
         })
     }
 
-    /// Waits until the process receives the next SIGINT or SIGTERM.
     pub(super) async fn recv(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

@@ -95,8 +95,6 @@ impl ClientArgs {
         self.max_connections_per_address.unwrap_or(usize::MAX)
     }
 
-    /// Returns the time limits for a client: to send a request's head, to send its body, and to stay idle between
-    /// requests.
     pub(super) fn timeouts(&self) -> ClientTimeouts {
         ClientTimeouts {
             head: self.head_deadline_s.0,
@@ -105,8 +103,6 @@ impl ClientArgs {
         }
     }
 
-    /// Returns the networks of the trusted proxies, and the header in which they pass the client's address. No
-    /// networks if none are set.
     pub(super) fn trusted_proxies(&self) -> TrustedProxies {
         TrustedProxies {
             networks: self.trusted_proxies.clone().unwrap_or_default(),

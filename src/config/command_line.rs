@@ -37,8 +37,7 @@ pub fn parse_command_line<C: Parser>() -> Result<C, CommandLineError> {
     parse_from(&std::env::args_os().collect::<Vec<_>>())
 }
 
-/// Parses `args`, the first of which is the program's name, and the environment. The error names an invalid value, or
-/// is clap's own.
+/// `args` begins with the program's name. The error names an invalid value, or is clap's own.
 pub(super) fn parse_from<C: Parser>(args: &[OsString]) -> Result<C, CommandLineError> {
     let command = without_empty_variables(C::command());
     let parsed = command.clone().try_get_matches_from(args);
@@ -52,8 +51,7 @@ pub(super) fn parse_from<C: Parser>(args: &[OsString]) -> Result<C, CommandLineE
     })
 }
 
-/// Changes `command` so that an environment variable with an empty value counts as not set. Required options stay as
-/// they are.
+/// An environment variable with an empty value counts as not set. Required options stay as they are.
 fn without_empty_variables(command: Command) -> Command {
     let ignore = |arg: Arg| {
         let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
@@ -65,11 +63,10 @@ fn without_empty_variables(command: Command) -> Command {
     command.mut_args(ignore).mut_subcommands(without_empty_variables)
 }
 
-/// Converts clap's error to one that names the setting and the fault. `None`: the error is not about the value of an
-/// option of `commands`.
+/// `None`: the error is not about the value of an option of `commands`.
 ///
-/// The result never contains a secret: the value parsers of secrets do not repeat the value, and clap's own message,
-/// which does, is not used.
+/// Never contains a secret: the value parsers of secrets do not repeat the value, and clap's own message, which does,
+/// is not used.
 fn bad_value(error: &clap::Error, commands: &[&Command]) -> Option<ConfigError> {
     if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
         return None;

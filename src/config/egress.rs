@@ -47,8 +47,6 @@ pub(super) struct EgressArgs {
 }
 
 impl EgressArgs {
-    /// Builds the rules for requests to receivers: the allowed and forbidden targets, the ports, and the proxy, if
-    /// any.
     pub(super) fn egress(self) -> EgressPolicy {
         EgressPolicy {
             targets: Targets {

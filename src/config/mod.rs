@@ -84,7 +84,6 @@ pub struct Settings {
 }
 
 impl fmt::Debug for Database {
-    /// Writes the kind of database, without the URL, which may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(_) => f.write_str("Url(…)"),
@@ -96,7 +95,6 @@ impl fmt::Debug for Database {
 }
 
 impl fmt::Debug for Settings {
-    /// Writes only the settings that contain no secret: the address, the kind of database, and the data directory.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("listen", &self.listen)
@@ -211,7 +209,6 @@ pub struct ServeArgs {
     stop_deadline_s: Seconds,
 }
 
-/// Returns the help text of the option that sets how many days attempts are kept.
 fn attempts_days_help() -> String {
     let days = Retention::default().attempts_days;
     format!(
@@ -252,8 +249,7 @@ impl Settings {
     }
 }
 
-/// Builds the retention of events and of attempts, in days. Unless set, attempts are kept for the default time or, if
-/// that is shorter, as long as events. Fails if attempts would be kept longer than events.
+/// Unless set, attempts are kept for the default time or, if shorter, as long as events. Longer is an error.
 fn retention(events_days: u16, attempts_days: Option<u16>) -> Result<Retention, ConfigError> {
     let default = Retention::default().attempts_days;
     let attempts_days = attempts_days.unwrap_or(default.min(events_days));

@@ -16,8 +16,7 @@ use crate::domain::egress::target_list::{PortList, TargetList};
 /// One year.
 const MAX_SECONDS: u64 = 31_536_000;
 
-/// Returns a value parser for clap. It accepts whole numbers in `range`, both ends included; its error is the text for
-/// the user.
+/// A value parser for whole numbers in `range`, both ends included; its error is the text for the user.
 pub(super) fn number<T>(
     range: RangeInclusive<T>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
@@ -39,7 +38,6 @@ pub(super) struct Seconds(pub(super) Duration);
 impl FromStr for Seconds {
     type Err = String;
 
-    /// Parses a whole number of seconds, from one second to one year. The error is the text for the user.
     fn from_str(text: &str) -> Result<Self, String> {
         number(1..=MAX_SECONDS)(text).map(|seconds| Self(Duration::from_secs(seconds)))
     }
@@ -58,8 +56,6 @@ pub(super) struct SecondsList(pub(super) Vec<Duration>);
 impl FromStr for SecondsList {
     type Err = String;
 
-    /// Parses a comma-separated list of whole numbers of seconds, each from one second to one year. The error is the
-    /// text for the user.
     fn from_str(text: &str) -> Result<Self, String> {
         let seconds = text.split(',').map(|step| Ok(step.trim().parse::<Seconds>()?.0));
         seconds.collect::<Result<_, _>>().map(Self)
@@ -80,8 +76,7 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Returns the URL unchanged if its scheme is `postgres` or `postgresql`. The error does not repeat the URL, which may
-/// hold a password.
+/// Accepts `postgres` and `postgresql` URLs. The error does not repeat the URL, which may hold a password.
 pub(super) fn database_url(text: &str) -> Result<String, &'static str> {
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
         Ok(text.to_owned())
@@ -90,8 +85,7 @@ pub(super) fn database_url(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// Returns the key unchanged if it has at least 16 visible ASCII characters and no spaces. The error does not repeat
-/// the key.
+/// At least 16 visible ASCII characters without spaces. The error does not repeat the key.
 pub(super) fn admin_key(text: &str) -> Result<String, &'static str> {
     if text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_owned())
@@ -102,8 +96,7 @@ pub(super) fn admin_key(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// Checks that a text is one origin as browsers write it (scheme, host, and a port other than the default; no path),
-/// or `*`. Returns it without surrounding spaces, or the error text for the user.
+/// One origin as browsers write it (scheme, host, port unless default; no path), or `*`; without surrounding spaces.
 pub(super) fn cors_origin(text: &str) -> Result<String, String> {
     let text = text.trim();
     let url = Url::parse(text).ok();
@@ -116,8 +109,6 @@ pub(super) fn cors_origin(text: &str) -> Result<String, String> {
     ))
 }
 
-/// Parses the networks (CIDR) and addresses that receivers may use although they are not public. The error is the text
-/// for the user.
 pub(super) fn allowed_targets(text: &str) -> Result<AllowedTargets, String> {
     AllowedTargets::parse(text).map_err(|part| not_a_network(&part))
 }
@@ -127,13 +118,10 @@ pub(super) fn networks(text: &str) -> Result<Networks, String> {
     Networks::parse(text).map_err(|part| not_a_network(&part))
 }
 
-/// Returns the text for the user that `part`, one element of a comma-separated list, is not a network or an address.
 fn not_a_network(part: &str) -> String {
     format!("{part:?} is not a network; expected e.g. 10.0.0.0/8,192.0.2.3")
 }
 
-/// Parses a comma-separated list of networks, addresses and host names (`*.` stands for all subdomains). The error is
-/// the text for the user.
 pub(super) fn target_list(text: &str) -> Result<TargetList, String> {
     TargetList::parse(text).map_err(|part| {
         format!(
@@ -142,16 +130,13 @@ pub(super) fn target_list(text: &str) -> Result<TargetList, String> {
     })
 }
 
-/// Parses a comma-separated list of ports (1 to 65535) and ranges, such as `443,8000-8999`. The error is the text for
-/// the user.
 pub(super) fn port_list(text: &str) -> Result<PortList, String> {
     PortList::parse(text).map_err(|part| {
         format!("{part:?} is neither a port from 1 to 65535 nor a range of ports; expected e.g. 443,8000-8999")
     })
 }
 
-/// Parses the name of a header that proxies add, `x-forwarded-for` or `forwarded`, in upper or lower case. The error
-/// is the text for the user.
+/// `x-forwarded-for` or `forwarded`, in upper or lower case.
 pub(super) fn proxy_header(text: &str) -> Result<ProxyHeader, String> {
     let known = [ProxyHeader::XForwardedFor, ProxyHeader::Forwarded];
     let named = known.into_iter().find(|header| header.name().eq_ignore_ascii_case(text));

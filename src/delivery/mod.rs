@@ -54,7 +54,7 @@ pub(crate) struct DeliverySettings {
 }
 
 impl Dispatcher {
-    /// Creates a dispatcher, which does nothing before [`Self::run`]. Fails if the HTTP clients cannot be built.
+    /// Fails if the HTTP clients cannot be built.
     pub(crate) fn new(
         parts: Parts,
         settings: DeliverySettings,
@@ -65,17 +65,14 @@ impl Dispatcher {
         Ok(Self { parts, deliverer, verifier, schedule })
     }
 
-    /// Grants this node its first lease in the database. Call this before the node serves clients: API calls on other
-    /// nodes wait for nodes with a lease to apply revocations and changes.
+    /// Grants the first lease. Must precede serving: API calls on other nodes wait for nodes with a lease.
     pub(crate) async fn register_node(&self) -> Result<(), StoreError> {
         let Parts { node, log, store, .. } = &self.parts;
         store.renew_lease(node, lease::GRANTED_FOR, log.head()).await.map(drop)
     }
 
-    /// Delivers events until `stop` is cancelled, then waits for attempts in flight, at most for `stop_timeout`.
-    /// Returns the number of attempts that were cut off.
-    ///
-    /// Another node, or this one after a restart, repeats these attempts.
+    /// Delivers until `stop`, then waits up to `stop_timeout` for attempts in flight. Returns the number cut off, which
+    /// another node, or this one after a restart, repeats.
     pub(crate) async fn run(self, stop: CancellationToken, stop_timeout: Duration) -> usize {
         let Parts { node, log, store, keys, metrics, tasks } = self.parts;
         let id = node.id;

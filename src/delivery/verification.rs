@@ -39,13 +39,11 @@ pub(crate) struct Verifier {
 }
 
 impl Verifier {
-    /// Creates a verifier that sends its requests through `deliverer`.
     pub(crate) fn new(deliverer: Deliverer, settings: VerifierSettings) -> Self {
         Self { deliverer, settings }
     }
 
-    /// Makes one attempt to verify the receiver of a subscription, by the method that the subscription requires. The
-    /// egress rules and the timeout of deliveries apply.
+    /// The egress rules and the timeout of deliveries apply.
     pub(crate) async fn verify(&self, subscription: &Subscription) -> VerificationOutcome {
         let id = subscription.id;
         let (webhook, verification) = match &subscription.definition.channel {
@@ -142,14 +140,12 @@ impl Verifier {
     }
 }
 
-/// Creates the outcome of a failed verification attempt. `reason` is a text for the subscription's owner. The receiver
-/// has requested no delay.
+/// `reason` is a text for the subscription's owner.
 fn unverified(reason: impl Into<String>) -> VerificationOutcome {
     VerificationOutcome::Unverified { reason: reason.into(), at_least: None }
 }
 
-/// Decides the outcome of a verification attempt. For a 2xx response, the receiver is verified if `check` returns `Ok`.
-/// A 410 ends the verification for good; any other status is a failure.
+/// A 2xx is verified if `check` returns `Ok`, a 410 is final, any other status is a failure.
 fn outcome(
     response: &VerificationResponse,
     check: impl FnOnce() -> Result<(), String>,
@@ -167,8 +163,7 @@ fn outcome(
     }
 }
 
-/// Returns the minimum delay before the next verification attempt, if the response requests one by `Retry-After`.
-/// `None`: it requests none, or the status allows no retry.
+/// The delay that `Retry-After` requests. `None`: no delay, or the status allows no retry.
 fn at_least(response: &VerificationResponse) -> Option<Duration> {
     match response.verdict() {
         Verdict::Retry { at_least } => at_least,
@@ -177,20 +172,18 @@ fn at_least(response: &VerificationResponse) -> Option<Duration> {
 }
 
 impl VerificationResponse {
-    /// Returns what follows from the response's status, by the same rules as for deliveries: delivered (2xx), gone
-    /// (410) or retry.
+    /// By the same rules as for deliveries.
     fn verdict(&self) -> Verdict {
         Outcome::Answered { status: self.status, retry_after: self.retry_after }.verdict()
     }
 
-    /// Returns the value of a response header without white space around it. `None`: the header is missing or not
-    /// ASCII.
+    /// Trimmed. `None`: the header is missing or not ASCII.
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok().map(str::trim)
     }
 }
 
-/// Checks that the response header `X-Hook-Secret` equals `secret`. The error is a text for the subscription's owner.
+/// The error is a text for the subscription's owner.
 fn check_secret(response: &VerificationResponse, secret: &str) -> Result<(), String> {
     let Some(repeated) = response.header("x-hook-secret") else {
         return Err(format!(
@@ -205,8 +198,7 @@ fn check_secret(response: &VerificationResponse, secret: &str) -> Result<(), Str
     }
 }
 
-/// Checks that the response body equals `challenge`, apart from white space around it. The error is a text for the
-/// subscription's owner.
+/// White space around the challenge is ignored. The error is a text for the subscription's owner.
 fn check_challenge(response: &VerificationResponse, challenge: &str) -> Result<(), String> {
     if response.body.trim_ascii().ct_eq(challenge.as_bytes()).into() {
         Ok(())
@@ -215,11 +207,8 @@ fn check_challenge(response: &VerificationResponse, challenge: &str) -> Result<(
     }
 }
 
-/// Checks that the response headers allow the hub's `origin`, and reads the rate that they allow. The error is a text
-/// for the subscription's owner.
-///
-/// `requested_rate`: the rate that the hub asked for, in requests a minute; it applies if the response states none. The
-/// status is not checked.
+/// The error is a text for the subscription's owner. `requested_rate`: in requests a minute; it applies if the response
+/// states none. The status is not checked.
 fn check_allowed(
     response: &VerificationResponse,
     origin: &str,

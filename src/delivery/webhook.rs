@@ -48,17 +48,15 @@ pub(crate) struct Deliverer {
 }
 
 impl Deliverer {
-    /// Builds the HTTP clients under the operator's egress rules. The error means that a client cannot be built.
+    /// Fails if a client cannot be built.
     pub(crate) fn new(
         egress: EgressPolicy,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Ok(Self { client: Arc::new(EgressClient::new(egress)?), tokens: Arc::default() })
     }
 
-    /// Sends `event` as a POST to the subscription's receiver. `number` counts the attempts from 1; `now` is the time
-    /// in the signature.
-    ///
-    /// Every failure is returned as an outcome. The subscription's timeout covers the whole exchange.
+    /// `number` counts from 1; `now` is the time in the signature. Every failure is returned as an outcome. The
+    /// subscription's timeout covers the whole exchange.
     pub(crate) async fn post(
         &self,
         subscription: &Subscription,
@@ -89,8 +87,7 @@ impl Deliverer {
         }
     }
 
-    /// Sends a verification request with the owner's headers, under the same egress rules and timeout as deliveries.
-    /// The error is the reason why no response arrived.
+    /// Sends the owner's headers too, under the egress rules and timeout of deliveries.
     pub(crate) async fn send_verification(
         &self,
         id: SubscriptionId,
@@ -117,8 +114,7 @@ impl Deliverer {
         }
     }
 
-    /// Sends a request, reads the response, and returns its status as an outcome. For a status other than 2xx, also
-    /// keeps an excerpt of the response. The error means that no complete response arrived.
+    /// For a status other than 2xx, keeps an excerpt of the response. Fails without a complete response.
     async fn exchange(&self, webhook: &Webhook, request: Request) -> Result<Exchange, Failure> {
         let (response, body) = self.send(webhook, request).await?;
         let (status, retry_after) = (response.status(), retry_after_of(&response));
@@ -129,8 +125,7 @@ impl Deliverer {
         })
     }
 
-    /// Sends a request and reads the response body. Adds an access token if the subscription uses OAuth client
-    /// credentials. Fails if no token or no response is received.
+    /// Adds an OAuth access token if configured. Fails if no token or no response is received.
     async fn send(
         &self,
         webhook: &Webhook,
@@ -147,8 +142,7 @@ impl Deliverer {
         Ok((response, body))
     }
 
-    /// Sends a request with an OAuth access token. If the receiver answers 401 to a cached token, which may be revoked,
-    /// sends the request once more with a new token.
+    /// If the receiver answers 401 to a cached token, which may be revoked, repeats the request once with a new one.
     async fn send_with_token(
         &self,
         webhook: &Webhook,
@@ -171,13 +165,11 @@ impl Deliverer {
     }
 }
 
-/// Returns the error text for an exchange that took longer than `timeout`.
 fn no_response_within(timeout: Duration) -> String {
     format!("no complete answer within {} s", timeout.as_secs())
 }
 
-/// Builds the headers that the subscription's owner has configured, including `Authorization` from the owner's
-/// credentials.
+/// Includes `Authorization` from the owner's credentials.
 fn owner_headers(settings: &WebhookSettings) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(9 + settings.headers.len());
     for (name, value) in &settings.headers {
@@ -193,8 +185,7 @@ fn owner_headers(settings: &WebhookSettings) -> HeaderMap {
     headers
 }
 
-/// Sets a header and marks its value as sensitive, so that logs and debug output omit it. Does nothing if `text` is not
-/// a valid header value.
+/// Marks the value as sensitive, so that logs omit it. Ignores an invalid `text`.
 pub(crate) fn insert_header(headers: &mut HeaderMap, name: &'static str, text: String) {
     if let Ok(mut value) = HeaderValue::try_from(text) {
         value.set_sensitive(true);
@@ -202,8 +193,7 @@ pub(crate) fn insert_header(headers: &mut HeaderMap, name: &'static str, text: S
     }
 }
 
-/// Builds all headers of a webhook request for attempt `number` (from 1), signed at the time `now`. A header of the hub
-/// replaces an owner's header of the same name.
+/// `number` counts from 1; `now` is the time in the signature. The hub's headers replace the owner's.
 fn webhook_headers(
     subscription: &Subscription,
     webhook: &Webhook,
@@ -244,7 +234,7 @@ struct ResponseExcerpt<'a> {
 }
 
 impl<'a> ResponseExcerpt<'a> {
-    /// Creates the excerpt of a response that the hub stores: up to [`MAX_EXCERPT_BYTES`] of the body, and two headers.
+    /// Up to [`MAX_EXCERPT_BYTES`] of the body, and two headers.
     fn new(response: &'a Response, body: &[u8]) -> Self {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let excerpt = body.get(..MAX_EXCERPT_BYTES).unwrap_or(body);
@@ -257,14 +247,14 @@ impl<'a> ResponseExcerpt<'a> {
 }
 
 impl Exchange {
-    /// Creates the record of an exchange without a response. `why` is an error text for the subscription's owner.
+    /// `why` is an error text for the subscription's owner.
     pub(crate) fn failed(class: ErrorClass, why: &impl ToString) -> Self {
         let response = serde_json::json!({ "error": why.to_string() }).to_string();
         Self { outcome: Outcome::Failed(class), response: Some(response) }
     }
 }
 
-/// Returns the delay that the response requests by `Retry-After`. `None`: the header is missing or invalid.
+/// `None`: the header is missing or invalid.
 fn retry_after_of(response: &Response) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?;
     retry_after(value.to_str().ok()?, UnixMillis::now())

@@ -41,7 +41,6 @@ impl MasterKey {
         STANDARD.encode(self.0)
     }
 
-    /// Returns the public id of the key, which does not reveal the key.
     pub fn id(&self) -> MasterKeyId {
         let mut hash = Sha256::new();
         hash.update(ID_LABEL);
@@ -57,7 +56,6 @@ impl MasterKey {
 }
 
 impl fmt::Debug for MasterKey {
-    /// Writes only the type's name, so that logs never contain the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MasterKey(…)")
     }
@@ -76,7 +74,6 @@ impl FromStr for MasterKey {
     }
 }
 
-/// Parses 64 hex digits as 32 bytes. `None`: the text is anything else, such as base64.
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u32> =
         text.chars().map(|digit| digit.to_digit(16)).collect::<Option<Vec<_>>>()?;
@@ -105,7 +102,6 @@ pub struct MasterKeys {
 }
 
 impl From<MasterKey> for MasterKeys {
-    /// Builds the keys of a hub with one master key: the current key, and no former keys.
     fn from(current: MasterKey) -> Self {
         Self { current, former: Vec::new() }
     }
@@ -115,8 +111,7 @@ impl From<MasterKey> for MasterKeys {
 impl FromStr for MasterKeys {
     type Err = InvalidMasterKeys;
 
-    /// Parses a comma-separated list of master keys: the current key, then the former ones. Fails if a key is invalid
-    /// or occurs twice.
+    /// Fails if a key is invalid or occurs twice.
     fn from_str(text: &str) -> Result<Self, InvalidMasterKeys> {
         let mut keys = text.split(',').map(|key| key.trim().parse::<MasterKey>());
         let current = keys.next().ok_or(InvalidMasterKeys)??;
@@ -144,8 +139,7 @@ pub enum AssociatedData<'a> {
 }
 
 impl AssociatedData<'_> {
-    /// Returns the bytes that bind an encrypted value to its row: the parts, separated by U+0000, which no name in the
-    /// database contains.
+    /// The parts, separated by U+0000, which no name in the database contains.
     fn as_bytes(&self) -> Vec<u8> {
         match self {
             Self::Definition { tenant, id } => format!("definition\0{tenant}\0{id}"),
@@ -174,18 +168,14 @@ pub struct Encryptor {
 }
 
 impl Encryptor {
-    /// Creates an encryptor. It encrypts with the current key of `keys`, and decrypts with the current and the former
-    /// keys.
     pub fn new(keys: MasterKeys) -> Self {
         Self { keys }
     }
 
-    /// Iterates over all master keys: the current one, then the former ones.
     fn keys(&self) -> impl Iterator<Item = &MasterKey> {
         std::iter::once(&self.keys.current).chain(&self.keys.former)
     }
 
-    /// Returns the id of the current key, which encrypts new values.
     pub fn current(&self) -> MasterKeyId {
         self.keys.current.id()
     }
@@ -195,10 +185,7 @@ impl Encryptor {
         self.keys().map(MasterKey::id).collect()
     }
 
-    /// Encrypts `plain` with the current key and binds the result to the database row `row`. `None`: `plain` is longer
-    /// than the cipher accepts (256 GiB).
-    ///
-    /// `nonce` must be random and never used twice.
+    /// Uses the current key. `nonce` must be random and never used twice. `None`: `plain` is longer than 256 GiB.
     pub fn encrypt(
         &self,
         plain: &[u8],
@@ -214,10 +201,8 @@ impl Encryptor {
         Some(format!("{PREFIX}{}.{}", self.current(), URL_SAFE_NO_PAD.encode(encrypted)))
     }
 
-    /// Decrypts a value that [`Self::encrypt`] encrypted for the same `row`. A value without the prefix was stored
-    /// before encryption existed and is returned unchanged.
-    ///
-    /// Fails if no key has the value's key id, or if the value was changed or belongs to another row.
+    /// A value without the prefix was stored before encryption existed and is returned unchanged. Fails if no key has
+    /// the value's key id, or if the value was changed or belongs to another row.
     pub fn decrypt(&self, stored: &[u8], row: AssociatedData<'_>) -> Result<Vec<u8>, DecryptError> {
         let Some(encrypted) = stored.strip_prefix(PREFIX.as_bytes()) else {
             return Ok(stored.to_vec());
@@ -236,7 +221,6 @@ impl Encryptor {
     }
 }
 
-/// Parses the id of a master key, eight hex digits. `None`: the text is anything else.
 fn id_of(text: &str) -> Option<MasterKeyId> {
     let id = MasterKeyId(u32::from_str_radix(text, 16).ok()?.to_be_bytes());
     (id.to_string() == text).then_some(id)

@@ -29,8 +29,7 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, prefix: &str, number: i64) -> fm
     f.write_str(std::str::from_utf8(&text).map_err(|_not_ascii| fmt::Error)?)
 }
 
-/// Parses `prefix` and 13 base32 digits, in upper or lower case, and returns the number. Fails if the text is anything
-/// else.
+/// Parses `prefix` and 13 base32 digits, in upper or lower case.
 pub(crate) fn read(prefix: &'static str, text: &str) -> Result<i64, BadId> {
     let digits = text
         .strip_prefix(prefix)
@@ -64,7 +63,6 @@ macro_rules! id {
                 Self(number.max(0))
             }
 
-            /// Returns the number that represents the id in the database.
             pub fn stored(self) -> i64 {
                 self.0
             }
@@ -76,14 +74,12 @@ macro_rules! id {
         }
 
         impl fmt::Display for $name {
-            /// Writes the id as text: its prefix and 13 base32 digits.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write(f, $prefix, self.0)
             }
         }
 
         impl fmt::Debug for $name {
-            /// Writes the id like `Display`.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(self, f)
             }
@@ -92,7 +88,6 @@ macro_rules! id {
         impl FromStr for $name {
             type Err = BadId;
 
-            /// Parses the prefix and 13 base32 digits, in upper or lower case. The error names the expected prefix.
             fn from_str(text: &str) -> Result<Self, BadId> {
                 read($prefix, text).map(Self)
             }

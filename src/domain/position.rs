@@ -28,13 +28,11 @@ impl Position {
         Self(number.max(0))
     }
 
-    /// Returns the number that represents the position in the database.
     pub fn stored(self) -> i64 {
         self.0
     }
 
-    /// Returns the highest position that is lower than the position of every event at `time` or later. A reader that
-    /// starts there gets those events.
+    /// The highest position below every event at `time` or later; a reader that starts there gets those events.
     pub fn before_time(time: UnixMillis) -> Self {
         Self(time.as_i64().clamp(0, i64::MAX >> COUNTER_BITS) << COUNTER_BITS).previous()
     }
@@ -44,15 +42,13 @@ impl Position {
         UnixMillis::from_i64(self.0 >> COUNTER_BITS)
     }
 
-    /// Returns the position that is one lower, whether or not it has an event. Of [`Position::START`] it returns
-    /// [`Position::START`].
+    /// One lower, whether or not it has an event; of [`Position::START`] the same.
     #[must_use]
     pub fn previous(self) -> Self {
         Self((self.0 - 1).max(0))
     }
 
-    /// Returns the position that is `count` higher. The events of one append have consecutive positions, so this finds
-    /// the later ones.
+    /// `count` higher. The events of one append have consecutive positions.
     #[must_use]
     pub fn advanced(self, count: usize) -> Self {
         Self(self.0.saturating_add(i64::try_from(count).unwrap_or(i64::MAX)))
@@ -66,7 +62,6 @@ impl fmt::Display for Position {
 }
 
 impl fmt::Debug for Position {
-    /// Writes the position like `Display`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

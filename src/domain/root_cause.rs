@@ -2,8 +2,7 @@
 
 use std::error::Error;
 
-/// Follows the sources of `error` and returns the last one, which names the actual cause. Returns `error` itself if it
-/// has no source.
+/// The last source of `error`, which names the actual cause; `error` itself if it has none.
 pub fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut root = error;
     while let Some(cause) = root.source() {

@@ -18,20 +18,17 @@ impl UnixMillis {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
 
-    /// Returns the current time of the system clock. Only callers outside the domain use it; functions of the domain
-    /// get the time as an argument.
+    /// Functions of the domain get the time as an argument and do not call this.
     pub fn now() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Returns the time that is `millis` milliseconds after 1970-01-01. A time before the year 0000 or after 9999
-    /// becomes the nearest one in this range.
+    /// A time before the year 0000 or after 9999 becomes the nearest one in this range.
     pub fn from_i64(millis: i64) -> Self {
         Self(millis.clamp(MIN, MAX))
     }
 
-    /// Returns the milliseconds since 1970-01-01 UTC; negative for earlier times.
     pub fn as_i64(self) -> i64 {
         self.0
     }
@@ -41,20 +38,17 @@ impl UnixMillis {
         self.0.div_euclid(1000)
     }
 
-    /// Parses an RFC 3339 time with its UTC offset (section 5.6). `None`: the text is invalid, or the time is outside
-    /// the years 0000 to 9999.
+    /// Parses RFC 3339 (section 5.6). `None`: the text is invalid, or outside the years 0000 to 9999.
     pub fn parse(text: &str) -> Option<Self> {
         let time: jiff::Timestamp = text.parse().ok()?;
         (MIN..=MAX).contains(&time.as_millisecond()).then(|| Self(time.as_millisecond()))
     }
 
-    /// Returns the time that is `by` later than this one.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         Self::from_i64(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// Returns the time that is `by` earlier than this one.
     #[must_use]
     pub fn before(self, by: Duration) -> Self {
         Self::from_i64(self.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))

@@ -22,16 +22,13 @@ pub(crate) struct EgressClient {
 }
 
 impl EgressClient {
-    /// Builds a client that applies the operator's egress rules and resolves host names with the system's resolver.
-    /// Fails if the HTTP clients or the TLS settings cannot be built.
+    /// Resolves names by the system. Fails if the HTTP clients or the TLS settings cannot be built.
     pub(crate) fn new(
         egress: EgressPolicy,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Self::with_lookup(egress, Lookup::System)
     }
 
-    /// Builds a client that applies the operator's rules and resolves host names with `lookup`. Fails if the HTTP
-    /// clients or the TLS settings cannot be built.
     fn with_lookup(
         egress: EgressPolicy,
         lookup: Lookup,
@@ -43,8 +40,7 @@ impl EgressClient {
         Ok(Self { targets, clients, lookup_before_proxy })
     }
 
-    /// Checks whether the operator's egress rules allow `url`, without sending anything to it. With a proxy, the check
-    /// includes a DNS lookup of the host.
+    /// Checks the egress rules without sending anything. With a proxy, includes a DNS lookup of the host.
     pub(crate) async fn check(&self, url: &CallbackUrl) -> Result<(), Failure> {
         self.targets.check_url(url)?;
         match (&self.lookup_before_proxy, url.literal_address()) {
@@ -53,16 +49,14 @@ impl EgressClient {
         }
     }
 
-    /// Looks up the addresses of `host` and fails if the operator's rules block any of them, because the proxy may
-    /// connect to any. A name that this machine cannot resolve passes: the proxy may resolve it.
+    /// Fails if any address is blocked: the proxy may connect to any. Passes an unknown name: the proxy may resolve it.
     async fn check_addresses(&self, lookup: &Lookup, host: &str) -> Result<(), Failure> {
         let Ok(found) = lookup.addresses(host).await else { return Ok(()) };
         let (_, blocked) = self.targets.filter_allowed(host, found);
         blocked.map_or(Ok(()), |blocked| Err(blocked.into()))
     }
 
-    /// Checks `url` against the egress rules, then sends `request` and returns when the response head has arrived.
-    /// `tls`: the receiver's TLS settings; `None`: the system's certificate authorities only.
+    /// Returns when the response head has arrived. `tls`: `None` for the system's certificate authorities only.
     pub(crate) async fn send(
         &self,
         url: &CallbackUrl,

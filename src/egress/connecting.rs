@@ -20,8 +20,7 @@ tokio::task_local! {
     static HAS_CONNECTED: Cell<bool>;
 }
 
-/// Runs a request to its end. Returns its result, and `true` if the request began to open a new connection; `false` if
-/// it reused an open one.
+/// Runs a request. `true`: it began to open a connection; `false`: it reused one.
 pub(super) async fn detect_connecting<T>(request: impl Future<Output = T>) -> (T, bool) {
     HAS_CONNECTED
         .scope(Cell::new(false), async {
@@ -31,7 +30,7 @@ pub(super) async fn detect_connecting<T>(request: impl Future<Output = T>) -> (T
         .await
 }
 
-/// Records that the request of the current task begins to open a connection. [`detect_connecting`] returns this record.
+/// Records, for [`detect_connecting`], that the current task's request opens a connection.
 pub(super) fn record_connecting() {
     // Outside of `detect_connecting` nothing needs the record.
     HAS_CONNECTED.try_with(|connected| connected.set(true)).unwrap_or_default();
@@ -44,7 +43,6 @@ pub(super) struct RecordConnecting;
 impl<S> Layer<S> for RecordConnecting {
     type Service = RecordingConnector<S>;
 
-    /// Wraps `connector` so that each connection it opens is recorded for [`detect_connecting`].
     fn layer(&self, connector: S) -> RecordingConnector<S> {
         RecordingConnector { connector }
     }
@@ -65,7 +63,6 @@ impl<S: Service<R>, R> Service<R> for RecordingConnector<S> {
         self.connector.poll_ready(context)
     }
 
-    /// Records that the current request opens a connection, then opens it with the wrapped connector.
     fn call(&mut self, request: R) -> S::Future {
         record_connecting();
         self.connector.call(request)

@@ -21,27 +21,24 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// Creates a failure of this class. `detail` is the text that explains the cause; it must contain no secret.
+    /// `detail` must contain no secret.
     pub(crate) fn new(class: ErrorClass, detail: impl Into<String>) -> Self {
         Self { class, detail: detail.into() }
     }
 
-    /// Prefixes the detail with the name of the server that failed, if this server is not the receiver (for example the
-    /// OAuth token endpoint).
+    /// Names the server that failed if it is not the receiver, such as the OAuth token endpoint.
     pub(super) fn of_server(self, server: &str) -> Self {
         Self { detail: format!("{server}: {}", self.detail), ..self }
     }
 
-    /// Converts an error to a failure. Its class comes from the first known error in the chain of causes, or is
-    /// `default` if no error in the chain is known.
+    /// The class comes from the first known error in the chain of causes, else `default`.
     fn classify(error: &(dyn Error + 'static), default: ErrorClass) -> Self {
         Self::new(class_in_chain(error).unwrap_or(default), detail_of(error))
     }
 }
 
 impl From<reqwest::Error> for Failure {
-    /// Converts an error of the direct HTTP client. The class comes from the first known error in its chain of causes;
-    /// without one it is `Timeout` for a timeout, `Connect` if the connection could not be established, else `Protocol`.
+    /// Without a known error in the chain of causes, the class is `Timeout`, `Connect` or `Protocol`.
     fn from(error: reqwest::Error) -> Self {
         let class = match &error {
             timeout if timeout.is_timeout() => ErrorClass::Timeout,
@@ -53,8 +50,7 @@ impl From<reqwest::Error> for Failure {
 }
 
 impl From<legacy::Error> for Failure {
-    /// Converts an error of the HTTP client that uses the proxy. The class comes from the first known error in its chain
-    /// of causes; without one it is `Connect` if the connection could not be established, else `Protocol`.
+    /// Without a known error in the chain of causes, the class is `Connect` or `Protocol`.
     fn from(error: legacy::Error) -> Self {
         let class = if error.is_connect() { ErrorClass::Connect } else { ErrorClass::Protocol };
         Self::classify(&error, class)
@@ -62,20 +58,18 @@ impl From<legacy::Error> for Failure {
 }
 
 impl From<Blocked> for Failure {
-    /// Converts a refusal by the operator's egress rules to a failure of the class [`ErrorClass::Blocked`].
     fn from(blocked: Blocked) -> Self {
         Self::new(ErrorClass::Blocked, blocked.to_string())
     }
 }
 
 impl From<BadTls> for Failure {
-    /// Converts unusable TLS settings of a receiver to a failure of the class [`ErrorClass::Tls`].
     fn from(bad: BadTls) -> Self {
         Self::new(ErrorClass::Tls, bad.to_string())
     }
 }
 
-/// The class of the first known error in the chain of causes. `None`: no error in the chain is known.
+/// `None`: no error in the chain is known.
 fn class_in_chain(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -109,8 +103,7 @@ fn wraps<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     }
 }
 
-/// Returns the text of the root cause, for the failure's detail. The text of a `reqwest` error is replaced, because it
-/// contains the URL.
+/// The root cause. The text of a `reqwest` error is replaced, because it contains the URL.
 fn detail_of(error: &(dyn Error + 'static)) -> String {
     let root = root_cause(error);
     match root.downcast_ref::<reqwest::Error>() {

@@ -20,14 +20,12 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Creates a request without headers and body.
     pub(crate) fn new(method: Method, url: Url) -> Self {
         Self { method, url, headers: HeaderMap::new(), body: None }
     }
 }
 
 impl From<Request> for reqwest::Request {
-    /// Converts a request to the type of the `reqwest` client.
     fn from(request: Request) -> Self {
         let mut converted = Self::new(request.method, request.url);
         *converted.headers_mut() = request.headers;
@@ -41,22 +39,19 @@ impl From<Request> for reqwest::Request {
 pub(crate) struct Response(reqwest::Response);
 
 impl Response {
-    /// Wraps a response whose head has arrived and whose body is not read yet.
     pub(super) fn new(response: reqwest::Response) -> Self {
         Self(response)
     }
 
-    /// Returns the HTTP status of the response.
     pub(crate) fn status(&self) -> StatusCode {
         self.0.status()
     }
 
-    /// Returns the response headers. They are empty after [`Self::take_headers`].
+    /// Empty after [`Self::take_headers`].
     pub(crate) fn headers(&self) -> &HeaderMap {
         self.0.headers()
     }
 
-    /// Moves the headers out of the response, which has none afterwards.
     pub(crate) fn take_headers(&mut self) -> HeaderMap {
         std::mem::take(self.0.headers_mut())
     }
@@ -72,8 +67,7 @@ impl Response {
     }
 }
 
-/// Creates a header value that logs and debug output do not show. Fails if `text` contains characters that a header
-/// cannot carry.
+/// A value that logs do not show. Fails if `text` contains characters that a header cannot carry.
 pub(crate) fn secret_header(text: &str) -> Result<HeaderValue, Failure> {
     let mut value = HeaderValue::from_str(text).map_err(|_invalid| {
         let detail = "the credentials contain characters that a header cannot carry";

@@ -67,11 +67,8 @@ impl Default for TokenCache {
 }
 
 impl TokenCache {
-    /// Returns a token for these credentials, from the cache or from the token endpoint. `rejected`: a token that the
-    /// receiver refused and that must not be returned.
-    ///
-    /// Fetches for the same credentials run one at a time. If renewal fails, a cached token that has not expired is
-    /// still returned.
+    /// `rejected`: a token that the receiver refused and that must not be returned. Fetches for the same credentials
+    /// run one at a time. If renewal fails, a cached token that has not expired is returned.
     pub(crate) async fn get(
         &self,
         client: &EgressClient,
@@ -109,14 +106,13 @@ impl TokenCache {
         }
     }
 
-    /// Returns the cache entry for the credentials with this fingerprint. If the cache has none, adds an empty entry.
     fn slot(&self, fingerprint: [u8; 32]) -> Arc<Slot> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.get_or_insert(fingerprint, Arc::default))
     }
 }
 
-/// Requests a new token from the token endpoint. Fails if no valid token arrives within [`FETCH_TIMEOUT`].
+/// Fails if no valid token arrives within [`FETCH_TIMEOUT`].
 async fn fetch(
     client: &EgressClient,
     credentials: &ClientCredentials,
@@ -148,10 +144,8 @@ struct TokenResponse {
     expires_in: Option<Value>,
 }
 
-/// Reads the access token from the token endpoint's response. Fails with [`ErrorClass::Protocol`] for a status other
-/// than 2xx or a body without a usable bearer token.
-///
-/// `now` is the time of the response, from which the token's lifetime counts.
+/// Fails with [`ErrorClass::Protocol`] for a status other than 2xx or without a usable bearer token. `now`: the time of
+/// the response, from which the lifetime counts.
 fn parse_response(status: StatusCode, body: &[u8], now: Instant) -> Result<CachedToken, Failure> {
     let invalid = |why: String| Err(Failure::new(ErrorClass::Protocol, why));
     if !status.is_success() {
@@ -177,8 +171,7 @@ fn parse_response(status: StatusCode, body: &[u8], now: Instant) -> Result<Cache
     })
 }
 
-/// Returns the lifetime of a token, at most [`MAX_LIFETIME`]. `expires_in`: the field of the response, in seconds, as a
-/// JSON number or string; if missing or invalid, [`DEFAULT_LIFETIME`].
+/// At most [`MAX_LIFETIME`]. `expires_in`: seconds as a number or string, else [`DEFAULT_LIFETIME`].
 fn lifetime(expires_in: Option<&Value>) -> Duration {
     let seconds = match expires_in {
         Some(Value::String(text)) => text.parse().ok(),
@@ -189,8 +182,7 @@ fn lifetime(expires_in: Option<&Value>) -> Duration {
     stated.map_or(DEFAULT_LIFETIME, |stated| stated.unwrap_or(MAX_LIFETIME)).min(MAX_LIFETIME)
 }
 
-/// Returns the error code in an error response (RFC 6749, section 5.2) as `: code`, to append to a message. Empty if
-/// the body has no valid code.
+/// `: code` of an error response (RFC 6749, section 5.2), or empty without a valid code.
 fn error_code(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct ErrorResponse {

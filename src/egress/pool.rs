@@ -35,10 +35,7 @@ pub(super) struct HttpClients {
 }
 
 impl HttpClients {
-    /// Builds the HTTP clients for receivers without TLS settings of their own; [`Self::pair_for`] builds the others
-    /// when needed.
-    ///
-    /// They connect through `proxy`, or without one directly to the addresses that `resolver` allows.
+    /// Connects through `proxy`, or without one directly to the addresses that `resolver` allows.
     pub(super) fn new(
         resolver: GuardedResolver,
         proxy: Option<EgressProxy>,
@@ -52,8 +49,7 @@ impl HttpClients {
         Ok(Self { standard, custom: Mutex::new(LruCache::new(MAX_CUSTOM_PAIRS)), factory })
     }
 
-    /// Returns the client pair for these TLS settings, and builds it at the first use. Unusable settings are an
-    /// [`ErrorClass::Tls`] failure.
+    /// Builds the pair at the first use. Unusable settings are an [`ErrorClass::Tls`] failure.
     pub(super) fn pair_for(&self, tls: Option<&ReceiverTls>) -> Result<ClientPair, Failure> {
         let Some(tls) = tls else { return Ok(self.standard.clone()) };
         let mut custom = self.custom.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,11 +71,7 @@ struct ClientFactory {
 }
 
 impl ClientFactory {
-    /// Builds two HTTP clients with the same TLS settings: one that reuses connections and one that opens a new
-    /// connection for each request.
-    ///
-    /// `tls`: `None` for a receiver without TLS settings of its own. Fails if the TLS settings are unusable or a client
-    /// cannot be built.
+    /// `tls`: `None` for a receiver without settings of its own. Fails if the settings are unusable.
     fn build(&self, tls: Option<&ReceiverTls>) -> Result<ClientPair, BuildError> {
         let config = self.tls.config(tls)?;
         if let Some(proxy) = &self.proxy {
@@ -141,7 +133,7 @@ enum Route {
 }
 
 impl Route {
-    /// Sends a request once, and returns when the response head has arrived.
+    /// Returns when the response head has arrived.
     async fn execute(&self, request: Request) -> Result<Response, Failure> {
         match self {
             Self::Direct(client) => Ok(Response::new(client.execute(request.into()).await?)),

@@ -31,7 +31,7 @@ pub(super) enum Lookup {
 }
 
 impl Lookup {
-    /// Looks up all addresses of a host name, without applying the operator's rules. The port in each result is 0.
+    /// Without the operator's rules. The port in each result is 0.
     pub(super) async fn addresses(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
         match self {
             Self::System => Ok(tokio::net::lookup_host((host, 0)).await?.collect()),
@@ -42,8 +42,7 @@ impl Lookup {
 }
 
 impl Resolve for GuardedResolver {
-    /// Looks up a host name and returns only the addresses that the operator's rules allow. Fails if the lookup fails
-    /// or no address is allowed.
+    /// Fails if the lookup fails or no address is allowed.
     fn resolve(&self, name: Name) -> Resolving {
         let Self { targets, lookup } = self.clone();
         Box::pin(async move {

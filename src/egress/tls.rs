@@ -17,8 +17,7 @@ pub(super) struct TlsConfigs {
 }
 
 impl TlsConfigs {
-    /// Reads the system's root certificates, by which the certificates of receivers are verified. Fails if they cannot
-    /// be used.
+    /// Reads the system's root certificates. Fails if they cannot be used.
     pub(super) fn new() -> Result<Self, rustls::Error> {
         Ok(Self { system_roots: Arc::new(Verifier::new(Arc::new(ring::default_provider()))?) })
     }

@@ -29,14 +29,12 @@ pub(super) enum TunnelError {
 }
 
 impl From<io::Error> for TunnelError {
-    /// Converts an I/O error of the connection to the proxy.
     fn from(error: io::Error) -> Self {
         Self::Io(error.to_string())
     }
 }
 
-/// Connects to the proxy and sends it a CONNECT request for the host and port of `target`. Returns the connection once
-/// the proxy has accepted. The function has no timeout of its own.
+/// Returns once the proxy has accepted a CONNECT for the host and port of `target`. Has no timeout of its own.
 pub(super) async fn open_tunnel(
     proxy: &EgressProxy,
     target: &Uri,
@@ -60,8 +58,7 @@ pub(super) async fn open_tunnel(
     }
 }
 
-/// Builds the text of the CONNECT request that asks the proxy for a tunnel to the host and port of `receiver`. It
-/// includes the proxy's credentials, if any.
+/// Includes the proxy's credentials, if any.
 fn connect_request(proxy: &EgressProxy, receiver: &Uri) -> String {
     let default_port = if receiver.scheme_str() == Some("https") { 443 } else { 80 };
     let host = receiver.host().unwrap_or_default();
@@ -76,7 +73,7 @@ fn connect_request(proxy: &EgressProxy, receiver: &Uri) -> String {
     )
 }
 
-/// Parses the status code in the proxy's response head (RFC 9112, section 4). `None`: the head is not valid HTTP/1.
+/// RFC 9112, section 4. `None`: the head is not valid HTTP/1.
 fn status_of(head: &[u8]) -> Option<u16> {
     let line = head.split(|byte| *byte == b'\r').next()?;
     let mut words = std::str::from_utf8(line).ok()?.split(' ');

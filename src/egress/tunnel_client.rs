@@ -27,8 +27,6 @@ use crate::domain::egress::proxy::EgressProxy;
 pub(super) struct TunnelClient(Client<TimedConnector, Body>);
 
 impl TunnelClient {
-    /// Builds an HTTP client that reaches every host through the proxy. It keeps up to `max_idle` idle connections for
-    /// each host.
     pub(super) fn new(proxy: &Arc<EgressProxy>, tls: Arc<ClientConfig>, max_idle: usize) -> Self {
         let tunnels = TunnelConnector(Arc::clone(proxy));
         let mut builder = Client::builder(TokioExecutor::new());
@@ -39,7 +37,7 @@ impl TunnelClient {
         Self(builder.build(TimedConnector(HttpsConnector::from((tunnels, tls)))))
     }
 
-    /// Sends a request once through a tunnel, and returns when the response head has arrived.
+    /// Returns when the response head has arrived.
     pub(super) async fn execute(&self, mut request: Request) -> Result<Response, Failure> {
         let user_agent = HeaderValue::from_static(USER_AGENT);
         request.headers.entry(USER_AGENT_HEADER).or_insert(user_agent);
@@ -64,8 +62,7 @@ impl Service<Uri> for TimedConnector {
         self.0.poll_ready(context)
     }
 
-    /// Records that the current request opens a connection, and opens it to `receiver`. Fails after
-    /// [`CONNECT_TIMEOUT`].
+    /// Fails after [`CONNECT_TIMEOUT`].
     fn call(&mut self, receiver: Uri) -> Self::Future {
         record_connecting();
         let connecting = timeout(CONNECT_TIMEOUT, self.0.call(receiver));
@@ -85,7 +82,6 @@ impl Service<Uri> for TunnelConnector {
         Poll::Ready(Ok(()))
     }
 
-    /// Opens a tunnel through the proxy to the host and port of `receiver`.
     fn call(&mut self, receiver: Uri) -> Self::Future {
         let proxy = Arc::clone(&self.0);
         Box::pin(async move { open_tunnel(&proxy, &receiver).await.map(TokioIo::new) })

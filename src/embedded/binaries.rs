@@ -24,10 +24,8 @@ pub(super) struct Binaries {
 }
 
 impl Binaries {
-    /// Finds the programs of Postgres. `cluster_major`: the version of an existing cluster, which is then required;
-    /// `None`: the first version that is new enough.
-    ///
-    /// Fails if no suitable version is installed. `user` runs `postgres --version`.
+    /// `cluster_major`: the version of an existing cluster, which is then required. `user` runs `postgres --version`.
+    /// Fails if no suitable version is installed.
     pub(super) async fn find(
         settings: &EmbeddedSettings,
         cluster_major: Option<u32>,
@@ -47,19 +45,16 @@ impl Binaries {
         }
     }
 
-    /// Returns the path of `postgres`, the server program.
     pub(super) fn postgres(&self) -> PathBuf {
         self.dir.join("postgres")
     }
 
-    /// Returns the path of `initdb`, the program that creates a cluster.
     pub(super) fn initdb(&self) -> PathBuf {
         self.dir.join("initdb")
     }
 }
 
-/// Chooses from `found` the version of the existing cluster, `cluster_major`, or without a cluster the first supported
-/// version. `None`: `found` does not contain it.
+/// The version `cluster_major`, or without a cluster the first supported one.
 fn choose(found: &[Binaries], cluster_major: Option<u32>) -> Option<&Binaries> {
     let mut supported = found.iter().filter(|binaries| binaries.major >= MIN_MAJOR);
     match cluster_major {
@@ -91,8 +86,7 @@ fn refusal(
     }
 }
 
-/// Returns the directories that contain both `postgres` and `initdb`, each once: only the configured directory, or
-/// those of `PATH`, then those of Debian's packages.
+/// The directories with both programs, each once: only the configured one, or those of `PATH`, then Debian's.
 fn candidates(settings: &EmbeddedSettings) -> Vec<PathBuf> {
     let places = match &settings.binaries {
         Some(dir) => vec![dir.clone()],
@@ -108,8 +102,7 @@ fn candidates(settings: &EmbeddedSettings) -> Vec<PathBuf> {
     usable
 }
 
-/// Returns the absolute directories in `path`, the value of `PATH`. Relative ones depend on the working directory and
-/// are omitted.
+/// The absolute directories in `PATH`; relative ones depend on the working directory and are omitted.
 fn directories(path: &OsStr) -> impl Iterator<Item = PathBuf> {
     path.as_bytes()
         .split(|byte| *byte == b':')
@@ -117,8 +110,7 @@ fn directories(path: &OsStr) -> impl Iterator<Item = PathBuf> {
         .filter(|dir| dir.is_absolute())
 }
 
-/// Returns the directories of the Postgres versions that Debian's packages installed, newest first. Empty if there are
-/// none.
+/// The Postgres versions of Debian's packages, newest first.
 fn packaged() -> Vec<PathBuf> {
     let mut majors: Vec<u32> = fs::read_dir(PACKAGED)
         .into_iter()
@@ -129,8 +121,7 @@ fn packaged() -> Vec<PathBuf> {
     majors.iter().map(|major| PathBuf::from(format!("{PACKAGED}/{major}/bin"))).collect()
 }
 
-/// Runs `postgres --version` in `dir` as `user`, and returns the major version. Fails if the program cannot run or
-/// prints no version.
+/// Runs `postgres --version` in `dir` and returns the major version.
 async fn version_in(dir: &Path, user: &ServerUser) -> Result<u32, EmbeddedError> {
     let program = dir.join("postgres");
     let mut command = user.command(&program);
@@ -143,7 +134,6 @@ async fn version_in(dir: &Path, user: &ServerUser) -> Result<u32, EmbeddedError>
     })
 }
 
-/// Parses the major version in `output`, which `postgres --version` printed. `None`: the output contains no version.
 fn major_of(output: &str) -> Option<u32> {
     let (_, version) = output.split_once("(PostgreSQL) ")?;
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();

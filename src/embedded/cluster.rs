@@ -17,8 +17,7 @@ const DRAFT_PREFIX: &str = "postgres.new-";
 const INITDB_TIMEOUT: Duration = Duration::from_mins(2);
 const CREATE_DATABASE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Returns the major version of the Postgres that created the cluster; `None` if no cluster exists. Fails if the
-/// directory contains other files.
+/// The major version that created the cluster; `None`: no cluster. Fails if the directory contains other files.
 pub(super) fn version(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
     let no_cluster = || EmbeddedError::NotACluster { cluster: cluster.to_owned() };
     let path = cluster.join("PG_VERSION");
@@ -37,11 +36,8 @@ fn is_free(place: &Path) -> bool {
     !place.exists() || fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Creates the database cluster in the directory `cluster`, with the hub's database in it. Does nothing if a cluster
-/// exists there.
-///
-/// The cluster is created under another name and renamed when complete. A crash in between leaves only a draft, which
-/// the next start removes.
+/// Creates the cluster with the hub's database, unless one exists. A draft is renamed when complete, so a crash leaves
+/// only a draft, which the next start removes.
 pub(super) async fn ensure(
     cluster: &Path,
     binaries: &Binaries,
@@ -61,7 +57,6 @@ pub(super) async fn ensure(
     created
 }
 
-/// Creates a complete cluster, with the hub's database, in the new directory `draft`. Postgres runs as `user`.
 async fn create(draft: &Path, binaries: &Binaries, user: &ServerUser) -> Result<(), EmbeddedError> {
     tracing::info!(programs = %binaries.dir.display(), major = binaries.major, "creating the cluster of the embedded Postgres");
     DirBuilder::new()
@@ -84,15 +79,13 @@ async fn create(draft: &Path, binaries: &Binaries, user: &ServerUser) -> Result<
     Ok(())
 }
 
-/// Renames the complete cluster `draft` to `cluster`, and syncs their directory `parent`, so that the rename survives
-/// a crash.
+/// Renames `draft` to `cluster`, and syncs `parent`, so that the rename survives a crash.
 fn put_in_place(draft: &Path, cluster: &Path, parent: &Path) -> Result<(), EmbeddedError> {
     fs::rename(draft, cluster).map_err(EmbeddedError::io("rename the new cluster to", cluster))?;
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(EmbeddedError::io("sync", parent))
 }
 
-/// Removes the unfinished clusters in `parent` that a crash left. An error is only logged, because a remaining draft
-/// does no harm.
+/// Removes the drafts that a crash left. Errors are only logged: a remaining draft does no harm.
 fn remove_drafts(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(DRAFT_PREFIX)

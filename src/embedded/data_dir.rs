@@ -16,8 +16,7 @@ pub(super) struct DataDir {
 }
 
 impl DataDir {
-    /// Creates the data directory if it is missing, and locks it, so that only one hub uses it. Fails if another hub
-    /// has locked it.
+    /// Creates the directory if it is missing, and locks it. Fails if another hub has locked it.
     pub(super) fn claim(path: &Path) -> Result<Self, EmbeddedError> {
         if !path.exists() {
             DirBuilder::new()
@@ -31,10 +30,7 @@ impl DataDir {
         Ok(Self { root, lock })
     }
 
-    /// Lets `user`, which runs Postgres, enter the data directory if only root may enter it, as when the hub created
-    /// it.
-    ///
-    /// A directory with other permissions was set up by the operator and is not changed.
+    /// Lets `user` enter a directory that only root may enter. Other permissions are the operator's and stay.
     pub(super) fn allow_entry(&self, user: &ServerUser) -> Result<(), EmbeddedError> {
         let root = &self.root;
         let metadata = fs::metadata(root).map_err(EmbeddedError::io("look at", root))?;
@@ -47,12 +43,10 @@ impl DataDir {
             .map_err(EmbeddedError::io("set permissions of", root))
     }
 
-    /// Returns the absolute path of the data directory.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Returns the path of the directory of the database cluster.
     pub(super) fn cluster(&self) -> PathBuf {
         self.root.join("postgres")
     }
@@ -62,7 +56,6 @@ impl DataDir {
         self.root.join("run")
     }
 
-    /// Returns the log file of the embedded Postgres, without opening it.
     pub(super) fn log(&self) -> ServerLog {
         ServerLog { path: self.root.join("postgres.log") }
     }
@@ -78,8 +71,7 @@ impl Drop for DataDir {
     }
 }
 
-/// Locks the lock file in the directory `root`, and writes this process's id into it. Fails if another process holds
-/// the lock.
+/// Locks the lock file and writes this process's id into it. Fails if another process holds the lock.
 fn take_lock(root: &Path) -> Result<File, EmbeddedError> {
     let path = root.join("hookhub.lock");
     let mut lock = OpenOptions::new()

@@ -118,8 +118,7 @@ pub enum EmbeddedError {
 }
 
 impl EmbeddedError {
-    /// Returns a function for `map_err`. It converts an I/O error to one that says which `action` failed on which
-    /// `path`.
+    /// For `map_err`: an error that says which `action` failed on which `path`.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }

@@ -22,8 +22,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Stops a Postgres that still runs on `cluster`, and removes files that would prevent a new one from starting.
 ///
-/// The caller must hold the lock of the data directory and run no Postgres of its own. Any Postgres on the cluster was
-/// then left by a killed hub.
+/// The caller must hold the lock of the data directory and run no Postgres of its own.
 pub(super) async fn remove_all(cluster: &Path, socket_dir: &Path) -> Result<(), EmbeddedError> {
     let pid_file = cluster.join("postmaster.pid");
     match fs::read_to_string(&pid_file) {
@@ -41,8 +40,7 @@ pub(super) async fn remove_all(cluster: &Path, socket_dir: &Path) -> Result<(), 
     remove(&socket::lock_path_in(socket_dir))
 }
 
-/// Parses the process id in `text`, the content of `postmaster.pid`; `None` if there is none. Single-user Postgres
-/// writes a negative number; the result is positive.
+/// The process id in `postmaster.pid`. Single-user Postgres writes a negative number; the result is positive.
 fn first_pid(text: &str) -> Option<i32> {
     text.lines().next()?.trim().parse::<i32>().ok()?.checked_abs().filter(|pid| *pid > 1)
 }
@@ -62,21 +60,18 @@ fn same_dir(one: &Path, other: &Path) -> bool {
     identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
-/// Whether the command line of `process`, a directory in `/proc`, contains `-D <cluster>`. False if the command line
-/// cannot be read.
+/// Whether the command line in `/proc` contains `-D <cluster>`; false if it cannot be read.
 fn was_started_on(process: &Path, cluster: &Path) -> bool {
     let Ok(line) = fs::read(process.join("cmdline")) else { return false };
     let words: Vec<&OsStr> = line.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
     words.windows(2).any(|pair| pair == [OsStr::new("-D"), cluster.as_os_str()])
 }
 
-/// Returns the directory of the process `pid` in `/proc`.
 fn process_dir(pid: i32) -> PathBuf {
     Path::new("/proc").join(pid.to_string())
 }
 
-/// Stops the Postgres with the process id `pid`: first with a fast shutdown, then with an immediate one. Fails if it
-/// still runs after both.
+/// First a fast shutdown, then an immediate one. Fails if Postgres still runs after both.
 async fn stop_orphan(pid: i32, cluster: &Path) -> Result<(), EmbeddedError> {
     tracing::warn!(pid, "stopping the Postgres that a killed hub left running");
     for signal in [Signal::SIGINT, Signal::SIGQUIT] {
@@ -96,7 +91,6 @@ async fn stop_orphan(pid: i32, cluster: &Path) -> Result<(), EmbeddedError> {
     Err(still_there(pid, cluster, why))
 }
 
-/// Builds the error for a leftover Postgres that cannot be stopped. `why` says what was attempted, or what failed.
 fn still_there(pid: i32, cluster: &Path, why: String) -> EmbeddedError {
     EmbeddedError::Orphan { pid, cluster: cluster.to_owned(), why }
 }

@@ -38,9 +38,7 @@ pub struct EmbeddedPostgres {
 }
 
 impl EmbeddedPostgres {
-    /// Starts Postgres and waits until it accepts connections.
-    ///
-    /// Creates the cluster on first use, and removes leftovers of a killed hub. Every error is one line for the operator.
+    /// Creates the cluster on first use, removes leftovers of a killed hub, and waits until Postgres is ready.
     pub async fn start(settings: &EmbeddedSettings) -> Result<Self, EmbeddedError> {
         let data_dir = DataDir::claim(&settings.data_dir)?;
         let cluster = data_dir.cluster();

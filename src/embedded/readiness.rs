@@ -28,8 +28,7 @@ pub(super) enum Readiness {
     Failed(String),
 }
 
-/// Connects to Postgres at `socket`, and reports whether it accepts a session. The session is closed at once. A
-/// timeout counts as failed.
+/// Whether Postgres at `socket` accepts a session, which is closed at once. A timeout counts as failed.
 pub(super) async fn probe(socket: &Path) -> Readiness {
     match timeout(PROBE_TIMEOUT, open_session(socket)).await {
         Ok(Ok(answer)) => answer,
@@ -38,8 +37,7 @@ pub(super) async fn probe(socket: &Path) -> Readiness {
     }
 }
 
-/// Connects to `socket`, sends the startup message, and reads until Postgres accepts or refuses the session. Returns
-/// which of the two.
+/// Sends the startup message, and reads until Postgres accepts or refuses the session.
 async fn open_session(socket: &Path) -> io::Result<Readiness> {
     let mut stream = UnixStream::connect(socket).await?;
     stream.write_all(&startup_message()?).await?;
@@ -63,7 +61,6 @@ async fn open_session(socket: &Path) -> io::Result<Readiness> {
     }
 }
 
-/// Builds the message of the Postgres protocol that begins a session of the hub's user in the hub's database.
 fn startup_message() -> io::Result<Vec<u8>> {
     let parameters = format!("user\0{DATABASE}\0database\0{DATABASE}\0\0");
     let length = u32::try_from(parameters.len() + 8).map_err(io::Error::other)?;
@@ -73,8 +70,7 @@ fn startup_message() -> io::Result<Vec<u8>> {
     Ok(message)
 }
 
-/// Parses `body`, Postgres's error message (each field: one letter, a text, NUL), by which it refuses a session.
-/// Returns whether a later attempt may succeed, and the text.
+/// Parses Postgres's error message, in which each field is one letter, a text, NUL.
 fn refusal(body: &[u8]) -> Readiness {
     let text = String::from_utf8_lossy(body);
     let field =

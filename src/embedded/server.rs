@@ -67,8 +67,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts Postgres and waits until it accepts connections. While sessions of a killed Postgres prevent the start,
-    /// repeats it for up to [`LEFTOVERS_TIMEOUT`].
+    /// Waits until Postgres accepts connections. Retries for up to [`LEFTOVERS_TIMEOUT`] while old sessions prevent it.
     pub(super) async fn start(&self) -> Result<Running, EmbeddedError> {
         let deadline = Instant::now() + LEFTOVERS_TIMEOUT;
         loop {
@@ -87,8 +86,7 @@ impl Server {
         }
     }
 
-    /// Removes what an earlier Postgres left on the cluster, and starts the Postgres process. Does not wait until it
-    /// accepts connections.
+    /// Removes leftovers and starts the process. Does not wait until Postgres accepts connections.
     pub(super) async fn launch(&self) -> Result<Running, EmbeddedError> {
         leftovers::remove_all(&self.cluster, &self.socket_dir).await?;
         self.log.trim();
@@ -109,8 +107,7 @@ impl Server {
         }
     }
 
-    /// Waits until Postgres accepts connections. Fails if its process ends first, or with the error of
-    /// [`Self::poll_until_ready`].
+    /// Fails if the process ends first, or with the error of [`Self::poll_until_ready`].
     async fn wait_until_ready(&self, running: &mut Running) -> Result<(), EmbeddedError> {
         tokio::select! {
             ready = self.poll_until_ready() => ready,
@@ -121,8 +118,7 @@ impl Server {
         }
     }
 
-    /// Connects again and again until Postgres accepts. Fails after [`READY_TIMEOUT`]; this time starts again whenever
-    /// Postgres reports that it recovers from a crash.
+    /// Fails after [`READY_TIMEOUT`], which starts again whenever Postgres reports that it recovers from a crash.
     async fn poll_until_ready(&self) -> Result<(), EmbeddedError> {
         let socket = socket::path_in(&self.socket_dir);
         let mut recovering = false;
@@ -171,8 +167,7 @@ impl Running {
         }
     }
 
-    /// Stops Postgres: first with a fast shutdown, after `deadline` with an immediate shutdown, and at last with
-    /// SIGKILL. Returns after the process has ended.
+    /// First a fast shutdown, after `deadline` an immediate one, at last SIGKILL. Returns after the process has ended.
     pub(super) async fn stop(mut self, deadline: Duration) {
         for (signal, limit) in
             [(Signal::SIGINT, deadline), (Signal::SIGQUIT, IMMEDIATE_SHUTDOWN_TIMEOUT)]

@@ -20,7 +20,6 @@ pub(super) struct ServerLog {
 }
 
 impl ServerLog {
-    /// Opens the log file for appending, and creates it if it is missing.
     pub(super) fn open(&self) -> Result<File, EmbeddedError> {
         OpenOptions::new()
             .append(true)
@@ -30,8 +29,7 @@ impl ServerLog {
             .map_err(EmbeddedError::io("open", &self.path))
     }
 
-    /// Copies the log to `postgres.log.1` and empties it, if it is longer than [`MAX_LOG_BYTES`]. A rename would not
-    /// work, because Postgres keeps the file open.
+    /// Rotates a log longer than [`MAX_LOG_BYTES`] by copying, because Postgres keeps the file open.
     pub(super) fn trim(&self) {
         if self.len() <= MAX_LOG_BYTES {
             return;
@@ -50,8 +48,7 @@ impl ServerLog {
         fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
-    /// Returns the last few lines that were written after the log was `from` bytes long, joined to one line for an
-    /// error text.
+    /// The last lines written after the log was `from` bytes long, joined to one line.
     pub(super) fn last_output(&self, from: u64) -> String {
         let start = from.max(self.len().saturating_sub(MAX_TAIL_BYTES));
         match read_from(&self.path, start) {

@@ -19,8 +19,7 @@ pub(super) const PORT: &str = "5432";
 /// The system's limit for the path of a socket (`sun_path` without its closing NUL).
 const MAX_PATH_BYTES: usize = 107;
 
-/// Creates the directory for the Unix socket of Postgres, and returns its path. It is in the data directory or, if
-/// that path is unusable, in `/tmp`.
+/// Creates the socket's directory: in the data directory or, if that path is unusable, in `/tmp`.
 pub(super) fn prepare(data_dir: &DataDir, user: &ServerUser) -> Result<PathBuf, EmbeddedError> {
     let preferred = data_dir.sockets();
     let dir = if can_hold_a_socket(&preferred) { preferred } else { fallback_dir(data_dir.root()) };
@@ -33,15 +32,13 @@ pub(super) fn prepare(data_dir: &DataDir, user: &ServerUser) -> Result<PathBuf, 
     Ok(dir)
 }
 
-/// Removes the directory of the socket after Postgres has ended. An orderly shutdown leaves it empty; a directory that
-/// is not empty stays.
+/// Removes the directory unless files are left in it, as after a disorderly shutdown.
 pub(super) fn remove(dir: &Path) {
     if let Err(error) = fs::remove_dir(dir) {
         tracing::debug!(%error, dir = %dir.display(), "cannot remove the socket directory");
     }
 }
 
-/// Returns the path of the Unix socket that Postgres creates in the directory `dir`.
 pub(super) fn path_in(dir: &Path) -> PathBuf {
     dir.join(format!(".s.PGSQL.{PORT}"))
 }
@@ -51,7 +48,6 @@ pub(super) fn lock_path_in(dir: &Path) -> PathBuf {
     dir.join(format!(".s.PGSQL.{PORT}.lock"))
 }
 
-/// Returns the URL of the hub's database over the Unix socket in `dir`.
 pub(super) fn database_url(dir: &Path) -> String {
     let host: String = dir.as_os_str().as_bytes().iter().map(|byte| escaped(*byte)).collect();
     format!("postgres://{DATABASE}@localhost:{PORT}/{DATABASE}?host={host}")
@@ -66,8 +62,7 @@ fn escaped(byte: u8) -> String {
     }
 }
 
-/// Whether Postgres can create its socket in `dir`: the path is short enough for the system and has no character that
-/// Postgres's list of directories forbids.
+/// Whether the path is short enough and has no character that Postgres's list of directories forbids.
 fn can_hold_a_socket(dir: &Path) -> bool {
     let short_enough = path_in(dir).as_os_str().len() <= MAX_PATH_BYTES;
     short_enough && dir.to_str().is_some_and(|text| !text.contains([',', '"']))
@@ -80,11 +75,8 @@ fn fallback_dir(data_dir: &Path) -> PathBuf {
     PathBuf::from(format!("/tmp/hookhub-{:016x}", hasher.finish()))
 }
 
-/// Removes all permissions of other users from an existing directory. Fails with `UnsafeSocketDir` if another user may
-/// have created it.
-///
-/// That is so if the path is a symbolic link or no directory, or if it belongs to neither the hub's nor the server's
-/// user: anyone can create one in `/tmp`.
+/// Removes the permissions of other users. Fails if another user may have created the directory, as anyone can in
+/// `/tmp`: a symbolic link, no directory, or a foreign owner.
 fn make_private(dir: &Path, user: &ServerUser) -> Result<(), EmbeddedError> {
     let metadata = fs::symlink_metadata(dir).map_err(EmbeddedError::io("look at", dir))?;
     let ours = [user.uid, geteuid().as_raw()].contains(&metadata.uid());

@@ -18,10 +18,8 @@ const HEALTHY_AFTER: Duration = Duration::from_mins(1);
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const LOG_CHECK_INTERVAL: Duration = Duration::from_mins(10);
 
-/// Restarts Postgres whenever it ends, until `stop` receives the time that its shutdown may take; then stops it and
-/// returns.
-///
-/// `first` is the Postgres that already runs. The data directory stays locked until Postgres has ended.
+/// Restarts Postgres whenever it ends, until `stop` receives the time for the shutdown; then stops it. The data
+/// directory stays locked until Postgres has ended.
 pub(super) async fn supervise(
     server: Server,
     first: Running,
@@ -55,8 +53,7 @@ enum WatchEvent {
     End(String),
 }
 
-/// Waits until the server ends or `stop` receives a deadline, and returns which of the two. Meanwhile rotates the
-/// server's log.
+/// Waits until the server ends or `stop` receives a deadline. Meanwhile rotates the server's log.
 async fn watch(
     server: &Server,
     running: &mut Running,
@@ -72,8 +69,7 @@ async fn watch(
     }
 }
 
-/// Waits for `delay` and starts Postgres. After each failure doubles `delay` and repeats. Returns `None` if `stop` is
-/// received first.
+/// Starts Postgres after `delay`, which doubles with each failure. `None`: `stop` was received first.
 async fn restart(
     server: &Server,
     delay: &mut Duration,
@@ -97,8 +93,7 @@ async fn restart(
     }
 }
 
-/// Returns the delay before the next restart: twice the delay `last`, up to [`MAX_RESTART_DELAY`]. If the server `ran`
-/// long enough to be healthy: the shortest delay.
+/// Twice `last`, up to [`MAX_RESTART_DELAY`]; the shortest if the server ran long enough to be healthy.
 fn next_delay(last: Duration, ran: Duration) -> Duration {
     if ran >= HEALTHY_AFTER { MIN_RESTART_DELAY } else { (last * 2).min(MAX_RESTART_DELAY) }
 }

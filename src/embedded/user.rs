@@ -27,8 +27,7 @@ pub(super) struct ServerUser {
 }
 
 impl ServerUser {
-    /// Returns the user that creates and runs a new cluster: the hub's own user or, if that is root, an unprivileged
-    /// one. Fails if the system has no such user.
+    /// The hub's own user or, if that is root, an unprivileged one. Fails if the system has none.
     pub(super) fn for_new_cluster() -> Result<Self, EmbeddedError> {
         let (uid, gid) = (geteuid(), getegid());
         if !uid.is_root() {
@@ -41,10 +40,7 @@ impl ServerUser {
             .ok_or(EmbeddedError::NoUnprivilegedUser)
     }
 
-    /// Returns the owner of an existing cluster, because only the owner can run Postgres on it. Fails if the owner is
-    /// root.
-    ///
-    /// Also fails if the hub is not root and the owner is another user than the hub's.
+    /// Only a cluster's owner can run it. Fails if that is root, or not the hub's user while the hub is not root.
     pub(super) fn owner_of(cluster: &Path) -> Result<Self, EmbeddedError> {
         let metadata = fs::metadata(cluster).map_err(EmbeddedError::io("look at", cluster))?;
         let (hub, owner) = (geteuid(), metadata.uid());
@@ -54,8 +50,7 @@ impl ServerUser {
         Ok(Self { uid: owner, gid: metadata.gid(), hub_is_root: hub.is_root() })
     }
 
-    /// Makes this user the owner of `path`, which the hub created. A symbolic link itself changes, not its target.
-    /// Does nothing if Postgres runs as the hub's own user.
+    /// Does nothing if Postgres runs as the hub's own user. Changes a symbolic link itself, not its target.
     pub(super) fn chown(self, path: &Path) -> Result<(), EmbeddedError> {
         if !self.hub_is_root {
             return Ok(());
@@ -64,13 +59,12 @@ impl ServerUser {
             .map_err(EmbeddedError::io("change owner of", path))
     }
 
-    /// Makes this user's group the group of the directory `path`. The owner of the directory stays.
+    /// Sets the group only; the owner of the directory stays.
     pub(super) fn chown_group(self, path: &Path) -> Result<(), EmbeddedError> {
         lchown(path, None, Some(self.gid)).map_err(EmbeddedError::io("change group of", path))
     }
 
-    /// Builds a command that runs `program` as this user, without the hub's terminal, environment and working
-    /// directory. Does not run it.
+    /// A command without the hub's terminal, environment and working directory.
     pub(super) fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
         // A separate process group: Ctrl-C must reach only the hub, which decides when Postgres stops.
@@ -86,10 +80,8 @@ impl ServerUser {
         command
     }
 
-    /// Runs `command` with `input` on standard input, and returns its standard output. After `deadline` kills the
-    /// command's process group and fails.
-    ///
-    /// If the command fails, the error contains the last lines of its standard error.
+    /// Returns the standard output; an error has the last lines of standard error. `input`: the standard input. After
+    /// `deadline` kills the process group and fails.
     pub(super) async fn run(
         self,
         mut command: Command,
@@ -131,10 +123,8 @@ impl ServerUser {
         }
     }
 
-    /// Fails if this user cannot enter the directory `wanted`. The error names the first directory on the path that
-    /// the user cannot enter.
-    ///
-    /// The function runs `program` in the directory, because only the system knows everything that may deny access.
+    /// The error names the first directory on the path to `wanted` that this user cannot enter. Runs `program` there,
+    /// because only the system knows everything that may deny access.
     pub(super) async fn check_access(
         self,
         program: &Path,
@@ -157,8 +147,7 @@ impl ServerUser {
         Ok(())
     }
 
-    /// Whether this user can enter `dir`: runs `program --version` there. A child process changes its user before its
-    /// directory, so this user's permissions count.
+    /// Runs `program --version` in `dir`: a child process changes its user before its directory.
     async fn can_enter(self, program: &Path, dir: &Path) -> Result<bool, EmbeddedError> {
         match self.command(program).arg("--version").current_dir(dir).output().await {
             Ok(_) => Ok(true),
@@ -167,7 +156,6 @@ impl ServerUser {
         }
     }
 
-    /// Builds the error for a `program` that this user could not run, or that failed. `why` is the cause.
     pub(super) fn failed(self, program: &Path, why: String) -> EmbeddedError {
         EmbeddedError::Program { program: program.to_owned(), user: self.name(), why }
     }
@@ -181,8 +169,7 @@ impl ServerUser {
     }
 }
 
-/// Kills all processes in the process group whose leader has the id `leader`. Does nothing for `None`: the process has
-/// ended.
+/// `leader`: the process id of the group's leader; `None`: already ended.
 fn kill_group(leader: Option<u32>) {
     let Some(group) = leader.and_then(|pid| i32::try_from(pid).ok()) else { return };
     if let Err(error) = killpg(Pid::from_raw(group), Signal::SIGKILL) {

@@ -19,7 +19,6 @@ pub struct AdminKey {
 }
 
 impl AdminKey {
-    /// Returns the text of the key, as clients send it.
     pub fn as_str(&self) -> &str {
         &self.key
     }
@@ -36,14 +35,12 @@ impl AdminKey {
 }
 
 impl fmt::Debug for AdminKey {
-    /// Writes only the type's name, so that logs never contain the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AdminKey(…)")
     }
 }
 
-/// Returns the `configured` admin key, or else the key in the data directory's file. If neither exists, generates a
-/// key and creates the file. The error names the file.
+/// The `configured` key, or the key in the data directory's file, which is generated if missing.
 pub(crate) fn load(configured: Option<String>, data_dir: &Path) -> Result<AdminKey, KeyFileError> {
     if let Some(key) = configured {
         return Ok(AdminKey { key, file: None, is_new: false });

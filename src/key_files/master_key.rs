@@ -10,8 +10,7 @@ use crate::key_files::{self, KeyFile, KeyFileError};
 /// The file in the data directory. Operators may append former keys to it, separated by commas as in the setting.
 pub(crate) const FILE: &str = "master-key";
 
-/// Returns the `configured` master keys, or else the key in the data directory's file. If neither exists, generates a
-/// key and creates the file. The error names the file.
+/// The `configured` keys, or the key in the data directory's file, which is generated if missing.
 pub(crate) fn load(
     configured: Option<&MasterKeys>,
     data_dir: &Path,

@@ -27,10 +27,8 @@ pub(crate) struct KeyFile {
     pub(crate) is_new: bool,
 }
 
-/// Returns the key in the file `name` of the data directory. If there is no file, creates it with the key `fresh` and
-/// mode 0600. The error names the file.
-///
-/// Processes that start at the same time on an empty directory all get the same key.
+/// The key in the file `name`, which is created with the key `fresh` and mode 0600 if missing. Processes that start at
+/// the same time all get the same key.
 pub(crate) fn load(data_dir: &Path, name: &str, fresh: &str) -> Result<KeyFile, KeyFileError> {
     let path = data_dir.join(name);
     match read_or_create(data_dir, &path, fresh) {
@@ -39,7 +37,7 @@ pub(crate) fn load(data_dir: &Path, name: &str, fresh: &str) -> Result<KeyFile, 
     }
 }
 
-/// Returns the key in the file at `path`, and whether this call created the file. A new file gets the key `fresh`.
+/// Also returns whether this call created the file, with the key `fresh`.
 fn read_or_create(data_dir: &Path, path: &Path, fresh: &str) -> io::Result<(String, bool)> {
     if let Some(text) = read(path)? {
         return Ok((text, false));
@@ -66,8 +64,7 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Creates the key file atomically, with the content `key` and mode 0600. Returns false, and changes nothing, if
-/// another process created it first.
+/// Atomic, mode 0600. Returns false, and changes nothing, if another process created the file first.
 fn create(data_dir: &Path, path: &Path, key: &str) -> io::Result<bool> {
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
     let draft = path.with_extension(format!("draft.{}", std::process::id()));

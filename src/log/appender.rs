@@ -30,7 +30,6 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the appender tries to find out whether a commit succeeded after its connection broke.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Why a request was not appended, or may not have been.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendError {
     /// Nothing was stored: the database cannot be reached.
@@ -53,7 +52,6 @@ struct QueuedRequest {
     responder: Responder,
 }
 
-/// The handle of a node's append task.
 #[derive(Debug, Clone)]
 pub(super) struct Appender {
     queue: mpsc::Sender<QueuedRequest>,
@@ -131,8 +129,7 @@ impl AppendTask {
         self.writer.close().await;
     }
 
-    /// Returns the next request whose publisher still waits, postponed ones first; `None` once the queue is empty
-    /// after a stop.
+    /// The next request whose publisher still waits, postponed ones first; `None` after a stop, once none is left.
     async fn next_request(&mut self) -> Option<QueuedRequest> {
         loop {
             let next = if let Some(postponed) = self.postponed.pop_front() {
@@ -150,8 +147,8 @@ impl AppendTask {
         }
     }
 
-    /// Builds a batch from `first` and the queued requests, up to the limits of one commit. Returns the requests, and
-    /// the responder of each at the same index. A request that does not fit is postponed to the next batch.
+    /// Builds a batch up to the limits of one commit, with the responder of each request at the same index. A request
+    /// that does not fit is postponed to the next batch.
     fn collect(&mut self, first: QueuedRequest) -> (Vec<AppendRequest>, Vec<Responder>) {
         let (mut events, mut bytes) = size(&first.request);
         let (mut requests, mut responders) = (vec![first.request], vec![first.responder]);
@@ -175,8 +172,7 @@ impl AppendTask {
         (requests, responders)
     }
 
-    /// Commits a batch. If the connection breaks before the response, sends the batch again, for up to
-    /// [`RESOLVE_TIMEOUT`], to find out whether the commit succeeded.
+    /// Sends the batch again for up to [`RESOLVE_TIMEOUT`] if the connection breaks, to find out whether it committed.
     async fn commit(&mut self, batch: &mut AppendBatch) -> Result<BatchOutcome, AppendError> {
         let mut waits = reconnect_delays();
         let mut unknown_since: Option<Instant> = None;
@@ -267,7 +263,6 @@ impl AppendTask {
     }
 }
 
-/// Returns whether both requests have the same tenant and the same idempotency key.
 fn is_same_key(one: &AppendRequest, other: &AppendRequest) -> bool {
     let key = |request: &AppendRequest| request.key.as_ref().map(|key| key.key.clone());
     one.tenant == other.tenant && key(one) == key(other)

@@ -15,11 +15,10 @@ use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 
 impl Log {
-    /// Commits a change of a subscription, together with its log entry and its audit entry. `before`: the subscription
-    /// before the change; `by`: the author.
+    /// Commits a change with its log entry and audit entry. Then waits until delivery has applied it here and on the
+    /// node that owns the subscription's shard, at most `APPLY_TIMEOUT` for each.
     ///
-    /// Then waits until delivery has applied the change, on this node and on the node that owns the shard of the
-    /// subscription, at most `APPLY_TIMEOUT` for each.
+    /// `before`: the subscription before the change; `by`: the author.
     pub async fn change(
         &self,
         change: &Change,
@@ -47,8 +46,7 @@ impl Log {
         Ok(changed)
     }
 
-    /// Waits until delivery on this node has applied the log up to `position`. Returns at once if this node runs no
-    /// delivery, and after [`APPLY_TIMEOUT`] with a warning.
+    /// Waits for delivery on this node; at once if it runs none. Warns after [`APPLY_TIMEOUT`].
     async fn wait_until_applied(&self, position: Position) {
         let mut applied = self.applied.subscribe();
         let reached = applied.wait_for(|up_to| up_to.is_none_or(|up_to| up_to >= position));
@@ -57,8 +55,7 @@ impl Log {
         }
     }
 
-    /// Waits until the owner of `shard`, if that is another node, has applied the log up to `position`. Returns after
-    /// [`APPLY_TIMEOUT`] with a warning.
+    /// Waits for delivery on the owner of `shard`, if that is another node. Warns after [`APPLY_TIMEOUT`].
     async fn wait_until_applied_elsewhere(&self, shard: u16, position: Position) {
         let check = || self.store.have_others_applied(self.node, shard, position);
         if !poll_until(check).await {

@@ -86,11 +86,10 @@ impl Log {
         Ok(outcome)
     }
 
-    /// Reads forward, oldest first, never past the head. Reads from memory if it holds every event after `scan.after`,
-    /// otherwise from the table.
+    /// Reads forward, oldest first, never past the head, from memory if it holds every event after `scan.after`.
     ///
-    /// If the scan has an upper bound, first waits until this node has read the log up to there: the bound may come
-    /// from a node that is ahead. Fails with [`StoreError::Unavailable`] if that takes too long.
+    /// With an upper bound, which may come from a node that is ahead, first waits until this node has read the log up
+    /// to there; [`StoreError::Unavailable`] if that takes too long.
     pub async fn read_after(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
         if scan.up_to < Position::END && !self.catch_up_to(scan.up_to).await {
             return Err(StoreError::Unavailable("this node lags behind others".into()));
@@ -117,7 +116,6 @@ impl Log {
         self.tail.is_recent(position)
     }
 
-    /// Returns the position of the newest event that readers on this node can see.
     pub fn head(&self) -> Position {
         self.tail.head()
     }
@@ -127,15 +125,13 @@ impl Log {
         self.tail.wait_past(position).await;
     }
 
-    /// Makes this node and all other nodes read new entries from the table. Called after a statement has appended
-    /// entries directly, without [`Self::append`].
+    /// Makes all nodes read new entries from the table, after a statement has appended them without [`Self::append`].
     pub(crate) fn notify_appended(&self) {
         self.tail.request_read();
         self.notifier_wakeup.notify_one();
     }
 
-    /// Removes the events at or below the position `expired_up_to` from memory. Called after retention has expired
-    /// them.
+    /// Removes the events at or below `expired_up_to` from memory, after retention has expired them.
     pub(crate) fn drop_expired(&self, expired_up_to: Position) {
         self.tail.drop_expired(expired_up_to);
     }
@@ -145,25 +141,22 @@ impl Log {
         self.applied.send_replace(position);
     }
 
-    /// Removes all events from memory, and continues from the newest event of the table.
-    ///
-    /// Called after another server has become the database, such as a standby that may lack the last entries.
+    /// Empties the memory and continues from the newest event of the table. Called when another server has become the
+    /// database, such as a standby that may lack the last entries.
     pub async fn reload(&self) -> Result<(), StoreError> {
         self.observers.notify_history_lost();
         self.tail.reset_to(self.store.head().await?);
         Ok(())
     }
 
-    /// Waits until readers on this node can see a committed position. Usually they can already. Logs a warning if that
-    /// takes too long.
+    /// Waits until readers on this node can see a committed position. Warns if that takes too long.
     async fn wait_until_visible(&self, position: Position) {
         if !self.catch_up_to(position).await {
             tracing::warn!(%position, "this node's view of the log lags behind a commit");
         }
     }
 
-    /// Waits until this node has read the log up to `position`, which must exist. Returns false after
-    /// [`APPLY_TIMEOUT`].
+    /// Waits until this node has read the log up to `position`, which must exist. False after [`APPLY_TIMEOUT`].
     async fn catch_up_to(&self, position: Position) -> bool {
         if self.tail.head() >= position {
             return true;
@@ -173,8 +166,7 @@ impl Log {
     }
 }
 
-/// Calls `check`, with growing delays, until it returns true. Returns false after [`APPLY_TIMEOUT`]. An error of
-/// `check` counts as false.
+/// Calls `check` with growing delays. False after [`APPLY_TIMEOUT`]; an error counts as false.
 async fn poll_until<F>(check: impl Fn() -> F) -> bool
 where
     F: Future<Output = Result<bool, StoreError>>,
@@ -189,8 +181,7 @@ where
     timeout(APPLY_TIMEOUT, polling).await.is_ok()
 }
 
-/// Runs `change`, which writes to the database, up to [`MAX_CHANGE_ATTEMPTS`] times while the database is unavailable.
-/// `change` must be safe to repeat.
+/// Runs `change` up to [`MAX_CHANGE_ATTEMPTS`] times while the database is unavailable. It must be safe to repeat.
 async fn send_repeatable<T, F>(change: impl Fn() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,

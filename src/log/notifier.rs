@@ -19,8 +19,7 @@ const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
 /// How long the answer to "are there other nodes?" is reused.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// Sends a notification to the other nodes whenever `wakeup` is signalled, until `stop`. This node, with the id
-/// `node`, signals `wakeup` after each append.
+/// Notifies the other nodes when `wakeup` is signalled, which this node does after each append.
 pub(super) async fn notify(node: Uuid, store: Store, wakeup: Arc<Notify>, stop: CancellationToken) {
     let (mut has_others, mut checked_at) = (true, None::<Instant>);
     loop {
@@ -53,8 +52,7 @@ pub(super) async fn listen(node: Uuid, store: Store, tail: Arc<Tail>, stop: Canc
     }
 }
 
-/// Opens one connection that receives notifications, and makes the tail read the table after each one. Returns after
-/// `stop`, or with the error that broke the connection.
+/// Reads the table after each notification, on one connection. Returns after `stop`, or with the error that broke it.
 async fn follow_notifications(
     node: Uuid,
     store: &Store,

@@ -33,24 +33,20 @@ pub trait LogObserver: Debug + Send + Sync {
 pub(super) struct Observers(Arc<[Arc<dyn LogObserver>]>);
 
 impl From<Vec<Arc<dyn LogObserver>>> for Observers {
-    /// Wraps a list of observers, which may be empty.
     fn from(observers: Vec<Arc<dyn LogObserver>>) -> Self {
         Self(observers.into())
     }
 }
 
 impl Observers {
-    /// Calls [`LogObserver::handle_entry`] of every observer.
     pub(super) fn notify_entry(&self, entry: &Event) {
         self.0.iter().for_each(|observer| observer.handle_entry(entry));
     }
 
-    /// Calls [`LogObserver::handle_history_lost`] of every observer.
     pub(super) fn notify_history_lost(&self) {
         self.0.iter().for_each(|observer| observer.handle_history_lost());
     }
 
-    /// Calls [`LogObserver::handle_append`] of every observer.
     pub(super) fn notify_append(
         &self,
         outcome: &Result<AppendOutcome, AppendError>,

@@ -52,8 +52,7 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Creates an empty tail that holds events after the position `head`. `observers` see each entry before any reader
-    /// can.
+    /// Creates an empty tail for events after `head`. `observers` see each entry before any reader can.
     pub(super) fn new(head: Position, observers: Observers) -> Self {
         let buffer = Mutex::new(TailBuffer::empty_at(head));
         Self { buffer, observers, head: watch::Sender::new(head), read_now: Notify::new() }
@@ -80,8 +79,7 @@ impl Tail {
         }
     }
 
-    /// Adds events read from the table: all events above `from` and up to `stretch.scanned`. Ignores those that the
-    /// buffer already has.
+    /// Adds events read from the table: all above `from` and up to `stretch.scanned`. Ignores those already there.
     fn add_read(&self, from: Position, stretch: Stretch) {
         let mut buffer = self.buffer();
         if from <= buffer.last && stretch.scanned > buffer.last {
@@ -122,16 +120,14 @@ impl Tail {
         Some(stretch)
     }
 
-    /// Returns whether the buffer holds every event after `position`. False if the buffer is empty or `position` is
-    /// above its last event.
+    /// False also if the buffer is empty or `position` is above its last event.
     pub(super) fn is_recent(&self, position: Position) -> bool {
         let buffer = self.buffer();
         let oldest = buffer.events.front().map(|event| event.position.previous());
         oldest.is_some_and(|oldest| (oldest..=buffer.last).contains(&position))
     }
 
-    /// Loads the newest events of the table into the empty buffer, before the first reader: clients that reconnect
-    /// after a restart then read from memory.
+    /// Loads the newest events of the table before the first reader, so that clients reconnect from memory.
     pub(super) async fn preload(&self, store: &Store) -> Result<(), StoreError> {
         let up_to = self.head();
         let scan = Scan { after: Position::START, up_to, tenant: None, limit: PRELOAD_LIMIT };
@@ -144,8 +140,7 @@ impl Tail {
         Ok(())
     }
 
-    /// Removes the events at or below the position `expired_up_to` from the buffer. Called after retention has expired
-    /// them.
+    /// Removes the events at or below `expired_up_to`, after retention has expired them.
     pub(super) fn drop_expired(&self, expired_up_to: Position) {
         let mut buffer = self.buffer();
         while buffer.events.front().is_some_and(|event| event.position <= expired_up_to) {
@@ -170,15 +165,13 @@ impl Tail {
         drop(head.wait_for(|head| *head > position).await);
     }
 
-    /// Locks the buffer.
     fn buffer(&self) -> MutexGuard<'_, TailBuffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl TailBuffer {
-    /// Appends events at the end, after the observers have seen them. Drops the oldest events above the limits of the
-    /// buffer.
+    /// Appends events that the observers see first. Drops the oldest events above the limits of the buffer.
     fn push(&mut self, events: Vec<Arc<Event>>, observers: &Observers) {
         for event in events {
             observers.notify_entry(&event);
@@ -191,8 +184,7 @@ impl TailBuffer {
         }
     }
 
-    /// Removes the oldest event, if there is one. Its position becomes the floor: the buffer holds every event above
-    /// it.
+    /// The floor rises to the dropped event's position: the buffer holds every event above it.
     fn drop_oldest(&mut self) {
         if let Some(oldest) = self.events.pop_front() {
             self.bytes -= oldest.body.len();
@@ -223,8 +215,7 @@ pub(super) async fn follow(tail: Arc<Tail>, store: Store, stop: CancellationToke
     }
 }
 
-/// Reads the events after the last event of the tail from the table, up to the end of the log, and adds them to the
-/// tail.
+/// Reads from the last event of the tail to the end of the log.
 async fn read_new_events(tail: &Tail, store: &Store) -> Result<(), StoreError> {
     loop {
         let after = tail.buffer().last;

@@ -10,8 +10,7 @@ use crate::store::{Store, StoreError};
 
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Measures the disk usage of the database every minute and stores it in `metrics`, until `stop` is cancelled. An error
-/// is logged, and the last value stays.
+/// Measures every minute until `stop` is cancelled. An error is logged, and the last value stays.
 pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationToken) {
     loop {
         match measure(&store).await {
@@ -24,7 +23,6 @@ pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationT
     }
 }
 
-/// Reads from the database the sizes of the tables and the position of the oldest event.
 async fn measure(store: &Store) -> Result<DiskUsage, StoreError> {
     let disk = store.select_disk_usage().await?;
     Ok(DiskUsage {

@@ -26,8 +26,7 @@ struct MatchedEvents {
     last: Position,
 }
 
-/// Records a gap for every subscription that loses events up to `expired_up_to`, and moves its cursor there. Returns the
-/// number of lost events over all subscriptions.
+/// Records the gap of each subscription that loses events, and moves its cursor. Returns the number of lost events.
 pub(crate) async fn record_gaps(store: &Store, expired_up_to: Position) -> Result<u64, StoreError> {
     let lagging = store.select_lagging(expired_up_to).await?;
     if lagging.is_empty() {
@@ -53,8 +52,7 @@ pub(crate) async fn record_gaps(store: &Store, expired_up_to: Position) -> Resul
     Ok(total)
 }
 
-/// Counts, for each lagging subscription, the events that it loses: those after its cursor and up to `expired_up_to`
-/// that match its patterns. A subscription without such events is not in the result.
+/// The events that each lagging subscription loses. One that loses none is not in the result.
 async fn count(
     store: &Store,
     lagging: &[LaggingSubscription],
@@ -97,8 +95,7 @@ struct Counter<'a> {
 }
 
 impl<'a> Counter<'a> {
-    /// Reads the versions of the subscriptions' patterns, and divides the log up to `expired_up_to` into ranges in
-    /// which none of them changes.
+    /// Divides the log up to `expired_up_to` into ranges in which no patterns change.
     async fn new(
         store: &Store,
         lagging: &'a [LaggingSubscription],
@@ -128,8 +125,7 @@ impl<'a> Counter<'a> {
         })
     }
 
-    /// Moves to the next range of the log, and sets the matcher to the patterns that apply in it. Returns the range's
-    /// exclusive start and inclusive end; `None` after the last range.
+    /// The range's exclusive start and inclusive end; `None` after the last range.
     fn next_range(&mut self) -> Option<(Position, Position)> {
         let (start, ids) = self.edges.pop_first()?;
         self.start = start;
@@ -143,8 +139,7 @@ impl<'a> Counter<'a> {
         Some((start, end))
     }
 
-    /// Adds a count of events, read from the current range of the log, to each subscription whose patterns match these
-    /// events.
+    /// Adds events of the current range to each subscription that they match.
     fn add(&mut self, count: &EventCount) {
         let ids = match count.about {
             Some(id) => {

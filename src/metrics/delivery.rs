@@ -70,8 +70,7 @@ impl Default for DeliveryMetrics {
 }
 
 impl DeliveryMetrics {
-    /// Counts a delivery attempt under its status class (such as `2xx`), or under its error class if no response
-    /// arrived.
+    /// Counts under the status class (such as `2xx`), or under the error class if no response arrived.
     pub(crate) fn count_attempt(&self, outcome: &Outcome) {
         let name = match outcome {
             Outcome::Answered { status, .. } => {
@@ -85,26 +84,22 @@ impl DeliveryMetrics {
         }
     }
 
-    /// Returns the number of delivery attempts since the node started, one pair for each status class (such as `2xx`)
-    /// or error class.
+    /// By status class (such as `2xx`) or error class, since the node started.
     pub(crate) fn attempts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         OUTCOMES.iter().copied().zip(self.attempts.iter().map(Counter::get))
     }
 
-    /// Sets the number of shards that this node owns. Adds the difference from the previous number to the count of
-    /// lease changes.
+    /// Also adds the difference from the previous number to the lease changes.
     pub(crate) fn set_shards(&self, count: usize) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let before = self.shards.swap(count, Ordering::Relaxed);
         self.lease_changes.add(before.abs_diff(count));
     }
 
-    /// Returns the number of shards that this node owns.
     pub(crate) fn shards(&self) -> u64 {
         self.shards.load(Ordering::Relaxed)
     }
 
-    /// Locks the last snapshot of the delivery queues, to read or to replace it.
     pub(crate) fn queues(&self) -> MutexGuard<'_, QueueSnapshot> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -164,7 +159,6 @@ pub(crate) struct QueueSnapshot {
 }
 
 impl QueueSnapshot {
-    /// Returns the totals over all subscriptions whose delivery is in `state`; zeros if no subscription is.
     pub(crate) fn totals(&self, state: ProgressState) -> StateTotals {
         self.by_state.get(&state).copied().unwrap_or_default()
     }

@@ -20,31 +20,29 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    /// Creates a histogram of durations. `bounds`: the upper bounds of its buckets in microseconds, ascending.
-    /// [`Self::buckets`] and [`Self::sum`] report seconds.
+    /// `bounds`: in microseconds, ascending. [`Self::buckets`] and [`Self::sum`] report seconds.
     pub(super) fn of_micros(bounds: &'static [u64]) -> Self {
         Self::new(bounds, |micros| Duration::from_micros(micros).as_secs_f64())
     }
 
-    /// Creates a histogram of counts. `bounds`: the upper bounds of its buckets, ascending.
+    /// `bounds`: ascending.
     pub(super) fn of_counts(bounds: &'static [u64]) -> Self {
         // The only conversion from u64 to f64 without a cast.
         Self::new(bounds, |count| Duration::from_secs(count).as_secs_f64())
     }
 
-    /// Creates a histogram. `bounds`: the upper bounds of its buckets, ascending. `to_unit` converts an observed value
-    /// or a bound to the reported unit.
+    /// `bounds`: ascending. `to_unit` converts a value or a bound to the reported unit.
     fn new(bounds: &'static [u64], to_unit: fn(u64) -> f64) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self { bounds, to_unit, counts, sum: AtomicU64::new(0) }
     }
 
-    /// Adds an observation to a histogram of durations. Must not be called for a histogram of counts.
+    /// Only for a histogram of durations.
     pub(crate) fn observe_duration(&self, duration: Duration) {
         self.observe(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// Adds an observation: a count, or a number of microseconds in a histogram of durations.
+    /// A count, or microseconds in a histogram of durations.
     pub(crate) fn observe(&self, value: u64) {
         let step = self.bounds.partition_point(|bound| *bound < value);
         if let Some(count) = self.counts.get(step) {
@@ -53,15 +51,14 @@ impl Histogram {
         self.sum.fetch_add(value, Ordering::Relaxed);
     }
 
-    /// Returns each bucket as its upper bound and the number of observations in this bucket only (not cumulative). The
-    /// last bound is infinite.
+    /// Upper bounds and counts, not cumulative. The last bound is infinite.
     pub(crate) fn buckets(&self) -> Vec<(f64, u64)> {
         let bounds = self.bounds.iter().map(|bound| (self.to_unit)(*bound));
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
         bounds.chain([f64::INFINITY]).zip(counts).collect()
     }
 
-    /// Returns the sum of all observations: in seconds for a histogram of durations, otherwise as a plain number.
+    /// Seconds for a histogram of durations.
     pub(crate) fn sum(&self) -> f64 {
         (self.to_unit)(self.sum.load(Ordering::Relaxed))
     }

@@ -25,8 +25,7 @@ pub(crate) struct Metrics {
 }
 
 impl LogObserver for Metrics {
-    /// Counts the appended events and records the duration of the append; after an error counts the failure. A repeat
-    /// of an earlier request changes nothing.
+    /// Counts events or the failure. A repeat of an earlier request changes nothing.
     fn handle_append(
         &self,
         outcome: &Result<AppendOutcome, AppendError>,

@@ -28,24 +28,22 @@ pub(crate) struct DiskUsage {
 }
 
 impl StorageMetrics {
-    /// Records the time when a retention run ended.
     pub(crate) fn set_last_retention(&self, at: UnixMillis) {
         self.last_retention.store(at.as_i64(), Ordering::Relaxed);
     }
 
-    /// Returns the time when the last retention run on this node ended; `None` before the first.
+    /// On this node; `None` before the first.
     pub(crate) fn last_retention(&self) -> Option<UnixMillis> {
         let at = self.last_retention.load(Ordering::Relaxed);
         (at > 0).then(|| UnixMillis::from_i64(at))
     }
 
-    /// Locks the number of values in the database that are not encrypted with the current master key, to read or to
-    /// replace it; `None` before the first count.
+    /// Values not encrypted with the current master key; `None` before the first count.
     pub(crate) fn encrypted_with_old_key(&self) -> MutexGuard<'_, Option<i64>> {
         self.encrypted_with_old_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks the last measured disk usage, to read or to replace it; `None` before the first measurement.
+    /// `None` before the first measurement.
     pub(crate) fn disk_usage(&self) -> MutexGuard<'_, Option<DiskUsage>> {
         self.disk_usage.lock().unwrap_or_else(PoisonError::into_inner)
     }

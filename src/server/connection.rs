@@ -33,10 +33,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Wraps an accepted TCP stream. The time limit for the first request head starts now.
-    ///
-    /// `stopping` is cancelled when the hub stops. `permit` counts the connection until it closes; `None` for a
-    /// connection that is exempt from the limit.
+    /// The time limit for the first request head starts now. `permit`: `None` if exempt from the connection limit.
     pub(super) fn new(
         stream: TcpStream,
         timeouts: ClientTimeouts,
@@ -54,15 +51,11 @@ impl Connection {
         }
     }
 
-    /// Returns the phase of the current request, which the connection shares with the request's handler.
     pub(super) fn phase(&self) -> RequestPhase {
         self.phase.clone()
     }
 
-    /// Returns the error `TimedOut`, which closes the connection. If the client was sending a request head, first
-    /// sends it a 408 response.
-    ///
-    /// The response is not sent if it would land in the middle of another response.
+    /// Sends a 408 response first if the client was sending a request head, but not in the middle of another response.
     fn timed_out(&self) -> io::Error {
         if !self.write_pending && self.head.started_at.is_some() {
             // As much as fits in the socket's buffer: a client that was waited for gets no more time.
@@ -71,9 +64,7 @@ impl Connection {
         io::ErrorKind::TimedOut.into()
     }
 
-    /// Returns `written`, the result of a write, and records whether the write is pending.
-    ///
-    /// While the hub stops, a write that stays pending for [`STALLED_WRITE_TIMEOUT`] fails with `TimedOut` instead.
+    /// Records whether the write is pending. While the hub stops, a write pending for [`STALLED_WRITE_TIMEOUT`] fails.
     fn check_stalled<T>(
         &mut self,
         written: Poll<io::Result<T>>,
@@ -119,8 +110,7 @@ impl HeadTimer {
         }
     }
 
-    /// Handles the arrival of bytes from the client. Starts the time limit for the next request head, unless the hub
-    /// is responding to a request.
+    /// Starts the time limit of the next request head, unless the hub is responding to a request.
     fn handle_bytes(&mut self, phase: &RequestPhase) {
         self.update(phase);
         if !phase.is_responding() {
@@ -136,8 +126,7 @@ impl HeadTimer {
         }
     }
 
-    /// Becomes ready when a time limit has passed: the one for a request head, or the one for the client's silence
-    /// after a response.
+    /// Becomes ready when the time limit of a head, or of the silence after a response, has passed.
     ///
     /// A complete head leaves the timer running, and a timer that fires too early is reset: most heads arrive in one
     /// piece and need no timer of their own.

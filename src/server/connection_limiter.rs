@@ -36,15 +36,11 @@ impl ConnectionLimiter {
         Self(Arc::new(Inner { max, proxies, open: Mutex::default() }))
     }
 
-    /// Returns the maximum number of open connections per network.
     pub(super) fn max(&self) -> usize {
         self.0.max
     }
 
-    /// Counts a connection from `address` until the returned permit is dropped. `Ok(None)`: `address` is a trusted
-    /// proxy, which is not counted.
-    ///
-    /// Fails if the network of the address already has the maximum number of connections.
+    /// Counts a connection until the permit is dropped. `Ok(None)`: a trusted proxy, which is not counted.
     pub(super) fn try_acquire(
         &self,
         address: IpAddr,
@@ -71,7 +67,6 @@ pub(super) struct ConnectionPermit {
 }
 
 impl Drop for ConnectionPermit {
-    /// Subtracts the connection from the count of its network.
     fn drop(&mut self) {
         let mut open = self.limiter.0.open();
         if let Some(count) = open.get_mut(&self.network) {

@@ -39,10 +39,8 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same for a connection that was refused.
 const REFUSED_LINGER_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Starts the HTTP server on `listener`. Each of the server's threads gets a [`Worker`], which serves the stream clients
-/// of that thread.
-///
-/// When `stopping` is cancelled, running requests finish and no new ones start.
+/// Starts the HTTP server. Each of its threads gets a [`Worker`], which serves the stream clients of that thread. When
+/// `stopping` is cancelled, running requests finish and no new ones start.
 pub(crate) fn start(
     settings: &Settings,
     listener: TcpListener,
@@ -102,10 +100,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// Applies the connection limit and the socket options to an accepted stream, and returns the connection with its
-    /// peer's address.
-    ///
-    /// If the client's network is at its limit, sends a 429 response and closes the connection.
+    /// Applies the connection limit and the socket options. At the limit, sends a 429 response and closes.
     async fn accept(
         self,
         stream: TcpStream,
@@ -124,8 +119,7 @@ impl Acceptor {
     }
 }
 
-/// Sends `response` and closes the sending side. Then reads and discards what the client still sends, until the client
-/// closes: else it might lose the response.
+/// Sends `response`, then reads until the client closes: else the client might lose the response.
 async fn refuse(mut stream: TcpStream, response: &[u8]) -> io::Result<()> {
     stream.write_all(response).await?;
     stream.shutdown().await?;
@@ -135,10 +129,8 @@ async fn refuse(mut stream: TcpStream, response: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets socket options by which the kernel closes a connection whose peer acknowledges nothing: a dead machine, or a
-/// client that stopped reading.
-///
-/// `TCP_USER_TIMEOUT` (RFC 5482) limits both.
+/// Lets the kernel close a connection whose peer acknowledges nothing: a dead machine, or a client that stopped reading
+/// (`TCP_USER_TIMEOUT`, RFC 5482).
 fn set_dead_peer_timeouts(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new().with_time(DEAD_PEER_TIMEOUT / 2);
     let socket = SockRef::from(stream);

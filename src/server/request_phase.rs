@@ -32,20 +32,17 @@ impl RequestPhase {
         self.0.heads.get()
     }
 
-    /// Whether the hub responds: the head of a request is complete, and its response has not ended. The body of the
-    /// request may still be arriving.
+    /// The head of a request is complete, and its response has not ended. The body may still be arriving.
     pub(super) fn is_responding(&self) -> bool {
         self.0.responding.get()
     }
 
-    /// Returns the time at which the last response ended; since then the connection waits for a request. `None` before
-    /// the first response and while the hub responds.
+    /// The time when the last response ended. `None` before the first response and while the hub responds.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
         self.0.last_response_end.get().filter(|_| !self.is_responding())
     }
 
-    /// Records that a request head is complete and that its response begins. The response ends when the returned guard
-    /// is dropped.
+    /// Records that a request head is complete. The response ends when the guard is dropped.
     pub(super) fn start_response(&self) -> ResponseGuard {
         self.0.heads.set(self.heads() + 1);
         self.0.responding.set(true);
@@ -58,7 +55,6 @@ impl RequestPhase {
 pub(super) struct ResponseGuard(RequestPhase);
 
 impl Drop for ResponseGuard {
-    /// Records that the response has ended.
     fn drop(&mut self) {
         self.0.0.responding.set(false);
         self.0.0.last_response_end.set(Some(Instant::now()));
@@ -84,7 +80,6 @@ struct GuardedBody<B> {
 impl<B: MessageBody + Unpin> MessageBody for GuardedBody<B> {
     type Error = B::Error;
 
-    /// Returns the size of the wrapped response body.
     fn size(&self) -> BodySize {
         self.body.size()
     }

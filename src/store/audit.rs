@@ -29,8 +29,7 @@ pub struct AuditFilter {
 }
 
 impl Store {
-    /// Inserts an audit entry in a commit of its own. The caller does so before it makes a change whose own statement
-    /// does not insert the entry.
+    /// Inserts an entry in a commit of its own, before a change whose statement does not insert the entry.
     pub async fn insert_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "INSERT INTO audit SELECT entry.* FROM json_populate_record(NULL::audit, $1::text::json) entry",

@@ -51,7 +51,6 @@ struct AttemptRow {
 }
 
 impl From<AttemptRow> for RecordedAttempt {
-    /// Converts a row of the attempts table.
     fn from(row: AttemptRow) -> Self {
         Self {
             attempt: Attempt {
@@ -94,7 +93,6 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// Copies the attempts' fields into the columns; row `n` of each column is attempt `n`.
     fn from_attempts(attempts: &'a [Attempt]) -> Self {
         let mut columns = Self::default();
         for attempt in attempts {
@@ -112,8 +110,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Returns the progress of replays as the JSON parameter of `flush.sql`. Replays are rare, and one parameter costs
-/// less than ten empty arrays.
+/// The JSON parameter of `flush.sql`. Replays are rare, and one parameter costs less than ten empty arrays.
 fn replays_as_json(replays: &[(ReplayId, SubscriptionId, ReplayProgress)]) -> String {
     let row = |(id, subscription, progress): &(ReplayId, SubscriptionId, ReplayProgress)| {
         json!({
@@ -127,9 +124,8 @@ fn replays_as_json(replays: &[(ReplayId, SubscriptionId, ReplayProgress)]) -> St
 }
 
 impl Store {
-    /// Writes the attempts, retries, cursors and replays of a flush in one statement and one commit. Returns the
-    /// shards whose term is still current; nothing is written for the others. After a failure, call
-    /// [`Flush::prepare_resend`] before a repeat.
+    /// Writes a flush in one commit. Returns the shards whose term is still current; nothing is written for the others.
+    /// After a failure, call [`Flush::prepare_resend`] before a repeat.
     pub async fn flush(&self, flush: &Flush) -> Result<Vec<u16>, StoreError> {
         let shards: Vec<i16> = flush.shards.iter().map(|(shard, ..)| to_smallint(*shard)).collect();
         let terms: Vec<i64> = flush.shards.iter().map(|(_, term, _)| *term).collect();
@@ -251,8 +247,7 @@ impl Store {
         .map(|rows| rows.into_iter().map(RecordedAttempt::from).collect())
     }
 
-    /// Selects the deliveries of the events at `positions` to `subscriptions` that were attempted, but whose recorded
-    /// attempts have since expired.
+    /// Selects the deliveries of these events that were attempted, but whose attempts have expired.
     pub async fn select_unrecorded(
         &self,
         subscriptions: &[i64],
@@ -279,8 +274,8 @@ impl Store {
         Ok(unrecorded.collect())
     }
 
-    /// Selects up to `limit` attempts that match `filter`, newest event first, then highest number first.
-    /// `subscription`: `None` selects all subscriptions of the tenant. `next_attempt` is always `None` here.
+    /// Selects attempts that match `filter`, newest event first, then highest number first. `subscription`: `None`
+    /// selects all of the tenant. `next_attempt` is always `None` here.
     pub async fn select_attempts(
         &self,
         tenant: &str,
@@ -317,10 +312,7 @@ impl Store {
         .map(|rows| rows.into_iter().map(RecordedAttempt::from).collect())
     }
 
-    /// Deletes the retries, cursors and expirations that belong to deleted subscriptions, and returns the number of
-    /// rows.
-    ///
-    /// Such rows exist because a flush may write them after a subscription is deleted.
+    /// Deletes retries, cursors and expirations that a flush wrote after the deletion. Returns the number of rows.
     pub async fn delete_state_of_deleted(&self) -> Result<u64, StoreError> {
         let retries = self.execute(sqlx::query!(
             "DELETE FROM retries r USING subscriptions s WHERE s.id = r.subscription AND s.deleted"

@@ -34,7 +34,6 @@ impl Store {
         .await
     }
 
-    /// Returns how many connections of the pool are in use, how many are idle, and the maximum. Runs no statement.
     pub fn pool_usage(&self) -> PoolUsage {
         let (open, idle) = (self.pool.size(), self.pool.num_idle());
         let idle = u32::try_from(idle).unwrap_or(u32::MAX);

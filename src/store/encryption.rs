@@ -38,10 +38,8 @@ impl Store {
         })
     }
 
-    /// Makes this node's current master key the database's current one. Returns an empty list on success.
-    ///
-    /// If stored values need master keys that this node does not have, changes nothing and returns the ids of these
-    /// keys.
+    /// Makes this node's current master key the database's. If stored values need keys that this node lacks, changes
+    /// nothing and returns their ids.
     pub async fn insert_master_key(&self) -> Result<Vec<String>, StoreError> {
         let held: Vec<String> = self.encryptor.ids().iter().map(ToString::to_string).collect();
         self.fetch_scalars(sqlx::query_scalar!(
@@ -51,8 +49,7 @@ impl Store {
         .await
     }
 
-    /// Deletes the rows of the master keys that encrypt no stored value any more. The row of this node's current key
-    /// always stays.
+    /// Deletes the rows of master keys that encrypt no stored value any more, but never this node's current key.
     pub async fn delete_old_master_keys(&self) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "DELETE FROM master_keys m
@@ -76,7 +73,6 @@ pub(super) fn read_definition(plain: &[u8], now: UnixMillis) -> Result<Definitio
     Ok(definition)
 }
 
-/// Returns the JSON of a subscription's definition, which the caller encrypts.
 pub(super) fn write_definition(definition: &Definition) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(definition).map_err(|error| StoreError::Unreadable(error.to_string()))
 }

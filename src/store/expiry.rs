@@ -10,7 +10,6 @@ use crate::domain::position::Position;
 use crate::domain::subscription::TEST_EVENT;
 use crate::domain::subscription::gap::{GAP, Gap};
 
-/// A subscription that still needs events that are about to expire.
 #[derive(Debug)]
 pub struct LaggingSubscription {
     pub id: SubscriptionId,
@@ -31,7 +30,6 @@ pub struct EventCount {
     pub last: Position,
 }
 
-/// The stored state of a lagging subscription's events up to a position.
 #[derive(Debug, Default)]
 pub struct ResolvedEvents {
     /// Events above its cursor that are resolved.
@@ -133,9 +131,10 @@ impl Store {
         Ok(counts.collect())
     }
 
-    /// Counts a lagging subscription's events up to `expired_up_to` that are resolved, and those that wait for a
-    /// retry. For a pull subscription, retries do not count, and only the successful attempts of its former webhook
-    /// resolve an event.
+    /// Counts a lagging subscription's events up to `expired_up_to` that are resolved, and those that wait for a retry.
+    ///
+    /// For a pull subscription, retries do not count, and only successful attempts of its former webhook resolve an
+    /// event.
     pub async fn select_resolved(
         &self,
         lagging: &LaggingSubscription,
@@ -168,10 +167,8 @@ impl Store {
         })
     }
 
-    /// Records that a subscription loses its undelivered events up to `expired_up_to`. Returns false, and changes
-    /// nothing, if that was recorded before.
-    ///
-    /// In one commit, deletes the retries of these events, moves the cursor, and appends the log entry with `gap`.
+    /// Records that a subscription loses its undelivered events up to `expired_up_to`; false if recorded before. One
+    /// commit deletes their retries, moves the cursor, and appends `gap`.
     pub async fn record_gap(
         &self,
         id: SubscriptionId,
@@ -200,8 +197,7 @@ impl Store {
             .map(drop)
     }
 
-    /// Selects how many events a subscription has lost because retention expired them before they were delivered;
-    /// `None` if it has lost none.
+    /// Selects how many undelivered events of a subscription have expired; `None` if none have.
     pub async fn select_expired(
         &self,
         id: SubscriptionId,

@@ -33,7 +33,6 @@ struct StoredResponseRow {
     answer: Option<Vec<u8>>,
 }
 
-/// The identity of a stored claim.
 #[derive(Debug, Clone)]
 pub struct StoredClaim {
     pub tenant: Arc<str>,
@@ -42,8 +41,7 @@ pub struct StoredClaim {
 }
 
 impl Store {
-    /// Selects the result that a request of the tenant with this idempotency key stored in the last 24 hours, and
-    /// decrypts it. `None` if no request did.
+    /// Selects and decrypts the result that a request stored in the last 24 hours; `None` if none did.
     pub async fn select_stored_response(
         &self,
         tenant: &str,
@@ -67,8 +65,7 @@ impl Store {
         }))
     }
 
-    /// Encrypts the response body `answer`, which may contain a secret, for the row of this tenant and idempotency
-    /// key.
+    /// Encrypts a response body, which may contain a secret, for the row of this tenant and key.
     pub(super) fn encrypt_response(
         &self,
         tenant: &str,
@@ -79,8 +76,7 @@ impl Store {
         Ok(encrypted.into_bytes())
     }
 
-    /// Stores the response body `answer` of a request, encrypted. Returns false, without effect, if another request
-    /// has used the idempotency key in the last 24 hours.
+    /// Stores the body `answer`, encrypted. False, without effect, if the key was used in the last 24 hours.
     pub async fn insert_stored_response(
         &self,
         tenant: &str,
@@ -103,10 +99,8 @@ impl Store {
         .map(|rows| rows > 0)
     }
 
-    /// Claims an idempotency key for a request that runs on `node`. `token` identifies the claim when it is deleted.
-    ///
-    /// Returns false while a request with this key runs on another live node. If a response to the key is stored, that
-    /// request has ended, and its claim does not count.
+    /// Claims a key; `token` identifies the claim. False while a request with this key runs on another live node. The
+    /// claim of a request whose response is stored does not count.
     pub async fn insert_claim(
         &self,
         tenant: &str,
@@ -132,8 +126,7 @@ impl Store {
         .map(|rows| rows > 0)
     }
 
-    /// Deletes the stored claims of requests that have ended. If another request has claimed the key since, its claim
-    /// stays.
+    /// Deletes claims that have ended, unless another request has claimed the key since.
     pub async fn delete_claims(&self, ended: &[StoredClaim]) -> Result<(), StoreError> {
         let tenants: Vec<&str> = ended.iter().map(|name| &*name.tenant).collect();
         let keys: Vec<&str> = ended.iter().map(|name| name.key.as_str()).collect();

@@ -31,7 +31,6 @@ pub struct StoredKey {
     pub revoked: bool,
 }
 
-/// The result of a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revoked {
     /// Whether this call revoked the key; false if it was revoked before.
@@ -57,8 +56,7 @@ struct KeyRow {
 impl TryFrom<KeyRow> for StoredKey {
     type Error = StoreError;
 
-    /// Converts a row of the keys table. Fails with [`StoreError::Unreadable`] if a stored scope or pattern is
-    /// invalid.
+    /// Fails with [`StoreError::Unreadable`] if a stored scope or pattern is invalid.
     fn try_from(row: KeyRow) -> Result<Self, StoreError> {
         let id = KeyId::from_stored(row.id);
         let unreadable = |what: &str| StoreError::Unreadable(format!("key {id}: {what}"));
@@ -84,9 +82,8 @@ impl TryFrom<KeyRow> for StoredKey {
 }
 
 impl Store {
-    /// Inserts a key with its audit entry, in one commit. `answer`, for a request with an idempotency key, is the
-    /// response body to store with them. Returns false, without effect, if another request used the idempotency key
-    /// first.
+    /// Inserts a key with its audit entry and, for an idempotent request, the response body to store, in one commit.
+    /// False, without effect, if another request used the idempotency key first.
     pub async fn insert_key(
         &self,
         key: &StoredKey,
@@ -136,8 +133,7 @@ impl Store {
         .await
     }
 
-    /// Selects the key whose text has this SHA-256 hash, of any tenant, even if it is revoked or expired; `None` if no
-    /// such key exists.
+    /// Selects a key of any tenant by its SHA-256 hash, even if it is revoked or expired.
     pub async fn select_key_by_hash(&self, hash: &[u8]) -> Result<Option<StoredKey>, StoreError> {
         self.fetch_optional(sqlx::query_as!(
             KeyRow,

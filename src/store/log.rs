@@ -54,7 +54,6 @@ pub enum AppendOutcome {
     },
 }
 
-/// The outcome of a committed batch.
 #[derive(Debug)]
 pub struct BatchOutcome {
     /// The last position drawn before this append; `None` if an earlier send had committed it.
@@ -144,7 +143,6 @@ impl LogWriter {
         Err(failure)
     }
 
-    /// Closes the connection to the database, if one is open.
     pub async fn close(self) {
         if let Some(connection) = self.connection
             && let Err(error) = connection.close().await
@@ -169,8 +167,7 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// Copies the batch's fields into the columns; row `n` of the request columns is request `n`, and row `n` of the
-    /// event columns is event `n` over all requests.
+    /// Row `n` of the request columns is request `n`; row `n` of the event columns is event `n` over all requests.
     fn from_batch(batch: &'a AppendBatch) -> Self {
         let mut columns = Self::default();
         for (request, number) in batch.requests.iter().zip(1..) {
@@ -258,8 +255,7 @@ struct EventRow {
 }
 
 impl EventRow {
-    /// Converts a row to an event; `None` for a row without data: the event belongs to another tenant than the one
-    /// that was read.
+    /// `None` for a row without data: the event belongs to another tenant than the one that was read.
     fn into_event(self) -> Option<Arc<Event>> {
         let new = NewEvent {
             event_type: EventType::from_stored(&self.event_type),
@@ -290,15 +286,13 @@ impl Stretch {
 }
 
 impl Store {
-    /// Returns a writer without a connection. The first append or [`LogWriter::connect`] opens one of its own, outside
-    /// the pool.
+    /// A writer without a connection; it later opens one of its own, outside the pool.
     pub fn log_writer(&self) -> LogWriter {
         LogWriter { store: self.clone(), connection: None }
     }
 
-    /// Reads forward, oldest first: above `scan.after` and up to `scan.up_to`.
-    ///
-    /// The log has no late arrivals: after a `complete` read, every new event has a higher position.
+    /// Reads forward, oldest first: above `scan.after` and up to `scan.up_to`. The log has no late arrivals: after a
+    /// `complete` read, every new event has a higher position.
     pub async fn read_after(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
         let rows = self.fetch_all(sqlx::query_as!(
             EventRow,
@@ -350,8 +344,7 @@ impl Store {
         Ok(Stretch::from_rows(rows, scan.up_to, scan.limit.events))
     }
 
-    /// Reads the events at these positions, oldest first. Leaves out dropped events and, if `tenant` is given, events
-    /// of other tenants.
+    /// Reads events, oldest first, without dropped ones and, if `tenant` is given, those of other tenants.
     pub async fn read_at(
         &self,
         positions: &[i64],
@@ -369,8 +362,7 @@ impl Store {
         Ok(rows.into_iter().filter_map(EventRow::into_event).collect())
     }
 
-    /// Selects the position of the newest event, even if it has expired. If the table has no event, returns the
-    /// position where the log begins.
+    /// The position of the newest event, even if expired; without events, the position where the log begins.
     pub async fn head(&self) -> Result<Position, StoreError> {
         self.fetch_scalar(sqlx::query_scalar!(
             r#"SELECT coalesce((SELECT position FROM events ORDER BY position DESC LIMIT 1), events) AS "head!"

@@ -59,8 +59,7 @@ pub enum StoreError {
 }
 
 impl From<sqlx::Error> for StoreError {
-    /// Classifies an error: `Unavailable` if a later attempt may succeed, such as after a lost connection, else
-    /// `Refused`.
+    /// `Unavailable` if a later attempt may succeed, such as after a lost connection, else `Refused`.
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Io(_)
@@ -77,10 +76,8 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Returns whether the error code `SQLSTATE` reports a temporary state of the server, not a fault of the statement, so
-/// that a retry may succeed.
-///
-/// Examples: connection failures, a full disk, a shutdown, lock timeouts. False for `None`.
+/// Whether `SQLSTATE` reports a temporary state of the server: connection failures, a full disk, a shutdown, lock
+/// timeouts.
 fn is_transient(code: Option<&str>) -> bool {
     code.is_some_and(|code| {
         ["08", "53", "57", "58", "55P03", "40", "25006"].iter().any(|class| code.starts_with(class))
@@ -105,8 +102,7 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Prepares the connection pools for the database at `url`, and opens no connection yet. Fails if `url` is
-    /// invalid. `encryptor` encrypts the secrets that are stored.
+    /// Opens no connection yet. Fails if `url` is invalid. `encryptor` encrypts the secrets that are stored.
     pub fn new(url: &str, encryptor: Encryptor) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url)?.application_name("hookhub").options([
             ("statement_timeout", "15s"),
@@ -124,8 +120,7 @@ impl Store {
         Ok(Self { pool, lease_pool, options, encryptor: Arc::new(encryptor) })
     }
 
-    /// Migrates the schema to this version of the hub. Several nodes may call this at once: one of them migrates, and
-    /// the others wait.
+    /// Migrates the schema. If several nodes call this at once, one of them migrates and the others wait.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let options =
             self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
@@ -144,8 +139,7 @@ impl Store {
         self.fetch_one(sqlx::query!("SELECT 1 AS one")).await.map(drop)
     }
 
-    /// Closes the connection pools once the running statements have ended. Later statements fail with
-    /// [`StoreError::Unavailable`].
+    /// Closes the pools once the running statements have ended. Later ones fail with [`StoreError::Unavailable`].
     pub async fn close(&self) {
         self.pool.close().await;
         self.lease_pool.close().await;
@@ -175,7 +169,6 @@ impl Store {
         within(query.fetch_optional(&self.pool)).await
     }
 
-    /// Runs a query and returns all its rows.
     async fn fetch_all<T: Send + Unpin>(
         &self,
         query: CheckedQuery<'_, impl FnMut(PgRow) -> Result<T, sqlx::Error> + Send>,

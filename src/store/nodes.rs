@@ -9,7 +9,6 @@ use super::{Store, StoreError, within};
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
-/// The identity of a node.
 #[derive(Debug, Clone)]
 pub struct NodeName {
     /// New at each start.
@@ -50,9 +49,8 @@ fn interval(length: Duration) -> PgInterval {
 }
 
 impl Store {
-    /// Renews a node's lease until `lease` from now, and records that the node has read the log up to `seen`. Inserts
-    /// the node's row the first time. Returns the identity of the database server, so that the caller notices a
-    /// failover.
+    /// Renews the lease until `lease` from now, and records that the node has read the log up to `seen`. From the
+    /// server identity, the caller notices a failover.
     pub async fn renew_lease(
         &self,
         node: &NodeName,
@@ -137,8 +135,7 @@ impl Store {
         .await
     }
 
-    /// Marks a node as stopping, so that the other nodes do not count it when they divide the shards among themselves.
-    /// The lease stays valid.
+    /// Marks a node as stopping: others do not count it when they divide the shards. The lease stays valid.
     pub async fn update_leaving(&self, node: Uuid) -> Result<(), StoreError> {
         self.execute(sqlx::query!("UPDATE nodes SET leaving = true WHERE id = $1", node))
             .await

@@ -15,8 +15,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Waits for a notification that another node has appended to the log. An error means that the connection broke,
-    /// and notifications may have been lost.
+    /// Waits for another node's append. After an error, the connection is broken and notifications may be lost.
     pub async fn notified(&mut self) -> Result<(), StoreError> {
         loop {
             if self.listener.recv().await?.payload() != self.node {

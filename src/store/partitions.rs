@@ -29,8 +29,7 @@ pub struct RetentionLock {
 }
 
 impl Store {
-    /// Creates the daily partitions of events and attempts that do not exist yet, from yesterday's to the one a
-    /// week ahead.
+    /// Creates the missing daily partitions of events and attempts, from yesterday's to the one a week ahead.
     pub async fn create_partitions(&self) -> Result<(), StoreError> {
         self.execute(sqlx::query!("SELECT create_partitions($1) AS made", DAYS_AHEAD))
             .await
@@ -48,10 +47,8 @@ impl Store {
         Ok(locked.await?.then_some(RetentionLock { connection }))
     }
 
-    /// Selects the partitions that are older than `retention` and that no cursor and no retry needs any more, oldest
-    /// first.
-    ///
-    /// Includes partitions of which an earlier drop was interrupted.
+    /// Selects the partitions older than `retention` that no cursor and no retry needs, oldest first, including those
+    /// of an interrupted drop.
     pub async fn select_expired_partitions(
         &self,
         retention: Retention,
@@ -92,9 +89,8 @@ impl Store {
 }
 
 impl RetentionLock {
-    /// Detaches and drops a partition that [`Store::select_expired_partitions`] returned.
-    ///
-    /// Fails with [`StoreError::Unavailable`] if a lock timed out. Finished steps stay, and a later call continues.
+    /// Detaches and drops a partition. [`StoreError::Unavailable`] if a lock timed out: finished steps stay, and a
+    /// later call continues.
     pub async fn drop_partition(&mut self, old: &ExpiredPartition) -> Result<(), StoreError> {
         let ExpiredPartition { parent, name, .. } = old;
         if parent == "attempts" {

@@ -28,8 +28,7 @@ impl Store {
         }))
     }
 
-    /// Moves the cursor of a pull subscription forward to `position`, never back, and returns the resulting cursor.
-    /// `None` if the subscription is not a pull subscription.
+    /// Moves the cursor forward, never back, and returns the result. `None` if it is not a pull subscription.
     pub async fn advance_pull_cursor(
         &self,
         id: SubscriptionId,
@@ -44,11 +43,8 @@ impl Store {
         Ok(moved.await?.map(Position::from_stored))
     }
 
-    /// Moves the cursor of a pull subscription forward or back to `position`. Returns false if the subscription is not
-    /// a pull subscription.
-    ///
-    /// The pull subscription then gets the events above `position` again, also those that its former webhook
-    /// delivered.
+    /// Moves the cursor forward or back; false if it is not a pull subscription, which then gets the events above
+    /// `position` again, also those that its former webhook delivered.
     pub async fn seek_pull_cursor(
         &self,
         id: SubscriptionId,

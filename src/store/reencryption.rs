@@ -24,8 +24,7 @@ pub struct StoredSecret {
 }
 
 impl StoredSecret {
-    /// Returns the associated data of the encryption, which ties the value to its row. Fails if the kind of the row is
-    /// unknown.
+    /// Ties the value to its row. Fails if the kind of the row is unknown.
     fn associated_data(&self) -> Result<AssociatedData<'_>, StoreError> {
         let unknown =
             || StoreError::Unreadable(format!("an encrypted value of kind {}", self.kind));
@@ -114,8 +113,7 @@ impl Store {
         Ok(Reencrypted { reencrypted, unreadable, error: last_error })
     }
 
-    /// Returns a value encrypted with this node's current master key. The stored value is decrypted first, or is plain
-    /// text.
+    /// Encrypts a value with the current master key, after decryption if it is not plain text.
     fn reencrypt_value(&self, value: &StoredSecret) -> Result<String, StoreError> {
         let row = value.associated_data()?;
         self.encrypt(&self.decrypt(&value.stored, row)?, row)
@@ -162,10 +160,8 @@ impl Store {
         .await
     }
 
-    /// Selects up to `limit` subscriptions with a signing secret whose validity ended by `now`, each with its stored
-    /// definition.
-    ///
-    /// The definition is `None` if the subscription is deleted.
+    /// Selects up to `limit` subscriptions with a signing secret that ended by `now`, and their definitions; `None` if
+    /// deleted.
     pub async fn select_ended_secrets(
         &self,
         now: UnixMillis,
@@ -202,8 +198,7 @@ impl Store {
         Ok(self.update_encrypted(&[(value, text)]).await? > 0)
     }
 
-    /// Deletes the rows with the end times of the signing secrets of a subscription, for secrets that ended by `now`.
-    /// Called after the secrets themselves are removed.
+    /// Deletes the stored end times up to `now`, after the secrets themselves are removed.
     pub async fn delete_secret_ends(
         &self,
         id: SubscriptionId,

@@ -20,7 +20,6 @@ struct ReplayRow {
 }
 
 impl ReplayRow {
-    /// Converts the row; fails if the filter or the state has an unknown name.
     fn into_progress(self) -> Result<(ReplayId, SubscriptionId, ReplayProgress), StoreError> {
         let id = ReplayId::from_stored(self.id);
         let unreadable = || StoreError::Unreadable(format!("replay {id}"));
@@ -52,8 +51,7 @@ impl Store {
         rows.await?.into_iter().map(ReplayRow::into_progress).collect()
     }
 
-    /// Selects up to `limit` replays of a subscription, newest first, with ids below `below` if that is given. A
-    /// replay has no row before the shard's owner starts it.
+    /// Selects replays, newest first, with ids below `below`. A replay has no row before the shard's owner starts it.
     pub async fn select_replays(
         &self,
         subscription: SubscriptionId,

@@ -6,7 +6,6 @@ use super::{Store, StoreError};
 use crate::domain::delivery::shard::OwnedShard;
 use crate::domain::position::Position;
 
-/// Converts shard numbers to values for a `shard` column.
 fn shard_columns(shards: &[u16]) -> Vec<i16> {
     shards.iter().filter_map(|shard| i16::try_from(*shard).ok()).collect()
 }

@@ -4,8 +4,7 @@ use super::{Store, StoreError};
 use crate::domain::encryption::AssociatedData;
 
 impl Store {
-    /// Returns the secret with this name, which all nodes share. If none is stored yet, first stores `fresh` as the
-    /// secret, encrypted.
+    /// Returns the secret that all nodes share. If none is stored, first stores `fresh`, encrypted.
     pub async fn select_or_insert_shared_secret(
         &self,
         name: &str,

@@ -32,7 +32,6 @@ pub struct SubscriptionSummary {
     pub status: Status,
     /// Otherwise it is a pull subscription.
     pub is_webhook: bool,
-    /// The position of its deletion.
     pub deleted_at: Option<Position>,
 }
 
@@ -57,8 +56,7 @@ fn callback_url_column(channel: &Channel) -> Option<&str> {
 }
 
 impl Store {
-    /// Decrypts the definitions of these rows and builds the subscriptions, in the same order. Fails at the first row
-    /// that cannot be read.
+    /// Decrypts rows, in the same order. Fails at the first that cannot be read.
     fn read_all(&self, rows: Vec<SubscriptionRow>) -> Result<Vec<Subscription>, StoreError> {
         rows.into_iter().map(|row| self.decrypt_row(row)).collect()
     }
@@ -81,8 +79,8 @@ impl Store {
         })
     }
 
-    /// Returns the subscription's definition after the change, encrypted, and the times when its earlier signing
-    /// secrets end, in milliseconds since 1970. Both are empty if the change deletes the subscription.
+    /// The encrypted definition after the change, and when its earlier signing secrets end, in milliseconds since 1970.
+    /// Both are empty if the change deletes the subscription.
     fn encrypt_definition(&self, change: &Change) -> Result<(String, Vec<i64>), StoreError> {
         if change.deleted {
             return Ok((String::new(), Vec::new()));
@@ -94,10 +92,8 @@ impl Store {
         Ok((encrypted, earlier.map(|one| one.expires_at.as_i64()).collect()))
     }
 
-    /// Commits a change of a subscription, its log entry and its audit entry, all in one transaction.
-    ///
-    /// `token` and `after` identify the append, as in [`AppendBatch`](super::log::AppendBatch). Safe to repeat after
-    /// [`StoreError::Unavailable`].
+    /// Commits a change with its log and audit entries. `token` and `after` are as in
+    /// [`AppendBatch`](super::log::AppendBatch). Safe to repeat after [`StoreError::Unavailable`].
     pub async fn change_subscription(
         &self,
         token: Uuid,
@@ -251,10 +247,8 @@ impl Store {
         .and_then(|rows| self.read_all(rows))
     }
 
-    /// Selects the pattern versions of these subscriptions. A version holds the event type patterns and the position
-    /// since which they apply.
-    ///
-    /// The versions of one subscription are in order, oldest first.
+    /// Selects the pattern versions of these subscriptions: patterns, and the position since which they apply. Those of
+    /// one subscription are oldest first.
     pub async fn select_versions(
         &self,
         ids: &[i64],
@@ -277,8 +271,7 @@ impl Store {
             .collect()
     }
 
-    /// Selects the pattern versions of one subscription, oldest first. A version holds the event type patterns and the
-    /// position since which they apply.
+    /// Selects the pattern versions of a subscription, oldest first.
     pub async fn select_versions_of(&self, id: SubscriptionId) -> Result<Vec<Version>, StoreError> {
         let versions = self.select_versions(&[id.stored()]).await?;
         Ok(versions.into_iter().map(|(_, version)| version).collect())
@@ -311,8 +304,7 @@ impl Store {
             .collect()
     }
 
-    /// Selects the ids of all webhooks of a tenant, deleted ones included, oldest first. The position is where the
-    /// webhook was deleted; `None` if it is not deleted.
+    /// Selects the ids of all webhooks of a tenant, oldest first, with the position of the deletion if deleted.
     pub async fn select_webhook_history(
         &self,
         tenant: &str,

@@ -19,7 +19,6 @@ pub struct StoredTenant {
     pub updated_at: UnixMillis,
 }
 
-/// A tenant's row.
 #[derive(Debug, Clone)]
 pub struct TenantRecord {
     /// Increases with each change of any tenant.
@@ -28,7 +27,6 @@ pub struct TenantRecord {
     pub tenant: Option<StoredTenant>,
 }
 
-/// A change of a tenant's quotas.
 #[derive(Debug, Clone)]
 pub struct QuotaChange {
     pub name: String,
@@ -44,7 +42,6 @@ pub struct TenantUsage {
     pub subscriptions: i64,
 }
 
-/// Converts the four quota columns, in the order of the parameter, to a tenant's own quotas.
 fn quotas_from_columns(
     [events_per_s, subscriptions, streams, event_bytes]: [Option<i32>; 4],
 ) -> OwnQuotas {
@@ -57,7 +54,6 @@ fn quotas_from_columns(
     }
 }
 
-/// Builds a tenant from the columns of its row. `created_at` and `updated_at` are in milliseconds since 1970.
 fn stored_tenant(
     description: Option<String>,
     quotas: OwnQuotas,
@@ -97,9 +93,8 @@ impl Store {
         }))
     }
 
-    /// Inserts or updates a tenant's settings and appends the audit entry, in one commit. `expected` is the version of
-    /// the row that the caller read, or `None` if it found no row. Returns `None`, without effect, if the row has
-    /// another version.
+    /// Stores a tenant's settings and the audit entry, in one commit. `None`, without effect, if the row's version is
+    /// not `expected` (`None`: no row).
     pub async fn upsert_tenant(
         &self,
         name: &str,
@@ -144,8 +139,7 @@ impl Store {
         Ok(put)
     }
 
-    /// Marks a tenant's settings as deleted, and appends the audit entry, in one commit. Returns false, without
-    /// effect, if the tenant has no settings, or has unrevoked keys or subscriptions.
+    /// Marks settings as deleted. False, without effect, if there are none, or with unrevoked keys or subscriptions.
     pub async fn delete_tenant(&self, name: &str, audit: &AuditEntry) -> Result<bool, StoreError> {
         self.execute(sqlx::query!(
             "WITH deleted AS (
@@ -177,10 +171,8 @@ impl Store {
         .await
     }
 
-    /// Selects up to `limit` tenants with names above `after`, by name: those with settings, a key or a subscription.
-    /// The settings are `None` for a tenant without any.
-    ///
-    /// Each tenant is an index look-up, so the cost of a page does not depend on the number of tenants.
+    /// Selects tenants with settings, a key or a subscription, by name above `after`. Each is an index look-up, so the
+    /// cost of a page does not depend on the number of tenants.
     pub async fn select_tenants(
         &self,
         after: &str,

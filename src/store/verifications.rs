@@ -6,7 +6,6 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::verification::FailedVerification;
 use crate::domain::time::UnixMillis;
 
-/// The progress of a pending verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerificationProgress {
     pub attempts: u32,
@@ -17,8 +16,7 @@ pub struct VerificationProgress {
 }
 
 impl Store {
-    /// Stores a failed attempt to verify a receiver, and increments the number of attempts. Stores nothing if another
-    /// term of the shard than `failed.term` has begun.
+    /// Stores a failed attempt and counts it, unless another term of the shard than `failed.term` has begun.
     pub async fn upsert_verification(&self, failed: &FailedVerification) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "INSERT INTO verifications AS v
@@ -60,8 +58,7 @@ impl Store {
         }))
     }
 
-    /// Deletes the stored progress of verifications whose subscription is verified or deleted, and returns the number
-    /// of rows.
+    /// Deletes the progress of verified and deleted subscriptions. Returns the number of rows.
     pub async fn delete_verifications(&self) -> Result<u64, StoreError> {
         self.execute(sqlx::query!(
             "DELETE FROM verifications v USING subscriptions s

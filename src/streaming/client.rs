@@ -71,11 +71,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Creates a client that reads the events after the position `after`. The client first catches up by reading the
-    /// log.
-    ///
-    /// `always_heartbeat`: heartbeats are due every [`HEARTBEAT_INTERVAL`] even while events are sent. `now` starts the
-    /// first interval.
+    /// The client first reads the log after `after`. `always_heartbeat`: heartbeats are due every
+    /// [`HEARTBEAT_INTERVAL`] even while events are sent.
     pub(super) fn new(
         filter: Arc<Filter>,
         after: Position,
@@ -99,19 +96,17 @@ impl Client {
         }
     }
 
-    /// Whether the client is live: it gets new events from the worker. Otherwise the client is catching up by reading
-    /// the log.
+    /// Whether new events come from the worker, and not from reads of the log.
     pub(super) fn is_live(&self) -> bool {
         self.mode == ReadMode::Live
     }
 
-    /// Whether the client is live and its queue is empty: every matching event up to now was sent.
+    /// Whether the client is live and every matching event was sent.
     pub(super) fn is_caught_up(&self) -> bool {
         self.is_live() && self.queue.is_empty()
     }
 
-    /// Returns the position to resume from: all matching events up to this position were sent. `processed` is the last
-    /// position that the worker has offered to live clients.
+    /// All matching events up to here were sent. `processed`: the worker's position.
     pub(super) fn cursor(&self, processed: Position) -> Position {
         match (self.queue.is_empty(), self.mode) {
             (false, _) => self.sent,
@@ -120,8 +115,6 @@ impl Client {
         }
     }
 
-    /// Takes the next action out of the client: the end of the stream, a due heartbeat, a queued event, a read of the
-    /// log, or [`ClientAction::Wait`].
     pub(super) fn next_action(&mut self, now: Instant) -> ClientAction {
         if self.is_key_revoked() {
             self.end_stream(StreamEnd::Revoked);
@@ -148,28 +141,24 @@ impl Client {
         }
     }
 
-    /// Stores the waker of the task that reads this client's events. The worker uses it once the client has something
-    /// to do.
     pub(super) fn set_waker(&mut self, waker: &Waker) {
         if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             self.waker = Some(waker.clone());
         }
     }
 
-    /// Removes and returns the stored waker; `None` if the reader's task is not waiting. The caller uses it to wake the
-    /// task once.
+    /// `None` if the reader's task is not waiting.
     pub(super) fn take_waker(&mut self) -> Option<Waker> {
         self.waker.take()
     }
 
-    /// Adds an event to the client's queue without checks: neither the filter nor the queue's limit applies.
+    /// Neither the filter nor the queue's limit applies.
     pub(super) fn enqueue(&mut self, frame: Rc<Frame>) {
         self.queued += frame.bytes();
         self.queue.push_back(frame);
     }
 
-    /// Queues a new event if the filter matches, else ignores it. Returns `false` only if the queue is full: the caller
-    /// must then call [`Self::fall_behind`] with the position before this event.
+    /// `false` only if the queue is full: the caller must then call [`Self::fall_behind`].
     pub(super) fn offer(&mut self, frame: &Rc<Frame>) -> bool {
         let position = frame.position();
         if position <= self.scanned || !self.filter.matches_event(frame.event()) {
@@ -182,14 +171,13 @@ impl Client {
         true
     }
 
-    /// Changes a live client to one that reads the log again. `scanned`: all matching events up to this position are
-    /// already queued or sent.
+    /// Makes a live client read the log again, after `scanned`.
     pub(super) fn fall_behind(&mut self, scanned: Position) {
         self.mode = ReadMode::CatchingUp;
         self.scanned = self.scanned.max(scanned);
     }
 
-    /// Replaces the filter, drops the queued events, and makes the client read the log after the position `after`.
+    /// Drops the queued events, and reads the log after `after`.
     pub(super) fn restart(&mut self, filter: Arc<Filter>, after: Position) {
         self.queue.clear();
         self.queued = 0;
@@ -198,10 +186,8 @@ impl Client {
         (self.sent, self.scanned) = (after, after);
     }
 
-    /// Queues the matching events of a page that was read from the log. The page covers the log up to `scanned`.
-    ///
-    /// The client becomes live if the page reached the end of the log (`complete`) and `scanned` has reached
-    /// `processed`, the worker's position.
+    /// Queues matching events of a page up to `scanned`. The client becomes live if the page is `complete`, to the end
+    /// of the log, and `scanned` has reached `processed`, the worker's position.
     pub(super) fn accept_page(
         &mut self,
         frames: Vec<Rc<Frame>>,
@@ -218,26 +204,23 @@ impl Client {
         }
     }
 
-    /// Whether the API key that opened the stream, or that issued the stream's token, is revoked. `false` if the stream
-    /// was opened without a key.
+    /// `false` if the stream was opened without a key.
     pub(super) fn is_key_revoked(&self) -> bool {
         self.key.as_ref().is_some_and(|key| key.is_revoked())
     }
 
-    /// Marks the stream as ended for the reason `end`. If the stream has ended already, the first reason stays.
+    /// If the stream has ended already, the first reason stays.
     pub(super) fn end_stream(&mut self, end: StreamEnd) {
         self.end.get_or_insert(end);
     }
 
-    /// Returns the time at which the worker must call [`Self::handle_time`]: the next heartbeat or the stream's
-    /// expiry, whichever is earlier.
+    /// The next heartbeat or the stream's expiry, when [`Self::handle_time`] must be called.
     pub(super) fn due(&self) -> Instant {
         let heartbeat = self.last_sent + HEARTBEAT_INTERVAL;
         self.expires.map_or(heartbeat, |expires| expires.min(heartbeat))
     }
 
-    /// Ends the stream if it has expired, and marks a heartbeat as due after [`HEARTBEAT_INTERVAL`]. Returns whether
-    /// the worker must wake the reader.
+    /// Ends an expired stream, or marks a heartbeat as due. Returns whether to wake the reader.
     pub(super) fn handle_time(&mut self, now: Instant) -> bool {
         if self.expires.is_some_and(|expires| expires <= now) {
             self.end_stream(StreamEnd::Expired);

@@ -38,7 +38,7 @@ pub(super) enum GroupKey {
 }
 
 impl Filter {
-    /// Whether the filter selects the event. Test events of a pull subscription are selected whatever its patterns.
+    /// Test events of a pull subscription are selected whatever its patterns.
     pub(crate) fn matches_event(&self, event: &Event) -> bool {
         match &self.source {
             Source::Types(patterns) => {
@@ -55,8 +55,7 @@ impl Filter {
         }
     }
 
-    /// Returns the event types that the API key of a pull subscription's reader may read. `None`: no limit, or the
-    /// filter is not for a pull subscription.
+    /// Limits a pull subscription's reader by its API key. `None`: no limit, or another kind of filter.
     pub(super) fn allowed_types(&self) -> Option<Arc<[Pattern]>> {
         match &self.source {
             Source::Types(_) => None,
@@ -74,7 +73,7 @@ impl Filter {
         }
     }
 
-    /// Returns the id of the pull subscription, or `None` for a stream by event types.
+    /// `None` for a stream by event types.
     pub(crate) fn subscription_id(&self) -> Option<SubscriptionId> {
         match &self.source {
             Source::Types(_) => None,
@@ -82,8 +81,7 @@ impl Filter {
         }
     }
 
-    /// Returns the key of the worker's group to which clients with this filter belong. Clients with the same tenant and
-    /// patterns, or the same pull subscription, share a group.
+    /// Clients with the same tenant and patterns, or the same pull subscription, share a group.
     pub(super) fn group_key(&self) -> GroupKey {
         match &self.source {
             Source::Types(patterns) => {
@@ -94,7 +92,6 @@ impl Filter {
     }
 }
 
-/// Whether any pattern matches the event type.
 fn matches(patterns: &[Pattern], event_type: &str) -> bool {
     patterns.iter().any(|one| one.matches(event_type))
 }

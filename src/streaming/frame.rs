@@ -23,30 +23,26 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Wraps an event for sending. The SSE and WebSocket encodings are computed on first use and then reused for all
-    /// clients.
+    /// The encodings are computed on first use and shared by all clients.
     pub(super) fn new(event: Arc<Event>) -> Self {
         let (sse, sse_named, websocket) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         Self { event, sse, sse_named, websocket }
     }
 
-    /// Returns the event that the frame wraps.
     pub(crate) fn event(&self) -> &Arc<Event> {
         &self.event
     }
 
-    /// Returns the position of the event in the log.
     pub(crate) fn position(&self) -> Position {
         self.event.position
     }
 
-    /// Returns the length of the event's JSON, as an estimate of the frame's size in bytes.
+    /// The length of the event's JSON, as an estimate.
     pub(super) fn bytes(&self) -> usize {
         self.event.body.len()
     }
 
-    /// Encodes the event as a server-sent event (WHATWG HTML, 9.2.5). `named`: whether to include the event type in an
-    /// `event:` line.
+    /// WHATWG HTML, 9.2.5. `named`: whether to include the event type in an `event:` line.
     pub(crate) fn sse(&self, named: bool) -> Bytes {
         let made = if named { &self.sse_named } else { &self.sse };
         made.get_or_init(|| {
@@ -63,13 +59,13 @@ impl Frame {
         .clone()
     }
 
-    /// Encodes the event as an unmasked WebSocket text frame, as servers send it (RFC 6455, section 5).
+    /// An unmasked text frame, as servers send it (RFC 6455, section 5).
     pub(crate) fn websocket(&self) -> Bytes {
         self.websocket.get_or_init(|| text_frame(&self.event.body)).clone()
     }
 }
 
-/// Encodes `text` (UTF-8) as one WebSocket text frame: not masked and not split into fragments.
+/// One unmasked frame without fragments.
 fn text_frame(text: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(text.len() + 10);
     frame.put_u8(TEXT_FRAME);

@@ -25,7 +25,7 @@ pub(crate) enum Transport {
 impl Transport {
     pub(crate) const ALL: [Self; 3] = [Self::Sse, Self::WebSocket, Self::LongPoll];
 
-    /// Returns the name of the transport in JSON and metrics.
+    /// As in JSON and metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sse => "sse",
@@ -66,13 +66,12 @@ pub(crate) struct ConnectionEntry {
 }
 
 impl ConnectionEntry {
-    /// Returns the connection's current filter. A WebSocket client can change its filter while it is connected.
+    /// A WebSocket client can change its filter.
     pub(crate) fn filter(&self) -> Arc<Filter> {
         Arc::clone(&self.filter.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Returns the position up to which the client has all matching events: `head`, the end of the log, if the client
-    /// waits for new events, else the last event sent.
+    /// The client has all matching events up to here: `head` if it waits for new events, else the last one sent.
     pub(crate) fn position(&self, head: Position) -> Position {
         if self.waiting.load(Ordering::Relaxed) {
             return head;
@@ -101,8 +100,6 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
-    /// Creates the register of this node's open connections. `limits`: the limits of the node. `quotas`: the limit of
-    /// each tenant.
     pub(crate) fn new(limits: StreamLimits, quotas: Arc<TenantQuotas>) -> Self {
         Self {
             limits,
@@ -113,7 +110,6 @@ impl Presence {
         }
     }
 
-    /// Locks the register of open connections, even if a thread has panicked while it had the lock.
     fn connected(&self) -> MutexGuard<'_, Connected> {
         self.connected.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,8 +155,7 @@ impl Presence {
         Ok(ConnectionGuard { presence: Arc::clone(self), entry })
     }
 
-    /// Returns the first limit that one more connection of `owner` would exceed; `None` if it exceeds no limit.
-    /// `quota`: the tenant's limit, `None` if unlimited.
+    /// `quota`: the tenant's limit; `None` if unlimited.
     fn limit_reached(
         &self,
         connected: &Connected,
@@ -184,7 +179,6 @@ impl Presence {
             .then_some(StreamLimitReached::Address(self.limits.per_address))
     }
 
-    /// Removes a closed connection from the register and from all counts.
     fn remove_connection(&self, entry: &ConnectionEntry) {
         let mut connected = self.connected();
         connected.entries.remove(&entry.id);
@@ -196,8 +190,7 @@ impl Presence {
         decrement(&mut connected.by_network, &entry.owner.network);
     }
 
-    /// Returns up to `limit` open connections of a tenant on this node whose id is greater than `after`, in ascending
-    /// order of id (oldest first).
+    /// Connections of a tenant on this node with ids above `after`, in ascending order.
     pub(crate) fn list(
         &self,
         tenant: &str,
@@ -210,22 +203,21 @@ impl Presence {
         entries.filter(|entry| &*entry.owner.tenant == tenant).take(limit).map(Arc::clone).collect()
     }
 
-    /// Returns the number of open connections of a tenant on this node; 0 for an unknown tenant.
+    /// On this node; 0 for an unknown tenant.
     pub(crate) fn count_of_tenant(&self, tenant: &str) -> usize {
         self.connected().by_tenant.get(tenant).copied().unwrap_or_default()
     }
 
-    /// Returns the number of open connections with this transport on this node.
     pub(crate) fn count_of_transport(&self, transport: Transport) -> usize {
         self.connected().by_transport.get(&transport).copied().unwrap_or_default()
     }
 
-    /// Returns the number of events sent over this transport since the node started.
+    /// Since the node started.
     pub(crate) fn events_sent(&self, transport: Transport) -> u64 {
         self.sent_counter(transport).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Returns the number of connections refused by any limit since the node started.
+    /// By any limit, since the node started.
     pub(crate) fn connections_refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
@@ -254,7 +246,7 @@ pub(super) struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    /// Records that the event at this position was sent, and counts it for the metrics.
+    /// Also counts the event for the metrics.
     pub(super) fn record_sent(&self, event: Position) {
         self.entry.position.store(event.stored(), Ordering::Relaxed);
         self.entry.waiting.store(false, Ordering::Relaxed);
@@ -263,19 +255,17 @@ impl ConnectionGuard {
         }
     }
 
-    /// Records for the list of connections that the client has received all matching events and waits for new ones.
+    /// The client has received all matching events and waits for new ones.
     pub(super) fn set_waiting(&self) {
         self.entry.waiting.store(true, Ordering::Relaxed);
     }
 
-    /// Sets the connection's filter as the list of connections shows it.
     pub(super) fn set_filter(&self, filter: Arc<Filter>) {
         *self.entry.filter.lock().unwrap_or_else(PoisonError::into_inner) = filter;
     }
 }
 
 impl Drop for ConnectionGuard {
-    /// Removes the connection from the register, so that no limit counts it any more.
     fn drop(&mut self) {
         self.presence.remove_connection(&self.entry);
     }

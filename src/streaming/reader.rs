@@ -82,10 +82,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Adds a client to the worker and returns the reader of its events. The reader counts against no connection limit
-    /// before [`Self::count_as_connection`].
-    ///
-    /// A poll that does not wait for events never calls that function.
+    /// Counts against no connection limit before [`Self::count_as_connection`], which a poll that does not wait never
+    /// calls.
     pub(crate) fn new(worker: &Rc<Worker>, start: ReaderStart, transport: Transport) -> Self {
         let always_heartbeat = transport == Transport::WebSocket;
         let filter = Arc::new(start.filter);
@@ -99,10 +97,8 @@ impl Reader {
         Self { worker, id, filter, reading: None, failed: false, connection: None }
     }
 
-    /// Counts the reader as an open connection of `owner` until the reader is dropped. Fails if a connection limit is
-    /// reached.
-    ///
-    /// The stream ends when the owner's key expires or is revoked.
+    /// Counts until the reader is dropped. Fails if a limit is reached. The stream ends when the owner's key expires or
+    /// is revoked.
     pub(crate) fn count_as_connection(
         mut self,
         transport: Transport,
@@ -119,13 +115,12 @@ impl Reader {
         Ok(self)
     }
 
-    /// Makes the stream end at the time `expires`. If an earlier expiry is set already, that one stays.
+    /// An earlier expiry stays.
     pub(crate) fn expire_at(&self, expires: Instant) {
         self.worker.state.borrow_mut().expire_at(self.id, expires);
     }
 
-    /// Replaces the filter and continues with the events after `after`; `None`: after the current position. The reader
-    /// returns `gap`, if given, before all other events.
+    /// Continues after `after`; `None`: after the current position. Returns `gap` before all other events.
     pub(crate) fn change_filter(
         &mut self,
         filter: Filter,
@@ -146,7 +141,6 @@ impl Reader {
         self.set_filter(filter);
     }
 
-    /// Replaces the filter in the reader and in the list of connections.
     fn set_filter(&mut self, filter: Arc<Filter>) {
         if let Some(connection) = &self.connection {
             connection.set_filter(Arc::clone(&filter));
@@ -154,20 +148,18 @@ impl Reader {
         self.filter = filter;
     }
 
-    /// Returns the position to resume from: all matching events up to this position were sent.
+    /// All matching events up to here were sent.
     pub(crate) fn cursor(&self) -> Position {
         let mut state = self.worker.state.borrow_mut();
         let processed = state.processed;
         state.client(self.id).map(|client| client.cursor(processed)).unwrap_or_default()
     }
 
-    /// Whether the client is live and every matching event was sent, so that the reader would have to wait.
+    /// Whether the reader would have to wait.
     fn is_caught_up(&self) -> bool {
         self.worker.state.borrow_mut().client(self.id).is_some_and(|client| client.is_caught_up())
     }
 
-    /// Polls for the next step: an event, a heartbeat, a scanned page, a failed read or the end of the stream.
-    ///
     /// Reads the log while the client catches up. When pending, the worker or the read wakes the task.
     pub(crate) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<ReaderStep> {
         match self.next_action() {
@@ -201,8 +193,7 @@ impl Reader {
         }
     }
 
-    /// Takes the next action out of the reader's client in the worker. If the worker no longer has the client, the
-    /// action is the end of the stream with [`StreamEnd::Stopping`].
+    /// [`StreamEnd::Stopping`] if the worker no longer has the client.
     fn next_action(&self) -> ClientAction {
         let mut state = self.worker.state.borrow_mut();
         state.client(self.id).map_or(ClientAction::End(StreamEnd::Stopping), |client| {
@@ -210,16 +201,13 @@ impl Reader {
         })
     }
 
-    /// Stores the current task's waker in the client, so that the worker wakes the task once the client has something
-    /// to do.
     fn wake_when_ready(&self, context: &Context<'_>) {
         if let Some(client) = self.worker.state.borrow_mut().client(self.id) {
             client.set_waker(context.waker());
         }
     }
 
-    /// Returns a future that reads the page of the log after `after`. After a failed read, the future first waits
-    /// [`RETRY_DELAY`].
+    /// After a failed read, the future first waits [`RETRY_DELAY`].
     fn start_read(&self, after: Position) -> PendingRead {
         let (streams, filter, failed) =
             (Arc::clone(&self.worker.streams), Arc::clone(&self.filter), self.failed);
@@ -231,9 +219,6 @@ impl Reader {
         })
     }
 
-    /// Passes a page that was read from the log to the reader's client in the worker. Returns [`ReaderStep::Scanned`],
-    /// or the step for a failed read.
-    ///
     /// A client that becomes live joins its group. The stream ends if the pull subscription can no longer be read.
     fn finish_read(&mut self, read: Result<ReadPage, StoreError>) -> ReaderStep {
         self.failed = read.is_err();
@@ -299,7 +284,6 @@ impl Reader {
 }
 
 impl Drop for Reader {
-    /// Removes the reader's client from the worker.
     fn drop(&mut self) {
         self.worker.state.borrow_mut().remove_client(self.id);
     }
@@ -338,8 +322,7 @@ async fn read_page(
     Ok(ReadPage { filter: Some(filter), frames, scanned, complete })
 }
 
-/// Removes from `events` those that the hub delivered to the subscription while it was a webhook. `after`: the position
-/// after which `events` were read.
+/// Removes events that were delivered while the subscription was a webhook. `after`: where the read began.
 async fn remove_delivered(
     streams: &Streams,
     filter: &Filter,

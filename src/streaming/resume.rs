@@ -28,8 +28,7 @@ pub(crate) enum ResumePoint {
 }
 
 impl ResumePoint {
-    /// Parses the text by which a client states where to resume: `now`, `earliest`, an event id or an RFC 3339 time.
-    /// Any other text gives [`ResumePoint::Unreadable`].
+    /// Parses `now`, `earliest`, an event id or an RFC 3339 time; else [`ResumePoint::Unreadable`].
     pub(crate) fn parse(text: &str) -> Self {
         match (text, text.parse::<Position>(), UnixMillis::parse(text)) {
             ("now", ..) => Self::Now,
@@ -64,8 +63,7 @@ pub(crate) enum Resumption {
 }
 
 impl Streams {
-    /// Converts a resume point to a position in the log. Returns [`Resumption::Gone`] if the point is unreadable or
-    /// unknown, or if events after it have expired.
+    /// [`Resumption::Gone`] if the point is unreadable or unknown, or if events after it have expired.
     pub(crate) async fn resolve(&self, point: &ResumePoint) -> Result<Resumption, StoreError> {
         match point {
             ResumePoint::Now => Ok(Resumption::At(self.log.head())),

@@ -58,18 +58,15 @@ pub(crate) struct Parts {
 }
 
 impl Streams {
-    /// Creates the state that all streams of the node share. When `stopping` is cancelled, each worker closes its
-    /// streams evenly over the time `drain`.
+    /// When `stopping` is cancelled, each worker closes its streams evenly over the time `drain`.
     pub(crate) fn new(parts: Parts, stopping: CancellationToken, drain: Duration) -> Self {
         let Parts { log, store, keys, presence } = parts;
         let (presence, reads) = (Arc::new(presence), Semaphore::new(MAX_CONCURRENT_READS));
         Self { log, store, keys, presence, reads, stopping, drain }
     }
 
-    /// Reads the filter of a pull subscription from the database.
-    ///
-    /// `within`: the event types to which the reader's key is limited. Returns `None` if the subscription does not
-    /// exist, is a webhook, or is not active.
+    /// `within`: the event types to which the reader's key is limited. `None` if the subscription does not exist, is a
+    /// webhook, or is not active.
     pub(crate) async fn filter_of_subscription(
         &self,
         tenant: &Arc<str>,
@@ -114,14 +111,13 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Creates the worker of the calling thread. Its task starts when the first client is added.
+    /// The worker's task starts when the first client is added.
     pub(crate) fn new(streams: Arc<Streams>) -> Rc<Self> {
         Rc::new(Self { streams, state: RefCell::default() })
     }
 
-    /// Adds a client and returns its id in this worker. The first client starts the worker's task.
-    ///
-    /// After the worker has stopped, the client's stream ends at once with [`StreamEnd::Stopping`].
+    /// The first client starts the worker's task. After the worker has stopped, the client's stream ends at once with
+    /// [`StreamEnd::Stopping`].
     pub(super) fn add_client(self: &Rc<Self>, client: Client) -> ClientId {
         let mut state = self.state.borrow_mut();
         if !state.following {
@@ -134,8 +130,7 @@ impl Worker {
         state.add_client(client)
     }
 
-    /// Runs the worker's task until the node stops: offers new events to live clients, ends the streams of revoked
-    /// keys, and handles heartbeats and expiries every [`TICK_INTERVAL`].
+    /// Runs until the node stops. Handles heartbeats and expiries every [`TICK_INTERVAL`].
     async fn run(self: Rc<Self>, mut revoked: watch::Receiver<Position>) {
         let mut ticks = interval(TICK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -152,8 +147,7 @@ impl Worker {
         self.drain().await;
     }
 
-    /// Reads the log from the worker's position to its end, and offers the events to the live clients. After an error,
-    /// waits [`TICK_INTERVAL`] and returns; the caller calls it again.
+    /// Offers events up to the log's end to live clients. After an error, waits [`TICK_INTERVAL`] and returns.
     async fn read_new_events(&self) {
         loop {
             let after = self.state.borrow().processed;
@@ -175,7 +169,7 @@ impl Worker {
         }
     }
 
-    /// Wakes all readers that have something to do. Yields to other tasks after each [`MAX_WAKES_AT_ONCE`].
+    /// Yields to other tasks after each [`MAX_WAKES_AT_ONCE`].
     async fn wake_readers(&self) {
         loop {
             for _ in 0..MAX_WAKES_AT_ONCE {
@@ -186,8 +180,7 @@ impl Worker {
         }
     }
 
-    /// Ends all open streams one by one, spread evenly over at most the drain time. Called when the node stops, so that
-    /// clients do not all reconnect at once.
+    /// Ends the streams evenly over at most the drain time, so that clients do not all reconnect at once.
     async fn drain(&self) {
         let mut left = self.state.borrow_mut().begin_stop();
         let count = u32::try_from(left.len().max(1)).unwrap_or(u32::MAX);
@@ -201,7 +194,7 @@ impl Worker {
 }
 
 impl WorkerState {
-    /// Adds a client and its timer, and returns the client's id. The stream ends at once if the worker has stopped.
+    /// The stream ends at once if the worker has stopped.
     fn add_client(&mut self, mut client: Client) -> ClientId {
         self.last_id += 1;
         if self.stopped {
@@ -212,18 +205,16 @@ impl WorkerState {
         self.last_id
     }
 
-    /// Returns the client with this id; `None` after its removal.
     pub(super) fn client(&mut self, id: ClientId) -> Option<&mut Client> {
         self.clients.get_mut(&id)
     }
 
-    /// Removes a client from its group and from the worker.
     pub(super) fn remove_client(&mut self, id: ClientId) {
         self.leave_group(id);
         self.clients.remove(&id);
     }
 
-    /// Ends the streams whose API key is revoked, and queues their readers for [`Worker::wake_readers`].
+    /// Ends the streams whose API key is revoked.
     fn end_revoked(&mut self) {
         for client in self.clients.values_mut().filter(|client| client.is_key_revoked()) {
             client.end_stream(StreamEnd::Revoked);
@@ -231,7 +222,7 @@ impl WorkerState {
         }
     }
 
-    /// Ends a client's stream at `expires`, unless an earlier expiry is already set.
+    /// An earlier expiry stays.
     pub(super) fn expire_at(&mut self, id: ClientId, expires: Instant) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.expires = Some(client.expires.map_or(expires, |sooner| sooner.min(expires)));
@@ -239,7 +230,7 @@ impl WorkerState {
         }
     }
 
-    /// Adds a client that has become live to the group of its filter, and creates the group if necessary.
+    /// Creates the group if necessary.
     pub(super) fn join_group(&mut self, id: ClientId) {
         let Some(filter) = self.clients.get(&id).map(|client| Arc::clone(&client.filter)) else {
             return;
@@ -256,8 +247,7 @@ impl WorkerState {
         self.groups.entry(group).or_default().insert(id);
     }
 
-    /// Removes a live client from the group of its filter, and the group if it has no other client. Does nothing for a
-    /// client that is not live.
+    /// Also removes an empty group. Does nothing for a client that is not live.
     pub(super) fn leave_group(&mut self, id: ClientId) {
         let Some(client) = self.clients.get(&id).filter(|client| client.is_live()) else { return };
         let key = client.filter.group_key();
@@ -271,9 +261,7 @@ impl WorkerState {
         }
     }
 
-    /// Offers new events to the groups that match, and advances the worker's position to `scanned`.
-    ///
-    /// An event that changes a subscription makes the clients of that subscription read the log instead.
+    /// Advances to `scanned`. An event that changes a subscription makes its clients read the log instead.
     fn offer_events(&mut self, events: &[Arc<Event>], scanned: Position) {
         for event in events {
             let is_test = event.event_type.as_str() == TEST_EVENT;
@@ -293,8 +281,7 @@ impl WorkerState {
         self.processed = self.processed.max(scanned);
     }
 
-    /// Offers one event to all clients of these groups. A client whose queue is full leaves its group and reads the log
-    /// again.
+    /// A client whose queue is full leaves its group and reads the log again.
     fn offer_to_groups(&mut self, frame: &Rc<Frame>, groups: &[u64]) {
         for number in groups {
             let Some(group) = self.groups.get(number) else { continue };
@@ -312,7 +299,7 @@ impl WorkerState {
         }
     }
 
-    /// Removes a client from its group, and makes it read the log after `scanned` until it has caught up again.
+    /// Makes a client leave its group and read the log after `scanned`.
     fn fall_behind(&mut self, id: ClientId, scanned: Position) {
         self.leave_group(id);
         if let Some(client) = self.clients.get_mut(&id) {
@@ -320,8 +307,7 @@ impl WorkerState {
         }
     }
 
-    /// Makes all clients of a group read the log after `scanned`. Called when the pull subscription of the group
-    /// changes.
+    /// Called when the group's pull subscription changes.
     fn make_group_catch_up(&mut self, group: u64, scanned: Position) {
         for id in self.groups.get(&group).cloned().unwrap_or_default() {
             self.fall_behind(id, scanned);
@@ -329,7 +315,6 @@ impl WorkerState {
         }
     }
 
-    /// Handles all heartbeats and expiries that are due at `now`, and queues the affected readers for [`Worker::wake_readers`].
     fn handle_time(&mut self, now: Instant) {
         while let Some((due, id)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
             self.timers.remove(&(due, id));
@@ -343,14 +328,12 @@ impl WorkerState {
         }
     }
 
-    /// Marks the worker as stopped, so that the stream of each client added later ends at once. Returns the ids of the
-    /// clients that are still open.
+    /// Each client added later ends at once. Returns the open clients.
     fn begin_stop(&mut self) -> VecDeque<ClientId> {
         self.stopped = true;
         self.clients.keys().copied().collect()
     }
 
-    /// Ends a client's stream for this reason, and queues its reader for [`Worker::wake_readers`].
     pub(super) fn end_stream(&mut self, id: ClientId, end: StreamEnd) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.end_stream(end);

@@ -35,10 +35,8 @@ struct CacheState {
     sweep_at: usize,
 }
 
-/// The keys that clients of this node use, each until it is revoked.
-///
-/// The cache observes the log: it removes a key before any reader on this node sees the entry that revokes it. So no
-/// event after the revocation reaches a client with that key.
+/// The keys that clients of this node use, each until it is revoked. As an observer of the log, it removes a key before
+/// any reader on this node sees the entry that revokes it.
 ///
 /// The cache is trusted only while the node's lease is. A revocation waits for every node whose lease runs, so a node
 /// without one may have missed it.
@@ -70,21 +68,17 @@ pub(crate) struct LeaseResumption {
 pub(crate) struct LookupGeneration(u64);
 
 impl KeyCache {
-    /// Locks the cache.
     fn state(&self) -> MutexGuard<'_, CacheState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a receiver that wakes after each revocation, when the key is already marked as revoked. Its value is
-    /// the position of the newest revocation in the log.
+    /// Wakes after each revocation, when the key is already marked. The value is the newest revocation's position.
     pub(crate) fn revocations(&self) -> watch::Receiver<Position> {
         self.revoked.subscribe()
     }
 
-    /// Records that the node's lease runs until `until`. A trusted cache stays trusted until then.
-    ///
-    /// If the cache is not trusted now, sends a [`LeaseResumption`] to the receivers of [`Self::resumptions`], which
-    /// check the keys first. Does nothing after [`Self::stop_trusting`].
+    /// Trusts a trusted cache until `until`, the end of the node's lease. Otherwise sends a [`LeaseResumption`], so
+    /// that the keys are checked first. Does nothing after [`Self::stop_trusting`].
     pub(crate) fn lease_runs_until(&self, until: Instant) {
         let mut state = self.state();
         if state.has_stopped {
@@ -106,23 +100,19 @@ impl KeyCache {
         self.state().invalidate();
     }
 
-    /// Makes the cache untrusted for the rest of the process: every later look-up reads the database.
-    ///
-    /// The node calls this when it stops, before it deletes its row in the table of nodes. From then on, a revocation
-    /// does not wait for this node.
+    /// Makes every later look-up read the database. Called when the node stops, before it deletes its row in the table
+    /// of nodes: from then on, a revocation does not wait for it.
     pub(crate) fn stop_trusting(&self) {
         let mut state = self.state();
         state.has_stopped = true;
         state.invalidate();
     }
 
-    /// Returns a receiver of the new leases. For each one, the receiving task checks all cached keys in the database
-    /// and passes the result to [`Self::resume`].
+    /// The new leases. The receiver checks all cached keys in the database and passes the result to [`Self::resume`].
     pub(crate) fn resumptions(&self) -> watch::Receiver<Option<LeaseResumption>> {
         self.resumed.subscribe()
     }
 
-    /// Returns the ids of all cached keys.
     pub(crate) fn ids(&self) -> Vec<KeyId> {
         self.state().by_id.keys().copied().collect()
     }
@@ -151,10 +141,8 @@ impl KeyCache {
         }
     }
 
-    /// Returns the key with this SHA-256 hash if it is cached and the cache is trusted.
-    ///
-    /// `Err` otherwise: it holds the generation that the caller passes to [`Self::insert`] after a look-up in the
-    /// database.
+    /// Finds a key by its SHA-256 hash. `Err` if it is not cached or the cache is not trusted: for [`Self::insert`]
+    /// after a look-up in the database.
     pub(crate) fn by_hash(&self, hash: &Hash) -> Result<Arc<Key>, LookupGeneration> {
         let state = self.state();
         let id = state.by_hash.get(hash).filter(|_| state.is_trusted());
@@ -162,27 +150,19 @@ impl KeyCache {
         key.map(Arc::clone).ok_or(LookupGeneration(state.generation))
     }
 
-    /// Returns the key with this id if it is cached and the cache is trusted.
-    ///
-    /// `Err` otherwise: it holds the generation that the caller passes to [`Self::insert`] after a look-up in the
-    /// database.
     pub(crate) fn by_id(&self, id: KeyId) -> Result<Arc<Key>, LookupGeneration> {
         let state = self.state();
         let key = state.by_id.get(&id).filter(|_| state.is_trusted());
         key.map(Arc::clone).ok_or(LookupGeneration(state.generation))
     }
 
-    /// Returns whether cached keys may be used without the database: the lease of the node has not ended, and no
-    /// revocation can have been missed.
+    /// False once the node's lease has ended, or while a revocation can have been missed.
     pub(crate) fn is_trusted(&self) -> bool {
         self.state().is_trusted()
     }
 
-    /// Caches a key that was looked up in the database, by its id and, if given, its hash. `begun` is the generation
-    /// before the look-up.
-    ///
-    /// Returns `None` if any key was revoked during the look-up: the result may be out of date, and the caller looks
-    /// the key up again. A revoked key is returned but not cached.
+    /// Caches a key that was looked up in the database since `begun`. `None` if any key was revoked meanwhile: look it
+    /// up again. A revoked key is returned but not cached.
     pub(crate) fn insert(
         &self,
         begun: LookupGeneration,
@@ -206,15 +186,13 @@ impl KeyCache {
         Some(key)
     }
 
-    /// Returns all cached keys, with their ids.
     pub(crate) fn all(&self) -> Vec<(KeyId, Arc<Key>)> {
         self.state().by_id.iter().map(|(id, key)| (*id, Arc::clone(key))).collect()
     }
 }
 
 impl LogObserver for KeyCache {
-    /// If the entry revokes a key, removes the key from the cache and marks it as revoked, before any reader on this
-    /// node sees the entry.
+    /// Removes a key that the entry revokes from the cache, before any reader on this node sees the entry.
     fn handle_entry(&self, entry: &Event) {
         if let Some(id) = Revocation::revoked_key(entry) {
             self.state().revoke(id);
@@ -230,8 +208,7 @@ impl LogObserver for KeyCache {
 }
 
 impl CacheState {
-    /// Returns whether cached keys may be used without the database: the lease of the node has not ended, and no
-    /// revocation can have been missed.
+    /// False once the node's lease has ended, or while a revocation can have been missed.
     fn is_trusted(&self) -> bool {
         self.trusted_until.is_some_and(|until| Instant::now() < until)
     }
@@ -243,8 +220,7 @@ impl CacheState {
         self.invalidations += 1;
     }
 
-    /// Marks the key as revoked, for every request and stream that shares it, and removes it from the cache. Returns
-    /// false if it was not cached.
+    /// Removes the key and marks it as revoked for all who share it. Returns false if it was not cached.
     fn revoke(&mut self, id: KeyId) -> bool {
         self.generation += 1;
         let Some(key) = self.by_id.remove(&id) else { return false };
@@ -253,8 +229,7 @@ impl CacheState {
         true
     }
 
-    /// Removes the keys that no request or stream uses, unless their last use is not written yet. Does nothing while
-    /// the cache is small.
+    /// Removes unused keys, except those whose last use is not written yet. Does nothing while the cache is small.
     fn sweep(&mut self) {
         if self.by_id.len() < self.sweep_at.max(MIN_SWEEP_SIZE) {
             return;

@@ -40,7 +40,6 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Creates the key that requests and streams share, from a row of the database.
     pub(crate) fn from_stored(stored: StoredKey) -> Self {
         Self {
             name: stored.id.to_string().into(),
@@ -54,8 +53,7 @@ impl Key {
         }
     }
 
-    /// Creates the admin key that the operator configured. It has all permissions and never expires. `tenant` is the
-    /// tenant of requests that name none.
+    /// The admin key that the operator configured. `tenant` is the tenant of requests that name none.
     pub(crate) fn configured(tenant: &str) -> Self {
         Self {
             name: ADMIN.into(),
@@ -69,8 +67,7 @@ impl Key {
         }
     }
 
-    /// Returns whether the key is valid, expired or revoked at `now`. A key that is both revoked and expired is
-    /// reported as revoked.
+    /// The status at `now`. A key that is both revoked and expired is reported as revoked.
     pub(crate) fn status(&self, now: UnixMillis) -> KeyStatus {
         match self.expires_at {
             _ if self.is_revoked() => KeyStatus::Revoked,
@@ -84,18 +81,15 @@ impl Key {
         self.revoked.load(Ordering::Acquire)
     }
 
-    /// Marks the key as revoked, for every request and stream that shares it.
     pub(crate) fn revoke(&self) {
         self.revoked.store(true, Ordering::Release);
     }
 
-    /// Returns whether the event types of the key include every event that any of `patterns` can match. True for an
-    /// empty slice.
+    /// Whether the key's event types include every event that `patterns` can match. True for an empty slice.
     pub(crate) fn covers(&self, patterns: &[Pattern]) -> bool {
         patterns.iter().all(|one| self.covers_one(one))
     }
 
-    /// Returns whether the event types of the key include every event that `pattern` can match.
     pub(crate) fn covers_one(&self, pattern: &Pattern) -> bool {
         let Some(allowed) = &self.event_types else { return true };
         allowed.iter().any(|one| one.covers(pattern))
@@ -107,8 +101,7 @@ impl Key {
         allowed.iter().any(|one| one.matches(event_type))
     }
 
-    /// Records that the key was used at `now`, in memory; [`uses::write`](super::uses::write) writes it to the
-    /// database.
+    /// Records the use in memory; [`uses::write`](super::uses::write) writes it to the database.
     pub(crate) fn record_use(&self, now: UnixMillis) {
         self.used.fetch_max(now.as_i64(), Ordering::Relaxed);
     }
@@ -125,7 +118,6 @@ impl Key {
         self.unwritten_use().is_some() && now.since(written) >= WRITE_INTERVAL
     }
 
-    /// Records that the use at `last` is stored in the database, so that it is not written again.
     pub(crate) fn record_written(&self, last: UnixMillis) {
         self.written.fetch_max(last.as_i64(), Ordering::Relaxed);
     }

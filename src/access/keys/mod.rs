@@ -42,8 +42,7 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Starts the tasks that check the keys of `cache` at new leases, confirm revocations as `node`, and write last
-    /// uses, until `stop`.
+    /// Starts the tasks that check cached keys at new leases, confirm revocations as `node`, and write last uses.
     pub(crate) fn start(
         node: Uuid,
         store: Store,
@@ -59,24 +58,20 @@ impl Keys {
         Self { store, cache }
     }
 
-    /// Returns the key with this hash, from the cache or the database; `None` if no such key exists. The key may be
-    /// revoked or expired: the caller checks [`Key::status`].
+    /// Finds a key in the cache or the database. It may be revoked or expired: the caller checks [`Key::status`].
     pub(crate) async fn by_hash(&self, hash: &Hash) -> Result<Option<Arc<Key>>, StoreError> {
         let cached = || self.cache.by_hash(hash);
         self.look_up(cached, async || self.store.select_key_by_hash(hash).await, Some(hash)).await
     }
 
-    /// Returns the key with this id, from the cache or the database; `None` if no such key exists. The key may be
-    /// revoked or expired: the caller checks [`Key::status`].
+    /// Finds a key in the cache or the database. It may be revoked or expired: the caller checks [`Key::status`].
     pub(crate) async fn by_id(&self, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
         let cached = || self.cache.by_id(id);
         self.look_up(cached, async || self.store.select_key_by_id(id).await, None).await
     }
 
-    /// Returns the key that `cached` finds; otherwise calls `read`, which reads the database, and caches its result.
-    /// `None` if `read` finds no key.
-    ///
-    /// Repeats `read` if any key was revoked meanwhile. `hash`: the hash of the key, if the caller knows it.
+    /// Returns the key that `cached` finds, else the one that `read` finds in the database, and caches it. Repeats
+    /// `read` if any key was revoked meanwhile.
     async fn look_up(
         &self,
         cached: impl Fn() -> Result<Arc<Key>, LookupGeneration>,
@@ -96,8 +91,7 @@ impl Keys {
         Err(StoreError::Unavailable("keys are revoked faster than a key can be looked up".into()))
     }
 
-    /// Reads from the database whether `key` is revoked, and marks it as revoked if so. While the cache is trusted,
-    /// reads nothing: no revocation can have been missed.
+    /// Marks `key` as revoked if the database says so. Reads nothing while the cache is trusted.
     pub(crate) async fn recheck(&self, key: &Arc<Key>) -> Result<(), StoreError> {
         if self.cache.is_trusted() || key.is_revoked() {
             return Ok(());
@@ -109,29 +103,24 @@ impl Keys {
         Ok(())
     }
 
-    /// Returns a receiver that wakes after each revocation, when the key is already marked as revoked. Its value is
-    /// the position of the newest revocation in the log.
+    /// Wakes after each revocation, when the key is already marked. The value is the newest revocation's position.
     pub(crate) fn revocations(&self) -> watch::Receiver<Position> {
         self.cache.revocations()
     }
 
-    /// Records that the node's lease was renewed until `until`. Cached keys are trusted until then; if they were
-    /// untrusted, only after a check in the database.
+    /// Trusts cached keys until `until`; if they were untrusted, only after a check in the database.
     pub(crate) fn lease_runs_until(&self, until: Instant) {
         self.cache.lease_runs_until(until);
     }
 
-    /// Makes the key cache untrusted for the rest of the process: every later look-up reads the database.
-    ///
-    /// The node calls this when it stops, before it deletes its row in the table of nodes. From then on, a revocation
-    /// does not wait for this node.
+    /// Makes every later look-up read the database. Called when the node stops, before it deletes its row in the table
+    /// of nodes: from then on, a revocation does not wait for it.
     pub(crate) fn stop_trusting(&self) {
         self.cache.stop_trusting();
     }
 }
 
-/// Records each revocation that `node` has read from the log, which confirms it to the node that revoked the key. At
-/// each new lease, checks all cached keys.
+/// Confirms each revocation that `node` has read from the log. At each new lease, checks all cached keys.
 async fn follow(
     (node, store): (Uuid, Store),
     cache: Arc<KeyCache>,
@@ -157,8 +146,7 @@ async fn follow(
     }
 }
 
-/// Checks in the database which cached keys are unrevoked, and passes the answer to the cache. After an error the
-/// cache stays untrusted until the next lease.
+/// Checks the cached keys in the database. After an error the cache stays untrusted until the next lease.
 async fn resume(store: &Store, cache: &KeyCache, resumption: LeaseResumption) {
     let checked = cache.ids();
     let stored: Vec<i64> = checked.iter().map(|id| id.stored()).collect();
@@ -215,7 +203,6 @@ mod tests {
         Event::at(Position::from_stored(100 + number), &"t".into(), &new)
     }
 
-    /// A cache with a lease.
     fn trusted_cache() -> KeyCache {
         let cache = KeyCache::default();
         begin_lease(&cache, &[]);

@@ -13,8 +13,7 @@ use crate::store::Store;
 
 const WRITE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Writes the times when cached keys were last used to the database, as they are due, until `stop`. Then writes all
-/// that remain.
+/// Writes the last uses of cached keys to the database as they are due; after `stop`, all that remain.
 pub(crate) async fn write(store: Store, cache: Arc<KeyCache>, stop: CancellationToken) {
     loop {
         let is_running =
@@ -29,8 +28,7 @@ pub(crate) async fn write(store: Store, cache: Arc<KeyCache>, stop: Cancellation
     }
 }
 
-/// Writes the times of the last use of these keys to the database, in one statement. If that fails, the times stay in
-/// memory for a later call.
+/// Writes the last uses in one statement. If that fails, they stay in memory for a later call.
 async fn write_uses(store: &Store, used: &[(KeyId, Arc<Key>)]) {
     let mut unwritten = Vec::new();
     for (id, key) in used {

@@ -9,8 +9,7 @@ use tokio::time::Instant;
 
 use crate::domain::access::token_bucket::{Rate, RateLimitStatus, TokenBucket};
 
-/// The minimum number of buckets for a sweep. A sweep removes full buckets, which equal new ones, and runs again when the
-/// number has doubled.
+/// The minimum number of buckets for a sweep, which removes full ones. The next sweep runs when the number has doubled.
 const MIN_SWEEP_SIZE: usize = 1_024;
 /// A full bucket holds the tokens of this much time.
 const PUBLISH_BURST: Duration = Duration::from_secs(1);
@@ -35,10 +34,8 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    /// Takes `events` tokens from the token bucket of a tenant, which refills at `rate` tokens per second.
-    ///
-    /// Both results hold the status of the bucket. `Err`: it has too few tokens, and none were taken. After a change
-    /// of `rate`, the tenant gets a new, full bucket.
+    /// Takes `events` tokens from a bucket that refills at `rate` per second. `Err`: too few, and none are taken. After
+    /// a change of `rate`, the bucket is new and full.
     pub(crate) fn take_tokens(
         &self,
         tenant: &Arc<str>,

@@ -34,7 +34,6 @@ pub(crate) enum Quota {
 impl Quota {
     pub(crate) const ALL: [Self; 3] = [Self::EventsPerS, Self::Subscriptions, Self::Streams];
 
-    /// Returns the name of the quota in JSON and in metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::EventsPerS => "events_per_s",
@@ -56,8 +55,7 @@ pub(crate) struct TenantQuotas {
 }
 
 impl TenantQuotas {
-    /// Creates the quotas with `default` for every tenant. [`Self::reload`] then reads the quotas that tenants set for
-    /// themselves.
+    /// Gives every tenant the quotas `default`, until [`Self::reload`] reads their own.
     pub(crate) fn new(default: Quotas) -> Self {
         Self {
             default,
@@ -74,10 +72,8 @@ impl TenantQuotas {
         own.get(tenant).map_or(self.default, |own| own.over(self.default))
     }
 
-    /// Takes `events` tokens from the token bucket of a tenant, which refills at `rate` events per second.
-    ///
-    /// Both results hold the status of the bucket. `Err`: it has too few tokens; none are taken, and the rejection is
-    /// counted.
+    /// Takes `events` tokens from a bucket that refills at `rate` per second. `Err`: too few; none are taken, and the
+    /// rejection is counted.
     pub(crate) fn take_tokens(
         &self,
         tenant: &Arc<str>,
@@ -107,7 +103,6 @@ impl TenantQuotas {
         self.rejection_counter(quota).get()
     }
 
-    /// Returns the counter of requests that were rejected because of `quota`, over all tenants.
     fn rejection_counter(&self, quota: Quota) -> &Counter {
         let [events_per_s, subscriptions, streams] = &self.refused;
         match quota {
@@ -145,8 +140,7 @@ impl TenantQuotas {
         Ok(())
     }
 
-    /// Calls [`Self::refresh`] every [`REFRESH_INTERVAL`] until `stop`. While the database is unavailable, the quotas
-    /// that were read last stay in force.
+    /// Refreshes every [`REFRESH_INTERVAL`]. While the database is unavailable, the last quotas stay in force.
     pub(crate) async fn follow(self: Arc<Self>, store: Store, stop: CancellationToken) {
         let refreshing = async {
             for n in (1..=REFRESHES_PER_RELOAD).cycle() {

@@ -31,9 +31,8 @@ impl AdminKey {
         Self { hash: hash(text), key: Arc::new(Key::configured(DEFAULT_TENANT)) }
     }
 
-    /// Finds the key with this text: the admin key, or one of the stored `keys`. `None` if no such key exists.
-    ///
-    /// The key may be revoked or expired; the caller checks that with [`require_valid`](super::caller::require_valid).
+    /// Finds the admin key, or one of the stored `keys`. It may be revoked or expired: the caller checks that with
+    /// [`require_valid`](super::caller::require_valid).
     pub(crate) async fn find(
         &self,
         text: &str,
@@ -47,8 +46,7 @@ impl AdminKey {
     }
 }
 
-/// Returns the SHA-256 hash of the text of a key, as the database stores it. Keys are long and random, so a fast hash
-/// is safe.
+/// The SHA-256 that the database stores. Keys are long and random, so a fast hash is safe.
 pub(crate) fn hash(key: &str) -> Hash {
     Sha256::digest(key.as_bytes()).into()
 }

@@ -16,7 +16,6 @@ use crate::domain::access::scope::{Scope, Scopes};
 use crate::domain::event::event_type::{Pattern, is_reserved};
 use crate::domain::time::UnixMillis;
 
-/// An authenticated caller.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     /// The tenant the caller acts for. Only an admin key may act for another tenant than its own.
@@ -27,9 +26,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Authenticates a request by the key in its header, and checks that the key has the scope that the route demands.
-    ///
-    /// 401 without a valid key, 403 without the scope.
+    /// Authenticates a request by its key, and checks the scope that the route demands. 401 or 403 if either fails.
     pub(super) async fn authorize(request: &HttpRequest) -> ApiResult<Self> {
         let access = access(request)?;
         let caller = authenticate(request).await?;
@@ -37,8 +34,7 @@ impl Caller {
         Ok(caller)
     }
 
-    /// Checks that the key has the scope that the access rule of a route demands; else 403. A public route demands
-    /// none.
+    /// 403 without the scope that the access rule demands. A public route demands none.
     pub(super) fn require_access(&self, access: Access) -> ApiResult<()> {
         match access {
             Access::Public => Ok(()),
@@ -64,8 +60,7 @@ impl Caller {
         }
     }
 
-    /// Checks that the key has the scope `subscribe` if a pattern names the reserved event types `hookhub.*`, which
-    /// describe subscriptions; else 403.
+    /// 403 without the scope `subscribe` if a pattern names the reserved event types `hookhub.*`.
     pub(crate) fn require_subscribe_for_reserved(&self, patterns: &[Pattern]) -> ApiResult<()> {
         let reserved = patterns.iter().find(|one| is_reserved(one.as_str()));
         match reserved.filter(|_| !self.key.scopes.allow(Scope::Subscribe)) {
@@ -88,8 +83,7 @@ impl Caller {
         }
     }
 
-    /// Creates a 403 `forbidden` problem. `refused`: the event type or pattern that the key's event types do not
-    /// include.
+    /// 403. `refused`: the event type or pattern that the key's event types do not include.
     fn outside_event_types(&self, refused: &impl fmt::Display) -> Problem {
         let allowed = self.key.event_types.iter().flat_map(|patterns| patterns.iter());
         let allowed: Vec<&str> = allowed.map(Pattern::as_str).collect();
@@ -99,10 +93,8 @@ impl Caller {
     }
 }
 
-/// Finds the caller by the key in `Authorization` and the tenant in `Hookhub-Tenant`, and records the use of the key.
-///
-/// 400 for a repeated header or an invalid tenant name, 401 without a valid key. 403 if the header names another tenant
-/// and the key has no scope `admin`.
+/// Finds the caller by its key and `Hookhub-Tenant`, and records the use. 400 for a repeated header or an invalid
+/// tenant name, 401 without a valid key, 403 for another tenant without `admin`.
 async fn authenticate(request: &HttpRequest) -> ApiResult<Caller> {
     let api = api(request)?;
     let header = single_header(request, AUTHORIZATION.as_str())?;
@@ -128,8 +120,7 @@ async fn authenticate(request: &HttpRequest) -> ApiResult<Caller> {
     Ok(Caller { tenant, scopes: key.scopes, key })
 }
 
-/// Creates a 401 `unauthorized` problem for a request without a key. If the request has a stream token, the problem
-/// names the paths that accept one.
+/// 401. If the request has a stream token, the problem names the paths that accept one.
 fn missing_key(request: &HttpRequest) -> Problem {
     let fix = "send a key as \"Authorization: Bearer <key>\"";
     let detail = if tokens(request).is_empty() {
@@ -150,8 +141,7 @@ pub(super) fn require_valid(key: &Key, now: UnixMillis) -> ApiResult<()> {
     Err(Problem::new(Code::Unauthorized, detail))
 }
 
-/// Returns the key in an `Authorization` header such as `Bearer KEY`; the scheme may be in any case (RFC 6750, 2.1).
-/// `None` for any other header.
+/// The key in an `Authorization` header `Bearer KEY`; the scheme may be in any case (RFC 6750, 2.1).
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, key) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim()).filter(|key| !key.is_empty())

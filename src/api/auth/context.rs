@@ -31,7 +31,6 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Returns the author of a change for the audit log, from the key of the caller and this request.
     pub(crate) fn actor(&self) -> Actor {
         actor(&self.caller.key.name, &self.request)
     }
@@ -60,8 +59,7 @@ impl Context {
         Ok(self.api.store.insert_audit(&entry.with(None, Some(details))).await?)
     }
 
-    /// Returns the tenant, key and network of the caller. The connection limits count its streams and waiting polls
-    /// under each of these.
+    /// The tenant, key and network under which the connection limits count the caller.
     pub(crate) fn owner(&self) -> ConnectionOwner {
         ConnectionOwner {
             tenant: Arc::clone(&self.caller.tenant),
@@ -71,8 +69,7 @@ impl Context {
     }
 }
 
-/// Returns the author of a change for the audit log: the name `key`, the address and user agent of the client, and the
-/// request id.
+/// The author of a change for the audit log. `key` is the name of the key.
 pub(crate) fn actor(key: &str, request: &HttpRequest) -> Actor {
     let user_agent = request.headers().get(USER_AGENT);
     Actor {
@@ -84,10 +81,8 @@ pub(crate) fn actor(key: &str, request: &HttpRequest) -> Actor {
     }
 }
 
-/// Extracts the context and the input of a request.
-///
-/// The caller is authorised first: 401 and 403 win over errors in the query and the body, and the body of an
-/// unauthorised request is never read.
+/// Extracts the context and the input of a request. The caller is authorised first: 401 and 403 win over errors in the
+/// query and the body, which is not read before.
 #[derive(Debug)]
 pub(crate) struct Authorized<I = NoQuery>(pub(crate) Context, pub(crate) I);
 
@@ -95,8 +90,6 @@ impl<I: Input> FromRequest for Authorized<I> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = ApiResult<Self>>>>;
 
-    /// Authorises the caller by its key, then reads the input. Fails with 401 or 403 before the query and the body are
-    /// read.
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let payload = take_payload::<I>(request, payload);
         let request = request.clone();
@@ -109,8 +102,7 @@ impl<I: Input> FromRequest for Authorized<I> {
     }
 }
 
-/// Takes the payload of a request, if the input type `I` reads a body. Otherwise leaves the payload to actix and
-/// returns an empty one.
+/// Takes the payload if the input type `I` reads a body; else leaves it to actix and returns an empty one.
 fn take_payload<I: Input>(request: &HttpRequest, payload: &mut Payload) -> ApiResult<web::Payload> {
     let mut payload = if I::HAS_BODY { payload.take() } else { Payload::None };
     let extracted = web::Payload::from_request(request, &mut payload).into_inner();
@@ -125,8 +117,6 @@ impl<I: Input> FromRequest for AuthorizedReader<I> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = ApiResult<Self>>>>;
 
-    /// Authorises the caller by its stream token or key, then reads the input. Fails with 401 or 403 before the query
-    /// and the body are read.
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let payload = take_payload::<I>(request, payload);
         let request = request.clone();

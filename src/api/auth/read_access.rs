@@ -29,8 +29,7 @@ pub(crate) struct ReadAccess {
 }
 
 impl ReadAccess {
-    /// Authenticates a request by its stream token or its key, and checks the access rule of its route. 401 or 403 if
-    /// either fails.
+    /// Authenticates a request by its stream token or key, and checks the route's access rule. 401 or 403.
     pub(super) async fn authorize(request: &HttpRequest) -> ApiResult<Self> {
         match tokens(request).as_slice() {
             [] => Ok(Self::with_key(Caller::authorize(request).await?)),
@@ -39,7 +38,6 @@ impl ReadAccess {
         }
     }
 
-    /// Creates the access of a caller that sent its key, not a stream token.
     pub(crate) fn with_key(caller: Caller) -> Self {
         Self { caller, token: None }
     }
@@ -52,8 +50,7 @@ impl ReadAccess {
         Err(Problem::new(Code::Forbidden, "a stream token can only read events; use a key"))
     }
 
-    /// Creates the filter for the query parameter `types`; without it, for all events that the caller may read. 400 for
-    /// an invalid pattern.
+    /// The filter for the query parameter `types`; without it, for all events that the caller may read.
     pub(crate) fn filter(&self, query: &Query) -> ApiResult<Filter> {
         let Some(text) = query.text("types") else { return self.filter_of(None) };
         // The error names a pattern by its number. Its text may be a secret that was pasted by mistake.
@@ -68,9 +65,8 @@ impl ReadAccess {
         self.filter_of(Some(patterns))
     }
 
-    /// Creates the filter of a reader for these event type patterns. `None`: all events that the caller may read.
-    ///
-    /// 403 for a pattern that the key or the token does not allow.
+    /// The filter for these patterns; `None`: all events that the caller may read. 403 for a pattern that the key or
+    /// the token does not allow.
     pub(crate) fn filter_of(&self, patterns: Option<Vec<Pattern>>) -> ApiResult<Filter> {
         let key = &self.caller.key;
         let allowed = self.token.as_ref().map(|token| &token.types).or(key.event_types.as_ref());
@@ -115,10 +111,8 @@ impl ReadAccess {
     }
 }
 
-/// Authenticates a request by its stream token and checks the access rule of its route.
-///
-/// 401 for an invalid token or issuing key, 403 without the scope or for another tenant, 400 if the request has a key
-/// too.
+/// Authenticates a request by its stream token. 401 for an invalid token or issuing key, 403 without the scope or for
+/// another tenant, 400 if the request has a key too.
 async fn authorize_token(request: &HttpRequest, token: &str) -> ApiResult<ReadAccess> {
     let api = api(request)?;
     if request.headers().contains_key(AUTHORIZATION) {
@@ -143,9 +137,8 @@ async fn authorize_token(request: &HttpRequest, token: &str) -> ApiResult<ReadAc
     Ok(ReadAccess { caller, token: Some(token) })
 }
 
-/// Finds the key that issued a stream token. `name`: the name of the key in the token. 401 if the key does not exist.
-///
-/// The key may be revoked or expired. The caller must check that, because the token is then invalid too.
+/// Finds the key that issued a stream token, by its name in the token; else 401. The caller must check that it is
+/// neither revoked nor expired: the token is then invalid too.
 async fn issuing_key(api: &Api, name: &str) -> ApiResult<Arc<Key>> {
     if *name == *api.admin.key.name {
         return Ok(Arc::clone(&api.admin.key));
@@ -157,7 +150,6 @@ async fn issuing_key(api: &Api, name: &str) -> ApiResult<Arc<Key>> {
     key.ok_or_else(|| bad_token(InvalidToken::Unknown))
 }
 
-/// Creates a 401 `unauthorized` problem for a stream token that is invalid or expired.
 fn bad_token(bad: InvalidToken) -> Problem {
     let fix = "get a new token with POST /v1/stream-tokens";
     Problem::new(Code::Unauthorized, format!("{TOKEN}: {bad}; {fix}"))

@@ -41,8 +41,7 @@ pub(crate) async fn invisible(
     Ok(ids.into_iter().filter(is_invisible).collect())
 }
 
-/// Returns whether the caller may see a subscription. `versions`: its pattern versions, oldest first; `None` if it has
-/// none.
+/// `versions`: the subscription's pattern versions, oldest first; `None` if it has none.
 pub(crate) fn is_visible(caller: &Caller, versions: Option<&[Version]>) -> bool {
     if caller.key.event_types.is_none() {
         return true;
@@ -52,8 +51,7 @@ pub(crate) fn is_visible(caller: &Caller, versions: Option<&[Version]>) -> bool 
     })
 }
 
-/// Checks that the caller may see a subscription; else 404, the same problem as for a subscription that does not
-/// exist.
+/// 404 if the caller may not see the subscription, as if it did not exist.
 pub(crate) async fn require_visible(
     api: &Api,
     caller: &Caller,

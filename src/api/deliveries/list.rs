@@ -22,9 +22,7 @@ use crate::domain::subscription::Subscription;
 use crate::domain::subscription::version::matches_event;
 use crate::store::deliveries::AttemptFilter;
 
-/// `GET /v1/events/{id}/deliveries`: lists the event's deliveries, one for each webhook subscription that it matches.
-///
-/// Subscriptions that the caller may not see are left out. 404 if the event does not exist.
+/// `GET /v1/events/{id}/deliveries`: lists the event's deliveries to webhook subscriptions that the caller may see.
 pub(super) async fn of_event(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -59,10 +57,8 @@ const PAGE_LIMIT: PageLimit = PageLimit { events: 1_000, bytes: 4 << 20 };
 /// The maximum number of log pages that a request scans. The list may end early then, with `has_more`.
 const MAX_PAGES: usize = 10;
 
-/// `GET /v1/subscriptions/{id}/deliveries`: lists the subscription's deliveries, newest event first.
-///
-/// A request scans at most [`MAX_PAGES`] pages of the log, so a page of the list may be short although more deliveries
-/// follow.
+/// `GET /v1/subscriptions/{id}/deliveries`: newest event first. Scans at most [`MAX_PAGES`] pages of the log, so a page
+/// may be short although more follow.
 pub(super) async fn of_subscription(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -93,9 +89,8 @@ pub(super) async fn of_subscription(
     Ok(query.list(&data, next.as_deref()))
 }
 
-/// Returns the delivery states that a value of the query parameter `status` selects. 400 for an unknown name.
-///
-/// `undelivered` selects pending, retrying and exhausted; each other name selects one state.
+/// The delivery states for a value of `status`: `undelivered` selects pending, retrying and exhausted; each other name
+/// selects one state.
 fn states_named(name: &str) -> ApiResult<&'static [DeliveryState]> {
     if name == "undelivered" {
         return Ok(&[DeliveryState::Pending, DeliveryState::Retrying, DeliveryState::Exhausted]);
@@ -139,9 +134,8 @@ async fn scan(api: &Api, subscription: &Subscription, up_to: Position) -> ApiRes
     Ok(ScannedPage { deliveries, scanned: stretch.scanned, is_last: stretch.complete })
 }
 
-/// `GET /v1/attempts`: lists the tenant's delivery attempts, newest first by event and attempt number.
-///
-/// Attempts for subscriptions that the caller may not see are left out, so a page may be short although more follow.
+/// `GET /v1/attempts`: newest first by event and attempt number. Attempts for invisible subscriptions are left out, so
+/// a page may be short although more follow.
 pub(super) async fn attempts(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&["subscription", "event", "status_class", "after", "limit"])?;
     let limit = query.limit()?;
@@ -170,9 +164,8 @@ pub(super) async fn attempts(Authorized(context, parameters): Authorized<Paramet
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// Parses the query parameter `status_class`, such as `4xx`, to the first digit of the status code.
-///
-/// `none` gives 0, for attempts without a response. `None` without the parameter; 400 for another value.
+/// The first digit of the query parameter `status_class`, such as `4xx`; `none` gives 0, for attempts without a
+/// response.
 fn parse_status_class(query: &Query) -> ApiResult<Option<i16>> {
     match query.text("status_class") {
         None => Ok(None),
@@ -187,9 +180,7 @@ fn parse_status_class(query: &Query) -> ApiResult<Option<i16>> {
     }
 }
 
-/// Parses the cursor of a list of attempts. `None` if it is invalid.
-///
-/// A cursor names the last attempt of the page before: the position of its event, its number and its subscription.
+/// Parses a cursor: the position, number and subscription of the last attempt of the page before.
 fn parse_cursor(text: &str) -> Option<(Position, u16, SubscriptionId)> {
     let mut parts = text.split('.');
     let cursor =

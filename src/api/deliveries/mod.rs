@@ -11,7 +11,6 @@ use actix_web::web;
 
 use super::route::{READ, Route, SUBSCRIBE, get, post};
 
-/// Returns the routes of deliveries, attempts, retries, test events and replays.
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = vec![
         get("/v1/events/{id}/deliveries", READ, web::to(list::of_event)),

@@ -29,9 +29,8 @@ pub(super) struct DeliveryCount {
     pub(super) is_complete: bool,
 }
 
-/// Counts the deliveries in a range of the log that a replay with the filter `only` will make again.
-///
-/// Stops after [`MAX_PAGES`] pages of the log; the result is then marked as incomplete.
+/// Counts the deliveries that a replay with the filter `only` will make again, on at most [`MAX_PAGES`] pages of the
+/// log.
 pub(super) async fn count(
     api: &Api,
     subscription: &Subscription,
@@ -62,7 +61,6 @@ pub(super) async fn count(
     Ok(delivery_count(deliveries, false))
 }
 
-/// Converts a number of deliveries to a [`DeliveryCount`]. `is_complete`: whether the whole range was counted.
 fn delivery_count(deliveries: usize, is_complete: bool) -> DeliveryCount {
     DeliveryCount { deliveries: u64::try_from(deliveries).unwrap_or(u64::MAX), is_complete }
 }

@@ -29,7 +29,6 @@ use crate::domain::subscription::command::Command;
 use crate::store::idempotency::StoredResponse;
 use crate::streaming::resume::ResumePoint;
 
-/// Returns the routes of replays.
 pub(super) fn routes() -> Vec<Route> {
     let one = "/v1/subscriptions/{id}/replays/{replay}";
     vec![
@@ -40,7 +39,6 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// The body of a request for a replay.
 struct ReplayInput {
     range: ReplayRange,
     only: ReplayFilter,
@@ -48,9 +46,7 @@ struct ReplayInput {
 }
 
 impl ReplayInput {
-    /// Parses the body of a request for a replay. 422 for invalid fields, or without `since`.
-    ///
-    /// `head`: the newest position, where the range ends at the latest.
+    /// 422 for invalid fields, or without `since`. `head`: the newest position, where the range ends at the latest.
     fn parse(body: &JsonBody, head: Position) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let after = since(&mut fields, head);
@@ -66,9 +62,7 @@ impl ReplayInput {
     }
 }
 
-/// `POST /v1/subscriptions/{id}/replay`: starts a replay, which makes earlier deliveries again, and responds 202.
-///
-/// A dry run only counts the deliveries and gets a 200. 409 for a pull subscription.
+/// `POST /v1/subscriptions/{id}/replay`: 202. A dry run only counts the deliveries: 200. 409 for a pull subscription.
 async fn create(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -107,7 +101,6 @@ async fn create(
     Ok(created(&mut appended.response, appended.first, id, &request))
 }
 
-/// Builds the response to a dry run, which only counts. `is_complete`: whether the count covers the whole range.
 fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse {
     let mut view = view(None, &ReplayProgress::new(request));
     if let Some(members) = view.as_object_mut() {
@@ -120,10 +113,7 @@ fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse 
     HttpResponse::Ok().json(view)
 }
 
-/// Builds the response to a repeated request with the same idempotency key. `position`: the log entry of the first
-/// request.
-///
-/// 404 if the caller may not see the subscription.
+/// Responds to a repeat with the same idempotency key. `position`: the log entry of the first request.
 async fn replay_response(context: &Context, position: Position) -> ApiResult {
     let Context { api, caller, .. } = context;
     let entries = api.store.read_at(&[position.stored()], Some(&caller.tenant)).await?;
@@ -136,8 +126,7 @@ async fn replay_response(context: &Context, position: Position) -> ApiResult {
     Ok(created(idempotency::replayed(&mut response), position, id, &request))
 }
 
-/// Adds the `Location` header and the JSON of a new replay, without progress, to `response`. `position`: the log entry
-/// of the replay, which is also its id.
+/// Adds `Location` and the JSON of a new replay. `position`: its log entry, which is also its id.
 fn created(
     response: &mut HttpResponseBuilder,
     position: Position,
@@ -149,18 +138,14 @@ fn created(
     response.insert_header((LOCATION, location)).json(view(Some(id), &ReplayProgress::new(request)))
 }
 
-/// Takes the field `since` from the body, and returns the position just before the first event of the replay.
-///
-/// `None` if the field is missing, or invalid and recorded as an error. `head`: the newest position.
+/// Takes the field `since`: the position just before the first event. `None` if missing, or recorded as an error.
 fn since(fields: &mut Fields, head: Position) -> Option<Position> {
     let point = ResumePoint::parse(&fields.text("since", 64).value()?);
     before_point(fields, "since", &point, head)
 }
 
-/// Takes the field `until` from the body, and returns the position of the last event of the replay.
-///
-/// An event id is included; a time is excluded. Without the field, and at most, this is `head`, the newest position.
-/// An invalid value is recorded as an error.
+/// Takes the field `until`: the position of the last event, at most `head`. An event id is included; a time is
+/// excluded. An invalid value is recorded as an error.
 fn until(fields: &mut Fields, head: Position) -> Position {
     let point = fields.text("until", 64).value().map(|text| ResumePoint::parse(&text));
     match point {
@@ -174,10 +159,7 @@ fn until(fields: &mut Fields, head: Position) -> Position {
     }
 }
 
-/// Takes the field `only` from the body: which deliveries the replay makes again. By default, those that are not
-/// delivered.
-///
-/// An invalid value is recorded as an error.
+/// Takes the field `only`, by default the deliveries that are not delivered. An invalid value is recorded as an error.
 fn only(fields: &mut Fields) -> ReplayFilter {
     let Some(name) = fields.text("only", 64).value() else { return ReplayFilter::Undelivered };
     ReplayFilter::from_name(&name).unwrap_or_else(|| {
@@ -186,10 +168,8 @@ fn only(fields: &mut Fields) -> ReplayFilter {
     })
 }
 
-/// `POST /v1/subscriptions/{id}/replays/{replay}/cancel`: stops a running replay and responds 202.
-///
-/// Deliveries that the replay has already queued are still attempted. A replay that has ended stays as it is, with a
-/// 200.
+/// `POST /v1/subscriptions/{id}/replays/{replay}/cancel`: 202. Deliveries already queued are still attempted. A replay
+/// that has ended stays as it is: 200.
 async fn cancel(
     Authorized(context, _): Authorized,
     path: web::Path<(String, String)>,
@@ -208,7 +188,6 @@ async fn cancel(
     Ok(HttpResponse::Accepted().json(view(Some(id), &cancelled)))
 }
 
-/// A replay with its subscription.
 struct FoundReplay {
     subscription: Subscription,
     id: ReplayId,
@@ -222,9 +201,7 @@ async fn get(Authorized(context, _): Authorized, path: web::Path<(String, String
     Ok(HttpResponse::Ok().json(view(Some(found.id), &found.progress)))
 }
 
-/// Finds a replay by the texts of the subscription id and the replay id in the path.
-///
-/// 404 if the replay or the subscription does not exist, or the caller may not see the subscription.
+/// Finds a replay by the texts of both ids. 404 if it does not exist, or the caller may not see the subscription.
 async fn find_replay(context: &Context, subscription: &str, id: &str) -> ApiResult<FoundReplay> {
     let subscription = find_subscription(context, subscription).await?;
     let id = id.parse().map_err(|_bad| Problem::not_found("replay"))?;
@@ -232,8 +209,7 @@ async fn find_replay(context: &Context, subscription: &str, id: &str) -> ApiResu
     Ok(FoundReplay { subscription, id, progress })
 }
 
-/// Reads the progress of a replay, or its request in the log if no node has started the replay yet. 404 if neither
-/// exists.
+/// Reads the progress, or the request in the log if no node has started the replay yet. 404 if neither exists.
 async fn progress(
     api: &Api,
     subscription: &Subscription,
@@ -250,9 +226,7 @@ async fn progress(
     }
 }
 
-/// `GET /v1/subscriptions/{id}/replays`: lists the replays of a subscription, newest first.
-///
-/// A replay is listed once a node has started it.
+/// `GET /v1/subscriptions/{id}/replays`: newest first. A replay is listed once a node has started it.
 async fn list(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,

@@ -17,10 +17,8 @@ use crate::domain::position::Position;
 use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::version::matches_event;
 
-/// `POST /v1/deliveries/{subscription}/{event}/retry`: requests one more attempt of a delivery, now.
-///
-/// 404 if the event does not match the subscription. 409 for a pull subscription, or if the first attempt has not
-/// ended.
+/// `POST /v1/deliveries/{subscription}/{event}/retry`: 404 if the event does not match the subscription. 409 for a pull
+/// subscription, or if the first attempt has not ended.
 pub(super) async fn retry(
     Authorized(context, _): Authorized,
     path: web::Path<(String, String)>,
@@ -67,7 +65,6 @@ pub(super) async fn retry(
     Ok(appended.response.json(response))
 }
 
-/// Returns the JSON of the 202 response to a retry request. `event`: the position of the event to deliver.
 fn accepted(id: SubscriptionId, event: Position) -> Value {
     json!({ "subscription": id.to_string(), "event": event.to_string() })
 }

@@ -16,9 +16,8 @@ use crate::domain::position::Position;
 use crate::domain::subscription::TEST_EVENT;
 use crate::store::idempotency::StoredResponse;
 
-/// `POST /v1/subscriptions/{id}/test`: publishes a `hookhub.test` event, which matches only this subscription.
-///
-/// 409 if the receiver is not verified yet, 429 if the tenant's event rate is exceeded.
+/// `POST /v1/subscriptions/{id}/test`: publishes a `hookhub.test` event that matches only this subscription. 409 if the
+/// receiver is not verified yet, 429 above the event rate.
 pub(super) async fn send(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let claim = idempotency::claim(&context, b"").await?;
@@ -43,7 +42,6 @@ pub(super) async fn send(Authorized(context, _): Authorized, id: web::Path<Strin
     Ok(appended.response.json(receipt(appended.first)))
 }
 
-/// Returns the JSON of the response: the id, type and time of the test event. `position`: its position in the log.
 fn receipt(position: Position) -> Value {
     json!({ "id": position.to_string(), "type": TEST_EVENT, "timestamp": position.time() })
 }

@@ -13,7 +13,6 @@ use crate::domain::time::UnixMillis;
 use crate::store::deliveries::{RecordedAttempt, UnrecordedDelivery};
 use crate::store::{Store, StoreError};
 
-/// The state of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DeliveryState {
@@ -42,17 +41,14 @@ impl DeliveryState {
         ("unknown", Self::Unknown),
     ];
 
-    /// Finds the state with this name in the API. `None` for an unknown name. Returns a slice of one state because
-    /// filters take a slice.
+    /// A slice of the one state with this name in the API, because filters take a slice.
     pub(super) fn named(name: &str) -> Option<&'static [Self]> {
         let found = Self::ALL.iter().find(|(known, _)| *known == name)?;
         Some(std::slice::from_ref(&found.1))
     }
 
-    /// Computes the state of a delivery. `attempts`: the recorded attempts, oldest first, which may be empty.
-    ///
-    /// `unrecorded`: `Some` if the delivery was attempted, but its attempts have expired. `deleted`: whether the
-    /// subscription is deleted.
+    /// `attempts`: oldest first, may be empty. `unrecorded`: `Some` if the delivery was attempted, but its attempts
+    /// have expired. `deleted`: whether the subscription is deleted.
     fn new(
         attempts: &[RecordedAttempt],
         unrecorded: Option<&UnrecordedDelivery>,
@@ -78,9 +74,7 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Reads the history of the deliveries of these events to these subscriptions.
-    ///
-    /// Both lists hold stored ids. `positions` are those of the events.
+    /// Reads the history of the deliveries of the events at `positions` to these subscriptions.
     pub(crate) async fn read(
         store: &Store,
         subscriptions: &[i64],
@@ -97,7 +91,6 @@ impl History {
     }
 }
 
-/// The delivery of one event to one subscription.
 #[derive(Debug, Serialize)]
 pub(crate) struct DeliveryView {
     subscription: String,
@@ -109,8 +102,7 @@ pub(crate) struct DeliveryView {
 }
 
 impl DeliveryView {
-    /// Builds the JSON view of the delivery of `event` to the subscription `id`. `deleted`: whether the subscription
-    /// is deleted.
+    /// `deleted`: whether the subscription is deleted.
     pub(crate) fn new(id: SubscriptionId, event: &Event, history: &History, deleted: bool) -> Self {
         let pair = (id, event.position);
         let attempts = history.attempts.get(&pair).map_or(&[][..], Vec::as_slice);

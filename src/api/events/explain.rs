@@ -17,8 +17,7 @@ use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Status, TEST_EVENT};
 use crate::store::subscriptions::SubscriptionSummary;
 
-/// `GET /v1/events/{id}/explain`: lists the tenant's subscriptions, each with the reason why the event matches or not,
-/// and its delivery.
+/// `GET /v1/events/{id}/explain`: lists the tenant's subscriptions, each with its [`Reason`] and delivery.
 pub(super) async fn explain(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -66,8 +65,7 @@ enum Reason {
 }
 
 impl Reason {
-    /// Determines why an event matches a subscription or not. `known`: the subscription; `versions`: its pattern
-    /// versions, oldest first.
+    /// `known`: the subscription; `versions`: its pattern versions, oldest first.
     fn new(event: &Event, known: &SubscriptionSummary, versions: &[Version]) -> Self {
         let event_type = event.event_type.as_str();
         if known.deleted_at.is_some_and(|deleted| deleted < event.position) {
@@ -93,7 +91,6 @@ impl Reason {
         }
     }
 
-    /// Returns whether the reason means that the event matches the subscription.
     fn is_match(&self) -> bool {
         matches!(self, Self::PatternMatches(_) | Self::TestEvent)
     }
@@ -134,8 +131,6 @@ impl Reason {
     }
 }
 
-/// Returns the JSON of one subscription in the explanation. `delivery`: the delivery of the event to it; `None` if
-/// there is none.
 fn view(known: &SubscriptionSummary, reason: &Reason, delivery: Option<&DeliveryView>) -> Value {
     json!({
         "subscription": known.id.to_string(),

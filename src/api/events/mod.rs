@@ -10,7 +10,6 @@ use actix_web::web;
 
 use super::route::{PUBLISH, READ, Route, get, post};
 
-/// Returns the routes of events.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         post("/v1/events", PUBLISH, web::to(publish::publish)),

@@ -15,10 +15,8 @@ use crate::streaming::{Reader, StreamEnd, Streams};
 
 const MAX_WAIT_S: u64 = 60;
 
-/// Parses the query parameter `wait`: how long a poll waits for its first event, 0 to 60 whole seconds. 400 for
-/// another value.
-///
-/// `None` for 0 or without the parameter: the poll does not wait.
+/// Parses the query parameter `wait`, 0 to 60 whole seconds: how long a poll waits for its first event. `None` for 0 or
+/// without it.
 pub(crate) fn wait(query: &Query) -> ApiResult<Option<Duration>> {
     let Some(text) = query.text("wait") else { return Ok(None) };
     match text.parse() {
@@ -31,10 +29,8 @@ pub(crate) fn wait(query: &Query) -> ApiResult<Option<Duration>> {
     }
 }
 
-/// Parses the query parameter `after` (an event id, `now`, `earliest` or a time) and returns the position after which
-/// to read.
-///
-/// `None` without the parameter. 400 for an invalid value, 410 if events after the position have expired.
+/// Parses the query parameter `after`: an event id, `now`, `earliest` or a time. 400 for an invalid value, 410 if
+/// events after the position have expired.
 pub(crate) async fn cursor(query: &Query, streams: &Streams) -> ApiResult<Option<Position>> {
     let Some(text) = query.text("after") else { return Ok(None) };
     let point = ResumePoint::parse(text);
@@ -53,10 +49,8 @@ pub(crate) async fn cursor(query: &Query, streams: &Streams) -> ApiResult<Option
     }
 }
 
-/// Responds to a poll with up to `limit` events of the reader, and the next cursor.
-///
-/// `wait`: how long to wait for the first event, and the owner under which the connection limits count the poll; 429
-/// if a limit is reached. `None`: does not wait.
+/// Responds with up to `limit` events and the next cursor. `wait`: how long for the first event, and the owner for the
+/// connection limits; 429 if one is reached.
 pub(crate) async fn respond(
     reader: Reader,
     query: &Query,
@@ -78,8 +72,7 @@ pub(crate) async fn respond(
     Ok(query.list_until(&data, Some(&gathered.cursor.to_string()), gathered.has_more))
 }
 
-/// Returns the stored JSON of an event as a raw value, without a copy, for use inside a JSON list. 500 if it is not
-/// valid JSON.
+/// The stored JSON of an event, without a copy. 500 if it is not valid JSON.
 pub(crate) fn as_json(event: &Event) -> ApiResult<&RawValue> {
     serde_json::from_slice(&event.body).map_err(|error| {
         let detail = format!("the stored event {} is not valid JSON: {error}", event.position);

@@ -48,8 +48,7 @@ pub(super) async fn publish(Authorized(context, body): Authorized<PublishBody>) 
     })
 }
 
-/// Returns the JSON result of each item of a batch: a receipt or an error. `first`: the position of the first valid
-/// event; the others follow it.
+/// The result of each item, a receipt or an error. Valid events follow `first` without a gap.
 fn receipts(first: Position, items: &[ApiResult<NewEvent>]) -> Vec<Value> {
     let mut next = first;
     let receipt_of = |item: &ApiResult<NewEvent>| match item {
@@ -63,7 +62,6 @@ fn receipts(first: Position, items: &[ApiResult<NewEvent>]) -> Vec<Value> {
     items.iter().map(receipt_of).collect()
 }
 
-/// The events of one request after the append.
 pub(crate) struct Appended {
     /// The position of the first event. The others follow without a gap.
     pub(crate) first: Position,
@@ -71,10 +69,8 @@ pub(crate) struct Appended {
     pub(crate) response: HttpResponseBuilder,
 }
 
-/// Appends `events` to the log of the caller's tenant, and returns once they are durable.
-///
-/// `claim`: the claimed idempotency key. A repeat of a request appends nothing and gets the position of its first
-/// event. 422 if a different request used the key.
+/// Appends `events` and returns once they are durable. A repeat with the same claimed idempotency key appends nothing;
+/// 422 if a different request used the key.
 pub(crate) async fn append(
     api: &Api,
     caller: &Caller,
@@ -101,8 +97,7 @@ pub(crate) fn event_about(id: SubscriptionId, event_type: EventType, data: &Valu
     NewEvent { event_type, about: Some(id), occurred_at: None, data }
 }
 
-/// Returns the JSON that confirms an appended event to its publisher: its id, type and time. `position`: its position
-/// in the log.
+/// The confirmation for the publisher: id, type and time.
 pub(crate) fn receipt(position: Position, event: &NewEvent) -> Value {
     let timestamp = event.occurred_at.unwrap_or_else(|| position.time());
     json!({ "id": position.to_string(), "type": event.event_type.as_str(), "timestamp": timestamp })

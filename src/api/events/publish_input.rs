@@ -17,7 +17,6 @@ use crate::domain::time::UnixMillis;
 /// The most events in one request.
 const MAX_EVENTS: usize = 1_000;
 
-/// The events of one publish.
 #[derive(Debug)]
 pub(crate) enum Publish {
     /// A single event, which is valid.
@@ -27,10 +26,8 @@ pub(crate) enum Publish {
 }
 
 impl Publish {
-    /// Calls `check` with the type of each event, to apply the permissions of the caller.
-    ///
-    /// If `check` fails for an event of a batch, that event becomes an invalid item. If it fails for a single event,
-    /// this method fails.
+    /// Applies `check` to the type of each event. If it fails in a batch, the event becomes an invalid item; for a
+    /// single event, this method fails.
     pub(crate) fn permitted_by(self, check: impl Fn(&str) -> ApiResult<()>) -> ApiResult<Self> {
         let checked = |event: NewEvent| check(event.event_type.as_str()).map(|()| event);
         Ok(match self {
@@ -52,7 +49,6 @@ impl Publish {
         }
     }
 
-    /// Returns the events that can be appended, in order.
     pub(crate) fn valid_events(&self) -> Vec<NewEvent> {
         match self {
             Self::One(event) => vec![event.clone()],
@@ -75,9 +71,8 @@ struct EventBody<'a> {
     timestamp: Option<Cow<'a, str>>,
 }
 
-/// Parses the body of a publish request. `max_data_bytes`, a quota of the tenant, limits the data of each event.
-///
-/// In a batch, an invalid event is kept with its error. Any other fault makes the whole request fail.
+/// `max_data_bytes` limits the data of each event. In a batch, an invalid event is kept with its error; any other fault
+/// fails the whole request.
 pub(crate) fn parse(
     content_type: ContentType,
     body: &[u8],
@@ -100,8 +95,7 @@ pub(crate) fn parse(
     }
 }
 
-/// Parses the items of a batch. An invalid item is kept with its error, and the others stay valid. Fails if the batch
-/// has no items or too many.
+/// An invalid item is kept with its error. Fails if the batch has no items or too many.
 fn batch(items: Vec<&[u8]>, max_data_bytes: u32) -> ApiResult<Publish> {
     if items.is_empty() {
         return Err(Problem::invalid_field("", "expected at least one event"));
@@ -114,8 +108,7 @@ fn batch(items: Vec<&[u8]>, max_data_bytes: u32) -> ApiResult<Publish> {
     Ok(Publish::Batch(items.into_iter().map(|item| event(item, max_data_bytes)).collect()))
 }
 
-/// Parses the JSON of one event. 400 if it is not JSON, 413 if its data has more than `max_data_bytes` bytes, 422 for
-/// an invalid field.
+/// 400 if it is not JSON, 413 if the data has more than `max_data_bytes` bytes, 422 for an invalid field.
 fn event(body: &[u8], max_data_bytes: u32) -> ApiResult<NewEvent> {
     // serde would also accept an array with the field values in order.
     let parsed: Result<EventBody<'_>, _> = match body.trim_ascii_start().first() {
@@ -151,8 +144,7 @@ fn event(body: &[u8], max_data_bytes: u32) -> ApiResult<NewEvent> {
     }
 }
 
-/// Returns the greatest nesting depth of arrays and objects in a JSON text. Needed because `serde_json` does not apply
-/// its recursion limit to a `RawValue`.
+/// The greatest nesting depth. Needed because `serde_json` does not limit the recursion of a `RawValue`.
 fn nesting(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
@@ -171,8 +163,7 @@ fn nesting(json: &str) -> usize {
     deepest
 }
 
-/// Parses an event type that clients may publish. Reserved types (`hookhub.*`) are invalid. The error is a text for
-/// the client.
+/// Reserved types (`hookhub.*`) are invalid. The error is a text for the client.
 fn event_type(text: &str) -> Result<EventType, String> {
     let event_type: EventType = text.parse().map_err(|error| format!("{error}"))?;
     if event_type.is_reserved() {
@@ -187,8 +178,7 @@ fn timestamp(text: &str) -> Result<UnixMillis, String> {
     UnixMillis::parse(text).ok_or_else(|| expected.into())
 }
 
-/// Creates the problem for a body that serde cannot parse as an [`EventBody`]. It lists one error for each invalid
-/// field.
+/// Lists one error for each invalid field of a body that is not an [`EventBody`].
 fn explain(body: &[u8], error: &serde_json::Error) -> Problem {
     let mut fields = match Fields::parse(body) {
         Ok(fields) => fields,

@@ -23,8 +23,7 @@ pub(super) async fn get(Authorized(context, _): Authorized, id: web::Path<String
     Ok(HttpResponse::Ok().content_type("application/json").body(event.body.clone()))
 }
 
-/// Finds an event of the caller's tenant by the text of its id. 404 if it does not exist or the key's event types do
-/// not cover it.
+/// 404 if the event does not exist, or the key's event types do not cover it.
 pub(crate) async fn find_event(context: &Context, id: &str) -> ApiResult<Arc<Event>> {
     let Context { api, caller, .. } = context;
     let no_such = || Problem::not_found("event");
@@ -71,8 +70,7 @@ pub(super) async fn list(
     }
 }
 
-/// Responds with up to `limit` matching events, newest first. If the query has a cursor, these are the events before
-/// it.
+/// Responds with up to `limit` matching events, before the cursor if the query has one.
 async fn newest_first(
     context: &Context,
     query: &Query,

@@ -13,18 +13,13 @@ use crate::api::state::api;
 /// How long a node that stops still waits for the rest of a body.
 const STOPPING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The content type of a request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContentType {
-    /// `application/json`.
     Json,
-    /// `application/x-ndjson`.
     Ndjson,
 }
 
-/// Reads a body of at most `max_bytes`. A request without a body gives empty bytes.
-///
-/// 413 for a longer body, 415 for a compressed one, 408 after the body deadline, 503 if the node stops first.
+/// 413 for a body over `max_bytes`, 415 for a compressed one, 408 after the body deadline, 503 if the node stops first.
 pub(crate) async fn read(
     request: &HttpRequest,
     payload: web::Payload,
@@ -70,8 +65,7 @@ pub(crate) async fn read(
     }
 }
 
-/// Checks that the body is not compressed; else 415. The size of a compressed body is unknown until it is
-/// decompressed.
+/// 415 for a compressed body: its size is unknown until it is decompressed.
 fn require_uncompressed(request: &HttpRequest) -> ApiResult<()> {
     let mut encodings = request.headers().get_all(CONTENT_ENCODING);
     if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -92,8 +86,7 @@ fn incomplete(error: &actix_web::Error) -> Problem {
     Problem::new(Code::InvalidJson, detail)
 }
 
-/// Returns the content type of the body. Without a `Content-Type` header this is JSON; 415 for any type except JSON
-/// and NDJSON.
+/// JSON without a `Content-Type` header; 415 for any type except JSON and NDJSON.
 pub(crate) fn content_type(request: &HttpRequest) -> ApiResult<ContentType> {
     let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(ContentType::Json) };
     let essence = value

@@ -8,9 +8,8 @@ use super::rate_limit_headers;
 /// How long a browser may cache a preflight response, in seconds.
 const PREFLIGHT_MAX_AGE_S: usize = 3_600;
 
-/// Creates the middleware that allows pages of these origins to call the API; `*` allows every origin.
-///
-/// The hub reads no cookies, so a page can do no more than its key or token allows.
+/// Allows pages of these origins to call the API; `*`: every origin. The hub reads no cookies, so a page can do no more
+/// than its key or token allows.
 pub(crate) fn allow_origins(origins: &[String]) -> Cors {
     let hub_headers = ["hookhub-tenant", "idempotency-key", "last-event-id"];
     let cors = Cors::default()

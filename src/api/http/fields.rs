@@ -11,7 +11,6 @@ use super::json;
 use crate::api::problem::{ApiResult, FieldError, Problem};
 use crate::domain::event::event_type::Pattern;
 
-/// The value of an optional field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Field<T> {
     /// The field is missing, or invalid and recorded as a fault.
@@ -31,8 +30,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// Returns `current` as the value of a field that is absent. A field that is present stays as it is, also if it is
-    /// null.
+    /// Fills an absent field with `current`. A field that is present stays as it is, also if it is null.
     pub(crate) fn or(self, current: impl Into<Option<T>>) -> Self {
         match (self, current.into()) {
             (Self::Absent, Some(current)) => Self::Is(current),
@@ -81,13 +79,11 @@ impl Fields {
         self.errors.push(FieldError { pointer: format!("/{pointer}"), detail: detail.into() });
     }
 
-    /// Returns whether any error was recorded.
     pub(crate) fn is_faulty(&self) -> bool {
         !self.errors.is_empty()
     }
 
-    /// Removes the remaining fields, so that they are not reported as unknown. Used when an earlier error leaves open
-    /// which fields are expected.
+    /// Keeps the remaining fields from being reported: an earlier error leaves open which are expected.
     pub(crate) fn ignore_the_rest(&mut self) {
         self.left.clear();
     }
@@ -141,10 +137,8 @@ impl Fields {
         })
     }
 
-    /// Takes an object whose values are strings, with at most `max_members` members. Another value is recorded as an
-    /// error.
-    ///
-    /// Each name and each value has at most `max_chars` characters.
+    /// Takes an object of strings, each name and value with at most `max_chars` characters. Another value is recorded
+    /// as an error.
     pub(crate) fn texts(
         &mut self,
         name: &'static str,
@@ -184,10 +178,8 @@ impl Fields {
         Field::Is(texts)
     }
 
-    /// Takes an object from the field `name`, and calls `read` to take its inner fields.
-    ///
-    /// `read` returns `None` only after it has recorded an error. All errors of the inner fields are recorded with
-    /// their full JSON pointer.
+    /// Takes an object, whose fields `read` takes; `None` only after `read` has recorded an error. Errors get their
+    /// full JSON pointer.
     pub(crate) fn object<T>(
         &mut self,
         name: &'static str,
@@ -215,8 +207,7 @@ impl Fields {
         Field::Absent
     }
 
-    /// Takes a field and converts its value with `read`. If `read` fails, its text is recorded as an error and the
-    /// field counts as absent.
+    /// Takes a field and converts it with `read`, whose error is recorded; the field then counts as absent.
     fn read<T>(
         &mut self,
         name: &'static str,
@@ -235,8 +226,7 @@ impl Fields {
         }
     }
 
-    /// Checks at the end of every parser that no error was recorded and no unknown field remains; else 422 with all
-    /// errors.
+    /// 422 with all recorded errors, and one for each unknown field that remains. Ends every parser.
     pub(crate) fn finish(self) -> ApiResult<()> {
         let errors = self.close();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
@@ -263,8 +253,7 @@ pub(crate) fn pointer_part(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// Returns a JSON number as a `T` if it is whole and within `range`; else `None`. `5.0` is whole (JSON Schema, Core,
-/// 4.2.2).
+/// A whole number within `range`; else `None`. `5.0` is whole (JSON Schema, Core, 4.2.2).
 pub(crate) fn whole_number<T: TryFrom<u64> + PartialOrd>(
     value: &Value,
     range: &RangeInclusive<T>,
@@ -292,7 +281,6 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 /// The most patterns in one list.
 pub(crate) const MAX_PATTERNS: usize = 100;
 
-/// Takes an array of event type patterns from the field `name`. An invalid pattern is recorded as an error.
 pub(crate) fn patterns(fields: &mut Fields, name: &'static str) -> Field<Vec<Pattern>> {
     let items = match fields.list(name, MAX_PATTERNS) {
         Field::Is(items) => items,

@@ -25,10 +25,8 @@ pub(crate) fn single_header<'a>(
     }
 }
 
-/// Returns the address of the client: the connection's peer, or the client that a trusted proxy
-/// (`HOOKHUB_TRUSTED_PROXIES`) names in its header.
-///
-/// An IPv4 address is never mapped into IPv6.
+/// The connection's peer, or the client that a trusted proxy (`HOOKHUB_TRUSTED_PROXIES`) names. An IPv4 address is
+/// never mapped into IPv6.
 pub(crate) fn client_address(request: &HttpRequest) -> IpAddr {
     // Every request over TCP has a peer address.
     let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
@@ -38,8 +36,7 @@ pub(crate) fn client_address(request: &HttpRequest) -> IpAddr {
     }
 }
 
-/// Returns the address of the client that the trusted proxies name in their header. Returns `peer`, the other end of
-/// the connection, if it is not a trusted proxy.
+/// The client that the trusted proxies name in their header; `peer` if it is not a trusted proxy.
 fn resolve(proxies: &TrustedProxies, peer: IpAddr, request: &HttpRequest) -> IpAddr {
     let lines = request.headers().get_all(proxies.header.name());
     let lines: Vec<_> = lines.map(HeaderValue::as_bytes).collect();

@@ -22,13 +22,11 @@ const MAX_KEY_BYTES: usize = 255;
 #[derive(Debug)]
 pub(crate) struct Claim {
     _lock: idempotency::Claim,
-    /// The key and the fingerprint of its request.
     pub(crate) key: RequestKey,
 }
 
-/// Claims the request's idempotency key, so that no node runs another request with it until the claim is dropped.
-///
-/// `None` if the request has no key. 409 while another request with this key is running.
+/// Claims the request's key until the claim is dropped; `None` if it has none. 409 while another request with this key
+/// is running.
 pub(crate) async fn claim(context: &Context, body: &[u8]) -> ApiResult<Option<Claim>> {
     let Some(key) = parse_key(&context.request)? else { return Ok(None) };
     let lock = context.api.claims.claim(&context.caller.tenant, &key).await?.ok_or_else(|| {
@@ -39,10 +37,8 @@ pub(crate) async fn claim(context: &Context, body: &[u8]) -> ApiResult<Option<Cl
     Ok(Some(Claim { _lock: lock, key }))
 }
 
-/// Reads the stored result of the first request with the claimed key. `None` without a claim, or if this request is
-/// the first.
-///
-/// 422 if the first request was a different one.
+/// The stored result of the first request with this key; `None` if this is the first. 422 if the first request was a
+/// different one.
 pub(crate) async fn first(
     context: &Context,
     claim: Option<&Claim>,
@@ -56,15 +52,13 @@ pub(crate) async fn first(
 }
 
 impl Claim {
-    /// Includes `more` in the fingerprint of the request. Used for a value outside the request on which its response
-    /// depends.
+    /// Includes a value outside the request on which its response depends.
     pub(crate) fn add_to_fingerprint(&mut self, more: &[u8]) {
         let both = Sha256::new().chain_update(&self.key.fingerprint).chain_update(more);
         self.key.fingerprint = both.finalize().to_vec();
     }
 
-    /// Checks that this request equals the first request with the same key; else 422. `first`: the fingerprint of the
-    /// first request.
+    /// 422 unless this request equals the first with the same key. `first`: the first's fingerprint.
     pub(crate) fn require_same_request(&self, first: &[u8]) -> ApiResult<()> {
         if first == self.key.fingerprint {
             return Ok(());
@@ -76,8 +70,7 @@ impl Claim {
     }
 }
 
-/// Creates a 409 `idempotency_key_in_use` problem. Used if two requests with the same key reached the database at the
-/// same time.
+/// 409: two requests with the same key reached the database at the same time.
 pub(crate) fn concurrent_requests() -> Problem {
     let detail = "two requests with this Idempotency-Key ran at the same time; retry";
     Problem::new(Code::IdempotencyKeyInUse, detail)
@@ -88,7 +81,6 @@ pub(crate) fn replayed(response: &mut HttpResponseBuilder) -> &mut HttpResponseB
     response.insert_header((REPLAYED, "true"))
 }
 
-/// Builds the response to a repeated request: `response` with the stored body of the first response.
 pub(crate) fn replay(mut response: HttpResponseBuilder, stored: StoredResponse) -> HttpResponse {
     let body = stored.answer.unwrap_or_default();
     replayed(&mut response).content_type("application/json").body(body)
@@ -107,11 +99,8 @@ fn fingerprint(request: &HttpRequest, body: &[u8]) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-/// Parses the header `Idempotency-Key`: 1 to 255 ASCII characters, bare or as a quoted string. `"k"` and `k` are the
-/// same key.
-///
-/// `None` without the header; 400 for an invalid key. The format follows
-/// draft-ietf-httpapi-idempotency-key-header-07.
+/// 1 to 255 ASCII characters, bare or as a quoted string (draft-ietf-httpapi-idempotency-key-header-07). `"k"` and `k`
+/// are the same key. 400 for an invalid key.
 fn parse_key(request: &HttpRequest) -> ApiResult<Option<String>> {
     let Some(value) = single_header(request, HEADER)? else { return Ok(None) };
     let bad = || {
@@ -130,9 +119,7 @@ fn parse_key(request: &HttpRequest) -> ApiResult<Option<String>> {
     if fits { Ok(Some(key)) } else { Err(bad()) }
 }
 
-/// Parses the rest of a quoted string (RFC 8941, 3.3.3) after its opening quote. `None` if it is invalid.
-///
-/// Only `"` and `\` may be escaped, and nothing may follow the closing quote.
+/// Parses the rest of a quoted string (RFC 8941, 3.3.3) after its opening quote. Only `"` and `\` may be escaped.
 fn unquoted(text: &str) -> Option<String> {
     let mut key = String::new();
     let mut characters = text.chars();

@@ -39,13 +39,11 @@ impl NoQuery {
 impl Input for NoQuery {
     const HAS_BODY: bool = false;
 
-    /// Checks that the request has no query parameters; else 400. Does not read the body.
     async fn read(request: &HttpRequest, _: web::Payload) -> ApiResult<Self> {
         Self::check(request)
     }
 }
 
-/// For public endpoints, which have no caller to wait for.
 impl FromRequest for NoQuery {
     type Error = Problem;
     type Future = std::future::Ready<ApiResult<Self>>;
@@ -70,7 +68,6 @@ impl Parameters {
 impl Input for Parameters {
     const HAS_BODY: bool = false;
 
-    /// Keeps the request. The handler parses its query later with [`Parameters::known`]. Never fails.
     async fn read(request: &HttpRequest, _: web::Payload) -> ApiResult<Self> {
         Ok(Self(request.clone()))
     }
@@ -83,7 +80,7 @@ pub(crate) struct Frames {
 }
 
 impl Input for Frames {
-    /// Keeps the payload, from which the WebSocket session later reads frames. Never fails.
+    /// Keeps the payload, from which the WebSocket session later reads frames.
     async fn read(request: &HttpRequest, payload: web::Payload) -> ApiResult<Self> {
         Ok(Self { parameters: Parameters(request.clone()), payload })
     }
@@ -94,22 +91,19 @@ impl Input for Frames {
 pub(crate) struct JsonBody(pub(crate) Bytes);
 
 impl JsonBody {
-    /// Parses the body as a JSON object, from which the caller then takes the fields. 400 if it is not JSON, 422 if it
-    /// is not an object.
+    /// 400 if the body is not JSON, 422 if it is not an object.
     pub(crate) fn fields(&self) -> ApiResult<Fields> {
         Fields::parse(&self.0)
     }
 
-    /// Parses the body as a JSON object. An empty body counts as an object without fields. 400 or 422 for another
-    /// body.
+    /// An empty body counts as an object without fields. 400 or 422 for another body.
     pub(crate) fn optional_fields(&self) -> ApiResult<Fields> {
         Fields::parse(if self.0.is_empty() { b"{}" } else { &self.0 })
     }
 }
 
 impl Input for JsonBody {
-    /// Reads a JSON body of at most 256 KiB. 400 for any query parameter, 413 for a longer body, 415 for another
-    /// content type.
+    /// 400 for any query parameter, 413 for a longer body, 415 for another content type.
     async fn read(request: &HttpRequest, payload: web::Payload) -> ApiResult<Self> {
         NoQuery::check(request)?;
         match body::content_type(request)? {
@@ -127,8 +121,7 @@ pub(crate) struct PublishBody {
 }
 
 impl Input for PublishBody {
-    /// Reads a publish body of at most 5 MiB. 400 for any query parameter, 413 for a longer body, 415 for another
-    /// content type.
+    /// 400 for any query parameter, 413 for a longer body, 415 for another content type.
     async fn read(request: &HttpRequest, payload: web::Payload) -> ApiResult<Self> {
         NoQuery::check(request)?;
         let content_type = body::content_type(request)?;

@@ -10,16 +10,13 @@ use crate::api::problem::{ApiResult, Code, Problem};
 /// The deepest nesting of arrays and objects. This is the recursion limit of `serde_json`.
 pub(crate) const MAX_DEPTH: usize = 127;
 
-/// Parses a JSON text. 400 if it is invalid, is nested deeper than [`MAX_DEPTH`], or has an object with the same
-/// member name twice.
-///
-/// Parsers differ about which of two equal members counts (RFC 8259, section 4).
+/// 400 for invalid JSON, for nesting over [`MAX_DEPTH`], or if an object has a name twice: parsers differ about which
+/// of the two counts (RFC 8259, section 4).
 pub(crate) fn parse(body: &[u8]) -> ApiResult<Value> {
     let value: Unambiguous = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
     Ok(value.0)
 }
 
-/// Creates a 400 `invalid_json` problem from the error of the parser.
 pub(crate) fn not_json(error: &serde_json::Error) -> Problem {
     let reason = error.to_string();
     let detail = if reason.starts_with("recursion limit exceeded") {
@@ -103,7 +100,6 @@ mod tests {
 
     use super::*;
 
-    /// Any JSON value of some depth and size.
     fn any_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),

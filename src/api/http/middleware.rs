@@ -27,8 +27,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Middleware around every request: assigns the request id, checks the size of the head, writes problem documents and
-/// logs the request.
+/// Around every request: assigns the id, checks the head, writes problem documents and logs.
 pub(crate) async fn assign_request_id(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -67,8 +66,7 @@ pub(crate) async fn assign_request_id(
     Ok(response)
 }
 
-/// Returns the route pattern of a request for the log, such as `/v1/events/{id}`. The log never has the path: a client
-/// may have put a key in it.
+/// The route pattern for the log, never the path: a client may have put a key in it.
 fn route(response: &ServiceResponse<BoxBody>) -> String {
     response.request().match_pattern().unwrap_or_else(|| "none".to_owned())
 }
@@ -82,8 +80,7 @@ const MAX_FIELD_BYTES: usize = 32 << 10;
 /// The bytes of a field besides its name and value: a colon, a space and the line end.
 const FIELD_OVERHEAD_BYTES: usize = 4;
 
-/// Checks the length of a request's target and the size of its headers. Fails with a 4xx problem if one exceeds its
-/// limit.
+/// 4xx if the request's target or headers exceed a limit.
 fn check_head(request: &ServiceRequest) -> ApiResult<()> {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target > MAX_TARGET_BYTES {
@@ -110,8 +107,7 @@ fn check_head(request: &ServiceRequest) -> ApiResult<()> {
     Ok(())
 }
 
-/// Shrinks the header map of a long poll to the headers that it has, to save memory while it waits. actix allocates 6
-/// KiB for each request head.
+/// Saves memory while a long poll waits: actix allocates 6 KiB for each request head.
 fn shrink_head(request: &mut ServiceRequest) {
     if !request.query_string().contains("wait=") {
         return;
@@ -124,8 +120,7 @@ fn shrink_head(request: &mut ServiceRequest) {
     *headers = lean;
 }
 
-/// Makes a response of unknown length end with its connection, if the client does not understand chunked encoding (RFC
-/// 9112, 6.1).
+/// Ends a response of unknown length with its connection for clients without chunked encoding (RFC 9112, 6.1).
 fn close_instead_of_chunking<B: MessageBody>(response: &mut ServiceResponse<B>) {
     let is_old = response.request().version() < Version::HTTP_11;
     if is_old && response.response().body().size() == BodySize::Stream {

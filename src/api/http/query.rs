@@ -58,8 +58,7 @@ impl Query {
             .transpose()
     }
 
-    /// Parses the query parameter `limit`, the maximum number of items on one page: 1 to 250, by default 50. 400 for
-    /// another value.
+    /// The query parameter `limit`, the maximum number of items on one page: 1 to 250, by default 50.
     pub(crate) fn limit(&self) -> ApiResult<u16> {
         let Some(text) = self.text("limit") else { return Ok(DEFAULT_LIMIT) };
         let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
@@ -68,8 +67,7 @@ impl Query {
         })
     }
 
-    /// Returns the path and query of the next page: those of this request, with `cursor` as the parameter `after`, and
-    /// without the stream token.
+    /// The path and query of the next page, without the stream token.
     fn with_after(&self, cursor: &str) -> String {
         let others = self.parameters.iter().filter(|(name, _)| *name != "after" && *name != TOKEN);
         let query: String = form_urlencoded::Serializer::new(String::new())
@@ -93,7 +91,6 @@ pub(crate) fn invalid(name: &str, detail: &str) -> Problem {
     Problem::new(Code::InvalidParameter, format!("{name}: {detail}"))
 }
 
-/// One page of a list.
 #[derive(Debug)]
 pub(crate) struct Page<T> {
     pub(crate) items: Vec<T>,
@@ -102,9 +99,7 @@ pub(crate) struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes a page of up to `limit` items. `found` holds one item more than `limit` if another page follows.
-    ///
-    /// `cursor` returns the cursor of an item; the last item's becomes the cursor of the next page.
+    /// `found` holds one item more than `limit` if another page follows. `cursor` returns the cursor of an item.
     pub(crate) fn new(mut found: Vec<T>, limit: u16, cursor: impl Fn(&T) -> String) -> Self {
         let limit = usize::from(limit);
         let has_more = found.len() > limit;
@@ -114,7 +109,6 @@ impl<T> Page<T> {
     }
 }
 
-/// The JSON of a list response.
 #[derive(Serialize)]
 struct ListBody<'a, T> {
     data: &'a [T],
@@ -123,16 +117,13 @@ struct ListBody<'a, T> {
 }
 
 impl Query {
-    /// Builds the response with one page of a list. `next_cursor`: the cursor of the next page; `None` on the last
-    /// page.
+    /// Responds with one page of a list. `next_cursor`: `None` on the last page.
     pub(crate) fn list<T: Serialize>(&self, data: &[T], next_cursor: Option<&str>) -> HttpResponse {
         self.list_until(data, next_cursor, next_cursor.is_some())
     }
 
-    /// Builds the response with one page of a list that grows, so that the client can use `next_cursor` also after the
-    /// last page.
-    ///
-    /// The `Link` header names the next page only if `has_more`.
+    /// Responds with one page of a list that grows: the client can use `next_cursor` also after the last page. `Link`
+    /// names the next page only if `has_more`.
     pub(crate) fn list_until<T: Serialize>(
         &self,
         data: &[T],

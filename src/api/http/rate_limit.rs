@@ -5,10 +5,8 @@ use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
 use crate::domain::access::token_bucket::RateLimitStatus;
 
-/// Takes `events` tokens from the token bucket of the caller's tenant. 429 if it has too few; then none are taken.
-///
-/// `rate`: the limit of the tenant in events per second. Returns the status of the bucket; `None` if there is no limit
-/// or `events` is 0.
+/// Takes `events` tokens of the caller's tenant; else 429, and none are taken. `rate`: in events per second; `None`: no
+/// limit.
 pub(crate) fn admit(
     api: &Api,
     caller: &Caller,

@@ -10,14 +10,12 @@ use sha2::{Digest, Sha256};
 
 use super::join::document;
 
-/// The document as the hub serves it.
 pub(crate) struct Document {
     pub(super) text: Bytes,
     pub(super) tag: EntityTag,
 }
 
 impl Document {
-    /// Builds the OpenAPI document and its entity tag.
     pub(crate) fn new() -> Self {
         let text = Bytes::from(document().to_string());
         let digest = Sha256::digest(&text);
@@ -27,7 +25,6 @@ impl Document {
 }
 
 impl fmt::Debug for Document {
-    /// Writes the size of the document, not its text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Document({} bytes)", self.text.len())
     }

@@ -79,8 +79,7 @@ fn each_at<'a>(value: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a 
     object_at(value, pointer).into_iter().flat_map(|members| members.values_mut())
 }
 
-/// Adds the shared parameters and responses in `everywhere` that apply to an operation, and sorts its responses by
-/// status.
+/// Adds the shared parameters and responses that apply to an operation, and sorts its responses by status.
 fn complete(operation: &mut Value, everywhere: &Value) {
     let security = operation.get("security").and_then(Value::as_array).into_iter().flatten();
     let with_key = security.into_iter().any(|way| way.get("bearer").is_some());
@@ -107,9 +106,7 @@ fn complete(operation: &mut Value, everywhere: &Value) {
     members.insert("responses".into(), Value::Object(responses));
 }
 
-/// Completes one response: adds the headers that all responses share, from `everywhere`.
-///
-/// If the response lists problem codes, replaces the list by the schema and examples of these problems. Skips a
+/// Adds the shared headers to a response, and replaces its list of problem codes by their schema and examples. Skips a
 /// `$ref`.
 fn finish(response: &mut Value, everywhere: &Value) {
     let Some(members) = response.as_object_mut().filter(|members| !members.contains_key("$ref"))
@@ -145,9 +142,7 @@ fn problem_headers(codes: &[Code]) -> Value {
     }
 }
 
-/// Returns the OpenAPI content of a response with one of these problems: the schema, and an example of each.
-///
-/// `described`: the text for `detail` in the examples.
+/// The schema and an example of each problem. `described`: the text for `detail` in the examples.
 fn problem_content(codes: &[Code], described: &str) -> Value {
     let example = |code: &Code| {
         let problem = Problem::new(*code, described);

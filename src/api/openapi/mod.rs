@@ -10,7 +10,6 @@ use actix_web::web;
 
 use super::route::{PUBLIC, Route, get};
 
-/// Returns the routes of the OpenAPI document and its page.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/openapi.json", PUBLIC, web::to(page::document)),

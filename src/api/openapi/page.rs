@@ -32,8 +32,7 @@ const PAGE_CACHE_CONTROL: &str = "public, max-age=3600";
 /// Caches may store the document but must revalidate it: it changes with the version of the hub.
 const DOCUMENT_CACHE_CONTROL: &str = "public, no-cache";
 
-/// `GET /openapi.json`: returns the OpenAPI document. 304 if `If-None-Match` names its current entity tag (RFC 9110,
-/// 13.1.2).
+/// `GET /openapi.json`: 304 if `If-None-Match` names its current entity tag (RFC 9110, 13.1.2).
 pub(super) async fn document(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
     let Document { text, tag } = &api.document;
     let is_known = match IfNoneMatch::parse(&request) {
@@ -73,7 +72,6 @@ pub(super) async fn file(path: web::Path<String>) -> ApiResult {
     }))
 }
 
-/// Returns the settings of the Swagger UI page, which shows the document of this hub.
 fn config() -> Config<'static> {
     Config::from("openapi.json")
         .validator_url("none")

@@ -27,7 +27,6 @@ pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// Returns the JSON of an audit entry, as `GET /v1/audit` lists it.
 fn view(row: &AuditRow) -> Value {
     let id = AuditId::from_stored(row.id);
     let json = |text: &Option<String>| -> Value {

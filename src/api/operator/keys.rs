@@ -27,7 +27,6 @@ use crate::log::RevocationReach;
 use crate::store::idempotency::StoredResponse;
 use crate::store::keys::StoredKey;
 
-/// Returns the routes of keys.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         route::post("/v1/keys", ADMIN, web::to(create)),
@@ -41,7 +40,6 @@ const MAX_NAME_CHARS: usize = 200;
 /// Ten years.
 const MAX_LIFETIME_S: u32 = 315_360_000;
 
-/// The definition of a new key.
 struct KeyInput {
     name: String,
     scopes: Scopes,
@@ -50,8 +48,7 @@ struct KeyInput {
 }
 
 impl KeyInput {
-    /// Parses the body of a request for a new key. 422 for invalid fields. `now`: the current time, against which the
-    /// expiry is checked.
+    /// 422 for invalid fields. `now`: the current time, against which the expiry is checked.
     fn parse(body: &JsonBody, now: UnixMillis) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let name = fields.text("name", MAX_NAME_CHARS).value().unwrap_or_default();
@@ -72,8 +69,7 @@ impl KeyInput {
     }
 }
 
-/// Takes the field `scopes`. Without the field, the key gets every scope except `admin`. An empty array or an invalid
-/// scope is recorded as an error.
+/// Without the field, every scope except `admin`. An empty array or an invalid scope is recorded as an error.
 fn scopes(fields: &mut Fields) -> Scopes {
     let Some(items) = fields.list("scopes", Scope::ALL.len()).value() else {
         return Scopes::all_except_admin();
@@ -93,10 +89,8 @@ fn scopes(fields: &mut Fields) -> Scopes {
     scopes.into_iter().collect()
 }
 
-/// Takes the field `expires_at` (a time) or `expires_in_s` (seconds from `now`), and returns the time at which the key
-/// expires.
-///
-/// `None`: the key never expires, or the fields are invalid and recorded as an error.
+/// Takes the field `expires_at` (a time) or `expires_in_s` (seconds from `now`). `None`: never, or recorded as an
+/// error.
 fn expires_at(fields: &mut Fields, now: UnixMillis) -> Option<UnixMillis> {
     let at = fields.text("expires_at", 64).value();
     let in_s = fields.number("expires_in_s", 1..=MAX_LIFETIME_S).value();
@@ -119,9 +113,7 @@ fn expires_at(fields: &mut Fields, now: UnixMillis) -> Option<UnixMillis> {
 /// The prefix of every key, by which secret scanners recognise a leaked one.
 const PREFIX: &str = "hh_";
 
-/// `POST /v1/keys`: creates a key for the caller's tenant.
-///
-/// The text of the key appears only in this response and its idempotent repeats.
+/// `POST /v1/keys`: the text of the key appears only in this response and its idempotent repeats.
 async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let claim = idempotency::claim(&context, &body.0).await?;
     if let Some(first) = idempotency::first(&context, claim.as_ref()).await? {
@@ -173,8 +165,7 @@ fn with_key(mut view: Value, key: &str) -> Value {
     view
 }
 
-/// Builds the response to a repeated request with the same idempotency key, from the stored first response. 500 if
-/// that is unreadable.
+/// Responds to a repeat with the same idempotency key. 500 if the stored response is unreadable.
 fn replay(first: StoredResponse) -> ApiResult {
     let created: Option<Value> =
         first.answer.as_deref().and_then(|answer| serde_json::from_slice(answer).ok());
@@ -214,10 +205,8 @@ async fn find_key(context: &Context, id: &str) -> ApiResult<StoredKey> {
     found.filter(|key| *key.tenant == *context.caller.tenant).ok_or_else(no_such)
 }
 
-/// `DELETE /v1/keys/{id}`: revokes a key. Responds 204, also when repeated; 404 for an unknown key.
-///
-/// After a 204 every live node rejects the key and closes its connections. 503 if a node did not confirm in time: the
-/// key is revoked, but that node may still accept it.
+/// `DELETE /v1/keys/{id}`: 204 once every live node rejects the key and closes its connections, also when repeated. 503
+/// if a node did not confirm in time: it may still accept the key. 404 if unknown.
 async fn revoke(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let key = find_key(&context, &id).await?;
     let token = Uuid::new_v4();
@@ -235,7 +224,6 @@ async fn revoke(Authorized(context, _): Authorized, id: web::Path<String>) -> Ap
     }
 }
 
-/// Returns the JSON of a key. It does not contain the text of the key, of which the hub stores only a hash.
 fn view(key: &StoredKey) -> Value {
     let event_types: Option<Vec<&str>> =
         key.event_types.as_ref().map(|patterns| patterns.iter().map(Pattern::as_str).collect());

@@ -185,21 +185,17 @@ fn number(value: impl TryInto<i64>) -> i64 {
 /// The values of one label.
 type Label = [(&'static str, &'static str); 1];
 
-/// One response, built for each request.
 struct Page(Registry);
 
 impl Page {
-    /// Adds a counter without labels.
     fn count(&mut self, name: &str, help: &str, value: u64) {
         self.0.register(name, help, ConstCounter::new(value));
     }
 
-    /// Adds a gauge without labels.
     fn gauge(&mut self, name: &str, help: &str, value: i64) {
         self.0.register(name, help, ConstGauge::new(value));
     }
 
-    /// Adds a gauge in seconds without labels.
     fn seconds(&mut self, name: &str, help: &str, value: f64) {
         self.0.register(name, help, ConstGauge::new(value));
     }
@@ -234,8 +230,7 @@ impl Page {
         self.0.register(name, help, family);
     }
 
-    /// Adds a gauge in seconds with the label `label`. Each pair in `values` is a label value and its number of
-    /// seconds.
+    /// Each pair in `values` is a value of `label` and its number of seconds.
     fn seconds_by(
         &mut self,
         name: &str,
@@ -250,7 +245,6 @@ impl Page {
         self.0.register(name, help, family);
     }
 
-    /// Adds the current counts of a histogram.
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         let shown = Steps { buckets: histogram.buckets(), sum: histogram.sum() };
         self.0.register(name, help, shown);
@@ -265,13 +259,11 @@ struct Steps {
 }
 
 impl EncodeMetric for Steps {
-    /// Encodes the buckets, the sum and the total count.
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let count = self.buckets.iter().map(|(_, count)| count).sum();
         encoder.encode_histogram::<NoLabelSet>(self.sum, count, &self.buckets, None)
     }
 
-    /// Returns the type under which OpenMetrics lists this metric: a histogram.
     fn metric_type(&self) -> MetricType {
         MetricType::Histogram
     }

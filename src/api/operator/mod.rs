@@ -10,7 +10,6 @@ use actix_web::web;
 
 use super::route::{ADMIN, PUBLIC, Route, get};
 
-/// Returns the routes for operators: tenants, keys, audit, nodes, health and metrics.
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = vec![
         get("/healthz", PUBLIC, web::to(nodes::healthz)),

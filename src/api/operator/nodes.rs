@@ -23,15 +23,13 @@ pub(super) async fn readyz(api: web::Data<Api>) -> ApiResult {
     Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
 }
 
-/// `GET /v1/nodes`: lists all nodes, the earliest started first. A dead node is listed for an hour after its lease
-/// ended.
+/// `GET /v1/nodes`: the earliest started first. A dead node is listed for an hour after its lease ended.
 pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&[])?;
     let data: Vec<Value> = context.api.store.select_nodes().await?.iter().map(view).collect();
     Ok(query.list(&data, None))
 }
 
-/// Returns the JSON of a node, as `GET /v1/nodes` lists it.
 fn view(node: &Node) -> Value {
     let status = match (node.alive, node.leaving) {
         (false, _) => "dead",

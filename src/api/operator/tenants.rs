@@ -15,7 +15,6 @@ use crate::api::state::Api;
 use crate::domain::access::quota::{EVENT_BYTES_RANGE, MAX_QUOTA, OwnQuotas};
 use crate::store::tenants::{StoredTenant, TenantDefinition, TenantUsage};
 
-/// Returns the routes of tenants.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         route::get("/v1/tenants", ADMIN, web::to(list)),
@@ -35,7 +34,6 @@ struct TenantInput {
 }
 
 impl TenantInput {
-    /// Parses the body of a request that writes a tenant's definition. 422 for invalid fields.
     fn parse(body: &JsonBody) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let description = fields.text("description", MAX_DESCRIPTION_CHARS);
@@ -51,8 +49,7 @@ impl TenantInput {
         Ok(Self { description, quotas })
     }
 
-    /// Returns `current` changed by the fields of the input: a missing field leaves the value, and null restores the
-    /// default of the hub.
+    /// A missing field leaves the value, and null restores the default of the hub.
     fn patched_onto(self, current: TenantDefinition) -> TenantDefinition {
         let own = current.quotas;
         let quotas = match self.quotas {
@@ -85,9 +82,8 @@ async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiRes
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// `GET /v1/tenants/{name}`: returns a tenant with the usage of its quotas; the streams are those on this node.
-///
-/// 404 for a tenant without definition, keys and subscriptions.
+/// `GET /v1/tenants/{name}`: a tenant and its usage, of streams on this node only. 404 without definition, keys and
+/// subscriptions.
 async fn get(Authorized(context, _): Authorized, path: web::Path<String>) -> ApiResult {
     let api = &context.api;
     let name = parse_name(&path)?;
@@ -109,9 +105,7 @@ async fn get(Authorized(context, _): Authorized, path: web::Path<String>) -> Api
 /// The number of attempts to write a change, while other requests change the same tenant.
 const MAX_CHANGE_ATTEMPTS: u32 = 5;
 
-/// `PUT /v1/tenants/{name}`: creates or replaces the definition. A missing field has the hub's default.
-///
-/// Responds 201 if the tenant had no definition, else 200.
+/// `PUT /v1/tenants/{name}`: 201 if the tenant had no definition, else 200. A missing field has the hub's default.
 async fn put(
     Authorized(context, body): Authorized<JsonBody>,
     path: web::Path<String>,
@@ -128,9 +122,7 @@ async fn put(
     Ok(response.json(view(&context.api, name, Some(&written.tenant))))
 }
 
-/// `PATCH /v1/tenants/{name}`: changes the fields in the body. Null restores the hub's default.
-///
-/// 404 for a tenant without definition, keys and subscriptions.
+/// `PATCH /v1/tenants/{name}`: null restores the hub's default. 404 without definition, keys and subscriptions.
 async fn patch(
     Authorized(context, body): Authorized<JsonBody>,
     path: web::Path<String>,
@@ -154,10 +146,8 @@ struct WrittenTenant {
     tenant: StoredTenant,
 }
 
-/// Stores the definition that `define` computes from the current one (`None`: the tenant has none), and applies its
-/// quotas on this node.
-///
-/// Calls `define` again if another request changed the tenant meanwhile; 409 after [`MAX_CHANGE_ATTEMPTS`] attempts.
+/// Stores what `define` returns for the current definition, and applies its quotas on this node. Repeats this if
+/// another request interferes; 409 after [`MAX_CHANGE_ATTEMPTS`].
 async fn write_definition(
     context: &Context,
     name: &str,
@@ -182,10 +172,8 @@ async fn write_definition(
     Err(Problem::concurrent_modification("tenant"))
 }
 
-/// `DELETE /v1/tenants/{name}`: deletes a tenant's definition. Responds 204, also when repeated.
-///
-/// 409 while the tenant has keys or subscriptions: these would otherwise continue with the hub's default quotas. 404 if
-/// the tenant never had a definition.
+/// `DELETE /v1/tenants/{name}`: 204, also when repeated. 409 while the tenant has keys or subscriptions: these would
+/// continue with the default quotas. 404 if it never had a definition.
 async fn delete(Authorized(context, _): Authorized, path: web::Path<String>) -> ApiResult {
     let api = &context.api;
     let name = parse_name(&path)?;
@@ -210,10 +198,7 @@ async fn delete(Authorized(context, _): Authorized, path: web::Path<String>) -> 
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Returns the JSON of a tenant: its own quotas as `quotas`, and the quotas that this node applies to it as
-/// `in_force`.
-///
-/// `stored`: `None` for a tenant without a definition.
+/// The JSON of a tenant: its own quotas as `quotas`, and those that this node applies as `in_force`.
 fn view(api: &Api, name: &str, stored: Option<&StoredTenant>) -> Value {
     let definition = stored.map(|stored| stored.definition.clone()).unwrap_or_default();
     json!({
@@ -239,7 +224,6 @@ fn parse_name(path: &str) -> ApiResult<&str> {
     Err(invalid("name", "a tenant name has 1 to 64 letters, digits, _, . and -"))
 }
 
-/// Returns whether a tenant has neither keys nor subscriptions.
 fn is_unused(TenantUsage { keys, subscriptions }: TenantUsage) -> bool {
     keys == 0 && subscriptions == 0
 }

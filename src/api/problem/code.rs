@@ -2,7 +2,6 @@
 
 use actix_web::http::StatusCode;
 
-/// The kind of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     InvalidJson,
@@ -20,9 +19,7 @@ pub(crate) enum Code {
     IdempotencyKeyInUse,
     /// The subscription has as many valid signing secrets as it may have.
     TooManySecrets,
-    /// The first attempt of the delivery has not ended.
     DeliveryPending,
-    /// The receiver of the subscription is not verified yet.
     SubscriptionUnverified,
     /// The subscription does not wait for a verification.
     NothingToVerify,
@@ -33,10 +30,8 @@ pub(crate) enum Code {
     UnsupportedMediaType,
     ValidationFailed,
     IdempotencyKeyReused,
-    /// The tenant still has keys or subscriptions.
     TenantInUse,
     HeadersTooLarge,
-    /// A connection limit is reached.
     TooManyConnections,
     /// The tenant published more events than its rate limit allows.
     RateLimited,
@@ -77,7 +72,6 @@ impl Code {
         Self::Unavailable,
     ];
 
-    /// Finds the problem code with this name in the API; `None` for an unknown name.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.name() == name)
     }
@@ -148,7 +142,6 @@ impl Code {
         }
     }
 
-    /// Returns the HTTP status of the problem.
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::InvalidJson | Self::InvalidParameter | Self::InvalidHeader => {

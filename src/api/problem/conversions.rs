@@ -64,8 +64,7 @@ impl From<StreamLimitReached> for Problem {
 }
 
 impl From<AppendError> for Problem {
-    /// Creates a 503 problem that says whether the events may be stored, or a 500 problem if the database rejected the
-    /// append.
+    /// 503 that says whether the events may be stored, or 500 if the database rejected the append.
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Unavailable => Self::new(

@@ -25,7 +25,6 @@ pub(crate) struct FieldError {
 }
 
 impl FieldError {
-    /// Creates an error of one field. `pointer`: the field's JSON pointer; `detail`: the cause and the accepted values.
     pub(crate) fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
@@ -34,7 +33,6 @@ impl FieldError {
 /// The result of a request, or of a step of it.
 pub(crate) type ApiResult<T = HttpResponse> = Result<T, Problem>;
 
-/// The error of one request.
 #[derive(Debug)]
 pub(crate) struct Problem {
     code: Code,
@@ -78,23 +76,19 @@ impl Problem {
         Self::new(Code::NotFound, format!("no such {what}"))
     }
 
-    /// Creates a 409 `conflict` problem. Used when other requests changed the same resource during every attempt.
-    /// `what`: its kind, such as `subscription`.
+    /// 409: other requests changed the same resource during every attempt. `what`: its kind, such as `subscription`.
     pub(crate) fn concurrent_modification(what: &str) -> Self {
         let detail = format!("other requests changed this {what} at the same time; retry");
         Self::new(Code::Conflict, detail)
     }
 
-    /// Creates a 405 `method_not_allowed` problem. `allow`: the methods that the path supports, as in the `Allow`
-    /// header.
+    /// `allow`: the methods that the path supports, as in the `Allow` header.
     pub(crate) fn method_not_allowed(allow: &str) -> Self {
         let detail = format!("this path supports {allow}");
         Self { allow: Some(allow.to_owned()), ..Self::new(Code::MethodNotAllowed, detail) }
     }
 
-    /// Creates a 410 `cursor_expired` problem for a cursor after which events have expired.
-    ///
-    /// `earliest`: the oldest retained event; `None` if no event is retained.
+    /// 410. `earliest`: the oldest retained event; `None` if no event is retained.
     pub(crate) fn cursor_expired(earliest: Option<Position>) -> Self {
         let oldest = match earliest {
             Some(earliest) => format!("the oldest retained event is {earliest}"),
@@ -106,9 +100,7 @@ impl Problem {
         Self { earliest, ..Self::new(Code::CursorExpired, detail) }
     }
 
-    /// Creates a 429 problem for a quota that the tenant has used up. `code`: `rate_limited` or `quota_exceeded`.
-    ///
-    /// `rate_limit`: the limit and the seconds until a retry may succeed, for the response headers.
+    /// 429. `code`: `rate_limited` or `quota_exceeded`. `rate_limit`: for the response headers.
     pub(crate) fn over_quota(
         code: Code,
         rate_limit: RateLimitStatus,
@@ -126,7 +118,6 @@ impl Problem {
         }
     }
 
-    /// Returns the code of the problem.
     pub(crate) fn code(&self) -> Code {
         self.code
     }

@@ -64,13 +64,11 @@ impl fmt::Display for Problem {
 }
 
 impl ResponseError for Problem {
-    /// Returns the HTTP status of the problem.
     fn status_code(&self) -> StatusCode {
         self.code.status()
     }
 
-    /// Builds the response with an empty request id. Called by actix; the middleware of `http::middleware` replaces
-    /// the response by one with the id.
+    /// The response without a request id; the middleware of `http::middleware` replaces it by one with the id.
     fn error_response(&self) -> HttpResponse {
         self.response("")
     }

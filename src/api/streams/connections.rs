@@ -27,9 +27,7 @@ pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// Returns the JSON of one connection. `head`: the position of the newest event in the log.
-///
-/// `lag_ms` is the time between that event and the last event that was sent on this connection.
+/// `head`: the newest position. `lag_ms` is the time between its event and the last one sent on this connection.
 fn view(entry: &ConnectionEntry, head: Position) -> Value {
     let (filter, position) = (entry.filter(), entry.position(head));
     let lag_ms = head.time().as_i64().saturating_sub(position.time().as_i64()).max(0);

@@ -13,7 +13,6 @@ use actix_web::web;
 
 use super::route::{Route, STREAM, get, post};
 
-/// Returns the routes of streams, connections and stream tokens.
 pub(super) fn routes() -> Vec<Route> {
     let stream = web::to(sse::stream).wrap(from_fn(sse::reconnect_when_unavailable));
     vec![

@@ -11,8 +11,7 @@ use crate::streaming::{Filter, ReaderStart, Streams};
 
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// Parses the query parameter `named`: whether each server-sent event has its type in the field `event:`. By default
-/// false; 400 for another value.
+/// The query parameter `named`, by default false: whether each server-sent event has its type in the field `event:`.
 pub(crate) fn named(query: &Query) -> ApiResult<bool> {
     match query.text("named") {
         None | Some("false") => Ok(false),
@@ -21,24 +20,20 @@ pub(crate) fn named(query: &Query) -> ApiResult<bool> {
     }
 }
 
-/// Returns the point after which the client wants to start; `None` if the request names none.
-///
-/// The point is in the header `Last-Event-ID` (WHATWG HTML, 9.2.4), else in the query parameter `last_event_id`, else
-/// in `after`.
+/// The point after which the client wants to start: `Last-Event-ID` (WHATWG HTML, 9.2.4), else the query parameter
+/// `last_event_id`, else `after`.
 pub(super) fn resume_point(request: &HttpRequest, query: &Query) -> ApiResult<Option<ResumePoint>> {
     let last = last_id(request, query)?;
     let after = query.text("after").filter(|after| !after.is_empty());
     Ok(last.as_deref().or(after).map(ResumePoint::parse))
 }
 
-/// Returns the position of the last event that the client of a pull subscription has received. `None` without an id or
-/// for an invalid one.
+/// The last event that the client of a pull subscription has received. `None` without an id or for an invalid one.
 pub(crate) fn last_event_id(request: &HttpRequest, query: &Query) -> ApiResult<Option<Position>> {
     Ok(last_id(request, query)?.and_then(|id| id.parse().ok()))
 }
 
-/// Returns the text of the header `Last-Event-ID`, else of the query parameter `last_event_id`. An empty text counts as
-/// missing.
+/// The header `Last-Event-ID`, else the query parameter `last_event_id`. An empty text counts as missing.
 fn last_id(request: &HttpRequest, query: &Query) -> ApiResult<Option<String>> {
     let header = single_header(request, LAST_EVENT_ID)?;
     let header = header.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -46,10 +41,7 @@ fn last_id(request: &HttpRequest, query: &Query) -> ApiResult<Option<String>> {
     Ok(header.into_iter().chain(parameter).find(|id| !id.is_empty()))
 }
 
-/// Computes where a reader starts, from the point that the client named.
-///
-/// If events after the point have expired, the reader starts at the oldest retained event, and first returns a gap
-/// event.
+/// Where a reader starts. If events after the point have expired: at the oldest retained event, after a gap event.
 pub(super) async fn start(
     streams: &Streams,
     filter: Filter,

@@ -46,9 +46,8 @@ pub(super) async fn stream(
     Ok(server_sent_events(&context.request, reader, named))
 }
 
-/// Builds the response that streams the events of `reader`. It ends when the client disconnects or the reader ends.
-///
-/// `named`: each event has its type in the field `event:`. A HEAD request gets the headers only.
+/// Streams until the client disconnects or the reader ends. `named`: each event has its type in `event:`. HEAD gets the
+/// headers only.
 pub(crate) fn server_sent_events(
     request: &HttpRequest,
     reader: Reader,
@@ -79,9 +78,8 @@ fn retry_hint() -> String {
     format!("retry: {}\n", MIN_RECONNECT_DELAY_MS + rand::random_range(0..MIN_RECONNECT_DELAY_MS))
 }
 
-/// Middleware: replaces a 503 response by an empty 200 stream that ends at once, so that the client reconnects later.
-///
-/// An EventSource never reconnects after another status than 200 (WHATWG HTML, 9.2.3).
+/// Replaces a 503 by an empty 200 stream that ends at once, because an EventSource never reconnects after another
+/// status (WHATWG HTML, 9.2.3).
 pub(crate) async fn reconnect_when_unavailable(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -94,7 +92,6 @@ pub(crate) async fn reconnect_when_unavailable(
     Ok(response.map_into_boxed_body())
 }
 
-/// The body of one stream.
 struct ServerSentEvents {
     reader: Reader,
     named: bool,
@@ -107,7 +104,6 @@ struct ServerSentEvents {
 impl MessageBody for ServerSentEvents {
     type Error = std::convert::Infallible;
 
-    /// Returns that the length of the body is unknown: a stream has no planned end.
     fn size(&self) -> BodySize {
         BodySize::Stream
     }

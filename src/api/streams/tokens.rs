@@ -21,14 +21,12 @@ const MAX_TTL_S: u32 = 3_600;
 /// The longest token: it must fit into a URL.
 const MAX_TOKEN_BYTES: usize = 4_096;
 
-/// The body of a request for a token.
 struct TokenInput {
     types: Vec<Pattern>,
     ttl: Duration,
 }
 
 impl TokenInput {
-    /// Parses the body of a request for a stream token. 422 for invalid fields.
     fn parse(body: &JsonBody) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let types = patterns(&mut fields, "types").value();

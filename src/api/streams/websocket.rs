@@ -28,7 +28,7 @@ const ENVELOPE_BYTES: usize = 16 << 10;
 
 /// `GET /v1/ws`: opens a WebSocket that sends the events that match `types`, and accepts commands.
 ///
-/// It begins at the client's resume point, or with new events if the client states none.
+/// The stream begins at the client's resume point, or with new events if the client states none.
 pub(super) async fn websocket(
     AuthorizedReader(context, access, frames): AuthorizedReader<Frames>,
 ) -> ApiResult {
@@ -43,8 +43,7 @@ pub(super) async fn websocket(
     open(response, frames.payload, reader, commands)
 }
 
-/// Checks the opening handshake of a WebSocket (RFC 6455, 4.2), and returns the response that [`open`] completes. 400
-/// if it is invalid.
+/// Checks the opening handshake (RFC 6455, 4.2); else 400. [`open`] completes the response.
 pub(crate) fn handshake(request: &HttpRequest) -> ApiResult<ResponseBuilder> {
     let refuse = |refused: &dyn Display| {
         let fix = "use a WebSocket client (RFC 6455, version 13)";
@@ -61,10 +60,7 @@ pub(crate) fn handshake(request: &HttpRequest) -> ApiResult<ResponseBuilder> {
     }
 }
 
-/// Builds the response that opens the WebSocket. Its body is a session that sends the events of `reader` and runs the
-/// commands of the client.
-///
-/// `response`: the result of [`handshake`]. `payload`: the frames that the client sends.
+/// Completes the result of [`handshake`] with a session. `payload`: the frames that the client sends.
 pub(crate) fn open(
     mut response: ResponseBuilder,
     payload: web::Payload,

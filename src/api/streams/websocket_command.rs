@@ -47,7 +47,6 @@ pub(super) enum Outcome {
 /// A command in progress.
 pub(super) type RunningCommand = Pin<Box<dyn Future<Output = Outcome>>>;
 
-/// Runs the commands of one client.
 #[derive(Clone)]
 pub(crate) struct Commands {
     pub(crate) access: ReadAccess,
@@ -56,8 +55,7 @@ pub(crate) struct Commands {
     pub(crate) api: web::Data<Api>,
 }
 
-/// Returns the JSON of the reply to `subscribe`: the patterns `types`, and the position `after` which the stream
-/// continues.
+/// The reply to `subscribe`. The stream continues after the position `after`.
 pub(super) fn subscribed(types: &[Pattern], after: Position) -> Value {
     let types: Vec<&str> = types.iter().map(Pattern::as_str).collect();
     json!({ "subscribed": { "types": types, "after": after.to_string() } })
@@ -75,8 +73,7 @@ impl Commands {
         })
     }
 
-    /// Checks that the key is still valid, parses the message of the client, and runs its command: `subscribe`, `ack`
-    /// or `publish`.
+    /// Runs `subscribe`, `ack` or `publish`, after a check that the key is still valid.
     async fn execute(&self, text: &str) -> ApiResult<Outcome> {
         self.access.require_still_valid(&self.api).await?;
         let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|error| {
@@ -94,10 +91,8 @@ impl Commands {
         }
     }
 
-    /// Runs the command `subscribe`: the stream continues with the patterns in `argument`, and from another point if
-    /// `argument` names one.
-    ///
-    /// 409 on a pull subscription.
+    /// Continues the stream with the patterns in `argument`, and from another point if it names one. 409 on a pull
+    /// subscription.
     async fn subscribe(&self, argument: &str) -> ApiResult<Outcome> {
         if self.subscription.is_some() {
             let detail =
@@ -116,10 +111,8 @@ impl Commands {
         Ok(Outcome::Read { filter: start.filter, after: Some(start.after), gap: start.gap })
     }
 
-    /// Runs the command `ack`: acknowledges events of a pull subscription up to the event id `argument`, and replies
-    /// with the resulting cursor.
-    ///
-    /// A stream by event types has no cursor; there the id is only checked.
+    /// Acknowledges a pull subscription up to an event id, and replies with the cursor. On other streams the id is only
+    /// checked.
     async fn ack(&self, argument: &str) -> ApiResult<Outcome> {
         let position = match (event_id(argument)?, self.subscription) {
             (position, None) => position,
@@ -161,7 +154,6 @@ fn event_id(argument: &str) -> ApiResult<Position> {
     })
 }
 
-/// Creates a 422 `validation_failed` problem that lists the valid commands.
 fn unknown_command() -> Problem {
     Problem::new(Code::ValidationFailed, format!("expected one of {COMMANDS}"))
 }

@@ -23,8 +23,7 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(45);
 /// The number of waiting outgoing frames at which the session stops reading the client's frames.
 const MAX_OUTGOING: usize = 16;
 
-/// One open WebSocket connection: a response body that sends frames, and reads the client's frames from the request
-/// payload.
+/// One open WebSocket: a response body that sends frames, and reads the client's from the payload.
 pub(super) struct Session {
     reader: Reader,
     payload: web::Payload,
@@ -41,7 +40,6 @@ pub(super) struct Session {
     message: Vec<u8>,
     /// The arrival time of the first fragment of that message.
     message_since: Option<Instant>,
-    /// Frames to send.
     outgoing: VecDeque<Bytes>,
     /// The time of the last bytes from the client, or of the last event that it took.
     heard_at: Instant,
@@ -50,8 +48,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Creates the session of an open WebSocket. `payload` carries the client's frames. `max_bytes`: the size limit of
-    /// one message.
+    /// `payload` carries the client's frames. `max_bytes`: the size limit of one message.
     pub(super) fn new(
         reader: Reader,
         payload: web::Payload,
@@ -108,10 +105,8 @@ impl Session {
         }
     }
 
-    /// Reads frames from the client and handles them, until none is left, a command runs, or [`MAX_OUTGOING`] frames
-    /// wait to be sent.
-    ///
-    /// Returns false if the client has disconnected.
+    /// Handles the client's frames until none is left, a command runs, or [`MAX_OUTGOING`] frames wait. False if the
+    /// client has disconnected.
     fn receive(&mut self, context: &mut Context<'_>) -> bool {
         while self.running.is_none() && self.outgoing.len() < MAX_OUTGOING && !self.closed {
             match self.codec.decode(&mut self.received) {
@@ -191,7 +186,6 @@ impl Session {
             .any(|since| since.elapsed() > deadline)
     }
 
-    /// Closes the session because the client did not complete a frame or message within its deadline.
     fn close_late(&mut self) {
         let seconds = self.commands.api.body_deadline.as_secs_f32();
         self.close(
@@ -200,7 +194,6 @@ impl Session {
         );
     }
 
-    /// Closes the session because a message of the client exceeds the size limit.
     fn close_too_big(&mut self) {
         let reason = format!("a message has more than {} bytes, the limit", self.max_bytes);
         self.close(CloseCode::Size, &reason);
@@ -231,10 +224,8 @@ impl Session {
         self.send(Message::Text(reply.to_string().into()));
     }
 
-    /// Polls the reader and returns the next frame to send: an event, a ping or a close frame. `None` while the reader
-    /// has none.
-    ///
-    /// Closes the session if the stream has ended, a message is late, or the client is silent for [`CLIENT_TIMEOUT`].
+    /// The next event, ping or close frame. Closes the session if the stream has ended, a message is late, or the
+    /// client is silent for [`CLIENT_TIMEOUT`].
     fn next_frame(&mut self, context: &mut Context<'_>) -> Option<Bytes> {
         loop {
             let Poll::Ready(step) = self.reader.poll_step(context) else { return None };
@@ -272,7 +263,6 @@ impl Session {
 impl MessageBody for Session {
     type Error = std::convert::Infallible;
 
-    /// Returns that the length of the body is unknown: a session has no planned end.
     fn size(&self) -> BodySize {
         BodySize::Stream
     }

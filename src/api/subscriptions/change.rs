@@ -15,10 +15,8 @@ use crate::domain::subscription::{Definition, Status, Subscription};
 /// The number of attempts to write a change, while other requests change the same subscription.
 pub(super) const MAX_CHANGE_ATTEMPTS: u32 = 5;
 
-/// Reads a subscription, commits the change that `decide` returns for it, and returns the resulting subscription.
-/// `None`: changes nothing.
-///
-/// Repeats both if another request changed the subscription meanwhile; 409 after [`MAX_CHANGE_ATTEMPTS`] attempts.
+/// Commits the change that `decide` returns; `None`: changes nothing. Repeats both if another request interferes; 409
+/// after [`MAX_CHANGE_ATTEMPTS`] attempts.
 pub(super) async fn apply_change(
     context: &Context,
     id: &str,
@@ -35,8 +33,7 @@ pub(super) async fn apply_change(
     Err(Problem::concurrent_modification("subscription"))
 }
 
-/// `PATCH /v1/subscriptions/{id}`: changes the fields that the body has, and leaves the others. A field with null gets
-/// its default.
+/// `PATCH /v1/subscriptions/{id}`: changes the fields that the body has. A field with null gets its default.
 pub(super) async fn patch(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -47,8 +44,7 @@ pub(super) async fn patch(
     change_definition(&context, &id, patched).await
 }
 
-/// `PUT /v1/subscriptions/{id}`: replaces the definition. A missing field gets its default, but the secret stays
-/// unless the body has one.
+/// `PUT /v1/subscriptions/{id}`: a missing field gets its default, but the secret stays unless the body has one.
 pub(super) async fn put(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -59,7 +55,6 @@ pub(super) async fn put(
     change_definition(&context, &id, replaced).await
 }
 
-/// Parses the body as the fields of a subscription definition. 422 for invalid fields.
 fn parse(context: &Context, body: &JsonBody) -> ApiResult<SubscriptionInput> {
     let mut fields = body.fields()?;
     let input = SubscriptionInput::take(&mut fields, &context.api.targets);
@@ -67,10 +62,8 @@ fn parse(context: &Context, body: &JsonBody) -> ApiResult<SubscriptionInput> {
     Ok(input)
 }
 
-/// Stores the definition that `new_definition` computes from the current subscription, and responds with the result.
-///
-/// 403 if the event types of the key do not include the new patterns, 422 if this hub cannot verify the receiver as
-/// demanded.
+/// Stores the definition that `new_definition` computes. 403 if the key's event types do not include the new patterns,
+/// 422 if this hub cannot verify the receiver.
 async fn change_definition(
     context: &Context,
     id: &str,
@@ -97,10 +90,7 @@ async fn change_definition(
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&changed.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/pause`: stops deliveries until the subscription is resumed. Responds 200 with the
-/// subscription.
-///
-/// A subscription that is already paused or disabled is not changed.
+/// `POST /v1/subscriptions/{id}/pause`: stops deliveries. A paused or disabled subscription is not changed.
 pub(super) async fn pause(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let paused = apply_change(&context, &id, |current| {
         let can_pause = current.status.is_delivering() || current.status == Status::Unverified;
@@ -109,9 +99,7 @@ pub(super) async fn pause(Authorized(context, _): Authorized, id: web::Path<Stri
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/resume`: makes a paused, disabled or failing subscription active again.
-///
-/// A subscription whose receiver is not verified becomes `unverified` instead.
+/// `POST /v1/subscriptions/{id}/resume`: to active again, or to `unverified` if the receiver is not verified.
 pub(super) async fn resume(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let resumed = apply_change(&context, &id, |current| {
         let is_resumed = current.status == current.definition.running_status();

@@ -73,8 +73,7 @@ pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> A
     }
 }
 
-/// Creates a 429 `quota_exceeded` problem for a tenant that already has `limit` subscriptions, and increments the
-/// rejection counter.
+/// 429 `quota_exceeded`, counted as a rejection.
 fn over_quota(context: &Context, limit: u32) -> Problem {
     context.api.quotas.count_rejection(Quota::Subscriptions, &context.caller.tenant);
     let rate_limit = RateLimitStatus { limit, remaining: 0, reset_s: QUOTA_RETRY_S };
@@ -90,8 +89,7 @@ fn path_of(id: SubscriptionId) -> String {
     format!("/v1/subscriptions/{id}")
 }
 
-/// Builds the response to a repeated request with the same idempotency key. `position`: the log entry of the first
-/// request.
+/// Responds to a repeat with the same idempotency key. `position`: the log entry of the first request.
 async fn replay(context: &Context, position: Option<Position>) -> ApiResult {
     let first = first_view(context, position).await?;
     let mut response = HttpResponse::Created();

@@ -53,8 +53,7 @@ pub(super) struct SubscriptionInput {
 }
 
 impl SubscriptionInput {
-    /// Takes the fields of a definition from `fields`. An invalid field is recorded there as an error. `targets`: the
-    /// rules for URLs that the hub may call.
+    /// An invalid field is recorded in `fields`. `targets`: the rules for URLs that the hub may call.
     pub(super) fn take(fields: &mut Fields, targets: &Targets) -> Self {
         Self {
             event_types: event_types(fields),
@@ -78,10 +77,8 @@ impl SubscriptionInput {
         }
     }
 
-    /// Builds a whole definition, where a missing field has its default.
-    ///
-    /// `signing`: the current keys; a secret in the input replaces the current secret. 422 without event types, and for
-    /// settings that contradict each other.
+    /// A missing field has its default. A secret in the input replaces the current one. 422 without event types, and
+    /// for settings that contradict each other.
     pub(super) fn into_definition(self, signing: Signing) -> ApiResult<Definition> {
         let Some(event_types) = self.event_types.value() else {
             let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]";
@@ -119,9 +116,8 @@ impl SubscriptionInput {
         })
     }
 
-    /// Returns `current` with the fields of the input: a missing field stays, and null restores its default.
-    ///
-    /// 422 for a callback URL on another server without the credentials, and as in [`Self::into_definition`].
+    /// A missing field stays, and null restores its default. 422 as in [`Self::into_definition`], and for a callback
+    /// URL on another server without the credentials.
     pub(super) fn into_patched_definition(self, current: Definition) -> ApiResult<Definition> {
         self.forbid_credential_redirect(&current)?;
         let Definition { event_types, channel, description, metadata } = current;
@@ -155,10 +151,8 @@ impl SubscriptionInput {
         .into_definition(signing)
     }
 
-    /// Checks that a request which moves the callback URL to another origin sends `headers`, `auth` and `tls` again,
-    /// if `current` has them; else 422.
-    ///
-    /// Otherwise a caller that cannot read the credentials could make the hub send them to another server.
+    /// 422 if the callback URL moves to another origin without new `headers`, `auth` and `tls`: a caller that cannot
+    /// read these credentials could redirect them.
     fn forbid_credential_redirect(&self, current: &Definition) -> ApiResult<()> {
         let origin = |url: Option<&CallbackUrl>| url.map(|url| url.url().origin());
         let is_other_origin = match &self.callback_url {
@@ -178,9 +172,7 @@ impl SubscriptionInput {
     }
 }
 
-/// Builds a webhook channel if `url` is given, else a pull channel. `method`: how the hub verifies the receiver.
-///
-/// 422 for a method without a URL.
+/// A webhook channel with a `url`, else a pull channel. 422 for a `method` of verification without a URL.
 fn channel(
     url: Option<CallbackUrl>,
     method: Option<VerificationMethod>,
@@ -233,8 +225,7 @@ fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
     }
 }
 
-/// Takes the field `retry_schedule_s`: an array with the delay before each retry, in whole seconds, at least one.
-/// Another value is recorded as an error.
+/// The delay before each retry, in whole seconds, at least one. Another value is recorded as an error.
 fn retry_schedule(fields: &mut Fields) -> Field<Vec<u32>> {
     let items = match fields.list("retry_schedule_s", MAX_RETRY_STEPS) {
         Field::Is(items) => items,

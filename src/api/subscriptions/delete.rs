@@ -18,9 +18,8 @@ pub(super) async fn delete(Authorized(context, _): Authorized, id: web::Path<Str
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `DELETE /v1/subscriptions`: deletes by the body, for clients that cannot put the id in the path. Responds 204.
-///
-/// The body has `id`, or `callback_url`, which deletes every subscription of the tenant with that URL.
+/// `DELETE /v1/subscriptions`: by `id` in the body, or `callback_url`, which deletes every subscription with that URL.
+/// 204.
 pub(super) async fn delete_by_body(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let mut fields = body.fields()?;
     let id = fields.text("id", 64).value();

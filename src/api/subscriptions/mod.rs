@@ -18,7 +18,6 @@ use actix_web::web;
 
 use super::route::{PUBLIC, Route, SUBSCRIBE, delete, get, patch, post, put};
 
-/// Returns the routes of subscriptions.
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = vec![
         post("/v1/subscriptions", SUBSCRIBE, web::to(create::create)),

@@ -19,7 +19,6 @@ use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
 use crate::streaming::{Reader, ReaderStart};
 
-/// Returns the routes of pull subscriptions.
 pub(super) fn routes() -> Vec<Route> {
     let stream = web::to(stream).wrap(from_fn(reconnect_when_unavailable));
     vec![
@@ -31,8 +30,7 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// `GET /v1/subscriptions/{id}/events`: returns the next events that are not acknowledged, at once or after waiting
-/// for one.
+/// `GET /v1/subscriptions/{id}/events`: the next unacknowledged events, at once or after waiting for one.
 async fn poll(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -75,10 +73,8 @@ async fn websocket(
     open(response, frames.payload, reader, commands)
 }
 
-/// Computes where a reader of a pull subscription starts: after its cursor, or after `seen` if that is newer.
-///
-/// `seen`: the last event that the client has received; ignored if it is newer than the log. 404 and 409 as in
-/// [`find_pull_subscription`].
+/// Starts after the cursor, or after `seen`, the last event that the client received, if that is newer; it is ignored
+/// if beyond the log.
 async fn start(context: &Context, id: &str, seen: Option<Position>) -> ApiResult<ReaderStart> {
     let Context { api, caller, .. } = context;
     let id = find_pull_subscription(context, id).await?.id;

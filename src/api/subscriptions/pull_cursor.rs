@@ -15,8 +15,6 @@ use crate::domain::subscription::channel::Channel;
 use crate::domain::time::UnixMillis;
 use crate::streaming::resume::{GapReason, ResumePoint, Resumption};
 
-/// Finds a pull subscription by the text of its id.
-///
 /// 404 if it does not exist or the caller may not see it. 409 if it has a callback URL, or is paused or disabled.
 pub(super) async fn find_pull_subscription(context: &Context, id: &str) -> ApiResult<Subscription> {
     let subscription = find_subscription(context, id).await?;
@@ -33,7 +31,6 @@ pub(super) async fn find_pull_subscription(context: &Context, id: &str) -> ApiRe
     Ok(subscription)
 }
 
-/// Creates a 409 `conflict` problem for a subscription that has a callback URL, and so no pull cursor.
 pub(super) fn not_a_pull_subscription() -> Problem {
     Problem::new(
         Code::Conflict,
@@ -41,10 +38,8 @@ pub(super) fn not_a_pull_subscription() -> Problem {
     )
 }
 
-/// `POST /v1/subscriptions/{id}/ack`: acknowledges all events up to `cursor`, an event id: moves the cursor forward,
-/// never back.
-///
-/// 422 without `cursor`, or for an event id after the newest event.
+/// `POST /v1/subscriptions/{id}/ack`: moves the cursor forward to `cursor`, never back. 422 for an event id after the
+/// newest.
 pub(super) async fn acknowledge(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -62,10 +57,8 @@ pub(super) async fn acknowledge(
     Ok(HttpResponse::Ok().json(json!({ "cursor": cursor.to_string() })))
 }
 
-/// Moves the cursor of a pull subscription forward to `position`, and returns the resulting cursor. An earlier
-/// position changes nothing.
-///
-/// 422 for a position after the newest event, 409 if the subscription is not a pull subscription.
+/// Moves the cursor forward, never back, and returns the result. 422 for a position after the newest event, 409 if it
+/// is not a pull subscription.
 pub(crate) async fn acknowledge_up_to(
     api: &Api,
     id: SubscriptionId,
@@ -78,9 +71,8 @@ pub(crate) async fn acknowledge_up_to(
     api.store.advance_pull_cursor(id, position).await?.ok_or_else(not_a_pull_subscription)
 }
 
-/// `POST /v1/subscriptions/{id}/seek`: moves the cursor to any point, forward or back.
-///
-/// 410 for an event id after which events have expired, 422 for one after the newest event.
+/// `POST /v1/subscriptions/{id}/seek`: moves the cursor forward or back. 410 for an expired event id, 422 beyond the
+/// newest.
 pub(super) async fn seek(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -106,9 +98,7 @@ pub(super) async fn seek(
     Ok(HttpResponse::Ok().json(response))
 }
 
-/// Parses the target of a seek: either `cursor` (an event id, `now` or `earliest`) or `time` (RFC 3339).
-///
-/// 422 for an invalid value, with both and with neither.
+/// Either `cursor` (an event id, `now` or `earliest`) or `time` (RFC 3339); else 422.
 fn seek_point(cursor: Option<&str>, time: Option<&str>) -> ApiResult<ResumePoint> {
     match (cursor.map(ResumePoint::parse), time.map(UnixMillis::parse)) {
         (

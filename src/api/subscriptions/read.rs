@@ -15,8 +15,7 @@ use crate::domain::subscription::{Status, Subscription};
 use crate::store::expiry::Expiration;
 use crate::store::subscriptions::SubscriptionFilter;
 
-/// Finds a subscription of the caller's tenant by the text of its id. 404 if it does not exist or the caller may not
-/// see it.
+/// 404 if the subscription does not exist or the caller may not see it.
 pub(crate) async fn find_subscription(context: &Context, id: &str) -> ApiResult<Subscription> {
     let Context { api, caller, .. } = context;
     let no_such = || Problem::not_found("subscription");
@@ -26,10 +25,7 @@ pub(crate) async fn find_subscription(context: &Context, id: &str) -> ApiResult<
     Ok(found)
 }
 
-/// `GET /v1/subscriptions/{id}`: returns a subscription with its pull cursor, the count of its expired events and the
-/// progress of its verification.
-///
-/// Each of the three is present only if it exists.
+/// `GET /v1/subscriptions/{id}`: with pull cursor, count of expired events and verification progress, if it has them.
 pub(super) async fn get(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let store = &context.api.store;
     let subscription = find_subscription(&context, &id).await?;
@@ -49,9 +45,8 @@ pub(super) async fn get(Authorized(context, _): Authorized, id: web::Path<String
     Ok(HttpResponse::Ok().json(view))
 }
 
-/// `GET /v1/subscriptions`: lists the subscriptions that the caller may see, oldest first.
-///
-/// The others are left out after the page is read, so a page may be short although more follow.
+/// `GET /v1/subscriptions`: oldest first. Those that the caller may not see are left out, so a page may be short
+/// although more follow.
 pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&["event_type", "status", "callback_url", "after", "limit"])?;
     let limit = query.limit()?;

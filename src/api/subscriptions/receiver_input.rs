@@ -23,10 +23,7 @@ pub(super) struct CallbackField {
     pub(super) value: Value,
 }
 
-/// Takes the callback URL from any of the field names that it may have, without a check. More than one of them is
-/// recorded as an error.
-///
-/// `None` without such a field, and after an error.
+/// Takes the callback URL unchecked; `None` without one. More than one of its names is recorded as an error.
 pub(super) fn take_callback_value(fields: &mut Fields) -> Option<CallbackField> {
     let mut found = CALLBACK_NAMES
         .into_iter()
@@ -41,10 +38,7 @@ pub(super) fn take_callback_value(fields: &mut Fields) -> Option<CallbackField> 
     first
 }
 
-/// Takes the callback URL from any of the field names that it may have, and checks it. An invalid or forbidden URL is
-/// recorded as an error.
-///
-/// `targets`: the rules for URLs that the hub may call.
+/// Takes and checks the callback URL. `targets`: the rules for URLs that the hub may call.
 pub(super) fn take_callback_url(fields: &mut Fields, targets: &Targets) -> Field<CallbackUrl> {
     let Some(CallbackField { name, value }) = take_callback_value(fields) else {
         return Field::Absent;
@@ -66,10 +60,8 @@ pub(super) fn take_callback_url(fields: &mut Fields, targets: &Targets) -> Field
     }
 }
 
-/// Parses a callback URL, and checks that the rules in `targets` let the hub call it. The error is a text for the
-/// client.
-///
-/// Host names are not resolved here, but when the hub connects.
+/// Checks that `targets` let the hub call this URL. Host names are not resolved here, but when the hub connects. The
+/// error is a text for the client.
 pub(super) fn permitted_url(text: &str, targets: &Targets) -> Result<CallbackUrl, String> {
     let url: CallbackUrl = text.parse().map_err(|error: BadCallbackUrl| error.to_string())?;
     targets
@@ -81,9 +73,7 @@ pub(super) fn permitted_url(text: &str, targets: &Targets) -> Result<CallbackUrl
 const MAX_HEADERS: usize = 20;
 const MAX_HEADER_CHARS: usize = 1_000;
 
-/// Takes the field `headers`, and returns the headers with names in lower case.
-///
-/// An invalid or repeated header, or one that HTTP or the hub sets, is recorded as an error.
+/// Takes `headers`, with names in lower case. Errors: invalid, repeated, or set by HTTP or the hub.
 pub(super) fn take_headers(fields: &mut Fields) -> Field<BTreeMap<String, String>> {
     let named = match fields.texts("headers", MAX_HEADERS, MAX_HEADER_CHARS) {
         Field::Is(named) => named,
@@ -104,8 +94,7 @@ pub(super) fn take_headers(fields: &mut Fields) -> Field<BTreeMap<String, String
     Field::Is(headers)
 }
 
-/// Returns why a subscription cannot have this header, as a text for the client; `None` for a valid header. `name` is
-/// in lower case.
+/// Why a subscription cannot have this header, as a text for the client. `name` is in lower case.
 fn header_fault(name: &str, value: &str) -> Option<&'static str> {
     const SET_BY_HUB: [&str; 10] = [
         "connection",
@@ -167,10 +156,7 @@ pub(super) fn take_tls(fields: &mut Fields) -> Field<ReceiverTls> {
     })
 }
 
-/// Takes the field `auth`: the credentials that the hub sends to the receiver. An invalid value is recorded as an
-/// error.
-///
-/// `targets`: the rules for URLs that the hub may call; they apply to an OAuth token URL.
+/// Takes `auth`, the credentials that the hub sends to the receiver. `targets`: the rules for an OAuth token URL.
 pub(super) fn take_auth(fields: &mut Fields, targets: &Targets) -> Field<ReceiverAuth> {
     fields.object("auth", |fields| match fields.text("type", MAX_NAME_CHARS).value().as_deref() {
         Some("basic") => basic(fields),
@@ -188,9 +174,7 @@ pub(super) fn take_auth(fields: &mut Fields, targets: &Targets) -> Field<Receive
     })
 }
 
-/// Takes the user name and password of HTTP Basic authentication (RFC 7617).
-///
-/// `None` if one is missing or is not a string; every fault is recorded as an error.
+/// HTTP Basic authentication (RFC 7617). `None` for a missing or invalid field; every fault is recorded.
 fn basic(fields: &mut Fields) -> Option<ReceiverAuth> {
     let username = required(fields, "username", MAX_NAME_CHARS, plain);
     let password = required(fields, "password", MAX_PASSWORD_CHARS, secret);
@@ -206,10 +190,8 @@ fn basic(fields: &mut Fields) -> Option<ReceiverAuth> {
     Some(ReceiverAuth::Basic { username, password })
 }
 
-/// Takes the fields of the OAuth 2.0 client credentials grant (RFC 6749, 4.4). `targets`: the rules for URLs that the
-/// hub may call.
-///
-/// `None` if a required field is missing or `token_url` is invalid; every fault is recorded as an error.
+/// The OAuth 2.0 client credentials grant (RFC 6749, 4.4). `None` for a missing or invalid field; every fault is
+/// recorded.
 fn client_credentials(fields: &mut Fields, targets: &Targets) -> Option<ReceiverAuth> {
     let token_url = required(fields, "token_url", MAX_TOKEN_CHARS, plain);
     let client_id = required(fields, "client_id", MAX_NAME_CHARS, plain);
@@ -248,14 +230,12 @@ fn required(
     take(fields, name, max_chars)
 }
 
-/// Takes a string field that is not secret. `None` if it is missing, null or invalid; an invalid value is recorded as
-/// an error.
+/// Takes a string that is not secret. An invalid value is recorded as an error.
 fn plain(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<String> {
     fields.text(name, max_chars).value()
 }
 
-/// Takes a secret string field. `None` if it is missing, null or invalid; an invalid value is recorded as an error. So is
-/// the placeholder [`MASK`] that the API shows for a stored secret.
+/// Takes a secret string. An invalid value, or the placeholder [`MASK`] of a stored secret, is recorded as an error.
 fn secret(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<String> {
     let text = fields.text(name, max_chars).value()?;
     if text == MASK {
@@ -265,16 +245,14 @@ fn secret(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<S
     Some(text)
 }
 
-/// Records an error for the field `name` if its text is empty, or has anything but visible ASCII characters without
-/// spaces.
+/// Records an error unless the text is visible ASCII characters without spaces, at least one.
 fn check_visible(fields: &mut Fields, name: &'static str, text: &str) {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         fields.fault(name, "expected visible ASCII without spaces");
     }
 }
 
-/// Checks that the settings of a webhook fit together; else 422. `auth` excludes an `authorization` header, and `tls`
-/// needs an `https` URL.
+/// 422 for `auth` with an `authorization` header, and for `tls` without an `https` URL.
 pub(super) fn check_combination(
     url: Option<&CallbackUrl>,
     settings: &WebhookSettings,

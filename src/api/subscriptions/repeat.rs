@@ -8,16 +8,13 @@ use crate::api::problem::{ApiResult, Code, Problem};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 
-/// The subscription in the response to the first request.
 pub(super) struct FirstView {
     pub(super) id: Option<SubscriptionId>,
     pub(super) view: Value,
 }
 
-/// Reads the subscription as it was after the first request with this idempotency key. `position`: the log entry of
-/// that request.
-///
-/// Adds the current secret if the subscription still exists, since the log never holds secrets.
+/// The subscription as it was after the first request with this key, with the current secret: the log holds none.
+/// `position`: that request's log entry.
 pub(super) async fn first_view(
     context: &Context,
     position: Option<Position>,

@@ -44,10 +44,8 @@ pub(super) async fn public_key(
     })))
 }
 
-/// `GET /v1/subscriptions/{id}/jwks.json`: returns all valid public keys as a JSON Web Key Set (RFC 7517, section 5).
-///
-/// The path is public, because receivers fetch it and the keys are not secret. 404 if the subscription does not exist
-/// or has no public keys.
+/// `GET /v1/subscriptions/{id}/jwks.json`: all valid public keys (RFC 7517, section 5). Public, because receivers fetch
+/// it. 404 without public keys.
 pub(super) async fn jwks(
     id: web::Path<String>,
     NoQuery: NoQuery,
@@ -63,9 +61,7 @@ pub(super) async fn jwks(
         .json(json!({ "keys": keys })))
 }
 
-/// Returns the public keys that verify `v1a` signatures now, newest first.
-///
-/// Empty for a pull subscription, and without `v1a` among the signatures.
+/// The keys that verify `v1a` signatures now, newest first. Empty without `v1a` among the signatures.
 fn valid_keys(subscription: &Subscription) -> Vec<PublicKey<'_>> {
     match &subscription.definition.channel {
         Channel::Webhook(webhook) => webhook.settings.signing.public_keys(UnixMillis::now()),
@@ -78,7 +74,6 @@ const DEFAULT_OVERLAP_S: u32 = 86_400;
 /// One week.
 const MAX_OVERLAP_S: u32 = 604_800;
 
-/// The body of a rotation.
 struct RotationInput {
     /// `None`: the hub generates a secret.
     secret: Option<Secret>,
@@ -86,11 +81,8 @@ struct RotationInput {
     overlap: Duration,
 }
 
-/// `POST /v1/subscriptions/{id}/rotate-secret`: replaces the secret. Earlier secrets sign as well until their overlap
-/// ends.
-///
-/// The response shows the new secret, which no later read of the subscription shows. 409 if too many secrets are valid,
-/// or if other requests changed the subscription in every attempt.
+/// `POST /v1/subscriptions/{id}/rotate-secret`: earlier secrets sign as well until their overlap ends. The new secret
+/// is shown only here. 409 if too many are valid.
 pub(super) async fn rotate(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -133,10 +125,8 @@ impl RotationInput {
         Ok(Self { secret, overlap })
     }
 
-    /// Returns the signing keys after a rotation: the new secret, and the earlier secrets, each until its overlap
-    /// ends.
-    ///
-    /// 422 if the new secret is already the current one, 409 `too_many_secrets` if too many secrets are valid.
+    /// Earlier secrets stay until their overlap ends. 422 for the current secret again, 409 `too_many_secrets` if too
+    /// many are valid.
     fn rotate(&self, signing: &Signing) -> ApiResult<Signing> {
         if self.secret.as_ref() == Some(signing.secret()) {
             let detail = "is already the current secret; leave it out to get a generated one";

@@ -4,11 +4,8 @@ use crate::api::http::fields::Fields;
 use crate::domain::position::Position;
 use crate::streaming::resume::ResumePoint;
 
-/// Takes the field `from` (`now`, `earliest`, an event id or a time), and returns the position after which delivery
-/// starts.
-///
-/// Delivery starts with the first event at or after the point. `head`: the newest position. `None`: the field is
-/// missing, `now` or invalid.
+/// Takes `from` (`now`, `earliest`, an event id or a time). Delivery starts with the first event at or after it.
+/// `None`: missing, `now` or invalid.
 pub(super) fn starts_after(fields: &mut Fields, head: Position) -> Option<Position> {
     match ResumePoint::parse(&fields.text("from", 64).value()?) {
         ResumePoint::Now => None,
@@ -16,11 +13,8 @@ pub(super) fn starts_after(fields: &mut Fields, head: Position) -> Option<Positi
     }
 }
 
-/// Returns the position just before the first event at or after `point`: `earliest`, an event id or a time. `head`:
-/// the newest position.
-///
-/// `None` for `now`, an unreadable point, or an event id after `head`: these are recorded as an error of the field
-/// `name`.
+/// The position just before the first event at or after `point`. `None` for `now`, and for an unreadable point or an id
+/// after `head`, which are recorded as an error.
 pub(crate) fn before_point(
     fields: &mut Fields,
     name: &'static str,

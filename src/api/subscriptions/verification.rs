@@ -14,11 +14,8 @@ use crate::domain::subscription::verification::VerificationMethod;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::store::StoreError;
 
-/// Checks that this hub can verify the receiver as `definition` demands: a CloudEvents verification needs a configured
-/// origin; else 422.
-///
-/// `former`: the definition before the change, `None` for a new subscription. An unchanged verification is not
-/// checked.
+/// 422 if this hub cannot verify the receiver: CloudEvents needs a configured origin. `former`: before the change; an
+/// unchanged verification is not checked.
 pub(super) fn require_possible(
     api: &Api,
     definition: &Definition,
@@ -47,8 +44,7 @@ pub(crate) fn require_verified(subscription: &Subscription) -> ApiResult<()> {
     Ok(())
 }
 
-/// Adds the number, time and error of the verification attempts to the JSON `view` of a subscription. Adds nothing
-/// once the receiver is verified.
+/// Adds the number, time and error of the attempts to `view`. Adds nothing once the receiver is verified.
 pub(super) async fn add_progress(
     api: &Api,
     subscription: &Subscription,
@@ -74,10 +70,8 @@ pub(super) async fn add_progress(
     Ok(())
 }
 
-/// `POST /v1/subscriptions/{id}/verify`: makes the hub attempt the verification again now, and restarts its retry
-/// schedule. Responds 202.
-///
-/// Fails if the receiver is already verified, or the subscription has no verification or is paused.
+/// `POST /v1/subscriptions/{id}/verify`: attempts it again now, and restarts the schedule. 202. Fails if verified or
+/// paused, or without verification.
 pub(super) async fn verify(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let claim = idempotency::claim(&context, b"").await?;
     let subscription = find_subscription(&context, &id).await?;

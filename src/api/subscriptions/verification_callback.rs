@@ -49,8 +49,7 @@ impl<'a> Proof<'a> {
         }
     }
 
-    /// Returns whether the proof is the one that the hub sent to verify this subscription. `token_key`: the key that
-    /// signs tokens.
+    /// Whether the hub sent this proof to verify this subscription. `token_key`: the key that signs tokens.
     fn is_valid_for(&self, subscription: &Subscription, token_key: &[u8]) -> bool {
         let (url, verification) = match &subscription.definition.channel {
             Channel::Webhook(Webhook { url, verification: Some(verification), .. }) => {
@@ -70,10 +69,8 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// `GET` or `POST /v1/subscriptions/{id}/verification`: the receiver confirms that it accepts events, and delivery
-/// begins.
-///
-/// The proof is `X-Hook-Secret` in a POST, or `?token=` with an optional `WebHook-Allowed-Rate` (CloudEvents).
+/// `GET` or `POST /v1/subscriptions/{id}/verification`: `X-Hook-Secret` in a POST, or `?token=` with an optional
+/// `WebHook-Allowed-Rate` (CloudEvents).
 pub(super) async fn confirm(
     id: web::Path<String>,
     request: HttpRequest,
@@ -98,9 +95,7 @@ pub(super) async fn confirm(
     Err(Problem::concurrent_modification("subscription"))
 }
 
-/// Returns the result of the verification, to be stored. 400 for an invalid `rate`.
-///
-/// `rate`: the header `WebHook-Allowed-Rate`, by which a CloudEvents receiver limits the deliveries per minute.
+/// 400 for an invalid `rate`, the header `WebHook-Allowed-Rate` of a CloudEvents receiver: deliveries per minute.
 fn verified(
     api: &Api,
     subscription: &Subscription,
@@ -120,8 +115,7 @@ fn verified(
     }
 }
 
-/// Finds the subscription with the text `id`, if `proof` is valid for it. Else 403, whether or not the subscription
-/// exists.
+/// 403 without a valid proof, whether or not the subscription exists.
 async fn proven_subscription(api: &Api, id: &str, proof: &Proof<'_>) -> ApiResult<Subscription> {
     let found = match id.parse::<SubscriptionId>() {
         Ok(id) => api.store.select_webhooks_by_id(&[id.stored()]).await?.pop(),

@@ -66,8 +66,7 @@ impl Driver {
         self.carry_out();
     }
 
-    /// Starts the actions that the engine wants. Without a trusted lease or during a stop, starts no attempts, reads or
-    /// verifications.
+    /// Starts the wanted actions: without a trusted lease or during a stop, no attempts, reads or verifications.
     fn carry_out(&mut self) {
         self.engine.handle_time(UnixMillis::now());
         if self.stop_at.is_none() && self.lease.is_trusted() {

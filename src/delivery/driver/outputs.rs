@@ -85,10 +85,8 @@ impl Driver {
         }
     }
 
-    /// Starts a flush, which records results and cursors in the database, if one is due and none is in flight.
-    ///
-    /// A flush is due when results have waited for [`FLUSH_DELAY`], when [`MAX_UNRECORDED`] results wait, when shards are
-    /// handed over, or when the last idle flush was [`IDLE_FLUSH_INTERVAL`] ago.
+    /// Starts a flush if none is in flight and results have waited for [`FLUSH_DELAY`], [`MAX_UNRECORDED`] results
+    /// wait, shards are handed over, or the last idle flush was [`IDLE_FLUSH_INTERVAL`] ago.
     pub(super) fn flush_when_due(&mut self) {
         let now = Instant::now();
         let engine = &mut self.engine;

@@ -25,8 +25,7 @@ const HANDOVER_TIMEOUT: Duration = Duration::from_millis(500);
 const FEED_CAPACITY: usize = 4;
 
 impl Driver {
-    /// Begins to hand over all shards. If other nodes are alive, attempts in flight have [`HANDOVER_TIMEOUT`] to end;
-    /// otherwise they have the whole stop timeout.
+    /// Attempts in flight have [`HANDOVER_TIMEOUT`] if other nodes are alive, else the whole stop timeout.
     pub(super) fn begin_stop(&mut self) {
         let timeout = self.stop_timeout;
         self.stop_at = Some(Instant::now() + timeout);
@@ -50,10 +49,7 @@ impl Driver {
         self.start(effects::acquire_shards(store, self.node, held));
     }
 
-    /// Handles the result of an attempt to acquire shards: starts to load the acquired ones. If none was acquired,
-    /// hands over the shards beyond this node's fair share.
-    ///
-    /// An error changes no shard; the driver attempts it again after the interval.
+    /// Loads the acquired shards; if none, hands over those beyond this node's fair share. An error changes no shard.
     pub(super) fn handle_shares(&mut self, shares: Result<Shares, StoreError>) {
         self.is_acquiring = false;
         let interval = if self.live_nodes > 1 { SHARED_ACQUIRE_INTERVAL } else { ACQUIRE_INTERVAL };
@@ -129,8 +125,7 @@ impl Driver {
         self.tasks.spawn(effects::release_shards(store, node, shards));
     }
 
-    /// After a failover, forgets all shards and the position in the log: the new server may lack what this node has
-    /// read.
+    /// After a failover, forgets all shards and the log position: the new server may lack what was read.
     pub(super) async fn handle_renewal(&mut self) {
         if !self.lease.detect_failover(&mut self.server) {
             return;

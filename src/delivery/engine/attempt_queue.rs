@@ -72,7 +72,7 @@ impl AttemptQueue {
         self.first_attempts + self.retries.running()
     }
 
-    /// Whether a replay may add retries: there are fewer than `max`; none while the circuit breaker is open.
+    /// Whether a replay may add retries: fewer than `max` exist, or none if the circuit breaker is open.
     pub(super) fn accepts_replays(&self, max: usize) -> bool {
         // A replayed delivery may be all that a failing receiver can be probed with.
         let max = if self.receiver.failing_since().is_some() { 1 } else { max };
@@ -113,8 +113,7 @@ impl AttemptQueue {
         first.or(self.retries.oldest().map(Next::Early))
     }
 
-    /// The time at which the rate limit or the probe interval permits an attempt. `None`: the queue does not wait for
-    /// time.
+    /// When the rate limit or the probe interval permits an attempt. `None`: the queue does not wait for time.
     pub(super) fn ready_at(
         &mut self,
         definition: &Definition,

@@ -127,8 +127,7 @@ impl Cursors {
         CursorChanges { shards, own }
     }
 
-    /// Lets a shard's cursor pass queues that have held it back for [`MAX_HOLD_TIME`]: [`Self::settle`] gives them
-    /// their own.
+    /// Lets shards' cursors pass queues that held them for [`MAX_HOLD_TIME`]: [`Self::settle`] gives these their own.
     fn stop_long_holds(
         &mut self,
         queues: &mut HashMap<SubscriptionId, SubscriptionQueue>,
@@ -147,10 +146,8 @@ impl Cursors {
         }
     }
 
-    /// Decides for each unsettled subscription whether it needs a cursor of its own, and returns the changes. `None`
-    /// removes the cursor. `head`: the position up to which the node has processed the log.
-    ///
-    /// A subscription needs no cursor if it does not lag and its position is not below its shard's cursor.
+    /// Returns the changes of subscriptions' own cursors; `None` removes one. A subscription needs none if it does not
+    /// lag and its position is not below its shard's cursor.
     fn settle(
         &mut self,
         queues: &mut HashMap<SubscriptionId, SubscriptionQueue>,

@@ -72,8 +72,7 @@ impl LogCursor {
         self.attempted.insert(position);
     }
 
-    /// Whether the caller must add this new matching event to the queue. Without capacity the subscription begins to
-    /// lag.
+    /// Whether the caller must add the new matching event. Without capacity the subscription begins to lag.
     pub(super) fn accept(&mut self, position: Position, has_capacity: bool) -> bool {
         if self.is_lagging() || position <= self.read_to {
             return false;

@@ -144,8 +144,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Creates an engine that owns no shards yet. `schedule`: the retry schedule for subscriptions without one of their
-    /// own.
+    /// `schedule`: for subscriptions without one of their own.
     pub(crate) fn new(schedule: RetrySchedule) -> Self {
         Self {
             schedule,
@@ -165,33 +164,31 @@ impl Engine {
         }
     }
 
-    /// The position up to which the engine has processed the log. `None` before the node owns its first shards.
+    /// Up to where the engine has processed the log. `None` before the node owns its first shards.
     pub(crate) fn processed(&self) -> Option<Position> {
         self.processed
     }
 
-    /// Returns the position up to which the engine has processed the log; [`Position::START`] before the node owns its
-    /// first shards.
+    /// [`Self::processed`], or [`Position::START`] before the node owns its first shards.
     fn head(&self) -> Position {
         self.processed.unwrap_or_default()
     }
 
-    /// Returns the number of attempts that run now, including those whose event is still being read from the database.
+    /// Attempts whose event is being fetched are included.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Total size in bytes of the events that wait in memory in all queues.
+    /// The size of all events that wait in memory.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.scheduler.waiting_bytes()
     }
 
-    /// The queues of all subscriptions that the engine holds, in no order.
     pub(crate) fn queues(&self) -> impl Iterator<Item = &SubscriptionQueue> {
         self.queues.values()
     }
 
-    /// Handles the next event of the log: offers it to the queue of each subscription whose patterns match it.
+    /// Offers the log's next event to each subscription whose patterns match.
     pub(crate) fn handle_event(&mut self, event: &Arc<Event>) {
         self.processed = self.processed.max(Some(event.position));
         let ids = match (event.event_type.as_str(), event.about) {
@@ -204,8 +201,7 @@ impl Engine {
         }
     }
 
-    /// Handles the change of a subscription by the log entry at `position`. `snapshot`: the changed subscription;
-    /// `None` if it is deleted or no longer has a webhook.
+    /// Handles a change by the log entry at `position`. `snapshot`: `None` if deleted or without a webhook.
     pub(crate) fn handle_change(
         &mut self,
         position: Position,
@@ -240,8 +236,7 @@ impl Engine {
         self.reschedule(id);
     }
 
-    /// Sets the event type patterns by which new events are matched for a subscription: those of its version at
-    /// `position`. Without a version at `position`, nothing changes.
+    /// Matches new events by the version at `position`. Without one, nothing changes.
     fn match_patterns_at(&mut self, loaded: &LoadedSubscription, position: Position) {
         let in_force = loaded.versions.iter().rev().find(|version| version.since <= position);
         if let Some(version) = in_force {
@@ -250,8 +245,7 @@ impl Engine {
         }
     }
 
-    /// Removes everything that the engine holds of a subscription, for example after its deletion. Attempts in flight
-    /// continue.
+    /// Attempts in flight continue.
     fn remove_subscription(&mut self, id: SubscriptionId) {
         self.matcher.remove(id);
         self.verifications.remove(id);
@@ -263,7 +257,6 @@ impl Engine {
         }
     }
 
-    /// Handles a command of a log entry for the subscription `id`, such as a requested retry or replay.
     pub(crate) fn handle_command(
         &mut self,
         id: SubscriptionId,
@@ -279,8 +272,7 @@ impl Engine {
         }
     }
 
-    /// Removes the waiting events and retries of a subscription at or below `up_to`, because retention has deleted
-    /// these events. Running attempts continue.
+    /// Removes the expired events and retries at or below `up_to`. Running attempts continue.
     fn expire(&mut self, id: SubscriptionId, up_to: Position) {
         let expired = self.with_queue(id, |queue| queue.expire(up_to));
         for position in expired.into_iter().flatten() {
@@ -304,8 +296,7 @@ impl Engine {
         self.handle_time(now);
     }
 
-    /// Adds or replaces the retry of an event: in the subscription's queue, in the scheduler, and in the results for
-    /// the next flush.
+    /// Adds or replaces an event's retry, also in the results for the next flush.
     fn add_retry(&mut self, id: SubscriptionId, position: Position, retry: Retry) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.attempts.add_retry(position, retry);
@@ -314,8 +305,7 @@ impl Engine {
         }
     }
 
-    /// Sets the engine's current time, and makes everything due whose time has come at `now`: retries, queues with a
-    /// wake time, and verifications.
+    /// Sets the current time, and makes due whatever waits for it.
     pub(crate) fn handle_time(&mut self, now: UnixMillis) {
         self.now = now;
         self.verifications.handle_time(now);
@@ -332,7 +322,7 @@ impl Engine {
         }
     }
 
-    /// The next time at which the driver must call [`Self::handle_time`]. `None`: nothing waits for a time.
+    /// `None`: nothing waits for a time.
     pub(crate) fn poll_timeout(&self) -> Option<UnixMillis> {
         let scheduler = self.scheduler.next_timeout();
         let verification = self.verifications.next_timeout();
@@ -340,8 +330,8 @@ impl Engine {
         scheduler.into_iter().chain(verification).chain(handover).min()
     }
 
-    /// Runs `change` on a queue, then updates the scheduler's lists and the cursors. Every change of a queue that may
-    /// affect them must use this. Returns the result of `change`; `None` if the engine holds no such queue.
+    /// Runs `change` on a queue, then updates the scheduler and the cursors, as every change must. `None`: no such
+    /// queue.
     fn with_queue<R>(
         &mut self,
         id: SubscriptionId,
@@ -354,8 +344,7 @@ impl Engine {
         Some(result)
     }
 
-    /// Updates the scheduler's lists and the cursors after the caller has changed a queue without [`Self::with_queue`].
-    /// Does nothing if the engine holds no such queue.
+    /// Updates the scheduler and the cursors after a change without [`Self::with_queue`].
     fn reschedule(&mut self, id: SubscriptionId) {
         self.with_queue(id, |_| ());
     }

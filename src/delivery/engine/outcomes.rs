@@ -91,8 +91,7 @@ impl Engine {
         self.reschedule(id);
     }
 
-    /// Handles the driver's report that `hookhub.delivery.exhausted` is in the log. Removes the recorded retry of the
-    /// delivery, unless the owner has requested a new attempt meanwhile.
+    /// Removes the delivery's recorded retry, unless the owner has requested a new attempt meanwhile.
     pub(crate) fn handle_exhausted_published(&mut self, exhausted: &Exhausted) {
         let (id, position) = (exhausted.subscription.id, exhausted.position);
         let is_over = |queue: &SubscriptionQueue| {
@@ -103,14 +102,12 @@ impl Engine {
         }
     }
 
-    /// Removes and returns the deliveries that have newly failed for good. For each of them the driver must append
-    /// `hookhub.delivery.exhausted` to the log.
+    /// Takes the deliveries for which the driver must append `hookhub.delivery.exhausted`.
     pub(crate) fn poll_exhausted(&mut self) -> Vec<Exhausted> {
         std::mem::take(&mut self.exhausted)
     }
 
-    /// Queues a change of status for the database if the status differs from the circuit breaker: `failing` while the
-    /// breaker is open, `active` while it is closed.
+    /// Queues a change of status to match the circuit breaker: `failing` while open, `active` while closed.
     fn update_status(&mut self, id: SubscriptionId) {
         let Some(queue) = self.queues.get_mut(&id).filter(|queue| !queue.is_changing) else {
             return;
@@ -125,8 +122,7 @@ impl Engine {
         self.transitions.push((Arc::clone(&queue.subscription), transition));
     }
 
-    /// Queues the `transition` that disables a subscription. The engine starts no more attempts for the subscription,
-    /// even before the change is in the database.
+    /// Queues `transition`, and starts no more attempts, even before the database has the change.
     fn disable(&mut self, id: SubscriptionId, transition: StatusTransition) {
         if let Some(queue) = self.queues.get_mut(&id)
             && let Some(former) = queue.halt()
@@ -136,14 +132,12 @@ impl Engine {
         }
     }
 
-    /// Removes and returns the changes of status that the driver must write to the database, each with the subscription
-    /// before the change.
+    /// Takes the changes of status to write, each with the subscription before the change.
     pub(crate) fn poll_transitions(&mut self) -> Vec<(Arc<Subscription>, StatusTransition)> {
         std::mem::take(&mut self.transitions)
     }
 
-    /// Handles the driver's report that it has finished with a subscription's change of status: the change is in the
-    /// database, or the driver has dropped it because the current status does not allow it.
+    /// The change is in the database, or was dropped because the current status does not allow it.
     pub(crate) fn handle_transition_applied(&mut self, id: SubscriptionId) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.is_changing = false;

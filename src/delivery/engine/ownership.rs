@@ -20,53 +20,49 @@ pub(super) struct Ownership {
 }
 
 impl Ownership {
-    /// Adds a shard that this node has just acquired. No attempt runs for it yet.
     pub(super) fn add(&mut self, owned: &OwnedShard) {
         let shard = Shard { term: owned.term, running: 0, released_by: None };
         self.shards.insert(owned.shard, shard);
     }
 
-    /// Removes a shard that the node has released or lost.
     pub(super) fn remove(&mut self, shard: u16) {
         self.shards.remove(&shard);
     }
 
-    /// The numbers of all owned shards, those being handed over included.
+    /// Shards being handed over are included.
     pub(super) fn all(&self) -> Vec<u16> {
         self.shards.keys().copied().collect()
     }
 
-    /// The numbers of the owned shards that are not being handed over.
+    /// The shards that are not being handed over.
     pub(super) fn retained(&self) -> Vec<u16> {
         let retained = self.shards.iter().filter(|(_, shard)| shard.released_by.is_none());
         retained.map(|(number, _)| *number).collect()
     }
 
-    /// Whether the node owns the shard, even if the shard is being handed over.
+    /// Shards being handed over are included.
     pub(super) fn has(&self, shard: u16) -> bool {
         self.shards.contains_key(&shard)
     }
 
-    /// The term (fencing token) in which the node owns the shard. `None`: the node does not own it.
+    /// The fencing token. `None`: the node does not own the shard.
     pub(super) fn term(&self, shard: u16) -> Option<i64> {
         self.shards.get(&shard).map(|shard| shard.term)
     }
 
-    /// Whether the shard may start work: the node owns it and is not handing it over.
+    /// Whether the node owns the shard and is not handing it over.
     pub(super) fn is_active(&self, shard: u16) -> bool {
         self.shards.get(&shard).is_some_and(|shard| shard.released_by.is_none())
     }
 
-    /// Adds one to the running attempts of the shard, and returns the shard's term, which the attempt's result must
-    /// carry. `None`: the node does not own the shard.
+    /// Counts a started attempt, and returns the term that its result must carry. `None`: the shard is not owned.
     pub(super) fn start(&mut self, shard: u16) -> Option<i64> {
         let shard = self.shards.get_mut(&shard)?;
         shard.running += 1;
         Some(shard.term)
     }
 
-    /// Subtracts one from the running attempts of the shard. Returns `false`, and changes nothing, if the node no
-    /// longer owns the shard in the `term` of the attempt.
+    /// `false`, without a change, if the node no longer owns the shard in this `term`.
     pub(super) fn end(&mut self, shard: u16, term: i64) -> bool {
         let Some(shard) = self.shards.get_mut(&shard).filter(|shard| shard.term == term) else {
             return false;
@@ -75,21 +71,18 @@ impl Ownership {
         true
     }
 
-    /// Stops new work in a shard that this node will release. At `deadline`, the shard may be released even if attempts
-    /// still run.
+    /// Stops new work. At `deadline`, the shard may be released even if attempts still run.
     pub(super) fn begin_handover(&mut self, shard: u16, deadline: UnixMillis) {
         if let Some(shard) = self.shards.get_mut(&shard) {
             shard.released_by = Some(deadline);
         }
     }
 
-    /// Whether any shard is being handed over.
     pub(super) fn is_handing_over(&self) -> bool {
         self.shards.values().any(|shard| shard.released_by.is_some())
     }
 
-    /// Returns the shards that may now be released, each with its term: they are being handed over, and no attempt runs
-    /// for them or their deadline has passed.
+    /// Shards with their terms whose handover is complete: no attempt runs, or the deadline has passed.
     pub(super) fn releasable(&self, now: UnixMillis) -> Vec<(u16, i64)> {
         let is_releasable =
             |shard: &Shard| shard.released_by.is_some_and(|by| shard.running == 0 || by <= now);
@@ -97,7 +90,7 @@ impl Ownership {
         shards.map(|(number, shard)| (*number, shard.term)).collect()
     }
 
-    /// The earliest deadline of a handover. `None`: no shard is being handed over.
+    /// `None`: no shard is being handed over.
     pub(super) fn next_deadline(&self) -> Option<UnixMillis> {
         self.shards.values().filter_map(|shard| shard.released_by).min()
     }

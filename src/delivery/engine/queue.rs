@@ -54,8 +54,7 @@ pub(crate) struct QueueDepth {
 }
 
 impl SubscriptionQueue {
-    /// Creates a queue without events or retries, which reads the log from the cursor `log`. If the status is failing,
-    /// the circuit breaker starts open.
+    /// An empty queue. If the status is failing, the circuit breaker starts open.
     pub(super) fn new(subscription: Arc<Subscription>, log: LogCursor) -> Self {
         let attempts = AttemptQueue::new(Receiver::new(&subscription));
         Self {
@@ -68,7 +67,7 @@ impl SubscriptionQueue {
         }
     }
 
-    /// Creates a queue that reads the log by itself after `cursor`, the position recorded for its subscription.
+    /// A queue that reads the log by itself after `cursor`.
     pub(super) fn with_own_cursor(
         subscription: Arc<Subscription>,
         versions: Vec<Version>,
@@ -79,18 +78,16 @@ impl SubscriptionQueue {
         queue
     }
 
-    /// Returns the id of the subscription that this queue belongs to.
     pub(super) fn id(&self) -> SubscriptionId {
         self.subscription.id
     }
 
-    /// Whether the subscription selects this event, by the event type patterns that it had at the event's position.
+    /// By the event type patterns at the event's position.
     pub(super) fn matches(&self, event: &Event) -> bool {
         self.log.matches(event, &self.subscription)
     }
 
-    /// Replaces the subscription and its versions after a change. Forgets the receiver's health if the URL is another
-    /// one, or if the owner has resumed a subscription with an open circuit breaker.
+    /// Forgets the receiver's health if the URL changes, or if the owner resumes it while the breaker is open.
     pub(super) fn change(&mut self, subscription: Arc<Subscription>, versions: Vec<Version>) {
         let former = &self.subscription;
         let is_resumed = subscription.status == Status::Active && former.status != Status::Active;
@@ -104,8 +101,7 @@ impl SubscriptionQueue {
         self.log.versions = versions;
     }
 
-    /// Stops new attempts by setting the status in memory to disabled. Returns the subscription as it was before;
-    /// `None` if the status allowed no attempts already.
+    /// Disables in memory. Returns the subscription before; `None` if its status allowed no attempts already.
     pub(super) fn halt(&mut self) -> Option<Arc<Subscription>> {
         if !self.is_delivering() {
             return None;
@@ -116,8 +112,7 @@ impl SubscriptionQueue {
         Some(former)
     }
 
-    /// Adds a new event at the head of the log, unless the subscription lags. If the queue is full or `has_capacity` is
-    /// `false`, the subscription begins to lag instead.
+    /// Adds a new event unless the subscription lags. Without capacity it begins to lag instead.
     pub(super) fn offer(&mut self, event: &Arc<Event>, has_capacity: bool) {
         let has_capacity = has_capacity && !self.attempts.waiting.is_full();
         if self.log.accept(event.position, has_capacity) {
@@ -125,14 +120,12 @@ impl SubscriptionQueue {
         }
     }
 
-    /// Adds an event, with its order key if it has one, to the events that wait for their first attempt.
     fn wait(&mut self, event: &Arc<Event>) {
         let key = self.subscription.definition.delivery().order_key(event);
         self.attempts.waiting.push(key, event);
     }
 
-    /// Whether the queue needs a read of the log now: the subscription lags, its status allows attempts, no read runs
-    /// for it, and few enough events wait in memory.
+    /// The subscription lags and is delivering, no read runs, and few events wait in memory.
     pub(super) fn wants_read(&self) -> bool {
         let waiting = &self.attempts.waiting;
         self.log.wants_read()
@@ -142,8 +135,7 @@ impl SubscriptionQueue {
             && !waiting.is_full()
     }
 
-    /// Adds the events that a read after `after` found. The read examined the log up to `scanned`; at `head` the
-    /// subscription has caught up. The result of an outdated read is ignored.
+    /// Adds the events of a read after `after`, which covered the log up to `scanned`. Ignores an outdated read.
     pub(super) fn handle_read(
         &mut self,
         after: Position,
@@ -163,8 +155,7 @@ impl SubscriptionQueue {
         self.log.finish_read(scanned, head);
     }
 
-    /// Removes the waiting events and retries at or below `up_to`, because retention has deleted these events. Returns
-    /// the positions of the removed retries. Running attempts go on.
+    /// Removes what has expired, and returns the positions of the removed retries. Running attempts go on.
     pub(super) fn expire(&mut self, up_to: Position) -> Vec<Position> {
         for position in self.attempts.waiting.expire(up_to) {
             self.log.finish(position);
@@ -177,7 +168,7 @@ impl SubscriptionQueue {
         expired.into_iter().map(|(position, _)| position).collect()
     }
 
-    /// Frees the slot of an attempt that has ended. After a first attempt the event no longer holds the cursor back.
+    /// After a first attempt the event no longer holds the cursor back.
     pub(super) fn end_attempt(&mut self, position: Position) -> Ended {
         let ended = self.attempts.end_attempt(position);
         if ended.retry.is_none() {
@@ -186,50 +177,44 @@ impl SubscriptionQueue {
         ended
     }
 
-    /// Whether an attempt for the event at this position runs, or its first attempt has not ended yet.
+    /// An attempt for the event runs, or its first attempt has not ended.
     pub(super) fn is_in_progress(&self, position: Position) -> bool {
         self.attempts.retries.is_running(position) || self.log.is_unfinished(position)
     }
 
-    /// Whether an attempt may start at `now`: the status allows it, an attempt is due, and no limit is reached.
     pub(super) fn can_start(&mut self, now: UnixMillis) -> bool {
         self.is_delivering() && self.attempts.can_start(&self.subscription.definition, now)
     }
 
-    /// Returns the time after `now` at which the rate limit or the probe interval permits the next attempt. `None`: the
-    /// queue waits for something other than time, for example a new event.
+    /// When the rate limit or the probe interval permits an attempt. `None`: the queue does not wait for time.
     pub(super) fn ready_at(&mut self, now: UnixMillis) -> Option<UnixMillis> {
         let is_delivering = self.is_delivering();
         is_delivering.then(|| self.attempts.ready_at(&self.subscription.definition, now)).flatten()
     }
 
-    /// The highest position up to which every event is delivered or has a retry. `head`: the position up to which the
-    /// node has processed the log.
+    /// The highest position up to which every event is delivered or has a retry. `head`: the node's position.
     pub(crate) fn cursor(&self, head: Position) -> Position {
         self.log.position(head)
     }
 
-    /// Whether the queue has an event whose first attempt has not ended. Such an event holds back the cursor.
+    /// Whether the first attempt of any event has not ended.
     pub(crate) fn holds_cursor(&self) -> bool {
         self.log.held_at().is_some()
     }
 
-    /// Whether the subscription reads the log by itself, because it has not caught up with the node.
     pub(crate) fn is_lagging(&self) -> bool {
         self.log.is_lagging()
     }
 
-    /// Whether the subscription's status allows attempts: `active` or `failing`.
+    /// Whether the status is `active` or `failing`.
     pub(crate) fn is_delivering(&self) -> bool {
         self.subscription.status.is_delivering()
     }
 
-    /// Total size in bytes of the events that wait in memory.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.attempts.waiting.bytes()
     }
 
-    /// Returns the number of events that wait for their first attempt, and the number of retries.
     pub(crate) fn depth(&self) -> QueueDepth {
         let first_attempts = self.attempts.waiting.len();
         QueueDepth { first_attempts, retries: self.attempts.retries.len() }

@@ -8,8 +8,7 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::command::Command;
 
 impl Engine {
-    /// Returns the next range of the log to read for a lagging subscription. `None`: no subscription needs a read, or
-    /// the queues have no capacity.
+    /// For a lagging subscription. `None`: none needs a read, or the queues have no capacity.
     pub(crate) fn poll_read(&mut self) -> Option<ReadRange> {
         let up_to = self.head();
         while let Some(id) = self.scheduler.pop_reader() {
@@ -23,8 +22,7 @@ impl Engine {
         None
     }
 
-    /// Handles a finished read: adds the events of `stretch` that match the subscription to its queue, and carries out
-    /// commands that the node processed before it owned the shard.
+    /// Adds the matching events, and carries out commands that the node processed before it owned the shard.
     pub(crate) fn handle_read(&mut self, read: &ReadRange, stretch: &Stretch) {
         let scanned =
             if stretch.complete { read.up_to.max(stretch.scanned) } else { stretch.scanned };
@@ -39,7 +37,6 @@ impl Engine {
         }
     }
 
-    /// Handles a failed read of the log for a lagging subscription: [`Self::poll_read`] will return the range again.
     pub(crate) fn handle_read_error(&mut self, id: SubscriptionId) {
         self.with_queue(id, |queue| queue.log.cancel_read());
     }

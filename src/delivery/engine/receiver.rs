@@ -22,8 +22,7 @@ pub(super) struct Receiver {
     bucket: Option<TokenBucket>,
 }
 
-/// The rate at which attempts may start: the owner's limit or the one that the receiver stated in its verification,
-/// whichever is lower. `None`: no limit.
+/// The lower of the owner's limit and the one that the receiver stated in its verification. `None`: no limit.
 fn attempt_rate(definition: &Definition) -> Option<Rate> {
     let at_least_one = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
     let own = definition.delivery().rate_limit_per_s.map(u32::from).map(at_least_one);
@@ -34,14 +33,12 @@ fn attempt_rate(definition: &Definition) -> Option<Rate> {
     own.into_iter().chain(agreed).reduce(Rate::slower)
 }
 
-/// Converts a time to the duration since the Unix epoch, which is the form of time that the token bucket uses.
 fn since_epoch(now: UnixMillis) -> Duration {
     now.since(UnixMillis::EPOCH)
 }
 
 impl Receiver {
-    /// Creates the health record for the receiver of a subscription that this node has just loaded. The circuit breaker
-    /// is open if the subscription's status is failing.
+    /// If the status is failing, the circuit breaker starts open.
     pub(super) fn new(subscription: &Subscription) -> Self {
         let breaker = match subscription.status {
             Status::Failing => Breaker::open_since(subscription.changed_at.time()),
@@ -52,25 +49,22 @@ impl Receiver {
         Self { breaker, window: AimdWindow::open(), bucket: None }
     }
 
-    /// Forgets the receiver's health, for example after a change of the URL: closes the circuit breaker and removes the
-    /// window's own limit. The rate limit stays.
+    /// Closes the circuit breaker and removes the window's own limit. The rate limit stays.
     pub(super) fn reset(&mut self) {
         (self.breaker, self.window) = (Breaker::default(), AimdWindow::open());
     }
 
-    /// The time at which the circuit breaker opened. `None`: it is closed.
+    /// `None`: the circuit breaker is closed.
     pub(super) fn failing_since(&self) -> Option<UnixMillis> {
         self.breaker.failing_since()
     }
 
-    /// Returns the time from which the next probe (a single attempt that tests the receiver) may start. `None`: the
-    /// circuit breaker is closed.
+    /// `None`: the circuit breaker is closed.
     pub(super) fn probe_at(&self) -> Option<UnixMillis> {
         self.breaker.probe_at()
     }
 
-    /// Returns the maximum number of attempts in flight: the size of the AIMD window, or 1 while the circuit breaker is
-    /// open.
+    /// The size of the AIMD window, or 1 while the circuit breaker is open.
     pub(super) fn concurrency(&self, definition: &Definition) -> usize {
         match self.breaker.failing_since() {
             Some(_) => 1,
@@ -78,7 +72,7 @@ impl Receiver {
         }
     }
 
-    /// The time from which the rate limit permits the next attempt: `now`, or later.
+    /// `now`, or later.
     pub(super) fn limited_until(&self, definition: &Definition, now: UnixMillis) -> UnixMillis {
         let Some(bucket) = attempt_rate(definition).and_then(|rate| self.bucket_of(rate)) else {
             return now;
@@ -87,8 +81,7 @@ impl Receiver {
         now.after(wait + Duration::from_nanos(999_999)) // rounded up to a millisecond
     }
 
-    /// Takes one token from the rate limit for an attempt that starts now. If a probe is due, this attempt is the
-    /// probe.
+    /// Takes a token of the rate limit. If a probe is due, this attempt is the probe.
     pub(super) fn start_attempt(&mut self, definition: &Definition, now: UnixMillis) {
         if let Some(rate) = attempt_rate(definition) {
             let mut bucket = self.bucket_of(rate).unwrap_or_else(|| TokenBucket::new(rate));
@@ -98,14 +91,12 @@ impl Receiver {
         self.breaker.start_attempt(now);
     }
 
-    /// The token bucket, if its rate is still `rate`. `None`: no attempt has started at this rate, so the caller begins
-    /// with a full bucket.
+    /// `None`: no attempt has started at this rate, so the bucket is full.
     fn bucket_of(&self, rate: Rate) -> Option<TokenBucket> {
         self.bucket.filter(|bucket| bucket.rate() == rate)
     }
 
-    /// Updates the AIMD window and the circuit breaker with a response. If the breaker closes, the window shrinks to
-    /// one POST in flight.
+    /// If the breaker closes, the window shrinks to one POST in flight.
     pub(super) fn handle_response(
         &mut self,
         definition: &Definition,

@@ -15,8 +15,7 @@ struct History {
 }
 
 impl History {
-    /// Combines two records of the same delivery: the result has the higher number of attempts, and is delivered if
-    /// either record is.
+    /// The higher number of attempts; delivered if either is.
     fn merge(self, other: Self) -> Self {
         let attempts = self.attempts.max(other.attempts);
         Self { attempts, is_delivered: self.is_delivered || other.is_delivered }
@@ -36,14 +35,12 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// Creates a replay that continues from progress that is recorded in the database.
     pub(super) fn new(subscription: SubscriptionId, progress: ReplayProgress) -> Self {
         let (waiting, unrecorded) = (HashSet::new(), HashMap::new());
         Self { subscription, progress, is_reading: false, waiting, unrecorded }
     }
 
-    /// Creates a replay that was requested just now. `waiting`: the events of the subscription that have a retry now;
-    /// the replay skips them.
+    /// A new replay. `waiting`: the events that have a retry now, which the replay skips.
     pub(super) fn requested(
         subscription: SubscriptionId,
         progress: ReplayProgress,
@@ -52,8 +49,7 @@ impl Replay {
         Self { waiting, ..Self::new(subscription, progress) }
     }
 
-    /// Remembers an ended attempt for an event that the replay has not read yet. When the replay reads the event, the
-    /// database may not contain this attempt yet.
+    /// Remembers an attempt for an event that is not read yet: the database may not contain it then.
     pub(super) fn note(&mut self, attempt: &AttemptSummary) {
         if attempt.subscription == self.subscription && attempt.position > self.progress.position {
             let history = History { attempts: attempt.number, is_delivered: attempt.is_delivered };
@@ -62,14 +58,13 @@ impl Replay {
         }
     }
 
-    /// Moves the replay's progress to `position`, and forgets the attempts remembered at or below it.
+    /// Also forgets the attempts remembered at or below `position`.
     pub(super) fn advance(&mut self, position: Position) {
         self.progress.position = position;
         self.unrecorded.retain(|ahead, _| *ahead > position);
     }
 
-    /// Returns the number of earlier attempts at the delivery of this event. `None`: the replay must not repeat this
-    /// delivery. `recorded`: the recorded deliveries of the range that was read.
+    /// The number of earlier attempts. `None`: the replay must not repeat this delivery.
     pub(super) fn attempts_before(
         &self,
         position: Position,

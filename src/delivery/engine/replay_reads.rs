@@ -17,7 +17,7 @@ use crate::domain::id::{ReplayId, SubscriptionId};
 const MAX_WAITING: usize = 50;
 
 impl Engine {
-    /// Continues replays from the progress that a former owner of their shard recorded.
+    /// Continues replays of a former owner of their shard.
     pub(super) fn restore_replays(
         &mut self,
         replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>,
@@ -29,7 +29,7 @@ impl Engine {
         }
     }
 
-    /// Starts a requested replay and records its progress. Does nothing if the replay has started before.
+    /// Does nothing if the replay has started before.
     pub(super) fn start_replay(
         &mut self,
         id: ReplayId,
@@ -53,15 +53,13 @@ impl Engine {
         self.replays.insert(id, replay);
     }
 
-    /// Passes an ended attempt to all replays. A replay of the same subscription that has not read the event yet
-    /// remembers the attempt.
     pub(super) fn note_in_replays(&mut self, attempt: &AttemptSummary) {
         for replay in self.replays.values_mut() {
             replay.note(attempt);
         }
     }
 
-    /// Stops a replay, and records it as cancelled in the next flush. The retries that it has added stay.
+    /// Records the replay as cancelled. The retries that it has added stay.
     pub(super) fn cancel_replay(&mut self, id: ReplayId) {
         if let Some(Replay { subscription, mut progress, .. }) = self.replays.remove(&id) {
             progress.state = ReplayState::Cancelled;
@@ -69,8 +67,7 @@ impl Engine {
         }
     }
 
-    /// Returns the next range of the log to read for a replay. A replay reads only up to the subscription's cursor, and
-    /// only while the subscription is delivering and few of its retries wait. `None`: no replay needs a read.
+    /// Reads only up to the subscription's cursor, and only while it is delivering and few of its retries wait.
     pub(crate) fn poll_replay_read(&mut self) -> Option<ReadReplayRange> {
         let head = self.head();
         for (id, replay) in &mut self.replays {
@@ -88,8 +85,7 @@ impl Engine {
         None
     }
 
-    /// Handles a finished read of a replay: `stretch` has the events, `recorded` the recorded deliveries of these
-    /// events. The selected deliveries become due retries.
+    /// Makes the selected deliveries due retries. `recorded`: the recorded deliveries of the events read.
     pub(crate) fn handle_replay_read(
         &mut self,
         read: &ReadReplayRange,
@@ -126,16 +122,13 @@ impl Engine {
         self.handle_time(self.now);
     }
 
-    /// Handles a failed read of a replay: [`Self::poll_replay_read`] returns the same range again.
     pub(crate) fn handle_replay_read_error(&mut self, id: ReplayId) {
         if let Some(replay) = self.replays.get_mut(&id) {
             replay.is_reading = false;
         }
     }
 
-    /// The number of earlier attempts at the delivery of `event`. `None`: the replay does not repeat the delivery,
-    /// because of its filter or because an attempt is already due. `recorded`: the recorded deliveries of the range
-    /// that was read.
+    /// `None`: the filter excludes the delivery, or an attempt is already due.
     fn attempts_before(
         &self,
         id: ReplayId,
@@ -149,7 +142,7 @@ impl Engine {
         if is_pending { None } else { replay.attempts_before(position, recorded) }
     }
 
-    /// Adds a retry that is due now for a replayed event. `attempts`: the number of attempts made before.
+    /// Adds a retry that is due now. `attempts`: the number made before.
     fn replay_delivery(&mut self, id: SubscriptionId, event: &Event, attempts: u16) {
         let Some(queue) = self.queues.get(&id) else { return };
         let order_key = queue.subscription.definition.delivery().order_key(event);

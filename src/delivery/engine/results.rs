@@ -21,7 +21,6 @@ pub(super) struct AttemptSummary {
 }
 
 impl AttemptSummary {
-    /// Builds the short form of an attempt that replays remember.
     pub(super) fn of(attempt: &Attempt) -> Self {
         Self {
             subscription: attempt.subscription,
@@ -43,14 +42,13 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Drops the unrecorded results of a shard that this node no longer owns. The new owner repeats these attempts.
+    /// The new owner repeats these attempts.
     pub(super) fn remove_shard(&mut self, shard: u16) {
         self.attempts.retain(|attempt| shard_of(attempt.subscription) != shard);
         self.retries.retain(|(id, _), _| shard_of(*id) != shard);
         self.replays.retain(|_, (id, _)| shard_of(*id) != shard);
     }
 
-    /// The shards that have unrecorded results.
     pub(super) fn shards(&self) -> BTreeSet<u16> {
         let attempts = self.attempts.iter().map(|attempt| attempt.subscription);
         let retries = self.retries.keys().map(|(id, _)| *id);
@@ -58,19 +56,16 @@ impl Results {
         attempts.chain(retries).chain(replays).map(shard_of).collect()
     }
 
-    /// Adds an attempt that has ended to the results that the next flush records.
     pub(super) fn add_attempt(&mut self, attempt: Attempt) {
         self.attempts.push(attempt);
     }
 
-    /// Returns the attempts that may not be in the database yet: those of the flush in flight, and those that wait for
-    /// the next flush.
+    /// The attempts of the flush in flight and of the next one.
     pub(super) fn unrecorded(&self) -> impl Iterator<Item = AttemptSummary> {
         self.in_flush.iter().copied().chain(self.attempts.iter().map(AttemptSummary::of))
     }
 
-    /// Sets the retry of a delivery for the next flush, and replaces a value set earlier. `None`: the flush removes the
-    /// retry from the database.
+    /// Replaces an earlier value. `None`: the flush removes the retry from the database.
     pub(super) fn set_retry(
         &mut self,
         id: SubscriptionId,
@@ -80,7 +75,6 @@ impl Results {
         self.retries.insert((id, position), retry);
     }
 
-    /// Sets the progress of a replay for the next flush, in place of an earlier value.
     pub(super) fn set_replay(
         &mut self,
         id: ReplayId,
@@ -90,23 +84,19 @@ impl Results {
         self.replays.insert(id, (subscription, progress));
     }
 
-    /// Drops the unrecorded retries of a subscription that the engine no longer holds.
     pub(super) fn remove_subscription(&mut self, id: SubscriptionId) {
         self.retries.retain(|(other, _), _| *other != id);
     }
 
-    /// The number of results that the next flush records: attempts, retries and replays.
     pub(super) fn len(&self) -> usize {
         self.attempts.len() + self.retries.len() + self.replays.len()
     }
 
-    /// Whether no result waits for the next flush.
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Moves all results out into a flush, together with `cursors`, which may be recorded only in the same transaction
-    /// as these results.
+    /// `cursors` may be recorded only in the same transaction as these results.
     pub(super) fn take(&mut self, cursors: CursorChanges) -> Flush {
         self.in_flush = self.attempts.iter().map(AttemptSummary::of).collect();
         let retries = self.retries.drain().map(|((id, position), retry)| (id, position, retry));

@@ -35,50 +35,43 @@ pub(super) struct Retries {
 }
 
 impl Retries {
-    /// The number of retries, running ones included.
+    /// Running ones are included.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// The number of retries that run now.
     pub(super) fn running(&self) -> usize {
         self.running
     }
 
-    /// Returns the retry of the event at this position, whether the retry waits, is due or runs. `None`: the event has
-    /// no retry.
+    /// The event's retry, in any stage.
     pub(super) fn get(&self, position: Position) -> Option<Retry> {
         self.entries.get(&position).map(|entry| entry.retry)
     }
 
-    /// Whether the retry of the event at this position runs now.
     pub(super) fn is_running(&self, position: Position) -> bool {
         self.entries.get(&position).is_some_and(|entry| entry.stage == Stage::Running)
     }
 
-    /// The positions of all events that have a retry.
     pub(super) fn positions(&self) -> HashSet<Position> {
         self.entries.keys().copied().collect()
     }
 
-    /// All retries with the positions of their events, in log order.
+    /// In log order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Position, Retry)> {
         self.entries.iter().map(|(position, entry)| (*position, entry.retry))
     }
 
-    /// Returns the lowest position of an event that has a retry. `None`: no event has one.
     pub(super) fn oldest(&self) -> Option<Position> {
         self.entries.first_key_value().map(|(position, _)| *position)
     }
 
-    /// Returns the position of the due retry to start next. `None`: no retry may start. A retry may not start while an
-    /// earlier event with the same order key has a retry.
+    /// `None`: no retry may start. An earlier event's retry with the same order key prevents a start.
     pub(super) fn next_due(&self) -> Option<Position> {
         self.ready.first_key_value().map(|(_, position)| *position)
     }
 
-    /// Adds a retry for the event at this position and returns `true`. If the event has a retry already, replaces it,
-    /// keeps its stage (waiting, due or running) and returns `false`.
+    /// `false` if a retry was replaced, which keeps its stage.
     pub(super) fn set(&mut self, position: Position, retry: Retry) -> bool {
         if let Some(entry) = self.entries.get_mut(&position) {
             if entry.retry.order_key == retry.order_key {
@@ -94,8 +87,7 @@ impl Retries {
         true
     }
 
-    /// Marks a waiting retry as due. It starts after all retries that are due already. Does nothing if the retry is due
-    /// or runs already, or does not exist.
+    /// The retry starts after all that are due already. Does nothing unless it waits.
     pub(super) fn mark_due(&mut self, position: Position) {
         if self.entries.get(&position).is_some_and(|entry| entry.stage == Stage::Waiting) {
             self.set_stage(position, Stage::Due(self.next_last));
@@ -103,13 +95,12 @@ impl Retries {
         }
     }
 
-    /// Marks the retry of the event at this position as running, even if it is not due yet.
+    /// Even if the retry is not due yet.
     pub(super) fn start(&mut self, position: Position) {
         self.set_stage(position, Stage::Running);
     }
 
-    /// Makes a running retry due again, before all other due retries, because its attempt could not start. Returns
-    /// `false`, and changes nothing, if the retry was not running.
+    /// Makes a running retry the first due one. `false`, without a change, if it was not running.
     pub(super) fn return_slot(&mut self, position: Position) -> bool {
         let was_running = self.is_running(position);
         if was_running {
@@ -119,12 +110,12 @@ impl Retries {
         was_running
     }
 
-    /// Removes and returns a retry whose attempt has ended. `None`: no retry of this event runs.
+    /// Takes a retry whose attempt has ended. `None`: no retry of this event runs.
     pub(super) fn end(&mut self, position: Position) -> Option<Retry> {
         if self.is_running(position) { self.remove(position) } else { None }
     }
 
-    /// Removes and returns the retries of expired events, at or below `up_to`. Running retries stay.
+    /// Takes the retries at or below `up_to`. Running retries stay.
     pub(super) fn expire(&mut self, up_to: Position) -> Vec<(Position, Retry)> {
         let is_waiting = |(_, entry): &(&Position, &Entry)| entry.stage != Stage::Running;
         let expired: Vec<(Position, Retry)> = self
@@ -139,7 +130,6 @@ impl Retries {
         expired
     }
 
-    /// Sets the stage of a retry (waiting, due or running), and updates `running` and `ready` to match.
     fn set_stage(&mut self, position: Position, stage: Stage) {
         if let Some(entry) = self.entries.get_mut(&position) {
             self.running -= usize::from(entry.stage == Stage::Running);
@@ -152,7 +142,7 @@ impl Retries {
         }
     }
 
-    /// Adds a retry to all indexes. The event must not have one.
+    /// The event must not have a retry.
     fn insert(&mut self, position: Position, entry: Entry) {
         let key = entry.retry.order_key;
         self.running += usize::from(entry.stage == Stage::Running);
@@ -165,8 +155,7 @@ impl Retries {
         self.update_ready(position);
     }
 
-    /// Removes the retry of an event from all indexes and returns it; `None` if the event has none. The next retry with
-    /// the same order key may then start.
+    /// The next retry with the same order key may then start.
     fn remove(&mut self, position: Position) -> Option<Retry> {
         let Entry { retry, stage } = self.entries.remove(&position)?;
         self.running -= usize::from(stage == Stage::Running);
@@ -185,13 +174,11 @@ impl Retries {
         Some(retry)
     }
 
-    /// Returns the lowest position among the events with this order key that have a retry. `None`: no event with the
-    /// key has one.
+    /// The lowest position with a retry of this order key.
     fn first_of(&self, key: i64) -> Option<Position> {
         self.by_order_key.get(&key)?.first().copied()
     }
 
-    /// Calls [`Self::update_ready`] for each of the given positions that is not `None`.
     fn update_all(&mut self, positions: impl IntoIterator<Item = Option<Position>>) {
         for position in positions.into_iter().flatten() {
             self.update_ready(position);

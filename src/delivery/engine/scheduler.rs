@@ -10,8 +10,7 @@ use crate::domain::time::UnixMillis;
 /// With more bytes of waiting events in all queues, full queues begin to lag and no queue reads on.
 const MAX_WAITING_BYTES: usize = 256 << 20;
 
-/// Removes and returns the smallest element of `set` if it satisfies `predicate`. `None`: it does not, or the set is
-/// empty.
+/// Removes the smallest element if it satisfies `predicate`.
 pub(super) fn pop_first_if<T: Copy + Ord>(
     set: &mut BTreeSet<T>,
     predicate: impl FnOnce(&T) -> bool,
@@ -39,19 +38,16 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
-    /// Returns the total size in bytes of the events that wait in memory in all queues of this node.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
     }
 
-    /// Whether the queues of this node may add more events to memory: the waiting events use less than
-    /// [`MAX_WAITING_BYTES`].
+    /// Whether the waiting events use less than [`MAX_WAITING_BYTES`].
     pub(super) fn has_capacity(&self) -> bool {
         self.waiting_bytes < MAX_WAITING_BYTES
     }
 
-    /// Updates the queue's entries in the lists, and the count of waiting bytes, after a change of the queue.
-    /// `is_active`: whether the queue's shard may start work; if not, the queue gets no new entry.
+    /// Must follow each change of the queue. `is_active`: the shard may start work, so entries may be added.
     pub(super) fn reschedule(
         &mut self,
         queue: &mut SubscriptionQueue,
@@ -66,8 +62,6 @@ impl Scheduler {
         queue.scheduled.counted_bytes = bytes;
     }
 
-    /// Adds the queue to `readers` if it needs a read of the log, to `ready` if it can start an attempt now, or to
-    /// `wakes` if it can start one later.
     fn list(&mut self, queue: &mut SubscriptionQueue, now: UnixMillis) {
         let id = queue.id();
         if !queue.scheduled.is_reader && queue.wants_read() {
@@ -88,8 +82,7 @@ impl Scheduler {
         }
     }
 
-    /// Forgets a queue that the engine no longer holds: its wake time, its retries and its waiting bytes. The queue's
-    /// id may stay in `ready` and `readers`; the caller that takes the id from there finds no queue for it.
+    /// The id may stay in `ready` and `readers`, whose caller then finds no queue for it.
     pub(super) fn remove(&mut self, queue: &SubscriptionQueue) {
         let id = queue.id();
         self.waiting_bytes -= queue.scheduled.counted_bytes;
@@ -101,20 +94,16 @@ impl Scheduler {
         }
     }
 
-    /// Adds a retry of the event at `position` to the list of due times. [`Self::pop_retry`] returns the retry once the
-    /// time `due` has come.
     pub(super) fn add_retry(&mut self, due: UnixMillis, id: SubscriptionId, position: Position) {
         self.retries.insert((due, id, position));
     }
 
-    /// Removes and returns a queue whose wake time is at or before `now`, because it may be able to start an attempt.
-    /// `None`: no such queue.
+    /// A queue that may be able to start an attempt at `now`.
     pub(super) fn pop_wake(&mut self, now: UnixMillis) -> Option<SubscriptionId> {
         pop_first_if(&mut self.wakes, |(at, _)| *at <= now).map(|(_, id)| id)
     }
 
-    /// Removes and returns the earliest retry that is due at `now`, as its due time, its subscription and the position
-    /// of its event. `None`: no retry is due.
+    /// The earliest retry that is due at `now`, with its due time.
     pub(super) fn pop_retry(
         &mut self,
         now: UnixMillis,
@@ -122,14 +111,12 @@ impl Scheduler {
         pop_first_if(&mut self.retries, |(due, ..)| *due <= now)
     }
 
-    /// Removes and returns the next queue that needs a read of the log. `None`: no queue needs one, or the queues of
-    /// this node have no capacity.
+    /// `None`: no queue needs a read, or the node's queues have no capacity.
     pub(super) fn pop_reader(&mut self) -> Option<SubscriptionId> {
         if self.has_capacity() { self.readers.pop_front() } else { None }
     }
 
-    /// Returns the earliest time at which [`Self::pop_wake`] or [`Self::pop_retry`] returns something. `None`: nothing
-    /// waits for a time.
+    /// `None`: nothing waits for a time.
     pub(super) fn next_timeout(&self) -> Option<UnixMillis> {
         let retry = self.retries.first().map(|(due, ..)| *due);
         let wake = self.wakes.first().map(|(at, _)| *at);

@@ -64,8 +64,7 @@ impl Engine {
         }
     }
 
-    /// Adds the recorded attempts, retries and replays of subscriptions that the engine now holds. The caller must
-    /// reschedule their queues.
+    /// The caller must reschedule the queues.
     pub(super) fn restore_state(
         &mut self,
         attempted: Vec<(SubscriptionId, Position)>,
@@ -86,26 +85,23 @@ impl Engine {
         self.restore_replays(replays);
     }
 
-    /// Begins to hand over up to `max` shards to other nodes: no attempt starts in them any more. At `deadline`, they
-    /// may be released even if attempts still run.
+    /// Begins to hand over up to `max` shards. At `deadline`, they may be released even if attempts still run.
     pub(crate) fn begin_handover(&mut self, max: usize, deadline: UnixMillis) {
         for shard in self.ownership.retained().into_iter().take(max) {
             self.ownership.begin_handover(shard, deadline);
         }
     }
 
-    /// The number of owned shards that are not being handed over.
+    /// The number of shards that are not being handed over.
     pub(crate) fn retained_shards(&self) -> usize {
         self.ownership.retained().len()
     }
 
-    /// Whether any shard is being handed over.
     pub(crate) fn is_handing_over(&self) -> bool {
         self.ownership.is_handing_over()
     }
 
-    /// Removes the shards whose handover is complete from the engine, and returns them, each with its term, for release
-    /// in the database. A shard with unrecorded results waits for the next flush.
+    /// Takes the shards (with terms) whose handover is complete. One with unrecorded results waits for a flush.
     pub(crate) fn poll_released_shards(&mut self, now: UnixMillis) -> Vec<(u16, i64)> {
         let unrecorded = self.results.shards();
         let mut released = self.ownership.releasable(now);
@@ -114,7 +110,6 @@ impl Engine {
         released
     }
 
-    /// Removes shards that this node no longer owns, with their subscriptions and unrecorded results.
     pub(crate) fn handle_shards_lost(&mut self, shards: &[u16]) {
         for shard in shards {
             self.ownership.remove(*shard);
@@ -128,14 +123,13 @@ impl Engine {
         }
     }
 
-    /// Removes all shards after a failover of the database: the new server may lack entries that this node has read.
-    /// The next acquired shards set [`Self::processed`] again.
+    /// The new server may lack entries that this node has read. The next shards set [`Self::processed`] again.
     pub(crate) fn handle_failover(&mut self) {
         self.handle_shards_lost(&self.ownership.all());
         self.processed = None;
     }
 
-    /// The numbers of all owned shards, those being handed over included.
+    /// Shards being handed over are included.
     pub(crate) fn shards(&self) -> Vec<u16> {
         self.ownership.all()
     }

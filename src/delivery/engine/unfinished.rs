@@ -17,12 +17,11 @@ pub(super) struct Unfinished {
 }
 
 impl Unfinished {
-    /// Adds an event whose first attempt has not ended. Its position must be above those of all events added earlier.
+    /// The position must be above those of all events added earlier.
     pub(super) fn add(&mut self, position: Position) {
         self.entries.push_back(Entry { position, is_finished: false });
     }
 
-    /// Marks an event as finished: its first attempt has ended, or the event has expired.
     pub(super) fn finish(&mut self, position: Position) {
         if let Some(entry) = self.index_of(position).and_then(|index| self.entries.get_mut(index)) {
             entry.is_finished = true;
@@ -30,20 +29,17 @@ impl Unfinished {
         while self.entries.pop_front_if(|entry| entry.is_finished).is_some() {}
     }
 
-    /// Whether the event at this position was added and its first attempt has not ended.
     pub(super) fn contains(&self, position: Position) -> bool {
         let entry = self.index_of(position).and_then(|index| self.entries.get(index));
         entry.is_some_and(|entry| !entry.is_finished)
     }
 
-    /// Returns the position just before the oldest event whose first attempt has not ended, which the cursor cannot
-    /// pass. `None`: no such event.
+    /// Just before the oldest unfinished event, which the cursor cannot pass. `None`: there is none.
     pub(super) fn cursor(&self) -> Option<Position> {
         self.entries.front().map(|entry| entry.position.previous())
     }
 
-    /// Returns the index in `entries` of the event at this position. `None`: the position was never added, or it has
-    /// been removed.
+    /// `None`: never added, or removed.
     fn index_of(&self, position: Position) -> Option<usize> {
         self.entries.binary_search_by_key(&position, |entry| entry.position).ok()
     }

@@ -16,16 +16,14 @@ use crate::domain::time::UnixMillis;
 const MAX_VERIFICATION_TIME: Duration = Duration::from_secs(24 * 3_600);
 
 impl Engine {
-    /// Starts or stops the verification of a receiver to match the subscription's current state. The engine calls this
-    /// for each loaded or changed subscription.
+    /// Starts or stops the verification to match the loaded or changed subscription.
     pub(super) fn update_verification(&mut self, subscription: &Subscription) {
         let Subscription { id, tenant, .. } = subscription;
         let requested_at = subscription.verification_requested_at();
         self.verifications.update(*id, tenant, requested_at, self.now);
     }
 
-    /// Returns the next receiver to verify now. `None`: no verification is due, or the limits on running ones are
-    /// reached.
+    /// `None`: no verification is due, or the limits on running ones are reached.
     pub(crate) fn poll_verification(&mut self) -> Option<VerifyReceiver> {
         while let Some(id) = self.verifications.start() {
             let shard = shard_of(id);
@@ -40,8 +38,7 @@ impl Engine {
         None
     }
 
-    /// Handles the result of a verification attempt, and schedules the next attempt if it failed. Returns the failure
-    /// that the driver records for the owner; `None` after a success or for an outdated result.
+    /// Returns the failure to record for the owner; `None` after a success or for an outdated result.
     pub(crate) fn handle_verification(
         &mut self,
         result: &VerificationResult,
@@ -85,8 +82,6 @@ impl Engine {
         })
     }
 
-    /// Stops further attempts to verify a receiver, and queues `transition`, the change of status that results, for the
-    /// database.
     fn end_verification(&mut self, id: SubscriptionId, transition: StatusTransition) {
         self.verifications.rest(id);
         if let Some(queue) = self.queues.get_mut(&id) {

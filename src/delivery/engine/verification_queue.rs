@@ -52,10 +52,8 @@ pub(super) struct VerificationQueue {
 }
 
 impl VerificationQueue {
-    /// Sets whether the subscription has an outstanding verification. A new one is scheduled for `now`; a known one
-    /// stays unchanged.
-    ///
-    /// `requested_at`: the time of the request, which identifies the verification; `None` removes it.
+    /// Schedules a new verification for `now`; a known one stays unchanged. `requested_at` identifies the verification;
+    /// `None` removes it.
     pub(super) fn update(
         &mut self,
         id: SubscriptionId,
@@ -75,15 +73,14 @@ impl VerificationQueue {
         }
     }
 
-    /// Removes the outstanding verification of a subscription, if there is one. A running attempt continues.
+    /// A running attempt continues.
     pub(super) fn remove(&mut self, id: SubscriptionId) {
         if let Some(Outstanding { stage: Stage::Waiting(at), .. }) = self.outstanding.remove(&id) {
             self.waiting.remove(&(at, id));
         }
     }
 
-    /// Schedules an attempt for `now` and starts the retry schedule from the beginning. Does nothing if an attempt is
-    /// queued or runs.
+    /// Schedules an attempt for `now`, with a new retry schedule, unless one is queued or runs.
     pub(super) fn restart(&mut self, id: SubscriptionId, now: UnixMillis) {
         let Some(known) = self.outstanding.get_mut(&id) else { return };
         if matches!(known.stage, Stage::Waiting(_) | Stage::Resting) {
@@ -92,7 +89,6 @@ impl VerificationQueue {
         }
     }
 
-    /// Schedules the next attempt of a verification for the time `until`, and replaces an earlier schedule.
     fn wait(&mut self, id: SubscriptionId, until: UnixMillis) {
         self.rest(id);
         if let Some(known) = self.outstanding.get_mut(&id) {
@@ -101,8 +97,7 @@ impl VerificationQueue {
         }
     }
 
-    /// Moves each verification whose scheduled time is at or before `now` into the queue of its tenant, from which
-    /// [`Self::start`] takes it.
+    /// Queues the verifications whose time has come.
     pub(super) fn handle_time(&mut self, now: UnixMillis) {
         while let Some((_, id)) = pop_first_if(&mut self.waiting, |(at, _)| *at <= now) {
             if let Some(known) = self.outstanding.get_mut(&id) {
@@ -116,14 +111,12 @@ impl VerificationQueue {
         }
     }
 
-    /// Returns the earliest scheduled time of an attempt. The caller must call [`Self::handle_time`] at that time.
     /// `None`: no attempt is scheduled.
     pub(super) fn next_timeout(&self) -> Option<UnixMillis> {
         self.waiting.first().map(|(at, _)| *at)
     }
 
-    /// Starts the next queued verification and returns its subscription. `None`: no verification is queued, or the
-    /// limits of the node and of the tenants allow no more.
+    /// `None`: no verification is queued, or the limits of the node and of the tenants allow no more.
     pub(super) fn start(&mut self) -> Option<SubscriptionId> {
         for _ in 0..self.tenants.len() {
             if self.running.values().sum::<usize>() >= MAX_RUNNING {
@@ -149,8 +142,7 @@ impl VerificationQueue {
         None
     }
 
-    /// Marks the tenant's first queued verification as running, and returns its subscription. `None`: none is queued.
-    /// Drops entries of the queue whose verification is no longer queued.
+    /// Also drops entries whose verification is no longer queued.
     fn start_for_tenant(&mut self, tenant: &Arc<str>) -> Option<SubscriptionId> {
         let queued = self.queued.get_mut(tenant)?;
         while let Some(id) = queued.pop_front() {
@@ -164,7 +156,7 @@ impl VerificationQueue {
         None
     }
 
-    /// Subtracts one from the tenant's running verifications. The caller must call this once for each result.
+    /// Must be called once for each result.
     pub(super) fn end(&mut self, tenant: &Arc<str>) {
         if let Some(running) = self.running.get_mut(tenant) {
             *running -= 1;
@@ -174,16 +166,14 @@ impl VerificationQueue {
         }
     }
 
-    /// Forgets a verification that [`Self::start`] has just returned and that this node cannot make: the subscription
-    /// is not in memory, or its shard is not active here. The shard's next owner, if any, verifies the receiver.
+    /// Forgets a verification that [`Self::start`] returned but this node cannot make. The shard's next owner makes it.
     pub(super) fn abandon(&mut self, id: SubscriptionId) {
         if let Some(known) = self.outstanding.remove(&id) {
             self.end(&known.tenant);
         }
     }
 
-    /// Schedules the next attempt after a failed one, at least `at_least` after `now`. Returns the time of the attempt.
-    /// `None`: the retry schedule has ended, or no verification is outstanding.
+    /// Schedules the next attempt, `at_least` after `now`. `None`: the schedule has ended, or none is outstanding.
     pub(super) fn retry(
         &mut self,
         id: SubscriptionId,
@@ -201,8 +191,7 @@ impl VerificationQueue {
         next
     }
 
-    /// Cancels the next scheduled attempt of a verification. The verification stays outstanding, but no attempt starts
-    /// until [`Self::restart`].
+    /// The verification stays outstanding, but no attempt starts until [`Self::restart`].
     pub(super) fn rest(&mut self, id: SubscriptionId) {
         if let Some(known) = self.outstanding.get_mut(&id) {
             if let Stage::Waiting(at) = known.stage {

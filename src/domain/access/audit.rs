@@ -18,7 +18,6 @@ pub struct Actor {
     /// The id of the key; `admin` for the operator's key, `hub` for the hub itself, `receiver` for a receiver that
     /// confirmed its verification.
     pub key: String,
-    /// The client's address.
     pub address: Option<String>,
     pub user_agent: Option<String>,
     pub request_id: Option<String>,
@@ -31,7 +30,6 @@ impl Actor {
     }
 }
 
-/// The action of the actor.
 #[derive(Debug)]
 pub struct Action<'a> {
     pub tenant: &'a str,
@@ -41,7 +39,6 @@ pub struct Action<'a> {
     pub target: String,
 }
 
-/// One entry of the audit log.
 #[derive(Debug, Clone, Serialize)]
 pub struct AuditEntry {
     id: i64,
@@ -56,8 +53,7 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// Builds an audit entry that records `action` by `actor` at `now`, without the state before and after. The store
-    /// keeps one entry per `token`.
+    /// An entry without the state before and after. The store keeps one entry per `token`.
     pub fn new(now: UnixMillis, token: Uuid, actor: &Actor, action: Action<'_>) -> Self {
         Self {
             id: AuditId::new(now, token.as_fields().0).stored(),
@@ -71,13 +67,12 @@ impl AuditEntry {
         }
     }
 
-    /// Returns the entry as JSON text: one object, whose members have the names of the columns of the audit table.
+    /// JSON text: one object, whose members are named as the columns of the audit table.
     pub fn to_row(&self) -> String {
         json!(self).to_string()
     }
 
-    /// Adds the state before and after the change; `None`: the object did not exist. If both are JSON objects, keeps
-    /// only the members that differ.
+    /// Adds the state before and after; `None`: no object. Of two JSON objects, keeps only the members that differ.
     #[must_use]
     pub fn with(self, before: Option<Value>, after: Option<Value>) -> Self {
         let (before, after) = match (before, after) {
@@ -91,10 +86,7 @@ impl AuditEntry {
         Self { before, after, ..self }
     }
 
-    /// Adds a subscription before and after the change; `None`: it did not exist. If both exist, keeps only the
-    /// members that differ.
-    ///
-    /// A changed secret counts as a difference, but the entry shows secrets masked.
+    /// Like [`Self::with`], for a subscription. A changed secret counts as a difference, but is shown masked.
     #[must_use]
     pub fn with_subscription(
         self,
@@ -116,8 +108,7 @@ impl AuditEntry {
     }
 }
 
-/// Returns a JSON object with the members of `of` whose names are in `names`. Names that `of` does not have are
-/// omitted.
+/// The members of `of` with these names; missing ones are omitted.
 fn only(names: &BTreeSet<&String>, of: &Map<String, Value>) -> Value {
     let member = |name: &&String| of.get(*name).map(|value| ((*name).clone(), value.clone()));
     names.iter().filter_map(member).collect()
@@ -135,7 +126,6 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    /// Takes the stored form of a subscription, which includes secrets, and its JSON view, which masks them.
     fn of(subscription: &Subscription) -> Self {
         let members = |value| match value {
             Value::Object(members) => members,
@@ -144,8 +134,7 @@ impl Snapshot {
         Self { stored: members(json!(subscription.definition)), view: members(view(subscription)) }
     }
 
-    /// Returns a JSON object with the members `names` as the API shows them. A member that only the stored form has,
-    /// such as a secret, is shown as [`MASK`].
+    /// The members as the API shows them; one that only the stored form has, such as a secret, is [`MASK`].
     fn shown(&self, names: &BTreeSet<&String>) -> Value {
         let member = |name: &&String| {
             let hidden =

@@ -24,7 +24,6 @@ pub enum ProxyHeader {
 }
 
 impl ProxyHeader {
-    /// Returns the name of the header, in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::XForwardedFor => "x-forwarded-for",
@@ -34,12 +33,11 @@ impl ProxyHeader {
 }
 
 impl TrustedProxies {
-    /// Returns the client's address. This is `peer`, the other end of the TCP connection, unless `peer` is a trusted
-    /// proxy: then the proxies' header names the client.
+    /// Returns the client's address: `peer`, the other end of the connection, unless that is a trusted proxy. `lines`:
+    /// all values of the proxies' header, in order.
     ///
-    /// `lines`: all values of that header, in order. The hub reads the addresses from the last to the first, and
-    /// returns the first one that is not a trusted proxy's. If an address is invalid or none is left, it returns the
-    /// address that it read before.
+    /// Reads the addresses from the last to the first, and returns the first that is not a trusted proxy's. If an
+    /// address is invalid or none is left, returns the address that was read before.
     pub fn client(&self, peer: IpAddr, lines: &[&[u8]]) -> IpAddr {
         let mut client = peer.to_canonical();
         let mut hops = lines.iter().rev().flat_map(|line| FromTheEnd { line: Some(line) });
@@ -50,10 +48,7 @@ impl TrustedProxies {
         client
     }
 
-    /// Parses the IP address of a client in one element of the proxies' header. `None`: the element contains no valid
-    /// address.
-    ///
-    /// In `X-Forwarded-For` the whole element is the address; in `Forwarded` it is the value of `for=`.
+    /// Parses the address in one element: in `X-Forwarded-For` the whole element, in `Forwarded` the value of `for=`.
     fn address(&self, hop: &[u8]) -> Option<IpAddr> {
         let hop = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
         match self.header {
@@ -90,8 +85,7 @@ impl<'a> Iterator for FromTheEnd<'a> {
     }
 }
 
-/// Returns the value of `for=` in one element of the header `Forwarded`, without quotes (RFC 7239, section 4). `None`:
-/// `for=` is missing or repeated.
+/// The value of `for=` without quotes (RFC 7239, section 4). `None`: missing or repeated.
 fn forwarded_for(element: &str) -> Option<&str> {
     let mut named = element.split(';').filter_map(|pair| {
         let (name, value) = pair.trim_matches([' ', '\t']).split_once('=')?;
@@ -104,8 +98,7 @@ fn forwarded_for(element: &str) -> Option<&str> {
     }
 }
 
-/// Parses an IP address with or without a port; an IPv6 address may be in brackets (RFC 7239, section 6). `None`: the
-/// text is anything else.
+/// Parses an address with or without a port; IPv6 may be in brackets (RFC 7239, section 6).
 fn address(node: &str) -> Option<IpAddr> {
     let bracketed = || node.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
     let plain = node.parse().ok().or_else(bracketed);

@@ -16,18 +16,14 @@ impl Networks {
         target_list::networks(list).map(Self)
     }
 
-    /// Whether one of the networks contains the address. An IPv4-mapped IPv6 address counts as its IPv4 address (RFC
-    /// 4291, 2.5.5.2).
+    /// An IPv4-mapped IPv6 address counts as its IPv4 address (RFC 4291, 2.5.5.2).
     pub fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 }
 
-/// Returns the address under which rate limits count a client: an IPv4 address unchanged; for IPv6 the first address
-/// of its /64 network.
-///
-/// One site owns all addresses of a /64 (RFC 6177), so they count as one client.
+/// The address under which rate limits count a client: for IPv6 the first of its /64, which one site owns (RFC 6177).
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

@@ -9,7 +9,6 @@ pub const MAX_QUOTA: u32 = 1_000_000;
 /// The range of the quota of an event's size, in bytes (up to 4 MiB).
 pub const EVENT_BYTES_RANGE: RangeInclusive<u32> = 1_024..=4_194_304;
 
-/// The quotas that apply to a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Quotas {
     /// Events per second, on each node; `None`: unlimited.
@@ -37,8 +36,7 @@ impl Default for Quotas {
 }
 
 impl OwnQuotas {
-    /// Returns the quotas that apply to the tenant: its own values, and the value of `default` for each quota that it
-    /// does not set.
+    /// The tenant's own values, and `default` for each quota that it does not set.
     pub fn over(&self, default: Quotas) -> Quotas {
         Quotas {
             events_per_s: self.events_per_s.or(default.events_per_s),

@@ -15,14 +15,12 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    /// Builds the data of the log entry by which all nodes learn that the key `id` is revoked. `name`: the key's name,
-    /// for people who read the log.
+    /// The data by which all nodes learn that the key is revoked. `name`: for people who read the log.
     pub fn new(id: KeyId, name: &str) -> Self {
         Self { id: id.to_string(), name: name.to_owned() }
     }
 
-    /// Returns the id of the key that the log entry `event` revokes. `None`: the entry is not a valid [`KEY_REVOKED`]
-    /// entry.
+    /// The id of the revoked key. `None`: the event is not a valid [`KEY_REVOKED`] entry.
     pub fn revoked_key(event: &Event) -> Option<KeyId> {
         if event.event_type.as_str() != KEY_REVOKED {
             return None;

@@ -5,7 +5,6 @@ use std::fmt;
 /// A permission of an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// Publish events.
     Publish,
     /// Create, read, change and delete subscriptions, with their deliveries, replays and cursors.
     Subscribe,
@@ -32,12 +31,10 @@ impl Scope {
         }
     }
 
-    /// Returns the scope that has this name in JSON and SQL. `None`: no scope has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.name() == name)
     }
 
-    /// Returns the bit that represents this scope in the set [`Scopes`].
     fn bit(self) -> u8 {
         match self {
             Self::Publish => 1,
@@ -69,14 +66,12 @@ impl Scopes {
         self.0 & (scope.bit() | Scope::Admin.bit()) != 0
     }
 
-    /// Iterates over the scopes of this set, in the order of [`Scope::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.into_iter().filter(move |scope| self.0 & scope.bit() != 0)
     }
 }
 
 impl FromIterator<Scope> for Scopes {
-    /// Collects scopes to a set. A repeated scope counts once.
     fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
         Self(scopes.into_iter().fold(0, |bits, scope| bits | scope.bit()))
     }
@@ -91,7 +86,6 @@ impl fmt::Display for Scopes {
 }
 
 impl fmt::Debug for Scopes {
-    /// Writes the set with the names of its scopes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
     }

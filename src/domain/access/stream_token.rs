@@ -15,7 +15,6 @@ use crate::domain::time::UnixMillis;
 /// Secret scanners recognise a leaked token by its prefix.
 const PREFIX: &str = "hhst_";
 
-/// Why a token is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
     /// Another hub signed the token, or it was modified.
@@ -25,7 +24,6 @@ pub enum InvalidToken {
     Expired,
 }
 
-/// The permissions in a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamToken {
     pub tenant: Arc<str>,
@@ -58,8 +56,7 @@ impl StreamToken {
         format!("{PREFIX}{claims}.{}", URL_SAFE_NO_PAD.encode(signature.unwrap_or_default()))
     }
 
-    /// Parses a stream token and verifies its signature with the hub's `secret`. Fails if the text or the signature is
-    /// invalid, or if the token has expired at `now`.
+    /// Fails if the text or the signature is invalid, or if the token has expired at `now`.
     pub fn verify(text: &str, secret: &[u8], now: UnixMillis) -> Result<Self, InvalidToken> {
         let parts = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('.'));
         let (claims, signature) = parts.ok_or(InvalidToken::Unknown)?;
@@ -73,8 +70,7 @@ impl StreamToken {
         if token.expires <= now { Err(InvalidToken::Expired) } else { Ok(token) }
     }
 
-    /// Decodes the claims of a token, base64 of a JSON object, without a check of the signature. `None`: the claims
-    /// are invalid.
+    /// Decodes the claims, without a check of the signature. `None`: the claims are invalid.
     fn parse(claims: &str) -> Option<Self> {
         let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
         let types: Option<Arc<[Pattern]>> =
@@ -88,8 +84,7 @@ impl StreamToken {
     }
 }
 
-/// Computes the HMAC-SHA256 of the encoded claims, which is the token's signature. Always `Some`: HMAC accepts a
-/// secret of any length.
+/// HMAC-SHA256 of the encoded claims. Always `Some`: HMAC accepts a secret of any length.
 fn mac(secret: &[u8], claims: &str) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
     mac.update(PREFIX.as_bytes());

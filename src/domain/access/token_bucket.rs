@@ -26,14 +26,12 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Builds a rate of `tokens` per second. A full bucket holds the tokens that accrue in the time `burst`, but at
-    /// least one.
+    /// A full bucket holds the tokens that accrue in the time `burst`, but at least one.
     pub fn per_second(tokens: NonZeroU32, burst: Duration) -> Self {
         Self::new(tokens.into(), SECOND, burst)
     }
 
-    /// Returns the highest rate at which a bucket grants at most `max` tokens in any 60 seconds, including its initial
-    /// content, the tokens of `burst`.
+    /// The highest rate at which a bucket grants at most `max` tokens in any 60 seconds, the initial `burst` included.
     pub fn at_most_per_minute(max: NonZeroU32, burst: Duration) -> Self {
         let even = Self::new(max.into(), MINUTE, burst);
         // A window that starts with a full bucket sees fewer than `rate * (60 s + burst)` tokens.
@@ -41,8 +39,6 @@ impl Rate {
         even.slower(with_burst)
     }
 
-    /// Builds a rate of `tokens` per `period`. A full bucket holds the tokens that accrue in the time `burst`, but at
-    /// least one.
     fn new(tokens: NonZeroU64, period: Duration, burst: Duration) -> Self {
         Self { tokens, period, burst }
     }
@@ -66,7 +62,6 @@ impl Rate {
         u32::try_from(tokens).unwrap_or(u32::MAX)
     }
 
-    /// Returns the time in which an empty bucket becomes full.
     fn capacity(&self) -> Duration {
         self.burst.max(self.time_of(1))
     }
@@ -93,20 +88,15 @@ impl TokenBucket {
         Self { rate, full_at: Duration::ZERO, charged_at: Duration::ZERO }
     }
 
-    /// Returns the rate at which the bucket refills.
     pub fn rate(&self) -> Rate {
         self.rate
     }
 
-    /// Whether the bucket is full at `now`.
     pub fn is_full(&self, now: Duration) -> bool {
         self.refill_time(now).is_zero()
     }
 
-    /// Takes all `tokens`, or none if the bucket holds too few. `Ok`: the tokens were taken. `Err`: the rate limit
-    /// refuses the request.
-    ///
-    /// Both contain the status for the response headers.
+    /// Takes all `tokens`, or none if the bucket holds too few (`Err`). Both results are for the response headers.
     pub fn try_take(
         &mut self,
         tokens: u32,
@@ -128,20 +118,17 @@ impl TokenBucket {
         (self.refill_time(now) + wanted).saturating_sub(capacity)
     }
 
-    /// Takes `tokens` from the bucket even if it holds fewer. The missing tokens become debt, which new tokens repay
-    /// first.
+    /// Takes `tokens` even if the bucket holds fewer. New tokens repay the debt first.
     pub fn charge(&mut self, tokens: u32, now: Duration) {
         self.full_at = now + self.refill_time(now) + self.rate.time_of(tokens);
         self.charged_at = now;
     }
 
-    /// Returns the time from `now` until the bucket is full; zero if it is full.
     fn refill_time(&self, now: Duration) -> Duration {
         if now < self.charged_at { Duration::ZERO } else { self.full_at.saturating_sub(now) }
     }
 
-    /// Builds the status for the rate limit headers. `refill_time`: the time until the bucket is full. `reset`: the
-    /// time for the header, rounded up to seconds.
+    /// `refill_time`: until the bucket is full. `reset`: for the header, rounded up to seconds.
     fn status(&self, refill_time: Duration, reset: Duration) -> RateLimitStatus {
         let reset_s = reset.as_secs() + u64::from(reset.subsec_nanos() > 0);
         RateLimitStatus {
@@ -166,7 +153,6 @@ mod tests {
         NonZeroU32::new(count).unwrap()
     }
 
-    /// A bucket that holds the tokens of one second.
     fn bucket(per_second: u32) -> TokenBucket {
         TokenBucket::new(Rate::per_second(count(per_second), SECOND))
     }

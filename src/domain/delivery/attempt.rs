@@ -17,7 +17,6 @@ pub struct Attempt {
     pub number: u16,
     /// From the start until the response was read or the attempt failed.
     pub latency_ms: u32,
-    /// The HTTP status code of the response.
     pub status: Option<u16>,
     /// Why there was no response.
     pub error: Option<ErrorClass>,
@@ -26,8 +25,6 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Returns the time from the start of the attempt until the hub had read the response, or until the attempt
-    /// failed.
     pub fn latency(&self) -> Duration {
         Duration::from_millis(self.latency_ms.into())
     }

@@ -10,7 +10,6 @@ use crate::domain::subscription::Subscription;
 pub(crate) struct Exhausted {
     pub(crate) subscription: Arc<Subscription>,
     pub(crate) position: Position,
-    /// The number of attempts made.
     pub(crate) attempts: u16,
     /// Whether a retry is recorded that must be removed.
     pub(crate) waited: bool,

@@ -25,8 +25,7 @@ pub struct Flush {
 }
 
 impl Flush {
-    /// Prepares the batch for another commit after a failed commit, which may have written some rows. Marks the batch
-    /// as sent before, and removes repeated attempts.
+    /// Marks the batch as sent before, because a failed commit may have written rows, and removes repeated attempts.
     pub fn prepare_resend(&mut self) {
         self.sent_before = true;
         let mut seen = HashSet::new();

@@ -36,7 +36,6 @@ impl ErrorClass {
         }
     }
 
-    /// Returns the class that has this name in JSON, logs and metrics. `None`: no class has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.name() == name)
     }
@@ -45,9 +44,7 @@ impl ErrorClass {
 /// The outcome of one request. A receiver's refusal is data, not an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The receiver responded.
     Answered {
-        /// HTTP status code.
         status: u16,
         /// The delay that `Retry-After` requests, counted from the response.
         retry_after: Option<Duration>,
@@ -70,9 +67,8 @@ pub enum Verdict {
 }
 
 impl Outcome {
-    /// The consequence of the outcome for the delivery (Standard Webhooks 1.0.0, "Webhook delivery"): 2xx is success,
-    /// 410 ends the subscription, 429 and 503 may name a delay, and every other outcome leads to a retry. The hub
-    /// follows no redirect.
+    /// Standard Webhooks 1.0.0, "Webhook delivery": 2xx is success, 410 ends the subscription, 429 and 503 may name a
+    /// delay, and every other outcome leads to a retry. The hub follows no redirect.
     pub fn verdict(&self) -> Verdict {
         match *self {
             Self::Answered { status: 200..=299, .. } => Verdict::Delivered,

@@ -26,13 +26,11 @@ impl ReplayFilter {
         }
     }
 
-    /// Returns the filter that has this name in JSON and SQL. `None`: no filter has it.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Undelivered, Self::All].into_iter().find(|filter| filter.name() == name)
     }
 
-    /// Whether a replay with this filter repeats a delivery. `delivered`: whether an attempt of it succeeded; `None`:
-    /// the hub never attempted it.
+    /// `delivered`: whether an attempt succeeded; `None`: the hub never attempted the delivery.
     pub fn includes(self, delivered: Option<bool>) -> bool {
         match self {
             Self::Undelivered => delivered == Some(false),
@@ -57,7 +55,6 @@ pub struct ReplayRequest {
 }
 
 impl ReplayRequest {
-    /// Returns the event type of the log entry that requests a replay.
     pub fn entry_type() -> EventType {
         EventType::operational(command::REPLAY)
     }
@@ -71,7 +68,6 @@ pub struct ReplayCancellation {
 }
 
 impl ReplayCancellation {
-    /// Returns the event type of the log entry that cancels a replay.
     pub fn entry_type() -> EventType {
         EventType::operational(command::CANCEL_REPLAY)
     }
@@ -97,7 +93,6 @@ impl ReplayState {
         }
     }
 
-    /// Returns the state that has this name in JSON and SQL. `None`: no state has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.name() == name)
     }
@@ -121,7 +116,6 @@ pub struct ReplayProgress {
 }
 
 impl ReplayProgress {
-    /// Returns the progress of a replay that was just requested: it has repeated no delivery yet.
     pub fn new(request: &ReplayRequest) -> Self {
         let ReplayRequest { after, until, only, count, .. } = *request;
         let state = ReplayState::Running;
@@ -135,8 +129,6 @@ pub struct RecordedDelivery {
     pub position: Position,
     /// Attempts made so far.
     pub attempts: u16,
-    /// Whether an attempt succeeded.
     pub is_delivered: bool,
-    /// Whether another attempt is due.
     pub is_waiting: bool,
 }

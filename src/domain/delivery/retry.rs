@@ -31,7 +31,6 @@ pub struct RetryRequest {
 }
 
 impl RetryRequest {
-    /// Returns the event type of the log entry that requests a manual retry.
     pub fn entry_type() -> EventType {
         EventType::operational(command::RETRY)
     }

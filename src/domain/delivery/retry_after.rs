@@ -7,8 +7,7 @@ use crate::domain::time::UnixMillis;
 /// The longest delay that a receiver can request.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
-/// Parses the header `Retry-After`, seconds or a date (RFC 9110, 10.2.3), and returns the delay from `now`, at most
-/// [`MAX_RETRY_AFTER`]. `None`: the value is invalid.
+/// Parses `Retry-After`, seconds or a date (RFC 9110, 10.2.3): the delay from `now`, at most [`MAX_RETRY_AFTER`].
 pub fn retry_after(text: &str, now: UnixMillis) -> Option<Duration> {
     let text = text.trim();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -30,12 +30,10 @@ impl Default for RetrySchedule {
 }
 
 impl RetrySchedule {
-    /// Returns the time of the next attempt after attempt `number` (from 1) failed at `now`. `None`: the schedule
-    /// allows no more attempts.
+    /// The time of the next attempt after attempt `number` (from 1) failed at `now`; `None`: no more attempts.
     ///
-    /// The delay is the schedule's step with jitter, or `at_least`, such as the receiver's `Retry-After`, if that is
-    /// longer. The deadline counts from the time `first_attempt`, so a delivery that was held back or is replayed gets
-    /// its full number of attempts.
+    /// The delay is the schedule's step with jitter, or `at_least` if that is longer. The deadline counts from
+    /// `first_attempt`, so a delivery that was held back or is replayed gets its full number of attempts.
     pub fn next(
         &self,
         number: u16,
@@ -51,8 +49,7 @@ impl RetrySchedule {
         (due <= deadline).then(|| due.max(now.after(at_least.unwrap_or_default())).min(deadline))
     }
 
-    /// Whether the schedule allows no more attempts at `now` for a delivery or a receiver whose failures began at
-    /// `since`.
+    /// Whether no more attempts are allowed for a delivery or a receiver whose failures began at `since`.
     pub fn is_over(&self, since: UnixMillis, now: UnixMillis) -> bool {
         since.after(self.give_up_after) < now
     }
@@ -72,8 +69,7 @@ pub fn jittered(step: Duration) -> Duration {
     one.next_backoff().unwrap_or(step)
 }
 
-/// Returns the delays between attempts to reach an unavailable database. They grow from 50 ms to about one second; the
-/// iterator never ends.
+/// The delays between attempts to reach an unavailable database, from 50 ms to about one second, without end.
 pub fn reconnect_delays() -> impl Iterator<Item = Duration> {
     let mut waits = ExponentialBackoff {
         current_interval: Duration::from_millis(50),

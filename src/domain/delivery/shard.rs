@@ -6,8 +6,7 @@ use crate::domain::position::Position;
 /// The number of shards, fixed for the life of a database.
 pub const SHARDS: u16 = 64;
 
-/// Returns the number of the shard of a subscription: 0 to [`SHARDS`] - 1. It is a hash: the top bits of the id times
-/// 2^64 / phi.
+/// From 0 to [`SHARDS`] - 1. A hash: the top bits of the id times 2^64 / phi.
 pub fn shard_of(id: SubscriptionId) -> u16 {
     let mixed = id.stored().unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
     u16::try_from(mixed).unwrap_or_default() % SHARDS

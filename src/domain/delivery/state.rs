@@ -13,13 +13,11 @@ pub struct DeliveryState {
     pub retries: Vec<(SubscriptionId, Position, Retry)>,
     /// Deliveries above the cursor that already have a recorded result.
     pub attempted: Vec<(SubscriptionId, Position)>,
-    /// The running replays.
     pub replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>,
 }
 
 impl DeliveryState {
-    /// Returns a copy that contains only the cursors, retries, attempted deliveries and replays of the subscription
-    /// `id`. It is empty if there are none.
+    /// Only the parts of the subscription `id`.
     #[must_use]
     pub fn of(&self, id: SubscriptionId) -> Self {
         Self {

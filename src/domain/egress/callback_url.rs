@@ -23,12 +23,10 @@ pub struct CallbackUrl {
 }
 
 impl CallbackUrl {
-    /// Returns the URL exactly as the client wrote it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Returns the parsed and normalized URL.
     pub fn url(&self) -> &Url {
         &self.url
     }
@@ -43,8 +41,7 @@ impl CallbackUrl {
         self.url.port_or_known_default().unwrap_or_default()
     }
 
-    /// Returns the host's IP address if no DNS lookup is necessary: the host is an address or `localhost`. `None`: the
-    /// host is another name.
+    /// The host's IP address if it needs no DNS lookup: the host is an address or `localhost`.
     pub fn literal_address(&self) -> Option<IpAddr> {
         match self.url.host()? {
             Host::Ipv4(address) => Some(address.into()),
@@ -59,7 +56,6 @@ impl CallbackUrl {
 }
 
 impl AsRef<str> for CallbackUrl {
-    /// Returns the URL exactly as the client wrote it.
     fn as_ref(&self) -> &str {
         self.as_str()
     }
@@ -68,8 +64,7 @@ impl AsRef<str> for CallbackUrl {
 impl FromStr for CallbackUrl {
     type Err = BadCallbackUrl;
 
-    /// Parses an absolute http or https URL of at most 2048 characters. White space, a user, a password and a fragment
-    /// are errors.
+    /// Absolute http or https, at most 2048 characters, without white space, user, password and fragment.
     fn from_str(text: &str) -> Result<Self, BadCallbackUrl> {
         if text.len() > MAX_LENGTH {
             return Err(BadCallbackUrl("a callback URL has at most 2048 characters"));

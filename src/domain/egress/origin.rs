@@ -14,7 +14,6 @@ pub struct InvalidIdentity(&'static str);
 pub struct Origin(String);
 
 impl Origin {
-    /// Returns the DNS name in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -23,8 +22,7 @@ impl Origin {
 impl FromStr for Origin {
     type Err = InvalidIdentity;
 
-    /// Parses a DNS name such as `hooks.example.com` and converts it to lower case. The error is the text for the
-    /// user.
+    /// Parses a DNS name such as `hooks.example.com` and converts it to lower case.
     fn from_str(text: &str) -> Result<Self, InvalidIdentity> {
         let is_label = |label: &str| {
             let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -88,8 +86,7 @@ pub struct HubIdentity {
 }
 
 impl HubIdentity {
-    /// Builds the identity that the hub states in requests to receivers. If `origin` is `None`, the host name of the
-    /// public URL is the origin.
+    /// Without `origin`, the host name of the public URL is the origin.
     pub fn new(origin: Option<Origin>, public_url: Option<PublicUrl>) -> Self {
         let origin = origin.or_else(|| public_url.as_ref()?.origin());
         Self { origin, public_url }

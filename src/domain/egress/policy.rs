@@ -62,8 +62,7 @@ impl AllowedTargets {
         }
     }
 
-    /// Whether a network on the list contains `real`, an address that is not IPv4-mapped. A cloud's metadata service
-    /// must be listed by its exact address.
+    /// `real` must not be IPv4-mapped. A cloud's metadata service must be listed by its exact address.
     fn allows(&self, real: IpAddr) -> bool {
         let carried = match real {
             IpAddr::V6(address) => embedded_ipv4(address).map(IpAddr::from),
@@ -83,7 +82,6 @@ pub struct EgressPolicy {
     pub proxy: Option<EgressProxy>,
 }
 
-/// The allowed targets.
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
     pub allow: AllowedTargets,
@@ -100,8 +98,7 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// Fails if the rules forbid requests to the URL. Checks only what needs no DNS lookup: scheme, port, host name,
-    /// and the address if the host is an address.
+    /// Fails if the rules forbid the URL. Checks what needs no DNS lookup: scheme, port, host name, literal address.
     pub fn check_url(&self, url: &CallbackUrl) -> Result<(), Blocked> {
         if self.https_only && url.url().scheme() != "https" {
             return Err(Blocked::NotHttps);
@@ -113,8 +110,7 @@ impl Targets {
         }
     }
 
-    /// Fails if the rules forbid requests to `port`: it is not on the operator's list, or it belongs to a protocol
-    /// other than HTTP and is not explicitly allowed.
+    /// Fails if `port` is not on the operator's list, or belongs to a protocol other than HTTP and is not allowed.
     fn check_port(&self, port: u16) -> Result<(), Blocked> {
         if self.only_ports.as_ref().is_some_and(|only| !only.has(port)) {
             return Err(Blocked::PortUnlisted(port));
@@ -125,8 +121,7 @@ impl Targets {
         Ok(())
     }
 
-    /// Fails if the rules forbid the host name, before its DNS lookup. If the list `only` contains networks, the name
-    /// passes: the addresses decide after the lookup.
+    /// Checks a name before its DNS lookup. If `only` has networks, the name passes: the addresses decide.
     fn check_name(&self, host: &str) -> Result<(), Blocked> {
         let excludes = |only: &TargetList| !only.names(host) && !only.has_networks();
         if self.deny.as_ref().is_some_and(|deny| deny.names(host)) {
@@ -138,8 +133,7 @@ impl Targets {
         Ok(())
     }
 
-    /// Fails if the rules forbid requests to `address`, to which the host name `host` leads. Checks the lists of
-    /// targets, and whether the address is public.
+    /// Checks the address that `host` leads to: the lists of targets, and whether the address is public.
     fn check_address(&self, host: &str, address: IpAddr) -> Result<(), Blocked> {
         let on = |list: &TargetList| list.names(host) || list.covers(address);
         if self.deny.as_ref().is_some_and(on) {
@@ -151,8 +145,7 @@ impl Targets {
         self.allow.check(address)
     }
 
-    /// Checks the addresses that a DNS lookup of `host` found. Returns the allowed addresses in their order, and the
-    /// reason why the last forbidden one is forbidden, if any is.
+    /// Returns the allowed addresses in their order, and why the last forbidden one is forbidden, if any is.
     pub fn filter_allowed(
         &self,
         host: &str,

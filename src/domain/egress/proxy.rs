@@ -28,8 +28,7 @@ pub struct BadEgressProxy;
 impl FromStr for EgressProxy {
     type Err = BadEgressProxy;
 
-    /// Parses the proxy's URL: `http`, a host, a port (default 80), and a user name and password if needed. A path or
-    /// a query is an error.
+    /// `http`, a host, a port (default 80), and a user name and password if needed; no path, no query.
     fn from_str(text: &str) -> Result<Self, BadEgressProxy> {
         let url = Url::parse(text).map_err(|_bad| BadEgressProxy)?;
         let bare = matches!(url.path(), "" | "/") && url.query().is_none();
@@ -49,8 +48,7 @@ impl FromStr for EgressProxy {
     }
 }
 
-/// Returns the header `proxy-authorization` for the user name and password in the proxy's URL (RFC 7617, section 2).
-/// `None`: the URL has neither.
+/// The header `proxy-authorization` (RFC 7617, section 2). `None`: the URL has no user name and password.
 fn authorization(url: &Url) -> Option<String> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
@@ -62,7 +60,6 @@ fn authorization(url: &Url) -> Option<String> {
 }
 
 impl fmt::Debug for EgressProxy {
-    /// Writes the host and the port, without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EgressProxy({}:{}, …)", self.host, self.port)
     }

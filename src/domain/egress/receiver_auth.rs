@@ -46,8 +46,7 @@ pub struct ClientCredentials {
 }
 
 impl ReceiverAuth {
-    /// Returns the value of the header `authorization` for a delivery. `None` for client credentials: the hub must
-    /// first request a token.
+    /// The value of `authorization`. `None` for client credentials: the hub must first request a token.
     pub fn header(&self) -> Option<String> {
         match self {
             Self::Basic { username, password } => Some(basic(username, password)),
@@ -71,8 +70,7 @@ impl ReceiverAuth {
 }
 
 impl ClientCredentials {
-    /// Returns the value of the header `authorization` for the request that fetches a token from the token endpoint
-    /// (RFC 6749, 2.3.1).
+    /// The value of `authorization` for the request to the token endpoint (RFC 6749, 2.3.1).
     pub fn header(&self) -> String {
         let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect();
         let (id, secret): (String, String) =

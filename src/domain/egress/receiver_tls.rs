@@ -48,7 +48,6 @@ struct Pem {
     client_key: Option<String>,
 }
 
-/// The TLS settings in API responses.
 #[derive(Debug, Serialize)]
 pub struct TlsView {
     ca: Option<Vec<CertificateView>>,
@@ -89,8 +88,7 @@ impl ReceiverTls {
         }
     }
 
-    /// Returns the certificate authorities to trust. `None`: the system's authorities apply. Fails if the PEM text is
-    /// invalid.
+    /// The authorities to trust; `None`: the system's. Fails if the PEM text is invalid.
     pub fn roots(&self) -> Result<Option<RootCertStore>, BadTls> {
         let Some(ca) = &self.0.pem.ca else { return Ok(None) };
         let mut roots = RootCertStore::empty();
@@ -100,8 +98,7 @@ impl ReceiverTls {
         Ok(Some(roots))
     }
 
-    /// Returns the client certificate with its chain and its private key. `None`: the settings contain no client
-    /// certificate. Fails if a PEM text is invalid.
+    /// The client certificate with its chain and private key; `None`: there is none. Fails if a PEM text is invalid.
     pub fn identity(&self) -> Result<Option<CertifiedKey>, BadTls> {
         let missing = |field, detail: &str| Err(BadTls { field, detail: detail.into() });
         let key = match (&self.0.pem.client_certificate, &self.0.pem.client_key) {
@@ -133,8 +130,7 @@ impl ReceiverTls {
         }
     }
 
-    /// Returns the client certificate and then its chain; empty if the settings contain no client certificate. Fails
-    /// if the PEM text is invalid.
+    /// The client certificate, then its chain; empty if there is none. Fails if the PEM text is invalid.
     fn client_chain(&self) -> Result<Vec<CertificateDer<'static>>, BadTls> {
         match &self.0.pem.client_certificate {
             Some(chain) => certificates("client_certificate", chain),
@@ -159,8 +155,7 @@ impl ReceiverTls {
     }
 }
 
-/// Parses a PEM text that contains one or more certificates. The error names `field`, the setting that contains the
-/// text.
+/// Parses one or more certificates. The error names `field`, the setting that contains the text.
 fn certificates(field: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, BadTls> {
     let expected = || {
         BadTls {
@@ -172,15 +167,12 @@ fn certificates(field: &'static str, pem: &str) -> Result<Vec<CertificateDer<'st
     found.ok().filter(|found| !found.is_empty()).ok_or_else(expected)
 }
 
-/// Converts an error of rustls to one that names `field`, the setting at fault.
 fn fault(field: &'static str, error: &Error) -> BadTls {
     BadTls { field, detail: format!("cannot be used: {error}") }
 }
 
-/// Returns the time at which a certificate expires. `None`: the certificate cannot be parsed.
-///
-/// webpki reports this time only for an expired certificate, so the function verifies it as of a time after every
-/// expiry.
+/// `None`: the certificate cannot be parsed. webpki reports the expiry only of an expired certificate, so this verifies
+/// as of a time after every expiry.
 fn expires_at(certificate: &CertificateDer<'_>) -> Option<UnixMillis> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
     let verified = verify_server_cert_signed_by_trust_anchor(
@@ -199,7 +191,6 @@ fn expires_at(certificate: &CertificateDer<'_>) -> Option<UnixMillis> {
 }
 
 impl CertificateView {
-    /// Returns the hash and the expiry of a certificate, for API responses.
     fn of(certificate: &CertificateDer<'_>) -> Self {
         Self {
             sha256: format!("{:x}", Bytes::copy_from_slice(&Sha256::digest(certificate))),
@@ -222,7 +213,6 @@ impl From<Pem> for ReceiverTls {
 }
 
 impl From<ReceiverTls> for Pem {
-    /// Returns a copy of the PEM texts, for the database.
     fn from(tls: ReceiverTls) -> Self {
         tls.0.pem.clone()
     }
@@ -237,7 +227,6 @@ impl PartialEq for ReceiverTls {
 impl Eq for ReceiverTls {}
 
 impl fmt::Debug for ReceiverTls {
-    /// Writes only the type's name, because the settings contain a private key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ReceiverTls(…)")
     }

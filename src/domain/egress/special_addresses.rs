@@ -22,12 +22,10 @@ const METADATA: [IpAddr; 11] = [
     v6(0xfd20_00ce_0000_0000_0000_0000_0000_0254),
 ];
 
-/// Builds an IPv4 address from its four bytes.
 const fn v4([a, b, c, d]: [u8; 4]) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(a, b, c, d))
 }
 
-/// Builds an IPv6 address from its 128 bits.
 const fn v6(bits: u128) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from_bits(bits))
 }
@@ -37,11 +35,10 @@ pub(crate) fn is_metadata(address: IpAddr) -> bool {
     METADATA.contains(&address)
 }
 
-/// Names the kind of an address that is not public, such as "a private address". `None`: the address is public. The
-/// address must be canonical, not IPv4-mapped.
+/// The kind of an address that is not public, such as "a private address". The address must not be IPv4-mapped.
 ///
-/// The kinds are those of IANA's registries of special-purpose addresses (RFC 6890). In IPv6 only global unicast is
-/// public (RFC 4291, 2.4), and the well-known NAT64 prefix with a public IPv4 address (RFC 6052, 2.1).
+/// The kinds are those of IANA's special-purpose addresses (RFC 6890). In IPv6 only global unicast is public (RFC 4291,
+/// 2.4), and the well-known NAT64 prefix with a public IPv4 address (RFC 6052, 2.1).
 pub(crate) fn kind_of(address: IpAddr) -> Option<&'static str> {
     if is_metadata(address) {
         return Some("a cloud's metadata service, which only its own address allows");
@@ -52,8 +49,7 @@ pub(crate) fn kind_of(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// Returns the kind of an IPv4 address that is not public; `None`: the address is public. Does not know the metadata
-/// services.
+/// Like [`kind_of`], without the metadata services.
 fn kind_of_v4(address: Ipv4Addr) -> Option<&'static str> {
     let [a, b, c, _] = address.octets();
     match (a, b, c) {
@@ -72,8 +68,7 @@ fn kind_of_v4(address: Ipv4Addr) -> Option<&'static str> {
     }
 }
 
-/// Returns the kind of an IPv6 address that is not public; `None`: the address is public. Does not know the metadata
-/// services.
+/// Like [`kind_of`], without the metadata services.
 fn kind_of_v6(address: Ipv6Addr) -> Option<&'static str> {
     match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => Some("an unspecified address"),
@@ -100,8 +95,7 @@ fn kind_of_v6(address: Ipv6Addr) -> Option<&'static str> {
     }
 }
 
-/// Returns the IPv4 address that an IPv6 address contains, for a translator (NAT64) or a tunnel (6to4, Teredo).
-/// `None`: it contains none.
+/// The IPv4 address inside an IPv6 address of a translator (NAT64) or a tunnel (6to4, Teredo).
 pub(crate) fn embedded_ipv4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [high, low] = match address.segments() {
         // Compatible (RFC 4291, 2.5.5.1) and translated (RFC 2765, 2.1).

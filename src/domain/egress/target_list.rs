@@ -24,8 +24,7 @@ enum HostPattern {
 }
 
 impl TargetList {
-    /// Parses a comma-separated list of networks (CIDR), addresses, host names, and `*.` with a host name for its
-    /// subdomains. The error is the element that is none of these.
+    /// Comma-separated: networks (CIDR), addresses, names, `*.` and a name. The error is the element that is none.
     pub fn parse(list: &str) -> Result<Self, String> {
         let mut targets = Self { networks: Vec::new(), hosts: Vec::new() };
         for part in parts(list) {
@@ -38,8 +37,7 @@ impl TargetList {
         Ok(targets)
     }
 
-    /// Whether the list contains `host`, or a `*.` entry for a domain above it. `host` must be in lower case and
-    /// punycode, without a trailing dot.
+    /// `host` must be in lower case and punycode, without a trailing dot. A `*.` entry covers every domain below it.
     pub(crate) fn names(&self, host: &str) -> bool {
         self.hosts.iter().any(|pattern| match pattern {
             HostPattern::Is(name) => host == name,
@@ -47,8 +45,7 @@ impl TargetList {
         })
     }
 
-    /// Whether a network on the list contains `address`, or the IPv4 address that an IPv6 address contains for a
-    /// translator or a tunnel.
+    /// Whether a network contains `address` or the IPv4 address inside it, as in NAT64 and tunnels.
     pub(crate) fn covers(&self, address: IpAddr) -> bool {
         let real = address.to_canonical();
         let carried = match real {
@@ -59,7 +56,6 @@ impl TargetList {
         within(&real) || carried.as_ref().is_some_and(within)
     }
 
-    /// Whether the list contains at least one network or address, not only host names.
     pub(crate) fn has_networks(&self) -> bool {
         !self.networks.is_empty()
     }
@@ -75,8 +71,7 @@ fn parts(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// Parses a network (CIDR) or an address. An IPv4-mapped IPv6 network becomes the IPv4 network. `None`: the text is
-/// neither.
+/// A network (CIDR) or an address; an IPv4-mapped IPv6 network becomes the IPv4 network.
 fn network(text: &str) -> Option<IpNet> {
     let network: IpNet =
         text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
@@ -107,8 +102,7 @@ fn host_pattern(text: &str) -> Option<HostPattern> {
 pub struct PortList(Vec<RangeInclusive<u16>>);
 
 impl PortList {
-    /// Parses a comma-separated list of ports (1 to 65535) and ranges (`8000-8999`). The error is the list element
-    /// that is neither.
+    /// Comma-separated ports (1 to 65535) and ranges (`8000-8999`). The error is the element that is neither.
     pub fn parse(list: &str) -> Result<Self, String> {
         let port = |text: &str| text.trim().parse().ok().filter(|port| *port > 0);
         let range = |part: &str| {
@@ -120,7 +114,6 @@ impl PortList {
         ranges.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether a port or a range on the list contains `port`.
     pub(crate) fn has(&self, port: u16) -> bool {
         self.0.iter().any(|range| range.contains(&port))
     }

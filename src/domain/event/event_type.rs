@@ -20,18 +20,15 @@ pub struct BadEventType(String);
 pub struct EventType(Arc<str>);
 
 impl EventType {
-    /// Returns the text of the event type, such as `order.created`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether the type is one of the hub's own, which clients cannot publish.
     pub fn is_reserved(&self) -> bool {
         is_reserved(&self.0)
     }
 
-    /// Builds an event type from the text in the log, whose syntax was checked at publication and is not checked
-    /// again.
+    /// The syntax was checked at publication and is not checked again.
     pub fn from_stored(text: &str) -> Self {
         Self(text.into())
     }
@@ -56,7 +53,6 @@ impl fmt::Display for EventType {
 impl FromStr for EventType {
     type Err = BadEventType;
 
-    /// Parses dot-separated segments of ASCII letters, digits, `_` and `-`. The error is the text for the client.
     fn from_str(text: &str) -> Result<Self, BadEventType> {
         check(text, false)?;
         Ok(Self(text.into()))
@@ -69,12 +65,10 @@ impl FromStr for EventType {
 pub struct Pattern(Arc<str>);
 
 impl Pattern {
-    /// Returns the pattern `*`, which matches every event type except the hub's own (`hookhub.…`).
     pub fn any() -> Self {
         Self("*".into())
     }
 
-    /// Returns the text of the pattern, such as `order.*`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -100,9 +94,6 @@ impl Pattern {
         actual.peek().is_none()
     }
 
-    /// Whether this pattern matches the event type. `*` stands for one segment, and at the end for one or more.
-    ///
-    /// A pattern that starts with `*` does not match the hub's own types.
     pub fn matches(&self, event_type: &str) -> bool {
         if self.0.starts_with('*') && is_reserved(event_type) {
             return false;
@@ -131,15 +122,13 @@ impl fmt::Display for Pattern {
 impl FromStr for Pattern {
     type Err = BadEventType;
 
-    /// Parses an event type in which a whole segment may be `*`. The error is the text for the client.
     fn from_str(text: &str) -> Result<Self, BadEventType> {
         check(text, true)?;
         Ok(Self(text.into()))
     }
 }
 
-/// Fails if `text` is not a valid event type, or a valid pattern if `wildcards` is true: dot-separated segments of
-/// letters, digits, `_` and `-`; in patterns also `*`.
+/// Checks the syntax of an event type or, with `wildcards`, of a pattern.
 fn check(text: &str, wildcards: bool) -> Result<(), BadEventType> {
     let what = if wildcards { "an event type pattern" } else { "an event type" };
     if text.is_empty() {

@@ -23,8 +23,7 @@ pub struct JsonPointer(Box<str>);
 pub struct BadJsonPointer;
 
 impl JsonPointer {
-    /// Returns a hash of the value that this pointer selects in the JSON text `data`. Equal values have equal hashes;
-    /// a missing value counts as null.
+    /// A hash of the selected value. Equal values have equal hashes; a missing value counts as null.
     pub fn key_of(&self, data: &[u8]) -> i64 {
         let value = self.find(data).unwrap_or_else(|| "null".to_owned());
         let digest = Sha256::digest(value);
@@ -32,8 +31,7 @@ impl JsonPointer {
         i64::from_be_bytes(*first)
     }
 
-    /// Returns the value that the pointer selects, as normalized JSON text: equal values have equal texts. `None`: the
-    /// value is missing.
+    /// The selected value as normalized JSON: equal values have equal texts. `None`: the value is missing.
     fn find(&self, data: &[u8]) -> Option<String> {
         let mut found: &RawValue = serde_json::from_slice(data).ok()?;
         // The text before the first slash is empty.
@@ -54,10 +52,7 @@ enum Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Returns the object's member or the array's item that one segment of a pointer selects (RFC 6901, section 4).
-    /// `None`: it is missing.
-    ///
-    /// If several members have the name, the last one counts.
+    /// The member or item that one segment selects (RFC 6901, 4). Of members with the same name the last counts.
     fn named(&self, name: &str) -> Option<&'a RawValue> {
         match self {
             Self::Members(members) => {
@@ -111,7 +106,6 @@ impl<'de> Visitor<'de> for AnyParts {
 }
 
 impl AsRef<str> for JsonPointer {
-    /// Returns the text of the pointer.
     fn as_ref(&self) -> &str {
         &self.0
     }

@@ -40,8 +40,7 @@ impl<K> Default for Node<K> {
 }
 
 impl<K: Copy + Ord + Hash> Matcher<K> {
-    /// Adds the subscription `id` of `tenant` with its patterns. If the matcher already contains it, the new patterns
-    /// replace the old ones.
+    /// Adds a subscription, or replaces its patterns.
     pub fn set(&mut self, id: K, tenant: &Arc<str>, patterns: &Arc<[Pattern]>) {
         self.remove(id);
         let root = self.tenants.entry(Arc::clone(tenant)).or_default();
@@ -54,7 +53,6 @@ impl<K: Copy + Ord + Hash> Matcher<K> {
         self.patterns.insert(id, (Arc::clone(tenant), Arc::clone(patterns)));
     }
 
-    /// Removes a subscription with all its patterns. Does nothing if the matcher does not contain it.
     pub fn remove(&mut self, id: K) {
         let Some((tenant, patterns)) = self.patterns.remove(&id) else { return };
         let Some(root) = self.tenants.get_mut(&tenant) else { return };
@@ -67,8 +65,7 @@ impl<K: Copy + Ord + Hash> Matcher<K> {
         }
     }
 
-    /// Returns the subscriptions of `tenant` that have a pattern for the event type, sorted and each once. Empty if
-    /// there are none.
+    /// The subscriptions with a pattern for the event type, sorted and each once.
     pub fn matches(&self, tenant: &str, event_type: &str) -> Vec<K> {
         let mut found = Vec::new();
         if let Some(root) = self.tenants.get(tenant) {
@@ -82,8 +79,7 @@ impl<K: Copy + Ord + Hash> Matcher<K> {
 }
 
 impl<K: Copy + Ord + Hash> Node<K> {
-    /// Returns the list of the subscriptions that have this pattern, and first adds the nodes that are missing on the
-    /// path to it.
+    /// The subscriptions with this pattern. Adds the missing nodes on the path to it.
     fn list_for(&mut self, pattern: &Pattern) -> &mut Vec<K> {
         let mut node = self;
         let mut segments = pattern.as_str().split('.').peekable();
@@ -99,8 +95,7 @@ impl<K: Copy + Ord + Hash> Node<K> {
         &mut node.ends_here
     }
 
-    /// Removes the subscription `id` from the list at the pattern with these segments, and then every node that became
-    /// empty.
+    /// Removes `id` at the pattern, and then every node that became empty.
     fn remove(&mut self, pattern: &[&str], id: K) {
         match pattern {
             [] => self.ends_here.retain(|one| *one != id),
@@ -124,10 +119,8 @@ impl<K: Copy + Ord + Hash> Node<K> {
         }
     }
 
-    /// Adds to `found` each subscription that has a pattern for the rest of an event type, `segments`. A subscription
-    /// with several such patterns is added several times.
-    ///
-    /// `wildcards`: whether `*` may match the first segment; false at the start of one of the hub's own types.
+    /// Adds to `found` each subscription with a pattern for `segments`, possibly several times. `wildcards`: whether
+    /// `*` may match the first segment; false at the start of one of the hub's own types.
     fn find(&self, segments: &[&str], wildcards: bool, found: &mut Vec<K>) {
         let [first, rest @ ..] = segments else {
             found.extend(&self.ends_here);
@@ -144,7 +137,6 @@ impl<K: Copy + Ord + Hash> Node<K> {
         }
     }
 
-    /// Whether no pattern ends at this node or continues below it, so that the node can be removed.
     fn is_empty(&self) -> bool {
         self.children.is_empty()
             && self.any_segment.is_none()

@@ -57,8 +57,7 @@ impl Event {
         }
     }
 
-    /// Returns the subscription whose creation, change or deletion this log entry records. `None`: the entry records
-    /// nothing of that kind.
+    /// The subscription whose creation, change or deletion this entry records.
     pub fn changes_subscription(&self) -> Option<SubscriptionId> {
         self.about.filter(|_| self.event_type.as_str().starts_with(SUBSCRIPTION_CHANGES))
     }
@@ -87,8 +86,7 @@ fn envelope(
     Bytes::from(body)
 }
 
-/// Removes the line breaks from a JSON text, so that it fits on one line of an event stream. They occur only between
-/// tokens, so the value stays the same.
+/// Makes a JSON text fit on one line of an event stream. Line breaks occur only between tokens.
 pub fn without_line_breaks(json: &str) -> Bytes {
     if !json.bytes().any(|byte| byte == b'\n' || byte == b'\r') {
         return Bytes::copy_from_slice(json.as_bytes());

@@ -37,16 +37,13 @@ impl SigningKey {
         format!("{PRIVATE_PREFIX}{}", STANDARD.encode(self.seed))
     }
 
-    /// Signs a delivery in the scheme v1a. Returns one value for `webhook-signature`: `v1a,` and the base64 of the
-    /// signature of `id.timestamp.body`.
-    ///
-    /// `id`: the value of `webhook-id`. `timestamp_s`: the value of `webhook-timestamp`, in seconds.
+    /// One value for `webhook-signature` in the scheme v1a: `v1a,` and the base64 of the signature of
+    /// `id.timestamp.body`. `id`: the value of `webhook-id`.
     pub fn sign(&self, id: &str, timestamp_s: i64, body: &[u8]) -> String {
         let content = [format!("{id}.{timestamp_s}.").as_bytes(), body].concat();
         format!("v1a,{}", STANDARD.encode(self.pair.sign(&content)))
     }
 
-    /// Returns the public key, with which receivers verify the signatures.
     pub fn public(&self) -> PublicKey<'_> {
         PublicKey(self.pair.public_key().as_ref())
     }
@@ -61,7 +58,6 @@ impl PartialEq for SigningKey {
 impl Eq for SigningKey {}
 
 impl fmt::Debug for SigningKey {
-    /// Writes only the type's name, so that logs never contain the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SigningKey(…)")
     }

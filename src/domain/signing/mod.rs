@@ -62,12 +62,10 @@ impl Signing {
         Self { keys, earlier: Vec::new(), schemes: vec![Scheme::V1], x_hook_signature: false }
     }
 
-    /// Returns the current secret, not the earlier ones.
     pub fn secret(&self) -> &Secret {
         &self.keys.secret
     }
 
-    /// Returns the signature schemes in which the hub signs each delivery.
     pub fn schemes(&self) -> &[Scheme] {
         &self.schemes
     }
@@ -77,8 +75,7 @@ impl Signing {
         &self.earlier
     }
 
-    /// Replaces the current secret and removes all earlier keys, which then no longer sign. If `secret` is already the
-    /// current one, nothing changes.
+    /// Replaces the secret and removes all earlier keys, unless `secret` is already the current one.
     #[must_use]
     pub fn with_secret(self, secret: Secret) -> Self {
         if secret == self.keys.secret {
@@ -87,10 +84,8 @@ impl Signing {
         Self { keys: Keys { secret, ..self.keys }, earlier: Vec::new(), ..self }
     }
 
-    /// Replaces the signature schemes. If v1a is among them and no key pair exists, creates one from `fresh`, which
-    /// returns random bytes.
-    ///
-    /// The key pair stays when v1a is removed, so that it is the same when v1a is added again.
+    /// Replaces the schemes. Creates a key pair from the random bytes of `fresh` when v1a first needs one; the pair
+    /// stays when v1a is removed.
     #[must_use]
     pub fn with_schemes(self, schemes: Vec<Scheme>, fresh: impl FnOnce() -> [u8; 32]) -> Self {
         let Self { mut keys, .. } = self;
@@ -100,11 +95,10 @@ impl Signing {
         Self { keys, schemes, ..self }
     }
 
-    /// Replaces the current secret by `secret` at `now`, and the key pair, if there is one, by a pair from the random
-    /// `seed`. Fails if too many keys would be active.
+    /// Replaces the secret, and the key pair, if there is one, by a pair from the random `seed`. Fails if too many keys
+    /// would be active.
     ///
-    /// The replaced keys and all earlier ones continue to sign for at most `overlap`, so that receivers have time to
-    /// change.
+    /// The replaced and all earlier keys sign for at most `overlap` longer, so that receivers have time to change.
     pub fn rotated(
         self,
         secret: Secret,
@@ -132,15 +126,13 @@ impl Signing {
         self.earlier.retain(|earlier| earlier.expires_at > now);
     }
 
-    /// Iterates over the keys that sign at `now`: the current ones, then the earlier ones that have not expired,
-    /// newest first.
+    /// The keys that sign at `now`: the current ones, then the earlier ones, newest first.
     fn active(&self, now: UnixMillis) -> impl Iterator<Item = &Keys> {
         let earlier = self.earlier.iter().filter(move |one| one.expires_at > now);
         std::iter::once(&self.keys).chain(earlier.map(|one| &one.keys))
     }
 
-    /// Returns the value of `webhook-signature` for a delivery at `now`: one signature for each scheme and active key,
-    /// separated by spaces. `id`: the value of `webhook-id`.
+    /// The value of `webhook-signature`: one signature for each scheme and active key. `id`: the value of `webhook-id`.
     pub fn sign(&self, id: &str, body: &[u8], now: UnixMillis) -> String {
         let mut signatures = String::new();
         for scheme in &self.schemes {
@@ -159,11 +151,10 @@ impl Signing {
         signatures
     }
 
-    /// Returns the value of `X-Hook-Signature`, the hex of an HMAC-SHA256 over `body` (REST Hooks, "Security").
-    /// `None`: the subscription does not enable this header.
+    /// The value of `X-Hook-Signature`, hex of an HMAC-SHA256 (REST Hooks, "Security"); `None`: not enabled.
     ///
-    /// The key is the text of `verification_secret`, or of the current signing secret if that is `None`. The text
-    /// includes `whsec_`, because REST Hooks receivers know no other form.
+    /// The key is the text of `verification_secret`, or else of the current secret, with `whsec_`, because REST Hooks
+    /// receivers know no other form.
     pub fn sign_x_hook(&self, verification_secret: Option<&Secret>, body: &[u8]) -> Option<String> {
         if !self.x_hook_signature {
             return None;
@@ -177,8 +168,7 @@ impl Signing {
         Some(hex)
     }
 
-    /// Returns the public keys with which receivers verify v1a signatures at `now`, newest first. Empty if v1a is not
-    /// among the schemes.
+    /// The public keys that verify v1a signatures at `now`, newest first. Empty without v1a.
     pub fn public_keys(&self, now: UnixMillis) -> Vec<PublicKey<'_>> {
         if !self.schemes.contains(&Scheme::V1a) {
             return Vec::new();
@@ -210,8 +200,7 @@ struct StoredKeys {
     expires_at: i64,
 }
 
-/// Returns the schemes of a stored subscription that names none, because it was stored before other schemes existed:
-/// v1 only.
+/// The schemes of a subscription that was stored before other schemes existed.
 fn only_v1() -> Vec<Scheme> {
     vec![Scheme::V1]
 }
@@ -226,21 +215,18 @@ enum BadKeys {
 }
 
 impl Keys {
-    /// Parses the stored texts of a secret (`whsec_…`) and, if there is one, of a private signing key (`whsk_…`).
-    /// Fails if one is invalid.
+    /// Parses the stored texts, `whsec_…` and `whsk_…`.
     fn parse(secret: &str, signing_key: Option<&str>) -> Result<Self, BadKeys> {
         let signing_key = signing_key.map(str::parse).transpose()?;
         Ok(Self { secret: secret.parse()?, signing_key })
     }
 
-    /// Returns the texts for the database: the secret, and the private signing key if there is one.
     fn reveal(&self) -> (String, Option<String>) {
         (self.secret.reveal(), self.signing_key.as_ref().map(SigningKey::reveal))
     }
 }
 
 impl From<Signing> for StoredSigning {
-    /// Converts the settings to their stored form, in which the keys are texts.
     fn from(signing: Signing) -> Self {
         let (secret, signing_key) = signing.keys.reveal();
         let earlier = signing.earlier.iter().map(|one| {
@@ -260,7 +246,6 @@ impl From<Signing> for StoredSigning {
 impl TryFrom<StoredSigning> for Signing {
     type Error = BadKeys;
 
-    /// Parses the stored form. Fails if a stored key is invalid.
     fn try_from(stored: StoredSigning) -> Result<Self, BadKeys> {
         let earlier = stored.earlier.iter().map(|one| {
             let keys = Keys::parse(&one.secret, one.signing_key.as_deref())?;

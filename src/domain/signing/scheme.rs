@@ -13,7 +13,6 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// Returns the signature scheme that has this name in JSON. `None`: no scheme has it.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "v1" => Some(Self::V1),

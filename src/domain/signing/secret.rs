@@ -34,15 +34,12 @@ impl Secret {
         Self(bytes.to_vec())
     }
 
-    /// Returns the secret as text: `whsec_` and base64.
     pub fn reveal(&self) -> String {
         format!("{PREFIX}{}", STANDARD.encode(&self.0))
     }
 
-    /// Signs a delivery in the scheme v1. Returns one value for `webhook-signature`: `v1,` and the base64 of the HMAC
-    /// of `id.timestamp.body`.
-    ///
-    /// `id`: the value of `webhook-id`. `timestamp_s`: the value of `webhook-timestamp`, in seconds.
+    /// One value for `webhook-signature` in the scheme v1: `v1,` and the base64 of the HMAC of `id.timestamp.body`.
+    /// `id`: the value of `webhook-id`.
     pub fn sign(&self, id: &str, timestamp_s: i64, body: &[u8]) -> String {
         format!("v1,{}", STANDARD.encode(self.digest(id, timestamp_s, body)))
     }
@@ -56,8 +53,7 @@ impl Secret {
         mac.finalize().into_bytes().to_vec()
     }
 
-    /// Verifies a delivery that a receiver got. One of its signatures must match this secret, and its timestamp must
-    /// be within [`TOLERANCE`] of `now`; otherwise it fails.
+    /// Fails unless one of the signatures matches this secret and the timestamp is within [`TOLERANCE`] of `now`.
     pub fn verify(
         &self,
         signed: &Signed<'_>,
@@ -91,7 +87,6 @@ pub struct Signed<'a> {
     pub signature: &'a str,
 }
 
-/// Why a signature is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadSignature {
     /// The timestamp is not a number or too far from now: possibly a replayed request.
@@ -102,7 +97,6 @@ pub enum BadSignature {
 }
 
 impl fmt::Debug for Secret {
-    /// Writes only the type's name, so that logs never contain the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
@@ -111,7 +105,6 @@ impl fmt::Debug for Secret {
 impl FromStr for Secret {
     type Err = BadSecret;
 
-    /// Parses the text of a secret: `whsec_` and the base64 of 24 to 64 bytes.
     fn from_str(text: &str) -> Result<Self, BadSecret> {
         let encoded = text.strip_prefix(PREFIX).ok_or(BadSecret)?;
         let bytes = STANDARD.decode(encoded).map_err(|_not_base64| BadSecret)?;

@@ -53,10 +53,7 @@ pub enum ChangeResult {
     },
 }
 
-/// Builds the change that creates a subscription. The store refuses it if the tenant already has `max_subscriptions`.
-///
-/// `starts_after`: the position after which the subscription gets events; `None`: after its own log entry. `key`
-/// identifies a repeated request.
+/// `starts_after` and `key` as in [`Change`]. The store refuses it if the tenant already has `max_subscriptions`.
 pub fn created(
     subscription: Subscription,
     max_subscriptions: u32,
@@ -82,17 +79,14 @@ pub fn secret_rotated(subscription: Subscription) -> Change {
     changed("subscription.secret_rotated", subscription)
 }
 
-/// Builds the change that deletes `subscription`.
 pub fn deleted(subscription: Subscription) -> Change {
     Change { deleted: true, ..changed("subscription.deleted", subscription) }
 }
 
-/// Builds the change by which the owner stops the subscription.
 pub fn paused(subscription: Subscription) -> Change {
     changed("subscription.paused", Subscription { status: Status::Paused, ..subscription })
 }
 
-/// Builds the change by which the owner starts a stopped subscription again.
 pub fn resumed(subscription: Subscription) -> Change {
     changed(
         "subscription.resumed",
@@ -104,8 +98,7 @@ pub fn resumed(subscription: Subscription) -> Change {
     )
 }
 
-/// Builds the change that records a successful verification of the receiver. An unverified subscription becomes
-/// active; one with another status keeps it.
+/// An unverified subscription becomes active; one with another status keeps it.
 pub fn verified(mut subscription: Subscription, verified: Verified) -> Change {
     if let Some(verification) = subscription.definition.channel.verification_mut() {
         verification.verified = Some(verified);
@@ -116,8 +109,7 @@ pub fn verified(mut subscription: Subscription, verified: Verified) -> Change {
     changed("subscription.verified", subscription)
 }
 
-/// Builds the change to the status failing: the receiver accepts no event, so the hub only sends an attempt now and
-/// then.
+/// The receiver accepts no event, so the hub only sends an attempt now and then.
 pub fn failing(subscription: Subscription) -> Change {
     changed("subscription.failing", Subscription { status: Status::Failing, ..subscription })
 }
@@ -136,10 +128,7 @@ pub fn disabled(subscription: Subscription, reason: &str) -> Change {
     )
 }
 
-/// Builds the audit entry for `change`, which `actor` makes at `now`. `before`: the subscription before the change;
-/// `None`: it did not exist.
-///
-/// The store keeps one entry per `token`, so a repeated write adds none.
+/// `before`: the subscription before the change; `None`: it did not exist. The store keeps one entry per `token`.
 pub(crate) fn audit_entry(
     change: &Change,
     before: Option<&Subscription>,
@@ -155,8 +144,7 @@ pub(crate) fn audit_entry(
         .with_subscription(before, (!change.deleted).then_some(subscription))
 }
 
-/// Builds a change that stores `subscription` and appends a log entry of the type `hookhub.{name}`. It fails if
-/// another change came first.
+/// A change with an entry of the type `hookhub.{name}`, which fails if another change came first.
 fn changed(name: &'static str, subscription: Subscription) -> Change {
     let view = serde_json::json!({ "subscription": SubscriptionView::in_entry(&subscription) });
     Change {

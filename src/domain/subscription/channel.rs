@@ -90,7 +90,6 @@ impl Channel {
         }
     }
 
-    /// Returns the webhook settings, to change them. A pull subscription has them too, without effect.
     pub(crate) fn settings_mut(&mut self) -> &mut WebhookSettings {
         match self {
             Self::Pull { dormant } => dormant,
@@ -98,8 +97,7 @@ impl Channel {
         }
     }
 
-    /// Returns the verification of the receiver, whether or not it has succeeded. `None`: the receiver needs no
-    /// verification.
+    /// The receiver's verification, succeeded or not; `None`: none is needed.
     pub fn verification(&self) -> Option<&Verification> {
         match self {
             Self::Pull { .. } => None,
@@ -107,7 +105,6 @@ impl Channel {
         }
     }
 
-    /// Returns the verification of the receiver, to change it. `None`: the receiver needs no verification.
     pub(crate) fn verification_mut(&mut self) -> Option<&mut Verification> {
         match self {
             Self::Pull { .. } => None,
@@ -115,8 +112,7 @@ impl Channel {
         }
     }
 
-    /// Whether both channels are webhooks with the same URL, or both are pull. If so, the failure state and the
-    /// verification of one also apply to the other.
+    /// Both pull, or webhooks with the same URL: the failure state and the verification of one also apply to the other.
     pub fn has_same_receiver(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Webhook(one), Self::Webhook(other)) => one.url == other.url,
@@ -127,8 +123,7 @@ impl Channel {
 }
 
 impl Webhook {
-    /// Returns the secret that a REST Hooks verification gives to the receiver, and with which the receiver checks
-    /// `X-Hook-Signature`. `None`: the method is another, or no verification is needed.
+    /// The secret with which a REST Hooks receiver checks `X-Hook-Signature`. `None`: another method, or none.
     pub fn x_hook_secret(&self) -> Option<&Secret> {
         let verification = self.verification.as_ref()?;
         (verification.method == VerificationMethod::XHookSecret).then_some(&verification.secret)
@@ -136,8 +131,7 @@ impl Webhook {
 }
 
 impl DeliverySettings {
-    /// Returns the retry schedule of the subscription. The `server` schedule supplies the parts that the owner has not
-    /// set.
+    /// `server` supplies the parts that the owner has not set.
     pub fn retry_schedule<'a>(&self, server: &'a RetrySchedule) -> Cow<'a, RetrySchedule> {
         if self.retry_schedule_s.is_none() && self.give_up_after_s.is_none() {
             return Cow::Borrowed(server);
@@ -151,7 +145,6 @@ impl DeliverySettings {
         Cow::Owned(RetrySchedule { steps, give_up_after })
     }
 
-    /// Returns the time limit for one delivery attempt, from the request to the end of the response body.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_s.into())
     }
@@ -166,13 +159,11 @@ impl DeliverySettings {
         self.ordered || self.order_by.is_some()
     }
 
-    /// Returns the rate limit that the owner set, converted to requests per minute. `None`: the owner set no limit.
     pub fn rate_limit_per_minute(&self) -> Option<u32> {
         self.rate_limit_per_s.map(|rate| u32::from(rate) * 60)
     }
 
-    /// Returns the order key of an event. Events with the same key are delivered one after the other, in log order.
-    /// `None`: the order of the event does not matter.
+    /// Events with the same key are delivered one after the other, in log order. `None`: the order does not matter.
     pub fn order_key(&self, event: &Event) -> Option<i64> {
         match &self.order_by {
             Some(pointer) => Some(pointer.key_of(&event.data())),
@@ -182,8 +173,7 @@ impl DeliverySettings {
 }
 
 impl WebhookSettings {
-    /// Builds settings with the given signing keys and schemes, and defaults for the rest: no headers, no TLS
-    /// settings, no authentication.
+    /// Defaults for the rest: no headers, no TLS settings, no authentication.
     pub fn new(signing: Signing) -> Self {
         let delivery = DeliverySettings::default();
         Self { signing, headers: BTreeMap::new(), tls: None, auth: None, delivery }
@@ -212,7 +202,6 @@ impl fmt::Debug for Webhook {
 }
 
 impl fmt::Debug for WebhookSettings {
-    /// Writes only the type's name, because the settings contain secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebhookSettings").finish_non_exhaustive()
     }

@@ -28,8 +28,7 @@ const GAP: &str = "gap";
 const VERIFY: &str = "verification.requested";
 
 impl Command {
-    /// Parses the command that a log entry carries, such as a retry or a replay. `None`: the entry is not a valid
-    /// command.
+    /// The command that a log entry carries. `None`: the entry is not a valid command.
     pub fn from_event(event: &Event) -> Option<Self> {
         let (_, name) = event.event_type.as_str().split_once('.')?;
         if event.about.is_none() || !event.event_type.is_reserved() {
@@ -50,7 +49,6 @@ impl Command {
         command.ok()
     }
 
-    /// Returns the event type of the log entry that carries [`Command::Verify`].
     pub fn verify_entry_type() -> EventType {
         EventType::operational(VERIFY)
     }

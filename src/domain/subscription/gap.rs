@@ -24,8 +24,7 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// Builds the report that the subscription `id` misses a number of events: `events`, from the position `first` to
-    /// the position `last`, both included.
+    /// The subscription misses `events` events from `first` to `last`, both included.
     pub fn new(id: SubscriptionId, events: u64, first: Position, last: Position) -> Self {
         Self {
             reason: "expired".to_owned(),

@@ -69,13 +69,11 @@ impl Definition {
         self
     }
 
-    /// Removes the earlier signing keys that have expired at `now`.
     pub fn drop_expired_keys(&mut self, now: UnixMillis) {
         self.channel.settings_mut().signing.drop_expired(now);
     }
 
-    /// Returns the result of the receiver's successful verification. `None`: it has not succeeded yet, or none is
-    /// required.
+    /// `None`: the verification has not succeeded yet, or none is required.
     pub fn verified(&self) -> Option<&Verified> {
         self.channel.verification()?.verified.as_ref()
     }
@@ -85,14 +83,12 @@ impl Definition {
         self.channel.verification().is_some_and(|verification| verification.verified.is_none())
     }
 
-    /// Returns the status that the subscription has unless it is stopped or failing: unverified until the receiver is
-    /// verified, then active.
+    /// The status unless stopped or failing: unverified until the receiver is verified, then active.
     pub fn running_status(&self) -> Status {
         if self.awaits_verification() { Status::Unverified } else { Status::Active }
     }
 
-    /// Whether both definitions require the same verification of the same receiver. If so, the result of one also
-    /// applies to the other.
+    /// Whether both require the same verification of the same receiver, so that the result of one applies to the other.
     pub fn has_same_verification(&self, other: &Self) -> bool {
         let request = |definition: &Self| {
             let verification = definition.channel.verification();
@@ -101,8 +97,7 @@ impl Definition {
         self.channel.has_same_receiver(&other.channel) && request(self) == request(other)
     }
 
-    /// Prepares this definition to replace `former` in an update. If receiver and verification method stay the same,
-    /// takes over the former verification and its result.
+    /// Takes over the verification of `former` and its result if receiver and method stay the same.
     #[must_use]
     pub fn replacing(mut self, former: &Self) -> Self {
         let is_same_receiver = self.channel.has_same_receiver(&former.channel);
@@ -146,7 +141,6 @@ impl Status {
         }
     }
 
-    /// Returns the status that has this name in JSON and SQL. `None`: no status has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
@@ -182,19 +176,16 @@ impl Subscription {
         }
     }
 
-    /// Returns the time at which the outstanding verification was requested. `None`: no verification is outstanding,
-    /// or the subscription is stopped.
+    /// `None`: no verification is outstanding, or the subscription is stopped.
     pub fn verification_requested_at(&self) -> Option<UnixMillis> {
         let verification = self.definition.channel.verification()?;
         (self.status == Status::Unverified).then_some(verification.requested_at)
     }
 
-    /// Returns the time of creation, which the id contains.
     pub fn created_at(&self) -> UnixMillis {
         self.id.time()
     }
 
-    /// Returns the number of the shard to which the subscription belongs.
     pub fn shard(&self) -> u16 {
         shard_of(self.id)
     }

@@ -47,7 +47,6 @@ pub(super) struct StoredDefinition {
 }
 
 impl From<Definition> for StoredDefinition {
-    /// Converts a definition to the flat form that the database stores.
     fn from(definition: Definition) -> Self {
         let Definition { event_types, channel, description, metadata } = definition;
         let (callback_url, verification, settings) = match channel {
@@ -79,7 +78,6 @@ impl From<Definition> for StoredDefinition {
 }
 
 impl From<StoredDefinition> for Definition {
-    /// Converts the flat form in the database to a definition. Without a callback URL it becomes a pull subscription.
     fn from(stored: StoredDefinition) -> Self {
         let settings = WebhookSettings {
             signing: stored.signing,
@@ -126,7 +124,6 @@ mod optional_text {
         value.as_ref().map(T::as_ref).serialize(serializer)
     }
 
-    /// Deserializes a string by parsing it, and null as `None`. Fails if the string cannot be parsed.
     pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<T>, D::Error> {
@@ -140,7 +137,6 @@ mod pattern_list {
 
     use super::Pattern;
 
-    /// Serializes event type patterns as a JSON array of strings.
     pub(super) fn serialize<S: Serializer>(
         list: &[Pattern],
         serializer: S,
@@ -148,7 +144,6 @@ mod pattern_list {
         serializer.collect_seq(list.iter().map(Pattern::as_str))
     }
 
-    /// Deserializes event type patterns from an array of strings. Fails if one is not a valid pattern.
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Vec<Pattern>, D::Error> {

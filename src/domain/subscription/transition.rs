@@ -24,8 +24,7 @@ pub(crate) enum StatusTransition {
 }
 
 impl StatusTransition {
-    /// Builds the change that applies this transition to `current`, the stored subscription. Call it only if
-    /// [`Self::applies_to`] returns true.
+    /// Applies the transition to the stored subscription. Call it only if [`Self::applies_to`] returns true.
     pub(crate) fn change(&self, current: Subscription) -> Change {
         match self {
             Self::Failing => change::failing(current),

@@ -48,7 +48,6 @@ impl VerificationMethod {
 impl FromStr for VerificationMethod {
     type Err = UnknownVerificationMethod;
 
-    /// Parses the name that the method has in JSON. Fails if no method has it.
     fn from_str(name: &str) -> Result<Self, UnknownVerificationMethod> {
         let method = Self::ALL.into_iter().find(|method| method.name() == name);
         method.ok_or(UnknownVerificationMethod)
@@ -66,8 +65,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Builds the result of a verification that succeeded at `at`, in which the receiver allowed no particular origin
-    /// and set no rate limit.
+    /// Succeeded at `at`, with no particular origin and no rate limit.
     pub fn unlimited(at: UnixMillis) -> Self {
         Self { at, origin: None, rate_per_minute: None }
     }
@@ -91,23 +89,19 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Builds a verification that is requested at `now` and has not succeeded. The 32 bytes `random` become the secret
-    /// for `X-Hook-Secret`.
+    /// Requested at `now`, not yet verified. `random` becomes the secret for `X-Hook-Secret`.
     pub fn new(method: VerificationMethod, now: UnixMillis, random: [u8; 32]) -> Self {
         Self { method, requested_at: now, secret: Secret::from_random(random), verified: None }
     }
 
-    /// Returns the token with which the receiver can confirm this verification later. The hub sends it only to
-    /// `callback_url`; it is valid for this verification only.
-    ///
-    /// `key`: the hub's secret key for such tokens.
+    /// The token with which the receiver can confirm later. Sent only to `callback_url`, and valid for this
+    /// verification only. `key`: the hub's secret key for such tokens.
     pub fn token(&self, key: &[u8], id: SubscriptionId, callback_url: &CallbackUrl) -> String {
         let tag = self.mac(key, id, callback_url).map(|mac| mac.finalize().into_bytes());
         URL_SAFE_NO_PAD.encode(tag.unwrap_or_default())
     }
 
-    /// Whether `text` is the [`token`](Self::token) of this verification for the same key, subscription and URL. The
-    /// comparison takes constant time.
+    /// Compares with [`token`](Self::token) in constant time.
     pub fn is_token(
         &self,
         text: &str,
@@ -120,8 +114,7 @@ impl Verification {
         mac.zip(tag.ok()).is_some_and(|(mac, tag)| mac.verify_slice(&tag).is_ok())
     }
 
-    /// Computes the HMAC that forms the token, over the subscription's id, the time of the request and the URL. Always
-    /// `Some`: HMAC accepts a key of any length.
+    /// HMAC over the subscription's id, the time of the request and the URL. Always `Some`: any key length is valid.
     fn mac(&self, key: &[u8], id: SubscriptionId, url: &CallbackUrl) -> Option<Hmac<Sha256>> {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
         mac.update(format!("{id}\n{}\n{}", self.requested_at.as_i64(), url.as_str()).as_bytes());
@@ -170,7 +163,6 @@ mod revealed {
         serializer.serialize_str(&secret.reveal())
     }
 
-    /// Deserializes a secret from its text `whsec_…`. Fails if the text is invalid.
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Secret, D::Error> {
@@ -182,8 +174,7 @@ mod revealed {
 #[error("WebHook-Allowed-Rate must be * or a whole number of requests a minute, 1 or more")]
 pub struct InvalidRate;
 
-/// Parses the header `WebHook-Allowed-Rate`: requests per minute, or `*` for no limit, which returns `None`
-/// (CloudEvents HTTP 1.1 Web Hooks, 4.2.2).
+/// Requests per minute in `WebHook-Allowed-Rate`; `None`: `*`, no limit (CloudEvents HTTP 1.1 Web Hooks, 4.2.2).
 fn parse_rate(text: &str) -> Result<Option<u32>, InvalidRate> {
     match text.trim() {
         "*" => Ok(None),
@@ -196,10 +187,7 @@ fn parse_rate(text: &str) -> Result<Option<u32>, InvalidRate> {
     }
 }
 
-/// Returns the rate that a receiver allows, in requests per minute; `None`: no limit. It is the value of `header`, or
-/// `requested` if the receiver sent no header.
-///
-/// Fails if the header is invalid.
+/// Requests per minute: `header`, or `requested` without one; `None`: no limit. Fails if `header` is invalid.
 pub fn allowed_rate(
     header: Option<&str>,
     requested: Option<u32>,

@@ -16,10 +16,8 @@ pub struct Version {
     pub event_types: Arc<[Pattern]>,
 }
 
-/// Whether the subscription `id` of `tenant` gets the event. The newest of `versions` that was in force before the
-/// event decides; `versions` is sorted, oldest first.
-///
-/// Only the subscription that a `hookhub.test` event is about gets that event.
+/// `versions`: oldest first; the newest one in force before the event decides. A `hookhub.test` event matches only the
+/// subscription that it is about.
 pub fn matches_event(
     event: &Event,
     id: SubscriptionId,

@@ -61,7 +61,6 @@ struct VerificationView {
 }
 
 impl VerificationView {
-    /// Builds the view of a verification for API responses.
     fn of(verification: &Verification) -> Self {
         let verified = verification.verified.as_ref();
         Self {
@@ -84,8 +83,7 @@ impl<'a> SubscriptionView<'a> {
         Self { secret: Some(signing.secret().reveal()), ..Self::of(subscription) }
     }
 
-    /// Builds the JSON view for the log entry that records a change. It omits `updated_at`, because the position of
-    /// the entry contains the time.
+    /// For the log entry of a change: without `updated_at`, because the entry's position contains the time.
     pub fn in_entry(subscription: &'a Subscription) -> Self {
         let Definition { event_types, channel, description, metadata } = &subscription.definition;
         let WebhookSettings { signing, headers, tls, auth, delivery } = channel.settings();
@@ -120,7 +118,6 @@ impl<'a> SubscriptionView<'a> {
     }
 }
 
-/// Builds the view of a secret that was replaced: only the time at which it expires.
 fn previous_secret(earlier: &Earlier) -> PreviousSecret {
     PreviousSecret { expires_at: earlier.expires_at }
 }

@@ -34,8 +34,6 @@ pub(super) struct PostResult {
 }
 
 impl Forwarder {
-    /// Creates a forwarder that POSTs events to `url` and signs them with `secret`. Fails if the HTTP client cannot be
-    /// built.
     pub(super) fn new(url: Url, secret: Secret) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .user_agent(super::USER_AGENT)
@@ -62,8 +60,7 @@ impl Forwarder {
         PostResult { outcome, took: started.elapsed() }
     }
 
-    /// Signs and POSTs an event. Returns the response's status and the beginning of its body. Fails if no complete
-    /// response arrives.
+    /// Returns the status and the beginning of the body. Fails if no complete response arrives.
     async fn exchange(&self, event: &Event) -> Result<(StatusCode, String), reqwest::Error> {
         let timestamp = UnixMillis::now().seconds();
         let signature = self.secret.sign(&event.id, timestamp, event.text.as_bytes());

@@ -63,10 +63,8 @@ pub enum ListenError {
     Client(#[from] reqwest::Error),
 }
 
-/// Receives the events of a hub until the hub refuses a request, and passes each line of output to `show`. After a
-/// disconnect, resumes where the stream ended.
-///
-/// Events are forwarded one at a time; a failed POST is shown and not retried.
+/// Passes each line of output to `show` until the hub refuses a request. After a disconnect, resumes where the stream
+/// ended. Events are forwarded one at a time; a failed POST is not retried.
 pub async fn listen(
     settings: ListenSettings,
     mut show: impl FnMut(Output),
@@ -95,8 +93,7 @@ pub async fn listen(
     }
 }
 
-/// Handles the messages of one connection until it ends: forwards and shows each event. Returns the reason why the
-/// connection ended.
+/// Forwards and shows each event of one connection. Returns why the connection ended.
 async fn follow(
     source: &mut Source,
     mut connection: Connection,
@@ -122,8 +119,7 @@ async fn follow(
     }
 }
 
-/// Forwards an event if there is a forwarder, and returns the line to print: the event, and the result of the
-/// forwarding.
+/// Returns the line to print: the event, and the result of the forwarding.
 async fn handle_event(event: &Event, forwarder: Option<&Forwarder>) -> String {
     let (time, event_type, id) =
         (SingleLine(&event.timestamp), SingleLine(&event.r#type), SingleLine(&event.id));
@@ -140,8 +136,7 @@ struct Backoff {
 }
 
 impl Backoff {
-    /// Sets the delay back to the first one, after a message arrived. `retry_ms`: the first delay that the message
-    /// sets, in milliseconds; `None`: unchanged.
+    /// Sets the delay back after a message arrived. `retry_ms`: the new first delay, if the message sets one.
     fn reset(&mut self, retry_ms: Option<u64>) {
         self.failures = 0;
         if let Some(retry_ms) = retry_ms {
@@ -150,11 +145,8 @@ impl Backoff {
         }
     }
 
-    /// Returns the delay before the next connection attempt. Each call without a [`Self::reset`] in between doubles
-    /// it, up to [`MAX_RETRY_DELAY`].
-    ///
-    /// The first delay is the hub's own if it set one. Later delays have jitter, so that many clients do not reconnect
-    /// at once.
+    /// The first delay, then twice the last one, up to [`MAX_RETRY_DELAY`]. All but the first have jitter, so that many
+    /// clients do not reconnect at once.
     fn next_delay(&mut self) -> Duration {
         let first = self.hub_delay.unwrap_or(DEFAULT_RETRY_DELAY);
         let max = first.saturating_mul(2_u32.saturating_pow(self.failures)).min(MAX_RETRY_DELAY);

@@ -64,8 +64,7 @@ pub(super) struct Connection {
 }
 
 impl Source {
-    /// Creates a source of events, without connecting. Fails if the key is empty or contains characters that a header
-    /// cannot, or if the HTTP client cannot be built.
+    /// Does not connect. Fails if the key is empty or not valid in a header, or if the HTTP client cannot be built.
     pub(super) fn new(settings: &ListenSettings) -> Result<Self, ListenError> {
         let client = Client::builder()
             .user_agent(super::USER_AGENT)
@@ -83,10 +82,8 @@ impl Source {
         })
     }
 
-    /// Requests the event stream from the cursor where the last connection ended, or on the first call from the
-    /// configured start.
-    ///
-    /// Fails with a permanent error if the hub refuses the request or does not respond with an event stream.
+    /// Resumes where the last connection ended, or begins at the configured start. Fails with a permanent error if the
+    /// hub refuses, or does not respond with an event stream.
     pub(super) async fn connect(&mut self) -> Result<Connection, StreamError> {
         let after = match &self.after {
             Some(after) => after.clone(),
@@ -104,8 +101,7 @@ impl Source {
         Ok(Connection::over(response))
     }
 
-    /// Requests the cursor of the newest event. Only the first connection needs it: if the stream breaks before its
-    /// first event, no event must be skipped.
+    /// The cursor of the newest event, from which to resume if the stream breaks before its first event.
     async fn log_head(&self) -> Result<String, StreamError> {
         let request = self.request("events", "now").timeout(RESPONSE_TIMEOUT);
         let text = read(self.send(request).await?).await?;
@@ -115,8 +111,7 @@ impl Source {
         Ok(page.next_cursor)
     }
 
-    /// Builds a request `GET /v1/<path>` for the selected event types. `after`: the cursor after which the events
-    /// begin.
+    /// `GET /v1/<path>` for the selected event types. The events begin after the cursor `after`.
     fn request(&self, path: &str, after: &str) -> RequestBuilder {
         let mut url = self.hub.clone();
         url.set_path(&format!("{}/v1/{path}", url.path().trim_end_matches('/')));
@@ -125,8 +120,7 @@ impl Source {
         self.client.get(url).header(AUTHORIZATION, self.authorization.clone())
     }
 
-    /// Sends a request and returns the response if its status is 200. Otherwise returns an error with the reason that
-    /// the hub gave.
+    /// Fails with the hub's reason unless the status is 200.
     async fn send(&self, request: RequestBuilder) -> Result<Response, StreamError> {
         let late = |_elapsed| StreamError::Temporary("the hub did not respond in time".to_owned());
         let sent = timeout(RESPONSE_TIMEOUT, request.send()).await.map_err(late)?;
@@ -151,8 +145,7 @@ impl Source {
         Err(error(detail))
     }
 
-    /// Records the message's id as the cursor from which to resume, and returns the message's event; `None` if it has
-    /// no data. Fails if the data are not an event.
+    /// Records the message's id as the cursor to resume from. `None`: no data. Fails if the data are not an event.
     pub(super) fn handle_message(&mut self, message: Sse) -> Result<Option<Event>, StreamError> {
         let (id, data) = (message.id, message.data);
         let event = data.map(|data| {
@@ -168,7 +161,6 @@ impl Source {
 }
 
 impl Connection {
-    /// Creates a connection that reads the response's body as a stream of messages.
     fn over(response: Response) -> Self {
         let unread = Arc::new(AtomicUsize::new(0));
         let body = Box::pin(response.bytes_stream());
@@ -176,8 +168,7 @@ impl Connection {
         Self { messages: Box::pin(SseByteStream::new(body)), unread }
     }
 
-    /// Waits for the next message of the stream; `None` at the end of the stream. Fails with a temporary error if the
-    /// connection breaks.
+    /// `None` at the end of the stream. Fails with a temporary error if the connection breaks.
     pub(super) async fn next(&mut self) -> Result<Option<Sse>, StreamError> {
         let message = std::future::poll_fn(|context| self.messages.as_mut().poll_next(context));
         let message = message.await.transpose().map_err(|error| temporary(&error))?;
@@ -228,8 +219,7 @@ async fn read(mut response: Response) -> Result<Vec<u8>, StreamError> {
     Ok(body)
 }
 
-/// Builds the header `authorization` for the API key, marked as sensitive. `None`: the key is empty, or contains
-/// characters that a header cannot.
+/// Marked as sensitive. `None`: the key is empty, or contains characters that a header cannot.
 fn bearer(key: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {key}")).ok()?;
     value.set_sensitive(true);
@@ -241,13 +231,11 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Makes a text from the hub safe for a terminal: replaces control characters by spaces, and cuts the text after
-/// [`MAX_SHOWN_CHARS`].
+/// Replaces control characters by spaces, and cuts the text after [`MAX_SHOWN_CHARS`].
 fn printable(text: &str) -> String {
     text.chars().take(MAX_SHOWN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Converts `error`, such as a broken connection, to a stream error after which the caller connects again.
 fn temporary(error: &(dyn std::error::Error + 'static)) -> StreamError {
     StreamError::Temporary(root_cause(error).to_string())
 }

@@ -53,8 +53,7 @@ impl FromStr for StartPoint {
     }
 }
 
-/// Parses a whole number followed by a unit: `s`, `m`, `h` or `d` (days). `None`: the text is anything else, or the
-/// number is too large.
+/// A whole number and `s`, `m`, `h` or `d` (days). `None`: anything else, or too large.
 fn read_duration(text: &str) -> Option<Duration> {
     let (number, unit_s) = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)]
         .into_iter()

@@ -52,8 +52,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Returns the first value of the header `name`, which must be in lower case. `None`: the delivery has no such
-    /// header.
+    /// The first value of the header. `name` must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }

@@ -26,7 +26,6 @@ pub(super) struct ReceiverState {
 }
 
 impl ReceiverState {
-    /// Creates the state that the handlers share. Each delivery is sent to the channel `deliveries`.
     pub(super) fn new(settings: ReceiverSettings, deliveries: mpsc::Sender<Delivery>) -> Self {
         Self { settings, used: AtomicUsize::new(0), deliveries, dropped: AtomicU64::new(0) }
     }
@@ -36,8 +35,7 @@ impl ReceiverState {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Checks the signature of a delivery at `now`: valid if any configured secret matches. `NotChecked` if no secret
-    /// is configured.
+    /// Valid if any configured secret matches; `NotChecked` if none is configured.
     fn verify(
         &self,
         signed: Result<Signed<'_>, VerificationFailure>,
@@ -54,8 +52,7 @@ impl ReceiverState {
         verified
     }
 
-    /// Returns the next status of the configured sequence; the last one repeats. For a delivery with an invalid
-    /// signature it returns 401, and the sequence does not advance.
+    /// The last status repeats. An invalid signature gets 401, and the sequence does not advance.
     fn next_status(&self, verified: SignatureCheck) -> StatusCode {
         let script = &self.settings.answers;
         let code = match verified {
@@ -76,8 +73,7 @@ impl ReceiverState {
     }
 }
 
-/// Handles a request to any path. Responds to a verification request; otherwise checks the signature, reports the
-/// delivery to the channel, and responds.
+/// Responds to a verification request; otherwise checks the signature, reports the delivery, and responds.
 pub(super) async fn receive(
     request: HttpRequest,
     payload: web::Payload,
@@ -118,8 +114,7 @@ pub(super) async fn receive(
     respond(status, verified, state.settings.retry_after_s)
 }
 
-/// Builds the response with `status`. `retry_after_s`: the value of `Retry-After` in seconds, which is sent only with
-/// status 429 or 503.
+/// `retry_after_s`: sent only with status 429 or 503.
 fn respond(
     status: StatusCode,
     verified: SignatureCheck,

@@ -58,11 +58,8 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Starts a test receiver, and returns it with the channel of its deliveries. A delivery is sent to the channel
-    /// before its response.
-    ///
-    /// If the channel is full, the delivery still gets its response, but the channel does not get it;
-    /// [`Self::dropped`] counts it. Fails if the address cannot be bound.
+    /// A delivery is sent to the channel before its response. If the channel is full, the delivery gets its response,
+    /// and [`Self::dropped`] counts it. Fails if the address cannot be bound.
     pub async fn start(settings: ReceiverSettings) -> io::Result<(Self, mpsc::Receiver<Delivery>)> {
         if let Some(odd) = settings.answers.iter().find(|code| !(200..=599).contains(*code)) {
             let refusal = format!("expected a status code from 200 to 599, not {odd}");
@@ -92,7 +89,6 @@ impl Receiver {
         Ok((Self { address, server: handle, state, tasks }, deliveries))
     }
 
-    /// Returns the address that the receiver listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -10,8 +10,7 @@ const ORIGIN: &str = "webhook-request-origin";
 /// Names of the query parameter that holds the challenge.
 const CHALLENGE_PARAMETERS: [&str; 2] = ["hub.challenge", "challenge"];
 
-/// Returns the response by which the test receiver confirms a verification request of the hub. `None`: `request` is
-/// not a verification request.
+/// Confirms a verification request of the hub. `None`: any other request.
 pub(super) fn respond(request: &HttpRequest) -> Option<HttpResponse> {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     let (method, response) = match *request.method() {

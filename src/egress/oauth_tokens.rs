@@ -149,7 +149,7 @@ struct TokenResponse {
 fn parse_response(status: StatusCode, body: &[u8], now: Instant) -> Result<CachedToken, Failure> {
     let invalid = |why: String| Err(Failure::new(ErrorClass::Protocol, why));
     if !status.is_success() {
-        return invalid(format!("answered {}{}", status.as_u16(), error_code(body)));
+        return invalid(format!("answered {}{}", status.as_u16(), error_code_suffix(body)));
     }
     // The detail must not quote the response: it may contain a token.
     let Ok(response) = serde_json::from_slice::<TokenResponse>(body) else {
@@ -182,8 +182,9 @@ fn lifetime(expires_in: Option<&Value>) -> Duration {
     stated.map_or(DEFAULT_LIFETIME, |stated| stated.unwrap_or(MAX_LIFETIME)).min(MAX_LIFETIME)
 }
 
-/// `: code` of an error response (RFC 6749, section 5.2), or empty without a valid code.
-fn error_code(body: &[u8]) -> String {
+/// The `error` code of an error response (RFC 6749, section 5.2) after a colon and a space, to append to a message.
+/// Empty without a code of at most 64 letters, digits, `_`, `-` and `.`.
+fn error_code_suffix(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct ErrorResponse {
         error: String,

@@ -72,8 +72,8 @@ impl Store {
         .map(|newest| newest.map(Position::from_stored))
     }
 
-    /// Selects the subscriptions that lose events if all events up to `expired_up_to` expire: their cursor is below
-    /// it, or a retry is at or below it. Leaves out those whose gap up to there is recorded.
+    /// Selects the subscriptions that may lose events if all events up to `expired_up_to` expire: the cursor is below, or a
+    /// retry is at or below it. Leaves out those whose loss is already recorded up to `expired_up_to`.
     pub async fn select_lagging(
         &self,
         expired_up_to: Position,

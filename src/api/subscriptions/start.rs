@@ -4,8 +4,8 @@ use crate::api::http::fields::Fields;
 use crate::domain::position::Position;
 use crate::streaming::resume::ResumePoint;
 
-/// Takes `from` (`now`, `earliest`, an event id or a time). Delivery starts with the first event at or after it.
-/// `None`: missing, `now` or invalid.
+/// Takes `from` (`now`, `earliest`, an event id or a time). Returns the position just before the first event to deliver.
+/// `None`: missing, `now`, or invalid, which is recorded as an error. An id after `head` is invalid.
 pub(super) fn starts_after(fields: &mut Fields, head: Position) -> Option<Position> {
     match ResumePoint::parse(&fields.text("from", 64).value()?) {
         ResumePoint::Now => None,

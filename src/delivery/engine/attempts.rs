@@ -88,7 +88,7 @@ impl Engine {
     /// Ends the delivery of an event that retention has deleted.
     pub(crate) fn handle_missing_event(&mut self, fetch: FetchEvent) {
         let FetchEvent { subscription: id, position, term } = fetch;
-        if !self.end(id, term) {
+        if !self.count_ended_attempt(id, term) {
             return;
         }
         let ended = self.with_queue(id, |queue| {
@@ -103,13 +103,14 @@ impl Engine {
 
     /// The attempt becomes due again.
     pub(crate) fn handle_fetch_error(&mut self, fetch: FetchEvent) {
-        if self.end(fetch.subscription, fetch.term) {
+        if self.count_ended_attempt(fetch.subscription, fetch.term) {
             self.with_queue(fetch.subscription, |queue| queue.attempts.return_slot(fetch.position));
         }
     }
 
-    /// `false` if this node no longer owns the shard in this `term`: the caller must then ignore the result.
-    pub(super) fn end(&mut self, id: SubscriptionId, term: i64) -> bool {
+    /// Counts an attempt, or the fetch of its event, as no longer in flight. Returns `false` if this node no longer owns the
+    /// shard in this `term`: the caller then ignores the outcome.
+    pub(super) fn count_ended_attempt(&mut self, id: SubscriptionId, term: i64) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.ownership.end(shard_of(id), term)
     }

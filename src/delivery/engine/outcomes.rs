@@ -31,7 +31,7 @@ impl Engine {
     pub(crate) fn handle_outcome(&mut self, result: AttemptResult, now: UnixMillis) {
         let AttemptResult { attempt, outcome, term } = result;
         let (id, position, number) = (attempt.subscription, attempt.position, attempt.number);
-        if !self.end(id, term) {
+        if !self.count_ended_attempt(id, term) {
             return;
         }
         let (started_at, latency) = (attempt.id.time(), attempt.latency());

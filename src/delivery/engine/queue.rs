@@ -182,7 +182,8 @@ impl SubscriptionQueue {
         self.attempts.retries.is_running(position) || self.log.is_unfinished(position)
     }
 
-    pub(super) fn can_start(&mut self, now: UnixMillis) -> bool {
+    /// Whether an attempt may start now: an event or a retry is ready, and no limit forbids it. Does not start it.
+    pub(super) fn can_start_attempt(&mut self, now: UnixMillis) -> bool {
         self.is_delivering() && self.attempts.can_start(&self.subscription.definition, now)
     }
 

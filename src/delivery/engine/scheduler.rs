@@ -71,7 +71,7 @@ impl Scheduler {
         if queue.scheduled.is_ready {
             return;
         }
-        if queue.can_start(now) {
+        if queue.can_start_attempt(now) {
             queue.scheduled.is_ready = true;
             self.ready.push_back(id);
         } else if let Some(at) = queue.ready_at(now)

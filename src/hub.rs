@@ -244,7 +244,8 @@ impl Core {
         Ok(Self { node, store, log, keys, claims, quotas, metrics, tasks, stopping, closing })
     }
 
-    /// Does not run yet. The key makes the tokens that verify receivers. Fails with [`StartError::Callbacks`].
+    /// Builds the dispatcher, but does not start it. `verification_token_key` makes the tokens that verify receivers. Fails
+    /// with [`StartError::Callbacks`] if the HTTP client for callbacks cannot be created.
     fn new_dispatcher(
         &self,
         settings: &Settings,

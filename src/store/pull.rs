@@ -13,7 +13,7 @@ pub struct PullCursor {
 }
 
 impl Store {
-    /// Selects a pull subscription's cursor; `None` if it is not a pull subscription.
+    /// Selects a pull subscription's cursor; `None` if `id` is not a pull subscription.
     pub async fn select_pull_cursor(
         &self,
         id: SubscriptionId,
@@ -28,7 +28,7 @@ impl Store {
         }))
     }
 
-    /// Moves the cursor forward, never back, and returns the result. `None` if it is not a pull subscription.
+    /// Moves the cursor forward, never back, and returns the result. `None` if `id` is not a pull subscription.
     pub async fn advance_pull_cursor(
         &self,
         id: SubscriptionId,
@@ -43,7 +43,7 @@ impl Store {
         Ok(moved.await?.map(Position::from_stored))
     }
 
-    /// Moves the cursor forward or back; false if it is not a pull subscription, which then gets the events above
+    /// Moves the cursor forward or back; false if `id` is not a pull subscription, which then gets the events above
     /// `position` again, also those that its former webhook delivered.
     pub async fn seek_pull_cursor(
         &self,

@@ -57,8 +57,8 @@ pub(super) async fn acknowledge(
     Ok(HttpResponse::Ok().json(json!({ "cursor": cursor.to_string() })))
 }
 
-/// Moves the cursor forward, never back, and returns the result. 422 for a position after the newest event, 409 if it
-/// is not a pull subscription.
+/// Moves the subscription's cursor forward, never back, and returns its position then. 422 for a position after the newest
+/// event, 409 if `id` is not a pull subscription.
 pub(crate) async fn acknowledge_up_to(
     api: &Api,
     id: SubscriptionId,

@@ -106,7 +106,8 @@ impl LogCursor {
         self.read_to
     }
 
-    /// `false` for an outdated read: the shard was lost and acquired since, or events have expired.
+    /// Whether the result of a read that started after `after` may be used. `false` if it is outdated: the shard was lost and
+    /// acquired again in the meantime, or events have expired.
     pub(super) fn is_expecting(&self, after: Position) -> bool {
         self.reading == Reading::Lagging { is_reading: true } && after == self.read_to
     }

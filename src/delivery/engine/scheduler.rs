@@ -62,6 +62,8 @@ impl Scheduler {
         queue.scheduled.counted_bytes = bytes;
     }
 
+    /// Adds the queue to the lists of what it can do at `now`: read on, and start an attempt or else wait for a time. Does not
+    /// add it twice to `readers` or `ready`.
     fn list(&mut self, queue: &mut SubscriptionQueue, now: UnixMillis) {
         let id = queue.id();
         if !queue.scheduled.is_reader && queue.wants_read() {

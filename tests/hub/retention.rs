@@ -33,6 +33,29 @@ async fn until_gone(database: &Database) {
     eventually("old partitions go", gone).await;
 }
 
+/// Starts hubs until the first retention round of one has dropped the old partitions. A round that fails, as it may on a
+/// busy machine, is repeated only after a minute.
+async fn hubs_that_drop_old_partitions(database: &Database) -> Vec<TestHub> {
+    let mut hubs = Vec::new();
+    let gone = async || {
+        for _ in 0..2_000 {
+            if older(database, "events|attempts", 30).await == 0 {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        false
+    };
+    while hubs.len() < 5 {
+        hubs.push(TestHub::start_on(database, |_| ()).await);
+        if gone().await {
+            return hubs;
+        }
+    }
+    until_gone(database).await;
+    hubs
+}
+
 async fn ids(hub: &Client, path: &str) -> Vec<String> {
     hub.all(path).await.iter().map(|event| text(event, "/id")).collect()
 }
@@ -262,9 +285,8 @@ async fn appends_and_deliveries_continue_while_a_reader_blocks_the_drop_of_a_par
         (database.number(turns).await == 0).then_some(())
     })
     .await;
-    let other = TestHub::start_on(&database, |_| ()).await;
-    until_gone(&database).await;
-    let last = other.publish("n", json!("last")).await;
+    let others = hubs_that_drop_old_partitions(&database).await;
+    let last = others[0].publish("n", json!("last")).await;
     assert_eq!(sorted(receiver.take_ids(published.len() + 1).await).last(), Some(&last));
 }
 

@@ -1,8 +1,9 @@
 //! The route table's entries: path, method, handler, and the access rule, which is public or a scope of the caller's key.
 
 use actix_web::http::Method;
-use actix_web::{HttpMessage as _, HttpRequest};
+use actix_web::{FromRequest, Handler, HttpMessage as _, HttpRequest, Responder, web};
 
+use super::http::completion::Completed;
 use super::problem::{ApiResult, Code, Problem};
 use crate::domain::access::scope::Scope;
 
@@ -27,7 +28,7 @@ pub(crate) fn access(request: &HttpRequest) -> ApiResult<Access> {
     access.ok_or_else(|| Problem::new(Code::Internal, "this route has no access rule"))
 }
 
-/// One path and method. A GET route serves HEAD too.
+/// One path and method.
 pub(crate) struct Route {
     pub(crate) path: &'static str,
     pub(crate) method: Method,
@@ -35,33 +36,36 @@ pub(crate) struct Route {
     pub(crate) handler: actix_web::Route,
 }
 
-/// Creates a route of the API. The router checks the rule `access` before it calls `handler`.
-pub(crate) fn route(
-    method: Method,
-    path: &'static str,
-    access: Access,
-    handler: actix_web::Route,
-) -> Route {
-    Route { path, method, access, handler }
-}
-
-/// The route also serves HEAD.
+/// Creates a GET route, which serves HEAD too.
 pub(crate) fn get(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
-    route(Method::GET, path, access, handler)
+    Route { path, method: Method::GET, access, handler }
 }
 
-pub(crate) fn post(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
-    route(Method::POST, path, access, handler)
+/// The handler of a request that may change something. It runs to its end, also when the client disconnects.
+pub(crate) struct ToCompletion(actix_web::Route);
+
+pub(crate) fn to_completion<F, Args>(handler: F) -> ToCompletion
+where
+    F: Handler<Args>,
+    F::Output: Responder + 'static,
+    F::Future: 'static,
+    Args: FromRequest + 'static,
+{
+    ToCompletion(web::to(Completed(handler)))
 }
 
-pub(crate) fn put(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
-    route(Method::PUT, path, access, handler)
+pub(crate) fn post(path: &'static str, access: Access, handler: ToCompletion) -> Route {
+    Route { path, method: Method::POST, access, handler: handler.0 }
 }
 
-pub(crate) fn patch(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
-    route(Method::PATCH, path, access, handler)
+pub(crate) fn put(path: &'static str, access: Access, handler: ToCompletion) -> Route {
+    Route { path, method: Method::PUT, access, handler: handler.0 }
 }
 
-pub(crate) fn delete(path: &'static str, access: Access, handler: actix_web::Route) -> Route {
-    route(Method::DELETE, path, access, handler)
+pub(crate) fn patch(path: &'static str, access: Access, handler: ToCompletion) -> Route {
+    Route { path, method: Method::PATCH, access, handler: handler.0 }
+}
+
+pub(crate) fn delete(path: &'static str, access: Access, handler: ToCompletion) -> Route {
+    Route { path, method: Method::DELETE, access, handler: handler.0 }
 }

@@ -1,4 +1,4 @@
-//! Revocation of API keys: an entry in the log, and a wait until every node rejects the key.
+//! Revocation of API keys: an entry in the log, and a wait until every node enforces it.
 
 use std::sync::Arc;
 
@@ -10,30 +10,30 @@ use crate::domain::access::audit::AuditEntry;
 use crate::domain::access::revocation::{KEY_REVOKED, Revocation};
 use crate::domain::event::event_type::EventType;
 use crate::domain::event::{Event, NewEvent};
+use crate::domain::position::Position;
 use crate::store::StoreError;
 use crate::store::keys::{Revoked, StoredKey};
 
 /// The nodes that are known to reject a revoked key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RevocationReach {
-    /// Every live node rejects the key, and ends what was opened with it.
+    /// Every live node rejects the key, ends what was opened with it, and has completed the operations in progress.
     Everywhere,
     /// The key is revoked, but a node did not confirm in time.
     Unconfirmed,
 }
 
 impl Log {
-    /// Revokes a key, and waits until every other node rejects it. For a key that is already revoked, only waits.
-    /// `None` if the key does not exist.
+    /// Revokes a key, and returns the position of the entry that says so; for a key that is already revoked, of the
+    /// first. `None` if the key does not exist. `token` identifies the append, so that it can be repeated.
     ///
-    /// `token` identifies the append, so that it can be repeated. A node confirms when it has read the log entry. A
-    /// node whose lease has ended need not confirm: it trusts no cached key.
+    /// Nodes may accept the key until [`Self::wait_until_enforced`] returns.
     pub async fn revoke_key(
         &self,
         key: &StoredKey,
         token: Uuid,
         audit: &AuditEntry,
-    ) -> Result<Option<RevocationReach>, StoreError> {
+    ) -> Result<Option<Position>, StoreError> {
         let data = serde_json::to_vec(&Revocation::new(key.id, &key.name))
             .map_err(|error| StoreError::Unreadable(error.to_string()))?;
         let send = || self.store.revoke_key(token, key, &data, audit);
@@ -50,14 +50,19 @@ impl Log {
             self.tail.add_committed(previous, vec![Arc::new(event)]);
             self.notifier_wakeup.notify_one();
         }
+        Ok(Some(position))
+    }
+
+    /// Waits until every node enforces the revocation at `position`: it has read the entry, and no operation of the key
+    /// is in progress. A caller that holds such an operation waits in vain. A node whose lease has ended need not
+    /// confirm: it trusts no cached key.
+    pub async fn wait_until_enforced(&self, position: Position) -> RevocationReach {
         self.wait_until_visible(position).await;
         let is_here = self.tail.head() >= position;
-        let check = || self.store.have_others_read(self.node, position);
-        let is_everywhere = poll_until(check).await && is_here;
-        Ok(Some(if is_everywhere {
+        if poll_until(|| self.store.do_nodes_enforce(position)).await && is_here {
             RevocationReach::Everywhere
         } else {
             RevocationReach::Unconfirmed
-        }))
+        }
     }
 }

@@ -49,8 +49,8 @@ fn interval(length: Duration) -> PgInterval {
 }
 
 impl Store {
-    /// Renews the lease until `lease` from now, and records that the node has read the log up to `seen`. From the
-    /// server identity, the caller notices a failover.
+    /// Renews the lease until `lease` from now, and records the position as [`Self::update_seen`] does. From the server
+    /// identity, the caller notices a failover.
     pub async fn renew_lease(
         &self,
         node: &NodeName,
@@ -108,7 +108,8 @@ impl Store {
         .await
     }
 
-    /// Records that the node has read the log up to `position`.
+    /// Records that the node has read the log up to `position` and enforces the revocations up to there: no operation
+    /// of those keys is in progress.
     pub async fn update_seen(&self, node: Uuid, position: Position) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "UPDATE nodes SET seen = $2 WHERE id = $1 AND seen < $2",
@@ -119,17 +120,12 @@ impl Store {
         .map(drop)
     }
 
-    /// Returns whether every live node besides `node` has read the log up to `position`.
-    pub async fn have_others_read(
-        &self,
-        node: Uuid,
-        position: Position,
-    ) -> Result<bool, StoreError> {
+    /// Returns whether every live node enforces the revocations up to `position`.
+    pub async fn do_nodes_enforce(&self, position: Position) -> Result<bool, StoreError> {
         self.fetch_scalar(sqlx::query_scalar!(
             r#"SELECT NOT EXISTS (
-                   SELECT FROM nodes WHERE id <> $1 AND leased_until >= clock_timestamp() AND seen < $2
-               ) AS "seen!""#,
-            node,
+                   SELECT FROM nodes WHERE leased_until >= clock_timestamp() AND seen < $1
+               ) AS "enforced!""#,
             position.stored(),
         ))
         .await

@@ -11,6 +11,7 @@ use crate::support::client::{Client, answer, each, text, try_answer};
 use crate::support::follower::End;
 use crate::support::hub::TestHub;
 use crate::support::proxy::Proxy;
+use crate::support::raw_client::RawClient;
 use crate::support::sse::EventSource;
 use crate::support::views::until_connected;
 use crate::support::websocket::Socket;
@@ -185,6 +186,80 @@ async fn a_websocket_executes_no_commands_after_its_key_is_revoked() {
     let later = hub.all("/v1/events").await;
     assert_eq!(later.len(), at_the_end.len(), "nothing is published after the answer");
     assert_eq!(text(&later[0], "/id"), first);
+}
+
+/// Begins a request to every operation of the API that has a body, and sends all but the last byte of it.
+async fn requests_without_their_last_byte(hub: &TestHub, key: &str) -> Vec<(String, RawClient)> {
+    let document = hub.get("/openapi.json").await.expect(200);
+    let mut requests = Vec::new();
+    for (path, operations) in document.get("paths").and_then(Value::as_object).expect("paths") {
+        for (method, operation) in operations.as_object().expect("operations") {
+            if operation.get("requestBody").is_none() {
+                continue;
+            }
+            let line = format!("{} {}", method.to_uppercase(), path.replace(['{', '}'], ""));
+            let head = format!(
+                "{line} HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
+                 expect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+            );
+            let mut client = RawClient::that_says(hub.address(), &head).await;
+            assert_eq!(client.hear().await.status, 100, "{line}");
+            client.say(b"{").await;
+            requests.push((line, client));
+        }
+    }
+    assert!(requests.len() > 10, "{requests:?}");
+    requests
+}
+
+/// Sends the last byte of each body; each request must be refused because of `reason`.
+async fn are_refused(requests: Vec<(String, RawClient)>, reason: &str) {
+    for (line, mut client) in requests {
+        client.say(b"}").await;
+        let response = client.hear().await;
+        assert_eq!(response.status, 401, "{line}: {}", response.text);
+        assert!(response.text.contains(reason), "{line}: {}", response.text);
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_body_arrives_after_the_revocation_or_expiry_of_its_key_is_refused() {
+    let one = TestHub::start().await;
+    let other = TestHub::start_on(&one.database, |_| ()).await;
+    let (id, revoked) = key(&one, json!({"scopes": ["admin"]})).await;
+    let (_, expiring) = key(&one, json!({"scopes": ["admin"], "expires_in_s": 3})).await;
+    let mut requests = requests_without_their_last_byte(&one, &revoked).await;
+    requests.extend(requests_without_their_last_byte(&other, &revoked).await);
+    let late = requests_without_their_last_byte(&one, &expiring).await;
+    revoke(&one, &id).await;
+    are_refused(requests, "this key is revoked").await;
+
+    let client = one.with_key(Some(&expiring));
+    let expired = async || (client.get("/v1/events").await.status == 401).then_some(());
+    eventually("the key expires", expired).await;
+    are_refused(late, "this key expired").await;
+    let keys = one.get("/v1/keys").await.expect(200);
+    assert_eq!(each(&keys, "/data").len(), 1, "none was created: {keys}");
+}
+
+#[tokio::test]
+async fn a_revoked_admin_key_revokes_itself_and_the_key_that_revokes_it() {
+    let one = TestHub::start().await;
+    let other = TestHub::start_on(&one.database, |_| ()).await;
+    let ((first, first_key), (second, second_key)) = tokio::join!(
+        key(&one, json!({"scopes": ["admin"]})),
+        key(&one, json!({"scopes": ["admin"]}))
+    );
+    let (of_first, of_second) = (one.with_key(Some(&first_key)), other.with_key(Some(&second_key)));
+    let (path_of_first, path_of_second) =
+        (format!("/v1/keys/{first}"), format!("/v1/keys/{second}"));
+    let (answer, another) =
+        tokio::join!(of_first.delete(&path_of_second), of_second.delete(&path_of_first));
+    let statuses = [answer.status, another.status];
+    assert!(statuses.contains(&204), "{statuses:?}");
+    assert!(statuses.iter().all(|status| [204, 401].contains(status)), "{statuses:?}");
+    let (own, own_key) = key(&one, json!({"scopes": ["admin"]})).await;
+    revoke(&one.with_key(Some(&own_key)), &own).await;
 }
 
 #[tokio::test]

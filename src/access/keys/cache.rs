@@ -23,6 +23,8 @@ const MIN_SWEEP_SIZE: usize = 10_000;
 struct CacheState {
     by_id: HashMap<KeyId, Arc<Key>>,
     by_hash: HashMap<Hash, KeyId>,
+    /// Revoked keys that may have operations in progress, each with the position of its revocation.
+    ending: Vec<(Position, Arc<Key>)>,
     /// Incremented by each revocation, and whenever one may have been missed.
     generation: u64,
     /// Incremented whenever the cache is invalidated.
@@ -95,6 +97,23 @@ impl KeyCache {
         self.resumed.send_replace(Some(resumption));
     }
 
+    /// Waits until no operation is in progress under a key that was revoked at or below `position`.
+    pub(crate) async fn operations_ended(&self, position: Position) {
+        let ending = self.state().ending_up_to(position);
+        for key in ending {
+            key.operations_ended().await;
+        }
+    }
+
+    /// The highest position up to `read` at or below which no revoked key has an operation in progress. `read`: the
+    /// position up to which this node has read the log.
+    pub(crate) fn enforced_up_to(&self, read: Position) -> Position {
+        let mut state = self.state();
+        state.ending.retain(|(_, key)| !key.is_idle());
+        let oldest = state.ending.iter().map(|(position, _)| position.previous()).min();
+        oldest.map_or(read, |oldest| oldest.min(read))
+    }
+
     /// Makes the cache untrusted until the node's next lease renewal, after which all cached keys are checked again.
     pub(crate) fn invalidate(&self) {
         self.state().invalidate();
@@ -129,7 +148,7 @@ impl KeyCache {
         let mut state = self.state();
         let mut missed = false;
         for id in checked.iter().filter(|id| !unrevoked.contains(id)) {
-            missed |= state.revoke(*id);
+            missed |= state.revoke(*id).is_some();
         }
         if state.invalidations == resumption.invalidations && !state.has_stopped {
             state.trusted_until = Some(resumption.until);
@@ -195,7 +214,11 @@ impl LogObserver for KeyCache {
     /// Removes a key that the entry revokes from the cache, before any reader on this node sees the entry.
     fn handle_entry(&self, entry: &Event) {
         if let Some(id) = Revocation::revoked_key(entry) {
-            self.state().revoke(id);
+            let mut state = self.state();
+            if let Some(key) = state.revoke(id) {
+                state.ending.push((entry.position, key));
+            }
+            drop(state);
             tracing::info!(key = %id, "a key is revoked; everything opened with it ends");
             self.revoked.send_replace(entry.position);
         }
@@ -220,13 +243,20 @@ impl CacheState {
         self.invalidations += 1;
     }
 
-    /// Removes the key and marks it as revoked for all who share it. Returns false if it was not cached.
-    fn revoke(&mut self, id: KeyId) -> bool {
+    /// Removes the key and marks it as revoked for all who share it. `None` if it was not cached.
+    fn revoke(&mut self, id: KeyId) -> Option<Arc<Key>> {
         self.generation += 1;
-        let Some(key) = self.by_id.remove(&id) else { return false };
+        let key = self.by_id.remove(&id)?;
         key.revoke();
         self.by_hash.retain(|_, cached| *cached != id);
-        true
+        Some(key)
+    }
+
+    /// The keys that were revoked at or below `position` and have operations in progress. Forgets idle ones.
+    fn ending_up_to(&mut self, position: Position) -> Vec<Arc<Key>> {
+        self.ending.retain(|(_, key)| !key.is_idle());
+        let revoked = self.ending.iter().filter(|(revoked, _)| *revoked <= position);
+        revoked.map(|(_, key)| Arc::clone(key)).collect()
     }
 
     /// Removes unused keys, except those whose last use is not written yet. Does nothing while the cache is small.

@@ -1,8 +1,11 @@
 //! One API key in use: its permissions and its status.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering, fence};
 use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::domain::access::scope::{Scope, Scopes};
 use crate::domain::event::event_type::Pattern;
@@ -14,13 +17,21 @@ const ADMIN: &str = "admin";
 /// The minimum time between two writes of a key's last use.
 const WRITE_INTERVAL: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KeyStatus {
-    Active,
-    /// Since this time.
-    Expired(UnixMillis),
+/// Why a key is rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidKey {
+    #[error("this key is revoked")]
     Revoked,
+    #[error("this key expired at {0}")]
+    Expired(UnixMillis),
 }
+
+/// A request or command in progress that may change something. A revocation of its key waits until it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Operation(
+    #[expect(dead_code, reason = "held only to be counted")] TaskTrackerToken,
+);
 
 /// A key that requests and streams share: a revocation takes effect for all of them at once.
 #[derive(Debug)]
@@ -34,6 +45,7 @@ pub(crate) struct Key {
     /// `None`: valid until it is revoked.
     pub expires_at: Option<UnixMillis>,
     revoked: AtomicBool,
+    operations: TaskTracker,
     /// The last use, and the last use written to the database, in milliseconds since 1970.
     used: AtomicI64,
     written: AtomicI64,
@@ -48,6 +60,7 @@ impl Key {
             event_types: stored.event_types,
             expires_at: stored.expires_at,
             revoked: AtomicBool::new(stored.revoked),
+            operations: TaskTracker::new(),
             used: AtomicI64::new(0),
             written: AtomicI64::new(stored.last_used_at.map_or(0, UnixMillis::as_i64)),
         }
@@ -62,17 +75,18 @@ impl Key {
             event_types: None,
             expires_at: None,
             revoked: AtomicBool::new(false),
+            operations: TaskTracker::new(),
             used: AtomicI64::new(0),
             written: AtomicI64::new(0),
         }
     }
 
-    /// The status at `now`. A key that is both revoked and expired is reported as revoked.
-    pub(crate) fn status(&self, now: UnixMillis) -> KeyStatus {
+    /// Checks that the key is neither revoked nor expired at `now`. A key that is both is reported as revoked.
+    pub(crate) fn require_valid(&self, now: UnixMillis) -> Result<(), InvalidKey> {
         match self.expires_at {
-            _ if self.is_revoked() => KeyStatus::Revoked,
-            Some(end) if end <= now => KeyStatus::Expired(end),
-            _ => KeyStatus::Active,
+            _ if self.is_revoked() => Err(InvalidKey::Revoked),
+            Some(end) if end <= now => Err(InvalidKey::Expired(end)),
+            _ => Ok(()),
         }
     }
 
@@ -81,8 +95,31 @@ impl Key {
         self.revoked.load(Ordering::Acquire)
     }
 
+    /// Refuses every later operation. Those in progress continue: see [`Self::operations_ended`].
     pub(crate) fn revoke(&self) {
         self.revoked.store(true, Ordering::Release);
+        self.operations.close();
+    }
+
+    /// Begins an operation, unless the key is revoked or expired at `now`.
+    ///
+    /// This counts the operation and then checks the key; [`Self::revoke`] marks the key and then reads the count. So an
+    /// operation sees the revocation, or the revocation waits for it.
+    pub(crate) fn begin_operation(&self, now: UnixMillis) -> Result<Operation, InvalidKey> {
+        let operation = Operation(self.operations.token());
+        fence(Ordering::Acquire);
+        self.require_valid(now)?;
+        Ok(operation)
+    }
+
+    /// Waits until no operation of the revoked key is in progress. Never returns for a key that is not revoked.
+    pub(crate) async fn operations_ended(&self) {
+        self.operations.wait().await;
+    }
+
+    /// Whether no operation is in progress. Stays true only for a revoked key.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.operations.is_empty()
     }
 
     /// Whether the key's event types include every event that `patterns` can match. True for an empty slice.

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 pub(crate) use self::cache::KeyCache;
 use self::cache::{LeaseResumption, LookupGeneration};
-pub(crate) use self::key::{Key, KeyStatus};
+pub(crate) use self::key::{InvalidKey, Key, Operation};
 use crate::domain::id::KeyId;
 use crate::domain::position::Position;
 use crate::store::keys::StoredKey;
@@ -50,21 +50,21 @@ impl Keys {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let (revoked, resumed) = (cache.revocations(), cache.resumptions());
-        let follow = follow((node, store.clone()), Arc::clone(&cache), revoked, resumed);
-        let until = stop.clone();
-        tasks.spawn(async move { until.run_until_cancelled(follow).await });
+        let confirm = confirm_revocations(node, store.clone(), Arc::clone(&cache));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(confirm));
+        let check = check_at_new_leases(store.clone(), Arc::clone(&cache));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(check));
         tasks.spawn(uses::write(store.clone(), Arc::clone(&cache), stop));
         Self { store, cache }
     }
 
-    /// Finds a key in the cache or the database. It may be revoked or expired: the caller checks [`Key::status`].
+    /// Finds a key in the cache or the database. It may be revoked or expired: the caller checks [`Key::require_valid`].
     pub(crate) async fn by_hash(&self, hash: &Hash) -> Result<Option<Arc<Key>>, StoreError> {
         let cached = || self.cache.by_hash(hash);
         self.look_up(cached, async || self.store.select_key_by_hash(hash).await, Some(hash)).await
     }
 
-    /// Finds a key in the cache or the database. It may be revoked or expired: the caller checks [`Key::status`].
+    /// Finds a key in the cache or the database. It may be revoked or expired: the caller checks [`Key::require_valid`].
     pub(crate) async fn by_id(&self, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
         let cached = || self.cache.by_id(id);
         self.look_up(cached, async || self.store.select_key_by_id(id).await, None).await
@@ -108,6 +108,12 @@ impl Keys {
         self.cache.revocations()
     }
 
+    /// The highest position up to `read` at or below which no revoked key has an operation in progress. `read`: the
+    /// position up to which this node has read the log.
+    pub(crate) fn enforced_up_to(&self, read: Position) -> Position {
+        self.cache.enforced_up_to(read)
+    }
+
     /// Trusts cached keys until `until`; if they were untrusted, only after a check in the database.
     pub(crate) fn lease_runs_until(&self, until: Instant) {
         self.cache.lease_runs_until(until);
@@ -120,28 +126,26 @@ impl Keys {
     }
 }
 
-/// Confirms each revocation that `node` has read from the log. At each new lease, checks all cached keys.
-async fn follow(
-    (node, store): (Uuid, Store),
-    cache: Arc<KeyCache>,
-    mut revoked: watch::Receiver<Position>,
-    mut resumed: watch::Receiver<Option<LeaseResumption>>,
-) {
-    loop {
-        tokio::select! {
-            Ok(()) = revoked.changed() => {
-                let position = *revoked.borrow_and_update();
-                if let Err(error) = store.update_seen(node, position).await {
-                    tracing::debug!(%error, "cannot confirm a revocation; the next renewal of the lease confirms it");
-                }
-            }
-            Ok(()) = resumed.changed() => {
-                let resumption = *resumed.borrow_and_update();
-                if let Some(resumption) = resumption {
-                    resume(&store, &cache, resumption).await;
-                }
-            }
-            else => return,
+/// Confirms, as `node`, each revocation that the node has read from the log, once no operation of the key is in
+/// progress.
+async fn confirm_revocations(node: Uuid, store: Store, cache: Arc<KeyCache>) {
+    let mut revoked = cache.revocations();
+    while revoked.changed().await.is_ok() {
+        let position = *revoked.borrow_and_update();
+        cache.operations_ended(position).await;
+        if let Err(error) = store.update_seen(node, position).await {
+            tracing::debug!(%error, "cannot confirm a revocation; the next renewal of the lease confirms it");
+        }
+    }
+}
+
+/// Checks all cached keys at each new lease.
+async fn check_at_new_leases(store: Store, cache: Arc<KeyCache>) {
+    let mut resumed = cache.resumptions();
+    while resumed.changed().await.is_ok() {
+        let resumption = *resumed.borrow_and_update();
+        if let Some(resumption) = resumption {
+            resume(&store, &cache, resumption).await;
         }
     }
 }
@@ -163,6 +167,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
+    use futures_util::FutureExt as _;
 
     use super::*;
     use crate::domain::access::revocation::{KEY_REVOKED, Revocation};
@@ -237,9 +242,29 @@ mod tests {
         cache.handle_entry(&revocation(2));
         assert!(!key.is_revoked() && cache.by_hash(&HASH).is_ok());
         cache.handle_entry(&revocation(1));
-        assert_eq!(key.status(UnixMillis::now()), KeyStatus::Revoked);
+        assert_eq!(key.require_valid(UnixMillis::now()), Err(InvalidKey::Revoked));
         assert!(cache.by_hash(&HASH).is_err() && cache.by_id(id(1)).is_err());
         assert_eq!(*revocations.borrow_and_update(), Position::from_stored(101));
+    }
+
+    #[tokio::test]
+    async fn a_revocation_is_enforced_once_the_operations_of_its_key_have_ended() {
+        let cache = trusted_cache();
+        let key = look_up(&cache, 1);
+        let now = UnixMillis::now();
+        let operations = [key.begin_operation(now).unwrap(), key.begin_operation(now).unwrap()];
+        cache.handle_entry(&revocation(1));
+        assert_eq!(key.begin_operation(now).unwrap_err(), InvalidKey::Revoked);
+        let (before, at, after) = [100, 101, 109].map(Position::from_stored).into();
+        for operation in operations {
+            assert_eq!(cache.enforced_up_to(after), before);
+            assert_eq!(cache.enforced_up_to(before), before);
+            assert!(cache.operations_ended(at).now_or_never().is_none());
+            cache.operations_ended(before).await;
+            drop(operation);
+        }
+        cache.operations_ended(at).await;
+        assert_eq!(cache.enforced_up_to(after), after);
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl AdminKey {
     }
 
     /// Finds the admin key, or one of the stored `keys`. It may be revoked or expired: the caller checks that with
-    /// [`require_valid`](super::caller::require_valid).
+    /// [`Key::require_valid`].
     pub(crate) async fn find(
         &self,
         text: &str,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
 
-use crate::access::keys::{Key, KeyStatus};
+use crate::access::keys::{Key, Operation};
 use crate::api::http::headers::single_header;
 use crate::api::http::query::{TOKEN, tokens};
 use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::route::{Access, access};
-use crate::api::state::api;
+use crate::api::state::{Api, api};
 use crate::domain::access::scope::{Scope, Scopes};
 use crate::domain::event::event_type::{Pattern, is_reserved};
 use crate::domain::time::UnixMillis;
@@ -32,6 +32,12 @@ impl Caller {
         let caller = authenticate(request).await?;
         caller.require_access(access)?;
         Ok(caller)
+    }
+
+    /// Begins an operation. 401 if the key was revoked or has expired since the caller was authorised.
+    pub(super) async fn begin_operation(&self, api: &Api) -> ApiResult<Operation> {
+        api.keys.recheck(&self.key).await?;
+        Ok(self.key.begin_operation(UnixMillis::now())?)
     }
 
     /// 403 without the scope that the access rule demands. A public route demands none.
@@ -105,7 +111,7 @@ async fn authenticate(request: &HttpRequest) -> ApiResult<Caller> {
         return Err(Problem::new(Code::Unauthorized, "this key does not exist"));
     };
     let now = UnixMillis::now();
-    require_valid(&key, now)?;
+    key.require_valid(now)?;
     key.record_use(now);
     let tenant = match requested {
         Some(requested) if key.scopes.allow(Scope::Admin) => requested,
@@ -129,16 +135,6 @@ fn missing_key(request: &HttpRequest) -> Problem {
         format!("{TOKEN} is accepted only by GET /v1/events, /v1/stream and /v1/ws; {fix}")
     };
     Problem::new(Code::Unauthorized, detail)
-}
-
-/// Checks that a key is neither revoked nor expired at `now`; else 401.
-pub(super) fn require_valid(key: &Key, now: UnixMillis) -> ApiResult<()> {
-    let detail = match key.status(now) {
-        KeyStatus::Active => return Ok(()),
-        KeyStatus::Revoked => "this key is revoked".to_owned(),
-        KeyStatus::Expired(end) => format!("this key expired at {end}"),
-    };
-    Err(Problem::new(Code::Unauthorized, detail))
 }
 
 /// The key in an `Authorization` header `Bearer KEY`; the scheme may be in any case (RFC 6750, 2.1).

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::read_access::ReadAccess;
+use crate::access::keys::Operation;
 use crate::api::http::headers::client_address;
 use crate::api::http::input::{Input, NoQuery};
 use crate::api::http::middleware::RequestId;
@@ -28,6 +29,9 @@ pub(crate) struct Context {
     pub(crate) api: web::Data<Api>,
     pub(crate) caller: Caller,
     pub(crate) request: HttpRequest,
+    /// Holds back the answer to a revocation of the caller's key until the handler has ended. `None` for a request that
+    /// only reads.
+    pub(crate) operation: Option<Operation>,
 }
 
 impl Context {
@@ -82,7 +86,8 @@ pub(crate) fn actor(key: &str, request: &HttpRequest) -> Actor {
 }
 
 /// Extracts the context and the input of a request. The caller is authorised first: 401 and 403 win over errors in the
-/// query and the body, which is not read before.
+/// query and the body, which is not read before. Once the body has arrived, the key is checked again: 401 if it was
+/// revoked or has expired meanwhile.
 #[derive(Debug)]
 pub(crate) struct Authorized<I = NoQuery>(pub(crate) Context, pub(crate) I);
 
@@ -97,7 +102,12 @@ impl<I: Input> FromRequest for Authorized<I> {
             let caller = Caller::authorize(&request).await?;
             let input = I::read(&request, payload?).await?;
             let api = web::Data::clone(api(&request)?);
-            Ok(Self(Context { api, caller, request }, input))
+            let operation = if request.method().is_safe() {
+                None
+            } else {
+                Some(caller.begin_operation(&api).await?)
+            };
+            Ok(Self(Context { api, caller, request, operation }, input))
         })
     }
 }
@@ -125,7 +135,7 @@ impl<I: Input> FromRequest for AuthorizedReader<I> {
             let input = I::read(&request, payload?).await?;
             let api = web::Data::clone(api(&request)?);
             let caller = access.caller.clone();
-            Ok(Self(Context { api, caller, request }, access, input))
+            Ok(Self(Context { api, caller, request, operation: None }, access, input))
         })
     }
 }

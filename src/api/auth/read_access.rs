@@ -7,8 +7,8 @@ use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
-use super::caller::{Caller, requested_tenant, require_valid};
-use crate::access::keys::Key;
+use super::caller::{Caller, requested_tenant};
+use crate::access::keys::{Key, Operation};
 use crate::api::http::fields::MAX_PATTERNS;
 use crate::api::http::query::{Query, TOKEN, invalid, tokens};
 use crate::api::problem::{ApiResult, Code, Problem};
@@ -92,15 +92,14 @@ impl ReadAccess {
         Ok(Filter { tenant, source: Source::Types(patterns) })
     }
 
-    /// Checks again, during a connection, that the key and the token are neither revoked nor expired; else 401.
-    pub(crate) async fn require_still_valid(&self, api: &Api) -> ApiResult<()> {
-        let (key, now) = (&self.caller.key, UnixMillis::now());
-        api.keys.recheck(key).await?;
-        require_valid(key, now)?;
-        key.record_use(now);
+    /// Begins an operation during a connection. 401 if the key or the token was revoked or has expired.
+    pub(crate) async fn begin_operation(&self, api: &Api) -> ApiResult<Operation> {
+        let operation = self.caller.begin_operation(api).await?;
+        let now = UnixMillis::now();
+        self.caller.key.record_use(now);
         match &self.token {
             Some(token) if token.expires <= now => Err(bad_token(InvalidToken::Expired)),
-            _ => Ok(()),
+            _ => Ok(operation),
         }
     }
 
@@ -122,7 +121,7 @@ async fn authorize_token(request: &HttpRequest, token: &str) -> ApiResult<ReadAc
     let now = UnixMillis::now();
     let token = StreamToken::verify(token, &api.token_secret, now).map_err(bad_token)?;
     let key = issuing_key(api, &token.key).await?;
-    require_valid(&key, now)?;
+    key.require_valid(now)?;
     if requested_tenant(request)?.is_some_and(|requested| requested != token.tenant) {
         return Err(Problem::new(
             Code::Forbidden,

@@ -32,10 +32,14 @@ use crate::streaming::resume::ResumePoint;
 pub(super) fn routes() -> Vec<Route> {
     let one = "/v1/subscriptions/{id}/replays/{replay}";
     vec![
-        route::post("/v1/subscriptions/{id}/replay", SUBSCRIBE, web::to(create)),
+        route::post("/v1/subscriptions/{id}/replay", SUBSCRIBE, route::to_completion(create)),
         route::get("/v1/subscriptions/{id}/replays", SUBSCRIBE, web::to(list)),
         route::get(one, SUBSCRIBE, web::to(get)),
-        route::post("/v1/subscriptions/{id}/replays/{replay}/cancel", SUBSCRIBE, web::to(cancel)),
+        route::post(
+            "/v1/subscriptions/{id}/replays/{replay}/cancel",
+            SUBSCRIBE,
+            route::to_completion(cancel),
+        ),
     ]
 }
 

@@ -8,11 +8,11 @@ pub(super) mod read;
 
 use actix_web::web;
 
-use super::route::{PUBLISH, READ, Route, get, post};
+use super::route::{PUBLISH, READ, Route, get, post, to_completion};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        post("/v1/events", PUBLISH, web::to(publish::publish)),
+        post("/v1/events", PUBLISH, to_completion(publish::publish)),
         get("/v1/events", READ, web::to(read::list)),
         get("/v1/events/{id}", READ, web::to(read::get)),
         get("/v1/events/{id}/explain", READ, web::to(explain::explain)),

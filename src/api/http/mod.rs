@@ -1,6 +1,7 @@
 //! HTTP as all resources share it: request inputs, limits, lists, idempotency, request ids.
 
 pub(crate) mod body;
+pub(crate) mod completion;
 pub(crate) mod cors;
 pub(crate) mod early_errors;
 pub(crate) mod fields;

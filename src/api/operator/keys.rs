@@ -29,10 +29,10 @@ use crate::store::keys::StoredKey;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        route::post("/v1/keys", ADMIN, web::to(create)),
+        route::post("/v1/keys", ADMIN, route::to_completion(create)),
         route::get("/v1/keys", ADMIN, web::to(list)),
         route::get("/v1/keys/{id}", ADMIN, web::to(get)),
-        route::delete("/v1/keys/{id}", ADMIN, web::to(revoke)),
+        route::delete("/v1/keys/{id}", ADMIN, route::to_completion(revoke)),
     ]
 }
 
@@ -214,13 +214,16 @@ async fn revoke(Authorized(context, _): Authorized, id: web::Path<String>) -> Ap
     let target = key.id.to_string();
     let action = Action { tenant: &context.caller.tenant, name: "key.revoked", target };
     let entry = AuditEntry::new(now, token, &context.actor(), action).with(Some(view(&key)), None);
-    match context.api.log.revoke_key(&key, token, &entry).await? {
-        Some(RevocationReach::Everywhere) => Ok(HttpResponse::NoContent().finish()),
-        Some(RevocationReach::Unconfirmed) => Err(Problem::new(
+    let revoked = context.api.log.revoke_key(&key, token, &entry).await?;
+    let position = revoked.ok_or_else(|| Problem::not_found("key"))?;
+    // The revoked key may be the caller's own, or revoke the caller's key at the same time.
+    drop(context.operation);
+    match context.api.log.wait_until_enforced(position).await {
+        RevocationReach::Everywhere => Ok(HttpResponse::NoContent().finish()),
+        RevocationReach::Unconfirmed => Err(Problem::new(
             Code::Unavailable,
             "the key is revoked, but one node has not confirmed it in time and may still accept the key; retry",
         )),
-        None => Err(Problem::not_found("key")),
     }
 }
 

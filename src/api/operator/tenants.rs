@@ -19,9 +19,9 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         route::get("/v1/tenants", ADMIN, web::to(list)),
         route::get("/v1/tenants/{name}", ADMIN, web::to(get)),
-        route::put("/v1/tenants/{name}", ADMIN, web::to(put)),
-        route::patch("/v1/tenants/{name}", ADMIN, web::to(patch)),
-        route::delete("/v1/tenants/{name}", ADMIN, web::to(delete)),
+        route::put("/v1/tenants/{name}", ADMIN, route::to_completion(put)),
+        route::patch("/v1/tenants/{name}", ADMIN, route::to_completion(patch)),
+        route::delete("/v1/tenants/{name}", ADMIN, route::to_completion(delete)),
     ]
 }
 

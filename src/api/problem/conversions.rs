@@ -1,6 +1,7 @@
 //! The problems that errors of the store, the log and the connection limits become.
 
 use super::{CONNECTION_RETRY_S, Code, Problem};
+use crate::access::keys::InvalidKey;
 use crate::domain::access::token_bucket::RateLimitStatus;
 use crate::log::AppendError;
 use crate::store::StoreError;
@@ -27,6 +28,12 @@ impl From<StoreError> for Problem {
                 internal()
             }
         }
+    }
+}
+
+impl From<InvalidKey> for Problem {
+    fn from(invalid: InvalidKey) -> Self {
+        Self::new(Code::Unauthorized, invalid.to_string())
     }
 }
 

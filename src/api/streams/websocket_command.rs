@@ -12,6 +12,7 @@ use crate::api::auth::read_access::ReadAccess;
 use crate::api::events::publish::{append, receipt};
 use crate::api::events::publish_input::{self, Publish};
 use crate::api::http::body::ContentType;
+use crate::api::http::completion::run_to_completion;
 use crate::api::http::fields::{Fields, patterns};
 use crate::api::http::rate_limit;
 use crate::api::problem::{ApiResult, Code, Problem};
@@ -62,20 +63,21 @@ pub(super) fn subscribed(types: &[Pattern], after: Position) -> Value {
 }
 
 impl Commands {
-    /// Starts the command in a message of the client. The future never fails: a problem becomes an error reply.
+    /// Starts the command in a message of the client. It runs to its end even if the connection closes. The future never
+    /// fails: a problem becomes an error reply.
     pub(super) fn run(&self, text: &str) -> RunningCommand {
         let (commands, text) = (self.clone(), text.to_owned());
-        Box::pin(async move {
+        Box::pin(run_to_completion(async move {
             match commands.execute(&text).await {
                 Ok(outcome) => outcome,
                 Err(problem) => Outcome::Reply(json!({ "error": problem.document("") })),
             }
-        })
+        }))
     }
 
-    /// Runs `subscribe`, `ack` or `publish`, after a check that the key is still valid.
+    /// Runs `subscribe`, `ack` or `publish`, unless the key was revoked or has expired.
     async fn execute(&self, text: &str) -> ApiResult<Outcome> {
-        self.access.require_still_valid(&self.api).await?;
+        let _operation = self.access.begin_operation(&self.api).await?;
         let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|error| {
             Problem::new(Code::InvalidJson, format!("expected one of {COMMANDS}: {error}"))
         })?;

@@ -16,26 +16,30 @@ mod verification_callback;
 
 use actix_web::web;
 
-use super::route::{PUBLIC, Route, SUBSCRIBE, delete, get, patch, post, put};
+use super::route::{PUBLIC, Route, SUBSCRIBE, delete, get, patch, post, put, to_completion};
 
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = vec![
-        post("/v1/subscriptions", SUBSCRIBE, web::to(create::create)),
+        post("/v1/subscriptions", SUBSCRIBE, to_completion(create::create)),
         get("/v1/subscriptions", SUBSCRIBE, web::to(read::list)),
-        delete("/v1/subscriptions", SUBSCRIBE, web::to(delete::delete_by_body)),
+        delete("/v1/subscriptions", SUBSCRIBE, to_completion(delete::delete_by_body)),
         get("/v1/subscriptions/{id}", SUBSCRIBE, web::to(read::get)),
-        patch("/v1/subscriptions/{id}", SUBSCRIBE, web::to(change::patch)),
-        put("/v1/subscriptions/{id}", SUBSCRIBE, web::to(change::put)),
-        delete("/v1/subscriptions/{id}", SUBSCRIBE, web::to(delete::delete)),
-        post("/v1/subscriptions/{id}/pause", SUBSCRIBE, web::to(change::pause)),
-        post("/v1/subscriptions/{id}/resume", SUBSCRIBE, web::to(change::resume)),
-        post("/v1/subscriptions/{id}/rotate-secret", SUBSCRIBE, web::to(signing_keys::rotate)),
+        patch("/v1/subscriptions/{id}", SUBSCRIBE, to_completion(change::patch)),
+        put("/v1/subscriptions/{id}", SUBSCRIBE, to_completion(change::put)),
+        delete("/v1/subscriptions/{id}", SUBSCRIBE, to_completion(delete::delete)),
+        post("/v1/subscriptions/{id}/pause", SUBSCRIBE, to_completion(change::pause)),
+        post("/v1/subscriptions/{id}/resume", SUBSCRIBE, to_completion(change::resume)),
+        post(
+            "/v1/subscriptions/{id}/rotate-secret",
+            SUBSCRIBE,
+            to_completion(signing_keys::rotate),
+        ),
         get("/v1/subscriptions/{id}/public-key", SUBSCRIBE, web::to(signing_keys::public_key)),
         get("/v1/subscriptions/{id}/jwks.json", PUBLIC, web::to(signing_keys::jwks)),
-        post("/v1/subscriptions/{id}/verify", SUBSCRIBE, web::to(verification::verify)),
+        post("/v1/subscriptions/{id}/verify", SUBSCRIBE, to_completion(verification::verify)),
     ];
     let verification = "/v1/subscriptions/{id}/verification";
-    routes.push(post(verification, PUBLIC, web::to(verification_callback::confirm)));
+    routes.push(post(verification, PUBLIC, to_completion(verification_callback::confirm)));
     routes.push(get(verification, PUBLIC, web::to(verification_callback::confirm)));
     routes.extend(pull::routes());
     routes

@@ -9,7 +9,7 @@ use crate::api::auth::read_access::ReadAccess;
 use crate::api::events::poll;
 use crate::api::http::input::{Frames, Parameters};
 use crate::api::problem::ApiResult;
-use crate::api::route::{READ, Route, STREAM, SUBSCRIBE, get, post};
+use crate::api::route::{READ, Route, STREAM, SUBSCRIBE, get, post, to_completion};
 use crate::api::state::worker;
 use crate::api::streams::resume::{last_event_id, named};
 use crate::api::streams::sse::{reconnect_when_unavailable, server_sent_events};
@@ -25,8 +25,8 @@ pub(super) fn routes() -> Vec<Route> {
         get("/v1/subscriptions/{id}/events", READ, web::to(poll)),
         get("/v1/subscriptions/{id}/stream", STREAM, stream),
         get("/v1/subscriptions/{id}/ws", STREAM, web::to(websocket)),
-        post("/v1/subscriptions/{id}/ack", SUBSCRIBE, web::to(pull_cursor::acknowledge)),
-        post("/v1/subscriptions/{id}/seek", SUBSCRIBE, web::to(pull_cursor::seek)),
+        post("/v1/subscriptions/{id}/ack", SUBSCRIBE, to_completion(pull_cursor::acknowledge)),
+        post("/v1/subscriptions/{id}/seek", SUBSCRIBE, to_completion(pull_cursor::seek)),
     ]
 }
 

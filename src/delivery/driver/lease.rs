@@ -149,7 +149,7 @@ async fn renew(
     loop {
         let sent_at = Instant::now();
         let trusted_until = sent_at + TRUSTED_FOR;
-        match store.renew_lease(&node, GRANTED_FOR, log.head()).await {
+        match store.renew_lease(&node, GRANTED_FOR, keys.enforced_up_to(log.head())).await {
             Ok(server) => {
                 keys.lease_runs_until(trusted_until);
                 renewal.send_replace(Renewal { trusted_until, server: Some(server) });

@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use strum::{IntoStaticStr, VariantArray};
 use tokio_util::sync::CancellationToken;
 
 use self::buckets::Buckets;
@@ -24,7 +25,8 @@ const REFRESHES_PER_RELOAD: u32 = 60;
 const ZERO_RATE_RETRY_AFTER_S: u32 = 60;
 
 /// A quota whose rejections are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum Quota {
     EventsPerS,
     Subscriptions,
@@ -32,14 +34,8 @@ pub(crate) enum Quota {
 }
 
 impl Quota {
-    pub(crate) const ALL: [Self; 3] = [Self::EventsPerS, Self::Subscriptions, Self::Streams];
-
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::EventsPerS => "events_per_s",
-            Self::Subscriptions => "subscriptions",
-            Self::Streams => "streams",
-        }
+        self.into()
     }
 }
 
@@ -51,7 +47,7 @@ pub(crate) struct TenantQuotas {
     /// The newest version read. The lock allows one refresh at a time.
     version: tokio::sync::Mutex<i64>,
     buckets: Buckets,
-    refused: [Counter; Quota::ALL.len()],
+    refused: [Counter; Quota::VARIANTS.len()],
 }
 
 impl TenantQuotas {

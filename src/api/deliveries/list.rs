@@ -77,7 +77,7 @@ pub(super) async fn of_subscription(
                 return Ok(query.list(&data, Some(&cursor.to_string())));
             }
             cursor = position;
-            if states.is_none_or(|states| states.contains(&delivery.status)) {
+            if states.as_ref().is_none_or(|states| states.contains(&delivery.status)) {
                 data.push(json!(delivery));
             }
         }
@@ -92,11 +92,11 @@ pub(super) async fn of_subscription(
 
 /// The delivery states for a value of `status`: `undelivered` selects pending, retrying and exhausted; each other name
 /// selects one state.
-fn states_named(name: &str) -> ApiResult<&'static [DeliveryState]> {
+fn states_named(name: &str) -> ApiResult<Vec<DeliveryState>> {
     if name == "undelivered" {
-        return Ok(&[DeliveryState::Pending, DeliveryState::Retrying, DeliveryState::Exhausted]);
+        return Ok(vec![DeliveryState::Pending, DeliveryState::Retrying, DeliveryState::Exhausted]);
     }
-    DeliveryState::named(name).ok_or_else(|| {
+    name.parse().map(|state| vec![state]).map_err(|_unknown| {
         let names =
             "expected pending, retrying, delivered, exhausted, cancelled, unknown, or undelivered";
         invalid("status", names)

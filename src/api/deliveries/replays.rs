@@ -163,7 +163,7 @@ fn until(fields: &mut Fields, head: Position) -> Position {
 /// Takes the field `only`, by default the deliveries that are not delivered. An invalid value is recorded as an error.
 fn only(fields: &mut Fields) -> ReplayFilter {
     let Some(name) = fields.text("only", 64).value() else { return ReplayFilter::Undelivered };
-    ReplayFilter::from_name(&name).unwrap_or_else(|| {
+    name.parse().unwrap_or_else(|_unknown| {
         fields.fault("only", "expected undelivered or all");
         ReplayFilter::Undelivered
     })

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use strum::EnumString;
 
 use crate::domain::delivery::attempt::Attempt;
 use crate::domain::event::Event;
@@ -13,8 +14,9 @@ use crate::domain::time::UnixMillis;
 use crate::store::deliveries::{RecordedAttempt, UnrecordedDelivery};
 use crate::store::{Store, StoreError};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, EnumString)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum DeliveryState {
     /// No attempt has ended yet.
     Pending,
@@ -31,22 +33,6 @@ pub(crate) enum DeliveryState {
 }
 
 impl DeliveryState {
-    /// All states, with their names in the API.
-    const ALL: [(&'static str, Self); 6] = [
-        ("pending", Self::Pending),
-        ("retrying", Self::Retrying),
-        ("delivered", Self::Delivered),
-        ("exhausted", Self::Exhausted),
-        ("cancelled", Self::Cancelled),
-        ("unknown", Self::Unknown),
-    ];
-
-    /// A slice of the one state with this name in the API, because filters take a slice.
-    pub(super) fn named(name: &str) -> Option<&'static [Self]> {
-        let found = Self::ALL.iter().find(|(known, _)| *known == name)?;
-        Some(std::slice::from_ref(&found.1))
-    }
-
     /// `attempts`: oldest first, may be empty. `unrecorded`: `Some` if the delivery was attempted, but its attempts
     /// have expired. `deleted`: whether the subscription is deleted.
     fn new(

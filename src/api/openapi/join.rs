@@ -116,7 +116,7 @@ fn finish(response: &mut Value, everywhere: &Value) {
     let mut headers = everywhere.pointer("/every/headers").cloned().unwrap_or_default();
     if let Some(codes) = members.remove(CODES) {
         let described = members.get("description").and_then(Value::as_str).unwrap_or_default();
-        let codes: Vec<Code> = names(&codes).filter_map(Code::from_name).collect();
+        let codes: Vec<Code> = names(&codes).filter_map(|code| code.parse().ok()).collect();
         merge(&mut headers, problem_headers(&codes));
         let content = problem_content(&codes, described);
         members.insert("content".into(), content);

@@ -8,6 +8,7 @@ use actix_web::{HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use strum::VariantArray;
 use uuid::Uuid;
 
 use crate::api::auth::admin_key::hash;
@@ -72,7 +73,7 @@ impl KeyInput {
 /// Takes the field `scopes`; without it, every scope except `admin`. An empty array or an invalid scope is recorded as an
 /// error.
 fn scopes(fields: &mut Fields) -> Scopes {
-    let Some(items) = fields.list("scopes", Scope::ALL.len()).value() else {
+    let Some(items) = fields.list("scopes", Scope::VARIANTS.len()).value() else {
         return Scopes::all_except_admin();
     };
     let mut scopes = Vec::new();
@@ -80,11 +81,12 @@ fn scopes(fields: &mut Fields) -> Scopes {
         fields.fault("scopes", "expected at least one scope");
     }
     for (index, item) in items.iter().enumerate() {
-        if let Some(scope) = item.as_str().and_then(Scope::from_name) {
+        if let Some(scope) = item.as_str().and_then(|name| name.parse().ok()) {
             scopes.push(scope);
         } else {
-            let known = Scope::ALL.map(Scope::name).join(", ");
-            fields.fault(format!("scopes/{index}"), format!("expected one of {known}"));
+            let known: Vec<&str> = Scope::VARIANTS.iter().map(Into::into).collect();
+            let detail = format!("expected one of {}", known.join(", "));
+            fields.fault(format!("scopes/{index}"), detail);
         }
     }
     scopes.into_iter().collect()

@@ -213,8 +213,7 @@ fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
         Field::Null => return Field::Null,
         Field::Absent => return Field::Absent,
     };
-    let named: Option<Vec<Scheme>> =
-        items.iter().map(|item| Scheme::from_name(item.as_str()?)).collect();
+    let named: Option<Vec<Scheme>> = items.iter().map(|item| item.as_str()?.parse().ok()).collect();
     match named.as_deref() {
         Some([one]) => Field::Is(vec![*one]),
         Some([one, other]) if one != other => Field::Is(vec![Scheme::V1, Scheme::V1a]),

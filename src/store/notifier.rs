@@ -34,7 +34,6 @@ impl Store {
             node.as_simple().to_string()
         ))
         .await
-        .map(drop)
     }
 
     /// Opens a connection on which the database sends the notifications of all nodes except `node`.

@@ -210,6 +210,5 @@ impl Store {
             id.stored(),
         ))
         .await
-        .map(drop)
     }
 }

@@ -141,7 +141,7 @@ impl Store {
 
     /// Marks settings as deleted. False, without effect, if there are none, or with unrevoked keys or subscriptions.
     pub async fn delete_tenant(&self, name: &str, audit: &AuditEntry) -> Result<bool, StoreError> {
-        self.execute(sqlx::query!(
+        self.count_affected(sqlx::query!(
             "WITH deleted AS (
                  UPDATE tenants
                  SET description = NULL, events_per_s = NULL, subscriptions = NULL, streams = NULL,

@@ -12,7 +12,7 @@ use crate::domain::subscription::command;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayFilter {
-    /// Those that were exhausted.
+    /// Those with recorded attempts of which none succeeded.
     Undelivered,
     All,
 }
@@ -30,7 +30,7 @@ impl ReplayFilter {
         [Self::Undelivered, Self::All].into_iter().find(|filter| filter.name() == name)
     }
 
-    /// `delivered`: whether an attempt succeeded; `None`: the hub never attempted the delivery.
+    /// Whether the filter selects a delivery. `delivered`: whether an attempt succeeded; `None`: no attempt is recorded.
     pub fn includes(self, delivered: Option<bool>) -> bool {
         match self {
             Self::Undelivered => delivered == Some(false),
@@ -76,7 +76,7 @@ impl ReplayCancellation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayState {
     Running,
-    /// All deliveries were handed to the engine.
+    /// All deliveries were handed to the engine. Their attempts may still run.
     Completed,
     Cancelled,
 }
@@ -108,7 +108,7 @@ pub struct ReplayProgress {
     pub only: ReplayFilter,
     /// The number of deliveries at the time of the request.
     pub count: u64,
-    /// Everything up to here was handed to the engine.
+    /// Every event up to here was handed to the engine, or is not repeated.
     pub position: Position,
     /// The number of deliveries handed to the engine.
     pub replayed: u64,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use strum::{IntoStaticStr, VariantArray};
+
 use super::counter::Counter;
 use super::histogram::{DURATION_BOUNDS, Histogram};
 use crate::domain::delivery::outcome::Outcome;
@@ -107,7 +109,8 @@ impl DeliveryMetrics {
 }
 
 /// The progress of a webhook subscription through the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum ProgressState {
     /// Follows the tail.
     Current,
@@ -121,18 +124,6 @@ pub(crate) enum ProgressState {
     Disabled,
     /// The receiver has not completed verification.
     Unverified,
-}
-
-impl ProgressState {
-    /// Each state with its label in `/metrics`.
-    pub(crate) const ALL: [(&'static str, Self); 6] = [
-        ("current", Self::Current),
-        ("behind", Self::Behind),
-        ("failing", Self::Failing),
-        ("paused", Self::Paused),
-        ("disabled", Self::Disabled),
-        ("unverified", Self::Unverified),
-    ];
 }
 
 #[derive(Debug, Clone, Copy, Default)]

@@ -35,9 +35,7 @@ impl Store {
         self.execute(sqlx::query!(
             "INSERT INTO audit SELECT entry.* FROM json_populate_record(NULL::audit, $1::text::json) entry",
             entry.to_row(),
-        ))
-        .await
-        .map(drop)
+        )).await
     }
 
     /// Selects up to `limit` entries of a tenant that match `filter`, newest first.

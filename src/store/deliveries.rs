@@ -62,7 +62,7 @@ impl From<AttemptRow> for RecordedAttempt {
                 number: row.number.unsigned_abs(),
                 latency_ms: row.latency_ms.unsigned_abs(),
                 status: row.status.map(i16::unsigned_abs),
-                error: row.error.as_deref().and_then(ErrorClass::from_name),
+                error: row.error.and_then(|name| name.parse().ok()),
                 response: row.response,
             },
             next_attempt: row.due_at.map(UnixMillis::from_i64),
@@ -318,13 +318,13 @@ impl Store {
     /// Deletes the expirations of deleted subscriptions, and the retries and cursors that a flush wrote after their
     /// deletion. Returns the number of rows.
     pub async fn delete_state_of_deleted(&self) -> Result<u64, StoreError> {
-        let retries = self.execute(sqlx::query!(
+        let retries = self.count_affected(sqlx::query!(
             "DELETE FROM retries r USING subscriptions s WHERE s.id = r.subscription AND s.deleted"
         ));
-        let cursors = self.execute(sqlx::query!(
+        let cursors = self.count_affected(sqlx::query!(
             "DELETE FROM subscription_cursors c USING subscriptions s WHERE s.id = c.subscription AND s.deleted"
         ));
-        let expirations = self.execute(sqlx::query!(
+        let expirations = self.count_affected(sqlx::query!(
             "DELETE FROM expirations x USING subscriptions s WHERE s.id = x.subscription AND s.deleted"
         ));
         Ok(retries.await? + cursors.await? + expirations.await?)

@@ -57,7 +57,6 @@ impl Store {
             self.encryptor.current().to_string(),
         ))
         .await
-        .map(drop)
     }
 }
 

@@ -196,9 +196,7 @@ impl Store {
     /// Expires all events up to the position `expired_up_to`, in one commit: moves the beginning of the log and every
     /// cursor below it there, and deletes the retries of these events.
     pub async fn advance_cursors(&self, expired_up_to: Position) -> Result<(), StoreError> {
-        self.execute(sqlx::query!("SELECT pass_over($1) AS passed", expired_up_to.stored()))
-            .await
-            .map(drop)
+        self.execute(sqlx::query!("SELECT pass_over($1) AS passed", expired_up_to.stored())).await
     }
 
     /// Selects how many undelivered events of a subscription have expired; `None` if none have.

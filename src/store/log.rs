@@ -105,7 +105,7 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Opens the connection unless it is open. Fails after [`ACQUIRE_TIMEOUT`](super::ACQUIRE_TIMEOUT) at the latest.
+    /// Opens the connection unless it is open. Fails after three seconds at the latest.
     pub async fn connect(&mut self) -> Result<(), StoreError> {
         if self.connection.is_none() {
             self.connection = Some(connect(&self.store.options).await?);
@@ -282,6 +282,33 @@ impl Stretch {
     }
 }
 
+/// The query of a scan in the order `$order`: the page is bounded first by its number of rows, then by its bytes. The
+/// first row is returned whatever its size.
+macro_rules! read_query {
+    ($scan:ident, $order:literal) => {
+        sqlx::query_as!(
+            EventRow,
+            r#"SELECT position AS "position!", examined AS "examined!", tenant AS "tenant!",
+                      type AS "event_type!", about, occurred_at, CASE WHEN selected THEN data END AS data
+               FROM (
+                   SELECT *, row_number() OVER (ORDER BY "# + $order + r#") AS n, count(*) OVER () AS examined,
+                          sum(CASE WHEN selected THEN octet_length(data) END) OVER (ORDER BY "# + $order + r#") AS bytes
+                   FROM (
+                       SELECT *, (tenant = $3 OR $3 IS NULL) AS selected
+                       FROM events WHERE position > $1 AND position <= $2 ORDER BY "# + $order + r#" LIMIT $4
+                   ) first
+               ) counted
+               WHERE bytes IS NULL OR bytes <= $5 OR n = 1
+               ORDER BY "# + $order,
+            $scan.after.stored(),
+            $scan.up_to.stored(),
+            $scan.tenant,
+            i64::from($scan.limit.events),
+            i64::from($scan.limit.bytes),
+        )
+    };
+}
+
 impl Store {
     /// Creates a writer, which later opens a connection of its own, outside the pool.
     pub fn log_writer(&self) -> LogWriter {
@@ -291,53 +318,13 @@ impl Store {
     /// Reads forward, oldest first: above `scan.after` and up to `scan.up_to`. The log has no late arrivals: after a
     /// `complete` read, every new event has a higher position.
     pub async fn read_after(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
-        let rows = self.fetch_all(sqlx::query_as!(
-            EventRow,
-            r#"SELECT position AS "position!", examined AS "examined!", tenant AS "tenant!",
-                      type AS "event_type!", about, occurred_at, CASE WHEN selected THEN data END AS data
-               FROM (
-                   SELECT *, row_number() OVER (ORDER BY position) AS n, count(*) OVER () AS examined,
-                          sum(CASE WHEN selected THEN octet_length(data) END) OVER (ORDER BY position) AS bytes
-                   FROM (
-                       SELECT *, (tenant = $3 OR $3 IS NULL) AS selected
-                       FROM events WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $4
-                   ) first
-               ) counted
-               WHERE bytes IS NULL OR bytes <= $5 OR n = 1
-               ORDER BY position"#,
-            scan.after.stored(),
-            scan.up_to.stored(),
-            scan.tenant,
-            i64::from(scan.limit.events),
-            i64::from(scan.limit.bytes),
-        ))
-        .await?;
+        let rows = self.fetch_all(read_query!(scan, "position")).await?;
         Ok(Stretch::from_rows(rows, scan.after, scan.limit.events))
     }
 
     /// Reads backward, newest first: from `scan.up_to` down to, but not including, `scan.after`.
     pub async fn read_before(&self, scan: Scan<'_>) -> Result<Stretch, StoreError> {
-        let rows = self.fetch_all(sqlx::query_as!(
-            EventRow,
-            r#"SELECT position AS "position!", examined AS "examined!", tenant AS "tenant!",
-                      type AS "event_type!", about, occurred_at, CASE WHEN selected THEN data END AS data
-               FROM (
-                   SELECT *, row_number() OVER (ORDER BY position DESC) AS n, count(*) OVER () AS examined,
-                          sum(CASE WHEN selected THEN octet_length(data) END) OVER (ORDER BY position DESC) AS bytes
-                   FROM (
-                       SELECT *, (tenant = $3 OR $3 IS NULL) AS selected
-                       FROM events WHERE position > $1 AND position <= $2 ORDER BY position DESC LIMIT $4
-                   ) first
-               ) counted
-               WHERE bytes IS NULL OR bytes <= $5 OR n = 1
-               ORDER BY position DESC"#,
-            scan.after.stored(),
-            scan.up_to.stored(),
-            scan.tenant,
-            i64::from(scan.limit.events),
-            i64::from(scan.limit.bytes),
-        ))
-        .await?;
+        let rows = self.fetch_all(read_query!(scan, "position DESC")).await?;
         Ok(Stretch::from_rows(rows, scan.up_to, scan.limit.events))
     }
 

@@ -147,8 +147,16 @@ impl Store {
 
 /// Statements on the pool, each with [`STATEMENT_TIMEOUT`].
 impl Store {
+    /// Runs a statement whose rows and count of rows do not matter.
+    async fn execute(&self, query: Query<'_, Postgres, PgArguments>) -> Result<(), StoreError> {
+        self.count_affected(query).await.map(drop)
+    }
+
     /// Runs a statement and ignores the rows that it returns. Returns the number of rows affected.
-    async fn execute(&self, query: Query<'_, Postgres, PgArguments>) -> Result<u64, StoreError> {
+    async fn count_affected(
+        &self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<u64, StoreError> {
         within(query.execute(&self.pool)).await.map(|done| done.rows_affected())
     }
 

@@ -86,7 +86,6 @@ impl Store {
             position.stored(),
         ))
         .await
-        .map(drop)
     }
 
     /// Returns whether the owner of `shard` has applied all subscription changes up to `position`. Also true if the
@@ -117,7 +116,6 @@ impl Store {
             position.stored(),
         ))
         .await
-        .map(drop)
     }
 
     /// Returns whether every live node besides `node` has read the log up to `position`.
@@ -138,9 +136,7 @@ impl Store {
 
     /// Marks a node as stopping: others do not count it when they divide the shards. The lease stays valid.
     pub async fn update_leaving(&self, node: Uuid) -> Result<(), StoreError> {
-        self.execute(sqlx::query!("UPDATE nodes SET leaving = true WHERE id = $1", node))
-            .await
-            .map(drop)
+        self.execute(sqlx::query!("UPDATE nodes SET leaving = true WHERE id = $1", node)).await
     }
 
     /// Counts the nodes that are alive and not stopping.
@@ -183,17 +179,16 @@ impl Store {
             node
         ))
         .await
-        .map(drop)
     }
 
     /// Deletes the rows of all nodes. Used only with the embedded database, which no other node can use.
     pub async fn delete_all_nodes(&self) -> Result<(), StoreError> {
-        self.execute(sqlx::query!("DELETE FROM nodes")).await.map(drop)
+        self.execute(sqlx::query!("DELETE FROM nodes")).await
     }
 
     /// Deletes the rows of nodes whose lease ended over an hour ago, and returns their number.
     pub async fn delete_dead_nodes(&self) -> Result<u64, StoreError> {
-        self.execute(sqlx::query!(
+        self.count_affected(sqlx::query!(
             "DELETE FROM nodes WHERE leased_until < clock_timestamp() - interval '1 hour'"
         ))
         .await

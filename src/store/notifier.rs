@@ -34,7 +34,6 @@ impl Store {
             node.as_simple().to_string()
         ))
         .await
-        .map(drop)
     }
 
     /// Opens a connection that receives the notifications of all nodes. The listener ignores those of `node`.

@@ -33,9 +33,7 @@ pub struct RetentionLock {
 impl Store {
     /// Creates the missing daily partitions of events and attempts, from yesterday's to the one a week ahead.
     pub async fn create_partitions(&self) -> Result<(), StoreError> {
-        self.execute(sqlx::query!("SELECT create_partitions($1) AS made", DAYS_AHEAD))
-            .await
-            .map(drop)
+        self.execute(sqlx::query!("SELECT create_partitions($1) AS made", DAYS_AHEAD)).await
     }
 
     /// Tries to acquire the retention lock, on its own connection. `None` while another node holds it.

@@ -52,7 +52,7 @@ impl Store {
         id: SubscriptionId,
         position: Position,
     ) -> Result<bool, StoreError> {
-        let moved = self.execute(sqlx::query!(
+        let moved = self.count_affected(sqlx::query!(
             "UPDATE pull_cursors SET position = $2, delivered_up_to = 0 WHERE subscription = $1",
             id.stored(),
             position.stored(),

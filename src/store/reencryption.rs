@@ -209,6 +209,5 @@ impl Store {
             id.stored(),
         ))
         .await
-        .map(drop)
     }
 }

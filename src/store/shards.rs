@@ -53,6 +53,5 @@ impl Store {
             &terms,
         ))
         .await
-        .map(drop)
     }
 }

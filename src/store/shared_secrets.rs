@@ -12,7 +12,7 @@ impl Store {
     ) -> Result<Vec<u8>, StoreError> {
         let data = AssociatedData::SharedSecret { name };
         let encrypted = self.encrypt(fresh, data)?;
-        self.execute(sqlx::query!(
+        self.count_affected(sqlx::query!(
             "INSERT INTO shared_secrets (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING",
             name,
             encrypted.as_bytes(),

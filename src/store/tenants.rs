@@ -142,7 +142,7 @@ impl Store {
     /// Marks a tenant's settings as deleted and inserts the audit entry, in one commit. False, without effect, if there are
     /// no settings, or if the tenant has unrevoked keys or subscriptions.
     pub async fn delete_tenant(&self, name: &str, audit: &AuditEntry) -> Result<bool, StoreError> {
-        self.execute(sqlx::query!(
+        self.count_affected(sqlx::query!(
             "WITH deleted AS (
                  UPDATE tenants
                  SET description = NULL, events_per_s = NULL, subscriptions = NULL, streams = NULL,

@@ -35,7 +35,6 @@ impl Store {
             failed.term,
         ))
         .await
-        .map(drop)
     }
 
     /// Selects the progress of the verification requested at `requested_at`; `None` before its first attempt.
@@ -60,7 +59,7 @@ impl Store {
 
     /// Deletes the progress of active, failing and deleted subscriptions. Returns the number of rows.
     pub async fn delete_verifications(&self) -> Result<u64, StoreError> {
-        self.execute(sqlx::query!(
+        self.count_affected(sqlx::query!(
             "DELETE FROM verifications v USING subscriptions s
              WHERE s.id = v.subscription AND (s.deleted OR s.status IN ('active', 'failing'))"
         ))

@@ -51,7 +51,7 @@ pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>
     let query = parameters.known(&["event_type", "status", "callback_url", "after", "limit"])?;
     let limit = query.limit()?;
     let status = query.text("status").map(|name| {
-        Status::from_name(name).ok_or_else(|| {
+        name.parse::<Status>().map_err(|_unknown| {
             invalid("status", "expected active, failing, paused, disabled or unverified")
         })
     });

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use strum::{EnumString, IntoStaticStr};
+
 /// Why a request got no complete response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ErrorClass {
     /// The deadline passed, while connecting or during the exchange.
     Timeout,
@@ -20,23 +23,9 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
-    const ALL: [Self; 6] =
-        [Self::Timeout, Self::Connect, Self::Dns, Self::Tls, Self::Blocked, Self::Protocol];
-
     /// Returns the name of the class in JSON, SQL, logs and metrics.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Connect => "connect",
-            Self::Dns => "dns",
-            Self::Tls => "tls",
-            Self::Blocked => "blocked",
-            Self::Protocol => "protocol",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.name() == name)
+        self.into()
     }
 }
 
@@ -107,9 +96,9 @@ mod tests {
     }
 
     #[test]
-    fn every_class_is_found_by_its_name() {
-        for class in ErrorClass::ALL {
-            assert_eq!(ErrorClass::from_name(class.name()), Some(class));
+    fn every_stored_class_is_found_by_its_name() {
+        for name in ["timeout", "connect", "dns", "tls", "blocked", "protocol"] {
+            assert_eq!(name.parse().map(ErrorClass::name), Ok(name));
         }
     }
 }

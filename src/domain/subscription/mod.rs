@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 
 use self::channel::{Channel, DeliverySettings};
 use self::stored::StoredDefinition;
@@ -114,7 +115,8 @@ impl Definition {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Status {
     /// The subscription gets its events.
     Active,
@@ -129,22 +131,9 @@ pub enum Status {
 }
 
 impl Status {
-    const ALL: [Self; 5] =
-        [Self::Active, Self::Failing, Self::Paused, Self::Disabled, Self::Unverified];
-
     /// Returns the name of the status in JSON and SQL.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Failing => "failing",
-            Self::Paused => "paused",
-            Self::Disabled => "disabled",
-            Self::Unverified => "unverified",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.name() == name)
+        self.into()
     }
 
     /// Whether the hub attempts deliveries to a subscription with this status.
@@ -190,5 +179,17 @@ impl Subscription {
 
     pub fn shard(&self) -> u16 {
         shard_of(self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stored_status_is_found_by_its_name() {
+        for name in ["active", "failing", "paused", "disabled", "unverified"] {
+            assert_eq!(name.parse().map(Status::name), Ok(name));
+        }
     }
 }

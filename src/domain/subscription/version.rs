@@ -16,7 +16,8 @@ pub struct Version {
     pub event_types: Arc<[Pattern]>,
 }
 
-/// Whether the subscription `id` of `tenant` gets the event: whether the patterns in force at its position match.
+/// Whether the subscription `id` of `tenant` gets the event: the patterns in force at its position decide.
+///
 /// `versions`: oldest first. A `hookhub.test` event matches only the subscription that it is about.
 pub fn matches_event(
     event: &Event,

@@ -9,6 +9,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::domain::serde_text::serialize_as_text;
+
 /// In characters.
 const MAX_LENGTH: usize = 256;
 
@@ -23,6 +25,10 @@ pub struct JsonPointer(Box<str>);
 pub struct BadJsonPointer;
 
 impl JsonPointer {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// A hash of the selected value. Equal values have equal hashes; a missing value counts as null.
     pub fn key_of(&self, data: &[u8]) -> i64 {
         let value = self.find(data).unwrap_or_else(|| "null".to_owned());
@@ -105,11 +111,7 @@ impl<'de> Visitor<'de> for AnyParts {
     }
 }
 
-impl AsRef<str> for JsonPointer {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
+serialize_as_text!(JsonPointer);
 
 impl FromStr for JsonPointer {
     type Err = BadJsonPointer;

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::access::idempotency::Claims;
 use crate::access::keys::{KeyCache, Keys};
 use crate::access::quotas::TenantQuotas;
-use crate::api::{self, Api, Limits, Secrets};
+use crate::api::{self, Api, ApiSettings, Secrets};
 use crate::config::{Database, Settings};
 use crate::delivery::{self, DeliverySettings, Dispatcher, VerifierSettings};
 use crate::domain::delivery::retry_schedule::reconnect_delays;
@@ -291,7 +291,7 @@ impl Core {
             metrics: Arc::clone(&self.metrics),
             streams: Arc::clone(streams),
         };
-        let limits = Limits {
+        let settings = ApiSettings {
             targets: settings.egress.targets.clone(),
             origin: hub_identity(settings).origin,
             quotas: Arc::clone(&self.quotas),
@@ -299,7 +299,7 @@ impl Core {
             trusted_proxies: settings.trusted_proxies.clone(),
             stopping: self.stopping.clone(),
         };
-        Api::new(parts, secrets, limits)
+        Api::new(parts, secrets, settings)
     }
 
     /// Starts the tasks that maintain the tables: housekeeping, retention, disk usage and re-encryption.

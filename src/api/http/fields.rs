@@ -152,8 +152,8 @@ impl Fields {
         })
     }
 
-    /// Takes an object of strings, each name and value with at most `max_chars` characters. Another value is recorded
-    /// as an error.
+    /// Takes an object of at most `max_members` strings, each name and value with at most `max_chars` characters. Another
+    /// value is recorded as an error; an invalid member is then missing in the result.
     pub(crate) fn texts(
         &mut self,
         name: &'static str,
@@ -227,7 +227,7 @@ impl Fields {
         }
     }
 
-    /// 422 with all recorded errors, and one for each unknown field that remains. Ends every parser.
+    /// 422 with all recorded errors, and one for each field that no method has taken. Every parser calls it last.
     pub(crate) fn finish(self) -> ApiResult<()> {
         let errors = self.close();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
@@ -279,9 +279,10 @@ pub(crate) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The most patterns in one list.
+/// The maximum number of patterns in one list.
 pub(crate) const MAX_PATTERNS: usize = 100;
 
+/// Takes a non-empty array of event type patterns. An invalid one is recorded as an error, and is missing in the result.
 pub(crate) fn patterns(fields: &mut Fields, name: &'static str) -> Field<Vec<Pattern>> {
     fields.list(name, MAX_PATTERNS).and_then(|items| {
         if items.is_empty() {

@@ -1,4 +1,4 @@
-//! `POST /v1/stream-tokens`: tokens for browsers, which cannot set headers on an EventSource or a WebSocket.
+//! Stream tokens, for browsers, which cannot set headers on an EventSource or a WebSocket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> A
     caller.require_subscribe_for_reserved(&input.types)?;
     let mut claim = idempotency::claim(&context, &body.0).await?;
     if let Some(claim) = &mut claim {
-        // A token ends with the key it was issued with, so another key needs another token.
+        // A token ends with the key that issued it, so a request with another key is a different request.
         claim.add_to_fingerprint(caller.key.name.as_bytes());
     }
     if let Some(first) = idempotency::first(&context, claim.as_ref()).await? {

@@ -53,7 +53,8 @@ pub(super) struct SubscriptionInput {
 }
 
 impl SubscriptionInput {
-    /// An invalid field is recorded in `fields`. `targets`: the rules for URLs that the hub may call.
+    /// Takes the fields of a definition; `fields` records the invalid ones. `targets`: the rules for URLs that the hub may
+    /// call.
     pub(super) fn take(fields: &mut Fields, targets: &Targets) -> Self {
         Self {
             event_types: event_types(fields),
@@ -77,8 +78,8 @@ impl SubscriptionInput {
         }
     }
 
-    /// A missing field has its default. A secret in the input replaces the current one. 422 without event types, and
-    /// for settings that contradict each other.
+    /// A missing or null field gets its default. A secret in the input replaces the secrets of `signing`, also the
+    /// earlier ones. 422 without event types, and for settings that contradict each other.
     pub(super) fn into_definition(self, signing: Signing) -> ApiResult<Definition> {
         let Some(event_types) = self.event_types.value() else {
             let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]";
@@ -116,8 +117,8 @@ impl SubscriptionInput {
         })
     }
 
-    /// A missing field stays, and null restores its default. 422 as in [`Self::into_definition`], and for a callback
-    /// URL on another server without the credentials.
+    /// A missing field stays, and null restores its default. 422 as in [`Self::into_definition`] and
+    /// [`Self::forbid_credential_redirect`].
     pub(super) fn into_patched_definition(self, current: Definition) -> ApiResult<Definition> {
         self.forbid_credential_redirect(&current)?;
         let Definition { event_types, channel, description, metadata } = current;
@@ -151,8 +152,8 @@ impl SubscriptionInput {
         .into_definition(signing)
     }
 
-    /// 422 if the callback URL moves to another origin without new `headers`, `auth` and `tls`: a caller that cannot
-    /// read these credentials could redirect them.
+    /// 422 if the callback URL moves to another origin while stored `headers`, `auth` or `tls` would stay: a caller
+    /// cannot read them, and must not be able to send them to a server of its own.
     fn forbid_credential_redirect(&self, current: &Definition) -> ApiResult<()> {
         let origin = |url: Option<&CallbackUrl>| url.map(|url| url.url().origin());
         let is_other_origin = match &self.callback_url {
@@ -172,7 +173,7 @@ impl SubscriptionInput {
     }
 }
 
-/// A webhook channel with a `url`, else a pull channel. 422 for a `method` of verification without a URL.
+/// A webhook channel with a `url`, else a pull channel. `method`: how to verify the receiver; 422 without a URL.
 fn channel(
     url: Option<CallbackUrl>,
     method: Option<VerificationMethod>,
@@ -221,7 +222,8 @@ fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
     })
 }
 
-/// The delay before each retry, in whole seconds, at least one. Another value is recorded as an error.
+/// Takes the field `retry_schedule_s`: 1 to [`MAX_RETRY_STEPS`] delays between attempts, in whole seconds. Another value
+/// is recorded as an error.
 fn retry_schedule(fields: &mut Fields) -> Field<Vec<u32>> {
     fields.list("retry_schedule_s", MAX_RETRY_STEPS).and_then(|items| {
         let steps: Option<Vec<u32>> =

@@ -1,4 +1,4 @@
-//! Forwards an event to a local URL by a signed POST, as a delivery of the hub.
+//! Forwards an event to a local URL by a signed POST, like a delivery of the hub.
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -1,20 +1,18 @@
-//! Values that are serialised as their text: types by `serialize_as_text!`, single fields by
-//! `#[serde(with = "serde_text")]`.
+//! Values that are stored as a string: types by `serialize_as_text!`, and single fields by
+//! `#[serde(with = "serde_text")]`, as their `Display` text, which `FromStr` parses.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serializer, de};
 
-/// Serializes a value as a string, its `Display` text. For `#[serde(with)]`.
 pub(crate) fn serialize<T: Display, S: Serializer>(
-    id: &T,
+    value: &T,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(id)
+    serializer.collect_str(value)
 }
 
-/// Deserializes a value by parsing a string with `FromStr`. For `#[serde(with)]`.
 pub(crate) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {

@@ -198,7 +198,7 @@ impl AppendTask {
                     return Err(AppendError::Refused);
                 }
                 AppendFailure::NoPartition => return Err(AppendError::Refused),
-                AppendFailure::NotSent(error) => tracing::warn!(%error, "cannot append"),
+                AppendFailure::NotAppended(error) => tracing::warn!(%error, "cannot append"),
                 AppendFailure::Unknown(error) => {
                     tracing::warn!(%error, "the connection broke during an append");
                     unknown_since.get_or_insert_with(Instant::now);

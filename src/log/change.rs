@@ -57,7 +57,7 @@ impl Log {
 
     /// Waits for delivery on the owner of `shard`, if that is another node. Warns after [`APPLY_TIMEOUT`].
     async fn wait_until_applied_elsewhere(&self, shard: u16, position: Position) {
-        let check = || self.store.have_others_applied(self.node, shard, position);
+        let check = || self.store.has_other_owner_applied(self.node, shard, position);
         if !poll_until(check).await {
             tracing::warn!(%position, "another node has not applied a subscription change in time");
         }

@@ -16,7 +16,7 @@ const PREFIX: &str = "hhst_";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
-    /// Another hub signed the token, or it was modified.
+    /// The text is not a token, another hub signed it, or it was modified.
     #[error("this token was not issued by this hub")]
     Unknown,
     #[error("this token has expired")]

@@ -1,4 +1,4 @@
-//! Callback URLs: where receivers get their events.
+//! Callback URLs: where receivers get their events. The URL of an OAuth token endpoint has the same type.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -42,7 +42,7 @@ impl CallbackUrl {
         self.url.port_or_known_default().unwrap_or_default()
     }
 
-    /// The host's IP address if it needs no DNS lookup: the host is an address or `localhost`.
+    /// The host's IP address if it needs no DNS lookup: the host is an address, or `localhost` or a name below it.
     pub fn literal_address(&self) -> Option<IpAddr> {
         match self.url.host()? {
             Host::Ipv4(address) => Some(address.into()),
@@ -59,7 +59,8 @@ impl CallbackUrl {
 impl FromStr for CallbackUrl {
     type Err = BadCallbackUrl;
 
-    /// Absolute http or https, at most 2048 characters, without white space, user, password and fragment.
+    /// Parses an absolute http or https URL of at most 2048 bytes, without white space, control characters, user,
+    /// password, fragment and port 0.
     fn from_str(text: &str) -> Result<Self, BadCallbackUrl> {
         if text.len() > MAX_LENGTH {
             return Err(BadCallbackUrl("a callback URL has at most 2048 characters"));
@@ -93,9 +94,8 @@ impl FromStr for CallbackUrl {
 serialize_as_text!(CallbackUrl);
 
 impl fmt::Debug for CallbackUrl {
-    /// Writes only scheme and host, because the path and the query of a callback URL are often secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Paths and queries of callbacks are often secrets in themselves (Zapier, Slack).
+        // Paths and queries of callback URLs are often secret (Zapier, Slack).
         write!(
             f,
             "CallbackUrl({}://{}/…)",

@@ -1,4 +1,5 @@
-//! The JSON view of a subscription for its owner. Secrets, header values, keys and passwords are masked.
+//! The JSON view of a subscription for its owner. The signing secret is left out; header values, keys, passwords and
+//! tokens are masked.
 
 use std::collections::BTreeMap;
 
@@ -72,13 +73,13 @@ impl VerificationView {
 }
 
 impl<'a> SubscriptionView<'a> {
-    /// Builds the JSON view for API responses, with masked secrets and the time of the latest change.
+    /// Builds the view for API responses, with the time of the latest change.
     pub fn of(subscription: &'a Subscription) -> Self {
         let updated_at = Some(subscription.changed_at.time().max(subscription.created_at()));
         Self { updated_at, ..Self::in_entry(subscription) }
     }
 
-    /// Builds the JSON view for the few API responses that show the signing secret in plain text.
+    /// Builds the view for the few API responses that contain the signing secret.
     pub fn with_secret(subscription: &'a Subscription) -> Self {
         let signing = &subscription.definition.channel.settings().signing;
         Self { secret: Some(signing.secret().reveal()), ..Self::of(subscription) }

@@ -19,6 +19,7 @@ use self::webhook::Deliverer;
 use crate::access::keys::Keys;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::egress::policy::EgressPolicy;
+use crate::egress::BuildError;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::store::nodes::NodeName;
@@ -54,10 +55,7 @@ pub(crate) struct DispatcherSettings {
 
 impl Dispatcher {
     /// Fails if the HTTP clients cannot be built.
-    pub(crate) fn new(
-        parts: Parts,
-        settings: DispatcherSettings,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub(crate) fn new(parts: Parts, settings: DispatcherSettings) -> Result<Self, BuildError> {
         let DispatcherSettings { egress, schedule, verifier } = settings;
         let deliverer = Deliverer::new(egress)?;
         let verifier = Verifier::new(deliverer.clone(), verifier);

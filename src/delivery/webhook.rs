@@ -17,7 +17,9 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::channel::{Channel, Webhook, WebhookSettings};
 use crate::domain::time::UnixMillis;
-use crate::egress::{EgressClient, Failure, Request, Response, TokenCache, secret_header};
+use crate::egress::{
+    BuildError, EgressClient, Failure, Request, Response, TokenCache, secret_header,
+};
 
 /// Of the response to a failed attempt, at most this much of the body is recorded.
 const MAX_EXCERPT_BYTES: usize = 4 << 10;
@@ -50,9 +52,7 @@ pub(crate) struct Deliverer {
 
 impl Deliverer {
     /// Fails if a client cannot be built.
-    pub(crate) fn new(
-        egress: EgressPolicy,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub(crate) fn new(egress: EgressPolicy) -> Result<Self, BuildError> {
         Ok(Self { client: Arc::new(EgressClient::new(egress)?), tokens: Arc::default() })
     }
 

@@ -43,16 +43,13 @@ impl Engine {
             self.match_patterns_at(&loaded, processed.max(own.unwrap_or(cursor)));
             let subscription = Arc::new(loaded.subscription);
             self.update_verification(&subscription);
-            let mut queue = match own {
-                Some(own) => SubscriptionQueue::with_own_cursor(subscription, loaded.versions, own),
-                None if cursor < processed => SubscriptionQueue::new(
-                    subscription,
-                    LogCursor::lagging(loaded.versions, cursor),
-                ),
-                None => SubscriptionQueue::new(
-                    subscription,
-                    LogCursor::at_head(loaded.versions, cursor),
-                ),
+            let versions = loaded.versions;
+            let mut queue = if let Some(own) = own {
+                SubscriptionQueue::with_own_cursor(subscription, versions, own)
+            } else if cursor < processed {
+                SubscriptionQueue::new(subscription, LogCursor::lagging(versions, cursor))
+            } else {
+                SubscriptionQueue::new(subscription, LogCursor::at_head(versions, cursor))
             };
             queue.log.set_missed(cursor, processed);
             self.queues.insert(id, queue);

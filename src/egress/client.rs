@@ -6,6 +6,7 @@ use super::failure::Failure;
 use super::message::{Request, Response};
 use super::pool::HttpClients;
 use super::resolver::{GuardedResolver, Lookup};
+use super::tls::BuildError;
 use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::policy::EgressPolicy;
 use crate::domain::egress::policy::Targets;
@@ -24,16 +25,11 @@ pub(crate) struct EgressClient {
 impl EgressClient {
     /// Resolves names by the system. Fails if the HTTP clients cannot be built or the system's root certificates cannot
     /// be used.
-    pub(crate) fn new(
-        egress: EgressPolicy,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub(crate) fn new(egress: EgressPolicy) -> Result<Self, BuildError> {
         Self::with_lookup(egress, Lookup::System)
     }
 
-    fn with_lookup(
-        egress: EgressPolicy,
-        lookup: Lookup,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    fn with_lookup(egress: EgressPolicy, lookup: Lookup) -> Result<Self, BuildError> {
         let targets = Arc::new(egress.targets);
         let lookup_before_proxy = egress.proxy.as_ref().map(|_| lookup.clone());
         let resolver = GuardedResolver { targets: Arc::clone(&targets), lookup };

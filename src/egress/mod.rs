@@ -16,3 +16,4 @@ pub(crate) use self::client::EgressClient;
 pub(crate) use self::failure::Failure;
 pub(crate) use self::message::{Request, Response, secret_header};
 pub(crate) use self::oauth_tokens::TokenCache;
+pub(crate) use self::tls::BuildError;

@@ -198,31 +198,23 @@ impl Store {
         ));
         let pair =
             |id, position| (SubscriptionId::from_stored(id), Position::from_stored(position));
+        let cursors = cursors.await?.into_iter().map(|row| pair(row.subscription, row.position));
+        let retries = retries.await?.into_iter().map(|row| {
+            let (id, position) = pair(row.subscription, row.position);
+            let retry = Retry {
+                attempts: row.attempts.unsigned_abs(),
+                due: UnixMillis::from_i64(row.due_at),
+                first_attempt: UnixMillis::from_i64(row.first_attempt),
+                order_key: row.order_key,
+            };
+            (id, position, retry)
+        });
+        let attempted =
+            attempted.await?.into_iter().map(|row| pair(row.subscription, row.position));
         Ok(DeliveryState {
-            cursors: cursors
-                .await?
-                .into_iter()
-                .map(|row| pair(row.subscription, row.position))
-                .collect(),
-            retries: retries
-                .await?
-                .into_iter()
-                .map(|row| {
-                    let (id, position) = pair(row.subscription, row.position);
-                    let retry = Retry {
-                        attempts: row.attempts.unsigned_abs(),
-                        due: UnixMillis::from_i64(row.due_at),
-                        first_attempt: UnixMillis::from_i64(row.first_attempt),
-                        order_key: row.order_key,
-                    };
-                    (id, position, retry)
-                })
-                .collect(),
-            attempted: attempted
-                .await?
-                .into_iter()
-                .map(|row| pair(row.subscription, row.position))
-                .collect(),
+            cursors: cursors.collect(),
+            retries: retries.collect(),
+            attempted: attempted.collect(),
             replays: self.select_running_replays(subscriptions).await?,
         })
     }

@@ -228,14 +228,12 @@ async fn revoke(Authorized(context, _): Authorized, id: web::Path<String>) -> Ap
 }
 
 fn view(key: &StoredKey) -> Value {
-    let event_types: Option<Vec<&str>> =
-        key.event_types.as_ref().map(|patterns| patterns.iter().map(Pattern::as_str).collect());
     json!({
         "id": key.id.to_string(),
         "name": key.name,
         "tenant": key.tenant,
         "scopes": key.scopes.iter().map(Scope::name).collect::<Vec<_>>(),
-        "event_types": event_types,
+        "event_types": key.event_types.as_deref(),
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         "last_used_at": key.last_used_at,

@@ -8,7 +8,6 @@ use crate::api::auth::context::Authorized;
 use crate::api::http::input::Parameters;
 use crate::api::http::query::Page;
 use crate::api::problem::ApiResult;
-use crate::domain::event::event_type::Pattern;
 use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
 use crate::streaming::presence::ConnectionEntry;
@@ -37,7 +36,7 @@ fn view(entry: &ConnectionEntry, head: Position) -> Value {
         "id": entry.id.to_string(),
         "transport": entry.transport.name(),
         "key": &*entry.owner.key.name,
-        "event_types": filter.patterns().iter().map(Pattern::as_str).collect::<Vec<_>>(),
+        "event_types": *filter.patterns(),
         "subscription": filter.subscription_id().map(|id| id.to_string()),
         "position": position.to_string(),
         "lag_ms": lag_ms,

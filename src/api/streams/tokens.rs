@@ -92,6 +92,5 @@ fn issue(context: &Context, input: TokenInput) -> ApiResult<String> {
         );
         return Err(Problem::invalid_field("/types", detail));
     }
-    let types: Vec<&str> = token.types.iter().map(Pattern::as_str).collect();
-    Ok(json!({ "token": text, "types": types, "expires_at": token.expires }).to_string())
+    Ok(json!({ "token": text, "types": *token.types, "expires_at": token.expires }).to_string())
 }

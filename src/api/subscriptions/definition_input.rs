@@ -208,41 +208,34 @@ fn event_types(fields: &mut Fields) -> Field<Vec<Pattern>> {
 
 /// Takes the field `signatures`: an array of one or both signature schemes. Another value is recorded as an error.
 fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
-    let items = match fields.list("signatures", 2) {
-        Field::Is(items) => items,
-        Field::Null => return Field::Null,
-        Field::Absent => return Field::Absent,
-    };
-    let named: Option<Vec<Scheme>> = items.iter().map(|item| item.as_str()?.parse().ok()).collect();
-    match named.as_deref() {
-        Some([one]) => Field::Is(vec![*one]),
-        Some([one, other]) if one != other => Field::Is(vec![Scheme::V1, Scheme::V1a]),
-        _ => {
-            let detail = "expected \"v1\" (HMAC-SHA256), \"v1a\" (Ed25519), or both, in an array";
-            fields.fault("signatures", detail);
-            Field::Absent
+    fields.list("signatures", 2).and_then(|items| {
+        let named: Option<Vec<Scheme>> =
+            items.iter().map(|item| item.as_str()?.parse().ok()).collect();
+        match named.as_deref() {
+            Some([one]) => Field::Is(vec![*one]),
+            Some([one, other]) if one != other => Field::Is(vec![Scheme::V1, Scheme::V1a]),
+            _ => fields.reject(
+                "signatures",
+                "expected \"v1\" (HMAC-SHA256), \"v1a\" (Ed25519), or both, in an array",
+            ),
         }
-    }
+    })
 }
 
 /// Takes the field `retry_schedule_s`: 1 to [`MAX_RETRY_STEPS`] delays between attempts, in whole seconds. Another value
 /// is recorded as an error.
 fn retry_schedule(fields: &mut Fields) -> Field<Vec<u32>> {
-    let items = match fields.list("retry_schedule_s", MAX_RETRY_STEPS) {
-        Field::Is(items) => items,
-        Field::Null => return Field::Null,
-        Field::Absent => return Field::Absent,
-    };
-    let steps: Option<Vec<u32>> =
-        items.iter().map(|item| whole_number(item, &(1..=MAX_RETRY_DELAY_S))).collect();
-    if let Some(steps) = steps.filter(|steps| !steps.is_empty()) {
-        return Field::Is(steps);
-    }
-    fields.fault(
-        "retry_schedule_s",
-        "expected at least one whole number of seconds, e.g. [5, 30, 120]",
-    );
-    Field::Absent
+    fields.list("retry_schedule_s", MAX_RETRY_STEPS).and_then(|items| {
+        let steps: Option<Vec<u32>> =
+            items.iter().map(|item| whole_number(item, &(1..=MAX_RETRY_DELAY_S))).collect();
+        match steps {
+            Some(steps) if !steps.is_empty() => Field::Is(steps),
+            _ => fields.reject(
+                "retry_schedule_s",
+                "expected at least one whole number of seconds, e.g. [5, 30, 120]",
+            ),
+        }
+    })
 }
 
 #[cfg(test)]

@@ -43,20 +43,13 @@ pub(super) fn take_callback_url(fields: &mut Fields, targets: &Targets) -> Field
     let Some(CallbackField { name, value }) = take_callback_value(fields) else {
         return Field::Absent;
     };
-    let text = match value {
-        Value::Null => return Field::Null,
-        Value::String(text) => text,
-        _ => {
-            fields.fault(name, "expected the URL for the hub's POST requests, as a string");
-            return Field::Absent;
-        }
-    };
-    match permitted_url(&text, targets) {
-        Ok(url) => Field::Is(url),
-        Err(detail) => {
-            fields.fault(name, detail);
-            Field::Absent
-        }
+    match value {
+        Value::Null => Field::Null,
+        Value::String(text) => match permitted_url(&text, targets) {
+            Ok(url) => Field::Is(url),
+            Err(detail) => fields.reject(name, detail),
+        },
+        _ => fields.reject(name, "expected the URL for the hub's POST requests, as a string"),
     }
 }
 

@@ -4,8 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::{Host, Url};
+
+use crate::domain::serde_text::serialize_as_text;
 
 /// In bytes.
 const MAX_LENGTH: usize = 2048;
@@ -55,12 +56,6 @@ impl CallbackUrl {
     }
 }
 
-impl AsRef<str> for CallbackUrl {
-    fn as_ref(&self) -> &str {
-        self.as_str()
-    }
-}
-
 impl FromStr for CallbackUrl {
     type Err = BadCallbackUrl;
 
@@ -96,17 +91,7 @@ impl FromStr for CallbackUrl {
     }
 }
 
-impl Serialize for CallbackUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl<'de> Deserialize<'de> for CallbackUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
+serialize_as_text!(CallbackUrl);
 
 impl fmt::Debug for CallbackUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,6 +9,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::domain::serde_text::serialize_as_text;
+
 /// In characters.
 const MAX_LENGTH: usize = 256;
 
@@ -23,6 +25,10 @@ pub struct JsonPointer(Box<str>);
 pub struct BadJsonPointer;
 
 impl JsonPointer {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Returns a hash of the selected value. White space and escapes do not change it; the order of an object's members
     /// and the form of a number (`1`, `1.0`) do. A missing value counts as null.
     pub fn key_of(&self, data: &[u8]) -> i64 {
@@ -106,11 +112,7 @@ impl<'de> Visitor<'de> for AnyParts {
     }
 }
 
-impl AsRef<str> for JsonPointer {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
+serialize_as_text!(JsonPointer);
 
 impl FromStr for JsonPointer {
     type Err = BadJsonPointer;

@@ -13,6 +13,7 @@ use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::receiver_auth::ReceiverAuth;
 use crate::domain::egress::receiver_tls::{ReceiverTls, TlsView};
 use crate::domain::event::event_type::Pattern;
+use crate::domain::event::json_pointer::JsonPointer;
 use crate::domain::signing::Earlier;
 use crate::domain::signing::scheme::Scheme;
 use crate::domain::time::UnixMillis;
@@ -21,8 +22,8 @@ use crate::domain::time::UnixMillis;
 #[derive(Debug, Serialize)]
 pub struct SubscriptionView<'a> {
     id: String,
-    event_types: Vec<&'a str>,
-    callback_url: Option<&'a str>,
+    event_types: &'a [Pattern],
+    callback_url: Option<&'a CallbackUrl>,
     status: &'static str,
     disabled_reason: Option<&'a str>,
     description: Option<&'a str>,
@@ -31,7 +32,7 @@ pub struct SubscriptionView<'a> {
     tls: Option<TlsView>,
     auth: Option<ReceiverAuth>,
     ordered: bool,
-    order_by: Option<&'a str>,
+    order_by: Option<&'a JsonPointer>,
     max_in_flight: u16,
     rate_limit_per_s: Option<u16>,
     timeout_s: u16,
@@ -91,8 +92,8 @@ impl<'a> SubscriptionView<'a> {
         let verification = channel.verification();
         Self {
             id: subscription.id.to_string(),
-            event_types: event_types.iter().map(Pattern::as_str).collect(),
-            callback_url: channel.callback_url().map(CallbackUrl::as_str),
+            event_types,
+            callback_url: channel.callback_url(),
             status: subscription.status.name(),
             disabled_reason: subscription.disabled_reason.as_deref(),
             description: description.as_deref(),
@@ -101,7 +102,7 @@ impl<'a> SubscriptionView<'a> {
             tls: tls.as_ref().map(ReceiverTls::view),
             auth: auth.as_ref().map(ReceiverAuth::masked),
             ordered: delivery.ordered,
-            order_by: delivery.order_by.as_ref().map(AsRef::as_ref),
+            order_by: delivery.order_by.as_ref(),
             max_in_flight: delivery.max_in_flight,
             rate_limit_per_s: delivery.rate_limit_per_s,
             timeout_s: delivery.timeout_s,

@@ -6,6 +6,7 @@ mod start_point;
 
 use std::time::Duration;
 
+use reqwest::Response;
 use tokio::time::sleep;
 use url::Url;
 
@@ -128,6 +129,16 @@ async fn handle_event(event: &Event, forwarder: Option<&Forwarder>) -> String {
         Some(forwarder) => format!("{time} {event_type} {id} → {}", forwarder.post(event).await),
         None => format!("{time} {event_type} {id}  {}", SingleLine(&event.text)),
     }
+}
+
+/// Reads the body of a response. Stops after about `max_bytes`; the rest is not read.
+async fn read_body(response: &mut Response, max_bytes: usize) -> Result<Vec<u8>, reqwest::Error> {
+    let mut body = Vec::new();
+    while body.len() < max_bytes {
+        let Some(chunk) = response.chunk().await? else { break };
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 #[derive(Debug, Default)]

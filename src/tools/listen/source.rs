@@ -15,7 +15,7 @@ use sse_stream::{Sse, SseByteStream};
 use tokio::time::timeout;
 use url::Url;
 
-use super::{ListenError, ListenSettings};
+use super::{ListenError, ListenSettings, read_body};
 use crate::domain::event::event_type::Pattern;
 use crate::domain::root_cause::root_cause;
 use crate::domain::time::UnixMillis;
@@ -209,17 +209,8 @@ enum BodyError {
     Wire(#[from] reqwest::Error),
 }
 
-/// Reads the body of a response. Stops after about [`MAX_BYTES`]; the rest is not read.
 async fn read(mut response: Response) -> Result<Vec<u8>, StreamError> {
-    let mut body = Vec::new();
-    while body.len() < MAX_BYTES {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => break,
-            Err(error) => return Err(temporary(&error)),
-        }
-    }
-    Ok(body)
+    read_body(&mut response, MAX_BYTES).await.map_err(|error| temporary(&error))
 }
 
 /// The value of the header `Authorization`. `None`: the key is empty, or contains characters that a header cannot.

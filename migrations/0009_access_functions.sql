@@ -1,5 +1,5 @@
--- Revokes a tenant's key and appends the log entry. position is what every node must have read; made is whether this
--- call revoked it. Returns no row if there is no such key.
+-- Revokes a tenant's key and appends the log entry. A node that has read the log up to position rejects the key. made:
+-- this call revoked it. Returns no row if there is no such key.
 CREATE FUNCTION key_revoke(
     append_token uuid, key_tenant text, key_id bigint, entry_type text, entry_data bytea
 ) RETURNS TABLE (made boolean, "position" bigint, previous bigint)
@@ -29,8 +29,8 @@ BEGIN
 END;
 $$;
 
--- The version of a tenant's change. Drawn under a lock that is held until the commit, so a reader that has seen a version
--- has seen every change below it.
+-- The version of a tenant's change. Drawn under a lock that is held until the commit, so a reader that has seen a
+-- version has seen every change below it.
 CREATE FUNCTION next_tenant_version() RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(7308324465820954);

@@ -7,7 +7,8 @@ use super::http::completion::Completed;
 use super::problem::{ApiResult, Code, Problem};
 use crate::domain::access::scope::Scope;
 
-/// The access rule of a route. The router stores it in the request's extensions, where the extractors enforce it.
+/// The access rule of a route. The router puts it into the extensions of each request. The extractors of `auth::context`
+/// read it from there and enforce it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Public,
@@ -22,7 +23,7 @@ pub(crate) const READ: Access = Access::Scope(Scope::Read);
 pub(crate) const STREAM: Access = Access::Scope(Scope::Stream);
 pub(crate) const ADMIN: Access = Access::Scope(Scope::Admin);
 
-/// The access rule of the matched route. 500 without one, so that it is never served unchecked.
+/// The access rule of the matched route. 500 if the route has none, so that a request is never served unchecked.
 pub(crate) fn access(request: &HttpRequest) -> ApiResult<Access> {
     let access = request.extensions().get::<Access>().copied();
     access.ok_or_else(|| Problem::new(Code::Internal, "this route has no access rule"))

@@ -1,5 +1,5 @@
-//! A DNS resolver that returns only the addresses that the operator's rules allow. Every new connection resolves the name
-//! again, so the address that was checked is the address that is connected to (no DNS rebinding).
+//! A DNS resolver that returns only the addresses that the operator's rules allow. Every new connection resolves the
+//! name again, so the address that was checked is the address that is connected to (no DNS rebinding).
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ pub(super) enum Lookup {
 }
 
 impl Lookup {
-    /// Without the operator's rules. The port in each result is 0.
+    /// Looks up the addresses of `host`, without the operator's rules. The port in each result is 0.
     pub(super) async fn addresses(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
         match self {
             Self::System => Ok(tokio::net::lookup_host((host, 0)).await?.collect()),

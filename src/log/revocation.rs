@@ -14,7 +14,7 @@ use crate::domain::position::Position;
 use crate::store::StoreError;
 use crate::store::keys::{Revoked, StoredKey};
 
-/// The nodes that are known to reject a revoked key.
+/// Whether all nodes are known to reject a revoked key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RevocationReach {
     /// Every live node rejects the key, ends what was opened with it, and has completed the operations in progress.
@@ -59,7 +59,7 @@ impl Log {
     pub async fn wait_until_enforced(&self, position: Position) -> RevocationReach {
         self.wait_until_visible(position).await;
         let is_here = self.tail.head() >= position;
-        if poll_until(|| self.store.do_nodes_enforce(position)).await && is_here {
+        if poll_until(|| self.store.have_all_enforced(position)).await && is_here {
             RevocationReach::Everywhere
         } else {
             RevocationReach::Unconfirmed

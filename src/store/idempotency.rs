@@ -33,6 +33,7 @@ struct StoredResponseRow {
     answer: Option<Vec<u8>>,
 }
 
+/// A claim of a key by a request that runs.
 #[derive(Debug, Clone)]
 pub struct StoredClaim {
     pub tenant: Arc<str>,
@@ -84,7 +85,7 @@ impl Store {
         answer: &str,
     ) -> Result<bool, StoreError> {
         let encrypted = self.encrypt_response(tenant, &request.key, answer)?;
-        self.execute(sqlx::query!(
+        self.count_affected(sqlx::query!(
             "INSERT INTO idempotency_keys AS k (tenant, key, fingerprint, answer) VALUES ($1, $2, $3, $4)
              ON CONFLICT (tenant, key) DO UPDATE
              SET fingerprint = excluded.fingerprint, position = NULL, answer = excluded.answer,
@@ -108,7 +109,7 @@ impl Store {
         node: Uuid,
         token: Uuid,
     ) -> Result<bool, StoreError> {
-        self.execute(sqlx::query!(
+        self.count_affected(sqlx::query!(
             "INSERT INTO idempotency_claims AS c (tenant, key, node, token) VALUES ($1, $2, $3, $4)
              ON CONFLICT (tenant, key) DO UPDATE SET node = excluded.node, token = excluded.token
              WHERE c.node = excluded.node
@@ -137,14 +138,12 @@ impl Store {
             &tenants as _,
             &keys as _,
             &tokens,
-        ))
-        .await
-        .map(drop)
+        )).await
     }
 
     /// Deletes the claims of nodes that no longer have a row in the table of nodes, and returns the number of claims.
     pub async fn delete_dead_claims(&self) -> Result<u64, StoreError> {
-        self.execute(sqlx::query!(
+        self.count_affected(sqlx::query!(
             "DELETE FROM idempotency_claims c WHERE NOT EXISTS (SELECT FROM nodes n WHERE n.id = c.node)"
         ))
         .await
@@ -152,7 +151,7 @@ impl Store {
 
     /// Deletes up to 5,000 responses that are over 24 hours old, and returns how many.
     pub async fn delete_old_responses(&self) -> Result<u64, StoreError> {
-        self.execute(sqlx::query!(
+        self.count_affected(sqlx::query!(
             "DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
                  SELECT ctid FROM idempotency_keys
                  WHERE created_at <= clock_timestamp() - interval '24 hours' LIMIT 5000

@@ -33,7 +33,7 @@ pub struct StoredKey {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revoked {
-    /// Whether this call revoked the key; false if it was revoked before.
+    /// Whether this call revoked the key; false if an earlier call did.
     pub is_new: bool,
     /// A node that has read the log up to here rejects the key.
     pub position: Position,
@@ -60,7 +60,7 @@ impl TryFrom<KeyRow> for StoredKey {
     fn try_from(row: KeyRow) -> Result<Self, StoreError> {
         let id = KeyId::from_stored(row.id);
         let unreadable = |what: &str| StoreError::Unreadable(format!("key {id}: {what}"));
-        let scopes: Option<Scopes> = row.scopes.iter().map(|name| Scope::from_name(name)).collect();
+        let scopes: Result<Scopes, _> = row.scopes.iter().map(|name| name.parse()).collect();
         let patterns = |texts: Vec<String>| -> Result<Arc<[Pattern]>, StoreError> {
             texts
                 .iter()
@@ -71,7 +71,7 @@ impl TryFrom<KeyRow> for StoredKey {
             id,
             tenant: row.tenant,
             name: row.name,
-            scopes: scopes.ok_or_else(|| unreadable("scopes"))?,
+            scopes: scopes.map_err(|_unknown| unreadable("scopes"))?,
             event_types: row.event_types.map(patterns).transpose()?,
             created_at: UnixMillis::from_i64(row.created_at),
             expires_at: row.expires_at.map(UnixMillis::from_i64),
@@ -194,7 +194,7 @@ impl Store {
     /// exists; a key that is revoked already is not changed.
     ///
     /// `token` identifies the append, as in [`AppendBatch::token`](super::log::AppendBatch::token). Safe to repeat
-    /// after [`StoreError::Unavailable`].
+    /// after [`StoreError::Unavailable`]; if the first call was committed, the result is not `is_new`.
     pub async fn revoke_key(
         &self,
         token: Uuid,
@@ -236,6 +236,5 @@ impl Store {
             times,
         ))
         .await
-        .map(drop)
     }
 }

@@ -26,11 +26,12 @@ pub struct Node {
     /// Whether the lease runs now.
     pub alive: bool,
     pub leaving: bool,
+    /// The number of shards that name it as their owner.
     pub shards: u16,
 }
 
-/// Identifies a database server and its timeline: a promoted standby has another one. Data cached from one may not exist
-/// on the other.
+/// Identifies a database server and its history. After a failover to a standby at least one part differs, and what the
+/// hub remembers may not be in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerIdentity {
     /// Postgres' system identifier.
@@ -49,8 +50,8 @@ fn interval(length: Duration) -> PgInterval {
 }
 
 impl Store {
-    /// Renews the lease until `lease` from now, and records the position as [`Self::update_seen`] does. From the server
-    /// identity, the caller notices a failover.
+    /// Renews the lease, which then ends after the time `lease`, and records `seen` as [`Self::update_seen`] does. The
+    /// result lets the caller notice a failover.
     pub async fn renew_lease(
         &self,
         node: &NodeName,
@@ -85,12 +86,11 @@ impl Store {
             position.stored(),
         ))
         .await
-        .map(drop)
     }
 
     /// Returns whether the owner of `shard` has applied all subscription changes up to `position`. Also true if the
-    /// owner is `node` itself, or has lost its lease, or if the shard has none.
-    pub async fn have_others_applied(
+    /// owner is `node` itself, or has lost its lease, or if the shard has no owner.
+    pub async fn has_other_owner_applied(
         &self,
         node: Uuid,
         shard: u16,
@@ -117,11 +117,10 @@ impl Store {
             position.stored(),
         ))
         .await
-        .map(drop)
     }
 
     /// Returns whether every live node enforces the revocations up to `position`.
-    pub async fn do_nodes_enforce(&self, position: Position) -> Result<bool, StoreError> {
+    pub async fn have_all_enforced(&self, position: Position) -> Result<bool, StoreError> {
         self.fetch_scalar(sqlx::query_scalar!(
             r#"SELECT NOT EXISTS (
                    SELECT FROM nodes WHERE leased_until >= clock_timestamp() AND seen < $1
@@ -133,9 +132,7 @@ impl Store {
 
     /// Marks a node as stopping: others do not count it when they divide the shards. The lease stays valid.
     pub async fn update_leaving(&self, node: Uuid) -> Result<(), StoreError> {
-        self.execute(sqlx::query!("UPDATE nodes SET leaving = true WHERE id = $1", node))
-            .await
-            .map(drop)
+        self.execute(sqlx::query!("UPDATE nodes SET leaving = true WHERE id = $1", node)).await
     }
 
     /// Counts the nodes that are alive and not stopping.
@@ -178,17 +175,16 @@ impl Store {
             node
         ))
         .await
-        .map(drop)
     }
 
     /// Deletes the rows of all nodes. Used only with the embedded database, which no other node can use.
     pub async fn delete_all_nodes(&self) -> Result<(), StoreError> {
-        self.execute(sqlx::query!("DELETE FROM nodes")).await.map(drop)
+        self.execute(sqlx::query!("DELETE FROM nodes")).await
     }
 
     /// Deletes the rows of nodes whose lease ended over an hour ago, and returns their number.
     pub async fn delete_dead_nodes(&self) -> Result<u64, StoreError> {
-        self.execute(sqlx::query!(
+        self.count_affected(sqlx::query!(
             "DELETE FROM nodes WHERE leased_until < clock_timestamp() - interval '1 hour'"
         ))
         .await

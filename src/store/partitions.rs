@@ -17,8 +17,10 @@ pub struct ExpiredPartition {
     /// The partitioned table. While one partition waits to be detached, no other of the same table can be.
     pub parent: String,
     pub name: String,
+    /// The highest position that belongs to the partition.
     up_to: Position,
     attached: bool,
+    /// A detach was interrupted.
     detaching: bool,
 }
 
@@ -31,9 +33,7 @@ pub struct RetentionLock {
 impl Store {
     /// Creates the missing daily partitions of events and attempts, from yesterday's to the one a week ahead.
     pub async fn create_partitions(&self) -> Result<(), StoreError> {
-        self.execute(sqlx::query!("SELECT create_partitions($1) AS made", DAYS_AHEAD))
-            .await
-            .map(drop)
+        self.execute(sqlx::query!("SELECT create_partitions($1) AS made", DAYS_AHEAD)).await
     }
 
     /// Tries to acquire the retention lock, on its own connection. `None` while another node holds it.
@@ -96,8 +96,8 @@ impl RetentionLock {
         if parent == "attempts" {
             self.update_attempts_horizon(old.up_to).await?;
         }
-        // CONCURRENTLY takes no lock that blocks appends or flushes; a plain DETACH does. New statements no longer see the
-        // partition, and its drop waits for the old ones.
+        // CONCURRENTLY takes no lock that blocks appends or flushes; a plain DETACH does. New statements no longer see
+        // the partition, and the detach waits for the end of older ones.
         match (old.attached, old.detaching) {
             (true, false) => {
                 let detach = format!("ALTER TABLE {parent} DETACH PARTITION {name} CONCURRENTLY");

@@ -1,4 +1,4 @@
-//! Re-encryption: replacing stored values after the master key changed, or after a signing secret ended.
+//! Re-encryption: replacing stored values after the master key changed, or after a signing secret expired.
 
 use sqlx::postgres::PgConnection;
 
@@ -24,7 +24,7 @@ pub struct StoredSecret {
 }
 
 impl StoredSecret {
-    /// Ties the value to its row. Fails if the kind of the row is unknown.
+    /// Names the row of the value. Fails if its kind is unknown.
     fn associated_data(&self) -> Result<AssociatedData<'_>, StoreError> {
         let unknown =
             || StoreError::Unreadable(format!("an encrypted value of kind {}", self.kind));
@@ -47,7 +47,7 @@ pub struct Reencrypted {
     pub reencrypted: i64,
     /// How many values could not be decrypted.
     pub unreadable: i64,
-    /// The error of one unreadable value.
+    /// The error of the last unreadable value.
     pub error: Option<String>,
 }
 
@@ -63,8 +63,8 @@ impl Store {
         .await
     }
 
-    /// Selects up to `limit` of the values that [`Self::count_encrypted_with_old_key`] counts, after it has skipped
-    /// the first `skip`.
+    /// Selects up to `limit` of the values that [`Self::count_encrypted_with_old_key`] counts, without the first
+    /// `skip`.
     pub async fn select_encrypted_with_old_key(
         &self,
         skip: i64,
@@ -160,9 +160,9 @@ impl Store {
         .await
     }
 
-    /// Selects up to `limit` subscriptions with a signing secret that ended by `now`, and their definitions; `None` if
-    /// deleted.
-    pub async fn select_ended_secrets(
+    /// Selects up to `limit` subscriptions with a signing secret that expired by `now`, and their definitions; `None`
+    /// if deleted.
+    pub async fn select_expired_secrets(
         &self,
         now: UnixMillis,
         limit: i64,
@@ -185,9 +185,9 @@ impl Store {
         Ok(rows.collect())
     }
 
-    /// Removes the signing secrets that ended by `now` from the definition `value` and stores it. Returns false,
+    /// Removes the signing secrets that expired by `now` from the definition `value` and stores it. Returns false,
     /// without effect, if the definition was changed since it was read.
-    pub async fn remove_ended_secrets(
+    pub async fn remove_expired_secrets(
         &self,
         value: &StoredSecret,
         now: UnixMillis,
@@ -210,6 +210,5 @@ impl Store {
             id.stored(),
         ))
         .await
-        .map(drop)
     }
 }

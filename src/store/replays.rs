@@ -1,9 +1,7 @@
 //! Replays and their progress.
 
 use super::{Store, StoreError};
-use crate::domain::delivery::replay::{
-    RecordedDelivery, ReplayFilter, ReplayProgress, ReplayState,
-};
+use crate::domain::delivery::replay::{RecordedDelivery, ReplayProgress};
 use crate::domain::id::{ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 
@@ -22,15 +20,15 @@ struct ReplayRow {
 impl ReplayRow {
     fn into_progress(self) -> Result<(ReplayId, SubscriptionId, ReplayProgress), StoreError> {
         let id = ReplayId::from_stored(self.id);
-        let unreadable = || StoreError::Unreadable(format!("replay {id}"));
+        let unreadable = |_unknown| StoreError::Unreadable(format!("replay {id}"));
         let progress = ReplayProgress {
             after: Position::from_stored(self.after),
             until: Position::from_stored(self.until),
-            only: ReplayFilter::from_name(&self.only).ok_or_else(unreadable)?,
+            only: self.only.parse().map_err(unreadable)?,
             count: self.count.unsigned_abs(),
             position: Position::from_stored(self.position),
             replayed: self.replayed.unsigned_abs(),
-            state: ReplayState::from_name(&self.status).ok_or_else(unreadable)?,
+            state: self.status.parse().map_err(unreadable)?,
         };
         Ok((id, SubscriptionId::from_stored(self.subscription), progress))
     }
@@ -112,7 +110,7 @@ impl Store {
 
     /// Cancels the running replays of deleted subscriptions, and returns their number.
     pub async fn cancel_replays_of_deleted(&self) -> Result<u64, StoreError> {
-        self.execute(sqlx::query!(
+        self.count_affected(sqlx::query!(
             "UPDATE replays r SET status = 'cancelled' FROM subscriptions s
              WHERE s.id = r.subscription AND s.deleted AND r.status = 'running'"
         ))

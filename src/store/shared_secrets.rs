@@ -4,7 +4,7 @@ use super::{Store, StoreError};
 use crate::domain::encryption::AssociatedData;
 
 impl Store {
-    /// Returns the secret that all nodes share. If none is stored, first stores `fresh`, encrypted.
+    /// Returns the secret `name`, which all nodes share. If it is not stored, first stores `fresh`, encrypted.
     pub async fn select_or_insert_shared_secret(
         &self,
         name: &str,
@@ -12,7 +12,7 @@ impl Store {
     ) -> Result<Vec<u8>, StoreError> {
         let data = AssociatedData::SharedSecret { name };
         let encrypted = self.encrypt(fresh, data)?;
-        self.execute(sqlx::query!(
+        self.count_affected(sqlx::query!(
             "INSERT INTO shared_secrets (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING",
             name,
             encrypted.as_bytes(),

@@ -19,6 +19,7 @@ use crate::domain::time::UnixMillis;
 
 #[derive(Debug, Clone, Default)]
 pub struct SubscriptionFilter {
+    /// One of the subscription's patterns, literally.
     pub event_type: Option<String>,
     pub status: Option<Status>,
     pub callback_url: Option<String>,
@@ -55,6 +56,11 @@ fn callback_url_column(channel: &Channel) -> Option<&str> {
     }
 }
 
+/// Parses the column `status` of the subscription `id`.
+fn read_status(id: SubscriptionId, column: &str) -> Result<Status, StoreError> {
+    column.parse().map_err(|_unknown| StoreError::Unreadable(format!("subscription {id}: status")))
+}
+
 impl Store {
     /// Decrypts rows, in the same order. Fails at the first that cannot be read.
     fn read_all(&self, rows: Vec<SubscriptionRow>) -> Result<Vec<Subscription>, StoreError> {
@@ -67,8 +73,7 @@ impl Store {
         let data = AssociatedData::Definition { tenant: &row.tenant, id: row.id };
         let definition =
             read_definition(&self.decrypt(row.definition.as_bytes(), data)?, UnixMillis::now())?;
-        let status = Status::from_name(&row.status)
-            .ok_or_else(|| StoreError::Unreadable(format!("subscription {id}: status")))?;
+        let status = read_status(id, &row.status)?;
         Ok(Subscription {
             id,
             tenant: row.tenant.into(),
@@ -79,8 +84,8 @@ impl Store {
         })
     }
 
-    /// The encrypted definition after the change, and when its earlier signing secrets end, in milliseconds since 1970.
-    /// Both are empty if the change deletes the subscription.
+    /// The encrypted definition after the change, and when its earlier signing secrets expire, in milliseconds since
+    /// 1970. Both are empty if the change deletes the subscription.
     fn encrypt_definition(&self, change: &Change) -> Result<(String, Vec<i64>), StoreError> {
         if change.deleted {
             return Ok((String::new(), Vec::new()));
@@ -291,16 +296,14 @@ impl Store {
             after.map_or(0, SubscriptionId::stored),
             limit,
         ));
-        let summary = |row: (i64, String, bool, i64, bool)| {
-            let (id, status, deleted, changed_at, is_webhook) = row;
-            let id = SubscriptionId::from_stored(id);
-            let status = Status::from_name(&status)
-                .ok_or_else(|| StoreError::Unreadable(format!("subscription {id}: status")))?;
-            let deleted_at = deleted.then(|| Position::from_stored(changed_at));
-            Ok(SubscriptionSummary { id, status, is_webhook, deleted_at })
-        };
-        let rows = rows.await?.into_iter();
-        rows.map(|row| summary((row.id, row.status, row.deleted, row.changed_at, row.is_webhook)))
+        rows.await?
+            .into_iter()
+            .map(|row| {
+                let id = SubscriptionId::from_stored(row.id);
+                let status = read_status(id, &row.status)?;
+                let deleted_at = row.deleted.then(|| Position::from_stored(row.changed_at));
+                Ok(SubscriptionSummary { id, status, is_webhook: row.is_webhook, deleted_at })
+            })
             .collect()
     }
 
@@ -314,9 +317,10 @@ impl Store {
              WHERE tenant = $1 AND callback_url IS NOT NULL ORDER BY id",
             tenant
         ));
-        let one = |id, deleted: bool, at| {
-            (SubscriptionId::from_stored(id), deleted.then(|| Position::from_stored(at)))
-        };
-        Ok(rows.await?.into_iter().map(|row| one(row.id, row.deleted, row.changed_at)).collect())
+        let history = rows.await?.into_iter().map(|row| {
+            let deleted_at = row.deleted.then(|| Position::from_stored(row.changed_at));
+            (SubscriptionId::from_stored(row.id), deleted_at)
+        });
+        Ok(history.collect())
     }
 }

@@ -23,7 +23,6 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The encodings are computed on first use and shared by all clients.
     pub(super) fn new(event: Arc<Event>) -> Self {
         let (sse, sse_named, websocket) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         Self { event, sse, sse_named, websocket }
@@ -37,7 +36,7 @@ impl Frame {
         self.event.position
     }
 
-    /// The length of the event's JSON, as an estimate.
+    /// The length of the event's JSON. Each encoding is a little longer.
     pub(super) fn bytes(&self) -> usize {
         self.event.body.len()
     }

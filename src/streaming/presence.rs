@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use strum::{IntoStaticStr, VariantArray};
+
 use super::filter::Filter;
 use crate::access::keys::Key;
 use crate::access::quotas::{Quota, TenantQuotas};
@@ -14,24 +16,20 @@ use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum Transport {
     Sse,
+    #[strum(serialize = "websocket")]
     WebSocket,
     /// A poll that waits for events.
     LongPoll,
 }
 
 impl Transport {
-    pub(crate) const ALL: [Self; 3] = [Self::Sse, Self::WebSocket, Self::LongPoll];
-
     /// As in JSON and metrics.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Sse => "sse",
-            Self::WebSocket => "websocket",
-            Self::LongPoll => "long_poll",
-        }
+        self.into()
     }
 }
 
@@ -71,7 +69,8 @@ impl ConnectionEntry {
         Arc::clone(&self.filter.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The client has all matching events up to here: `head` if it waits for new events, else the last one sent.
+    /// The client has all matching events up to here: `head` if it waits for new events, else the last one sent, or the
+    /// start.
     pub(crate) fn position(&self, head: Position) -> Position {
         if self.waiting.load(Ordering::Relaxed) {
             return head;
@@ -96,7 +95,7 @@ pub(crate) struct Presence {
     quotas: Arc<TenantQuotas>,
     connected: Mutex<Connected>,
     refused: AtomicU64,
-    sent: [AtomicU64; Transport::ALL.len()],
+    sent: [AtomicU64; Transport::VARIANTS.len()],
 }
 
 impl Presence {
@@ -224,11 +223,13 @@ impl Presence {
 
     /// Returns the counter of the events sent over this transport. It is `Some` for every transport.
     fn sent_counter(&self, transport: Transport) -> Option<&AtomicU64> {
-        Transport::ALL.iter().position(|one| *one == transport).and_then(|at| self.sent.get(at))
+        Transport::VARIANTS
+            .iter()
+            .position(|one| *one == transport)
+            .and_then(|at| self.sent.get(at))
     }
 }
 
-/// Subtracts one from the count of `key`, and removes the entry when its count reaches zero.
 fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);

@@ -44,9 +44,9 @@ pub(crate) struct Streams {
     pub(super) store: Store,
     keys: Keys,
     pub(crate) presence: Arc<Presence>,
-    pub(super) reads: Semaphore,
+    pub(super) read_permits: Semaphore,
     stopping: CancellationToken,
-    drain: Duration,
+    drain_time: Duration,
 }
 
 /// The parts of the hub that streams work with.
@@ -58,15 +58,15 @@ pub(crate) struct Parts {
 }
 
 impl Streams {
-    /// When `stopping` is cancelled, each worker closes its streams evenly over the time `drain`.
-    pub(crate) fn new(parts: Parts, stopping: CancellationToken, drain: Duration) -> Self {
+    /// When `stopping` is cancelled, each worker closes its streams one after another within `drain_time`.
+    pub(crate) fn new(parts: Parts, stopping: CancellationToken, drain_time: Duration) -> Self {
         let Parts { log, store, keys, presence } = parts;
-        let (presence, reads) = (Arc::new(presence), Semaphore::new(MAX_CONCURRENT_READS));
-        Self { log, store, keys, presence, reads, stopping, drain }
+        let read_permits = Semaphore::new(MAX_CONCURRENT_READS);
+        Self { log, store, keys, presence: Arc::new(presence), read_permits, stopping, drain_time }
     }
 
-    /// `within`: the event types to which the reader's key is limited. `None` if the subscription does not exist, is a
-    /// webhook, or is not active.
+    /// The filter of a pull subscription's reader. `None` if the subscription does not exist, is a webhook, or is not
+    /// active. `within`: the event types to which the reader's key is limited.
     pub(crate) async fn filter_of_subscription(
         &self,
         tenant: &Arc<str>,
@@ -92,7 +92,7 @@ pub(super) struct WorkerState {
     /// All events up to here were offered to the live clients.
     pub(super) processed: Position,
     clients: HashMap<ClientId, Client>,
-    /// Live clients that read the same events.
+    /// The live clients of each group.
     groups: HashMap<u64, BTreeSet<ClientId>>,
     group_ids: HashMap<GroupKey, u64>,
     matcher: Matcher<u64>,
@@ -169,7 +169,7 @@ impl Worker {
         }
     }
 
-    /// Yields to other tasks after each [`MAX_WAKES_AT_ONCE`].
+    /// Wakes the readers in `to_wake`. Yields to other tasks after each [`MAX_WAKES_AT_ONCE`].
     async fn wake_readers(&self) {
         loop {
             for _ in 0..MAX_WAKES_AT_ONCE {
@@ -180,11 +180,11 @@ impl Worker {
         }
     }
 
-    /// Ends the streams evenly over at most the drain time, so that clients do not all reconnect at once.
+    /// Ends the streams one after another within the drain time, so that clients do not all reconnect at once.
     async fn drain(&self) {
         let mut left = self.state.borrow_mut().begin_stop();
         let count = u32::try_from(left.len().max(1)).unwrap_or(u32::MAX);
-        let mut pause = interval((self.streams.drain / count).min(MAX_CLOSE_INTERVAL));
+        let mut pause = interval((self.streams.drain_time / count).min(MAX_CLOSE_INTERVAL));
         while let Some(id) = left.pop_front() {
             pause.tick().await;
             self.state.borrow_mut().end_stream(id, StreamEnd::Stopping);
@@ -214,7 +214,6 @@ impl WorkerState {
         self.clients.remove(&id);
     }
 
-    /// Ends the streams whose API key is revoked.
     fn end_revoked(&mut self) {
         for client in self.clients.values_mut().filter(|client| client.is_key_revoked()) {
             client.end_stream(StreamEnd::Revoked);
@@ -261,7 +260,8 @@ impl WorkerState {
         }
     }
 
-    /// Advances to `scanned`. An event that changes a subscription makes its clients read the log instead.
+    /// Offers events to the groups that they match, and advances to `scanned`. If an event changes a pull subscription,
+    /// the clients of the subscription read the log instead.
     fn offer_events(&mut self, events: &[Arc<Event>], scanned: Position) {
         for event in events {
             let is_test = event.event_type.as_str() == TEST_EVENT;
@@ -307,7 +307,7 @@ impl WorkerState {
         }
     }
 
-    /// Called when the group's pull subscription changes.
+    /// Makes all clients leave the group, whose subscription changes, and read the log after `scanned`.
     fn make_group_catch_up(&mut self, group: u64, scanned: Position) {
         for id in self.groups.get(&group).cloned().unwrap_or_default() {
             self.fall_behind(id, scanned);
@@ -328,7 +328,7 @@ impl WorkerState {
         }
     }
 
-    /// Each client added later ends at once. Returns the open clients.
+    /// Makes each client that is added later end at once. Returns the clients so far.
     fn begin_stop(&mut self) -> VecDeque<ClientId> {
         self.stopped = true;
         self.clients.keys().copied().collect()

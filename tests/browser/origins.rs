@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::scene::Scene;
 use crate::site::Access;
-use crate::support::client::text;
+use crate::support::client::string_at;
 use crate::support::hub::ADMIN_KEY;
 use crate::wire::Plan;
 
@@ -21,10 +21,10 @@ async fn only_a_page_of_a_configured_origin_passes_the_preflight_and_publishes()
     let elsewhere = scene.site.url_elsewhere(&page);
     scene.reports(&elsewhere, |seen| seen.answer.as_ref().is_some_and(other)).await;
     assert_eq!(scene.wire.counts().borrow().preflights, 2);
-    let all = scene.hub.all("/v1/events").await;
+    let all = scene.hub.list_all("/v1/events").await;
     assert_eq!(
-        all.iter().map(|event| text(event, "/id")).collect::<Vec<_>>(),
-        [text(&answer, "/id")]
+        all.iter().map(|event| string_at(event, "/id")).collect::<Vec<_>>(),
+        [string_at(&answer, "/id")]
     );
     scene.stop().await;
 }

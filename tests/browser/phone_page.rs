@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::scene::Scene;
 use crate::site::Access;
-use crate::support::client::text;
+use crate::support::client::string_at;
 use crate::wire::Plan;
 
 /// Cuts after the response head.
@@ -99,8 +99,8 @@ async fn phone_page_shows_only_the_steps_of_its_own_order() {
     let seen = scene.reports(&scene.site.url(""), |seen| seen.answer.is_some()).await;
     assert_eq!(seen.events, own);
     let page = seen.answer.expect("what the page shows when all is done");
-    assert_eq!(text(&page, "/now"), "Delivered");
-    assert_eq!(text(&page, "/current"), "Delivered");
+    assert_eq!(string_at(&page, "/now"), "Delivered");
+    assert_eq!(string_at(&page, "/current"), "Delivered");
     assert_eq!(page.pointer("/done"), Some(&json!(5)), "{page}");
     scene.stop().await;
 }

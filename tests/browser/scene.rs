@@ -113,7 +113,7 @@ impl Scene {
         seen
     }
 
-    pub(crate) async fn end(self, browser: Chromium) {
+    pub(crate) async fn wait_for_end(self, browser: Chromium) {
         browser.close().await;
         self.stop().await;
     }

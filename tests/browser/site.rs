@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::client::{Client, text};
+use crate::support::client::{Client, string_at};
 
 /// Inserted into the phone page before its own script.
 const WATCH: &str = "<script type=\"module\" src=\"/test/watch.js\"></script>";
@@ -53,9 +53,9 @@ pub(crate) struct Seen {
 impl Seen {
     fn take(&mut self, report: &Value) {
         let text = |name: &str| report.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
-        self.events.extend(text("event"));
-        self.states.extend(text("state"));
-        self.wrong.extend(text("wrong"));
+        self.events.extend(string_at("event"));
+        self.states.extend(string_at("state"));
+        self.wrong.extend(string_at("wrong"));
         self.gap |= report.get("gap").is_some();
         if let Some(answer) = report.get("answer") {
             self.answer = Some(answer.clone());
@@ -133,7 +133,7 @@ async fn token(backend: web::Data<Backend>) -> HttpResponse {
     backend.seen.send_modify(|seen| seen.tokens += 1);
     HttpResponse::Ok().json(json!({
         "hub": format!("http://{}", backend.wire),
-        "token": text(&made, "/token"),
+        "token": string_at(&made, "/token"),
         "ttl_s": page_ttl_s,
         "from": from,
     }))

@@ -137,14 +137,14 @@ impl Connection {
             return self.browser.write_all(sent).await.is_ok();
         };
         drop(self.browser.write_all(most).await);
-        self.cut();
+        self.disconnect();
         false
     }
 
     async fn refuse(&mut self) {
         let nth = self.counts.borrow().refused;
         if nth.is_multiple_of(2) {
-            self.cut();
+            self.disconnect();
         } else {
             let answer = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
             drop(self.browser.write_all(answer).await);

@@ -13,11 +13,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::client::{answer, each, text};
+use crate::support::client::{array_at, send_request, string_at};
 use crate::support::follower::{Follower, Transport};
 use crate::support::hub::TestHub;
 use crate::support::in_time;
-use crate::support::raw_client::{RawClient, head};
+use crate::support::raw_client::{RawClient, request_head};
 use crate::support::websocket::Socket;
 
 /// Generates values: one for every `part` requested cases.
@@ -92,7 +92,7 @@ async fn arbitrary_event_data_is_returned_unchanged_by_every_read_api() {
         };
         let sent =
             hub.send_text(Method::POST, "/v1/events", "application/json", &body.unwrap()).await;
-        expected.push((text(&sent.expect(202), "/id"), event_type.clone(), data.clone()));
+        expected.push((string_at(&sent.expect(202), "/id"), event_type.clone(), data.clone()));
     }
     let mut texts: Vec<Vec<String>> = Vec::new();
     for transport in [Transport::ShortPoll, Transport::Sse, Transport::WebSocket] {
@@ -101,11 +101,11 @@ async fn arbitrary_event_data_is_returned_unchanged_by_every_read_api() {
         for (id, event_type, data) in &expected {
             let event = in_time("an event", follower.next()).await;
             assert_eq!(
-                (&event.id, &event.name, &event.data),
+                (&event.id, &event.event_type, &event.data),
                 (id, event_type, data),
                 "{transport:?}"
             );
-            read.push(event.text);
+            read.push(event.json);
         }
         texts.push(read);
     }
@@ -140,12 +140,12 @@ async fn arbitrary_request_bodies_get_a_response() {
     for (route, kind, body) in some((0..routes.len(), kinds, any_body(good)), 2) {
         let (method, path) = routes[route].clone();
         let request = hub.request(method.clone(), path).header("content-type", kind);
-        let answer = answer(request.body(body.clone())).await;
+        let response = send_request(request.body(body.clone())).await;
         let shown = String::from_utf8_lossy(&body);
-        assert!(answer.status < 500, "{method} {path} {shown:?}: {}", answer.text);
-        if answer.status >= 400 {
-            let problem: Value = serde_json::from_str(&answer.text).expect("a problem");
-            answer.problem(answer.status, &text(&problem, "/code"));
+        assert!(response.status < 500, "{method} {path} {shown:?}: {}", response.body);
+        if response.status >= 400 {
+            let problem: Value = serde_json::from_str(&response.body).expect("a problem");
+            response.expect_problem(response.status, &string_at(&problem, "/code"));
         }
     }
     hub.get("/readyz").await.expect(200);
@@ -161,9 +161,9 @@ async fn arbitrary_batches_get_one_result_per_item_and_valid_items_are_stored() 
     ];
     let mut stored = 0;
     for items in some(prop::collection::vec(item, 1..8), 8) {
-        let answer = hub.post("/v1/events", &Value::from(items.clone())).await.expect(202);
-        let results = each(&answer, "/data");
-        assert_eq!(results.len(), items.len(), "{answer}");
+        let response = hub.post("/v1/events", &Value::from(items.clone())).await.expect(202);
+        let results = array_at(&response, "/data");
+        assert_eq!(results.len(), items.len(), "{response}");
         for (item, result) in items.iter().zip(results) {
             let is_stored = result["id"].is_string();
             assert_ne!(is_stored, result["error"]["code"].is_string(), "{result}");
@@ -173,7 +173,7 @@ async fn arbitrary_batches_get_one_result_per_item_and_valid_items_are_stored() 
             }
         }
     }
-    assert_eq!(hub.all("/v1/events").await.len(), stored);
+    assert_eq!(hub.list_all("/v1/events").await.len(), stored);
 }
 
 #[tokio::test]
@@ -212,12 +212,12 @@ async fn arbitrary_queries_and_headers_get_a_response() {
         // No request may wait this long here.
         let query = query.replace("wait=", "limit=");
         let request_line = format!("HEAD {path}?{query} HTTP/1.1\r\n{name}: ");
-        let rest = head("", &["connection: close"]);
+        let rest = request_head("", &["connection: close"]);
         let request = [request_line.as_bytes(), &value, rest.as_bytes(), b"\r\n"].concat();
         let mut client = RawClient::connect(hub.address()).await;
-        client.say(&request).await;
-        let said = client.end().await;
-        let status = String::from_utf8_lossy(said.get(9..12).expect("a status")).into_owned();
+        client.send(&request).await;
+        let received = client.wait_for_end().await;
+        let status = String::from_utf8_lossy(received.get(9..12).expect("a status")).into_owned();
         let shown = String::from_utf8_lossy(&request);
         assert!(status.parse::<u16>().is_ok_and(|status| status < 500), "{shown}: {status}");
     }
@@ -236,8 +236,8 @@ async fn arbitrary_websocket_text_gets_exactly_one_reply() {
     let commands = any_body(good.iter().map(Value::to_string).collect());
     for command in some(commands, 2) {
         let command = String::from_utf8_lossy(&command).into_owned();
-        socket.say_text(&command).await;
-        let reply = socket.hear().await;
+        socket.send_text(&command).await;
+        let reply = socket.receive().await;
         let reply = reply.as_object().expect("an object");
         let known = ["subscribed", "acked", "published", "error"];
         // The socket may now read all new events.
@@ -264,13 +264,13 @@ async fn arbitrary_websocket_bytes_get_a_reply_or_a_close() {
             .collect();
         let mut socket =
             Socket::open(hub.request(Method::GET, "/v1/ws?types=never")).await.unwrap();
-        drop(socket.send_and_look(&bytes).await);
+        drop(socket.send_raw_and_check(&bytes).await);
         // Masked as a client's frame, so that a hub that still reads processes it.
-        drop(socket.send_and_look(b"\x89\x80\0\0\0\0").await);
+        drop(socket.send_raw_and_check(b"\x89\x80\0\0\0\0").await);
     }
     let mut socket = Socket::open(hub.request(Method::GET, "/v1/ws?types=never")).await.unwrap();
-    socket.send(Message::Ping(b"still there".to_vec().into())).await;
-    socket.pong(b"still there").await;
+    socket.send_message(Message::Ping(b"still there".to_vec().into())).await;
+    socket.wait_for_pong(b"still there").await;
     hub.publish("a", json!(1)).await;
 }
 
@@ -282,19 +282,21 @@ async fn arbitrary_bytes_on_a_connection_get_a_response_or_a_close() {
     })
     .await;
     let good = vec![
-        head("GET /healthz HTTP/1.1", &["connection: close"]) + "\r\n",
-        head("POST /v1/events HTTP/1.1", &["content-length: 21", "connection: close"])
+        request_head("GET /healthz HTTP/1.1", &["connection: close"]) + "\r\n",
+        request_head("POST /v1/events HTTP/1.1", &["content-length: 21", "connection: close"])
             + "\r\n{\"type\":\"a\",\"data\":1}",
-        head("POST /v1/events HTTP/1.1", &["transfer-encoding: chunked", "connection: close"])
-            + "\r\n5\r\n{\"typ\r\n10\r\ne\":\"a\",\"data\":1}\r\n0\r\n\r\n",
+        request_head(
+            "POST /v1/events HTTP/1.1",
+            &["transfer-encoding: chunked", "connection: close"],
+        ) + "\r\n5\r\n{\"typ\r\n10\r\ne\":\"a\",\"data\":1}\r\n0\r\n\r\n",
     ];
     for requests in some(nearly(good), 1).chunks(32) {
         let answers = requests.iter().map(async |request| {
             let mut client = RawClient::connect(hub.address()).await;
-            client.try_to_say(request).await;
-            let said = client.end().await;
+            client.try_send(request).await;
+            let received = client.wait_for_end().await;
             let (shown, response) =
-                (String::from_utf8_lossy(request), String::from_utf8_lossy(&said));
+                (String::from_utf8_lossy(request), String::from_utf8_lossy(&received));
             assert!(response.is_empty() || response.starts_with("HTTP/1."), "{shown}: {response}");
             assert!(!response.contains("HTTP/1.1 5"), "{shown}: {response}");
         });

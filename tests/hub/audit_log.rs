@@ -3,27 +3,28 @@
 use serde_json::{Value, json};
 use sqlx::Executor;
 
-use crate::support::client::{Client, answer, each, text};
+use crate::support::client::{Client, array_at, send_request, string_at};
 use crate::support::eventually;
 use crate::support::hub::TestHub;
 use crate::support::receiver::TestReceiver;
 
 /// The audit entries of one object, oldest first.
 async fn history(client: &Client, target: &str) -> Vec<Value> {
-    let mut entries = client.all(&format!("/v1/audit?target={target}")).await;
+    let mut entries = client.list_all(&format!("/v1/audit?target={target}")).await;
     entries.reverse();
     entries
 }
 
 fn actions(entries: &[Value]) -> Vec<String> {
-    entries.iter().map(|entry| text(entry, "/action")).collect()
+    entries.iter().map(|entry| string_at(entry, "/action")).collect()
 }
 
 #[tokio::test]
 async fn each_subscription_change_is_audited_with_its_actor_and_address() {
     let hub = TestHub::start().await;
-    let made = hub.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
-    let (owner, key) = (hub.with_key(Some(&text(&made, "/key"))), text(&made, "/id"));
+    let created = hub.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
+    let (owner, key) =
+        (hub.with_key(Some(&string_at(&created, "/key"))), string_at(&created, "/id"));
     let wanted =
         json!({"event_types": ["a"], "callback_url": "http://127.0.0.1:9009/", "timeout_s": 3});
     let id = owner.subscribe(&wanted).await;
@@ -65,9 +66,9 @@ async fn audit_entries_mask_secrets_and_show_that_they_changed() {
         .await;
     let change = json!({"secret": planted[0], "headers": {"x-token": planted[1]}});
     hub.send(reqwest::Method::PATCH, &format!("/v1/subscriptions/{id}"), &change).await.expect(200);
-    let answer = hub.get("/v1/audit").await;
+    let response = hub.get("/v1/audit").await;
     for secret in planted {
-        assert!(!answer.text.contains(secret), "{secret}");
+        assert!(!response.body.contains(secret), "{secret}");
     }
     let updated = &history(&hub, &id).await[1];
     assert_eq!(updated["after"]["headers"], json!({"x-token": "***"}));
@@ -82,8 +83,8 @@ async fn audit_entries_mask_secrets_and_show_that_they_changed() {
 #[tokio::test]
 async fn audit_entries_name_the_hub_for_its_own_changes() {
     let hub = TestHub::start().await;
-    let receiver = TestReceiver::answering(&[410]).await;
-    let id = hub.subscribe(&receiver.wants("a")).await;
+    let receiver = TestReceiver::responding(&[410]).await;
+    let id = hub.subscribe(&receiver.subscription_to("a")).await;
     hub.publish("a", json!(1)).await;
     let disabled = eventually("the end is on record", async || {
         history(&hub, &id)
@@ -123,10 +124,10 @@ async fn seeks_tests_and_replays_are_audited() {
 async fn changes_of_a_tenant_are_audited_under_that_tenant_and_visible_only_to_an_admin() {
     let hub = TestHub::start().await;
     let acme = hub.acting_for("acme");
-    let made = acme.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
-    let owner = hub.with_key(Some(&text(&made, "/key")));
+    let created = acme.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
+    let owner = hub.with_key(Some(&string_at(&created, "/key")));
     let id = owner.subscribe(&json!({"event_types": ["a"]})).await;
-    owner.get("/v1/audit").await.problem(403, "forbidden");
+    owner.get("/v1/audit").await.expect_problem(403, "forbidden");
     assert!(history(&hub, &id).await.is_empty(), "of the default tenant there is none");
     assert_eq!(actions(&history(&acme, &id).await), ["subscription.created"]);
 }
@@ -142,12 +143,13 @@ async fn the_audit_log_is_paged_newest_first_and_can_be_filtered() {
     let first = hub.get("/v1/audit?limit=2").await;
     assert!(first.header("link").is_some_and(|link| link.contains("rel=\"next\"")));
     let page = first.expect(200);
-    assert_eq!(actions(each(&page, "/data")), ["subscription.paused", "subscription.created"]);
-    let next = hub.get(&format!("/v1/audit?limit=2&after={}", text(&page, "/next_cursor"))).await;
+    assert_eq!(actions(array_at(&page, "/data")), ["subscription.paused", "subscription.created"]);
+    let next =
+        hub.get(&format!("/v1/audit?limit=2&after={}", string_at(&page, "/next_cursor"))).await;
     assert_eq!(next.expect(200)["data"][0]["target"], json!(ids[0]));
-    let paused = hub.all("/v1/audit?action=subscription.paused&key=admin").await;
+    let paused = hub.list_all("/v1/audit?action=subscription.paused&key=admin").await;
     assert_eq!(paused.len(), 1);
-    hub.get("/v1/audit?actor=admin").await.problem(400, "invalid_parameter");
+    hub.get("/v1/audit?actor=admin").await.expect_problem(400, "invalid_parameter");
 }
 
 #[tokio::test]
@@ -159,7 +161,7 @@ async fn audit_entries_cannot_be_changed_or_deleted() {
         let refused = postgres.execute(statement).await;
         assert!(refused.is_err_and(|why| why.to_string().contains("append-only")), "{statement}");
     }
-    assert_eq!(hub.all("/v1/audit").await.len(), 1);
+    assert_eq!(hub.list_all("/v1/audit").await.len(), 1);
 }
 
 #[tokio::test]
@@ -171,9 +173,9 @@ async fn the_user_agent_in_an_audit_entry_is_one_short_line() {
         .header("user-agent", long)
         .header("content-type", "application/json")
         .body(json!({"event_types": ["a"]}).to_string());
-    answer(request).await.expect(201);
-    let entries = hub.all("/v1/audit").await;
-    let kept = text(&entries[0], "/user_agent");
+    send_request(request).await.expect(201);
+    let entries = hub.list_all("/v1/audit").await;
+    let kept = string_at(&entries[0], "/user_agent");
     assert!(kept.starts_with("evil agent x") && kept.chars().count() <= 121, "{kept}");
 }
 
@@ -181,9 +183,9 @@ async fn the_user_agent_in_an_audit_entry_is_one_short_line() {
 async fn a_repeated_request_without_effect_is_not_audited() {
     let hub = TestHub::start().await;
     let wanted = json!({"event_types": ["a"]});
-    let made = hub.post_once("/v1/subscriptions", "k", &wanted).await.expect(201);
-    hub.post_once("/v1/subscriptions", "k", &wanted).await.expect(201);
-    let path = format!("/v1/subscriptions/{}", text(&made, "/id"));
+    let created = hub.post_idempotent("/v1/subscriptions", "k", &wanted).await.expect(201);
+    hub.post_idempotent("/v1/subscriptions", "k", &wanted).await.expect(201);
+    let path = format!("/v1/subscriptions/{}", string_at(&created, "/id"));
     hub.send(reqwest::Method::PATCH, &path, &wanted).await.expect(200);
-    assert_eq!(actions(&hub.all("/v1/audit").await), ["subscription.created"]);
+    assert_eq!(actions(&hub.list_all("/v1/audit").await), ["subscription.created"]);
 }

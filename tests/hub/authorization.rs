@@ -4,7 +4,7 @@ use reqwest::header::{CONNECTION, CONTENT_TYPE};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::support::client::{Client, text, with};
+use crate::support::client::{Client, merged, string_at};
 use crate::support::contract::{Contract, Operation};
 use crate::support::eventually;
 use crate::support::hub::TestHub;
@@ -24,7 +24,7 @@ struct Things {
 impl Things {
     /// Creates new objects, for operations that delete them.
     async fn make(operator: &Client, receiver: &TestReceiver) -> Self {
-        let wanted = with(receiver.wants("matrix"), json!({"signatures": ["v1a"]}));
+        let wanted = merged(receiver.subscription_to("matrix"), json!({"signatures": ["v1a"]}));
         let delivered = operator.subscribe(&wanted).await;
         let path = format!("/v1/subscriptions/{delivered}/replay");
         let replay = operator.post(&path, &json!({"since": "earliest"})).await.expect(202);
@@ -32,8 +32,8 @@ impl Things {
         Self {
             pulled: operator.subscribe(&json!({"event_types": ["matrix"]})).await,
             event: operator.publish("matrix", json!(1)).await,
-            replay: text(&replay, "/id"),
-            key: text(&key, "/id"),
+            replay: string_at(&replay, "/id"),
+            key: string_at(&key, "/id"),
             delivered,
         }
     }
@@ -93,9 +93,9 @@ impl Matrix {
 
     /// A client of `tenant` with a new key, and the response to the key's creation.
     async fn key(&self, tenant: &str, more: Value) -> (Client, Value) {
-        let wanted = with(json!({"name": "matrix"}), more);
-        let made = self.hub.acting_for(tenant).post("/v1/keys", &wanted).await.expect(201);
-        (self.hub.with_key(Some(&text(&made, "/key"))), made)
+        let wanted = merged(json!({"name": "matrix"}), more);
+        let created = self.hub.acting_for(tenant).post("/v1/keys", &wanted).await.expect(201);
+        (self.hub.with_key(Some(&string_at(&created, "/key"))), created)
     }
 
     async fn with_scopes(&self, tenant: &str, scopes: &[&str]) -> Client {
@@ -128,7 +128,7 @@ impl Matrix {
                 .get("example")
                 .or_else(|| header.pointer("/schema/const"))
                 .expect("an example");
-            request = request.header(text(header, "/name"), value.as_str().expect("a text"));
+            request = request.header(string_at(header, "/name"), value.as_str().expect("a text"));
         }
         match things.body(&self.contract, operation) {
             Some(body) => request.header(CONTENT_TYPE, "application/json").body(body.to_string()),
@@ -175,9 +175,9 @@ impl Matrix {
 async fn only_public_operations_work_without_a_valid_key() {
     let matrix = Matrix::set().await;
     let things = Things::make(&matrix.operator, &matrix.receiver).await;
-    let (revoked, made) = matrix.key("acme", json!({"scopes": SCOPES})).await;
+    let (revoked, created) = matrix.key("acme", json!({"scopes": SCOPES})).await;
     assert_eq!(
-        matrix.operator.delete(&format!("/v1/keys/{}", text(&made, "/id"))).await.status,
+        matrix.operator.delete(&format!("/v1/keys/{}", string_at(&created, "/id"))).await.status,
         204
     );
     let (expired, _) = matrix.key("acme", json!({"scopes": SCOPES, "expires_in_s": 1})).await;
@@ -197,8 +197,8 @@ async fn only_public_operations_work_without_a_valid_key() {
         let is_public = operation.spec["security"].as_array().is_some_and(Vec::is_empty);
         for (stranger, whose) in &strangers {
             if is_public {
-                let asked = matrix.ask(matrix.request(stranger, &operation, &things), &operation);
-                let (status, _) = asked.await;
+                let result = matrix.ask(matrix.request(stranger, &operation, &things), &operation);
+                let (status, _) = result.await;
                 assert!(status != 401 && status != 403, "{operation} with {whose}: {status}");
                 continue;
             }
@@ -227,10 +227,10 @@ async fn each_operation_accepts_a_key_with_its_scope_and_no_other_key() {
         let client = (&without, "all other scopes");
         matrix.refuses(client, &operation, &things, (403, "forbidden")).await;
         let exactly = matrix.with_scopes("acme", &[&scope]).await;
-        let asked = matrix.ask(matrix.request(&exactly, &operation, &things), &operation).await;
+        let result = matrix.ask(matrix.request(&exactly, &operation, &things), &operation).await;
         // The named tenant may not exist yet.
-        let is_absent = operation.path.contains("{name}") && asked.0 == 404;
-        assert!(![401, 403, 404].contains(&asked.0) || is_absent, "{operation}: {asked:?}");
+        let is_absent = operation.path.contains("{name}") && result.0 == 404;
+        assert!(![401, 403, 404].contains(&result.0) || is_absent, "{operation}: {result:?}");
         checked += 1;
     }
     assert!(checked > 40, "{checked}");
@@ -250,8 +250,8 @@ async fn a_key_of_one_tenant_gets_404_for_objects_of_another_tenant() {
             continue;
         }
         let client = if scope == "admin" { &operator_of_other } else { &other };
-        let asked = matrix.ask(matrix.request(client, &operation, &things), &operation).await;
-        assert_eq!(asked.0, 404, "{operation}: {asked:?}");
+        let result = matrix.ask(matrix.request(client, &operation, &things), &operation).await;
+        assert_eq!(result.0, 404, "{operation}: {result:?}");
         checked += 1;
     }
     assert!(checked > 25, "{checked}");
@@ -262,7 +262,7 @@ async fn a_stream_token_opens_only_the_operations_that_document_it() {
     let matrix = Matrix::set().await;
     let things = Things::make(&matrix.operator, &matrix.receiver).await;
     let token = matrix.operator.post("/v1/stream-tokens", &json!({"types": ["*"]})).await;
-    let token = text(&token.expect(201), "/token");
+    let token = string_at(&token.expect(201), "/token");
     let (nobody, mut opened) = (matrix.hub.with_key(None), Vec::new());
     for operation in matrix.contract.operations() {
         if operation.scope().is_none() {
@@ -271,7 +271,7 @@ async fn a_stream_token_opens_only_the_operations_that_document_it() {
         let query = format!("?access_token={token}");
         let request = matrix.request_with(&nobody, &operation, &things, &query);
         let (status, _) = matrix.ask(request, &operation).await;
-        if operation.asks("access_token").is_none() {
+        if operation.required_roles("access_token").is_none() {
             assert_eq!(status, 401, "{operation}");
             continue;
         }

@@ -9,11 +9,11 @@ use hookhub::domain::egress::policy::AllowedTargets;
 use hookhub::domain::egress::target_list::{PortList, TargetList};
 use serde_json::{Value, json};
 
-use crate::support::client::text;
+use crate::support::client::string_at;
 use crate::support::hub::{TestHub, every};
-use crate::support::raw_http::{RawServer, answer, read_request};
-use crate::support::receiver::{NEVER, TestReceiver};
-use crate::support::views::{until_attempts, until_state};
+use crate::support::raw_http::{RawServer, read_webhook_id, respond};
+use crate::support::receiver::{LONG_DELAY, TestReceiver};
+use crate::support::waits::{wait_for_attempts, wait_for_delivery};
 
 const PATH: &str = "/v1/subscriptions";
 
@@ -183,28 +183,28 @@ const NAMES: &[&str] = &[
 ];
 
 /// A server on this machine that counts connections.
-struct Lure {
+struct CountingReceiver {
     server: RawServer,
     connections: Arc<AtomicUsize>,
 }
 
-impl Lure {
+impl CountingReceiver {
     async fn start() -> Self {
         let connections: Arc<AtomicUsize> = Arc::default();
         let count = Arc::clone(&connections);
         let server = RawServer::start(move |mut stream| {
             count.fetch_add(1, Ordering::Relaxed);
             async move {
-                while read_request(&mut stream).await.is_some() {
-                    answer(&mut stream, "204 No Content").await;
+                while read_webhook_id(&mut stream).await.is_some() {
+                    respond(&mut stream, "204 No Content").await;
                 }
             }
         });
         Self { server: server.await, connections }
     }
 
-    fn at(&self, place: &str) -> String {
-        place.replace("PORT", &self.server.address.port().to_string())
+    fn at(&self, target: &str) -> String {
+        target.replace("PORT", &self.server.address.port().to_string())
     }
 
     fn connections(&self) -> usize {
@@ -212,7 +212,7 @@ impl Lure {
     }
 }
 
-fn wants(url: &str) -> Value {
+fn subscription_to(url: &str) -> Value {
     json!({"event_types": ["a"], "callback_url": url, "timeout_s": 5})
 }
 
@@ -220,7 +220,7 @@ fn wants(url: &str) -> Value {
 async fn strict(adapt: impl FnOnce(&mut Settings)) -> TestHub {
     TestHub::start_with(|settings| {
         settings.egress.targets.allow = AllowedTargets::default();
-        settings.retry_schedule = every(NEVER);
+        settings.retry_schedule = every(LONG_DELAY);
         adapt(settings);
     })
     .await
@@ -228,48 +228,49 @@ async fn strict(adapt: impl FnOnce(&mut Settings)) -> TestHub {
 
 /// The detail of the refusal of a callback URL.
 async fn refusal(hub: &TestHub, url: &str) -> String {
-    let answer = hub.post(PATH, &wants(url)).await;
-    answer.refuses("/callback_url");
-    text(&answer.problem(422, "validation_failed"), "/errors/0/detail")
+    let response = hub.post(PATH, &subscription_to(url)).await;
+    response.expect_invalid("/callback_url");
+    string_at(&response.expect_problem(422, "validation_failed"), "/errors/0/detail")
 }
 
 /// The error class and detail of the first attempt of an event.
 async fn failure(hub: &TestHub, subscription: &str, event: &str) -> (String, String) {
-    let attempt = until_attempts(hub, subscription, event, 1).await.remove(0);
+    let attempt = wait_for_attempts(hub, subscription, event, 1).await.remove(0);
     assert_eq!(attempt.pointer("/status_code"), Some(&Value::Null), "{attempt}");
-    (text(&attempt, "/error"), text(&attempt, "/error_detail"))
+    (string_at(&attempt, "/error"), string_at(&attempt, "/error_detail"))
 }
 
 #[tokio::test]
 async fn no_spelling_of_a_forbidden_address_is_accepted_as_a_callback() {
-    let (hub, lure) = (strict(|_| ()).await, Lure::start().await);
+    let (hub, receiver) = (strict(|_| ()).await, CountingReceiver::start().await);
     assert!(REFUSED.len() >= 60);
-    for place in REFUSED {
-        let url = lure.at(place);
-        let answer = hub.post(PATH, &wants(&url)).await;
-        assert_eq!(answer.status, 422, "{url}: {}", answer.text);
-        answer.refuses("/callback_url");
+    for target in REFUSED {
+        let url = receiver.at(target);
+        let response = hub.post(PATH, &subscription_to(&url)).await;
+        assert_eq!(response.status, 422, "{url}: {}", response.body);
+        response.expect_invalid("/callback_url");
     }
     for url in ACCEPTED {
-        let answer = hub.post(PATH, &wants(url)).await;
-        assert_eq!(answer.status, 201, "{url}: {}", answer.text);
+        let response = hub.post(PATH, &subscription_to(url)).await;
+        assert_eq!(response.status, 201, "{url}: {}", response.body);
     }
-    assert_eq!(lure.connections(), 0);
+    assert_eq!(receiver.connections(), 0);
 }
 
 #[tokio::test]
 async fn no_name_reaches_a_forbidden_address_and_every_spelling_of_an_allowed_one_works() {
-    let (hub, lure) = (strict(|_| ()).await, Lure::start().await);
+    let (hub, receiver) = (strict(|_| ()).await, CountingReceiver::start().await);
     let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     let here = hosts.lines().flat_map(|line| line.split_whitespace().skip(1));
     let closed = |name: &&str| !name.starts_with('#') && name.parse::<IpAddr>().is_err();
     let mut subscriptions = Vec::new();
     for name in NAMES.iter().copied().chain(here.filter(closed)) {
-        let answer = hub.post(PATH, &wants(&lure.at(&format!("http://{name}:PORT/")))).await;
-        if answer.status == 201 {
-            subscriptions.push(text(&answer.expect(201), "/id"));
+        let response =
+            hub.post(PATH, &subscription_to(&receiver.at(&format!("http://{name}:PORT/")))).await;
+        if response.status == 201 {
+            subscriptions.push(string_at(&response.expect(201), "/id"));
         } else {
-            answer.refuses("/callback_url");
+            response.expect_invalid("/callback_url");
         }
     }
     let event = hub.publish("a", json!(1)).await;
@@ -278,17 +279,17 @@ async fn no_name_reaches_a_forbidden_address_and_every_spelling_of_an_allowed_on
         let names_rule = class == "blocked" && detail.contains("HOOKHUB_ALLOW_TARGETS");
         assert!(names_rule || class == "dns" || class == "timeout", "{class}: {detail}");
     }
-    assert_eq!(lure.connections(), 0);
+    assert_eq!(receiver.connections(), 0);
 
     let open = TestHub::start().await;
-    for place in
+    for target in
         ["http://0x7f.1:PORT/", "http://LOCALHOST:PORT/", "http://[::ffff:127.0.0.1]:PORT/"]
     {
-        let before = lure.connections();
-        let subscription = open.subscribe(&wants(&lure.at(place))).await;
+        let before = receiver.connections();
+        let subscription = open.subscribe(&subscription_to(&receiver.at(target))).await;
         let event = open.publish("a", json!(1)).await;
-        until_state(&open, &subscription, &event, "delivered").await;
-        assert!(lure.connections() > before, "{place}");
+        wait_for_delivery(&open, &subscription, &event, "delivered").await;
+        assert!(receiver.connections() > before, "{target}");
         open.delete(&format!("{PATH}/{subscription}")).await;
     }
 }
@@ -319,7 +320,7 @@ async fn a_refused_target_names_the_rule_and_the_setting_that_allows_it() {
         targets.https_only = true;
     })
     .await;
-    kept_to.subscribe(&wants("https://a.open.example/")).await;
+    kept_to.subscribe(&subscription_to("https://a.open.example/")).await;
     for (url, setting) in [
         ("https://example.com/", "HOOKHUB_ONLY_TARGETS"),
         ("https://1.1.1.1/", "HOOKHUB_ONLY_TARGETS"),
@@ -338,7 +339,7 @@ type Rule = fn(&mut Settings);
 async fn new_target_rules_apply_to_existing_subscriptions() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
-    let subscription = hub.subscribe(&receiver.wants("a")).await;
+    let subscription = hub.subscribe(&receiver.subscription_to("a")).await;
     let mut database = hub.stop().await;
     let rules: [(Rule, &str); 4] = [
         (|settings| settings.egress.targets.https_only = true, "HOOKHUB_HTTPS_ONLY"),
@@ -359,7 +360,7 @@ async fn new_target_rules_apply_to_existing_subscriptions() {
     ];
     for (rule, setting) in rules {
         let hub = TestHub::start_on(&database, |settings| {
-            settings.retry_schedule = every(NEVER);
+            settings.retry_schedule = every(LONG_DELAY);
             rule(settings);
         })
         .await;
@@ -369,5 +370,5 @@ async fn new_target_rules_apply_to_existing_subscriptions() {
         assert!(detail.contains(setting), "{detail}");
         database = hub.stop().await;
     }
-    assert!(receiver.more().is_empty());
+    assert!(receiver.drain().is_empty());
 }

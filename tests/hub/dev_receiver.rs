@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use reqwest::{Method, Response};
 use serde_json::json;
 
-use crate::support::client::{http, with};
+use crate::support::client::{http, merged};
 use crate::support::hub::TestHub;
 use crate::support::process::{Environment, Program};
 use crate::support::receiver::{SECRET, TestReceiver};
@@ -53,10 +53,10 @@ async fn dev_receiver_rejects_unsigned_or_expired_requests_without_using_up_a_sc
         assert_eq!(seen.recv().await.unwrap().verified, SignatureCheck::Invalid(distrust));
     }
     for (status, retry_after) in [(202, None), (503, Some("7")), (503, Some("7"))] {
-        let answer = send(&url, Some(&secret()), now).await;
-        assert_eq!(answer.status(), status);
+        let response = send(&url, Some(&secret()), now).await;
+        assert_eq!(response.status(), status);
         assert_eq!(
-            answer.headers().get("retry-after").map(|value| value.to_str().unwrap()),
+            response.headers().get("retry-after").map(|value| value.to_str().unwrap()),
             retry_after
         );
         let delivery = seen.recv().await.unwrap();
@@ -127,7 +127,7 @@ async fn hookhub_receive_prints_each_delivery_and_its_verification_result() {
         "1",
     ];
     let receiver = Program::start(&arguments, &Environment::default());
-    let line = receiver.line_with("http://127.0.0.1:").await;
+    let line = receiver.wait_for_line("http://127.0.0.1:").await;
     let after = line.split("http://").nth(1).unwrap();
     let address =
         after.split(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').next().unwrap();
@@ -139,13 +139,13 @@ async fn hookhub_receive_prints_each_delivery_and_its_verification_result() {
         format!("{event} order.paid attempt 1 verified → 500  {{\"amount\":7}}"),
         format!("{event} order.paid attempt 2 verified → 200  {{\"amount\":7}}"),
     ] {
-        receiver.line_with(&shown).await;
+        receiver.wait_for_line(&shown).await;
     }
     assert_eq!(send(&url, None, UnixMillis::now().seconds()).await.status(), 401);
-    receiver.line_with("attempt 0 NOT VERIFIED → 401").await;
-    receiver.line_with("  the header webhook-signature is missing").await;
+    receiver.wait_for_line("attempt 0 NOT VERIFIED → 401").await;
+    receiver.wait_for_line("  the header webhook-signature is missing").await;
     receiver.signal(Signal::SIGINT);
-    let (status, output) = receiver.end().await;
+    let (status, output) = receiver.wait_for_end().await;
     assert!(status.success(), "{output}");
 }
 
@@ -159,17 +159,18 @@ async fn dev_receiver_confirms_verification_without_using_up_a_scripted_response
     assert_eq!(get.headers()["content-type"], "text/plain");
     assert_eq!(get.text().await.unwrap(), "<abc>");
 
-    let asked = client.request(Method::OPTIONS, &url).header("webhook-request-origin", "h.example");
-    let headers = asked.send().await.unwrap().headers().clone();
+    let preflight =
+        client.request(Method::OPTIONS, &url).header("webhook-request-origin", "h.example");
+    let headers = preflight.send().await.unwrap().headers().clone();
     assert_eq!(
         (&headers["webhook-allowed-origin"], &headers["webhook-allowed-rate"]),
         (&"h.example".parse().unwrap(), &"*".parse().unwrap())
     );
 
-    let answer = client.post(&url).header("x-hook-secret", "whsec_of_a_handshake").send().await;
-    let answer = answer.unwrap();
-    assert_eq!(answer.status(), 200);
-    assert_eq!(answer.headers()["x-hook-secret"], "whsec_of_a_handshake");
+    let response = client.post(&url).header("x-hook-secret", "whsec_of_a_handshake").send().await;
+    let response = response.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["x-hook-secret"], "whsec_of_a_handshake");
     let now = UnixMillis::now().seconds();
     assert_eq!(send(&url, Some(&secret()), now).await.status(), 202);
     assert_eq!(seen.recv().await.unwrap().status, 202);
@@ -183,7 +184,8 @@ async fn the_hub_verifies_the_dev_receiver_and_then_delivers() {
     let hub = TestHub::start_with(named).await;
     for way in ["x_hook_secret", "challenge", "cloudevents"] {
         let mut receiver = TestReceiver::start().await;
-        let id = hub.subscribe(&with(receiver.wants("a"), json!({"handshake": way}))).await;
+        let id =
+            hub.subscribe(&merged(receiver.subscription_to("a"), json!({"handshake": way}))).await;
         let event = hub.publish("a", json!(1)).await;
         assert_eq!(receiver.next().await.id, event, "{way}");
         hub.delete(&format!("/v1/subscriptions/{id}")).await;

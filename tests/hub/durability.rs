@@ -12,15 +12,15 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::support::client::{Client, text, try_answer, with};
+use crate::support::client::{Client, merged, string_at, try_send_request};
 use crate::support::database::Database;
 use crate::support::eventually;
 use crate::support::gate::Gate;
 use crate::support::hub::TestHub;
+use crate::support::postgres_proxy::{DisconnectAt, PostgresProxy};
 use crate::support::process::{Environment, HubProcess};
-use crate::support::proxy::{CutAt, Proxy};
 use crate::support::receiver::TestReceiver;
-use crate::support::views::until_all;
+use crate::support::waits::wait_for_deliveries;
 
 /// Number of concurrent publishers.
 const PUBLISHERS: usize = 8;
@@ -33,14 +33,14 @@ async fn publish_on(client: Client, accepted: watch::Sender<Vec<String>>, enough
             .request(Method::POST, "/v1/events")
             .header("content-type", "application/json")
             .body(body);
-        match try_answer(request).await {
-            Ok(answer) if answer.status == 202 => {
-                let id = text(&answer.expect(202), "/id");
+        match try_send_request(request).await {
+            Ok(response) if response.status == 202 => {
+                let id = string_at(&response.expect(202), "/id");
                 accepted.send_modify(|accepted| accepted.push(id));
             }
-            Ok(answer) => {
-                answer.problem(503, "unavailable");
-                assert!(answer.header("retry-after").is_some());
+            Ok(response) => {
+                response.expect_problem(503, "unavailable");
+                assert!(response.header("retry-after").is_some());
                 tokio::task::yield_now().await;
             }
             // The hub is down: the event was not acknowledged.
@@ -99,18 +99,19 @@ impl Arrivals {
 async fn kill_9_of_the_hub_during_a_flood_loses_no_acknowledged_event_and_repeats_few() {
     let data_dir = tempfile::tempdir().unwrap();
     let database = Database::create().await;
-    let environment = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", database.url());
+    let environment = Environment::for_hub(data_dir.path()).with("DATABASE_URL", database.url());
     let mut receiver = TestReceiver::start().await;
     let mut steady = TestReceiver::start().await;
     let one_in_ten_fails: Vec<_> =
         (0..3_000).map(|n| if n % 10 == 0 { 500 } else { 200 }).collect();
-    let mut flaky = TestReceiver::answering(&one_in_ten_fails).await;
+    let mut flaky = TestReceiver::responding(&one_in_ten_fails).await;
     let hub = HubProcess::start(&environment).await;
     let environment = environment.with("HOOKHUB_LISTEN", &hub.address.to_string());
     let client = hub.client.clone();
-    client.subscribe(&receiver.wants("n")).await;
-    let failing = client.subscribe(&flaky.wants("n")).await;
-    let ordered = client.subscribe(&with(steady.wants("n"), json!({"ordered": true}))).await;
+    client.subscribe(&receiver.subscription_to("n")).await;
+    let failing = client.subscribe(&flaky.subscription_to("n")).await;
+    let ordered =
+        client.subscribe(&merged(steady.subscription_to("n"), json!({"ordered": true}))).await;
 
     let (mut again, mut steady_order) = (None, Vec::new());
     let accepted = flood(&client, 3_000, async || {
@@ -125,10 +126,10 @@ async fn kill_9_of_the_hub_during_a_flood_loses_no_acknowledged_event_and_repeat
         steady_order = arrivals.order;
     }
     assert!(steady_order.is_sorted(), "the ordered one got everything in order");
-    let kept = client.all("/v1/events?types=n").await.len();
+    let kept = client.list_all("/v1/events?types=n").await.len();
     assert!((3_000..3_000 + 2 * PUBLISHERS).contains(&kept), "{kept} events for 3,000 answers");
     for subscription in [ordered, failing] {
-        until_all(&client, &subscription, "delivered", kept).await;
+        wait_for_deliveries(&client, &subscription, "delivered", kept).await;
     }
     again.unwrap().program.kill().await;
 }
@@ -147,9 +148,9 @@ async fn the_hub_recovers_from_kill_9_of_the_embedded_postgres_and_loses_no_even
         .tempdir_in("/tmp")
         .unwrap();
     let data_dir = dir.path().join("data");
-    let hub = HubProcess::start(&Environment::of_a_hub(&data_dir)).await;
+    let hub = HubProcess::start(&Environment::for_hub(&data_dir)).await;
     let mut receiver = TestReceiver::start().await;
-    let subscription = hub.client.subscribe(&receiver.wants("n")).await;
+    let subscription = hub.client.subscribe(&receiver.subscription_to("n")).await;
 
     let accepted = flood(&hub.client, 1_000, async || {
         let first = postmaster(&data_dir).unwrap();
@@ -162,20 +163,20 @@ async fn the_hub_recovers_from_kill_9_of_the_embedded_postgres_and_loses_no_even
     .await;
     let repeats = Arrivals::of(&mut receiver, &accepted).await.repeats;
     assert_eq!(repeats, 0, "the hub itself lived on and knows what it delivered");
-    let kept = hub.client.all("/v1/events?types=n").await.len();
-    until_all(&hub.client, &subscription, "delivered", kept).await;
+    let kept = hub.client.list_all("/v1/events?types=n").await.len();
+    wait_for_deliveries(&hub.client, &subscription, "delivered", kept).await;
     hub.client.get("/readyz").await.expect(200);
     hub.program.signal(Signal::SIGTERM);
-    let (status, output) = hub.program.end().await;
+    let (status, output) = hub.program.wait_for_end().await;
     assert!(status.success(), "{output}");
     assert_eq!(postmaster(&data_dir), None, "Postgres ends with its hub");
 }
 
 /// A hub whose connections to Postgres all pass through a proxy.
-async fn behind_a_proxy() -> (TestHub, Proxy) {
+async fn behind_a_proxy() -> (TestHub, PostgresProxy) {
     let database = Database::create().await;
-    let proxy = Proxy::to(&database).await;
-    let url = database.url_by_way_of(proxy.port());
+    let proxy = PostgresProxy::to(&database).await;
+    let url = database.url_via_port(proxy.port());
     let hub = TestHub::start_on(&database, |settings| {
         settings.database = DatabaseSetting::Url(url);
     })
@@ -184,48 +185,50 @@ async fn behind_a_proxy() -> (TestHub, Proxy) {
 }
 
 async fn count(hub: &Client, data: &str) -> usize {
-    hub.all("/v1/events").await.iter().filter(|event| event["data"] == data).count()
+    hub.list_all("/v1/events").await.iter().filter(|event| event["data"] == data).count()
 }
 
 #[tokio::test]
 async fn the_hub_answers_503_while_postgres_is_down_and_recovers_by_itself() {
     let (hub, proxy) = behind_a_proxy().await;
     let mut receiver = TestReceiver::start().await;
-    let subscription = hub.subscribe(&receiver.wants("n")).await;
+    let subscription = hub.subscribe(&receiver.subscription_to("n")).await;
     let before = hub.publish("n", json!("before")).await;
     assert_eq!(receiver.next().await.id, before);
 
-    proxy.cut();
+    proxy.disconnect();
     let event = json!({"type": "n", "data": "while away"});
     eventually("it is noticed", async || {
         let refusal = hub.post("/v1/events", &event).await;
-        (refusal.status == 503).then(|| refusal.problem(503, "unavailable"))
+        (refusal.status == 503).then(|| refusal.expect_problem(503, "unavailable"))
     })
     .await;
     let refusal = hub.post("/v1/events", &event).await;
-    refusal.problem(503, "unavailable");
+    refusal.expect_problem(503, "unavailable");
     assert!(refusal.header("retry-after").is_some());
-    hub.get(&format!("/v1/events/{before}")).await.problem(503, "unavailable");
-    hub.post("/v1/subscriptions", &receiver.wants("x")).await.problem(503, "unavailable");
-    hub.get("/readyz").await.problem(503, "unavailable");
+    hub.get(&format!("/v1/events/{before}")).await.expect_problem(503, "unavailable");
+    hub.post("/v1/subscriptions", &receiver.subscription_to("x"))
+        .await
+        .expect_problem(503, "unavailable");
+    hub.get("/readyz").await.expect_problem(503, "unavailable");
     hub.get("/healthz").await.expect(200);
     // On any other status a browser would give up the stream for good.
     let stream = hub.get("/v1/stream?last_event_id=evt_0000000000001").await;
     assert_eq!((stream.status, stream.header("content-type")), (200, Some("text/event-stream")));
-    assert!(stream.text.starts_with("retry: "), "it ends at once: {}", stream.text);
+    assert!(stream.body.starts_with("retry: "), "it ends at once: {}", stream.body);
 
-    proxy.mend();
+    proxy.reconnect();
     let after = eventually("it goes on", async || {
-        let answer = hub.post("/v1/events", &json!({"type": "n", "data": "after"})).await;
-        (answer.status == 202).then(|| text(&answer.expect(202), "/id"))
+        let response = hub.post("/v1/events", &json!({"type": "n", "data": "after"})).await;
+        (response.status == 202).then(|| string_at(&response.expect(202), "/id"))
     })
     .await;
     eventually("it is ready", async || (hub.get("/readyz").await.status == 200).then_some(()))
         .await;
     assert_eq!(count(&hub, "while away").await, 0, "what was refused was not stored");
     assert_eq!(receiver.next().await.id, after);
-    until_all(&hub, &subscription, "delivered", 2).await;
-    assert!(receiver.more().is_empty());
+    wait_for_deliveries(&hub, &subscription, "delivered", 2).await;
+    assert!(receiver.drain().is_empty());
 }
 
 #[tokio::test]
@@ -235,29 +238,30 @@ async fn results_that_could_not_be_recorded_are_recorded_when_postgres_is_back()
     let subscription =
         hub.subscribe(&json!({"event_types": ["n"], "callback_url": gate.url()})).await;
     hub.publish_many("n", 10).await;
-    gate.holding(10).await;
-    proxy.cut();
-    gate.open();
-    gate.until("all were let pass", |seen| seen.held == 0).await;
-    proxy.mend();
+    gate.wait_until_held(10).await;
+    proxy.disconnect();
+    gate.release_all();
+    gate.wait_for("all were let pass", |seen| seen.held == 0).await;
+    proxy.reconnect();
     eventually("it is ready", async || (hub.get("/readyz").await.status == 200).then_some(()))
         .await;
-    until_all(&hub, &subscription, "delivered", 10).await;
-    assert_eq!(gate.seen().arrived.len(), 10, "nothing was sent twice");
+    wait_for_deliveries(&hub, &subscription, "delivered", 10).await;
+    assert_eq!(gate.state().arrived.len(), 10, "nothing was sent twice");
 }
 
 #[tokio::test]
 async fn a_publish_whose_connection_drops_during_the_commit_is_in_the_log_once() {
-    for (word, at) in
-        [("cut-before-the-server", CutAt::Request), ("cut-before-the-answer", CutAt::Answer)]
-    {
+    for (word, at) in [
+        ("cut-before-the-server", DisconnectAt::Request),
+        ("cut-before-the-answer", DisconnectAt::Response),
+    ] {
         let (hub, proxy) = behind_a_proxy().await;
         let mut receiver = TestReceiver::start().await;
-        hub.subscribe(&receiver.wants("n")).await;
-        proxy.cut_once(word, at);
-        let answer = hub.post("/v1/events", &json!({"type": "n", "data": word})).await;
-        assert!(proxy.has_sprung(), "{word}");
-        let id = text(&answer.expect(202), "/id");
+        hub.subscribe(&receiver.subscription_to("n")).await;
+        proxy.disconnect_once_on(word, at);
+        let response = hub.post("/v1/events", &json!({"type": "n", "data": word})).await;
+        assert!(proxy.has_triggered(), "{word}");
+        let id = string_at(&response.expect(202), "/id");
         assert_eq!(receiver.next().await.id, id);
         assert_eq!(count(&hub, word).await, 1, "{word}");
         let next = hub.publish("n", json!("next")).await;
@@ -267,23 +271,23 @@ async fn a_publish_whose_connection_drops_during_the_commit_is_in_the_log_once()
 
 #[tokio::test]
 async fn an_event_whose_commit_stays_unknown_is_in_the_log_at_most_once() {
-    for at in [CutAt::Request, CutAt::Answer] {
+    for at in [DisconnectAt::Request, DisconnectAt::Response] {
         let (hub, proxy) = behind_a_proxy().await;
         let mut receiver = TestReceiver::start().await;
-        hub.subscribe(&receiver.wants("n")).await;
-        proxy.cut_for_good("the-word", at);
+        hub.subscribe(&receiver.subscription_to("n")).await;
+        proxy.disconnect_on("the-word", at);
         let event = json!({"type": "n", "data": "the-word"});
-        let unknown = hub.post_once("/v1/events", "one-key", &event).await;
-        let problem = unknown.problem(503, "unavailable");
+        let unknown = hub.post_idempotent("/v1/events", "one-key", &event).await;
+        let problem = unknown.expect_problem(503, "unavailable");
         assert!(
-            proxy.has_sprung() && text(&problem, "/detail").contains("Idempotency-Key"),
+            proxy.has_triggered() && string_at(&problem, "/detail").contains("Idempotency-Key"),
             "{problem}"
         );
 
-        proxy.mend();
+        proxy.reconnect();
         let id = eventually("it goes on", async || {
-            let again = hub.post_once("/v1/events", "one-key", &event).await;
-            (again.status == 202).then(|| text(&again.expect(202), "/id"))
+            let again = hub.post_idempotent("/v1/events", "one-key", &event).await;
+            (again.status == 202).then(|| string_at(&again.expect(202), "/id"))
         })
         .await;
         assert_eq!(receiver.next().await.id, id);
@@ -294,21 +298,21 @@ async fn an_event_whose_commit_stays_unknown_is_in_the_log_at_most_once() {
 #[tokio::test]
 async fn a_subscription_change_that_is_cut_off_is_applied_once() {
     for (word, at) in [
-        ("https://example.com/request", CutAt::Request),
-        ("https://example.com/answer", CutAt::Answer),
+        ("https://example.com/request", DisconnectAt::Request),
+        ("https://example.com/answer", DisconnectAt::Response),
     ] {
         let (hub, proxy) = behind_a_proxy().await;
-        proxy.cut_once(word, at);
-        let made = hub
+        proxy.disconnect_once_on(word, at);
+        let created = hub
             .post("/v1/subscriptions", &json!({"event_types": ["n"], "callback_url": word}))
             .await
             .expect(201);
-        assert!(proxy.has_sprung());
-        let listed = hub.all("/v1/subscriptions").await;
-        assert_eq!((listed.len(), &listed[0]["id"]), (1, &made["id"]));
+        assert!(proxy.has_triggered());
+        let listed = hub.list_all("/v1/subscriptions").await;
+        assert_eq!((listed.len(), &listed[0]["id"]), (1, &created["id"]));
         hub.publish("after", json!(1)).await;
         let entries = eventually("the log up to here", async || {
-            let entries = hub.all("/v1/events?types=hookhub.subscription.*,after").await;
+            let entries = hub.list_all("/v1/events?types=hookhub.subscription.*,after").await;
             (entries.last()?["type"] == "after").then_some(entries)
         })
         .await;
@@ -320,7 +324,7 @@ async fn a_subscription_change_that_is_cut_off_is_applied_once() {
 async fn a_stalled_database_connection_delays_events_and_loses_none() {
     let (hub, proxy) = behind_a_proxy().await;
     let mut receiver = TestReceiver::start().await;
-    hub.subscribe(&receiver.wants("n")).await;
+    hub.subscribe(&receiver.subscription_to("n")).await;
     let first = hub.publish("n", json!("first")).await;
     assert_eq!(receiver.next().await.id, first);
     proxy.stall();
@@ -331,10 +335,10 @@ async fn a_stalled_database_connection_delays_events_and_loses_none() {
         for _ in 0..20 {
             hub.get("/healthz").await.expect(200);
         }
-        proxy.mend();
+        proxy.reconnect();
     };
-    let (answer, ()) = tokio::join!(publish, mend);
-    let id = text(&answer.expect(202), "/id");
+    let (response, ()) = tokio::join!(publish, mend);
+    let id = string_at(&response.expect(202), "/id");
     assert_eq!(receiver.next().await.id, id);
     assert_eq!(count(&hub, "stalled").await, 1);
 }
@@ -343,24 +347,24 @@ async fn a_stalled_database_connection_delays_events_and_loses_none() {
 async fn repeated_database_disconnects_under_load_lose_and_duplicate_no_event() {
     let (hub, proxy) = behind_a_proxy().await;
     let mut receiver = TestReceiver::start().await;
-    let subscription = hub.subscribe(&receiver.wants("n")).await;
+    let subscription = hub.subscribe(&receiver.subscription_to("n")).await;
     let accepted = flood(&hub, 600, async || {
         for n in 0..10 {
             if n % 2 == 0 {
-                proxy.cut();
+                proxy.disconnect();
             } else {
-                proxy.mend();
+                proxy.reconnect();
             }
             let health: Value = hub.get("/healthz").await.expect(200);
             assert_eq!(health["status"], "ok");
         }
-        proxy.mend();
+        proxy.reconnect();
     })
     .await;
     let repeats = Arrivals::of(&mut receiver, &accepted).await.repeats;
     assert_eq!(repeats, 0);
-    let kept = hub.all("/v1/events?types=n").await;
-    until_all(&hub, &subscription, "delivered", kept.len()).await;
-    let ids: Vec<_> = kept.iter().map(|event| text(event, "/id")).collect();
+    let kept = hub.list_all("/v1/events?types=n").await;
+    wait_for_deliveries(&hub, &subscription, "delivered", kept.len()).await;
+    let ids: Vec<_> = kept.iter().map(|event| string_at(event, "/id")).collect();
     assert!(accepted.iter().all(|id| ids.contains(id)));
 }

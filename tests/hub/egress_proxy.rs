@@ -5,16 +5,16 @@ use hookhub::domain::egress::policy::AllowedTargets;
 use serde_json::{Value, json};
 
 use crate::support::certificates::Authority;
-use crate::support::client::{text, with};
-use crate::support::connect_proxy::{ConnectProxy, Manner};
+use crate::support::client::{merged, string_at};
+use crate::support::connect_proxy::{ConnectBehaviour, ConnectProxy};
 use crate::support::database::Database;
-use crate::support::hostile::ClosedPort;
 use crate::support::hub::{TestHub, every};
+use crate::support::misbehaving_receiver::ClosedPort;
 use crate::support::process::{Environment, HubProcess};
-use crate::support::receiver::{NEVER, SECRET, TestReceiver};
-use crate::support::scripted::{Reply, Scripted};
-use crate::support::tls_receiver::{LetsIn, TlsReceiver, sha256_of};
-use crate::support::views::{until_all, until_attempts, until_state};
+use crate::support::receiver::{LONG_DELAY, SECRET, TestReceiver};
+use crate::support::scripted_server::{Reply, ScriptedServer};
+use crate::support::tls_receiver::{ClientAuth, TlsReceiver, sha256_of};
+use crate::support::waits::{wait_for_attempts, wait_for_deliveries, wait_for_delivery};
 
 /// A hub that may only call public addresses, uses a proxy, and makes one attempt.
 async fn behind(proxy: &str) -> TestHub {
@@ -24,10 +24,10 @@ async fn behind(proxy: &str) -> TestHub {
 fn go_by(settings: &mut Settings, proxy: &str) {
     settings.egress.targets.allow = AllowedTargets::default();
     settings.egress.proxy = Some(proxy.parse().expect("a proxy"));
-    settings.retry_schedule = every(NEVER);
+    settings.retry_schedule = every(LONG_DELAY);
 }
 
-fn place(url: &str) -> std::net::SocketAddr {
+fn address_of(url: &str) -> std::net::SocketAddr {
     let address = url.split('/').nth(2).expect("an address");
     address.parse().expect("an address and a port")
 }
@@ -35,11 +35,13 @@ fn place(url: &str) -> std::net::SocketAddr {
 #[tokio::test]
 async fn http_deliveries_are_tunnelled_and_only_the_proxy_sees_its_credentials() {
     let mut receiver = TestReceiver::start().await;
-    let proxy = ConnectProxy::start(Manner::LeadsTo(place(&receiver.url()))).await;
+    let proxy = ConnectProxy::start(ConnectBehaviour::TunnelTo(address_of(&receiver.url()))).await;
     let hub = behind(&format!("http://us%65r:p%40ss@{}", proxy.address())).await;
     // Only the proxy can resolve this name.
-    let definition =
-        with(receiver.wants("a"), json!({"callback_url": "http://receiver.invalid/hooks"}));
+    let definition = merged(
+        receiver.subscription_to("a"),
+        json!({"callback_url": "http://receiver.invalid/hooks"}),
+    );
     let id = hub.subscribe(&definition).await;
     for round in 1..=3 {
         let event = hub.publish("a", json!(round)).await;
@@ -51,21 +53,22 @@ async fn http_deliveries_are_tunnelled_and_only_the_proxy_sees_its_credentials()
             delivery.header("user-agent"),
             Some(concat!("hookhub/", env!("CARGO_PKG_VERSION")))
         );
-        until_all(&hub, &id, "delivered", round).await;
+        wait_for_deliveries(&hub, &id, "delivered", round).await;
     }
-    let asked = proxy.asked();
-    assert_eq!(asked.len(), 1, "a tunnel is kept: {asked:?}");
-    assert!(asked[0].head.starts_with("CONNECT receiver.invalid:80 HTTP/1.1\r\n"));
+    let requests = proxy.requests();
+    assert_eq!(requests.len(), 1, "a tunnel is kept: {requests:?}");
+    assert!(requests[0].head.starts_with("CONNECT receiver.invalid:80 HTTP/1.1\r\n"));
     // user:p@ss
-    assert_eq!(asked[0].header("proxy-authorization").as_deref(), Some("Basic dXNlcjpwQHNz"));
+    assert_eq!(requests[0].header("proxy-authorization").as_deref(), Some("Basic dXNlcjpwQHNz"));
 }
 
 #[tokio::test]
 async fn tls_to_the_receiver_runs_inside_the_tunnel() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let receiver =
-        TlsReceiver::start(&authority.issue("receiver.invalid"), LetsIn::Known(&clients)).await;
-    let proxy = ConnectProxy::start(Manner::LeadsTo(place(&receiver.url()))).await;
+        TlsReceiver::start(&authority.issue("receiver.invalid"), ClientAuth::Required(&clients))
+            .await;
+    let proxy = ConnectProxy::start(ConnectBehaviour::TunnelTo(address_of(&receiver.url()))).await;
     let hub = behind(&format!("http://{}", proxy.address())).await;
     let identity = clients.issue("hub.example");
     let tls = json!({
@@ -75,19 +78,19 @@ async fn tls_to_the_receiver_runs_inside_the_tunnel() {
         "event_types": ["a"], "callback_url": "https://receiver.invalid/", "tls": tls
     });
     let id = hub.subscribe(&definition).await;
-    let untrusting = hub.subscribe(&with(definition, json!({"tls": null}))).await;
+    let untrusting = hub.subscribe(&merged(definition, json!({"tls": null}))).await;
     let event = hub.publish("a", json!(1)).await;
-    until_state(&hub, &id, &event, "delivered").await;
-    assert_eq!(receiver.calls()[0].caller, Some(sha256_of(&identity.certificate)));
-    let attempts = until_attempts(&hub, &untrusting, &event, 1).await;
-    assert_eq!(text(&attempts[0], "/error"), "tls");
-    let asked = proxy.asked();
-    assert!(asked.iter().all(|one| one.head.starts_with("CONNECT receiver.invalid:443 ")));
-    assert!(asked.iter().all(|one| one.header("proxy-authorization").is_none()));
+    wait_for_delivery(&hub, &id, &event, "delivered").await;
+    assert_eq!(receiver.requests()[0].client_certificate, Some(sha256_of(&identity.certificate)));
+    let attempts = wait_for_attempts(&hub, &untrusting, &event, 1).await;
+    assert_eq!(string_at(&attempts[0], "/error"), "tls");
+    let requests = proxy.requests();
+    assert!(requests.iter().all(|one| one.head.starts_with("CONNECT receiver.invalid:443 ")));
+    assert!(requests.iter().all(|one| one.header("proxy-authorization").is_none()));
 }
 
 /// Responses of a proxy to CONNECT: the requested name, the response, and the expected detail of the attempt.
-const WORDS: [(&str, &str, &str); 6] = [
+const PROXY_RESPONSES: [(&str, &str, &str); 6] = [
     (
         "wants-credentials",
         "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
@@ -108,16 +111,19 @@ const WORDS: [(&str, &str, &str); 6] = [
     ),
 ];
 
-fn says(place: &str) -> Manner {
-    let word = WORDS.iter().find(|(name, ..)| place.starts_with(name));
-    word.map_or(Manner::Hangs, |(_, answer, _)| Manner::Says(answer))
+fn behaviour_for(address_of: &str) -> ConnectBehaviour {
+    let word = PROXY_RESPONSES.iter().find(|(name, ..)| address_of.starts_with(name));
+    word.map_or(ConnectBehaviour::NeverRespond, |(_, response, _)| {
+        ConnectBehaviour::RespondWith(response)
+    })
 }
 
 #[tokio::test]
 async fn a_response_of_the_proxy_is_a_connection_failure_and_never_a_response_of_the_receiver() {
-    let proxy = ConnectProxy::start(Manner::Chooses(says)).await;
+    let proxy = ConnectProxy::start(ConnectBehaviour::ByTarget(behaviour_for)).await;
     let hub = behind(&format!("http://user:planted@{}", proxy.address())).await;
-    let words = WORDS.map(|(name, _, expected_detail)| (name, "connect", expected_detail));
+    let words =
+        PROXY_RESPONSES.map(|(name, _, expected_detail)| (name, "connect", expected_detail));
     let mut expected = Vec::new();
     for (name, class, expected_detail) in words.into_iter().chain([("hangs", "timeout", "")]) {
         for scheme in ["http", "https"] {
@@ -128,27 +134,27 @@ async fn a_response_of_the_proxy_is_a_connection_failure_and_never_a_response_of
     }
     let event = hub.publish("a", json!(1)).await;
     for (id, class, expected_detail) in expected {
-        let attempt = until_attempts(&hub, &id, &event, 1).await.remove(0);
+        let attempt = wait_for_attempts(&hub, &id, &event, 1).await.remove(0);
         must_have_failed(&attempt, class, expected_detail);
-        assert_eq!(text(&hub.subscription(&id).await, "/status"), "active");
+        assert_eq!(string_at(&hub.subscription(&id).await, "/status"), "active");
     }
 }
 
 fn must_have_failed(attempt: &Value, class: &str, expected_detail: &str) {
     assert_eq!(attempt.pointer("/status_code"), Some(&Value::Null), "{attempt}");
-    assert_eq!(text(attempt, "/error"), class, "{attempt}");
-    let detail = text(attempt, "/error_detail");
+    assert_eq!(string_at(attempt, "/error"), class, "{attempt}");
+    let detail = string_at(attempt, "/error_detail");
     assert!(detail.starts_with(expected_detail) && !detail.contains("planted"), "{detail}");
 }
 
 #[tokio::test]
 async fn an_unreachable_proxy_is_a_connection_failure() {
-    let closed = ClosedPort::take();
-    let hub = behind(&format!("http://user:planted@{}", place(&closed.url()))).await;
+    let closed = ClosedPort::bind();
+    let hub = behind(&format!("http://user:planted@{}", address_of(&closed.url()))).await;
     let definition = json!({"event_types": ["a"], "callback_url": "https://receiver.invalid/"});
     let id = hub.subscribe(&definition).await;
     let event = hub.publish("a", json!(1)).await;
-    let attempt = until_attempts(&hub, &id, &event, 1).await.remove(0);
+    let attempt = wait_for_attempts(&hub, &id, &event, 1).await.remove(0);
     must_have_failed(&attempt, "connect", "the egress proxy cannot be used: ");
 }
 
@@ -166,25 +172,25 @@ fn names_here() -> Vec<String> {
 #[tokio::test]
 async fn target_rules_apply_behind_a_proxy_to_addresses_and_locally_known_names() {
     let receiver = TestReceiver::start().await;
-    let proxy = ConnectProxy::start(Manner::LeadsTo(place(&receiver.url()))).await;
+    let proxy = ConnectProxy::start(ConnectBehaviour::TunnelTo(address_of(&receiver.url()))).await;
     let hub = behind(&format!("http://{}", proxy.address())).await;
     let refused = json!({"event_types": ["a"], "callback_url": receiver.url()});
-    hub.post("/v1/subscriptions", &refused).await.refuses("/callback_url");
+    hub.post("/v1/subscriptions", &refused).await.expect_invalid("/callback_url");
     for name in names_here() {
         let url = format!("http://{name}/");
         let id = hub.subscribe(&json!({"event_types": ["a"], "callback_url": url})).await;
         let event = hub.publish("a", json!(1)).await;
-        let attempt = until_attempts(&hub, &id, &event, 1).await.remove(0);
-        assert_eq!(text(&attempt, "/error"), "blocked", "{attempt}");
+        let attempt = wait_for_attempts(&hub, &id, &event, 1).await.remove(0);
+        assert_eq!(string_at(&attempt, "/error"), "blocked", "{attempt}");
         hub.delete(&format!("/v1/subscriptions/{id}")).await;
     }
-    assert!(proxy.asked().is_empty());
+    assert!(proxy.requests().is_empty());
 }
 
 #[tokio::test]
 async fn oauth_tokens_are_fetched_through_the_proxy() {
     // Receiver and token endpoint in one: the proxy connects every tunnel to it.
-    let both = Scripted::start(|request, _| {
+    let both = ScriptedServer::start(|request, _| {
         let body = if request.head.starts_with("POST /token ") {
             json!({"access_token": "t", "token_type": "bearer"}).to_string()
         } else {
@@ -193,7 +199,7 @@ async fn oauth_tokens_are_fetched_through_the_proxy() {
         Reply::Json("200 OK", body)
     })
     .await;
-    let proxy = ConnectProxy::start(Manner::LeadsTo(place(&both.url()))).await;
+    let proxy = ConnectProxy::start(ConnectBehaviour::TunnelTo(address_of(&both.url()))).await;
     let hub = behind(&format!("http://{}", proxy.address())).await;
     let definition = json!({
         "event_types": ["a"], "callback_url": "http://receiver.invalid/hooks",
@@ -204,19 +210,25 @@ async fn oauth_tokens_are_fetched_through_the_proxy() {
     });
     let id = hub.subscribe(&definition).await;
     let event = hub.publish("a", json!(1)).await;
-    until_state(&hub, &id, &event, "delivered").await;
-    let asked: Vec<_> =
-        proxy.asked().iter().filter_map(|one| one.head.lines().next().map(str::to_owned)).collect();
-    assert_eq!(asked, ["CONNECT id.invalid:8080 HTTP/1.1", "CONNECT receiver.invalid:80 HTTP/1.1"]);
+    wait_for_delivery(&hub, &id, &event, "delivered").await;
+    let requests: Vec<_> = proxy
+        .requests()
+        .iter()
+        .filter_map(|one| one.head.lines().next().map(str::to_owned))
+        .collect();
+    assert_eq!(
+        requests,
+        ["CONNECT id.invalid:8080 HTTP/1.1", "CONNECT receiver.invalid:80 HTTP/1.1"]
+    );
     assert_eq!(both.requests()[1].header("authorization").as_deref(), Some("Bearer t"));
 }
 
 #[tokio::test]
 async fn proxy_credentials_are_not_logged() {
     let mut receiver = TestReceiver::start().await;
-    let proxy = ConnectProxy::start(Manner::LeadsTo(place(&receiver.url()))).await;
+    let proxy = ConnectProxy::start(ConnectBehaviour::TunnelTo(address_of(&receiver.url()))).await;
     let (data_dir, database) = (tempfile::tempdir().unwrap(), Database::create().await);
-    let environment = Environment::of_a_hub(data_dir.path())
+    let environment = Environment::for_hub(data_dir.path())
         .with("DATABASE_URL", database.url())
         .with("HOOKHUB_LOG", "trace")
         .with("HOOKHUB_EGRESS_PROXY", &format!("http://user:planted-one@{}", proxy.address()));
@@ -228,7 +240,7 @@ async fn proxy_credentials_are_not_logged() {
     let id = hub.client.subscribe(&definition).await;
     let event = hub.client.publish("a", json!(1)).await;
     receiver.next().await;
-    until_state(&hub.client, &id, &event, "delivered").await;
+    wait_for_delivery(&hub.client, &id, &event, "delivered").await;
     let output = hub.program.output();
     // user:planted-one and u:planted-two
     for secret in ["planted-one", "planted-two", "dXNlcjpwbGFudGVkLW9uZQ", "dTpwbGFudGVkLXR3bw"] {

@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-use crate::support::client::{Client, text, with};
+use crate::support::client::{Client, merged, string_at};
 use crate::support::database::Database;
 use crate::support::eventually;
 use crate::support::hub::{MASTER_KEY, TestHub};
@@ -57,15 +57,16 @@ fn encrypted_with_another_key_than(other: &str) -> String {
 }
 
 /// Waits until everything is encrypted with one key.
-async fn until_encrypted_with(database: &Database, key: &str) {
-    let all =
-        async || (database.number(&encrypted_with_another_key_than(key)).await == 0).then_some(());
+async fn wait_until_encrypted_with(database: &Database, key: &str) {
+    let all = async || {
+        (database.query_number(&encrypted_with_another_key_than(key)).await == 0).then_some(())
+    };
     eventually("everything is encrypted again", all).await;
 }
 
 /// Starts a hub that lacks a master key, and checks that its last line names the setting.
 async fn does_not_start(environment: &Environment, lacks: &str) {
-    let (status, output) = Program::start(&["serve"], environment).end().await;
+    let (status, output) = Program::start(&["serve"], environment).wait_for_end().await;
     let line = output.lines().last().unwrap_or_default();
     assert!(!status.success(), "{output}");
     assert!(line.contains("HOOKHUB_MASTER_KEY") && line.contains(&id_of(lacks)), "{output}");
@@ -73,7 +74,7 @@ async fn does_not_start(environment: &Environment, lacks: &str) {
 }
 
 async fn metric(hub: &Client) -> Option<String> {
-    let page = hub.get("/metrics").await.text;
+    let page = hub.get("/metrics").await.body;
     let value =
         |line: &str| line.strip_prefix("hookhub_sealed_with_other_keys ").map(str::to_owned);
     page.lines().find_map(value)
@@ -97,7 +98,7 @@ async fn a_definition_is_encrypted_at_rest_and_decrypts_only_in_its_own_row() {
     execute(&hub.database, swap).await;
     for id in [one, other] {
         let refused = hub.get(&format!("{PATH}/{id}")).await;
-        refused.problem(500, "internal");
+        refused.expect_problem(500, "internal");
     }
 }
 
@@ -105,7 +106,7 @@ async fn a_definition_is_encrypted_at_rest_and_decrypts_only_in_its_own_row() {
 async fn a_deleted_subscription_leaves_no_secrets() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
-    let id = hub.subscribe(&receiver.wants("a")).await;
+    let id = hub.subscribe(&receiver.subscription_to("a")).await;
     hub.delete(&format!("{PATH}/{id}")).await;
     assert_eq!(texts(&hub.database, "SELECT definition FROM subscriptions").await, [""]);
 }
@@ -114,7 +115,7 @@ async fn a_deleted_subscription_leaves_no_secrets() {
 async fn an_expired_secret_is_removed_from_storage() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
-    let id = hub.subscribe(&receiver.wants("a")).await;
+    let id = hub.subscribe(&receiver.subscription_to("a")).await;
     let rotation = json!({"overlap_s": 1});
     hub.post(&format!("{PATH}/{id}/rotate-secret"), &rotation).await.expect(200);
     assert!(opened(&hub.database).await.to_string().contains(SECRET), "it signs for a second");
@@ -125,15 +126,15 @@ async fn an_expired_secret_is_removed_from_storage() {
     let _other = TestHub::start_on(&hub.database, |_| ()).await;
     let gone = async || (!opened(&hub.database).await.to_string().contains(SECRET)).then_some(());
     eventually("it is dropped", gone).await;
-    let after = with(hub.subscription(&id).await, json!({"previous_secrets": null}));
-    assert_eq!(after, with(before, json!({"previous_secrets": null})), "and nothing else");
+    let after = merged(hub.subscription(&id).await, json!({"previous_secrets": null}));
+    assert_eq!(after, merged(before, json!({"previous_secrets": null})), "and nothing else");
 }
 
 #[tokio::test]
 async fn a_node_with_another_master_key_refuses_to_start_and_names_the_key_it_needs() {
     let hub = TestHub::start().await;
     let data_dir = tempfile::tempdir().unwrap();
-    let good = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", hub.database.url());
+    let good = Environment::for_hub(data_dir.path()).with("DATABASE_URL", hub.database.url());
     does_not_start(&good.clone().with("HOOKHUB_MASTER_KEY", OTHER_KEY), MASTER_KEY).await;
     // The hub generates a key of its own.
     does_not_start(&good.clone().without("HOOKHUB_MASTER_KEY"), MASTER_KEY).await;
@@ -145,7 +146,7 @@ async fn a_node_with_another_master_key_refuses_to_start_and_names_the_key_it_ne
 #[tokio::test]
 async fn a_generated_master_key_is_readable_only_by_its_owner() {
     let (data_dir, database) = (tempfile::tempdir().unwrap(), Database::create().await);
-    let environment = Environment::of_a_hub(data_dir.path())
+    let environment = Environment::for_hub(data_dir.path())
         .with("DATABASE_URL", database.url())
         .without("HOOKHUB_MASTER_KEY");
     let mut receiver = TestReceiver::start().await;
@@ -153,16 +154,16 @@ async fn a_generated_master_key_is_readable_only_by_its_owner() {
     let file = data_dir.path().join("master-key");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let key = fs::read_to_string(&file).unwrap().trim().to_owned();
-    let line = hub.program.line_with("generated a master key").await;
+    let line = hub.program.wait_for_line("generated a master key").await;
     assert!(line.contains("HOOKHUB_MASTER_KEY") && line.contains(&*file.to_string_lossy()));
-    hub.client.subscribe(&receiver.wants("a")).await;
+    hub.client.subscribe(&receiver.subscription_to("a")).await;
     assert!(!hub.program.output().contains(&key));
     hub.program.kill().await;
 
     let again = HubProcess::start(&environment).await;
     let event = again.client.publish("a", json!(1)).await;
     assert_eq!(receiver.next().await.id, event);
-    assert_eq!(database.number(&encrypted_with_another_key_than(&key)).await, 0);
+    assert_eq!(database.query_number(&encrypted_with_another_key_than(&key)).await, 0);
     again.program.kill().await;
 }
 
@@ -170,7 +171,7 @@ async fn a_generated_master_key_is_readable_only_by_its_owner() {
 async fn unencrypted_definitions_are_read_and_encrypted() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
-    let id = hub.subscribe(&receiver.wants("a")).await;
+    let id = hub.subscribe(&receiver.subscription_to("a")).await;
     let before = hub.subscription(&id).await;
     let plain = opened(&hub.database).await;
     let database = hub.stop().await;
@@ -183,7 +184,7 @@ async fn unencrypted_definitions_are_read_and_encrypted() {
     let hub = TestHub::start_on(&database, |_| ()).await;
     let event = hub.publish("a", json!(1)).await;
     assert_eq!(receiver.next().await.id, event);
-    until_encrypted_with(&database, MASTER_KEY).await;
+    wait_until_encrypted_with(&database, MASTER_KEY).await;
     assert_eq!(opened(&database).await, plain);
     assert_eq!(hub.subscription(&id).await, before);
 }
@@ -192,7 +193,7 @@ async fn unencrypted_definitions_are_read_and_encrypted() {
 async fn a_concurrent_change_is_not_lost_during_re_encryption() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
-    let id = hub.subscribe(&receiver.wants("a")).await;
+    let id = hub.subscribe(&receiver.subscription_to("a")).await;
     let store =
         Store::new(hub.database.url(), encryptor(&format!("{OTHER_KEY},{MASTER_KEY}"))).unwrap();
     let read = store.select_encrypted_with_old_key(0, 100).await.unwrap();
@@ -226,8 +227,9 @@ async fn only_nodes_with_the_newest_key_first_re_encrypt() {
 async fn after_the_loss_of_the_master_key_the_log_and_the_api_keys_can_be_kept() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
-    hub.subscribe(&receiver.wants("a")).await;
-    let made = hub.post_once("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
+    hub.subscribe(&receiver.subscription_to("a")).await;
+    let created =
+        hub.post_idempotent("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
     let event = hub.publish("a", json!(1)).await;
     let database = hub.stop().await;
     // docs/operations.md lists these statements.
@@ -243,11 +245,11 @@ async fn after_the_loss_of_the_master_key_the_log_and_the_api_keys_can_be_kept()
         settings.master_key = Some(OTHER_KEY.parse().expect("a key"));
     };
     let hub = TestHub::start_on(&database, other).await;
-    let client = hub.with_key(Some(&text(&made, "/key")));
-    assert_eq!(text(&client.all("/v1/events").await[0], "/id"), event);
-    assert!(hub.all(PATH).await.is_empty(), "subscriptions must be created again");
+    let client = hub.with_key(Some(&string_at(&created, "/key")));
+    assert_eq!(string_at(&client.list_all("/v1/events").await[0], "/id"), event);
+    assert!(hub.list_all(PATH).await.is_empty(), "subscriptions must be created again");
     let mut again = TestReceiver::start().await;
-    hub.subscribe(&again.wants("a")).await;
+    hub.subscribe(&again.subscription_to("a")).await;
     let event = hub.publish("a", json!(2)).await;
     assert_eq!(again.next().await.id, event);
 }
@@ -269,12 +271,14 @@ async fn the_master_key_can_be_changed_while_deliveries_continue() {
     let (mut one, mut two) = (start(old).await, start(old).await);
     for n in 0..5 {
         let receiver = TestReceiver::start().await;
-        let definition = with(receiver.wants("n"), json!({"description": n.to_string()}));
+        let definition =
+            merged(receiver.subscription_to("n"), json!({"description": n.to_string()}));
         receivers.push((one.subscribe(&definition).await, receiver));
     }
-    let made = one.post_once("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
+    let created =
+        one.post_idempotent("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
     let token = one.post("/v1/stream-tokens", &json!({"types": ["n"]})).await.expect(201);
-    let entries = one.all("/v1/events?types=hookhub.subscription.*").await.len();
+    let entries = one.list_all("/v1/events?types=hookhub.subscription.*").await.len();
     let before = one.subscription(&receivers[0].0).await;
     let mut ids = Vec::new();
 
@@ -290,7 +294,7 @@ async fn the_master_key_can_be_changed_while_deliveries_continue() {
         two = start(&keys).await;
         publish_some(&two, &mut ids).await;
     }
-    until_encrypted_with(&database, new).await;
+    wait_until_encrypted_with(&database, new).await;
     eventually("the metric reports it", async || (metric(&two).await? == "0").then_some(())).await;
     let known = async || {
         let known = texts(&database, "SELECT id FROM master_keys").await;
@@ -305,19 +309,20 @@ async fn the_master_key_can_be_changed_while_deliveries_continue() {
     let hub = start(new).await;
     publish_some(&hub, &mut ids).await;
     for (_, receiver) in &mut receivers {
-        assert_eq!(sorted(receiver.take_ids(ids.len()).await), sorted(ids.clone()));
+        assert_eq!(sorted(receiver.next_ids(ids.len()).await), sorted(ids.clone()));
     }
     assert_eq!(hub.subscription(&receivers[0].0).await, before, "re-encryption does not change it");
     assert_eq!(hub.subscription(&receivers[1].0).await["description"], "changed");
-    let changes = hub.all("/v1/events?types=hookhub.subscription.*").await.len();
+    let changes = hub.list_all("/v1/events?types=hookhub.subscription.*").await.len();
     assert_eq!(changes, entries + 1, "re-encryption is no change of a subscription");
-    let again = hub.post_once("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
-    assert_eq!(again, made, "stored responses are re-encrypted too");
-    let read = format!("/v1/events?access_token={}", text(&token, "/token"));
+    let again =
+        hub.post_idempotent("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
+    assert_eq!(again, created, "stored responses are re-encrypted too");
+    let read = format!("/v1/events?access_token={}", string_at(&token, "/token"));
     hub.with_key(None).get(&read).await.expect(200);
     hub.stop().await;
 
     let data_dir = tempfile::tempdir().unwrap();
-    let environment = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", database.url());
+    let environment = Environment::for_hub(data_dir.path()).with("DATABASE_URL", database.url());
     does_not_start(&environment.with("HOOKHUB_MASTER_KEY", old), new).await;
 }

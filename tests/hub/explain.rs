@@ -2,29 +2,30 @@
 
 use serde_json::json;
 
-use crate::support::client::{each, text};
+use crate::support::client::{array_at, string_at};
 use crate::support::hub::TestHub;
 use crate::support::receiver::TestReceiver;
-use crate::support::views::until_state;
+use crate::support::waits::wait_for_delivery;
 
 #[tokio::test]
 async fn explain_says_for_each_subscription_whether_it_matches_the_event_and_why() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
-    let matched = hub.subscribe(&receiver.wants("order.*")).await;
-    let other = hub.subscribe(&receiver.wants("invoice.*")).await;
-    let paused = hub.subscribe(&receiver.wants("*")).await;
+    let matched = hub.subscribe(&receiver.subscription_to("order.*")).await;
+    let other = hub.subscribe(&receiver.subscription_to("invoice.*")).await;
+    let paused = hub.subscribe(&receiver.subscription_to("*")).await;
     hub.post(&format!("/v1/subscriptions/{paused}/pause"), &json!({})).await.expect(200);
     let pulled = hub.subscribe(&json!({"event_types": ["order.paid"]})).await;
-    let deleted = hub.subscribe(&receiver.wants("order.*")).await;
+    let deleted = hub.subscribe(&receiver.subscription_to("order.*")).await;
     hub.delete(&format!("/v1/subscriptions/{deleted}")).await.expect(204);
     let event = hub.publish("order.paid", json!(1)).await;
-    let later = hub.subscribe(&receiver.wants("order.*")).await;
+    let later = hub.subscribe(&receiver.subscription_to("order.*")).await;
     receiver.next().await;
-    until_state(&hub, &matched, &event, "delivered").await;
+    wait_for_delivery(&hub, &matched, &event, "delivered").await;
 
-    let explained = hub.all(&format!("/v1/events/{event}/explain")).await;
-    let of = |id: &String| explained.iter().find(|one| text(one, "/subscription") == *id).unwrap();
+    let explained = hub.list_all(&format!("/v1/events/{event}/explain")).await;
+    let of =
+        |id: &String| explained.iter().find(|one| string_at(one, "/subscription") == *id).unwrap();
     for (id, matches, reason) in [
         (&matched, true, "pattern_matches"),
         (&other, false, "no_pattern_matches"),
@@ -41,8 +42,8 @@ async fn explain_says_for_each_subscription_whether_it_matches_the_event_and_why
         );
     }
     assert_eq!(of(&matched)["delivery"]["status"], "delivered");
-    assert_eq!(each(&of(&matched)["delivery"], "/attempts").len(), 1);
-    assert!(text(of(&other), "/detail").contains("invoice.*"));
+    assert_eq!(array_at(&of(&matched)["delivery"], "/attempts").len(), 1);
+    assert!(string_at(of(&other), "/detail").contains("invoice.*"));
     assert_eq!(
         (&of(&paused)["parked"], &of(&paused)["delivery"]["status"]),
         (&json!(true), &json!("pending"))
@@ -51,5 +52,5 @@ async fn explain_says_for_each_subscription_whether_it_matches_the_event_and_why
     hub.acting_for("another")
         .get(&format!("/v1/events/{event}/explain"))
         .await
-        .problem(404, "not_found");
+        .expect_problem(404, "not_found");
 }

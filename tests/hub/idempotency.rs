@@ -6,11 +6,11 @@ use sqlx::Executor as _;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::support::client::{Answer, Client, answer, text, with};
+use crate::support::client::{Client, Response, merged, send_request, string_at};
 use crate::support::database::Database;
 use crate::support::hub::TestHub;
 use crate::support::receiver::TestReceiver;
-use crate::support::views::until_all;
+use crate::support::waits::wait_for_deliveries;
 use crate::support::{eventually, in_time};
 
 /// The advisory lock that every append to the log takes.
@@ -21,24 +21,24 @@ fn event(event_type: &str) -> Value {
 }
 
 #[track_caller]
-fn is_replay(again: &Answer, first: &Answer) {
-    assert_eq!(first.header("idempotent-replayed"), None, "{}", first.text);
-    assert_eq!(again.header("idempotent-replayed"), Some("true"), "{}", again.text);
-    assert_eq!((again.status, &again.text), (first.status, &first.text));
+fn is_replay(again: &Response, first: &Response) {
+    assert_eq!(first.header("idempotent-replayed"), None, "{}", first.body);
+    assert_eq!(again.header("idempotent-replayed"), Some("true"), "{}", again.body);
+    assert_eq!((again.status, &again.body), (first.status, &first.body));
     assert_eq!(again.header("location"), first.header("location"));
 }
 
 async fn rows(database: &Database, table: &str) -> i64 {
-    database.number(&format!("SELECT count(*) FROM {table}")).await
+    database.query_number(&format!("SELECT count(*) FROM {table}")).await
 }
 
 /// Every request that creates something, with its path and body.
 async fn creations(hub: &TestHub, receiver: &mut TestReceiver) -> Vec<(String, Value)> {
-    let id = hub.subscribe(&receiver.wants("n")).await;
+    let id = hub.subscribe(&receiver.subscription_to("n")).await;
     let first = hub.publish("n", json!(0)).await;
     hub.publish_many("n", 2).await;
     receiver.take(3).await;
-    until_all(hub, &id, "delivered", 3).await;
+    wait_for_deliveries(hub, &id, "delivered", 3).await;
     vec![
         ("/v1/events".into(), event("a")),
         ("/v1/events".into(), json!([event("a"), event("no type"), event("b")])),
@@ -60,11 +60,11 @@ async fn each_create_request_runs_once_and_every_node_repeats_its_response() {
     let mut firsts = Vec::new();
     for (n, (path, body)) in creations.iter().enumerate() {
         let key = format!("creation {n}");
-        let first = one.post_once(path, &key, body).await;
-        assert!((200..300).contains(&first.status), "{path}: {}", first.text);
+        let first = one.post_idempotent(path, &key, body).await;
+        assert!((200..300).contains(&first.status), "{path}: {}", first.body);
         firsts.push(first);
     }
-    let made = async || {
+    let created = async || {
         let tables = ["keys", "subscriptions", "events", "idempotency_keys"];
         let mut counts = Vec::new();
         for table in tables {
@@ -74,20 +74,20 @@ async fn each_create_request_runs_once_and_every_node_repeats_its_response() {
     };
     // The replay's deliveries, the test event, and the retried delivery.
     receiver.take(5).await;
-    let before = made().await;
+    let before = created().await;
     for hub in [&one, &other] {
         for (n, (path, body)) in creations.iter().enumerate() {
             for key in [format!("creation {n}"), format!("\"creation {n}\"")] {
-                is_replay(&hub.post_once(path, &key, body).await, &firsts[n]);
+                is_replay(&hub.post_idempotent(path, &key, body).await, &firsts[n]);
             }
         }
     }
-    assert_eq!(made().await, before, "nothing was made again");
-    assert!(receiver.more().is_empty());
+    assert_eq!(created().await, before, "nothing was made again");
+    assert!(receiver.drain().is_empty());
     other.stop().await;
     let hub = TestHub::start_on(&one.stop().await, |_| ()).await;
     for (n, (path, body)) in creations.iter().enumerate() {
-        is_replay(&hub.post_once(path, &format!("creation {n}"), body).await, &firsts[n]);
+        is_replay(&hub.post_idempotent(path, &format!("creation {n}"), body).await, &firsts[n]);
     }
 }
 
@@ -95,32 +95,32 @@ async fn each_create_request_runs_once_and_every_node_repeats_its_response() {
 async fn a_stored_response_is_repeated_even_if_the_request_would_now_be_refused() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
-    let id = hub.subscribe(&receiver.wants("n")).await;
+    let id = hub.subscribe(&receiver.subscription_to("n")).await;
     hub.publish("n", json!(1)).await;
     receiver.next().await;
-    until_all(&hub, &id, "delivered", 1).await;
+    wait_for_deliveries(&hub, &id, "delivered", 1).await;
     let receipt = hub.post("/v1/events", &event("clock")).await.expect(202);
-    let soon = text(&receipt, "/timestamp");
+    let soon = string_at(&receipt, "/timestamp");
     let at = hookhub::domain::time::UnixMillis::parse(&soon).expect("a time");
     let at = at.after(std::time::Duration::from_secs(2)).to_string();
     let path = format!("/v1/subscriptions/{id}");
-    let asked = [
+    let requests = [
         ("/v1/keys".to_owned(), json!({"name": "ci", "expires_at": at})),
         (format!("{path}/test"), json!({})),
         (format!("{path}/replay"), json!({"since": "earliest", "only": "all"})),
     ];
     let mut firsts = Vec::new();
-    for (n, (path, body)) in asked.iter().enumerate() {
-        firsts.push(hub.post_once(path, &n.to_string(), body).await);
+    for (n, (path, body)) in requests.iter().enumerate() {
+        firsts.push(hub.post_idempotent(path, &n.to_string(), body).await);
     }
     hub.delete(&path).await.expect(204);
     eventually("the time is past", async || {
-        let response = hub.post("/v1/keys", &asked[0].1).await;
+        let response = hub.post("/v1/keys", &requests[0].1).await;
         (response.status == 422).then_some(())
     })
     .await;
-    for (n, (path, body)) in asked.iter().enumerate() {
-        is_replay(&hub.post_once(path, &n.to_string(), body).await, &firsts[n]);
+    for (n, (path, body)) in requests.iter().enumerate() {
+        is_replay(&hub.post_idempotent(path, &n.to_string(), body).await, &firsts[n]);
     }
 }
 
@@ -134,24 +134,29 @@ async fn a_different_request_with_the_same_key_is_refused_by_every_node_without_
         ("/v1/subscriptions", json!({"event_types": ["a"]})),
         ("/v1/stream-tokens", json!({"types": ["a"]})),
     ];
-    one.post_once("/v1/events", "k", &event("first")).await.expect(202);
+    one.post_idempotent("/v1/events", "k", &event("first")).await.expect(202);
     for hub in [&one, &other] {
         for (path, body) in &paths {
-            hub.post_once(path, "k", body).await.problem(422, "idempotency_key_reused");
-            hub.acting_for("another").post_once(path, &format!("{path} k"), body).await;
+            hub.post_idempotent(path, "k", body)
+                .await
+                .expect_problem(422, "idempotency_key_reused");
+            hub.acting_for("another").post_idempotent(path, &format!("{path} k"), body).await;
         }
     }
-    assert_eq!(one.all("/v1/events").await.len(), 1);
-    assert!(one.all("/v1/keys").await.is_empty() && one.all("/v1/subscriptions").await.is_empty());
+    assert_eq!(one.list_all("/v1/events").await.len(), 1);
+    assert!(
+        one.list_all("/v1/keys").await.is_empty()
+            && one.list_all("/v1/subscriptions").await.is_empty()
+    );
     assert_eq!(
-        one.acting_for("another").all("/v1/keys").await.len(),
+        one.acting_for("another").list_all("/v1/keys").await.len(),
         1,
         "keys are each tenant's own"
     );
 }
 
 /// Sends the same request to two nodes while `lock` blocks the first; returns both responses.
-async fn at_once(lock: &str, path: &'static str, body: Value) -> (Answer, Answer) {
+async fn at_once(lock: &str, path: &'static str, body: Value) -> (Response, Response) {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
     let mut holder = one.database.connect().await;
@@ -159,20 +164,20 @@ async fn at_once(lock: &str, path: &'static str, body: Value) -> (Answer, Answer
     holder.execute(sqlx::AssertSqlSafe(lock.to_owned())).await.expect("the lock");
     let (client, wanted) = ((*one).clone(), body.clone());
     let mut first = JoinSet::new();
-    first.spawn(async move { client.post_once(path, "k", &wanted).await });
+    first.spawn(async move { client.post_idempotent(path, "k", &wanted).await });
     let database = &one.database;
     eventually("the first request runs", async || {
         (rows(database, "idempotency_claims").await == 1).then_some(())
     })
     .await;
     for hub in [&one, &other] {
-        let early = in_time("an answer", hub.post_once(path, "k", &body)).await;
-        early.problem(409, "idempotency_key_in_use");
+        let early = in_time("an answer", hub.post_idempotent(path, "k", &body)).await;
+        early.expect_problem(409, "idempotency_key_in_use");
         assert_eq!(early.header("retry-after"), Some("1"));
     }
     holder.execute("COMMIT").await.expect("the commit");
     let first = first.join_next().await.expect("a task").expect("an answer");
-    let again = other.post_once(path, "k", &body).await;
+    let again = other.post_idempotent(path, "k", &body).await;
     is_replay(&again, &first);
     eventually("no claim is left", async || {
         (rows(database, "idempotency_claims").await == 0).then_some(())
@@ -204,21 +209,21 @@ async fn of_many_concurrent_repeats_at_two_nodes_one_runs() {
         ("/v1/subscriptions", json!({"event_types": ["a"]}), "subscriptions"),
     ] {
         let before = rows(&one.database, table).await;
-        let asked = (0..20).map(|n| {
+        let requests = (0..20).map(|n| {
             let hub = if n % 2 == 0 { &one } else { &other };
-            hub.post_once(path, path, &body)
+            hub.post_idempotent(path, path, &body)
         });
-        let answers = futures_util::future::join_all(asked).await;
+        let answers = futures_util::future::join_all(requests).await;
         assert_eq!(rows(&one.database, table).await, before + 1, "{path}");
         let first =
             answers.iter().find(|response| response.header("idempotent-replayed").is_none());
         let first = first.filter(|response| (200..300).contains(&response.status));
         for response in &answers {
             match response.status {
-                409 => drop(response.problem(409, "idempotency_key_in_use")),
+                409 => drop(response.expect_problem(409, "idempotency_key_in_use")),
                 _ => assert_eq!(
-                    Some(&response.text),
-                    first.or(Some(response)).map(|first| &first.text)
+                    Some(&response.body),
+                    first.or(Some(response)).map(|first| &first.body)
                 ),
             }
         }
@@ -236,14 +241,14 @@ async fn an_unfinished_request_of_a_dead_node_blocks_nobody() {
     );
     let mut connection = one.database.connect().await;
     connection.execute(sqlx::AssertSqlSafe(insert)).await.unwrap();
-    other.post_once("/v1/events", "k", &event("a")).await.expect(202);
+    other.post_idempotent("/v1/events", "k", &event("a")).await.expect(202);
 }
 
 /// A client with a key for these event types.
 async fn restricted(hub: &TestHub, event_types: Value) -> Client {
     let wanted = json!({"name": "restricted", "event_types": event_types});
-    let made = hub.post("/v1/keys", &wanted).await.expect(201);
-    hub.with_key(Some(&text(&made, "/key")))
+    let created = hub.post("/v1/keys", &wanted).await.expect(201);
+    hub.with_key(Some(&string_at(&created, "/key")))
 }
 
 #[tokio::test]
@@ -251,10 +256,10 @@ async fn a_stored_response_reveals_nothing_to_a_key_without_access() {
     let hub = TestHub::start().await;
     let narrow = restricted(&hub, json!(["b"])).await;
     let mut receiver = TestReceiver::start().await;
-    let id = hub.subscribe(&receiver.wants("a")).await;
+    let id = hub.subscribe(&receiver.subscription_to("a")).await;
     let sent = hub.publish("a", json!(1)).await;
     receiver.next().await;
-    until_all(&hub, &id, "delivered", 1).await;
+    wait_for_deliveries(&hub, &id, "delivered", 1).await;
     for (path, body) in [
         ("/v1/events".to_owned(), event("a")),
         ("/v1/subscriptions".to_owned(), json!({"event_types": ["a"]})),
@@ -264,11 +269,11 @@ async fn a_stored_response_reveals_nothing_to_a_key_without_access() {
         (format!("/v1/subscriptions/{id}/replay"), json!({"since": "earliest", "only": "all"})),
         (format!("/v1/deliveries/{id}/{sent}/retry"), json!({})),
     ] {
-        let first = hub.post_once(&path, &path, &body).await;
-        assert!((200..300).contains(&first.status), "{path}: {}", first.text);
-        let response = narrow.post_once(&path, &path, &body).await;
-        assert!([403, 404].contains(&response.status), "{path}: {}", response.text);
-        is_replay(&hub.post_once(&path, &path, &body).await, &first);
+        let first = hub.post_idempotent(&path, &path, &body).await;
+        assert!((200..300).contains(&first.status), "{path}: {}", first.body);
+        let response = narrow.post_idempotent(&path, &path, &body).await;
+        assert!([403, 404].contains(&response.status), "{path}: {}", response.body);
+        is_replay(&hub.post_idempotent(&path, &path, &body).await, &first);
     }
 }
 
@@ -277,29 +282,29 @@ async fn a_batch_is_another_request_for_a_key_with_more_event_types() {
     let hub = TestHub::start().await;
     let narrow = restricted(&hub, json!(["a"])).await;
     let batch = json!([event("a"), event("b"), event("a")]);
-    let first = narrow.post_once("/v1/events", "k", &batch).await;
-    is_replay(&narrow.post_once("/v1/events", "k", &batch).await, &first);
-    let response = hub.post_once("/v1/events", "k", &batch).await;
-    response.problem(422, "idempotency_key_reused");
-    assert_eq!(hub.all("/v1/events").await.len(), 2);
+    let first = narrow.post_idempotent("/v1/events", "k", &batch).await;
+    is_replay(&narrow.post_idempotent("/v1/events", "k", &batch).await, &first);
+    let response = hub.post_idempotent("/v1/events", "k", &batch).await;
+    response.expect_problem(422, "idempotency_key_reused");
+    assert_eq!(hub.list_all("/v1/events").await.len(), 2);
 }
 
 #[tokio::test]
 async fn a_dry_run_or_a_refused_request_leaves_its_idempotency_key_free() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
-    let id = hub.subscribe(&receiver.wants("n")).await;
+    let id = hub.subscribe(&receiver.subscription_to("n")).await;
     let path = format!("/v1/subscriptions/{id}/replay");
     let wanted = json!({"since": "earliest", "only": "all"});
-    let dry = with(wanted.clone(), json!({"dry_run": true}));
-    hub.post_once(&path, "k", &dry).await.expect(200);
-    hub.post_once(&path, "k", &json!({"since": "nonsense"})).await.refuses("/since");
-    hub.post_once(&path, "k", &wanted).await.expect(202);
+    let dry = merged(wanted.clone(), json!({"dry_run": true}));
+    hub.post_idempotent(&path, "k", &dry).await.expect(200);
+    hub.post_idempotent(&path, "k", &json!({"since": "nonsense"})).await.expect_invalid("/since");
+    hub.post_idempotent(&path, "k", &wanted).await.expect(202);
     let twice = hub
         .request(Method::POST, "/v1/events")
         .header("idempotency-key", "a")
         .header("idempotency-key", "b")
         .header("content-type", "application/json")
         .body(event("a").to_string());
-    answer(twice).await.problem(400, "invalid_header");
+    send_request(twice).await.expect_problem(400, "invalid_header");
 }

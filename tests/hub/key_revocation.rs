@@ -7,26 +7,26 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::client::{Client, answer, each, text, try_answer};
+use crate::support::client::{Client, array_at, send_request, string_at, try_send_request};
 use crate::support::follower::End;
 use crate::support::hub::TestHub;
-use crate::support::proxy::Proxy;
+use crate::support::postgres_proxy::PostgresProxy;
 use crate::support::raw_client::RawClient;
 use crate::support::sse::EventSource;
-use crate::support::views::until_connected;
+use crate::support::waits::wait_for_connections;
 use crate::support::websocket::Socket;
 use crate::support::{eventually, in_time};
 
 /// Creates a key; returns its id and its text.
 async fn key(hub: &Client, more: Value) -> (String, String) {
-    let wanted = crate::support::client::with(json!({"name": "ci"}), more);
-    let made = hub.post("/v1/keys", &wanted).await.expect(201);
-    (text(&made, "/id"), text(&made, "/key"))
+    let wanted = crate::support::client::merged(json!({"name": "ci"}), more);
+    let created = hub.post("/v1/keys", &wanted).await.expect(201);
+    (string_at(&created, "/id"), string_at(&created, "/key"))
 }
 
 async fn revoke(hub: &Client, id: &str) {
-    let answer = hub.delete(&format!("/v1/keys/{id}")).await;
-    assert_eq!(answer.status, 204, "{}", answer.text);
+    let response = hub.delete(&format!("/v1/keys/{id}")).await;
+    assert_eq!(response.status, 204, "{}", response.body);
 }
 
 async fn sse(request: RequestBuilder) -> EventSource {
@@ -69,7 +69,7 @@ async fn a_revoked_key_is_refused_by_every_node_once_the_revocation_is_answered(
             in_time("they end", async { tokio::join!(join_all(users), revoke(here, &id)) }).await;
         assert!(statuses.into_iter().flatten().all(|status| status == 200 || status == 401));
         for client in &clients {
-            client.get("/v1/events").await.problem(401, "unauthorized");
+            client.get("/v1/events").await.expect_problem(401, "unauthorized");
         }
     }
 }
@@ -83,21 +83,21 @@ async fn connections_of_a_revoked_key_end_on_every_node() {
     let (mut streams, mut sockets, mut polls) = (Vec::new(), Vec::new(), JoinSet::new());
     for hub in [&one, &other] {
         let (client, page) = (hub.with_key(Some(&key)), hub.with_key(None));
-        let made = client.post("/v1/stream-tokens", &json!({"types": ["a"]})).await.expect(201);
-        let token = format!("access_token={}", text(&made, "/token"));
+        let created = client.post("/v1/stream-tokens", &json!({"types": ["a"]})).await.expect(201);
+        let token = format!("access_token={}", string_at(&created, "/token"));
         // No event matches these readers, so only the end of the key wakes them.
         for (who, query) in [(&client, "types=quiet"), (&page, token.as_str())] {
             streams.push(sse(get(who, &format!("/v1/stream?{query}"))).await);
             let socket = Socket::open(get(who, &format!("/v1/ws?{query}"))).await;
             sockets.push(socket.expect("a WebSocket"));
-            let poll = try_answer(get(who, &format!("/v1/events?wait=25&after=now&{query}")));
+            let poll = try_send_request(get(who, &format!("/v1/events?wait=25&after=now&{query}")));
             polls.spawn(poll);
         }
         let pulling = format!("/v1/subscriptions/{pulled}");
         streams.push(sse(get(&client, &format!("{pulling}/stream"))).await);
-        polls.spawn(try_answer(get(&client, &format!("{pulling}/events?wait=25"))));
+        polls.spawn(try_send_request(get(&client, &format!("{pulling}/events?wait=25"))));
         // Two streams, two sockets and two polls at each node, and the pull subscription.
-        until_connected(hub, 8).await;
+        wait_for_connections(hub, 8).await;
     }
     let mut bystander = sse(get(&other, "/v1/stream?types=a")).await;
 
@@ -107,11 +107,11 @@ async fn connections_of_a_revoked_key_end_on_every_node() {
         ends(stream).await;
     }
     for socket in &mut sockets {
-        assert_eq!(socket.end().await, 1008);
+        assert_eq!(socket.wait_for_end().await, 1008);
     }
     while let Some(response) = in_time("each is answered", polls.join_next()).await {
         let response = response.unwrap().unwrap();
-        response.problem(401, "unauthorized");
+        response.expect_problem(401, "unauthorized");
     }
     assert_eq!(in_time("an event", bystander.next()).await.unwrap().id, event);
 }
@@ -122,8 +122,8 @@ async fn stream_tokens_of_a_revoked_key_are_refused_by_every_node() {
     let other = TestHub::start_on(&one.database, |_| ()).await;
     let (id, key) = key(&one, json!({})).await;
     let client = one.with_key(Some(&key));
-    let made = client.post("/v1/stream-tokens", &json!({"types": ["a"]})).await.expect(201);
-    let query = format!("access_token={}", text(&made, "/token"));
+    let created = client.post("/v1/stream-tokens", &json!({"types": ["a"]})).await.expect(201);
+    let query = format!("access_token={}", string_at(&created, "/token"));
     for hub in [&one, &other] {
         hub.with_key(None).get(&format!("/v1/events?{query}")).await.expect(200);
     }
@@ -131,8 +131,8 @@ async fn stream_tokens_of_a_revoked_key_are_refused_by_every_node() {
     for hub in [&one, &other] {
         for path in ["events", "stream", "ws"] {
             let refused = hub.with_key(None).get(&format!("/v1/{path}?{query}")).await;
-            let problem = refused.problem(401, "unauthorized");
-            assert!(text(&problem, "/detail").contains("revoked"), "{problem}");
+            let problem = refused.expect_problem(401, "unauthorized");
+            assert!(string_at(&problem, "/detail").contains("revoked"), "{problem}");
         }
     }
 }
@@ -142,23 +142,24 @@ async fn an_expired_key_is_refused_and_its_connections_end() {
     let hub = TestHub::start().await;
     let (_, key) = key(&hub, json!({"expires_in_s": 2})).await;
     let client = hub.with_key(Some(&key));
-    let made = client.post("/v1/stream-tokens", &json!({"types": ["a"], "ttl_s": 600})).await;
-    let query = format!("access_token={}", text(&made.expect(201), "/token"));
+    let created = client.post("/v1/stream-tokens", &json!({"types": ["a"], "ttl_s": 600})).await;
+    let query = format!("access_token={}", string_at(&created.expect(201), "/token"));
     let mut streams = [
         sse(get(&client, "/v1/stream")).await,
         sse(get(&hub.with_key(None), &format!("/v1/stream?{query}"))).await,
     ];
     let mut socket = Socket::open(get(&client, "/v1/ws")).await.unwrap();
     let poll = client.get("/v1/events?wait=25&after=now");
-    let (poll, code) = in_time("they end", async { tokio::join!(poll, socket.end()) }).await;
+    let (poll, code) =
+        in_time("they end", async { tokio::join!(poll, socket.wait_for_end()) }).await;
     assert_eq!((poll.status, code), (200, 1008), "what there was, which is nothing");
     for stream in &mut streams {
         ends(stream).await;
     }
-    let problem = client.get("/v1/events").await.problem(401, "unauthorized");
-    assert!(text(&problem, "/detail").contains("expired"), "{problem}");
+    let problem = client.get("/v1/events").await.expect_problem(401, "unauthorized");
+    assert!(string_at(&problem, "/detail").contains("expired"), "{problem}");
     let page = hub.with_key(None).get(&format!("/v1/events?{query}")).await;
-    page.problem(401, "unauthorized");
+    page.expect_problem(401, "unauthorized");
 }
 
 #[tokio::test]
@@ -166,26 +167,26 @@ async fn a_websocket_executes_no_commands_after_its_key_is_revoked() {
     let hub = TestHub::start().await;
     let (id, key) = key(&hub, json!({})).await;
     let mut socket = Socket::open(get(&hub.with_key(Some(&key)), "/v1/ws")).await.unwrap();
-    socket.say(&json!({"publish": {"type": "a", "data": 1}})).await;
-    let mut reply = socket.hear().await;
+    socket.send(&json!({"publish": {"type": "a", "data": 1}})).await;
+    let mut reply = socket.receive().await;
     if reply.get("published").is_none() {
-        reply = socket.hear().await;
+        reply = socket.receive().await;
     }
-    let first = text(&reply, "/published/id");
+    let first = string_at(&reply, "/published/id");
     let publishing = async {
         for n in 0..200 {
             let said = json!({"publish": {"type": "a", "data": n}}).to_string();
-            if socket.try_say(&said).await.is_err() {
+            if socket.try_send_text(&said).await.is_err() {
                 return;
             }
         }
     };
     tokio::join!(publishing, revoke(&hub, &id));
-    let at_the_end = hub.all("/v1/events").await;
-    assert_eq!(socket.end().await, 1008);
-    let later = hub.all("/v1/events").await;
+    let at_the_end = hub.list_all("/v1/events").await;
+    assert_eq!(socket.wait_for_end().await, 1008);
+    let later = hub.list_all("/v1/events").await;
     assert_eq!(later.len(), at_the_end.len(), "nothing is published after the answer");
-    assert_eq!(text(&later[0], "/id"), first);
+    assert_eq!(string_at(&later[0], "/id"), first);
 }
 
 /// Begins a request to every operation of the API that has a body, and sends all but the last byte of it.
@@ -202,9 +203,9 @@ async fn requests_without_their_last_byte(hub: &TestHub, key: &str) -> Vec<(Stri
                 "{line} HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
                  expect: 100-continue\r\ncontent-length: 2\r\n\r\n"
             );
-            let mut client = RawClient::that_says(hub.address(), &head).await;
-            assert_eq!(client.hear().await.status, 100, "{line}");
-            client.say(b"{").await;
+            let mut client = RawClient::connect_and_send(hub.address(), &head).await;
+            assert_eq!(client.receive().await.status, 100, "{line}");
+            client.try_send(b"{").await;
             requests.push((line, client));
         }
     }
@@ -215,10 +216,10 @@ async fn requests_without_their_last_byte(hub: &TestHub, key: &str) -> Vec<(Stri
 /// Sends the last byte of each body; each request must be refused because of `reason`.
 async fn are_refused(requests: Vec<(String, RawClient)>, reason: &str) {
     for (line, mut client) in requests {
-        client.say(b"}").await;
-        let response = client.hear().await;
-        assert_eq!(response.status, 401, "{line}: {}", response.text);
-        assert!(response.text.contains(reason), "{line}: {}", response.text);
+        client.try_send(b"}").await;
+        let response = client.receive().await;
+        assert_eq!(response.status, 401, "{line}: {}", response.body);
+        assert!(response.body.contains(reason), "{line}: {}", response.body);
     }
 }
 
@@ -239,7 +240,7 @@ async fn a_request_whose_body_arrives_after_the_revocation_or_expiry_of_its_key_
     eventually("the key expires", expired).await;
     are_refused(late, "this key expired").await;
     let keys = one.get("/v1/keys").await.expect(200);
-    assert_eq!(each(&keys, "/data").len(), 1, "none was created: {keys}");
+    assert_eq!(array_at(&keys, "/data").len(), 1, "none was created: {keys}");
 }
 
 #[tokio::test]
@@ -253,9 +254,9 @@ async fn a_revoked_admin_key_revokes_itself_and_the_key_that_revokes_it() {
     let (of_first, of_second) = (one.with_key(Some(&first_key)), other.with_key(Some(&second_key)));
     let (path_of_first, path_of_second) =
         (format!("/v1/keys/{first}"), format!("/v1/keys/{second}"));
-    let (answer, another) =
+    let (one_response, other_response) =
         tokio::join!(of_first.delete(&path_of_second), of_second.delete(&path_of_first));
-    let statuses = [answer.status, another.status];
+    let statuses = [one_response.status, other_response.status];
     assert!(statuses.contains(&204), "{statuses:?}");
     assert!(statuses.iter().all(|status| [204, 401].contains(status)), "{statuses:?}");
     let (own, own_key) = key(&one, json!({"scopes": ["admin"]})).await;
@@ -265,8 +266,8 @@ async fn a_revoked_admin_key_revokes_itself_and_the_key_that_revokes_it() {
 #[tokio::test]
 async fn a_node_cut_off_from_postgres_accepts_no_key_that_was_revoked_meanwhile() {
     let one = TestHub::start().await;
-    let wire = Proxy::to(&one.database).await;
-    let url = one.database.url_by_way_of(wire.port());
+    let proxy = PostgresProxy::to(&one.database).await;
+    let url = one.database.url_via_port(proxy.port());
     let lost = TestHub::start_on(&one.database, |settings| {
         settings.database = hookhub::config::Database::Url(url);
     })
@@ -276,31 +277,31 @@ async fn a_node_cut_off_from_postgres_accepts_no_key_that_was_revoked_meanwhile(
     client.get("/v1/events").await.expect(200);
     let mut stream = sse(get(&client, "/v1/stream")).await;
 
-    wire.cut();
+    proxy.disconnect();
     revoke(&one, &id).await;
     let refused = client.get("/v1/events").await;
-    assert!([401, 503].contains(&refused.status), "{}", refused.text);
+    assert!([401, 503].contains(&refused.status), "{}", refused.body);
     one.publish("a", json!("after the revocation")).await;
-    wire.mend();
+    proxy.reconnect();
     let response = eventually("the node is back", async || {
         let response = client.get("/v1/events").await;
         (response.status != 503).then_some(response)
     });
-    response.await.problem(401, "unauthorized");
+    response.await.expect_problem(401, "unauthorized");
     ends(&mut stream).await;
 }
 
 #[tokio::test]
 async fn a_revocation_does_not_wait_for_a_dead_node() {
     let one = TestHub::start().await;
-    let wire = Proxy::to(&one.database).await;
-    let url = one.database.url_by_way_of(wire.port());
+    let proxy = PostgresProxy::to(&one.database).await;
+    let url = one.database.url_via_port(proxy.port());
     let dead = TestHub::start_on(&one.database, |settings| {
         settings.database = hookhub::config::Database::Url(url);
     })
     .await;
     let (id, _) = key(&one, json!({})).await;
-    wire.cut();
+    proxy.disconnect();
     let begun = std::time::Instant::now();
     revoke(&one, &id).await;
     assert!(
@@ -308,7 +309,7 @@ async fn a_revocation_does_not_wait_for_a_dead_node() {
         "{:?}: its lease has run out",
         begun.elapsed()
     );
-    wire.mend();
+    proxy.reconnect();
     dead.stop().await;
 }
 
@@ -318,19 +319,20 @@ async fn a_revocation_is_logged_and_audited_once() {
     let (id, key) = key(&hub, json!({})).await;
     revoke(&hub, &id).await;
     revoke(&hub, &id).await;
-    let entries = hub.all("/v1/events?types=hookhub.key.*").await;
+    let entries = hub.list_all("/v1/events?types=hookhub.key.*").await;
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0]["type"], "hookhub.key.revoked");
     assert_eq!(entries[0]["data"], json!({"id": id, "name": "ci"}));
-    assert!(hub.all("/v1/events").await.is_empty(), "others do not see it");
+    assert!(hub.list_all("/v1/events").await.is_empty(), "others do not see it");
     let audit = hub.get(&format!("/v1/audit?target={id}")).await;
-    assert!(!audit.text.contains(&key));
+    assert!(!audit.body.contains(&key));
     let audit = audit.expect(200);
-    let actions: Vec<_> = each(&audit, "/data").iter().map(|one| text(one, "/action")).collect();
+    let actions: Vec<_> =
+        array_at(&audit, "/data").iter().map(|one| string_at(one, "/action")).collect();
     assert_eq!(actions, ["key.revoked", "key.created"]);
-    hub.get(&format!("/v1/keys/{id}")).await.problem(404, "not_found");
-    let unknown = answer(hub.request(Method::DELETE, "/v1/keys/key_0000000000000")).await;
-    unknown.problem(404, "not_found");
+    hub.get(&format!("/v1/keys/{id}")).await.expect_problem(404, "not_found");
+    let unknown = send_request(hub.request(Method::DELETE, "/v1/keys/key_0000000000000")).await;
+    unknown.expect_problem(404, "not_found");
 }
 
 #[tokio::test]
@@ -339,6 +341,6 @@ async fn a_revoked_key_stays_revoked_after_a_restart() {
     let (id, key) = key(&hub, json!({})).await;
     revoke(&hub, &id).await;
     let hub = TestHub::start_on(&hub.stop().await, |_| ()).await;
-    hub.with_key(Some(&key)).get("/v1/events").await.problem(401, "unauthorized");
-    assert!(hub.all("/v1/keys").await.is_empty());
+    hub.with_key(Some(&key)).get("/v1/events").await.expect_problem(401, "unauthorized");
+    assert!(hub.list_all("/v1/keys").await.is_empty());
 }

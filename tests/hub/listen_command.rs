@@ -15,7 +15,7 @@ use crate::support::in_time;
 use crate::support::process::{Environment, HubProcess, Program};
 use crate::support::raw_http::{RawServer, read_head};
 use crate::support::receiver::{SECRET, TestReceiver};
-use crate::support::wire::BreakingWire;
+use crate::support::unreliable_proxy::UnreliableProxy;
 
 /// The start of a stream, with one event.
 const SILENT_STREAM: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nretry: 1\n\n\
@@ -31,14 +31,14 @@ fn listen(hub: std::net::SocketAddr, more: &[&str]) -> Program {
 }
 
 /// A server that sends each connection the same response and keeps it open; and the heads of its requests.
-async fn heads(answer: &'static [u8]) -> (RawServer, mpsc::Receiver<String>) {
+async fn heads(response: &'static [u8]) -> (RawServer, mpsc::Receiver<String>) {
     let (heads, requests) = mpsc::channel(16);
     let server = RawServer::start(move |mut stream| {
         let heads = heads.clone();
         async move {
             let Some((head, _)) = read_head(&mut stream).await else { return };
             drop(heads.send(String::from_utf8_lossy(&head).into_owned()).await);
-            drop(stream.write_all(answer).await);
+            drop(stream.write_all(response).await);
             drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
         }
     });
@@ -48,29 +48,29 @@ async fn heads(answer: &'static [u8]) -> (RawServer, mpsc::Receiver<String>) {
 #[tokio::test]
 async fn hookhub_listen_posts_each_event_signed_and_prints_the_response() {
     let hub = TestHub::start().await;
-    let mut receiver = TestReceiver::answering(&[200, 503]).await;
+    let mut receiver = TestReceiver::responding(&[200, 503]).await;
     let program = listen(
         hub.address(),
         &["--types", "order.*,invoice.paid", "--forward-to", &receiver.url()],
     );
-    program.line_with("connected").await;
+    program.wait_for_line("connected").await;
     hub.publish("user.created", json!(1)).await;
     let paid = hub.publish("order.paid", json!({"amount": 7})).await;
     let invoice = hub.publish("invoice.paid", json!(2)).await;
     let delivery = receiver.next().await;
-    let expected = hub.get(&format!("/v1/events/{paid}")).await.text;
+    let expected = hub.get(&format!("/v1/events/{paid}")).await.body;
     assert_eq!((&*delivery.id, &*delivery.body), (&*paid, expected.as_bytes()));
     assert_eq!(
         (&*delivery.path, delivery.header("content-type")),
         ("/hooks", Some("application/json"))
     );
-    let line = program.line_with(&paid).await;
+    let line = program.wait_for_line(&paid).await;
     assert!(line.contains("order.paid") && line.contains("→ 200 OK ("), "{line}");
     assert_eq!(receiver.next().await.id, invoice);
-    let line = program.line_with(&invoice).await;
+    let line = program.wait_for_line(&invoice).await;
     assert!(line.contains("→ 503 Service Unavailable ("), "{line}");
     program.signal(Signal::SIGINT);
-    let (status, output) = program.end().await;
+    let (status, output) = program.wait_for_end().await;
     assert!(status.success() && !output.contains("user.created"), "{output}");
     assert!(!output.contains(SECRET) && !output.contains(ADMIN_KEY), "{output}");
 }
@@ -82,9 +82,9 @@ async fn hookhub_listen_since_replays_existing_events_first() {
     for (since, expected) in [("1h", &ids[..]), ("earliest", &ids[..]), (&*ids[2], &ids[3..])] {
         let mut receiver = TestReceiver::start().await;
         let program = listen(hub.address(), &["--since", since, "--forward-to", &receiver.url()]);
-        assert_eq!(receiver.take_ids(expected.len()).await, expected);
+        assert_eq!(receiver.next_ids(expected.len()).await, expected);
         program.kill().await;
-        assert!(receiver.more().is_empty());
+        assert!(receiver.drain().is_empty());
     }
 }
 
@@ -93,24 +93,24 @@ async fn hookhub_listen_without_a_url_only_prints_events() {
     let hub = TestHub::start().await;
     let id = hub.publish("n", json!("so\u{1b}[2J it is")).await;
     let program = listen(hub.address(), &["--since", "earliest"]);
-    let line = program.line_with(&id).await;
+    let line = program.wait_for_line(&id).await;
     assert!(line.contains("so") && !line.contains('\u{1b}'), "{line:?}");
     program.signal(Signal::SIGTERM);
-    assert!(program.end().await.0.success());
+    assert!(program.wait_for_end().await.0.success());
 }
 
 #[tokio::test]
 async fn hookhub_listen_posts_each_event_once_across_cut_connections() {
     let hub = TestHub::start().await;
-    let wire = BreakingWire::to(hub.address(), |n| 700 + 450 * (n % 5)).await;
+    let proxy = UnreliableProxy::to(hub.address(), |n| 700 + 450 * (n % 5)).await;
     let mut receiver = TestReceiver::start().await;
     let published = hub.publish_many("n", 12).await;
-    let program = listen(wire.address, &["--since", "earliest", "--forward-to", &receiver.url()]);
-    assert_eq!(receiver.take_ids(published.len()).await, published);
+    let program = listen(proxy.address, &["--since", "earliest", "--forward-to", &receiver.url()]);
+    assert_eq!(receiver.next_ids(published.len()).await, published);
     let last = hub.publish("n", json!("last")).await;
-    assert_eq!(receiver.take_ids(1).await, [last]);
-    assert!(wire.connections() > 2, "{}", wire.connections());
-    program.line_with("not connected").await;
+    assert_eq!(receiver.next_ids(1).await, [last]);
+    assert!(proxy.connections() > 2, "{}", proxy.connections());
+    program.wait_for_line("not connected").await;
     program.kill().await;
 }
 
@@ -118,17 +118,17 @@ async fn hookhub_listen_posts_each_event_once_across_cut_connections() {
 async fn hookhub_listen_resumes_after_a_restart_even_before_the_first_event() {
     let data_dir = tempfile::tempdir().unwrap();
     let database = Database::create().await;
-    let environment = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", database.url());
+    let environment = Environment::for_hub(data_dir.path()).with("DATABASE_URL", database.url());
     let hub = HubProcess::start(&environment).await;
     let environment = environment.with("HOOKHUB_LISTEN", &hub.address.to_string());
     let mut receiver = TestReceiver::start().await;
     let program = listen(hub.address, &["--forward-to", &receiver.url()]);
-    program.line_with("connected to").await;
+    program.wait_for_line("connected to").await;
     hub.program.kill().await;
-    program.line_with("not connected").await;
+    program.wait_for_line("not connected").await;
     let hub = HubProcess::start(&environment).await;
     let first = hub.client.publish("n", json!(1)).await;
-    assert_eq!(receiver.take_ids(1).await, [first]);
+    assert_eq!(receiver.next_ids(1).await, [first]);
     program.kill().await;
     hub.program.kill().await;
 }
@@ -140,7 +140,7 @@ async fn hookhub_listen_reports_an_unreachable_receiver_and_continues() {
     let nobody = "http://127.0.0.1:9009/hooks";
     let program = listen(hub.address(), &["--since", "earliest", "--forward-to", nobody]);
     for id in ids {
-        let line = program.line_with(&id).await;
+        let line = program.wait_for_line(&id).await;
         assert!(line.contains("FAILED") && line.contains("refused"), "{line}");
     }
     program.kill().await;
@@ -152,7 +152,7 @@ async fn hookhub_listen_exits_with_the_reason_when_the_hub_refuses() {
     let url = format!("http://{}", hub.address());
     let (status, output) =
         Program::start(&["listen", "--hub", &url, "--key", "wrong"], &Environment::default())
-            .end()
+            .wait_for_end()
             .await;
     assert!(!status.success() && output.contains("401"), "{output}");
 }
@@ -164,20 +164,20 @@ async fn hookhub_listen_reports_a_gap_without_posting_it() {
     let id = hub.publish("n", json!(1)).await;
     let unknown = ["--since", "evt_7ZZZZZZZZZZZZ", "--forward-to", &receiver.url()];
     let program = listen(hub.address(), &unknown);
-    program.line_with("events are missing").await;
-    assert_eq!(receiver.take_ids(1).await, [id]);
+    program.wait_for_line("events are missing").await;
+    assert_eq!(receiver.next_ids(1).await, [id]);
     program.kill().await;
-    assert!(receiver.more().is_empty());
+    assert!(receiver.drain().is_empty());
 }
 
 #[tokio::test]
 async fn hookhub_listen_cuts_off_an_endless_event() {
-    let mut answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: ".to_vec();
-    answer.resize(34 << 20, b'x');
-    let (server, _requests) = heads(answer.leak()).await;
+    let mut response = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: ".to_vec();
+    response.resize(34 << 20, b'x');
+    let (server, _requests) = heads(response.leak()).await;
     let arguments = ["listen", "--hub", &server.url(), "--key", "k", "--since", "1h"];
     let program = Program::start(&arguments, &Environment::default());
-    program.line_with("larger than 32 MiB").await;
+    program.wait_for_line("larger than 32 MiB").await;
     program.kill().await;
 }
 
@@ -193,10 +193,12 @@ async fn hookhub_listen_names_an_invalid_argument() {
         ("--secret", "whsec_short"),
     ] {
         let arguments = ["listen", "--key", "k", option, value];
-        let (status, output) = Program::start(&arguments, &Environment::default()).end().await;
+        let (status, output) =
+            Program::start(&arguments, &Environment::default()).wait_for_end().await;
         assert!(!status.success() && output.contains(option), "{output}");
     }
-    let (status, output) = Program::start(&["listen"], &Environment::default()).end().await;
+    let (status, output) =
+        Program::start(&["listen"], &Environment::default()).wait_for_end().await;
     assert!(!status.success() && output.contains("--key"), "{output}");
 }
 
@@ -226,16 +228,17 @@ async fn hookhub_listen_reconnects_after_silence_and_resumes_after_the_last_even
 
 #[tokio::test]
 async fn hookhub_listen_exits_with_the_reason_when_the_server_is_not_a_hub_or_gone() {
-    for (answer, said) in [
+    for (response, expected) in [
         ("200 OK\r\ncontent-type: text/html", "text/html, not with an event stream"),
         ("308 Permanent Redirect\r\nlocation: https://hub.example/v1/", "https://hub.example/v1/"),
         ("404 Not Found", "404 Not Found"),
     ] {
-        let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n");
-        let (server, _requests) = heads(answer.leak().as_bytes()).await;
+        let response = format!("HTTP/1.1 {response}\r\ncontent-length: 0\r\n\r\n");
+        let (server, _requests) = heads(response.leak().as_bytes()).await;
         let arguments = ["listen", "--hub", &server.url(), "--key", "k", "--since", "1h"];
-        let (status, output) = Program::start(&arguments, &Environment::default()).end().await;
-        assert!(!status.success() && output.contains(said), "{output}");
+        let (status, output) =
+            Program::start(&arguments, &Environment::default()).wait_for_end().await;
+        assert!(!status.success() && output.contains(expected), "{output}");
     }
 }
 
@@ -243,7 +246,7 @@ async fn hookhub_listen_exits_with_the_reason_when_the_server_is_not_a_hub_or_go
 async fn hookhub_listen_rejects_an_invalid_key_without_printing_it() {
     for key in ["", " ", "plan\nted"] {
         let environment = Environment::default().with("HOOKHUB_KEY", key);
-        let (status, output) = Program::start(&["listen"], &environment).end().await;
+        let (status, output) = Program::start(&["listen"], &environment).wait_for_end().await;
         assert!(!status.success() && output.contains("HOOKHUB_KEY (--key)"), "{output}");
         assert!(!output.contains("ted"), "{output}");
     }
@@ -259,14 +262,14 @@ async fn hookhub_listen_generates_a_secret_and_prints_it_once() {
     let program =
         Program::start(&[&arguments[..], &[&receiver.url()]].concat(), &Environment::default());
     let post = in_time("a POST", posts.recv()).await.unwrap();
-    program.line_with(&id).await;
+    program.wait_for_line(&id).await;
     program.signal(Signal::SIGTERM);
-    let (status, output) = program.end().await;
+    let (status, output) = program.wait_for_end().await;
     assert!(status.success() && output.matches("whsec_").count() == 1, "{output}");
     let printed_secret = output.split_whitespace().find(|word| word.starts_with("whsec_"));
     let secret: Secret = printed_secret.unwrap().parse().unwrap();
     let at = post.lines().find_map(|line| line.strip_prefix("webhook-timestamp: ")).unwrap();
-    let body = hub.get(&format!("/v1/events/{id}")).await.text;
+    let body = hub.get(&format!("/v1/events/{id}")).await.body;
     let signature = secret.sign(&id, at.parse().unwrap(), body.as_bytes());
     assert!(post.contains(&format!("webhook-signature: {signature}\r\n")), "{post}");
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::support::client::{Client, each, text};
+use crate::support::client::{Client, array_at, string_at};
 use crate::support::database::Database;
 use crate::support::hub::{MASTER_KEY, TestHub};
 use crate::support::receiver::TestReceiver;
@@ -43,7 +43,7 @@ async fn waiting(connection: &mut PgConnection) -> i64 {
     sqlx::query_scalar(count).fetch_one(connection).await.expect("counted")
 }
 
-async fn until_waiting(database: &Database, count: i64) {
+async fn wait_for_lock_waiters(database: &Database, count: i64) {
     let mut connection = database.connect().await;
     eventually("an append waits for the lock", async || {
         (waiting(&mut connection).await == count).then_some(())
@@ -57,9 +57,9 @@ async fn follow(hub: &Client, end: &str) -> Vec<String> {
     in_time("the end of the log", async {
         loop {
             let page = hub.get(&format!("/v1/events?limit=250&after={cursor}")).await.expect(200);
-            cursor = text(&page, "/next_cursor");
-            for event in each(&page, "/data") {
-                met.push(text(event, "/id"));
+            cursor = string_at(&page, "/next_cursor");
+            for event in array_at(&page, "/data") {
+                met.push(string_at(event, "/id"));
                 if event["type"] == end {
                     return;
                 }
@@ -75,7 +75,7 @@ async fn follow(hub: &Client, end: &str) -> Vec<String> {
 async fn no_later_event_is_visible_while_an_append_is_uncommitted() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
-    hub.subscribe(&receiver.wants("*")).await;
+    hub.subscribe(&receiver.subscription_to("*")).await;
     let before = hub.publish("before", json!(1)).await;
     let mut holder = hub.database.connect().await;
     let mut open = holder.begin().await.unwrap();
@@ -83,15 +83,15 @@ async fn no_later_event_is_visible_while_an_append_is_uncommitted() {
 
     let publish = hub.publish("later", json!(2));
     let look = async {
-        until_waiting(&hub.database, 1).await;
-        let seen = hub.all("/v1/events").await;
+        wait_for_lock_waiters(&hub.database, 1).await;
+        let seen = hub.list_all("/v1/events").await;
         assert_eq!(seen.len(), 1, "neither the uncommitted nor a later one: {seen:?}");
         open.commit().await.unwrap();
     };
     let (later, ()) = tokio::join!(publish, look);
     assert!(before < held && held < later);
     assert_eq!(follow(&hub, "later").await, [before.clone(), held.clone(), later.clone()]);
-    let mut delivered = receiver.take_ids(3).await;
+    let mut delivered = receiver.next_ids(3).await;
     delivered.sort_unstable();
     assert_eq!(delivered, [before, held, later]);
 }
@@ -109,8 +109,8 @@ async fn two_open_transactions_append_one_after_the_other() {
         two
     };
     let look = async {
-        until_waiting(&hub.database, 1).await;
-        assert!(hub.all("/v1/events").await.is_empty());
+        wait_for_lock_waiters(&hub.database, 1).await;
+        assert!(hub.list_all("/v1/events").await.is_empty());
         first.commit().await.unwrap();
     };
     let (two, ()) = tokio::join!(then, look);
@@ -122,7 +122,7 @@ async fn two_open_transactions_append_one_after_the_other() {
 async fn a_rolled_back_append_leaves_a_gap_and_blocks_no_reader() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
-    hub.subscribe(&receiver.wants("*")).await;
+    hub.subscribe(&receiver.subscription_to("*")).await;
     let mut connection = hub.database.connect().await;
     let mut open = connection.begin().await.unwrap();
     let gone = append(&mut open, "gone").await;
@@ -130,7 +130,7 @@ async fn a_rolled_back_append_leaves_a_gap_and_blocks_no_reader() {
     let event = hub.publish("after", json!(1)).await;
     assert!(event > gone, "a number is never given twice");
     assert_eq!(receiver.next().await.id, event);
-    hub.get(&format!("/v1/events/{gone}")).await.problem(404, "not_found");
+    hub.get(&format!("/v1/events/{gone}")).await.expect_problem(404, "not_found");
     assert_eq!(follow(&hub, "after").await, [event]);
 }
 
@@ -139,7 +139,7 @@ async fn readers_at_two_nodes_read_every_event_once_in_order_during_concurrent_a
     let hub = TestHub::start().await;
     let other = TestHub::start_on(&hub.database, |_| ()).await;
     let mut receiver = TestReceiver::start().await;
-    hub.subscribe(&receiver.wants("n")).await;
+    hub.subscribe(&receiver.subscription_to("n")).await;
 
     let append_behind_their_backs = async {
         let mut connection = hub.database.connect().await;
@@ -170,7 +170,7 @@ async fn readers_at_two_nodes_read_every_event_once_in_order_during_concurrent_a
     assert_eq!(here, there);
     assert_eq!(here.len(), written.len());
     assert_eq!(here.iter().collect::<HashSet<_>>(), written.iter().collect());
-    let delivered: HashSet<_> = receiver.take_ids(500).await.into_iter().collect();
+    let delivered: HashSet<_> = receiver.next_ids(500).await.into_iter().collect();
     assert_eq!(delivered.len(), 500);
 }
 

@@ -9,14 +9,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::support::client::{Client, each, text};
+use crate::support::client::{Client, array_at, string_at};
 use crate::support::database::Database;
-use crate::support::follower::{End, Event, Follower, Transport, for_every_transport};
+use crate::support::follower::{End, Follower, ReceivedEvent, Transport, for_every_transport};
 use crate::support::hub::{ADMIN_KEY, TestHub};
 use crate::support::in_time;
 use crate::support::process::{Environment, HubProcess};
-use crate::support::views::until_connected;
-use crate::support::wire::BreakingWire;
+use crate::support::unreliable_proxy::UnreliableProxy;
+use crate::support::waits::wait_for_connections;
 
 for_every_transport!(
     without_a_position_polls_start_at_the_oldest_event_and_streams_at_the_newest,
@@ -50,7 +50,7 @@ async fn without_a_position_polls_start_at_the_oldest_event_and_streams_at_the_n
     let mut follower = Follower::open(&hub, transport, "/v1", "", None).await;
     let new = hub.publish("n", json!("new")).await;
     let expected = if transport.starts_live() { vec![new] } else { vec![old, new] };
-    assert_eq!(follower.take_ids(expected.len()).await, expected);
+    assert_eq!(follower.next_ids(expected.len()).await, expected);
 }
 
 async fn reading_from_the_oldest_event_during_publishing_loses_and_duplicates_no_event(
@@ -64,7 +64,7 @@ async fn reading_from_the_oldest_event_during_publishing_loses_and_duplicates_no
         for wanted in 0..8 {
             // Publishes the next events when the readers are halfway: some readers start during these.
             let mut seen = begun.subscribe();
-            in_time("readers read", seen.wait_for(|met| *met >= wanted * 150))
+            in_time("readers read", seen.wait_for(|actual| *actual >= wanted * 150))
                 .await
                 .expect("the number of started batches");
             ids.extend(publish_on(&hub, "n", 10).await);
@@ -74,20 +74,20 @@ async fn reading_from_the_oldest_event_during_publishing_loses_and_duplicates_no
     };
     let follow = async || {
         let mut follower = Follower::from_earliest(&hub, transport).await;
-        let mut met = Vec::new();
+        let mut actual = Vec::new();
         loop {
             let event = follower.next().await;
-            if event.name == "end" {
-                return met;
+            if event.event_type == "end" {
+                return actual;
             }
-            met.push(event.id);
-            begun.send_modify(|most| *most = met.len().max(*most));
+            actual.push(event.id);
+            begun.send_modify(|most| *most = actual.len().max(*most));
         }
     };
-    let (later, met) = tokio::join!(publish, join_all((0..8).map(|_| follow())));
+    let (later, actual) = tokio::join!(publish, join_all((0..8).map(|_| follow())));
     published.extend(later);
-    for met in met {
-        assert_eq!(met, published);
+    for actual in actual {
+        assert_eq!(actual, published);
     }
 }
 
@@ -97,9 +97,9 @@ async fn reading_after_an_event_returns_the_events_that_follow_it(transport: Tra
     let mut expected = hub.publish_many("n", 20).await;
     let last = passed.last().map(String::as_str);
     let mut follower = Follower::open(&hub, transport, "/v1", "", last).await;
-    let met = follower.take_ids(20).await;
+    let actual = follower.next_ids(20).await;
     expected.push(hub.publish("n", json!("new")).await);
-    assert_eq!([met, follower.take_ids(1).await].concat(), expected);
+    assert_eq!([actual, follower.next_ids(1).await].concat(), expected);
 }
 
 async fn reading_from_a_time_returns_the_events_of_that_time_and_later(transport: Transport) {
@@ -109,24 +109,25 @@ async fn reading_from_a_time_returns_the_events_of_that_time_and_later(transport
     let since = time(ids.get(10).expect("more than ten"));
     let expected: Vec<_> = ids.iter().filter(|id| time(id) >= since).cloned().collect();
     let mut follower = Follower::open(&hub, transport, "/v1", "", Some(&since.to_string())).await;
-    assert_eq!(follower.take_ids(expected.len()).await, expected);
+    assert_eq!(follower.next_ids(expected.len()).await, expected);
 }
 
 async fn only_events_of_the_requested_types_are_returned(transport: Transport) {
     let hub = TestHub::start().await;
     let types = ["order.paid", "invoice.sent", "order.paid.eu", "order", "invoice.sent.late"];
-    let asked = "order.*,invoice.sent,end";
-    let mut early = Follower::open(&hub, transport, "/v1", asked, Some("earliest")).await;
+    let requested = "order.*,invoice.sent,end";
+    let mut early = Follower::open(&hub, transport, "/v1", requested, Some("earliest")).await;
     for round in 0..40 {
         let batch: Vec<_> = types.iter().map(|name| json!({"type": name, "data": round})).collect();
         hub.post("/v1/events", &Value::from(batch)).await.expect(202);
     }
-    let mut late = Follower::open(&hub, transport, "/v1", asked, Some("earliest")).await;
+    let mut late = Follower::open(&hub, transport, "/v1", requested, Some("earliest")).await;
     hub.publish("end", json!(0)).await;
     let expected = ["order.paid", "invoice.sent", "order.paid.eu"].repeat(40);
     for follower in [&mut early, &mut late] {
-        let met: Vec<_> = follower.until("end").await.into_iter().map(|one| one.name).collect();
-        assert_eq!(met, expected);
+        let actual: Vec<_> =
+            follower.read_until("end").await.into_iter().map(|one| one.event_type).collect();
+        assert_eq!(actual, expected);
     }
 }
 
@@ -144,8 +145,9 @@ async fn events_of_other_tenants_are_never_returned(transport: Transport) {
     theirs.publish("end", json!(0)).await;
     ours.publish("end", json!(0)).await;
     for follower in [&mut live, &mut late] {
-        let met: Vec<_> = follower.until("end").await.into_iter().map(|one| one.id).collect();
-        assert_eq!(met, expected);
+        let actual: Vec<_> =
+            follower.read_until("end").await.into_iter().map(|one| one.id).collect();
+        assert_eq!(actual, expected);
     }
 }
 
@@ -159,10 +161,10 @@ async fn the_hubs_own_events_are_returned_only_to_readers_that_name_them(transpo
     hub.delete(&format!("/v1/subscriptions/{subscription}")).await;
     hub.publish("end", json!(0)).await;
     let types = |events: Vec<_>| -> Vec<String> {
-        events.into_iter().map(|event: Event| event.name).collect()
+        events.into_iter().map(|event: ReceivedEvent| event.event_type).collect()
     };
-    assert_eq!(types(all.until("end").await), ["n"]);
-    let actual = types(own.until("end").await);
+    assert_eq!(types(all.read_until("end").await), ["n"]);
+    let actual = types(own.read_until("end").await);
     assert_eq!(actual, ["hookhub.subscription.created", "hookhub.subscription.deleted"]);
 }
 
@@ -181,16 +183,17 @@ async fn every_reader_gets_the_same_bytes_as_reading_the_event_by_id(transport: 
     ];
     for data in texts {
         let body = format!(r#"{{"type":"n","data":{data}}}"#);
-        let answer = hub.send_text(Method::POST, "/v1/events", "application/json", &body).await;
-        answer.expect(202);
+        let response = hub.send_text(Method::POST, "/v1/events", "application/json", &body).await;
+        response.expect(202);
     }
     let mut late = Follower::from_earliest(&hub, transport).await;
     for data in texts {
-        let (now, then) = (live.next().await, late.next().await);
-        let itself = hub.get(&format!("/v1/events/{}", now.id)).await;
-        itself.expect(200);
-        assert_eq!((&now.text, &then.text), (&itself.text, &itself.text));
-        assert!(now.text.ends_with(&format!(r#""data":{data}}}"#)), "{}", now.text);
+        let (live_event, late_event) = (live.next().await, late.next().await);
+        let by_id = hub.get(&format!("/v1/events/{}", live_event.id)).await;
+        by_id.expect(200);
+        assert_eq!((&live_event.json, &late_event.json), (&by_id.body, &by_id.body));
+        let end = format!(r#""data":{data}}}"#);
+        assert!(live_event.json.ends_with(&end), "{}", live_event.json);
     }
 }
 
@@ -216,15 +219,15 @@ async fn fifty_readers_that_reconnect_after_a_few_events_read_every_event_once(
     let hub = TestHub::start().await;
     let follow = async |seed: usize| {
         let mut follower = Follower::from_earliest(&hub, transport).await;
-        let mut met = Vec::new();
+        let mut actual = Vec::new();
         loop {
             let event = follower.next().await;
-            if event.name == "end" {
-                return met;
+            if event.event_type == "end" {
+                return actual;
             }
-            met.push(event.id);
-            if (met.len() * 31 + seed * 17).is_multiple_of(13) {
-                follower.hang_up();
+            actual.push(event.id);
+            if (actual.len() * 31 + seed * 17).is_multiple_of(13) {
+                follower.disconnect();
             }
         }
     };
@@ -233,26 +236,26 @@ async fn fifty_readers_that_reconnect_after_a_few_events_read_every_event_once(
         hub.publish("end", json!(0)).await;
         published
     };
-    let (published, met) = tokio::join!(publish, join_all((0..50).map(follow)));
-    for met in met {
-        assert_eq!(met, published);
+    let (published, actual) = tokio::join!(publish, join_all((0..50).map(follow)));
+    for actual in actual {
+        assert_eq!(actual, published);
     }
 }
 
 async fn connections_cut_at_any_byte_lose_and_duplicate_no_event(transport: Transport) {
     let hub = TestHub::start().await;
     let lasts = |n: u64| 250 + 575 * (n % 7);
-    let wire = BreakingWire::to(hub.address(), lasts).await;
-    let client = Client::new(wire.address, ADMIN_KEY);
+    let proxy = UnreliableProxy::to(hub.address(), lasts).await;
+    let client = Client::new(proxy.address, ADMIN_KEY);
     let follow = async || {
-        let mut follower = Follower::lazily(&client, transport, "/v1", "", Some("earliest"));
-        let mut met = Vec::new();
+        let mut follower = Follower::unconnected(&client, transport, "/v1", "", Some("earliest"));
+        let mut actual = Vec::new();
         loop {
-            let event = follower.next_in_spite_of_cuts().await;
-            if event.name == "end" {
-                return met;
+            let event = follower.next_with_reconnects().await;
+            if event.event_type == "end" {
+                return actual;
             }
-            met.push(event.id);
+            actual.push(event.id);
         }
     };
     let publish = async {
@@ -260,18 +263,18 @@ async fn connections_cut_at_any_byte_lose_and_duplicate_no_event(transport: Tran
         hub.publish("end", json!(0)).await;
         published
     };
-    let (published, met) = tokio::join!(publish, join_all((0..8).map(|_| follow())));
-    for met in met {
-        assert_eq!(met, published);
+    let (published, actual) = tokio::join!(publish, join_all((0..8).map(|_| follow())));
+    for actual in actual {
+        assert_eq!(actual, published);
     }
-    let connections = wire.connections();
+    let connections = proxy.connections();
     assert!(connections > 8 * 8, "it broke again and again: {connections} connections");
 }
 
 async fn readers_that_resume_after_kill_9_of_the_hub_miss_no_event(transport: Transport) {
     let data_dir = tempfile::tempdir().expect("a directory");
     let database = Database::create().await;
-    let environment = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", database.url());
+    let environment = Environment::for_hub(data_dir.path()).with("DATABASE_URL", database.url());
     let hub = HubProcess::start(&environment).await;
     let environment = environment.with("HOOKHUB_LISTEN", &hub.address.to_string());
     let client = hub.client.clone();
@@ -282,7 +285,9 @@ async fn readers_that_resume_after_kill_9_of_the_hub_miss_no_event(transport: Tr
             let request = client.request(Method::POST, "/v1/events");
             let request = request.header("content-type", "application/json").body(event);
             match request.send().await {
-                Ok(answer) if answer.status() == 202 => accepted.send_modify(|count| *count += 1),
+                Ok(response) if response.status() == 202 => {
+                    accepted.send_modify(|count| *count += 1);
+                }
                 _ => tokio::task::yield_now().await,
             }
         }
@@ -296,13 +301,13 @@ async fn readers_that_resume_after_kill_9_of_the_hub_miss_no_event(transport: Tr
     };
     let follow = async || {
         let mut follower = Follower::from_earliest(&client, transport).await;
-        let mut met = Vec::new();
+        let mut actual = Vec::new();
         loop {
-            let event = follower.next_in_spite_of_cuts().await;
-            if event.name == "end" {
-                return met;
+            let event = follower.next_with_reconnects().await;
+            if event.event_type == "end" {
+                return actual;
             }
-            met.push(event.id);
+            actual.push(event.id);
         }
     };
     let publish_and_restart = async {
@@ -310,11 +315,15 @@ async fn readers_that_resume_after_kill_9_of_the_hub_miss_no_event(transport: Tr
         hub.client.publish("end", json!(0)).await;
         hub
     };
-    let (hub, met) = tokio::join!(publish_and_restart, join_all((0..8).map(|_| follow())));
-    let kept: Vec<_> =
-        client.all("/v1/events?types=n").await.iter().map(|event| text(event, "/id")).collect();
-    for met in met {
-        assert_eq!(met, kept);
+    let (hub, actual) = tokio::join!(publish_and_restart, join_all((0..8).map(|_| follow())));
+    let kept: Vec<_> = client
+        .list_all("/v1/events?types=n")
+        .await
+        .iter()
+        .map(|event| string_at(event, "/id"))
+        .collect();
+    for actual in actual {
+        assert_eq!(actual, kept);
     }
     hub.program.kill().await;
 }
@@ -332,13 +341,15 @@ async fn shutdown_ends_streams_with_a_resume_point_and_answers_waiting_polls() {
     let client = hub.clone();
     let polls = join_all((0..20).map(|_| client.get("/v1/events?after=now&wait=60")));
     let stop = async {
-        until_connected(&client, 100).await;
+        wait_for_connections(&client, 100).await;
         let begun = Instant::now();
         hub.stop().await;
         begun.elapsed()
     };
     let ends = join_all(
-        streams.iter_mut().map(async |(stream, transport)| (stream.end().await, *transport)),
+        streams
+            .iter_mut()
+            .map(async |(stream, transport)| (stream.wait_for_end().await, *transport)),
     );
     let (took, ends, polls) = tokio::join!(stop, ends, polls);
     assert!(took < Duration::from_secs(4), "within the deadline: {took:?}");
@@ -361,14 +372,15 @@ async fn shutdown_with_few_streams_is_fast_whatever_the_deadline() {
     let client = hub.clone();
     let poll = client.get("/v1/events?wait=60");
     let stop = async {
-        until_connected(&client, 3).await;
+        wait_for_connections(&client, 3).await;
         let begun = Instant::now();
         hub.stop().await;
         begun.elapsed()
     };
-    let (took, poll, sse, websocket) = tokio::join!(stop, poll, sse.end(), websocket.end());
+    let (took, poll, sse, websocket) =
+        tokio::join!(stop, poll, sse.wait_for_end(), websocket.wait_for_end());
     assert!(took < Duration::from_secs(3), "{took:?}");
-    assert!(each(&poll.expect(200), "/data").is_empty());
+    assert!(array_at(&poll.expect(200), "/data").is_empty());
     assert_eq!((sse, websocket), (End::Clean, End::Closed(1001)));
 }
 
@@ -379,13 +391,13 @@ async fn readers_that_resume_after_a_graceful_restart_miss_no_event() {
     let ways = [Transport::ShortPoll, Transport::LongPoll, Transport::Sse, Transport::WebSocket];
     let follow = async |transport| {
         let mut follower = Follower::from_earliest(&client, transport).await;
-        let mut met = Vec::new();
+        let mut actual = Vec::new();
         loop {
-            let event = follower.next_in_spite_of_cuts().await;
-            if event.name == "end" {
-                return met;
+            let event = follower.next_with_reconnects().await;
+            if event.event_type == "end" {
+                return actual;
             }
-            met.push(event.id);
+            actual.push(event.id);
         }
     };
     let publish = async {
@@ -398,8 +410,9 @@ async fn readers_that_resume_after_a_graceful_restart_miss_no_event() {
         hub.publish("end", json!(0)).await;
         published
     };
-    let (published, met) = tokio::join!(publish, join_all(ways.repeat(3).into_iter().map(follow)));
-    for met in met {
-        assert_eq!(met, published);
+    let (published, actual) =
+        tokio::join!(publish, join_all(ways.repeat(3).into_iter().map(follow)));
+    for actual in actual {
+        assert_eq!(actual, published);
     }
 }

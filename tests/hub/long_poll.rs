@@ -3,10 +3,10 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::client::{answer, each, text};
+use crate::support::client::{array_at, send_request, string_at};
 use crate::support::hub::TestHub;
 use crate::support::in_time;
-use crate::support::views::until_connected;
+use crate::support::waits::wait_for_connections;
 
 #[tokio::test]
 async fn a_poll_that_times_out_returns_an_empty_page_with_a_cursor() {
@@ -22,7 +22,7 @@ async fn the_cursor_of_a_poll_moves_past_events_that_do_not_match() {
     let before = hub.publish_many("other", 10).await;
     let poll = hub.get("/v1/events?types=n&after=earliest&wait=2");
     let publish = async {
-        until_connected(&hub, 1).await;
+        wait_for_connections(&hub, 1).await;
         hub.publish_many("other", 10).await
     };
     let (page, during) = tokio::join!(poll, publish);
@@ -40,7 +40,8 @@ async fn a_poll_with_matching_events_returns_at_once() {
     hub.publish("other", json!(1)).await;
     // The wait ends before the client's own timeout of 30 seconds.
     let page = hub.get("/v1/events?types=n&wait=60").await.expect(200);
-    let met: Vec<_> = each(&page, "/data").iter().map(|event| text(event, "/id")).collect();
+    let met: Vec<_> =
+        array_at(&page, "/data").iter().map(|event| string_at(event, "/id")).collect();
     assert_eq!((met, &page["has_more"]), (ids, &json!(false)));
 }
 
@@ -52,17 +53,20 @@ async fn a_publish_wakes_only_the_polls_that_match() {
     let theirs = hub.acting_for("theirs");
     let foreign = theirs.get("/v1/events?types=n&wait=2");
     let publish = async {
-        until_connected(&hub, 2).await;
-        until_connected(&theirs, 1).await;
+        wait_for_connections(&hub, 2).await;
+        wait_for_connections(&theirs, 1).await;
         hub.publish("n", json!("woken")).await
     };
     let (wanted, other, foreign, id) = tokio::join!(wanted, other, foreign, publish);
     let woken = wanted.expect(200);
-    assert_eq!((text(&woken, "/data/0/id"), text(&woken, "/next_cursor")), (id.clone(), id));
+    assert_eq!(
+        (string_at(&woken, "/data/0/id"), string_at(&woken, "/next_cursor")),
+        (id.clone(), id)
+    );
     for page in [other.expect(200), foreign.expect(200)] {
-        assert!(each(&page, "/data").is_empty());
+        assert!(array_at(&page, "/data").is_empty());
     }
-    until_connected(&hub, 0).await;
+    wait_for_connections(&hub, 0).await;
 }
 
 #[tokio::test]
@@ -70,16 +74,17 @@ async fn a_batch_is_returned_to_a_waiting_poll_whole_up_to_the_limit() {
     let hub = TestHub::start().await;
     let poll = hub.get("/v1/events?wait=60&limit=4");
     let publish = async {
-        until_connected(&hub, 1).await;
+        wait_for_connections(&hub, 1).await;
         hub.publish_many("n", 10).await
     };
     let (page, ids) = tokio::join!(poll, publish);
     let page = page.expect(200);
-    let met: Vec<_> = each(&page, "/data").iter().map(|event| text(event, "/id")).collect();
+    let met: Vec<_> =
+        array_at(&page, "/data").iter().map(|event| string_at(event, "/id")).collect();
     assert_eq!(met, ids[..4]);
     assert_eq!((&page["next_cursor"], &page["has_more"]), (&json!(ids[3]), &json!(true)));
     let rest = hub.get(&format!("/v1/events?wait=60&after={}", ids[3])).await.expect(200);
-    assert_eq!(each(&rest, "/data").len(), 6);
+    assert_eq!(array_at(&rest, "/data").len(), 6);
 }
 
 #[tokio::test]
@@ -87,7 +92,7 @@ async fn an_invalid_wait_is_refused_by_name() {
     let hub = TestHub::start().await;
     for query in ["wait=61", "wait=-1", "wait=soon", "wait=1.5", "wait=", "wait=1&order=desc"] {
         let refused = hub.get(&format!("/v1/events?{query}")).await;
-        let detail = text(&refused.problem(400, "invalid_parameter"), "/detail");
+        let detail = string_at(&refused.expect_problem(400, "invalid_parameter"), "/detail");
         assert!(detail.starts_with("wait"), "{query}: {detail}");
     }
     hub.get("/v1/events?wait=0&order=desc").await.expect(200);
@@ -102,13 +107,13 @@ async fn an_invalid_cursor_is_refused_by_name() {
     for wait in ["0", "60"] {
         for cursor in cursors {
             let refused = hub.get(&format!("/v1/events?wait={wait}&after={cursor}")).await;
-            let detail = text(&refused.problem(400, "invalid_parameter"), "/detail");
+            let detail = string_at(&refused.expect_problem(400, "invalid_parameter"), "/detail");
             assert!(detail.starts_with("after"), "{cursor}: {detail}");
         }
     }
     for limit in ["0", "251", "all"] {
         let refused = hub.get(&format!("/v1/events?wait=60&limit={limit}")).await;
-        let detail = text(&refused.problem(400, "invalid_parameter"), "/detail");
+        let detail = string_at(&refused.expect_problem(400, "invalid_parameter"), "/detail");
         assert!(detail.starts_with("limit"), "{limit}: {detail}");
     }
 }
@@ -116,18 +121,18 @@ async fn an_invalid_cursor_is_refused_by_name() {
 #[tokio::test]
 async fn a_waiting_poll_that_disconnects_is_dropped_at_once() {
     let hub = TestHub::start().await;
-    let poll = answer(hub.request(Method::GET, "/v1/events?wait=60"));
+    let poll = send_request(hub.request(Method::GET, "/v1/events?wait=60"));
     tokio::select! {
-        answer = poll => panic!("there is nothing to answer: {answer:?}"),
-        listed = until_connected(&hub, 1) => assert_eq!(listed[0]["transport"], "long_poll"),
+        response = poll => panic!("there is nothing to answer: {response:?}"),
+        listed = wait_for_connections(&hub, 1) => assert_eq!(listed[0]["transport"], "long_poll"),
     }
-    in_time("it is forgotten", until_connected(&hub, 0)).await;
+    in_time("it is forgotten", wait_for_connections(&hub, 0)).await;
 }
 
 #[tokio::test]
 async fn polls_without_wait_are_not_listed_as_connections() {
     let hub = TestHub::start_with(|settings| settings.stream_limits.per_node = 0).await;
     let page: Value = hub.get("/v1/events").await.expect(200);
-    assert!(each(&page, "/data").is_empty());
-    hub.get("/v1/events?wait=1").await.problem(429, "too_many_connections");
+    assert!(array_at(&page, "/data").is_empty());
+    hub.get("/v1/events?wait=1").await.expect_problem(429, "too_many_connections");
 }

@@ -9,11 +9,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::aging::age;
-use crate::support::client::{Client, with};
+use crate::support::client::{Client, merged};
 use crate::support::eventually;
 use crate::support::hub::TestHub;
 use crate::support::receiver::TestReceiver;
-use crate::support::views::until_all;
+use crate::support::waits::wait_for_deliveries;
 
 /// The current values of all series.
 #[derive(Debug)]
@@ -21,10 +21,10 @@ struct Metrics(String);
 
 impl Metrics {
     async fn of(hub: &Client) -> Self {
-        let answer = hub.with_key(None).get("/metrics").await;
-        assert_eq!(answer.status, 200, "{}", answer.text);
-        assert!(answer.text.ends_with("# EOF\n"));
-        Self(answer.text)
+        let response = hub.with_key(None).get("/metrics").await;
+        assert_eq!(response.status, 200, "{}", response.body);
+        assert!(response.body.ends_with("# EOF\n"));
+        Self(response.body)
     }
 
     fn get(&self, series: &str) -> Option<f64> {
@@ -62,22 +62,26 @@ async fn publishing_and_deliveries_are_counted_and_timed() {
     before.is(r#"hookhub_attempts_total{outcome="5xx"}"#, 0.0);
 
     let mut good = TestReceiver::start().await;
-    let mut bad = TestReceiver::answering(&[500, 200]).await;
+    let mut bad = TestReceiver::responding(&[500, 200]).await;
     let once = json!({"max_in_flight": 1});
-    let first = hub.subscribe(&with(good.wants("n"), once.clone())).await;
-    let second = hub.subscribe(&with(bad.wants("n"), once)).await;
+    let first = hub.subscribe(&merged(good.subscription_to("n"), once.clone())).await;
+    let second = hub.subscribe(&merged(bad.subscription_to("n"), once)).await;
     let nobody = json!({"event_types": ["x"], "callback_url": "http://127.0.0.1:9009/", "retry_schedule_s": [1_000]});
     let third = hub.subscribe(&nobody).await;
     hub.publish_many("n", 10).await;
     hub.publish("x", json!(1)).await;
-    hub.post_once("/v1/events", "a-key", &json!({"type": "other", "data": 1})).await.expect(202);
-    hub.post_once("/v1/events", "a-key", &json!({"type": "other", "data": 1})).await.expect(202);
+    hub.post_idempotent("/v1/events", "a-key", &json!({"type": "other", "data": 1}))
+        .await
+        .expect(202);
+    hub.post_idempotent("/v1/events", "a-key", &json!({"type": "other", "data": 1}))
+        .await
+        .expect(202);
     good.take(10).await;
     bad.take(11).await;
     for id in [&first, &second] {
-        until_all(&hub, id, "delivered", 10).await;
+        wait_for_deliveries(&hub, id, "delivered", 10).await;
     }
-    until_all(&hub, &third, "retrying", 1).await;
+    wait_for_deliveries(&hub, &third, "retrying", 1).await;
 
     // The hub measures queues at intervals.
     let metrics = eventually("the queues are looked at", async || {
@@ -111,7 +115,7 @@ async fn publishing_and_deliveries_are_counted_and_timed() {
 async fn parked_subscriptions_are_counted_and_their_lag_grows() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
-    let id = hub.subscribe(&receiver.wants("n")).await;
+    let id = hub.subscribe(&receiver.subscription_to("n")).await;
     let at_once =
         until(&hub, r#"hookhub_subscriptions{state="current"}"#, |count| count > 0.0).await;
     at_once.is(r#"hookhub_subscription_lag_seconds{state="current"}"#, 0.0);
@@ -124,7 +128,7 @@ async fn parked_subscriptions_are_counted_and_their_lag_grows() {
     metrics.is("hookhub_oldest_pending_age_seconds", 0.0);
     metrics.is("hookhub_waiting_events", 20.0);
     hub.post(&format!("/v1/subscriptions/{id}/resume"), &json!({})).await.expect(200);
-    until_all(&hub, &id, "delivered", 20).await;
+    wait_for_deliveries(&hub, &id, "delivered", 20).await;
     let metrics = until(&hub, "hookhub_waiting_events", |count| count < 1.0).await;
     metrics.is("hookhub_waiting_bytes", 0.0);
     let delays = metrics.get(r#"hookhub_delivery_delay_seconds_bucket{le="1.0"}"#).unwrap();
@@ -202,8 +206,8 @@ fn family(line: &str) -> Option<String> {
 #[tokio::test]
 async fn metrics_need_no_key_and_accept_only_get() {
     let hub = TestHub::start().await;
-    let answer = hub.with_key(None).get("/metrics").await;
-    let content_type = answer.header("content-type").unwrap_or_default().to_owned();
+    let response = hub.with_key(None).get("/metrics").await;
+    let content_type = response.header("content-type").unwrap_or_default().to_owned();
     assert!(content_type.starts_with("application/openmetrics-text"), "{content_type}");
-    hub.send(Method::POST, "/metrics", &json!({})).await.problem(405, "method_not_allowed");
+    hub.send(Method::POST, "/metrics", &json!({})).await.expect_problem(405, "method_not_allowed");
 }

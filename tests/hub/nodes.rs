@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::support::client::{Client, each, text};
+use crate::support::client::{Client, array_at, string_at};
 use crate::support::hub::TestHub;
 use crate::support::process::{Environment, HubProcess};
 use crate::support::receiver::{TestReceiver, sorted};
 use crate::support::{eventually, in_time};
 
 /// Waits until the live nodes hold these numbers of shards, in ascending order.
-async fn until_shared(hub: &Client, wanted: &[u64]) {
+async fn wait_for_shards(hub: &Client, wanted: &[u64]) {
     eventually("the shards are shared", async || {
         let nodes = hub.get("/v1/nodes").await.expect(200);
-        let alive = each(&nodes, "/data").iter().filter(|node| node["status"] == "alive");
+        let alive = array_at(&nodes, "/data").iter().filter(|node| node["status"] == "alive");
         let mut shards: Vec<u64> = alive.filter_map(|node| node["shards"].as_u64()).collect();
         shards.sort_unstable();
         (shards == wanted).then_some(())
@@ -27,12 +27,16 @@ async fn until_shared(hub: &Client, wanted: &[u64]) {
 async fn a_poll_waiting_on_one_node_gets_events_published_on_another() {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
-    let mut after = text(&other.get("/v1/events?after=now").await.expect(200), "/next_cursor");
+    let mut after = string_at(&other.get("/v1/events?after=now").await.expect(200), "/next_cursor");
     for n in 0..30 {
         let path = format!("/v1/events?wait=20&after={after}");
         let waiting = async {
             let page = other.get(&path).await.expect(200);
-            (each(&page, "/data").len(), text(&page, "/data/0/id"), text(&page, "/next_cursor"))
+            (
+                array_at(&page, "/data").len(),
+                string_at(&page, "/data/0/id"),
+                string_at(&page, "/next_cursor"),
+            )
         };
         let publishing = one.publish("n", json!(n));
         let ((count, got, next), published) =
@@ -49,7 +53,7 @@ async fn a_cursor_of_one_node_works_on_another_at_once() {
     for n in 0..20 {
         let id = one.publish("n", json!(n)).await;
         let page = other.get(&format!("/v1/events?after={id}")).await.expect(200);
-        assert!(each(&page, "/data").is_empty(), "{page}");
+        assert!(array_at(&page, "/data").is_empty(), "{page}");
     }
 }
 
@@ -59,30 +63,30 @@ async fn nodes_that_join_and_leave_share_the_shards_without_loss_or_duplicates()
     let mut receivers = Vec::new();
     for _ in 0..20 {
         let receiver = TestReceiver::start().await;
-        one.subscribe(&receiver.wants("n")).await;
+        one.subscribe(&receiver.subscription_to("n")).await;
         receivers.push(receiver);
     }
-    until_shared(&one, &[64]).await;
+    wait_for_shards(&one, &[64]).await;
     let mut ids = one.publish_many("n", 30).await;
     let two = TestHub::start_on(&one.database, |_| ()).await;
     ids.extend(two.publish_many("n", 30).await);
-    until_shared(&one, &[32, 32]).await;
+    wait_for_shards(&one, &[32, 32]).await;
     ids.extend(one.publish_many("n", 30).await);
     let three = TestHub::start_on(&one.database, |_| ()).await;
     ids.extend(two.publish_many("n", 30).await);
-    until_shared(&one, &[20, 22, 22]).await;
+    wait_for_shards(&one, &[20, 22, 22]).await;
     ids.extend(three.publish_many("n", 30).await);
     let database = one.stop().await;
     ids.extend(three.publish_many("n", 30).await);
-    until_shared(&two, &[32, 32]).await;
+    wait_for_shards(&two, &[32, 32]).await;
     three.stop().await;
     ids.extend(two.publish_many("n", 30).await);
-    until_shared(&two, &[64]).await;
+    wait_for_shards(&two, &[64]).await;
     for receiver in &mut receivers {
-        assert_eq!(sorted(receiver.take_ids(ids.len()).await), ids);
+        assert_eq!(sorted(receiver.next_ids(ids.len()).await), ids);
     }
     two.stop().await;
-    assert!(receivers.iter_mut().all(|receiver| receiver.more().is_empty()), "nothing came twice");
+    assert!(receivers.iter_mut().all(|receiver| receiver.drain().is_empty()), "nothing came twice");
     drop(database);
 }
 
@@ -90,11 +94,11 @@ async fn nodes_that_join_and_leave_share_the_shards_without_loss_or_duplicates()
 async fn a_change_on_one_node_applies_on_the_delivering_node_once_it_is_answered() {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
-    until_shared(&one, &[32, 32]).await;
+    wait_for_shards(&one, &[32, 32]).await;
     let mut receiver = TestReceiver::start().await;
     let mut ids = Vec::new();
     for _ in 0..12 {
-        ids.push(one.subscribe(&receiver.wants("n")).await);
+        ids.push(one.subscribe(&receiver.subscription_to("n")).await);
     }
     other.publish("n", json!(1)).await;
     receiver.take(12).await;
@@ -102,10 +106,10 @@ async fn a_change_on_one_node_applies_on_the_delivering_node_once_it_is_answered
         hub.delete(&format!("/v1/subscriptions/{id}")).await.expect(204);
     }
     let mut witness = TestReceiver::start().await;
-    one.subscribe(&witness.wants("n")).await;
+    one.subscribe(&witness.subscription_to("n")).await;
     one.publish("n", json!(2)).await;
     witness.next().await;
-    assert!(receiver.more().is_empty(), "no attempt begins after the answer");
+    assert!(receiver.drain().is_empty(), "no attempt begins after the answer");
 }
 
 #[tokio::test]
@@ -113,13 +117,13 @@ async fn the_shards_of_a_dead_node_are_taken_over_within_five_seconds_of_its_las
     let one = TestHub::start().await;
     let directory = tempdir().expect("a directory");
     let environment =
-        Environment::of_a_hub(directory.path()).with("DATABASE_URL", one.database.url());
+        Environment::for_hub(directory.path()).with("DATABASE_URL", one.database.url());
     let doomed = HubProcess::start(&environment).await;
-    until_shared(&one, &[32, 32]).await;
+    wait_for_shards(&one, &[32, 32]).await;
     let mut receivers = Vec::new();
     for _ in 0..8 {
         let receiver = TestReceiver::start().await;
-        one.subscribe(&receiver.wants("n")).await;
+        one.subscribe(&receiver.subscription_to("n")).await;
         receivers.push(receiver);
     }
     let before = one.publish("n", json!("before")).await;
@@ -139,20 +143,23 @@ async fn the_shards_of_a_dead_node_are_taken_over_within_five_seconds_of_its_las
     }
     let taken = killed.elapsed();
     assert!(taken < Duration::from_secs(7), "{taken:?}, on a machine that may be busy");
-    until_shared(&one, &[64]).await;
+    wait_for_shards(&one, &[64]).await;
 }
 
 #[tokio::test]
 async fn only_the_operator_sees_the_nodes() {
     let one = TestHub::start().await;
     let other = TestHub::start_on(&one.database, |_| ()).await;
-    until_shared(&one, &[32, 32]).await;
+    wait_for_shards(&one, &[32, 32]).await;
     let nodes = one.get("/v1/nodes").await.expect(200);
     let addresses: Vec<String> =
-        each(&nodes, "/data").iter().map(|node: &Value| text(node, "/address")).collect();
+        array_at(&nodes, "/data").iter().map(|node: &Value| string_at(node, "/address")).collect();
     for hub in [&one, &other] {
         assert!(addresses.contains(&hub.address().to_string()), "{nodes}");
     }
     let key = one.post("/v1/keys", &json!({"name": "a tenant's"})).await.expect(201);
-    one.with_key(Some(&text(&key, "/key"))).get("/v1/nodes").await.problem(403, "forbidden");
+    one.with_key(Some(&string_at(&key, "/key")))
+        .get("/v1/nodes")
+        .await
+        .expect_problem(403, "forbidden");
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use crate::support::client::try_answer;
+use crate::support::client::try_send_request;
 use crate::support::database::Database;
 use crate::support::eventually;
 use crate::support::process::{Environment, HubProcess};
@@ -25,7 +25,7 @@ fn spent(pid: i32) -> u64 {
 #[tokio::test]
 async fn a_hub_without_free_file_descriptors_waits_without_busy_looping_and_then_serves() {
     let (data_dir, database) = (tempfile::tempdir().unwrap(), Database::create().await);
-    let environment = Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", database.url());
+    let environment = Environment::for_hub(data_dir.path()).with("DATABASE_URL", database.url());
     let hub = HubProcess::start(&environment).await;
     hub.client.publish("n", json!(1)).await;
     let pid = hub.program.pid();
@@ -35,7 +35,7 @@ async fn a_hub_without_free_file_descriptors_waits_without_busy_looping_and_then
     for _ in 0..200 {
         idle.push(TcpStream::connect(hub.address).await.unwrap());
     }
-    hub.program.line_with("accepting connection").await;
+    hub.program.wait_for_line("accepting connection").await;
     let before = spent(pid);
     sleep(Duration::from_secs(2)).await;
     let spent = spent(pid) - before;
@@ -45,7 +45,7 @@ async fn a_hub_without_free_file_descriptors_waits_without_busy_looping_and_then
     drop(idle);
     let served = async || {
         let request = hub.client.request(Method::GET, "/readyz").timeout(Duration::from_secs(2));
-        try_answer(request).await.ok().filter(|answer| answer.status == 200)
+        try_send_request(request).await.ok().filter(|response| response.status == 200)
     };
     eventually("it serves again", served).await;
     hub.client.publish("n", json!(2)).await;

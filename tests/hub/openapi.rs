@@ -6,13 +6,13 @@ use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use crate::support::client::{Answer, Client, answer, each, text, with};
+use crate::support::client::{Client, Response, array_at, merged, send_request, string_at};
 use crate::support::contract::{Contract, Operation};
 use crate::support::eventually;
 use crate::support::hub::TestHub;
 use crate::support::receiver::TestReceiver;
-use crate::support::respondent::{Respondent, answer as say};
 use crate::support::sse::EventSource;
+use crate::support::verifying_receiver::{VerifyingReceiver, http_response};
 use crate::support::websocket::Socket;
 
 /// A sequence of requests; each response is checked against the document.
@@ -39,34 +39,34 @@ impl Tour {
         (method, path, query): (Method, &str, &str),
         values: &[(&str, &str)],
         body: Option<Value>,
-    ) -> Answer {
+    ) -> Response {
         let operation = self.contract.operation(&method, path);
         let mut request =
             self.hub.request(method, &format!("{}{query}", operation.path_with(values)));
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }
-        self.check(&operation, answer(request).await)
+        self.check(&operation, send_request(request).await)
     }
 
-    fn check(&mut self, operation: &Operation, answer: Answer) -> Answer {
-        self.contract.must_describe(operation, &answer);
-        if (200..300).contains(&answer.status) {
+    fn check(&mut self, operation: &Operation, response: Response) -> Response {
+        self.contract.assert_described(operation, &response);
+        if (200..300).contains(&response.status) {
             self.seen.insert(operation.to_string());
         }
-        answer
+        response
     }
 
     async fn get(&mut self, path: &str, values: &[(&str, &str)]) -> Value {
-        let answer = self.ask((Method::GET, path, ""), values, None).await;
-        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
-        serde_json::from_str(&answer.text).unwrap_or_default()
+        let response = self.ask((Method::GET, path, ""), values, None).await;
+        assert_eq!(response.status, 200, "{path}: {}", response.body);
+        serde_json::from_str(&response.body).unwrap_or_default()
     }
 
     async fn post(&mut self, path: &str, values: &[(&str, &str)], body: Value) -> Value {
-        let answer = self.ask((Method::POST, path, ""), values, Some(body)).await;
-        assert!(answer.status < 300, "{path}: {}", answer.text);
-        serde_json::from_str(&answer.text).unwrap_or_default()
+        let response = self.ask((Method::POST, path, ""), values, Some(body)).await;
+        assert!(response.status < 300, "{path}: {}", response.body);
+        serde_json::from_str(&response.body).unwrap_or_default()
     }
 
     async fn events(&mut self) -> String {
@@ -78,10 +78,10 @@ impl Tour {
         let answered =
             self.hub.send_text(Method::POST, "/v1/events", "application/x-ndjson", lines).await;
         self.check(&publish, answered);
-        let id = text(&one, "/id");
+        let id = string_at(&one, "/id");
         for query in ["", "?order=desc&limit=1", "?after=now", "?limit=1"] {
-            let answer = self.ask((Method::GET, "/v1/events", query), &[], None).await;
-            assert_eq!(answer.status, 200, "{query}: {}", answer.text);
+            let response = self.ask((Method::GET, "/v1/events", query), &[], None).await;
+            assert_eq!(response.status, 200, "{query}: {}", response.body);
         }
         self.get("/v1/events/{id}", &[("id", &id)]).await;
         id
@@ -94,8 +94,8 @@ impl Tour {
             "rate_limit_per_s": 9, "timeout_s": 3, "retry_schedule_s": [1], "give_up_after_s": 1_000, "signatures": ["v1", "v1a"],
             "x_hook_signature": true, "auth": {"type": "basic", "username": "u", "password": "p"}, "from": "now",
         });
-        let made = self.post(all, &[], with(receiver.wants("a.*"), wanted)).await;
-        let id = text(&made, "/id");
+        let created = self.post(all, &[], merged(receiver.subscription_to("a.*"), wanted)).await;
+        let id = string_at(&created, "/id");
         let (one, at) = ("/v1/subscriptions/{id}", [("id", &*id)]);
         self.get(all, &[]).await;
         self.get(one, &at).await;
@@ -108,7 +108,9 @@ impl Tour {
         {
             self.ask((Method::PATCH, one, ""), &at, Some(change)).await.expect(200);
         }
-        self.ask((Method::PUT, one, ""), &at, Some(receiver.wants("a.*"))).await.expect(200);
+        self.ask((Method::PUT, one, ""), &at, Some(receiver.subscription_to("a.*")))
+            .await
+            .expect(200);
         for action in ["pause", "resume"] {
             self.post(&format!("{one}/{action}"), &at, json!({})).await;
         }
@@ -117,14 +119,16 @@ impl Tour {
         self.post(&format!("{one}/rotate-secret"), &at, json!({})).await;
         self.get(&format!("{one}/public-key"), &at).await;
         self.get(&format!("{one}/jwks.json"), &at).await;
-        self.ask((Method::PUT, one, ""), &at, Some(receiver.wants("a.*"))).await.expect(200);
+        self.ask((Method::PUT, one, ""), &at, Some(receiver.subscription_to("a.*")))
+            .await
+            .expect(200);
         self.get(one, &at).await;
         for body in
             [json!({"event": "x"}), json!({"event": "y", "hookUrl": "https://example.com/y"})]
         {
             self.post(all, &[], body).await;
         }
-        let other = text(&self.post(all, &[], json!({"event": "z"})).await, "/id");
+        let other = string_at(&self.post(all, &[], json!({"event": "z"})).await, "/id");
         self.ask((Method::DELETE, one, ""), &[("id", &other)], None).await;
         let by_url = json!({"target_url": "https://example.com/y"});
         self.ask((Method::DELETE, all, ""), &[], Some(by_url)).await;
@@ -132,15 +136,19 @@ impl Tour {
     }
 
     async fn handshakes(&mut self) {
-        let (one, mut receiver) =
-            ("/v1/subscriptions/{id}", Respondent::saying(|_| say("500 Oh", &[], "")).await);
-        let asking =
+        let (one, mut receiver) = (
+            "/v1/subscriptions/{id}",
+            VerifyingReceiver::responding(|_| http_response("500 Oh", &[], "")).await,
+        );
+        let verified_by =
             |way: &str, url: &str| json!({"event": "h", "callback_url": url, "handshake": way});
         for way in ["x_hook_secret", "cloudevents"] {
-            let made = self.post("/v1/subscriptions", &[], asking(way, &receiver.url())).await;
-            let (id, mut asked) = (text(&made, "/id"), receiver.handshake().await);
-            while asked.header("webhook-subscription") != Some(&id) {
-                asked = receiver.handshake().await;
+            let created =
+                self.post("/v1/subscriptions", &[], verified_by(way, &receiver.url())).await;
+            let (id, mut request) =
+                (string_at(&created, "/id"), receiver.next_verification().await);
+            while request.header("webhook-subscription") != Some(&id) {
+                request = receiver.next_verification().await;
             }
             let at = [("id", &*id)];
             eventually("the handshake is on record", async || {
@@ -150,31 +158,32 @@ impl Tour {
             .await;
             self.get(one, &at).await;
             self.post(&format!("{one}/verify"), &at, json!({})).await;
-            let place = format!("{one}/verification");
-            let wrong = self.ask((Method::GET, &place, "?token=x"), &at, None).await;
-            assert_eq!(wrong.status, 403, "{}", wrong.text);
+            let path = format!("{one}/verification");
+            let wrong = self.ask((Method::GET, &path, "?token=x"), &at, None).await;
+            assert_eq!(wrong.status, 403, "{}", wrong.body);
             if way == "x_hook_secret" {
-                let give = self.contract.operation(&Method::POST, &place);
-                let request = self.hub.with_key(None).request(Method::POST, &give.path_with(&at));
-                let secret = asked.header("x-hook-secret").expect("a secret").to_owned();
-                let given = answer(request.header("x-hook-secret", secret)).await;
-                assert_eq!(self.check(&give, given).status, 204);
+                let confirm = self.contract.operation(&Method::POST, &path);
+                let secret = request.header("x-hook-secret").expect("a secret").to_owned();
+                let anyone = self.hub.with_key(None);
+                let confirming = anyone.request(Method::POST, &confirm.path_with(&at));
+                let confirmed = send_request(confirming.header("x-hook-secret", secret)).await;
+                assert_eq!(self.check(&confirm, confirmed).status, 204);
             } else {
-                let callback = asked.header("webhook-request-callback").expect("a URL");
+                let callback = request.header("webhook-request-callback").expect("a URL");
                 let query = callback.split_once('?').expect("a token").1;
-                self.ask((Method::GET, &place, &format!("?{query}")), &at, None).await.expect(200);
+                self.ask((Method::GET, &path, &format!("?{query}")), &at, None).await.expect(200);
             }
             self.get(one, &at).await;
         }
     }
 
     async fn pulling(&mut self) {
-        let made =
+        let created =
             self.post("/v1/subscriptions", &[], json!({"event": "a.*", "from": "earliest"})).await;
-        let id = text(&made, "/id");
+        let id = string_at(&created, "/id");
         let (one, at) = ("/v1/subscriptions/{id}", [("id", &*id)]);
         let page = self.get(&format!("{one}/events"), &at).await;
-        let last = text(&page, "/next_cursor");
+        let last = string_at(&page, "/next_cursor");
         self.post(&format!("{one}/ack"), &at, json!({ "cursor": last })).await;
         self.post(&format!("{one}/seek"), &at, json!({"cursor": "earliest"})).await;
         self.get(one, &at).await;
@@ -191,10 +200,10 @@ impl Tour {
         let query = if path == "/v1/stream" { "?after=earliest" } else { "" };
         let request = self.hub.request(Method::GET, &format!("{}{query}", operation.path_with(at)));
         let mut stream = EventSource::open(request).await.expect("a stream");
-        self.contract.must_describe_head(&operation, 200, stream.headers());
+        self.contract.assert_head_described(&operation, 200, stream.headers());
         let event: Value =
             serde_json::from_str(&stream.next().await.expect("an event").data).expect("JSON");
-        let faults = self.contract.faults("/components/schemas/Event", &event);
+        let faults = self.contract.schema_errors("/components/schemas/Event", &event);
         assert!(faults.is_empty(), "{operation}: {faults:?}\n{event}");
         self.seen.insert(operation.to_string());
     }
@@ -209,31 +218,33 @@ impl Tour {
                     .get("example")
                     .or_else(|| header.pointer("/schema/const"))
                     .expect("an example");
-                opening = opening.header(text(&header, "/name"), value.as_str().expect("a text"));
+                opening =
+                    opening.header(string_at(&header, "/name"), value.as_str().expect("a text"));
             }
         }
         let opened = opening.send().await.expect("an answer");
         assert_eq!(opened.status(), 101);
-        self.contract.must_describe_head(&operation, 101, opened.headers());
+        self.contract.assert_head_described(&operation, 101, opened.headers());
         let mut socket = Socket::open(self.hub.request(Method::GET, &here)).await.expect("open");
         for command in [
             json!({"subscribe": {"types": ["a.*"], "after": "now"}}),
             json!({"publish": {"type": "a.ws", "data": 1}}),
             json!({"ack": "evt_0000000000001"}),
         ] {
-            let faults = self.contract.faults("/components/schemas/WebSocketCommand", &command);
+            let faults =
+                self.contract.schema_errors("/components/schemas/WebSocketCommand", &command);
             assert!(faults.is_empty(), "{operation}: {faults:?}\n{command}");
-            socket.say(&command).await;
+            socket.send(&command).await;
         }
-        socket.say(&json!({"no": "command"})).await;
+        socket.send(&json!({"no": "command"})).await;
         let (mut described, mut last) = (0, false);
         while !last {
-            let heard = socket.hear().await;
+            let heard = socket.receive().await;
             last = heard
                 .pointer("/error/detail")
                 .and_then(Value::as_str)
                 .is_some_and(|why| why.starts_with("expected"));
-            let faults = self.contract.faults("/components/schemas/WebSocketAnswer", &heard);
+            let faults = self.contract.schema_errors("/components/schemas/WebSocketAnswer", &heard);
             assert!(faults.is_empty(), "{operation}: {faults:?}\n{heard}");
             described += 1;
         }
@@ -243,11 +254,11 @@ impl Tour {
 
     async fn deliveries(&mut self, receiver: &mut TestReceiver, subscription: &str) {
         let event = self.hub.publish("a.b", json!({"x": 2})).await;
-        while receiver.any().await.id != event {}
+        while receiver.next_unverified().await.id != event {}
         let at = [("id", &*event)];
-        let delivered = |answer: &Value| {
+        let delivered = |response: &Value| {
             let is_done = |one: &Value| one["status"] == "delivered";
-            each(answer, "/data").iter().any(is_done).then_some(())
+            array_at(response, "/data").iter().any(is_done).then_some(())
         };
         eventually("the delivery is on record", async || {
             let path = format!("/v1/events/{event}/deliveries");
@@ -266,7 +277,7 @@ impl Tour {
         let again = format!("{one}/replay");
         self.post(&again, &at, json!({"since": "earliest", "dry_run": true})).await;
         let replay = self.post(&again, &at, json!({"since": "earliest", "only": "all"})).await;
-        let replay = text(&replay, "/id");
+        let replay = string_at(&replay, "/id");
         let at = [("id", subscription), ("replay", &*replay)];
         self.get(&format!("{one}/replays"), &at).await;
         self.get(&format!("{one}/replays/{{replay}}"), &at).await;
@@ -277,7 +288,7 @@ impl Tour {
         let wanted =
             json!({"name": "k", "scopes": ["read"], "event_types": ["a.*"], "expires_in_s": 60});
         let key = self.post("/v1/keys", &[], wanted).await;
-        let (id, own) = (text(&key, "/id"), self.hub.with_key(Some(&text(&key, "/key"))));
+        let (id, own) = (string_at(&key, "/id"), self.hub.with_key(Some(&string_at(&key, "/key"))));
         own.get("/v1/events").await.expect(200);
         self.get("/v1/keys", &[]).await;
         self.get("/v1/keys/{id}", &[("id", &id)]).await;
@@ -320,7 +331,8 @@ async fn every_operation_responds_as_the_openapi_document_says() {
 #[tokio::test]
 async fn problems_match_the_openapi_document() {
     let mut tour = Tour::begin().await;
-    let pulled = text(&tour.post("/v1/subscriptions", &[], json!({"event": "a"})).await, "/id");
+    let pulled =
+        string_at(&tour.post("/v1/subscriptions", &[], json!({"event": "a"})).await, "/id");
     let (none, at) = ([("id", "sub_0000000000000")], [("id", &*pulled)]);
     let one = "/v1/subscriptions/{id}";
     let no_user =
@@ -342,8 +354,8 @@ async fn problems_match_the_openapi_document() {
         (Method::POST, "/v1/subscriptions".to_owned(), &at, Some(json!({"event": null})), 422),
         (Method::POST, "/v1/subscriptions".to_owned(), &at, Some(no_user), 422),
     ] {
-        let answer = tour.ask((method, &path, ""), values, body).await;
-        assert_eq!(answer.status, status, "{path}: {}", answer.text);
+        let response = tour.ask((method, &path, ""), values, body).await;
+        assert_eq!(response.status, status, "{path}: {}", response.body);
     }
     let publish = tour.contract.operation(&Method::POST, "/v1/events");
     for (content_type, body, status) in [
@@ -351,14 +363,14 @@ async fn problems_match_the_openapi_document() {
         ("application/json", "{".to_owned(), 400),
         ("application/json", format!("[{}1]", "1,".repeat(3 << 20)), 413),
     ] {
-        let answer = tour.hub.send_text(Method::POST, "/v1/events", content_type, &body).await;
-        assert_eq!(tour.check(&publish, answer).status, status);
+        let response = tour.hub.send_text(Method::POST, "/v1/events", content_type, &body).await;
+        assert_eq!(tour.check(&publish, response).status, status);
     }
     let event = json!({"type": "a", "data": 1});
     for (n, status) in [(1, 202), (1, 202), (2, 422)] {
-        let body = with(event.clone(), json!({ "data": n }));
-        let answer = tour.hub.post_once("/v1/events", "k", &body).await;
-        assert_eq!(tour.check(&publish, answer).status, status);
+        let body = merged(event.clone(), json!({ "data": n }));
+        let response = tour.hub.post_idempotent("/v1/events", "k", &body).await;
+        assert_eq!(tour.check(&publish, response).status, status);
     }
     let quota = json!({"quotas": {"events_per_s": 1, "subscriptions": 0}});
     tour.ask((Method::PUT, "/v1/tenants/{name}", ""), &[("name", "small")], Some(quota))
@@ -370,8 +382,8 @@ async fn problems_match_the_openapi_document() {
     small.post("/v1/events", &batch).await.expect(202);
     for (path, body) in [("/v1/events", batch), ("/v1/subscriptions", json!({"event": "a"}))] {
         let operation = tour.contract.operation(&Method::POST, path);
-        let answer = small.post(path, &body).await;
-        assert_eq!(tour.check(&operation, answer).status, 429, "{path}");
+        let response = small.post(path, &body).await;
+        assert_eq!(tour.check(&operation, response).status, 429, "{path}");
     }
 }
 
@@ -415,13 +427,14 @@ async fn accepted_fields_match_the_openapi_document() {
         let documented: BTreeSet<String> =
             schema["properties"].as_object().expect("fields").keys().cloned().collect();
         let path = filled(&hub, &operation).await;
-        let answer = hub.send(operation.method.clone(), &path, &json!({"no_such_field": 1})).await;
-        let problem = answer.problem(422, "validation_failed");
-        let unknown = each(&problem, "/errors").iter();
+        let response =
+            hub.send(operation.method.clone(), &path, &json!({"no_such_field": 1})).await;
+        let problem = response.expect_problem(422, "validation_failed");
+        let unknown = array_at(&problem, "/errors").iter();
         let unknown: Vec<_> =
             unknown.filter(|error| error["pointer"] == "/no_such_field").collect();
         assert_eq!(unknown.len(), 1, "{operation}: {problem}");
-        assert_eq!(known(&text(unknown[0], "/detail")), documented, "{operation}");
+        assert_eq!(known(&string_at(unknown[0], "/detail")), documented, "{operation}");
         checked += 1;
     }
     assert!(checked >= 13, "{checked}");
@@ -435,16 +448,20 @@ async fn accepted_parameters_match_the_openapi_document() {
         if !operation.path.starts_with("/v1/") {
             continue;
         }
-        let mut documented: BTreeSet<String> =
-            contract.parameters(&operation, "query").iter().map(|one| text(one, "/name")).collect();
+        let mut documented: BTreeSet<String> = contract
+            .parameters(&operation, "query")
+            .iter()
+            .map(|one| string_at(one, "/name"))
+            .collect();
         let of_schemes = [("access_token", "access_token"), ("consent_token", "token")];
-        let of_schemes = of_schemes.iter().filter(|(scheme, _)| operation.asks(scheme).is_some());
+        let of_schemes =
+            of_schemes.iter().filter(|(scheme, _)| operation.required_roles(scheme).is_some());
         documented.extend(of_schemes.map(|(_, name)| (*name).to_owned()));
         let path = format!("{}?no_such_parameter=1", filled(&hub, &operation).await);
-        let answer = hub.send(operation.method.clone(), &path, &json!({})).await;
-        assert_eq!(answer.status, 400, "{operation}: {}", answer.text);
-        let problem = answer.problem(400, "invalid_parameter");
-        assert_eq!(known(&text(&problem, "/detail")), documented, "{operation}: {problem}");
+        let response = hub.send(operation.method.clone(), &path, &json!({})).await;
+        assert_eq!(response.status, 400, "{operation}: {}", response.body);
+        let problem = response.expect_problem(400, "invalid_parameter");
+        assert_eq!(known(&string_at(&problem, "/detail")), documented, "{operation}: {problem}");
         checked += 1;
     }
     assert!(checked > 40, "{checked}");
@@ -464,12 +481,12 @@ async fn the_openapi_document_supports_conditional_requests() {
         ("nonsense".to_owned(), 200),
     ] {
         let request = hub.request(Method::GET, "/openapi.json").header("if-none-match", &tags);
-        let again = answer(request).await;
+        let again = send_request(request).await;
         assert_eq!((again.status, again.header("etag")), (status, Some(&*tag)), "{tags}");
-        assert_eq!(again.text.is_empty(), status == 304);
+        assert_eq!(again.body.is_empty(), status == 304);
     }
-    let head = answer(hub.request(Method::HEAD, "/openapi.json")).await;
-    assert_eq!((head.status, head.text.len()), (200, 0));
+    let head = send_request(hub.request(Method::HEAD, "/openapi.json")).await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
 }
 
 #[tokio::test]
@@ -481,9 +498,9 @@ async fn the_api_page_loads_everything_from_the_hub() {
     let policy = page.header("content-security-policy").expect("a policy").to_owned();
     assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
     assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
-    assert!(!page.text.contains("://") && !page.text.contains("<script>"), "{}", page.text);
+    assert!(!page.body.contains("://") && !page.body.contains("<script>"), "{}", page.body);
     let named: Vec<&str> = page
-        .text
+        .body
         .split([' ', '>', '\n'])
         .filter_map(|part| part.strip_prefix("src=\"").or_else(|| part.strip_prefix("href=\"")))
         .filter_map(|rest| rest.strip_suffix('"'))
@@ -499,11 +516,11 @@ async fn the_api_page_loads_everything_from_the_hub() {
     }
     let script = anyone.get("/docs/swagger-initializer.js").await;
     assert!(
-        script.text.contains("\"openapi.json\"") && !script.text.contains("://"),
+        script.body.contains("\"openapi.json\"") && !script.body.contains("://"),
         "{}",
-        script.text
+        script.body
     );
     for other in ["/docs/index.html", "/docs/oauth2-redirect.html", "/docs/x", "/docs/..%2Fdocs"] {
-        anyone.get(other).await.problem(404, "not_found");
+        anyone.get(other).await.expect_problem(404, "not_found");
     }
 }

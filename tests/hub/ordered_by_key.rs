@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::client::{Client, text, with};
+use crate::support::client::{Client, merged, string_at};
 use crate::support::gate::Gate;
 use crate::support::hub::{TestHub, every};
 use crate::support::receiver::TestReceiver;
-use crate::support::views::{until_all, until_state};
+use crate::support::waits::{wait_for_deliveries, wait_for_delivery};
 
 fn by_order(definition: Value) -> Value {
-    with(definition, json!({"order_by": "/order"}))
+    merged(definition, json!({"order_by": "/order"}))
 }
 
 async fn publish(hub: &Client, order: &str) -> String {
@@ -29,11 +29,11 @@ async fn events_of_one_order_key_are_delivered_in_order_and_in_parallel_to_other
         of_key[0].push(publish(&hub, "a").await);
         of_key[1].push(publish(&hub, "b").await);
     }
-    gate.holding(2).await;
-    gate.open();
-    until_all(&hub, &id, "delivered", 40).await;
-    let seen = gate.seen();
-    assert_eq!(seen.most_held, 2);
+    gate.wait_until_held(2).await;
+    gate.release_all();
+    wait_for_deliveries(&hub, &id, "delivered", 40).await;
+    let seen = gate.state();
+    assert_eq!(seen.max_held, 2);
     for ids in of_key {
         let arrived: Vec<_> = seen.arrived.iter().filter(|id| ids.contains(id)).cloned().collect();
         assert_eq!(arrived, ids);
@@ -46,11 +46,11 @@ async fn a_failing_event_holds_back_only_its_own_order_key_also_across_a_restart
         settings.retry_schedule = every(Duration::from_secs(2));
     };
     let hub = TestHub::start_with(slow).await;
-    let mut receiver = TestReceiver::answering(&[500, 200]).await;
-    let id = hub.subscribe(&by_order(receiver.wants("n"))).await;
+    let mut receiver = TestReceiver::responding(&[500, 200]).await;
+    let id = hub.subscribe(&by_order(receiver.subscription_to("n"))).await;
     let first = publish(&hub, "a").await;
     receiver.next().await;
-    until_state(&hub, &id, &first, "retrying").await;
+    wait_for_delivery(&hub, &id, &first, "retrying").await;
     let second = publish(&hub, "a").await;
     let mut others = Vec::new();
     for order in ["b", "c", "b"] {
@@ -63,22 +63,25 @@ async fn a_failing_event_holds_back_only_its_own_order_key_also_across_a_restart
 
     let hub = TestHub::start_on(&database, slow).await;
     let third = publish(&hub, "a").await;
-    assert_eq!(receiver.take_ids(3).await, [first, second, third]);
-    until_all(&hub, &id, "delivered", 6).await;
+    assert_eq!(receiver.next_ids(3).await, [first, second, third]);
+    wait_for_deliveries(&hub, &id, "delivered", 6).await;
 }
 
 #[tokio::test]
 async fn an_order_key_continues_after_an_exhausted_event_that_is_reported() {
     let hub = TestHub::start().await;
-    let mut receiver = TestReceiver::answering(&[500, 200]).await;
+    let mut receiver = TestReceiver::responding(&[500, 200]).await;
     let mut watcher = TestReceiver::start().await;
-    hub.subscribe(&watcher.wants("hookhub.delivery.exhausted")).await;
+    hub.subscribe(&watcher.subscription_to("hookhub.delivery.exhausted")).await;
     let once = json!({"retry_schedule_s": [100], "give_up_after_s": 50});
-    let id = hub.subscribe(&with(by_order(receiver.wants("n")), once)).await;
+    let id = hub.subscribe(&merged(by_order(receiver.subscription_to("n")), once)).await;
     let (first, second) = (publish(&hub, "a").await, publish(&hub, "a").await);
-    assert_eq!(receiver.take_ids(2).await, [first.clone(), second]);
+    assert_eq!(receiver.next_ids(2).await, [first.clone(), second]);
     let notice: Value = serde_json::from_slice(&watcher.next().await.body).unwrap();
-    assert_eq!((text(&notice, "/data/subscription"), text(&notice, "/data/event")), (id, first));
+    assert_eq!(
+        (string_at(&notice, "/data/subscription"), string_at(&notice, "/data/event")),
+        (id, first)
+    );
 }
 
 #[tokio::test]
@@ -86,8 +89,8 @@ async fn an_order_key_with_a_thousand_held_back_events_does_not_delay_other_keys
     let hub =
         TestHub::start_with(|settings| settings.retry_schedule = every(Duration::from_secs(4)))
             .await;
-    let mut receiver = TestReceiver::answering(&[500, 200]).await;
-    let id = hub.subscribe(&by_order(receiver.wants("n"))).await;
+    let mut receiver = TestReceiver::responding(&[500, 200]).await;
+    let id = hub.subscribe(&by_order(receiver.subscription_to("n"))).await;
     let first = publish(&hub, "a").await;
     receiver.next().await;
     let batch: Vec<Value> =
@@ -97,10 +100,10 @@ async fn an_order_key_with_a_thousand_held_back_events_does_not_delay_other_keys
     }
     let other = publish(&hub, "b").await;
     assert_eq!(receiver.next().await.id, other, "not behind a thousand of another key");
-    let rest = receiver.take_ids(1_201).await;
+    let rest = receiver.next_ids(1_201).await;
     assert_eq!(rest.first(), Some(&first));
     assert!(rest.is_sorted());
-    until_all(&hub, &id, "delivered", 1_202).await;
+    wait_for_deliveries(&hub, &id, "delivered", 1_202).await;
 }
 
 #[tokio::test]
@@ -109,6 +112,6 @@ async fn an_invalid_order_by_pointer_is_refused_by_name() {
     for bad in ["order", "/a~2", "/a~"] {
         let definition =
             json!({"event_types": ["n"], "callback_url": "https://example.com/", "order_by": bad});
-        hub.post("/v1/subscriptions", &definition).await.refuses("/order_by");
+        hub.post("/v1/subscriptions", &definition).await.expect_invalid("/order_by");
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::client::{answer, text};
+use crate::support::client::{send_request, string_at};
 use crate::support::hub::{ADMIN_KEY, TestHub};
 use crate::support::in_time;
 
@@ -18,7 +18,7 @@ async fn an_unknown_path_gets_404() {
     let hub = TestHub::start().await;
     for path in ["/", "/v1", "/v1/", "/v1/nothing", "/v2/events", "/v1/events/", "/v1/events/x/y/z"]
     {
-        hub.get(path).await.problem(404, "not_found");
+        hub.get(path).await.expect_problem(404, "not_found");
     }
 }
 
@@ -27,13 +27,13 @@ async fn an_unknown_id_gets_404() {
     let hub = TestHub::start().await;
     for id in ["sub_0000000000000", "sub_x", "evt_0000000000000", "%00", "..%2f..", "%ff"] {
         let found = hub.get(&format!("/v1/subscriptions/{id}")).await;
-        assert!([400, 404].contains(&found.status), "{id}: {}", found.text);
+        assert!([400, 404].contains(&found.status), "{id}: {}", found.body);
         let found = hub.get(&format!("/v1/events/{id}")).await;
-        assert!([400, 404].contains(&found.status), "{id}: {}", found.text);
+        assert!([400, 404].contains(&found.status), "{id}: {}", found.body);
     }
-    hub.get("/v1/events/evt_0000000000000").await.problem(404, "not_found");
-    hub.delete("/v1/subscriptions/sub_0000000000000").await.problem(404, "not_found");
-    hub.delete("/v1/keys/key_0000000000000").await.problem(404, "not_found");
+    hub.get("/v1/events/evt_0000000000000").await.expect_problem(404, "not_found");
+    hub.delete("/v1/subscriptions/sub_0000000000000").await.expect_problem(404, "not_found");
+    hub.delete("/v1/keys/key_0000000000000").await.expect_problem(404, "not_found");
 }
 
 #[tokio::test]
@@ -47,8 +47,8 @@ async fn an_unsupported_method_gets_405_with_the_allowed_methods() {
         (Method::GET, "/v1/subscriptions/sub_0000000000000/pause", &["POST"]),
         (Method::POST, "/healthz", &["GET"]),
     ] {
-        let refusal = answer(hub.request(method, path)).await;
-        refusal.problem(405, "method_not_allowed");
+        let refusal = send_request(hub.request(method, path)).await;
+        refusal.expect_problem(405, "method_not_allowed");
         let allow: HashSet<_> = refusal.header("allow").unwrap().split(", ").collect();
         assert!(allowed.iter().all(|method| allow.contains(method)), "{path}: {allow:?}");
     }
@@ -61,14 +61,14 @@ async fn a_body_that_is_not_json_gets_400() {
         for body in
             ["", "{", "{\"type\": \"a\", \"data\": }", "{} {}", "[1", "\u{feff}{}", "{'type': 'a'}"]
         {
-            hub.send_text(Method::POST, path, JSON, body).await.problem(400, "invalid_json");
+            hub.send_text(Method::POST, path, JSON, body).await.expect_problem(400, "invalid_json");
         }
         let not_text = hub
             .request(Method::POST, path)
             .header("content-type", JSON)
             .body(vec![b'"', 0xff, b'"']);
-        let refusal = answer(not_text).await;
-        assert!([400, 422].contains(&refusal.status), "{}", refusal.text);
+        let refusal = send_request(not_text).await;
+        assert!([400, 422].contains(&refusal.status), "{}", refusal.body);
     }
     hub.get("/readyz").await.expect(200);
 }
@@ -78,14 +78,14 @@ async fn a_deeply_nested_body_is_rejected_and_the_hub_keeps_serving() {
     let hub = TestHub::start().await;
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let event = format!(r#"{{"type": "a", "data": {deep}}}"#);
-    let answer = hub.send_text(Method::POST, "/v1/events", JSON, &event).await;
-    assert!([202, 400, 422].contains(&answer.status), "{}", answer.text);
+    let response = hub.send_text(Method::POST, "/v1/events", JSON, &event).await;
+    assert!([202, 400, 422].contains(&response.status), "{}", response.body);
     let batch = hub.send_text(Method::POST, "/v1/events", JSON, &deep).await;
-    assert!([202, 400, 422].contains(&batch.status), "{}", batch.text);
+    assert!([202, 400, 422].contains(&batch.status), "{}", batch.body);
     let definition = format!(r#"{{"event_types": {deep}}}"#);
     hub.send_text(Method::POST, "/v1/subscriptions", JSON, &definition)
         .await
-        .problem(400, "invalid_json");
+        .expect_problem(400, "invalid_json");
     assert_eq!(hub.get("/v1/events").await.status, 200);
     hub.get("/readyz").await.expect(200);
 }
@@ -99,11 +99,11 @@ async fn an_unsupported_content_type_gets_415() {
     {
         hub.send_text(Method::POST, "/v1/events", content_type, event)
             .await
-            .problem(415, "unsupported_media_type");
+            .expect_problem(415, "unsupported_media_type");
     }
     hub.send_text(Method::POST, "/v1/subscriptions", "application/x-ndjson", "{}")
         .await
-        .problem(415, "unsupported_media_type");
+        .expect_problem(415, "unsupported_media_type");
     for content_type in ["application/json; charset=utf-8", "Application/JSON"] {
         hub.send_text(Method::POST, "/v1/events", content_type, event).await.expect(202);
     }
@@ -115,10 +115,12 @@ async fn a_body_over_the_limit_gets_413_with_the_limit() {
     let events = format!("[{}1]", "1,".repeat(3 << 20));
     hub.send_text(Method::POST, "/v1/events", JSON, &events)
         .await
-        .problem(413, "payload_too_large");
+        .expect_problem(413, "payload_too_large");
     let definition = json!({"description": "x".repeat(1 << 20)}).to_string();
     let problem = hub.send_text(Method::POST, "/v1/subscriptions", JSON, &definition).await;
-    assert!(text(&problem.problem(413, "payload_too_large"), "/detail").contains("262144"));
+    assert!(
+        string_at(&problem.expect_problem(413, "payload_too_large"), "/detail").contains("262144")
+    );
 }
 
 #[tokio::test]
@@ -135,9 +137,9 @@ async fn an_endless_body_is_rejected_once_it_exceeds_the_limit() {
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
     let (mut read, mut write) = stream.split();
     let pour = async { while write.write_all(chunk.as_bytes()).await.is_ok() {} };
-    let mut answer = vec![0; 12];
+    let mut response = vec![0; 12];
     let listen = async {
-        read.read_exact(&mut answer).await.unwrap();
+        read.read_exact(&mut response).await.unwrap();
     };
     let refused = async {
         tokio::select! {
@@ -146,7 +148,7 @@ async fn an_endless_body_is_rejected_once_it_exceeds_the_limit() {
         }
     };
     in_time("an answer", refused).await;
-    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 413");
+    assert_eq!(String::from_utf8_lossy(&response), "HTTP/1.1 413");
 }
 
 #[tokio::test]
@@ -167,7 +169,7 @@ async fn an_invalid_query_gets_400() {
         "/v1/attempts?subscription=x",
         "/v1/attempts?after=x",
     ] {
-        hub.get(path).await.problem(400, "invalid_parameter");
+        hub.get(path).await.expect_problem(400, "invalid_parameter");
     }
 }
 
@@ -175,7 +177,8 @@ async fn an_invalid_query_gets_400() {
 async fn a_problem_carries_the_request_id() {
     let hub = TestHub::start().await;
     let (one, other) = (hub.get("/v1/nothing").await, hub.get("/v1/nothing").await);
-    let (first, second) = (one.problem(404, "not_found"), other.problem(404, "not_found"));
+    let (first, second) =
+        (one.expect_problem(404, "not_found"), other.expect_problem(404, "not_found"));
     assert_ne!(first["request_id"], second["request_id"]);
     assert_eq!(one.header("x-request-id"), first["request_id"].as_str());
 }

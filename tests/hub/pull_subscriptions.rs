@@ -3,10 +3,10 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::client::{Client, each, text, with};
+use crate::support::client::{Client, array_at, merged, string_at};
 use crate::support::hub::TestHub;
 use crate::support::receiver::TestReceiver;
-use crate::support::views::{until_all, until_state};
+use crate::support::waits::{wait_for_deliveries, wait_for_delivery};
 
 fn path(id: &str, rest: &str) -> String {
     format!("/v1/subscriptions/{id}/{rest}")
@@ -14,21 +14,21 @@ fn path(id: &str, rest: &str) -> String {
 
 async fn pull(hub: &Client, id: &str) -> Vec<String> {
     let page = hub.get(&path(id, "events?limit=250")).await.expect(200);
-    each(&page, "/data").iter().map(|event| text(event, "/id")).collect()
+    array_at(&page, "/data").iter().map(|event| string_at(event, "/id")).collect()
 }
 
 async fn ack(hub: &Client, id: &str, cursor: &str) -> String {
-    let answer = hub.post(&path(id, "ack"), &json!({"cursor": cursor})).await.expect(200);
-    text(&answer, "/cursor")
+    let response = hub.post(&path(id, "ack"), &json!({"cursor": cursor})).await.expect(200);
+    string_at(&response, "/cursor")
 }
 
 #[tokio::test]
 async fn a_pull_subscription_resumes_after_the_last_ack() {
     let hub = TestHub::start().await;
     hub.publish_many("n", 3).await;
-    let made = hub.post("/v1/subscriptions", &json!({"event_types": ["n"]})).await.expect(201);
-    assert_eq!(made["callback_url"], Value::Null);
-    let id = text(&made, "/id");
+    let created = hub.post("/v1/subscriptions", &json!({"event_types": ["n"]})).await.expect(201);
+    assert_eq!(created["callback_url"], Value::Null);
+    let id = string_at(&created, "/id");
     let ids = hub.publish_many("n", 5).await;
     hub.publish_many("other", 5).await;
     assert_eq!(pull(&hub, &id).await, ids);
@@ -78,13 +78,13 @@ async fn seek_moves_the_cursor_to_any_position() {
         assert_eq!(pull(&hub, &id).await, left, "{to}");
     }
     let future = "evt_7ZZZZZZZZZZZZ";
-    hub.post(&path(&id, "seek"), &json!({"cursor": future})).await.refuses("/cursor");
-    hub.post(&path(&id, "seek"), &json!({"cursor": "soon"})).await.refuses("/cursor");
-    hub.post(&path(&id, "seek"), &json!({"time": "soon"})).await.refuses("/time");
-    hub.post(&path(&id, "seek"), &json!({})).await.refuses("");
-    hub.post(&path(&id, "ack"), &json!({"cursor": future})).await.refuses("/cursor");
-    hub.post(&path(&id, "ack"), &json!({"cursor": "x"})).await.refuses("/cursor");
-    hub.post(&path(&id, "ack"), &json!({})).await.refuses("/cursor");
+    hub.post(&path(&id, "seek"), &json!({"cursor": future})).await.expect_invalid("/cursor");
+    hub.post(&path(&id, "seek"), &json!({"cursor": "soon"})).await.expect_invalid("/cursor");
+    hub.post(&path(&id, "seek"), &json!({"time": "soon"})).await.expect_invalid("/time");
+    hub.post(&path(&id, "seek"), &json!({})).await.expect_invalid("");
+    hub.post(&path(&id, "ack"), &json!({"cursor": future})).await.expect_invalid("/cursor");
+    hub.post(&path(&id, "ack"), &json!({"cursor": "x"})).await.expect_invalid("/cursor");
+    hub.post(&path(&id, "ack"), &json!({})).await.expect_invalid("/cursor");
     assert_eq!(pull(&hub, &id).await, ids, "a refused move moves nothing");
 }
 
@@ -128,16 +128,19 @@ async fn a_pattern_change_of_a_pull_subscription_applies_from_its_own_position()
 #[tokio::test]
 async fn a_pull_after_push_returns_only_events_that_the_callback_did_not_accept() {
     let hub = TestHub::start().await;
-    let mut receiver = TestReceiver::answering(&[200, 500, 200, 500]).await;
-    let wanted = with(receiver.wants("n"), json!({"max_in_flight": 1, "retry_schedule_s": [1000]}));
+    let mut receiver = TestReceiver::responding(&[200, 500, 200, 500]).await;
+    let wanted = merged(
+        receiver.subscription_to("n"),
+        json!({"max_in_flight": 1, "retry_schedule_s": [1000]}),
+    );
     let id = hub.subscribe(&wanted).await;
     let mut ids = Vec::new();
     for n in 0..4 {
         ids.push(hub.publish("n", json!(n)).await);
         receiver.next().await;
     }
-    until_state(&hub, &id, &ids[2], "delivered").await;
-    until_state(&hub, &id, &ids[3], "retrying").await;
+    wait_for_delivery(&hub, &id, &ids[2], "delivered").await;
+    wait_for_delivery(&hub, &id, &ids[3], "retrying").await;
     let subscription = format!("/v1/subscriptions/{id}");
     let pulled = json!({"callback_url": null});
     hub.send(Method::PATCH, &subscription, &pulled).await.expect(200);
@@ -155,8 +158,8 @@ async fn a_pull_after_push_returns_only_events_that_the_callback_did_not_accept(
     assert_eq!(again.next().await.id, ids[3]);
     let last = hub.publish("n", json!(5)).await;
     assert_eq!(again.next().await.id, last);
-    assert!(again.more().is_empty());
-    hub.get(&path(&id, "events")).await.problem(409, "conflict");
+    assert!(again.drain().is_empty());
+    hub.get(&path(&id, "events")).await.expect_problem(409, "conflict");
 }
 
 #[tokio::test]
@@ -167,10 +170,10 @@ async fn a_pulled_subscription_with_a_new_callback_is_delivered_from_its_cursor_
     let ids = hub.publish_many("n", 10).await;
     ack(&hub, &id, &ids[3]).await;
     let mut receiver = TestReceiver::start().await;
-    let wanted = with(receiver.wants("n"), json!({"ordered": true}));
+    let wanted = merged(receiver.subscription_to("n"), json!({"ordered": true}));
     hub.send(Method::PUT, &format!("/v1/subscriptions/{id}"), &wanted).await.expect(200);
-    assert_eq!(receiver.take_ids(6).await, ids[4..]);
-    until_all(&hub, &id, "delivered", 6).await;
+    assert_eq!(receiver.next_ids(6).await, ids[4..]);
+    wait_for_deliveries(&hub, &id, "delivered", 6).await;
     let database = hub.stop().await;
     let hub = TestHub::start_on(&database, |_| ()).await;
     let last = hub.publish("n", json!(1)).await;
@@ -184,7 +187,7 @@ async fn a_paused_pull_subscription_keeps_its_position() {
     let ids = hub.publish_many("n", 2).await;
     hub.post(&path(&id, "pause"), &json!({})).await.expect(200);
     for rest in ["events", "stream"] {
-        hub.get(&path(&id, rest)).await.problem(409, "conflict");
+        hub.get(&path(&id, rest)).await.expect_problem(409, "conflict");
     }
     hub.post(&path(&id, "resume"), &json!({})).await.expect(200);
     assert_eq!(pull(&hub, &id).await, ids);
@@ -196,12 +199,12 @@ async fn pulling_a_missing_or_foreign_subscription_gets_404() {
     let id = hub.subscribe(&json!({"event_types": ["n"]})).await;
     let other = hub.acting_for("other");
     for rest in ["events", "stream", "ws"] {
-        other.get(&path(&id, rest)).await.problem(404, "not_found");
+        other.get(&path(&id, rest)).await.expect_problem(404, "not_found");
     }
     other
         .post(&path(&id, "ack"), &json!({"cursor": "evt_0000000000000"}))
         .await
-        .problem(404, "not_found");
+        .expect_problem(404, "not_found");
     hub.delete(&format!("/v1/subscriptions/{id}")).await;
-    hub.get(&path(&id, "events")).await.problem(404, "not_found");
+    hub.get(&path(&id, "events")).await.expect_problem(404, "not_found");
 }

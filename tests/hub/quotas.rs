@@ -6,12 +6,12 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::client::{Answer, Client, each, text};
+use crate::support::client::{Client, Response, array_at, string_at};
 use crate::support::eventually;
 use crate::support::follower::{End, Follower, Transport};
 use crate::support::hub::TestHub;
 use crate::support::in_time;
-use crate::support::views::until_connected;
+use crate::support::waits::wait_for_connections;
 use crate::support::websocket::Socket;
 
 const EVENTS: &str = "/v1/events";
@@ -25,12 +25,12 @@ async fn tenant(hub: &Client, name: &str, quotas: Value) -> Client {
 
 async fn allow(hub: &Client, name: &str, quotas: Value) {
     let path = format!("/v1/tenants/{name}");
-    let answer = hub.send(Method::PUT, &path, &json!({"quotas": quotas})).await;
-    assert!([200, 201].contains(&answer.status), "{}", answer.text);
+    let response = hub.send(Method::PUT, &path, &json!({"quotas": quotas})).await;
+    assert!([200, 201].contains(&response.status), "{}", response.body);
 }
 
 /// Waits until a node enforces a tenant's quota.
-async fn until_in_force(hub: &Client, name: &str, quota: &str, value: u32) {
+async fn wait_for_quota(hub: &Client, name: &str, quota: &str, value: u32) {
     let value = json!(value);
     let path = format!("/v1/tenants/{name}");
     eventually("the quota is in force", async || {
@@ -49,8 +49,8 @@ fn one() -> Value {
 }
 
 /// The values of the `RateLimit` headers of a response.
-fn rate(answer: &Answer) -> Option<[u64; 3]> {
-    let values = RATE.map(|name| answer.header(name).map(|value| value.parse().expect(value)));
+fn rate(response: &Response) -> Option<[u64; 3]> {
+    let values = RATE.map(|name| response.header(name).map(|value| value.parse().expect(value)));
     let [Some(limit), Some(remaining), Some(reset)] = values else {
         assert_eq!(values, [None; 3]);
         return None;
@@ -60,13 +60,13 @@ fn rate(answer: &Answer) -> Option<[u64; 3]> {
 
 /// Checks that a quota refused the request; returns the `Retry-After` in seconds.
 #[track_caller]
-fn refused(answer: &Answer, code: &str) -> u64 {
-    let problem = answer.problem(429, code);
-    let retry_after = answer.header("retry-after").and_then(|seconds| seconds.parse().ok());
+fn refused(response: &Response, code: &str) -> u64 {
+    let problem = response.expect_problem(429, code);
+    let retry_after = response.header("retry-after").and_then(|seconds| seconds.parse().ok());
     let seconds: u64 = retry_after.expect("when to come back");
     assert_eq!(problem.pointer("/retry_after_s"), Some(&json!(seconds)));
     assert!(seconds > 0);
-    let [_, _, reset] = rate(answer).expect("how it stands");
+    let [_, _, reset] = rate(response).expect("how it stands");
     assert_eq!(reset, seconds);
     seconds
 }
@@ -76,7 +76,7 @@ async fn a_tenant_over_its_rate_gets_retry_after_and_other_tenants_are_not_affec
     let hub = TestHub::start().await;
     let acme = tenant(&hub, "acme", json!({"events_per_s": 1})).await;
     let key = acme.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
-    let with_key = hub.with_key(Some(&text(&key, "/key")));
+    let with_key = hub.with_key(Some(&string_at(&key, "/key")));
     let taken = acme.post(EVENTS, &batch(1_000)).await;
     taken.expect(202);
     assert_eq!(rate(&taken), Some([1, 0, 1_000]), "all at once, and then nothing for a while");
@@ -86,7 +86,7 @@ async fn a_tenant_over_its_rate_gets_retry_after_and_other_tenants_are_not_affec
         assert!((900..=1_000).contains(&seconds), "{seconds}");
         refused(&client.post(EVENTS, &batch(3)).await, "rate_limited");
     }
-    assert_eq!(acme.all(EVENTS).await.len(), 1_000, "of what is refused nothing is stored");
+    assert_eq!(acme.list_all(EVENTS).await.len(), 1_000, "of what is refused nothing is stored");
     for other in
         [hub.acting_for("other"), tenant(&hub, "limited", json!({"events_per_s": 5})).await]
     {
@@ -95,7 +95,7 @@ async fn a_tenant_over_its_rate_gets_retry_after_and_other_tenants_are_not_affec
     let free = hub.post(EVENTS, &one()).await;
     free.expect(202);
     assert_eq!(rate(&free), None, "without a limit there are no rate fields");
-    let metrics = hub.get("/metrics").await.text;
+    let metrics = hub.get("/metrics").await.body;
     assert!(
         metrics.contains("hookhub_quota_refusals_total{quota=\"events_per_s\"} 4\n"),
         "{metrics}"
@@ -119,11 +119,11 @@ async fn the_publish_quota_counts_the_valid_events_of_a_batch() {
     let acme = tenant(&hub, "acme", json!({"events_per_s": 1_000})).await;
     let bad = json!({"type": "n"});
     let mixed = json!([one(), bad, one(), bad, one()]);
-    let answer = acme.post(EVENTS, &mixed).await;
-    answer.expect(202);
-    assert_eq!(rate(&answer), Some([1_000, 997, 1]));
+    let response = acme.post(EVENTS, &mixed).await;
+    response.expect(202);
+    assert_eq!(rate(&response), Some([1_000, 997, 1]));
     let refusal = acme.post(EVENTS, &json!([bad, bad])).await;
-    assert_eq!(each(&refusal.expect(202), "/data").len(), 2);
+    assert_eq!(array_at(&refusal.expect(202), "/data").len(), 2);
 }
 
 #[tokio::test]
@@ -131,11 +131,11 @@ async fn a_rate_limited_request_leaves_its_idempotency_key_free() {
     let hub = TestHub::start().await;
     let acme = tenant(&hub, "acme", json!({"events_per_s": 1})).await;
     acme.post(EVENTS, &batch(1_000)).await.expect(202);
-    refused(&acme.post_once(EVENTS, "a-key", &one()).await, "rate_limited");
+    refused(&acme.post_idempotent(EVENTS, "a-key", &one()).await, "rate_limited");
     allow(&hub, "acme", json!({"events_per_s": 100})).await;
-    let first = acme.post_once(EVENTS, "a-key", &one()).await;
+    let first = acme.post_idempotent(EVENTS, "a-key", &one()).await;
     assert_eq!(first.header("idempotent-replayed"), None);
-    let again = acme.post_once(EVENTS, "a-key", &one()).await;
+    let again = acme.post_idempotent(EVENTS, "a-key", &one()).await;
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
     assert_eq!(first.expect(202), again.expect(202));
     assert!(rate(&again).is_some());
@@ -154,13 +154,13 @@ async fn websocket_publishes_and_test_events_count_against_the_quota() {
     assert_eq!(rate(&tested), Some([1, 0, 1]));
 
     allow(&hub, "acme", json!({"events_per_s": 2})).await;
-    socket.say(&json!({"publish": one()})).await;
-    assert!(socket.hear().await["published"]["id"].is_string());
+    socket.send(&json!({"publish": one()})).await;
+    assert!(socket.receive().await["published"]["id"].is_string());
     acme.post(EVENTS, &json!([one()])).await.expect(202);
     allow(&hub, "acme", json!({"events_per_s": 3})).await;
     acme.post(EVENTS, &batch(1_000)).await.expect(202);
-    socket.say(&json!({"publish": one()})).await;
-    let reply = socket.hear().await;
+    socket.send(&json!({"publish": one()})).await;
+    let reply = socket.receive().await;
     assert_eq!(
         (&reply["error"]["code"], &reply["error"]["status"]),
         (&json!("rate_limited"), &json!(429))
@@ -177,7 +177,7 @@ async fn the_subscription_quota_holds_under_concurrency_on_two_nodes_and_deletio
     let hub = TestHub::start().await;
     let other = TestHub::start_on(&hub.database, |_| ()).await;
     let acme = tenant(&hub, "acme", json!({"subscriptions": 5})).await;
-    until_in_force(&other, "acme", "subscriptions", 5).await;
+    wait_for_quota(&other, "acme", "subscriptions", 5).await;
     let there = other.acting_for("acme");
     let wanted = json!({"event_types": ["a"]});
     let create = |n: usize| {
@@ -185,16 +185,16 @@ async fn the_subscription_quota_holds_under_concurrency_on_two_nodes_and_deletio
         async move { client.post("/v1/subscriptions", wanted).await }
     };
     let answers = join_all((0..20).map(create)).await;
-    let made: Vec<_> = answers.iter().filter(|answer| answer.status == 201).collect();
-    assert_eq!(made.len(), 5);
-    for answer in answers.iter().filter(|answer| answer.status != 201) {
-        refused(answer, "quota_exceeded");
-        assert_eq!(rate(answer).unwrap()[..2], [5, 0]);
+    let created: Vec<_> = answers.iter().filter(|response| response.status == 201).collect();
+    assert_eq!(created.len(), 5);
+    for response in answers.iter().filter(|response| response.status != 201) {
+        refused(response, "quota_exceeded");
+        assert_eq!(rate(response).unwrap()[..2], [5, 0]);
     }
-    assert_eq!(acme.all("/v1/subscriptions").await.len(), 5);
+    assert_eq!(acme.list_all("/v1/subscriptions").await.len(), 5);
     hub.acting_for("other").subscribe(&wanted).await;
 
-    let path = format!("/v1/subscriptions/{}", text(&made[0].expect(201), "/id"));
+    let path = format!("/v1/subscriptions/{}", string_at(&created[0].expect(201), "/id"));
     there
         .send(Method::PATCH, &path, &json!({"description": "full, but this is none more"}))
         .await
@@ -204,7 +204,7 @@ async fn the_subscription_quota_holds_under_concurrency_on_two_nodes_and_deletio
     let mut statuses = [one.status, two.status];
     statuses.sort_unstable();
     assert_eq!(statuses, [201, 429]);
-    let metrics = [&hub, &other].map(|hub| async move { hub.get("/metrics").await.text });
+    let metrics = [&hub, &other].map(|hub| async move { hub.get("/metrics").await.body });
     let refusals = join_all(metrics).await.into_iter().map(|text| {
         let line = text.lines().find_map(|line| {
             line.strip_prefix("hookhub_quota_refusals_total{quota=\"subscriptions\"} ")
@@ -219,17 +219,17 @@ async fn a_repeated_creation_returns_the_existing_subscription_although_the_quot
     let hub = TestHub::start().await;
     let acme = tenant(&hub, "acme", json!({"subscriptions": 1})).await;
     let wanted = json!({"event_types": ["a"]});
-    let first = acme.post_once("/v1/subscriptions", "a-key", &wanted).await.expect(201);
-    refused(&acme.post_once("/v1/subscriptions", "b-key", &wanted).await, "quota_exceeded");
-    let again = acme.post_once("/v1/subscriptions", "a-key", &wanted).await;
+    let first = acme.post_idempotent("/v1/subscriptions", "a-key", &wanted).await.expect(201);
+    refused(&acme.post_idempotent("/v1/subscriptions", "b-key", &wanted).await, "quota_exceeded");
+    let again = acme.post_idempotent("/v1/subscriptions", "a-key", &wanted).await;
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
     assert_eq!(again.expect(201)["id"], first["id"]);
     let other = json!({"event_types": ["b"]});
-    acme.post_once("/v1/subscriptions", "a-key", &other)
+    acme.post_idempotent("/v1/subscriptions", "a-key", &other)
         .await
-        .problem(422, "idempotency_key_reused");
+        .expect_problem(422, "idempotency_key_reused");
     allow(&hub, "acme", json!({"subscriptions": 2})).await;
-    acme.post_once("/v1/subscriptions", "b-key", &wanted).await.expect(201);
+    acme.post_idempotent("/v1/subscriptions", "b-key", &wanted).await.expect(201);
 }
 
 #[tokio::test]
@@ -237,13 +237,13 @@ async fn a_refused_subscription_leaves_no_entry_in_the_log() {
     let hub = TestHub::start().await;
     let acme = tenant(&hub, "acme", json!({"subscriptions": 0})).await;
     let head = "SELECT last_value FROM log_position";
-    let before = hub.database.number(head).await;
+    let before = hub.database.query_number(head).await;
     refused(
         &acme.post("/v1/subscriptions", &json!({"event_types": ["a"]})).await,
         "quota_exceeded",
     );
-    assert_eq!(hub.database.number(head).await, before);
-    assert!(acme.all("/v1/events").await.is_empty());
+    assert_eq!(hub.database.query_number(head).await, before);
+    assert!(acme.list_all("/v1/events").await.is_empty());
 }
 
 #[tokio::test]
@@ -255,7 +255,7 @@ async fn existing_subscriptions_stay_when_the_quota_is_lowered() {
     }
     let mut stream = Follower::from_earliest(&acme, Transport::Sse).await;
     allow(&hub, "acme", json!({"subscriptions": 1, "streams": 0})).await;
-    assert_eq!(acme.all("/v1/subscriptions").await.len(), 3);
+    assert_eq!(acme.list_all("/v1/subscriptions").await.len(), 3);
     let id = acme.publish("a", json!(1)).await;
     assert_eq!(stream.next().await.id, id);
     refused(
@@ -270,24 +270,24 @@ async fn open_streams_stay_within_the_tenants_quota_and_other_tenants_are_not_af
     let hub = TestHub::start().await;
     let acme = tenant(&hub, "acme", json!({"streams": 2})).await;
     let key = acme.post("/v1/keys", &json!({"name": "ci"})).await.expect(201);
-    let with_key = hub.with_key(Some(&text(&key, "/key")));
+    let with_key = hub.with_key(Some(&string_at(&key, "/key")));
     let first = Follower::from_earliest(&acme, Transport::Sse).await;
     let _second = Follower::from_earliest(&with_key, Transport::WebSocket).await;
     for client in [&acme, &with_key] {
         for path in ["/v1/stream", "/v1/events?wait=60"] {
-            let answer = client.get(path).await;
-            refused(&answer, "too_many_connections");
-            assert_eq!(rate(&answer).unwrap()[..2], [2, 0]);
+            let response = client.get(path).await;
+            refused(&response, "too_many_connections");
+            assert_eq!(rate(&response).unwrap()[..2], [2, 0]);
         }
         let request = client.request(Method::GET, "/v1/ws");
         assert_eq!(Socket::open(request).await.err(), Some(End::Refused(429)));
         client.get(EVENTS).await.expect(200);
     }
     let _other = Follower::from_earliest(&hub.acting_for("other"), Transport::Sse).await;
-    let metrics = hub.get("/metrics").await.text;
+    let metrics = hub.get("/metrics").await.body;
     assert!(metrics.contains("hookhub_quota_refusals_total{quota=\"streams\"} 6\n"), "{metrics}");
     drop(first);
-    until_connected(&acme, 1).await;
+    wait_for_connections(&acme, 1).await;
     Follower::from_earliest(&acme, Transport::Sse).await;
 }
 
@@ -301,8 +301,9 @@ async fn event_size_is_limited_by_the_tenants_quota() {
     narrow.post(EVENTS, &event(2_000)).await.expect(202);
     hub.post(EVENTS, &event(262_144)).await.expect(202);
     for (client, most) in [(&wide, 1_000_000), (&narrow, 2_000), (&*hub, 262_144)] {
-        let problem = client.post(EVENTS, &event(most + 1)).await.problem(413, "payload_too_large");
-        let detail = text(&problem, "/detail");
+        let problem =
+            client.post(EVENTS, &event(most + 1)).await.expect_problem(413, "payload_too_large");
+        let detail = string_at(&problem, "/detail");
         assert!(detail.contains(&most.to_string()) && detail.contains("event_bytes"), "{detail}");
     }
     let mixed = narrow.post(EVENTS, &json!([event(2_001), event(2_000)])).await.expect(202);
@@ -311,10 +312,10 @@ async fn event_size_is_limited_by_the_tenants_quota() {
 
     let request = wide.request(Method::GET, "/v1/ws?types=never");
     let mut socket = in_time("it opens", Socket::open(request)).await.expect("a WebSocket");
-    socket.say(&json!({"publish": event(1_000_000)})).await;
-    assert!(socket.hear().await["published"]["id"].is_string());
-    socket.say(&json!({"publish": event(1_000_001)})).await;
-    assert_eq!(socket.hear().await["error"]["code"], "payload_too_large");
+    socket.send(&json!({"publish": event(1_000_000)})).await;
+    assert!(socket.receive().await["published"]["id"].is_string());
+    socket.send(&json!({"publish": event(1_000_001)})).await;
+    assert_eq!(socket.receive().await["error"]["code"], "payload_too_large");
 }
 
 #[tokio::test]
@@ -328,7 +329,7 @@ async fn a_quota_of_zero_refuses_everything() {
         "quota_exceeded",
     );
     refused(&acme.get("/v1/stream").await, "too_many_connections");
-    assert!(acme.all(EVENTS).await.is_empty());
+    assert!(acme.list_all(EVENTS).await.is_empty());
 }
 
 #[tokio::test]
@@ -372,8 +373,8 @@ async fn a_quota_change_applies_on_other_nodes_within_seconds_and_after_a_restar
         let here = one_node.acting_for("acme").post(EVENTS, &one()).await;
         assert_eq!(rate(&here).map(|[limit, ..]| limit), expected, "at once where it is made");
         eventually("it holds there", async || {
-            let answer = there.post(EVENTS, &one()).await;
-            let limit = rate(&answer).map(|[limit, ..]| limit);
+            let response = there.post(EVENTS, &one()).await;
+            let limit = rate(&response).map(|[limit, ..]| limit);
             (limit == expected).then_some(())
         })
         .await;

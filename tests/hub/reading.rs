@@ -3,13 +3,17 @@
 use hookhub::domain::time::UnixMillis;
 use serde_json::{Value, json};
 
-use crate::support::client::{Client, each, text, with};
+use crate::support::client::{Client, array_at, merged, string_at};
 use crate::support::hub::{TestHub, every};
-use crate::support::receiver::{NEVER, TestReceiver};
-use crate::support::views::{delivery, until_all, until_attempts, until_state};
+use crate::support::receiver::{LONG_DELAY, TestReceiver};
+use crate::support::waits::{delivery, wait_for_attempts, wait_for_deliveries, wait_for_delivery};
 
 async fn ids(hub: &Client, query: &str) -> Vec<String> {
-    hub.all(&format!("/v1/events?{query}")).await.iter().map(|event| text(event, "/id")).collect()
+    hub.list_all(&format!("/v1/events?{query}"))
+        .await
+        .iter()
+        .map(|event| string_at(event, "/id"))
+        .collect()
 }
 
 #[tokio::test]
@@ -32,14 +36,18 @@ async fn events_are_listed_oldest_first_by_type_and_after_a_cursor() {
 async fn every_page_of_events_has_a_next_cursor() {
     let hub = TestHub::start().await;
     let empty = hub.get("/v1/events?after=now").await.expect(200);
-    assert!(each(&empty, "/data").is_empty());
+    assert!(array_at(&empty, "/data").is_empty());
     let first = hub.publish("a", json!(1)).await;
-    let then =
-        hub.get(&format!("/v1/events?after={}", text(&empty, "/next_cursor"))).await.expect(200);
-    assert_eq!(text(&then, "/data/0/id"), first);
-    let end =
-        hub.get(&format!("/v1/events?after={}", text(&then, "/next_cursor"))).await.expect(200);
-    assert_eq!((each(&end, "/data").len(), &end["has_more"]), (0, &json!(false)));
+    let then = hub
+        .get(&format!("/v1/events?after={}", string_at(&empty, "/next_cursor")))
+        .await
+        .expect(200);
+    assert_eq!(string_at(&then, "/data/0/id"), first);
+    let end = hub
+        .get(&format!("/v1/events?after={}", string_at(&then, "/next_cursor")))
+        .await
+        .expect(200);
+    assert_eq!((array_at(&end, "/data").len(), &end["has_more"]), (0, &json!(false)));
     assert_eq!(end["next_cursor"], then["next_cursor"]);
 }
 
@@ -49,9 +57,9 @@ async fn an_acknowledged_event_is_listed_at_once() {
     let event = json!({"type": "a", "data": 1});
     for n in 0..20 {
         let key = format!("key-{n}");
-        hub.post_once("/v1/events", &key, &event).await.expect(202);
+        hub.post_idempotent("/v1/events", &key, &event).await.expect(202);
         // A repeat appends nothing, and must not delay later events.
-        hub.post_once("/v1/events", &key, &event).await.expect(202);
+        hub.post_idempotent("/v1/events", &key, &event).await.expect(202);
         let id = hub.publish("b", json!(n)).await;
         assert_eq!(ids(&hub, "types=b").await.last(), Some(&id), "{n}");
     }
@@ -70,12 +78,12 @@ async fn pages_of_any_size_add_up_to_the_whole_list_in_both_directions() {
         loop {
             let path = format!("/v1/events?types=n&limit={limit}&order={order}{after}");
             let page = hub.get(&path).await.expect(200);
-            assert!(each(&page, "/data").len() <= limit);
-            read.extend(each(&page, "/data").iter().map(|event| text(event, "/id")));
+            assert!(array_at(&page, "/data").len() <= limit);
+            read.extend(array_at(&page, "/data").iter().map(|event| string_at(event, "/id")));
             if page["has_more"] == false {
                 break;
             }
-            after = format!("&after={}", text(&page, "/next_cursor"));
+            after = format!("&after={}", string_at(&page, "/next_cursor"));
         }
         if order == "desc" {
             read.reverse();
@@ -89,7 +97,7 @@ async fn a_time_works_as_a_cursor() {
     let hub = TestHub::start().await;
     let id = hub.publish("a", json!(1)).await;
     let accepted = hub.get(&format!("/v1/events/{id}")).await.expect(200);
-    let at = UnixMillis::parse(&text(&accepted, "/timestamp")).unwrap();
+    let at = UnixMillis::parse(&string_at(&accepted, "/timestamp")).unwrap();
     assert_eq!(ids(&hub, &format!("after={at}")).await, [id]);
     let later = UnixMillis::from_i64(at.as_i64() + 1);
     assert!(ids(&hub, &format!("after={later}")).await.is_empty());
@@ -97,91 +105,97 @@ async fn a_time_works_as_a_cursor() {
 
 #[tokio::test]
 async fn deliveries_of_an_event_are_those_of_the_matching_subscriptions() {
-    let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
-    let (good, bad) = (TestReceiver::start().await, TestReceiver::answering(&[500]).await);
-    let delivered = hub.subscribe(&good.wants("a")).await;
-    let failed = hub.subscribe(&bad.wants("*")).await;
-    hub.subscribe(&good.wants("b")).await;
+    let hub = TestHub::start_with(|settings| settings.retry_schedule = every(LONG_DELAY)).await;
+    let (good, bad) = (TestReceiver::start().await, TestReceiver::responding(&[500]).await);
+    let delivered = hub.subscribe(&good.subscription_to("a")).await;
+    let failed = hub.subscribe(&bad.subscription_to("*")).await;
+    hub.subscribe(&good.subscription_to("b")).await;
     let event = hub.publish("a", json!(1)).await;
-    hub.subscribe(&good.wants("a")).await;
-    until_state(&hub, &delivered, &event, "delivered").await;
-    until_state(&hub, &failed, &event, "retrying").await;
+    hub.subscribe(&good.subscription_to("a")).await;
+    wait_for_delivery(&hub, &delivered, &event, "delivered").await;
+    wait_for_delivery(&hub, &failed, &event, "retrying").await;
 
-    let answer = hub.get(&format!("/v1/events/{event}/deliveries")).await.expect(200);
-    let deliveries = each(&answer, "/data");
-    let mut actual: Vec<_> =
-        deliveries.iter().map(|one| (text(one, "/subscription"), text(one, "/status"))).collect();
+    let response = hub.get(&format!("/v1/events/{event}/deliveries")).await.expect(200);
+    let deliveries = array_at(&response, "/data");
+    let mut actual: Vec<_> = deliveries
+        .iter()
+        .map(|one| (string_at(one, "/subscription"), string_at(one, "/status")))
+        .collect();
     actual.sort_unstable();
     let mut expected = vec![(delivered, "delivered".to_owned()), (failed, "retrying".to_owned())];
     expected.sort_unstable();
     assert_eq!(actual, expected);
-    assert!(deliveries.iter().all(|one| each(one, "/attempts").len() == 1));
+    assert!(deliveries.iter().all(|one| array_at(one, "/attempts").len() == 1));
 }
 
 #[tokio::test]
 async fn deliveries_outstanding_at_a_deletion_are_cancelled() {
-    let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
-    let mut bad = TestReceiver::answering(&[500]).await;
-    let subscription = hub.subscribe(&bad.wants("a")).await;
+    let hub = TestHub::start_with(|settings| settings.retry_schedule = every(LONG_DELAY)).await;
+    let mut bad = TestReceiver::responding(&[500]).await;
+    let subscription = hub.subscribe(&bad.subscription_to("a")).await;
     let event = hub.publish("a", json!(1)).await;
     bad.next().await;
-    until_state(&hub, &subscription, &event, "retrying").await;
+    wait_for_delivery(&hub, &subscription, &event, "retrying").await;
     hub.delete(&format!("/v1/subscriptions/{subscription}")).await;
-    let answer = hub.get(&format!("/v1/events/{event}/deliveries")).await.expect(200);
-    let deliveries = each(&answer, "/data");
-    assert_eq!((deliveries.len(), text(&deliveries[0], "/status")), (1, "cancelled".to_owned()));
+    let response = hub.get(&format!("/v1/events/{event}/deliveries")).await.expect(200);
+    let deliveries = array_at(&response, "/data");
+    assert_eq!(
+        (deliveries.len(), string_at(&deliveries[0], "/status")),
+        (1, "cancelled".to_owned())
+    );
 }
 
 #[tokio::test]
 async fn deliveries_of_a_subscription_are_listed_newest_first_by_status() {
-    let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
-    let mut receiver = TestReceiver::answering(&[500, 200]).await;
-    let subscription = hub.subscribe(&receiver.wants("n")).await;
+    let hub = TestHub::start_with(|settings| settings.retry_schedule = every(LONG_DELAY)).await;
+    let mut receiver = TestReceiver::responding(&[500, 200]).await;
+    let subscription = hub.subscribe(&receiver.subscription_to("n")).await;
     let first = hub.publish("n", json!(0)).await;
     receiver.next().await;
     let ids = hub.publish_many("n", 299).await;
-    until_all(&hub, &subscription, "delivered", 299).await;
+    wait_for_deliveries(&hub, &subscription, "delivered", 299).await;
 
     let path = format!("/v1/subscriptions/{subscription}/deliveries");
-    let all: Vec<_> = hub.all(&path).await.iter().map(|one| text(one, "/event")).collect();
+    let all: Vec<_> =
+        hub.list_all(&path).await.iter().map(|one| string_at(one, "/event")).collect();
     let mut expected = ids;
     expected.insert(0, first.clone());
     expected.reverse();
     assert_eq!(all, expected);
-    let failed = hub.all(&format!("{path}?status=retrying")).await;
-    assert_eq!((failed.len(), text(&failed[0], "/event")), (1, first));
-    hub.get(&format!("{path}?status=lost")).await.problem(400, "invalid_parameter");
+    let failed = hub.list_all(&format!("{path}?status=retrying")).await;
+    assert_eq!((failed.len(), string_at(&failed[0], "/event")), (1, first));
+    hub.get(&format!("{path}?status=lost")).await.expect_problem(400, "invalid_parameter");
 }
 
 #[tokio::test]
 async fn a_page_of_deliveries_that_ends_at_the_scan_limit_is_continued_without_a_gap() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
-    let subscription = hub.subscribe(&receiver.wants("n")).await;
+    let subscription = hub.subscribe(&receiver.subscription_to("n")).await;
     // One commit, so that the events are adjacent in the log: the oldest, others, and a page full of the newest.
     let kind = |n: usize| if n == 0 || n >= 750 { "n" } else { "other" };
     let batch: Vec<_> = (0..1_000).map(|n| json!({"type": kind(n), "data": n})).collect();
     hub.post("/v1/events", &Value::from(batch)).await.expect(202);
     hub.publish("other", json!("the newest")).await;
-    until_all(&hub, &subscription, "delivered", 251).await;
+    wait_for_deliveries(&hub, &subscription, "delivered", 251).await;
 }
 
 #[tokio::test]
 async fn attempts_are_listed_newest_first_by_subscription_event_and_class() {
     let hub = TestHub::start().await;
     let (mut first, mut second) =
-        (TestReceiver::answering(&[500, 404, 200]).await, TestReceiver::start().await);
-    let failing = hub.subscribe(&first.wants("a")).await;
-    let other = hub.subscribe(&second.wants("*")).await;
+        (TestReceiver::responding(&[500, 404, 200]).await, TestReceiver::start().await);
+    let failing = hub.subscribe(&first.subscription_to("a")).await;
+    let other = hub.subscribe(&second.subscription_to("*")).await;
     let (a, b) = (hub.publish("a", json!(1)).await, hub.publish("b", json!(2)).await);
     first.take(3).await;
     second.take(2).await;
-    until_state(&hub, &failing, &a, "delivered").await;
-    until_state(&hub, &other, &b, "delivered").await;
-    until_state(&hub, &other, &a, "delivered").await;
+    wait_for_delivery(&hub, &failing, &a, "delivered").await;
+    wait_for_delivery(&hub, &other, &b, "delivered").await;
+    wait_for_delivery(&hub, &other, &a, "delivered").await;
 
     let statuses = async |query: &str| -> Vec<u64> {
-        let attempts = hub.all(&format!("/v1/attempts?{query}")).await;
+        let attempts = hub.list_all(&format!("/v1/attempts?{query}")).await;
         attempts.iter().map(|attempt| attempt["status_code"].as_u64().unwrap()).collect()
     };
     assert_eq!(statuses(&format!("subscription={failing}")).await, [200, 404, 500]);
@@ -191,28 +205,28 @@ async fn attempts_are_listed_newest_first_by_subscription_event_and_class() {
     assert_eq!(statuses("status_class=5xx").await, [500]);
     let paged = hub.get("/v1/attempts?limit=2").await.expect(200);
     let rest = hub
-        .get(&format!("/v1/attempts?limit=3&after={}", text(&paged, "/next_cursor")))
+        .get(&format!("/v1/attempts?limit=3&after={}", string_at(&paged, "/next_cursor")))
         .await
         .expect(200);
-    assert_eq!((each(&rest, "/data").len(), &rest["has_more"]), (3, &json!(false)));
+    assert_eq!((array_at(&rest, "/data").len(), &rest["has_more"]), (3, &json!(false)));
 }
 
 #[tokio::test]
 async fn an_exhausted_delivery_is_retried_once_on_request() {
     let hub = TestHub::start().await;
-    let mut receiver = TestReceiver::answering(&[500, 200]).await;
+    let mut receiver = TestReceiver::responding(&[500, 200]).await;
     let once = json!({"retry_schedule_s": [100], "give_up_after_s": 50});
-    let definition = with(receiver.wants("a"), once);
+    let definition = merged(receiver.subscription_to("a"), once);
     let subscription = hub.subscribe(&definition).await;
     let event = hub.publish("a", json!(1)).await;
-    until_state(&hub, &subscription, &event, "exhausted").await;
+    wait_for_delivery(&hub, &subscription, &event, "exhausted").await;
     receiver.next().await;
 
     let retry = format!("/v1/deliveries/{subscription}/{event}/retry");
     hub.post(&retry, &json!({})).await.expect(202);
     let again = receiver.next().await;
     assert_eq!((again.id, again.attempt), (event.clone(), 2));
-    until_state(&hub, &subscription, &event, "delivered").await;
+    wait_for_delivery(&hub, &subscription, &event, "delivered").await;
 
     hub.post(&retry, &json!({})).await.expect(202);
     assert_eq!(
@@ -220,57 +234,57 @@ async fn an_exhausted_delivery_is_retried_once_on_request() {
         3,
         "also what was delivered is sent again when asked for"
     );
-    until_attempts(&hub, &subscription, &event, 3).await;
+    wait_for_attempts(&hub, &subscription, &event, 3).await;
 }
 
 #[tokio::test]
 async fn a_waiting_delivery_is_retried_at_once_on_request() {
-    let hub = TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await;
-    let mut receiver = TestReceiver::answering(&[500, 200]).await;
-    let subscription = hub.subscribe(&receiver.wants("a")).await;
+    let hub = TestHub::start_with(|settings| settings.retry_schedule = every(LONG_DELAY)).await;
+    let mut receiver = TestReceiver::responding(&[500, 200]).await;
+    let subscription = hub.subscribe(&receiver.subscription_to("a")).await;
     let event = hub.publish("a", json!(1)).await;
-    until_state(&hub, &subscription, &event, "retrying").await;
+    wait_for_delivery(&hub, &subscription, &event, "retrying").await;
     hub.post(&format!("/v1/deliveries/{subscription}/{event}/retry"), &json!({})).await.expect(202);
     assert_eq!(receiver.take(2).await[1].attempt, 2);
-    until_state(&hub, &subscription, &event, "delivered").await;
+    wait_for_delivery(&hub, &subscription, &event, "delivered").await;
 }
 
 #[tokio::test]
 async fn a_retry_of_a_pending_or_unmatched_delivery_is_refused() {
     let hub = TestHub::start().await;
     let receiver = TestReceiver::start().await;
-    let subscription = hub.subscribe(&receiver.wants("a")).await;
+    let subscription = hub.subscribe(&receiver.subscription_to("a")).await;
     hub.post(&format!("/v1/subscriptions/{subscription}/pause"), &json!({})).await.expect(200);
     let (parked, other) = (hub.publish("a", json!(1)).await, hub.publish("b", json!(1)).await);
     assert_eq!(delivery(&hub, &subscription, &parked).await.unwrap()["status"], "pending");
     let retry = async |subscription: &str, event: &str| {
         hub.post(&format!("/v1/deliveries/{subscription}/{event}/retry"), &json!({})).await
     };
-    retry(&subscription, &parked).await.problem(409, "delivery_pending");
-    retry(&subscription, &other).await.problem(404, "not_found");
-    retry(&subscription, "evt_0000000000000").await.problem(404, "not_found");
-    retry("sub_0000000000000", &parked).await.problem(404, "not_found");
+    retry(&subscription, &parked).await.expect_problem(409, "delivery_pending");
+    retry(&subscription, &other).await.expect_problem(404, "not_found");
+    retry(&subscription, "evt_0000000000000").await.expect_problem(404, "not_found");
+    retry("sub_0000000000000", &parked).await.expect_problem(404, "not_found");
 }
 
 #[tokio::test]
 async fn a_test_event_goes_only_to_one_subscription() {
     let hub = TestHub::start().await;
     let (mut meant, mut other) = (TestReceiver::start().await, TestReceiver::start().await);
-    let subscription = hub.subscribe(&meant.wants("a")).await;
-    hub.subscribe(&other.wants("hookhub.test")).await;
-    hub.subscribe(&other.wants("*")).await;
+    let subscription = hub.subscribe(&meant.subscription_to("a")).await;
+    hub.subscribe(&other.subscription_to("hookhub.test")).await;
+    hub.subscribe(&other.subscription_to("*")).await;
     let sent =
         hub.post(&format!("/v1/subscriptions/{subscription}/test"), &json!({})).await.expect(202);
     let delivery = meant.next().await;
     assert_eq!(
-        (&delivery.id, text(&sent, "/type")),
-        (&text(&sent, "/id"), "hookhub.test".to_owned())
+        (&delivery.id, string_at(&sent, "/type")),
+        (&string_at(&sent, "/id"), "hookhub.test".to_owned())
     );
     let event: Value = serde_json::from_slice(&delivery.body).unwrap();
     assert_eq!(event["type"], "hookhub.test");
-    until_state(&hub, &subscription, &delivery.id, "delivered").await;
+    wait_for_delivery(&hub, &subscription, &delivery.id, "delivered").await;
 
     let sentinel = hub.publish("c", json!(1)).await;
     assert_eq!(other.next().await.id, sentinel);
-    assert!(other.more().is_empty());
+    assert!(other.drain().is_empty());
 }

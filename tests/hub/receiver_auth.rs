@@ -8,17 +8,17 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::client::{each, text, with};
-use crate::support::hostile::{Hostile, Malice};
+use crate::support::client::{array_at, merged, string_at};
 use crate::support::hub::{TestHub, every};
-use crate::support::receiver::{NEVER, TestReceiver};
-use crate::support::scripted::{Reply, Scripted};
-use crate::support::views::{until_all, until_attempts, until_state};
+use crate::support::misbehaving_receiver::{Behaviour, MisbehavingReceiver};
+use crate::support::receiver::{LONG_DELAY, TestReceiver};
+use crate::support::scripted_server::{Reply, ScriptedServer};
+use crate::support::waits::{wait_for_attempts, wait_for_deliveries, wait_for_delivery};
 
 const PATH: &str = "/v1/subscriptions";
 
 async fn once() -> TestHub {
-    TestHub::start_with(|settings| settings.retry_schedule = every(NEVER)).await
+    TestHub::start_with(|settings| settings.retry_schedule = every(LONG_DELAY)).await
 }
 
 /// Client credentials for a token endpoint.
@@ -36,13 +36,13 @@ fn token(token: &str, expires_in: u32) -> Reply {
 }
 
 /// A token endpoint that issues `token-0`, `token-1`, …
-async fn endpoint(expires_in: u32) -> Scripted {
-    Scripted::start(move |_, before| token(&format!("token-{before}"), expires_in)).await
+async fn endpoint(expires_in: u32) -> ScriptedServer {
+    ScriptedServer::start(move |_, before| token(&format!("token-{before}"), expires_in)).await
 }
 
 /// The first attempt of an event.
 async fn attempt(hub: &TestHub, subscription: &str, event: &str) -> Value {
-    until_attempts(hub, subscription, event, 1).await.remove(0)
+    wait_for_attempts(hub, subscription, event, 1).await.remove(0)
 }
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn receiver_credentials_are_sent_as_configured() {
             "Bearer 1|a.b-c_d~e+f/g=".to_owned(),
         ),
     ] {
-        let id = hub.subscribe(&with(receiver.wants("a"), json!({"auth": auth}))).await;
+        let id = hub.subscribe(&merged(receiver.subscription_to("a"), json!({"auth": auth}))).await;
         hub.publish("a", json!(1)).await;
         assert_eq!(receiver.next().await.header("authorization"), Some(&*sent));
         hub.delete(&format!("{PATH}/{id}")).await;
@@ -75,10 +75,13 @@ async fn receiver_credentials_are_never_shown_and_stay_until_replaced() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
     let auth = json!({"type": "basic", "username": "u", "password": "planted-secret"});
-    let made = hub.post(PATH, &with(receiver.wants("a"), json!({"auth": auth}))).await.expect(201);
+    let created = hub
+        .post(PATH, &merged(receiver.subscription_to("a"), json!({"auth": auth})))
+        .await
+        .expect(201);
     let masked = json!({"type": "basic", "username": "u", "password": "***"});
-    assert_eq!(made["auth"], masked);
-    let path = format!("{PATH}/{}", text(&made, "/id"));
+    assert_eq!(created["auth"], masked);
+    let path = format!("{PATH}/{}", string_at(&created, "/id"));
     let patched = hub.send(Method::PATCH, &path, &json!({"description": "x"})).await.expect(200);
     assert_eq!(patched["auth"], masked);
     hub.publish("a", json!(1)).await;
@@ -86,7 +89,7 @@ async fn receiver_credentials_are_never_shown_and_stay_until_replaced() {
     assert_eq!(receiver.next().await.header("authorization"), Some(&*sent));
 
     // The masked value cannot be sent back.
-    hub.send(Method::PATCH, &path, &json!({"auth": masked})).await.refuses("/auth/password");
+    hub.send(Method::PATCH, &path, &json!({"auth": masked})).await.expect_invalid("/auth/password");
     let other = client("https://id.example/token");
     let changed = hub.send(Method::PATCH, &path, &json!({"auth": other})).await.expect(200);
     let shown = json!({
@@ -94,12 +97,12 @@ async fn receiver_credentials_are_never_shown_and_stay_until_replaced() {
         "client_secret": "***", "scope": "hooks.write", "audience": null
     });
     assert_eq!(changed["auth"], shown);
-    for place in [
-        hub.get(&path).await.text,
-        hub.get(PATH).await.text,
-        hub.get("/v1/events?types=hookhub.subscription.*").await.text,
+    for response in [
+        hub.get(&path).await.body,
+        hub.get(PATH).await.body,
+        hub.get("/v1/events?types=hookhub.subscription.*").await.body,
     ] {
-        assert!(place.contains("***") && !place.contains("planted"), "{place}");
+        assert!(response.contains("***") && !response.contains("planted"), "{response}");
     }
     let gone = hub.send(Method::PATCH, &path, &json!({"auth": null})).await.expect(200);
     assert_eq!(gone["auth"], Value::Null);
@@ -131,20 +134,22 @@ async fn invalid_receiver_credentials_are_refused_with_the_field() {
         (client("http://10.0.0.1/token"), "/auth/token_url"),
         (client("http://169.254.169.254/"), "/auth/token_url"),
         (client("https://id.example:22/"), "/auth/token_url"),
-        (with(client("https://id.example/"), json!({"scope": "a  b"})), "/auth/scope"),
-        (with(client("https://id.example/"), json!({"client_id": "\u{e9}"})), "/auth/client_id"),
-        (with(client("https://id.example/"), json!({"grant": "x"})), "/auth/grant"),
+        (merged(client("https://id.example/"), json!({"scope": "a  b"})), "/auth/scope"),
+        (merged(client("https://id.example/"), json!({"client_id": "\u{e9}"})), "/auth/client_id"),
+        (merged(client("https://id.example/"), json!({"grant": "x"})), "/auth/grant"),
     ] {
-        hub.post(PATH, &with(definition.clone(), json!({"auth": auth}))).await.refuses(pointer);
+        hub.post(PATH, &merged(definition.clone(), json!({"auth": auth})))
+            .await
+            .expect_invalid(pointer);
     }
     let both = json!({
         "auth": {"type": "bearer", "token": "t"}, "headers": {"Authorization": "Basic x"}
     });
-    hub.post(PATH, &with(definition.clone(), both)).await.refuses("/auth");
+    hub.post(PATH, &merged(definition.clone(), both)).await.expect_invalid("/auth");
     let id =
-        hub.subscribe(&with(definition, json!({"headers": {"authorization": "Basic x"}}))).await;
+        hub.subscribe(&merged(definition, json!({"headers": {"authorization": "Basic x"}}))).await;
     let auth = json!({"auth": {"type": "bearer", "token": "t"}});
-    hub.send(Method::PATCH, &format!("{PATH}/{id}"), &auth).await.refuses("/auth");
+    hub.send(Method::PATCH, &format!("{PATH}/{id}"), &auth).await.expect_invalid("/auth");
 }
 
 #[tokio::test]
@@ -154,7 +159,7 @@ async fn one_oauth_token_serves_all_deliveries_with_the_same_credentials() {
     let auth = json!({"auth": client(&endpoint.url())});
     // Two subscriptions with the same credentials, and one with others.
     for _ in 0..2 {
-        hub.subscribe(&with(receiver.wants("a"), auth.clone())).await;
+        hub.subscribe(&merged(receiver.subscription_to("a"), auth.clone())).await;
     }
     hub.publish_many("a", 30).await;
     for delivery in receiver.take(60).await {
@@ -168,19 +173,20 @@ async fn one_oauth_token_serves_all_deliveries_with_the_same_credentials() {
     assert!(requests[0].head.starts_with("POST / HTTP/1.1\r\n"), "{}", requests[0].head);
 
     let mut other = TestReceiver::start().await;
-    let auth = with(client(&endpoint.url()), json!({"audience": "https://api.example"}));
-    hub.subscribe(&with(other.wants("b"), json!({"auth": auth}))).await;
+    let auth = merged(client(&endpoint.url()), json!({"audience": "https://api.example"}));
+    hub.subscribe(&merged(other.subscription_to("b"), json!({"auth": auth}))).await;
     hub.publish("b", json!(1)).await;
     assert_eq!(other.next().await.header("authorization"), Some("Bearer token-1"));
-    let asked = &endpoint.requests()[1].body;
-    assert!(asked.ends_with("&audience=https%3A%2F%2Fapi.example"), "{asked}");
+    let form = &endpoint.requests()[1].body;
+    assert!(form.ends_with("&audience=https%3A%2F%2Fapi.example"), "{form}");
 }
 
 #[tokio::test]
 async fn an_expired_oauth_token_is_fetched_again() {
     let (hub, endpoint) = (TestHub::start().await, endpoint(0).await);
     let mut receiver = TestReceiver::start().await;
-    hub.subscribe(&with(receiver.wants("a"), json!({"auth": client(&endpoint.url())}))).await;
+    hub.subscribe(&merged(receiver.subscription_to("a"), json!({"auth": client(&endpoint.url())})))
+        .await;
     for round in 0..3 {
         hub.publish("a", json!(round)).await;
         let sent = format!("Bearer token-{round}");
@@ -193,7 +199,7 @@ async fn an_oauth_token_rejected_by_the_receiver_is_replaced_within_the_attempt(
     let (hub, endpoint) = (once().await, endpoint(3_600).await);
     let valid: Arc<AtomicUsize> = Arc::default();
     let known = Arc::clone(&valid);
-    let receiver = Scripted::start(move |request, _| {
+    let receiver = ScriptedServer::start(move |request, _| {
         let good = format!("Bearer token-{}", known.load(Ordering::Relaxed));
         let status =
             if request.header("authorization") == Some(good) { "200 OK" } else { "401 No" };
@@ -205,12 +211,12 @@ async fn an_oauth_token_rejected_by_the_receiver_is_replaced_within_the_attempt(
     });
     let id = hub.subscribe(&definition).await;
     let first = hub.publish("a", json!(1)).await;
-    until_state(&hub, &id, &first, "delivered").await;
+    wait_for_delivery(&hub, &id, &first, "delivered").await;
 
     valid.store(1, Ordering::Relaxed);
     hub.publish_many("a", 20).await;
-    until_all(&hub, &id, "delivered", 21).await;
-    let attempts = hub.all(&format!("/v1/attempts?subscription={id}")).await;
+    wait_for_deliveries(&hub, &id, "delivered", 21).await;
+    let attempts = hub.list_all(&format!("/v1/attempts?subscription={id}")).await;
     assert_eq!(attempts.len(), 21, "each was delivered at its first attempt");
     assert_eq!(endpoint.requests().len(), 2, "and one token did for all");
 
@@ -226,20 +232,21 @@ async fn an_oauth_token_rejected_by_the_receiver_is_replaced_within_the_attempt(
 #[tokio::test]
 async fn a_failing_token_endpoint_is_recorded_in_the_attempt_and_nothing_is_sent() {
     let mut receiver = TestReceiver::start().await;
-    let hostile = Hostile::start(Malice::Endless("200 OK")).await;
-    let refusing = Scripted::start(|_, _| {
+    let misbehaving = MisbehavingReceiver::start(Behaviour::EndlessBody("200 OK")).await;
+    let refusing = ScriptedServer::start(|_, _| {
         let body = json!({"error": "invalid_client", "error_description": "planted"});
         Reply::Json("401 Unauthorized", body.to_string())
     })
     .await;
     let silly =
-        Scripted::start(|_, _| Reply::Json("200 OK", "{\"token\": \"planted\"}".to_owned())).await;
-    let redirecting = Hostile::start(Malice::Redirects(refusing.url())).await;
+        ScriptedServer::start(|_, _| Reply::Json("200 OK", "{\"token\": \"planted\"}".to_owned()))
+            .await;
+    let redirecting = MisbehavingReceiver::start(Behaviour::Redirect(refusing.url())).await;
     let hub = once().await;
     for (url, class, detail) in [
         (refusing.url(), "protocol", "token endpoint: answered 401: invalid_client"),
         (silly.url(), "protocol", "token endpoint: answered without an access_token"),
-        (hostile.url(), "protocol", "token endpoint: answered without an access_token"),
+        (misbehaving.url(), "protocol", "token endpoint: answered without an access_token"),
         (redirecting.url(), "protocol", "token endpoint: answered 307"),
         (
             "http://no-such-host.invalid/".to_owned(),
@@ -247,50 +254,52 @@ async fn a_failing_token_endpoint_is_recorded_in_the_attempt_and_nothing_is_sent
             "token endpoint: the host has no address",
         ),
     ] {
-        let id = hub.subscribe(&with(receiver.wants("a"), json!({"auth": client(&url)}))).await;
+        let id = hub
+            .subscribe(&merged(receiver.subscription_to("a"), json!({"auth": client(&url)})))
+            .await;
         let event = hub.publish("a", json!(1)).await;
         let attempt = attempt(&hub, &id, &event).await;
         assert_eq!(attempt["status_code"], Value::Null);
-        assert_eq!(text(&attempt, "/error"), class, "{attempt}");
-        let error_detail = text(&attempt, "/error_detail");
+        assert_eq!(string_at(&attempt, "/error"), class, "{attempt}");
+        let error_detail = string_at(&attempt, "/error_detail");
         assert!(
             error_detail.starts_with(detail) && !error_detail.contains("planted"),
             "{error_detail}"
         );
         hub.delete(&format!("{PATH}/{id}")).await;
     }
-    assert!(receiver.more().is_empty());
+    assert!(receiver.drain().is_empty());
     assert_eq!(refusing.requests().len(), 1, "no redirect led there");
 }
 
 #[tokio::test]
 async fn a_slow_token_endpoint_delays_an_attempt_at_most_five_seconds_beyond_its_timeout() {
-    let slow = Scripted::start(|_, before| match before {
-        0 | 1 => Reply::Nothing,
+    let slow = ScriptedServer::start(|_, before| match before {
+        0 | 1 => Reply::Never,
         _ => token("late", 3_600),
     })
     .await;
     let mut receiver = TestReceiver::start().await;
     let hub = once().await;
     let definition =
-        with(receiver.wants("a"), json!({"auth": client(&slow.url()), "timeout_s": 1}));
+        merged(receiver.subscription_to("a"), json!({"auth": client(&slow.url()), "timeout_s": 1}));
     let id = hub.subscribe(&definition).await;
     let event = hub.publish("a", json!(1)).await;
     let attempt = attempt(&hub, &id, &event).await;
-    assert_eq!(text(&attempt, "/error"), "timeout");
-    assert_eq!(text(&attempt, "/error_detail"), "no complete answer within 1 s");
+    assert_eq!(string_at(&attempt, "/error"), "timeout");
+    assert_eq!(string_at(&attempt, "/error_detail"), "no complete answer within 1 s");
 
     hub.send(Method::PATCH, &format!("{PATH}/{id}"), &json!({"timeout_s": 30})).await.expect(200);
     // All attempts that wait in the meantime share the result. After a timeout fewer of them run at once.
     hub.publish_many("a", 5).await;
     let path = format!("/v1/attempts?subscription={id}");
     let attempts = crate::support::eventually("all have failed", async || {
-        let attempts = hub.all(&path).await;
+        let attempts = hub.list_all(&path).await;
         (attempts.len() == 6).then_some(attempts)
     });
     for attempt in attempts.await.iter().take(5) {
-        assert_eq!(text(attempt, "/error"), "timeout");
-        let error_detail = text(attempt, "/error_detail");
+        assert_eq!(string_at(attempt, "/error"), "timeout");
+        let error_detail = string_at(attempt, "/error_detail");
         assert_eq!(error_detail, "token endpoint: no complete answer within 5 s");
         assert!(attempt["latency_ms"].as_u64().unwrap() < 9_000, "{attempt}");
     }
@@ -309,21 +318,21 @@ async fn token_endpoints_respect_the_target_rules() {
     });
     let id = hub.subscribe(&definition).await;
     let hub = TestHub::start_on(&hub.stop().await, |settings| {
-        settings.retry_schedule = every(NEVER);
+        settings.retry_schedule = every(LONG_DELAY);
         settings.egress.targets.deny =
             hookhub::domain::egress::target_list::TargetList::parse("127.0.0.2").ok();
     })
     .await;
     let event = hub.publish("a", json!(1)).await;
     let attempt = attempt(&hub, &id, &event).await;
-    assert_eq!(text(&attempt, "/error"), "blocked");
-    let error_detail = text(&attempt, "/error_detail");
+    assert_eq!(string_at(&attempt, "/error"), "blocked");
+    let error_detail = string_at(&attempt, "/error_detail");
     assert!(
         error_detail.starts_with("token endpoint: ")
             && error_detail.contains("HOOKHUB_DENY_TARGETS"),
         "{error_detail}"
     );
-    assert_eq!(each(&hub.get(PATH).await.expect(200), "/data").len(), 1);
+    assert_eq!(array_at(&hub.get(PATH).await.expect(200), "/data").len(), 1);
 }
 
 #[tokio::test]
@@ -338,8 +347,8 @@ async fn credentials_are_not_sent_to_another_server() {
     let path = format!("/v1/subscriptions/{id}");
     let change_to = async |change: Value| hub.send(Method::PATCH, &path, &change).await;
     let elsewhere = change_to(json!({"callback_url": "http://127.0.0.1:9010/a"})).await;
-    elsewhere.refuses("/headers");
-    elsewhere.refuses("/auth");
+    elsewhere.expect_invalid("/headers");
+    elsewhere.expect_invalid("/auth");
     change_to(json!({"callback_url": "http://127.0.0.1:9009/b"})).await.expect(200);
     let given = json!({"callback_url": "http://127.0.0.1:9010/a", "headers": null, "auth": null});
     change_to(given).await.expect(200);

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::follower::{Follower, Transport};
 use crate::support::hub::TestHub;
-use crate::support::views::until_connected;
+use crate::support::waits::wait_for_connections;
 
 const CLIENTS: usize = 1_000;
 const EVENTS: usize = 12;
@@ -21,8 +21,8 @@ async fn a_thousand_that_take_one_event_a_connection_get_all_once(transport: Tra
         let mut follower = Follower::from_earliest(&hub, transport).await;
         let mut met = Vec::new();
         while met.len() < EVENTS {
-            met.push(follower.next_in_spite_of_cuts().await.id);
-            follower.hang_up();
+            met.push(follower.next_with_reconnects().await.id);
+            follower.disconnect();
         }
         met
     };
@@ -37,7 +37,7 @@ async fn a_thousand_that_take_one_event_a_connection_get_all_once(transport: Tra
     for met in met {
         assert_eq!(met, published);
     }
-    until_connected(&hub, 0).await;
+    wait_for_connections(&hub, 0).await;
 }
 
 #[tokio::test]

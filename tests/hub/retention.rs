@@ -10,12 +10,12 @@ use sqlx::{AssertSqlSafe, Executor};
 use tokio::time::Instant;
 
 use crate::support::aging::{age, aged, all_aged};
-use crate::support::client::{Client, each, text, with};
+use crate::support::client::{Client, array_at, merged, string_at};
 use crate::support::database::Database;
 use crate::support::hub::TestHub;
 use crate::support::receiver::{TestReceiver, sorted};
 use crate::support::sse::EventSource;
-use crate::support::views::{until_all, until_state};
+use crate::support::waits::{wait_for_deliveries, wait_for_delivery};
 use crate::support::{eventually, in_time};
 
 /// Number of partitions of the tables whose day ended more than `days` days ago.
@@ -24,11 +24,11 @@ async fn older(database: &Database, table: &str, days: u16) -> i64 {
         "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname ~ '^({table})_[0-9]{{8}}$'
          AND to_date(right(relname, 8), 'YYYYMMDD') < (now() AT TIME ZONE 'UTC')::date - {days}"
     );
-    database.number(&count).await
+    database.query_number(&count).await
 }
 
 /// Waits until all expired partitions are dropped.
-async fn until_gone(database: &Database) {
+async fn wait_for_expiry(database: &Database) {
     let gone = async || (older(database, "events|attempts", 30).await == 0).then_some(());
     eventually("old partitions go", gone).await;
 }
@@ -52,19 +52,19 @@ async fn hubs_that_drop_old_partitions(database: &Database) -> Vec<TestHub> {
             return hubs;
         }
     }
-    until_gone(database).await;
+    wait_for_expiry(database).await;
     hubs
 }
 
 async fn ids(hub: &Client, path: &str) -> Vec<String> {
-    hub.all(path).await.iter().map(|event| text(event, "/id")).collect()
+    hub.list_all(path).await.iter().map(|event| string_at(event, "/id")).collect()
 }
 
 async fn gaps(hub: &Client) -> Vec<Value> {
-    hub.all("/v1/events?types=hookhub.gap").await
+    hub.list_all("/v1/events?types=hookhub.gap").await
 }
 
-async fn until_gap(hub: &Client) -> Value {
+async fn wait_for_gap(hub: &Client) -> Value {
     eventually("a gap is reported", async || gaps(hub).await.pop()).await
 }
 
@@ -85,11 +85,11 @@ async fn expired_days_are_dropped_whole_and_later_days_stay() {
     let (old, young) = (all_aged(&old, 35), all_aged(&young, 10));
 
     let hub = TestHub::start_on(&database, |_| ()).await;
-    until_gone(&database).await;
+    wait_for_expiry(&database).await;
     assert_eq!(ids(&hub, "/v1/events").await, young);
-    hub.get(&format!("/v1/events/{}", old[2])).await.problem(404, "not_found");
+    hub.get(&format!("/v1/events/{}", old[2])).await.expect_problem(404, "not_found");
     let refused = hub.get(&format!("/v1/events?after={}", old[1])).await;
-    assert_eq!(refused.problem(410, "cursor_expired")["earliest"], json!(young[0]));
+    assert_eq!(refused.expect_problem(410, "cursor_expired")["earliest"], json!(young[0]));
     assert_eq!(ids(&hub, &format!("/v1/events?after={}", old[2])).await, young, "nothing is lost");
 
     let stream = hub.request(Method::GET, &format!("/v1/stream?last_event_id={}", old[0]));
@@ -104,8 +104,8 @@ async fn expired_days_are_dropped_whole_and_later_days_stay() {
         assert_eq!(&in_time("an event", stream.next()).await.unwrap().id, id);
     }
     let mut receiver = TestReceiver::start().await;
-    hub.subscribe(&with(receiver.wants("n"), json!({"from": "earliest"}))).await;
-    assert_eq!(sorted(receiver.take_ids(2).await), young);
+    hub.subscribe(&merged(receiver.subscription_to("n"), json!({"from": "earliest"}))).await;
+    assert_eq!(sorted(receiver.next_ids(2).await), young);
     assert!(gaps(&hub).await.is_empty(), "nobody lost anything");
 }
 
@@ -113,31 +113,31 @@ async fn expired_days_are_dropped_whole_and_later_days_stay() {
 async fn a_log_whose_events_have_all_expired_is_empty_and_usable() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
-    let id = hub.subscribe(&receiver.wants("n")).await;
+    let id = hub.subscribe(&receiver.subscription_to("n")).await;
     let old = hub.publish_many("n", 3).await;
     receiver.take(3).await;
-    until_all(&hub, &id, "delivered", 3).await;
+    wait_for_deliveries(&hub, &id, "delivered", 3).await;
     let database = hub.stop().await;
     age(&database, 40).await;
     let old = all_aged(&old, 40);
 
     for _ in 0..2 {
         let hub = TestHub::start_on(&database, |_| ()).await;
-        until_gone(&database).await;
+        wait_for_expiry(&database).await;
         let refused = hub.get(&format!("/v1/events?after={}", old[1])).await;
-        assert_eq!(refused.problem(410, "cursor_expired").get("earliest"), None);
+        assert_eq!(refused.expect_problem(410, "cursor_expired").get("earliest"), None);
         for after in ["earliest", "now", &old[2]] {
             let page = hub.get(&format!("/v1/events?after={after}")).await.expect(200);
-            assert!(each(&page, "/data").is_empty(), "{page}");
+            assert!(array_at(&page, "/data").is_empty(), "{page}");
         }
         hub.stop().await;
     }
     let hub = TestHub::start_on(&database, |_| ()).await;
     let path = format!("/v1/events?wait=20&after={}", old[2]);
     let (page, new) = tokio::join!(hub.get(&path), hub.publish("n", json!("new")));
-    assert_eq!(text(&page.expect(200), "/data/0/id"), new);
+    assert_eq!(string_at(&page.expect(200), "/data/0/id"), new);
     assert_eq!(receiver.next().await.id, new);
-    assert!(receiver.more().is_empty());
+    assert!(receiver.drain().is_empty());
     assert_eq!(hub.subscription(&id).await.get("expired"), None);
 }
 
@@ -145,13 +145,15 @@ async fn a_log_whose_events_have_all_expired_is_empty_and_usable() {
 async fn a_paused_subscription_whose_events_expire_gets_one_gap_report_and_all_retained_events() {
     let hub = TestHub::start().await;
     let acme = hub.acting_for("acme");
-    let mut receiver = TestReceiver::answering(&[200, 500, 500, 200]).await;
-    let wanted =
-        with(receiver.wants("n"), json!({"max_in_flight": 1, "retry_schedule_s": [1_000]}));
+    let mut receiver = TestReceiver::responding(&[200, 500, 500, 200]).await;
+    let wanted = merged(
+        receiver.subscription_to("n"),
+        json!({"max_in_flight": 1, "retry_schedule_s": [1_000]}),
+    );
     let id = acme.subscribe(&wanted).await;
     let attempted = acme.publish_many("n", 3).await;
     receiver.take(3).await;
-    until_all(&acme, &id, "retrying", 2).await;
+    wait_for_deliveries(&acme, &id, "retrying", 2).await;
     post(&acme, &id, "pause").await;
     let parked = acme.publish_many("n", 4).await;
     acme.publish_many("other", 5).await;
@@ -169,14 +171,14 @@ async fn a_paused_subscription_whose_events_expire_gets_one_gap_report_and_all_r
 
     let hub = TestHub::start_on(&database, |_| ()).await;
     let acme = hub.acting_for("acme");
-    let gap = until_gap(&acme).await;
+    let gap = wait_for_gap(&acme).await;
     let lost = json!({"reason": "expired", "subscription": id, "events": 6, "from": attempted[1], "to": parked[3]});
     assert_eq!(gap["data"], lost);
     let expired = acme.subscription(&id).await["expired"].clone();
     assert_eq!(expired["events"], 6);
-    assert!(text(&expired, "/up_to") >= parked[3]);
+    assert!(string_at(&expired, "/up_to") >= parked[3]);
     assert!(gaps(&hub).await.is_empty(), "another tenant hears nothing of it");
-    assert_eq!(database.number("SELECT count(*) FROM retries").await, 0);
+    assert_eq!(database.query_number("SELECT count(*) FROM retries").await, 0);
 
     post(&acme, &id, "resume").await;
     let delivered = receiver.take(1_200).await;
@@ -185,8 +187,8 @@ async fn a_paused_subscription_whose_events_expire_gets_one_gap_report_and_all_r
     assert_eq!(sorted(delivered), all_aged(&kept, 20));
     let new = acme.publish("n", json!("new")).await;
     assert_eq!(receiver.next().await.id, new);
-    until_state(&acme, &id, &new, "delivered").await;
-    assert!(receiver.more().is_empty());
+    wait_for_delivery(&acme, &id, &new, "delivered").await;
+    assert!(receiver.drain().is_empty());
     assert_eq!(gaps(&acme).await.len(), 1);
 }
 
@@ -207,26 +209,28 @@ async fn expired_events_are_counted_with_the_patterns_in_force_when_they_were_pu
     age(&database, 40).await;
 
     let hub = TestHub::start_on(&database, |_| ()).await;
-    let gap = until_gap(&hub).await;
+    let gap = wait_for_gap(&hub).await;
     assert_eq!(gap["data"]["events"], 1 + 1 + 16);
     assert_eq!(gap["data"]["from"], json!(aged(&all[1], 40)));
     assert_eq!(gap["data"]["to"], json!(aged(&all[all.len() - 1], 40)));
     let page = hub.get(&format!("/v1/subscriptions/{id}/events")).await.expect(200);
-    assert_eq!(text(&page, "/data/0/id"), text(&gap, "/id"), "it asked for gaps");
+    assert_eq!(string_at(&page, "/data/0/id"), string_at(&gap, "/id"), "it asked for gaps");
 }
 
 #[tokio::test]
 async fn a_pull_subscription_whose_events_expire_gets_a_gap_report_and_continues_with_retained_events()
  {
     let hub = TestHub::start().await;
-    let mut receiver = TestReceiver::answering(&[200, 500]).await;
-    let wanted =
-        with(receiver.wants("n"), json!({"max_in_flight": 1, "retry_schedule_s": [1_000]}));
+    let mut receiver = TestReceiver::responding(&[200, 500]).await;
+    let wanted = merged(
+        receiver.subscription_to("n"),
+        json!({"max_in_flight": 1, "retry_schedule_s": [1_000]}),
+    );
     let id = hub.subscribe(&wanted).await;
     // The callback accepts the first event and rejects the second; the third is published for pull.
     hub.publish_many("n", 2).await;
     receiver.take(2).await;
-    until_all(&hub, &id, "retrying", 1).await;
+    wait_for_deliveries(&hub, &id, "retrying", 1).await;
     let pulled = json!({"callback_url": null});
     hub.send(Method::PATCH, &format!("/v1/subscriptions/{id}"), &pulled).await.expect(200);
     hub.publish("n", json!(2)).await;
@@ -238,11 +242,12 @@ async fn a_pull_subscription_whose_events_expire_gets_a_gap_report_and_continues
     age(&database, 20).await;
 
     let hub = TestHub::start_on(&database, |_| ()).await;
-    assert_eq!(until_gap(&hub).await["data"]["events"], 2);
+    assert_eq!(wait_for_gap(&hub).await["data"]["events"], 2);
     let page = format!("/v1/subscriptions/{id}/events");
-    until_gone(&database).await;
+    wait_for_expiry(&database).await;
     let left = hub.get(&page).await.expect(200);
-    let left: Vec<_> = each(&left, "/data").iter().map(|event| text(event, "/id")).collect();
+    let left: Vec<_> =
+        array_at(&left, "/data").iter().map(|event| string_at(event, "/id")).collect();
     assert_eq!(left, all_aged(&kept, 20));
     assert_eq!(hub.subscription(&id).await["expired"]["events"], 2);
 }
@@ -251,10 +256,10 @@ async fn a_pull_subscription_whose_events_expire_gets_a_gap_report_and_continues
 async fn appends_and_deliveries_continue_while_a_reader_blocks_the_drop_of_a_partition() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
-    let id = hub.subscribe(&receiver.wants("n")).await;
+    let id = hub.subscribe(&receiver.subscription_to("n")).await;
     hub.publish_many("n", 3).await;
     receiver.take(3).await;
-    until_all(&hub, &id, "delivered", 3).await;
+    wait_for_deliveries(&hub, &id, "delivered", 3).await;
     let database = hub.stop().await;
     age(&database, 40).await;
     let mut reader = database.connect().await;
@@ -266,15 +271,15 @@ async fn appends_and_deliveries_continue_while_a_reader_blocks_the_drop_of_a_par
     let began = Instant::now();
     let waits = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending";
     let (mut published, mut slowest) = (Vec::new(), Duration::ZERO);
-    while database.number(waits).await == 0 || began.elapsed() < Duration::from_secs(4) {
-        let asked = Instant::now();
+    while database.query_number(waits).await == 0 || began.elapsed() < Duration::from_secs(4) {
+        let started = Instant::now();
         published.push(hub.publish("n", json!(published.len())).await);
-        slowest = slowest.max(asked.elapsed());
+        slowest = slowest.max(started.elapsed());
         assert!(began.elapsed() < Duration::from_secs(30), "it never began to detach");
     }
     assert!(slowest < Duration::from_secs(2), "an append waited for {slowest:?}");
     assert_eq!(ids(&hub, "/v1/events").await, published, "who begins to read now sees it gone");
-    until_all(&hub, &id, "delivered", published.len()).await;
+    wait_for_deliveries(&hub, &id, "delivered", published.len()).await;
 
     // The reader has ended; the next retention round, here the first one of another node, drops the rest.
     reader.execute(AssertSqlSafe("COMMIT".to_owned())).await.unwrap();
@@ -282,12 +287,12 @@ async fn appends_and_deliveries_continue_while_a_reader_blocks_the_drop_of_a_par
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND (classid::bigint << 32 | objid::bigint) = 7308324465820957";
     eventually("the first node gives its turn up", async || {
-        (database.number(turns).await == 0).then_some(())
+        (database.query_number(turns).await == 0).then_some(())
     })
     .await;
     let others = hubs_that_drop_old_partitions(&database).await;
     let last = others[0].publish("n", json!("last")).await;
-    assert_eq!(sorted(receiver.take_ids(published.len() + 1).await).last(), Some(&last));
+    assert_eq!(sorted(receiver.next_ids(published.len() + 1).await).last(), Some(&last));
 }
 
 #[tokio::test]
@@ -296,7 +301,7 @@ async fn two_nodes_that_expire_events_at_once_report_the_gap_once() {
     let receiver = TestReceiver::start().await;
     let mut parked = Vec::new();
     for _ in 0..5 {
-        let id = hub.subscribe(&receiver.wants("n")).await;
+        let id = hub.subscribe(&receiver.subscription_to("n")).await;
         post(&hub, &id, "pause").await;
         parked.push(id);
     }
@@ -306,7 +311,7 @@ async fn two_nodes_that_expire_events_at_once_report_the_gap_once() {
 
     let (one, other) =
         tokio::join!(TestHub::start_on(&database, |_| ()), TestHub::start_on(&database, |_| ()),);
-    until_gone(&database).await;
+    wait_for_expiry(&database).await;
     for hub in [&one, &other] {
         eventually("all gaps are reported", async || (gaps(hub).await.len() >= 5).then_some(()))
             .await;
@@ -321,10 +326,10 @@ async fn two_nodes_that_expire_events_at_once_report_the_gap_once() {
 async fn a_delivery_whose_attempts_have_expired_is_unknown_and_can_be_retried() {
     let hub = TestHub::start().await;
     let mut receiver = TestReceiver::start().await;
-    let id = hub.subscribe(&receiver.wants("n")).await;
+    let id = hub.subscribe(&receiver.subscription_to("n")).await;
     let old = hub.publish_many("n", 3).await;
     receiver.take(3).await;
-    until_all(&hub, &id, "delivered", 3).await;
+    wait_for_deliveries(&hub, &id, "delivered", 3).await;
     let database = hub.stop().await;
     age(&database, 20).await;
     let old = all_aged(&old, 20);
@@ -333,24 +338,24 @@ async fn a_delivery_whose_attempts_have_expired_is_unknown_and_can_be_retried() 
     let attempts = async || (older(&database, "attempts", 14).await == 0).then_some(());
     eventually("attempts go", attempts).await;
     assert_eq!(older(&database, "events", 14).await, 1);
-    until_all(&hub, &id, "unknown", 3).await;
+    wait_for_deliveries(&hub, &id, "unknown", 3).await;
     let path = format!("/v1/events/{}/deliveries", old[0]);
-    let delivery = hub.all(&path).await.pop().unwrap();
+    let delivery = hub.list_all(&path).await.pop().unwrap();
     assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("unknown"), &json!([])));
     hub.post(&format!("/v1/deliveries/{id}/{}/retry", old[0]), &json!({})).await.expect(202);
     assert_eq!(receiver.next().await.id, old[0]);
 
     // A replay over that part of the log is not recorded, and recording continues.
-    let mut replayed = TestReceiver::answering(&[500, 200]).await;
+    let mut replayed = TestReceiver::responding(&[500, 200]).await;
     let from_the_earliest = json!({"from": "earliest", "ordered": true});
-    let replay = hub.subscribe(&with(replayed.wants("n"), from_the_earliest)).await;
+    let replay = hub.subscribe(&merged(replayed.subscription_to("n"), from_the_earliest)).await;
     let mut expected = old.clone();
     expected.insert(0, old[0].clone());
-    assert_eq!(replayed.take_ids(4).await, expected);
+    assert_eq!(replayed.next_ids(4).await, expected);
     let new = hub.publish("n", json!("new")).await;
     assert_eq!([replayed.next().await.id, receiver.next().await.id], [new.clone(), new.clone()]);
-    until_state(&hub, &replay, &new, "delivered").await;
-    until_all(&hub, &replay, "unknown", 3).await;
+    wait_for_delivery(&hub, &replay, &new, "delivered").await;
+    wait_for_deliveries(&hub, &replay, "unknown", 3).await;
 }
 
 #[tokio::test]
@@ -361,10 +366,10 @@ async fn attempts_that_prevent_duplicates_are_kept_while_their_subscription_lags
     age(&database, 20).await;
     let hub = TestHub::start_on(&database, |_| ()).await;
     let mut receiver = TestReceiver::start().await;
-    let id = hub.subscribe(&receiver.wants("n")).await;
+    let id = hub.subscribe(&receiver.subscription_to("n")).await;
     let old = hub.publish_many("n", 5).await;
     receiver.take(5).await;
-    until_all(&hub, &id, "delivered", 5).await;
+    wait_for_deliveries(&hub, &id, "delivered", 5).await;
     post(&hub, &id, "pause").await;
     let database = hub.stop().await;
     // As if the first event had still been in flight when the subscription was paused.
@@ -382,13 +387,13 @@ async fn attempts_that_prevent_duplicates_are_kept_while_their_subscription_lags
     let old = all_aged(&old, 20);
 
     let hub = TestHub::start_on(&database, |_| ()).await;
-    until_gone(&database).await;
-    until_all(&hub, &id, "delivered", 4).await;
-    until_all(&hub, &id, "pending", 1).await;
+    wait_for_expiry(&database).await;
+    wait_for_deliveries(&hub, &id, "delivered", 4).await;
+    wait_for_deliveries(&hub, &id, "pending", 1).await;
     post(&hub, &id, "resume").await;
     assert_eq!(receiver.next().await.id, old[0]);
-    until_all(&hub, &id, "delivered", 5).await;
-    assert!(receiver.more().is_empty());
+    wait_for_deliveries(&hub, &id, "delivered", 5).await;
+    assert!(receiver.drain().is_empty());
     assert_eq!(older(&database, "attempts", 14).await, 1);
 }
 
@@ -401,16 +406,16 @@ async fn a_reader_from_the_earliest_event_works_when_everything_has_expired() {
     let hub = TestHub::start_on(&database, |_| ()).await;
     // One read starts while the old events may still exist, and one after that.
     let early = hub.get("/v1/events?after=earliest").await.expect(200);
-    until_gone(&database).await;
+    wait_for_expiry(&database).await;
     eventually("nothing is listed", async || {
         let page = hub.get("/v1/events?after=earliest").await.expect(200);
-        (each(&page, "/data").is_empty() && page["has_more"] == false).then_some(())
+        (array_at(&page, "/data").is_empty() && page["has_more"] == false).then_some(())
     })
     .await;
-    let path = format!("/v1/events?wait=20&after={}", text(&early, "/next_cursor"));
+    let path = format!("/v1/events?wait=20&after={}", string_at(&early, "/next_cursor"));
     let stream = hub.request(Method::GET, "/v1/stream?after=earliest");
     let mut stream = EventSource::open(stream).await.unwrap();
     let (page, new) = tokio::join!(hub.get(&path), hub.publish("n", json!("new")));
-    assert_eq!(text(&page.expect(200), "/data/0/id"), new);
+    assert_eq!(string_at(&page.expect(200), "/data/0/id"), new);
     assert_eq!(in_time("an event", stream.next()).await.unwrap().id, new);
 }

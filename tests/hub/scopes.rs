@@ -3,12 +3,12 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::client::{Answer, Client, answer, each, text, with};
+use crate::support::client::{Client, Response, array_at, merged, send_request, string_at};
 use crate::support::hub::TestHub;
 use crate::support::in_time;
 use crate::support::receiver::TestReceiver;
 use crate::support::sse::EventSource;
-use crate::support::views::{until_all, until_connected};
+use crate::support::waits::{wait_for_connections, wait_for_deliveries};
 use crate::support::websocket::Socket;
 
 const SUB: &str = "sub_0000000000000";
@@ -16,8 +16,8 @@ const EVT: &str = "evt_0000000000000";
 
 /// A client with a key of the default tenant.
 async fn with_key(hub: &TestHub, more: Value) -> Client {
-    let made = hub.post("/v1/keys", &with(json!({"name": "ci"}), more)).await.expect(201);
-    hub.with_key(Some(&text(&made, "/key")))
+    let created = hub.post("/v1/keys", &merged(json!({"name": "ci"}), more)).await.expect(201);
+    hub.with_key(Some(&string_at(&created, "/key")))
 }
 
 /// Each route with the scope it needs.
@@ -61,7 +61,7 @@ fn routes() -> Vec<(Method, String, &'static str)> {
     routes
 }
 
-async fn ask(client: &Client, method: &Method, path: &str) -> Answer {
+async fn ask(client: &Client, method: &Method, path: &str) -> Response {
     client.send(method.clone(), path, &json!({"nothing": "of use"})).await
 }
 
@@ -76,10 +76,10 @@ async fn a_key_does_only_what_its_scopes_allow() {
                 assert!(
                     ![401, 403].contains(&response.status),
                     "{method} {path} {scope}: {}",
-                    response.text
+                    response.body
                 );
             } else {
-                let detail = text(&response.problem(403, "forbidden"), "/detail");
+                let detail = string_at(&response.expect_problem(403, "forbidden"), "/detail");
                 let named = detail.contains(&format!("the scope {wanted};"));
                 assert!(named && detail.ends_with(scope), "{method} {path}: {detail}");
             }
@@ -88,7 +88,7 @@ async fn a_key_does_only_what_its_scopes_allow() {
         let opened = EventSource::open(stream).await.is_ok();
         assert_eq!(opened, ["stream", "admin"].contains(&scope), "{scope}");
     }
-    assert!(hub.all("/v1/subscriptions").await.is_empty());
+    assert!(hub.list_all("/v1/subscriptions").await.is_empty());
 }
 
 #[tokio::test]
@@ -108,8 +108,8 @@ async fn a_websocket_command_needs_its_scope() {
             ("ack", json!({"ack": event})),
             ("publish", json!({"publish": {"type": "b", "data": 1}})),
         ] {
-            socket.say(&command).await;
-            let reply = socket.hear().await;
+            socket.send(&command).await;
+            let reply = socket.receive().await;
             let code = reply.pointer("/error/code").and_then(Value::as_str);
             assert_eq!(code == Some("forbidden"), refused.contains(&name), "{scopes:?} {reply}");
         }
@@ -122,19 +122,20 @@ async fn a_stream_token_allows_no_more_than_its_key() {
     let client = with_key(&hub, json!({"scopes": ["stream"], "event_types": ["order.*"]})).await;
     let path = "/v1/stream-tokens";
     for types in [json!(["invoice.paid"]), json!(["order.*", "*"]), json!(["*"])] {
-        client.post(path, &json!({"types": types})).await.problem(403, "forbidden");
+        client.post(path, &json!({"types": types})).await.expect_problem(403, "forbidden");
     }
-    let made = client.post(path, &json!({"types": ["order.paid"]})).await.expect(201);
-    let (page, query) = (hub.with_key(None), format!("access_token={}", text(&made, "/token")));
-    let problem = page.get(&format!("/v1/events?{query}")).await.problem(403, "forbidden");
-    assert!(text(&problem, "/detail").contains("the scope read;"), "{problem}");
+    let created = client.post(path, &json!({"types": ["order.paid"]})).await.expect(201);
+    let (page, query) =
+        (hub.with_key(None), format!("access_token={}", string_at(&created, "/token")));
+    let problem = page.get(&format!("/v1/events?{query}")).await.expect_problem(403, "forbidden");
+    assert!(string_at(&problem, "/detail").contains("the scope read;"), "{problem}");
     let stream = page.request(Method::GET, &format!("/v1/stream?{query}"));
     EventSource::open(stream).await.expect("a stream");
 
     let brief = with_key(&hub, json!({"expires_in_s": 60})).await;
-    let made = brief.post(path, &json!({"types": ["a"], "ttl_s": 600})).await.expect(201);
-    let of_key = hub.all("/v1/keys").await;
-    assert_eq!(made["expires_at"], of_key[1]["expires_at"], "with its key it ends");
+    let created = brief.post(path, &json!({"types": ["a"], "ttl_s": 600})).await.expect(201);
+    let of_key = hub.list_all("/v1/keys").await;
+    assert_eq!(created["expires_at"], of_key[1]["expires_at"], "with its key it ends");
 }
 
 #[tokio::test]
@@ -143,17 +144,18 @@ async fn a_key_with_event_types_publishes_only_those_types() {
     let client = with_key(&hub, json!({"event_types": ["order.*", "a"]})).await;
     client.publish("order.paid", json!(1)).await;
     let event = |event_type: &str| json!({"type": event_type, "data": 1});
-    let problem = client.post("/v1/events", &event("invoice.paid")).await.problem(403, "forbidden");
-    let detail = text(&problem, "/detail");
+    let problem =
+        client.post("/v1/events", &event("invoice.paid")).await.expect_problem(403, "forbidden");
+    let detail = string_at(&problem, "/detail");
     assert!(detail.contains("order.*, a") && detail.contains("invoice.paid"), "{detail}");
     let batch = json!([event("a"), event("invoice.paid"), event("order.paid.eu")]);
     let response = client.post("/v1/events", &batch).await.expect(202);
     assert_eq!(response["data"][1]["error"]["code"], "forbidden");
     let mut socket = Socket::open(client.request(Method::GET, "/v1/ws")).await.unwrap();
-    socket.say(&json!({"publish": event("b")})).await;
-    assert_eq!(socket.hear().await["error"]["code"], "forbidden");
-    let stored = hub.all("/v1/events").await;
-    let types: Vec<_> = stored.iter().map(|event| text(event, "/type")).collect();
+    socket.send(&json!({"publish": event("b")})).await;
+    assert_eq!(socket.receive().await["error"]["code"], "forbidden");
+    let stored = hub.list_all("/v1/events").await;
+    let types: Vec<_> = stored.iter().map(|event| string_at(event, "/type")).collect();
     assert_eq!(types, ["order.paid", "a", "order.paid.eu"]);
     assert_eq!(response["data"][2]["id"], stored[2]["id"]);
 }
@@ -166,16 +168,17 @@ async fn a_key_with_event_types_reads_only_those_types() {
         (hub.publish("invoice.paid", json!(1)).await, hub.publish("order.paid", json!(2)).await);
     for query in ["", "?order=desc", "?types=order.paid"] {
         let page = client.get(&format!("/v1/events{query}")).await.expect(200);
-        let ids: Vec<_> = each(&page, "/data").iter().map(|event| text(event, "/id")).collect();
+        let ids: Vec<_> =
+            array_at(&page, "/data").iter().map(|event| string_at(event, "/id")).collect();
         assert_eq!(ids, [seen.as_str()], "{query}");
     }
     for types in ["*", "invoice.paid", "order.paid,invoice.paid", "hookhub.*"] {
         for path in ["events", "stream", "ws"] {
-            client.get(&format!("/v1/{path}?types={types}")).await.problem(403, "forbidden");
+            client.get(&format!("/v1/{path}?types={types}")).await.expect_problem(403, "forbidden");
         }
     }
     for rest in ["", "/explain", "/deliveries"] {
-        client.get(&format!("/v1/events/{hidden}{rest}")).await.problem(404, "not_found");
+        client.get(&format!("/v1/events/{hidden}{rest}")).await.expect_problem(404, "not_found");
         client.get(&format!("/v1/events/{seen}{rest}")).await.expect(200);
     }
     let stream = client.request(Method::GET, "/v1/stream?after=earliest");
@@ -183,21 +186,21 @@ async fn a_key_with_event_types_reads_only_those_types() {
     assert_eq!(in_time("an event", stream.next()).await.unwrap().id, seen);
     let mut socket =
         Socket::open(client.request(Method::GET, "/v1/ws?after=earliest")).await.unwrap();
-    assert_eq!(text(&socket.hear().await, "/id"), seen);
-    socket.say(&json!({"subscribe": {"types": ["invoice.paid"]}})).await;
-    assert_eq!(socket.hear().await["error"]["code"], "forbidden");
-    socket.say(&json!({"subscribe": {"after": "earliest"}})).await;
-    assert_eq!(socket.hear().await["subscribed"]["types"], json!(["order.*"]));
-    assert_eq!(text(&socket.hear().await, "/id"), seen);
+    assert_eq!(string_at(&socket.receive().await, "/id"), seen);
+    socket.send(&json!({"subscribe": {"types": ["invoice.paid"]}})).await;
+    assert_eq!(socket.receive().await["error"]["code"], "forbidden");
+    socket.send(&json!({"subscribe": {"after": "earliest"}})).await;
+    assert_eq!(socket.receive().await["subscribed"]["types"], json!(["order.*"]));
+    assert_eq!(string_at(&socket.receive().await, "/id"), seen);
     hub.publish("invoice.paid", json!(3)).await;
     let next = hub.publish("order.sent", json!(4)).await;
     assert_eq!(in_time("an event", stream.next()).await.unwrap().id, next);
-    assert_eq!(text(&socket.hear().await, "/id"), next);
+    assert_eq!(string_at(&socket.receive().await, "/id"), next);
     // Other keys see this key's connections; this key does not see theirs.
     let other = hub.request(Method::GET, "/v1/stream?types=invoice.paid");
     let _other = EventSource::open(other).await.unwrap();
-    until_connected(&hub, 3).await;
-    until_connected(&client, 2).await;
+    wait_for_connections(&hub, 3).await;
+    wait_for_connections(&client, 2).await;
 }
 
 #[tokio::test]
@@ -219,43 +222,43 @@ async fn a_key_with_event_types_sees_only_subscriptions_to_those_types() {
     let client = with_key(&hub, json!({"event_types": ["order.*"]})).await;
     let mut receiver = TestReceiver::start().await;
     for patterns in [json!(["invoice.paid"]), json!(["order.paid", "*"]), json!(["*"])] {
-        let wanted = with(receiver.wants("order.*"), json!({"event_types": patterns}));
-        client.post("/v1/subscriptions", &wanted).await.problem(403, "forbidden");
+        let wanted = merged(receiver.subscription_to("order.*"), json!({"event_types": patterns}));
+        client.post("/v1/subscriptions", &wanted).await.expect_problem(403, "forbidden");
     }
-    let own = client.subscribe(&receiver.wants("order.*")).await;
-    let others = hub.subscribe(&receiver.wants("*")).await;
+    let own = client.subscribe(&receiver.subscription_to("order.*")).await;
+    let others = hub.subscribe(&receiver.subscription_to("*")).await;
     let event = hub.publish("order.paid", json!(1)).await;
     receiver.take(2).await;
-    until_all(&hub, &others, "delivered", 1).await;
-    until_all(&hub, &own, "delivered", 1).await;
+    wait_for_deliveries(&hub, &others, "delivered", 1).await;
+    wait_for_deliveries(&hub, &own, "delivered", 1).await;
 
-    let list = client.all("/v1/subscriptions").await;
-    assert_eq!(list.iter().map(|one| text(one, "/id")).collect::<Vec<_>>(), [own.as_str()]);
-    let deliveries = client.all(&format!("/v1/events/{event}/deliveries")).await;
+    let list = client.list_all("/v1/subscriptions").await;
+    assert_eq!(list.iter().map(|one| string_at(one, "/id")).collect::<Vec<_>>(), [own.as_str()]);
+    let deliveries = client.list_all(&format!("/v1/events/{event}/deliveries")).await;
     assert_eq!(deliveries.len(), 1);
     assert_eq!(deliveries[0]["subscription"], json!(own));
-    assert_eq!(client.all(&format!("/v1/events/{event}/explain")).await.len(), 1);
-    let attempts = client.all("/v1/attempts").await;
+    assert_eq!(client.list_all(&format!("/v1/events/{event}/explain")).await.len(), 1);
+    let attempts = client.list_all("/v1/attempts").await;
     assert!(!attempts.is_empty() && attempts.iter().all(|one| one["subscription"] == json!(own)));
 
     let path = format!("/v1/subscriptions/{others}");
     for rest in ["", "/deliveries", "/replays", "/events", "/stream", "/ws"] {
-        client.get(&format!("{path}{rest}")).await.problem(404, "not_found");
+        client.get(&format!("{path}{rest}")).await.expect_problem(404, "not_found");
     }
     let stolen = json!({"callback_url": receiver.url()});
     for method in [Method::PATCH, Method::PUT, Method::DELETE] {
-        client.send(method, &path, &stolen).await.problem(404, "not_found");
+        client.send(method, &path, &stolen).await.expect_problem(404, "not_found");
     }
     for action in ["pause", "resume", "test"] {
-        client.post(&format!("{path}/{action}"), &json!({})).await.problem(404, "not_found");
+        client.post(&format!("{path}/{action}"), &json!({})).await.expect_problem(404, "not_found");
     }
     let since = json!({"since": "earliest"});
-    client.post(&format!("{path}/replay"), &since).await.problem(404, "not_found");
+    client.post(&format!("{path}/replay"), &since).await.expect_problem(404, "not_found");
     let retry = format!("/v1/deliveries/{others}/{event}/retry");
-    client.post(&retry, &json!({})).await.problem(404, "not_found");
+    client.post(&retry, &json!({})).await.expect_problem(404, "not_found");
     client.send(Method::DELETE, "/v1/subscriptions", &stolen).await.expect(204);
     hub.subscription(&others).await;
-    hub.get(&format!("/v1/subscriptions/{own}")).await.problem(404, "not_found");
+    hub.get(&format!("/v1/subscriptions/{own}")).await.expect_problem(404, "not_found");
 }
 
 #[tokio::test]
@@ -265,7 +268,7 @@ async fn a_subscription_that_ever_matched_more_types_is_invisible_to_a_key_with_
     let id = client.subscribe(&json!({"event_types": ["order.*"]})).await;
     let path = format!("/v1/subscriptions/{id}");
     let wider = json!({"event_types": ["order.*", "invoice.*"]});
-    client.send(Method::PATCH, &path, &wider).await.problem(403, "forbidden");
+    client.send(Method::PATCH, &path, &wider).await.expect_problem(403, "forbidden");
     let stream = client.request(Method::GET, &format!("{path}/stream"));
     let mut stream = EventSource::open(stream).await.unwrap();
 
@@ -273,24 +276,25 @@ async fn a_subscription_that_ever_matched_more_types_is_invisible_to_a_key_with_
     hub.publish("invoice.paid", json!(1)).await;
     let seen = hub.publish("order.paid", json!(2)).await;
     assert_eq!(in_time("an event", stream.next()).await.unwrap().id, seen, "and no invoice");
-    client.get(&format!("{path}/events")).await.problem(404, "not_found");
+    client.get(&format!("{path}/events")).await.expect_problem(404, "not_found");
     hub.send(Method::PATCH, &path, &json!({"event_types": ["order.*"]})).await.expect(200);
-    client.get(&format!("{path}/events")).await.problem(404, "not_found");
-    assert_eq!(each(&hub.get(&format!("{path}/events")).await.expect(200), "/data").len(), 2);
+    client.get(&format!("{path}/events")).await.expect_problem(404, "not_found");
+    assert_eq!(array_at(&hub.get(&format!("{path}/events")).await.expect(200), "/data").len(), 2);
 }
 
 #[tokio::test]
 async fn a_misplaced_or_duplicate_credential_is_refused_with_the_right_form() {
     let hub = TestHub::start().await;
-    let made = hub.post("/v1/stream-tokens", &json!({"types": ["a"]})).await.expect(201);
-    let (page, query) = (hub.with_key(None), format!("access_token={}", text(&made, "/token")));
+    let created = hub.post("/v1/stream-tokens", &json!({"types": ["a"]})).await.expect(201);
+    let (page, query) =
+        (hub.with_key(None), format!("access_token={}", string_at(&created, "/token")));
     for (method, path) in [
         (Method::POST, "/v1/events".to_owned()),
         (Method::GET, "/v1/subscriptions".to_owned()),
         (Method::GET, format!("/v1/subscriptions/{SUB}/stream")),
     ] {
         let response = ask(&page, &method, &format!("{path}?{query}")).await;
-        let detail = text(&response.problem(401, "unauthorized"), "/detail");
+        let detail = string_at(&response.expect_problem(401, "unauthorized"), "/detail");
         assert!(
             detail
                 .contains("access_token is accepted only by GET /v1/events, /v1/stream and /v1/ws"),
@@ -299,7 +303,7 @@ async fn a_misplaced_or_duplicate_credential_is_refused_with_the_right_form() {
     }
     for path in ["events", "stream", "ws"] {
         let response = page.get(&format!("/v1/{path}?{query}&{query}")).await;
-        let detail = text(&response.problem(400, "invalid_parameter"), "/detail");
+        let detail = string_at(&response.expect_problem(400, "invalid_parameter"), "/detail");
         assert!(detail.contains("access_token: appears more than once"), "{detail}");
     }
 }
@@ -319,14 +323,14 @@ async fn head_gets_the_response_of_get_without_the_body() {
     for path in paths {
         for client in [&*hub, &hub.with_key(None)] {
             let (get, head) =
-                (client.get(&path).await, answer(client.request(Method::HEAD, &path)).await);
+                (client.get(&path).await, send_request(client.request(Method::HEAD, &path)).await);
             assert_eq!(head.status, get.status, "{path}");
             assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
-            assert!(head.text.is_empty(), "{path}: {}", head.text);
+            assert!(head.body.is_empty(), "{path}: {}", head.body);
         }
     }
     for path in ["/v1/stream".to_owned(), format!("/v1/subscriptions/{id}/stream")] {
-        let head = answer(hub.request(Method::HEAD, &path)).await;
+        let head = send_request(hub.request(Method::HEAD, &path)).await;
         assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
     }
 }
@@ -336,16 +340,16 @@ async fn subscribing_to_the_hubs_own_events_needs_the_scope_subscribe() {
     let hub = TestHub::start().await;
     let id = hub.subscribe(&json!({"event_types": ["a"]})).await;
     let entries = hub.get("/v1/events?types=hookhub.*").await.expect(200);
-    let entry = text(each(&entries, "/data").first().expect("an entry"), "/id");
+    let entry = string_at(array_at(&entries, "/data").first().expect("an entry"), "/id");
     let reader = with_key(&hub, json!({"scopes": ["read", "stream"]})).await;
     let subscriber = with_key(&hub, json!({"scopes": ["read", "subscribe"]})).await;
     let token = json!({"types": ["hookhub.subscription.*"]});
-    reader.post("/v1/stream-tokens", &token).await.problem(403, "forbidden");
+    reader.post("/v1/stream-tokens", &token).await.expect_problem(403, "forbidden");
     for path in ["/v1/events?types=hookhub.subscription.created", "/v1/stream?types=a,hookhub.*"] {
-        reader.get(path).await.problem(403, "forbidden");
+        reader.get(path).await.expect_problem(403, "forbidden");
     }
-    reader.get(&format!("/v1/events/{entry}")).await.problem(404, "not_found");
-    assert!(reader.all("/v1/events").await.is_empty());
+    reader.get(&format!("/v1/events/{entry}")).await.expect_problem(404, "not_found");
+    assert!(reader.list_all("/v1/events").await.is_empty());
     let seen = subscriber.get(&format!("/v1/events/{entry}")).await.expect(200);
     assert_eq!(seen.pointer("/data/subscription/id"), Some(&json!(id)));
 }

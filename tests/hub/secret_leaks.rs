@@ -13,15 +13,15 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use url::Url;
 
-use crate::support::client::{Answer, Client, answer, text, with};
+use crate::support::client::{Client, Response, merged, send_request, string_at};
 use crate::support::database::Database;
 use crate::support::hex;
-use crate::support::hostile::{ClosedPort, Hostile, Malice};
 use crate::support::hub::{ADMIN_KEY, MASTER_KEY};
+use crate::support::misbehaving_receiver::{Behaviour, ClosedPort, MisbehavingReceiver};
 use crate::support::process::{Environment, HubProcess, Program};
 use crate::support::receiver::TestReceiver;
-use crate::support::respondent::{self, Respondent};
-use crate::support::views::until_attempts;
+use crate::support::verifying_receiver::{self, VerifyingReceiver};
+use crate::support::waits::wait_for_attempts;
 
 const SUBSCRIPTIONS: &str = "/v1/subscriptions";
 const HEADER: &str = "planted-in-header";
@@ -72,8 +72,8 @@ impl Needles {
 
     /// Fails when an output contains one of the secrets, plain or encoded.
     #[track_caller]
-    fn are_not_in(&self, place: &str, said: &str) {
-        for line in said.lines() {
+    fn are_not_in(&self, location: &str, text: &str) {
+        for line in text.lines() {
             let words = line.split(|c: char| !c.is_ascii_alphanumeric() && !"+/-_".contains(c));
             let mut all = as_text(line.as_bytes());
             for bytes in words.flat_map(decoded) {
@@ -81,7 +81,7 @@ impl Needles {
                 all.push_str(&as_text(&bytes));
             }
             let found = self.0.iter().find(|needle| all.contains(needle.as_str()));
-            assert_eq!(found, None, "in {place}: {line}");
+            assert_eq!(found, None, "in {location}: {line}");
         }
     }
 }
@@ -135,9 +135,9 @@ fn identity() -> (String, String) {
 
 /// Subscriptions with every kind of credentials for a receiver.
 async fn credentials(hub: &Client, url: &str, https_url: &str) -> Vec<String> {
-    let issuer = Respondent::saying(|_| {
+    let issuer = VerifyingReceiver::responding(|_| {
         let token = json!({"access_token": CREDENTIALS[3], "token_type": "Bearer"}).to_string();
-        respondent::answer("200 OK", &[("content-type", "application/json")], &token)
+        verifying_receiver::http_response("200 OK", &[("content-type", "application/json")], &token)
     })
     .await;
     let (client_certificate, client_key) = identity();
@@ -158,12 +158,12 @@ async fn credentials(hub: &Client, url: &str, https_url: &str) -> Vec<String> {
             json!({"tls": {"client_certificate": client_certificate, "client_key": client_key}}),
         ),
     ]) {
-        let definition = with(planted(url, number), json!({"headers": {"x-more": HEADER}}));
-        ids.push(hub.subscribe(&with(definition, more)).await);
+        let definition = merged(planted(url, number), json!({"headers": {"x-more": HEADER}}));
+        ids.push(hub.subscribe(&merged(definition, more)).await);
     }
     let event = hub.publish("n", json!(DATA[0])).await;
     for id in &ids {
-        until_attempts(hub, id, &event, 1).await;
+        wait_for_attempts(hub, id, &event, 1).await;
     }
     ids
 }
@@ -207,7 +207,7 @@ async fn refused(hub: &Client, id: &str) -> Vec<String> {
     let (secret, good) = (signing_secret(9), planted("https://example.com", 9));
     let mut answers = Vec::new();
     for fault in faults(&secret) {
-        answers.push(hub.post(SUBSCRIPTIONS, &with(good.clone(), fault)).await);
+        answers.push(hub.post(SUBSCRIPTIONS, &merged(good.clone(), fault)).await);
     }
     let path = format!("{SUBSCRIPTIONS}/{id}");
     answers.push(hub.post(&format!("{path}/rotate-secret"), &json!({"overlap_s": secret})).await);
@@ -234,11 +234,11 @@ async fn refused(hub: &Client, id: &str) -> Vec<String> {
     answers.push(hub.with_key(Some(WRONG_KEY)).get("/v1/events").await);
     answers.push(hub.acting_for(&format!("{PASSWORD}!")).get("/v1/events").await);
     let long = format!("\"{WRONG_KEY}");
-    answers.push(hub.post_once("/v1/keys", &long, &json!({"name": "x"})).await);
+    answers.push(hub.post_idempotent("/v1/keys", &long, &json!({"name": "x"})).await);
     let mut responses = Vec::new();
-    for answer in answers {
-        assert!((400..500).contains(&answer.status), "{}: {}", answer.status, answer.text);
-        responses.push(format!("{:?}\n{}", answer.headers, answer.text));
+    for response in answers {
+        assert!((400..500).contains(&response.status), "{}: {}", response.status, response.body);
+        responses.push(format!("{:?}\n{}", response.headers, response.body));
     }
     responses
 }
@@ -267,10 +267,10 @@ async fn shown(hub: &Client, ids: &[String]) -> String {
     }
     let mut all = Vec::new();
     for path in paths {
-        let answer = hub.get(&path).await;
-        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
-        let Answer { headers, text, .. } = answer;
-        all.push(format!("{path} {headers:?}\n{text}\n"));
+        let response = hub.get(&path).await;
+        assert_eq!(response.status, 200, "{path}: {}", response.body);
+        let Response { headers, body, .. } = response;
+        all.push(format!("{path} {headers:?}\n{body}\n"));
     }
     all.concat()
 }
@@ -300,9 +300,9 @@ async fn private_keys(database: &Database) -> Vec<String> {
         .expect("definitions");
     let encryptor = Encryptor::new(MASTER_KEY.parse().expect("a key"));
     let key = |(id, definition): (i64, String)| {
-        let place = AssociatedData::Definition { tenant: "default", id };
-        let plain = encryptor.decrypt(definition.as_bytes(), place).expect("it opens");
-        text(&serde_json::from_slice(&plain).expect("JSON"), "/signing_key")
+        let location = AssociatedData::Definition { tenant: "default", id };
+        let plain = encryptor.decrypt(definition.as_bytes(), location).expect("it opens");
+        string_at(&serde_json::from_slice(&plain).expect("JSON"), "/signing_key")
     };
     rows.into_iter().map(key).collect()
 }
@@ -316,14 +316,18 @@ async fn taking_all() -> TestReceiver {
 /// Subscriptions whose deliveries have every kind of result, with two attempts each.
 async fn deliver(hub: &Client) -> Vec<String> {
     let mut good = taking_all().await;
-    let refusing = TestReceiver::answering(&[500]).await;
-    let (hanging, resetting) =
-        (Hostile::start(Malice::Hangs).await, Hostile::start(Malice::Resets).await);
-    let (gibberish, self_signed) =
-        (Hostile::start(Malice::Gibberish).await, Hostile::start(Malice::SelfSigned).await);
+    let refusing = TestReceiver::responding(&[500]).await;
+    let (hanging, resetting) = (
+        MisbehavingReceiver::start(Behaviour::NeverRespond).await,
+        MisbehavingReceiver::start(Behaviour::ResetConnection).await,
+    );
+    let (gibberish, self_signed) = (
+        MisbehavingReceiver::start(Behaviour::OtherProtocol).await,
+        MisbehavingReceiver::start(Behaviour::SelfSignedCertificate).await,
+    );
     let (closed, redirecting) = (
-        ClosedPort::take(),
-        Hostile::start(Malice::Redirects("http://127.0.0.1:9009/".into())).await,
+        ClosedPort::bind(),
+        MisbehavingReceiver::start(Behaviour::Redirect("http://127.0.0.1:9009/".into())).await,
     );
     let urls = [
         good.url(),
@@ -341,9 +345,9 @@ async fn deliver(hub: &Client) -> Vec<String> {
         ids.push(hub.subscribe(&planted(url, number)).await);
     }
     let event = hub.publish("n", json!(DATA[0])).await;
-    good.any().await;
+    good.next_unverified().await;
     for id in ids.iter().skip(1) {
-        until_attempts(hub, id, &event, 2).await;
+        wait_for_attempts(hub, id, &event, 2).await;
     }
     ids
 }
@@ -353,7 +357,7 @@ async fn planted_secrets_appear_in_no_output_and_no_table() {
     let (data_dir, database) = (tempfile::tempdir().unwrap(), Database::create().await);
     let mut url = Url::parse(database.url()).unwrap();
     url.query_pairs_mut().append_pair("password", PASSWORD);
-    let environment = Environment::of_a_hub(data_dir.path())
+    let environment = Environment::for_hub(data_dir.path())
         .with("DATABASE_URL", url.as_str())
         .with("HOOKHUB_LOG", "debug,hookhub=trace");
     let hub = HubProcess::start(&environment).await;
@@ -366,17 +370,22 @@ async fn planted_secrets_appear_in_no_output_and_no_table() {
         .chain(identity().1.lines().nth(2).as_ref())
         .for_each(|text| secret.add(text));
     let mut ids = deliver(client).await;
-    let (receiver, tls) = (taking_all().await, Hostile::start(Malice::SelfSigned).await);
+    let (receiver, tls) =
+        (taking_all().await, MisbehavingReceiver::start(Behaviour::SelfSignedCertificate).await);
     ids.extend(credentials(client, &receiver.url(), &tls.https_url()).await);
-    let unwilling = Respondent::saying(|_| respondent::answer("403 Forbidden", &[], "")).await;
-    let asked = with(planted(&unwilling.url(), 2), json!({"handshake": "x_hook_secret"}));
-    ids.push(client.subscribe(&asked).await);
+    let unwilling = VerifyingReceiver::responding(|_| {
+        verifying_receiver::http_response("403 Forbidden", &[], "")
+    })
+    .await;
+    let definition = merged(planted(&unwilling.url(), 2), json!({"handshake": "x_hook_secret"}));
+    ids.push(client.subscribe(&definition).await);
     let rotation = json!({"secret": signing_secret(1)});
     client.post(&format!("{SUBSCRIPTIONS}/{}/rotate-secret", ids[0]), &rotation).await.expect(200);
-    let made = client.post_once("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
-    secret.add(&text(&made, "/key"));
+    let created =
+        client.post_idempotent("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
+    secret.add(&string_at(&created, "/key"));
     let token = client.post("/v1/stream-tokens", &json!({"types": ["n"]})).await.expect(201);
-    let token = text(&token, "/token");
+    let token = string_at(&token, "/token");
     client.with_key(None).get(&format!("/v1/events?access_token={token}")).await.expect(200);
     secret.add(&token);
     private_keys(&database).await.iter().for_each(|key| secret.add(key));
@@ -389,13 +398,13 @@ async fn planted_secrets_appear_in_no_output_and_no_table() {
     }
     secret.are_not_in("what is shown", &shown(client, &ids).await);
     secret.are_not_in("the database", &dumped(&database).await);
-    let metrics = answer(client.request(Method::GET, "/metrics")).await.text;
+    let metrics = send_request(client.request(Method::GET, "/metrics")).await.body;
     hub.program.signal(nix::sys::signal::Signal::SIGTERM);
-    let (_, log) = hub.program.end().await;
-    for (place, said) in [("the metrics", metrics), ("the log", log)] {
-        assert!(said.len() > 1_000, "{place}: {said}");
+    let (_, log) = hub.program.wait_for_end().await;
+    for (location, text) in [("the metrics", metrics), ("the log", log)] {
+        assert!(text.len() > 1_000, "{location}: {text}");
         for needles in [&secret, &urls, &data] {
-            needles.are_not_in(place, &said);
+            needles.are_not_in(location, &text);
         }
     }
 }
@@ -403,13 +412,13 @@ async fn planted_secrets_appear_in_no_output_and_no_table() {
 #[tokio::test]
 async fn an_unreachable_database_is_reported_without_its_password() {
     let data_dir = tempfile::tempdir().unwrap();
-    let closed = ClosedPort::take();
+    let closed = ClosedPort::bind();
     let url = closed.url().replace("http://", &format!("postgres://hookhub:{PASSWORD}@"));
-    let environment = Environment::of_a_hub(data_dir.path())
+    let environment = Environment::for_hub(data_dir.path())
         .with("DATABASE_URL", &url)
         .with("HOOKHUB_LOG", "debug,hookhub=trace");
     let program = Program::start(&["serve"], &environment);
-    program.line_with("waiting for the database").await;
+    program.wait_for_line("waiting for the database").await;
     let log = program.output();
     Needles::of(&[PASSWORD, ADMIN_KEY, MASTER_KEY]).are_not_in("the log", &log);
     program.kill().await;
@@ -420,7 +429,7 @@ fn the_secret_search_finds_every_encoding_of_a_secret() {
     let needles = Needles::of(&[&signing_secret(1), MASTER_KEY, HEADER]);
     let bytes = STANDARD.decode(signing_secret(1).trim_start_matches("whsec_")).unwrap();
     let inside = STANDARD.encode(format!("{{\"headers\": \"{HEADER}\"}}"));
-    for said in [
+    for text in [
         signing_secret(1),
         format!("\\x{}", hex(&bytes)),
         format!("key={}", String::from_utf8(bytes).unwrap()),
@@ -429,8 +438,8 @@ fn the_secret_search_finds_every_encoding_of_a_secret() {
         format!("x: {HEADER}"),
         format!("\"{inside}\""),
     ] {
-        let found = std::panic::catch_unwind(|| needles.are_not_in("here", &said));
-        assert!(found.is_err(), "{said}");
+        let found = std::panic::catch_unwind(|| needles.are_not_in("here", &text));
+        assert!(found.is_err(), "{text}");
     }
     needles.are_not_in("here", "nothing of the kind");
 }

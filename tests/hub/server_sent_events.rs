@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::aging::{age, all_aged};
-use crate::support::client::{Client, answer, text};
+use crate::support::client::{Client, send_request, string_at};
 use crate::support::follower::End;
 use crate::support::hub::TestHub;
-use crate::support::sse::{EventSource, NarrowStream};
-use crate::support::views::until_connected;
+use crate::support::sse::{EventSource, SmallBufferStream};
+use crate::support::waits::wait_for_connections;
 use crate::support::websocket::Socket;
 use crate::support::{eventually, in_time};
 
@@ -82,7 +82,7 @@ async fn an_event_is_one_data_line_with_its_id_and_its_type_on_request() {
     let (mut plain, mut named) = (open(&hub, "").await, open(&hub, "named=true").await);
     let mut unnamed = open(&hub, "named=false").await;
     let id = hub.publish("order.paid", json!("a\nb\r\nc")).await;
-    let expected = hub.get(&format!("/v1/events/{id}")).await.text;
+    let expected = hub.get(&format!("/v1/events/{id}")).await.body;
     for (stream, event) in
         [(&mut plain, "message"), (&mut named, "order.paid"), (&mut unnamed, "message")]
     {
@@ -92,16 +92,16 @@ async fn an_event_is_one_data_line_with_its_id_and_its_type_on_request() {
             (id.clone(), event, expected.clone())
         );
     }
-    hub.get("/v1/stream?named=yes").await.problem(400, "invalid_parameter");
+    hub.get("/v1/stream?named=yes").await.expect_problem(400, "invalid_parameter");
 }
 
 #[tokio::test]
 async fn head_on_a_stream_is_answered_without_a_body() {
     let hub = TestHub::start().await;
-    let head = answer(hub.request(Method::HEAD, "/v1/stream")).await;
-    assert_eq!((head.status, &*head.text), (200, ""));
+    let head = send_request(hub.request(Method::HEAD, "/v1/stream")).await;
+    assert_eq!((head.status, &*head.body), (200, ""));
     assert_eq!(head.header("content-type"), Some("text/event-stream"));
-    until_connected(&hub, 0).await;
+    wait_for_connections(&hub, 0).await;
 }
 
 #[tokio::test]
@@ -133,12 +133,12 @@ async fn begins_with_a_gap(
 ) {
     let gap = in_time("a gap event", stream.next()).await.expect("a gap event");
     let gap_event: Value = serde_json::from_str(&gap.data).expect("JSON");
-    assert_eq!(text(&gap_event, "/type"), "hookhub.gap");
+    assert_eq!(string_at(&gap_event, "/type"), "hookhub.gap");
     assert_eq!(
         gap_event.get("data"),
         Some(&json!({"reason": reason, "requested": requested, "earliest": kept.first()}))
     );
-    assert_eq!(text(&gap_event, "/id"), gap.id);
+    assert_eq!(string_at(&gap_event, "/id"), gap.id);
     for id in kept {
         assert!(gap.id < *id, "who comes back with the gap's id misses nothing");
         assert_eq!(in_time("an event", stream.next()).await.expect("an event").id, *id);
@@ -188,13 +188,13 @@ async fn an_expired_resume_point_gets_a_gap_event_on_a_stream_and_410_on_a_poll(
     age(&database, 40).await;
     let old = all_aged(&old, 40);
     let hub = TestHub::start_on(&database, |_| ()).await;
-    eventually("they are gone", async || hub.all("/v1/events").await.is_empty().then_some(()))
+    eventually("they are gone", async || hub.list_all("/v1/events").await.is_empty().then_some(()))
         .await;
     let kept = hub.publish_many("n", 2).await;
     let stream = open(&hub, &format!("after={}", old[0])).await;
     begins_with_a_gap(stream, "expired", &old[0], &kept).await;
     let refused = hub.get(&format!("/v1/events?after={}", old[0])).await;
-    assert_eq!(refused.problem(410, "cursor_expired")["earliest"], json!(kept[0]));
+    assert_eq!(refused.expect_problem(410, "cursor_expired")["earliest"], json!(kept[0]));
     let mut stream = open(&hub, "after=earliest").await;
     assert_eq!(in_time("an event", stream.next()).await.unwrap().id, kept[0], "that is no gap");
 }
@@ -202,7 +202,7 @@ async fn an_expired_resume_point_gets_a_gap_event_on_a_stream_and_410_on_a_poll(
 #[tokio::test]
 async fn a_reader_that_pauses_during_megabytes_of_events_receives_every_event_once() {
     let hub = TestHub::start().await;
-    let mut slow = NarrowStream::open(hub.request(Method::GET, "/v1/stream")).await;
+    let mut slow = SmallBufferStream::open(hub.request(Method::GET, "/v1/stream")).await;
     let mut published = vec![hub.publish("n", json!(1)).await];
     let mut met = vec![slow.next().await.id];
     let large = "x".repeat(100_000);
@@ -228,37 +228,38 @@ async fn a_reader_that_pauses_during_megabytes_of_events_receives_every_event_on
 async fn a_disconnected_stream_is_dropped_at_once_however_it_disconnects() {
     let hub = TestHub::start().await;
     let stream = open(&hub, "").await;
-    until_connected(&hub, 1).await;
+    wait_for_connections(&hub, 1).await;
     drop(stream);
-    until_connected(&hub, 0).await;
+    wait_for_connections(&hub, 0).await;
 
     let open_socket = async || {
-        let socket = NarrowStream::open(hub.request(Method::GET, "/v1/stream")).await.into_socket();
-        until_connected(&hub, 1).await;
+        let socket =
+            SmallBufferStream::open(hub.request(Method::GET, "/v1/stream")).await.into_socket();
+        wait_for_connections(&hub, 1).await;
         socket
     };
     // A connection reset.
     let socket = open_socket().await;
     socket.set_zero_linger().unwrap();
     drop(socket);
-    until_connected(&hub, 0).await;
+    wait_for_connections(&hub, 0).await;
     // A half-closed connection: the client will send nothing more.
     let mut socket = open_socket().await;
     socket.shutdown().await.unwrap();
-    until_connected(&hub, 0).await;
+    wait_for_connections(&hub, 0).await;
 }
 
 #[tokio::test]
 async fn a_stream_that_disconnects_with_megabytes_unread_is_dropped_at_once() {
     let hub = TestHub::start().await;
-    let slow = NarrowStream::open(hub.request(Method::GET, "/v1/stream")).await;
+    let slow = SmallBufferStream::open(hub.request(Method::GET, "/v1/stream")).await;
     let large = "x".repeat(200_000);
     for _ in 0..40 {
         hub.publish("n", json!(large)).await;
     }
-    until_connected(&hub, 1).await;
+    wait_for_connections(&hub, 1).await;
     drop(slow);
-    until_connected(&hub, 0).await;
+    wait_for_connections(&hub, 0).await;
 }
 
 #[tokio::test]
@@ -268,11 +269,11 @@ async fn open_streams_are_limited_in_total_and_per_key() {
     })
     .await;
     let key = hub.acting_for("acme").post("/v1/keys", &json!({"name": "a"})).await.expect(201);
-    let acme = hub.with_key(Some(&text(&key, "/key")));
+    let acme = hub.with_key(Some(&string_at(&key, "/key")));
     let refused = async |client: &Client| {
         for path in ["/v1/stream", "/v1/events?wait=60"] {
             let refused = client.get(path).await;
-            refused.problem(429, "too_many_connections");
+            refused.expect_problem(429, "too_many_connections");
             let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
             assert!(seconds > 0);
         }
@@ -287,10 +288,10 @@ async fn open_streams_are_limited_in_total_and_per_key() {
     acme.get("/v1/events").await.expect(200);
 
     drop(third);
-    until_connected(&hub, 0).await;
+    wait_for_connections(&hub, 0).await;
     refused(&acme).await;
     drop(first);
-    until_connected(&acme, 1).await;
+    wait_for_connections(&acme, 1).await;
     let _again = open(&acme, "").await;
     refused(&acme).await;
 }

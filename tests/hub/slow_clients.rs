@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::support::client::{Answer, text};
+use crate::support::client::{Response, string_at};
 use crate::support::follower::End;
 use crate::support::hub::TestHub;
 use crate::support::in_time;
-use crate::support::raw_client::{RawClient, answer_in, head};
-use crate::support::sse::NarrowStream;
-use crate::support::views::until_connected;
+use crate::support::raw_client::{RawClient, parse_response, request_head};
+use crate::support::sse::SmallBufferStream;
+use crate::support::waits::wait_for_connections;
 use crate::support::websocket::Socket;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -56,19 +56,19 @@ const SLOW_BODIES: [Slow; 2] = [
 
 fn slow_body(slow: Slow) -> String {
     let request_line = "POST /v1/events HTTP/1.1";
-    head(request_line, &["content-type: application/json"]) + slow.at_once
+    request_head(request_line, &["content-type: application/json"]) + slow.at_once
 }
 
 /// Sends byte by byte until the hub closes the connection; returns the last response.
-async fn drip(hub: SocketAddr, at_once: &str, slow: Slow) -> Answer {
-    let client = RawClient::that_says(hub, at_once).await;
-    let mut said = client.drip(slow.drip.as_bytes(), PAUSE).await;
+async fn drip(hub: SocketAddr, at_once: &str, slow: Slow) -> Response {
+    let client = RawClient::connect_and_send(hub, at_once).await;
+    let mut received = client.send_slowly(slow.drip.as_bytes(), PAUSE).await;
     for _ in 0..slow.answers {
-        let (answer, length) = answer_in(&said).expect("an answer");
-        answer.expect(200);
-        said.drain(..length);
+        let (response, length) = parse_response(&received).expect("an answer");
+        response.expect(200);
+        received.drain(..length);
     }
-    answer_in(&said).expect("an answer").0
+    parse_response(&received).expect("an answer").0
 }
 
 #[tokio::test]
@@ -94,9 +94,9 @@ async fn many_slow_clients_block_nobody_and_each_is_closed_at_its_deadline() {
     assert!(slowest < SECOND, "a publish took {slowest:?}");
     let ended = in_time("all are ended", slow.join_all()).await;
     assert_eq!(ended.len(), 200);
-    for (answer, took) in ended {
-        let problem = answer.problem(408, "request_timeout");
-        assert!(text(&problem, "/detail").contains("within 1 s"), "{problem}");
+    for (response, took) in ended {
+        let problem = response.expect_problem(408, "request_timeout");
+        assert!(string_at(&problem, "/detail").contains("within 1 s"), "{problem}");
         assert!((SECOND..SOON).contains(&took), "{took:?}");
     }
 }
@@ -105,8 +105,8 @@ async fn many_slow_clients_block_nobody_and_each_is_closed_at_its_deadline() {
 async fn a_silent_connection_is_closed() {
     let hub = impatient().await;
     let began = Instant::now();
-    let said = RawClient::connect(hub.address()).await.end().await;
-    answer_in(&said).unwrap().0.problem(408, "request_timeout");
+    let received = RawClient::connect(hub.address()).await.wait_for_end().await;
+    parse_response(&received).unwrap().0.expect_problem(408, "request_timeout");
     assert!((SECOND..SOON).contains(&began.elapsed()));
 }
 
@@ -114,15 +114,15 @@ async fn a_silent_connection_is_closed() {
 async fn an_idle_connection_is_closed() {
     let hub = impatient().await;
     let began = Instant::now();
-    let mut client = RawClient::that_says(hub.address(), HEALTH).await;
-    client.hear().await.expect(200);
-    assert!(client.end().await.is_empty());
+    let mut client = RawClient::connect_and_send(hub.address(), HEALTH).await;
+    client.receive().await.expect(200);
+    assert!(client.wait_for_end().await.is_empty());
     assert!(began.elapsed() < SOON);
     // A connection in use stays open.
     let mut client = RawClient::connect(hub.address()).await;
     for _ in 0..6 {
-        client.say(HEALTH.as_bytes()).await;
-        client.hear().await.expect(200);
+        client.send(HEALTH.as_bytes()).await;
+        client.receive().await.expect(200);
         tokio::time::sleep(SECOND / 4).await;
     }
 }
@@ -131,17 +131,17 @@ async fn an_idle_connection_is_closed() {
 #[tokio::test]
 async fn a_response_may_take_longer_than_the_deadline_of_the_request_head() {
     let hub = impatient().await;
-    let request = head("GET /v1/events?after=now&wait=3 HTTP/1.1", &[]) + "\r\n";
-    let mut client = RawClient::that_says(hub.address(), &request).await;
-    client.hear().await.expect(200);
+    let request = request_head("GET /v1/events?after=now&wait=3 HTTP/1.1", &[]) + "\r\n";
+    let mut client = RawClient::connect_and_send(hub.address(), &request).await;
+    client.receive().await.expect(200);
     let mut socket = Socket::open(hub.request(Method::GET, "/v1/ws")).await.unwrap();
-    let stream = head("GET /v1/stream HTTP/1.1", &[]) + "\r\n";
-    let mut stream = RawClient::that_says(hub.address(), &stream).await;
-    stream.hear().await;
+    let stream = request_head("GET /v1/stream HTTP/1.1", &[]) + "\r\n";
+    let mut stream = RawClient::connect_and_send(hub.address(), &stream).await;
+    stream.receive().await;
     tokio::time::sleep(SECOND * 2).await;
     let id = hub.publish("a", json!(1)).await;
-    assert_eq!(text(&socket.hear().await, "/id"), id);
-    until_connected(&hub, 2).await;
+    assert_eq!(string_at(&socket.receive().await, "/id"), id);
+    wait_for_connections(&hub, 2).await;
 }
 
 /// Flask-WebSub first connects to the hub by TLS, and waits three seconds for the result.
@@ -155,11 +155,11 @@ async fn connections_that_speak_another_protocol_are_closed_at_once() {
     for hello in [tls, http2, socks, ssh] {
         let began = Instant::now();
         let mut client = RawClient::connect(hub.address()).await;
-        client.say(&hello).await;
-        let said = client.end().await;
+        client.send(&hello).await;
+        let received = client.wait_for_end().await;
         assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
-        let said = String::from_utf8(said).unwrap();
-        assert!(said.is_empty() || said.starts_with("HTTP/1.1 400 "), "{said}");
+        let received = String::from_utf8(received).unwrap();
+        assert!(received.is_empty() || received.starts_with("HTTP/1.1 400 "), "{received}");
     }
 }
 
@@ -179,7 +179,7 @@ async fn a_websocket_message_sent_byte_by_byte_closes_the_socket() {
                 let whole = pieces(n);
                 let one = frame.get(n..=n).unwrap_or(b" ");
                 if let Err(End::Closed(code)) =
-                    socket.send_and_look(if in_pieces { whole } else { one }).await
+                    socket.send_raw_and_check(if in_pieces { whole } else { one }).await
                 {
                     return code;
                 }
@@ -197,24 +197,24 @@ async fn a_websocket_message_sent_byte_by_byte_closes_the_socket() {
 #[tokio::test]
 async fn an_http_1_0_stream_ends_with_its_connection() {
     let hub = TestHub::start_with(|settings| settings.stop_deadline = SECOND).await;
-    let request = head("GET /v1/stream HTTP/1.0", &["connection: keep-alive"]) + "\r\n";
-    let mut client = RawClient::that_says(hub.address(), &request).await;
-    let answer = client.hear().await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("transfer-encoding"), None);
-    assert_ne!(answer.header("connection"), Some("keep-alive"));
+    let request = request_head("GET /v1/stream HTTP/1.0", &["connection: keep-alive"]) + "\r\n";
+    let mut client = RawClient::connect_and_send(hub.address(), &request).await;
+    let response = client.receive().await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("transfer-encoding"), None);
+    assert_ne!(response.header("connection"), Some("keep-alive"));
     let id = hub.publish("a", json!(1)).await;
-    until_connected(&hub, 1).await;
-    let (said, _) = tokio::join!(client.end(), hub.stop());
-    let said = String::from_utf8(said).unwrap();
-    let event = said.split("\n\n").find(|block| block.contains("data:")).expect(&said);
-    assert!(event.starts_with(&format!("id: {id}\ndata: {{\"id\":\"{id}\"")), "{said}");
+    wait_for_connections(&hub, 1).await;
+    let (received, _) = tokio::join!(client.wait_for_end(), hub.stop());
+    let received = String::from_utf8(received).unwrap();
+    let event = received.split("\n\n").find(|block| block.contains("data:")).expect(&received);
+    assert!(event.starts_with(&format!("id: {id}\ndata: {{\"id\":\"{id}\"")), "{received}");
 }
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_does_not_delay_a_shutdown() {
     let hub = TestHub::start_with(|settings| settings.stop_deadline = SECOND * 30).await;
-    let mut slow = NarrowStream::open(hub.request(Method::GET, "/v1/stream")).await;
+    let mut slow = SmallBufferStream::open(hub.request(Method::GET, "/v1/stream")).await;
     let first = hub.publish("n", json!(1)).await;
     assert_eq!(slow.next().await.id, first);
     let large = "x".repeat(200_000);
@@ -223,8 +223,8 @@ async fn a_client_that_reads_nothing_does_not_delay_a_shutdown() {
         hub.post("/v1/events", &Value::from(batch)).await.expect(202);
     }
     // A client whose responses wait as well: it sends requests and reads nothing.
-    let request = head("GET /v1/events?limit=50 HTTP/1.1", &[]) + "\r\n";
-    let _greedy = RawClient::that_says(hub.address(), &request.repeat(10)).await;
+    let request = request_head("GET /v1/events?limit=50 HTTP/1.1", &[]) + "\r\n";
+    let _greedy = RawClient::connect_and_send(hub.address(), &request.repeat(10)).await;
     let began = Instant::now();
     in_time("it stops", hub.stop()).await;
     assert!(began.elapsed() < SECOND * 20, "{:?}", began.elapsed());
@@ -238,16 +238,16 @@ async fn a_body_sent_byte_by_byte_does_not_delay_a_shutdown() {
     })
     .await;
     let request =
-        head("POST /v1/events HTTP/1.1", &["content-length: 5000", "expect: 100-continue"]);
-    let mut client = RawClient::that_says(hub.address(), &(request + "\r\n")).await;
-    assert_eq!(client.hear().await.status, 100);
+        request_head("POST /v1/events HTTP/1.1", &["content-length: 5000", "expect: 100-continue"]);
+    let mut client = RawClient::connect_and_send(hub.address(), &(request + "\r\n")).await;
+    assert_eq!(client.receive().await.status, 100);
     let mut dripping = JoinSet::new();
-    dripping.spawn(client.drip(b"[[[[", PAUSE));
+    dripping.spawn(client.send_slowly(b"[[[[", PAUSE));
     let began = Instant::now();
     in_time("it stops", hub.stop()).await;
     assert!(began.elapsed() < SECOND * 20, "{:?}", began.elapsed());
-    let said = in_time("the refusal arrives", dripping.join_next()).await.unwrap().unwrap();
-    answer_in(&said).unwrap().0.problem(503, "unavailable");
+    let received = in_time("the refusal arrives", dripping.join_next()).await.unwrap().unwrap();
+    parse_response(&received).unwrap().0.expect_problem(503, "unavailable");
 }
 
 #[tokio::test]
@@ -258,7 +258,7 @@ async fn a_flood_of_pings_is_answered_and_affects_no_other_client() {
     let flood = async {
         for _ in 0..50 {
             socket.send_raw(&ping.repeat(400)).await;
-            socket.pongs(400).await;
+            socket.wait_for_pongs(400).await;
         }
     };
     let others = join_all((0..20).map(|n| hub.publish("a", json!(n))));
@@ -272,9 +272,11 @@ async fn an_endless_chunked_body_keeps_no_connection_after_the_response() {
     })
     .await;
     for (path, status) in [("/v1/events", 408), ("/healthz", 405)] {
-        let request = head(&format!("POST {path} HTTP/1.1"), &["transfer-encoding: chunked"]);
-        let client = RawClient::that_says(hub.address(), &(request + "\r\n5\r\n{\"typ")).await;
-        let (answer, _) = answer_in(&client.end().await).unwrap();
-        assert_eq!(answer.status, status);
+        let request =
+            request_head(&format!("POST {path} HTTP/1.1"), &["transfer-encoding: chunked"]);
+        let client =
+            RawClient::connect_and_send(hub.address(), &(request + "\r\n5\r\n{\"typ")).await;
+        let (response, _) = parse_response(&client.wait_for_end().await).unwrap();
+        assert_eq!(response.status, status);
     }
 }

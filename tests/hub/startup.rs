@@ -16,7 +16,7 @@ use crate::support::receiver::{SECRET, TestReceiver, sorted};
 async fn an_invalid_setting_stops_the_start_with_one_line_that_names_it() {
     let data_dir = tempfile::tempdir().unwrap();
     let good =
-        Environment::of_a_hub(data_dir.path()).with("DATABASE_URL", "postgres://127.0.0.1:1/none");
+        Environment::for_hub(data_dir.path()).with("DATABASE_URL", "postgres://127.0.0.1:1/none");
     for (name, value) in [
         ("HOOKHUB_LISTEN", "everywhere"),
         ("HOOKHUB_ALLOW_TARGETS", "127.0.0.0/8,home"),
@@ -36,7 +36,7 @@ async fn an_invalid_setting_stops_the_start_with_one_line_that_names_it() {
         ("HOOKHUB_LOG_FORMAT", "xml"),
     ] {
         let (status, output) =
-            Program::start(&["serve"], &good.clone().with(name, value)).end().await;
+            Program::start(&["serve"], &good.clone().with(name, value)).wait_for_end().await;
         assert!(!status.success(), "{name}={value}");
         let lines: Vec<_> = output.lines().filter(|line| !line.trim().is_empty()).collect();
         assert_eq!(lines.len(), 1, "{name}={value}: {output}");
@@ -50,10 +50,10 @@ async fn a_listen_address_in_use_is_named() {
     let hub = TestHub::start().await;
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = holder.local_addr().unwrap().to_string();
-    let environment = Environment::of_a_hub(data_dir.path())
+    let environment = Environment::for_hub(data_dir.path())
         .with("DATABASE_URL", hub.database.url())
         .with("HOOKHUB_LISTEN", &address);
-    let (status, output) = Program::start(&["serve"], &environment).end().await;
+    let (status, output) = Program::start(&["serve"], &environment).wait_for_end().await;
     assert!(
         !status.success() && output.contains("HOOKHUB_LISTEN") && output.contains(&address),
         "{output}"
@@ -64,7 +64,7 @@ async fn a_listen_address_in_use_is_named() {
 async fn a_generated_admin_key_is_printed_once_and_readable_only_by_its_owner() {
     let data_dir = tempfile::tempdir().unwrap();
     let database = Database::create().await;
-    let environment = Environment::of_a_hub(data_dir.path())
+    let environment = Environment::for_hub(data_dir.path())
         .with("DATABASE_URL", database.url())
         .without("HOOKHUB_ADMIN_KEY");
     let hub = HubProcess::start(&environment).await;
@@ -83,7 +83,7 @@ async fn a_generated_admin_key_is_printed_once_and_readable_only_by_its_owner() 
     let again = HubProcess::start(&environment).await;
     assert!(!again.program.output().contains(&key), "printed once");
     Client::new(again.address, &key).publish("a", json!(2)).await;
-    again.client.get("/v1/events").await.problem(401, "unauthorized");
+    again.client.get("/v1/events").await.expect_problem(401, "unauthorized");
     again.program.kill().await;
 }
 
@@ -92,21 +92,21 @@ async fn nodes_that_start_together_on_an_empty_database_all_become_ready() {
     let database = Database::create().await;
     let hubs = join_all((0..3).map(|_| TestHub::start_on(&database, |_| ()))).await;
     let mut receiver = TestReceiver::start().await;
-    hubs[0].subscribe(&receiver.wants("n")).await;
+    hubs[0].subscribe(&receiver.subscription_to("n")).await;
     let mut ids = Vec::new();
     for hub in &hubs {
         ids.push(hub.publish("n", json!(1)).await);
     }
-    assert_eq!(sorted(receiver.take_ids(3).await), ids);
-    assert_eq!(hubs[2].all("/v1/events").await.len(), 3);
+    assert_eq!(sorted(receiver.next_ids(3).await), ids);
+    assert_eq!(hubs[2].list_all("/v1/events").await.len(), 3);
 }
 
 #[tokio::test]
 async fn logs_contain_neither_secrets_nor_payloads() {
     let data_dir = tempfile::tempdir().unwrap();
     let database = Database::create().await;
-    let mut receiver = TestReceiver::answering(&[500, 200]).await;
-    let environment = Environment::of_a_hub(data_dir.path())
+    let mut receiver = TestReceiver::responding(&[500, 200]).await;
+    let environment = Environment::for_hub(data_dir.path())
         .with("DATABASE_URL", database.url())
         .with("HOOKHUB_LOG", "hookhub=trace");
     let hub = HubProcess::start(&environment).await;
@@ -120,7 +120,7 @@ async fn logs_contain_neither_secrets_nor_payloads() {
     hub.client.get("/v1/events?types=planted-in-query..").await;
     receiver.take(2).await;
     hub.program.signal(nix::sys::signal::Signal::SIGTERM);
-    let (_, output) = hub.program.end().await;
+    let (_, output) = hub.program.wait_for_end().await;
     for planted in ["planted", ADMIN_KEY, SECRET.trim_start_matches("whsec_")] {
         assert!(!output.contains(planted), "{planted}: {output}");
     }

@@ -50,7 +50,7 @@ struct ReplayInput {
 }
 
 impl ReplayInput {
-    /// 422 for invalid fields, or without `since`. `head`: the newest position, where the range ends at the latest.
+    /// 422 for invalid fields, or without `since`. `head`: the newest position, beyond which no range goes.
     fn parse(body: &JsonBody, head: Position) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let after = since(&mut fields, head);
@@ -66,16 +66,17 @@ impl ReplayInput {
     }
 }
 
-/// `POST /v1/subscriptions/{id}/replay`: 202. A dry run only counts the deliveries: 200. 409 for a pull subscription.
+/// `POST /v1/subscriptions/{id}/replay`: appends the request for a replay to the log. 202. A dry run only counts the
+/// deliveries: 200. 409 for a pull subscription.
 async fn create(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
 ) -> ApiResult {
     let claim = idempotency::claim(&context, &body.0).await?;
     if let Some(StoredResponse { position: Some(position), .. }) =
-        idempotency::first(&context, claim.as_ref()).await?
+        idempotency::first_response(&context, claim.as_ref()).await?
     {
-        return replay_response(&context, position).await;
+        return respond_to_repeat(&context, position).await;
     }
     let ReplayInput { range, only, dry_run } = ReplayInput::parse(&body, context.api.log.head())?;
     let subscription = find_subscription(&context, &id).await?;
@@ -117,8 +118,8 @@ fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse 
     HttpResponse::Ok().json(view)
 }
 
-/// Responds to a repeat with the same idempotency key. `position`: the log entry of the first request.
-async fn replay_response(context: &Context, position: Position) -> ApiResult {
+/// The response to a repeat with the same idempotency key. `position`: the log entry of the first request.
+async fn respond_to_repeat(context: &Context, position: Position) -> ApiResult {
     let Context { api, caller, .. } = context;
     let entries = api.store.read_at(&[position.stored()], Some(&caller.tenant)).await?;
     let request = entries.first().map(|entry| (entry.about, Command::from_event(entry)));
@@ -127,7 +128,7 @@ async fn replay_response(context: &Context, position: Position) -> ApiResult {
     };
     require_visible(api, caller, id).await?;
     let mut response = HttpResponse::Accepted();
-    Ok(created(idempotency::replayed(&mut response), position, id, &request))
+    Ok(created(idempotency::mark_replayed(&mut response), position, id, &request))
 }
 
 /// Adds `Location` and the JSON of a new replay. `position`: its log entry, which is also its id.
@@ -166,7 +167,7 @@ fn until(fields: &mut Fields, head: Position) -> Position {
 /// Takes the field `only`, by default the deliveries that are not delivered. An invalid value is recorded as an error.
 fn only(fields: &mut Fields) -> ReplayFilter {
     let Some(name) = fields.text("only", 64).value() else { return ReplayFilter::Undelivered };
-    ReplayFilter::from_name(&name).unwrap_or_else(|| {
+    name.parse().unwrap_or_else(|_unknown| {
         fields.fault("only", "expected undelivered or all");
         ReplayFilter::Undelivered
     })
@@ -198,7 +199,7 @@ struct FoundReplay {
     progress: ReplayProgress,
 }
 
-/// `GET /v1/subscriptions/{id}/replays/{replay}`: returns a replay with its progress.
+/// `GET /v1/subscriptions/{id}/replays/{replay}`: a replay with its progress.
 async fn get(Authorized(context, _): Authorized, path: web::Path<(String, String)>) -> ApiResult {
     let (subscription, id) = path.into_inner();
     let found = find_replay(&context, &subscription, &id).await?;
@@ -213,7 +214,8 @@ async fn find_replay(context: &Context, subscription: &str, id: &str) -> ApiResu
     Ok(FoundReplay { subscription, id, progress })
 }
 
-/// Reads the progress, or the request in the log if no node has started the replay yet. 404 if neither exists.
+/// Reads the progress of a replay. If no node has started it yet, builds the progress from the request in the log. 404 if
+/// neither exists.
 async fn progress(
     api: &Api,
     subscription: &Subscription,

@@ -1,4 +1,4 @@
-//! `POST /v1/deliveries/{subscription}/{event}/retry`.
+//! Retrying a delivery on request.
 
 use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
@@ -17,8 +17,8 @@ use crate::domain::position::Position;
 use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::version::matches_event;
 
-/// `POST /v1/deliveries/{subscription}/{event}/retry`: 404 if the event does not match the subscription. 409 for a pull
-/// subscription, or if the first attempt has not ended.
+/// `POST /v1/deliveries/{subscription}/{event}/retry`: requests one more attempt, whatever the outcome so far. 202. 404 if
+/// the event does not match the subscription. 409 for a pull subscription, or if no attempt has ended yet.
 pub(super) async fn retry(
     Authorized(context, _): Authorized,
     path: web::Path<(String, String)>,
@@ -26,11 +26,13 @@ pub(super) async fn retry(
     let (api, caller) = (&context.api, &context.caller);
     let claim = idempotency::claim(&context, b"").await?;
     let (subscription, event) = path.into_inner();
-    if idempotency::first(&context, claim.as_ref()).await?.is_some() {
+    if idempotency::first_response(&context, claim.as_ref()).await?.is_some() {
         let id = subscription.parse().map_err(|_bad| Problem::not_found("subscription"))?;
         let event = event.parse().map_err(|_bad| Problem::not_found("event"))?;
         require_visible(api, caller, id).await?;
-        return Ok(idempotency::replayed(&mut HttpResponse::Accepted()).json(accepted(id, event)));
+        return Ok(
+            idempotency::mark_replayed(&mut HttpResponse::Accepted()).json(accepted(id, event))
+        );
     }
     let subscription = find_subscription(&context, &subscription).await?;
     let event = find_event(&context, &event).await?;
@@ -56,7 +58,7 @@ pub(super) async fn retry(
     let request = RetryRequest {
         subscription: id.to_string(),
         event: position,
-        attempts: u16::try_from(delivery.attempts()).unwrap_or(u16::MAX),
+        attempts: u16::try_from(delivery.attempt_count()).unwrap_or(u16::MAX),
     };
     let response = accepted(id, position);
     context.audit("delivery.retried", &id, response.clone()).await?;

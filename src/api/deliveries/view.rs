@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use strum::EnumString;
 
 use crate::domain::delivery::attempt::Attempt;
 use crate::domain::event::Event;
@@ -13,40 +14,25 @@ use crate::domain::time::UnixMillis;
 use crate::store::deliveries::{RecordedAttempt, UnrecordedDelivery};
 use crate::store::{Store, StoreError};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, EnumString)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum DeliveryState {
     /// No attempt has ended yet.
     Pending,
     /// An attempt failed, and another follows.
     Retrying,
-    /// The receiver responded with a 2xx status.
+    /// The receiver responded to an attempt with a 2xx status.
     Delivered,
-    /// The last attempt failed, and no other follows.
+    /// Every attempt failed, and no other follows.
     Exhausted,
-    /// The subscription was deleted before the receiver accepted the event.
+    /// The subscription is deleted, and no recorded attempt succeeded.
     Cancelled,
-    /// All attempts ended and have expired, so the hub cannot distinguish delivered from exhausted.
+    /// The delivery has ended and its attempts have expired, so the hub cannot distinguish delivered from exhausted.
     Unknown,
 }
 
 impl DeliveryState {
-    /// All states, with their names in the API.
-    const ALL: [(&'static str, Self); 6] = [
-        ("pending", Self::Pending),
-        ("retrying", Self::Retrying),
-        ("delivered", Self::Delivered),
-        ("exhausted", Self::Exhausted),
-        ("cancelled", Self::Cancelled),
-        ("unknown", Self::Unknown),
-    ];
-
-    /// A slice of the one state with this name in the API, because filters take a slice.
-    pub(super) fn named(name: &str) -> Option<&'static [Self]> {
-        let found = Self::ALL.iter().find(|(known, _)| *known == name)?;
-        Some(std::slice::from_ref(&found.1))
-    }
-
     /// `attempts`: oldest first, may be empty. `unrecorded`: `Some` if the delivery was attempted, but its attempts
     /// have expired. `deleted`: whether the subscription is deleted.
     fn new(
@@ -122,13 +108,12 @@ impl DeliveryView {
         }
     }
 
-    /// Returns the number of recorded attempts.
-    pub(super) fn attempts(&self) -> usize {
+    pub(super) fn attempt_count(&self) -> usize {
         self.attempts.len()
     }
 }
 
-/// Returns the JSON of an attempt, with the stored beginning of the response body.
+/// The JSON of an attempt, with the stored part of a failure's response.
 pub(super) fn attempt_view(attempt: &Attempt) -> Value {
     let response =
         attempt.response.as_deref().and_then(|json| serde_json::from_str::<Value>(json).ok());

@@ -3,18 +3,17 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::api::http::body::ContentType;
-use crate::api::http::fields::{Fields, kind};
+use crate::api::http::fields::{Field, Fields};
 use crate::api::http::json::{MAX_DEPTH, not_json};
 use crate::api::problem::{ApiResult, Code, FieldError, Problem};
 use crate::domain::event::event_type::EventType;
 use crate::domain::event::{NewEvent, without_line_breaks};
 use crate::domain::time::UnixMillis;
 
-/// The most events in one request.
+/// The maximum number of events in one request.
 const MAX_EVENTS: usize = 1_000;
 
 #[derive(Debug)]
@@ -71,8 +70,8 @@ struct EventBody<'a> {
     timestamp: Option<Cow<'a, str>>,
 }
 
-/// `max_data_bytes` limits the data of each event. In a batch, an invalid event is kept with its error; any other fault
-/// fails the whole request.
+/// `max_data_bytes` limits the data of each event. In a batch, an invalid event is kept with its error. Fails for an
+/// invalid single event, an array that is not JSON, and a batch without events or with too many.
 pub(crate) fn parse(
     content_type: ContentType,
     body: &[u8],
@@ -95,7 +94,7 @@ pub(crate) fn parse(
     }
 }
 
-/// An invalid item is kept with its error. Fails if the batch has no items or too many.
+/// An invalid item is kept with its error. 422 without items, 413 with too many.
 fn batch(items: Vec<&[u8]>, max_data_bytes: u32) -> ApiResult<Publish> {
     if items.is_empty() {
         return Err(Problem::invalid_field("", "expected at least one event"));
@@ -144,7 +143,8 @@ fn event(body: &[u8], max_data_bytes: u32) -> ApiResult<NewEvent> {
     }
 }
 
-/// The greatest nesting depth. Needed because `serde_json` does not limit the recursion of a `RawValue`.
+/// The deepest nesting of arrays and objects in valid JSON. Needed because `serde_json` does not limit the depth of a
+/// `RawValue`.
 fn nesting(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
@@ -163,7 +163,7 @@ fn nesting(json: &str) -> usize {
     deepest
 }
 
-/// Reserved types (`hookhub.*`) are invalid. The error is a text for the client.
+/// Parses an event type. Reserved types (`hookhub.*`) are invalid. The error is a text for the client.
 fn event_type(text: &str) -> Result<EventType, String> {
     let event_type: EventType = text.parse().map_err(|error| format!("{error}"))?;
     if event_type.is_reserved() {
@@ -172,41 +172,29 @@ fn event_type(text: &str) -> Result<EventType, String> {
     Ok(event_type)
 }
 
-/// Parses the time at which an event occurred, in RFC 3339 format. The error is a text for the client.
+/// Parses an RFC 3339 time. The error is a text for the client.
 fn timestamp(text: &str) -> Result<UnixMillis, String> {
     let expected = "expected an RFC 3339 time with its offset, e.g. 2026-11-23T14:00:00.000Z";
     UnixMillis::parse(text).ok_or_else(|| expected.into())
 }
 
-/// Lists one error for each invalid field of a body that is not an [`EventBody`].
+/// The problem of a body that is not an [`EventBody`], with one error for each invalid field. `error`: from serde, used
+/// if no field is at fault.
 fn explain(body: &[u8], error: &serde_json::Error) -> Problem {
     let mut fields = match Fields::parse(body) {
         Ok(fields) => fields,
         Err(problem) => return problem,
     };
-    match fields.take("type") {
-        Some(Value::String(text)) => {
-            if let Err(detail) = event_type(&text) {
-                fields.fault("type", detail);
-            }
-        }
-        Some(other) => fields.fault("type", format!("expected a string, found {}", kind(&other))),
-        None => fields.fault("type", "is missing; expected the event's type, e.g. \"order.paid\""),
+    if !fields.has("type") {
+        fields.fault("type", "is missing; expected the event's type, e.g. \"order.paid\"");
+    }
+    if fields.parsed_by("type", event_type) == Field::Null {
+        fields.fault("type", "expected a string, found null");
     }
     if fields.take("data").is_none() {
         fields.fault("data", "is missing; expected any JSON value");
     }
-    match fields.take("timestamp") {
-        None | Some(Value::Null) => {}
-        Some(Value::String(text)) => {
-            if let Err(detail) = timestamp(&text) {
-                fields.fault("timestamp", detail);
-            }
-        }
-        Some(other) => {
-            fields.fault("timestamp", format!("expected a string, found {}", kind(&other)));
-        }
-    }
+    fields.parsed_by("timestamp", timestamp);
     match fields.finish() {
         Err(problem) => problem,
         Ok(()) => Problem::invalid_field("", error.to_string()),
@@ -328,7 +316,7 @@ mod tests {
         fn any_bytes_are_parsed_or_refused(body in prop::collection::vec(any::<u8>(), 0..200), lines in any::<bool>()) {
             let content_type = if lines { ContentType::Ndjson } else { ContentType::Json };
             if let Ok(Publish::One(event)) = parse(content_type, &body, 100) {
-                prop_assert!(serde_json::from_slice::<Value>(&event.data).is_ok());
+                prop_assert!(serde_json::from_slice::<serde_json::Value>(&event.data).is_ok());
             }
         }
     }

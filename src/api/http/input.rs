@@ -1,6 +1,6 @@
 //! The inputs of a handler, read once the caller is authorised: the query and the body.
 //!
-//! Each endpoint names one of these types in its signature, so no handler can forget to check the query.
+//! Each endpoint with a key names one of these types in its signature, so its handler cannot forget to check the query.
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
@@ -21,7 +21,7 @@ pub(crate) trait Input: Sized + 'static {
     /// Whether the input takes the payload.
     const HAS_BODY: bool = true;
 
-    /// Reads the input of a handler from the query and the body of a request. Called after the caller is authorised.
+    /// Called after the caller is authorised.
     fn read(request: &HttpRequest, payload: web::Payload) -> impl Future<Output = ApiResult<Self>>;
 }
 
@@ -30,7 +30,7 @@ pub(crate) trait Input: Sized + 'static {
 pub(crate) struct NoQuery;
 
 impl NoQuery {
-    /// Checks that the request has no query parameters; else 400.
+    /// 400 for any query parameter.
     fn check(request: &HttpRequest) -> ApiResult<Self> {
         Query::parse(request, &[]).map(|_| Self)
     }
@@ -48,7 +48,7 @@ impl FromRequest for NoQuery {
     type Error = Problem;
     type Future = std::future::Ready<ApiResult<Self>>;
 
-    /// Checks that the request has no query parameters; else 400. Used by public endpoints, which authorise no caller.
+    /// For public endpoints, which authorise no caller. 400 for any query parameter.
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         std::future::ready(Self::check(request))
     }
@@ -59,7 +59,7 @@ impl FromRequest for NoQuery {
 pub(crate) struct Parameters(HttpRequest);
 
 impl Parameters {
-    /// Parses the query. 400 for a parameter that is not in `known` or appears twice.
+    /// Parses the query, as [`Query::parse`].
     pub(crate) fn known(&self, known: &[&str]) -> ApiResult<Query> {
         Query::parse(&self.0, known)
     }
@@ -103,7 +103,7 @@ impl JsonBody {
 }
 
 impl Input for JsonBody {
-    /// 400 for any query parameter, 413 for a longer body, 415 for another content type.
+    /// 400 for any query parameter, 415 for another content type, and the errors of [`body::read`].
     async fn read(request: &HttpRequest, payload: web::Payload) -> ApiResult<Self> {
         NoQuery::check(request)?;
         match body::content_type(request)? {
@@ -121,7 +121,7 @@ pub(crate) struct PublishBody {
 }
 
 impl Input for PublishBody {
-    /// 400 for any query parameter, 413 for a longer body, 415 for another content type.
+    /// 400 for any query parameter, 415 for another content type, and the errors of [`body::read`].
     async fn read(request: &HttpRequest, payload: web::Payload) -> ApiResult<Self> {
         NoQuery::check(request)?;
         let content_type = body::content_type(request)?;

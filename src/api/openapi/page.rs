@@ -50,19 +50,19 @@ pub(super) async fn document(request: HttpRequest, api: web::Data<Api>) -> HttpR
     response.content_type("application/json").body(text.clone())
 }
 
-/// `GET /docs`: returns the page that renders the OpenAPI document.
+/// `GET /docs`: the page that renders the OpenAPI document.
 pub(super) async fn page() -> HttpResponse {
-    answer("text/html; charset=utf-8").body(PAGE)
+    page_response("text/html; charset=utf-8").body(PAGE)
 }
 
-/// `GET /docs/{file}`: returns a file of Swagger UI. 404 for a file that the page does not use.
+/// `GET /docs/{file}`: a file of Swagger UI. 404 for a file that the page does not use.
 pub(super) async fn file(path: web::Path<String>) -> ApiResult {
     let name = FILES.into_iter().find(|name| *name == *path);
     let name = name.ok_or_else(|| Problem::not_found("file"))?;
     let file = utoipa_swagger_ui::serve(name, Arc::new(config()))
         .map_err(|error| Problem::new(Code::Internal, error.to_string()))?
         .ok_or_else(|| Problem::not_found("file"))?;
-    let mut response = answer(&file.content_type);
+    let mut response = page_response(&file.content_type);
     if file.gzpipped {
         response.insert_header((CONTENT_ENCODING, "gzip"));
     }
@@ -83,7 +83,7 @@ fn config() -> Config<'static> {
 }
 
 /// Starts a 200 response with this content type and with headers for caching and browser security.
-fn answer(content_type: &str) -> HttpResponseBuilder {
+fn page_response(content_type: &str) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
         .content_type(content_type)

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use jsonschema::{Registry, Validator};
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 use super::join::{CODES, PARTS, document, names, read};
 use crate::api::problem::Code;
 use crate::api::route::Access;
 use crate::api::routes::table;
 
-/// Where the document is, to those who refer to it.
+/// The URI under which the validator finds the document.
 const HERE: &str = "urn:hookhub:openapi";
 
 /// Each operation of the document with its path and method.
@@ -24,7 +25,7 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
     document["paths"].as_object().unwrap().iter().flat_map(each).collect()
 }
 
-/// All that stands anywhere in a value, with its JSON pointer.
+/// The value and everything nested in it, each with its JSON pointer.
 fn everything(value: &Value) -> Vec<(String, &Value)> {
     let mut found = vec![(String::new(), value)];
     let mut at = 0;
@@ -91,9 +92,9 @@ fn the_document_has_the_routes_of_the_table_with_the_same_access() {
 fn the_document_lists_exactly_the_problem_codes() {
     let document = document();
     let codes = &document["components"]["schemas"]["ProblemCode"];
-    let known: BTreeSet<_> = Code::ALL.iter().map(|code| code.name()).collect();
+    let known: BTreeSet<_> = Code::VARIANTS.iter().map(|code| code.name()).collect();
     assert_eq!(names(&codes["enum"]).collect::<BTreeSet<_>>(), known);
-    for code in Code::ALL {
+    for code in Code::VARIANTS {
         let line = format!("| `{}` | {} |", code.name(), code.status().as_u16());
         assert!(codes["description"].as_str().unwrap().contains(&line), "{line}");
     }
@@ -105,7 +106,7 @@ fn every_code_is_documented_under_its_status() {
     for part in PARTS.into_iter().chain([super::join::EVERYWHERE]) {
         for (pointer, value) in everything(&read(part)) {
             for name in value.get(CODES).into_iter().flat_map(names) {
-                let code = Code::from_name(name).expect(name);
+                let code: Code = name.parse().expect(name);
                 assert!(
                     pointer.ends_with(&format!("/{}", code.status().as_u16())),
                     "{name} at {pointer}"
@@ -115,7 +116,7 @@ fn every_code_is_documented_under_its_status() {
         }
     }
     // A method that a path does not have has no operation to document it.
-    let known = Code::ALL.iter().map(|code| code.name().to_owned());
+    let known = Code::VARIANTS.iter().map(|code| code.name().to_owned());
     let never: Vec<_> = known.filter(|name| !given.contains(name)).collect();
     assert_eq!(never, ["method_not_allowed"]);
 }
@@ -215,7 +216,7 @@ fn examples(document: &Value, described: &Value) -> Vec<Value> {
     described.get("example").cloned().into_iter().chain(many).collect()
 }
 
-/// Checks values against what is at a place of the document.
+/// A validator for the schema at a JSON pointer into the document.
 fn validator(registry: &Registry<'_>, pointer: &str) -> Validator {
     let pointer: String = url::form_urlencoded::byte_serialize(pointer.as_bytes()).collect();
     let pointer = pointer.replace("%2F", "/").replace("%7E", "~").replace('+', "%20");

@@ -8,6 +8,7 @@ use actix_web::{HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use strum::VariantArray;
 use uuid::Uuid;
 
 use crate::api::auth::admin_key::hash;
@@ -48,7 +49,7 @@ struct KeyInput {
 }
 
 impl KeyInput {
-    /// 422 for invalid fields. `now`: the current time, against which the expiry is checked.
+    /// 422 for invalid fields. `now`: the time after which the key must expire.
     fn parse(body: &JsonBody, now: UnixMillis) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let name = fields.text("name", MAX_NAME_CHARS).value().unwrap_or_default();
@@ -69,9 +70,10 @@ impl KeyInput {
     }
 }
 
-/// Without the field, every scope except `admin`. An empty array or an invalid scope is recorded as an error.
+/// Takes the field `scopes`; without it, every scope except `admin`. An empty array or an invalid scope is recorded as an
+/// error.
 fn scopes(fields: &mut Fields) -> Scopes {
-    let Some(items) = fields.list("scopes", Scope::ALL.len()).value() else {
+    let Some(items) = fields.list("scopes", Scope::VARIANTS.len()).value() else {
         return Scopes::all_except_admin();
     };
     let mut scopes = Vec::new();
@@ -79,18 +81,19 @@ fn scopes(fields: &mut Fields) -> Scopes {
         fields.fault("scopes", "expected at least one scope");
     }
     for (index, item) in items.iter().enumerate() {
-        if let Some(scope) = item.as_str().and_then(Scope::from_name) {
+        if let Some(scope) = item.as_str().and_then(|name| name.parse().ok()) {
             scopes.push(scope);
         } else {
-            let known = Scope::ALL.map(Scope::name).join(", ");
-            fields.fault(format!("scopes/{index}"), format!("expected one of {known}"));
+            let known: Vec<&str> = Scope::VARIANTS.iter().map(Into::into).collect();
+            let detail = format!("expected one of {}", known.join(", "));
+            fields.fault(format!("scopes/{index}"), detail);
         }
     }
     scopes.into_iter().collect()
 }
 
-/// Takes the field `expires_at` (a time) or `expires_in_s` (seconds from `now`). `None`: never, or recorded as an
-/// error.
+/// Takes the field `expires_at` (a time) or `expires_in_s` (seconds from `now`). `None`: the key never expires, or an
+/// error is recorded.
 fn expires_at(fields: &mut Fields, now: UnixMillis) -> Option<UnixMillis> {
     let at = fields.text("expires_at", 64).value();
     let in_s = fields.number("expires_in_s", 1..=MAX_LIFETIME_S).value();
@@ -110,14 +113,14 @@ fn expires_at(fields: &mut Fields, now: UnixMillis) -> Option<UnixMillis> {
     }
 }
 
-/// The prefix of every key, by which secret scanners recognise a leaked one.
+/// Secret scanners recognise a leaked key by this prefix.
 const PREFIX: &str = "hh_";
 
 /// `POST /v1/keys`: the text of the key appears only in this response and its idempotent repeats.
 async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let claim = idempotency::claim(&context, &body.0).await?;
-    if let Some(first) = idempotency::first(&context, claim.as_ref()).await? {
-        return replay(first);
+    if let Some(first) = idempotency::first_response(&context, claim.as_ref()).await? {
+        return respond_to_repeat(first);
     }
     let now = UnixMillis::now();
     let input = KeyInput::parse(&body, now)?;
@@ -146,8 +149,8 @@ async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
             .body(response));
     }
     // Another node handled a request with the same idempotency key at the same time.
-    match idempotency::first(&context, claim.as_ref()).await? {
-        Some(first) => replay(first),
+    match idempotency::first_response(&context, claim.as_ref()).await? {
+        Some(first) => respond_to_repeat(first),
         None => Err(idempotency::concurrent_requests()),
     }
 }
@@ -165,15 +168,15 @@ fn with_key(mut view: Value, key: &str) -> Value {
     view
 }
 
-/// Responds to a repeat with the same idempotency key. 500 if the stored response is unreadable.
-fn replay(first: StoredResponse) -> ApiResult {
+/// The response to a repeat with the same idempotency key. 500 if the stored response is unreadable.
+fn respond_to_repeat(first: StoredResponse) -> ApiResult {
     let created: Option<Value> =
         first.answer.as_deref().and_then(|answer| serde_json::from_slice(answer).ok());
     let id = created.as_ref().and_then(|created| created.get("id")?.as_str());
     let id = id.ok_or_else(|| Problem::new(Code::Internal, "the stored response is not a key"))?;
     let mut response = HttpResponse::Created();
     response.insert_header((LOCATION, path_of(&id)));
-    Ok(idempotency::replay(response, first))
+    Ok(idempotency::repeat_response(response, first))
 }
 
 /// `GET /v1/keys`: lists the keys that are not revoked, oldest first.
@@ -188,7 +191,7 @@ async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiRes
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// `GET /v1/keys/{id}`: returns a key without its text. 404 for a revoked key.
+/// `GET /v1/keys/{id}`: a key without its text. 404 for a revoked key.
 async fn get(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let key = find_key(&context, &id).await?;
     if key.revoked {
@@ -228,14 +231,12 @@ async fn revoke(Authorized(context, _): Authorized, id: web::Path<String>) -> Ap
 }
 
 fn view(key: &StoredKey) -> Value {
-    let event_types: Option<Vec<&str>> =
-        key.event_types.as_ref().map(|patterns| patterns.iter().map(Pattern::as_str).collect());
     json!({
         "id": key.id.to_string(),
         "name": key.name,
         "tenant": key.tenant,
         "scopes": key.scopes.iter().map(Scope::name).collect::<Vec<_>>(),
-        "event_types": event_types,
+        "event_types": key.event_types.as_deref(),
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         "last_used_at": key.last_used_at,

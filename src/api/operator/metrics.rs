@@ -1,4 +1,4 @@
-//! `GET /metrics`: the metrics of this node in the OpenMetrics text format.
+//! The metrics of this node in the OpenMetrics text format. Each function below adds those of one part of the hub.
 
 use std::fmt;
 
@@ -9,18 +9,18 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
+use strum::VariantArray;
 
-use crate::access::quotas::Quota;
 use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
 use crate::domain::time::UnixMillis;
-use crate::metrics::{DeliveryMetrics, Histogram, ProgressState, PublishMetrics, StorageMetrics};
+use crate::metrics::{DeliveryMetrics, Histogram, PublishMetrics, StorageMetrics};
 use crate::store::disk_usage::PoolUsage;
-use crate::streaming::presence::{Presence, Transport};
+use crate::streaming::presence::Presence;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// `GET /metrics`: returns the metrics of this node in the OpenMetrics text format.
+/// `GET /metrics`. Each request builds a registry from the current values.
 pub(super) async fn metrics(api: web::Data<Api>) -> ApiResult {
     let metrics = &api.metrics;
     let (mut page, now) = (Page(Registry::with_prefix("hookhub")), UnixMillis::now());
@@ -29,7 +29,7 @@ pub(super) async fn metrics(api: web::Data<Api>) -> ApiResult {
     attempts(&mut page, &metrics.delivery);
     queues(&mut page, &metrics.delivery, now);
     connections(&mut page, &api.streams.presence);
-    let refused = Quota::ALL.map(|quota| (quota.name(), api.quotas.rejections(quota)));
+    let refused = each_named(|quota| api.quotas.rejections(quota));
     page.counts("quota_refusals", "Requests refused by a quota of their tenant", "quota", refused);
     storage(&mut page, &metrics.storage);
     pool(&mut page, api.store.pool_usage());
@@ -39,7 +39,6 @@ pub(super) async fn metrics(api: web::Data<Api>) -> ApiResult {
     Ok(HttpResponse::Ok().content_type(CONTENT_TYPE).body(body))
 }
 
-/// Adds the metrics of publishing.
 fn publish(page: &mut Page, publish: &PublishMetrics) {
     page.count("events_accepted", "Events made durable by this node", publish.accepted.get());
     let failures = [
@@ -47,7 +46,12 @@ fn publish(page: &mut Page, publish: &PublishMetrics) {
         ("unknown", publish.unknown.get()),
         ("refused", publish.refused.get()),
     ];
-    page.counts("publish_failures", "Requests whose events were not stored", "reason", failures);
+    page.counts(
+        "publish_failures",
+        "Requests whose events were not stored, or may not be (reason unknown)",
+        "reason",
+        failures,
+    );
     page.histogram(
         "publish_duration_seconds",
         "From taking a request up until its events are durable",
@@ -78,7 +82,7 @@ fn attempts(page: &mut Page, delivery: &DeliveryMetrics) {
     page.count("lease_changes", "Shards that this node acquired or released", changes);
 }
 
-/// Adds the metrics of this node's delivery queues and of how far subscriptions lag at `now`.
+/// Adds the metrics of this node's delivery queues, and how far subscriptions lag at `now`.
 fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
     let queues = delivery.queues().clone();
     for (name, help, value) in [
@@ -90,11 +94,10 @@ fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
     ] {
         page.gauge(name, help, number(value));
     }
-    let groups = ProgressState::ALL.map(|(name, state)| (name, queues.totals(state)));
-    let counts = groups.map(|(name, group)| (name, number(group.subscriptions)));
+    let counts = each_named(|state| number(queues.totals(state).subscriptions));
     page.gauges("subscriptions", "Subscriptions with a callback on this node", "state", counts);
     let age = |since: Option<UnixMillis>| since.map_or(0.0, |since| now.since(since).as_secs_f64());
-    let lags = groups.map(|(name, group)| (name, age(group.oldest)));
+    let lags = each_named(|state| age(queues.totals(state).oldest));
     page.seconds_by(
         "subscription_lag_seconds",
         "Age of the oldest place in the log that one of them has not passed",
@@ -108,16 +111,15 @@ fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
     );
 }
 
-/// Adds the metrics of streams and waiting polls.
 fn connections(page: &mut Page, presence: &Presence) {
-    let open = Transport::ALL.map(|way| (way.name(), number(presence.count_of_transport(way))));
+    let open = each_named(|transport| number(presence.count_of_transport(transport)));
     page.gauges(
         "connections",
         "Streams and waiting polls that are open on this node",
         "transport",
         open,
     );
-    let sent = Transport::ALL.map(|way| (way.name(), presence.events_sent(way)));
+    let sent = each_named(|transport| presence.events_sent(transport));
     page.counts("events_sent", "Events sent to streams and waiting polls", "transport", sent);
     page.count(
         "connections_refused",
@@ -165,7 +167,6 @@ fn storage(page: &mut Page, storage: &StorageMetrics) {
     }
 }
 
-/// Adds the metrics of the database connection pool.
 fn pool(page: &mut Page, pool: PoolUsage) {
     let connections = [("busy", pool.busy.into()), ("idle", pool.idle.into())];
     page.gauges("database_connections", "Connections of the pool", "state", connections);
@@ -180,6 +181,14 @@ fn since_1970(time: UnixMillis) -> f64 {
 /// Converts a count to `i64`; a greater number becomes `i64::MAX`.
 fn number(value: impl TryInto<i64>) -> i64 {
     value.try_into().unwrap_or(i64::MAX)
+}
+
+/// Returns the name of each variant of `T`, which is a label value, with its `value`.
+fn each_named<T, V>(value: impl Fn(T) -> V) -> Vec<(&'static str, V)>
+where
+    T: VariantArray + Copy + Into<&'static str>,
+{
+    T::VARIANTS.iter().map(|variant| ((*variant).into(), value(*variant))).collect()
 }
 
 /// The values of one label.
@@ -246,19 +255,19 @@ impl Page {
     }
 
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        let shown = Steps { buckets: histogram.buckets(), sum: histogram.sum() };
+        let shown = HistogramSnapshot { buckets: histogram.buckets(), sum: histogram.sum() };
         self.0.register(name, help, shown);
     }
 }
 
-/// A snapshot of a histogram.
 #[derive(Debug)]
-struct Steps {
+struct HistogramSnapshot {
+    /// The upper bound of each bucket, and the number of values in it.
     buckets: Vec<(f64, u64)>,
     sum: f64,
 }
 
-impl EncodeMetric for Steps {
+impl EncodeMetric for HistogramSnapshot {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let count = self.buckets.iter().map(|(_, count)| count).sum();
         encoder.encode_histogram::<NoLabelSet>(self.sum, count, &self.buckets, None)

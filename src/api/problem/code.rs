@@ -1,8 +1,10 @@
 //! The codes of problems, each with its HTTP status and title. They are part of the HTTP contract.
 
 use actix_web::http::StatusCode;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum Code {
     InvalidJson,
     InvalidParameter,
@@ -37,79 +39,17 @@ pub(crate) enum Code {
     RateLimited,
     QuotaExceeded,
     Internal,
-    /// The database is unavailable, or the node is stopping.
+    /// The database is unavailable, the node is stopping, or another node did not confirm in time.
     Unavailable,
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 27] = [
-        Self::InvalidJson,
-        Self::InvalidParameter,
-        Self::InvalidHeader,
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::NotFound,
-        Self::MethodNotAllowed,
-        Self::RequestTimeout,
-        Self::Conflict,
-        Self::IdempotencyKeyInUse,
-        Self::TooManySecrets,
-        Self::DeliveryPending,
-        Self::SubscriptionUnverified,
-        Self::NothingToVerify,
-        Self::CursorExpired,
-        Self::PayloadTooLarge,
-        Self::UriTooLong,
-        Self::UnsupportedMediaType,
-        Self::ValidationFailed,
-        Self::IdempotencyKeyReused,
-        Self::TenantInUse,
-        Self::HeadersTooLarge,
-        Self::TooManyConnections,
-        Self::RateLimited,
-        Self::QuotaExceeded,
-        Self::Internal,
-        Self::Unavailable,
-    ];
-
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|code| code.name() == name)
-    }
-
     /// Returns the stable name of the code in the API, such as `not_found`.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::InvalidJson => "invalid_json",
-            Self::InvalidParameter => "invalid_parameter",
-            Self::InvalidHeader => "invalid_header",
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
-            Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::RequestTimeout => "request_timeout",
-            Self::Conflict => "conflict",
-            Self::IdempotencyKeyInUse => "idempotency_key_in_use",
-            Self::TooManySecrets => "too_many_secrets",
-            Self::DeliveryPending => "delivery_pending",
-            Self::SubscriptionUnverified => "subscription_unverified",
-            Self::NothingToVerify => "nothing_to_verify",
-            Self::CursorExpired => "cursor_expired",
-            Self::PayloadTooLarge => "payload_too_large",
-            Self::UriTooLong => "uri_too_long",
-            Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::ValidationFailed => "validation_failed",
-            Self::IdempotencyKeyReused => "idempotency_key_reused",
-            Self::TenantInUse => "tenant_in_use",
-            Self::HeadersTooLarge => "headers_too_large",
-            Self::TooManyConnections => "too_many_connections",
-            Self::RateLimited => "rate_limited",
-            Self::QuotaExceeded => "quota_exceeded",
-            Self::Internal => "internal",
-            Self::Unavailable => "unavailable",
-        }
+        self.into()
     }
 
-    /// Returns the title of the problem, a short noun phrase.
+    /// Returns the title of the problem.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::InvalidJson => "Invalid JSON",
@@ -170,22 +110,6 @@ impl Code {
             }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn code_names_are_unique_and_in_snake_case() {
-        let names: HashSet<_> = Code::ALL.iter().map(|code| code.name()).collect();
-        assert_eq!(names.len(), Code::ALL.len());
-        for name in names {
-            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `POST /v1/subscriptions`.
+//! Creating a subscription.
 
 use std::sync::Arc;
 
@@ -25,15 +25,15 @@ use crate::domain::subscription::change::ChangeResult;
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::time::UnixMillis;
 
-/// The seconds after which a client may retry when its tenant has all the subscriptions it may have.
+/// The delay that the hub names to a client whose tenant has reached its quota of subscriptions.
 const QUOTA_RETRY_S: u32 = 60;
 
-/// `POST /v1/subscriptions`: creates a subscription. The response is the only one that shows a generated secret.
+/// `POST /v1/subscriptions`: creates a subscription. The response shows its secret; so does an idempotent repeat.
 pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let claim = idempotency::claim(&context, &body.0).await?;
-    if let Some(first) = idempotency::first(&context, claim.as_ref()).await? {
-        return replay(&context, first.position).await;
+    if let Some(first) = idempotency::first_response(&context, claim.as_ref()).await? {
+        return respond_to_repeat(&context, first.position).await;
     }
     let mut fields = body.fields()?;
     let input = SubscriptionInput::take(&mut fields, &api.targets);
@@ -64,7 +64,7 @@ pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> A
             if let Some(claim) = &claim {
                 claim.require_same_request(&fingerprint)?;
             }
-            replay(&context, Some(position)).await
+            respond_to_repeat(&context, Some(position)).await
         }
         ChangeResult::Stale => {
             Err(Problem::new(Code::Conflict, "another subscription has the generated id; retry"))
@@ -73,7 +73,7 @@ pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> A
     }
 }
 
-/// 429 `quota_exceeded`, counted as a rejection.
+/// Counts the rejection and creates a 429 `quota_exceeded` problem.
 fn over_quota(context: &Context, limit: u32) -> Problem {
     context.api.quotas.count_rejection(Quota::Subscriptions, &context.caller.tenant);
     let rate_limit = RateLimitStatus { limit, remaining: 0, reset_s: QUOTA_RETRY_S };
@@ -89,12 +89,12 @@ fn path_of(id: SubscriptionId) -> String {
     format!("/v1/subscriptions/{id}")
 }
 
-/// Responds to a repeat with the same idempotency key. `position`: the log entry of the first request.
-async fn replay(context: &Context, position: Option<Position>) -> ApiResult {
+/// The response to a repeat with the same idempotency key. `position`: the log entry of the first request.
+async fn respond_to_repeat(context: &Context, position: Option<Position>) -> ApiResult {
     let first = first_view(context, position).await?;
     let mut response = HttpResponse::Created();
     if let Some(id) = first.id {
         response.insert_header((LOCATION, path_of(id)));
     }
-    Ok(idempotency::replayed(&mut response).json(first.view))
+    Ok(idempotency::mark_replayed(&mut response).json(first.view))
 }

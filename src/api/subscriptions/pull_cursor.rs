@@ -15,7 +15,8 @@ use crate::domain::subscription::channel::Channel;
 use crate::domain::time::UnixMillis;
 use crate::streaming::resume::{GapReason, ResumePoint, Resumption};
 
-/// 404 if it does not exist or the caller may not see it. 409 if it has a callback URL, or is paused or disabled.
+/// Finds a pull subscription. 404 if it does not exist or the caller may not see it. 409 if it has a callback URL, or is
+/// paused or disabled.
 pub(super) async fn find_pull_subscription(context: &Context, id: &str) -> ApiResult<Subscription> {
     let subscription = find_subscription(context, id).await?;
     match subscription.definition.channel {
@@ -57,7 +58,7 @@ pub(super) async fn acknowledge(
     Ok(HttpResponse::Ok().json(json!({ "cursor": cursor.to_string() })))
 }
 
-/// Moves the subscription's cursor forward, never back, and returns its position then. 422 for a position after the newest
+/// Moves the subscription's cursor forward, never back, and returns where it then is. 422 for a position after the newest
 /// event, 409 if `id` is not a pull subscription.
 pub(crate) async fn acknowledge_up_to(
     api: &Api,
@@ -71,8 +72,8 @@ pub(crate) async fn acknowledge_up_to(
     api.store.advance_pull_cursor(id, position).await?.ok_or_else(not_a_pull_subscription)
 }
 
-/// `POST /v1/subscriptions/{id}/seek`: moves the cursor forward or back. 410 for an expired event id, 422 beyond the
-/// newest.
+/// `POST /v1/subscriptions/{id}/seek`: moves the cursor forward or back. 410 if events after an event id have expired, 422
+/// for an event id after the newest.
 pub(super) async fn seek(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -98,7 +99,8 @@ pub(super) async fn seek(
     Ok(HttpResponse::Ok().json(response))
 }
 
-/// Either `cursor` (an event id, `now` or `earliest`) or `time` (RFC 3339); else 422.
+/// Parses the new place of the cursor: either `cursor` (an event id, `now` or `earliest`) or `time` (RFC 3339). 422 for any
+/// other value.
 fn seek_point(cursor: Option<&str>, time: Option<&str>) -> ApiResult<ResumePoint> {
     match (cursor.map(ResumePoint::parse), time.map(UnixMillis::parse)) {
         (
@@ -114,7 +116,6 @@ fn seek_point(cursor: Option<&str>, time: Option<&str>) -> ApiResult<ResumePoint
     }
 }
 
-/// Creates a 422 `validation_failed` problem for a cursor after the newest event of the log.
 fn beyond_the_log() -> Problem {
     Problem::invalid_field("/cursor", "this event id is newer than the newest event")
 }

@@ -1,6 +1,7 @@
 //! Replays: a range of the log that is delivered to a subscription once more.
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 
 use crate::domain::event::event_type::EventType;
 use crate::domain::id::ReplayId;
@@ -9,10 +10,11 @@ use crate::domain::serde_text;
 use crate::domain::subscription::command;
 
 /// The deliveries that a replay repeats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum ReplayFilter {
-    /// Those that were exhausted.
+    /// Those with recorded attempts of which none succeeded.
     Undelivered,
     All,
 }
@@ -20,17 +22,11 @@ pub enum ReplayFilter {
 impl ReplayFilter {
     /// Returns the name of the filter in JSON and SQL.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Undelivered => "undelivered",
-            Self::All => "all",
-        }
+        self.into()
     }
 
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Undelivered, Self::All].into_iter().find(|filter| filter.name() == name)
-    }
-
-    /// `delivered`: whether an attempt succeeded; `None`: the hub never attempted the delivery.
+    /// Whether the filter selects a delivery. `delivered`: whether an attempt succeeded; `None`: no attempt is
+    /// recorded.
     pub fn includes(self, delivered: Option<bool>) -> bool {
         match self {
             Self::Undelivered => delivered == Some(false),
@@ -73,28 +69,19 @@ impl ReplayCancellation {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ReplayState {
     Running,
-    /// All deliveries were handed to the engine.
+    /// All deliveries were handed to the engine. Their attempts may still run.
     Completed,
     Cancelled,
 }
 
 impl ReplayState {
-    const ALL: [Self; 3] = [Self::Running, Self::Completed, Self::Cancelled];
-
     /// Returns the name of the state in JSON and SQL.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Completed => "completed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.name() == name)
+        self.into()
     }
 }
 
@@ -108,7 +95,7 @@ pub struct ReplayProgress {
     pub only: ReplayFilter,
     /// The number of deliveries at the time of the request.
     pub count: u64,
-    /// Everything up to here was handed to the engine.
+    /// Every event up to here was handed to the engine, or is not repeated.
     pub position: Position,
     /// The number of deliveries handed to the engine.
     pub replayed: u64,
@@ -131,4 +118,19 @@ pub struct RecordedDelivery {
     pub attempts: u16,
     pub is_delivered: bool,
     pub is_waiting: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stored_filter_and_state_is_found_by_its_name() {
+        for name in ["undelivered", "all"] {
+            assert_eq!(name.parse().map(ReplayFilter::name), Ok(name));
+        }
+        for name in ["running", "completed", "cancelled"] {
+            assert_eq!(name.parse().map(ReplayState::name), Ok(name));
+        }
+    }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::domain::serde_text::serialize_as_text;
+
 /// The maximum length of an event type or pattern, in characters.
 pub const MAX_LENGTH: usize = 256;
 
@@ -75,12 +77,16 @@ impl Pattern {
 
     /// Whether this pattern matches every type that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
-        let other_is_reserved = other.0.split('.').next() == Some(RESERVED);
-        if self.0.starts_with('*') && other_is_reserved {
+        self.matches(&other.0)
+    }
+
+    /// `event_type`: an event type, or the text of a pattern, of which every type must match.
+    pub fn matches(&self, event_type: &str) -> bool {
+        if self.0.starts_with('*') && is_reserved(event_type) {
             return false;
         }
         let mut pattern = self.0.split('.').peekable();
-        let mut actual = other.0.split('.').peekable();
+        let mut actual = event_type.split('.').peekable();
         while let Some(segment) = pattern.next() {
             let Some(found) = actual.next() else { return false };
             if segment == "*" && pattern.peek().is_none() {
@@ -93,24 +99,6 @@ impl Pattern {
         }
         actual.peek().is_none()
     }
-
-    pub fn matches(&self, event_type: &str) -> bool {
-        if self.0.starts_with('*') && is_reserved(event_type) {
-            return false;
-        }
-        let mut pattern = self.0.split('.').peekable();
-        let mut actual = event_type.split('.').peekable();
-        while let Some(segment) = pattern.next() {
-            let Some(found) = actual.next() else { return false };
-            if segment == "*" && pattern.peek().is_none() {
-                return true;
-            }
-            if segment != "*" && segment != found {
-                return false;
-            }
-        }
-        actual.peek().is_none()
-    }
 }
 
 impl fmt::Display for Pattern {
@@ -118,6 +106,8 @@ impl fmt::Display for Pattern {
         f.write_str(&self.0)
     }
 }
+
+serialize_as_text!(Pattern);
 
 impl FromStr for Pattern {
     type Err = BadEventType;

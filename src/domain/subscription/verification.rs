@@ -1,6 +1,5 @@
 //! The verification of a receiver: the proof that it wants events before the hub sends it any.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -8,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use strum::{EnumString, IntoStaticStr};
 
 use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::id::SubscriptionId;
@@ -15,16 +15,17 @@ use crate::domain::signing::secret::Secret;
 use crate::domain::time::UnixMillis;
 
 /// How a receiver proves that it wants the events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", parse_err_ty = UnknownVerificationMethod, parse_err_fn = unknown_method)]
 pub enum VerificationMethod {
     /// REST Hooks: the receiver returns the header `X-Hook-Secret`, at once or later.
-    #[serde(rename = "x_hook_secret")]
     XHookSecret,
-    /// The receiver answers a GET with the text in the query.
-    #[serde(rename = "challenge")]
+    /// The receiver answers a GET with a text that the hub put into its query.
     Challenge,
     /// CloudEvents HTTP 1.1 Web Hooks, section 4: the receiver allows the hub's origin, at once or later.
     #[serde(rename = "cloudevents")]
+    #[strum(serialize = "cloudevents")]
     CloudEvents,
 }
 
@@ -32,25 +33,14 @@ pub enum VerificationMethod {
 #[error("expected x_hook_secret, challenge or cloudevents, or null for none")]
 pub struct UnknownVerificationMethod;
 
-impl VerificationMethod {
-    const ALL: [Self; 3] = [Self::XHookSecret, Self::Challenge, Self::CloudEvents];
-
-    /// Returns the name of the method in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::XHookSecret => "x_hook_secret",
-            Self::Challenge => "challenge",
-            Self::CloudEvents => "cloudevents",
-        }
-    }
+fn unknown_method(_name: &str) -> UnknownVerificationMethod {
+    UnknownVerificationMethod
 }
 
-impl FromStr for VerificationMethod {
-    type Err = UnknownVerificationMethod;
-
-    fn from_str(name: &str) -> Result<Self, UnknownVerificationMethod> {
-        let method = Self::ALL.into_iter().find(|method| method.name() == name);
-        method.ok_or(UnknownVerificationMethod)
+impl VerificationMethod {
+    /// Returns the name of the method in JSON.
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -65,7 +55,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Succeeded at `at`, with no particular origin and no rate limit.
+    /// The result without a particular origin and without a rate limit.
     pub fn unlimited(at: UnixMillis) -> Self {
         Self { at, origin: None, rate_per_minute: None }
     }
@@ -76,11 +66,11 @@ impl Verified {
 pub struct Verification {
     #[serde(rename = "way")]
     pub method: VerificationMethod,
-    /// Identifies the verification: a later one, of another receiver, has another time.
+    /// Identifies the verification: a later one has another time.
     #[serde(rename = "asked_at")]
     pub requested_at: UnixMillis,
-    /// The value of `X-Hook-Secret`. Only the receiver learns it, so not even the subscription's owner can confirm in
-    /// the receiver's place.
+    /// The value of `X-Hook-Secret`; other methods do not use it. Only the receiver learns it, so not even the
+    /// subscription's owner can confirm in the receiver's place.
     #[serde(with = "revealed")]
     pub secret: Secret,
     /// `None`: the hub sends no events yet.
@@ -133,7 +123,7 @@ pub struct FailedVerification {
     /// The start of the attempt.
     pub attempted_at: UnixMillis,
     pub error: String,
-    /// `None`: the hub makes no further attempt.
+    /// `None`: the hub makes another attempt only on request.
     pub next_attempt_at: Option<UnixMillis>,
 }
 
@@ -242,8 +232,8 @@ mod tests {
 
     #[test]
     fn a_verification_survives_storage() {
-        for method in VerificationMethod::ALL {
-            assert_eq!(method.name().parse(), Ok(method));
+        for name in ["x_hook_secret", "challenge", "cloudevents"] {
+            let method: VerificationMethod = name.parse().unwrap();
             let outstanding = Verification::new(method, at(1_763_900_000_123), [7; 32]);
             let verified = Verified {
                 origin: Some("h.example".into()),
@@ -254,7 +244,8 @@ mod tests {
             {
                 let stored = serde_json::to_string(&verification).unwrap();
                 assert_eq!(serde_json::from_str::<Verification>(&stored).unwrap(), verification);
-                assert!(stored.contains(method.name()));
+                assert!(stored.contains(name));
+                assert_eq!(method.name(), name);
             }
         }
         assert_eq!("X-Hook-Secret".parse::<VerificationMethod>(), Err(UnknownVerificationMethod));

@@ -1,4 +1,4 @@
-//! A proxy that opens tunnels by CONNECT.
+//! A forward proxy that opens tunnels for CONNECT requests.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,50 +6,54 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::TcpStream;
 
-use super::raw_http::{RawRequest, RawServer, read_whole};
+use super::raw_http::{RawRequest, RawServer, read_request};
 
 /// The proxy's response to CONNECT.
 #[derive(Debug, Clone)]
-pub(crate) enum Manner {
+pub(crate) enum ConnectBehaviour {
     /// Opens a tunnel to this address, whatever the requested target.
-    LeadsTo(SocketAddr),
+    TunnelTo(SocketAddr),
     /// Sends this text and closes the connection.
-    Says(&'static str),
+    RespondWith(&'static str),
     /// Reads the request and never responds.
-    Hangs,
-    /// Chooses by the requested target.
-    Chooses(fn(&str) -> Self),
+    NeverRespond,
+    /// Behaves as this function returns for the requested target.
+    ByTarget(fn(&str) -> Self),
 }
 
 /// The proxy and the requests it has received.
 #[derive(Debug)]
 pub(crate) struct ConnectProxy {
     server: RawServer,
-    asked: Arc<Mutex<Vec<RawRequest>>>,
+    requests: Arc<Mutex<Vec<RawRequest>>>,
 }
 
 impl ConnectProxy {
-    pub(crate) async fn start(manner: Manner) -> Self {
-        let asked: Arc<Mutex<Vec<RawRequest>>> = Arc::default();
-        let noted = Arc::clone(&asked);
+    pub(crate) async fn start(behaviour: ConnectBehaviour) -> Self {
+        let requests: Arc<Mutex<Vec<RawRequest>>> = Arc::default();
+        let recorded = Arc::clone(&requests);
         let server = RawServer::start(move |mut stream| {
-            let (manner, noted) = (manner.clone(), Arc::clone(&noted));
+            let (behaviour, recorded) = (behaviour.clone(), Arc::clone(&recorded));
             async move {
-                let Some(question) = read_whole(&mut stream).await else { return };
-                let place = question.head.split(' ').nth(1).unwrap_or_default();
-                let manner = match manner {
-                    Manner::Chooses(choose) => choose(place),
+                let Some(request) = read_request(&mut stream).await else { return };
+                let target = request.head.split(' ').nth(1).unwrap_or_default();
+                let behaviour = match behaviour {
+                    ConnectBehaviour::ByTarget(choose) => choose(target),
                     other => other,
                 };
-                noted.lock().unwrap_or_else(PoisonError::into_inner).push(question);
-                match manner {
-                    Manner::LeadsTo(place) => tunnel(stream, place).await,
-                    Manner::Says(answer) => drop(stream.write_all(answer.as_bytes()).await),
-                    Manner::Hangs | Manner::Chooses(_) => std::future::pending().await,
+                recorded.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+                match behaviour {
+                    ConnectBehaviour::TunnelTo(address) => tunnel(stream, address).await,
+                    ConnectBehaviour::RespondWith(response) => {
+                        drop(stream.write_all(response.as_bytes()).await);
+                    }
+                    ConnectBehaviour::NeverRespond | ConnectBehaviour::ByTarget(_) => {
+                        std::future::pending::<()>().await;
+                    }
                 }
             }
         });
-        Self { server: server.await, asked }
+        Self { server: server.await, requests }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -57,14 +61,14 @@ impl ConnectProxy {
     }
 
     /// All requests so far.
-    pub(crate) fn asked(&self) -> Vec<RawRequest> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn requests(&self) -> Vec<RawRequest> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-async fn tunnel(mut stream: TcpStream, place: SocketAddr) {
-    let Ok(mut there) = TcpStream::connect(place).await else { return };
-    if stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_ok() {
-        drop(copy_bidirectional(&mut stream, &mut there).await);
+async fn tunnel(mut client: TcpStream, target: SocketAddr) {
+    let Ok(mut server) = TcpStream::connect(target).await else { return };
+    if client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_ok() {
+        drop(copy_bidirectional(&mut client, &mut server).await);
     }
 }

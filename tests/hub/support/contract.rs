@@ -8,12 +8,12 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client, each, text};
+use super::client::{Client, Response, array_at, string_at};
 
 /// The base URI of the document's schemas.
-const HERE: &str = "urn:hookhub:openapi";
+const DOCUMENT_URI: &str = "urn:hookhub:openapi";
 /// Headers of HTTP itself, which no operation describes.
-const OF_HTTP: [&str; 6] =
+const PROTOCOL_HEADERS: [&str; 6] =
     ["allow", "connection", "content-length", "content-type", "date", "transfer-encoding"];
 /// The methods that a path item can have.
 const METHODS: [Method; 5] =
@@ -41,16 +41,16 @@ impl fmt::Display for Operation {
 }
 
 impl Operation {
-    /// The roles that a security scheme needs here; `None` when the operation does not accept the scheme.
-    pub(crate) fn asks(&self, scheme: &str) -> Option<Vec<String>> {
-        let ways = each(&self.spec, "/security").iter();
-        let roles = ways.clone().find_map(|way| way.get(scheme)?.as_array())?;
+    /// The roles that the operation requires of a security scheme; `None` when it does not accept the scheme.
+    pub(crate) fn required_roles(&self, scheme: &str) -> Option<Vec<String>> {
+        let mut schemes = array_at(&self.spec, "/security").iter();
+        let roles = schemes.find_map(|accepted| accepted.get(scheme)?.as_array())?;
         Some(roles.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect())
     }
 
     /// The scope that a key must have.
     pub(crate) fn scope(&self) -> Option<String> {
-        self.asks("bearer")?.pop()
+        self.required_roles("bearer")?.pop()
     }
 
     /// The path with its parameters replaced by `values`.
@@ -68,7 +68,7 @@ impl Contract {
     /// Reads the document of a hub.
     pub(crate) async fn of(hub: &Client) -> Self {
         let document = hub.with_key(None).get("/openapi.json").await.expect(200);
-        let registry = Registry::new().add(HERE, document.clone()).expect("a document");
+        let registry = Registry::new().add(DOCUMENT_URI, document.clone()).expect("a document");
         Self { document, registry: registry.prepare().expect("a document") }
     }
 
@@ -100,10 +100,10 @@ impl Contract {
     }
 
     /// The parameters of an operation in `query`, `header` or `path`.
-    pub(crate) fn parameters(&self, operation: &Operation, place: &str) -> Vec<Value> {
+    pub(crate) fn parameters(&self, operation: &Operation, location: &str) -> Vec<Value> {
         let all = operation.spec.get("parameters").and_then(Value::as_array).into_iter().flatten();
         all.map(|one| self.resolved(one))
-            .filter(|one| one.get("in").is_some_and(|given| given == place))
+            .filter(|one| one.get("in").is_some_and(|given| given == location))
             .cloned()
             .collect()
     }
@@ -112,8 +112,9 @@ impl Contract {
     pub(crate) fn body_schema(&self, operation: &Operation) -> Option<&Value> {
         let path = operation.path.replace('~', "~0").replace('/', "~1");
         let method = operation.method.as_str().to_lowercase();
-        let place = format!("/paths/{path}/{method}/requestBody/content/application~1json/schema");
-        Some(self.resolved(self.document.pointer(&place)?))
+        let pointer =
+            format!("/paths/{path}/{method}/requestBody/content/application~1json/schema");
+        Some(self.resolved(self.document.pointer(&pointer)?))
     }
 
     /// The first example of the JSON body, if the operation has one.
@@ -127,13 +128,13 @@ impl Contract {
     }
 
     /// Validation errors of a value against the schema at a pointer.
-    pub(crate) fn faults(&self, pointer: &str, value: &Value) -> Vec<String> {
+    pub(crate) fn schema_errors(&self, pointer: &str, value: &Value) -> Vec<String> {
         let encoded = url::form_urlencoded::byte_serialize(pointer.as_bytes()).collect::<String>();
         let encoded = encoded.replace("%2F", "/").replace("%7E", "~").replace('+', "%20");
         let validator: Validator = jsonschema::draft202012::options()
             .with_registry(&self.registry)
             .should_validate_formats(true)
-            .build(&json!({ "$ref": format!("{HERE}#{encoded}") }))
+            .build(&json!({ "$ref": format!("{DOCUMENT_URI}#{encoded}") }))
             .expect(pointer);
         validator
             .iter_errors(value)
@@ -143,28 +144,29 @@ impl Contract {
 
     /// Checks that a response's status, headers and body match the document.
     #[track_caller]
-    pub(crate) fn must_describe(&self, operation: &Operation, answer: &Answer) {
-        let place = self.must_describe_head(operation, answer.status, &answer.headers);
-        let media_type = answer.header("content-type").unwrap_or_default();
+    pub(crate) fn assert_described(&self, operation: &Operation, response: &Response) {
+        let pointer = self.assert_head_described(operation, response.status, &response.headers);
+        let media_type = response.header("content-type").unwrap_or_default();
         let essence = media_type.split(';').next().unwrap_or_default();
-        let content = self.document.pointer(&format!("{place}/content")).and_then(Value::as_object);
+        let content =
+            self.document.pointer(&format!("{pointer}/content")).and_then(Value::as_object);
         let Some(content) = content else {
-            assert_eq!(answer.text, "", "{operation}: {} has no body", answer.status);
+            assert_eq!(response.body, "", "{operation}: {} has no body", response.status);
             return;
         };
-        let known = content.contains_key(essence);
-        assert!(known, "{operation}: {} {media_type:?}: {}", answer.status, answer.text);
+        let is_described = content.contains_key(essence);
+        assert!(is_described, "{operation}: {} {media_type:?}: {}", response.status, response.body);
         if essence.ends_with("json") {
-            let body: Value = serde_json::from_str(&answer.text).expect("JSON");
-            let schema = format!("{place}/content/{}/schema", essence.replace('/', "~1"));
-            let faults = self.faults(&schema, &body);
-            assert!(faults.is_empty(), "{operation}: {}: {faults:?}\n{body}", answer.status);
+            let body: Value = serde_json::from_str(&response.body).expect("JSON");
+            let schema = format!("{pointer}/content/{}/schema", essence.replace('/', "~1"));
+            let errors = self.schema_errors(&schema, &body);
+            assert!(errors.is_empty(), "{operation}: {}: {errors:?}\n{body}", response.status);
         }
     }
 
     /// Checks status and headers; returns the pointer of the response's description.
     #[track_caller]
-    pub(crate) fn must_describe_head(
+    pub(crate) fn assert_head_described(
         &self,
         operation: &Operation,
         status: u16,
@@ -172,12 +174,12 @@ impl Contract {
     ) -> String {
         let path = operation.path.replace('~', "~0").replace('/', "~1");
         let method = operation.method.as_str().to_lowercase();
-        let place = format!("/paths/{path}/{method}/responses/{status}");
-        let spec = self.document.pointer(&place);
-        let spec = spec.expect(&place);
-        let place = match spec.get("$ref") {
-            Some(_) => text(spec, "/$ref").trim_start_matches('#').to_owned(),
-            None => place,
+        let pointer = format!("/paths/{path}/{method}/responses/{status}");
+        let spec = self.document.pointer(&pointer);
+        let spec = spec.expect(&pointer);
+        let pointer = match spec.get("$ref") {
+            Some(_) => string_at(spec, "/$ref").trim_start_matches('#').to_owned(),
+            None => pointer,
         };
         let spec = self
             .resolved(spec)
@@ -185,15 +187,16 @@ impl Contract {
             .and_then(Value::as_object)
             .cloned()
             .unwrap_or_default();
-        let lower: BTreeSet<String> = spec.keys().map(|name| name.to_lowercase()).collect();
+        let names: BTreeSet<String> = spec.keys().map(|name| name.to_lowercase()).collect();
         for name in headers.keys() {
-            let known = lower.contains(name.as_str()) || OF_HTTP.contains(&name.as_str());
-            assert!(known, "{operation}: {status}: the header {name} is not in the document");
+            let is_known =
+                names.contains(name.as_str()) || PROTOCOL_HEADERS.contains(&name.as_str());
+            assert!(is_known, "{operation}: {status}: the header {name} is not in the document");
         }
         for (name, header) in &spec {
             let required = self.resolved(header)["required"] == true;
             assert!(!required || headers.contains_key(name), "{operation}: {status}: no {name}");
         }
-        place
+        pointer
     }
 }

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 use url::Url;
 use uuid::Uuid;
 
-/// An empty database; it is removed with its cluster.
+/// A database of one test. It is not dropped: `scripts/with-postgres` removes the cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     url: String,
@@ -15,17 +15,17 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) async fn create() -> Self {
-        let given = std::env::var_os("DATABASE_URL").expect("DATABASE_URL; run `make test`");
-        let given = given.into_string().expect("UTF-8");
+        let url = std::env::var_os("DATABASE_URL").expect("DATABASE_URL; run `make test`");
+        let url = url.into_string().expect("UTF-8");
         let name = format!("test_{}", Uuid::new_v4().simple());
-        let mut cluster = Self { url: given }.connect().await;
+        let mut cluster = Self { url }.connect().await;
         let create = format!("CREATE DATABASE {name}");
-        cluster.execute(AssertSqlSafe(create)).await.expect("the database is made");
-        cluster.close().await.expect("the connection ends");
-        Self { url: Self::renamed(&name) }
+        cluster.execute(AssertSqlSafe(create)).await.expect("the database is created");
+        cluster.close().await.expect("the connection closes");
+        Self { url: Self::url_of(&name) }
     }
 
-    fn renamed(name: &str) -> String {
+    fn url_of(name: &str) -> String {
         let given = std::env::var_os("DATABASE_URL").and_then(|url| url.into_string().ok());
         let mut url = Url::parse(&given.unwrap_or_default()).expect("a URL");
         url.set_path(name);
@@ -36,8 +36,8 @@ impl Database {
         &self.url
     }
 
-    /// The database's URL through a TCP port on this machine.
-    pub(crate) fn url_by_way_of(&self, port: u16) -> String {
+    /// The database's URL over a TCP port of this machine.
+    pub(crate) fn url_via_port(&self, port: u16) -> String {
         let name = Url::parse(&self.url).expect("a URL").path().trim_start_matches('/').to_owned();
         format!("postgres://postgres@127.0.0.1:{port}/{name}?sslmode=disable")
     }
@@ -52,12 +52,12 @@ impl Database {
 
     pub(crate) async fn connect(&self) -> PgConnection {
         let options = PgConnectOptions::from_str(&self.url).expect("a URL");
-        PgConnection::connect_with(&options).await.expect("Postgres answers")
+        PgConnection::connect_with(&options).await.expect("Postgres accepts")
     }
 
     /// The number that a query returns.
-    pub(crate) async fn number(&self, query: &str) -> i64 {
-        let asked = sqlx::query_scalar(AssertSqlSafe(query.to_owned()));
-        asked.fetch_one(&mut self.connect().await).await.expect(query)
+    pub(crate) async fn query_number(&self, query: &str) -> i64 {
+        let query_scalar = sqlx::query_scalar(AssertSqlSafe(query.to_owned()));
+        query_scalar.fetch_one(&mut self.connect().await).await.expect(query)
     }
 }

@@ -1,4 +1,4 @@
-//! A client that reads the log by any of four transports, and resumes after a disconnect.
+//! A client that reads the log over any of four transports, and resumes after a disconnect.
 
 use std::collections::VecDeque;
 
@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 use tokio::time::sleep;
 use url::form_urlencoded;
 
-use super::client::{Client, text, try_answer};
+use super::client::{Client, string_at, try_send_request};
 use super::sse::EventSource;
 use super::websocket::Socket;
-use super::{POLL, in_time};
+use super::{POLL_INTERVAL, in_time};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -31,22 +31,22 @@ impl Transport {
 
 /// An event as it was read.
 #[derive(Debug, Clone)]
-pub(crate) struct Event {
+pub(crate) struct ReceivedEvent {
     pub(crate) id: String,
-    pub(crate) name: String,
+    pub(crate) event_type: String,
     pub(crate) data: Value,
     /// The exact JSON text.
-    pub(crate) text: String,
+    pub(crate) json: String,
 }
 
-impl Event {
-    fn of(text_read: &str) -> Self {
-        let value: Value = serde_json::from_str(text_read).expect("an event is JSON");
+impl ReceivedEvent {
+    fn parse(json: &str) -> Self {
+        let value: Value = serde_json::from_str(json).expect("an event is JSON");
         Self {
-            id: text(&value, "/id"),
-            name: text(&value, "/type"),
-            data: value.get("data").expect("its data").clone(),
-            text: text_read.to_owned(),
+            id: string_at(&value, "/id"),
+            event_type: string_at(&value, "/type"),
+            data: value.get("data").expect("data").clone(),
+            json: json.to_owned(),
         }
     }
 }
@@ -54,22 +54,22 @@ impl Event {
 /// How reading ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The body or the connection ended in order.
+    /// The body or the connection ended without an error.
     Clean,
     /// A WebSocket close frame with this code.
     Closed(u16),
     /// A status other than 200 or 101.
     Refused(u16),
     /// The connection failed with this error.
-    Cut(String),
+    Failed(String),
 }
 
 /// The current source of events.
 #[derive(Debug)]
-enum Line {
+enum Source {
     None,
     /// The unread events of the last page, and the cursor after them.
-    Page(VecDeque<Event>, String),
+    Page(VecDeque<ReceivedEvent>, String),
     Sse(Box<EventSource>),
     WebSocket(Socket),
 }
@@ -83,7 +83,7 @@ pub(crate) struct Follower {
     types: String,
     /// The position to resume from.
     after: Option<String>,
-    line: Line,
+    source: Source,
 }
 
 impl Follower {
@@ -96,13 +96,13 @@ impl Follower {
         types: &str,
         after: Option<&str>,
     ) -> Self {
-        let mut follower = Self::lazily(client, transport, base, types, after);
-        in_time("it connects", follower.connect()).await.expect("it connects");
+        let mut follower = Self::unconnected(client, transport, base, types, after);
+        in_time("the follower connects", follower.connect()).await.expect("a connection");
         follower
     }
 
-    /// The same follower, which connects when the first event is read.
-    pub(crate) fn lazily(
+    /// The same follower, which connects at the first read.
+    pub(crate) fn unconnected(
         client: &Client,
         transport: Transport,
         base: &str,
@@ -111,7 +111,7 @@ impl Follower {
     ) -> Self {
         let (base, types) = (base.to_owned(), types.to_owned());
         let after = after.map(ToOwned::to_owned);
-        Self { client: client.clone(), transport, base, types, after, line: Line::None }
+        Self { client: client.clone(), transport, base, types, after, source: Source::None }
     }
 
     /// Reads all events of `client`, from the oldest.
@@ -134,30 +134,30 @@ impl Follower {
     async fn connect(&mut self) -> Result<(), End> {
         match self.transport {
             Transport::ShortPoll | Transport::LongPoll => {
-                self.line = Line::Page(VecDeque::new(), String::new());
+                self.source = Source::Page(VecDeque::new(), String::new());
             }
             Transport::Sse => {
                 let stream = EventSource::open(self.request("stream", &[])).await?;
-                self.line = Line::Sse(Box::new(stream));
+                self.source = Source::Sse(Box::new(stream));
             }
             Transport::WebSocket => {
-                self.line = Line::WebSocket(Socket::open(self.request("ws", &[])).await?);
+                self.source = Source::WebSocket(Socket::open(self.request("ws", &[])).await?);
             }
         }
         Ok(())
     }
 
     /// Disconnects, and discards events that have arrived but were not read.
-    pub(crate) fn hang_up(&mut self) {
-        self.line = Line::None;
+    pub(crate) fn disconnect(&mut self) {
+        self.source = Source::None;
     }
 
     /// The next event, or how reading ended.
-    pub(crate) async fn try_next(&mut self) -> Result<Event, End> {
+    pub(crate) async fn try_next(&mut self) -> Result<ReceivedEvent, End> {
         loop {
-            match &mut self.line {
-                Line::None => self.connect().await?,
-                Line::Page(events, cursor) => {
+            match &mut self.source {
+                Source::None => self.connect().await?,
+                Source::Page(events, cursor) => {
                     if let Some(event) = events.pop_front() {
                         let after = if events.is_empty() { &*cursor } else { &event.id };
                         self.after = Some(after.to_owned());
@@ -165,13 +165,13 @@ impl Follower {
                     }
                     self.poll().await?;
                 }
-                Line::Sse(stream) => {
+                Source::Sse(stream) => {
                     let message = stream.next().await?;
                     self.after = Some(message.id);
-                    return Ok(Event::of(&message.data));
+                    return Ok(ReceivedEvent::parse(&message.data));
                 }
-                Line::WebSocket(socket) => {
-                    let event = Event::of(&socket.next().await?);
+                Source::WebSocket(socket) => {
+                    let event = ReceivedEvent::parse(&socket.next().await?);
                     self.after = Some(event.id.clone());
                     return Ok(event);
                 }
@@ -181,44 +181,46 @@ impl Follower {
 
     async fn poll(&mut self) -> Result<(), End> {
         let wait = if self.transport == Transport::LongPoll { "20" } else { "0" };
-        let asked = self.request("events", &[("limit", "20"), ("wait", wait)]);
-        let answer = try_answer(asked).await.map_err(|error| End::Cut(error.to_string()))?;
-        if answer.status != 200 {
-            return Err(End::Refused(answer.status));
+        let request = self.request("events", &[("limit", "20"), ("wait", wait)]);
+        let response =
+            try_send_request(request).await.map_err(|error| End::Failed(error.to_string()))?;
+        if response.status != 200 {
+            return Err(End::Refused(response.status));
         }
-        let page: Page<'_> = serde_json::from_str(&answer.text).expect("a page");
-        let events: VecDeque<_> = page.data.iter().map(|one| Event::of(one.get())).collect();
+        let page: Page<'_> = serde_json::from_str(&response.body).expect("a page");
+        let events: VecDeque<_> =
+            page.data.iter().map(|one| ReceivedEvent::parse(one.get())).collect();
         if events.is_empty() {
             self.after = Some(page.next_cursor.to_owned());
             if self.transport == Transport::ShortPoll && !page.has_more {
-                sleep(POLL).await;
+                sleep(POLL_INTERVAL).await;
             }
         }
-        self.line = Line::Page(events, page.next_cursor.to_owned());
+        self.source = Source::Page(events, page.next_cursor.to_owned());
         Ok(())
     }
 
     /// The next event; panics when there is none.
-    pub(crate) async fn next(&mut self) -> Event {
+    pub(crate) async fn next(&mut self) -> ReceivedEvent {
         in_time("an event", self.try_next()).await.expect("an event")
     }
 
     /// The next event, reconnecting as often as needed.
-    pub(crate) async fn next_in_spite_of_cuts(&mut self) -> Event {
+    pub(crate) async fn next_with_reconnects(&mut self) -> ReceivedEvent {
         in_time("an event", async {
             loop {
                 match self.try_next().await {
                     Ok(event) => return event,
-                    Err(_) => self.hang_up(),
+                    Err(_) => self.disconnect(),
                 }
-                sleep(POLL).await;
+                sleep(POLL_INTERVAL).await;
             }
         })
         .await
     }
 
     /// The ids of the next events.
-    pub(crate) async fn take_ids(&mut self, count: usize) -> Vec<String> {
+    pub(crate) async fn next_ids(&mut self, count: usize) -> Vec<String> {
         let mut ids = Vec::new();
         while ids.len() < count {
             ids.push(self.next().await.id);
@@ -226,22 +228,22 @@ impl Follower {
         ids
     }
 
-    /// The events before the first event of a type.
-    pub(crate) async fn until(&mut self, event_type: &str) -> Vec<Event> {
+    /// Reads up to the first event of a type; returns the events before it.
+    pub(crate) async fn read_until(&mut self, event_type: &str) -> Vec<ReceivedEvent> {
         let mut events = Vec::new();
         loop {
             let event = self.next().await;
-            if event.name == event_type {
+            if event.event_type == event_type {
                 return events;
             }
             events.push(event);
         }
     }
 
-    /// How the stream ends when no more events come.
-    pub(crate) async fn end(&mut self) -> End {
+    /// Waits for the end of the stream; panics when an event arrives first.
+    pub(crate) async fn wait_for_end(&mut self) -> End {
         let end = in_time("the stream ends", self.try_next()).await;
-        end.expect_err("no event but an end")
+        end.expect_err("the end, not an event")
     }
 }
 

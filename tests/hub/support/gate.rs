@@ -6,35 +6,37 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 
 use super::in_time;
-use super::raw_http::{RawServer, answer, read_request};
+use super::raw_http::{RawServer, read_webhook_id, respond};
 
 /// The deliveries that have reached the gate.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Seen {
-    /// Ids of all deliveries, in the order of arrival.
+pub(crate) struct GateState {
+    /// Event ids of all deliveries, in the order of arrival.
     pub(crate) arrived: Vec<String>,
     /// Number of deliveries held now.
     pub(crate) held: usize,
-    /// Maximum number of deliveries held at once.
-    pub(crate) most_held: usize,
+    /// Maximum number of deliveries held at the same time.
+    pub(crate) max_held: usize,
 }
 
 /// A receiver that responds 200 to each released delivery.
 #[derive(Debug)]
 pub(crate) struct Gate {
     server: RawServer,
-    seen: watch::Sender<Seen>,
-    passes: Arc<Semaphore>,
+    state: watch::Sender<GateState>,
+    permits: Arc<Semaphore>,
 }
 
 impl Gate {
+    /// Starts a receiver that holds all deliveries.
     pub(crate) async fn closed() -> Self {
-        let (seen, passes) = (watch::Sender::new(Seen::default()), Arc::new(Semaphore::new(0)));
-        let (all_seen, all_passes) = (seen.clone(), Arc::clone(&passes));
-        let server =
-            RawServer::start(move |stream| hold(stream, all_seen.clone(), Arc::clone(&all_passes)))
-                .await;
-        Self { server, seen, passes }
+        let (state, permits) =
+            (watch::Sender::new(GateState::default()), Arc::new(Semaphore::new(0)));
+        let (shared_state, shared_permits) = (state.clone(), Arc::clone(&permits));
+        let server = RawServer::start(move |stream| {
+            hold(stream, shared_state.clone(), Arc::clone(&shared_permits))
+        });
+        Self { server: server.await, state, permits }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -42,43 +44,46 @@ impl Gate {
     }
 
     /// Releases `count` deliveries, now or when they arrive.
-    pub(crate) fn let_pass(&self, count: usize) {
-        self.passes.add_permits(count);
+    pub(crate) fn release(&self, count: usize) {
+        self.permits.add_permits(count);
     }
 
     /// Releases all deliveries from now on.
-    pub(crate) fn open(&self) {
-        self.let_pass(Semaphore::MAX_PERMITS / 2);
+    pub(crate) fn release_all(&self) {
+        self.release(Semaphore::MAX_PERMITS / 2);
     }
 
-    pub(crate) fn seen(&self) -> Seen {
-        self.seen.borrow().clone()
+    pub(crate) fn state(&self) -> GateState {
+        self.state.borrow().clone()
     }
 
     /// Waits until a condition holds.
-    pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&Seen) -> bool) -> Seen {
-        let mut seen = self.seen.subscribe();
-        let found = in_time(what, seen.wait_for(|seen| wanted(seen))).await;
-        found.expect("the gate is there").clone()
+    pub(crate) async fn wait_for(
+        &self,
+        what: &str,
+        condition: impl Fn(&GateState) -> bool,
+    ) -> GateState {
+        let mut state = self.state.subscribe();
+        let reached = in_time(what, state.wait_for(|state| condition(state))).await;
+        reached.expect("the gate exists").clone()
     }
 
-    /// Waits until `count` deliveries are held.
-    pub(crate) async fn holding(&self, count: usize) -> Seen {
-        self.until("deliveries stand at the gate", |seen| seen.held == count).await
+    /// Waits until exactly `count` deliveries are held.
+    pub(crate) async fn wait_until_held(&self, count: usize) -> GateState {
+        self.wait_for("deliveries are held", |state| state.held == count).await
     }
 }
 
-async fn hold(mut stream: TcpStream, seen: watch::Sender<Seen>, passes: Arc<Semaphore>) {
-    while let Some(id) = read_request(&mut stream).await {
-        seen.send_modify(|seen| {
-            seen.arrived.push(id);
-            seen.held += 1;
-            seen.most_held = seen.most_held.max(seen.held);
+async fn hold(mut stream: TcpStream, state: watch::Sender<GateState>, permits: Arc<Semaphore>) {
+    while let Some(id) = read_webhook_id(&mut stream).await {
+        state.send_modify(|state| {
+            state.arrived.push(id);
+            state.held += 1;
+            state.max_held = state.max_held.max(state.held);
         });
-        let pass = passes.acquire().await;
-        pass.expect("the gate is there").forget();
-        seen.send_modify(|seen| seen.held -= 1);
-        if !answer(&mut stream, "200 OK").await {
+        permits.acquire().await.expect("the gate exists").forget();
+        state.send_modify(|state| state.held -= 1);
+        if !respond(&mut stream, "200 OK").await {
             return;
         }
     }

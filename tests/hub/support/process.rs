@@ -15,13 +15,13 @@ use super::client::Client;
 use super::hub::{ADMIN_KEY, MASTER_KEY};
 use super::{eventually, in_time};
 
-/// The environment of a process; only `PATH` is inherited.
+/// The environment variables of a process; only `PATH` is inherited.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment(Vec<(String, String)>);
 
 impl Environment {
-    /// For a hub on a free port that may call this machine and retries every second.
-    pub(crate) fn of_a_hub(data_dir: &Path) -> Self {
+    /// Settings of a hub on a free port that may call this machine and retries every second.
+    pub(crate) fn for_hub(data_dir: &Path) -> Self {
         Self::default()
             .with("HOOKHUB_LISTEN", "127.0.0.1:0")
             .with("HOOKHUB_DATA_DIR", &data_dir.display().to_string())
@@ -38,7 +38,7 @@ impl Environment {
     }
 
     pub(crate) fn without(mut self, name: &str) -> Self {
-        self.0.retain(|(known, _)| known != name);
+        self.0.retain(|(other, _)| other != name);
         self
     }
 }
@@ -71,7 +71,7 @@ impl Program {
     }
 
     pub(crate) fn pid(&self) -> i32 {
-        let pid = self.child.id().expect("it runs");
+        let pid = self.child.id().expect("a running program");
         i32::try_from(pid).expect("a process id")
     }
 
@@ -81,7 +81,7 @@ impl Program {
     }
 
     /// Waits for a line that contains `wanted`.
-    pub(crate) async fn line_with(&self, wanted: &str) -> String {
+    pub(crate) async fn wait_for_line(&self, wanted: &str) -> String {
         let find = async || {
             self.output().lines().find(|line| line.contains(wanted)).map(ToOwned::to_owned)
         };
@@ -89,12 +89,12 @@ impl Program {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.pid()), signal).expect("it runs");
+        kill(Pid::from_raw(self.pid()), signal).expect("a running program");
     }
 
     /// Waits until the program exits; returns its status and all output.
-    pub(crate) async fn end(mut self) -> (ExitStatus, String) {
-        let status = in_time("the program ends", self.child.wait()).await.expect("it ran");
+    pub(crate) async fn wait_for_end(mut self) -> (ExitStatus, String) {
+        let status = in_time("the program exits", self.child.wait()).await.expect("an exit status");
         while self.readers.join_next().await.is_some() {}
         (status, self.output())
     }
@@ -102,7 +102,7 @@ impl Program {
     /// `kill -9`; returns once the process has exited.
     pub(crate) async fn kill(self) {
         self.signal(Signal::SIGKILL);
-        self.end().await;
+        self.wait_for_end().await;
     }
 }
 
@@ -124,7 +124,7 @@ pub(crate) struct HubProcess {
 impl HubProcess {
     pub(crate) async fn start(environment: &Environment) -> Self {
         let program = Program::start(&["serve"], environment);
-        let line = program.line_with("listening on http://").await;
+        let line = program.wait_for_line("listening on http://").await;
         let after = line.split("listening on http://").nth(1).unwrap_or_default();
         let end = after
             .find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':')

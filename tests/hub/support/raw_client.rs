@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::client::Answer;
+use super::client::Response;
 use super::hub::ADMIN_KEY;
 use super::in_time;
 
@@ -19,42 +19,42 @@ pub(crate) struct RawClient {
     read: Vec<u8>,
 }
 
-/// The head of a request with the admin key, without the final empty line; `more` are header lines.
-pub(crate) fn head(request_line: &str, more: &[&str]) -> String {
-    let own = format!("host: hub\r\nauthorization: Bearer {ADMIN_KEY}\r\n");
+/// The head of a request with the admin key and the header lines `more`, without the final empty line.
+pub(crate) fn request_head(request_line: &str, more: &[&str]) -> String {
+    let required = format!("host: hub\r\nauthorization: Bearer {ADMIN_KEY}\r\n");
     let more = more.iter().flat_map(|line| [*line, "\r\n"]).collect::<String>();
-    format!("{request_line}\r\n{own}{more}")
+    format!("{request_line}\r\n{required}{more}")
 }
 
 impl RawClient {
     pub(crate) async fn connect(hub: SocketAddr) -> Self {
-        let stream = TcpStream::connect(hub).await.expect("the hub is there");
+        let stream = TcpStream::connect(hub).await.expect("the hub accepts");
         Self { stream, read: Vec::new() }
     }
 
-    /// A client that has sent this.
-    pub(crate) async fn that_says(hub: SocketAddr, text: &str) -> Self {
+    /// Connects and sends this text.
+    pub(crate) async fn connect_and_send(hub: SocketAddr, text: &str) -> Self {
         let mut client = Self::connect(hub).await;
-        client.say(text.as_bytes()).await;
+        client.send(text.as_bytes()).await;
         client
     }
 
-    pub(crate) async fn say(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.expect("it is open");
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.expect("an open connection");
     }
 
-    /// Sends until the hub stops reading, for a hub that responds before it has read everything.
-    pub(crate) async fn try_to_say(&mut self, bytes: &[u8]) {
+    /// Sends; the hub may close the connection before it has read all bytes.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) {
         drop(self.stream.write_all(bytes).await);
     }
 
     /// Closes the sending direction.
-    pub(crate) async fn shut(&mut self) {
-        self.stream.shutdown().await.expect("it is open");
+    pub(crate) async fn shutdown_write(&mut self) {
+        self.stream.shutdown().await.expect("an open connection");
     }
 
-    /// Sends these bytes over and over, one at a time, until the hub closes the connection; returns the bytes received.
-    pub(crate) async fn drip(mut self, bytes: &[u8], pause: Duration) -> Vec<u8> {
+    /// Sends these bytes repeatedly, one per `pause`, until the hub closes the connection; returns the bytes received.
+    pub(crate) async fn send_slowly(mut self, bytes: &[u8], pause: Duration) -> Vec<u8> {
         let (mut read, mut write) = self.stream.split();
         let send = async {
             for byte in bytes.iter().cycle() {
@@ -65,46 +65,50 @@ impl RawClient {
                 }
             }
         };
-        let hear =
+        let receive =
             async { while read.read_buf(&mut self.read).await.is_ok_and(|count| count > 0) {} };
-        in_time("the hub ends it", async {
+        in_time("the hub closes the connection", async {
             tokio::select! {
                 () = send => {}
-                () = hear => {}
+                () = receive => {}
             }
         })
         .await;
         self.read
     }
 
-    /// The next response.
-    pub(crate) async fn hear(&mut self) -> Answer {
-        in_time("an answer", async {
+    /// Waits for the next response.
+    pub(crate) async fn receive(&mut self) -> Response {
+        in_time("a response", async {
             loop {
-                if let Some((answer, length)) = answer_in(&self.read) {
+                if let Some((response, length)) = parse_response(&self.read) {
                     self.read.drain(..length);
-                    return answer;
+                    return response;
                 }
-                let count = self.stream.read_buf(&mut self.read).await.expect("an answer");
-                assert!(count > 0, "hung up on: {}", String::from_utf8_lossy(&self.read));
+                let count = self.stream.read_buf(&mut self.read).await.expect("a response");
+                assert!(
+                    count > 0,
+                    "the hub closed the connection after: {}",
+                    String::from_utf8_lossy(&self.read)
+                );
             }
         })
         .await
     }
 
     /// Waits until the hub closes the connection; returns the bytes received before.
-    pub(crate) async fn end(mut self) -> Vec<u8> {
+    pub(crate) async fn wait_for_end(mut self) -> Vec<u8> {
         let end = async {
             while self.stream.read_buf(&mut self.read).await.is_ok_and(|count| count > 0) {}
         };
-        in_time("the hub ends it", end).await;
+        in_time("the hub closes the connection", end).await;
         self.read
     }
 }
 
 /// The first response in these bytes, and its length.
-pub(crate) fn answer_in(read: &[u8]) -> Option<(Answer, usize)> {
-    let end = read.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+pub(crate) fn parse_response(read: &[u8]) -> Option<(Response, usize)> {
+    let end = read.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
     let head = String::from_utf8(read.get(..end)?.to_vec()).expect("a readable head");
     let mut lines = head.trim_end().lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().expect("a status");
@@ -113,8 +117,9 @@ pub(crate) fn answer_in(read: &[u8]) -> Option<(Answer, usize)> {
         let name: HeaderName = name.parse().expect("a name");
         headers.append(name, HeaderValue::from_str(value).expect("a value"));
     }
-    let length = headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
-    let whole = end + length.unwrap_or(0);
-    let text = String::from_utf8_lossy(read.get(end..whole)?).into_owned();
-    Some((Answer { status, headers, text }, whole))
+    let body_length: Option<usize> =
+        headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
+    let length = end + body_length.unwrap_or(0);
+    let body = String::from_utf8_lossy(read.get(end..length)?).into_owned();
+    Some((Response { status, headers, body }, length))
 }

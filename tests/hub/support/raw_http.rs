@@ -1,4 +1,4 @@
-//! A minimal HTTP/1.1 server on a bare socket, for receivers that no library provides.
+//! A minimal HTTP/1.1 server on a TCP socket, for receivers that break rules of HTTP.
 
 use std::net::SocketAddr;
 
@@ -41,7 +41,7 @@ impl RawServer {
 pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<(Vec<u8>, usize)> {
     let mut read = Vec::new();
     loop {
-        if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+        if let Some(end) = read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
             return Some((read, end + 4));
         }
         if stream.read_buf(&mut read).await.ok()? == 0 {
@@ -51,8 +51,8 @@ pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<(
 }
 
 /// Reads one request with its body and returns its `webhook-id`. `None` at the end of the connection.
-pub(crate) async fn read_request(stream: &mut TcpStream) -> Option<String> {
-    read_whole(stream).await.map(|request| request.header("webhook-id").unwrap_or_default())
+pub(crate) async fn read_webhook_id(stream: &mut TcpStream) -> Option<String> {
+    read_request(stream).await.map(|request| request.header("webhook-id").unwrap_or_default())
 }
 
 /// A request as it was received.
@@ -66,19 +66,19 @@ pub(crate) struct RawRequest {
 impl RawRequest {
     /// The value of a header; `name` is in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
-        let named = |line: &str| {
-            let (this, value) = line.split_once(':')?;
-            this.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+        let value_of = |line: &str| {
+            let (line_name, value) = line.split_once(':')?;
+            line_name.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
         };
-        self.head.lines().skip(1).find_map(named)
+        self.head.lines().skip(1).find_map(value_of)
     }
 }
 
 /// Reads one request with its body. `None` at the end of the connection.
-pub(crate) async fn read_whole(stream: &mut (impl AsyncRead + Unpin)) -> Option<RawRequest> {
+pub(crate) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<RawRequest> {
     let (mut read, end_of_head) = read_head(stream).await?;
-    let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let head = part(read.get(..end_of_head)?);
+    let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let head = text_of(read.get(..end_of_head)?);
     let mut request = RawRequest { head, body: String::new() };
     let length = request.header("content-length").and_then(|length| length.parse().ok());
     let end: usize = end_of_head + length.unwrap_or(0);
@@ -87,12 +87,12 @@ pub(crate) async fn read_whole(stream: &mut (impl AsyncRead + Unpin)) -> Option<
             return None;
         }
     }
-    request.body = part(read.get(end_of_head..)?);
+    request.body = text_of(read.get(end_of_head..)?);
     Some(request)
 }
 
 /// Sends a response without a body; `false` when the connection is closed.
-pub(crate) async fn answer(stream: &mut (impl AsyncWrite + Unpin), status: &str) -> bool {
+pub(crate) async fn respond(stream: &mut (impl AsyncWrite + Unpin), status: &str) -> bool {
     let text = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
     stream.write_all(text.as_bytes()).await.is_ok()
 }

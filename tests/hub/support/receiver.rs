@@ -11,7 +11,7 @@ use super::in_time;
 /// The signing secret of deliveries to these receivers.
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// A receiver that checks each signature, responds by its script, and hands the deliveries to the test.
+/// A receiver that checks each signature, responds with the chosen statuses, and passes the deliveries to the test.
 #[derive(Debug)]
 pub(crate) struct TestReceiver {
     receiver: Receiver,
@@ -19,14 +19,14 @@ pub(crate) struct TestReceiver {
 }
 
 impl TestReceiver {
-    /// A receiver that responds 200.
+    /// Starts a receiver that responds 200.
     pub(crate) async fn start() -> Self {
-        Self::answering(&[200]).await
+        Self::responding(&[200]).await
     }
 
-    /// A receiver that responds with these statuses in turn.
-    pub(crate) async fn answering(answers: &[u16]) -> Self {
-        Self::with(ReceiverSettings { answers: answers.to_vec(), ..Self::settings() }).await
+    /// Starts a receiver that responds with these statuses in turn; the last one repeats.
+    pub(crate) async fn responding(statuses: &[u16]) -> Self {
+        Self::with(ReceiverSettings { answers: statuses.to_vec(), ..Self::settings() }).await
     }
 
     pub(crate) async fn with(settings: ReceiverSettings) -> Self {
@@ -45,39 +45,39 @@ impl TestReceiver {
         format!("http://{}/hooks", self.receiver.address())
     }
 
-    /// The definition of a subscription of this receiver to a pattern.
-    pub(crate) fn wants(&self, pattern: &str) -> Value {
+    /// The definition of a subscription to a pattern, with this receiver as its callback.
+    pub(crate) fn subscription_to(&self, pattern: &str) -> Value {
         json!({"event_types": [pattern], "callback_url": self.url(), "secret": SECRET})
     }
 
     /// The next delivery, without a check of its signature.
-    pub(crate) async fn any(&mut self) -> Delivery {
+    pub(crate) async fn next_unverified(&mut self) -> Delivery {
         in_time("a delivery arrives", self.deliveries.recv()).await.expect("the receiver runs")
     }
 
     /// The next delivery, with a valid signature.
     pub(crate) async fn next(&mut self) -> Delivery {
-        let delivery = self.any().await;
+        let delivery = self.next_unverified().await;
         assert_eq!(delivery.verified, SignatureCheck::Valid, "{delivery}");
         delivery
     }
 
     /// The next `count` deliveries.
     pub(crate) async fn take(&mut self, count: usize) -> Vec<Delivery> {
-        let mut taken = Vec::with_capacity(count);
-        while taken.len() < count {
-            taken.push(self.next().await);
+        let mut deliveries = Vec::with_capacity(count);
+        while deliveries.len() < count {
+            deliveries.push(self.next().await);
         }
-        taken
+        deliveries
     }
 
     /// The event ids of the next `count` deliveries, in the order of arrival.
-    pub(crate) async fn take_ids(&mut self, count: usize) -> Vec<String> {
+    pub(crate) async fn next_ids(&mut self, count: usize) -> Vec<String> {
         self.take(count).await.into_iter().map(|delivery| delivery.id).collect()
     }
 
     /// The ids of all other deliveries that have already arrived.
-    pub(crate) fn more(&mut self) -> Vec<String> {
+    pub(crate) fn drain(&mut self) -> Vec<String> {
         let mut ids = Vec::new();
         while let Ok(delivery) = self.deliveries.try_recv() {
             ids.push(delivery.id);
@@ -92,5 +92,5 @@ pub(crate) fn sorted(mut ids: Vec<String>) -> Vec<String> {
     ids
 }
 
-/// A delay longer than any test, and shorter than the retry deadline.
-pub(crate) const NEVER: Duration = Duration::from_secs(1_800);
+/// A retry delay that is longer than any test and shorter than the retry deadline.
+pub(crate) const LONG_DELAY: Duration = Duration::from_secs(1_800);

@@ -34,7 +34,7 @@ impl EventSource {
     /// Opens a stream; fails with the status when the hub refuses.
     pub(crate) async fn open(request: RequestBuilder) -> Result<Self, End> {
         let request = request.timeout(STREAM_TIMEOUT);
-        let response = request.send().await.map_err(|error| End::Cut(error.to_string()))?;
+        let response = request.send().await.map_err(|error| End::Failed(error.to_string()))?;
         if response.status() != 200 {
             return Err(End::Refused(response.status().as_u16()));
         }
@@ -55,7 +55,7 @@ impl EventSource {
         }
     }
 
-    /// Reads some more bytes.
+    /// Reads the next bytes.
     pub(crate) async fn read(&mut self) -> Result<(), End> {
         match self.response.chunk().await {
             Ok(Some(bytes)) => {
@@ -63,7 +63,7 @@ impl EventSource {
                 Ok(())
             }
             Ok(None) => Err(End::Clean),
-            Err(error) => Err(End::Cut(error.to_string())),
+            Err(error) => Err(End::Failed(error.to_string())),
         }
     }
 
@@ -85,16 +85,16 @@ impl EventSource {
 
 /// A stream over a socket with small buffers.
 #[derive(Debug)]
-pub(crate) struct NarrowStream {
+pub(crate) struct SmallBufferStream {
     socket: TcpStream,
     parser: Parser,
 }
 
-impl NarrowStream {
+impl SmallBufferStream {
     /// Requests by HTTP/1.0, whose bodies are not chunked.
     pub(crate) async fn open(request: RequestBuilder) -> Self {
         let request = request.build().expect("a request");
-        let mut socket = connect_narrowly(request.url()).await;
+        let mut socket = connect_with_small_buffer(request.url()).await;
         let key =
             request.headers().get("authorization").expect("a key").to_str().expect("readable");
         let (path, query) = (request.url().path(), request.url().query().unwrap_or_default());
@@ -102,7 +102,7 @@ impl NarrowStream {
         socket.write_all(head.as_bytes()).await.expect("sent");
         let mut read = Vec::new();
         while !read.ends_with(b"\r\n\r\n") {
-            read.push(socket.read_u8().await.expect("an answer"));
+            read.push(socket.read_u8().await.expect("a response"));
         }
         assert!(read.starts_with(b"HTTP/1.0 200 "), "{}", String::from_utf8_lossy(&read));
         Self { socket, parser: Parser::default() }
@@ -110,14 +110,14 @@ impl NarrowStream {
 
     /// The next event.
     pub(crate) async fn next(&mut self) -> Message {
-        let mut piece = vec![0; 16_384];
+        let mut chunk = vec![0; 16_384];
         loop {
             if let Some(message) = self.parser.messages.pop_front() {
                 return message;
             }
-            let read = self.socket.read(&mut piece).await.expect("it is open");
-            assert!(read > 0, "it is open");
-            self.parser.feed(piece.get(..read).expect("as much as it has"));
+            let read = self.socket.read(&mut chunk).await.expect("an open stream");
+            assert!(read > 0, "the hub closed the stream");
+            self.parser.feed(chunk.get(..read).expect("the bytes read"));
         }
     }
 
@@ -133,11 +133,11 @@ pub(crate) fn address_of(url: &url::Url) -> SocketAddr {
 }
 
 /// Connects to a URL's address with a small receive buffer.
-pub(crate) async fn connect_narrowly(url: &url::Url) -> TcpStream {
+pub(crate) async fn connect_with_small_buffer(url: &url::Url) -> TcpStream {
     let address = address_of(url);
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(256 << 10).expect("a size");
-    socket.connect(address).await.expect("the hub is there")
+    socket.connect(address).await.expect("the hub accepts")
 }
 
 /// Parses the text of a stream (WHATWG HTML, section 9.2.6).
@@ -145,7 +145,8 @@ pub(crate) async fn connect_narrowly(url: &url::Url) -> TcpStream {
 struct Parser {
     line: Vec<u8>,
     after_cr: bool,
-    begun: bool,
+    /// Whether a line was read; only the first line can start with a byte order mark.
+    has_line: bool,
     data: String,
     event: String,
     /// Takes effect at the next blank line.
@@ -165,15 +166,19 @@ impl Parser {
                     self.after_cr = *byte == b'\r';
                     let line = std::mem::take(&mut self.line);
                     let line = String::from_utf8(line).expect("an event stream is UTF-8");
-                    let begun = std::mem::replace(&mut self.begun, true);
-                    self.take_line(if begun { &line } else { line.trim_start_matches('\u{feff}') });
+                    let has_line = std::mem::replace(&mut self.has_line, true);
+                    self.parse_line(if has_line {
+                        &line
+                    } else {
+                        line.trim_start_matches('\u{feff}')
+                    });
                 }
                 _ => self.line.push(*byte),
             }
         }
     }
 
-    fn take_line(&mut self, line: &str) {
+    fn parse_line(&mut self, line: &str) {
         if line.is_empty() {
             return self.dispatch();
         }
@@ -207,7 +212,7 @@ fn sse_parser_follows_the_standard_at_every_chunk_boundary() {
                 id: 3\ndata: lost";
     for size in 1..text.len() {
         let mut parser = Parser::default();
-        text.as_bytes().chunks(size).for_each(|piece| parser.feed(piece));
+        text.as_bytes().chunks(size).for_each(|chunk| parser.feed(chunk));
         let message = |id: &str, event: &str, data: &str| Message {
             id: id.to_owned(),
             event: event.to_owned(),

@@ -11,53 +11,55 @@ use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::{Authority, Identity};
-use super::raw_http::{RawRequest, RawServer, answer, read_whole};
+use super::raw_http::{RawRequest, RawServer, read_request, respond};
 
-/// The clients that the receiver accepts.
+/// Whether a client needs a certificate.
 #[derive(Clone, Copy)]
-pub(crate) enum LetsIn<'a> {
-    /// All clients; requests no certificate.
-    Everybody,
-    /// Only clients with a certificate of this authority.
-    Known(&'a Authority),
-    /// All clients; requests a certificate of this authority.
-    Asked(&'a Authority),
+pub(crate) enum ClientAuth<'a> {
+    /// Requests no certificate.
+    None,
+    /// Accepts only clients with a certificate of this authority.
+    Required(&'a Authority),
+    /// Requests a certificate of this authority, and also accepts clients without one.
+    Optional(&'a Authority),
 }
 
 /// A request, and the SHA-256 of its connection's client certificate.
 #[derive(Debug, Clone)]
-pub(crate) struct Call {
+pub(crate) struct TlsRequest {
     pub(crate) request: RawRequest,
-    pub(crate) caller: Option<String>,
+    pub(crate) client_certificate: Option<String>,
 }
 
-/// Responds 204.
+/// A receiver that responds 204.
 #[derive(Debug)]
 pub(crate) struct TlsReceiver {
     server: RawServer,
-    calls: Arc<Mutex<Vec<Call>>>,
+    requests: Arc<Mutex<Vec<TlsRequest>>>,
 }
 
 impl TlsReceiver {
-    pub(crate) async fn start(own: &Identity, lets_in: LetsIn<'_>) -> Self {
-        let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
-        let (acceptor, noted) = (acceptor(own, lets_in), Arc::clone(&calls));
+    pub(crate) async fn start(own: &Identity, client_auth: ClientAuth<'_>) -> Self {
+        let requests: Arc<Mutex<Vec<TlsRequest>>> = Arc::default();
+        let (acceptor, recorded) = (acceptor(own, client_auth), Arc::clone(&requests));
         let server = RawServer::start(move |stream| {
-            let (acceptor, noted) = (acceptor.clone(), Arc::clone(&noted));
+            let (acceptor, recorded) = (acceptor.clone(), Arc::clone(&recorded));
             async move {
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
-                let shown = stream.get_ref().1.peer_certificates();
-                let caller = shown.and_then(|chain| chain.first()).map(|leaf| sha256(leaf));
-                while let Some(request) = read_whole(&mut stream).await {
-                    let call = Call { request, caller: caller.clone() };
-                    noted.lock().unwrap_or_else(PoisonError::into_inner).push(call);
-                    if !answer(&mut stream, "204 No Content").await {
+                let chain = stream.get_ref().1.peer_certificates();
+                let client_certificate =
+                    chain.and_then(|chain| chain.first()).map(|leaf| sha256(leaf));
+                while let Some(request) = read_request(&mut stream).await {
+                    let client_certificate = client_certificate.clone();
+                    let request = TlsRequest { request, client_certificate };
+                    recorded.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+                    if !respond(&mut stream, "204 No Content").await {
                         return;
                     }
                 }
             }
         });
-        Self { server: server.await, calls }
+        Self { server: server.await, requests }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -65,8 +67,8 @@ impl TlsReceiver {
     }
 
     /// All requests so far.
-    pub(crate) fn calls(&self) -> Vec<Call> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn requests(&self) -> Vec<TlsRequest> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -79,7 +81,7 @@ pub(crate) fn sha256_of(pem: &str) -> String {
     sha256(&CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate"))
 }
 
-fn acceptor(own: &Identity, lets_in: LetsIn<'_>) -> TlsAcceptor {
+fn acceptor(own: &Identity, client_auth: ClientAuth<'_>) -> TlsAcceptor {
     let provider = Arc::new(ring::default_provider());
     let verifier = |authority: &Authority| {
         let mut roots = RootCertStore::empty();
@@ -87,10 +89,10 @@ fn acceptor(own: &Identity, lets_in: LetsIn<'_>) -> TlsAcceptor {
         roots.add(root).expect("a certificate");
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
     };
-    let verifier = match lets_in {
-        LetsIn::Everybody => WebPkiClientVerifier::no_client_auth(),
-        LetsIn::Known(authority) => verifier(authority).build().expect("a verifier"),
-        LetsIn::Asked(authority) => {
+    let verifier = match client_auth {
+        ClientAuth::None => WebPkiClientVerifier::no_client_auth(),
+        ClientAuth::Required(authority) => verifier(authority).build().expect("a verifier"),
+        ClientAuth::Optional(authority) => {
             verifier(authority).allow_unauthenticated().build().expect("a verifier")
         }
     };

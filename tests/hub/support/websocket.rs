@@ -18,6 +18,7 @@ use super::follower::End;
 use super::in_time;
 use super::sse::address_of;
 
+/// An open WebSocket.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: Box<WebSocketStream<TcpStream>>,
@@ -31,13 +32,13 @@ impl Socket {
         let mut url = request.url().clone();
         let address = address_of(&url);
         url.set_scheme("ws").expect("a scheme");
-        let mut opening = url.as_str().into_client_request().expect("a request");
-        opening.headers_mut().extend(request.headers().clone());
-        let tcp = TcpStream::connect(address).await.map_err(|e| End::Cut(e.to_string()))?;
-        match client_async(opening, tcp).await {
+        let mut handshake = url.as_str().into_client_request().expect("a request");
+        handshake.headers_mut().extend(request.headers().clone());
+        let tcp = TcpStream::connect(address).await.map_err(|e| End::Failed(e.to_string()))?;
+        match client_async(handshake, tcp).await {
             Ok((stream, _)) => Ok(Self { stream: Box::new(stream), pings: 0 }),
             Err(Error::Http(refused)) => Err(End::Refused(refused.status().as_u16())),
-            Err(error) => Err(End::Cut(error.to_string())),
+            Err(error) => Err(End::Failed(error.to_string())),
         }
     }
 
@@ -51,20 +52,20 @@ impl Socket {
                 }
                 Some(Ok(Message::Ping(_))) => self.pings += 1,
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(End::Cut(error.to_string())),
+                Some(Err(error)) => return Err(End::Failed(error.to_string())),
                 None => return Err(End::Clean),
             }
         }
     }
 
-    /// The next text message as JSON; panics when there is none.
-    pub(crate) async fn hear(&mut self) -> Value {
-        let text = in_time("a text", self.next()).await.expect("a text");
+    /// The next text message as JSON; panics when the connection ends first.
+    pub(crate) async fn receive(&mut self) -> Value {
+        let text = in_time("a text message", self.next()).await.expect("a text message");
         serde_json::from_str(&text).expect("JSON")
     }
 
     /// Waits for the hub's close frame and the end of the connection; returns the code.
-    pub(crate) async fn end(&mut self) -> u16 {
+    pub(crate) async fn wait_for_end(&mut self) -> u16 {
         let end = async {
             let mut last = self.next().await;
             while last.is_ok() {
@@ -74,15 +75,15 @@ impl Socket {
             while let Some(Ok(_)) = self.stream.next().await {}
             code
         };
-        in_time("it is closed", end).await
+        in_time("the hub closes the socket", end).await
     }
 
     /// Waits for a ping or pong with this payload; discards text messages before it.
-    pub(crate) async fn pong(&mut self, wanted: &[u8]) {
+    pub(crate) async fn wait_for_pong(&mut self, payload: &[u8]) {
         in_time("a pong", async {
             loop {
-                match self.stream.next().await.expect("it is open").expect("it is open") {
-                    Message::Pong(payload) if payload == wanted => return,
+                match self.stream.next().await.expect("an open socket").expect("a frame") {
+                    Message::Pong(received) if received == payload => return,
                     _ => {}
                 }
             }
@@ -95,52 +96,54 @@ impl Socket {
         self.pings
     }
 
-    /// Sends a command.
-    pub(crate) async fn say(&mut self, command: &Value) {
-        self.say_text(&command.to_string()).await;
+    /// Sends a command as a text message.
+    pub(crate) async fn send(&mut self, command: &Value) {
+        self.send_text(&command.to_string()).await;
     }
 
-    pub(crate) async fn say_text(&mut self, text: &str) {
-        self.send(Message::text(text)).await;
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        self.send_message(Message::text(text)).await;
     }
 
     /// Sends a text on a socket that may be closed.
-    pub(crate) async fn try_say(&mut self, text: &str) -> Result<(), Error> {
+    pub(crate) async fn try_send_text(&mut self, text: &str) -> Result<(), Error> {
         self.stream.send(Message::text(text)).await
     }
 
-    pub(crate) async fn send(&mut self, message: Message) {
-        self.stream.send(message).await.expect("it is open");
+    pub(crate) async fn send_message(&mut self, message: Message) {
+        self.stream.send(message).await.expect("an open socket");
     }
 
     /// Sends a text in fragments.
-    pub(crate) async fn say_in_pieces(&mut self, pieces: &[&str]) {
-        for (n, piece) in pieces.iter().enumerate() {
+    pub(crate) async fn send_fragmented(&mut self, fragments: &[&str]) {
+        for (n, fragment) in fragments.iter().enumerate() {
             let kind = if n == 0 { Data::Text } else { Data::Continue };
-            let last = n + 1 == pieces.len();
-            let frame = Frame::message(piece.as_bytes().to_vec(), OpCode::Data(kind), last);
-            self.send(Message::Frame(frame)).await;
+            let last = n + 1 == fragments.len();
+            let frame = Frame::message(fragment.as_bytes().to_vec(), OpCode::Data(kind), last);
+            self.send_message(Message::Frame(frame)).await;
         }
     }
 
     /// Sends raw bytes.
     pub(crate) async fn send_raw(&mut self, bytes: &[u8]) {
-        self.stream.get_mut().write_all(bytes).await.expect("it is open");
+        self.stream.get_mut().write_all(bytes).await.expect("an open socket");
     }
 
-    /// Sends raw bytes if the socket is open, and checks whether it has been closed.
-    pub(crate) async fn send_and_look(&mut self, bytes: &[u8]) -> Result<(), End> {
+    /// Sends raw bytes, then fails if the hub has closed the socket; reads for at most 1 ms.
+    pub(crate) async fn send_raw_and_check(&mut self, bytes: &[u8]) -> Result<(), End> {
         let sent = self.stream.get_mut().write_all(bytes).await;
         match timeout(Duration::from_millis(1), self.next()).await {
             Ok(Err(end)) => Err(end),
-            Ok(Ok(_)) | Err(_) => sent.map_err(|error| End::Cut(error.to_string())),
+            Ok(Ok(_)) | Err(_) => sent.map_err(|error| End::Failed(error.to_string())),
         }
     }
 
     /// Waits for `count` pongs.
-    pub(crate) async fn pongs(&mut self, mut count: usize) {
+    pub(crate) async fn wait_for_pongs(&mut self, mut count: usize) {
         while count > 0 {
-            if let Message::Pong(_) = self.stream.next().await.expect("open").expect("open") {
+            if let Message::Pong(_) =
+                self.stream.next().await.expect("an open socket").expect("a frame")
+            {
                 count -= 1;
             }
         }

@@ -1,47 +1,45 @@
 //! A server whose responses the test chooses.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 
-use super::raw_http::{RawRequest, RawServer, read_whole};
+use super::raw_http::{RawRequest, RawServer, read_request};
 
 /// The response to one request.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
     /// The status with its reason (`200 OK`), and a JSON body.
     Json(&'static str, String),
-    /// Never responds.
-    Nothing,
+    /// Holds the connection and never responds.
+    Never,
 }
 
 /// A scripted server and the requests it has received.
 #[derive(Debug)]
-pub(crate) struct Scripted {
+pub(crate) struct ScriptedServer {
     server: RawServer,
     requests: Arc<Mutex<Vec<RawRequest>>>,
 }
 
-impl Scripted {
+impl ScriptedServer {
     /// Starts a server. `script` returns the response to a request, given the number of earlier requests.
     pub(crate) async fn start(
         script: impl Fn(&RawRequest, usize) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let requests: Arc<Mutex<Vec<RawRequest>>> = Arc::default();
-        let (script, noted) = (Arc::new(script), Arc::clone(&requests));
+        let (script, recorded) = (Arc::new(script), Arc::clone(&requests));
         let server = RawServer::start(move |mut stream| {
-            let (script, noted) = (Arc::clone(&script), Arc::clone(&noted));
+            let (script, recorded) = (Arc::clone(&script), Arc::clone(&recorded));
             async move {
-                while let Some(request) = read_whole(&mut stream).await {
-                    let before = {
-                        let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
-                        noted.push(request.clone());
-                        noted.len() - 1
+                while let Some(request) = read_request(&mut stream).await {
+                    let earlier = {
+                        let mut recorded = recorded.lock().unwrap_or_else(PoisonError::into_inner);
+                        recorded.push(request.clone());
+                        recorded.len() - 1
                     };
-                    let Reply::Json(status, body) = script(&request, before) else {
-                        tokio::time::sleep(Duration::MAX).await;
-                        return;
+                    let Reply::Json(status, body) = script(&request, earlier) else {
+                        return std::future::pending().await;
                     };
                     let length = body.len();
                     let text = format!(

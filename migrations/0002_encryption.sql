@@ -20,8 +20,8 @@ CREATE TABLE shared_secrets (
     value bytea NOT NULL
 );
 
--- When rotated signing secrets end; after that they are removed from the definition. The row is inserted before the
--- secret is stored. A row without a secret has no meaning.
+-- When rotated signing secrets end; after that they are removed from the definition. A row whose secret is not in the
+-- definition (any more) has no meaning.
 CREATE TABLE secret_ends (
     ends_at      bigint NOT NULL,  -- milliseconds since 1970
     subscription bigint NOT NULL,

@@ -56,12 +56,13 @@ CREATE UNLOGGED TABLE idempotency_claims (
     PRIMARY KEY (tenant, key)
 );
 
--- The audit log: one row per change, inserted in the transaction of the change and never updated.
+-- The audit log: one row per change, inserted in the transaction of the change and never updated. An action that changes
+-- no row, such as a replay, has its row inserted before.
 CREATE TABLE audit (
     id         bigint PRIMARY KEY,           -- (milliseconds since 1970) << 20 | random
     token      uuid   NOT NULL UNIQUE,       -- of the change: sent twice after a lost connection, it is still one row
     tenant     text   NOT NULL,
-    key        text   NOT NULL,              -- the id of the API key, 'admin', or 'hub' for the hub itself
+    key        text   NOT NULL,              -- the id of the API key, 'admin', 'hub' or 'receiver'
     address    text,                         -- of the client
     user_agent text,
     request_id text,

@@ -5,8 +5,8 @@
 -- starts_after: where a new subscription's history begins, if that is below its own entry.
 --
 -- A subscription may change between webhook and pull without losing its place. From webhook to pull, the cursor starts
--- below everything not known to be delivered, and waiting retries stay stored. From pull to webhook, acknowledged events
--- no longer wait for a retry, and deliveries continue from the cursor, as after a restart.
+-- below every event that is not known to be delivered, and waiting retries stay stored. From pull to webhook,
+-- acknowledged events no longer wait for a retry, and deliveries continue from the cursor, as after a restart.
 CREATE FUNCTION subscription_change(
     append_token uuid, after bigint, request_key text, request_fingerprint bytea,
     entry_type text, entry_data bytea, expected bigint, starts_after bigint,
@@ -87,7 +87,7 @@ BEGIN
 END;
 $$;
 
--- Changes of subscriptions are made one at a time, under the log's lock.
+-- Adds to the number of a tenant's subscriptions. Changes of subscriptions are made one at a time, under the log's lock.
 CREATE FUNCTION count_subscription() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO subscription_counts AS c (tenant, held) VALUES (NEW.tenant, TG_ARGV[0]::int)
@@ -100,8 +100,8 @@ CREATE TRIGGER subscription_made AFTER INSERT ON subscriptions
 CREATE TRIGGER subscription_deleted AFTER UPDATE OF deleted ON subscriptions
     FOR EACH ROW WHEN (NEW.deleted AND NOT OLD.deleted) EXECUTE FUNCTION count_subscription('-1');
 
--- Returns the tenant of a new subscription if it may have one more, else no row. most is its quota; null when nothing
--- new is created.
+-- Returns the tenant if it may have the subscription, else no row. most is its quota; null unless the subscription is
+-- new.
 --
 -- Under the log's lock, which is held until the commit, and volatile: of several creations at once, each one counts
 -- those before it. A repeat of a creation that was made passes, to get the same response.

@@ -1,5 +1,5 @@
--- Revokes a tenant's key and appends the log entry. position is what every node must have read; made is whether this
--- call revoked it. Returns no row if there is no such key.
+-- Revokes a tenant's key and appends the log entry. A node that has read the log up to position rejects the key. made:
+-- this call revoked it. Returns no row if there is no such key.
 CREATE FUNCTION key_revoke(
     append_token uuid, key_tenant text, key_id bigint, entry_type text, entry_data bytea
 ) RETURNS TABLE (made boolean, "position" bigint, previous bigint)

@@ -1,5 +1,5 @@
--- Acquires at most this many of the shards without an owner. Shards that the table names as this node's own, but that
--- it does not hold, count as free. A node whose lease has ended acquires none: the next node would take them again.
+-- Acquires at most this number of shards without a live owner. A shard whose holder is this node, but that is not in
+-- held, counts as free. A node whose lease has ended acquires none: the next node would take them again.
 --
 -- Under a lock, and volatile: of two nodes that ask at once, the second sees what the first acquired.
 CREATE FUNCTION take_shards(node uuid, held smallint[], most int)

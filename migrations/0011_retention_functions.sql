@@ -21,8 +21,8 @@ BEGIN
 END;
 $$;
 
--- Events and attempts are still needed above these positions: there are cursors or retries there. Attempts prevent
--- repeats: for the next owner of a shard, and for a pull subscription that was a webhook.
+-- The positions above which events and attempts are still needed, by cursors or retries. Attempts prevent repeats: for
+-- the next owner of a shard, and for a pull subscription that was a webhook.
 CREATE FUNCTION needed_above() RETURNS TABLE (events bigint, attempts bigint) LANGUAGE sql STABLE AS $$
     SELECT least(called, (SELECT min(p.position) FROM pull_cursors p)),
            least(called, (SELECT min(p.position) FROM pull_cursors p WHERE p.position < p.delivered_up_to))
@@ -36,7 +36,8 @@ CREATE FUNCTION needed_above() RETURNS TABLE (events bigint, attempts bigint) LA
 $$;
 
 -- Records that a subscription loses expired_events of its events at or below gone_up_to, deletes their retries, moves
--- its cursor there, and appends the gap entry to the log. Once per range, whichever node comes first.
+-- its cursor there, and appends the gap entry to the log. Returns false, without effect, if losses are recorded up to
+-- there already or the subscription is deleted.
 CREATE FUNCTION expire_deliveries(
     id bigint, gone_up_to bigint, expired_events bigint, append_token uuid, entry_type text, entry_data bytea
 ) RETURNS boolean
@@ -65,8 +66,8 @@ BEGIN
 END;
 $$;
 
--- Moves every cursor below the newest expired event to it, and deletes the retries up to it. The gaps of the
--- subscriptions that lose events are recorded before.
+-- Makes gone_up_to the newest expired event: moves every cursor below it there, and deletes the retries up to it. The
+-- gaps of the subscriptions that lose events are recorded before.
 CREATE FUNCTION pass_over(gone_up_to bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE horizons SET events = gone_up_to WHERE events < gone_up_to;

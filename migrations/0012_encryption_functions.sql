@@ -9,8 +9,8 @@ CREATE VIEW sealed AS
     SELECT 'shared_secret', '', v.name, sealed_with(v.value), v.value
     FROM shared_secrets v;
 
--- Makes the first of these keys the database's. If anything in the database is encrypted with a key that is not in the
--- list, changes nothing and returns the ids of the missing keys.
+-- Makes the first of these keys the database's. If master_keys has a key that is not in the list, or a stored value is
+-- encrypted with one, changes nothing and returns the ids of the missing keys.
 CREATE FUNCTION take_master_keys(held text[]) RETURNS TABLE (missing text) LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(7308324465820955);

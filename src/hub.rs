@@ -1,8 +1,8 @@
 //! The composition root: builds the hub's parts, starts them, and stops them in two stages.
 //!
-//! Start: the listening address, Postgres, the schema, the core (log, keys, quotas), delivery and streams, the admin key,
-//! HTTP, maintenance. Stop: first no new requests or deliveries are accepted and running ones finish; then, at the
-//! latest after the stop deadline, all tasks end and the database connections close.
+//! Start: the listening address, Postgres, the schema, the core (keys, log, quotas), the admin key, the node's lease,
+//! HTTP, maintenance, delivery. Stop: first no new requests or deliveries are accepted and running ones finish; then,
+//! at the latest after the stop deadline, all tasks end and the database connections close.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -18,9 +18,9 @@ use uuid::Uuid;
 use crate::access::idempotency::Claims;
 use crate::access::keys::{KeyCache, Keys};
 use crate::access::quotas::TenantQuotas;
-use crate::api::{self, Api, Limits, Secrets};
+use crate::api::{self, Api, ApiSettings, Secrets};
 use crate::config::{Database, Settings};
-use crate::delivery::{self, DeliverySettings, Dispatcher, VerifierSettings};
+use crate::delivery::{self, Dispatcher, DispatcherSettings, VerifierSettings};
 use crate::domain::delivery::retry_schedule::reconnect_delays;
 use crate::domain::egress::origin::HubIdentity;
 use crate::domain::encryption::Encryptor;
@@ -39,7 +39,7 @@ use crate::store::{Store, StoreError};
 use crate::streaming::presence::Presence;
 use crate::streaming::{self, Streams};
 
-/// The time that a start waits for the database to accept connections.
+/// How long each step of a start waits for the database while it is unavailable.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The time for each step of closing, after requests and deliveries have ended.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,7 +77,7 @@ pub enum StartError {
 /// The work that a stop did not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopReport {
-    /// Deliveries that were still running at the deadline. They are repeated after the next start.
+    /// Attempts that the stop cut off. Another node, or this one after its next start, repeats them.
     pub deliveries_left: usize,
 }
 
@@ -181,7 +181,7 @@ impl Hub {
         StopReport { deliveries_left }
     }
 
-    /// Refuses new work and waits for the running work. Returns the number of deliveries that did not finish in time.
+    /// Refuses new work and waits for the running work. Returns the number of attempts that were cut off.
     async fn finish_running_work(&mut self) -> usize {
         self.stopping.cancel();
         let requests = timeout(self.stop_deadline, self.server.stop(true));
@@ -244,8 +244,8 @@ impl Core {
         Ok(Self { node, store, log, keys, claims, quotas, metrics, tasks, stopping, closing })
     }
 
-    /// Builds the dispatcher, but does not start it. `verification_token_key` makes the tokens that verify receivers. Fails
-    /// with [`StartError::Callbacks`] if the HTTP client for callbacks cannot be created.
+    /// Builds the dispatcher, but does not start it. `verification_token_key` signs the tokens with which receivers
+    /// confirm. Fails with [`StartError::Callbacks`] if the HTTP client for callbacks cannot be created.
     fn new_dispatcher(
         &self,
         settings: &Settings,
@@ -259,7 +259,7 @@ impl Core {
             metrics: Arc::clone(&self.metrics),
             tasks: self.tasks.clone(),
         };
-        let settings = DeliverySettings {
+        let settings = DispatcherSettings {
             egress: settings.egress.clone(),
             schedule: settings.retry_schedule.clone(),
             verifier: VerifierSettings {
@@ -291,7 +291,7 @@ impl Core {
             metrics: Arc::clone(&self.metrics),
             streams: Arc::clone(streams),
         };
-        let limits = Limits {
+        let settings = ApiSettings {
             targets: settings.egress.targets.clone(),
             origin: hub_identity(settings).origin,
             quotas: Arc::clone(&self.quotas),
@@ -299,7 +299,7 @@ impl Core {
             trusted_proxies: settings.trusted_proxies.clone(),
             stopping: self.stopping.clone(),
         };
-        Api::new(parts, secrets, limits)
+        Api::new(parts, secrets, settings)
     }
 
     /// Starts the tasks that maintain the tables: housekeeping, retention, disk usage and re-encryption.

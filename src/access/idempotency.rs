@@ -1,4 +1,4 @@
-//! Requests with an Idempotency-Key that run now: known on this node, and on other nodes if there are any.
+//! Claims of idempotency keys: the requests that run now, as this node knows them, and other nodes if there are any.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,8 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 type TenantKey = (Arc<str>, String);
 
-/// The idempotency keys of requests that run now, whose repeats are rejected. Correctness does not depend on claims.
+/// The idempotency keys of requests that run now, whose repeats are rejected meanwhile. Correctness does not depend on
+/// claims: the stored response decides which request was the first.
 #[derive(Debug, Clone)]
 pub(crate) struct Claims {
     node: Uuid,
@@ -30,7 +31,7 @@ pub(crate) struct Claims {
 #[derive(Debug, Default)]
 struct Shared {
     running: Mutex<HashSet<TenantKey>>,
-    /// Whether there are other nodes, and when that was checked.
+    /// Whether other nodes are alive, and when that was read; `None` before the first read.
     others: Mutex<Option<(bool, Instant)>>,
     /// Claims that ended and are still stored.
     ended: Mutex<Vec<StoredClaim>>,
@@ -46,7 +47,6 @@ impl Shared {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last answer whether other nodes are alive, and its time; `None` before the first.
     fn others(&self) -> MutexGuard<'_, Option<(bool, Instant)>> {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,7 +57,7 @@ impl Shared {
 pub(crate) struct Claim {
     claims: Claims,
     key: TenantKey,
-    /// The token of its row, if other nodes must see the claim.
+    /// The token of its row in the database, if other nodes must see the claim.
     token: Option<Uuid>,
 }
 
@@ -74,7 +74,8 @@ impl Claims {
         Self { node, store, shared }
     }
 
-    /// Claims a tenant's key until the [`Claim`] is dropped. `None` while a request with it runs, on any node.
+    /// Claims a tenant's key until the [`Claim`] is dropped. `None` while a request with it runs on a live node. A node
+    /// that started within [`TRUSTED_FOR`] may be missed.
     pub(crate) async fn claim(
         &self,
         tenant: &Arc<str>,

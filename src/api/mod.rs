@@ -1,4 +1,4 @@
-//! The HTTP API. A handler parses the request, authorises its caller, makes one call and answers.
+//! The HTTP API. An extractor authorises the caller and reads the input of a request; the handler then does its work.
 
 mod auth;
 mod deliveries;
@@ -15,6 +15,6 @@ mod subscriptions;
 
 pub(crate) use self::http::cors::allow_origins;
 pub(crate) use self::http::early_errors::{late_head, too_many_from_one_address};
-pub(crate) use self::http::middleware::assign_request_id;
+pub(crate) use self::http::middleware::request_middleware;
 pub(crate) use self::routes::routes;
-pub(crate) use self::state::{Api, Limits, Parts, Secrets};
+pub(crate) use self::state::{Api, ApiSettings, Parts, Secrets};

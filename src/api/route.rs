@@ -6,7 +6,8 @@ use actix_web::{HttpMessage as _, HttpRequest};
 use super::problem::{ApiResult, Code, Problem};
 use crate::domain::access::scope::Scope;
 
-/// The access rule of a route. The router stores it in the request's extensions, where the extractors enforce it.
+/// The access rule of a route. The router puts it into the extensions of each request. The extractors of `auth::context`
+/// read it from there and enforce it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Public,
@@ -21,7 +22,7 @@ pub(crate) const READ: Access = Access::Scope(Scope::Read);
 pub(crate) const STREAM: Access = Access::Scope(Scope::Stream);
 pub(crate) const ADMIN: Access = Access::Scope(Scope::Admin);
 
-/// The access rule of the matched route. 500 without one, so that it is never served unchecked.
+/// The access rule of the matched route. 500 if the route has none, so that a request is never served unchecked.
 pub(crate) fn access(request: &HttpRequest) -> ApiResult<Access> {
     let access = request.extensions().get::<Access>().copied();
     access.ok_or_else(|| Problem::new(Code::Internal, "this route has no access rule"))
@@ -35,7 +36,7 @@ pub(crate) struct Route {
     pub(crate) handler: actix_web::Route,
 }
 
-/// Creates a route of the API. The router checks the rule `access` before it calls `handler`.
+/// Creates a route of the API. The extractors of `handler` enforce the rule `access`.
 pub(crate) fn route(
     method: Method,
     path: &'static str,

@@ -34,7 +34,8 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
     config.default_service(web::to(no_such_path));
 }
 
-/// Creates the actix resource for one path. HEAD is served like GET. A method without a route gets a 405 with `Allow`.
+/// Creates the actix resource for one path. A HEAD request goes to the route of GET. A method without a route gets a 405
+/// with `Allow`.
 fn resource(path: &str, routes: Vec<Route>) -> Resource {
     let name = |method: &Method| {
         if method == Method::GET { "GET, HEAD".to_owned() } else { method.to_string() }

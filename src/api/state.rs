@@ -49,9 +49,10 @@ impl fmt::Debug for Api {
 }
 
 impl Api {
-    pub(crate) fn new(parts: Parts, secrets: &Secrets<'_>, limits: Limits) -> Self {
+    pub(crate) fn new(parts: Parts, secrets: &Secrets<'_>, settings: ApiSettings) -> Self {
         let Parts { log, store, keys, claims, metrics, streams } = parts;
-        let Limits { targets, origin, quotas, body_deadline, trusted_proxies, stopping } = limits;
+        let ApiSettings { targets, origin, quotas, body_deadline, trusted_proxies, stopping } =
+            settings;
         let admin = AdminKey::new(secrets.admin_key);
         let token_secret = secrets.stream_tokens.to_vec();
         let verification_key = secrets.verification_tokens.to_vec();
@@ -89,18 +90,18 @@ pub(crate) struct Parts {
 /// The secrets that the API authenticates with.
 pub(crate) struct Secrets<'a> {
     pub admin_key: &'a str,
-    /// The key that encrypts stream tokens.
+    /// The key that signs stream tokens.
     pub stream_tokens: &'a [u8],
-    /// The key that authenticates the verification tokens sent to receivers.
+    /// The key that signs the tokens of CloudEvents verification requests.
     pub verification_tokens: &'a [u8],
 }
 
-/// The settings of the API.
+/// The settings of the API, the quotas, and the signal of a stop.
 #[derive(Debug)]
-pub(crate) struct Limits {
+pub(crate) struct ApiSettings {
     /// The addresses that callback URLs may point to.
     pub targets: Targets,
-    /// The origin for CloudEvents verification; `None`: the hub has no host name.
+    /// The origin for CloudEvents verification; `None`: the settings name none.
     pub origin: Option<Origin>,
     pub quotas: Arc<TenantQuotas>,
     /// The time limit for the body of a request, and for a message on a WebSocket.
@@ -120,7 +121,6 @@ pub(crate) fn worker(request: &HttpRequest) -> ApiResult<Rc<Worker>> {
     request.app_data::<Rc<Worker>>().cloned().ok_or_else(not_configured)
 }
 
-/// Creates a 500 `internal` problem. Used if actix was started without the shared state of the API.
 fn not_configured() -> Problem {
     Problem::new(Code::Internal, "the server was started without its shared state")
 }

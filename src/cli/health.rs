@@ -21,7 +21,8 @@ pub(super) struct HealthArgs {
     listen: SocketAddr,
 }
 
-/// Fails unless `GET /readyz` returns 200 in time. For all addresses (`0.0.0.0`, `::`) asks the loopback address.
+/// Fails unless `GET /readyz` returns 200 in time. If the hub listens on all addresses (`0.0.0.0`, `::`), asks the loopback
+/// address.
 pub(super) async fn run(args: HealthArgs) -> Result<(), String> {
     let mut hub = args.listen;
     if hub.ip().is_unspecified() {

@@ -15,7 +15,7 @@ pub(super) struct ListenArgs {
     #[arg(long, env = "HOOKHUB_URL", default_value = "http://127.0.0.1:8080", value_name = "URL", value_parser = hub_url)]
     hub: Url,
 
-    /// Key of the hub, with permission to read events
+    /// Key of the hub, with the scopes read and stream
     #[arg(long, env = "HOOKHUB_KEY", hide_env_values = true, value_name = "KEY", required = true)]
     key: String,
 
@@ -46,7 +46,7 @@ fn http_url(text: &str) -> Result<Url, String> {
     }
 }
 
-/// User, password, query and fragment are errors, because the URL is printed.
+/// As [`http_url`], without user, password, query and fragment: the URL is printed.
 fn hub_url(text: &str) -> Result<Url, String> {
     let url = http_url(text)?;
     let has_password = !url.username().is_empty() || url.password().is_some();
@@ -56,7 +56,8 @@ fn hub_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Prints each event until SIGINT or SIGTERM. Fails if the hub refuses a request.
+/// Prints each event, and forwards it if `--forward-to` is set, until SIGINT or SIGTERM. Fails if the hub refuses a
+/// request.
 pub(super) async fn run(args: ListenArgs) -> Result<(), String> {
     let mut signals = StopSignals::listen()?;
     let secret = args.secret.clone().unwrap_or_else(|| Secret::from_random(rand::random()));

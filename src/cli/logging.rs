@@ -5,7 +5,8 @@ use std::io::IsTerminal as _;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-/// The filter behind `info`: without notices of SQL statements and without reports of bytes that are not HTTP.
+/// The filter behind `info`: without reports of SQL statements, of the threads of the HTTP server, and of bytes that are
+/// not HTTP.
 const INFO: &str = "info,sqlx=warn,actix_server=warn,actix_http=off";
 
 #[derive(Args)]

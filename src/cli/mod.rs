@@ -43,8 +43,9 @@ enum Command {
     /// Follow a hub's events and POST each, signed, to a local URL
     ///
     /// Events arrive over the hub's stream (Server-Sent Events), so the hub need not reach this machine. After a
-    /// disconnect the stream resumes where it ended: no event is lost or repeated. Events are sent one at a time, with
-    /// 30 seconds for each answer. A failed POST is printed and not retried; only the hub's subscriptions retry.
+    /// disconnect the stream resumes where it ended: no event is repeated, and none is lost unless it expires. Events are
+    /// sent one at a time, with 30 seconds for each answer. A failed POST is printed and not retried; only the hub's
+    /// subscriptions retry.
     Listen(ListenArgs),
     /// Check whether the hub on this machine is ready; exit code 0 means ready
     Health(HealthArgs),

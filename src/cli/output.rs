@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-/// Writes `line` and a line break to `to`. A write error, such as a closed pipe, is ignored.
+/// A write error, such as a closed pipe, is ignored.
 pub(super) fn print_line(to: &mut impl Write, line: &str) {
     drop(writeln!(to, "{line}"));
 }

@@ -48,7 +48,7 @@ fn print_admin_key(admin_key: &AdminKey) {
     print_line(&mut std::io::stdout(), &line);
 }
 
-/// Raises this process's soft limit of open files to the hard limit, because each stream needs one file descriptor.
+/// Raises the soft limit of open files to the hard limit, because each stream needs one.
 fn raise_open_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

@@ -16,7 +16,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// Builds the error for `setting`, the option or variable at fault. `detail` says what is wrong with its value.
+    /// `setting`: the option or variable at fault. `detail`: what is wrong with its value.
     pub(super) fn new(setting: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { setting: setting.into(), detail: detail.into() }
     }
@@ -51,7 +51,7 @@ pub(super) fn parse_from<C: Parser>(args: &[OsString]) -> Result<C, CommandLineE
     })
 }
 
-/// An environment variable with an empty value counts as not set. Required options stay as they are.
+/// Makes an environment variable with an empty value count as not set, except for required options.
 fn without_empty_variables(command: Command) -> Command {
     let ignore = |arg: Arg| {
         let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
@@ -63,7 +63,7 @@ fn without_empty_variables(command: Command) -> Command {
     command.mut_args(ignore).mut_subcommands(without_empty_variables)
 }
 
-/// `None`: the error is not about the value of an option of `commands`.
+/// The one-line error for an invalid value. `None`: the error is not about the value of an option of `commands`.
 ///
 /// Never contains a secret: the value parsers of secrets do not repeat the value, and clap's own message, which does,
 /// is not used.

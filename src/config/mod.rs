@@ -40,7 +40,7 @@ const MAX_RETENTION_DAYS: u16 = 3_650;
 /// The Postgres that holds all data. `Debug` hides the URL, which may hold a password.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Database {
-    /// A server that others run.
+    /// A server that the operator runs.
     Url(String),
     /// A private server that the hub runs in its data directory.
     Embedded {
@@ -61,14 +61,14 @@ pub struct Settings {
     pub egress: EgressPolicy,
     /// The URL at which clients and receivers reach the hub.
     pub public_url: Option<PublicUrl>,
-    /// The sender name in verification requests; `None`: the host of the public URL.
+    /// The name of this hub in CloudEvents verification requests; `None`: the host of the public URL.
     pub webhook_origin: Option<Origin>,
     /// Encrypts the secrets in the database. `None`: created at the first start and kept in the data directory.
     pub master_key: Option<MasterKeys>,
     /// The schedule of subscriptions that have none of their own.
     pub retry_schedule: RetrySchedule,
     pub retention: Retention,
-    /// The quotas of tenants that have none of their own.
+    /// Each applies to the tenants that have no value of their own for it.
     pub quotas: Quotas,
     /// Origins whose pages may call the API; `*` is any.
     pub cors_origins: Vec<String>,
@@ -79,7 +79,7 @@ pub struct Settings {
     pub client_timeouts: ClientTimeouts,
     /// The time that a stop gives to running requests and deliveries.
     pub stop_deadline: Duration,
-    /// The directories in which Postgres programs are looked up, as in `PATH`.
+    /// The value of `PATH`, in which the programs of the embedded Postgres are searched.
     pub path: Option<OsString>,
 }
 

@@ -1,4 +1,4 @@
-//! Settings of the default quotas: what each tenant may use unless an operator sets quotas of its own.
+//! Settings of the default quotas: what each tenant may use unless an operator sets quotas for it.
 
 use clap::Args;
 
@@ -27,7 +27,7 @@ pub(super) struct QuotaArgs {
 }
 
 impl QuotaArgs {
-    /// The default quotas: they apply to a tenant for which the operator has set none.
+    /// The default quotas: each applies to the tenants that have no value of their own for it.
     pub(super) fn quotas(&self) -> Quotas {
         Quotas {
             events_per_s: self.quota_events_per_s,

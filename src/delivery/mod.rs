@@ -19,6 +19,7 @@ use self::webhook::Deliverer;
 use crate::access::keys::Keys;
 use crate::domain::delivery::retry_schedule::RetrySchedule;
 use crate::domain::egress::policy::EgressPolicy;
+use crate::egress::BuildError;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::store::nodes::NodeName;
@@ -44,9 +45,8 @@ pub(crate) struct Parts {
     pub tasks: TaskTracker,
 }
 
-/// How a node delivers.
 #[derive(Debug)]
-pub(crate) struct DeliverySettings {
+pub(crate) struct DispatcherSettings {
     pub egress: EgressPolicy,
     /// For subscriptions without a schedule of their own.
     pub schedule: RetrySchedule,
@@ -55,11 +55,8 @@ pub(crate) struct DeliverySettings {
 
 impl Dispatcher {
     /// Fails if the HTTP clients cannot be built.
-    pub(crate) fn new(
-        parts: Parts,
-        settings: DeliverySettings,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let DeliverySettings { egress, schedule, verifier } = settings;
+    pub(crate) fn new(parts: Parts, settings: DispatcherSettings) -> Result<Self, BuildError> {
+        let DispatcherSettings { egress, schedule, verifier } = settings;
         let deliverer = Deliverer::new(egress)?;
         let verifier = Verifier::new(deliverer.clone(), verifier);
         Ok(Self { parts, deliverer, verifier, schedule })
@@ -71,8 +68,8 @@ impl Dispatcher {
         store.renew_lease(node, lease::GRANTED_FOR, log.head()).await.map(drop)
     }
 
-    /// Delivers until `stop`, then waits up to `stop_timeout` for attempts in flight. Returns the number cut off, which
-    /// another node, or this one after a restart, repeats.
+    /// Delivers until `stop`. Then waits up to `stop_timeout` for attempts in flight, and releases the shards and the
+    /// lease. Returns the number of attempts cut off, which another node, or this one after a restart, repeats.
     pub(crate) async fn run(self, stop: CancellationToken, stop_timeout: Duration) -> usize {
         let Parts { node, log, store, keys, metrics, tasks } = self.parts;
         let id = node.id;

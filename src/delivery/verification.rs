@@ -163,7 +163,7 @@ fn outcome(
     }
 }
 
-/// The delay that `Retry-After` requests. `None`: no delay, or the status allows no retry.
+/// The delay that `Retry-After` requests. `None`: no delay, or a status other than 429 and 503.
 fn at_least(response: &VerificationResponse) -> Option<Duration> {
     match response.verdict() {
         Verdict::Retry { at_least } => at_least,

@@ -1,4 +1,5 @@
-//! Sends one webhook: a signed POST with a deadline, whose response becomes an outcome.
+//! Sends one request to a receiver, with a deadline: a signed POST, whose response becomes an outcome, or a
+//! verification request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +17,11 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::channel::{Channel, Webhook, WebhookSettings};
 use crate::domain::time::UnixMillis;
-use crate::egress::{EgressClient, Failure, Request, Response, TokenCache, secret_header};
+use crate::egress::{
+    BuildError, EgressClient, Failure, Request, Response, TokenCache, secret_header,
+};
 
-/// The recorded excerpt of a response body, for failed deliveries.
+/// Of the response to a failed attempt, at most this much of the body is recorded.
 const MAX_EXCERPT_BYTES: usize = 4 << 10;
 
 /// The result of one POST.
@@ -49,9 +52,7 @@ pub(crate) struct Deliverer {
 
 impl Deliverer {
     /// Fails if a client cannot be built.
-    pub(crate) fn new(
-        egress: EgressPolicy,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub(crate) fn new(egress: EgressPolicy) -> Result<Self, BuildError> {
         Ok(Self { client: Arc::new(EgressClient::new(egress)?), tokens: Arc::default() })
     }
 
@@ -87,7 +88,8 @@ impl Deliverer {
         }
     }
 
-    /// Sends the owner's headers too, under the egress rules and timeout of deliveries.
+    /// Sends the owner's headers too, under the egress rules and timeout of deliveries. The error is a text for the
+    /// subscription's owner.
     pub(crate) async fn send_verification(
         &self,
         id: SubscriptionId,
@@ -114,7 +116,7 @@ impl Deliverer {
         }
     }
 
-    /// For a status other than 2xx, keeps an excerpt of the response. Fails without a complete response.
+    /// For a status other than 2xx, keeps an excerpt of the response. Fails if the response breaks off.
     async fn exchange(&self, webhook: &Webhook, request: Request) -> Result<Exchange, Failure> {
         let (response, body) = self.send(webhook, request).await?;
         let (status, retry_after) = (response.status(), retry_after_of(&response));
@@ -125,7 +127,7 @@ impl Deliverer {
         })
     }
 
-    /// Adds an OAuth access token if configured. Fails if no token or no response is received.
+    /// Returns the response with its body. Adds an OAuth access token if configured.
     async fn send(
         &self,
         webhook: &Webhook,
@@ -169,7 +171,7 @@ fn no_response_within(timeout: Duration) -> String {
     format!("no complete answer within {} s", timeout.as_secs())
 }
 
-/// Includes `Authorization` from the owner's credentials.
+/// Includes `Authorization` from the owner's credentials, except an OAuth access token.
 fn owner_headers(settings: &WebhookSettings) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(9 + settings.headers.len());
     for (name, value) in &settings.headers {
@@ -254,7 +256,7 @@ impl Exchange {
     }
 }
 
-/// `None`: the header is missing or invalid.
+/// The wait from now on. `None`: the header is missing or invalid.
 fn retry_after_of(response: &Response) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?;
     retry_after(value.to_str().ok()?, UnixMillis::now())

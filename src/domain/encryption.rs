@@ -12,8 +12,7 @@ use sha2::{Digest, Sha256};
 
 /// The prefix of encrypted texts, with the version of their format. `sealed_with` in the schema depends on it.
 const PREFIX: &str = "sealed1.";
-/// Padding is optional.
-const READING: GeneralPurposeConfig =
+const OPTIONAL_PADDING: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 /// Separates the hash behind a key's id from other hashes of the key.
 const ID_LABEL: &[u8] = b"hookhub master key id";
@@ -66,7 +65,7 @@ impl FromStr for MasterKey {
 
     /// Parses the 32 bytes of a key, as 64 hex digits or as base64. Fails if the text is neither.
     fn from_str(text: &str) -> Result<Self, InvalidMasterKeys> {
-        let engine = |alphabet| GeneralPurpose::new(alphabet, READING);
+        let engine = |alphabet| GeneralPurpose::new(alphabet, OPTIONAL_PADDING);
         let bytes = from_hex(text)
             .or_else(|| engine(&alphabet::STANDARD).decode(text).ok())
             .or_else(|| engine(&alphabet::URL_SAFE).decode(text).ok());
@@ -156,7 +155,7 @@ pub enum DecryptError {
     /// None of the configured keys encrypted the text.
     #[error("it is encrypted with another master key (id {0})")]
     OtherKey(MasterKeyId),
-    /// The text was modified, or belongs to another row.
+    /// The text was modified, belongs to another row, or does not have the format of [`Encryptor::encrypt`].
     #[error("it was changed, or belongs to another row")]
     Damaged,
 }

@@ -1,4 +1,4 @@
-//! The vocabulary of the hub as plain values. The domain does no I/O and imports nothing outside `domain`.
+//! The vocabulary and the rules of the hub as plain values. The domain does no I/O and imports no other part of the hub.
 
 pub mod access;
 pub mod delivery;

@@ -1,11 +1,11 @@
 //! The retention of events and attempts.
 
-/// Whole days (UTC) from the day of an event until the hub deletes it and its attempts.
+/// Whole days (UTC) after the end of an event's day. Then the hub may delete the event, and its attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// At least 1.
     pub events_days: u16,
-    /// From 1 to `events_days`: an attempt without its event can be neither looked up nor repeated.
+    /// From 1 to `events_days`: the hub repeats a delivery only while it has the event.
     pub attempts_days: u16,
 }
 

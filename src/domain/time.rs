@@ -38,7 +38,8 @@ impl UnixMillis {
         self.0.div_euclid(1000)
     }
 
-    /// Parses RFC 3339 (section 5.6). `None`: the text is invalid, or outside the years 0000 to 9999.
+    /// Parses RFC 3339 (section 5.6) and drops parts of a millisecond. `None`: the text is invalid, or its time outside
+    /// the years 0000 to 9999.
     pub fn parse(text: &str) -> Option<Self> {
         let time: jiff::Timestamp = text.parse().ok()?;
         (MIN..=MAX).contains(&time.as_millisecond()).then(|| Self(time.as_millisecond()))

@@ -6,6 +6,7 @@ use super::failure::Failure;
 use super::message::{Request, Response};
 use super::pool::HttpClients;
 use super::resolver::{GuardedResolver, Lookup};
+use super::tls::BuildError;
 use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::policy::EgressPolicy;
 use crate::domain::egress::policy::Targets;
@@ -17,22 +18,18 @@ pub(crate) struct EgressClient {
     targets: Arc<Targets>,
     clients: HttpClients,
     /// With a proxy, the hub looks up each name itself before the request: it cannot see what the proxy connects to.
-    /// Without one, [`GuardedResolver`] checks each new connection.
+    /// `None`: there is no proxy, and [`GuardedResolver`] checks each new connection.
     lookup_before_proxy: Option<Lookup>,
 }
 
 impl EgressClient {
-    /// Resolves names by the system. Fails if the HTTP clients or the TLS settings cannot be built.
-    pub(crate) fn new(
-        egress: EgressPolicy,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    /// Resolves names by the system. Fails if the HTTP clients cannot be built or the system's root certificates cannot be
+    /// used.
+    pub(crate) fn new(egress: EgressPolicy) -> Result<Self, BuildError> {
         Self::with_lookup(egress, Lookup::System)
     }
 
-    fn with_lookup(
-        egress: EgressPolicy,
-        lookup: Lookup,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    fn with_lookup(egress: EgressPolicy, lookup: Lookup) -> Result<Self, BuildError> {
         let targets = Arc::new(egress.targets);
         let lookup_before_proxy = egress.proxy.as_ref().map(|_| lookup.clone());
         let resolver = GuardedResolver { targets: Arc::clone(&targets), lookup };
@@ -49,14 +46,16 @@ impl EgressClient {
         }
     }
 
-    /// Fails if any address is blocked: the proxy may connect to any. Passes an unknown name: the proxy may resolve it.
+    /// Fails if any address is blocked: the proxy may connect to any. Passes a name that the hub cannot resolve: the proxy
+    /// may resolve it.
     async fn check_addresses(&self, lookup: &Lookup, host: &str) -> Result<(), Failure> {
         let Ok(found) = lookup.addresses(host).await else { return Ok(()) };
         let (_, blocked) = self.targets.filter_allowed(host, found);
         blocked.map_or(Ok(()), |blocked| Err(blocked.into()))
     }
 
-    /// Returns when the response head has arrived. `tls`: `None` for the system's certificate authorities only.
+    /// Checks the target and sends the request. Returns when the response head has arrived. `tls`: `None` for the system's
+    /// certificate authorities and no client certificate.
     pub(crate) async fn send(
         &self,
         url: &CallbackUrl,

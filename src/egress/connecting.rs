@@ -11,7 +11,7 @@ use tower_service::Service;
 pub(super) const USER_AGENT: &str = concat!("hookhub/", env!("CARGO_PKG_VERSION"));
 /// Time to open a connection, TLS included.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Idle connections kept for each host: as many as may be in flight to the subscriptions of one host.
+/// Idle connections kept for each host: enough for eight subscriptions with the highest `max_in_flight`.
 pub(super) const MAX_IDLE_PER_HOST: usize = 512;
 /// How long an idle connection is kept: less than the usual receiver keeps its side open.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -20,7 +20,7 @@ tokio::task_local! {
     static HAS_CONNECTED: Cell<bool>;
 }
 
-/// Runs a request. `true`: it began to open a connection; `false`: it reused one.
+/// Runs a request. Also returns whether it began to open a connection; false: it reused one.
 pub(super) async fn detect_connecting<T>(request: impl Future<Output = T>) -> (T, bool) {
     HAS_CONNECTED
         .scope(Cell::new(false), async {

@@ -1,4 +1,4 @@
-//! Why a request got no response: an error class, and a text that holds no secret.
+//! Why a request got no complete response: an error class, and a text that holds no secret.
 
 use std::error::Error;
 
@@ -12,7 +12,7 @@ use crate::domain::egress::policy::Blocked;
 use crate::domain::egress::receiver_tls::BadTls;
 use crate::domain::root_cause::root_cause;
 
-/// A request that got no response.
+/// Why a request got no complete response.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) class: ErrorClass,

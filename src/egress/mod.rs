@@ -1,5 +1,5 @@
 //! Every outgoing HTTP request of the hub: checked against the operator's rules, sent, and its response read within
-//! limits. This is the only module that knows the HTTP client library, and it knows nothing of deliveries.
+//! limits. Only this module and `hookhub listen` know the HTTP client library. It knows nothing of deliveries.
 
 mod client;
 mod connecting;
@@ -16,3 +16,4 @@ pub(crate) use self::client::EgressClient;
 pub(crate) use self::failure::Failure;
 pub(crate) use self::message::{Request, Response, secret_header};
 pub(crate) use self::oauth_tokens::TokenCache;
+pub(crate) use self::tls::BuildError;

@@ -22,7 +22,7 @@ use crate::domain::egress::receiver_auth::{ClientCredentials, bearer};
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// A token is renewed this long before it expires, or at half its lifetime if that is later.
 const RENEWAL_MARGIN: Duration = Duration::from_secs(60);
-/// Lifetime of a token whose response states none.
+/// Lifetime of a token whose response states none that the hub can read.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 /// A longer lifetime than this counts as this.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
@@ -35,7 +35,7 @@ const MAX_CACHED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1_023);
 #[derive(Debug)]
 pub(crate) struct TokenCache(Mutex<LruCache<[u8; 32], Arc<Slot>>>);
 
-/// The lock is held during a fetch. Other deliveries wait for it and share the result.
+/// The token of some credentials. The lock is held during a fetch: other deliveries wait for it and share the result.
 type Slot = tokio::sync::Mutex<SlotState>;
 
 #[derive(Debug, Default)]
@@ -67,8 +67,11 @@ impl Default for TokenCache {
 }
 
 impl TokenCache {
-    /// `rejected`: a token that the receiver refused and that must not be returned. Fetches for the same credentials
-    /// run one at a time. If renewal fails, a cached token that has not expired is returned.
+    /// Returns a cached token, or fetches one if none is cached or the cached one is due for renewal. If the fetch fails, a
+    /// cached token that has not expired is returned.
+    ///
+    /// `rejected`: a token that the receiver refused and that must not be returned. Fetches for the same credentials run
+    /// one at a time, and the calls that wait for a fetch share its failure too.
     pub(crate) async fn get(
         &self,
         client: &EgressClient,
@@ -112,7 +115,7 @@ impl TokenCache {
     }
 }
 
-/// Fails if no valid token arrives within [`FETCH_TIMEOUT`].
+/// Requests a token. Fails if no valid one arrives within [`FETCH_TIMEOUT`].
 async fn fetch(
     client: &EgressClient,
     credentials: &ClientCredentials,

@@ -13,7 +13,7 @@ use super::connecting::{
 use super::failure::Failure;
 use super::message::{Request, Response};
 use super::resolver::GuardedResolver;
-use super::tls::TlsConfigs;
+use super::tls::{BuildError, TlsConfigs};
 use super::tunnel_client::TunnelClient;
 use crate::domain::delivery::outcome::ErrorClass;
 use crate::domain::egress::proxy::EgressProxy;
@@ -21,9 +21,6 @@ use crate::domain::egress::receiver_tls::ReceiverTls;
 
 /// Client pairs kept for subscriptions with TLS settings of their own. The least recently used one is dropped first.
 const MAX_CUSTOM_PAIRS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
-
-/// Why a client could not be built.
-type BuildError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The HTTP clients of a node.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ pub(super) enum Lookup {
 }
 
 impl Lookup {
-    /// Without the operator's rules. The port in each result is 0.
+    /// Looks up the addresses of `host`, without the operator's rules. The port in each result is 0.
     pub(super) async fn addresses(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
         match self {
             Self::System => Ok(tokio::net::lookup_host((host, 0)).await?.collect()),

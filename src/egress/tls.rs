@@ -9,6 +9,9 @@ use rustls_platform_verifier::Verifier;
 
 use crate::domain::egress::receiver_tls::ReceiverTls;
 
+/// Why an HTTP client or its TLS configuration could not be built.
+pub(crate) type BuildError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Builds TLS configurations.
 #[derive(Debug)]
 pub(super) struct TlsConfigs {
@@ -24,10 +27,7 @@ impl TlsConfigs {
 
     /// Builds a TLS configuration for a receiver; `None`: for receivers without TLS settings of their own. Each has its
     /// own session cache, so that no session is resumed with another client certificate.
-    pub(super) fn config(
-        &self,
-        tls: Option<&ReceiverTls>,
-    ) -> Result<ClientConfig, Box<dyn std::error::Error + Send + Sync>> {
+    pub(super) fn config(&self, tls: Option<&ReceiverTls>) -> Result<ClientConfig, BuildError> {
         let (roots, identity) = match tls {
             Some(tls) => (tls.roots()?, tls.identity()?),
             None => (None, None),

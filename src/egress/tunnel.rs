@@ -19,8 +19,8 @@ const MAX_HEAD_BYTES: usize = 8 << 10;
 pub(super) enum TunnelError {
     #[error("the egress proxy answered {0} to CONNECT")]
     Refused(u16),
-    /// The response is not HTTP/1, its head is too long, or data follows a 2xx head. Data would come before the hub's
-    /// first byte through the tunnel, so it cannot be the receiver's.
+    /// The response is not HTTP/1, its head is too long or incomplete, or data arrived with a 2xx head. Such data comes
+    /// before the hub's first byte through the tunnel, so it cannot be the receiver's.
     #[error("the egress proxy did not answer CONNECT with a valid HTTP response")]
     Invalid,
     /// The text repeats the I/O error. There is no `source`, so that no error class is derived from it.
@@ -58,7 +58,7 @@ pub(super) async fn open_tunnel(
     }
 }
 
-/// Includes the proxy's credentials, if any.
+/// Builds the CONNECT request, with the proxy's credentials, if any.
 fn connect_request(proxy: &EgressProxy, receiver: &Uri) -> String {
     let default_port = if receiver.scheme_str() == Some("https") { 443 } else { 80 };
     let host = receiver.host().unwrap_or_default();
@@ -73,7 +73,7 @@ fn connect_request(proxy: &EgressProxy, receiver: &Uri) -> String {
     )
 }
 
-/// RFC 9112, section 4. `None`: the head is not valid HTTP/1.
+/// The status in a response head (RFC 9112, section 4). `None`: the head is not valid HTTP/1.
 fn status_of(head: &[u8]) -> Option<u16> {
     let line = head.split(|byte| *byte == b'\r').next()?;
     let mut words = std::str::from_utf8(line).ok()?.split(' ');

@@ -62,7 +62,6 @@ impl Service<Uri> for TimedConnector {
         self.0.poll_ready(context)
     }
 
-    /// Fails after [`CONNECT_TIMEOUT`].
     fn call(&mut self, receiver: Uri) -> Self::Future {
         record_connecting();
         let connecting = timeout(CONNECT_TIMEOUT, self.0.call(receiver));

@@ -24,8 +24,8 @@ pub(super) struct Binaries {
 }
 
 impl Binaries {
-    /// `cluster_major`: the version of an existing cluster, which is then required. `user` runs `postgres --version`.
-    /// Fails if no suitable version is installed.
+    /// Finds the programs to use. `cluster_major`: the version of an existing cluster, which is then required. `user` runs
+    /// `postgres --version`. Fails if no suitable version is installed, or if the configured one does not run.
     pub(super) async fn find(
         settings: &EmbeddedSettings,
         cluster_major: Option<u32>,
@@ -63,7 +63,7 @@ fn choose(found: &[Binaries], cluster_major: Option<u32>) -> Option<&Binaries> {
     }
 }
 
-/// Builds the error for the operator that explains why none of the versions in `found` can be used.
+/// Builds the error for the operator: no Postgres was found, or why none of the versions in `found` can be used.
 fn refusal(
     settings: &EmbeddedSettings,
     found: &[Binaries],
@@ -110,7 +110,7 @@ fn directories(path: &OsStr) -> impl Iterator<Item = PathBuf> {
         .filter(|dir| dir.is_absolute())
 }
 
-/// The Postgres versions of Debian's packages, newest first.
+/// The program directories of Debian's packages, newest version first.
 fn packaged() -> Vec<PathBuf> {
     let mut majors: Vec<u32> = fs::read_dir(PACKAGED)
         .into_iter()

@@ -12,12 +12,13 @@ use super::user::ServerUser;
 
 /// The name of the database and of its owner.
 pub(super) const DATABASE: &str = "hookhub";
-/// An unfinished cluster has this name with the hub's process id behind it.
+/// The name of an unfinished cluster: this prefix and the hub's process id.
 const DRAFT_PREFIX: &str = "postgres.new-";
 const INITDB_TIMEOUT: Duration = Duration::from_mins(2);
 const CREATE_DATABASE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The major version that created the cluster; `None`: no cluster. Fails if the directory contains other files.
+/// The major version that created the cluster; `None`: no cluster. Fails if the directory contains other files, or an
+/// unreadable `PG_VERSION`.
 pub(super) fn version(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
     let no_cluster = || EmbeddedError::NotACluster { cluster: cluster.to_owned() };
     let path = cluster.join("PG_VERSION");
@@ -85,7 +86,7 @@ fn put_in_place(draft: &Path, cluster: &Path, parent: &Path) -> Result<(), Embed
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(EmbeddedError::io("sync", parent))
 }
 
-/// Removes the drafts that a crash left. Errors are only logged: a remaining draft does no harm.
+/// Removes the drafts that a crash or a failure left. Errors are only logged: a remaining draft does no harm.
 fn remove_drafts(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(DRAFT_PREFIX)

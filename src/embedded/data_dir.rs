@@ -51,7 +51,7 @@ impl DataDir {
         self.root.join("postgres")
     }
 
-    /// Returns the path of the directory for the Unix socket of Postgres, which is used unless the path is too long.
+    /// Returns the preferred directory for the Unix socket of Postgres (see [`socket::prepare`](super::socket::prepare)).
     pub(super) fn sockets(&self) -> PathBuf {
         self.root.join("run")
     }
@@ -62,8 +62,8 @@ impl DataDir {
 }
 
 impl Drop for DataDir {
-    /// Unlocks the data directory explicitly: a child process between fork and exec may still share the open lock
-    /// file, and so keep the lock.
+    /// Unlocks the data directory explicitly: a child process between fork and exec still shares the open lock file, and
+    /// closing it here would not end the lock.
     fn drop(&mut self) {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "cannot unlock the data directory");
@@ -95,7 +95,7 @@ fn take_lock(root: &Path) -> Result<File, EmbeddedError> {
     Ok(lock)
 }
 
-/// Reads from the lock file the process id that the process which holds the lock wrote into it, for the error text.
+/// Names the process that holds the lock, for the error text. That process wrote its id into the lock file.
 fn holder(lock: &mut File) -> String {
     let mut pid = String::new();
     match lock.read_to_string(&mut pid) {

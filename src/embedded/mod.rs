@@ -71,7 +71,7 @@ impl EmbeddedPostgres {
     }
 
     /// Stops Postgres and waits for its end. The fast shutdown ends every session and writes a checkpoint. After `deadline`
-    /// the immediate shutdown leaves recovery to the next start; it loses nothing that was committed.
+    /// follows an immediate shutdown, and then SIGKILL. They leave recovery to the next start; nothing committed is lost.
     pub async fn stop(self, deadline: Duration) {
         if self.stop.send(deadline).is_err() {
             tracing::error!("the supervisor of the embedded Postgres had already ended");

@@ -16,9 +16,9 @@ use super::server_log::ServerLog;
 use super::user::ServerUser;
 use super::{leftovers, socket};
 
-/// The time that Postgres has to accept connections. While it reports recovery, the time starts over.
+/// The time that Postgres has to accept connections. It starts over whenever Postgres responds that it is not ready yet.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
-/// The time that the sessions of a killed postmaster have to end.
+/// How long a start is repeated while sessions of a killed Postgres still run.
 const LEFTOVERS_TIMEOUT: Duration = Duration::from_mins(1);
 /// The time for an immediate shutdown before the process is killed.
 const IMMEDIATE_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +67,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Waits until Postgres accepts connections. Retries for up to [`LEFTOVERS_TIMEOUT`] while old sessions prevent it.
+    /// Starts Postgres and waits until it accepts connections. Retries for up to [`LEFTOVERS_TIMEOUT`] while sessions of a
+    /// killed Postgres prevent the start.
     pub(super) async fn start(&self) -> Result<Running, EmbeddedError> {
         let deadline = Instant::now() + LEFTOVERS_TIMEOUT;
         loop {
@@ -86,7 +87,7 @@ impl Server {
         }
     }
 
-    /// Removes leftovers and starts the process. Does not wait until Postgres accepts connections.
+    /// Removes leftovers, rotates the log and starts the process. Does not wait until Postgres accepts connections.
     pub(super) async fn launch(&self) -> Result<Running, EmbeddedError> {
         leftovers::remove_all(&self.cluster, &self.socket_dir).await?;
         self.log.trim();
@@ -107,7 +108,7 @@ impl Server {
         }
     }
 
-    /// Fails if the process ends first, or with the error of [`Self::poll_until_ready`].
+    /// Waits until Postgres accepts connections. Fails if the process ends first, or as [`Self::poll_until_ready`] does.
     async fn wait_until_ready(&self, running: &mut Running) -> Result<(), EmbeddedError> {
         tokio::select! {
             ready = self.poll_until_ready() => ready,
@@ -118,7 +119,8 @@ impl Server {
         }
     }
 
-    /// Fails after [`READY_TIMEOUT`], which starts again whenever Postgres reports that it recovers from a crash.
+    /// Probes until Postgres accepts connections. Fails after [`READY_TIMEOUT`], which starts over whenever Postgres
+    /// responds that it is not ready yet, as during recovery.
     async fn poll_until_ready(&self) -> Result<(), EmbeddedError> {
         let socket = socket::path_in(&self.socket_dir);
         let mut recovering = false;

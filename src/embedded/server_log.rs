@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::EmbeddedError;
 
-/// A larger log is rotated. With the rotated file, the log takes at most about twice this.
+/// A larger log is rotated at the next check. The last rotated file is kept beside it.
 const MAX_LOG_BYTES: u64 = 8 * 1024 * 1024;
-/// [`ServerLog::last_output`] reads at most this much.
+/// [`ServerLog::last_output`] reads at most this many bytes.
 const MAX_TAIL_BYTES: u64 = 4096;
 /// [`ServerLog::last_output`] returns at most this many lines.
 const MAX_TAIL_LINES: usize = 4;

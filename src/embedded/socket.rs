@@ -19,7 +19,8 @@ pub(super) const PORT: &str = "5432";
 /// The system's limit for the path of a socket (`sun_path` without its closing NUL).
 const MAX_PATH_BYTES: usize = 107;
 
-/// Creates the socket's directory: in the data directory or, if that path is unusable, in `/tmp`.
+/// Creates the socket's directory, or makes an existing one private: in the data directory or, if that path is
+/// unusable, in `/tmp`.
 pub(super) fn prepare(data_dir: &DataDir, user: &ServerUser) -> Result<PathBuf, EmbeddedError> {
     let preferred = data_dir.sockets();
     let dir = if can_hold_a_socket(&preferred) { preferred } else { fallback_dir(data_dir.root()) };

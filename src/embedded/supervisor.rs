@@ -9,10 +9,9 @@ use super::data_dir::DataDir;
 use super::server::{Running, Server};
 use super::socket;
 
-/// The delay before the first restart. The delay doubles while Postgres keeps dying.
+/// The delay before the restart of a server that ran for [`HEALTHY_AFTER`]. An earlier death doubles the last delay.
 const MIN_RESTART_DELAY: Duration = Duration::from_millis(100);
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
-/// A server that ran this long was healthy, so the delay starts over.
 const HEALTHY_AFTER: Duration = Duration::from_mins(1);
 /// The time for a shutdown if the hub was dropped without `stop`.
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,7 +68,7 @@ async fn watch(
     }
 }
 
-/// Starts Postgres after `delay`, which doubles with each failure. `None`: `stop` was received first.
+/// Starts Postgres after `delay`, which doubles with each failure. `None`: the hub stopped first.
 async fn restart(
     server: &Server,
     delay: &mut Duration,
@@ -93,7 +92,7 @@ async fn restart(
     }
 }
 
-/// Twice `last`, up to [`MAX_RESTART_DELAY`]; the shortest if the server ran long enough to be healthy.
+/// [`MIN_RESTART_DELAY`] if the server ran for [`HEALTHY_AFTER`], else twice `last`, up to [`MAX_RESTART_DELAY`].
 fn next_delay(last: Duration, ran: Duration) -> Duration {
     if ran >= HEALTHY_AFTER { MIN_RESTART_DELAY } else { (last * 2).min(MAX_RESTART_DELAY) }
 }

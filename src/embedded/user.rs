@@ -40,7 +40,8 @@ impl ServerUser {
             .ok_or(EmbeddedError::NoUnprivilegedUser)
     }
 
-    /// Only a cluster's owner can run it. Fails if that is root, or not the hub's user while the hub is not root.
+    /// The owner of a cluster, because only the owner can run it. Fails if that is root, or if the hub is neither the owner
+    /// nor root.
     pub(super) fn owner_of(cluster: &Path) -> Result<Self, EmbeddedError> {
         let metadata = fs::metadata(cluster).map_err(EmbeddedError::io("look at", cluster))?;
         let (hub, owner) = (geteuid(), metadata.uid());
@@ -50,7 +51,7 @@ impl ServerUser {
         Ok(Self { uid: owner, gid: metadata.gid(), hub_is_root: hub.is_root() })
     }
 
-    /// Does nothing if Postgres runs as the hub's own user. Changes a symbolic link itself, not its target.
+    /// Gives `path` to this user. Does nothing unless the hub is root. Changes a symbolic link itself, not its target.
     pub(super) fn chown(self, path: &Path) -> Result<(), EmbeddedError> {
         if !self.hub_is_root {
             return Ok(());
@@ -64,7 +65,7 @@ impl ServerUser {
         lchown(path, None, Some(self.gid)).map_err(EmbeddedError::io("change group of", path))
     }
 
-    /// A command without the hub's terminal, environment and working directory.
+    /// A command that runs as this user, without the hub's standard input, environment and working directory.
     pub(super) fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
         // A separate process group: Ctrl-C must reach only the hub, which decides when Postgres stops.
@@ -80,8 +81,8 @@ impl ServerUser {
         command
     }
 
-    /// Returns the standard output; an error has the last lines of standard error. `input`: the standard input. After
-    /// `deadline` kills the process group and fails.
+    /// Runs a command with the standard input `input`, and returns its standard output. If the command fails, the error
+    /// has the last lines of its standard error. After `deadline` kills the process group and fails.
     pub(super) async fn run(
         self,
         mut command: Command,
@@ -123,8 +124,8 @@ impl ServerUser {
         }
     }
 
-    /// The error names the first directory on the path to `wanted` that this user cannot enter. Runs `program` there,
-    /// because only the system knows everything that may deny access.
+    /// Fails if this user cannot enter the directory `wanted`. The error names the first directory on the path that is
+    /// closed. Runs `program` in each, because only the system knows everything that may deny access.
     pub(super) async fn check_access(
         self,
         program: &Path,
@@ -169,7 +170,7 @@ impl ServerUser {
     }
 }
 
-/// `leader`: the process id of the group's leader; `None`: already ended.
+/// Kills a process group. `leader`: the process id of its leader; `None`: it has ended already.
 fn kill_group(leader: Option<u32>) {
     let Some(group) = leader.and_then(|pid| i32::try_from(pid).ok()) else { return };
     if let Err(error) = killpg(Pid::from_raw(group), Signal::SIGKILL) {

@@ -8,7 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// How much of a file is read, in bytes.
+/// How much of a file is read, in bytes. The rest is ignored.
 const MAX_FILE_SIZE: u64 = 4_096;
 
 /// A key file that cannot be read or created.
@@ -19,7 +19,7 @@ pub struct KeyFileError {
     pub error: io::Error,
 }
 
-/// The content of a key file.
+/// A key file and its key.
 pub(crate) struct KeyFile {
     pub(crate) path: PathBuf,
     pub(crate) text: String,
@@ -37,7 +37,7 @@ pub(crate) fn load(data_dir: &Path, name: &str, fresh: &str) -> Result<KeyFile, 
     }
 }
 
-/// Also returns whether this call created the file, with the key `fresh`.
+/// Also returns whether this call created the file.
 fn read_or_create(data_dir: &Path, path: &Path, fresh: &str) -> io::Result<(String, bool)> {
     if let Some(text) = read(path)? {
         return Ok((text, false));
@@ -64,7 +64,8 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Atomic, mode 0600. Returns false, and changes nothing, if another process created the file first.
+/// Creates the file atomically, with mode 0600, and its directory if missing. Returns false, and changes nothing, if
+/// another process created the file first.
 fn create(data_dir: &Path, path: &Path, key: &str) -> io::Result<bool> {
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
     let draft = path.with_extension(format!("draft.{}", std::process::id()));

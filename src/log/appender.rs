@@ -25,17 +25,17 @@ const MAX_QUEUED: usize = 8_192;
 const MAX_BATCH_EVENTS: usize = 512;
 /// How many bytes of data one commit may hold, unless a single request has more.
 const MAX_BATCH_BYTES: usize = 1 << 20;
-/// How long a publisher waits for the commit.
+/// How long a publisher waits for the commit. After it, the outcome is [`AppendError::Unknown`].
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the appender tries to find out whether a commit succeeded after its connection broke.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendError {
-    /// Nothing was stored: the database cannot be reached.
+    /// Nothing was stored: the database cannot be reached, the queue is full, or the hub stops.
     #[error("the database is not available; nothing was stored")]
     Unavailable,
-    /// The connection broke during the commit: the events may or may not be stored.
+    /// The connection broke during the commit, or no answer came in time: the events may or may not be stored.
     #[error(
         "the connection to the database broke during the commit; the events may or may not be stored"
     )]
@@ -172,7 +172,8 @@ impl AppendTask {
         (requests, responders)
     }
 
-    /// Sends the batch again for up to [`RESOLVE_TIMEOUT`] if the connection breaks, to find out whether it committed.
+    /// Commits a batch. If the connection breaks, sends the batch again for up to [`RESOLVE_TIMEOUT`], to find out
+    /// whether it committed. If the database is unavailable, returns the error only once it is available again.
     async fn commit(&mut self, batch: &mut AppendBatch) -> Result<BatchOutcome, AppendError> {
         let mut waits = reconnect_delays();
         let mut unknown_since: Option<Instant> = None;
@@ -198,7 +199,7 @@ impl AppendTask {
                     return Err(AppendError::Refused);
                 }
                 AppendFailure::NoPartition => return Err(AppendError::Refused),
-                AppendFailure::NotSent(error) => tracing::warn!(%error, "cannot append"),
+                AppendFailure::NotAppended(error) => tracing::warn!(%error, "cannot append"),
                 AppendFailure::Unknown(error) => {
                     tracing::warn!(%error, "the connection broke during an append");
                     unknown_since.get_or_insert_with(Instant::now);
@@ -220,8 +221,8 @@ impl AppendTask {
         }
     }
 
-    /// Tries to connect, with growing delays, until the database is available or the task is stopped. Meanwhile every
-    /// queued request fails at once.
+    /// Connects, with growing delays, until the database is available or the task is stopped. Meanwhile every queued
+    /// request fails at once.
     async fn reconnect(&mut self) {
         for wait in reconnect_delays() {
             let retry_at = Instant::now() + wait;

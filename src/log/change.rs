@@ -15,8 +15,8 @@ use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 
 impl Log {
-    /// Commits a change with its log entry and audit entry. Then waits until delivery has applied it here and on the
-    /// node that owns the subscription's shard, at most `APPLY_TIMEOUT` for each.
+    /// Commits a change with its log entry and audit entry. If it was applied, waits until delivery has applied it here
+    /// and on the node that owns the subscription's shard, at most `APPLY_TIMEOUT` for each.
     ///
     /// `before`: the subscription before the change; `by`: the author.
     pub async fn change(
@@ -46,7 +46,8 @@ impl Log {
         Ok(changed)
     }
 
-    /// Waits for delivery on this node; at once if it runs none. Warns after [`APPLY_TIMEOUT`].
+    /// Waits until delivery on this node has read up to `position`; not at all if none runs. Warns after
+    /// [`APPLY_TIMEOUT`].
     async fn wait_until_applied(&self, position: Position) {
         let mut applied = self.applied.subscribe();
         let reached = applied.wait_for(|up_to| up_to.is_none_or(|up_to| up_to >= position));
@@ -57,7 +58,7 @@ impl Log {
 
     /// Waits for delivery on the owner of `shard`, if that is another node. Warns after [`APPLY_TIMEOUT`].
     async fn wait_until_applied_elsewhere(&self, shard: u16, position: Position) {
-        let check = || self.store.have_others_applied(self.node, shard, position);
+        let check = || self.store.has_other_owner_applied(self.node, shard, position);
         if !poll_until(check).await {
             tracing::warn!(%position, "another node has not applied a subscription change in time");
         }

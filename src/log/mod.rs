@@ -27,12 +27,13 @@ use crate::domain::position::Position;
 use crate::store::log::{AppendOutcome, AppendRequest};
 use crate::store::{Store, StoreError};
 
-/// How long a change waits until every node has applied it. Longer than a lease runs, so a dead node is not waited for.
+/// How long a change waits until every node has applied it. Longer than a lease runs: the wait for a node that dies
+/// ends with its lease.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first delay between two checks of the other nodes. It doubles up to [`MAX_CHECK_DELAY`].
 const MIN_CHECK_DELAY: Duration = Duration::from_millis(4);
 const MAX_CHECK_DELAY: Duration = Duration::from_millis(250);
-/// How often a change is sent when the connection breaks before the response.
+/// How many times a change is sent at most, if the connection breaks before the response.
 const MAX_CHANGE_ATTEMPTS: u32 = 3;
 
 /// A node's view of the log. Appends go to Postgres in group commits; the newest events stay in memory.
@@ -73,7 +74,8 @@ impl Log {
         Ok(Self { node, store, appender, tail, notifier_wakeup: wakeup, applied, observers })
     }
 
-    /// Appends a request's events. On success they are durable, and readers on this node see them.
+    /// Appends a request's events. On success they are durable, and readers on this node see them, unless the node lags
+    /// for longer than `APPLY_TIMEOUT`.
     pub async fn append(&self, request: AppendRequest) -> Result<AppendOutcome, AppendError> {
         let (events, started) = (request.events.len(), Instant::now());
         let outcome = self.appender.append(request).await;
@@ -111,7 +113,8 @@ impl Log {
         self.tail.read_after(scan)
     }
 
-    /// Returns whether memory holds every event after `position`, so that a read from there needs no database.
+    /// If true, memory holds every event after `position`, so that a read from there needs no database, and `position`
+    /// is not above the head.
     pub fn is_recent(&self, position: Position) -> bool {
         self.tail.is_recent(position)
     }

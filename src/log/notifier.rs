@@ -19,7 +19,7 @@ const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
 /// How long the answer to "are there other nodes?" is reused.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// Notifies the other nodes when `wakeup` is signalled, which this node does after each append.
+/// Notifies the other nodes when `wakeup` is signalled, which this node does after each append. Ends at `stop`.
 pub(super) async fn notify(node: Uuid, store: Store, wakeup: Arc<Notify>, stop: CancellationToken) {
     let (mut has_others, mut checked_at) = (true, None::<Instant>);
     loop {
@@ -52,7 +52,8 @@ pub(super) async fn listen(node: Uuid, store: Store, tail: Arc<Tail>, stop: Canc
     }
 }
 
-/// Reads the table after each notification, on one connection. Returns after `stop`, or with the error that broke it.
+/// Requests a read of the table after each notification. Returns after `stop`, or with the error that broke the
+/// connection.
 async fn follow_notifications(
     node: Uuid,
     store: &Store,
@@ -61,7 +62,7 @@ async fn follow_notifications(
 ) -> Result<(), StoreError> {
     let mut listener = store.listen(node).await?;
     loop {
-        // Before the first wait too: it reads what other nodes appended before this one listened.
+        // Before the first wait too, for what other nodes appended before this one listened.
         tail.request_read();
         tokio::select! {
             notified = listener.notified() => notified?,

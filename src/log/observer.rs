@@ -8,14 +8,13 @@ use super::appender::AppendError;
 use crate::domain::event::Event;
 use crate::store::log::AppendOutcome;
 
-/// A part of the hub that follows what the log does. All methods run in the middle of an append or a read: they must
-/// not block.
+/// A part of the hub that follows the log. All methods run in the middle of an append or a read: they must not block.
 pub trait LogObserver: Debug + Send + Sync {
     /// Called with each new entry, in the order of the log, before any reader on this node can see the entry.
     fn handle_entry(&self, _entry: &Event) {}
 
-    /// Called when entries may have been missed, because the database was replaced. The observer must discard what it
-    /// derived from earlier entries.
+    /// Called when entries may have been lost or missed, because another server has become the database. The observer
+    /// must discard what it derived from entries.
     fn handle_history_lost(&self) {}
 
     /// Called after each request to append `events` events, with its result and the time that it took.

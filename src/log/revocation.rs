@@ -13,7 +13,7 @@ use crate::domain::event::{Event, NewEvent};
 use crate::store::StoreError;
 use crate::store::keys::{Revoked, StoredKey};
 
-/// The nodes that are known to reject a revoked key.
+/// Whether all nodes are known to reject a revoked key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RevocationReach {
     /// Every live node rejects the key, and ends what was opened with it.
@@ -23,11 +23,11 @@ pub enum RevocationReach {
 }
 
 impl Log {
-    /// Revokes a key, and waits until every other node rejects it. For a key that is already revoked, only waits.
-    /// `None` if the key does not exist.
+    /// Revokes a key, and waits until every node rejects it, at most `APPLY_TIMEOUT` for this node and for the others.
+    /// For a key that is already revoked, only waits. `None` if the key does not exist.
     ///
-    /// `token` identifies the append, so that it can be repeated. A node confirms when it has read the log entry. A
-    /// node whose lease has ended need not confirm: it trusts no cached key.
+    /// `token` identifies the append, so that it can be repeated. Another node confirms when it records that it has
+    /// read the log entry. A node whose lease has ended need not confirm: it trusts no cached key.
     pub async fn revoke_key(
         &self,
         key: &StoredKey,

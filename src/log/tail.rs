@@ -120,14 +120,16 @@ impl Tail {
         Some(stretch)
     }
 
-    /// False also if the buffer is empty or `position` is above its last event.
+    /// If true, the buffer holds every event after `position`, and `position` is not above its last event. Always false
+    /// if the buffer is empty.
     pub(super) fn is_recent(&self, position: Position) -> bool {
         let buffer = self.buffer();
         let oldest = buffer.events.front().map(|event| event.position.previous());
         oldest.is_some_and(|oldest| (oldest..=buffer.last).contains(&position))
     }
 
-    /// Loads the newest events of the table before the first reader, so that clients reconnect from memory.
+    /// Loads the newest events of the table before the first reader, so that clients can resume from memory. The
+    /// observers do not see them.
     pub(super) async fn preload(&self, store: &Store) -> Result<(), StoreError> {
         let up_to = self.head();
         let scan = Scan { after: Position::START, up_to, tenant: None, limit: PRELOAD_LIMIT };
@@ -148,7 +150,7 @@ impl Tail {
         }
     }
 
-    /// Makes [`follow`] read the table now, since another node may have appended.
+    /// Makes [`follow`] read the table now.
     pub(super) fn request_read(&self) {
         self.read_now.notify_one();
     }

@@ -18,7 +18,7 @@ const PAGE_SIZE: u16 = 10_000;
 /// How often a long count logs its progress.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The events of one subscription in the expired part of the log.
+/// The events that match one lagging subscription, in the range of the log that expires and is above its cursor.
 #[derive(Debug, Clone, Copy)]
 struct MatchedEvents {
     count: u64,
@@ -26,13 +26,14 @@ struct MatchedEvents {
     last: Position,
 }
 
-/// Records the gap of each subscription that loses events, and moves its cursor. Returns the number of lost events.
+/// Records the gap of each subscription that loses events up to `expired_up_to`, and moves its cursor. Returns the number
+/// of lost events that this call recorded.
 pub(crate) async fn record_gaps(store: &Store, expired_up_to: Position) -> Result<u64, StoreError> {
     let lagging = store.select_lagging(expired_up_to).await?;
     if lagging.is_empty() {
         return Ok(0);
     }
-    let matched = count(store, &lagging, expired_up_to).await?;
+    let matched = count_matched(store, &lagging, expired_up_to).await?;
     let mut total = 0;
     for subscription in &lagging {
         let id = subscription.id;
@@ -52,8 +53,9 @@ pub(crate) async fn record_gaps(store: &Store, expired_up_to: Position) -> Resul
     Ok(total)
 }
 
-/// The events that each lagging subscription loses. One that loses none is not in the result.
-async fn count(
+/// Counts the events above its cursor that match each lagging subscription, whether or not they are resolved. The result
+/// lacks subscriptions that no event matches.
+async fn count_matched(
     store: &Store,
     lagging: &[LaggingSubscription],
     expired_up_to: Position,
@@ -82,7 +84,7 @@ async fn count(
     Ok(counter.matched)
 }
 
-/// Matches ranges of the log in which no subscription's patterns change.
+/// Counts the matching events of ranges of the log in which no subscription's patterns change.
 struct Counter<'a> {
     lagging: HashMap<SubscriptionId, (&'a LaggingSubscription, Vec<Version>)>,
     /// The positions where a subscription's range begins or its patterns change.
@@ -125,7 +127,7 @@ impl<'a> Counter<'a> {
         })
     }
 
-    /// The range's exclusive start and inclusive end; `None` after the last range.
+    /// Moves on to the next range, and returns its exclusive start and inclusive end; `None` after the last range.
     fn next_range(&mut self) -> Option<(Position, Position)> {
         let (start, ids) = self.edges.pop_first()?;
         self.start = start;

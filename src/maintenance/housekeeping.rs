@@ -21,8 +21,8 @@ pub(crate) async fn run(store: Store, stop: CancellationToken) {
     }
 }
 
-/// Creates future partitions, deletes rows that are no longer needed, and cancels the replays of deleted subscriptions.
-/// Returns the first error at once; safe to repeat and to run on several nodes.
+/// Also cancels the replays of deleted subscriptions. Returns the first error at once. Safe to repeat and to run on
+/// several nodes.
 async fn run_once(store: &Store) -> Result<(), StoreError> {
     store.create_partitions().await?;
     while store.delete_old_responses().await? > 0 {}

@@ -31,8 +31,8 @@ pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationT
     }
 }
 
-/// Removes expired signing secrets, counts the values that need re-encryption, and re-encrypts them unless another node
-/// is doing so.
+/// Removes expired signing secrets, counts the values that need re-encryption, and re-encrypts them. Only counts them
+/// while another node re-encrypts, or if this node's current master key is not the database's.
 ///
 /// Safe to interrupt and to repeat: a value that changed after it was read is not overwritten.
 async fn run_once(metrics: &Metrics, store: &Store) -> Result<(), StoreError> {

@@ -1,4 +1,4 @@
-//! Retention: drops expired partitions, once no cursor needs them.
+//! Retention: expires old events, and drops expired partitions once no cursor needs them.
 
 use std::sync::Arc;
 use std::time::Duration;

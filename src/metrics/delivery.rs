@@ -32,7 +32,7 @@ const DELAY_BOUNDS: &[u64] = &[
 /// Histogram bounds of the number of results in one commit.
 const BATCH_SIZE_BOUNDS: &[u64] = &[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000];
 
-/// The label of an attempt: the class of the response status, or the class of error.
+/// The labels of attempts: the classes of the response status, then the error classes.
 const OUTCOMES: [&str; 11] =
     ["1xx", "2xx", "3xx", "4xx", "5xx", "timeout", "connect", "dns", "tls", "blocked", "protocol"];
 
@@ -49,7 +49,7 @@ pub(crate) struct DeliveryMetrics {
     pub flush_results: Histogram,
     /// Deliveries that the hub gave up.
     pub exhausted: Counter,
-    /// Shards that this node gained or lost.
+    /// By how much the number of this node's shards has changed, up and down together.
     pub lease_changes: Counter,
     shards: AtomicU64,
     queues: Mutex<QueueSnapshot>,
@@ -72,7 +72,8 @@ impl Default for DeliveryMetrics {
 }
 
 impl DeliveryMetrics {
-    /// Counts under the status class (such as `2xx`), or under the error class if no response arrived.
+    /// Counts under the status class (such as `2xx`; a status below 100 or above 599 counts in the nearest), or under the
+    /// error class if no complete response arrived.
     pub(crate) fn count_attempt(&self, outcome: &Outcome) {
         let name = match outcome {
             Outcome::Answered { status, .. } => {
@@ -91,7 +92,7 @@ impl DeliveryMetrics {
         OUTCOMES.iter().copied().zip(self.attempts.iter().map(Counter::get))
     }
 
-    /// Also adds the difference from the previous number to the lease changes.
+    /// Also adds the difference from the previous number to [`Self::lease_changes`].
     pub(crate) fn set_shards(&self, count: usize) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let before = self.shards.swap(count, Ordering::Relaxed);
@@ -128,7 +129,7 @@ pub(crate) enum ProgressState {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct StateTotals {
     pub subscriptions: usize,
-    /// The time of the oldest event that one of them may lack; `None` if all are up to date.
+    /// The time of the lowest cursor below the node's position; `None` if there is none.
     pub oldest: Option<UnixMillis>,
 }
 
@@ -144,7 +145,7 @@ pub(crate) struct QueueSnapshot {
     pub waiting_bytes: usize,
     /// Deliveries that wait for a retry.
     pub waiting_retries: usize,
-    /// The time of the oldest event in the queues of active subscriptions.
+    /// The time of the oldest event whose first attempt has not ended, over the active and failing subscriptions.
     pub oldest_pending: Option<UnixMillis>,
     pub by_state: BTreeMap<ProgressState, StateTotals>,
 }

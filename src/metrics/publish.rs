@@ -5,13 +5,13 @@ use super::histogram::{DURATION_BOUNDS, Histogram};
 
 #[derive(Debug)]
 pub(crate) struct PublishMetrics {
-    /// Events made durable by this node.
+    /// Published events made durable by this node.
     pub accepted: Counter,
     /// From the start of an append until its events are durable.
     pub duration: Histogram,
-    /// Requests that failed because the database is unavailable.
+    /// Requests that failed because the database is unavailable, or so slow that too many requests wait.
     pub unavailable: Counter,
-    /// Requests with an unknown outcome: the connection was lost during the commit.
+    /// Requests with an unknown outcome: the connection was lost during the commit, or the commit took too long.
     pub unknown: Counter,
     /// Requests whose statement the database refused: a fault of the hub or its schema.
     pub refused: Counter,

@@ -7,7 +7,7 @@ use super::counter::Counter;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
-/// Only `expired` and `last_retention` are of this node; the others describe the database that all nodes share.
+/// `expired` and `last_retention` are of this node; the others describe the database that all nodes share.
 #[derive(Debug, Default)]
 pub(crate) struct StorageMetrics {
     /// Events that expired before a subscription received them, as reported by this node.
@@ -23,7 +23,7 @@ pub(crate) struct DiskUsage {
     pub events_bytes: i64,
     pub attempts_bytes: i64,
     pub database_bytes: i64,
-    /// The oldest kept event.
+    /// The oldest event that has not expired.
     pub oldest: Option<Position>,
 }
 
@@ -32,13 +32,13 @@ impl StorageMetrics {
         self.last_retention.store(at.as_i64(), Ordering::Relaxed);
     }
 
-    /// On this node; `None` before the first.
+    /// The end of this node's last retention run without an error; `None` before the first.
     pub(crate) fn last_retention(&self) -> Option<UnixMillis> {
         let at = self.last_retention.load(Ordering::Relaxed);
         (at > 0).then(|| UnixMillis::from_i64(at))
     }
 
-    /// Values not encrypted with the current master key; `None` before the first count.
+    /// Values not encrypted with this node's current master key; `None` before the first count.
     pub(crate) fn encrypted_with_old_key(&self) -> MutexGuard<'_, Option<i64>> {
         self.encrypted_with_old_key.lock().unwrap_or_else(PoisonError::into_inner)
     }

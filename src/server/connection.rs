@@ -33,7 +33,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// The time limit for the first request head starts now. `permit`: `None` if exempt from the connection limit.
+    /// The time limit for the first request head starts now. `permit`: `None` if the connection is not counted.
     pub(super) fn new(
         stream: TcpStream,
         timeouts: ClientTimeouts,
@@ -55,7 +55,8 @@ impl Connection {
         self.phase.clone()
     }
 
-    /// Sends a 408 response first if the client was sending a request head, but not in the middle of another response.
+    /// Returns the error for a client that exceeded a time limit. If the limit was on a request head, first sends a 408
+    /// response, but not in the middle of another response.
     fn timed_out(&self) -> io::Error {
         if !self.write_pending && self.head.started_at.is_some() {
             // As much as fits in the socket's buffer: a client that was waited for gets no more time.
@@ -84,7 +85,7 @@ impl Connection {
     }
 }
 
-/// The time limit on the next request head.
+/// The time limits on a request head and on the silence after a response.
 struct HeadTimer {
     timeout: Duration,
     /// The longest silence after a response. It is slightly longer than the idle timeout, which actix-http enforces
@@ -110,7 +111,8 @@ impl HeadTimer {
         }
     }
 
-    /// Starts the time limit of the next request head, unless the hub is responding to a request.
+    /// Handles bytes from the client: they start the time limit of the next request head, unless the hub is responding to
+    /// a request.
     fn handle_bytes(&mut self, phase: &RequestPhase) {
         self.update(phase);
         if !phase.is_responding() {

@@ -40,7 +40,8 @@ impl ConnectionLimiter {
         self.0.max
     }
 
-    /// Counts a connection until the permit is dropped. `Ok(None)`: a trusted proxy, which is not counted.
+    /// Counts a connection until the permit is dropped. `Ok(None)`: not counted, because `address` is a trusted proxy or
+    /// there is no limit.
     pub(super) fn try_acquire(
         &self,
         address: IpAddr,

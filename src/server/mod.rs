@@ -30,7 +30,7 @@ use crate::api::{self, Api};
 use crate::config::{ClientTimeouts, Settings};
 use crate::streaming::{Streams, Worker};
 
-/// Client connections open at once, besides streams, on each worker thread.
+/// The connections that each worker thread may have open besides `HOOKHUB_MAX_STREAMS`.
 const MAX_REQUEST_CONNECTIONS: usize = 4_096;
 /// The kernel closes a connection whose peer acknowledges no data for this long.
 const DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -69,7 +69,7 @@ pub(crate) fn start(
         let app = App::new()
             .app_data(web::Data::clone(&api))
             .app_data(Worker::new(Arc::clone(&streams)))
-            .wrap(middleware::from_fn(api::assign_request_id))
+            .wrap(middleware::from_fn(api::request_middleware))
             .wrap(middleware::Condition::new(!origins.is_empty(), api::allow_origins(&origins)))
             .wrap(middleware::from_fn(track_request_phase))
             .configure(api::routes);
@@ -119,7 +119,7 @@ impl Acceptor {
     }
 }
 
-/// Sends `response`, then reads until the client closes: else the client might lose the response.
+/// Sends `response`, then reads until the client closes.
 async fn refuse(mut stream: TcpStream, response: &[u8]) -> io::Result<()> {
     stream.write_all(response).await?;
     stream.shutdown().await?;

@@ -27,12 +27,12 @@ struct Inner {
 }
 
 impl RequestPhase {
-    /// Returns the number of complete request heads that the client has sent since the connection opened.
+    /// The number of complete request heads on this connection so far.
     pub(super) fn heads(&self) -> u64 {
         self.0.heads.get()
     }
 
-    /// The head of a request is complete, and its response has not ended. The body may still be arriving.
+    /// Whether the head of a request is complete and its response has not ended. The body may still be arriving.
     pub(super) fn is_responding(&self) -> bool {
         self.0.responding.get()
     }

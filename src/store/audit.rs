@@ -4,7 +4,7 @@ use super::{Store, StoreError};
 use crate::domain::access::audit::AuditEntry;
 use crate::domain::id::AuditId;
 
-/// A stored entry. `before` and `after` are JSON: the fields that differ.
+/// A stored entry. `before` and `after` are JSON: the fields that differ, or all if the object was created or deleted.
 #[derive(Debug)]
 pub struct AuditRow {
     pub id: i64,
@@ -29,7 +29,8 @@ pub struct AuditFilter {
 }
 
 impl Store {
-    /// Inserts an entry in a commit of its own, before a change whose statement does not insert the entry.
+    /// Inserts an entry in a commit of its own. Statements of changes insert their entries themselves; call this before an
+    /// action that has no such statement.
     pub async fn insert_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "INSERT INTO audit SELECT entry.* FROM json_populate_record(NULL::audit, $1::text::json) entry",

@@ -14,18 +14,20 @@ use crate::domain::id::{AttemptId, ReplayId, SubscriptionId};
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
-/// A stored attempt, with the due time of its delivery's retry.
+/// A stored attempt.
 #[derive(Debug, Clone)]
 pub struct RecordedAttempt {
     pub attempt: Attempt,
+    /// When the retry of its delivery is due; `None`: the delivery has no retry, or it was not selected.
     pub next_attempt: Option<UnixMillis>,
 }
 
-/// A delivery that was attempted, but whose attempts have expired.
+/// A delivery that ended or waits for a retry, and whose attempts have expired.
 #[derive(Debug)]
 pub struct UnrecordedDelivery {
     pub subscription: SubscriptionId,
     pub position: Position,
+    /// When its retry is due; `None`: the delivery has ended.
     pub next_attempt: Option<UnixMillis>,
 }
 
@@ -196,31 +198,23 @@ impl Store {
         ));
         let pair =
             |id, position| (SubscriptionId::from_stored(id), Position::from_stored(position));
+        let cursors = cursors.await?.into_iter().map(|row| pair(row.subscription, row.position));
+        let retries = retries.await?.into_iter().map(|row| {
+            let (id, position) = pair(row.subscription, row.position);
+            let retry = Retry {
+                attempts: row.attempts.unsigned_abs(),
+                due: UnixMillis::from_i64(row.due_at),
+                first_attempt: UnixMillis::from_i64(row.first_attempt),
+                order_key: row.order_key,
+            };
+            (id, position, retry)
+        });
+        let attempted =
+            attempted.await?.into_iter().map(|row| pair(row.subscription, row.position));
         Ok(DeliveryState {
-            cursors: cursors
-                .await?
-                .into_iter()
-                .map(|row| pair(row.subscription, row.position))
-                .collect(),
-            retries: retries
-                .await?
-                .into_iter()
-                .map(|row| {
-                    let (id, position) = pair(row.subscription, row.position);
-                    let retry = Retry {
-                        attempts: row.attempts.unsigned_abs(),
-                        due: UnixMillis::from_i64(row.due_at),
-                        first_attempt: UnixMillis::from_i64(row.first_attempt),
-                        order_key: row.order_key,
-                    };
-                    (id, position, retry)
-                })
-                .collect(),
-            attempted: attempted
-                .await?
-                .into_iter()
-                .map(|row| pair(row.subscription, row.position))
-                .collect(),
+            cursors: cursors.collect(),
+            retries: retries.collect(),
+            attempted: attempted.collect(),
             replays: self.select_running_replays(subscriptions).await?,
         })
     }
@@ -247,7 +241,8 @@ impl Store {
         .map(|rows| rows.into_iter().map(RecordedAttempt::from).collect())
     }
 
-    /// Selects the deliveries of these events that were attempted, but whose attempts have expired.
+    /// Selects the (subscription, event) pairs whose attempts have expired and that have a retry, or whose event is at or
+    /// below the cursor. Ignores event types: the caller knows which pairs are deliveries.
     pub async fn select_unrecorded(
         &self,
         subscriptions: &[i64],
@@ -275,7 +270,7 @@ impl Store {
     }
 
     /// Selects attempts that match `filter`, newest event first, then highest number first. `subscription`: `None`
-    /// selects all of the tenant. `next_attempt` is always `None` here.
+    /// selects all of the tenant. Does not select `next_attempt`.
     pub async fn select_attempts(
         &self,
         tenant: &str,
@@ -312,7 +307,8 @@ impl Store {
         .map(|rows| rows.into_iter().map(RecordedAttempt::from).collect())
     }
 
-    /// Deletes retries, cursors and expirations that a flush wrote after the deletion. Returns the number of rows.
+    /// Deletes the expirations of deleted subscriptions, and the retries and cursors that a flush wrote after their
+    /// deletion. Returns the number of rows.
     pub async fn delete_state_of_deleted(&self) -> Result<u64, StoreError> {
         let retries = self.count_affected(sqlx::query!(
             "DELETE FROM retries r USING subscriptions s WHERE s.id = r.subscription AND s.deleted"

@@ -1,4 +1,4 @@
-//! How much disk and how many connections the hub uses.
+//! The disk space of the database, and the connections of this node's pool.
 
 use super::{POOL_SIZE, Store, StoreError};
 
@@ -10,7 +10,6 @@ pub struct DiskUsage {
     pub database: i64,
 }
 
-/// Connections of the pool.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolUsage {
     pub busy: u32,

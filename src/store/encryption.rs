@@ -38,8 +38,8 @@ impl Store {
         })
     }
 
-    /// Makes this node's current master key the database's. If stored values need keys that this node lacks, changes
-    /// nothing and returns their ids.
+    /// Makes this node's current master key the database's. If this node lacks keys that stored values need, or that are
+    /// still in the table of master keys, changes nothing and returns the ids of those keys.
     pub async fn insert_master_key(&self) -> Result<Vec<String>, StoreError> {
         let held: Vec<String> = self.encryptor.ids().iter().map(ToString::to_string).collect();
         self.fetch_scalars(sqlx::query_scalar!(
@@ -49,7 +49,7 @@ impl Store {
         .await
     }
 
-    /// Deletes the rows of master keys that encrypt no stored value any more, but never this node's current key.
+    /// Deletes the rows of master keys with which no stored value is encrypted, except this node's current key.
     pub async fn delete_old_master_keys(&self) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "DELETE FROM master_keys m

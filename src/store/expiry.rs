@@ -10,11 +10,12 @@ use crate::domain::position::Position;
 use crate::domain::subscription::TEST_EVENT;
 use crate::domain::subscription::gap::{GAP, Gap};
 
+/// A subscription that may lose events to retention.
 #[derive(Debug)]
 pub struct LaggingSubscription {
     pub id: SubscriptionId,
     pub tenant: Arc<str>,
-    /// Everything at or below is resolved, or already counted as expired.
+    /// The cursor: everything at or below is resolved or has a retry, or is already counted as expired.
     pub after: Position,
 }
 
@@ -30,17 +31,18 @@ pub struct EventCount {
     pub last: Position,
 }
 
+/// Counts of a lagging subscription's expiring events, from its attempts and retries.
 #[derive(Debug, Default)]
 pub struct ResolvedEvents {
-    /// Events above its cursor that are resolved.
+    /// Events above its cursor that are delivered or exhausted.
     pub resolved: u64,
-    /// Events up to its cursor that wait for a retry.
+    /// Events at or below its cursor that wait for a retry.
     pub waiting: u64,
     /// The first and the last event that waits for a retry.
     pub retries: Option<(Position, Position)>,
 }
 
-/// The events that expired before a subscription received them.
+/// How many events expired before a subscription received them, in total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiration {
     pub events: u64,
@@ -49,7 +51,7 @@ pub struct Expiration {
 }
 
 impl Store {
-    /// Selects the position of the newest expired event, which is the beginning of the log.
+    /// Selects the position of the newest expired event. The log begins after it.
     pub async fn select_expired_up_to(&self) -> Result<Position, StoreError> {
         self.fetch_scalar(sqlx::query_scalar!("SELECT events FROM horizons"))
             .await
@@ -131,7 +133,8 @@ impl Store {
         Ok(counts.collect())
     }
 
-    /// Counts a lagging subscription's events up to `expired_up_to` that are resolved, and those that wait for a retry.
+    /// Counts a lagging subscription's events up to `expired_up_to`: those above its cursor that are delivered or
+    /// exhausted, and those at or below its cursor that wait for a retry.
     ///
     /// For a pull subscription, retries do not count, and only successful attempts of its former webhook resolve an
     /// event.
@@ -167,8 +170,9 @@ impl Store {
         })
     }
 
-    /// Records that a subscription loses its undelivered events up to `expired_up_to`; false if recorded before. One
-    /// commit deletes their retries, moves the cursor, and appends `gap`.
+    /// Records that a subscription loses its undelivered events up to `expired_up_to`. One commit deletes their retries,
+    /// moves the cursor, and appends `gap`. False, without effect, if it was recorded before or the subscription is
+    /// deleted.
     pub async fn record_gap(
         &self,
         id: SubscriptionId,

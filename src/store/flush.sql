@@ -1,4 +1,4 @@
--- One commit of the recorder. Everything hangs on owned: the shards whose term is still the writer's.
+-- Writes one flush. All parts join owned: the shards whose term is still the writer's.
 WITH owned AS (
     UPDATE shards s SET cursor = greatest(s.cursor, f.cursor)
     FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) f(shard, term, cursor)
@@ -12,7 +12,8 @@ WITH owned AS (
          a(shard, subscription, position, id, latency_ms, number, status, error, response)
     JOIN owned USING (shard)
     WHERE a.position > (SELECT attempts FROM horizons)
-      -- On conflict to do nothing would cost a record of its own in the WAL for each row.
+      -- Only a flush that was sent before can find its attempts stored. ON CONFLICT DO NOTHING would avoid this check,
+      -- but cost a record of its own in the WAL for each row.
       AND NOT ($24::boolean AND EXISTS (
           SELECT FROM attempts b
           WHERE b.subscription = a.subscription AND b.position = a.position AND b.number = a.number

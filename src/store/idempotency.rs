@@ -33,6 +33,7 @@ struct StoredResponseRow {
     answer: Option<Vec<u8>>,
 }
 
+/// A claim of a key by a request that runs.
 #[derive(Debug, Clone)]
 pub struct StoredClaim {
     pub tenant: Arc<str>,

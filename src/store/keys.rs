@@ -33,7 +33,7 @@ pub struct StoredKey {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revoked {
-    /// Whether this call revoked the key; false if it was revoked before.
+    /// Whether this call revoked the key; false if an earlier call did.
     pub is_new: bool,
     /// A node that has read the log up to here rejects the key.
     pub position: Position,
@@ -194,7 +194,7 @@ impl Store {
     /// exists; a key that is revoked already is not changed.
     ///
     /// `token` identifies the append, as in [`AppendBatch::token`](super::log::AppendBatch::token). Safe to repeat
-    /// after [`StoreError::Unavailable`].
+    /// after [`StoreError::Unavailable`]; if the first call was committed, the result is not `is_new`.
     pub async fn revoke_key(
         &self,
         token: Uuid,

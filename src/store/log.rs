@@ -1,14 +1,13 @@
-//! The log's table behind a narrow interface: append a batch, read after or before a position, oldest and head.
+//! The log's table behind a narrow interface: append a batch, read after, before or at positions, oldest and head.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::{STATEMENT_TIMEOUT, Store, StoreError};
+use super::{STATEMENT_TIMEOUT, Store, StoreError, connect};
 use crate::domain::access::idempotency::RequestKey;
 use crate::domain::event::event_type::EventType;
 use crate::domain::event::page::{Scan, Stretch};
@@ -16,8 +15,6 @@ use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The events of one request: appended together, in order.
 #[derive(Debug, Clone)]
@@ -43,7 +40,7 @@ pub struct AppendBatch {
 /// The outcome of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AppendOutcome {
-    /// The events are at this position and those that directly follow.
+    /// The position of the first event. The other events have the positions that directly follow.
     Appended(Position),
     /// A repeat of an earlier request; nothing was appended.
     Replayed {
@@ -65,24 +62,26 @@ pub struct BatchOutcome {
 /// Why an append returned no positions.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendFailure {
-    /// Nothing was stored: the database cannot be reached.
+    /// Nothing was stored: the database cannot be reached, or aborted the append for a temporary reason, such as a full
+    /// disk.
     #[error("not appended: {0}")]
-    NotSent(StoreError),
-    /// The connection broke before the response. Sending the same batch again finds out whether it was committed, and
+    NotAppended(StoreError),
+    /// The connection broke before the response, or the response did not arrive in time. Sending the same batch again finds out whether it was committed, and
     /// appends nothing twice.
     #[error("the connection broke: {0}")]
     Unknown(StoreError),
     /// Nothing was stored: today's partition is missing.
     #[error("the partition of today is missing")]
     NoPartition,
-    /// Nothing was stored: the statement itself failed.
+    /// The database rejected the statement and stored nothing, or its response lacks a request: a fault of the hub or its
+    /// schema.
     #[error("rejected: {0}")]
     Refused(#[source] StoreError),
 }
 
 impl AppendFailure {
-    /// Classifies an error. An error response means that the transaction was aborted and nothing was stored, except
-    /// for responses that report the end of the session.
+    /// Classifies an error. An error response means that the transaction was aborted and nothing was stored. Only a
+    /// response that reports the end of the session (57P…) leaves the outcome unknown.
     fn from_error(error: sqlx::Error) -> Self {
         let code = error
             .as_database_error()
@@ -90,7 +89,7 @@ impl AppendFailure {
         match (code.as_deref(), StoreError::from(error)) {
             (Some("23514"), _) => Self::NoPartition,
             (Some(code), passing @ StoreError::Unavailable(_)) if !code.starts_with("57P") => {
-                Self::NotSent(passing)
+                Self::NotAppended(passing)
             }
             (_, passing @ StoreError::Unavailable(_)) => Self::Unknown(passing),
             (_, refused) => Self::Refused(refused),
@@ -106,14 +105,10 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Opens the connection unless it is open. Fails with [`StoreError::Unavailable`] after three seconds.
+    /// Opens the connection unless it is open. Fails after three seconds at the latest.
     pub async fn connect(&mut self) -> Result<(), StoreError> {
         if self.connection.is_none() {
-            let connecting = PgConnection::connect_with(&self.store.options);
-            let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
-                .await
-                .map_err(|_elapsed| StoreError::Unavailable("connecting timed out".into()))??;
-            self.connection = Some(connection);
+            self.connection = Some(connect(&self.store.options).await?);
         }
         Ok(())
     }
@@ -121,9 +116,11 @@ impl LogWriter {
     /// Appends the events of all requests of a batch, in one statement and one commit. Opens the connection if
     /// necessary, and drops it after a failure other than [`AppendFailure::NoPartition`].
     pub async fn append(&mut self, batch: &AppendBatch) -> Result<BatchOutcome, AppendFailure> {
-        self.connect().await.map_err(AppendFailure::NotSent)?;
+        self.connect().await.map_err(AppendFailure::NotAppended)?;
         let Some(connection) = self.connection.as_mut() else {
-            return Err(AppendFailure::NotSent(StoreError::Unavailable("no connection".into())));
+            return Err(AppendFailure::NotAppended(StoreError::Unavailable(
+                "no connection".into(),
+            )));
         };
         let columns = Columns::from_batch(batch);
         let sent =
@@ -271,8 +268,8 @@ impl Stretch {
     /// Builds the result of a read from its rows, in reading order. Rows of other tenants have no data and give no
     /// event.
     ///
-    /// `from` is where the read began, which is the position scanned if there are no rows. `limit` is the maximum
-    /// number of rows that the read examines; a read that examines fewer and returns them all is complete.
+    /// `from`: where the read began. `limit`: how many rows the read examines at most. A read that examined fewer and
+    /// returned them all is complete.
     fn from_rows(rows: Vec<EventRow>, from: Position, limit: u16) -> Self {
         let examined = rows.first().map_or(0, |row| row.examined);
         let all_returned = i64::try_from(rows.len()).is_ok_and(|returned| returned == examined);
@@ -285,8 +282,8 @@ impl Stretch {
     }
 }
 
-/// The query of a scan in the order `$order`: first the page by its number of rows, then by its bytes. The first event
-/// is returned whatever its size.
+/// The query of a scan in the order `$order`: the page is bounded first by its number of rows, then by its bytes. The
+/// first row is returned whatever its size.
 macro_rules! read_query {
     ($scan:ident, $order:literal) => {
         sqlx::query_as!(
@@ -313,7 +310,7 @@ macro_rules! read_query {
 }
 
 impl Store {
-    /// A writer without a connection; it later opens one of its own, outside the pool.
+    /// Creates a writer, which later opens a connection of its own, outside the pool.
     pub fn log_writer(&self) -> LogWriter {
         LogWriter { store: self.clone(), connection: None }
     }
@@ -331,7 +328,8 @@ impl Store {
         Ok(Stretch::from_rows(rows, scan.up_to, scan.limit.events))
     }
 
-    /// Reads events, oldest first, without dropped ones and, if `tenant` is given, those of other tenants.
+    /// Reads the events at `positions`, oldest first. Leaves out those that retention has dropped and, if `tenant` is set,
+    /// those of other tenants.
     pub async fn read_at(
         &self,
         positions: &[i64],

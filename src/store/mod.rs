@@ -35,11 +35,11 @@ use sqlx::query::{Map, Query, QueryScalar};
 
 use crate::domain::encryption::Encryptor;
 
-/// How long a statement may take, network included.
+/// How long a statement may take, including the wait for a connection of the pool and the network.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long to wait for a connection before the database counts as unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Connections of the pool. Appends and lease renewals have their own.
+/// Connections of the pool. Appends, lease renewals, the listener and the locks of maintenance have their own.
 const POOL_SIZE: u32 = 8;
 
 /// A statement that sqlx has checked; `F` reads a row.
@@ -76,8 +76,8 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Whether `SQLSTATE` reports a temporary state of the server: connection failures, a full disk, a shutdown, lock
-/// timeouts.
+/// Whether an SQLSTATE reports a temporary state of the server, such as a connection failure, a full disk, a shutdown, a
+/// deadlock, a lock timeout, or a standby that is not promoted yet.
 fn is_transient(code: Option<&str>) -> bool {
     code.is_some_and(|code| {
         ["08", "53", "57", "58", "55P03", "40", "25006"].iter().any(|class| code.starts_with(class))
@@ -95,7 +95,6 @@ pub struct Store {
 }
 
 impl fmt::Debug for Store {
-    /// Writes only the name of the type, since the connection options contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Store(…)")
     }
@@ -153,7 +152,7 @@ impl Store {
         self.count_affected(query).await.map(drop)
     }
 
-    /// Runs a statement that returns no rows, and returns the number of rows that it inserted, updated or deleted.
+    /// Runs a statement and ignores the rows that it returns. Returns the number of rows affected.
     async fn count_affected(
         &self,
         query: Query<'_, Postgres, PgArguments>,
@@ -226,7 +225,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError>
         .map_err(StoreError::from)
 }
 
-/// Waits for the result of a statement. Fails with [`StoreError::Unavailable`] after [`STATEMENT_TIMEOUT`].
+/// Runs a statement. Fails with [`StoreError::Unavailable`] after [`STATEMENT_TIMEOUT`].
 async fn within<T>(
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {

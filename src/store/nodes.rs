@@ -26,11 +26,12 @@ pub struct Node {
     /// Whether the lease runs now.
     pub alive: bool,
     pub leaving: bool,
+    /// The number of shards that name it as their owner.
     pub shards: u16,
 }
 
-/// Identifies a database server and its timeline: a promoted standby has another one. Data cached from one may not exist
-/// on the other.
+/// Identifies a database server and its history. After a failover to a standby at least one part differs, and what the
+/// hub remembers may not be in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerIdentity {
     /// Postgres' system identifier.
@@ -49,8 +50,8 @@ fn interval(length: Duration) -> PgInterval {
 }
 
 impl Store {
-    /// Renews the lease until `lease` from now, and records that the node has read the log up to `seen`. From the
-    /// server identity, the caller notices a failover.
+    /// Renews the lease, which then ends after the time `lease`, and records that the node has read the log up to `seen`.
+    /// The result lets the caller notice a failover.
     pub async fn renew_lease(
         &self,
         node: &NodeName,
@@ -88,8 +89,8 @@ impl Store {
     }
 
     /// Returns whether the owner of `shard` has applied all subscription changes up to `position`. Also true if the
-    /// owner is `node` itself, or has lost its lease, or if the shard has none.
-    pub async fn have_others_applied(
+    /// owner is `node` itself, or has lost its lease, or if the shard has no owner.
+    pub async fn has_other_owner_applied(
         &self,
         node: Uuid,
         shard: u16,

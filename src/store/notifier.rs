@@ -15,7 +15,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Waits for another node's append. After an error, the connection is broken and notifications may be lost.
+    /// Waits for a notification of another node. After an error the connection is broken, and notifications may be lost.
     pub async fn notified(&mut self) -> Result<(), StoreError> {
         loop {
             if self.listener.recv().await?.payload() != self.node {
@@ -36,7 +36,7 @@ impl Store {
         .await
     }
 
-    /// Opens a connection on which the database sends the notifications of all nodes except `node`.
+    /// Opens a connection that receives the notifications of all nodes. The listener ignores those of `node`.
     pub async fn listen(&self, node: Uuid) -> Result<Listener, StoreError> {
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone());
         let listening = async {

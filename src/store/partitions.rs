@@ -17,8 +17,10 @@ pub struct ExpiredPartition {
     /// The partitioned table. While one partition waits to be detached, no other of the same table can be.
     pub parent: String,
     pub name: String,
+    /// The highest position that belongs to the partition.
     up_to: Position,
     attached: bool,
+    /// A detach was interrupted.
     detaching: bool,
 }
 
@@ -95,7 +97,7 @@ impl RetentionLock {
             self.update_attempts_horizon(old.up_to).await?;
         }
         // CONCURRENTLY takes no lock that blocks appends or flushes; a plain DETACH does. New statements no longer see the
-        // partition, and its drop waits for the old ones.
+        // partition, and the detach waits for the end of older ones.
         match (old.attached, old.detaching) {
             (true, false) => {
                 let detach = format!("ALTER TABLE {parent} DETACH PARTITION {name} CONCURRENTLY");

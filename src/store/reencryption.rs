@@ -24,7 +24,7 @@ pub struct StoredSecret {
 }
 
 impl StoredSecret {
-    /// Ties the value to its row. Fails if the kind of the row is unknown.
+    /// Names the row of the value. Fails if its kind is unknown.
     fn associated_data(&self) -> Result<AssociatedData<'_>, StoreError> {
         let unknown =
             || StoreError::Unreadable(format!("an encrypted value of kind {}", self.kind));
@@ -47,7 +47,7 @@ pub struct Reencrypted {
     pub reencrypted: i64,
     /// How many values could not be decrypted.
     pub unreadable: i64,
-    /// The error of one unreadable value.
+    /// The error of the last unreadable value.
     pub error: Option<String>,
 }
 
@@ -63,8 +63,7 @@ impl Store {
         .await
     }
 
-    /// Selects up to `limit` of the values that [`Self::count_encrypted_with_old_key`] counts, after it has skipped
-    /// the first `skip`.
+    /// Selects up to `limit` of the values that [`Self::count_encrypted_with_old_key`] counts, without the first `skip`.
     pub async fn select_encrypted_with_old_key(
         &self,
         skip: i64,

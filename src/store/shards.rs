@@ -11,8 +11,9 @@ fn shard_columns(shards: &[u16]) -> Vec<i16> {
 }
 
 impl Store {
-    /// Acquires at most `max` shards that no live node holds, for a node that already holds `held`, and increments
-    /// their terms. The answer is empty if none is free, or if the node's own lease has ended.
+    /// Acquires at most `max` shards without a live owner, and increments their terms. A shard that names `node` as its
+    /// owner but is not in `held`, the shards that the node has, counts as free. Returns none if none is free or the
+    /// node's own lease has ended.
     pub async fn acquire_shards(
         &self,
         node: Uuid,
@@ -36,8 +37,7 @@ impl Store {
             .collect())
     }
 
-    /// Gives up the ownership of `shards`, each a shard number and its term, so that other nodes can acquire them at
-    /// once. Skips shards that the node no longer owns in that term.
+    /// Ends the ownership of `shards`, each a shard number and its term, so that other nodes can acquire them at once. Skips shards that the node no longer owns in that term.
     pub async fn release_shards(
         &self,
         node: Uuid,

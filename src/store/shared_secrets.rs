@@ -4,7 +4,7 @@ use super::{Store, StoreError};
 use crate::domain::encryption::AssociatedData;
 
 impl Store {
-    /// Returns the secret that all nodes share. If none is stored, first stores `fresh`, encrypted.
+    /// Returns the secret `name`, which all nodes share. If it is not stored, first stores `fresh`, encrypted.
     pub async fn select_or_insert_shared_secret(
         &self,
         name: &str,

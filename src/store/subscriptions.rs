@@ -19,6 +19,7 @@ use crate::domain::time::UnixMillis;
 
 #[derive(Debug, Clone, Default)]
 pub struct SubscriptionFilter {
+    /// One of the subscription's patterns, literally.
     pub event_type: Option<String>,
     pub status: Option<Status>,
     pub callback_url: Option<String>,

@@ -21,7 +21,7 @@ pub struct StoredTenant {
 
 #[derive(Debug, Clone)]
 pub struct TenantRecord {
-    /// Increases with each change of any tenant.
+    /// The version of the tenant's last change. Each change of any tenant has a higher version than those before it.
     pub version: i64,
     /// `None` if it is deleted.
     pub tenant: Option<StoredTenant>,
@@ -139,7 +139,8 @@ impl Store {
         Ok(put)
     }
 
-    /// Marks settings as deleted. False, without effect, if there are none, or with unrevoked keys or subscriptions.
+    /// Marks a tenant's settings as deleted and inserts the audit entry, in one commit. False, without effect, if there are
+    /// no settings, or if the tenant has unrevoked keys or subscriptions.
     pub async fn delete_tenant(&self, name: &str, audit: &AuditEntry) -> Result<bool, StoreError> {
         self.count_affected(sqlx::query!(
             "WITH deleted AS (
@@ -171,7 +172,7 @@ impl Store {
         .await
     }
 
-    /// Selects tenants with settings, a key or a subscription, by name above `after`. Each is an index look-up, so the
+    /// Selects up to `limit` tenants with settings, an unrevoked key or a subscription, by name above `after`. Each is an index look-up, so the
     /// cost of a page does not depend on the number of tenants.
     pub async fn select_tenants(
         &self,

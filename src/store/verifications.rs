@@ -11,12 +11,12 @@ pub struct VerificationProgress {
     pub attempts: u32,
     pub last_attempt_at: UnixMillis,
     pub last_error: String,
-    /// `None` if the next attempt needs a request.
+    /// `None`: the hub makes another attempt only on request.
     pub next_attempt_at: Option<UnixMillis>,
 }
 
 impl Store {
-    /// Stores a failed attempt and counts it, unless another term of the shard than `failed.term` has begun.
+    /// Stores a failed attempt and counts it, unless the shard's term is no longer `failed.term`.
     pub async fn upsert_verification(&self, failed: &FailedVerification) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "INSERT INTO verifications AS v
@@ -57,7 +57,7 @@ impl Store {
         }))
     }
 
-    /// Deletes the progress of verified and deleted subscriptions. Returns the number of rows.
+    /// Deletes the progress of active, failing and deleted subscriptions. Returns the number of rows.
     pub async fn delete_verifications(&self) -> Result<u64, StoreError> {
         self.count_affected(sqlx::query!(
             "DELETE FROM verifications v USING subscriptions s

@@ -13,7 +13,8 @@ use super::frame::Frame;
 use crate::access::keys::Key;
 use crate::domain::position::Position;
 
-/// A client that does not read has at most this many bytes queued. It reads later events from the log.
+/// The worker queues no event for a client that would then have more than this queued, unless its queue is empty. The
+/// client reads such events from the log.
 const MAX_QUEUED_BYTES: usize = 128 << 10;
 /// A client gets a heartbeat after this time without an event.
 pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
@@ -58,11 +59,12 @@ pub(super) struct Client {
     pub(super) key: Option<Arc<Key>>,
     mode: ReadMode,
     queue: VecDeque<Rc<Frame>>,
-    queued: usize,
+    queued_bytes: usize,
     /// The last event that was sent, or the start.
     sent: Position,
     /// All matching events up to here are queued or sent. A live client also has those up to the worker's position.
     scanned: Position,
+    /// When the last event or heartbeat was sent; with `always_heartbeat`, the last heartbeat.
     last_sent: Instant,
     always_heartbeat: bool,
     heartbeat_due: bool,
@@ -85,7 +87,7 @@ impl Client {
             key: None,
             mode: ReadMode::CatchingUp,
             queue: VecDeque::new(),
-            queued: 0,
+            queued_bytes: 0,
             sent: after,
             scanned: after,
             last_sent: now,
@@ -128,7 +130,7 @@ impl Client {
             return ClientAction::Heartbeat;
         }
         if let Some(frame) = self.queue.pop_front() {
-            self.queued -= frame.bytes();
+            self.queued_bytes -= frame.bytes();
             self.sent = frame.position();
             if !self.always_heartbeat {
                 (self.last_sent, self.heartbeat_due) = (now, false);
@@ -152,19 +154,20 @@ impl Client {
         self.waker.take()
     }
 
-    /// Neither the filter nor the queue's limit applies.
+    /// Queues an event. Neither the filter nor [`MAX_QUEUED_BYTES`] applies.
     pub(super) fn enqueue(&mut self, frame: Rc<Frame>) {
-        self.queued += frame.bytes();
+        self.queued_bytes += frame.bytes();
         self.queue.push_back(frame);
     }
 
-    /// `false` only if the queue is full: the caller must then call [`Self::fall_behind`].
+    /// Queues an event of the tail if it is new and matches. `false` only if the queue is full: the caller must then
+    /// call [`Self::fall_behind`].
     pub(super) fn offer(&mut self, frame: &Rc<Frame>) -> bool {
         let position = frame.position();
         if position <= self.scanned || !self.filter.matches_event(frame.event()) {
             return true;
         }
-        if !self.queue.is_empty() && self.queued + frame.bytes() > MAX_QUEUED_BYTES {
+        if !self.queue.is_empty() && self.queued_bytes + frame.bytes() > MAX_QUEUED_BYTES {
             return false;
         }
         self.enqueue(Rc::clone(frame));
@@ -180,7 +183,7 @@ impl Client {
     /// Drops the queued events, and reads the log after `after`.
     pub(super) fn restart(&mut self, filter: Arc<Filter>, after: Position) {
         self.queue.clear();
-        self.queued = 0;
+        self.queued_bytes = 0;
         self.filter = filter;
         self.mode = ReadMode::CatchingUp;
         (self.sent, self.scanned) = (after, after);

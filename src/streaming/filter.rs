@@ -23,14 +23,15 @@ pub(crate) enum Source {
         id: SubscriptionId,
         /// The subscription's patterns over time, oldest first.
         versions: Vec<Version>,
-        /// Up to here the subscription was a webhook. Events delivered to it then are skipped.
+        /// Up to here events may have been delivered while the subscription was a webhook. Delivered events are
+        /// skipped.
         delivered_up_to: Position,
         /// Restricts the events to these types and test events; `None`: all.
         within: Option<Arc<[Pattern]>>,
     },
 }
 
-/// Clients with equal keys read the same events.
+/// Clients with equal keys share a group. Their events differ only by [`Source::Subscription`]'s `within`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum GroupKey {
     Types(Arc<str>, Arc<[Pattern]>),
@@ -38,7 +39,7 @@ pub(super) enum GroupKey {
 }
 
 impl Filter {
-    /// Test events of a pull subscription are selected whatever its patterns.
+    /// A pull subscription also selects the test events about it, whatever its patterns.
     pub(crate) fn matches_event(&self, event: &Event) -> bool {
         match &self.source {
             Source::Types(patterns) => {
@@ -55,7 +56,7 @@ impl Filter {
         }
     }
 
-    /// Limits a pull subscription's reader by its API key. `None`: no limit, or another kind of filter.
+    /// The event types to which the reader's API key is limited. `None`: no limit, or a stream by event types.
     pub(super) fn allowed_types(&self) -> Option<Arc<[Pattern]>> {
         match &self.source {
             Source::Types(_) => None,

@@ -37,7 +37,7 @@ impl Frame {
         self.event.position
     }
 
-    /// The length of the event's JSON, as an estimate.
+    /// The length of the event's JSON. Each encoding is a little longer.
     pub(super) fn bytes(&self) -> usize {
         self.event.body.len()
     }

@@ -69,7 +69,8 @@ impl ConnectionEntry {
         Arc::clone(&self.filter.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The client has all matching events up to here: `head` if it waits for new events, else the last one sent.
+    /// The client has all matching events up to here: `head` if it waits for new events, else the last one sent, or the
+    /// start.
     pub(crate) fn position(&self, head: Position) -> Position {
         if self.waiting.load(Ordering::Relaxed) {
             return head;

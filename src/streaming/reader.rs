@@ -24,7 +24,7 @@ use crate::store::StoreError;
 const PAGE_LIMIT: PageLimit = PageLimit { events: 500, bytes: 1 << 20 };
 /// One poll scans at most this many pages.
 const MAX_POLL_PAGES: usize = 40;
-/// One poll returns events of about this many bytes.
+/// A poll with this many bytes of events ends.
 const MAX_POLL_BYTES: usize = 4 << 20;
 /// The delay after a failed read.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ pub(crate) struct PollResult {
     pub events: Vec<Rc<Frame>>,
     /// The position to resume from.
     pub cursor: Position,
-    /// Whether more events are available now.
+    /// Whether the next poll may find events without waiting.
     pub has_more: bool,
     /// The reason if the stream ended before the poll was complete.
     pub end: Option<StreamEnd>,
@@ -71,7 +71,8 @@ struct ReadPage {
 
 type PendingRead = Pin<Box<dyn Future<Output = Result<ReadPage, StoreError>>>>;
 
-/// A cursor over the log that its client moves.
+/// Drives one [`Client`]: reads the log for it while it catches up, and returns its events. Dropping the reader removes
+/// the client.
 pub(crate) struct Reader {
     worker: Rc<Worker>,
     id: ClientId,
@@ -97,8 +98,8 @@ impl Reader {
         Self { worker, id, filter, reading: None, failed: false, connection: None }
     }
 
-    /// Counts until the reader is dropped. Fails if a limit is reached. The stream ends when the owner's key expires or
-    /// is revoked.
+    /// Counts against the connection limits until the reader is dropped. Fails if one is reached. The stream ends when
+    /// the owner's key expires or is revoked.
     pub(crate) fn count_as_connection(
         mut self,
         transport: Transport,
@@ -115,12 +116,13 @@ impl Reader {
         Ok(self)
     }
 
-    /// An earlier expiry stays.
+    /// Ends the stream at this time. An earlier expiry stays.
     pub(crate) fn expire_at(&self, expires: Instant) {
         self.worker.state.borrow_mut().expire_at(self.id, expires);
     }
 
-    /// Continues after `after`; `None`: after the current position. Returns `gap` before all other events.
+    /// Drops queued events, and continues after `after`; `None`: after [`Self::cursor`]. `gap` is sent before all other
+    /// events.
     pub(crate) fn change_filter(
         &mut self,
         filter: Filter,
@@ -155,12 +157,13 @@ impl Reader {
         state.client(self.id).map(|client| client.cursor(processed)).unwrap_or_default()
     }
 
-    /// Whether the reader would have to wait.
+    /// Whether the reader would have to wait for the next event.
     fn is_caught_up(&self) -> bool {
         self.worker.state.borrow_mut().client(self.id).is_some_and(|client| client.is_caught_up())
     }
 
-    /// Reads the log while the client catches up. When pending, the worker or the read wakes the task.
+    /// The client's next step. Reads the log while the client catches up. When pending, the worker or the read wakes
+    /// the task.
     pub(crate) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<ReaderStep> {
         match self.next_action() {
             ClientAction::Send(frame) => {
@@ -246,7 +249,7 @@ impl Reader {
         ReaderStep::Scanned
     }
 
-    /// Collects up to `limit` events, for a long poll. If none is ready, waits until `wait_until` for the first event;
+    /// Collects up to `limit` events, for a poll. If the log has none, waits until `wait_until` for the first event;
     /// `None`: does not wait. A failed read is an error at once.
     ///
     /// The result may have fewer events than exist: [`MAX_POLL_BYTES`] and [`MAX_POLL_PAGES`] also end the poll.

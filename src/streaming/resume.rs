@@ -43,7 +43,7 @@ impl ResumePoint {
 /// The reason why a client cannot resume where it wants to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GapReason {
-    /// The log has no such position.
+    /// The text is no resume point, or the position is above the end of the log.
     Unknown,
     /// The events directly after the position have expired.
     Expired,
@@ -63,7 +63,8 @@ pub(crate) enum Resumption {
 }
 
 impl Streams {
-    /// [`Resumption::Gone`] if the point is unreadable or unknown, or if events after it have expired.
+    /// [`Resumption::Gone`] if the point is unreadable, above the end of the log, or if events directly after it have
+    /// expired. A time before the oldest kept event means the start of the log, a time after the newest its end.
     pub(crate) async fn resolve(&self, point: &ResumePoint) -> Result<Resumption, StoreError> {
         match point {
             ResumePoint::Now => Ok(Resumption::At(self.log.head())),

@@ -65,8 +65,8 @@ impl Streams {
         Self { log, store, keys, presence, reads, stopping, drain }
     }
 
-    /// `within`: the event types to which the reader's key is limited. `None` if the subscription does not exist, is a
-    /// webhook, or is not active.
+    /// The filter of a pull subscription's reader. `None` if the subscription does not exist, is a webhook, or is not
+    /// active. `within`: the event types to which the reader's key is limited.
     pub(crate) async fn filter_of_subscription(
         &self,
         tenant: &Arc<str>,
@@ -92,7 +92,7 @@ pub(super) struct WorkerState {
     /// All events up to here were offered to the live clients.
     pub(super) processed: Position,
     clients: HashMap<ClientId, Client>,
-    /// Live clients that read the same events.
+    /// The live clients of each group.
     groups: HashMap<u64, BTreeSet<ClientId>>,
     group_ids: HashMap<GroupKey, u64>,
     matcher: Matcher<u64>,
@@ -169,7 +169,7 @@ impl Worker {
         }
     }
 
-    /// Yields to other tasks after each [`MAX_WAKES_AT_ONCE`].
+    /// Wakes the readers in `to_wake`. Yields to other tasks after each [`MAX_WAKES_AT_ONCE`].
     async fn wake_readers(&self) {
         loop {
             for _ in 0..MAX_WAKES_AT_ONCE {
@@ -261,7 +261,8 @@ impl WorkerState {
         }
     }
 
-    /// Advances to `scanned`. An event that changes a subscription makes its clients read the log instead.
+    /// Offers events to the groups that they match, and advances to `scanned`. If an event changes a pull subscription,
+    /// the clients of the subscription read the log instead.
     fn offer_events(&mut self, events: &[Arc<Event>], scanned: Position) {
         for event in events {
             let is_test = event.event_type.as_str() == TEST_EVENT;
@@ -307,7 +308,7 @@ impl WorkerState {
         }
     }
 
-    /// Called when the group's pull subscription changes.
+    /// Makes all clients leave the group, whose subscription changes, and read the log after `scanned`.
     fn make_group_catch_up(&mut self, group: u64, scanned: Position) {
         for id in self.groups.get(&group).cloned().unwrap_or_default() {
             self.fall_behind(id, scanned);
@@ -328,7 +329,7 @@ impl WorkerState {
         }
     }
 
-    /// Each client added later ends at once. Returns the open clients.
+    /// Makes each client that is added later end at once. Returns the clients so far.
     fn begin_stop(&mut self) -> VecDeque<ClientId> {
         self.stopped = true;
         self.clients.keys().copied().collect()

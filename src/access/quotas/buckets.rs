@@ -9,9 +9,10 @@ use tokio::time::Instant;
 
 use crate::domain::access::token_bucket::{Rate, RateLimitStatus, TokenBucket};
 
-/// The minimum number of buckets for a sweep, which removes full ones. The next sweep runs when the number has doubled.
+/// The minimum number of buckets for a sweep, which removes the full ones. The next sweep runs when twice as many buckets
+/// exist as the last one left.
 const MIN_SWEEP_SIZE: usize = 1_024;
-/// A full bucket holds the tokens of this much time.
+/// The capacity of a bucket: the tokens that its rate adds in this time.
 const PUBLISH_BURST: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(crate) struct Buckets {
 #[derive(Debug, Default)]
 struct ByTenant {
     buckets: HashMap<Arc<str>, TokenBucket>,
-    /// How many buckets the last sweep left.
+    /// The number of buckets that the last sweep left.
     left: usize,
 }
 
@@ -34,8 +35,8 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    /// Takes `events` tokens from a bucket that refills at `rate` per second. `Err`: too few, and none are taken. After
-    /// a change of `rate`, the bucket is new and full.
+    /// Takes `events` tokens from the tenant's bucket, which refills at `rate` per second; a full bucket grants any number.
+    /// `Err`: too few, and none are taken. After a change of `rate`, the bucket is new and full.
     pub(crate) fn take_tokens(
         &self,
         tenant: &Arc<str>,

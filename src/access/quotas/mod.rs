@@ -19,12 +19,12 @@ use crate::store::{Store, StoreError};
 
 /// How often the changes of other nodes are read.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// Every this many refreshes, all quotas are read again: a promoted standby may lack the last changes.
+/// One in this many refreshes reads all quotas again: a promoted standby may lack the last changes.
 const REFRESHES_PER_RELOAD: u32 = 60;
 /// `Retry-After` for a tenant whose rate is zero, in seconds.
 const ZERO_RATE_RETRY_AFTER_S: u32 = 60;
 
-/// A quota that can reject a request.
+/// A quota whose rejections are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum Quota {
@@ -51,7 +51,7 @@ pub(crate) struct TenantQuotas {
 }
 
 impl TenantQuotas {
-    /// Gives every tenant the quotas `default`, until [`Self::reload`] reads their own.
+    /// Gives every tenant the quotas `default`, until [`Self::reload`] or [`Self::refresh`] reads their own.
     pub(crate) fn new(default: Quotas) -> Self {
         Self {
             default,
@@ -68,8 +68,8 @@ impl TenantQuotas {
         own.get(tenant).map_or(self.default, |own| own.over(self.default))
     }
 
-    /// Takes `events` tokens from a bucket that refills at `rate` per second. `Err`: too few; none are taken, and the
-    /// rejection is counted.
+    /// Takes `events` tokens from the tenant's bucket, which refills at `rate` per second; zero refuses every request.
+    /// `Err`: too few; none are taken, and the rejection is counted.
     pub(crate) fn take_tokens(
         &self,
         tenant: &Arc<str>,
@@ -136,7 +136,7 @@ impl TenantQuotas {
         Ok(())
     }
 
-    /// Refreshes every [`REFRESH_INTERVAL`]. While the database is unavailable, the last quotas stay in force.
+    /// Refreshes every [`REFRESH_INTERVAL`] until `stop`. While the database is unavailable, the last quotas stay in force.
     pub(crate) async fn follow(self: Arc<Self>, store: Store, stop: CancellationToken) {
         let refreshing = async {
             for n in (1..=REFRESHES_PER_RELOAD).cycle() {

@@ -22,7 +22,8 @@ use crate::domain::subscription::Subscription;
 use crate::domain::subscription::version::matches_event;
 use crate::store::deliveries::AttemptFilter;
 
-/// `GET /v1/events/{id}/deliveries`: lists the event's deliveries to webhook subscriptions that the caller may see.
+/// `GET /v1/events/{id}/deliveries`: the event's deliveries to webhook subscriptions that the caller may see, oldest
+/// subscription first. Includes subscriptions that were deleted after the event.
 pub(super) async fn of_event(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -52,7 +53,7 @@ pub(super) async fn of_event(
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// The size of one page of the log that a request scans.
+/// The maximum size of one page of the log that a request scans.
 const PAGE_LIMIT: PageLimit = PageLimit { events: 1_000, bytes: 4 << 20 };
 /// The maximum number of log pages that a request scans. The list may end early then, with `has_more`.
 const MAX_PAGES: usize = 10;
@@ -102,7 +103,7 @@ fn states_named(name: &str) -> ApiResult<Vec<DeliveryState>> {
     })
 }
 
-/// The deliveries to a subscription on one page of the log.
+/// The deliveries to a subscription of the events on one page of the log.
 struct ScannedPage {
     /// Newest event first.
     deliveries: Vec<(Position, DeliveryView)>,
@@ -164,8 +165,8 @@ pub(super) async fn attempts(Authorized(context, parameters): Authorized<Paramet
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// The first digit of the query parameter `status_class`, such as `4xx`; `none` gives 0, for attempts without a
-/// response.
+/// Parses the query parameter `status_class` to its first digit: 4 for `4xx`. `none`, for attempts without a response,
+/// becomes 0.
 fn parse_status_class(query: &Query) -> ApiResult<Option<i16>> {
     match query.text("status_class") {
         None => Ok(None),
@@ -175,7 +176,7 @@ fn parse_status_class(query: &Query) -> ApiResult<Option<i16>> {
         }
         Some(_) => Err(invalid(
             "status_class",
-            "expected 2xx, 3xx, 4xx, 5xx, or none for attempts without a response",
+            "expected 1xx, 2xx, 3xx, 4xx, 5xx, or none for attempts without a response",
         )),
     }
 }

@@ -11,7 +11,7 @@ use crate::domain::position::Position;
 use crate::domain::subscription::Subscription;
 use crate::domain::subscription::version::matches_event;
 
-/// The size of one page of the log that the count reads.
+/// The maximum size of one page of the log that the count reads.
 const PAGE_LIMIT: PageLimit = PageLimit { events: 5_000, bytes: 8 << 20 };
 /// The maximum number of log pages that one count reads.
 const MAX_PAGES: usize = 400;
@@ -47,7 +47,7 @@ pub(super) async fn count(
         let positions: Vec<i64> =
             stretch.events.iter().filter(matches).map(|event| event.position.stored()).collect();
         let attempted = api.store.select_attempted(id, &positions).await?;
-        // A delivery that waits for an attempt is made anyway.
+        // A delivery that waits for its next attempt is made anyway, so the replay does not add it.
         let finished = attempted.iter().filter(|one| !one.is_waiting);
         deliveries += match only {
             ReplayFilter::All => finished.count(),

@@ -46,7 +46,7 @@ struct ReplayInput {
 }
 
 impl ReplayInput {
-    /// 422 for invalid fields, or without `since`. `head`: the newest position, where the range ends at the latest.
+    /// 422 for invalid fields, or without `since`. `head`: the newest position, beyond which no range goes.
     fn parse(body: &JsonBody, head: Position) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let after = since(&mut fields, head);
@@ -62,7 +62,8 @@ impl ReplayInput {
     }
 }
 
-/// `POST /v1/subscriptions/{id}/replay`: 202. A dry run only counts the deliveries: 200. 409 for a pull subscription.
+/// `POST /v1/subscriptions/{id}/replay`: appends the request for a replay to the log. 202. A dry run only counts the
+/// deliveries: 200. 409 for a pull subscription.
 async fn create(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -209,7 +210,8 @@ async fn find_replay(context: &Context, subscription: &str, id: &str) -> ApiResu
     Ok(FoundReplay { subscription, id, progress })
 }
 
-/// Reads the progress, or the request in the log if no node has started the replay yet. 404 if neither exists.
+/// Reads the progress of a replay. If no node has started it yet, builds the progress from the request in the log. 404 if
+/// neither exists.
 async fn progress(
     api: &Api,
     subscription: &Subscription,

@@ -1,4 +1,4 @@
-//! `POST /v1/deliveries/{subscription}/{event}/retry`.
+//! Retrying a delivery on request.
 
 use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
@@ -17,8 +17,8 @@ use crate::domain::position::Position;
 use crate::domain::subscription::channel::Channel;
 use crate::domain::subscription::version::matches_event;
 
-/// `POST /v1/deliveries/{subscription}/{event}/retry`: 404 if the event does not match the subscription. 409 for a pull
-/// subscription, or if the first attempt has not ended.
+/// `POST /v1/deliveries/{subscription}/{event}/retry`: requests one more attempt, whatever the outcome so far. 202. 404 if
+/// the event does not match the subscription. 409 for a pull subscription, or if no attempt has ended yet.
 pub(super) async fn retry(
     Authorized(context, _): Authorized,
     path: web::Path<(String, String)>,

@@ -1,4 +1,4 @@
-//! `POST /v1/subscriptions/{id}/test`.
+//! Sending a test event to a subscription.
 
 use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};

@@ -22,13 +22,13 @@ pub(crate) enum DeliveryState {
     Pending,
     /// An attempt failed, and another follows.
     Retrying,
-    /// The receiver responded with a 2xx status.
+    /// The receiver responded to an attempt with a 2xx status.
     Delivered,
-    /// The last attempt failed, and no other follows.
+    /// Every attempt failed, and no other follows.
     Exhausted,
-    /// The subscription was deleted before the receiver accepted the event.
+    /// The subscription is deleted, and no recorded attempt succeeded.
     Cancelled,
-    /// All attempts ended and have expired, so the hub cannot distinguish delivered from exhausted.
+    /// The delivery has ended and its attempts have expired, so the hub cannot distinguish delivered from exhausted.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! `GET /v1/events/{id}/explain`: for each subscription of the tenant, whether the event matches, why, and its delivery.
+//! Explaining where an event went: for each subscription, whether the event matches, why, and its delivery.
 
 use actix_web::web;
 use serde_json::{Value, json};
@@ -17,7 +17,8 @@ use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Status, TEST_EVENT};
 use crate::store::subscriptions::SubscriptionSummary;
 
-/// `GET /v1/events/{id}/explain`: lists the tenant's subscriptions, each with its [`Reason`] and delivery.
+/// `GET /v1/events/{id}/explain`: the tenant's subscriptions that the caller may see, deleted ones included, each with its
+/// [`Reason`] and delivery. Oldest first.
 pub(super) async fn explain(
     Authorized(context, parameters): Authorized<Parameters>,
     id: web::Path<String>,
@@ -48,7 +49,7 @@ pub(super) async fn explain(
 /// The reason why an event matches a subscription or not.
 #[derive(Debug, PartialEq, Eq)]
 enum Reason {
-    /// This pattern of the version that was valid at the event.
+    /// This pattern matches. It was in force at the event.
     PatternMatches(Pattern),
     /// A test event for this subscription.
     TestEvent,
@@ -58,9 +59,9 @@ enum Reason {
     BeforeSubscription,
     /// The subscription was deleted before the event.
     Deleted,
-    /// None of these patterns matches the event's type.
+    /// None of these patterns, which were in force at the event, matches its type.
     NoPatternMatches(Vec<String>),
-    /// None of these patterns matches, and an event of the hub needs a pattern that names `hookhub.`.
+    /// As [`Self::NoPatternMatches`], for an event of the hub: only a pattern that begins with `hookhub.` matches it.
     ReservedType(Vec<String>),
 }
 
@@ -95,7 +96,7 @@ impl Reason {
         matches!(self, Self::PatternMatches(_) | Self::TestEvent)
     }
 
-    /// Returns the code of the reason in the API. Codes never change.
+    /// Codes are part of the HTTP contract.
     fn code(&self) -> &'static str {
         match self {
             Self::PatternMatches(_) => "pattern_matches",

@@ -1,4 +1,4 @@
-//! Events: publishing, reading, and why an event went where it did.
+//! Events: publishing, reading, and explaining where an event went.
 
 mod explain;
 pub(super) mod poll;

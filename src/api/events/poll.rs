@@ -29,8 +29,8 @@ pub(crate) fn wait(query: &Query) -> ApiResult<Option<Duration>> {
     }
 }
 
-/// Parses the query parameter `after`: an event id, `now`, `earliest` or a time. 400 for an invalid value, 410 if
-/// events after the position have expired.
+/// Parses the query parameter `after`: an event id, `now`, `earliest` or a time. 400 for an invalid value or an event id
+/// after the newest, 410 if events after the position have expired.
 pub(crate) async fn cursor(query: &Query, streams: &Streams) -> ApiResult<Option<Position>> {
     let Some(text) = query.text("after") else { return Ok(None) };
     let point = ResumePoint::parse(text);
@@ -49,8 +49,8 @@ pub(crate) async fn cursor(query: &Query, streams: &Streams) -> ApiResult<Option
     }
 }
 
-/// Responds with up to `limit` events and the next cursor. `wait`: how long for the first event, and the owner for the
-/// connection limits; 429 if one is reached.
+/// Responds with up to `limit` events and the next cursor. `wait`: the time to wait for the first event, and the owner
+/// under which the connection limits count the poll. 429 if a limit is reached, 401 if the key is revoked meanwhile.
 pub(crate) async fn respond(
     reader: Reader,
     query: &Query,
@@ -72,7 +72,7 @@ pub(crate) async fn respond(
     Ok(query.list_until(&data, Some(&gathered.cursor.to_string()), gathered.has_more))
 }
 
-/// The stored JSON of an event, without a copy. 500 if it is not valid JSON.
+/// The stored JSON of an event, not copied. 500 if it is not valid JSON.
 pub(crate) fn as_json(event: &Event) -> ApiResult<&RawValue> {
     serde_json::from_slice(&event.body).map_err(|error| {
         let detail = format!("the stored event {} is not valid JSON: {error}", event.position);

@@ -21,7 +21,7 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::store::log::{AppendOutcome, AppendRequest};
 
-/// `POST /v1/events`: publishes events. Responds 202 once all valid events are durable.
+/// `POST /v1/events`: 202 once all valid events are durable.
 pub(super) async fn publish(Authorized(context, body): Authorized<PublishBody>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let quotas = api.quotas.quotas_of(&caller.tenant);
@@ -33,7 +33,7 @@ pub(super) async fn publish(Authorized(context, body): Authorized<PublishBody>) 
     }
     let events = publish.valid_events();
     let rate_limit = rate_limit::admit(api, caller, quotas.events_per_s, events.len())?;
-    // Without events there is nothing to append, except that an idempotency key is stored all the same.
+    // Without valid events there is nothing to append. An idempotency key is stored even then.
     let Appended { first, mut response } = if events.is_empty() && claim.is_none() {
         Appended { first: Position::START, response: HttpResponse::Accepted() }
     } else {
@@ -91,7 +91,7 @@ pub(crate) async fn append(
     Ok(Appended { first, response })
 }
 
-/// Creates an event of the hub itself about a subscription, such as a request to retry a delivery. Does not append it.
+/// Creates an event of the hub about a subscription, such as the request to retry a delivery. Does not append it.
 pub(crate) fn event_about(id: SubscriptionId, event_type: EventType, data: &Value) -> NewEvent {
     let data = Bytes::from(data.to_string());
     NewEvent { event_type, about: Some(id), occurred_at: None, data }

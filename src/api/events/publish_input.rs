@@ -14,7 +14,7 @@ use crate::domain::event::event_type::EventType;
 use crate::domain::event::{NewEvent, without_line_breaks};
 use crate::domain::time::UnixMillis;
 
-/// The most events in one request.
+/// The maximum number of events in one request.
 const MAX_EVENTS: usize = 1_000;
 
 #[derive(Debug)]
@@ -71,8 +71,8 @@ struct EventBody<'a> {
     timestamp: Option<Cow<'a, str>>,
 }
 
-/// `max_data_bytes` limits the data of each event. In a batch, an invalid event is kept with its error; any other fault
-/// fails the whole request.
+/// `max_data_bytes` limits the data of each event. In a batch, an invalid event is kept with its error. Fails for an
+/// invalid single event, an array that is not JSON, and a batch without events or with too many.
 pub(crate) fn parse(
     content_type: ContentType,
     body: &[u8],
@@ -95,7 +95,7 @@ pub(crate) fn parse(
     }
 }
 
-/// An invalid item is kept with its error. Fails if the batch has no items or too many.
+/// An invalid item is kept with its error. 422 without items, 413 with too many.
 fn batch(items: Vec<&[u8]>, max_data_bytes: u32) -> ApiResult<Publish> {
     if items.is_empty() {
         return Err(Problem::invalid_field("", "expected at least one event"));
@@ -144,7 +144,8 @@ fn event(body: &[u8], max_data_bytes: u32) -> ApiResult<NewEvent> {
     }
 }
 
-/// The greatest nesting depth. Needed because `serde_json` does not limit the recursion of a `RawValue`.
+/// The deepest nesting of arrays and objects in valid JSON. Needed because `serde_json` does not limit the depth of a
+/// `RawValue`.
 fn nesting(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
@@ -163,7 +164,7 @@ fn nesting(json: &str) -> usize {
     deepest
 }
 
-/// Reserved types (`hookhub.*`) are invalid. The error is a text for the client.
+/// Parses an event type. Reserved types (`hookhub.*`) are invalid. The error is a text for the client.
 fn event_type(text: &str) -> Result<EventType, String> {
     let event_type: EventType = text.parse().map_err(|error| format!("{error}"))?;
     if event_type.is_reserved() {
@@ -172,13 +173,14 @@ fn event_type(text: &str) -> Result<EventType, String> {
     Ok(event_type)
 }
 
-/// Parses the time at which an event occurred, in RFC 3339 format. The error is a text for the client.
+/// Parses an RFC 3339 time. The error is a text for the client.
 fn timestamp(text: &str) -> Result<UnixMillis, String> {
     let expected = "expected an RFC 3339 time with its offset, e.g. 2026-11-23T14:00:00.000Z";
     UnixMillis::parse(text).ok_or_else(|| expected.into())
 }
 
-/// Lists one error for each invalid field of a body that is not an [`EventBody`].
+/// The problem of a body that is not an [`EventBody`], with one error for each invalid field. `error`: from serde, used
+/// if no field is at fault.
 fn explain(body: &[u8], error: &serde_json::Error) -> Problem {
     let mut fields = match Fields::parse(body) {
         Ok(fields) => fields,

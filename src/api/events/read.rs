@@ -17,13 +17,13 @@ use crate::domain::position::Position;
 use crate::streaming::presence::Transport;
 use crate::streaming::{Filter, Reader, ReaderStart};
 
-/// `GET /v1/events/{id}`: returns an event.
 pub(super) async fn get(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let event = find_event(&context, &id).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(event.body.clone()))
 }
 
-/// 404 if the event does not exist, or the key's event types do not cover it.
+/// 404 if the event does not exist, if the key's event types do not cover it, or if it is an event of the hub and the key
+/// lacks the scope `subscribe`.
 pub(crate) async fn find_event(context: &Context, id: &str) -> ApiResult<Arc<Event>> {
     let Context { api, caller, .. } = context;
     let no_such = || Problem::not_found("event");
@@ -37,9 +37,9 @@ pub(crate) async fn find_event(context: &Context, id: &str) -> ApiResult<Arc<Eve
     found.ok_or_else(no_such)
 }
 
-/// The size of one page of a backward scan.
+/// The maximum size of one page of a backward scan.
 const PAGE_LIMIT: PageLimit = PageLimit { events: 2_000, bytes: 8 << 20 };
-/// The most pages that one request scans backwards.
+/// The maximum number of pages that one request scans backwards.
 const MAX_PAGES: usize = 10;
 
 /// `GET /v1/events`: polls for the events after a cursor, or lists the newest events first with `order=desc`.
@@ -70,7 +70,8 @@ pub(super) async fn list(
     }
 }
 
-/// Responds with up to `limit` matching events, before the cursor if the query has one.
+/// Responds with up to `limit` matching events, newest first, before the cursor if the query has one. Scans at most
+/// [`MAX_PAGES`] pages of the log, so a page may be short although more follow.
 async fn newest_first(
     context: &Context,
     query: &Query,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::api;
 
-/// How long a node that stops still waits for the rest of a body.
+/// How long a node that stops waits for the rest of a body.
 const STOPPING_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,8 @@ pub(crate) enum ContentType {
     Ndjson,
 }
 
-/// 413 for a body over `max_bytes`, 415 for a compressed one, 408 after the body deadline, 503 if the node stops first.
+/// Reads a whole body. 413 for a body over `max_bytes`, 415 for a compressed one, 400 for an incomplete one, 408 after
+/// the body deadline, 503 if the node stops first.
 pub(crate) async fn read(
     request: &HttpRequest,
     payload: web::Payload,
@@ -86,7 +87,7 @@ fn incomplete(error: &actix_web::Error) -> Problem {
     Problem::new(Code::InvalidJson, detail)
 }
 
-/// JSON without a `Content-Type` header; 415 for any type except JSON and NDJSON.
+/// The type of the body; JSON without a `Content-Type` header. 415 for any other type than JSON and NDJSON.
 pub(crate) fn content_type(request: &HttpRequest) -> ApiResult<ContentType> {
     let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(ContentType::Json) };
     let essence = value

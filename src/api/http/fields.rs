@@ -30,6 +30,15 @@ impl<T> Field<T> {
         }
     }
 
+    /// Converts the value with `convert`. A field that is absent or null stays as it is.
+    pub(crate) fn and_then<U>(self, convert: impl FnOnce(T) -> Field<U>) -> Field<U> {
+        match self {
+            Self::Is(value) => convert(value),
+            Self::Null => Field::Null,
+            Self::Absent => Field::Absent,
+        }
+    }
+
     /// Fills an absent field with `current`. A field that is present stays as it is, also if it is null.
     pub(crate) fn or(self, current: impl Into<Option<T>>) -> Self {
         match (self, current.into()) {
@@ -77,6 +86,12 @@ impl Fields {
     /// Records an error about the field at the JSON pointer `/{pointer}`. [`Self::finish`] reports it.
     pub(crate) fn fault(&mut self, pointer: impl Display, detail: impl Into<String>) {
         self.errors.push(FieldError { pointer: format!("/{pointer}"), detail: detail.into() });
+    }
+
+    /// Records an error as [`Self::fault`] does. The field counts as absent.
+    pub(crate) fn reject<T>(&mut self, name: &str, detail: impl Into<String>) -> Field<T> {
+        self.fault(name, detail);
+        Field::Absent
     }
 
     pub(crate) fn is_faulty(&self) -> bool {
@@ -137,8 +152,8 @@ impl Fields {
         })
     }
 
-    /// Takes an object of strings, each name and value with at most `max_chars` characters. Another value is recorded
-    /// as an error.
+    /// Takes an object of at most `max_members` strings, each name and value with at most `max_chars` characters. Another
+    /// value is recorded as an error; an invalid member is then missing in the result.
     pub(crate) fn texts(
         &mut self,
         name: &'static str,
@@ -152,30 +167,20 @@ impl Fields {
             Value::Object(members) => Ok(members),
             other => Err(format!("expected an object of strings, found {}", kind(&other))),
         });
-        let members = match members {
-            Field::Is(members) => members,
-            Field::Null => return Field::Null,
-            Field::Absent => return Field::Absent,
-        };
         let fits = |text: &str| text.chars().count() <= max_chars && !text.contains('\0');
-        let mut texts = BTreeMap::new();
-        for (key, value) in members {
-            match value {
-                Value::String(text) if fits(&key) && fits(&text) => {
-                    texts.insert(key, text);
-                }
-                _ => {
-                    let pointer = format!("{name}/{}", pointer_part(&key));
-                    self.fault(
-                        pointer,
-                        format!(
-                            "expected a string of at most {max_chars} characters without U+0000"
-                        ),
-                    );
+        let detail = format!("expected a string of at most {max_chars} characters without U+0000");
+        members.and_then(|members| {
+            let mut texts = BTreeMap::new();
+            for (key, value) in members {
+                match value {
+                    Value::String(text) if fits(&key) && fits(&text) => {
+                        texts.insert(key, text);
+                    }
+                    _ => self.fault(format!("{name}/{}", pointer_part(&key)), &*detail),
                 }
             }
-        }
-        Field::Is(texts)
+            Field::Is(texts)
+        })
     }
 
     /// Takes an object, whose fields `read` takes; `None` only after `read` has recorded an error. Errors get their
@@ -189,22 +194,21 @@ impl Fields {
             Value::Object(left) => Ok(left),
             other => Err(format!("expected an object, found {}", kind(&other))),
         });
-        let left = match left {
-            Field::Is(left) => left,
-            Field::Null => return Field::Null,
-            Field::Absent => return Field::Absent,
-        };
-        let mut inner = Self { left, known: Vec::new(), errors: Vec::new() };
-        let read = read(&mut inner);
-        let faults = inner.close();
-        if let (Some(read), true) = (read, faults.is_empty()) {
-            return Field::Is(read);
-        }
-        self.errors.extend(faults.into_iter().map(|FieldError { pointer, detail }| FieldError {
-            pointer: format!("/{name}{}", if pointer == "/" { "" } else { &pointer }),
-            detail,
-        }));
-        Field::Absent
+        left.and_then(|left| {
+            let mut inner = Self { left, known: Vec::new(), errors: Vec::new() };
+            let read = read(&mut inner);
+            let faults = inner.close();
+            if let (Some(read), true) = (read, faults.is_empty()) {
+                return Field::Is(read);
+            }
+            self.errors.extend(faults.into_iter().map(|FieldError { pointer, detail }| {
+                FieldError {
+                    pointer: format!("/{name}{}", if pointer == "/" { "" } else { &pointer }),
+                    detail,
+                }
+            }));
+            Field::Absent
+        })
     }
 
     /// Takes a field and converts it with `read`, whose error is recorded; the field then counts as absent.
@@ -218,15 +222,12 @@ impl Fields {
             Some(Value::Null) => Field::Null,
             Some(value) => match read(value) {
                 Ok(value) => Field::Is(value),
-                Err(detail) => {
-                    self.fault(name, detail);
-                    Field::Absent
-                }
+                Err(detail) => self.reject(name, detail),
             },
         }
     }
 
-    /// 422 with all recorded errors, and one for each unknown field that remains. Ends every parser.
+    /// 422 with all recorded errors, and one for each field that no method has taken. Every parser calls it last.
     pub(crate) fn finish(self) -> ApiResult<()> {
         let errors = self.close();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
@@ -278,27 +279,25 @@ pub(crate) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The most patterns in one list.
+/// The maximum number of patterns in one list.
 pub(crate) const MAX_PATTERNS: usize = 100;
 
+/// Takes a non-empty array of event type patterns. An invalid one is recorded as an error, and is missing in the result.
 pub(crate) fn patterns(fields: &mut Fields, name: &'static str) -> Field<Vec<Pattern>> {
-    let items = match fields.list(name, MAX_PATTERNS) {
-        Field::Is(items) => items,
-        Field::Null => return Field::Null,
-        Field::Absent => return Field::Absent,
-    };
-    if items.is_empty() {
-        fields.fault(name, "names at least one pattern; \"*\" is every event");
-    }
-    let mut patterns = Vec::new();
-    for (index, item) in items.iter().enumerate() {
-        match item.as_str().map(str::parse::<Pattern>) {
-            Some(Ok(pattern)) => patterns.push(pattern),
-            Some(Err(error)) => fields.fault(format!("{name}/{index}"), error.to_string()),
-            None => fields.fault(format!("{name}/{index}"), "expected a string"),
+    fields.list(name, MAX_PATTERNS).and_then(|items| {
+        if items.is_empty() {
+            fields.fault(name, "names at least one pattern; \"*\" is every event");
         }
-    }
-    Field::Is(patterns)
+        let mut patterns = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            match item.as_str().map(str::parse::<Pattern>) {
+                Some(Ok(pattern)) => patterns.push(pattern),
+                Some(Err(error)) => fields.fault(format!("{name}/{index}"), error.to_string()),
+                None => fields.fault(format!("{name}/{index}"), "expected a string"),
+            }
+        }
+        Field::Is(patterns)
+    })
 }
 
 #[cfg(test)]

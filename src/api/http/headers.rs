@@ -25,8 +25,8 @@ pub(crate) fn single_header<'a>(
     }
 }
 
-/// The connection's peer, or the client that a trusted proxy (`HOOKHUB_TRUSTED_PROXIES`) names. An IPv4 address is
-/// never mapped into IPv6.
+/// The address of the connection's peer, or the one that a trusted proxy (`HOOKHUB_TRUSTED_PROXIES`) names. An
+/// IPv4-mapped IPv6 address is returned as IPv4.
 pub(crate) fn client_address(request: &HttpRequest) -> IpAddr {
     // Every request over TCP has a peer address.
     let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());

@@ -1,7 +1,7 @@
 //! `Idempotency-Key`: a repeated request gets the first response and changes nothing.
 //!
-//! A handler claims the key, looks for the response to an earlier request, and stores its own response or log position in
-//! the transaction of its change. Stored responses are kept for 24 hours.
+//! A handler claims the key and looks for the response to an earlier request. Without one, it stores its own response or
+//! log position in the transaction of its change. Both are kept for 24 hours.
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -18,7 +18,7 @@ const HEADER: &str = "idempotency-key";
 const REPLAYED: &str = "idempotent-replayed";
 const MAX_KEY_BYTES: usize = 255;
 
-/// A claimed key. While it lives, no node runs another request with the same key.
+/// A claimed key. Until it is dropped, other requests with the same key get a 409.
 #[derive(Debug)]
 pub(crate) struct Claim {
     _lock: idempotency::Claim,
@@ -37,8 +37,8 @@ pub(crate) async fn claim(context: &Context, body: &[u8]) -> ApiResult<Option<Cl
     Ok(Some(Claim { _lock: lock, key }))
 }
 
-/// The stored result of the first request with this key; `None` if this is the first. 422 if the first request was a
-/// different one.
+/// The stored result of the first request with this key; `None` if this is the first, or has no key. 422 if the first
+/// request was a different one.
 pub(crate) async fn first(
     context: &Context,
     claim: Option<&Claim>,
@@ -52,7 +52,7 @@ pub(crate) async fn first(
 }
 
 impl Claim {
-    /// Includes a value outside the request on which its response depends.
+    /// Adds a value on which the response depends besides the request, such as the key of the caller.
     pub(crate) fn add_to_fingerprint(&mut self, more: &[u8]) {
         let both = Sha256::new().chain_update(&self.key.fingerprint).chain_update(more);
         self.key.fingerprint = both.finalize().to_vec();
@@ -81,6 +81,7 @@ pub(crate) fn replayed(response: &mut HttpResponseBuilder) -> &mut HttpResponseB
     response.insert_header((REPLAYED, "true"))
 }
 
+/// Completes `response` with the stored body of the first response.
 pub(crate) fn replay(mut response: HttpResponseBuilder, stored: StoredResponse) -> HttpResponse {
     let body = stored.answer.unwrap_or_default();
     replayed(&mut response).content_type("application/json").body(body)
@@ -99,8 +100,8 @@ fn fingerprint(request: &HttpRequest, body: &[u8]) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-/// 1 to 255 ASCII characters, bare or as a quoted string (draft-ietf-httpapi-idempotency-key-header-07). `"k"` and `k`
-/// are the same key. 400 for an invalid key.
+/// The key in the header: 1 to 255 visible ASCII characters or spaces, bare or as a quoted string
+/// (draft-ietf-httpapi-idempotency-key-header-07). `"k"` and `k` are the same key. 400 for an invalid key.
 fn parse_key(request: &HttpRequest) -> ApiResult<Option<String>> {
     let Some(value) = single_header(request, HEADER)? else { return Ok(None) };
     let bad = || {

@@ -1,6 +1,6 @@
 //! The inputs of a handler, read once the caller is authorised: the query and the body.
 //!
-//! Each endpoint names one of these types in its signature, so no handler can forget to check the query.
+//! Each endpoint with a key names one of these types in its signature, so its handler cannot forget to check the query.
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
@@ -21,7 +21,7 @@ pub(crate) trait Input: Sized + 'static {
     /// Whether the input takes the payload.
     const HAS_BODY: bool = true;
 
-    /// Reads the input of a handler from the query and the body of a request. Called after the caller is authorised.
+    /// Called after the caller is authorised.
     fn read(request: &HttpRequest, payload: web::Payload) -> impl Future<Output = ApiResult<Self>>;
 }
 
@@ -30,7 +30,7 @@ pub(crate) trait Input: Sized + 'static {
 pub(crate) struct NoQuery;
 
 impl NoQuery {
-    /// Checks that the request has no query parameters; else 400.
+    /// 400 for any query parameter.
     fn check(request: &HttpRequest) -> ApiResult<Self> {
         Query::parse(request, &[]).map(|_| Self)
     }
@@ -48,7 +48,7 @@ impl FromRequest for NoQuery {
     type Error = Problem;
     type Future = std::future::Ready<ApiResult<Self>>;
 
-    /// Checks that the request has no query parameters; else 400. Used by public endpoints, which authorise no caller.
+    /// For public endpoints, which authorise no caller. 400 for any query parameter.
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         std::future::ready(Self::check(request))
     }

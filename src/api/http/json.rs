@@ -10,8 +10,8 @@ use crate::api::problem::{ApiResult, Code, Problem};
 /// The deepest nesting of arrays and objects. This is the recursion limit of `serde_json`.
 pub(crate) const MAX_DEPTH: usize = 127;
 
-/// 400 for invalid JSON, for nesting over [`MAX_DEPTH`], or if an object has a name twice: parsers differ about which
-/// of the two counts (RFC 8259, section 4).
+/// 400 for invalid JSON, for nesting over [`MAX_DEPTH`], or if an object has a member twice: parsers differ about which of
+/// the two counts (RFC 8259, section 4).
 pub(crate) fn parse(body: &[u8]) -> ApiResult<Value> {
     let value: Unambiguous = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
     Ok(value.0)

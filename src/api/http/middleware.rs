@@ -1,4 +1,4 @@
-//! The middleware around every request: its id, the size limits on its head, problem documents and the log line.
+//! The middleware around every request: the request's id, the size limits on its head, problem documents, the log line.
 
 use std::fmt;
 use std::rc::Rc;
@@ -27,8 +27,9 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Around every request: assigns the id, checks the head, writes problem documents and logs.
-pub(crate) async fn assign_request_id(
+/// Assigns the request's id, checks its head, calls the handler, and logs. Turns each error into a problem document with
+/// the id.
+pub(crate) async fn request_middleware(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
@@ -73,7 +74,7 @@ fn route(response: &ServiceResponse<BoxBody>) -> String {
 
 /// The longest request target, in bytes. A stream token has up to 4,096 bytes, and `types` may stand beside it.
 const MAX_TARGET_BYTES: usize = 8 << 10;
-/// The most header fields of a request. actix itself refuses a head with more than 96 fields or 128 KiB.
+/// The maximum number of header fields. actix itself refuses a head with more than 96 fields or 128 KiB.
 const MAX_FIELDS: usize = 64;
 /// The size limit of all header fields together, as they are on the wire.
 const MAX_FIELD_BYTES: usize = 32 << 10;
@@ -107,7 +108,8 @@ fn check_head(request: &ServiceRequest) -> ApiResult<()> {
     Ok(())
 }
 
-/// Saves memory while a long poll waits: actix allocates 6 KiB for each request head.
+/// Reallocates the header map of a long poll to its exact size: actix allocates 6 KiB for each request head, which would
+/// stay in use while the poll waits.
 fn shrink_head(request: &mut ServiceRequest) {
     if !request.query_string().contains("wait=") {
         return;

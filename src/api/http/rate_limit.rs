@@ -5,8 +5,8 @@ use crate::api::problem::{ApiResult, Code, Problem};
 use crate::api::state::Api;
 use crate::domain::access::token_bucket::RateLimitStatus;
 
-/// Takes `events` tokens of the caller's tenant; else 429, and none are taken. `rate`: in events per second; `None`: no
-/// limit.
+/// Takes `events` tokens of the caller's tenant; else 429, and none are taken. `rate`: in events per second. `None`
+/// without a rate or without events: nothing is limited.
 pub(crate) fn admit(
     api: &Api,
     caller: &Caller,

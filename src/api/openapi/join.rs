@@ -26,12 +26,12 @@ const WEBHOOKS: &str = include_str!("webhooks.json");
 /// The parameters and responses that all operations share, or all with a key, or all with a body.
 pub(crate) const EVERYWHERE: &str = include_str!("everywhere.json");
 
-/// The member that lists problem codes in the parts. The document has a whole response instead.
+/// The member of a response that lists its problem codes in the parts. [`document`] replaces it by a schema and examples.
 pub(crate) const CODES: &str = "x-codes";
 /// The request id in the examples.
 const REQUEST_ID: &str = "019ab1f2-0c3d-7e4f-8a5b-6c7d8e9f0a1b";
 
-/// Joins all parts into the whole OpenAPI document.
+/// Joins all parts, and completes every operation and response.
 pub(crate) fn document() -> Value {
     let mut document = json!({});
     for part in PARTS.into_iter().chain([WEBHOOKS]) {

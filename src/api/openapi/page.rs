@@ -50,12 +50,12 @@ pub(super) async fn document(request: HttpRequest, api: web::Data<Api>) -> HttpR
     response.content_type("application/json").body(text.clone())
 }
 
-/// `GET /docs`: returns the page that renders the OpenAPI document.
+/// `GET /docs`: the page that renders the OpenAPI document.
 pub(super) async fn page() -> HttpResponse {
     answer("text/html; charset=utf-8").body(PAGE)
 }
 
-/// `GET /docs/{file}`: returns a file of Swagger UI. 404 for a file that the page does not use.
+/// `GET /docs/{file}`: a file of Swagger UI. 404 for a file that the page does not use.
 pub(super) async fn file(path: web::Path<String>) -> ApiResult {
     let name = FILES.into_iter().find(|name| *name == *path);
     let name = name.ok_or_else(|| Problem::not_found("file"))?;

@@ -11,7 +11,7 @@ use crate::api::problem::Code;
 use crate::api::route::Access;
 use crate::api::routes::table;
 
-/// Where the document is, to those who refer to it.
+/// The URI under which the validator finds the document.
 const HERE: &str = "urn:hookhub:openapi";
 
 /// Each operation of the document with its path and method.
@@ -25,7 +25,7 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
     document["paths"].as_object().unwrap().iter().flat_map(each).collect()
 }
 
-/// All that stands anywhere in a value, with its JSON pointer.
+/// The value and everything nested in it, each with its JSON pointer.
 fn everything(value: &Value) -> Vec<(String, &Value)> {
     let mut found = vec![(String::new(), value)];
     let mut at = 0;
@@ -216,7 +216,7 @@ fn examples(document: &Value, described: &Value) -> Vec<Value> {
     described.get("example").cloned().into_iter().chain(many).collect()
 }
 
-/// Checks values against what is at a place of the document.
+/// A validator for the schema at a JSON pointer into the document.
 fn validator(registry: &Registry<'_>, pointer: &str) -> Validator {
     let pointer: String = url::form_urlencoded::byte_serialize(pointer.as_bytes()).collect();
     let pointer = pointer.replace("%2F", "/").replace("%7E", "~").replace('+', "%20");

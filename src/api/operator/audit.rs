@@ -1,4 +1,4 @@
-//! `GET /v1/audit`: the changes that callers made, with their key and address.
+//! The audit log: each change, and each action such as a replay, with the key and the address that requested it.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::api::problem::ApiResult;
 use crate::domain::id::AuditId;
 use crate::store::audit::{AuditFilter, AuditRow};
 
-/// `GET /v1/audit`: lists the audit log of the tenant, newest first.
+/// `GET /v1/audit`: the entries of the tenant, newest first.
 pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&["target", "action", "key", "after", "limit"])?;
     let limit = query.limit()?;

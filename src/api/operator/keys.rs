@@ -49,7 +49,7 @@ struct KeyInput {
 }
 
 impl KeyInput {
-    /// 422 for invalid fields. `now`: the current time, against which the expiry is checked.
+    /// 422 for invalid fields. `now`: the time after which the key must expire.
     fn parse(body: &JsonBody, now: UnixMillis) -> ApiResult<Self> {
         let mut fields = body.fields()?;
         let name = fields.text("name", MAX_NAME_CHARS).value().unwrap_or_default();
@@ -70,7 +70,8 @@ impl KeyInput {
     }
 }
 
-/// Without the field, every scope except `admin`. An empty array or an invalid scope is recorded as an error.
+/// Takes the field `scopes`; without it, every scope except `admin`. An empty array or an invalid scope is recorded as an
+/// error.
 fn scopes(fields: &mut Fields) -> Scopes {
     let Some(items) = fields.list("scopes", Scope::VARIANTS.len()).value() else {
         return Scopes::all_except_admin();
@@ -91,8 +92,8 @@ fn scopes(fields: &mut Fields) -> Scopes {
     scopes.into_iter().collect()
 }
 
-/// Takes the field `expires_at` (a time) or `expires_in_s` (seconds from `now`). `None`: never, or recorded as an
-/// error.
+/// Takes the field `expires_at` (a time) or `expires_in_s` (seconds from `now`). `None`: the key never expires, or an
+/// error is recorded.
 fn expires_at(fields: &mut Fields, now: UnixMillis) -> Option<UnixMillis> {
     let at = fields.text("expires_at", 64).value();
     let in_s = fields.number("expires_in_s", 1..=MAX_LIFETIME_S).value();
@@ -112,7 +113,7 @@ fn expires_at(fields: &mut Fields, now: UnixMillis) -> Option<UnixMillis> {
     }
 }
 
-/// The prefix of every key, by which secret scanners recognise a leaked one.
+/// Secret scanners recognise a leaked key by this prefix.
 const PREFIX: &str = "hh_";
 
 /// `POST /v1/keys`: the text of the key appears only in this response and its idempotent repeats.
@@ -190,7 +191,7 @@ async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiRes
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// `GET /v1/keys/{id}`: returns a key without its text. 404 for a revoked key.
+/// `GET /v1/keys/{id}`: a key without its text. 404 for a revoked key.
 async fn get(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let key = find_key(&context, &id).await?;
     if key.revoked {
@@ -227,14 +228,12 @@ async fn revoke(Authorized(context, _): Authorized, id: web::Path<String>) -> Ap
 }
 
 fn view(key: &StoredKey) -> Value {
-    let event_types: Option<Vec<&str>> =
-        key.event_types.as_ref().map(|patterns| patterns.iter().map(Pattern::as_str).collect());
     json!({
         "id": key.id.to_string(),
         "name": key.name,
         "tenant": key.tenant,
         "scopes": key.scopes.iter().map(Scope::name).collect::<Vec<_>>(),
-        "event_types": event_types,
+        "event_types": key.event_types.as_deref(),
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         "last_used_at": key.last_used_at,

@@ -20,7 +20,7 @@ use crate::streaming::presence::Presence;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// `GET /metrics`: returns the metrics of this node in the OpenMetrics text format.
+/// `GET /metrics`. Each request builds a registry from the current values.
 pub(super) async fn metrics(api: web::Data<Api>) -> ApiResult {
     let metrics = &api.metrics;
     let (mut page, now) = (Page(Registry::with_prefix("hookhub")), UnixMillis::now());
@@ -47,7 +47,12 @@ fn publish(page: &mut Page, publish: &PublishMetrics) {
         ("unknown", publish.unknown.get()),
         ("refused", publish.refused.get()),
     ];
-    page.counts("publish_failures", "Requests whose events were not stored", "reason", failures);
+    page.counts(
+        "publish_failures",
+        "Requests whose events were not stored, or may not be (reason unknown)",
+        "reason",
+        failures,
+    );
     page.histogram(
         "publish_duration_seconds",
         "From taking a request up until its events are durable",
@@ -253,19 +258,19 @@ impl Page {
     }
 
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        let shown = Steps { buckets: histogram.buckets(), sum: histogram.sum() };
+        let shown = HistogramSnapshot { buckets: histogram.buckets(), sum: histogram.sum() };
         self.0.register(name, help, shown);
     }
 }
 
-/// A snapshot of a histogram.
 #[derive(Debug)]
-struct Steps {
+struct HistogramSnapshot {
+    /// The upper bound of each bucket, and the number of values in it.
     buckets: Vec<(f64, u64)>,
     sum: f64,
 }
 
-impl EncodeMetric for Steps {
+impl EncodeMetric for HistogramSnapshot {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let count = self.buckets.iter().map(|(_, count)| count).sum();
         encoder.encode_histogram::<NoLabelSet>(self.sum, count, &self.buckets, None)

@@ -49,7 +49,7 @@ impl TenantInput {
         Ok(Self { description, quotas })
     }
 
-    /// A missing field leaves the value, and null restores the default of the hub.
+    /// A missing field leaves the value of `current`, and null restores the default of the hub.
     fn patched_onto(self, current: TenantDefinition) -> TenantDefinition {
         let own = current.quotas;
         let quotas = match self.quotas {
@@ -82,8 +82,8 @@ async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiRes
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// `GET /v1/tenants/{name}`: a tenant and its usage, of streams on this node only. 404 without definition, keys and
-/// subscriptions.
+/// `GET /v1/tenants/{name}`: a tenant and its usage. Streams are counted on this node only. 404 without definition, keys
+/// and subscriptions.
 async fn get(Authorized(context, _): Authorized, path: web::Path<String>) -> ApiResult {
     let api = &context.api;
     let name = parse_name(&path)?;
@@ -102,7 +102,7 @@ async fn get(Authorized(context, _): Authorized, path: web::Path<String>) -> Api
     Ok(HttpResponse::Ok().json(view))
 }
 
-/// The number of attempts to write a change, while other requests change the same tenant.
+/// The maximum number of attempts to write a change, while other requests change the same tenant.
 const MAX_CHANGE_ATTEMPTS: u32 = 5;
 
 /// `PUT /v1/tenants/{name}`: 201 if the tenant had no definition, else 200. A missing field has the hub's default.
@@ -146,8 +146,8 @@ struct WrittenTenant {
     tenant: StoredTenant,
 }
 
-/// Stores what `define` returns for the current definition, and applies its quotas on this node. Repeats this if
-/// another request interferes; 409 after [`MAX_CHANGE_ATTEMPTS`].
+/// Stores what `define` returns for the current definition, and applies its quotas on this node. Starts over if another
+/// request changes the tenant meanwhile; 409 after [`MAX_CHANGE_ATTEMPTS`] attempts.
 async fn write_definition(
     context: &Context,
     name: &str,
@@ -216,7 +216,7 @@ fn audit_view(definition: &TenantDefinition) -> Value {
     json!({ "description": definition.description, "quotas": definition.quotas })
 }
 
-/// Checks the tenant name in a request path, and returns it. 400 if it is not a valid tenant name.
+/// Returns the tenant name in a request path. 400 if it is invalid.
 fn parse_name(path: &str) -> ApiResult<&str> {
     if is_tenant_name(path) {
         return Ok(path);
@@ -228,7 +228,6 @@ fn is_unused(TenantUsage { keys, subscriptions }: TenantUsage) -> bool {
     keys == 0 && subscriptions == 0
 }
 
-/// Creates a 404 `not_found` problem for a tenant without definition, keys and subscriptions.
 fn no_such_tenant() -> Problem {
     Problem::not_found("tenant: it has no definition, no keys and no subscriptions")
 }

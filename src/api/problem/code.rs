@@ -39,7 +39,7 @@ pub(crate) enum Code {
     RateLimited,
     QuotaExceeded,
     Internal,
-    /// The database is unavailable, or the node is stopping.
+    /// The database is unavailable, the node is stopping, or another node did not confirm in time.
     Unavailable,
 }
 
@@ -49,7 +49,7 @@ impl Code {
         self.into()
     }
 
-    /// Returns the title of the problem, a short noun phrase.
+    /// Returns the title of the problem.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::InvalidJson => "Invalid JSON",

@@ -6,7 +6,7 @@ use crate::log::AppendError;
 use crate::store::StoreError;
 use crate::streaming::presence::StreamLimitReached;
 
-/// Creates a 500 `internal` problem. It gives no cause, but refers the reader to the log file of the hub.
+/// Creates a 500 `internal` problem. It gives no cause, but refers to the hub's log.
 fn internal() -> Problem {
     Problem::new(Code::Internal, "the hub failed; its log has the cause under this request_id")
 }

@@ -12,7 +12,7 @@ pub(crate) use self::code::Code;
 use crate::domain::access::token_bucket::RateLimitStatus;
 use crate::domain::position::Position;
 
-/// The seconds after which a client retries when a connection limit is reached.
+/// The seconds after which a client may retry when a connection limit is reached.
 const CONNECTION_RETRY_S: u32 = 10;
 
 /// One invalid field of a body.
@@ -71,7 +71,7 @@ impl Problem {
         Self::invalid(vec![FieldError::new(pointer, detail)])
     }
 
-    /// Creates a 404 `not_found` problem with the detail "no such {what}". `what`: a noun such as `event`.
+    /// Creates a 404 `not_found` problem with the detail "no such {what}". `what` begins with a noun, such as `event`.
     pub(crate) fn not_found(what: &str) -> Self {
         Self::new(Code::NotFound, format!("no such {what}"))
     }
@@ -82,7 +82,7 @@ impl Problem {
         Self::new(Code::Conflict, detail)
     }
 
-    /// `allow`: the methods that the path supports, as in the `Allow` header.
+    /// 405. `allow`: the methods that the path supports, as in the `Allow` header.
     pub(crate) fn method_not_allowed(allow: &str) -> Self {
         let detail = format!("this path supports {allow}");
         Self { allow: Some(allow.to_owned()), ..Self::new(Code::MethodNotAllowed, detail) }
@@ -109,7 +109,7 @@ impl Problem {
         Self { rate_limit: Some(rate_limit), ..Self::new(code, detail) }
     }
 
-    /// Returns the seconds after which the client may retry; `None` if a retry with the same request does not help.
+    /// Returns the seconds after which the client may retry; `None` for a problem that names no time.
     fn retry_after_s(&self) -> Option<u32> {
         match self.code {
             Code::Unavailable | Code::IdempotencyKeyInUse => Some(1),

@@ -68,7 +68,7 @@ impl ResponseError for Problem {
         self.code.status()
     }
 
-    /// The response without a request id; the middleware of `http::middleware` replaces it by one with the id.
+    /// Has no request id: `http::middleware` replaces this response by one with the id.
     fn error_response(&self) -> HttpResponse {
         self.response("")
     }

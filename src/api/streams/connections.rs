@@ -1,4 +1,4 @@
-//! `GET /v1/connections`: the streams and waiting polls on this node.
+//! The list of the streams and waiting polls on this node.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use crate::api::auth::context::Authorized;
 use crate::api::http::input::Parameters;
 use crate::api::http::query::Page;
 use crate::api::problem::ApiResult;
-use crate::domain::event::event_type::Pattern;
 use crate::domain::id::ConnectionId;
 use crate::domain::position::Position;
 use crate::streaming::presence::ConnectionEntry;
 
-/// `GET /v1/connections`: lists the tenant's streams and waiting polls on this node, oldest first.
+/// `GET /v1/connections`: the tenant's streams and waiting polls on this node, oldest first. Leaves out those that read
+/// event types beyond the key's.
 pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>) -> ApiResult {
     let query = parameters.known(&["after", "limit"])?;
     let limit = query.limit()?;
@@ -27,7 +27,8 @@ pub(super) async fn list(Authorized(context, parameters): Authorized<Parameters>
     Ok(query.list(&data, page.next_cursor.as_deref()))
 }
 
-/// `head`: the newest position. `lag_ms` is the time between its event and the last one sent on this connection.
+/// `head`: the newest position. `lag_ms` is the time from the connection's position to `head`: 0 if the client waits for
+/// new events.
 fn view(entry: &ConnectionEntry, head: Position) -> Value {
     let (filter, position) = (entry.filter(), entry.position(head));
     let lag_ms = head.time().as_i64().saturating_sub(position.time().as_i64()).max(0);
@@ -35,7 +36,7 @@ fn view(entry: &ConnectionEntry, head: Position) -> Value {
         "id": entry.id.to_string(),
         "transport": entry.transport.name(),
         "key": &*entry.owner.key.name,
-        "event_types": filter.patterns().iter().map(Pattern::as_str).collect::<Vec<_>>(),
+        "event_types": *filter.patterns(),
         "subscription": filter.subscription_id().map(|id| id.to_string()),
         "position": position.to_string(),
         "lag_ms": lag_ms,

@@ -28,7 +28,8 @@ pub(super) fn resume_point(request: &HttpRequest, query: &Query) -> ApiResult<Op
     Ok(last.as_deref().or(after).map(ResumePoint::parse))
 }
 
-/// The last event that the client of a pull subscription has received. `None` without an id or for an invalid one.
+/// The last event that the client of a pull subscription has received, from the header or the query. `None` without an
+/// id or for an invalid one.
 pub(crate) fn last_event_id(request: &HttpRequest, query: &Query) -> ApiResult<Option<Position>> {
     Ok(last_id(request, query)?.and_then(|id| id.parse().ok()))
 }
@@ -41,7 +42,8 @@ fn last_id(request: &HttpRequest, query: &Query) -> ApiResult<Option<String>> {
     Ok(header.into_iter().chain(parameter).find(|id| !id.is_empty()))
 }
 
-/// Where a reader starts. If events after the point have expired: at the oldest retained event, after a gap event.
+/// Where a reader starts. If events after the point have expired, or the point is unknown or unreadable: at the oldest
+/// retained event, after a gap event.
 pub(super) async fn start(
     streams: &Streams,
     filter: Filter,

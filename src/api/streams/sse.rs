@@ -26,7 +26,7 @@ use crate::streaming::{Reader, ReaderStep};
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// The shortest delay before a client reconnects. Each stream gets a random delay of up to twice as long.
 const MIN_RECONNECT_DELAY_MS: u32 = 1_000;
-/// A comment, for connections and proxies that give up on silence.
+/// A comment, so that proxies do not close an idle connection.
 const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 
 /// `GET /v1/stream`: streams the matching events as server-sent events.
@@ -63,7 +63,7 @@ pub(crate) fn server_sent_events(
     response.body(ServerSentEvents { reader, named, preamble, sent_id })
 }
 
-/// Starts the 200 response of a stream of server-sent events, with its headers but without a body.
+/// Starts the 200 response of a stream.
 fn head() -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
@@ -78,8 +78,8 @@ fn retry_hint() -> String {
     format!("retry: {}\n", MIN_RECONNECT_DELAY_MS + rand::random_range(0..MIN_RECONNECT_DELAY_MS))
 }
 
-/// Replaces a 503 by an empty 200 stream that ends at once, because an EventSource never reconnects after another
-/// status (WHATWG HTML, 9.2.3).
+/// Replaces a 503 by a 200 stream without events, which ends at once: an EventSource never reconnects after another status
+/// (WHATWG HTML, 9.2.3).
 pub(crate) async fn reconnect_when_unavailable(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

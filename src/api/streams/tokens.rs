@@ -1,4 +1,4 @@
-//! `POST /v1/stream-tokens`: tokens for browsers, which cannot set headers on an EventSource or a WebSocket.
+//! Stream tokens, for browsers, which cannot set headers on an EventSource or a WebSocket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> A
     caller.require_subscribe_for_reserved(&input.types)?;
     let mut claim = idempotency::claim(&context, &body.0).await?;
     if let Some(claim) = &mut claim {
-        // A token ends with the key it was issued with, so another key needs another token.
+        // A token ends with the key that issued it, so a request with another key is a different request.
         claim.add_to_fingerprint(caller.key.name.as_bytes());
     }
     if let Some(first) = idempotency::first(&context, claim.as_ref()).await? {
@@ -92,6 +92,5 @@ fn issue(context: &Context, input: TokenInput) -> ApiResult<String> {
         );
         return Err(Problem::invalid_field("/types", detail));
     }
-    let types: Vec<&str> = token.types.iter().map(Pattern::as_str).collect();
-    Ok(json!({ "token": text, "types": types, "expires_at": token.expires }).to_string())
+    Ok(json!({ "token": text, "types": *token.types, "expires_at": token.expires }).to_string())
 }

@@ -23,7 +23,7 @@ use crate::streaming::Reader;
 use crate::streaming::presence::Transport;
 use crate::streaming::resume::ResumePoint;
 
-/// The bytes of a message besides the data of a published event.
+/// The bytes that a message may have besides the data of the event that it publishes.
 const ENVELOPE_BYTES: usize = 16 << 10;
 
 /// `GET /v1/ws`: opens a WebSocket that sends the events that match `types`, and accepts commands.
@@ -60,7 +60,8 @@ pub(crate) fn handshake(request: &HttpRequest) -> ApiResult<ResponseBuilder> {
     }
 }
 
-/// Completes the result of [`handshake`] with a session. `payload`: the frames that the client sends.
+/// Completes the result of [`handshake`] with a session, which ends when the stream token expires. `payload`: the frames
+/// that the client sends.
 pub(crate) fn open(
     mut response: ResponseBuilder,
     payload: web::Payload,

@@ -18,7 +18,8 @@ use crate::streaming::{Reader, ReaderStep, StreamEnd};
 
 /// The longest head of a client's frame (RFC 6455, section 5.2).
 const MAX_FRAME_HEAD_BYTES: usize = 14;
-/// The connection closes if the client sends nothing, not even a pong, and takes no event for this time.
+/// The session closes at the first ping after the client has sent nothing, not even a pong, and taken no event for this
+/// time.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(45);
 /// The number of waiting outgoing frames at which the session stops reading the client's frames.
 const MAX_OUTGOING: usize = 16;
@@ -100,13 +101,13 @@ impl Session {
             ),
             StreamEnd::Revoked => self.close(CloseCode::Policy, "the key is revoked"),
             StreamEnd::Withdrawn => {
-                self.close(CloseCode::Policy, "the subscription is no longer a pull subscription");
+                self.close(CloseCode::Policy, "the subscription can no longer be pulled");
             }
         }
     }
 
-    /// Handles the client's frames until none is left, a command runs, or [`MAX_OUTGOING`] frames wait. False if the
-    /// client has disconnected.
+    /// Handles the client's frames until none is left, a command runs, [`MAX_OUTGOING`] frames wait, or the session is
+    /// closed. False if the client has disconnected.
     fn receive(&mut self, context: &mut Context<'_>) -> bool {
         while self.running.is_none() && self.outgoing.len() < MAX_OUTGOING && !self.closed {
             match self.codec.decode(&mut self.received) {
@@ -224,8 +225,8 @@ impl Session {
         self.send(Message::Text(reply.to_string().into()));
     }
 
-    /// The next event, ping or close frame. Closes the session if the stream has ended, a message is late, or the
-    /// client is silent for [`CLIENT_TIMEOUT`].
+    /// The next event, ping or close frame; `None`: none is due. Closes the session if the stream has ended, a message is
+    /// late, or the client is silent for [`CLIENT_TIMEOUT`].
     fn next_frame(&mut self, context: &mut Context<'_>) -> Option<Bytes> {
         loop {
             let Poll::Ready(step) = self.reader.poll_step(context) else { return None };

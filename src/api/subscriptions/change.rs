@@ -12,11 +12,11 @@ use crate::domain::subscription::change::{self, Change, ChangeResult};
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::subscription::{Definition, Status, Subscription};
 
-/// The number of attempts to write a change, while other requests change the same subscription.
+/// The maximum number of attempts to write a change, while other requests change the same subscription.
 pub(super) const MAX_CHANGE_ATTEMPTS: u32 = 5;
 
-/// Commits the change that `decide` returns; `None`: changes nothing. Repeats both if another request interferes; 409
-/// after [`MAX_CHANGE_ATTEMPTS`] attempts.
+/// Commits the change that `decide` returns for the current subscription; `None`: changes nothing. Starts over if another
+/// request changes the subscription meanwhile; 409 after [`MAX_CHANGE_ATTEMPTS`] attempts.
 pub(super) async fn apply_change(
     context: &Context,
     id: &str,
@@ -33,7 +33,7 @@ pub(super) async fn apply_change(
     Err(Problem::concurrent_modification("subscription"))
 }
 
-/// `PATCH /v1/subscriptions/{id}`: changes the fields that the body has. A field with null gets its default.
+/// `PATCH /v1/subscriptions/{id}`: changes the fields that the body has; null restores a field's default.
 pub(super) async fn patch(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -62,8 +62,8 @@ fn parse(context: &Context, body: &JsonBody) -> ApiResult<SubscriptionInput> {
     Ok(input)
 }
 
-/// Stores the definition that `new_definition` computes. 403 if the key's event types do not include the new patterns,
-/// 422 if this hub cannot verify the receiver.
+/// Stores the definition that `new_definition` computes, and the status that follows. 403 if the key's event types do not
+/// include the new patterns, 422 if this hub cannot verify the receiver.
 async fn change_definition(
     context: &Context,
     id: &str,
@@ -99,7 +99,8 @@ pub(super) async fn pause(Authorized(context, _): Authorized, id: web::Path<Stri
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&paused.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/resume`: to active again, or to `unverified` if the receiver is not verified.
+/// `POST /v1/subscriptions/{id}/resume`: makes a paused, disabled or failing subscription active again, or `unverified`
+/// if the receiver is not verified.
 pub(super) async fn resume(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let resumed = apply_change(&context, &id, |current| {
         let is_resumed = current.status == current.definition.running_status();

@@ -1,4 +1,4 @@
-//! `POST /v1/subscriptions`.
+//! Creating a subscription.
 
 use std::sync::Arc;
 
@@ -25,10 +25,10 @@ use crate::domain::subscription::change::ChangeResult;
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::time::UnixMillis;
 
-/// The seconds after which a client may retry when its tenant has all the subscriptions it may have.
+/// The delay that the hub names to a client whose tenant has reached its quota of subscriptions.
 const QUOTA_RETRY_S: u32 = 60;
 
-/// `POST /v1/subscriptions`: creates a subscription. The response is the only one that shows a generated secret.
+/// `POST /v1/subscriptions`: creates a subscription. The response shows its secret; so does an idempotent repeat.
 pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let claim = idempotency::claim(&context, &body.0).await?;
@@ -73,7 +73,7 @@ pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> A
     }
 }
 
-/// 429 `quota_exceeded`, counted as a rejection.
+/// Counts the rejection and creates a 429 `quota_exceeded` problem.
 fn over_quota(context: &Context, limit: u32) -> Problem {
     context.api.quotas.count_rejection(Quota::Subscriptions, &context.caller.tenant);
     let rate_limit = RateLimitStatus { limit, remaining: 0, reset_s: QUOTA_RETRY_S };

@@ -53,7 +53,8 @@ pub(super) struct SubscriptionInput {
 }
 
 impl SubscriptionInput {
-    /// An invalid field is recorded in `fields`. `targets`: the rules for URLs that the hub may call.
+    /// Takes the fields of a definition; `fields` records the invalid ones. `targets`: the rules for URLs that the hub may
+    /// call.
     pub(super) fn take(fields: &mut Fields, targets: &Targets) -> Self {
         Self {
             event_types: event_types(fields),
@@ -77,8 +78,8 @@ impl SubscriptionInput {
         }
     }
 
-    /// A missing field has its default. A secret in the input replaces the current one. 422 without event types, and
-    /// for settings that contradict each other.
+    /// A missing or null field gets its default. A secret in the input replaces the secrets of `signing`, also the
+    /// earlier ones. 422 without event types, and for settings that contradict each other.
     pub(super) fn into_definition(self, signing: Signing) -> ApiResult<Definition> {
         let Some(event_types) = self.event_types.value() else {
             let detail = "is missing; expected an array of patterns, e.g. [\"order.*\"]";
@@ -116,8 +117,8 @@ impl SubscriptionInput {
         })
     }
 
-    /// A missing field stays, and null restores its default. 422 as in [`Self::into_definition`], and for a callback
-    /// URL on another server without the credentials.
+    /// A missing field stays, and null restores its default. 422 as in [`Self::into_definition`] and
+    /// [`Self::forbid_credential_redirect`].
     pub(super) fn into_patched_definition(self, current: Definition) -> ApiResult<Definition> {
         self.forbid_credential_redirect(&current)?;
         let Definition { event_types, channel, description, metadata } = current;
@@ -151,8 +152,8 @@ impl SubscriptionInput {
         .into_definition(signing)
     }
 
-    /// 422 if the callback URL moves to another origin without new `headers`, `auth` and `tls`: a caller that cannot
-    /// read these credentials could redirect them.
+    /// 422 if the callback URL moves to another origin while stored `headers`, `auth` or `tls` would stay: a caller
+    /// cannot read them, and must not be able to send them to a server of its own.
     fn forbid_credential_redirect(&self, current: &Definition) -> ApiResult<()> {
         let origin = |url: Option<&CallbackUrl>| url.map(|url| url.url().origin());
         let is_other_origin = match &self.callback_url {
@@ -172,7 +173,7 @@ impl SubscriptionInput {
     }
 }
 
-/// A webhook channel with a `url`, else a pull channel. 422 for a `method` of verification without a URL.
+/// A webhook channel with a `url`, else a pull channel. `method`: how to verify the receiver; 422 without a URL.
 fn channel(
     url: Option<CallbackUrl>,
     method: Option<VerificationMethod>,
@@ -207,40 +208,34 @@ fn event_types(fields: &mut Fields) -> Field<Vec<Pattern>> {
 
 /// Takes the field `signatures`: an array of one or both signature schemes. Another value is recorded as an error.
 fn signatures(fields: &mut Fields) -> Field<Vec<Scheme>> {
-    let items = match fields.list("signatures", 2) {
-        Field::Is(items) => items,
-        Field::Null => return Field::Null,
-        Field::Absent => return Field::Absent,
-    };
-    let named: Option<Vec<Scheme>> = items.iter().map(|item| item.as_str()?.parse().ok()).collect();
-    match named.as_deref() {
-        Some([one]) => Field::Is(vec![*one]),
-        Some([one, other]) if one != other => Field::Is(vec![Scheme::V1, Scheme::V1a]),
-        _ => {
-            let detail = "expected \"v1\" (HMAC-SHA256), \"v1a\" (Ed25519), or both, in an array";
-            fields.fault("signatures", detail);
-            Field::Absent
+    fields.list("signatures", 2).and_then(|items| {
+        let named: Option<Vec<Scheme>> =
+            items.iter().map(|item| item.as_str()?.parse().ok()).collect();
+        match named.as_deref() {
+            Some([one]) => Field::Is(vec![*one]),
+            Some([one, other]) if one != other => Field::Is(vec![Scheme::V1, Scheme::V1a]),
+            _ => fields.reject(
+                "signatures",
+                "expected \"v1\" (HMAC-SHA256), \"v1a\" (Ed25519), or both, in an array",
+            ),
         }
-    }
+    })
 }
 
-/// The delay before each retry, in whole seconds, at least one. Another value is recorded as an error.
+/// Takes the field `retry_schedule_s`: 1 to [`MAX_RETRY_STEPS`] delays between attempts, in whole seconds. Another value
+/// is recorded as an error.
 fn retry_schedule(fields: &mut Fields) -> Field<Vec<u32>> {
-    let items = match fields.list("retry_schedule_s", MAX_RETRY_STEPS) {
-        Field::Is(items) => items,
-        Field::Null => return Field::Null,
-        Field::Absent => return Field::Absent,
-    };
-    let steps: Option<Vec<u32>> =
-        items.iter().map(|item| whole_number(item, &(1..=MAX_RETRY_DELAY_S))).collect();
-    if let Some(steps) = steps.filter(|steps| !steps.is_empty()) {
-        return Field::Is(steps);
-    }
-    fields.fault(
-        "retry_schedule_s",
-        "expected at least one whole number of seconds, e.g. [5, 30, 120]",
-    );
-    Field::Absent
+    fields.list("retry_schedule_s", MAX_RETRY_STEPS).and_then(|items| {
+        let steps: Option<Vec<u32>> =
+            items.iter().map(|item| whole_number(item, &(1..=MAX_RETRY_DELAY_S))).collect();
+        match steps {
+            Some(steps) if !steps.is_empty() => Field::Is(steps),
+            _ => fields.reject(
+                "retry_schedule_s",
+                "expected at least one whole number of seconds, e.g. [5, 30, 120]",
+            ),
+        }
+    })
 }
 
 #[cfg(test)]

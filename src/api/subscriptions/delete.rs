@@ -12,14 +12,14 @@ use crate::api::problem::{ApiResult, Code, Problem};
 use crate::domain::subscription::change;
 use crate::store::subscriptions::SubscriptionFilter;
 
-/// `DELETE /v1/subscriptions/{id}`: deletes a subscription. Responds 204, also when repeated.
+/// `DELETE /v1/subscriptions/{id}`: 204, also when repeated.
 pub(super) async fn delete(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     delete_one(&context, &id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `DELETE /v1/subscriptions`: by `id` in the body, or `callback_url`, which deletes every subscription with that URL.
-/// 204.
+/// `DELETE /v1/subscriptions`: by the `id` in the body, or by `callback_url`, which deletes every subscription with that
+/// URL. 204.
 pub(super) async fn delete_by_body(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let mut fields = body.fields()?;
     let id = fields.text("id", 64).value();

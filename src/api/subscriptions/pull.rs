@@ -73,8 +73,8 @@ async fn websocket(
     open(response, frames.payload, reader, commands)
 }
 
-/// Starts after the cursor, or after `seen`, the last event that the client received, if that is newer; it is ignored
-/// if beyond the log.
+/// Starts after the cursor, or after `seen`, the last event that the client received, if that is newer. A `seen` beyond
+/// this node's head is ignored.
 async fn start(context: &Context, id: &str, seen: Option<Position>) -> ApiResult<ReaderStart> {
     let Context { api, caller, .. } = context;
     let id = find_pull_subscription(context, id).await?.id;
@@ -82,7 +82,7 @@ async fn start(context: &Context, id: &str, seen: Option<Position>) -> ApiResult
     let within = caller.key.event_types.clone();
     let filter = api.streams.filter_of_subscription(&caller.tenant, id, within).await?;
     let filter = filter.ok_or_else(not_a_pull_subscription)?;
-    // This log never issued an id beyond its head.
+    // Such an id is invalid, or this node lags. The events after the cursor are then served again.
     let seen = seen.filter(|seen| *seen <= api.log.head());
     let after = cursor.position.max(seen.unwrap_or_default());
     Ok(ReaderStart { filter, after, gap: None })

@@ -57,7 +57,7 @@ pub(super) async fn acknowledge(
     Ok(HttpResponse::Ok().json(json!({ "cursor": cursor.to_string() })))
 }
 
-/// Moves the subscription's cursor forward, never back, and returns its position then. 422 for a position after the newest
+/// Moves the subscription's cursor forward, never back, and returns where it then is. 422 for a position after the newest
 /// event, 409 if `id` is not a pull subscription.
 pub(crate) async fn acknowledge_up_to(
     api: &Api,
@@ -71,8 +71,8 @@ pub(crate) async fn acknowledge_up_to(
     api.store.advance_pull_cursor(id, position).await?.ok_or_else(not_a_pull_subscription)
 }
 
-/// `POST /v1/subscriptions/{id}/seek`: moves the cursor forward or back. 410 for an expired event id, 422 beyond the
-/// newest.
+/// `POST /v1/subscriptions/{id}/seek`: moves the cursor forward or back. 410 if events after an event id have expired, 422
+/// for an event id after the newest.
 pub(super) async fn seek(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -114,7 +114,6 @@ fn seek_point(cursor: Option<&str>, time: Option<&str>) -> ApiResult<ResumePoint
     }
 }
 
-/// Creates a 422 `validation_failed` problem for a cursor after the newest event of the log.
 fn beyond_the_log() -> Problem {
     Problem::invalid_field("/cursor", "this event id is newer than the newest event")
 }

@@ -43,20 +43,13 @@ pub(super) fn take_callback_url(fields: &mut Fields, targets: &Targets) -> Field
     let Some(CallbackField { name, value }) = take_callback_value(fields) else {
         return Field::Absent;
     };
-    let text = match value {
-        Value::Null => return Field::Null,
-        Value::String(text) => text,
-        _ => {
-            fields.fault(name, "expected the URL for the hub's POST requests, as a string");
-            return Field::Absent;
-        }
-    };
-    match permitted_url(&text, targets) {
-        Ok(url) => Field::Is(url),
-        Err(detail) => {
-            fields.fault(name, detail);
-            Field::Absent
-        }
+    match value {
+        Value::Null => Field::Null,
+        Value::String(text) => match permitted_url(&text, targets) {
+            Ok(url) => Field::Is(url),
+            Err(detail) => fields.reject(name, detail),
+        },
+        _ => fields.reject(name, "expected the URL for the hub's POST requests, as a string"),
     }
 }
 
@@ -73,7 +66,8 @@ pub(super) fn permitted_url(text: &str, targets: &Targets) -> Result<CallbackUrl
 const MAX_HEADERS: usize = 20;
 const MAX_HEADER_CHARS: usize = 1_000;
 
-/// Takes `headers`, with names in lower case. Errors: invalid, repeated, or set by HTTP or the hub.
+/// Takes `headers`, with names in lower case. A header is recorded as an error if it is invalid, repeated, or one that
+/// HTTP or the hub sets.
 pub(super) fn take_headers(fields: &mut Fields) -> Field<BTreeMap<String, String>> {
     let named = match fields.texts("headers", MAX_HEADERS, MAX_HEADER_CHARS) {
         Field::Is(named) => named,
@@ -174,7 +168,8 @@ pub(super) fn take_auth(fields: &mut Fields, targets: &Targets) -> Field<Receive
     })
 }
 
-/// HTTP Basic authentication (RFC 7617). `None` for a missing or invalid field; every fault is recorded.
+/// Takes the fields of HTTP Basic authentication (RFC 7617). `None` if one is missing or no string. Each fault is
+/// recorded, also with a result.
 fn basic(fields: &mut Fields) -> Option<ReceiverAuth> {
     let username = required(fields, "username", MAX_NAME_CHARS, plain);
     let password = required(fields, "password", MAX_PASSWORD_CHARS, secret);
@@ -190,8 +185,8 @@ fn basic(fields: &mut Fields) -> Option<ReceiverAuth> {
     Some(ReceiverAuth::Basic { username, password })
 }
 
-/// The OAuth 2.0 client credentials grant (RFC 6749, 4.4). `None` for a missing or invalid field; every fault is
-/// recorded.
+/// Takes the fields of the OAuth 2.0 client credentials grant (RFC 6749, 4.4). `None` if a required one is missing or no
+/// string, or if the hub may not call `token_url`. Each fault is recorded, also with a result.
 fn client_credentials(fields: &mut Fields, targets: &Targets) -> Option<ReceiverAuth> {
     let token_url = required(fields, "token_url", MAX_TOKEN_CHARS, plain);
     let client_id = required(fields, "client_id", MAX_NAME_CHARS, plain);
@@ -217,7 +212,7 @@ fn client_credentials(fields: &mut Fields, targets: &Targets) -> Option<Receiver
     Some(ReceiverAuth::ClientCredentials(credentials))
 }
 
-/// Takes a string field with the method `take`. A missing or null field is recorded as an error.
+/// Takes a string field with `take`: [`plain`] or [`secret`]. A missing or null field is recorded as an error.
 fn required(
     fields: &mut Fields,
     name: &'static str,
@@ -235,7 +230,8 @@ fn plain(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<St
     fields.text(name, max_chars).value()
 }
 
-/// Takes a secret string. An invalid value, or the placeholder [`MASK`] of a stored secret, is recorded as an error.
+/// Takes a string that is secret. An invalid value, or the placeholder [`MASK`] of a stored secret, is recorded as an
+/// error.
 fn secret(fields: &mut Fields, name: &'static str, max_chars: usize) -> Option<String> {
     let text = fields.text(name, max_chars).value()?;
     if text == MASK {
@@ -252,7 +248,7 @@ fn check_visible(fields: &mut Fields, name: &'static str, text: &str) {
     }
 }
 
-/// 422 for `auth` with an `authorization` header, and for `tls` without an `https` URL.
+/// 422 for `auth` with an `authorization` header, and for `tls` with an `http` URL.
 pub(super) fn check_combination(
     url: Option<&CallbackUrl>,
     settings: &WebhookSettings,

@@ -1,4 +1,4 @@
-//! The subscription as an earlier request with the same idempotency key left it.
+//! The response to a repeated request: the subscription as the first request with the same idempotency key left it.
 
 use serde_json::{Value, json};
 
@@ -13,8 +13,8 @@ pub(super) struct FirstView {
     pub(super) view: Value,
 }
 
-/// The subscription as it was after the first request with this key, with the current secret: the log holds none.
-/// `position`: that request's log entry.
+/// The subscription as it was after the first request, from that request's log entry at `position`. The secret is the
+/// current one, because the log holds no secrets. 500 without the entry.
 pub(super) async fn first_view(
     context: &Context,
     position: Option<Position>,
@@ -39,7 +39,6 @@ pub(super) async fn first_view(
     Ok(FirstView { id: entry.about, view })
 }
 
-/// Creates a 500 `internal` problem. Used if the log entry to which a stored response refers does not exist.
 pub(crate) fn missing_entry() -> Problem {
     Problem::new(Code::Internal, "the log entry of the first request does not exist")
 }

@@ -27,7 +27,7 @@ use crate::domain::time::UnixMillis;
 /// Five minutes: far shorter than the usual overlap of a key rotation.
 const KEY_SET_CACHE_CONTROL: &str = "public, max-age=300";
 
-/// `GET /v1/subscriptions/{id}/public-key`: returns the newest public key. 404 without `v1a` signatures.
+/// `GET /v1/subscriptions/{id}/public-key`: the newest public key. 404 without `v1a` signatures.
 pub(super) async fn public_key(
     Authorized(context, _): Authorized,
     id: web::Path<String>,
@@ -69,7 +69,7 @@ fn valid_keys(subscription: &Subscription) -> Vec<PublicKey<'_>> {
     }
 }
 
-/// The time for which earlier keys still sign, if the request names none: one day.
+/// One day.
 const DEFAULT_OVERLAP_S: u32 = 86_400;
 /// One week.
 const MAX_OVERLAP_S: u32 = 604_800;
@@ -81,8 +81,8 @@ struct RotationInput {
     overlap: Duration,
 }
 
-/// `POST /v1/subscriptions/{id}/rotate-secret`: earlier secrets sign as well until their overlap ends. The new secret
-/// is shown only here. 409 if too many are valid.
+/// `POST /v1/subscriptions/{id}/rotate-secret`: replaces the secret. The earlier secrets also sign until their overlap
+/// ends. The response shows the new secret; so does an idempotent repeat. 409 if too many secrets are valid.
 pub(super) async fn rotate(
     Authorized(context, body): Authorized<JsonBody>,
     id: web::Path<String>,
@@ -90,7 +90,7 @@ pub(super) async fn rotate(
     let claim = idempotency::claim(&context, &body.0).await?;
     let input = RotationInput::parse(&body)?;
     for _ in 0..MAX_CHANGE_ATTEMPTS {
-        // First, because the rotation that the first request made would fail the checks below.
+        // Before the checks below, which a repeat may fail: the first request has already made this rotation.
         if let Some(first) = idempotency::first(&context, claim.as_ref()).await? {
             let first = first_view(&context, first.position).await?;
             return Ok(idempotency::replayed(&mut HttpResponse::Ok()).json(first.view));
@@ -107,7 +107,8 @@ pub(super) async fn rotate(
                 let changed = Subscription { changed_at: position, ..change.subscription };
                 return Ok(HttpResponse::Ok().json(SubscriptionView::with_secret(&changed)));
             }
-            // Another node handled the same request at the same time. The next round finds its response.
+            // Another request changed the subscription, or another node handled this same request. The next round reads
+            // the new state, or finds that node's response.
             ChangeResult::Replayed { .. } | ChangeResult::Stale | ChangeResult::QuotaExceeded => {}
         }
     }
@@ -125,8 +126,8 @@ impl RotationInput {
         Ok(Self { secret, overlap })
     }
 
-    /// Earlier secrets stay until their overlap ends. 422 for the current secret again, 409 `too_many_secrets` if too
-    /// many are valid.
+    /// Returns `signing` with the new secret. Earlier secrets stay until their overlap ends. 422 if the secret is already
+    /// the current one, 409 `too_many_secrets` if too many are valid.
     fn rotate(&self, signing: &Signing) -> ApiResult<Signing> {
         if self.secret.as_ref() == Some(signing.secret()) {
             let detail = "is already the current secret; leave it out to get a generated one";

@@ -4,8 +4,8 @@ use crate::api::http::fields::Fields;
 use crate::domain::position::Position;
 use crate::streaming::resume::ResumePoint;
 
-/// Takes `from` (`now`, `earliest`, an event id or a time). Returns the position just before the first event to deliver.
-/// `None`: missing, `now`, or invalid, which is recorded as an error. An id after `head` is invalid.
+/// Takes `from` (`now`, `earliest`, an event id or a time). Returns the position just before the first event to deliver;
+/// `None` for `now` and without the field. An invalid value, such as an id after `head`, is recorded as an error.
 pub(super) fn starts_after(fields: &mut Fields, head: Position) -> Option<Position> {
     match ResumePoint::parse(&fields.text("from", 64).value()?) {
         ResumePoint::Now => None,
@@ -13,8 +13,8 @@ pub(super) fn starts_after(fields: &mut Fields, head: Position) -> Option<Positi
     }
 }
 
-/// The position just before the first event at or after `point`. `None` for `now`, and for an unreadable point or an id
-/// after `head`, which are recorded as an error.
+/// The position just before the first event at or after `point`. `None` for `now`, an unreadable point, or an id after
+/// `head`: each is recorded as an error of the field `name`.
 pub(crate) fn before_point(
     fields: &mut Fields,
     name: &'static str,

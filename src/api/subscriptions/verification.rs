@@ -14,8 +14,8 @@ use crate::domain::subscription::verification::VerificationMethod;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::store::StoreError;
 
-/// 422 if this hub cannot verify the receiver: CloudEvents needs a configured origin. `former`: before the change; an
-/// unchanged verification is not checked.
+/// 422 if this hub cannot verify the receiver: CloudEvents needs a configured origin. `former`: the definition before a
+/// change; a verification that stays the same is not checked.
 pub(super) fn require_possible(
     api: &Api,
     definition: &Definition,
@@ -44,7 +44,8 @@ pub(crate) fn require_verified(subscription: &Subscription) -> ApiResult<()> {
     Ok(())
 }
 
-/// Adds the number, time and error of the attempts to `view`. Adds nothing once the receiver is verified.
+/// Adds to `view` the number of attempts, the time and error of the last, and the time of the next. Adds nothing once the
+/// receiver is verified.
 pub(super) async fn add_progress(
     api: &Api,
     subscription: &Subscription,
@@ -70,8 +71,8 @@ pub(super) async fn add_progress(
     Ok(())
 }
 
-/// `POST /v1/subscriptions/{id}/verify`: attempts it again now, and restarts the schedule. 202. Fails if verified or
-/// paused, or without verification.
+/// `POST /v1/subscriptions/{id}/verify`: attempts the verification again now, and restarts its schedule. 202. 409 unless
+/// the status is `unverified`.
 pub(super) async fn verify(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let claim = idempotency::claim(&context, b"").await?;
     let subscription = find_subscription(&context, &id).await?;

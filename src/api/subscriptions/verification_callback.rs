@@ -22,7 +22,7 @@ use crate::domain::subscription::channel::{Channel, Webhook};
 use crate::domain::subscription::verification::{VerificationMethod, Verified, allowed_rate};
 use crate::domain::time::UnixMillis;
 
-/// The key name of a receiver in the audit log.
+/// The name in the audit log for a receiver, which has no key.
 const RECEIVER: &str = "receiver";
 const SECRET: &str = "x-hook-secret";
 const RATE: &str = "webhook-allowed-rate";
@@ -69,7 +69,7 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// `GET` or `POST /v1/subscriptions/{id}/verification`: `X-Hook-Secret` in a POST, or `?token=` with an optional
+/// `GET` or `POST /v1/subscriptions/{id}/verification`, with the header `X-Hook-Secret`, or with `?token=` and an optional
 /// `WebHook-Allowed-Rate` (CloudEvents).
 pub(super) async fn confirm(
     id: web::Path<String>,
@@ -95,7 +95,8 @@ pub(super) async fn confirm(
     Err(Problem::concurrent_modification("subscription"))
 }
 
-/// 400 for an invalid `rate`, the header `WebHook-Allowed-Rate` of a CloudEvents receiver: deliveries per minute.
+/// The result of the verification that `proof` confirms. `rate`: the header `WebHook-Allowed-Rate`, in POSTs per minute,
+/// which counts only with a token. 400 if it is invalid.
 fn verified(
     api: &Api,
     subscription: &Subscription,

@@ -1,4 +1,5 @@
-//! Effects: what the driver does with the network and the database. Each runs as a task, most end with a [`Completion`].
+//! Effects: what the driver does with the network and the database. Each runs as a task, most end with a
+//! [`Completion`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +36,9 @@ use crate::store::{Store, StoreError};
 const READ_LIMIT: PageLimit = PageLimit { events: 2_000, bytes: 1 << 20 };
 /// One read of a replay. Smaller, because all of its events become due retries at once.
 const REPLAY_LIMIT: PageLimit = PageLimit { events: 100, bytes: 1 << 20 };
-/// How long a failed read waits before it completes, so that the engine does not retry at once.
+/// How long a failed read waits before it completes, because the engine repeats it at once.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
+
 /// The result of an effect.
 pub(super) enum Completion {
     AttemptEnded(Box<AttemptResult>),
@@ -48,7 +50,7 @@ pub(super) enum Completion {
         range: ReadRange,
         result: Result<Stretch, StoreError>,
     },
-    /// With the events come the attempts on record of the replayed subscription.
+    /// With the events come the recorded states of their deliveries to the subscription.
     ReplayRangeRead {
         range: ReadReplayRange,
         result: Result<(Stretch, Vec<RecordedDelivery>), StoreError>,
@@ -155,7 +157,7 @@ pub(super) async fn read_range(log: Log, range: ReadRange) -> Completion {
     Completion::RangeRead { range, result }
 }
 
-/// Reads the log and the recorded deliveries of its events. An error is returned after [`RETRY_DELAY`].
+/// Reads the log for a replay, and the recorded deliveries of its events. An error is returned after [`RETRY_DELAY`].
 pub(super) async fn read_replay_range(
     log: Log,
     store: Store,
@@ -212,8 +214,8 @@ pub(super) async fn load_shards(store: Store, shards: Vec<OwnedShard>) -> Comple
     let result = async {
         let numbers: Vec<i16> =
             shards.iter().filter_map(|owned| i16::try_from(owned.shard).ok()).collect();
-        // Subscriptions first. One that is created after this statement follows by its entry in the log. If it were
-        // read after its delivery state, its cursor would be missing.
+        // Subscriptions first: one that is created meanwhile comes by its entry in the log. In the opposite order it
+        // could be loaded without its cursor.
         let subscriptions = store.select_webhooks_of_shards(&numbers).await?;
         let ids: Vec<i64> =
             subscriptions.iter().map(|subscription| subscription.id.stored()).collect();
@@ -225,7 +227,8 @@ pub(super) async fn load_shards(store: Store, shards: Vec<OwnedShard>) -> Comple
     Completion::ShardsLoaded { shards, result }
 }
 
-/// Releases shards, each given with its term. After an error, which is logged, this node acquires them again.
+/// Releases shards, each given with its term. After an error, which is logged, this node acquires them again, or after
+/// its stop another node does.
 pub(super) async fn release_shards(store: Store, node: Uuid, shards: Vec<(u16, i64)>) {
     if let Err(error) = store.release_shards(node, &shards).await {
         tracing::warn!(%error, "cannot release shards");

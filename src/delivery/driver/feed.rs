@@ -1,4 +1,5 @@
-//! The log as the driver reads it: in order, and every change of a subscription comes with the subscription's new state.
+//! The log as the driver reads it: in order, and every change of a subscription comes with the subscription's state at
+//! the time of the read, which may include later changes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ pub(super) enum LogEntry {
     Change {
         event: Arc<Event>,
         id: SubscriptionId,
-        /// `None` if the subscription is deleted or has no webhook any more.
+        /// `None` if the subscription is deleted or is not a webhook.
         snapshot: Option<Box<SubscriptionSnapshot>>,
     },
     /// A command to the owner of a subscription's shard, such as a replay.
@@ -147,9 +148,9 @@ pub(super) fn join(
     for (id, version) in versions {
         by_id.entry(id).or_default().push(version);
     }
-    let known = |subscription: Subscription| {
+    let load = |subscription: Subscription| {
         let versions = by_id.remove(&subscription.id).unwrap_or_default();
         LoadedSubscription { subscription, versions }
     };
-    subscriptions.into_iter().map(known).collect()
+    subscriptions.into_iter().map(load).collect()
 }

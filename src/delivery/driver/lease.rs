@@ -22,22 +22,22 @@
 //!
 //! **Without trust** the driver acquires no shards and starts no attempts, reads or verifications.
 //! [`Lease::run_while_trusted`] cuts off attempts in flight to ordered subscriptions, because the next owner sends the
-//! events that follow. Other attempts in flight go on: at worst the receiver gets an event twice under one
-//! `webhook-id`.
+//! events that follow. Other attempts in flight continue, also those whose event is still being fetched: at worst the
+//! receiver gets an event twice under one `webhook-id`.
 //!
 //! **Clock skew between nodes does not matter.** No node uses its wall clock for its lease, or compares times with
 //! another node. Each node measures durations with its monotonic clock ([`Instant`]). Only SQL decides whether a lease
-//! has ended, by `clock_timestamp()` of the one database server. The margin of 1.5 s absorbs different clock rates and a
-//! step of the server's clock. A failover replaces that clock, so both servers must agree to within 1.5 s.
+//! has ended, by `clock_timestamp()` of the one database server. The margin of 1.5 s absorbs different clock rates and
+//! a step of the server's clock. A failover replaces that clock, so both servers must agree to within 1.5 s.
 //!
 //! **The term fences late writes.** `take_shards` raises the term of each shard that it gives to a node. A flush names
 //! the terms, locks the shards that still have them, and writes only rows of those shards, all in one statement
-//! (`store/flush.sql`). So a takeover comes before a flush and fences it, or waits for it. The record of a failed
-//! verification checks the term too. Two writes name no term: the version of the subscription fences a status change,
-//! and `hookhub.delivery.exhausted` may be published twice.
+//! (`store/flush.sql`). So a takeover comes before a flush and fences it, or waits for it. The release of a shard and
+//! the record of a failed verification check the term too. Two writes name no term: the version of the subscription
+//! fences a status change, and `hookhub.delivery.exhausted` may be published twice.
 //!
 //! **After an interruption** the lease can be trusted again although another node has taken shards. The node learns it
-//! from its next flush, which returns the shards that it still owns, and forgets the others. Until then it may repeat
+//! from the next flush of such a shard, which it no longer owns, and forgets the shard. Until then it may repeat
 //! deliveries, but it cannot record them.
 //!
 //! The cached API keys of a node are trusted as long as its lease: a revocation waits for every node whose lease is
@@ -80,7 +80,6 @@ impl Lease {
         self.trusted_until() > Instant::now()
     }
 
-    /// Returns the time until which this node may rely on the lease unless the lease is renewed.
     fn trusted_until(&self) -> Instant {
         self.renewal.borrow().trusted_until
     }
@@ -94,12 +93,14 @@ impl Lease {
         has_changed
     }
 
-    /// Waits for the next renewal of the lease. Returns at once if the task that renews the lease has ended.
+    /// Waits for a renewal that this clone has not waited for. Returns at once if the task that renews the lease has
+    /// ended.
     pub(in crate::delivery) async fn wait_for_renewal(&mut self) {
         self.renewal.changed().await.unwrap_or_default();
     }
 
-    /// Runs `work` to its end and returns its result; `None` as soon as the lease is no longer trusted.
+    /// Runs `work` to its end and returns its result. Drops it and returns `None` as soon as the lease is no longer
+    /// trusted.
     ///
     /// The lease is checked before each poll: after the process was stopped (SIGSTOP) for longer than the lease, `work`
     /// is not polled again.

@@ -14,7 +14,7 @@ use crate::metrics::{Metrics, ProgressState, QueueSnapshot};
 
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The metrics of one driver. They read zero again when it is dropped.
+/// The metrics of one driver. When it is dropped, the gauges of shards and queues become zero.
 #[derive(Debug)]
 pub(super) struct DriverMetrics {
     metrics: Arc<Metrics>,
@@ -27,7 +27,8 @@ impl DriverMetrics {
         Self { metrics, flush_started_at: None, sample_at: Instant::now() }
     }
 
-    /// For a successful attempt, also records the time from the event's acceptance to `now`.
+    /// Records the outcome and the latency. For a successful attempt also the time from the event's acceptance to
+    /// `now`.
     pub(super) fn record_attempt(&self, result: &AttemptResult, now: UnixMillis) {
         let AttemptResult { attempt, outcome, .. } = result;
         let delivery = &self.metrics.delivery;
@@ -54,7 +55,7 @@ impl DriverMetrics {
         }
     }
 
-    /// Publishes at most once per [`SAMPLE_INTERVAL`].
+    /// Samples the queues at most once per [`SAMPLE_INTERVAL`].
     pub(super) fn sample_when_due(&mut self, engine: &Engine) {
         let now = Instant::now();
         if now >= self.sample_at {

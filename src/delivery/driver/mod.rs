@@ -1,8 +1,9 @@
 //! Drives the engine. The engine decides and does no I/O; the driver does the I/O and decides nothing about deliveries.
 //!
-//! [`Driver::run`] is a loop around [`Driver::step`]. A step puts one input into the engine (`handle_*`), then takes out
-//! everything that the engine wants done (`poll_*`) and starts it as tasks. Each task sends one [`Completion`], which is the
-//! input of a later step. The step itself never waits for the network, and for the database only after a failover.
+//! [`Driver::run`] is a loop around [`Driver::step`]. A step puts one input into the engine (`handle_*`), then takes
+//! out the actions that may start now (`poll_*`) and starts them as tasks. A task whose result the engine needs ends
+//! with a [`Completion`], which is an input of a later step. The step itself never waits for the network, and for the
+//! database only after a failover.
 //!
 //! `docs/internals/driver.md` describes the files.
 
@@ -27,13 +28,13 @@ use self::state::IDLE_FLUSH_INTERVAL;
 pub(super) use self::state::{Driver, DriverParts};
 use crate::domain::time::UnixMillis;
 
-/// Completions handled in one step.
+/// A step handles at most this many completions.
 const MAX_BATCH: usize = 256;
 
 /// The input of one step.
 enum Input {
     LogEntries(Vec<LogEntry>),
-    /// At most [`MAX_BATCH`]. Empty only in a driver that has ended.
+    /// At most [`MAX_BATCH`].
     Completions(Vec<Completion>),
     LeaseRenewed,
     TimerExpired,
@@ -66,7 +67,8 @@ impl Driver {
         self.carry_out();
     }
 
-    /// Starts the wanted actions: without a trusted lease or during a stop, no attempts, reads or verifications.
+    /// Starts the engine's actions. Without a trusted lease or during a stop, acquires no shards and starts no
+    /// attempts, reads or verifications.
     fn carry_out(&mut self) {
         self.engine.handle_time(UnixMillis::now());
         if self.stop_at.is_none() && self.lease.is_trusted() {
@@ -112,7 +114,8 @@ impl Driver {
         [engine, flush, acquire, self.stop_at].into_iter().flatten().fold(latest, Instant::min)
     }
 
-    /// A stop has begun, and all shards are released or the stop timeout has passed.
+    /// A stop has begun, and either all shards are released and nothing is being written or loaded, or the stop timeout
+    /// has passed.
     fn is_done(&self) -> bool {
         self.stop_at.is_some_and(|stop_at| {
             let is_quiet = self.engine.shards().is_empty() && !self.is_flushing && !self.is_loading;

@@ -1,4 +1,5 @@
-//! Takes actions out of the engine and starts them: attempts, reads, verifications, status changes and flushes.
+//! Takes actions out of the engine and starts them: attempts, reads, verifications, status changes, published events
+//! and flushes.
 
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use super::status_transition;
 use crate::delivery::engine::StartAttempt;
 use crate::domain::time::UnixMillis;
 
-/// A result is recorded at most this long after it arrives.
+/// A flush starts this long after the oldest result that it records, or later if another flush was in flight.
 const FLUSH_DELAY: Duration = Duration::from_millis(50);
-/// This many results are recorded at once, whatever their age.
-const MAX_UNRECORDED: usize = 500;
+/// With this many results a flush starts without [`FLUSH_DELAY`].
+const FLUSH_THRESHOLD: usize = 500;
 /// Reads of the log in flight, for lagging subscriptions and for replays.
 const MAX_READS: usize = 4;
 
@@ -85,8 +86,8 @@ impl Driver {
         }
     }
 
-    /// Starts a flush if none is in flight and results have waited for [`FLUSH_DELAY`], [`MAX_UNRECORDED`] results
-    /// wait, shards are handed over, or the last idle flush was [`IDLE_FLUSH_INTERVAL`] ago.
+    /// Starts a flush if none is in flight and results have waited for [`FLUSH_DELAY`], [`FLUSH_THRESHOLD`] results
+    /// wait, shards are being handed over, or the last idle flush was [`IDLE_FLUSH_INTERVAL`] ago.
     pub(super) fn flush_when_due(&mut self) {
         let now = Instant::now();
         let engine = &mut self.engine;
@@ -96,7 +97,7 @@ impl Driver {
         let is_idle_due = now >= self.idle_flush_at || engine.is_handing_over();
         let is_due = is_idle_due
             || self.flush_at.is_some_and(|at| now >= at)
-            || engine.result_count() >= MAX_UNRECORDED;
+            || engine.result_count() >= FLUSH_THRESHOLD;
         if self.is_flushing || !is_due {
             return;
         }

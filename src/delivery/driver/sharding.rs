@@ -19,13 +19,15 @@ use crate::store::StoreError;
 const ACQUIRE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often each of several nodes looks for free shards.
 const SHARED_ACQUIRE_INTERVAL: Duration = Duration::from_millis(200);
-/// Time for the attempts in flight of a shard that another node is to take. The other node repeats those that are cut off.
+/// Time for the attempts in flight of a shard that another node is to take. The other node repeats those that are cut
+/// off.
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(500);
 /// Pages of the log that wait for the engine.
 const FEED_CAPACITY: usize = 4;
 
 impl Driver {
-    /// Attempts in flight have [`HANDOVER_TIMEOUT`] if other nodes are alive, else the whole stop timeout.
+    /// Begins to hand over all shards, and announces the stop to other nodes. Attempts in flight have
+    /// [`HANDOVER_TIMEOUT`] if other nodes are alive, else the whole stop timeout.
     pub(super) fn begin_stop(&mut self) {
         let timeout = self.stop_timeout;
         self.stop_at = Some(Instant::now() + timeout);
@@ -39,7 +41,7 @@ impl Driver {
         });
     }
 
-    /// Does nothing while another acquisition runs, or before the interval has passed.
+    /// Does nothing while shards are being acquired or loaded, or before the interval has passed.
     pub(super) fn acquire_shards_when_due(&mut self) {
         if self.is_acquiring || self.is_loading || Instant::now() < self.acquire_shards_at {
             return;
@@ -63,7 +65,7 @@ impl Driver {
                 } else if live_nodes > 1 {
                     let deadline = UnixMillis::now().after(HANDOVER_TIMEOUT);
                     let surplus =
-                        self.engine.retained_shards().saturating_sub(fair_share(live_nodes));
+                        self.engine.retained_shard_count().saturating_sub(fair_share(live_nodes));
                     self.engine.begin_handover(surplus, deadline);
                 }
             }
@@ -71,7 +73,7 @@ impl Driver {
         }
     }
 
-    /// Also starts to read the log. If loading failed, releases the shards.
+    /// Adds the loaded shards to the engine, and starts to read the log. If loading failed, releases the shards.
     pub(super) fn handle_loaded(
         &mut self,
         shards: &[OwnedShard],
@@ -125,7 +127,7 @@ impl Driver {
         self.tasks.spawn(effects::release_shards(store, node, shards));
     }
 
-    /// After a failover, forgets all shards and the log position: the new server may lack what was read.
+    /// If the database has failed over, forgets all shards and the log position: the new server may lack what was read.
     pub(super) async fn handle_renewal(&mut self) {
         if !self.lease.detect_failover(&mut self.server) {
             return;

@@ -23,7 +23,7 @@ use crate::store::nodes::ServerIdentity;
 
 /// Cursors that move without results are recorded this often.
 pub(super) const IDLE_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
-/// Completions that wait for a step. More than the tasks in flight at once.
+/// Completions that wait for a step. A task whose completion does not fit waits.
 const COMPLETION_CAPACITY: usize = 8_192;
 
 /// The parts that a driver is built from.
@@ -115,7 +115,7 @@ impl Driver {
         }
     }
 
-    /// Spawns an effect, whose completion the driver handles in a later step.
+    /// Spawns an effect, cancelled when the driver ends. The driver handles its completion in a later step.
     pub(super) fn start(&self, effect: impl Future<Output = Completion> + Send + 'static) {
         let sender = self.sender.clone();
         self.spawn(async move {

@@ -10,8 +10,8 @@ use crate::domain::subscription::transition::StatusTransition;
 use crate::log::Log;
 use crate::store::Store;
 
-/// Retries while the database is unavailable. Does nothing if the current status no longer allows the change, or if the
-/// subscription was deleted or its receiver changed.
+/// Retries until the database answers. Does nothing if the current status no longer allows the change, or if the
+/// subscription was deleted, or its receiver or its verification changed.
 pub(super) async fn apply_transition(
     log: Log,
     store: Store,

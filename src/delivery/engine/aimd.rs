@@ -24,17 +24,18 @@ pub(super) struct Response<'a> {
     pub(super) latency: Duration,
 }
 
-/// The sign of a receiver's load in a response.
+/// The receiver's load as a response shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LoadSignal {
+    /// A success that is not slow.
     Healthy,
     /// The receiver asks for less, or responds slowly or not in time.
     Overloaded,
     None,
 }
 
-/// How many POSTs may run at a time. Each success adds one until the first sign of load, which halves the window;
-/// from there on one is added for each window full of successes.
+/// How many POSTs may run at a time. A sign of load halves the window. A window full of successes adds one; after
+/// [`Self::restart`] each success adds one, until the first sign of load.
 #[derive(Debug)]
 pub(super) struct AimdWindow {
     size: usize,
@@ -89,7 +90,8 @@ impl AimdWindow {
         }
     }
 
-    /// Whether the attempt started after the window was last halved: earlier ones must not halve it again.
+    /// Whether the attempt started after the window was last halved: earlier ones must not halve it again. Also true if
+    /// the clock has stepped back since.
     fn is_current(&self, started_at: UnixMillis, now: UnixMillis) -> bool {
         self.halved_at.is_none_or(|halved_at| started_at > halved_at || halved_at > now)
     }

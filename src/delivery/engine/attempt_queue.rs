@@ -13,16 +13,15 @@ use crate::domain::position::Position;
 use crate::domain::subscription::Definition;
 use crate::domain::time::UnixMillis;
 
-/// With this many retries first attempts stop, even if the receiver accepts some events.
+/// With this many retries and running first attempts no first attempt starts, unless as a probe.
 const MAX_RETRIES: usize = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// The first attempt of the event that has waited longest.
     First,
     /// A due retry.
     Due(Position),
-    /// A retry before it is due, as a probe.
+    /// The oldest retry, due or not, as a probe.
     Early(Position),
 }
 
@@ -48,7 +47,7 @@ pub(super) struct AttemptQueue {
     pub(super) waiting: Lanes,
     pub(super) retries: Retries,
     pub(super) receiver: Receiver,
-    first_attempts: usize,
+    running_first_attempts: usize,
     /// The order keys of the running first attempts that have one.
     running_keys: HashMap<Position, i64>,
     /// Whether the latest attempt was a retry.
@@ -61,7 +60,7 @@ impl AttemptQueue {
             waiting: Lanes::default(),
             retries: Retries::default(),
             receiver,
-            first_attempts: 0,
+            running_first_attempts: 0,
             running_keys: HashMap::new(),
             was_retry: false,
         }
@@ -69,7 +68,7 @@ impl AttemptQueue {
 
     /// Attempts whose event is being fetched are included.
     pub(super) fn running(&self) -> usize {
-        self.first_attempts + self.retries.running()
+        self.running_first_attempts + self.retries.running()
     }
 
     /// Whether a replay may add retries: fewer than `max` exist, or none if the circuit breaker is open.
@@ -83,7 +82,8 @@ impl AttemptQueue {
         self.next(definition, now).is_some()
     }
 
-    /// First attempts come before retries, but one slot is kept for due retries. `None`: no attempt may start.
+    /// The attempt to start next; `None`: none may start. First attempts come before retries, but one slot is kept for
+    /// due retries.
     fn next(&mut self, definition: &Definition, now: UnixMillis) -> Option<Next> {
         let concurrency = self.receiver.concurrency(definition);
         if self.running() >= concurrency || self.receiver.limited_until(definition, now) > now {
@@ -92,8 +92,8 @@ impl AttemptQueue {
         if self.receiver.failing_since().is_some() {
             return self.next_while_failing(now);
         }
-        let has_first =
-            self.retries.len() + self.first_attempts < MAX_RETRIES && self.waiting.has_first();
+        let has_first = self.retries.len() + self.running_first_attempts < MAX_RETRIES
+            && self.waiting.has_first();
         // With a single slot, first attempts and retries alternate.
         let serves_retries = self.retries.running() == 0 && (concurrency > 1 || !self.was_retry);
         match (has_first, self.retries.next_due()) {
@@ -130,7 +130,8 @@ impl AttemptQueue {
         (at > now && (has_waiting || has_probe)).then_some(at)
     }
 
-    /// The attempt occupies a slot until [`Self::end_attempt`] or [`Self::return_slot`]. `None`: none may start.
+    /// Starts the next attempt, which occupies a slot until [`Self::end_attempt`] or [`Self::return_slot`]. `None`:
+    /// none may start.
     pub(super) fn start(&mut self, definition: &Definition, now: UnixMillis) -> Option<Started> {
         let next = self.next(definition, now)?;
         self.receiver.start_attempt(definition, now);
@@ -146,7 +147,7 @@ impl AttemptQueue {
 
     fn start_first(&mut self) -> Option<Started> {
         let (first, key) = self.waiting.start()?;
-        self.first_attempts += 1;
+        self.running_first_attempts += 1;
         let (position, started) = match first {
             FirstAttempt::Event(event) => (event.position, Started::Event(event)),
             FirstAttempt::Position(position) => (position, Started::Fetch(position)),
@@ -157,7 +158,7 @@ impl AttemptQueue {
         Some(started)
     }
 
-    /// Counted from 1. `None`: no attempt for this event runs.
+    /// The number, from 1, of a running attempt whose event is fetched. `None`: the event has no such attempt.
     pub(super) fn attempt_number(&self, position: Position) -> Option<u16> {
         if self.retries.is_running(position) {
             return self.retries.get(position).map(|retry| retry.attempts.saturating_add(1));
@@ -171,7 +172,7 @@ impl AttemptQueue {
             return;
         }
         if let Some(key) = self.running_keys.remove(&position) {
-            self.first_attempts -= 1;
+            self.running_first_attempts -= 1;
             self.waiting.return_slot(key, position);
         }
     }
@@ -181,7 +182,7 @@ impl AttemptQueue {
         if let Some(retry) = self.retries.end(position) {
             return Ended { retry: Some(retry), order_key: retry.order_key };
         }
-        self.first_attempts = self.first_attempts.saturating_sub(1);
+        self.running_first_attempts = self.running_first_attempts.saturating_sub(1);
         Ended { retry: None, order_key: self.running_keys.remove(&position) }
     }
 

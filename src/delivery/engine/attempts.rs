@@ -8,11 +8,11 @@ use crate::domain::delivery::shard::shard_of;
 use crate::domain::event::Event;
 use crate::domain::id::SubscriptionId;
 
-/// How many attempts run at a time on a node.
+/// How many attempts run at a time on a node. Those whose event is being fetched are included.
 const MAX_IN_FLIGHT: usize = 4_096;
 /// A subscription gets at most the free slots divided by this, so that many hanging receivers leave slots for others.
 const FREE_SLOTS_DIVISOR: usize = 8;
-/// With this many unrecorded results (the database is down) nothing starts.
+/// With this many unrecorded results (the database is slow or down) no attempt starts.
 const MAX_UNRECORDED: usize = 20_000;
 
 impl Engine {
@@ -65,7 +65,8 @@ impl Engine {
         }
     }
 
-    /// `None` if the subscription is no longer delivered to or the shard is lost.
+    /// Returns the attempt, which the caller must start. `None`, with the slot free again, if the subscription is no
+    /// longer delivered to or the shard is lost.
     pub(crate) fn handle_fetched(
         &mut self,
         fetch: FetchEvent,
@@ -108,8 +109,8 @@ impl Engine {
         }
     }
 
-    /// Counts an attempt, or the fetch of its event, as no longer in flight. Returns `false` if this node no longer owns the
-    /// shard in this `term`: the caller then ignores the outcome.
+    /// Counts an attempt, or the fetch of its event, as no longer in flight. Returns `false` if this node no longer
+    /// owns the shard in this `term`: the caller then ignores the outcome.
     pub(super) fn count_ended_attempt(&mut self, id: SubscriptionId, term: i64) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.ownership.end(shard_of(id), term)

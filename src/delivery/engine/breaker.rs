@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::time::UnixMillis;
 
-/// After this many failures in a row the breaker opens.
+/// This many failures in a row open the breaker.
 const MAX_FAILURES: usize = 20;
 /// The interval before the first probe. Each probe doubles it.
 const MIN_PROBE_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,4 +1,5 @@
-//! Positions up to which the recorded cursors may move: the cursor of each shard, and those of subscriptions that need their own.
+//! Positions up to which the recorded cursors may move: the cursor of each shard, and those of subscriptions that need
+//! their own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -10,16 +11,16 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
-/// A subscription whose oldest unfinished event is older gets a cursor of its own, so that its shard's cursor can
-/// move on.
+/// A subscription gets a cursor of its own when its oldest unfinished event is older than this, so that the cursor of
+/// its shard can move on.
 const MAX_HOLD_TIME: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 struct ShardCursor {
     term: i64,
-    /// As the latest flush recorded it. It never moves back: a restart reads the log from the lowest one.
+    /// The cursor in the latest flush. It never moves back.
     recorded: Position,
-    /// The queues that hold the cursor back.
+    /// The queues that hold the cursor back, and at which position.
     holding: BTreeSet<(Position, SubscriptionId)>,
 }
 
@@ -33,8 +34,8 @@ impl ShardCursor {
 
 /// The recorded cursors of the owned shards and their subscriptions.
 ///
-/// A flush visits only the queues whose cursor may have changed what is recorded: `holding` yields the shard's cursor
-/// at once, and `unsettled` names the subscriptions whose own cursor may have moved.
+/// A flush does not visit every queue: `holding` yields the shard's cursor at once, and `unsettled` names the
+/// subscriptions that may need another cursor of their own, or none.
 #[derive(Debug, Default)]
 pub(super) struct Cursors {
     shards: BTreeMap<u16, ShardCursor>,
@@ -103,8 +104,9 @@ impl Cursors {
         }
     }
 
-    /// Returns the cursors to record and marks them as recorded: those that changed, and those of shards in
-    /// `with_results`. An idle flush adds all shards whose cursor has moved.
+    /// Returns the cursors to record and marks them as recorded: the subscriptions' own cursors that changed, with the
+    /// cursors of their shards, and of the shards in `with_results`. An idle flush adds all shards whose cursor has
+    /// moved.
     pub(super) fn advance(
         &mut self,
         queues: &mut HashMap<SubscriptionId, SubscriptionQueue>,
@@ -127,7 +129,8 @@ impl Cursors {
         CursorChanges { shards, own }
     }
 
-    /// Lets shards' cursors pass queues that held them for [`MAX_HOLD_TIME`]: [`Self::settle`] gives these their own.
+    /// Lets the shards' cursors pass queues whose oldest unfinished event is older than [`MAX_HOLD_TIME`]:
+    /// [`Self::settle`] gives these queues a cursor of their own.
     fn stop_long_holds(
         &mut self,
         queues: &mut HashMap<SubscriptionId, SubscriptionQueue>,

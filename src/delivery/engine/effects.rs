@@ -39,7 +39,8 @@ pub(crate) struct StartAttempt {
     pub(crate) term: i64,
 }
 
-/// Fetch the event of an attempt, and pass it to [`Engine::handle_fetched`](super::Engine::handle_fetched).
+/// Fetch the event of an attempt, and pass it to [`Engine::handle_fetched`](super::Engine::handle_fetched), which
+/// returns the attempt to make.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FetchEvent {
     pub(crate) subscription: SubscriptionId,
@@ -51,7 +52,7 @@ pub(crate) struct FetchEvent {
 /// The result of a [`StartAttempt`].
 #[derive(Debug)]
 pub(crate) struct AttemptResult {
-    /// The content of the next flush.
+    /// The row that the next flush records.
     pub(crate) attempt: Attempt,
     pub(crate) outcome: Outcome,
     /// The term of the [`StartAttempt`].

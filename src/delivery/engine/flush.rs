@@ -15,7 +15,8 @@ impl Engine {
         !self.results.is_empty()
     }
 
-    /// Takes what to record in one transaction; `None` for nothing. `is_idle`: also cursors that moved without results.
+    /// Takes what to record in one transaction; `None` for nothing. `is_idle`: also shards' cursors that moved without
+    /// results.
     pub(crate) fn poll_flush(&mut self, now: UnixMillis, is_idle: bool) -> Option<Flush> {
         let context = FlushContext { head: self.head(), now, is_idle };
         let changes = self.cursors.advance(&mut self.queues, self.results.shards(), context);

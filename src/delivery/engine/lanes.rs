@@ -1,4 +1,5 @@
-//! Events of one subscription that wait for their first attempt: in log order, one of an order key at a time.
+//! Events of one subscription that wait for their first attempt. Events with one order key start in log order, one at a
+//! time.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -7,13 +8,13 @@ use std::sync::Arc;
 use crate::domain::event::Event;
 use crate::domain::position::Position;
 
-/// How many events of one subscription wait in memory.
+/// With this many events in memory a subscription is full. One read of a lagging subscription may add more.
 const MAX_READY_EVENTS: usize = 1_000;
-/// How many bytes of events of one subscription wait in memory.
+/// With this many bytes of events in memory a subscription is full.
 pub(super) const MAX_READY_BYTES: usize = 1 << 20;
 /// A lagging subscription reads on once fewer events wait in memory.
 pub(super) const READ_ON_BELOW: usize = 250;
-/// How many events of one subscription wait behind a busy order key, as positions.
+/// With this many events behind busy order keys, kept as positions, a subscription is full.
 const MAX_HELD: usize = 65_536;
 
 /// The event of a first attempt.
@@ -26,8 +27,8 @@ pub(super) enum FirstAttempt {
 
 /// Events that wait for their first attempt.
 ///
-/// Of the events with one order key only the first may start, and only while the key is not busy. The others are
-/// kept as positions: a busy key holds back no other key, and memory stays bounded.
+/// Of the events with one order key only the first may start, and only while the key is not busy. An event that comes
+/// to the front while its key is busy is kept as a position only: it holds back no other key, and memory stays bounded.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     ready: VecDeque<(Option<i64>, Arc<Event>)>,
@@ -37,7 +38,7 @@ pub(super) struct Lanes {
     held_count: usize,
     /// Events whose key has become free. The key is busy again, on their behalf.
     freed: VecDeque<(i64, Position)>,
-    /// By order key: how many events run or wait for a retry.
+    /// By order key: how many events run, wait for a retry or are in `freed`.
     busy: HashMap<i64, usize>,
 }
 
@@ -48,6 +49,7 @@ impl Lanes {
         self.ready.push_back((key, Arc::clone(event)));
     }
 
+    /// Whether [`Self::start`] returns an event.
     pub(super) fn has_first(&mut self) -> bool {
         self.hold_busy();
         !self.freed.is_empty() || !self.ready.is_empty()
@@ -84,7 +86,7 @@ impl Lanes {
         }
     }
 
-    /// Counts an event with this order key that runs or waits for a retry. The key is busy while there is one.
+    /// Counts an event with this order key that runs or waits for a retry. The key is busy while the count is not zero.
     pub(super) fn occupy(&mut self, key: i64) {
         *self.busy.entry(key).or_default() += 1;
     }

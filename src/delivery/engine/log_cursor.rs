@@ -18,10 +18,11 @@ enum Reading {
 
 /// Where one subscription stands in the log.
 ///
-/// Invariant: the cursor passes an event only once its delivery has ended or its retry is among the results of the
-/// same flush.
+/// Invariant: the cursor passes an event only once its delivery has ended, or its retry is recorded or among the
+/// results of the same flush.
 #[derive(Debug)]
 pub(super) struct LogCursor {
+    /// The subscription's patterns over time, oldest first.
     pub(super) versions: Vec<Version>,
     reading: Reading,
     /// The subscription has taken up all its events at or below.
@@ -106,7 +107,7 @@ impl LogCursor {
         self.read_to
     }
 
-    /// Whether the result of a read that started after `after` may be used. `false` if it is outdated: the shard was lost and
+    /// Whether the result of a read from `after` on may be used. `false` if it is outdated: the shard was lost and
     /// acquired again in the meantime, or events have expired.
     pub(super) fn is_expecting(&self, after: Position) -> bool {
         self.reading == Reading::Lagging { is_reading: true } && after == self.read_to
@@ -145,8 +146,8 @@ impl LogCursor {
         self.unfinished.contains(position)
     }
 
-    /// The highest position up to which every event is delivered or has a retry. `head`: the position up to which the
-    /// node has processed the log.
+    /// The position up to which the first attempt of every event has ended. `head`: the position up to which the node
+    /// has processed the log.
     pub(super) fn position(&self, head: Position) -> Position {
         let taken_up = if self.is_lagging() { self.read_to } else { self.read_to.max(head) };
         self.unfinished.cursor().unwrap_or(taken_up)

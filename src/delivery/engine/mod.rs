@@ -56,17 +56,16 @@ use crate::domain::time::UnixMillis;
 
 /// The delivery engine: all decisions for the shards that a node owns.
 ///
-/// The engine is sans-I/O. Events, results and the time enter by `handle_*` calls. Actions leave by `poll_*` calls,
-/// and a *driver* carries them out: it does the HTTP, the SQL, the waiting. No call blocks, and none fails. One task
-/// owns the engine.
+/// The engine is sans-I/O. Log entries, results and the time enter by `handle_*` calls. Actions leave by `poll_*`
+/// calls, and a *driver* carries them out: it does the HTTP, the SQL, the waiting. No call blocks, and none fails. One
+/// task owns the engine.
 ///
 /// # The loop
 ///
-/// A driver repeats four steps. Any of the events in step 4 ends the waiting, and nothing is lost if several are
-/// handled before the next round.
+/// A driver repeats four steps:
 ///
 /// 1. Pass the time: [`handle_time`](Self::handle_time).
-/// 2. Take actions and begin to carry them out. The `poll_*` calls are independent, so their order is free.
+/// 2. Take the actions and begin to carry them out. The `poll_*` calls are independent, so their order is free.
 ///    While the node may not start work (its lease has run out, or it stops), skip the calls marked *start*.
 ///
 ///    | call | until | action | its result enters by |
@@ -76,15 +75,19 @@ use crate::domain::time::UnixMillis;
 ///    | [`poll_read`](Self::poll_read) (*start*) | `None`, or too many reads run | read the log | [`handle_read`](Self::handle_read) or [`handle_read_error`](Self::handle_read_error) |
 ///    | [`poll_replay_read`](Self::poll_replay_read) (*start*) | the same | read the log and the record of its deliveries | [`handle_replay_read`](Self::handle_replay_read) or [`handle_replay_read_error`](Self::handle_replay_read_error) |
 ///    | [`poll_verification`](Self::poll_verification) (*start*) | `None` | verify the receiver | [`handle_verification`](Self::handle_verification) |
-///    | [`poll_transitions`](Self::poll_transitions) | once | change the subscription's status | [`handle_transition_applied`](Self::handle_transition_applied) |
-///    | [`poll_exhausted`](Self::poll_exhausted) | once | append `hookhub.delivery.exhausted` to the log | [`handle_exhausted_published`](Self::handle_exhausted_published) |
-///    | [`poll_flush`](Self::poll_flush) | once, if no flush runs | record it in one transaction, fenced by terms | [`handle_shards_lost`](Self::handle_shards_lost) for the shards whose term has passed |
-///    | [`poll_released_shards`](Self::poll_released_shards) | once, if no flush runs | release the shards | none |
+///    | [`poll_transitions`](Self::poll_transitions) | once per round | change the subscriptions' status | [`handle_transition_applied`](Self::handle_transition_applied) for each |
+///    | [`poll_exhausted`](Self::poll_exhausted) | once per round | append `hookhub.delivery.exhausted` to the log | [`handle_exhausted_published`](Self::handle_exhausted_published) for each |
+///    | [`poll_flush`](Self::poll_flush) | once per round, if due and no flush runs | record it in one transaction, fenced by terms | [`handle_shards_lost`](Self::handle_shards_lost) for the shards whose term has passed |
+///    | [`poll_released_shards`](Self::poll_released_shards) | once per round, if no flush runs | release the shards, fenced by terms | none |
 ///
-/// 3. Wait until [`poll_timeout`](Self::poll_timeout) at the latest, or for the driver's own timers: it decides when
-///    results are flushed ([`has_results`](Self::has_results), [`result_count`](Self::result_count)), and how often
-///    cursors are that moved without results.
-/// 4. Meanwhile, pass in the log and the results of actions as they arrive.
+/// 3. Wait for an input: a log entry, a result, the time of [`poll_timeout`](Self::poll_timeout), or a timer of the
+///    driver. The driver decides when a flush is due: soon after a result ([`has_results`](Self::has_results)), at once
+///    with many ([`result_count`](Self::result_count)) or during a handover
+///    ([`is_handing_over`](Self::is_handing_over)), and now and then for cursors that move without results.
+/// 4. Pass the input to its `handle_*` call. Several inputs may enter before the next round.
+///
+/// Two calls in step 4 return an action: [`handle_fetched`](Self::handle_fetched) a POST to make, and
+/// [`handle_verification`](Self::handle_verification) a failure to record, which has no result.
 ///
 /// # The log
 ///
@@ -96,33 +99,32 @@ use crate::domain::time::UnixMillis;
 /// # Shards
 ///
 /// A new engine owns no shard. A driver acquires shards in the database, loads their subscriptions and their delivery
-/// state, and calls [`handle_shards_acquired`](Self::handle_shards_acquired). Between loading and this call it
-/// passes in no log entry, or a change in between would be missed. The shards' lowest cursor becomes
-/// [`processed`](Self::processed), unless the engine owned shards before: subscriptions with a lower cursor then lag, and
-/// catch up by [`poll_read`](Self::poll_read).
+/// state, and calls [`handle_shards_acquired`](Self::handle_shards_acquired). From the start of the loading until this
+/// call it passes in no log entry, or a change in between would be missed. The lowest cursor of the first shards
+/// becomes [`processed`](Self::processed), where reading the log begins. A subscription with a lower cursor, or with a
+/// cursor of its own, lags and catches up by [`poll_read`](Self::poll_read).
 ///
 /// Shards leave in one of three ways:
 ///
-/// - [`begin_handover`](Self::begin_handover): they start nothing more, and
+/// - [`begin_handover`](Self::begin_handover): they start no attempts, and
 ///   [`poll_released_shards`](Self::poll_released_shards) returns each once its attempts have ended or the deadline has
 ///   passed, and its results are recorded.
 /// - [`handle_shards_lost`](Self::handle_shards_lost): another node owns them.
 /// - [`handle_failover`](Self::handle_failover): another database server has taken over. The driver drops its position
-///   in the log too.
+///   in the log too, and reads on from [`processed`](Self::processed) after it has acquired shards again.
 ///
 /// # What must hold
 ///
-/// - *Time.* The engine owns no clock. The driver passes the wall clock's time; time that steps back delays work and
-///   breaks nothing.
-/// - *Every action has exactly one result*, also when it fails, and it may arrive late: results name the term in which
-///   they began, and the engine ignores those of an earlier term. An action without a result occupies its slot for
-///   ever. The flush is the exception: the driver repeats it until the database accepts it.
+/// - *Time.* The driver passes the wall clock's time. Time that steps back delays work and breaks nothing.
+/// - *Every action has exactly one result*, also when it fails. An action without a result occupies its slot for ever.
+///   The flush is the exception: the driver repeats it until the database accepts it.
+/// - *A result may be late.* The shard may be lost or owned in a later term by then, and the subscription changed or
+///   deleted. The engine ignores whatever no longer applies.
 /// - *One flush at a time*, in the order of [`poll_flush`](Self::poll_flush). A flush holds cursors that assume all earlier
 ///   ones are recorded.
 /// - *A flush is atomic and fenced.* Either all results and cursors of a shard are recorded, or, if its term has
 ///   passed, none. This is invariant 4 of the design: a cursor passes an event only together with the record of its
 ///   delivery or its retry.
-/// - *Actions outlive their subscription.* A POST may end after its subscription was deleted or its shard was lost.
 #[derive(Debug)]
 pub(crate) struct Engine {
     /// For subscriptions without a schedule of their own.
@@ -188,7 +190,7 @@ impl Engine {
         self.queues.values()
     }
 
-    /// Offers the log's next event to each subscription whose patterns match.
+    /// Offers the log's next event to each subscription whose patterns match; a test event only to its subscription.
     pub(crate) fn handle_event(&mut self, event: &Arc<Event>) {
         self.processed = self.processed.max(Some(event.position));
         let ids = match (event.event_type.as_str(), event.about) {
@@ -201,7 +203,8 @@ impl Engine {
         }
     }
 
-    /// Handles a change by the log entry at `position`. `snapshot`: `None` if deleted or without a webhook.
+    /// Handles the creation, change or deletion of a subscription by the log entry at `position`. Ignores subscriptions
+    /// of other nodes' shards. `snapshot`: `None` if deleted or without a webhook.
     pub(crate) fn handle_change(
         &mut self,
         position: Position,
@@ -236,7 +239,7 @@ impl Engine {
         self.reschedule(id);
     }
 
-    /// Matches new events by the version at `position`. Without one, nothing changes.
+    /// Matches later events by the version in force at `position`. Does nothing if no version is that old.
     fn match_patterns_at(&mut self, loaded: &LoadedSubscription, position: Position) {
         let in_force = loaded.versions.iter().rev().find(|version| version.since <= position);
         if let Some(version) = in_force {
@@ -245,7 +248,7 @@ impl Engine {
         }
     }
 
-    /// Attempts in flight continue.
+    /// Attempts in flight continue, and are recorded unless the shard is lost.
     fn remove_subscription(&mut self, id: SubscriptionId) {
         self.matcher.remove(id);
         self.verifications.remove(id);
@@ -280,8 +283,8 @@ impl Engine {
         }
     }
 
-    /// Makes a delivery due at `now`, because the owner has requested another attempt. Does nothing while an attempt
-    /// for the event runs or its first attempt has not ended.
+    /// Makes a delivery due at `now`, because the subscription's owner has requested another attempt. Does nothing
+    /// while an attempt for the event runs or its first attempt has not ended.
     ///
     /// `attempts`: the number of earlier attempts, used only if the engine has no retry for the event.
     fn retry_now(&mut self, id: SubscriptionId, event: Position, attempts: u16, now: UnixMillis) {
@@ -305,7 +308,7 @@ impl Engine {
         }
     }
 
-    /// Sets the current time, and makes due whatever waits for it.
+    /// Sets the current time, and makes due the retries, probes and verifications whose time has come.
     pub(crate) fn handle_time(&mut self, now: UnixMillis) {
         self.now = now;
         self.verifications.handle_time(now);
@@ -322,7 +325,8 @@ impl Engine {
         }
     }
 
-    /// `None`: nothing waits for a time.
+    /// When [`Self::handle_time`] must be called next. `None`: nothing waits for a time. It is in the past
+    /// while a shard whose handover deadline has passed waits for a flush.
     pub(crate) fn poll_timeout(&self) -> Option<UnixMillis> {
         let scheduler = self.scheduler.next_timeout();
         let verification = self.verifications.next_timeout();

@@ -18,7 +18,7 @@ use crate::domain::time::UnixMillis;
 enum Consequence {
     Delivered,
     RetryAt(UnixMillis),
-    /// The receiver has failed for as long as the schedule lasts: the delivery waits with all others.
+    /// The breaker has been open for as long as the schedule lasts: the delivery waits with all others.
     DisableFailing,
     /// The receiver wants nothing more: the delivery waits with all others.
     DisableGone,
@@ -27,7 +27,8 @@ enum Consequence {
 
 impl Engine {
     /// Handles the result of an attempt: updates the receiver's health, and decides whether the delivery has ended,
-    /// gets a retry or is exhausted. A 410, or failures for the whole retry schedule, disable the subscription.
+    /// gets a retry or is exhausted. A 410, or a breaker open for as long as the retry schedule, disables the
+    /// subscription. Ignores the result of an earlier term.
     pub(crate) fn handle_outcome(&mut self, result: AttemptResult, now: UnixMillis) {
         let AttemptResult { attempt, outcome, term } = result;
         let (id, position, number) = (attempt.subscription, attempt.position, attempt.number);
@@ -91,7 +92,7 @@ impl Engine {
         self.reschedule(id);
     }
 
-    /// Removes the delivery's recorded retry, unless the owner has requested a new attempt meanwhile.
+    /// Removes the delivery's recorded retry, unless a new attempt was requested meanwhile.
     pub(crate) fn handle_exhausted_published(&mut self, exhausted: &Exhausted) {
         let (id, position) = (exhausted.subscription.id, exhausted.position);
         let is_over = |queue: &SubscriptionQueue| {
@@ -137,7 +138,7 @@ impl Engine {
         std::mem::take(&mut self.transitions)
     }
 
-    /// The change is in the database, or was dropped because the current status does not allow it.
+    /// The change is in the database, or was dropped because it no longer applies.
     pub(crate) fn handle_transition_applied(&mut self, id: SubscriptionId) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.is_changing = false;

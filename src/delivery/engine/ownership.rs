@@ -62,7 +62,7 @@ impl Ownership {
         Some(shard.term)
     }
 
-    /// `false`, without a change, if the node no longer owns the shard in this `term`.
+    /// Reverts one [`Self::start`]. `false`, without a change, if the node no longer owns the shard in this `term`.
     pub(super) fn end(&mut self, shard: u16, term: i64) -> bool {
         let Some(shard) = self.shards.get_mut(&shard).filter(|shard| shard.term == term) else {
             return false;
@@ -90,7 +90,7 @@ impl Ownership {
         shards.map(|(number, shard)| (*number, shard.term)).collect()
     }
 
-    /// `None`: no shard is being handed over.
+    /// The earliest deadline of a handover. `None`: no shard is being handed over.
     pub(super) fn next_deadline(&self) -> Option<UnixMillis> {
         self.shards.values().filter_map(|shard| shard.released_by).min()
     }

@@ -1,4 +1,4 @@
-//! Everything that the engine holds of one subscription. Its memory is bounded, whatever the backlog.
+//! The queue of one subscription: what it reads and what it may attempt. Its memory is bounded, whatever the backlog.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::domain::subscription::version::Version;
 use crate::domain::subscription::{Status, Subscription};
 use crate::domain::time::UnixMillis;
 
-/// The entries of one queue in the lists of the scheduler.
+/// The entries of one queue in the scheduler's lists, and its share of the scheduler's byte count.
 #[derive(Debug, Default)]
 pub(super) struct SchedulerState {
     /// The part of the scheduler's waiting bytes that belongs to this queue.
@@ -22,15 +22,16 @@ pub(super) struct SchedulerState {
     pub(super) is_ready: bool,
     /// Whether the queue is listed to read on.
     pub(super) is_reader: bool,
+    /// The time at which the queue is listed to be looked at again.
     pub(super) wakes_at: Option<UnixMillis>,
 }
 
-/// How the recorded cursors cover one queue.
+/// The queue's part in the recorded cursors.
 #[derive(Debug, Default)]
 pub(super) struct RecordedCursor {
-    /// The subscription's own cursor, as the latest flush recorded it. `None`: the shard's cursor covers it.
+    /// The subscription's own cursor in the latest flush. `None`: the shard's cursor applies.
     pub(super) own: Option<Position>,
-    /// Where the queue holds back the cursor of its shard.
+    /// The position beyond which the queue does not let the shard's cursor move. `None`: it holds nothing back.
     pub(super) holds_shard_at: Option<Position>,
 }
 
@@ -87,7 +88,8 @@ impl SubscriptionQueue {
         self.log.matches(event, &self.subscription)
     }
 
-    /// Forgets the receiver's health if the URL changes, or if the owner resumes it while the breaker is open.
+    /// Replaces the subscription. Forgets the receiver's health if the URL changes, or if the subscription becomes
+    /// active while the breaker is open: its owner has resumed it.
     pub(super) fn change(&mut self, subscription: Arc<Subscription>, versions: Vec<Version>) {
         let former = &self.subscription;
         let is_resumed = subscription.status == Status::Active && former.status != Status::Active;
@@ -116,11 +118,11 @@ impl SubscriptionQueue {
     pub(super) fn offer(&mut self, event: &Arc<Event>, has_capacity: bool) {
         let has_capacity = has_capacity && !self.attempts.waiting.is_full();
         if self.log.accept(event.position, has_capacity) {
-            self.wait(event);
+            self.enqueue(event);
         }
     }
 
-    fn wait(&mut self, event: &Arc<Event>) {
+    fn enqueue(&mut self, event: &Arc<Event>) {
         let key = self.subscription.definition.delivery().order_key(event);
         self.attempts.waiting.push(key, event);
     }
@@ -149,13 +151,14 @@ impl SubscriptionQueue {
         }
         for event in events {
             if self.matches(event) && self.log.take_up(event.position) {
-                self.wait(event);
+                self.enqueue(event);
             }
         }
         self.log.finish_read(scanned, head);
     }
 
-    /// Removes what has expired, and returns the positions of the removed retries. Running attempts go on.
+    /// Removes the events and retries at or below `up_to`, and returns the positions of the retries. Running attempts
+    /// continue.
     pub(super) fn expire(&mut self, up_to: Position) -> Vec<Position> {
         for position in self.attempts.waiting.expire(up_to) {
             self.log.finish(position);
@@ -168,7 +171,7 @@ impl SubscriptionQueue {
         expired.into_iter().map(|(position, _)| position).collect()
     }
 
-    /// After a first attempt the event no longer holds the cursor back.
+    /// Frees the attempt's slot and removes its retry. After a first attempt the event no longer holds the cursor back.
     pub(super) fn end_attempt(&mut self, position: Position) -> Ended {
         let ended = self.attempts.end_attempt(position);
         if ended.retry.is_none() {
@@ -193,7 +196,8 @@ impl SubscriptionQueue {
         is_delivering.then(|| self.attempts.ready_at(&self.subscription.definition, now)).flatten()
     }
 
-    /// The highest position up to which every event is delivered or has a retry. `head`: the node's position.
+    /// The position up to which the first attempt of every event has ended. `head`: the position up to which the node
+    /// has processed the log.
     pub(crate) fn cursor(&self, head: Position) -> Position {
         self.log.position(head)
     }

@@ -8,7 +8,7 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::command::Command;
 
 impl Engine {
-    /// For a lagging subscription. `None`: none needs a read, or the queues have no capacity.
+    /// The next read for a lagging subscription. `None`: none needs a read, or the node's queues have no capacity.
     pub(crate) fn poll_read(&mut self) -> Option<ReadRange> {
         let up_to = self.head();
         while let Some(id) = self.scheduler.pop_reader() {
@@ -22,7 +22,8 @@ impl Engine {
         None
     }
 
-    /// Adds the matching events, and carries out commands that the node processed before it owned the shard.
+    /// Adds the matching events, and carries out the commands in the part of the log that the node processed before it
+    /// owned the shard. Ignores the events of an outdated read.
     pub(crate) fn handle_read(&mut self, read: &ReadRange, stretch: &Stretch) {
         let scanned =
             if stretch.complete { read.up_to.max(stretch.scanned) } else { stretch.scanned };

@@ -1,4 +1,4 @@
-//! The health of a receiver as the engine sees it, and how much the receiver may be sent accordingly.
+//! The health of a receiver as the engine sees it, and the limits on the attempts that follow from it.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::domain::delivery::outcome::Verdict;
 use crate::domain::subscription::{Definition, Status, Subscription};
 use crate::domain::time::UnixMillis;
 
-/// Attempts of this much time may start in one burst, at least one.
+/// A burst has as many attempts as the rate allows in this time, but at least one.
 const ATTEMPT_BURST: Duration = Duration::from_millis(100);
 
 /// A subscription's receiver: its circuit breaker, its AIMD window and its rate limit.
@@ -72,7 +72,7 @@ impl Receiver {
         }
     }
 
-    /// `now`, or later.
+    /// When the rate limit permits the next attempt: `now` or later.
     pub(super) fn limited_until(&self, definition: &Definition, now: UnixMillis) -> UnixMillis {
         let Some(bucket) = attempt_rate(definition).and_then(|rate| self.bucket_of(rate)) else {
             return now;
@@ -96,7 +96,7 @@ impl Receiver {
         self.bucket.filter(|bucket| bucket.rate() == rate)
     }
 
-    /// If the breaker closes, the window shrinks to one POST in flight.
+    /// Updates the window and the breaker. If the breaker closes, the window shrinks to one.
     pub(super) fn handle_response(
         &mut self,
         definition: &Definition,

@@ -1,4 +1,4 @@
-//! Replays: the log is read a second time, and the selected deliveries become due retries, a few at a time.
+//! Replays: the log is read a second time, and the selected deliveries become due retries, page by page.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use crate::domain::event::Event;
 use crate::domain::event::page::Stretch;
 use crate::domain::id::{ReplayId, SubscriptionId};
 
-/// A replay reads on while fewer deliveries of its subscription wait for a retry.
+/// A replay reads on while fewer deliveries of its subscription wait for a retry; with an open breaker, only while none
+/// does.
 const MAX_WAITING: usize = 50;
 
 impl Engine {
@@ -67,7 +68,8 @@ impl Engine {
         }
     }
 
-    /// Reads only up to the subscription's cursor, and only while it is delivering and few of its retries wait.
+    /// The next read. Only up to the subscription's cursor, and only while it is delivering and few of its retries
+    /// wait.
     pub(crate) fn poll_replay_read(&mut self) -> Option<ReadReplayRange> {
         let head = self.head();
         for (id, replay) in &mut self.replays {
@@ -95,7 +97,7 @@ impl Engine {
         let Some(replay) = self.replays.get_mut(&read.id) else { return };
         replay.is_reading = false;
         if replay.progress.position != read.after {
-            // A former owner of the shard started this read.
+            // This node started the read before it lost the shard and acquired it again.
             return;
         }
         let subscription = replay.subscription;
@@ -128,7 +130,8 @@ impl Engine {
         }
     }
 
-    /// `None`: the filter excludes the delivery, or an attempt is already due.
+    /// The number of earlier attempts. `None`: the replay does not select the delivery, or the delivery is still in
+    /// progress.
     fn attempts_before(
         &self,
         id: ReplayId,

@@ -35,14 +35,14 @@ impl AttemptSummary {
 #[derive(Debug, Default)]
 pub(super) struct Results {
     attempts: Vec<Attempt>,
-    /// The attempts of the latest flush, which may still be under way.
+    /// The attempts of the latest flush, which may still be in flight.
     in_flush: Vec<AttemptSummary>,
     retries: HashMap<(SubscriptionId, Position), Option<Retry>>,
     replays: HashMap<ReplayId, (SubscriptionId, ReplayProgress)>,
 }
 
 impl Results {
-    /// The new owner repeats these attempts.
+    /// Drops the shard's results. The new owner repeats these attempts.
     pub(super) fn remove_shard(&mut self, shard: u16) {
         self.attempts.retain(|attempt| shard_of(attempt.subscription) != shard);
         self.retries.retain(|(id, _), _| shard_of(*id) != shard);
@@ -60,7 +60,7 @@ impl Results {
         self.attempts.push(attempt);
     }
 
-    /// The attempts of the flush in flight and of the next one.
+    /// The attempts of the latest flush and of the next one: all that may not be in the database yet.
     pub(super) fn unrecorded(&self) -> impl Iterator<Item = AttemptSummary> {
         self.in_flush.iter().copied().chain(self.attempts.iter().map(AttemptSummary::of))
     }
@@ -84,6 +84,7 @@ impl Results {
         self.replays.insert(id, (subscription, progress));
     }
 
+    /// Drops the subscription's retries. Its attempts and replays are recorded.
     pub(super) fn remove_subscription(&mut self, id: SubscriptionId) {
         self.retries.retain(|(other, _), _| *other != id);
     }

@@ -1,4 +1,4 @@
-//! Lists of the subscriptions that can act: start an attempt, read on, or wait for a time.
+//! Lists of the subscriptions that can start an attempt or read the log, now or at a known time.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -7,7 +7,8 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::time::UnixMillis;
 
-/// With more bytes of waiting events in all queues, full queues begin to lag and no queue reads on.
+/// With this many bytes of waiting events in all queues, a queue that matches a new event begins to lag, and no lagging
+/// queue reads on.
 const MAX_WAITING_BYTES: usize = 256 << 20;
 
 /// Removes the smallest element if it satisfies `predicate`.
@@ -20,17 +21,17 @@ pub(super) fn pop_first_if<T: Copy + Ord>(
     Some(first)
 }
 
-/// The next action of each subscription, and its time.
+/// The subscriptions that can act, and when.
 ///
-/// Invariant: after each change of a queue its owner calls [`Self::reschedule`]. Then the queue is listed wherever it
-/// can act. A list may name a queue that no longer can: the caller that takes it out checks again.
+/// Invariant: after each change of a queue its owner calls [`Self::reschedule`]. Then the queue is in every list that
+/// applies. An entry of a list may be outdated: the caller that takes it out checks again.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
     /// Queues that can start an attempt, each once.
     pub(super) ready: VecDeque<SubscriptionId>,
     /// Queues that want to read on, each once.
     readers: VecDeque<SubscriptionId>,
-    /// Queues that can act only after some time.
+    /// Queues that can start an attempt only at a later time.
     wakes: BTreeSet<(UnixMillis, SubscriptionId)>,
     /// Retries that are not due yet.
     retries: BTreeSet<(UnixMillis, SubscriptionId, Position)>,
@@ -47,7 +48,8 @@ impl Scheduler {
         self.waiting_bytes < MAX_WAITING_BYTES
     }
 
-    /// Must follow each change of the queue. `is_active`: the shard may start work, so entries may be added.
+    /// Must follow each change of the queue. `is_active`: the node owns the shard and is not handing it over; otherwise
+    /// no entry is added.
     pub(super) fn reschedule(
         &mut self,
         queue: &mut SubscriptionQueue,
@@ -62,8 +64,8 @@ impl Scheduler {
         queue.scheduled.counted_bytes = bytes;
     }
 
-    /// Adds the queue to the lists of what it can do at `now`: read on, and start an attempt or else wait for a time. Does not
-    /// add it twice to `readers` or `ready`.
+    /// Adds the queue to the lists of what it can do at `now`: read on, and start an attempt or else wait for a time.
+    /// Does not add it twice to `readers` or `ready`.
     fn list(&mut self, queue: &mut SubscriptionQueue, now: UnixMillis) {
         let id = queue.id();
         if !queue.scheduled.is_reader && queue.wants_read() {
@@ -118,7 +120,7 @@ impl Scheduler {
         if self.has_capacity() { self.readers.pop_front() } else { None }
     }
 
-    /// `None`: nothing waits for a time.
+    /// The earliest retry or wake. `None`: nothing waits for a time.
     pub(super) fn next_timeout(&self) -> Option<UnixMillis> {
         let retry = self.retries.first().map(|(due, ..)| *due);
         let wake = self.wakes.first().map(|(at, _)| *at);

@@ -17,8 +17,8 @@ use crate::domain::time::UnixMillis;
 impl Engine {
     /// Adds shards that this node has acquired, with their subscriptions and the recorded state of the deliveries.
     ///
-    /// If the engine owned no shard before, the lowest cursor of these shards becomes [`Self::processed`]. Otherwise,
-    /// subscriptions whose cursor is below [`Self::processed`] start to lag.
+    /// The lowest cursor of the first shards, or of the first after a failover, becomes [`Self::processed`].
+    /// Subscriptions with a cursor of their own, or whose shard's cursor is below [`Self::processed`], start to lag.
     pub(crate) fn handle_shards_acquired(
         &mut self,
         owned: &[OwnedShard],
@@ -39,20 +39,17 @@ impl Engine {
             let Some(cursor) = shards.get(&loaded.subscription.shard()).copied() else { continue };
             let id = loaded.subscription.id;
             let own = cursors.get(&id).copied();
-            // Events up to the cursor are not taken up, so the patterns there are the first that matter.
+            // Events up to here do not enter the queue by matching, so the patterns here are the first that matter.
             self.match_patterns_at(&loaded, processed.max(own.unwrap_or(cursor)));
             let subscription = Arc::new(loaded.subscription);
             self.update_verification(&subscription);
-            let mut queue = match own {
-                Some(own) => SubscriptionQueue::with_own_cursor(subscription, loaded.versions, own),
-                None if cursor < processed => SubscriptionQueue::new(
-                    subscription,
-                    LogCursor::lagging(loaded.versions, cursor),
-                ),
-                None => SubscriptionQueue::new(
-                    subscription,
-                    LogCursor::at_head(loaded.versions, cursor),
-                ),
+            let versions = loaded.versions;
+            let mut queue = if let Some(own) = own {
+                SubscriptionQueue::with_own_cursor(subscription, versions, own)
+            } else if cursor < processed {
+                SubscriptionQueue::new(subscription, LogCursor::lagging(versions, cursor))
+            } else {
+                SubscriptionQueue::new(subscription, LogCursor::at_head(versions, cursor))
             };
             queue.log.set_missed(cursor, processed);
             self.queues.insert(id, queue);
@@ -64,7 +61,7 @@ impl Engine {
         }
     }
 
-    /// The caller must reschedule the queues.
+    /// Adds recorded state to the queues. The caller must reschedule them.
     pub(super) fn restore_state(
         &mut self,
         attempted: Vec<(SubscriptionId, Position)>,
@@ -93,7 +90,7 @@ impl Engine {
     }
 
     /// The number of shards that are not being handed over.
-    pub(crate) fn retained_shards(&self) -> usize {
+    pub(crate) fn retained_shard_count(&self) -> usize {
         self.ownership.retained().len()
     }
 
@@ -101,7 +98,8 @@ impl Engine {
         self.ownership.is_handing_over()
     }
 
-    /// Takes the shards (with terms) whose handover is complete. One with unrecorded results waits for a flush.
+    /// Takes the shards (with terms) whose handover is complete, and forgets them. One with results that no flush has
+    /// taken stays. The caller must have no flush in flight.
     pub(crate) fn poll_released_shards(&mut self, now: UnixMillis) -> Vec<(u16, i64)> {
         let unrecorded = self.results.shards();
         let mut released = self.ownership.releasable(now);
@@ -110,6 +108,7 @@ impl Engine {
         released
     }
 
+    /// Forgets the shards, their subscriptions and the results that no flush has taken. Later results are ignored.
     pub(crate) fn handle_shards_lost(&mut self, shards: &[u16]) {
         for shard in shards {
             self.ownership.remove(*shard);
@@ -123,7 +122,7 @@ impl Engine {
         }
     }
 
-    /// The new server may lack entries that this node has read. The next shards set [`Self::processed`] again.
+    /// Forgets all shards, and how far the log was processed: the new server may lack entries that this node has read.
     pub(crate) fn handle_failover(&mut self) {
         self.handle_shards_lost(&self.ownership.all());
         self.processed = None;

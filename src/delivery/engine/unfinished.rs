@@ -1,4 +1,4 @@
-//! The events that a subscription has taken up and not finished. They hold its cursor back.
+//! The events of a subscription whose first attempt has not ended. They hold its cursor back.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ struct Entry {
     is_finished: bool,
 }
 
-/// Events in log order, finished or not. The front one is never finished.
+/// Events in log order. An event is finished when its first attempt has ended. The front one is never finished.
 #[derive(Debug, Default)]
 pub(super) struct Unfinished {
     entries: VecDeque<Entry>,

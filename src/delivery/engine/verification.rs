@@ -12,7 +12,7 @@ use crate::domain::subscription::transition::{GONE_REASON, StatusTransition};
 use crate::domain::subscription::verification::{FailedVerification, VerificationOutcome};
 use crate::domain::time::UnixMillis;
 
-/// How long the hub tries to verify a receiver, from the request on.
+/// The hub tries to verify a receiver for at most this long after the latest request.
 const MAX_VERIFICATION_TIME: Duration = Duration::from_secs(24 * 3_600);
 
 impl Engine {
@@ -23,7 +23,7 @@ impl Engine {
         self.verifications.update(*id, tenant, requested_at, self.now);
     }
 
-    /// `None`: no verification is due, or the limits on running ones are reached.
+    /// The next receiver to verify. `None`: no verification is due, or the limits on running ones are reached.
     pub(crate) fn poll_verification(&mut self) -> Option<VerifyReceiver> {
         while let Some(id) = self.verifications.start() {
             let shard = shard_of(id);
@@ -38,7 +38,8 @@ impl Engine {
         None
     }
 
-    /// Returns the failure to record for the owner; `None` after a success or for an outdated result.
+    /// Returns the failure, which the caller records for the subscription's owner; `None` after a success or for an
+    /// outdated result. A 410 also disables the subscription.
     pub(crate) fn handle_verification(
         &mut self,
         result: &VerificationResult,

@@ -1,5 +1,5 @@
-//! Outstanding verifications, and the order in which they run: few at a time on a node, and fewer of one tenant, so that
-//! hanging receivers hold back neither deliveries nor other tenants' verifications.
+//! Outstanding verifications, and the order in which they run: few at a time on a node, and fewer of one tenant, so
+//! that hanging receivers hold back neither deliveries nor other tenants' verifications.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ enum Stage {
     /// The next attempt waits behind others of its tenant.
     Queued,
     Running,
-    /// No attempt follows, unless one is requested: the receiver is verified, or the time is over.
+    /// No attempt follows, unless one is requested: the receiver is verified or gone, or the schedule has ended.
     Resting,
 }
 
@@ -111,12 +111,13 @@ impl VerificationQueue {
         }
     }
 
-    /// `None`: no attempt is scheduled.
+    /// When the next attempt is due. `None`: no attempt is scheduled.
     pub(super) fn next_timeout(&self) -> Option<UnixMillis> {
         self.waiting.first().map(|(at, _)| *at)
     }
 
-    /// `None`: no verification is queued, or the limits of the node and of the tenants allow no more.
+    /// Starts the next verification. `None`: none is queued, or the limits of the node and of the tenants allow no
+    /// more.
     pub(super) fn start(&mut self) -> Option<SubscriptionId> {
         for _ in 0..self.tenants.len() {
             if self.running.values().sum::<usize>() >= MAX_RUNNING {
@@ -156,7 +157,7 @@ impl VerificationQueue {
         None
     }
 
-    /// Must be called once for each result.
+    /// Counts a verification of the tenant as no longer running. Must be called once for each result.
     pub(super) fn end(&mut self, tenant: &Arc<str>) {
         if let Some(running) = self.running.get_mut(tenant) {
             *running -= 1;

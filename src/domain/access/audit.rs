@@ -12,7 +12,7 @@ use crate::domain::subscription::Subscription;
 use crate::domain::subscription::view::SubscriptionView;
 use crate::domain::time::UnixMillis;
 
-/// The client that requested a change.
+/// The author of a change: a client, a receiver or the hub itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Actor {
     /// The id of the key; `admin` for the operator's key, `hub` for the hub itself, `receiver` for a receiver that
@@ -24,7 +24,6 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Returns the actor for changes that no client requested: the hub itself made them.
     pub fn hub() -> Self {
         Self { key: "hub".to_owned(), address: None, user_agent: None, request_id: None }
     }
@@ -53,7 +52,7 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// An entry without the state before and after. The store keeps one entry per `token`.
+    /// Creates an entry without the state before and after. The store never has two entries with the same `token`.
     pub fn new(now: UnixMillis, token: Uuid, actor: &Actor, action: Action<'_>) -> Self {
         Self {
             id: AuditId::new(now, token.as_fields().0).stored(),

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::domain::egress::target_list;
 
-/// Empty by default.
+/// A list of networks, empty by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks(Vec<IpNet>);
 

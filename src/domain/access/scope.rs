@@ -13,7 +13,7 @@ pub enum Scope {
     Publish,
     /// Create, read, change and delete subscriptions, with their deliveries, replays and cursors.
     Subscribe,
-    /// Read events, deliveries and attempts.
+    /// Read events, their deliveries, and all attempts.
     Read,
     /// Open streams, create stream tokens, and list connections.
     Stream,

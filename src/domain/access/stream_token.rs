@@ -1,6 +1,5 @@
 //! Short-lived tokens that permit only the reading of some event types.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -17,7 +16,7 @@ const PREFIX: &str = "hhst_";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
-    /// Another hub signed the token, or it was modified.
+    /// The text is not a token, another hub signed it, or it was modified.
     #[error("this token was not issued by this hub")]
     Unknown,
     #[error("this token has expired")]
@@ -38,7 +37,7 @@ pub struct StreamToken {
 struct Claims {
     t: String,
     k: String,
-    e: Vec<String>,
+    e: Vec<Pattern>,
     x: i64,
 }
 
@@ -48,7 +47,7 @@ impl StreamToken {
         let claims = Claims {
             t: self.tenant.to_string(),
             k: self.key.to_string(),
-            e: self.types.iter().map(ToString::to_string).collect(),
+            e: self.types.to_vec(),
             x: self.expires.as_i64(),
         };
         let claims = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&claims).unwrap_or_default());
@@ -73,12 +72,10 @@ impl StreamToken {
     /// Decodes the claims, without a check of the signature. `None`: the claims are invalid.
     fn parse(claims: &str) -> Option<Self> {
         let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
-        let types: Option<Arc<[Pattern]>> =
-            claims.e.iter().map(|text| Pattern::from_str(text).ok()).collect();
         Some(Self {
             tenant: claims.t.into(),
             key: claims.k.into(),
-            types: types?,
+            types: claims.e.into(),
             expires: UnixMillis::from_i64(claims.x),
         })
     }

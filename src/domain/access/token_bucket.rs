@@ -17,7 +17,7 @@ pub struct RateLimitStatus {
     pub reset_s: u32,
 }
 
-/// `tokens` per `period`, and the burst: a full bucket holds the tokens of `burst`, at least one.
+/// `tokens` per `period`. A full bucket holds the tokens that accrue in the time `burst`, but at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     tokens: NonZeroU64,
@@ -26,12 +26,11 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// A full bucket holds the tokens that accrue in the time `burst`, but at least one.
     pub fn per_second(tokens: NonZeroU32, burst: Duration) -> Self {
         Self::new(tokens.into(), SECOND, burst)
     }
 
-    /// The highest rate at which a bucket grants at most `max` tokens in any 60 seconds, the initial `burst` included.
+    /// A rate at which a bucket grants at most `max` tokens in any 60 seconds, those of a full bucket included.
     pub fn at_most_per_minute(max: NonZeroU32, burst: Duration) -> Self {
         let even = Self::new(max.into(), MINUTE, burst);
         // A window that starts with a full bucket sees fewer than `rate * (60 s + burst)` tokens.
@@ -69,7 +68,7 @@ impl Rate {
 
 /// A bucket that starts full and refills evenly: the generic cell rate algorithm (ITU-T I.371, annex A).
 ///
-/// The state is one point in time, so nothing counts and nothing drifts; rounding favours the limit. A request for
+/// The state is the time at which the bucket is full, so no error accumulates; rounding favours the limit. A request for
 /// more tokens than the bucket holds succeeds when the bucket is full and leaves a debt. In any time `t` at most
 /// `rate * t` tokens, plus the larger of the burst and the largest request, are granted.
 ///
@@ -79,6 +78,7 @@ pub struct TokenBucket {
     rate: Rate,
     /// The bucket is full from here on if nothing else is taken.
     full_at: Duration,
+    /// Shows that the clock was set back.
     charged_at: Duration,
 }
 
@@ -128,7 +128,7 @@ impl TokenBucket {
         if now < self.charged_at { Duration::ZERO } else { self.full_at.saturating_sub(now) }
     }
 
-    /// `refill_time`: until the bucket is full. `reset`: for the header, rounded up to seconds.
+    /// `refill_time`: until the bucket is full. `reset`: the time to report as [`RateLimitStatus::reset_s`].
     fn status(&self, refill_time: Duration, reset: Duration) -> RateLimitStatus {
         let reset_s = reset.as_secs() + u64::from(reset.subsec_nanos() > 0);
         RateLimitStatus {

@@ -4,26 +4,26 @@ use std::time::Duration;
 
 use strum::{EnumString, IntoStaticStr};
 
-/// Why a request got no response.
+/// Why a request got no complete response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ErrorClass {
     /// The deadline passed, while connecting or during the exchange.
     Timeout,
-    /// No connection: refused, unreachable, reset.
+    /// No connection: refused, unreachable, reset, or rejected by the egress proxy.
     Connect,
     /// The host name has no address.
     Dns,
-    /// The TLS handshake failed, or the certificate is not trusted.
+    /// The TLS handshake failed, the certificate is not trusted, or the subscription's TLS settings are unusable.
     Tls,
     /// The egress policy forbids the target.
     Blocked,
-    /// The connection broke, or the response was not valid HTTP.
+    /// The connection broke, the response was not valid HTTP, or no OAuth token could be got for the request.
     Protocol,
 }
 
 impl ErrorClass {
-    /// Returns the name of the class in JSON, logs and metrics.
+    /// Returns the name of the class in JSON, SQL, logs and metrics.
     pub fn name(self) -> &'static str {
         self.into()
     }
@@ -45,9 +45,9 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Delivered,
-    /// The delivery gets another attempt.
+    /// The delivery gets another attempt if the retry schedule allows one.
     Retry {
-        /// The least delay that the receiver requests.
+        /// The delay that the receiver requests. A longer delay of the schedule stays.
         at_least: Option<Duration>,
     },
     /// 410: the receiver ended the subscription.

@@ -14,7 +14,7 @@ use crate::domain::subscription::command;
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum ReplayFilter {
-    /// Those that were exhausted.
+    /// Those with recorded attempts of which none succeeded.
     Undelivered,
     All,
 }
@@ -25,7 +25,7 @@ impl ReplayFilter {
         self.into()
     }
 
-    /// `delivered`: whether an attempt succeeded; `None`: the hub never attempted the delivery.
+    /// Whether the filter selects a delivery. `delivered`: whether an attempt succeeded; `None`: no attempt is recorded.
     pub fn includes(self, delivered: Option<bool>) -> bool {
         match self {
             Self::Undelivered => delivered == Some(false),
@@ -72,7 +72,7 @@ impl ReplayCancellation {
 #[strum(serialize_all = "snake_case")]
 pub enum ReplayState {
     Running,
-    /// All deliveries were handed to the engine.
+    /// All deliveries were handed to the engine. Their attempts may still run.
     Completed,
     Cancelled,
 }
@@ -94,7 +94,7 @@ pub struct ReplayProgress {
     pub only: ReplayFilter,
     /// The number of deliveries at the time of the request.
     pub count: u64,
-    /// Everything up to here was handed to the engine.
+    /// Every event up to here was handed to the engine, or is not repeated.
     pub position: Position,
     /// The number of deliveries handed to the engine.
     pub replayed: u64,

@@ -8,7 +8,7 @@ use crate::domain::serde_text;
 use crate::domain::subscription::command;
 use crate::domain::time::UnixMillis;
 
-/// A (subscription, event) pair whose last attempt failed.
+/// The recorded state of a delivery that waits for its next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
     /// Attempts made so far.

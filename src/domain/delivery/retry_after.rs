@@ -7,7 +7,8 @@ use crate::domain::time::UnixMillis;
 /// The longest delay that a receiver can request.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
-/// Parses `Retry-After`, seconds or a date (RFC 9110, 10.2.3): the delay from `now`, at most [`MAX_RETRY_AFTER`].
+/// Parses `Retry-After`, seconds or a date (RFC 9110, 10.2.3), to the delay from `now`, at most [`MAX_RETRY_AFTER`].
+/// `None`: the text is neither.
 pub fn retry_after(text: &str, now: UnixMillis) -> Option<Duration> {
     let text = text.trim();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

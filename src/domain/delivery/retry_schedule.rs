@@ -15,7 +15,8 @@ const JITTER: f64 = 0.2;
 pub struct RetrySchedule {
     /// The delay after the first failure, the second, and so on; the last one repeats. Never empty.
     pub steps: Vec<Duration>,
-    /// From the first attempt of a delivery until it is exhausted.
+    /// The deadline of a delivery, counted from its first attempt. A receiver whose circuit breaker is open for longer
+    /// is disabled.
     pub give_up_after: Duration,
 }
 
@@ -30,10 +31,11 @@ impl Default for RetrySchedule {
 }
 
 impl RetrySchedule {
-    /// The time of the next attempt after attempt `number` (from 1) failed at `now`; `None`: no more attempts.
+    /// The time of the next attempt after attempt `number` (from 1) failed at `now`. `None`: the schedule's next step
+    /// ends after the deadline, so there are no more attempts.
     ///
-    /// The delay is the schedule's step with jitter, or `at_least` if that is longer. The deadline counts from
-    /// `first_attempt`, so a delivery that was held back or is replayed gets its full number of attempts.
+    /// The delay is the schedule's step with jitter, or `at_least` if that is longer, but never beyond the deadline. The
+    /// deadline counts from `first_attempt`, so a delivery that was held back or is replayed gets its full number of attempts.
     pub fn next(
         &self,
         number: u16,
@@ -49,7 +51,7 @@ impl RetrySchedule {
         (due <= deadline).then(|| due.max(now.after(at_least.unwrap_or_default())).min(deadline))
     }
 
-    /// Whether no more attempts are allowed for a delivery or a receiver whose failures began at `since`.
+    /// Whether `give_up_after` has passed since the failures of a receiver began at `since`.
     pub fn is_over(&self, since: UnixMillis, now: UnixMillis) -> bool {
         since.after(self.give_up_after) < now
     }

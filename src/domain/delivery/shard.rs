@@ -1,4 +1,4 @@
-//! Shards: the subscriptions are spread over a fixed number of them, and each shard is owned by one node at a time.
+//! Shards: the subscriptions are spread over a fixed number of them, and at most one node at a time owns each shard.
 
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
@@ -6,7 +6,7 @@ use crate::domain::position::Position;
 /// The number of shards, fixed for the life of a database.
 pub const SHARDS: u16 = 64;
 
-/// From 0 to [`SHARDS`] - 1. A hash: the top bits of the id times 2^64 / phi.
+/// Returns the number of the subscription's shard, from 0 to [`SHARDS`] - 1: the top six bits of the id times 2^64 / phi.
 pub fn shard_of(id: SubscriptionId) -> u16 {
     let mixed = id.stored().unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
     u16::try_from(mixed).unwrap_or_default() % SHARDS
@@ -19,7 +19,8 @@ pub struct OwnedShard {
     pub shard: u16,
     /// The fencing token: each new owner gets a higher one and names it in every write.
     pub term: i64,
-    /// Every event up to here is resolved for the subscriptions that have no cursor of their own.
+    /// For the subscriptions without a cursor of their own, every event up to here is delivered, exhausted or has a
+    /// retry.
     pub cursor: Position,
 }
 

@@ -11,13 +11,13 @@ pub struct DeliveryState {
     /// The subscriptions with a cursor of their own.
     pub cursors: Vec<(SubscriptionId, Position)>,
     pub retries: Vec<(SubscriptionId, Position, Retry)>,
-    /// Deliveries above the cursor that already have a recorded result.
+    /// Deliveries above the cursor with a recorded attempt.
     pub attempted: Vec<(SubscriptionId, Position)>,
     pub replays: Vec<(ReplayId, SubscriptionId, ReplayProgress)>,
 }
 
 impl DeliveryState {
-    /// Only the parts of the subscription `id`.
+    /// Returns only the parts of the subscription `id`.
     #[must_use]
     pub fn of(&self, id: SubscriptionId) -> Self {
         Self {

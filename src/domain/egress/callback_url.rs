@@ -1,11 +1,12 @@
-//! Callback URLs: where receivers get their events.
+//! Callback URLs: where receivers get their events. The URL of an OAuth token endpoint has the same type.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::{Host, Url};
+
+use crate::domain::serde_text::serialize_as_text;
 
 /// In bytes.
 const MAX_LENGTH: usize = 2048;
@@ -41,7 +42,7 @@ impl CallbackUrl {
         self.url.port_or_known_default().unwrap_or_default()
     }
 
-    /// The host's IP address if it needs no DNS lookup: the host is an address or `localhost`.
+    /// The host's IP address if it needs no DNS lookup: the host is an address, or `localhost` or a name below it.
     pub fn literal_address(&self) -> Option<IpAddr> {
         match self.url.host()? {
             Host::Ipv4(address) => Some(address.into()),
@@ -55,16 +56,11 @@ impl CallbackUrl {
     }
 }
 
-impl AsRef<str> for CallbackUrl {
-    fn as_ref(&self) -> &str {
-        self.as_str()
-    }
-}
-
 impl FromStr for CallbackUrl {
     type Err = BadCallbackUrl;
 
-    /// Absolute http or https, at most 2048 characters, without white space, user, password and fragment.
+    /// Parses an absolute http or https URL of at most 2048 bytes, without white space, control characters, user,
+    /// password, fragment and port 0.
     fn from_str(text: &str) -> Result<Self, BadCallbackUrl> {
         if text.len() > MAX_LENGTH {
             return Err(BadCallbackUrl("a callback URL has at most 2048 characters"));
@@ -95,22 +91,11 @@ impl FromStr for CallbackUrl {
     }
 }
 
-impl Serialize for CallbackUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl<'de> Deserialize<'de> for CallbackUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
+serialize_as_text!(CallbackUrl);
 
 impl fmt::Debug for CallbackUrl {
-    /// Writes only scheme and host, because the path and the query of a callback URL are often secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Paths and queries of callbacks are often secrets in themselves (Zapier, Slack).
+        // Paths and queries of callback URLs are often secret (Zapier, Slack).
         write!(
             f,
             "CallbackUrl({}://{}/…)",

@@ -20,7 +20,7 @@ const BAD_PORTS: [u16; 83] = [
     6668, 6669, 6679, 6697, 10080,
 ];
 
-/// Why the policy forbids a target. The text names the setting that allows it.
+/// Why the policy forbids a target. The text names the setting to change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Blocked {
     /// The host of the URL is an address that is not public.
@@ -43,7 +43,7 @@ pub enum Blocked {
     NotHttps,
 }
 
-/// Networks that are allowed although they are private (`HOOKHUB_ALLOW_TARGETS`).
+/// Networks that are allowed although they are not public (`HOOKHUB_ALLOW_TARGETS`).
 #[derive(Debug, Clone, Default)]
 pub struct AllowedTargets(Vec<IpNet>);
 
@@ -78,7 +78,7 @@ impl AllowedTargets {
 #[derive(Debug, Clone, Default)]
 pub struct EgressPolicy {
     pub targets: Targets,
-    /// `None`: the hub connects to receivers directly (`HOOKHUB_EGRESS_PROXY`).
+    /// `HOOKHUB_EGRESS_PROXY`. `None`: the hub connects to receivers directly.
     pub proxy: Option<EgressProxy>,
 }
 
@@ -121,7 +121,8 @@ impl Targets {
         Ok(())
     }
 
-    /// Checks a name before its DNS lookup. If `only` has networks, the name passes: the addresses decide.
+    /// Checks a name before its DNS lookup. If `only` has networks, a name that it does not list passes here, and
+    /// [`Self::check_address`] decides.
     fn check_name(&self, host: &str) -> Result<(), Blocked> {
         let excludes = |only: &TargetList| !only.names(host) && !only.has_networks();
         if self.deny.as_ref().is_some_and(|deny| deny.names(host)) {

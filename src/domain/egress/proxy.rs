@@ -28,7 +28,8 @@ pub struct BadEgressProxy;
 impl FromStr for EgressProxy {
     type Err = BadEgressProxy;
 
-    /// `http`, a host, a port (default 80), and a user name and password if needed; no path, no query.
+    /// Parses an `http` URL with a host, and if needed a port (default 80), a user name and a password, but without path,
+    /// query and fragment.
     fn from_str(text: &str) -> Result<Self, BadEgressProxy> {
         let url = Url::parse(text).map_err(|_bad| BadEgressProxy)?;
         let bare = matches!(url.path(), "" | "/") && url.query().is_none();
@@ -48,7 +49,7 @@ impl FromStr for EgressProxy {
     }
 }
 
-/// The header `proxy-authorization` (RFC 7617, section 2). `None`: the URL has no user name and password.
+/// The value of `proxy-authorization` (RFC 7617, section 2). `None`: the URL has no user name and password.
 fn authorization(url: &Url) -> Option<String> {
     if url.username().is_empty() && url.password().is_none() {
         return None;

@@ -25,7 +25,7 @@ const AFTER_EVERY_EXPIRY: Duration = Duration::from_secs(253_402_300_800);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {detail}")]
 pub struct BadTls {
-    /// The name of the invalid field in JSON.
+    /// The name of the invalid field in JSON; empty if no field is set.
     pub field: &'static str,
     pub detail: String,
 }
@@ -62,8 +62,9 @@ struct CertificateView {
 }
 
 impl ReceiverTls {
-    /// Checks the PEM texts and builds the settings. `ca` contains the authorities that replace the system's.
-    /// `client_certificate` contains the leaf first, then its chain. A leaf that has expired at `now` is an error.
+    /// Checks the PEM texts and builds the settings. At least one must be set. `ca` contains the authorities that replace
+    /// the system's. `client_certificate` contains the leaf first, then its chain. A leaf that has expired at `now` is an
+    /// error.
     pub fn new(
         ca: Option<String>,
         client_certificate: Option<String>,
@@ -171,7 +172,7 @@ fn fault(field: &'static str, error: &Error) -> BadTls {
     BadTls { field, detail: format!("cannot be used: {error}") }
 }
 
-/// `None`: the certificate cannot be parsed. webpki reports the expiry only of an expired certificate, so this verifies
+/// Returns the end of a certificate's validity; `None`: the certificate cannot be parsed. webpki reports the expiry only of an expired certificate, so this verifies
 /// as of a time after every expiry.
 fn expires_at(certificate: &CertificateDer<'_>) -> Option<UnixMillis> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;

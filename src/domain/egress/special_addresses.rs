@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The metadata services of clouds, which give credentials to any client in the network. Two have public addresses
-/// (Azure's and Oracle's).
+/// The metadata services of clouds, which give credentials to any client in the network. Azure's address is public.
 const METADATA: [IpAddr; 11] = [
+    // AWS, Google, Azure and others.
     v4([169, 254, 169, 254]),
     // Container and pod credentials (ECS, EKS).
     v4([169, 254, 170, 2]),
@@ -14,7 +14,9 @@ const METADATA: [IpAddr; 11] = [
     v4([169, 254, 42, 42]),
     // Alibaba.
     v4([100, 100, 100, 200]),
+    // Oracle.
     v4([192, 0, 0, 192]),
+    // Azure.
     v4([168, 63, 129, 16]),
     // EC2, EKS, Google.
     v6(0xfd00_0ec2_0000_0000_0000_0000_0000_0254),
@@ -35,7 +37,8 @@ pub(crate) fn is_metadata(address: IpAddr) -> bool {
     METADATA.contains(&address)
 }
 
-/// The kind of an address that is not public, such as "a private address". The address must not be IPv4-mapped.
+/// The kind of an address that is not public, such as "a private address"; `None`: it is public. The address must not
+/// be IPv4-mapped.
 ///
 /// The kinds are those of IANA's special-purpose addresses (RFC 6890). In IPv6 only global unicast is public (RFC 4291,
 /// 2.4), and the well-known NAT64 prefix with a public IPv4 address (RFC 6052, 2.1).
@@ -95,7 +98,7 @@ fn kind_of_v6(address: Ipv6Addr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 address inside an IPv6 address of a translator (NAT64) or a tunnel (6to4, Teredo).
+/// The IPv4 address inside an IPv6 address of a translator (such as NAT64) or a tunnel (6to4, ISATAP, Teredo).
 pub(crate) fn embedded_ipv4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [high, low] = match address.segments() {
         // Compatible (RFC 4291, 2.5.5.1) and translated (RFC 2765, 2.1).

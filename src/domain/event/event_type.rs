@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::domain::serde_text::serialize_as_text;
+
 /// The maximum length of an event type or pattern, in characters.
 pub const MAX_LENGTH: usize = 256;
 
@@ -118,6 +120,8 @@ impl fmt::Display for Pattern {
         f.write_str(&self.0)
     }
 }
+
+serialize_as_text!(Pattern);
 
 impl FromStr for Pattern {
     type Err = BadEventType;

@@ -9,6 +9,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::domain::serde_text::serialize_as_text;
+
 /// In characters.
 const MAX_LENGTH: usize = 256;
 
@@ -23,7 +25,12 @@ pub struct JsonPointer(Box<str>);
 pub struct BadJsonPointer;
 
 impl JsonPointer {
-    /// A hash of the selected value. Equal values have equal hashes; a missing value counts as null.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns a hash of the selected value. White space and escapes do not change it; the order of an object's members
+    /// and the form of a number (`1`, `1.0`) do. A missing value counts as null.
     pub fn key_of(&self, data: &[u8]) -> i64 {
         let value = self.find(data).unwrap_or_else(|| "null".to_owned());
         let digest = Sha256::digest(value);
@@ -31,7 +38,7 @@ impl JsonPointer {
         i64::from_be_bytes(*first)
     }
 
-    /// The selected value as normalized JSON: equal values have equal texts. `None`: the value is missing.
+    /// Returns the selected value as JSON without optional white space and escapes. `None`: the value is missing.
     fn find(&self, data: &[u8]) -> Option<String> {
         let mut found: &RawValue = serde_json::from_slice(data).ok()?;
         // The text before the first slash is empty.
@@ -39,7 +46,7 @@ impl JsonPointer {
             let name = part.replace("~1", "/").replace("~0", "~");
             found = serde_json::from_str::<Parts<'_>>(found.get()).ok()?.named(&name)?;
         }
-        // serde_json has no value for some JSON, such as half of a surrogate pair; its text is the key.
+        // serde_json rejects some JSON, such as half of a surrogate pair. Such JSON stays as it is.
         let value: Result<Value, _> = serde_json::from_str(found.get());
         Some(value.map_or_else(|_| found.get().to_owned(), |value| value.to_string()))
     }
@@ -105,11 +112,7 @@ impl<'de> Visitor<'de> for AnyParts {
     }
 }
 
-impl AsRef<str> for JsonPointer {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
+serialize_as_text!(JsonPointer);
 
 impl FromStr for JsonPointer {
     type Err = BadJsonPointer;

@@ -1,4 +1,4 @@
-//! An index from event types to subscriptions. Its cost does not grow with the subscriptions that do not match.
+//! An index from event types to subscriptions. A look-up costs no more if more subscriptions do not match.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,16 +6,20 @@ use std::sync::Arc;
 
 use super::event_type::{Pattern, RESERVED};
 
-/// A node of a tenant's prefix tree: one segment of its patterns.
+/// A node of a tenant's prefix tree: a sequence of segments with which patterns begin.
 #[derive(Debug)]
 struct Node<K> {
+    /// By the name of the next segment.
     children: HashMap<Box<str>, Self>,
+    /// The next segment is `*`, and others follow.
     any_segment: Option<Box<Self>>,
+    /// The subscriptions whose pattern ends with this node.
     ends_here: Vec<K>,
+    /// The subscriptions whose pattern ends with `*` after this node.
     any_rest: Vec<K>,
 }
 
-/// The patterns in force at the head of the log, by tenant and segment.
+/// The current patterns of each subscription, by tenant and segment.
 #[derive(Debug)]
 pub struct Matcher<K> {
     tenants: HashMap<Arc<str>, Node<K>>,

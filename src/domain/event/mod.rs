@@ -57,7 +57,7 @@ impl Event {
         }
     }
 
-    /// The subscription whose creation, change or deletion this entry records.
+    /// The subscription whose creation, change or deletion this entry records; `None`: it is another entry.
     pub fn changes_subscription(&self) -> Option<SubscriptionId> {
         self.about.filter(|_| self.event_type.as_str().starts_with(SUBSCRIPTION_CHANGES))
     }
@@ -86,7 +86,7 @@ fn envelope(
     Bytes::from(body)
 }
 
-/// Makes a JSON text fit on one line of an event stream. Line breaks occur only between tokens.
+/// Puts a valid JSON text on one line. It has line breaks only between tokens, so its value stays the same.
 pub fn without_line_breaks(json: &str) -> Bytes {
     if !json.bytes().any(|byte| byte == b'\n' || byte == b'\r') {
         return Bytes::copy_from_slice(json.as_bytes());

@@ -12,7 +12,7 @@ pub struct Scan<'a> {
     pub after: Position,
     /// Inclusive upper bound.
     pub up_to: Position,
-    /// Only this tenant's events.
+    /// Selects only this tenant's events; `None`: those of all tenants.
     pub tenant: Option<&'a str>,
     pub limit: PageLimit,
 }
@@ -22,7 +22,7 @@ pub struct Scan<'a> {
 pub struct PageLimit {
     /// How many events to examine, of all tenants.
     pub events: u16,
-    /// How many bytes of data to return. The first event is returned whatever its size.
+    /// How many bytes of data to return. The first examined event is returned whatever its size, so each read advances.
     pub bytes: u32,
 }
 
@@ -31,8 +31,8 @@ pub struct PageLimit {
 pub struct Stretch {
     /// The selected events, in reading order.
     pub events: Vec<Arc<Event>>,
-    /// The last examined position, or where reading began.
+    /// Where the next read continues: the position of the last event read, of any tenant, or where reading began.
     pub scanned: Position,
-    /// Whether the range holds no further events.
+    /// Whether the range has no further events; false if it may have some.
     pub complete: bool,
 }

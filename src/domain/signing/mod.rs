@@ -16,15 +16,16 @@ use self::scheme::Scheme;
 use self::secret::{BadSecret, Secret};
 use super::time::UnixMillis;
 
-/// Every active key makes the header longer and every attempt more expensive.
+/// How many [`Keys`] of a subscription may sign at the same time, the current ones included. Each makes the header
+/// longer and every attempt more expensive.
 pub const MAX_ACTIVE_KEYS: usize = 5;
 
-/// Keys that are created together and expire together.
+/// Keys that a rotation replaces together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
     /// For [`Scheme::V1`].
     pub secret: Secret,
-    /// For [`Scheme::V1a`]; created when the scheme is first used.
+    /// For [`Scheme::V1a`]; created when the scheme is first used, and kept from then on.
     pub signing_key: Option<SigningKey>,
 }
 
@@ -48,7 +49,7 @@ pub struct Signing {
     pub x_hook_signature: bool,
 }
 
-/// [`MAX_ACTIVE_KEYS`] keys are active.
+/// The rotation would make more than [`MAX_ACTIVE_KEYS`] active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyKeys {
     /// The next time at which a key expires.
@@ -75,7 +76,7 @@ impl Signing {
         &self.earlier
     }
 
-    /// Replaces the secret and removes all earlier keys, unless `secret` is already the current one.
+    /// Replaces the secret and removes all earlier keys, unless `secret` is already the current one. The key pair stays.
     #[must_use]
     pub fn with_secret(self, secret: Secret) -> Self {
         if secret == self.keys.secret {
@@ -98,7 +99,8 @@ impl Signing {
     /// Replaces the secret, and the key pair, if there is one, by a pair from the random `seed`. Fails if too many keys
     /// would be active.
     ///
-    /// The replaced and all earlier keys sign for at most `overlap` longer, so that receivers have time to change.
+    /// The replaced and all earlier keys sign for at most `overlap` longer, so that receivers have time to change. Those
+    /// that have `secret` as their secret are removed.
     pub fn rotated(
         self,
         secret: Secret,
@@ -151,7 +153,7 @@ impl Signing {
         signatures
     }
 
-    /// The value of `X-Hook-Signature`, hex of an HMAC-SHA256 (REST Hooks, "Security"); `None`: not enabled.
+    /// The value of `X-Hook-Signature`, hex of an HMAC-SHA256 of the body (REST Hooks, "Security"); `None`: not enabled.
     ///
     /// The key is the text of `verification_secret`, or else of the current secret, with `whsec_`, because REST Hooks
     /// receivers know no other form.

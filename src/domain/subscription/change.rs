@@ -53,7 +53,8 @@ pub enum ChangeResult {
     },
 }
 
-/// `starts_after` and `key` as in [`Change`]. The store refuses it if the tenant already has `max_subscriptions`.
+/// `starts_after` and `key` are as in [`Change`]. The store rejects the change if the tenant already has
+/// `max_subscriptions`.
 pub fn created(
     subscription: Subscription,
     max_subscriptions: u32,
@@ -109,7 +110,7 @@ pub fn verified(mut subscription: Subscription, verified: Verified) -> Change {
     changed("subscription.verified", subscription)
 }
 
-/// The receiver accepts no event, so the hub only sends an attempt now and then.
+/// Builds the change from active to failing: the receiver accepts no event, so the hub only probes it now and then.
 pub fn failing(subscription: Subscription) -> Change {
     changed("subscription.failing", Subscription { status: Status::Failing, ..subscription })
 }
@@ -144,7 +145,8 @@ pub(crate) fn audit_entry(
         .with_subscription(before, (!change.deleted).then_some(subscription))
 }
 
-/// A change with an entry of the type `hookhub.{name}`, which fails if another change came first.
+/// Builds a change with an entry of the type `hookhub.{name}`. It expects that `subscription.changed_at` is still the
+/// latest change.
 fn changed(name: &'static str, subscription: Subscription) -> Change {
     let view = serde_json::json!({ "subscription": SubscriptionView::in_entry(&subscription) });
     Change {

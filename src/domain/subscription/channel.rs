@@ -37,7 +37,7 @@ pub enum Channel {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Webhook {
     pub url: CallbackUrl,
-    /// The proof that the receiver wants the events. `None`: the hub requires none.
+    /// The proof that the receiver wants the events, given or outstanding. `None`: the hub requires none.
     pub verification: Option<Verification>,
     pub settings: WebhookSettings,
 }
@@ -48,7 +48,7 @@ pub struct WebhookSettings {
     pub signing: Signing,
     /// The owner's headers, sent with each POST besides the hub's own.
     pub headers: BTreeMap<String, String>,
-    /// `None`: the certificate authorities of the platform, and no client certificate.
+    /// `None`: the system's certificate authorities, and no client certificate.
     pub tls: Option<ReceiverTls>,
     pub auth: Option<ReceiverAuth>,
     pub delivery: DeliverySettings,
@@ -57,7 +57,8 @@ pub struct WebhookSettings {
 /// Order, concurrency, deadline and retries of what the hub sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliverySettings {
-    /// One event at a time, in log order; a failing event holds back the events after it.
+    /// One event at a time, in log order; a failing event holds back the events after it. Without effect beside
+    /// `order_by`.
     pub ordered: bool,
     /// Log order among the events whose data have the same value at this pointer.
     pub order_by: Option<JsonPointer>,

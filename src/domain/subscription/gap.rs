@@ -6,7 +6,7 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 use crate::domain::serde_text;
 
-/// The type of the log entry, and of the message to a stream whose resume point is deleted.
+/// The type of the log entry, and of the message to a stream that cannot continue after its last id.
 pub const GAP: &str = "hookhub.gap";
 
 /// Events that a subscription missed.
@@ -14,17 +14,16 @@ pub const GAP: &str = "hookhub.gap";
 pub struct Gap {
     reason: String,
     pub subscription: String,
-    /// How many events are missing.
+    /// The number of missing events.
     pub events: u64,
-    /// The first missing event.
+    /// The missing events are from here to `to`, both included. Between them may be events that the subscription got.
     pub from: String,
-    /// The last missing event.
     #[serde(with = "serde_text")]
     pub to: Position,
 }
 
 impl Gap {
-    /// The subscription misses `events` events from `first` to `last`, both included.
+    /// The subscription misses `events` of its events in the range from `first` to `last`, both included.
     pub fn new(id: SubscriptionId, events: u64, first: Position, last: Position) -> Self {
         Self {
             reason: "expired".to_owned(),

@@ -30,7 +30,7 @@ use super::time::UnixMillis;
 /// The type of the event that an owner sends to one subscription to test it.
 pub const TEST_EVENT: &str = "hookhub.test";
 
-/// The settings by the owner of a subscription. They contain secrets: serialise them only into the hub's own storage.
+/// The owner's part of a subscription. It contains secrets: serialise it only into the hub's own storage.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "StoredDefinition", into = "StoredDefinition")]
 pub struct Definition {
@@ -74,7 +74,7 @@ impl Definition {
         self.channel.settings_mut().signing.drop_expired(now);
     }
 
-    /// `None`: the verification has not succeeded yet, or none is required.
+    /// The result of the verification. `None`: it has not succeeded yet, or none is required.
     pub fn verified(&self) -> Option<&Verified> {
         self.channel.verification()?.verified.as_ref()
     }
@@ -84,12 +84,14 @@ impl Definition {
         self.channel.verification().is_some_and(|verification| verification.verified.is_none())
     }
 
-    /// The status unless stopped or failing: unverified until the receiver is verified, then active.
+    /// The status of a subscription that is neither stopped nor failing: unverified while [`Self::awaits_verification`],
+    /// else active.
     pub fn running_status(&self) -> Status {
         if self.awaits_verification() { Status::Unverified } else { Status::Active }
     }
 
-    /// Whether both require the same verification of the same receiver, so that the result of one applies to the other.
+    /// Whether both have the same receiver and the same verification of it, or none. Then a result for one applies to the
+    /// other.
     pub fn has_same_verification(&self, other: &Self) -> bool {
         let request = |definition: &Self| {
             let verification = definition.channel.verification();
@@ -165,7 +167,7 @@ impl Subscription {
         }
     }
 
-    /// `None`: no verification is outstanding, or the subscription is stopped.
+    /// When the outstanding verification was requested. `None`: the status is not unverified.
     pub fn verification_requested_at(&self) -> Option<UnixMillis> {
         let verification = self.definition.channel.verification()?;
         (self.status == Status::Unverified).then_some(verification.requested_at)

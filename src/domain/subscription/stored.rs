@@ -17,10 +17,8 @@ use crate::domain::signing::Signing;
 /// The members are part of the database's format: rename none, and give new ones a default.
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredDefinition {
-    #[serde(with = "pattern_list")]
     event_types: Vec<Pattern>,
     /// `None` in a pull subscription.
-    #[serde(with = "optional_text")]
     callback_url: Option<CallbackUrl>,
     #[serde(flatten)]
     signing: Signing,
@@ -34,7 +32,7 @@ pub(super) struct StoredDefinition {
     #[serde(default)]
     auth: Option<ReceiverAuth>,
     ordered: bool,
-    #[serde(default, with = "optional_text")]
+    #[serde(default)]
     order_by: Option<JsonPointer>,
     max_in_flight: u16,
     #[serde(default)]
@@ -106,49 +104,6 @@ impl From<StoredDefinition> for Definition {
             description: stored.description,
             metadata: stored.metadata,
         }
-    }
-}
-
-mod optional_text {
-    use std::fmt::Display;
-    use std::str::FromStr;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
-    /// Serializes `Some` as the string form of the value, and `None` as null.
-    #[expect(clippy::ref_option, reason = "serde calls it so")]
-    pub(super) fn serialize<T: AsRef<str>, S: Serializer>(
-        value: &Option<T>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        value.as_ref().map(T::as_ref).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<T>, D::Error> {
-        let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
-    }
-}
-
-mod pattern_list {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    use super::Pattern;
-
-    pub(super) fn serialize<S: Serializer>(
-        list: &[Pattern],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(list.iter().map(Pattern::as_str))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<Pattern>, D::Error> {
-        let texts = Vec::<String>::deserialize(deserializer)?;
-        texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect()
     }
 }
 

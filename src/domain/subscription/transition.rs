@@ -5,7 +5,7 @@ use super::change::Change;
 use super::verification::Verified;
 use super::{Status, Subscription};
 
-/// Why a receiver that answered 410 gets nothing more; its owner sees the text.
+/// The disabled reason after a 410. The subscription's owner sees the text.
 pub(crate) const GONE_REASON: &str = "the receiver answered 410 Gone";
 
 /// A change of status, by its cause.
@@ -17,14 +17,14 @@ pub(crate) enum StatusTransition {
     Recovered,
     /// The receiver answered 410 Gone.
     Gone,
-    /// No delivery has succeeded for as long as the retry schedule lasts.
+    /// The circuit breaker has been open for longer than the retry schedule's `give_up_after`.
     GivenUp,
     /// The receiver has confirmed that it wants the events.
     Verified(Verified),
 }
 
 impl StatusTransition {
-    /// Applies the transition to the stored subscription. Call it only if [`Self::applies_to`] returns true.
+    /// Builds the change of `current`, the stored subscription. Call this only if [`Self::applies_to`] returns true.
     pub(crate) fn change(&self, current: Subscription) -> Change {
         match self {
             Self::Failing => change::failing(current),
@@ -37,7 +37,7 @@ impl StatusTransition {
         }
     }
 
-    /// Whether `current`, the stored subscription, has a status from which this transition is possible.
+    /// Whether `current`, the stored subscription, is in a state from which this transition is possible.
     pub(crate) fn applies_to(&self, current: &Subscription) -> bool {
         let status = current.status;
         match self {

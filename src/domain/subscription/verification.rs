@@ -21,7 +21,7 @@ use crate::domain::time::UnixMillis;
 pub enum VerificationMethod {
     /// REST Hooks: the receiver returns the header `X-Hook-Secret`, at once or later.
     XHookSecret,
-    /// The receiver answers a GET with the text in the query.
+    /// The receiver answers a GET with a text that the hub put into its query.
     Challenge,
     /// CloudEvents HTTP 1.1 Web Hooks, section 4: the receiver allows the hub's origin, at once or later.
     #[serde(rename = "cloudevents")]
@@ -55,7 +55,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Succeeded at `at`, with no particular origin and no rate limit.
+    /// The result without a particular origin and without a rate limit.
     pub fn unlimited(at: UnixMillis) -> Self {
         Self { at, origin: None, rate_per_minute: None }
     }
@@ -66,11 +66,11 @@ impl Verified {
 pub struct Verification {
     #[serde(rename = "way")]
     pub method: VerificationMethod,
-    /// Identifies the verification: a later one, of another receiver, has another time.
+    /// Identifies the verification: a later one has another time.
     #[serde(rename = "asked_at")]
     pub requested_at: UnixMillis,
-    /// The value of `X-Hook-Secret`. Only the receiver learns it, so not even the subscription's owner can confirm in
-    /// the receiver's place.
+    /// The value of `X-Hook-Secret`; other methods do not use it. Only the receiver learns it, so not even the
+    /// subscription's owner can confirm in the receiver's place.
     #[serde(with = "revealed")]
     pub secret: Secret,
     /// `None`: the hub sends no events yet.
@@ -123,7 +123,7 @@ pub struct FailedVerification {
     /// The start of the attempt.
     pub attempted_at: UnixMillis,
     pub error: String,
-    /// `None`: the hub makes no further attempt.
+    /// `None`: the hub makes another attempt only on request.
     pub next_attempt_at: Option<UnixMillis>,
 }
 

@@ -1,4 +1,4 @@
-//! The event type patterns of a subscription over time, and which events they select.
+//! The event type patterns of a subscription over time, and the events that they select.
 
 use std::sync::Arc;
 
@@ -8,16 +8,17 @@ use crate::domain::event::event_type::Pattern;
 use crate::domain::id::SubscriptionId;
 use crate::domain::position::Position;
 
-/// The patterns of a subscription from one log position on, until the next version's.
+/// The patterns of a subscription in a range of the log.
 #[derive(Debug, Clone)]
 pub struct Version {
-    /// The version applies to every event above this position.
+    /// The version applies to the events above this position, until the next version.
     pub since: Position,
     pub event_types: Arc<[Pattern]>,
 }
 
-/// `versions`: oldest first; the newest one in force before the event decides. A `hookhub.test` event matches only the
-/// subscription that it is about.
+/// Whether the subscription `id` of `tenant` gets the event: the patterns in force at its position decide.
+///
+/// `versions`: oldest first. A `hookhub.test` event matches only the subscription that it is about.
 pub fn matches_event(
     event: &Event,
     id: SubscriptionId,

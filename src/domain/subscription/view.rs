@@ -1,4 +1,5 @@
-//! The JSON view of a subscription for its owner. Secrets, header values, keys and passwords are masked.
+//! The JSON view of a subscription for its owner. The signing secret is left out; header values, keys, passwords and
+//! tokens are masked.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use crate::domain::egress::callback_url::CallbackUrl;
 use crate::domain::egress::receiver_auth::ReceiverAuth;
 use crate::domain::egress::receiver_tls::{ReceiverTls, TlsView};
 use crate::domain::event::event_type::Pattern;
+use crate::domain::event::json_pointer::JsonPointer;
 use crate::domain::signing::Earlier;
 use crate::domain::signing::scheme::Scheme;
 use crate::domain::time::UnixMillis;
@@ -20,8 +22,8 @@ use crate::domain::time::UnixMillis;
 #[derive(Debug, Serialize)]
 pub struct SubscriptionView<'a> {
     id: String,
-    event_types: Vec<&'a str>,
-    callback_url: Option<&'a str>,
+    event_types: &'a [Pattern],
+    callback_url: Option<&'a CallbackUrl>,
     status: &'static str,
     disabled_reason: Option<&'a str>,
     description: Option<&'a str>,
@@ -30,7 +32,7 @@ pub struct SubscriptionView<'a> {
     tls: Option<TlsView>,
     auth: Option<ReceiverAuth>,
     ordered: bool,
-    order_by: Option<&'a str>,
+    order_by: Option<&'a JsonPointer>,
     max_in_flight: u16,
     rate_limit_per_s: Option<u16>,
     timeout_s: u16,
@@ -71,13 +73,13 @@ impl VerificationView {
 }
 
 impl<'a> SubscriptionView<'a> {
-    /// Builds the JSON view for API responses, with masked secrets and the time of the latest change.
+    /// Builds the view for API responses, with the time of the latest change.
     pub fn of(subscription: &'a Subscription) -> Self {
         let updated_at = Some(subscription.changed_at.time().max(subscription.created_at()));
         Self { updated_at, ..Self::in_entry(subscription) }
     }
 
-    /// Builds the JSON view for the few API responses that show the signing secret in plain text.
+    /// Builds the view for the few API responses that contain the signing secret.
     pub fn with_secret(subscription: &'a Subscription) -> Self {
         let signing = &subscription.definition.channel.settings().signing;
         Self { secret: Some(signing.secret().reveal()), ..Self::of(subscription) }
@@ -90,8 +92,8 @@ impl<'a> SubscriptionView<'a> {
         let verification = channel.verification();
         Self {
             id: subscription.id.to_string(),
-            event_types: event_types.iter().map(Pattern::as_str).collect(),
-            callback_url: channel.callback_url().map(CallbackUrl::as_str),
+            event_types,
+            callback_url: channel.callback_url(),
             status: subscription.status.name(),
             disabled_reason: subscription.disabled_reason.as_deref(),
             description: description.as_deref(),
@@ -100,7 +102,7 @@ impl<'a> SubscriptionView<'a> {
             tls: tls.as_ref().map(ReceiverTls::view),
             auth: auth.as_ref().map(ReceiverAuth::masked),
             ordered: delivery.ordered,
-            order_by: delivery.order_by.as_ref().map(AsRef::as_ref),
+            order_by: delivery.order_by.as_ref(),
             max_in_flight: delivery.max_in_flight,
             rate_limit_per_s: delivery.rate_limit_per_s,
             timeout_s: delivery.timeout_s,

@@ -1,12 +1,13 @@
-//! Forwards an event to a local URL by a signed POST, as a delivery of the hub.
+//! Forwards an event to a local URL by a signed POST, like a delivery of the hub.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, StatusCode};
 use url::Url;
 
+use super::read_body;
 use super::source::Event;
 use crate::domain::root_cause::root_cause;
 use crate::domain::signing::secret::Secret;
@@ -74,19 +75,9 @@ impl Forwarder {
             .header("webhook-attempt", 1)
             .body(event.text.clone());
         let mut response = request.send().await?;
-        let body = read(&mut response).await?;
+        let body = read_body(&mut response, MAX_BODY_BYTES).await?;
         Ok((response.status(), String::from_utf8_lossy(&body).into_owned()))
     }
-}
-
-/// Reads the body of a response. Stops after about [`MAX_BODY_BYTES`]; the rest is not read.
-async fn read(response: &mut Response) -> Result<Vec<u8>, reqwest::Error> {
-    let mut body = Vec::new();
-    while body.len() < MAX_BODY_BYTES {
-        let Some(chunk) = response.chunk().await? else { break };
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 impl fmt::Display for PostResult {

@@ -6,6 +6,7 @@ mod start_point;
 
 use std::time::Duration;
 
+use reqwest::Response;
 use tokio::time::sleep;
 use url::Url;
 
@@ -19,7 +20,7 @@ use crate::domain::single_line::SingleLine;
 const USER_AGENT: &str = concat!("hookhub/", env!("CARGO_PKG_VERSION"));
 /// The type of the event that reports missing events in a stream.
 const GAP: &str = "hookhub.gap";
-/// The delay before the first reconnect, unless the hub names another. The delay doubles with each failure.
+/// The delay before the first reconnect, unless the hub names another.
 const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// The lower bound of a delay that the hub names.
@@ -31,7 +32,7 @@ pub const HUB_TIMEOUT: Duration = Duration::from_secs(45);
 pub struct ListenSettings {
     /// The URL of the hub; behind a proxy, with the path before `/v1`.
     pub hub: Url,
-    /// A key with permission to read events.
+    /// A key with the scopes `read` and `stream`.
     pub key: String,
     /// The event types; empty: all but the hub's own.
     pub types: Vec<Pattern>,
@@ -47,7 +48,7 @@ pub struct ListenSettings {
 /// A line to show.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
-    /// An event, with the outcome of its POST.
+    /// An event, with the outcome of its POST if it was forwarded, else with its text.
     Event(String),
     /// A change of the connection to the hub.
     Status(String),
@@ -63,8 +64,9 @@ pub enum ListenError {
     Client(#[from] reqwest::Error),
 }
 
-/// Passes each line of output to `show` until the hub refuses a request. After a disconnect, resumes where the stream
-/// ended. Events are forwarded one at a time; a failed POST is not retried.
+/// Follows the hub until it refuses a request, and passes each line of output to `show`.
+///
+/// After a disconnect, resumes where the stream ended. Events are forwarded one at a time; a failed POST is not retried.
 pub async fn listen(
     settings: ListenSettings,
     mut show: impl FnMut(Output),
@@ -119,7 +121,7 @@ async fn follow(
     }
 }
 
-/// Returns the line to print: the event, and the result of the forwarding.
+/// Forwards the event if there is a forwarder. Returns the line to print.
 async fn handle_event(event: &Event, forwarder: Option<&Forwarder>) -> String {
     let (time, event_type, id) =
         (SingleLine(&event.timestamp), SingleLine(&event.r#type), SingleLine(&event.id));
@@ -129,6 +131,16 @@ async fn handle_event(event: &Event, forwarder: Option<&Forwarder>) -> String {
     }
 }
 
+/// Reads the body of a response. Stops after about `max_bytes`; the rest is not read.
+async fn read_body(response: &mut Response, max_bytes: usize) -> Result<Vec<u8>, reqwest::Error> {
+    let mut body = Vec::new();
+    while body.len() < max_bytes {
+        let Some(chunk) = response.chunk().await? else { break };
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
 #[derive(Debug, Default)]
 struct Backoff {
     failures: u32,
@@ -136,7 +148,8 @@ struct Backoff {
 }
 
 impl Backoff {
-    /// Sets the delay back after a message arrived. `retry_ms`: the new first delay, if the message sets one.
+    /// Starts again at the first delay, because a message arrived. `retry_ms`: the first delay from now on, if the message
+    /// sets one.
     fn reset(&mut self, retry_ms: Option<u64>) {
         self.failures = 0;
         if let Some(retry_ms) = retry_ms {
@@ -145,8 +158,8 @@ impl Backoff {
         }
     }
 
-    /// The first delay, then twice the last one, up to [`MAX_RETRY_DELAY`]. All but the first have jitter, so that many
-    /// clients do not reconnect at once.
+    /// The first delay, then a random one of at least half a bound that doubles with each failure, up to
+    /// [`MAX_RETRY_DELAY`]. The randomness keeps many clients from reconnecting at once.
     fn next_delay(&mut self) -> Duration {
         let first = self.hub_delay.unwrap_or(DEFAULT_RETRY_DELAY);
         let max = first.saturating_mul(2_u32.saturating_pow(self.failures)).min(MAX_RETRY_DELAY);

@@ -15,7 +15,7 @@ use sse_stream::{Sse, SseByteStream};
 use tokio::time::timeout;
 use url::Url;
 
-use super::{ListenError, ListenSettings};
+use super::{ListenError, ListenSettings, read_body};
 use crate::domain::event::event_type::Pattern;
 use crate::domain::root_cause::root_cause;
 use crate::domain::time::UnixMillis;
@@ -54,12 +54,14 @@ pub(super) struct Source {
     hub: Url,
     authorization: HeaderValue,
     types: Option<String>,
-    /// The cursor for the next connection; `None` until the hub reports the end of its log.
+    /// The cursor for the next connection. `None`: the end of the log, until the hub has reported it.
     after: Option<String>,
 }
 
+/// An open event stream.
 pub(super) struct Connection {
     messages: Pin<Box<dyn Stream<Item = Result<Sse, sse_stream::Error>> + Send>>,
+    /// The bytes received since the last message.
     unread: Arc<AtomicUsize>,
 }
 
@@ -120,7 +122,7 @@ impl Source {
         self.client.get(url).header(AUTHORIZATION, self.authorization.clone())
     }
 
-    /// Fails with the hub's reason unless the status is 200.
+    /// Sends a request. Fails with the hub's reason unless the status is 200.
     async fn send(&self, request: RequestBuilder) -> Result<Response, StreamError> {
         let late = |_elapsed| StreamError::Temporary("the hub did not respond in time".to_owned());
         let sent = timeout(RESPONSE_TIMEOUT, request.send()).await.map_err(late)?;
@@ -168,7 +170,8 @@ impl Connection {
         Self { messages: Box::pin(SseByteStream::new(body)), unread }
     }
 
-    /// `None` at the end of the stream. Fails with a temporary error if the connection breaks.
+    /// The next message; `None` at the end of the stream. Fails with a temporary error if the connection breaks, or if a
+    /// message is too large.
     pub(super) async fn next(&mut self) -> Result<Option<Sse>, StreamError> {
         let message = std::future::poll_fn(|context| self.messages.as_mut().poll_next(context));
         let message = message.await.transpose().map_err(|error| temporary(&error))?;
@@ -177,7 +180,7 @@ impl Connection {
     }
 }
 
-/// A body that fails when more than [`MAX_BYTES`] arrive between two events.
+/// A body that fails when more than about [`MAX_BYTES`] arrive without a complete message.
 struct SizeLimitedBody<S> {
     body: Pin<Box<S>>,
     unread: Arc<AtomicUsize>,
@@ -206,20 +209,11 @@ enum BodyError {
     Wire(#[from] reqwest::Error),
 }
 
-/// Reads the body of a response. Stops after about [`MAX_BYTES`]; the rest is not read.
 async fn read(mut response: Response) -> Result<Vec<u8>, StreamError> {
-    let mut body = Vec::new();
-    while body.len() < MAX_BYTES {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => break,
-            Err(error) => return Err(temporary(&error)),
-        }
-    }
-    Ok(body)
+    read_body(&mut response, MAX_BYTES).await.map_err(|error| temporary(&error))
 }
 
-/// Marked as sensitive. `None`: the key is empty, or contains characters that a header cannot.
+/// The value of the header `Authorization`. `None`: the key is empty, or contains characters that a header cannot.
 fn bearer(key: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {key}")).ok()?;
     value.set_sensitive(true);

@@ -17,7 +17,7 @@ pub struct InvalidStartPoint;
 pub enum StartPoint {
     /// The oldest kept event.
     Earliest,
-    /// The first event after this time ago.
+    /// The first event from this long before the start on.
     Ago(Duration),
     /// The first event from this time on.
     Time(UnixMillis),

@@ -21,7 +21,7 @@ pub enum SignatureCheck {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VerificationFailure {
-    /// A header that Standard Webhooks 1.0.0 requires is missing.
+    /// A header that Standard Webhooks 1.0.0 requires is missing, empty or not ASCII.
     #[error("the header {0} is missing")]
     Missing(&'static str),
     /// The signature is wrong or too old.
@@ -29,7 +29,7 @@ pub enum VerificationFailure {
     Signature(#[from] BadSignature),
 }
 
-/// A POST that the receiver responded to. Missing headers leave their fields empty or 0.
+/// A POST to the receiver, and the response to it. Missing headers leave their fields empty or 0.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// `webhook-id`: the event's id.

@@ -19,7 +19,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct ReceiverState {
     settings: ReceiverSettings,
-    /// The number of statuses of the script that were used.
+    /// The number of responses whose status came from `settings.answers`.
     used: AtomicUsize,
     deliveries: mpsc::Sender<Delivery>,
     dropped: AtomicU64,
@@ -52,14 +52,15 @@ impl ReceiverState {
         verified
     }
 
-    /// The last status repeats. An invalid signature gets 401, and the sequence does not advance.
+    /// The status for the next response: 401 for an invalid signature, else the next of `settings.answers`, whose last one
+    /// repeats.
     fn next_status(&self, verified: SignatureCheck) -> StatusCode {
-        let script = &self.settings.answers;
+        let answers = &self.settings.answers;
         let code = match verified {
             SignatureCheck::Invalid(_) => 401,
             SignatureCheck::Valid | SignatureCheck::NotChecked => {
                 let index = self.used.fetch_add(1, Ordering::Relaxed);
-                script.get(index).or(script.last()).copied().unwrap_or(204)
+                answers.get(index).or(answers.last()).copied().unwrap_or(204)
             }
         };
         StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
@@ -135,7 +136,7 @@ fn respond(
     }
 }
 
-/// Returns the headers of a delivery that its signature check needs. Fails with the first one that is missing.
+/// The headers that the signature check needs. Fails with the first one that is missing, empty or not ASCII.
 fn signed(headers: &HeaderMap) -> Result<Signed<'_>, VerificationFailure> {
     let wanted = |name| match text(headers, name) {
         "" => Err(VerificationFailure::Missing(name)),
@@ -148,7 +149,7 @@ fn signed(headers: &HeaderMap) -> Result<Signed<'_>, VerificationFailure> {
     })
 }
 
-/// Returns the value of a header; empty if it is missing or not text.
+/// The value of a header; empty if it is missing or not ASCII.
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }

@@ -20,7 +20,7 @@ use crate::domain::signing::secret::Secret;
 
 /// Deliveries that wait in the channel; more are dropped and counted.
 const MAX_QUEUED_DELIVERIES: usize = 65_536;
-/// Longer than a hub keeps an idle connection, so that the hub never sends on a connection that is being closed.
+/// Longer than a hub keeps an idle connection, so that the hub never sends on a connection that this receiver closes.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone)]
@@ -58,8 +58,8 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// A delivery is sent to the channel before its response. If the channel is full, the delivery gets its response,
-    /// and [`Self::dropped`] counts it. Fails if the address cannot be bound.
+    /// Each delivery goes to the channel before its response. If the channel is full, the delivery still gets its response,
+    /// and [`Self::dropped`] counts it. Fails if the address cannot be bound, or for a status code that is not allowed.
     pub async fn start(settings: ReceiverSettings) -> io::Result<(Self, mpsc::Receiver<Delivery>)> {
         if let Some(odd) = settings.answers.iter().find(|code| !(200..=599).contains(*code)) {
             let refusal = format!("expected a status code from 200 to 599, not {odd}");

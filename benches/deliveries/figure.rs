@@ -20,7 +20,7 @@ pub(super) struct Figure {
     pub(super) verdict: Option<Verdict>,
 }
 
-/// What less work cost in the same run, in the same unit: a lower bound for the figure.
+/// The cost of less work in the same run, in the same unit: a lower bound for the figure.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Floor {
     #[serde(rename = "floor")]

@@ -280,12 +280,12 @@ async fn the_master_key_can_be_changed_while_deliveries_continue() {
     let (mut one, mut two) = (start(old).await, start(old).await);
     for n in 0..5 {
         let receiver = TestReceiver::start().await;
-        let definition =
-            merged(receiver.subscription_to("n"), json!({"description": n.to_string()}));
+        let description = json!({"description": n.to_string()});
+        let definition = merged(receiver.subscription_to("n"), description);
         receivers.push((one.subscribe(&definition).await, receiver));
     }
-    let created =
-        one.post_idempotent("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
+    let new_key = json!({"name": "ci"});
+    let created = one.post_idempotent("/v1/keys", "make-key", &new_key).await.expect(201);
     let token = one.post("/v1/stream-tokens", &json!({"types": ["n"]})).await.expect(201);
     let entries = one.list_all("/v1/events?types=hookhub.subscription.*").await.len();
     let before = one.subscription(&receivers[0].0).await;
@@ -304,15 +304,13 @@ async fn the_master_key_can_be_changed_while_deliveries_continue() {
         publish_some(&two, &mut ids).await;
     }
     wait_until_encrypted_with(&database, new).await;
-    eventually("the metric reports the re-encryption", async || {
-        (metric(&two).await? == "0").then_some(())
-    })
-    .await;
-    let known = async || {
-        let known = texts(&database, "SELECT id FROM master_keys").await;
-        (known == [id_of(new)]).then_some(())
+    let reports_none_left = async || (metric(&two).await? == "0").then_some(());
+    eventually("the metric reports the re-encryption", reports_none_left).await;
+    let has_only_new_key = async || {
+        let ids = texts(&database, "SELECT id FROM master_keys").await;
+        (ids == [id_of(new)]).then_some(())
     };
-    eventually("the old key is no longer needed", known).await;
+    eventually("the old key is no longer needed", has_only_new_key).await;
     let change = json!({"description": "changed"});
     one.send(Method::PATCH, &format!("{PATH}/{}", receivers[1].0), &change).await.expect(200);
 
@@ -326,13 +324,8 @@ async fn the_master_key_can_be_changed_while_deliveries_continue() {
     assert_eq!(hub.subscription(&receivers[0].0).await, before, "re-encryption does not change it");
     assert_eq!(hub.subscription(&receivers[1].0).await["description"], "changed");
     let changes = hub.list_all("/v1/events?types=hookhub.subscription.*").await.len();
-    assert_eq!(
-        changes,
-        entries + 1,
-        "re-encryption does not count as a change of the subscription"
-    );
-    let again =
-        hub.post_idempotent("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
+    assert_eq!(changes, entries + 1, "re-encryption does not change subscriptions");
+    let again = hub.post_idempotent("/v1/keys", "make-key", &new_key).await.expect(201);
     assert_eq!(again, created, "stored responses are re-encrypted too");
     let read = format!("/v1/events?access_token={}", string_at(&token, "/token"));
     hub.with_key(None).get(&read).await.expect(200);

@@ -119,7 +119,7 @@ async fn a_change_on_one_node_applies_on_the_delivering_node_once_it_is_answered
 }
 
 #[tokio::test]
-async fn the_shards_of_a_dead_node_are_taken_over_after_a_lease_of_at_most_five_seconds() {
+async fn the_shards_of_a_dead_node_are_taken_over_within_five_seconds_of_its_last_renewal() {
     let one = TestHub::start().await;
     let directory = tempdir().expect("a directory");
     let environment =

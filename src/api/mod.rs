@@ -16,5 +16,5 @@ mod subscriptions;
 pub(crate) use self::http::cors::allow_origins;
 pub(crate) use self::http::early_errors::{late_head, too_many_from_one_address};
 pub(crate) use self::http::middleware::request_middleware;
-pub(crate) use self::routes::routes;
+pub(crate) use self::routes::configure_routes;
 pub(crate) use self::state::{Api, ApiSettings, Parts, Secrets};

@@ -21,7 +21,7 @@ pub(crate) fn table() -> Vec<Route> {
 }
 
 /// Registers every route of the table with actix. Any other path gets a 404.
-pub(crate) fn routes(config: &mut web::ServiceConfig) {
+pub(crate) fn configure_routes(config: &mut web::ServiceConfig) {
     let mut routes = table().into_iter().peekable();
     while let Some(first) = routes.next() {
         let path = first.path;

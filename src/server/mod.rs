@@ -72,7 +72,7 @@ pub(crate) fn start(
             .wrap(middleware::from_fn(api::request_middleware))
             .wrap(middleware::Condition::new(!origins.is_empty(), api::allow_origins(&origins)))
             .wrap(middleware::from_fn(track_request_phase))
-            .configure(api::routes);
+            .configure(api::configure_routes);
         let http = HttpService::build()
             .keep_alive(idle)
             // Connection enforces the head timeout: actix-http would do so only for the first head.

@@ -70,9 +70,9 @@ async fn create(
 ) -> ApiResult {
     let claim = idempotency::claim(&context, &body.0).await?;
     if let Some(StoredResponse { position: Some(position), .. }) =
-        idempotency::first(&context, claim.as_ref()).await?
+        idempotency::first_response(&context, claim.as_ref()).await?
     {
-        return replay_response(&context, position).await;
+        return respond_to_repeat(&context, position).await;
     }
     let ReplayInput { range, only, dry_run } = ReplayInput::parse(&body, context.api.log.head())?;
     let subscription = find_subscription(&context, &id).await?;
@@ -114,8 +114,8 @@ fn dry_run_response(request: &ReplayRequest, is_complete: bool) -> HttpResponse 
     HttpResponse::Ok().json(view)
 }
 
-/// Responds to a repeat with the same idempotency key. `position`: the log entry of the first request.
-async fn replay_response(context: &Context, position: Position) -> ApiResult {
+/// The response to a repeat with the same idempotency key. `position`: the log entry of the first request.
+async fn respond_to_repeat(context: &Context, position: Position) -> ApiResult {
     let Context { api, caller, .. } = context;
     let entries = api.store.read_at(&[position.stored()], Some(&caller.tenant)).await?;
     let request = entries.first().map(|entry| (entry.about, Command::from_event(entry)));
@@ -124,7 +124,7 @@ async fn replay_response(context: &Context, position: Position) -> ApiResult {
     };
     require_visible(api, caller, id).await?;
     let mut response = HttpResponse::Accepted();
-    Ok(created(idempotency::replayed(&mut response), position, id, &request))
+    Ok(created(idempotency::mark_replayed(&mut response), position, id, &request))
 }
 
 /// Adds `Location` and the JSON of a new replay. `position`: its log entry, which is also its id.
@@ -195,7 +195,7 @@ struct FoundReplay {
     progress: ReplayProgress,
 }
 
-/// `GET /v1/subscriptions/{id}/replays/{replay}`: returns a replay with its progress.
+/// `GET /v1/subscriptions/{id}/replays/{replay}`: a replay with its progress.
 async fn get(Authorized(context, _): Authorized, path: web::Path<(String, String)>) -> ApiResult {
     let (subscription, id) = path.into_inner();
     let found = find_replay(&context, &subscription, &id).await?;

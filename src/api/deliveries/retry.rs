@@ -26,11 +26,13 @@ pub(super) async fn retry(
     let (api, caller) = (&context.api, &context.caller);
     let claim = idempotency::claim(&context, b"").await?;
     let (subscription, event) = path.into_inner();
-    if idempotency::first(&context, claim.as_ref()).await?.is_some() {
+    if idempotency::first_response(&context, claim.as_ref()).await?.is_some() {
         let id = subscription.parse().map_err(|_bad| Problem::not_found("subscription"))?;
         let event = event.parse().map_err(|_bad| Problem::not_found("event"))?;
         require_visible(api, caller, id).await?;
-        return Ok(idempotency::replayed(&mut HttpResponse::Accepted()).json(accepted(id, event)));
+        return Ok(
+            idempotency::mark_replayed(&mut HttpResponse::Accepted()).json(accepted(id, event))
+        );
     }
     let subscription = find_subscription(&context, &subscription).await?;
     let event = find_event(&context, &event).await?;
@@ -56,7 +58,7 @@ pub(super) async fn retry(
     let request = RetryRequest {
         subscription: id.to_string(),
         event: position,
-        attempts: u16::try_from(delivery.attempts()).unwrap_or(u16::MAX),
+        attempts: u16::try_from(delivery.attempt_count()).unwrap_or(u16::MAX),
     };
     let response = accepted(id, position);
     context.audit("delivery.retried", &id, response.clone()).await?;

@@ -22,11 +22,13 @@ pub(super) async fn send(Authorized(context, _): Authorized, id: web::Path<Strin
     let (api, caller) = (&context.api, &context.caller);
     let claim = idempotency::claim(&context, b"").await?;
     if let Some(StoredResponse { position: Some(position), .. }) =
-        idempotency::first(&context, claim.as_ref()).await?
+        idempotency::first_response(&context, claim.as_ref()).await?
     {
         let id = id.parse().map_err(|_bad| Problem::not_found("subscription"))?;
         require_visible(api, caller, id).await?;
-        return Ok(idempotency::replayed(&mut HttpResponse::Accepted()).json(receipt(position)));
+        return Ok(
+            idempotency::mark_replayed(&mut HttpResponse::Accepted()).json(receipt(position))
+        );
     }
     let subscription = find_subscription(&context, &id).await?;
     require_verified(&subscription)?;

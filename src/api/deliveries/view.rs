@@ -108,13 +108,12 @@ impl DeliveryView {
         }
     }
 
-    /// Returns the number of recorded attempts.
-    pub(super) fn attempts(&self) -> usize {
+    pub(super) fn attempt_count(&self) -> usize {
         self.attempts.len()
     }
 }
 
-/// Returns the JSON of an attempt, with the stored beginning of the response body.
+/// The JSON of an attempt, with the stored part of a failure's response.
 pub(super) fn attempt_view(attempt: &Attempt) -> Value {
     let response =
         attempt.response.as_deref().and_then(|json| serde_json::from_str::<Value>(json).ok());

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::publish_input::{Publish, parse};
 use crate::api::auth::caller::Caller;
 use crate::api::auth::context::Authorized;
-use crate::api::http::idempotency::{self, Claim, replayed};
+use crate::api::http::idempotency::{self, Claim, mark_replayed};
 use crate::api::http::input::PublishBody;
 use crate::api::http::rate_limit;
 use crate::api::http::rate_limit_headers::insert_rate_limit;
@@ -83,7 +83,7 @@ pub(crate) async fn append(
     let first = match (api.log.append(request).await?, claim) {
         (AppendOutcome::Replayed { first, fingerprint }, Some(claim)) => {
             claim.require_same_request(&fingerprint)?;
-            replayed(&mut response);
+            mark_replayed(&mut response);
             first
         }
         (AppendOutcome::Appended(first) | AppendOutcome::Replayed { first, .. }, _) => first,

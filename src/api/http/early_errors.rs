@@ -1,4 +1,4 @@
-//! Responses to connections that end before a request head is complete, as raw bytes.
+//! Responses to connections that the server closes before a request head is complete, as raw bytes.
 
 use std::time::Duration;
 

@@ -39,7 +39,7 @@ pub(crate) async fn claim(context: &Context, body: &[u8]) -> ApiResult<Option<Cl
 
 /// The stored result of the first request with this key; `None` if this is the first, or has no key. 422 if the first
 /// request was a different one.
-pub(crate) async fn first(
+pub(crate) async fn first_response(
     context: &Context,
     claim: Option<&Claim>,
 ) -> ApiResult<Option<StoredResponse>> {
@@ -76,15 +76,18 @@ pub(crate) fn concurrent_requests() -> Problem {
     Problem::new(Code::IdempotencyKeyInUse, detail)
 }
 
-/// Adds the header `Idempotent-Replayed: true`, which marks a response as a repeat of the first response.
-pub(crate) fn replayed(response: &mut HttpResponseBuilder) -> &mut HttpResponseBuilder {
+/// Adds the header `Idempotent-Replayed: true`, which marks a response as a repeat of the first one.
+pub(crate) fn mark_replayed(response: &mut HttpResponseBuilder) -> &mut HttpResponseBuilder {
     response.insert_header((REPLAYED, "true"))
 }
 
 /// Completes `response` with the stored body of the first response.
-pub(crate) fn replay(mut response: HttpResponseBuilder, stored: StoredResponse) -> HttpResponse {
+pub(crate) fn repeat_response(
+    mut response: HttpResponseBuilder,
+    stored: StoredResponse,
+) -> HttpResponse {
     let body = stored.answer.unwrap_or_default();
-    replayed(&mut response).content_type("application/json").body(body)
+    mark_replayed(&mut response).content_type("application/json").body(body)
 }
 
 /// Returns a SHA-256 hash of the method, path, content type and body of a request.

@@ -59,7 +59,7 @@ impl FromRequest for NoQuery {
 pub(crate) struct Parameters(HttpRequest);
 
 impl Parameters {
-    /// Parses the query. 400 for a parameter that is not in `known` or appears twice.
+    /// Parses the query, as [`Query::parse`].
     pub(crate) fn known(&self, known: &[&str]) -> ApiResult<Query> {
         Query::parse(&self.0, known)
     }
@@ -103,7 +103,7 @@ impl JsonBody {
 }
 
 impl Input for JsonBody {
-    /// 400 for any query parameter, 413 for a longer body, 415 for another content type.
+    /// 400 for any query parameter, 415 for another content type, and the errors of [`body::read`].
     async fn read(request: &HttpRequest, payload: web::Payload) -> ApiResult<Self> {
         NoQuery::check(request)?;
         match body::content_type(request)? {
@@ -121,7 +121,7 @@ pub(crate) struct PublishBody {
 }
 
 impl Input for PublishBody {
-    /// 400 for any query parameter, 413 for a longer body, 415 for another content type.
+    /// 400 for any query parameter, 415 for another content type, and the errors of [`body::read`].
     async fn read(request: &HttpRequest, payload: web::Payload) -> ApiResult<Self> {
         NoQuery::check(request)?;
         let content_type = body::content_type(request)?;

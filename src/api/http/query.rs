@@ -23,7 +23,7 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    /// Parses the query parameters. 400 for a parameter that is not in `known` or appears twice.
+    /// 400 for a parameter that is not in `known`, appears twice, or has the character U+0000.
     pub(crate) fn parse(request: &HttpRequest, known: &[&str]) -> ApiResult<Self> {
         let mut parameters: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(request.query_string().as_bytes()) {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::problem::{Code, Problem};
 
-/// The parts of the document: the paths of one resource each, with their own schemas.
+/// The parts of the document: the paths and schemas of one resource each, what they share, and the introduction.
 pub(crate) const PARTS: [&str; 14] = [
     include_str!("hub.json"),
     include_str!("events.json"),
@@ -43,11 +43,11 @@ pub(crate) fn document() -> Value {
     let everywhere = read(EVERYWHERE);
     for item in each_at(&mut document, "/paths") {
         for operation in item.as_object_mut().into_iter().flat_map(|item| item.values_mut()) {
-            complete(operation, &everywhere);
+            complete_operation(operation, &everywhere);
         }
     }
     for response in each_at(&mut document, "/components/responses") {
-        finish(response, &everywhere);
+        complete_response(response, &everywhere);
     }
     document
 }
@@ -80,7 +80,7 @@ fn each_at<'a>(value: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a 
 }
 
 /// Adds the shared parameters and responses that apply to an operation, and sorts its responses by status.
-fn complete(operation: &mut Value, everywhere: &Value) {
+fn complete_operation(operation: &mut Value, everywhere: &Value) {
     let security = operation.get("security").and_then(Value::as_array).into_iter().flatten();
     let with_key = security.into_iter().any(|way| way.get("bearer").is_some());
     let with_body = operation.get("requestBody").is_some();
@@ -102,13 +102,13 @@ fn complete(operation: &mut Value, everywhere: &Value) {
         }
     }
     responses.sort_keys();
-    responses.values_mut().for_each(|response| finish(response, everywhere));
+    responses.values_mut().for_each(|response| complete_response(response, everywhere));
     members.insert("responses".into(), Value::Object(responses));
 }
 
 /// Adds the shared headers to a response, and replaces its list of problem codes by their schema and examples. Skips a
 /// `$ref`.
-fn finish(response: &mut Value, everywhere: &Value) {
+fn complete_response(response: &mut Value, everywhere: &Value) {
     let Some(members) = response.as_object_mut().filter(|members| !members.contains_key("$ref"))
     else {
         return;

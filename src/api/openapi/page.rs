@@ -52,7 +52,7 @@ pub(super) async fn document(request: HttpRequest, api: web::Data<Api>) -> HttpR
 
 /// `GET /docs`: the page that renders the OpenAPI document.
 pub(super) async fn page() -> HttpResponse {
-    answer("text/html; charset=utf-8").body(PAGE)
+    page_response("text/html; charset=utf-8").body(PAGE)
 }
 
 /// `GET /docs/{file}`: a file of Swagger UI. 404 for a file that the page does not use.
@@ -62,7 +62,7 @@ pub(super) async fn file(path: web::Path<String>) -> ApiResult {
     let file = utoipa_swagger_ui::serve(name, Arc::new(config()))
         .map_err(|error| Problem::new(Code::Internal, error.to_string()))?
         .ok_or_else(|| Problem::not_found("file"))?;
-    let mut response = answer(&file.content_type);
+    let mut response = page_response(&file.content_type);
     if file.gzpipped {
         response.insert_header((CONTENT_ENCODING, "gzip"));
     }
@@ -83,7 +83,7 @@ fn config() -> Config<'static> {
 }
 
 /// Starts a 200 response with this content type and with headers for caching and browser security.
-fn answer(content_type: &str) -> HttpResponseBuilder {
+fn page_response(content_type: &str) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
         .content_type(content_type)

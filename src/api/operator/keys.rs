@@ -119,8 +119,8 @@ const PREFIX: &str = "hh_";
 /// `POST /v1/keys`: the text of the key appears only in this response and its idempotent repeats.
 async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let claim = idempotency::claim(&context, &body.0).await?;
-    if let Some(first) = idempotency::first(&context, claim.as_ref()).await? {
-        return replay(first);
+    if let Some(first) = idempotency::first_response(&context, claim.as_ref()).await? {
+        return respond_to_repeat(first);
     }
     let now = UnixMillis::now();
     let input = KeyInput::parse(&body, now)?;
@@ -149,8 +149,8 @@ async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
             .body(response));
     }
     // Another node handled a request with the same idempotency key at the same time.
-    match idempotency::first(&context, claim.as_ref()).await? {
-        Some(first) => replay(first),
+    match idempotency::first_response(&context, claim.as_ref()).await? {
+        Some(first) => respond_to_repeat(first),
         None => Err(idempotency::concurrent_requests()),
     }
 }
@@ -168,15 +168,15 @@ fn with_key(mut view: Value, key: &str) -> Value {
     view
 }
 
-/// Responds to a repeat with the same idempotency key. 500 if the stored response is unreadable.
-fn replay(first: StoredResponse) -> ApiResult {
+/// The response to a repeat with the same idempotency key. 500 if the stored response is unreadable.
+fn respond_to_repeat(first: StoredResponse) -> ApiResult {
     let created: Option<Value> =
         first.answer.as_deref().and_then(|answer| serde_json::from_slice(answer).ok());
     let id = created.as_ref().and_then(|created| created.get("id")?.as_str());
     let id = id.ok_or_else(|| Problem::new(Code::Internal, "the stored response is not a key"))?;
     let mut response = HttpResponse::Created();
     response.insert_header((LOCATION, path_of(&id)));
-    Ok(idempotency::replay(response, first))
+    Ok(idempotency::repeat_response(response, first))
 }
 
 /// `GET /v1/keys`: lists the keys that are not revoked, oldest first.

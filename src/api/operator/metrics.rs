@@ -1,4 +1,4 @@
-//! `GET /metrics`: the metrics of this node in the OpenMetrics text format.
+//! The metrics of this node in the OpenMetrics text format. Each function below adds those of one part of the hub.
 
 use std::fmt;
 
@@ -39,7 +39,6 @@ pub(super) async fn metrics(api: web::Data<Api>) -> ApiResult {
     Ok(HttpResponse::Ok().content_type(CONTENT_TYPE).body(body))
 }
 
-/// Adds the metrics of publishing.
 fn publish(page: &mut Page, publish: &PublishMetrics) {
     page.count("events_accepted", "Events made durable by this node", publish.accepted.get());
     let failures = [
@@ -83,7 +82,7 @@ fn attempts(page: &mut Page, delivery: &DeliveryMetrics) {
     page.count("lease_changes", "Shards that this node acquired or released", changes);
 }
 
-/// Adds the metrics of this node's delivery queues and of how far subscriptions lag at `now`.
+/// Adds the metrics of this node's delivery queues, and how far subscriptions lag at `now`.
 fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
     let queues = delivery.queues().clone();
     for (name, help, value) in [
@@ -112,7 +111,6 @@ fn queues(page: &mut Page, delivery: &DeliveryMetrics, now: UnixMillis) {
     );
 }
 
-/// Adds the metrics of streams and waiting polls.
 fn connections(page: &mut Page, presence: &Presence) {
     let open = each_named(|transport| number(presence.count_of_transport(transport)));
     page.gauges(
@@ -169,7 +167,6 @@ fn storage(page: &mut Page, storage: &StorageMetrics) {
     }
 }
 
-/// Adds the metrics of the database connection pool.
 fn pool(page: &mut Page, pool: PoolUsage) {
     let connections = [("busy", pool.busy.into()), ("idle", pool.idle.into())];
     page.gauges("database_connections", "Connections of the pool", "state", connections);

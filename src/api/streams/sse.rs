@@ -24,7 +24,7 @@ use crate::streaming::{Reader, ReaderStep};
 
 /// Makes nginx forward events at once instead of buffering them.
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// The shortest delay before a client reconnects. Each stream gets a random delay of up to twice as long.
+/// The shortest delay before a client reconnects. Each stream names a random one, up to twice as long.
 const MIN_RECONNECT_DELAY_MS: u32 = 1_000;
 /// A comment, so that proxies do not close an idle connection.
 const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");

@@ -51,16 +51,16 @@ pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> A
         // A token ends with the key that issued it, so a request with another key is a different request.
         claim.add_to_fingerprint(caller.key.name.as_bytes());
     }
-    if let Some(first) = idempotency::first(&context, claim.as_ref()).await? {
-        return Ok(idempotency::replay(created(), first));
+    if let Some(first) = idempotency::first_response(&context, claim.as_ref()).await? {
+        return Ok(idempotency::repeat_response(created(), first));
     }
     let response = issue(&context, input)?;
     if let Some(claim) = &claim
         && !api.store.insert_stored_response(&caller.tenant, &claim.key, &response).await?
     {
-        let first = idempotency::first(&context, Some(claim)).await?;
+        let first = idempotency::first_response(&context, Some(claim)).await?;
         return first
-            .map(|first| idempotency::replay(created(), first))
+            .map(|first| idempotency::repeat_response(created(), first))
             .ok_or_else(idempotency::concurrent_requests);
     }
     Ok(created().content_type("application/json").body(response))

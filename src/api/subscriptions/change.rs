@@ -90,7 +90,8 @@ async fn change_definition(
     Ok(HttpResponse::Ok().json(SubscriptionView::of(&changed.await?)))
 }
 
-/// `POST /v1/subscriptions/{id}/pause`: stops deliveries. A paused or disabled subscription is not changed.
+/// `POST /v1/subscriptions/{id}/pause`: stops deliveries, verification and pulling. A paused or disabled subscription is
+/// not changed.
 pub(super) async fn pause(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let paused = apply_change(&context, &id, |current| {
         let can_pause = current.status.is_delivering() || current.status == Status::Unverified;

@@ -32,8 +32,8 @@ const QUOTA_RETRY_S: u32 = 60;
 pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> ApiResult {
     let (api, caller) = (&context.api, &context.caller);
     let claim = idempotency::claim(&context, &body.0).await?;
-    if let Some(first) = idempotency::first(&context, claim.as_ref()).await? {
-        return replay(&context, first.position).await;
+    if let Some(first) = idempotency::first_response(&context, claim.as_ref()).await? {
+        return respond_to_repeat(&context, first.position).await;
     }
     let mut fields = body.fields()?;
     let input = SubscriptionInput::take(&mut fields, &api.targets);
@@ -64,7 +64,7 @@ pub(super) async fn create(Authorized(context, body): Authorized<JsonBody>) -> A
             if let Some(claim) = &claim {
                 claim.require_same_request(&fingerprint)?;
             }
-            replay(&context, Some(position)).await
+            respond_to_repeat(&context, Some(position)).await
         }
         ChangeResult::Stale => {
             Err(Problem::new(Code::Conflict, "another subscription has the generated id; retry"))
@@ -89,12 +89,12 @@ fn path_of(id: SubscriptionId) -> String {
     format!("/v1/subscriptions/{id}")
 }
 
-/// Responds to a repeat with the same idempotency key. `position`: the log entry of the first request.
-async fn replay(context: &Context, position: Option<Position>) -> ApiResult {
+/// The response to a repeat with the same idempotency key. `position`: the log entry of the first request.
+async fn respond_to_repeat(context: &Context, position: Option<Position>) -> ApiResult {
     let first = first_view(context, position).await?;
     let mut response = HttpResponse::Created();
     if let Some(id) = first.id {
         response.insert_header((LOCATION, path_of(id)));
     }
-    Ok(idempotency::replayed(&mut response).json(first.view))
+    Ok(idempotency::mark_replayed(&mut response).json(first.view))
 }

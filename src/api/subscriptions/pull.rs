@@ -37,7 +37,7 @@ async fn poll(
 ) -> ApiResult {
     let query = parameters.known(&["limit", "wait"])?;
     let (limit, wait) = (usize::from(query.limit()?), poll::wait(&query)?);
-    let start = start(&context, &id, None).await?;
+    let start = reader_start(&context, &id, None).await?;
     let reader = Reader::new(&worker(&context.request)?, start, Transport::LongPoll);
     poll::respond(reader, &query, limit, wait.map(|wait| (wait, context.owner()))).await
 }
@@ -50,7 +50,7 @@ async fn stream(
     let query = parameters.known(&["last_event_id", "named"])?;
     let named = named(&query)?;
     let seen = last_event_id(&context.request, &query)?;
-    let start = start(&context, &id, seen).await?;
+    let start = reader_start(&context, &id, seen).await?;
     let reader = Reader::new(&worker(&context.request)?, start, Transport::Sse);
     let reader = reader.count_as_connection(Transport::Sse, context.owner())?;
     Ok(server_sent_events(&context.request, reader, named))
@@ -63,7 +63,7 @@ async fn websocket(
 ) -> ApiResult {
     let query = frames.parameters.known(&["last_event_id"])?;
     let seen = last_event_id(&context.request, &query)?;
-    let start = start(&context, &id, seen).await?;
+    let start = reader_start(&context, &id, seen).await?;
     let response = handshake(&context.request)?;
     let subscription = start.filter.subscription_id();
     let reader = Reader::new(&worker(&context.request)?, start, Transport::WebSocket);
@@ -75,7 +75,11 @@ async fn websocket(
 
 /// Starts after the cursor, or after `seen`, the last event that the client received, if that is newer. A `seen` beyond
 /// this node's head is ignored.
-async fn start(context: &Context, id: &str, seen: Option<Position>) -> ApiResult<ReaderStart> {
+async fn reader_start(
+    context: &Context,
+    id: &str,
+    seen: Option<Position>,
+) -> ApiResult<ReaderStart> {
     let Context { api, caller, .. } = context;
     let id = find_pull_subscription(context, id).await?.id;
     let cursor = api.store.select_pull_cursor(id).await?.ok_or_else(not_a_pull_subscription)?;

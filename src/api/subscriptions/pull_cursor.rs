@@ -15,7 +15,8 @@ use crate::domain::subscription::channel::Channel;
 use crate::domain::time::UnixMillis;
 use crate::streaming::resume::{GapReason, ResumePoint, Resumption};
 
-/// 404 if it does not exist or the caller may not see it. 409 if it has a callback URL, or is paused or disabled.
+/// Finds a pull subscription. 404 if it does not exist or the caller may not see it. 409 if it has a callback URL, or is
+/// paused or disabled.
 pub(super) async fn find_pull_subscription(context: &Context, id: &str) -> ApiResult<Subscription> {
     let subscription = find_subscription(context, id).await?;
     match subscription.definition.channel {
@@ -98,7 +99,8 @@ pub(super) async fn seek(
     Ok(HttpResponse::Ok().json(response))
 }
 
-/// Either `cursor` (an event id, `now` or `earliest`) or `time` (RFC 3339); else 422.
+/// Parses the new place of the cursor: either `cursor` (an event id, `now` or `earliest`) or `time` (RFC 3339). 422 for any
+/// other value.
 fn seek_point(cursor: Option<&str>, time: Option<&str>) -> ApiResult<ResumePoint> {
     match (cursor.map(ResumePoint::parse), time.map(UnixMillis::parse)) {
         (

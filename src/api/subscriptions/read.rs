@@ -15,7 +15,7 @@ use crate::domain::subscription::{Status, Subscription};
 use crate::store::expiry::Expiration;
 use crate::store::subscriptions::SubscriptionFilter;
 
-/// 404 if the subscription does not exist or the caller may not see it.
+/// Finds a subscription of the caller's tenant. 404 if it does not exist or the caller may not see it.
 pub(crate) async fn find_subscription(context: &Context, id: &str) -> ApiResult<Subscription> {
     let Context { api, caller, .. } = context;
     let no_such = || Problem::not_found("subscription");
@@ -25,7 +25,8 @@ pub(crate) async fn find_subscription(context: &Context, id: &str) -> ApiResult<
     Ok(found)
 }
 
-/// `GET /v1/subscriptions/{id}`: with pull cursor, count of expired events and verification progress, if it has them.
+/// `GET /v1/subscriptions/{id}`: the subscription, with its pull cursor, its expired events and the progress of its
+/// verification, if it has them.
 pub(super) async fn get(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let store = &context.api.store;
     let subscription = find_subscription(&context, &id).await?;

@@ -91,9 +91,9 @@ pub(super) async fn rotate(
     let input = RotationInput::parse(&body)?;
     for _ in 0..MAX_CHANGE_ATTEMPTS {
         // Before the checks below, which a repeat may fail: the first request has already made this rotation.
-        if let Some(first) = idempotency::first(&context, claim.as_ref()).await? {
+        if let Some(first) = idempotency::first_response(&context, claim.as_ref()).await? {
             let first = first_view(&context, first.position).await?;
-            return Ok(idempotency::replayed(&mut HttpResponse::Ok()).json(first.view));
+            return Ok(idempotency::mark_replayed(&mut HttpResponse::Ok()).json(first.view));
         }
         let current = find_subscription(&context, &id).await?;
         let signing = input.rotate(current.definition.signing())?;

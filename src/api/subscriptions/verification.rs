@@ -77,8 +77,8 @@ pub(super) async fn verify(Authorized(context, _): Authorized, id: web::Path<Str
     let claim = idempotency::claim(&context, b"").await?;
     let subscription = find_subscription(&context, &id).await?;
     let response = json!({ "subscription": subscription.id.to_string() });
-    if idempotency::first(&context, claim.as_ref()).await?.is_some() {
-        return Ok(idempotency::replayed(&mut HttpResponse::Accepted()).json(response));
+    if idempotency::first_response(&context, claim.as_ref()).await?.is_some() {
+        return Ok(idempotency::mark_replayed(&mut HttpResponse::Accepted()).json(response));
     }
     if subscription.status != Status::Unverified {
         let detail = match subscription.definition.channel.verification() {

@@ -2,7 +2,7 @@
 
 mod delivery;
 mod handler;
-pub mod verification;
+mod verification;
 
 use std::io;
 use std::net::SocketAddr;

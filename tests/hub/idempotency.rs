@@ -100,9 +100,9 @@ async fn a_stored_response_is_repeated_even_if_the_request_would_now_be_refused(
     receiver.next().await;
     wait_for_deliveries(&hub, &id, "delivered", 1).await;
     let receipt = hub.post("/v1/events", &event("clock")).await.expect(202);
-    let soon = string_at(&receipt, "/timestamp");
-    let at = hookhub::domain::time::UnixMillis::parse(&soon).expect("a time");
-    let at = at.after(std::time::Duration::from_secs(2)).to_string();
+    let published_at = string_at(&receipt, "/timestamp");
+    let at = hookhub::domain::time::UnixMillis::parse(&published_at).expect("a time");
+    let at = at.after(std::time::Duration::from_secs(6)).to_string();
     let path = format!("/v1/subscriptions/{id}");
     let requests = [
         ("/v1/keys".to_owned(), json!({"name": "ci", "expires_at": at})),

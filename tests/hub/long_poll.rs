@@ -49,9 +49,9 @@ async fn a_poll_with_matching_events_returns_at_once() {
 async fn a_publish_wakes_only_the_polls_that_match() {
     let hub = TestHub::start().await;
     let wanted = hub.get("/v1/events?types=n&wait=60");
-    let other = hub.get("/v1/events?types=other&wait=2");
+    let other = hub.get("/v1/events?types=other&wait=8");
     let theirs = hub.acting_for("theirs");
-    let foreign = theirs.get("/v1/events?types=n&wait=2");
+    let foreign = theirs.get("/v1/events?types=n&wait=8");
     let publish = async {
         wait_for_connections(&hub, 2).await;
         wait_for_connections(&theirs, 1).await;

@@ -42,6 +42,18 @@ async fn publish_on(hub: &Client, event_type: &str, commits: usize) -> Vec<Strin
     ids
 }
 
+/// Reads the ids of all events before the first event `end`, reconnecting as often as needed.
+async fn read_ids_until_end(mut follower: Follower) -> Vec<String> {
+    let mut ids = Vec::new();
+    loop {
+        let event = follower.next_with_reconnects().await;
+        if event.event_type == "end" {
+            return ids;
+        }
+        ids.push(event.id);
+    }
+}
+
 async fn without_a_position_polls_start_at_the_oldest_event_and_streams_at_the_newest(
     transport: Transport,
 ) {
@@ -248,15 +260,8 @@ async fn connections_cut_at_any_byte_lose_and_duplicate_no_event(transport: Tran
     let proxy = UnreliableProxy::to(hub.address(), response_bytes).await;
     let client = Client::new(proxy.address, ADMIN_KEY);
     let follow = async || {
-        let mut follower = Follower::unconnected(&client, transport, "/v1", "", Some("earliest"));
-        let mut actual = Vec::new();
-        loop {
-            let event = follower.next_with_reconnects().await;
-            if event.event_type == "end" {
-                return actual;
-            }
-            actual.push(event.id);
-        }
+        let follower = Follower::unconnected(&client, transport, "/v1", "", Some("earliest"));
+        read_ids_until_end(follower).await
     };
     let publish = async {
         let published = publish_on(&hub, "n", 80).await;
@@ -302,17 +307,8 @@ async fn readers_that_resume_after_kill_9_of_the_hub_miss_no_event(transport: Tr
         hub.program.kill().await;
         HubProcess::start(&environment).await
     };
-    let follow = async || {
-        let mut follower = Follower::from_earliest(&client, transport).await;
-        let mut actual = Vec::new();
-        loop {
-            let event = follower.next_with_reconnects().await;
-            if event.event_type == "end" {
-                return actual;
-            }
-            actual.push(event.id);
-        }
-    };
+    let follow =
+        async || read_ids_until_end(Follower::from_earliest(&client, transport).await).await;
     let publish_and_restart = async {
         let ((), hub) = tokio::join!(publish, restart);
         hub.client.publish("end", json!(0)).await;
@@ -393,17 +389,10 @@ async fn shutdown_with_few_streams_is_fast_whatever_the_deadline() {
 async fn readers_that_resume_after_a_graceful_restart_miss_no_event() {
     let mut hub = TestHub::start().await;
     let (address, client) = (hub.address(), hub.clone());
-    let ways = [Transport::ShortPoll, Transport::LongPoll, Transport::Sse, Transport::WebSocket];
+    let transports =
+        [Transport::ShortPoll, Transport::LongPoll, Transport::Sse, Transport::WebSocket];
     let follow = async |transport| {
-        let mut follower = Follower::from_earliest(&client, transport).await;
-        let mut actual = Vec::new();
-        loop {
-            let event = follower.next_with_reconnects().await;
-            if event.event_type == "end" {
-                return actual;
-            }
-            actual.push(event.id);
-        }
+        read_ids_until_end(Follower::from_earliest(&client, transport).await).await
     };
     let publish = async {
         let mut published = Vec::new();
@@ -416,7 +405,7 @@ async fn readers_that_resume_after_a_graceful_restart_miss_no_event() {
         published
     };
     let (published, actual) =
-        tokio::join!(publish, join_all(ways.repeat(3).into_iter().map(follow)));
+        tokio::join!(publish, join_all(transports.repeat(3).into_iter().map(follow)));
     for actual in actual {
         assert_eq!(actual, published);
     }

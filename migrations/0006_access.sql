@@ -46,8 +46,9 @@ CREATE TABLE idempotency_keys (
 CREATE INDEX idempotency_keys_created_at ON idempotency_keys (created_at);
 CREATE INDEX answers_by_master_key ON idempotency_keys (sealed_with(answer)) WHERE answer IS NOT NULL;
 
--- Requests with an Idempotency-Key that run at this moment, while there are several nodes: a repeat that reaches another
--- node is rejected until the first one ends. No decision about duplicates reads it: idempotency_keys is the truth.
+-- Requests with an Idempotency-Key that run at this moment, while there are several nodes: a repeat that reaches
+-- another node is rejected until the first one ends. No decision about duplicates reads it: idempotency_keys is the
+-- truth.
 CREATE UNLOGGED TABLE idempotency_claims (
     tenant text NOT NULL,
     key    text NOT NULL,
@@ -56,8 +57,8 @@ CREATE UNLOGGED TABLE idempotency_claims (
     PRIMARY KEY (tenant, key)
 );
 
--- The audit log: one row per change, inserted in the transaction of the change and never updated. An action that changes
--- no row, such as a replay, has its row inserted before.
+-- The audit log: one row per change, inserted in the transaction of the change and never updated. An action that
+-- changes no row, such as a replay, has its row inserted before.
 CREATE TABLE audit (
     id         bigint PRIMARY KEY,           -- (milliseconds since 1970) << 20 | random
     token      uuid   NOT NULL UNIQUE,       -- of the change: sent twice after a lost connection, it is still one row

@@ -87,7 +87,8 @@ BEGIN
 END;
 $$;
 
--- Adds to the number of a tenant's subscriptions. Changes of subscriptions are made one at a time, under the log's lock.
+-- Adds to the number of a tenant's subscriptions. Changes of subscriptions are made one at a time, under the log's
+-- lock.
 CREATE FUNCTION count_subscription() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO subscription_counts AS c (tenant, held) VALUES (NEW.tenant, TG_ARGV[0]::int)

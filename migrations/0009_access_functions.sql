@@ -29,8 +29,8 @@ BEGIN
 END;
 $$;
 
--- The version of a tenant's change. Drawn under a lock that is held until the commit, so a reader that has seen a version
--- has seen every change below it.
+-- The version of a tenant's change. Drawn under a lock that is held until the commit, so a reader that has seen a
+-- version has seen every change below it.
 CREATE FUNCTION next_tenant_version() RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(7308324465820954);

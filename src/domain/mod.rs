@@ -1,4 +1,5 @@
-//! The vocabulary and the rules of the hub as plain values. The domain does no I/O and imports no other part of the hub.
+//! The vocabulary and the rules of the hub as plain values. The domain does no I/O and imports no other part of the
+//! hub.
 
 pub mod access;
 pub mod delivery;

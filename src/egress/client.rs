@@ -23,8 +23,8 @@ pub(crate) struct EgressClient {
 }
 
 impl EgressClient {
-    /// Resolves names by the system. Fails if the HTTP clients cannot be built or the system's root certificates cannot be
-    /// used.
+    /// Resolves names by the system. Fails if the HTTP clients cannot be built or the system's root certificates cannot
+    /// be used.
     pub(crate) fn new(egress: EgressPolicy) -> Result<Self, BuildError> {
         Self::with_lookup(egress, Lookup::System)
     }
@@ -46,16 +46,16 @@ impl EgressClient {
         }
     }
 
-    /// Fails if any address is blocked: the proxy may connect to any. Passes a name that the hub cannot resolve: the proxy
-    /// may resolve it.
+    /// Fails if any address is blocked: the proxy may connect to any. Passes a name that the hub cannot resolve: the
+    /// proxy may resolve it.
     async fn check_addresses(&self, lookup: &Lookup, host: &str) -> Result<(), Failure> {
         let Ok(found) = lookup.addresses(host).await else { return Ok(()) };
         let (_, blocked) = self.targets.filter_allowed(host, found);
         blocked.map_or(Ok(()), |blocked| Err(blocked.into()))
     }
 
-    /// Checks the target and sends the request. Returns when the response head has arrived. `tls`: `None` for the system's
-    /// certificate authorities and no client certificate.
+    /// Checks the target and sends the request. Returns when the response head has arrived. `tls`: `None` for the
+    /// system's certificate authorities and no client certificate.
     pub(crate) async fn send(
         &self,
         url: &CallbackUrl,
@@ -120,8 +120,8 @@ mod tests {
         addresses.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect()
     }
 
-    /// Sends one request for each of `lookups`, which answer the successive lookups of one host. Only the first receiver
-    /// is an allowed target.
+    /// Sends one request for each of `lookups`, which answer the successive lookups of one host. Only the first
+    /// receiver is an allowed target.
     async fn outcomes(receivers: &Receivers, lookups: &[&[&str]]) -> Vec<Result<u16, ErrorClass>> {
         let answers = lookups.iter().map(|addresses| found(addresses)).collect();
         let targets =

@@ -67,11 +67,11 @@ impl Default for TokenCache {
 }
 
 impl TokenCache {
-    /// Returns a cached token, or fetches one if none is cached or the cached one is due for renewal. If the fetch fails, a
-    /// cached token that has not expired is returned.
+    /// Returns a cached token, or fetches one if none is cached or the cached one is due for renewal. If the fetch
+    /// fails, a cached token that has not expired is returned.
     ///
-    /// `rejected`: a token that the receiver refused and that must not be returned. Fetches for the same credentials run
-    /// one at a time, and the calls that wait for a fetch share its failure too.
+    /// `rejected`: a token that the receiver refused and that must not be returned. Fetches for the same credentials
+    /// run one at a time, and the calls that wait for a fetch share its failure too.
     pub(crate) async fn get(
         &self,
         client: &EgressClient,

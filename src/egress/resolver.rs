@@ -1,5 +1,5 @@
-//! A DNS resolver that returns only the addresses that the operator's rules allow. Every new connection resolves the name
-//! again, so the address that was checked is the address that is connected to (no DNS rebinding).
+//! A DNS resolver that returns only the addresses that the operator's rules allow. Every new connection resolves the
+//! name again, so the address that was checked is the address that is connected to (no DNS rebinding).
 
 use std::io;
 use std::net::SocketAddr;

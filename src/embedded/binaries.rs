@@ -24,8 +24,8 @@ pub(super) struct Binaries {
 }
 
 impl Binaries {
-    /// Finds the programs to use. `cluster_major`: the version of an existing cluster, which is then required. `user` runs
-    /// `postgres --version`. Fails if no suitable version is installed, or if the configured one does not run.
+    /// Finds the programs to use. `cluster_major`: the version of an existing cluster, which is then required. `user`
+    /// runs `postgres --version`. Fails if no suitable version is installed, or if the configured one does not run.
     pub(super) async fn find(
         settings: &EmbeddedSettings,
         cluster_major: Option<u32>,

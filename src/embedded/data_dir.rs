@@ -51,7 +51,8 @@ impl DataDir {
         self.root.join("postgres")
     }
 
-    /// Returns the preferred directory for the Unix socket of Postgres (see [`socket::prepare`](super::socket::prepare)).
+    /// Returns the preferred directory for the Unix socket of Postgres (see
+    /// [`socket::prepare`](super::socket::prepare)).
     pub(super) fn sockets(&self) -> PathBuf {
         self.root.join("run")
     }
@@ -62,8 +63,8 @@ impl DataDir {
 }
 
 impl Drop for DataDir {
-    /// Unlocks the data directory explicitly: a child process between fork and exec still shares the open lock file, and
-    /// closing it here would not end the lock.
+    /// Unlocks the data directory explicitly: a child process between fork and exec still shares the open lock file,
+    /// and closing it here would not end the lock.
     fn drop(&mut self) {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "cannot unlock the data directory");

@@ -70,8 +70,9 @@ impl EmbeddedPostgres {
         &self.database_url
     }
 
-    /// Stops Postgres and waits for its end. The fast shutdown ends every session and writes a checkpoint. After `deadline`
-    /// follows an immediate shutdown, and then SIGKILL. They leave recovery to the next start; nothing committed is lost.
+    /// Stops Postgres and waits for its end. The fast shutdown ends every session and writes a checkpoint. After
+    /// `deadline` follows an immediate shutdown, and then SIGKILL. They leave recovery to the next start; nothing
+    /// committed is lost.
     pub async fn stop(self, deadline: Duration) {
         if self.stop.send(deadline).is_err() {
             tracing::error!("the supervisor of the embedded Postgres had already ended");

@@ -16,7 +16,8 @@ use super::server_log::ServerLog;
 use super::user::ServerUser;
 use super::{leftovers, socket};
 
-/// The time that Postgres has to accept connections. It starts over whenever Postgres responds that it is not ready yet.
+/// The time that Postgres has to accept connections. It starts over whenever Postgres responds that it is not ready
+/// yet.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a start is repeated while sessions of a killed Postgres still run.
 const LEFTOVERS_TIMEOUT: Duration = Duration::from_mins(1);
@@ -67,8 +68,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts Postgres and waits until it accepts connections. Retries for up to [`LEFTOVERS_TIMEOUT`] while sessions of a
-    /// killed Postgres prevent the start.
+    /// Starts Postgres and waits until it accepts connections. Retries for up to [`LEFTOVERS_TIMEOUT`] while sessions
+    /// of a killed Postgres prevent the start.
     pub(super) async fn start(&self) -> Result<Running, EmbeddedError> {
         let deadline = Instant::now() + LEFTOVERS_TIMEOUT;
         loop {
@@ -108,7 +109,8 @@ impl Server {
         }
     }
 
-    /// Waits until Postgres accepts connections. Fails if the process ends first, or as [`Self::poll_until_ready`] does.
+    /// Waits until Postgres accepts connections. Fails if the process ends first, or as [`Self::poll_until_ready`]
+    /// does.
     async fn wait_until_ready(&self, running: &mut Running) -> Result<(), EmbeddedError> {
         tokio::select! {
             ready = self.poll_until_ready() => ready,

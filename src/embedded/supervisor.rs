@@ -9,7 +9,7 @@ use super::data_dir::DataDir;
 use super::server::{Running, Server};
 use super::socket;
 
-/// The delay before the restart of a server that ran for [`HEALTHY_AFTER`]. An earlier death doubles the last delay.
+/// The delay before the restart of a server that ran for [`HEALTHY_AFTER`]. After a shorter run, the last delay doubles.
 const MIN_RESTART_DELAY: Duration = Duration::from_millis(100);
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
 const HEALTHY_AFTER: Duration = Duration::from_mins(1);

@@ -40,8 +40,8 @@ impl ServerUser {
             .ok_or(EmbeddedError::NoUnprivilegedUser)
     }
 
-    /// The owner of a cluster, because only the owner can run it. Fails if that is root, or if the hub is neither the owner
-    /// nor root.
+    /// The owner of a cluster, because only the owner can run it. Fails if that is root, or if the hub is neither the
+    /// owner nor root.
     pub(super) fn owner_of(cluster: &Path) -> Result<Self, EmbeddedError> {
         let metadata = fs::metadata(cluster).map_err(EmbeddedError::io("look at", cluster))?;
         let (hub, owner) = (geteuid(), metadata.uid());

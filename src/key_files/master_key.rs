@@ -1,5 +1,5 @@
-//! The master key, which encrypts the secrets in the database: configured, or generated at the first start and stored in
-//! the data directory.
+//! The master key, which encrypts the secrets in the database: configured, or generated at the first start and stored
+//! in the data directory.
 
 use std::io;
 use std::path::Path;

@@ -26,8 +26,8 @@ struct MatchedEvents {
     last: Position,
 }
 
-/// Records the gap of each subscription that loses events up to `expired_up_to`, and moves its cursor. Returns the number
-/// of lost events that this call recorded.
+/// Records the gap of each subscription that loses events up to `expired_up_to`, and moves its cursor. Returns the
+/// number of lost events that this call recorded.
 pub(crate) async fn record_gaps(store: &Store, expired_up_to: Position) -> Result<u64, StoreError> {
     let lagging = store.select_lagging(expired_up_to).await?;
     if lagging.is_empty() {
@@ -53,8 +53,8 @@ pub(crate) async fn record_gaps(store: &Store, expired_up_to: Position) -> Resul
     Ok(total)
 }
 
-/// Counts the events above its cursor that match each lagging subscription, whether or not they are resolved. The result
-/// lacks subscriptions that no event matches.
+/// Counts the events above its cursor that match each lagging subscription, whether or not they are resolved. The
+/// result lacks subscriptions that no event matches.
 async fn count_matched(
     store: &Store,
     lagging: &[LaggingSubscription],

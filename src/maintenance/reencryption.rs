@@ -1,4 +1,4 @@
-//! Keeps stored secrets encrypted with the current master key, and removes signing secrets that have ended.
+//! Keeps stored secrets encrypted with the current master key, and removes expired signing secrets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use crate::store::{Store, StoreError};
 const INTERVAL: Duration = Duration::from_secs(60);
 /// How many values are re-encrypted in one commit.
 const BATCH_SIZE: i64 = 200;
-/// How many subscriptions one run removes ended secrets from.
-const MAX_ENDED_SECRETS: i64 = 1_000;
+/// How many subscriptions one run removes expired secrets from.
+const MAX_EXPIRED_SECRETS: i64 = 1_000;
 
 /// Runs re-encryption every minute until `stop` is cancelled.
 pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationToken) {
@@ -36,7 +36,7 @@ pub(crate) async fn run(metrics: Arc<Metrics>, store: Store, stop: CancellationT
 ///
 /// Safe to interrupt and to repeat: a value that changed after it was read is not overwritten.
 async fn run_once(metrics: &Metrics, store: &Store) -> Result<(), StoreError> {
-    remove_ended_secrets(store).await?;
+    remove_expired_secrets(store).await?;
     let left = store.count_encrypted_with_old_key().await?;
     *metrics.storage.encrypted_with_old_key() = Some(left);
     if left > 0
@@ -84,21 +84,20 @@ async fn reencrypt(metrics: &Metrics, store: &Store, mut left: i64) -> Result<()
     Ok(())
 }
 
-/// Removes expired signing secrets from up to [`MAX_ENDED_SECRETS`] subscriptions. If a subscription changes at the
+/// Removes expired signing secrets from up to [`MAX_EXPIRED_SECRETS`] subscriptions. If a subscription changes at the
 /// same time, the next run handles it.
-async fn remove_ended_secrets(store: &Store) -> Result<(), StoreError> {
+async fn remove_expired_secrets(store: &Store) -> Result<(), StoreError> {
     let now = UnixMillis::now();
-    for (id, definition) in store.select_ended_secrets(now, MAX_ENDED_SECRETS).await? {
+    for (id, definition) in store.select_expired_secrets(now, MAX_EXPIRED_SECRETS).await? {
         let removed = match &definition {
-            Some(definition) => store.remove_ended_secrets(definition, now).await,
+            Some(definition) => store.remove_expired_secrets(definition, now).await,
             None => Ok(true),
         };
         match removed {
             Ok(true) => store.delete_secret_ends(id, now).await?,
-            // The definition was changed meanwhile; the next run finds it again.
             Ok(false) => {}
             Err(StoreError::Unreadable(error)) => {
-                tracing::error!(error, "cannot remove ended signing secrets");
+                tracing::error!(error, "cannot remove expired signing secrets");
             }
             Err(error) => return Err(error),
         }

@@ -72,8 +72,8 @@ impl Default for DeliveryMetrics {
 }
 
 impl DeliveryMetrics {
-    /// Counts under the status class (such as `2xx`; a status below 100 or above 599 counts in the nearest), or under the
-    /// error class if no complete response arrived.
+    /// Counts under the status class (such as `2xx`; a status below 100 or above 599 counts in the nearest), or under
+    /// the error class if no complete response arrived.
     pub(crate) fn count_attempt(&self, outcome: &Outcome) {
         let name = match outcome {
             Outcome::Answered { status, .. } => {

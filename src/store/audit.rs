@@ -29,8 +29,8 @@ pub struct AuditFilter {
 }
 
 impl Store {
-    /// Inserts an entry in a commit of its own. Statements of changes insert their entries themselves; call this before an
-    /// action that has no such statement.
+    /// Inserts an entry in a commit of its own. Statements of changes insert their entries themselves; call this before
+    /// an action that has no such statement.
     pub async fn insert_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "INSERT INTO audit SELECT entry.* FROM json_populate_record(NULL::audit, $1::text::json) entry",

@@ -241,8 +241,8 @@ impl Store {
         .map(|rows| rows.into_iter().map(RecordedAttempt::from).collect())
     }
 
-    /// Selects the (subscription, event) pairs whose attempts have expired and that have a retry, or whose event is at or
-    /// below the cursor. Ignores event types: the caller knows which pairs are deliveries.
+    /// Selects the (subscription, event) pairs whose attempts have expired and that have a retry, or whose event is at
+    /// or below the cursor. Ignores event types: the caller knows which pairs are deliveries.
     pub async fn select_unrecorded(
         &self,
         subscriptions: &[i64],

@@ -38,8 +38,8 @@ impl Store {
         })
     }
 
-    /// Makes this node's current master key the database's. If this node lacks keys that stored values need, or that are
-    /// still in the table of master keys, changes nothing and returns the ids of those keys.
+    /// Makes this node's current master key the database's. If this node lacks keys that stored values need, or that
+    /// are still in the table of master keys, changes nothing and returns the ids of those keys.
     pub async fn insert_master_key(&self) -> Result<Vec<String>, StoreError> {
         let held: Vec<String> = self.encryptor.ids().iter().map(ToString::to_string).collect();
         self.fetch_scalars(sqlx::query_scalar!(
@@ -60,7 +60,7 @@ impl Store {
     }
 }
 
-/// Parses the decrypted JSON of a subscription's definition, and removes the signing secrets that have ended by `now`.
+/// Parses the decrypted JSON of a subscription's definition, without the signing secrets that have expired at `now`.
 pub(super) fn read_definition(plain: &[u8], now: UnixMillis) -> Result<Definition, StoreError> {
     let read: Result<Definition, _> = serde_json::from_slice(plain);
     // Only the column: the error's own text would quote secrets.

@@ -74,8 +74,8 @@ impl Store {
         .map(|newest| newest.map(Position::from_stored))
     }
 
-    /// Selects the subscriptions that may lose events if all events up to `expired_up_to` expire: the cursor is below, or a
-    /// retry is at or below it. Leaves out those whose loss is already recorded up to `expired_up_to`.
+    /// Selects the subscriptions that may lose events if all events up to `expired_up_to` expire: the cursor is below,
+    /// or a retry is at or below it. Leaves out those whose loss is already recorded up to `expired_up_to`.
     pub async fn select_lagging(
         &self,
         expired_up_to: Position,
@@ -170,9 +170,9 @@ impl Store {
         })
     }
 
-    /// Records that a subscription loses its undelivered events up to `expired_up_to`. One commit deletes their retries,
-    /// moves the cursor, and appends `gap`. False, without effect, if it was recorded before or the subscription is
-    /// deleted.
+    /// Records that a subscription loses its undelivered events up to `expired_up_to`. One commit deletes their
+    /// retries, moves the cursor, and appends `gap`. False, without effect, if it was recorded before or the
+    /// subscription is deleted.
     pub async fn record_gap(
         &self,
         id: SubscriptionId,

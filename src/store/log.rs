@@ -44,7 +44,7 @@ pub enum AppendOutcome {
     Appended(Position),
     /// A repeat of an earlier request; nothing was appended.
     Replayed {
-        /// The position of the earlier request's first event.
+        /// The position of the earlier request's first event; [`Position::START`] if it appended none.
         first: Position,
         /// The earlier request's fingerprint.
         fingerprint: Vec<u8>,
@@ -53,7 +53,8 @@ pub enum AppendOutcome {
 
 #[derive(Debug)]
 pub struct BatchOutcome {
-    /// The last position drawn before this append; `None` if an earlier send had committed it.
+    /// The last position drawn before this append; `None` if an earlier send had committed it, or if nothing was
+    /// appended.
     pub previous: Option<Position>,
     /// One for each request, in order.
     pub requests: Vec<AppendOutcome>,
@@ -66,15 +67,15 @@ pub enum AppendFailure {
     /// disk.
     #[error("not appended: {0}")]
     NotAppended(StoreError),
-    /// The connection broke before the response, or the response did not arrive in time. Sending the same batch again finds out whether it was committed, and
-    /// appends nothing twice.
+    /// The connection broke before the response, or the response did not arrive in time. Sending the same batch again
+    /// finds out whether it was committed, and appends nothing twice.
     #[error("the connection broke: {0}")]
     Unknown(StoreError),
     /// Nothing was stored: today's partition is missing.
     #[error("the partition of today is missing")]
     NoPartition,
-    /// The database rejected the statement and stored nothing, or its response lacks a request: a fault of the hub or its
-    /// schema.
+    /// The database rejected the statement and stored nothing, or its response lacks a request: a fault of the hub or
+    /// its schema.
     #[error("rejected: {0}")]
     Refused(#[source] StoreError),
 }
@@ -328,8 +329,8 @@ impl Store {
         Ok(Stretch::from_rows(rows, scan.up_to, scan.limit.events))
     }
 
-    /// Reads the events at `positions`, oldest first. Leaves out those that retention has dropped and, if `tenant` is set,
-    /// those of other tenants.
+    /// Reads the events at `positions`, oldest first. Leaves out those that retention has dropped and, if `tenant` is
+    /// set, those of other tenants.
     pub async fn read_at(
         &self,
         positions: &[i64],

@@ -76,8 +76,8 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Whether an SQLSTATE reports a temporary state of the server, such as a connection failure, a full disk, a shutdown, a
-/// deadlock, a lock timeout, or a standby that is not promoted yet.
+/// Whether an SQLSTATE reports a temporary state of the server, such as a connection failure, a full disk, a shutdown,
+/// a deadlock, a lock timeout, or a standby that is not promoted yet.
 fn is_transient(code: Option<&str>) -> bool {
     code.is_some_and(|code| {
         ["08", "53", "57", "58", "55P03", "40", "25006"].iter().any(|class| code.starts_with(class))

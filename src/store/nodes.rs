@@ -50,8 +50,8 @@ fn interval(length: Duration) -> PgInterval {
 }
 
 impl Store {
-    /// Renews the lease, which then ends after the time `lease`, and records that the node has read the log up to `seen`.
-    /// The result lets the caller notice a failover.
+    /// Renews the lease, which then ends after the time `lease`, and records that the node has read the log up to
+    /// `seen`. The result lets the caller notice a failover.
     pub async fn renew_lease(
         &self,
         node: &NodeName,

@@ -15,7 +15,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Waits for a notification of another node. After an error the connection is broken, and notifications may be lost.
+    /// Waits for a notification of another node. After an error the connection is broken, and notifications may be
+    /// lost.
     pub async fn notified(&mut self) -> Result<(), StoreError> {
         loop {
             if self.listener.recv().await?.payload() != self.node {

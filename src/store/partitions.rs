@@ -96,8 +96,8 @@ impl RetentionLock {
         if parent == "attempts" {
             self.update_attempts_horizon(old.up_to).await?;
         }
-        // CONCURRENTLY takes no lock that blocks appends or flushes; a plain DETACH does. New statements no longer see the
-        // partition, and the detach waits for the end of older ones.
+        // CONCURRENTLY takes no lock that blocks appends or flushes; a plain DETACH does. New statements no longer see
+        // the partition, and the detach waits for the end of older ones.
         match (old.attached, old.detaching) {
             (true, false) => {
                 let detach = format!("ALTER TABLE {parent} DETACH PARTITION {name} CONCURRENTLY");

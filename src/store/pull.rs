@@ -8,8 +8,8 @@ use crate::domain::position::Position;
 pub struct PullCursor {
     /// Everything at or below is acknowledged.
     pub position: Position,
-    /// The subscription was a webhook up to here: events that it delivered are not served again. 0: it never was, or the
-    /// client has moved the cursor since.
+    /// The subscription was a webhook up to here: events that it delivered are not served again. 0: it never was, or
+    /// the client has moved the cursor since.
     pub delivered_up_to: Position,
 }
 
@@ -45,8 +45,8 @@ impl Store {
         Ok(moved.await?.map(Position::from_stored))
     }
 
-    /// Moves the cursor to `position`, forward or back. The subscription then gets all events above it, also those that its
-    /// former webhook delivered. False if `id` is not a pull subscription.
+    /// Moves the cursor to `position`, forward or back. The subscription then gets all events above it, also those that
+    /// its former webhook delivered. False if `id` is not a pull subscription.
     pub async fn seek_pull_cursor(
         &self,
         id: SubscriptionId,

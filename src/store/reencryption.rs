@@ -1,4 +1,4 @@
-//! Re-encryption: replacing stored values after the master key changed, or after a signing secret ended.
+//! Re-encryption: replacing stored values after the master key changed, or after a signing secret expired.
 
 use sqlx::postgres::PgConnection;
 
@@ -63,7 +63,8 @@ impl Store {
         .await
     }
 
-    /// Selects up to `limit` of the values that [`Self::count_encrypted_with_old_key`] counts, without the first `skip`.
+    /// Selects up to `limit` of the values that [`Self::count_encrypted_with_old_key`] counts, without the first
+    /// `skip`.
     pub async fn select_encrypted_with_old_key(
         &self,
         skip: i64,
@@ -159,9 +160,9 @@ impl Store {
         .await
     }
 
-    /// Selects up to `limit` subscriptions with a signing secret that ended by `now`, and their definitions; `None` if
-    /// deleted.
-    pub async fn select_ended_secrets(
+    /// Selects up to `limit` subscriptions with a signing secret that expired by `now`, and their definitions; `None`
+    /// if deleted.
+    pub async fn select_expired_secrets(
         &self,
         now: UnixMillis,
         limit: i64,
@@ -184,9 +185,9 @@ impl Store {
         Ok(rows.collect())
     }
 
-    /// Removes the signing secrets that ended by `now` from the definition `value` and stores it. Returns false,
+    /// Removes the signing secrets that expired by `now` from the definition `value` and stores it. Returns false,
     /// without effect, if the definition was changed since it was read.
-    pub async fn remove_ended_secrets(
+    pub async fn remove_expired_secrets(
         &self,
         value: &StoredSecret,
         now: UnixMillis,

@@ -37,7 +37,8 @@ impl Store {
             .collect())
     }
 
-    /// Ends the ownership of `shards`, each a shard number and its term, so that other nodes can acquire them at once. Skips shards that the node no longer owns in that term.
+    /// Ends the ownership of `shards`, each a shard number and its term, so that other nodes can acquire them at once.
+    /// Skips shards that the node no longer owns in that term.
     pub async fn release_shards(
         &self,
         node: Uuid,

@@ -84,8 +84,8 @@ impl Store {
         })
     }
 
-    /// The encrypted definition after the change, and when its earlier signing secrets end, in milliseconds since 1970.
-    /// Both are empty if the change deletes the subscription.
+    /// The encrypted definition after the change, and when its earlier signing secrets expire, in milliseconds since
+    /// 1970. Both are empty if the change deletes the subscription.
     fn encrypt_definition(&self, change: &Change) -> Result<(String, Vec<i64>), StoreError> {
         if change.deleted {
             return Ok((String::new(), Vec::new()));

@@ -139,8 +139,8 @@ impl Store {
         Ok(put)
     }
 
-    /// Marks a tenant's settings as deleted and inserts the audit entry, in one commit. False, without effect, if there are
-    /// no settings, or if the tenant has unrevoked keys or subscriptions.
+    /// Marks a tenant's settings as deleted and inserts the audit entry, in one commit. False, without effect, if there
+    /// are no settings, or if the tenant has unrevoked keys or subscriptions.
     pub async fn delete_tenant(&self, name: &str, audit: &AuditEntry) -> Result<bool, StoreError> {
         self.count_affected(sqlx::query!(
             "WITH deleted AS (
@@ -172,8 +172,8 @@ impl Store {
         .await
     }
 
-    /// Selects up to `limit` tenants with settings, an unrevoked key or a subscription, by name above `after`. Each is an index look-up, so the
-    /// cost of a page does not depend on the number of tenants.
+    /// Selects up to `limit` tenants with settings, an unrevoked key or a subscription, by name above `after`. Each is
+    /// an index look-up, so the cost of a page does not depend on the number of tenants.
     pub async fn select_tenants(
         &self,
         after: &str,

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::aimd::Response;
 use super::lanes::{FirstAttempt, Lanes};
 use super::receiver::Receiver;
 use super::retries::Retries;
@@ -200,14 +199,5 @@ impl AttemptQueue {
         {
             self.waiting.occupy(key);
         }
-    }
-
-    pub(super) fn handle_response(
-        &mut self,
-        definition: &Definition,
-        response: &Response<'_>,
-        now: UnixMillis,
-    ) {
-        self.receiver.handle_response(definition, response, now);
     }
 }

@@ -58,8 +58,8 @@ impl TrustedProxies {
     }
 }
 
-/// The elements of a list, last first. Commas within quotes separate nothing. Reading starts at the end, which a trusted
-/// proxy wrote, so an unbalanced quote of a client cannot hide the proxy's element.
+/// The elements of a list, last first. Commas within quotes separate nothing. Reading starts at the end, which a
+/// trusted proxy wrote, so an unbalanced quote of a client cannot hide the proxy's element.
 struct FromTheEnd<'a> {
     line: Option<&'a [u8]>,
 }

@@ -68,8 +68,8 @@ impl Rate {
 
 /// A bucket that starts full and refills evenly: the generic cell rate algorithm (ITU-T I.371, annex A).
 ///
-/// The state is the time at which the bucket is full, so no error accumulates; rounding favours the limit. A request for
-/// more tokens than the bucket holds succeeds when the bucket is full and leaves a debt. In any time `t` at most
+/// The state is the time at which the bucket is full, so no error accumulates; rounding favours the limit. A request
+/// for more tokens than the bucket holds succeeds when the bucket is full and leaves a debt. In any time `t` at most
 /// `rate * t` tokens, plus the larger of the burst and the largest request, are granted.
 ///
 /// `now` is the time since any fixed instant, the same for all calls. A clock that was set back makes the bucket full.

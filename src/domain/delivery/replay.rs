@@ -25,7 +25,8 @@ impl ReplayFilter {
         self.into()
     }
 
-    /// Whether the filter selects a delivery. `delivered`: whether an attempt succeeded; `None`: no attempt is recorded.
+    /// Whether the filter selects a delivery. `delivered`: whether an attempt succeeded; `None`: no attempt is
+    /// recorded.
     pub fn includes(self, delivered: Option<bool>) -> bool {
         match self {
             Self::Undelivered => delivered == Some(false),

@@ -34,8 +34,9 @@ impl RetrySchedule {
     /// The time of the next attempt after attempt `number` (from 1) failed at `now`. `None`: the schedule's next step
     /// ends after the deadline, so there are no more attempts.
     ///
-    /// The delay is the schedule's step with jitter, or `at_least` if that is longer, but never beyond the deadline. The
-    /// deadline counts from `first_attempt`, so a delivery that was held back or is replayed gets its full number of attempts.
+    /// The delay is the schedule's step with jitter, or `at_least` if that is longer, but never beyond the deadline.
+    /// The deadline counts from `first_attempt`, so a delivery that was held back or is replayed gets its full number
+    /// of attempts.
     pub fn next(
         &self,
         number: u16,

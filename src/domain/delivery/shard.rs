@@ -6,7 +6,8 @@ use crate::domain::position::Position;
 /// The number of shards, fixed for the life of a database.
 pub const SHARDS: u16 = 64;
 
-/// Returns the number of the subscription's shard, from 0 to [`SHARDS`] - 1: the top six bits of the id times 2^64 / phi.
+/// Returns the number of the subscription's shard, from 0 to [`SHARDS`] - 1: the top six bits of the id times 2^64 /
+/// phi.
 pub fn shard_of(id: SubscriptionId) -> u16 {
     let mixed = id.stored().unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
     u16::try_from(mixed).unwrap_or_default() % SHARDS

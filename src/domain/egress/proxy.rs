@@ -28,8 +28,8 @@ pub struct BadEgressProxy;
 impl FromStr for EgressProxy {
     type Err = BadEgressProxy;
 
-    /// Parses an `http` URL with a host, and if needed a port (default 80), a user name and a password, but without path,
-    /// query and fragment.
+    /// Parses an `http` URL with a host, and if needed a port (default 80), a user name and a password, but without
+    /// path, query and fragment.
     fn from_str(text: &str) -> Result<Self, BadEgressProxy> {
         let url = Url::parse(text).map_err(|_bad| BadEgressProxy)?;
         let bare = matches!(url.path(), "" | "/") && url.query().is_none();

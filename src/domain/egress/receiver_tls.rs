@@ -62,9 +62,9 @@ struct CertificateView {
 }
 
 impl ReceiverTls {
-    /// Checks the PEM texts and builds the settings. At least one must be set. `ca` contains the authorities that replace
-    /// the system's. `client_certificate` contains the leaf first, then its chain. A leaf that has expired at `now` is an
-    /// error.
+    /// Checks the PEM texts and builds the settings. At least one must be set. `ca` contains the authorities that
+    /// replace the system's. `client_certificate` contains the leaf first, then its chain. A leaf that has expired at
+    /// `now` is an error.
     pub fn new(
         ca: Option<String>,
         client_certificate: Option<String>,
@@ -172,8 +172,8 @@ fn fault(field: &'static str, error: &Error) -> BadTls {
     BadTls { field, detail: format!("cannot be used: {error}") }
 }
 
-/// Returns the end of a certificate's validity; `None`: the certificate cannot be parsed. webpki reports the expiry only of an expired certificate, so this verifies
-/// as of a time after every expiry.
+/// Returns the end of a certificate's validity; `None`: the certificate cannot be parsed. webpki reports the expiry
+/// only of an expired certificate, so this verifies as of a time after every expiry.
 fn expires_at(certificate: &CertificateDer<'_>) -> Option<UnixMillis> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
     let verified = verify_server_cert_signed_by_trust_anchor(

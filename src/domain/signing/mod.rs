@@ -76,7 +76,8 @@ impl Signing {
         &self.earlier
     }
 
-    /// Replaces the secret and removes all earlier keys, unless `secret` is already the current one. The key pair stays.
+    /// Replaces the secret and removes all earlier keys, unless `secret` is already the current one. The key pair
+    /// stays.
     #[must_use]
     pub fn with_secret(self, secret: Secret) -> Self {
         if secret == self.keys.secret {
@@ -99,8 +100,8 @@ impl Signing {
     /// Replaces the secret, and the key pair, if there is one, by a pair from the random `seed`. Fails if too many keys
     /// would be active.
     ///
-    /// The replaced and all earlier keys sign for at most `overlap` longer, so that receivers have time to change. Those
-    /// that have `secret` as their secret are removed.
+    /// The replaced and all earlier keys sign for at most `overlap` longer, so that receivers have time to change.
+    /// Those that have `secret` as their secret are removed.
     pub fn rotated(
         self,
         secret: Secret,
@@ -153,7 +154,8 @@ impl Signing {
         signatures
     }
 
-    /// The value of `X-Hook-Signature`, hex of an HMAC-SHA256 of the body (REST Hooks, "Security"); `None`: not enabled.
+    /// The value of `X-Hook-Signature`, hex of an HMAC-SHA256 of the body (REST Hooks, "Security"); `None`: not
+    /// enabled.
     ///
     /// The key is the text of `verification_secret`, or else of the current secret, with `whsec_`, because REST Hooks
     /// receivers know no other form.

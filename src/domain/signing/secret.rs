@@ -120,7 +120,7 @@ impl FromStr for Secret {
 mod tests {
     use super::*;
 
-    // Vectors of the specification, recomputed in shared/SPECS.md 1.5.
+    // The vector of the Standard Webhooks specification.
     const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
     const ID: &str = "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk";
     const BODY: &[u8] = br#"{"email":"test@example.com","username":"test_user"}"#;

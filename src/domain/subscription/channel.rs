@@ -26,7 +26,8 @@ pub const DEFAULT_TIMEOUT_S: u16 = 15;
 pub enum Channel {
     /// Clients fetch the events from the hub.
     Pull {
-        /// Without effect. The API shows these settings, and they apply again once the subscription gets a callback URL.
+        /// Without effect. The API shows these settings, and they apply again once the subscription gets a callback
+        /// URL.
         dormant: WebhookSettings,
     },
     /// The hub POSTs each event to a URL.

@@ -84,14 +84,14 @@ impl Definition {
         self.channel.verification().is_some_and(|verification| verification.verified.is_none())
     }
 
-    /// The status of a subscription that is neither stopped nor failing: unverified while [`Self::awaits_verification`],
-    /// else active.
+    /// The status of a subscription that is neither stopped nor failing: unverified while
+    /// [`Self::awaits_verification`], else active.
     pub fn running_status(&self) -> Status {
         if self.awaits_verification() { Status::Unverified } else { Status::Active }
     }
 
-    /// Whether both have the same receiver and the same verification of it, or none. Then a result for one applies to the
-    /// other.
+    /// Whether both have the same receiver and the same verification of it, or none. Then a result for one applies to
+    /// the other.
     pub fn has_same_verification(&self, other: &Self) -> bool {
         let request = |definition: &Self| {
             let verification = definition.channel.verification();

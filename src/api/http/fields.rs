@@ -119,8 +119,18 @@ impl Fields {
 
     /// Takes a string and parses it as a `T`. Another value is recorded as an error.
     pub(crate) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &'static str) -> Field<T> {
+        self.parsed_by(name, |text| text.parse().map_err(|error: T::Err| error.to_string()))
+    }
+
+    /// Takes a string and parses it with `parse`, whose error is a text for the client. Another value is recorded as an
+    /// error.
+    pub(crate) fn parsed_by<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Field<T> {
         self.read(name, |value| match value {
-            Value::String(text) => text.parse().map_err(|error: T::Err| error.to_string()),
+            Value::String(text) => parse(&text),
             other => Err(format!("expected a string, found {}", kind(&other))),
         })
     }
@@ -268,7 +278,7 @@ pub(crate) fn whole_number<T: TryFrom<u64> + PartialOrd>(
 }
 
 /// Returns the JSON type of a value for error messages, with its article, such as `an array`.
-pub(crate) fn kind(value: &Value) -> &'static str {
+fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::aimd::Response;
 use super::lanes::{FirstAttempt, Lanes};
 use super::receiver::Receiver;
 use super::retries::Retries;
@@ -22,7 +21,7 @@ enum Next {
     /// A due retry.
     Due(Position),
     /// The oldest retry, due or not, as a probe.
-    Early(Position),
+    Oldest(Position),
 }
 
 /// An attempt that occupies a slot.
@@ -110,7 +109,7 @@ impl AttemptQueue {
         }
         // Probing with an event without attempts prefers events that the receiver may accept to those it refused.
         let first = self.waiting.has_first().then_some(Next::First);
-        first.or(self.retries.oldest().map(Next::Early))
+        first.or(self.retries.oldest().map(Next::Oldest))
     }
 
     /// When the rate limit or the probe interval permits an attempt. `None`: the queue does not wait for time.
@@ -138,7 +137,7 @@ impl AttemptQueue {
         self.was_retry = next != Next::First;
         match next {
             Next::First => self.start_first(),
-            Next::Due(position) | Next::Early(position) => {
+            Next::Due(position) | Next::Oldest(position) => {
                 self.retries.start(position);
                 Some(Started::Fetch(position))
             }
@@ -200,14 +199,5 @@ impl AttemptQueue {
         {
             self.waiting.occupy(key);
         }
-    }
-
-    pub(super) fn handle_response(
-        &mut self,
-        definition: &Definition,
-        response: &Response<'_>,
-        now: UnixMillis,
-    ) {
-        self.receiver.handle_response(definition, response, now);
     }
 }

@@ -41,7 +41,8 @@ impl Engine {
         let schedule = &self.schedule;
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let response = Response { outcome: &outcome, started_at, latency };
-        queue.attempts.handle_response(&queue.subscription.definition, &response, now);
+        let definition = &queue.subscription.definition;
+        queue.attempts.receiver.handle_response(definition, &response, now);
         let ended = queue.end_attempt(position);
         let first_attempt = ended.retry.map_or(started_at, |retry| retry.first_attempt);
         let consequence = match outcome.verdict() {

@@ -77,25 +77,10 @@ impl Pattern {
 
     /// Whether this pattern matches every type that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
-        let other_is_reserved = other.0.split('.').next() == Some(RESERVED);
-        if self.0.starts_with('*') && other_is_reserved {
-            return false;
-        }
-        let mut pattern = self.0.split('.').peekable();
-        let mut actual = other.0.split('.').peekable();
-        while let Some(segment) = pattern.next() {
-            let Some(found) = actual.next() else { return false };
-            if segment == "*" && pattern.peek().is_none() {
-                return true;
-            }
-            let is_rest = found == "*" && actual.peek().is_none();
-            if is_rest || (segment != "*" && segment != found) {
-                return false;
-            }
-        }
-        actual.peek().is_none()
+        self.matches(&other.0)
     }
 
+    /// `event_type`: an event type, or the text of a pattern, of which every type must match.
     pub fn matches(&self, event_type: &str) -> bool {
         if self.0.starts_with('*') && is_reserved(event_type) {
             return false;
@@ -107,7 +92,8 @@ impl Pattern {
             if segment == "*" && pattern.peek().is_none() {
                 return true;
             }
-            if segment != "*" && segment != found {
+            let is_rest = found == "*" && actual.peek().is_none();
+            if is_rest || (segment != "*" && segment != found) {
                 return false;
             }
         }

@@ -274,7 +274,6 @@ fn size(request: &AppendRequest) -> (usize, usize) {
     (request.events.len(), request.events.iter().map(|event| event.data.len()).sum())
 }
 
-/// Sends the same error to every publisher of a batch.
 fn fail(responders: Vec<Responder>, error: &AppendError) {
     for responder in responders {
         drop(responder.send(Err(error.clone())));

@@ -27,7 +27,6 @@ pub trait LogObserver: Debug + Send + Sync {
     }
 }
 
-/// All observers of a log.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Observers(Arc<[Arc<dyn LogObserver>]>);
 

@@ -23,7 +23,6 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The encodings are computed on first use and shared by all clients.
     pub(super) fn new(event: Arc<Event>) -> Self {
         let (sse, sse_named, websocket) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         Self { event, sse, sse_named, websocket }

@@ -230,7 +230,6 @@ impl Presence {
     }
 }
 
-/// Subtracts one from the count of `key`, and removes the entry when its count reaches zero.
 fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);

@@ -306,7 +306,7 @@ async fn read_page(
     let stretch = if let Some(stretch) = streams.log.read_recent(scan) {
         stretch
     } else {
-        let _permit = streams.reads.acquire().await;
+        let _permit = streams.read_permits.acquire().await;
         streams.log.read_after(scan).await?
     };
     let (scanned, complete) = (stretch.scanned, stretch.complete);

@@ -44,9 +44,9 @@ pub(crate) struct Streams {
     pub(super) store: Store,
     keys: Keys,
     pub(crate) presence: Arc<Presence>,
-    pub(super) reads: Semaphore,
+    pub(super) read_permits: Semaphore,
     stopping: CancellationToken,
-    drain: Duration,
+    drain_time: Duration,
 }
 
 /// The parts of the hub that streams work with.
@@ -58,11 +58,11 @@ pub(crate) struct Parts {
 }
 
 impl Streams {
-    /// When `stopping` is cancelled, each worker closes its streams evenly over the time `drain`.
-    pub(crate) fn new(parts: Parts, stopping: CancellationToken, drain: Duration) -> Self {
+    /// When `stopping` is cancelled, each worker closes its streams one after another within `drain_time`.
+    pub(crate) fn new(parts: Parts, stopping: CancellationToken, drain_time: Duration) -> Self {
         let Parts { log, store, keys, presence } = parts;
-        let (presence, reads) = (Arc::new(presence), Semaphore::new(MAX_CONCURRENT_READS));
-        Self { log, store, keys, presence, reads, stopping, drain }
+        let read_permits = Semaphore::new(MAX_CONCURRENT_READS);
+        Self { log, store, keys, presence: Arc::new(presence), read_permits, stopping, drain_time }
     }
 
     /// The filter of a pull subscription's reader. `None` if the subscription does not exist, is a webhook, or is not
@@ -180,11 +180,11 @@ impl Worker {
         }
     }
 
-    /// Ends the streams evenly over at most the drain time, so that clients do not all reconnect at once.
+    /// Ends the streams one after another within the drain time, so that clients do not all reconnect at once.
     async fn drain(&self) {
         let mut left = self.state.borrow_mut().begin_stop();
         let count = u32::try_from(left.len().max(1)).unwrap_or(u32::MAX);
-        let mut pause = interval((self.streams.drain / count).min(MAX_CLOSE_INTERVAL));
+        let mut pause = interval((self.streams.drain_time / count).min(MAX_CLOSE_INTERVAL));
         while let Some(id) = left.pop_front() {
             pause.tick().await;
             self.state.borrow_mut().end_stream(id, StreamEnd::Stopping);
@@ -214,7 +214,6 @@ impl WorkerState {
         self.clients.remove(&id);
     }
 
-    /// Ends the streams whose API key is revoked.
     fn end_revoked(&mut self) {
         for client in self.clients.values_mut().filter(|client| client.is_key_revoked()) {
             client.end_stream(StreamEnd::Revoked);

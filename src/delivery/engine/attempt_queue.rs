@@ -21,7 +21,7 @@ enum Next {
     /// A due retry.
     Due(Position),
     /// The oldest retry, due or not, as a probe.
-    Early(Position),
+    Oldest(Position),
 }
 
 /// An attempt that occupies a slot.
@@ -109,7 +109,7 @@ impl AttemptQueue {
         }
         // Probing with an event without attempts prefers events that the receiver may accept to those it refused.
         let first = self.waiting.has_first().then_some(Next::First);
-        first.or(self.retries.oldest().map(Next::Early))
+        first.or(self.retries.oldest().map(Next::Oldest))
     }
 
     /// When the rate limit or the probe interval permits an attempt. `None`: the queue does not wait for time.
@@ -137,7 +137,7 @@ impl AttemptQueue {
         self.was_retry = next != Next::First;
         match next {
             Next::First => self.start_first(),
-            Next::Due(position) | Next::Early(position) => {
+            Next::Due(position) | Next::Oldest(position) => {
                 self.retries.start(position);
                 Some(Started::Fetch(position))
             }

@@ -141,7 +141,7 @@ impl Lanes {
     }
 
     /// The number of events in memory.
-    pub(super) fn ready(&self) -> usize {
+    pub(super) fn ready_count(&self) -> usize {
         self.ready.len()
     }
 
@@ -193,7 +193,7 @@ mod tests {
             lanes.push(Some(7), &event(number));
             assert!(!lanes.has_first());
         }
-        assert_eq!((lanes.ready(), lanes.bytes()), (0, 0));
+        assert_eq!((lanes.ready_count(), lanes.bytes()), (0, 0));
         lanes.push(Some(8), &event(5_001));
         assert_eq!(position_of(&lanes.start().unwrap().0), Position::START.advanced(5_001));
         lanes.release(7);

@@ -132,7 +132,7 @@ impl SubscriptionQueue {
         let waiting = &self.attempts.waiting;
         self.log.wants_read()
             && self.is_delivering()
-            && waiting.ready() < READ_ON_BELOW
+            && waiting.ready_count() < READ_ON_BELOW
             && waiting.bytes() < MAX_READY_BYTES
             && !waiting.is_full()
     }

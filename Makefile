@@ -25,7 +25,7 @@ fuzz: ## run the property tests with 5,000 random inputs instead of 256; CASES=N
 	@cargo nextest --version >/dev/null 2>&1 || cargo install cargo-nextest --locked
 	PROPTEST_CASES=$(or $(CASES),5000) scripts/with-postgres cargo nextest run --locked --profile fuzz $(ARGS)
 
-browser: ## run the browser tests in Chromium; HOOKHUB_TEST_SEED=... repeats the cuts of a run; ARGS="..." goes to the tests
+browser: ## run the browser tests in Chromium; HOOKHUB_TEST_SEED=... repeats the disconnects of a run; ARGS="..." goes to the tests
 	@scripts/postgres-binaries >/dev/null
 	export HOOKHUB_CHROMIUM=$$(scripts/chromium) && scripts/with-postgres cargo test --locked --test browser -- $(ARGS)
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::rounds::Rounds;
 
-/// A measured figure.
+/// A figure that the benchmark reports.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Figure {
     pub(super) name: &'static str,
@@ -17,10 +17,10 @@ pub(super) struct Figure {
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(super) floor: Option<Floor>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub(super) judged: Option<Judged>,
+    pub(super) verdict: Option<Verdict>,
 }
 
-/// A comparison value from the same run, in the same unit, for less work.
+/// The cost of less work in the same run, in the same unit: a lower bound for the figure.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Floor {
     #[serde(rename = "floor")]
@@ -31,37 +31,37 @@ pub(super) struct Floor {
 
 /// The target of a figure.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Bar {
+pub(super) enum Target {
     /// At most this value.
-    Most(f64),
+    Max(f64),
     /// At most this factor times the floor.
-    MostTimes(f64),
+    MaxTimesFloor(f64),
     /// At least this factor times the floor.
-    LeastTimes(f64),
+    MinTimesFloor(f64),
     /// At most this much above the floor.
-    MostAbove(f64),
+    MaxAboveFloor(f64),
 }
 
-/// A target and the result.
+/// A target, and whether the figure meets it.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Judged {
+pub(super) struct Verdict {
     /// The target as text.
-    pub(super) bar: String,
+    pub(super) target: String,
     /// The value that is compared with the target.
-    pub(super) stands: f64,
+    pub(super) compared: f64,
     pub(super) met: bool,
 }
 
 impl Figure {
     /// A figure from several rounds.
     pub(super) fn of(name: &'static str, rounds: &Rounds, unit: &'static str) -> Self {
-        let (value, rounds) = (rounds.middle(), rounds.range());
-        Self { name, value, unit, rounds, floor: None, judged: None }
+        let (value, rounds) = (rounds.median(), rounds.range());
+        Self { name, value, unit, rounds, floor: None, verdict: None }
     }
 
     /// A figure that was measured once.
     pub(super) fn once(name: &'static str, value: f64, unit: &'static str) -> Self {
-        Self { name, value, unit, rounds: None, floor: None, judged: None }
+        Self { name, value, unit, rounds: None, floor: None, verdict: None }
     }
 
     pub(super) fn count(name: &'static str, count: usize) -> Self {
@@ -69,34 +69,36 @@ impl Figure {
     }
 
     /// Adds the floor.
-    pub(super) fn beside(self, value: f64, of: &'static str) -> Self {
+    pub(super) fn with_floor(self, value: f64, of: &'static str) -> Self {
         Self { floor: Some(Floor { value, of }), ..self }
     }
 
     /// Compares the median with a target.
-    pub(super) fn held_to(self, bar: Bar) -> Self {
+    pub(super) fn with_target(self, target: Target) -> Self {
         let floor = self.floor.map_or(f64::NAN, |floor| floor.value);
-        let stands = match bar {
-            Bar::Most(_) => self.value,
-            Bar::MostTimes(_) | Bar::LeastTimes(_) => self.value / floor,
-            Bar::MostAbove(_) => self.value - floor,
+        let compared = match target {
+            Target::Max(_) => self.value,
+            Target::MaxTimesFloor(_) | Target::MinTimesFloor(_) => self.value / floor,
+            Target::MaxAboveFloor(_) => self.value - floor,
         };
-        self.judged(bar, stands)
+        self.judge(target, compared)
     }
 
-    /// Compares the median of the per-round values with a target.
-    pub(super) fn held_to_each(self, bar: Bar, stands: &Rounds) -> Self {
-        self.judged(bar, stands.middle())
+    /// Compares the median of other values, one per round, with a target.
+    pub(super) fn with_target_for(self, target: Target, compared: &Rounds) -> Self {
+        self.judge(target, compared.median())
     }
 
-    fn judged(self, bar: Bar, stands: f64) -> Self {
+    fn judge(self, target: Target, compared: f64) -> Self {
         let unit = self.unit;
-        let (met, bar) = match bar {
-            Bar::Most(most) => (stands <= most, format!("at most {most} {unit}")),
-            Bar::MostTimes(most) => (stands <= most, format!("at most {most} x")),
-            Bar::LeastTimes(least) => (stands >= least, format!("at least {least} x")),
-            Bar::MostAbove(most) => (stands <= most, format!("at most {most} {unit} more")),
+        let (met, target) = match target {
+            Target::Max(max) => (compared <= max, format!("at most {max} {unit}")),
+            Target::MaxTimesFloor(max) => (compared <= max, format!("at most {max} x floor")),
+            Target::MinTimesFloor(min) => (compared >= min, format!("at least {min} x floor")),
+            Target::MaxAboveFloor(max) => {
+                (compared <= max, format!("at most {max} {unit} above floor"))
+            }
         };
-        Self { judged: Some(Judged { bar, stands, met }), ..self }
+        Self { verdict: Some(Verdict { target, compared, met }), ..self }
     }
 }

@@ -26,9 +26,9 @@ pub(super) async fn run(port: u16, load: &Load) -> Result<(), BoxError> {
     let url = reqwest::Url::parse(&format!("http://127.0.0.1:{port}/floor"))?;
     let body = bytes::Bytes::from(format!(r#"{{"floor":"{}"}}"#, "x".repeat(load.size)));
     let left = Arc::new(AtomicUsize::new(load.events));
-    let (cpu, began) = (own_cpu_us(), Instant::now());
+    let (cpu, started) = (own_cpu_us(), Instant::now());
     let mut loops = JoinSet::new();
-    for _ in 0..load.at_once {
+    for _ in 0..load.concurrency {
         let (client, url) = (client.clone(), url.clone());
         let (body, left) = (body.clone(), Arc::clone(&left));
         loops.spawn(async move {
@@ -46,7 +46,7 @@ pub(super) async fn run(port: u16, load: &Load) -> Result<(), BoxError> {
     let posts = super::to_f64(load.events);
     let bare = Bare {
         cpu_us: (own_cpu_us() - cpu) / posts,
-        per_second: posts / began.elapsed().as_secs_f64(),
+        per_second: posts / started.elapsed().as_secs_f64(),
     };
     println!("{}", serde_json::to_string(&bare)?);
     Ok(())

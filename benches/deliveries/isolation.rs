@@ -1,79 +1,80 @@
-//! Delivery delay at a steady rate: to a healthy receiver by itself, and beside receivers that never respond.
+//! Delivery delay at a steady rate to a healthy receiver: without other receivers, and with receivers that never respond.
 
 use std::time::Duration;
 
-use super::figure::{Bar, Figure};
+use super::figure::{Figure, Target};
 use super::latencies::{Latencies, Spread};
 use super::publish::Load;
-use super::sink::{HANG, Sink};
-use super::stage::{Played, Stage};
+use super::sink::{HANG_PATH, Sink};
+use super::test_hub::{LoadResult, TestHub};
 use super::{BoxError, Options, eprint_progress};
 
 /// Events per second.
-const PACE: usize = 50;
+const RATE: usize = 50;
 /// Number of receivers that hang.
-const HANGING: usize = 20;
+const HANGING_RECEIVERS: usize = 20;
 /// Number of phases with hanging receivers.
-const TURNS: usize = 2;
-const TOPIC: &str = "bench.healthy";
+const PHASES: usize = 2;
+const EVENT_TYPE: &str = "bench.healthy";
 
-/// Publishes in turn with only the healthy receiver and beside hanging ones; the latter phase is long enough for their
-/// POSTs to time out.
+/// Publishes in turn with only the healthy receiver and with hanging ones as well. The phase with hanging receivers
+/// takes longer than the timeout of their POSTs.
 pub(super) async fn measure(options: &Options, sink: &mut Sink) -> Result<Vec<Figure>, BoxError> {
-    let mut stage = Stage::set().await?;
-    stage.subscribe(TOPIC, &sink.url("/healthy")).await?;
+    let mut hub = TestHub::start().await?;
+    hub.subscribe(EVENT_TYPE, &sink.url("/healthy")).await?;
     let load = |seconds: usize| Load {
-        topic: TOPIC.to_owned(),
+        event_type: EVENT_TYPE.to_owned(),
         first: 0,
-        events: seconds * PACE,
+        events: seconds * RATE,
         batch: 1,
-        at_once: 1,
-        pace: PACE,
+        concurrency: 1,
+        rate: RATE,
         size: options.bytes,
     };
     // The first publishes of a new hub meet cold caches.
-    stage.play(sink, load(2), 1).await?;
-    let mut baseline = vec![stage.play(sink, load(options.seconds), 1).await?];
-    let mut beside = Vec::new();
-    for turn in 1..=TURNS {
+    hub.run(sink, load(2), 1).await?;
+    let mut baseline = vec![hub.run(sink, load(options.seconds), 1).await?];
+    let mut with_hanging = Vec::new();
+    for phase in 1..=PHASES {
         let mut hanging = Vec::new();
-        for _ in 0..HANGING {
-            hanging.push(stage.subscribe(TOPIC, &sink.url(HANG)).await?);
+        for _ in 0..HANGING_RECEIVERS {
+            hanging.push(hub.subscribe(EVENT_TYPE, &sink.url(HANG_PATH)).await?);
         }
-        beside.push(stage.play(sink, load(options.seconds * 2), 1).await?);
+        with_hanging.push(hub.run(sink, load(options.seconds * 2), 1).await?);
         for subscription in hanging {
-            stage.delete(&subscription).await?;
+            hub.delete(&subscription).await?;
         }
-        baseline.push(stage.play(sink, load(options.seconds), 1).await?);
-        eprint_progress(&format!("isolation: turn {turn}"));
+        baseline.push(hub.run(sink, load(options.seconds), 1).await?);
+        eprint_progress(&format!("isolation: phase {phase}"));
     }
-    stage.clear().await?;
-    Ok(figures(&baseline, &beside))
+    hub.stop().await?;
+    Ok(figures(&baseline, &with_hanging))
 }
 
-fn figures(baseline: &[Played], beside: &[Played]) -> Vec<Figure> {
-    let answers = spread(baseline.iter().flat_map(|played| played.published.answers_us.clone()));
-    let delays = |played: &[Played]| {
-        spread(played.iter().flat_map(|played| played.arrived.delays_us.clone()))
+fn figures(baseline: &[LoadResult], with_hanging: &[LoadResult]) -> Vec<Figure> {
+    let responses =
+        spread(baseline.iter().flat_map(|result| result.published.response_times_us.clone()));
+    let delays = |results: &[LoadResult]| {
+        spread(results.iter().flat_map(|result| result.arrived.delays_us.clone()))
     };
-    let (baseline, beside) = (delays(baseline), delays(beside));
+    let (baseline, with_hanging) = (delays(baseline), delays(with_hanging));
     vec![
         Figure::once("50 events/s: publish to arrival, median", ms(baseline.p50), "ms")
-            .beside(ms(answers.p50), "publish answer, median")
-            .held_to(Bar::MostAbove(2.0)),
+            .with_floor(ms(responses.p50), "publish response, median")
+            .with_target(Target::MaxAboveFloor(2.0)),
         Figure::once("50 events/s: publish to arrival, p99", ms(baseline.p99), "ms")
-            .beside(ms(answers.p99), "publish answer, p99"),
-        Figure::once("beside 20 that hang: median", ms(beside.p50), "ms")
-            .beside(ms(baseline.p50), "baseline"),
-        Figure::once("beside 20 that hang: p99", ms(beside.p99), "ms")
-            .beside(ms(baseline.p99), "baseline")
-            .held_to(Bar::MostTimes(2.0)),
+            .with_floor(ms(responses.p99), "publish response, p99"),
+        Figure::once("with 20 hanging receivers: median", ms(with_hanging.p50), "ms")
+            .with_floor(ms(baseline.p50), "baseline"),
+        Figure::once("with 20 hanging receivers: p99", ms(with_hanging.p99), "ms")
+            .with_floor(ms(baseline.p99), "baseline")
+            .with_target(Target::MaxTimesFloor(2.0)),
     ]
 }
 
 fn spread(us: impl Iterator<Item = u32>) -> Spread {
     let mut latencies = Latencies::default();
-    us.for_each(|us| latencies.note(u64::from(us)));
+    us.for_each(|us| latencies.record(u64::from(us)));
     latencies.into_spread()
 }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::BoxError;
 
 /// Length of the measurement.
-const LOOK: Duration = Duration::from_millis(500);
+const SAMPLE_TIME: Duration = Duration::from_millis(500);
 
 /// CPU time that other processes use, in percent.
 pub(super) async fn busy_percent() -> Result<f64, BoxError> {
     let (busy, all) = ticks()?;
-    tokio::time::sleep(LOOK).await;
+    tokio::time::sleep(SAMPLE_TIME).await;
     let (busy_then, all_then) = ticks()?;
     Ok(100.0 * (busy_then - busy) / (all_then - all).max(1.0))
 }

@@ -1,10 +1,10 @@
-//! Deliveries: what publishing and delivering cost, how late deliveries are, and what bad receivers do to good ones;
-//! each figure beside the floor that the same run has measured, and the bar that it is held to.
+//! Deliveries: the cost of publishing and delivering, the delay of deliveries, and the effect of bad receivers on good
+//! ones. The table shows each figure with a floor measured in the same run, and with its target.
 //!
-//! The hub with its Postgres, the receivers and the publishers are processes of their own; this one looks on.
+//! The hub with its Postgres, the receivers and the publishers run in processes of their own; this one measures.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
-#![expect(clippy::indexing_slicing, reason = "a benchmark that is wrong may stop at once")]
+#![expect(clippy::indexing_slicing, reason = "a faulty benchmark may panic")]
 
 mod backlog;
 #[path = "../rig/client.rs"]
@@ -28,9 +28,9 @@ mod rounds;
 #[path = "../rig/self_exec.rs"]
 mod self_exec;
 mod sink;
-mod stage;
 mod table;
 mod tally;
+mod test_hub;
 mod wal;
 
 use clap::{Parser, ValueEnum};
@@ -38,13 +38,14 @@ use clap::{Parser, ValueEnum};
 use self::figure::Figure;
 use self::sink::Sink;
 
-/// Benchmarks publishing and delivering on hubs that the run starts itself.
+/// Measures publishing and delivering on hubs that the run starts itself; prints a table and writes
+/// `target/bench/deliveries.json`.
 #[derive(Parser, Clone)]
 struct Options {
     /// Part to measure; can be repeated [default: all]
     #[arg(long)]
     part: Vec<Part>,
-    /// Rounds of the cost measurement, and about twice as many as of the backlog measurement; figures are medians
+    /// Rounds of the costs part; the backlog part takes half as many, rounded up. Figures are medians of the rounds
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// POSTs per flood: publishes, or deliveries with a fan-out of 1 or 10
@@ -56,10 +57,10 @@ struct Options {
     /// Bytes of data per event
     #[arg(long, default_value_t = 1_024)]
     bytes: usize,
-    /// Seconds per phase of 50 events per second; twice as long beside hanging receivers
+    /// Seconds per phase of the isolation part, at 50 events per second; twice as long with hanging receivers
     #[arg(long, default_value_t = 9)]
     seconds: usize,
-    /// Events parked for dead receivers
+    /// Events that the backlog part parks for dead receivers
     #[arg(long, default_value_t = 2_000_000)]
     parked: usize,
     #[arg(long, hide = true)]
@@ -99,7 +100,7 @@ fn main() -> Result<(), BoxError> {
     let options = Options::parse();
     rustls::crypto::ring::default_provider()
         .install_default()
-        .map_err(|_there| "a second provider")?;
+        .map_err(|_installed| "a second crypto provider")?;
     if matches!(options.role, Some(Role::Sink)) {
         return sink::run();
     }
@@ -124,10 +125,10 @@ async fn measure(options: &Options) -> Result<(), BoxError> {
             Part::Backlog => backlog::measure(options, &mut sink).await?,
         });
     }
-    figures.push(Figure::count("deliveries that came again", sink.repeated()));
-    figures.push(Figure::count("deliveries lost", sink.lost()));
+    figures.push(Figure::count("duplicate deliveries", sink.repeated()));
+    figures.push(Figure::count("lost deliveries", sink.lost()));
     println!(
-        "events of {} bytes, floods of {} POSTs, the middle of {} rounds, {} beside a backlog",
+        "events of {} bytes, floods of {} POSTs, median of {} rounds ({} with a backlog)",
         options.bytes,
         options.posts,
         options.rounds,
@@ -142,7 +143,7 @@ async fn measure(options: &Options) -> Result<(), BoxError> {
 }
 
 /// Prints progress: the run takes minutes.
-#[expect(clippy::print_stderr, reason = "apart from the table")]
+#[expect(clippy::print_stderr, reason = "progress is not part of the table")]
 fn eprint_progress(what: &str) {
     eprintln!("{what}");
 }

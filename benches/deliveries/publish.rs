@@ -18,8 +18,8 @@ use super::clock::now_us;
 pub(super) struct Load {
     /// Event type
     #[arg(long, hide = true, default_value = "bench.nobody")]
-    pub(super) topic: String,
-    /// Number of the first event
+    pub(super) event_type: String,
+    /// Number that the data of the first event holds
     #[arg(long, hide = true, default_value_t = 0)]
     pub(super) first: usize,
     /// Number of events
@@ -30,10 +30,10 @@ pub(super) struct Load {
     pub(super) batch: usize,
     /// Concurrent requests
     #[arg(long, hide = true, default_value_t = 1)]
-    pub(super) at_once: usize,
-    /// Requests per second; 0: each connection sends its next request after a response
+    pub(super) concurrency: usize,
+    /// Requests per second; 0: each connection sends its next request as soon as it has a response
     #[arg(long, hide = true, default_value_t = 0)]
-    pub(super) pace: usize,
+    pub(super) rate: usize,
     /// Bytes of data per event
     #[arg(long, hide = true, default_value_t = 0)]
     pub(super) size: usize,
@@ -43,10 +43,10 @@ pub(super) struct Load {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Published {
     /// Start, by the shared clock.
-    pub(super) began_us: u64,
-    pub(super) took: Duration,
+    pub(super) started_us: u64,
+    pub(super) duration: Duration,
     /// Latency of each response.
-    pub(super) answers_us: Vec<u32>,
+    pub(super) response_times_us: Vec<u32>,
 }
 
 /// Publishes the load and prints the result.
@@ -56,12 +56,12 @@ pub(super) async fn run(port: u16, load: &Load) -> Result<(), BoxError> {
         url: format!("http://127.0.0.1:{port}/v1/events"),
         load: load.clone(),
     };
-    let (began_us, began) = (now_us(), Instant::now());
-    let answers_us = match load.pace {
+    let (started_us, started) = (now_us(), Instant::now());
+    let response_times_us = match load.rate {
         0 => flood(to).await?,
-        pace => steadily(to, u32::try_from(pace)?).await?,
+        rate => at_steady_rate(to, u32::try_from(rate)?).await?,
     };
-    let published = Published { began_us, took: began.elapsed(), answers_us };
+    let published = Published { started_us, duration: started.elapsed(), response_times_us };
     println!("{}", serde_json::to_string(&published)?);
     Ok(())
 }
@@ -77,16 +77,16 @@ struct Publisher {
 async fn flood(publisher: Publisher) -> Result<Vec<u32>, BoxError> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut connections = JoinSet::new();
-    for _ in 0..publisher.load.at_once {
+    for _ in 0..publisher.load.concurrency {
         let (publisher, next) = (publisher.clone(), Arc::clone(&next));
         connections.spawn(async move {
-            let mut answers_us = Vec::new();
+            let mut response_times_us = Vec::new();
             loop {
                 let offset = next.fetch_add(publisher.load.batch, Ordering::Relaxed);
                 if offset >= publisher.load.events {
-                    return Ok::<_, BoxError>(answers_us);
+                    return Ok::<_, BoxError>(response_times_us);
                 }
-                answers_us.push(publisher.publish(offset).await?);
+                response_times_us.push(publisher.publish(offset).await?);
             }
         });
     }
@@ -95,8 +95,8 @@ async fn flood(publisher: Publisher) -> Result<Vec<u32>, BoxError> {
 }
 
 /// Sends `pace` requests per second, however long the responses take.
-async fn steadily(publisher: Publisher, pace: u32) -> Result<Vec<u32>, BoxError> {
-    let mut ticks = interval(Duration::from_secs(1) / pace);
+async fn at_steady_rate(publisher: Publisher, rate: u32) -> Result<Vec<u32>, BoxError> {
+    let mut ticks = interval(Duration::from_secs(1) / rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut publishing = JoinSet::new();
     for offset in (0..publisher.load.events).step_by(publisher.load.batch) {
@@ -114,18 +114,18 @@ impl Publisher {
         let events: Vec<_> = (offset..end).map(|offset| self.event(offset)).collect();
         let body =
             if self.load.batch == 1 { events.concat() } else { format!("[{}]", events.join(",")) };
-        let began = Instant::now();
+        let started = Instant::now();
         let request = self.client.post(&self.url).header("content-type", "application/json");
         request.body(body).send().await?.error_for_status()?.bytes().await?;
-        Ok(u32::try_from(began.elapsed().as_micros())?)
+        Ok(u32::try_from(started.elapsed().as_micros())?)
     }
 
     /// An event of the given size whose data holds its number and the time of publishing.
     fn event(&self, offset: usize) -> String {
-        let Load { topic, first, size, .. } = &self.load;
+        let Load { event_type, first, size, .. } = &self.load;
         let (number, now) = (first + offset, now_us());
         let data = |pad: &str| format!(r#"{{"n":{number},"at":{now},"pad":"{pad}"}}"#);
         let pad = "x".repeat(size.saturating_sub(data("").len()));
-        format!(r#"{{"type":"{topic}","data":{}}}"#, data(&pad))
+        format!(r#"{{"type":"{event_type}","data":{}}}"#, data(&pad))
     }
 }

@@ -16,11 +16,11 @@ use super::self_exec::SelfExec;
 use super::tally::{Arrived, Tally};
 
 /// Missing deliveries count as lost after this long without a new one.
-const QUIET: Duration = Duration::from_secs(20);
-const LOOK: Duration = Duration::from_millis(20);
+const QUIET_TIMEOUT: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The path of receivers that never respond.
-pub(super) const HANG: &str = "/hang";
+pub(super) const HANG_PATH: &str = "/hang";
 
 /// The receivers' process, as the run sees it.
 pub(super) struct Sink {
@@ -50,29 +50,32 @@ impl Sink {
     }
 
     /// Reserves `events` unused event numbers; returns the first.
-    pub(super) fn take_numbers(&mut self, events: usize) -> usize {
+    pub(super) fn reserve_numbers(&mut self, events: usize) -> usize {
         let first = self.next_number;
         self.next_number += events;
         first
     }
 
     /// Waits for `deliveries` new deliveries, or until no more arrive; returns the result.
-    pub(super) async fn settle(&mut self, deliveries: usize) -> Result<Arrived, BoxError> {
+    pub(super) async fn wait_for_deliveries(
+        &mut self,
+        deliveries: usize,
+    ) -> Result<Arrived, BoxError> {
         let (mut seen, mut since) = (0, Instant::now());
-        while seen < deliveries && since.elapsed() < QUIET {
-            tokio::time::sleep(LOOK).await;
-            let count: usize = self.ask("/count").await?.parse()?;
+        while seen < deliveries && since.elapsed() < QUIET_TIMEOUT {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            let count: usize = self.get("/count").await?.parse()?;
             if count > seen {
                 (seen, since) = (count, Instant::now());
             }
         }
-        let arrived: Arrived = serde_json::from_str(&self.ask("/take").await?)?;
+        let arrived: Arrived = serde_json::from_str(&self.get("/take").await?)?;
         self.lost += deliveries - arrived.delays_us.len().min(deliveries);
         self.repeated += arrived.repeated;
         Ok(arrived)
     }
 
-    async fn ask(&self, path: &str) -> Result<String, BoxError> {
+    async fn get(&self, path: &str) -> Result<String, BoxError> {
         Ok(self.client.get(self.url(path)).send().await?.text().await?)
     }
 
@@ -131,18 +134,18 @@ impl Receivers {
                     return Ok(());
                 }
             };
-            if let Some(answer) = self.answer(&request)? {
-                stream.write_all(&answer).await?;
+            if let Some(response) = self.response(&request)? {
+                stream.write_all(&response).await?;
             }
             let end = request.end;
             buffer.drain(..end);
         }
     }
 
-    fn answer(&self, request: &Request<'_>) -> Result<Option<Vec<u8>>, BoxError> {
-        const TAKEN: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+    fn response(&self, request: &Request<'_>) -> Result<Option<Vec<u8>>, BoxError> {
+        const ACCEPTED: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
         let text = match request.path {
-            HANG => return Ok(None),
+            HANG_PATH => return Ok(None),
             "/count" => self.tally.borrow().count().to_string(),
             "/take" => {
                 let cpu_us = own_cpu_us();
@@ -150,10 +153,10 @@ impl Receivers {
                 let arrived = Arrived { cpu_us: spent, ..self.tally.borrow_mut().take() };
                 serde_json::to_string(&arrived)?
             }
-            "/floor" | "/v1/events" => return Ok(Some(TAKEN.to_vec())),
+            "/floor" | "/v1/events" => return Ok(Some(ACCEPTED.to_vec())),
             _ => {
-                self.tally.borrow_mut().note(request);
-                return Ok(Some(TAKEN.to_vec()));
+                self.tally.borrow_mut().record(request);
+                return Ok(Some(ACCEPTED.to_vec()));
             }
         };
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());

@@ -8,24 +8,24 @@ use super::figure::Figure;
 
 /// Prints a line per figure.
 pub(super) fn print(figures: &[Figure]) {
-    println!(
-        "{:<38} {:>25}   {:<39} bar",
-        "", "middle (lowest to highest)", "floor of the same run"
-    );
+    println!("{:<38} {:>25}   {:<39} target", "", "median (min to max)", "floor in the same run");
     for figure in figures {
         let unit = if figure.unit.is_empty() { String::new() } else { format!(" {}", figure.unit) };
-        let range = figure.rounds.map_or_else(String::new, |(lowest, highest)| {
-            format!(" ({} to {})", short(lowest), short(highest))
-        });
+        let range = figure
+            .rounds
+            .map_or_else(String::new, |(min, max)| format!(" ({} to {})", short(min), short(max)));
         let value = format!("{}{unit}{range}", short(figure.value));
         let floor = figure
             .floor
             .map_or_else(String::new, |floor| format!("{}{unit} {}", short(floor.value), floor.of));
-        let bar = figure.judged.as_ref().map_or_else(String::new, |judged| {
-            let verdict = if judged.met { "met" } else { "NOT MET" };
-            format!("{}: {:.2}, {verdict}", judged.bar, judged.stands)
+        let target = figure.verdict.as_ref().map_or_else(String::new, |verdict| {
+            let met = if verdict.met { "met" } else { "NOT MET" };
+            format!("{}: {:.2}, {met}", verdict.target, verdict.compared)
         });
-        println!("{}", format!("{:<38} {value:>25}   {floor:<39} {bar}", figure.name).trim_end());
+        println!(
+            "{}",
+            format!("{:<38} {value:>25}   {floor:<39} {target}", figure.name).trim_end()
+        );
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Arrived {
 
 impl Tally {
     /// Adds a request; ignores a body without a number.
-    pub(super) fn note(&mut self, request: &Request<'_>) {
+    pub(super) fn record(&mut self, request: &Request<'_>) {
         let (Some(number), Some(at)) = (request.number("\"n\":"), request.number("\"at\":")) else {
             return;
         };

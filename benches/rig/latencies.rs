@@ -8,7 +8,7 @@ pub(crate) struct Latencies(Vec<u32>);
 
 impl Latencies {
     /// Adds a latency; longer ones than 71 minutes count as 71 minutes.
-    pub(crate) fn note(&mut self, us: u64) {
+    pub(crate) fn record(&mut self, us: u64) {
         self.0.push(u32::try_from(us).unwrap_or(u32::MAX));
     }
 

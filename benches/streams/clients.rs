@@ -17,20 +17,20 @@ use tokio::time::sleep;
 use super::client::KEY;
 use super::clock::now_us;
 use super::processes::own_cpu_us;
+use super::protocol::{Frames, PONG, Tags, head_end, parse_response, status};
 use super::tally::Tally;
 use super::transport::Transport;
-use super::wire::{Frames, PONG, Tags, answer, head_end, status};
 use super::{BoxError, Options};
 
 /// Size of the read buffer.
 const BUFFER: usize = 64 << 10;
 /// Missing events count as lost after this long without a new one.
-const QUIET: Duration = Duration::from_secs(10);
+const QUIET_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for duplicates once all events have arrived.
-const REPEATS: Duration = Duration::from_secs(1);
+const DUPLICATES_WAIT: Duration = Duration::from_secs(1);
 /// Time limit for opening all connections, and for the first event.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(180);
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// State that all clients share.
 struct Clients {
@@ -43,8 +43,8 @@ struct Clients {
 
 /// Connects all clients, prints `ready`, waits until all events have arrived, and prints the result.
 pub(super) fn run(options: &Options, transport: Transport) -> Result<(), BoxError> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let (_, max) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, max, max)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, run_all(options, transport))
 }
@@ -60,47 +60,47 @@ async fn run_all(options: &Options, transport: Transport) -> Result<(), BoxError
     for client in 0..options.connections {
         let clients = Rc::clone(&clients);
         spawn_local(async move {
-            let Err(ended) = clients.hold(client, transport).await;
-            clients.tally.borrow_mut().note_closed(&ended.to_string());
+            let Err(ended) = clients.run_client(client, transport).await;
+            clients.tally.borrow_mut().record_closed(&ended.to_string());
         });
     }
-    let began = Instant::now();
+    let started = Instant::now();
     while clients.open.get() < options.connections {
         if let Some(error) = clients.tally.borrow().error() {
             println!("a client could not connect: {error}");
             return Ok(());
         }
-        if began.elapsed() > CONNECT_TIMEOUT {
-            println!("{} of the clients are connected", clients.open.get());
+        if started.elapsed() > CONNECT_TIMEOUT {
+            println!("only {} clients are connected", clients.open.get());
             return Ok(());
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
     println!("ready");
-    let (began, cpu) = (Instant::now(), own_cpu_us());
-    while !clients.is_done(began) {
-        sleep(LOOK).await;
+    let (started, cpu) = (Instant::now(), own_cpu_us());
+    while !clients.is_done(started) {
+        sleep(POLL_INTERVAL).await;
     }
-    sleep(REPEATS).await;
-    let taken = Tally::new(0, 0);
-    let tally = clients.tally.replace(taken);
+    sleep(DUPLICATES_WAIT).await;
+    let tally = clients.tally.replace(Tally::new(0, 0));
     println!("{}", serde_json::to_string(&tally.into_received(own_cpu_us() - cpu))?);
     Ok(())
 }
 
-/// The reason why a connection ended; no connection ends by itself.
-type Held = Result<std::convert::Infallible, BoxError>;
+/// The end of a connection is always an error.
+type ConnectionEnd = Result<std::convert::Infallible, BoxError>;
 
 impl Clients {
-    fn is_done(&self, began: Instant) -> bool {
+    fn is_done(&self, started: Instant) -> bool {
         let tally = self.tally.borrow();
-        let quiet =
-            tally.quiet_for().map_or(began.elapsed() > CONNECT_TIMEOUT, |quiet| quiet > QUIET);
+        let quiet = tally
+            .quiet_for()
+            .map_or(started.elapsed() > CONNECT_TIMEOUT, |quiet| quiet > QUIET_TIMEOUT);
         tally.is_complete() || quiet
     }
 
     /// Connects and reads until the connection ends.
-    async fn hold(&self, client: usize, transport: Transport) -> Held {
+    async fn run_client(&self, client: usize, transport: Transport) -> ConnectionEnd {
         let permit = self.connecting.acquire().await?;
         let stream = TcpStream::connect(self.hub).await?;
         stream.set_nodelay(true)?;
@@ -111,14 +111,19 @@ impl Clients {
         }
     }
 
-    async fn sse(&self, client: usize, stream: TcpStream, permit: SemaphorePermit<'_>) -> Held {
+    async fn sse(
+        &self,
+        client: usize,
+        stream: TcpStream,
+        permit: SemaphorePermit<'_>,
+    ) -> ConnectionEnd {
         let mut tags = Tags::default();
         let (stream, rest) = self.open(stream, "/v1/stream", "", "200").await?;
         self.is_open(permit);
-        self.take(client, &mut tags, &rest);
+        self.record_events(client, &mut tags, &rest);
         drop(rest);
         loop {
-            self.read(&stream, |bytes| self.take(client, &mut tags, bytes)).await?;
+            self.read(&stream, |bytes| self.record_events(client, &mut tags, bytes)).await?;
         }
     }
 
@@ -127,22 +132,23 @@ impl Clients {
         client: usize,
         stream: TcpStream,
         permit: SemaphorePermit<'_>,
-    ) -> Held {
+    ) -> ConnectionEnd {
         const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         let (mut tags, mut frames) = (Tags::default(), Frames::default());
         let (mut stream, rest) = self.open(stream, "/v1/ws", UPGRADE, "101").await?;
         self.is_open(permit);
-        frames.read(&rest, |payload| self.take(client, &mut tags, payload));
+        frames.read(&rest, |payload| self.record_events(client, &mut tags, payload));
         drop(rest);
         loop {
-            let read =
-                |bytes: &[u8]| frames.read(bytes, |payload| self.take(client, &mut tags, payload));
-            let heard = self.read(&stream, read).await?;
-            if heard.closed {
+            let read = |bytes: &[u8]| {
+                frames.read(bytes, |payload| self.record_events(client, &mut tags, payload))
+            };
+            let control = self.read(&stream, read).await?;
+            if control.closed {
                 return Err("the hub has closed a WebSocket".into());
             }
-            for _ in 0..heard.pings {
+            for _ in 0..control.pings {
                 stream.write_all(&PONG).await?;
             }
         }
@@ -153,26 +159,26 @@ impl Clients {
         client: usize,
         mut stream: TcpStream,
         permit: SemaphorePermit<'_>,
-    ) -> Held {
+    ) -> ConnectionEnd {
         let mut tags = Tags::default();
-        let (mut request, mut answered) = (String::new(), Vec::new());
+        let (mut request, mut received_bytes) = (String::new(), Vec::new());
         set_request(&mut request, "/v1/events?wait=60&after=now", "");
         stream.write_all(request.as_bytes()).await?;
         self.is_open(permit);
         loop {
             let read = |bytes: &[u8]| {
-                self.take(client, &mut tags, bytes);
-                if !answered.is_empty() || answer(bytes).is_none() {
-                    answered.extend_from_slice(bytes);
+                self.record_events(client, &mut tags, bytes);
+                if !received_bytes.is_empty() || parse_response(bytes).is_none() {
+                    received_bytes.extend_from_slice(bytes);
                 }
-                let whole = if answered.is_empty() { bytes } else { &answered };
-                let Some(page) = answer(whole) else { return Ok(false) };
+                let complete = if received_bytes.is_empty() { bytes } else { &received_bytes };
+                let Some(page) = parse_response(complete) else { return Ok(false) };
                 if page.status != "200 OK" || page.cursor.is_empty() {
-                    return Err(format!("a poll was answered {}", page.status));
+                    return Err(format!("a poll got the response {}", page.status));
                 }
                 let target = ("/v1/events?wait=60&after=", page.cursor);
                 set_request(&mut request, target.0, target.1);
-                answered = Vec::new();
+                received_bytes = Vec::new();
                 Ok(true)
             };
             if self.read(&stream, read).await?? {
@@ -187,21 +193,21 @@ impl Clients {
         mut stream: TcpStream,
         path: &str,
         headers: &str,
-        wanted: &str,
+        expected: &str,
     ) -> Result<(TcpStream, Vec<u8>), BoxError> {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {KEY}\r\n{headers}\r\n"
         );
         stream.write_all(request.as_bytes()).await?;
-        let mut answered = Vec::new();
+        let mut received_bytes = Vec::new();
         loop {
-            self.read(&stream, |bytes| answered.extend_from_slice(bytes)).await?;
-            let Some(end) = head_end(&answered) else { continue };
-            let status = status(&answered);
-            if !status.starts_with(wanted) {
-                return Err(format!("{path} was answered {status}").into());
+            self.read(&stream, |bytes| received_bytes.extend_from_slice(bytes)).await?;
+            let Some(end) = head_end(&received_bytes) else { continue };
+            let status = status(&received_bytes);
+            if !status.starts_with(expected) {
+                return Err(format!("{path} got the response {status}").into());
             }
-            return Ok((stream, answered.split_off(end)));
+            return Ok((stream, received_bytes.split_off(end)));
         }
     }
 
@@ -224,14 +230,14 @@ impl Clients {
         }
     }
 
-    fn take(&self, client: usize, tags: &mut Tags, bytes: &[u8]) {
+    fn record_events(&self, client: usize, tags: &mut Tags, bytes: &[u8]) {
         let (now, mut any) = (now_us(), false);
         tags.read(bytes, |number, published_us| {
             any = true;
-            self.tally.borrow_mut().note(client, number, now.saturating_sub(published_us));
+            self.tally.borrow_mut().record(client, number, now.saturating_sub(published_us));
         });
         if any {
-            self.tally.borrow_mut().note_piece();
+            self.tally.borrow_mut().record_read();
         }
     }
 }
@@ -243,5 +249,5 @@ fn set_request(request: &mut String, path: &str, cursor: &str) {
         request,
         "GET {path}{cursor} HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {KEY}\r\n\r\n"
     );
-    debug_assert!(written.is_ok(), "a string takes all");
+    debug_assert!(written.is_ok(), "a write to a string never fails");
 }

@@ -11,20 +11,20 @@ use super::transport::Transport;
 pub(super) async fn wait_for(
     hub: SocketAddr,
     transport: Transport,
-    wanted: usize,
+    expected: usize,
     deadline: Duration,
 ) -> Result<(), BoxError> {
-    let (client, began) = (reqwest::Client::new_with_key()?, Instant::now());
+    let (client, started) = (reqwest::Client::new_with_key()?, Instant::now());
     let name = format!("hookhub_connections{{transport=\"{}\"}} ", transport.label());
     loop {
         let text = client.get(format!("http://{hub}/metrics")).send().await?.text().await?;
         let open =
             text.lines().find_map(|line| line.strip_prefix(&name)).ok_or("no such metric")?;
-        if open.parse::<usize>()? == wanted {
+        if open.parse::<usize>()? == expected {
             return Ok(());
         }
-        if began.elapsed() > deadline {
-            return Err(format!("{open} connections are open, not {wanted}").into());
+        if started.elapsed() > deadline {
+            return Err(format!("{open} connections are open, not {expected}").into());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -1,11 +1,11 @@
-//! Streams: thousands of clients that hold a connection each, by Server-Sent Events, WebSocket or long poll, and events
-//! to all of them; with what a connection and an event cost the hub, how late events are, and what is missing.
+//! Streams: thousands of clients with a connection each, over Server-Sent Events, WebSocket or long poll, and events to
+//! all of them. The table shows the cost of a connection and of an event, the delay of events, and lost events.
 //!
-//! Three processes, so that each stays below the limit on open files: this one publishes, one is the hub, one is all
-//! its clients.
+//! Three processes, so that each stays below the limit on open files: this one publishes, another is the hub, and a
+//! third one runs all clients.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
-#![expect(clippy::indexing_slicing, reason = "a benchmark that is wrong may stop at once")]
+#![expect(clippy::indexing_slicing, reason = "a faulty benchmark may panic")]
 
 #[path = "../rig/client.rs"]
 mod client;
@@ -19,13 +19,13 @@ mod hub;
 mod latencies;
 #[path = "../rig/processes.rs"]
 mod processes;
+mod protocol;
 mod publish;
 #[path = "../rig/self_exec.rs"]
 mod self_exec;
 mod table;
 mod tally;
 mod transport;
-mod wire;
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -34,13 +34,13 @@ use clap::Parser;
 
 use self::hub::Hub;
 use self::processes::resident_kib;
-use self::publish::Pace;
+use self::publish::Load;
 use self::self_exec::SelfExec;
 use self::table::Figures;
 use self::tally::Received;
 use self::transport::Transport;
 
-/// Holds connections to a hub, publishes to all of them, and measures the cost.
+/// Opens many connections to a hub, publishes to all of them, and prints a table of the costs and delays.
 #[derive(Parser, Clone)]
 struct Options {
     /// Clients, each with one connection
@@ -78,10 +78,12 @@ struct Options {
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Number and interval of the events published before any client connects.
-const BASELINE: (usize, Duration) = (100, Duration::from_millis(50));
+/// Number of events published before any client connects.
+const BASELINE_EVENTS: usize = 100;
+/// Interval between two of these events.
+const BASELINE_INTERVAL: Duration = Duration::from_millis(50);
 /// Time limit for the hub to report all connections after the clients have opened them.
-const ALL_THERE: Duration = Duration::from_secs(60);
+const CONNECTED_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn main() -> Result<(), BoxError> {
     let options = Options::parse();
@@ -90,7 +92,7 @@ fn main() -> Result<(), BoxError> {
     }
     rustls::crypto::ring::default_provider()
         .install_default()
-        .map_err(|_there| "a second provider")?;
+        .map_err(|_installed| "a second crypto provider")?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -100,20 +102,21 @@ fn main() -> Result<(), BoxError> {
 
 async fn measure_each(options: &Options) -> Result<(), BoxError> {
     let all = Transport::ALL.to_vec();
-    let chosen = if options.transport.is_empty() { all } else { options.transport.clone() };
+    let transports = if options.transport.is_empty() { all } else { options.transport.clone() };
     let mut columns = Vec::new();
-    for transport in chosen {
+    for transport in transports {
         columns.push(measure(options, transport).await?);
     }
     println!(
-        "{} connections, events of {} bytes to all, {} in a second",
-        options.connections, options.bytes, options.rate
+        "{} connections, {} events of {} bytes per second to each",
+        options.connections, options.rate, options.bytes
     );
     table::print(&columns);
     match columns.iter().find(|one| !one.received.is_whole()) {
         Some(bad) => {
-            let reason = bad.received.error.as_deref().unwrap_or("none was closed");
-            Err(format!("by {} not each event came once: {reason}", bad.transport.name()).into())
+            let reason = bad.received.error.as_deref().unwrap_or("no connection was closed");
+            Err(format!("{}: events were lost or duplicated: {reason}", bad.transport.name())
+                .into())
         }
         None => Ok(()),
     }
@@ -122,65 +125,64 @@ async fn measure_each(options: &Options) -> Result<(), BoxError> {
 async fn measure(options: &Options, transport: Transport) -> Result<Figures, BoxError> {
     let directory = tempfile::Builder::new().prefix("hookhub-bench-").tempdir_in("/tmp")?;
     let hub = Hub::start(directory.path()).await?;
-    let (events, every) = BASELINE;
-    let baseline =
-        publish::run(hub.address(), Pace { events, every, bytes: options.bytes }).await?;
+    let load = Load { events: BASELINE_EVENTS, interval: BASELINE_INTERVAL, bytes: options.bytes };
+    let baseline = publish::run(hub.address(), load).await?;
 
     let seconds = options.seconds.unwrap_or_else(|| transport.usual_seconds());
     let events = (seconds * options.rate).max(1);
     let port = hub.address().port();
-    let given: [(&str, &dyn Display); 4] = [
+    let arguments: [(&str, &dyn Display); 4] = [
         ("--connections", &options.connections),
         ("--connecting", &options.connecting),
         ("--events", &events),
         ("--port", &port),
     ];
     let (memory_before, cpu_before) = (resident_kib(hub.pid()?)?, hub.cpu()?);
-    let mut clients = SelfExec::start(transport.name(), &given)?;
+    let mut clients = SelfExec::start(transport.name(), &arguments)?;
     let ready = clients.next_line()?;
     if ready != "ready" {
         return Err(ready.into());
     }
-    gauge::wait_for(hub.address(), transport, options.connections, ALL_THERE).await?;
-    let connecting = hub.cpu()? - cpu_before;
+    gauge::wait_for(hub.address(), transport, options.connections, CONNECTED_TIMEOUT).await?;
+    let connect_cpu = hub.cpu()? - cpu_before;
     eprint_progress(transport, "connected");
 
     let idle = Duration::from_secs(options.idle_seconds);
     let cpu_before = hub.cpu()?;
     tokio::time::sleep(idle).await;
-    let idling = hub.cpu()? - cpu_before;
+    let idle_cpu = hub.cpu()? - cpu_before;
     let memory_idle = resident_kib(hub.pid()?)?;
 
     let cpu_before = hub.cpu()?;
-    let every = Duration::from_secs(1) / u32::try_from(options.rate.max(1))?;
-    let began = Instant::now();
-    let together =
-        publish::run(hub.address(), Pace { events, every, bytes: options.bytes }).await?;
+    let interval = Duration::from_secs(1) / u32::try_from(options.rate.max(1))?;
+    let started = Instant::now();
+    let load = Load { events, interval, bytes: options.bytes };
+    let connected = publish::run(hub.address(), load).await?;
     let received: Received = serde_json::from_str(&clients.next_line()?)?;
-    let publishing = hub.cpu()? - cpu_before;
+    let publish_cpu = hub.cpu()? - cpu_before;
     let memory_after = resident_kib(hub.pid()?)?;
-    eprint_progress(transport, &format!("received, {:.0?}", began.elapsed()));
+    eprint_progress(transport, &format!("received, {:.0?}", started.elapsed()));
     drop(clients);
-    gauge::wait_for(hub.address(), transport, 0, ALL_THERE).await?;
+    gauge::wait_for(hub.address(), transport, 0, CONNECTED_TIMEOUT).await?;
     hub.stop().await?;
 
-    let each = |total: f64| total / to_f64(options.connections);
+    let per_connection = |total: f64| total / to_f64(options.connections);
     Ok(Figures {
         transport,
         connections: options.connections,
-        idle_kib: each(memory_idle - memory_before),
-        used_kib: each(memory_after - memory_before),
-        connect_us: each(connecting.hub_us),
-        idle_percent: idling.hub_us / idle.as_secs_f64().max(1.0) / 10_000.0,
-        event_us: publishing.hub_us / to_f64(received.deliveries.max(1)),
+        idle_kib: per_connection(memory_idle - memory_before),
+        used_kib: per_connection(memory_after - memory_before),
+        connect_us: per_connection(connect_cpu.hub_us),
+        idle_percent: idle_cpu.hub_us / idle.as_secs_f64().max(1.0) / 10_000.0,
+        event_us: publish_cpu.hub_us / to_f64(received.deliveries.max(1)),
         baseline,
-        together,
+        connected,
         received,
     })
 }
 
 /// Prints progress: the run takes minutes.
-#[expect(clippy::print_stderr, reason = "apart from the table")]
+#[expect(clippy::print_stderr, reason = "progress is not part of the table")]
 fn eprint_progress(transport: Transport, what: &str) {
     eprintln!("{}: {what}", transport.name());
 }

@@ -13,39 +13,39 @@ use super::latencies::{Latencies, Spread};
 
 /// The published load.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
+pub(super) struct Load {
     pub(super) events: usize,
     /// Interval between two events.
-    pub(super) every: Duration,
+    pub(super) interval: Duration,
     /// Bytes of data per event.
     pub(super) bytes: usize,
 }
 
 /// Publishes the events; returns the latencies of the responses.
-pub(super) async fn run(hub: SocketAddr, pace: Pace) -> Result<Spread, BoxError> {
+pub(super) async fn run(hub: SocketAddr, load: Load) -> Result<Spread, BoxError> {
     let client = reqwest::Client::new_with_key()?;
-    let mut ticks = interval(pace.every);
+    let mut ticks = interval(load.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut publishing = JoinSet::new();
-    for number in 0..pace.events {
+    for number in 0..load.events {
         ticks.tick().await;
         let client = client.clone();
         publishing.spawn(async move {
-            let began = Instant::now();
-            let answer = client
+            let started = Instant::now();
+            let response = client
                 .post(format!("http://{hub}/v1/events"))
                 .header("content-type", "application/json")
-                .body(event(number, pace.bytes))
+                .body(event(number, load.bytes))
                 .send()
                 .await?
                 .error_for_status()?;
-            answer.bytes().await?;
-            Ok::<_, reqwest::Error>(began.elapsed())
+            response.bytes().await?;
+            Ok::<_, reqwest::Error>(started.elapsed())
         });
     }
     let mut latencies = Latencies::default();
-    for answered in publishing.join_all().await {
-        latencies.note(u64::try_from(answered?.as_micros())?);
+    for response_time in publishing.join_all().await {
+        latencies.record(u64::try_from(response_time?.as_micros())?);
     }
     Ok(latencies.into_spread())
 }

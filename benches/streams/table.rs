@@ -9,8 +9,8 @@ use super::transport::Transport;
 /// Memory of an idle connection in nchan (KiB), and CPU time to open it (microseconds).
 const GOAL_IDLE_KIB: f64 = 10.0;
 const GOAL_CONNECT_US: f64 = 35.0;
-/// A figure meets its target up to this factor.
-const BAR: f64 = 1.5;
+/// A figure misses its target above this factor.
+const TOLERANCE: f64 = 1.5;
 
 /// The figures of one transport.
 pub(super) struct Figures {
@@ -30,7 +30,7 @@ pub(super) struct Figures {
     /// Latencies of publishes without clients.
     pub(super) baseline: Spread,
     /// Latencies of publishes with all clients connected.
-    pub(super) together: Spread,
+    pub(super) connected: Spread,
     pub(super) received: Received,
 }
 
@@ -46,31 +46,33 @@ pub(super) fn print(columns: &[Figures]) {
     };
     row("", &|one| one.transport.name().to_owned());
     count("connections", &|one| one.connections);
-    row("memory of the hub for each, idle", &|one| beside(one.idle_kib, GOAL_IDLE_KIB, "KiB"));
-    row("  the same after the events", &|one| format!("{:.1} KiB", one.used_kib));
-    row("CPU of the hub for each connect", &|one| beside(one.connect_us, GOAL_CONNECT_US, "us"));
-    row("CPU of the hub while idle, of a core", &|one| format!("{:.1} %", one.idle_percent));
-    row("CPU of the hub for each event delivered", &|one| {
-        beside(one.event_us, one.transport.goal_us(), "us")
+    row("hub memory per connection, idle", &|one| with_goal(one.idle_kib, GOAL_IDLE_KIB, "KiB"));
+    row("  after all events", &|one| format!("{:.1} KiB", one.used_kib));
+    row("hub CPU per opened connection", &|one| with_goal(one.connect_us, GOAL_CONNECT_US, "us"));
+    row("hub CPU while idle, of one core", &|one| format!("{:.1} %", one.idle_percent));
+    row("hub CPU per delivered event", &|one| {
+        with_goal(one.event_us, one.transport.goal_us(), "us")
     });
-    row("  events that came at once, on average", &|one| format!("{:.2}", one.received.at_once));
+    row("  events per read, mean", &|one| format!("{:.2}", one.received.events_per_read));
     time("publish to receipt, p50 / p99", &|one| one.received.delay);
-    row("  the slowest", &|one| format!("{:.1} ms", ms(one.received.delay.max)));
-    time("publish, nobody connected, p50 / p99", &|one| one.baseline);
-    time("publish, all connected, p50 / p99", &|one| one.together);
+    row("  maximum", &|one| format!("{:.1} ms", ms(one.received.delay.max)));
+    time("publish response, no clients, p50 / p99", &|one| one.baseline);
+    time("publish response, all clients, p50 / p99", &|one| one.connected);
     count("events delivered", &|one| one.received.deliveries);
-    count("missing", &|one| one.received.missing);
-    count("repeated", &|one| one.received.repeated);
-    count("connections that ended", &|one| one.received.closed);
-    row("(CPU of the clients for each event)", &|one| format!("{:.1} us", one.received.client_us));
-    println!("In brackets what nchan takes; ! is more than {BAR} times that.");
+    count("lost events", &|one| one.received.missing);
+    count("duplicate events", &|one| one.received.repeated);
+    count("connections closed early", &|one| one.received.closed);
+    row("(client CPU per event)", &|one| format!("{:.1} us", one.received.client_us));
+    println!(
+        "In parentheses: the figure of nchan. \"!\" marks more than {TOLERANCE} times that figure."
+    );
 }
 
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000.0
 }
 
-fn beside(value: f64, goal: f64, unit: &str) -> String {
-    let mark = if value > goal * BAR { "!" } else { "" };
+fn with_goal(value: f64, goal: f64, unit: &str) -> String {
+    let mark = if value > goal * TOLERANCE { "!" } else { "" };
     format!("{mark}{value:.1} {unit} ({goal:.0})")
 }

@@ -14,7 +14,7 @@ pub(super) struct Tally {
     deliveries: usize,
     repeated: usize,
     /// Number of reads that contained an event.
-    pieces: usize,
+    reads: usize,
     closed: usize,
     error: Option<String>,
     latencies: Latencies,
@@ -31,7 +31,7 @@ pub(super) struct Received {
     /// Duplicate events.
     pub(super) repeated: usize,
     /// Mean number of events per read; above one when events arrive faster than they can be sent.
-    pub(super) at_once: f64,
+    pub(super) events_per_read: f64,
     /// Connections that ended early.
     pub(super) closed: usize,
     /// The reason of the first of them.
@@ -50,7 +50,7 @@ impl Tally {
             counts: vec![0; connections * events],
             deliveries: 0,
             repeated: 0,
-            pieces: 0,
+            reads: 0,
             closed: 0,
             error: None,
             latencies: Latencies::default(),
@@ -59,25 +59,25 @@ impl Tally {
     }
 
     /// Adds an event that a client received after this delay.
-    pub(super) fn note(&mut self, client: usize, number: usize, delay_us: u64) {
+    pub(super) fn record(&mut self, client: usize, number: usize, delay_us: u64) {
         let count = &mut self.counts[client * self.events + number];
         *count = count.saturating_add(1);
         if *count > 1 {
             self.repeated += 1;
         } else {
             self.deliveries += 1;
-            self.latencies.note(delay_us);
+            self.latencies.record(delay_us);
             self.last = Instant::now();
         }
     }
 
     /// Adds a read that contained the end of one or more events.
-    pub(super) fn note_piece(&mut self) {
-        self.pieces += 1;
+    pub(super) fn record_read(&mut self) {
+        self.reads += 1;
     }
 
     /// Adds a connection that ended.
-    pub(super) fn note_closed(&mut self, why: &str) {
+    pub(super) fn record_closed(&mut self, why: &str) {
         self.closed += 1;
         self.error.get_or_insert_with(|| why.to_owned());
     }
@@ -103,8 +103,8 @@ impl Tally {
             deliveries: self.deliveries,
             missing: self.counts.len() - self.deliveries,
             repeated: self.repeated,
-            at_once: super::to_f64(self.deliveries + self.repeated)
-                / super::to_f64(self.pieces.max(1)),
+            events_per_read: super::to_f64(self.deliveries + self.repeated)
+                / super::to_f64(self.reads.max(1)),
             closed: self.closed,
             error: self.error,
             delay: self.latencies.into_spread(),

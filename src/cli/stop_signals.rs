@@ -9,7 +9,7 @@ pub(super) struct StopSignals {
 }
 
 impl StopSignals {
-    /// The signals then no longer end the process. Fails with the text for the user.
+    /// Starts to listen; from then on the signals do not end the process by themselves. Fails with the text for the user.
     pub(super) fn listen() -> Result<Self, String> {
         let listen =
             |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));

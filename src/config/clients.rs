@@ -9,7 +9,7 @@ use crate::domain::access::forwarded::{ProxyHeader, TrustedProxies};
 use crate::domain::access::networks::Networks;
 use crate::domain::access::quota::StreamLimits;
 
-/// Streams and waiting polls that a node has open at once unless the operator sets another limit.
+/// The maximum number of streams and waiting polls on a node, unless the operator sets another.
 pub(super) const DEFAULT_MAX_STREAMS: usize = 16_384;
 const MAX_COUNT: usize = 1_000_000;
 
@@ -27,7 +27,7 @@ pub struct ClientTimeouts {
 impl Default for ClientTimeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        // Proxies usually keep idle connections for 60 s. With more the proxy closes first, never the hub.
+        // Proxies usually keep idle connections for 60 s. A longer timeout makes the proxy close first, never the hub.
         Self { head: seconds(10), body: seconds(30), idle: seconds(75) }
     }
 }

@@ -85,7 +85,7 @@ pub(super) fn database_url(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// At least 16 visible ASCII characters without spaces. The error does not repeat the key.
+/// Accepts at least 16 visible ASCII characters without spaces. The error does not repeat the key.
 pub(super) fn admin_key(text: &str) -> Result<String, &'static str> {
     if text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_owned())
@@ -96,7 +96,7 @@ pub(super) fn admin_key(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// One origin as browsers write it (scheme, host, port unless default; no path), or `*`; without surrounding spaces.
+/// Accepts one origin as browsers write it (scheme, host, port unless default; no path), or `*`. Removes surrounding spaces.
 pub(super) fn cors_origin(text: &str) -> Result<String, String> {
     let text = text.trim();
     let url = Url::parse(text).ok();
@@ -136,7 +136,7 @@ pub(super) fn port_list(text: &str) -> Result<PortList, String> {
     })
 }
 
-/// `x-forwarded-for` or `forwarded`, in upper or lower case.
+/// Accepts `x-forwarded-for` and `forwarded`, in upper or lower case.
 pub(super) fn proxy_header(text: &str) -> Result<ProxyHeader, String> {
     let known = [ProxyHeader::XForwardedFor, ProxyHeader::Forwarded];
     let named = known.into_iter().find(|header| header.name().eq_ignore_ascii_case(text));

@@ -12,7 +12,6 @@ use crate::domain::egress::receiver_tls::ReceiverTls;
 /// Why an HTTP client or its TLS configuration could not be built.
 pub(crate) type BuildError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Builds TLS configurations.
 #[derive(Debug)]
 pub(super) struct TlsConfigs {
     /// Read once for all configurations: the system has some hundred root certificates.

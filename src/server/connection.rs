@@ -59,7 +59,7 @@ impl Connection {
     /// response, but not in the middle of another response.
     fn timed_out(&self) -> io::Error {
         if !self.write_pending && self.head.started_at.is_some() {
-            // As much as fits in the socket's buffer: a client that was waited for gets no more time.
+            // Does not wait: a client with a full receive buffer misses the response.
             drop(self.stream.try_write(&api::late_head(self.head.timeout)));
         }
         io::ErrorKind::TimedOut.into()

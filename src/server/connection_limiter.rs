@@ -20,7 +20,7 @@ struct Inner {
 }
 
 impl Inner {
-    /// Locks and returns the number of open connections of each network. A poisoned lock is still used.
+    /// The number of open connections of each network.
     fn open(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -111,7 +111,7 @@ impl Acceptor {
         let address = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
         let Ok(permit) = self.limiter.try_acquire(address) else {
             let response = api::too_many_from_one_address(self.limiter.max());
-            // A client that does not read the response in time does without it.
+            // A client that reads too slowly misses the response.
             drop(timeout(REFUSED_LINGER_TIMEOUT, refuse(stream, &response)).await);
             return Err(DispatchError::DisconnectTimeout);
         };

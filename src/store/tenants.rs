@@ -5,7 +5,6 @@ use crate::domain::access::audit::AuditEntry;
 use crate::domain::access::quota::OwnQuotas;
 use crate::domain::time::UnixMillis;
 
-/// The settings of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TenantDefinition {
     pub description: Option<String>,

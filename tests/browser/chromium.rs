@@ -50,7 +50,7 @@ impl Chromium {
     }
 
     /// The browser's output, for the log of a failed test.
-    pub(crate) fn said(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         fs::read_to_string(said_in(&self.profile)).unwrap_or_default()
     }
 

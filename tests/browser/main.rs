@@ -10,4 +10,4 @@ mod phone_page;
 mod scene;
 mod site;
 mod support;
-mod wire;
+mod unreliable_proxy;

@@ -2,23 +2,23 @@
 
 use crate::scene::Scene;
 use crate::site::Access;
-use crate::wire::Plan;
+use crate::unreliable_proxy::DisconnectPlan;
 
-/// Cuts at any byte, also within a response head.
-const ANYWHERE: Plan = Plan { bytes: 1..12_000, refused: None };
+/// Disconnects at any byte, also within a response head.
+const ANYWHERE: DisconnectPlan = DisconnectPlan { bytes: 1..12_000, refused: None };
 
 #[tokio::test]
 async fn eventsource_receives_every_event_once_and_in_order_across_cut_connections() {
-    let mut scene = Scene::set(ANYWHERE, Access::default()).await;
+    let mut scene = Scene::start(ANYWHERE, Access::default()).await;
     let browser = scene.open("test/eventsource.html");
-    scene.gets_everything(&browser, |_, wire| wire.cuts >= 6).await;
+    scene.assert_receives_everything(&browser, |_, counts| counts.disconnects >= 6).await;
     scene.end(browser).await;
 }
 
 #[tokio::test]
 async fn websocket_resume_receives_every_event_once_and_in_order_across_cut_connections() {
-    let mut scene = Scene::set(ANYWHERE, Access::default()).await;
+    let mut scene = Scene::start(ANYWHERE, Access::default()).await;
     let browser = scene.open("test/websocket.html");
-    scene.gets_everything(&browser, |_, wire| wire.cuts >= 20).await;
+    scene.assert_receives_everything(&browser, |_, counts| counts.disconnects >= 20).await;
     scene.end(browser).await;
 }

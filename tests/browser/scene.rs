@@ -1,4 +1,4 @@
-//! A hub, the connection to it, the server of the pages, a browser, and a publisher that keeps pace with the browser.
+//! A hub, the proxy in front of it, the server of the pages, a browser, and a publisher that keeps pace with the browser.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::chromium::Chromium;
-use crate::site::{Access, Seen, Site};
+use crate::site::{Access, PageReports, Site};
 use crate::support::hub::TestHub;
-use crate::wire::{Counts, Plan, Wire};
+use crate::unreliable_proxy::{Counts, DisconnectPlan, UnreliableProxy};
 
 /// Time limit of a test.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -24,19 +24,19 @@ const BATCH: usize = 10;
 pub(crate) struct Scene {
     pub(crate) hub: TestHub,
     pub(crate) site: Site,
-    pub(crate) wire: Wire,
+    pub(crate) proxy: UnreliableProxy,
     origin: String,
     published: Vec<String>,
 }
 
 impl Scene {
-    pub(crate) async fn set(plan: Plan, access: Access) -> Self {
+    pub(crate) async fn start(plan: DisconnectPlan, access: Access) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let origin = format!("http://{}", listener.local_addr().expect("an address"));
         let hub = TestHub::start_with(|settings| adapt(settings, origin.clone())).await;
-        let wire = Wire::to(hub.address(), plan).await;
-        let site = Site::start(listener, hub.clone(), wire.address, access);
-        Self { hub, site, wire, origin, published: Vec::new() }
+        let proxy = UnreliableProxy::to(hub.address(), plan).await;
+        let site = Site::start(listener, hub.clone(), proxy.address, access);
+        Self { hub, site, proxy, origin, published: Vec::new() }
     }
 
     async fn publish(&mut self) -> String {
@@ -48,44 +48,48 @@ impl Scene {
         Chromium::open(&self.site.url(path))
     }
 
-    /// Publishes a batch when the page has all events before it or when the connection was cut, until enough has
-    /// happened. The page must then have received every event once, in order.
-    pub(crate) async fn gets_everything(
+    /// Publishes a batch when the page has all events before it or when the proxy has disconnected, until the condition
+    /// holds. The page must then have received every event once, in order.
+    pub(crate) async fn assert_receives_everything(
         &mut self,
         browser: &Chromium,
-        enough: impl Fn(&Seen, &Counts) -> bool,
-    ) -> Seen {
-        let (mut seen, mut counts) = (self.site.seen(), self.wire.counts());
-        let followed = timeout(DEADLINE, async {
+        is_enough: impl Fn(&PageReports, &Counts) -> bool,
+    ) -> PageReports {
+        let (mut reports, mut counts) = (self.site.reports(), self.proxy.counts());
+        let publishing = timeout(DEADLINE, async {
             while self.published.len() < EVENTS
-                || !enough(&seen.borrow(), &counts.borrow_and_update())
+                || !is_enough(&reports.borrow(), &counts.borrow_and_update())
             {
                 let last = self.publish().await;
                 tokio::select! {
-                    () = has(&mut seen, &last) => {}
-                    changed = counts.changed() => changed.expect("the wire is there"),
+                    () = wait_for_event(&mut reports, &last) => {}
+                    changed = counts.changed() => changed.expect("the proxy runs"),
                 }
             }
             let last = self.publish().await;
-            has(&mut seen, &last).await;
+            wait_for_event(&mut reports, &last).await;
         });
-        let in_time = followed.await.is_ok();
-        let (seen, counts) = (seen.borrow().clone(), counts.borrow().clone());
-        let (got, wanted) = (&seen.events, &self.published);
-        let same = got.iter().zip(wanted).take_while(|(got, wanted)| got == wanted).count();
-        let summary = format!("{counts:?}, {:?}, {} tokens", seen.states, seen.tokens);
-        assert_eq!(seen.wrong, [""; 0], "{summary}");
+        let in_time = publishing.await.is_ok();
+        let (reports, counts) = (reports.borrow().clone(), counts.borrow().clone());
+        let (received, expected) = (&reports.events, &self.published);
+        let same = received
+            .iter()
+            .zip(expected)
+            .take_while(|(received, expected)| received == expected)
+            .count();
+        let summary = format!("{counts:?}, {:?}, {} tokens", reports.states, reports.tokens);
+        assert_eq!(reports.faults, [""; 0], "{summary}");
         assert!(
-            got == wanted,
-            "after {same} events {:?} came instead of {:?}; {} of {}; {summary}; {}",
-            got.get(same),
-            wanted.get(same),
-            got.len(),
-            wanted.len(),
-            browser.said()
+            received == expected,
+            "after {same} events {:?} arrived instead of {:?}; {} of {}; {summary}; {}",
+            received.get(same),
+            expected.get(same),
+            received.len(),
+            expected.len(),
+            browser.output()
         );
-        assert!(in_time, "everything came, but not enough happened: {summary}");
-        seen
+        assert!(in_time, "all events arrived, but the condition does not hold: {summary}");
+        reports
     }
 
     /// Stops the hub and starts it again at the same address.
@@ -102,15 +106,20 @@ impl Scene {
     }
 
     /// Opens a page and waits for its report.
-    pub(crate) async fn reports(&self, url: &str, wanted: impl Fn(&Seen) -> bool) -> Seen {
+    pub(crate) async fn wait_for_report(
+        &self,
+        url: &str,
+        expected: impl Fn(&PageReports) -> bool,
+    ) -> PageReports {
         let browser = Chromium::open(url);
-        let mut seen = self.site.seen();
-        let in_time = timeout(DEADLINE, seen.wait_for(|seen| wanted(seen))).await.is_ok();
-        let seen = seen.borrow().clone();
-        assert!(in_time, "{seen:?} {}", browser.said());
-        assert_eq!(seen.wrong, [""; 0]);
+        let mut reports = self.site.reports();
+        let in_time =
+            timeout(DEADLINE, reports.wait_for(|reports| expected(reports))).await.is_ok();
+        let reports = reports.borrow().clone();
+        assert!(in_time, "{reports:?} {}", browser.output());
+        assert_eq!(reports.faults, [""; 0]);
         browser.close().await;
-        seen
+        reports
     }
 
     pub(crate) async fn wait_for_end(self, browser: Chromium) {
@@ -131,7 +140,9 @@ fn adapt(settings: &mut Settings, origin: String) {
 }
 
 /// Waits until an event was reported, or a fault.
-async fn has(seen: &mut watch::Receiver<Seen>, id: &str) {
-    let there = |seen: &Seen| seen.events.iter().any(|event| event == id) || !seen.wrong.is_empty();
-    seen.wait_for(there).await.map(|_| ()).expect("the site is there");
+async fn wait_for_event(reports: &mut watch::Receiver<PageReports>, id: &str) {
+    let is_reported = |reports: &PageReports| {
+        reports.events.iter().any(|event| event == id) || !reports.faults.is_empty()
+    };
+    reports.wait_for(is_reported).await.map(|_| ()).expect("the site runs");
 }

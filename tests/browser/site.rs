@@ -33,62 +33,62 @@ impl Default for Access {
     }
 }
 
-/// Reports and requests of pages.
+/// Everything that pages reported, and the tokens that they got.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Seen {
+pub(crate) struct PageReports {
     /// Ids of the events that a page received or showed, in order.
     pub(crate) events: Vec<String>,
     /// Connection states that the phone page showed, such as `open sse`.
     pub(crate) states: Vec<String>,
     /// Whether the phone page reported missing events.
     pub(crate) gap: bool,
-    /// The response to a page's request.
-    pub(crate) answer: Option<Value>,
+    /// The hub's response to a page's request, or the state of the phone page at its end.
+    pub(crate) response: Option<Value>,
     /// Faults that a page reported.
-    pub(crate) wrong: Vec<String>,
+    pub(crate) faults: Vec<String>,
     /// Number of tokens issued.
     pub(crate) tokens: usize,
 }
 
-impl Seen {
-    fn take(&mut self, report: &Value) {
-        let text = |name: &str| report.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
-        self.events.extend(string_at("event"));
-        self.states.extend(string_at("state"));
-        self.wrong.extend(string_at("wrong"));
+impl PageReports {
+    fn add(&mut self, report: &Value) {
+        let field = |name: &str| report.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
+        self.events.extend(field("event"));
+        self.states.extend(field("state"));
+        self.faults.extend(field("wrong"));
         self.gap |= report.get("gap").is_some();
-        if let Some(answer) = report.get("answer") {
-            self.answer = Some(answer.clone());
+        if let Some(response) = report.get("answer") {
+            self.response = Some(response.clone());
         }
     }
 }
 
 struct Backend {
     hub: Client,
-    wire: SocketAddr,
+    proxy: SocketAddr,
     access: Access,
-    seen: watch::Sender<Seen>,
+    reports: watch::Sender<PageReports>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Site {
     address: SocketAddr,
-    seen: watch::Sender<Seen>,
+    reports: watch::Sender<PageReports>,
     server: ServerHandle,
     tasks: JoinSet<()>,
 }
 
 impl Site {
-    /// Starts the server. It gets tokens from `hub`; pages connect to `wire`.
+    /// Starts the server. It gets tokens from `hub`; pages connect to `proxy`.
     pub(crate) fn start(
         listener: TcpListener,
         hub: Client,
-        wire: SocketAddr,
+        proxy: SocketAddr,
         access: Access,
     ) -> Self {
         let address = listener.local_addr().expect("an address");
-        let seen = watch::Sender::new(Seen::default());
-        let backend = web::Data::new(Backend { hub, wire, access, seen: seen.clone() });
+        let reports = watch::Sender::new(PageReports::default());
+        let backend = web::Data::new(Backend { hub, proxy, access, reports: reports.clone() });
         let app = move || {
             App::new()
                 .app_data(web::Data::clone(&backend))
@@ -102,7 +102,7 @@ impl Site {
         let handle = server.handle();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { server.await.expect("the site is served") });
-        Self { address, seen, server: handle, tasks }
+        Self { address, reports, server: handle, tasks }
     }
 
     /// The URL of a page.
@@ -111,12 +111,12 @@ impl Site {
     }
 
     /// The URL of the same page at another origin.
-    pub(crate) fn url_elsewhere(&self, path: &str) -> String {
+    pub(crate) fn url_of_other_origin(&self, path: &str) -> String {
         format!("http://localhost:{}/{path}", self.address.port())
     }
 
-    pub(crate) fn seen(&self) -> watch::Receiver<Seen> {
-        self.seen.subscribe()
+    pub(crate) fn reports(&self) -> watch::Receiver<PageReports> {
+        self.reports.subscribe()
     }
 
     pub(crate) async fn stop(mut self) {
@@ -128,20 +128,20 @@ impl Site {
 /// Issues a token for one order; the same response as `examples/phone/serve.py`.
 async fn token(backend: web::Data<Backend>) -> HttpResponse {
     let Access { ttl_s, page_ttl_s, from } = backend.access;
-    let wanted = json!({"types": ["order.A-1001.*"], "ttl_s": ttl_s});
-    let made = backend.hub.post("/v1/stream-tokens", &wanted).await.expect(201);
-    backend.seen.send_modify(|seen| seen.tokens += 1);
+    let requested = json!({"types": ["order.A-1001.*"], "ttl_s": ttl_s});
+    let created = backend.hub.post("/v1/stream-tokens", &requested).await.expect(201);
+    backend.reports.send_modify(|reports| reports.tokens += 1);
     HttpResponse::Ok().json(json!({
-        "hub": format!("http://{}", backend.wire),
-        "token": string_at(&made, "/token"),
+        "hub": format!("http://{}", backend.proxy),
+        "token": string_at(&created, "/token"),
         "ttl_s": page_ttl_s,
         "from": from,
     }))
 }
 
 async fn report(backend: web::Data<Backend>, body: web::Bytes) -> HttpResponse {
-    let reports: Vec<Value> = serde_json::from_slice(&body).expect("a list of reports");
-    backend.seen.send_modify(|seen| reports.iter().for_each(|report| seen.take(report)));
+    let new: Vec<Value> = serde_json::from_slice(&body).expect("a list of reports");
+    backend.reports.send_modify(|reports| new.iter().for_each(|report| reports.add(report)));
     HttpResponse::NoContent().finish()
 }
 

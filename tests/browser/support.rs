@@ -1,6 +1,6 @@
 //! The parts of `tests/hub/support` that these tests use.
 
-#[expect(dead_code, reason = "the tests of the hub ask for more")]
+#[expect(dead_code, reason = "the tests of the hub use more")]
 #[path = "../hub/support/client.rs"]
 pub(crate) mod client;
 #[expect(dead_code, reason = "as above")]

@@ -55,7 +55,7 @@ async fn a_key_is_shown_only_at_creation() {
     let listed = hub.acting_for("acme").get("/v1/keys").await;
     assert!(!listed.body.contains(&string_at(&created, "/key")));
     assert_eq!(listed.expect(200)["data"][0]["id"], created["id"]);
-    assert!(hub.list_all("/v1/keys").await.is_empty(), "of the default tenant there is none");
+    assert!(hub.list_all("/v1/keys").await.is_empty(), "the default tenant has none");
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn a_created_admin_key_works_like_the_configured_one_until_it_is_revoked()
     assert_eq!(
         operator.list_all("/v1/keys").await.len(),
         1,
-        "its own tenant, unless it says another"
+        "its own tenant, unless the request names another"
     );
     let path = format!("/v1/keys/{}", string_at(&of_acme, "/id"));
     assert_eq!(operator.acting_for("acme").delete(&path).await.status, 204);
@@ -226,6 +226,6 @@ async fn a_created_admin_key_works_like_the_configured_one_until_it_is_revoked()
     assert_eq!(entries[0]["key"], created["id"]);
 
     let path = format!("/v1/keys/{}", string_at(&created, "/id"));
-    assert_eq!(operator.delete(&path).await.status, 204, "itself too");
+    assert_eq!(operator.delete(&path).await.status, 204, "the key revokes itself too");
     operator.get("/v1/nodes").await.expect_problem(401, "unauthorized");
 }

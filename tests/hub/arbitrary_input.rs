@@ -109,7 +109,10 @@ async fn arbitrary_event_data_is_returned_unchanged_by_every_read_api() {
         }
         texts.push(read);
     }
-    assert!(texts.windows(2).all(|two| two[0] == two[1]), "not the same bytes in each way");
+    assert!(
+        texts.windows(2).all(|two| two[0] == two[1]),
+        "the transports returned different bytes"
+    );
 }
 
 #[tokio::test]

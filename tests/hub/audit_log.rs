@@ -86,7 +86,7 @@ async fn audit_entries_name_the_hub_for_its_own_changes() {
     let receiver = TestReceiver::responding(&[410]).await;
     let id = hub.subscribe(&receiver.subscription_to("a")).await;
     hub.publish("a", json!(1)).await;
-    let disabled = eventually("the end is on record", async || {
+    let disabled = eventually("the end of the rotation is audited", async || {
         history(&hub, &id)
             .await
             .into_iter()
@@ -128,7 +128,7 @@ async fn changes_of_a_tenant_are_audited_under_that_tenant_and_visible_only_to_a
     let owner = hub.with_key(Some(&string_at(&created, "/key")));
     let id = owner.subscribe(&json!({"event_types": ["a"]})).await;
     owner.get("/v1/audit").await.expect_problem(403, "forbidden");
-    assert!(history(&hub, &id).await.is_empty(), "of the default tenant there is none");
+    assert!(history(&hub, &id).await.is_empty(), "the default tenant has none");
     assert_eq!(actions(&history(&acme, &id).await), ["subscription.created"]);
 }
 

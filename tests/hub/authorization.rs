@@ -142,7 +142,7 @@ impl Matrix {
         let again = request.try_clone().expect("a body that can be sent again");
         let response = match request.send().await {
             Ok(response) => response,
-            Err(_cut_off) => again.send().await.expect("the hub answers"),
+            Err(_cut_off) => again.send().await.expect("the hub responds"),
         };
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let is = |kind: &str| headers.get(CONTENT_TYPE).is_some_and(|value| value == kind);
@@ -206,7 +206,7 @@ async fn only_public_operations_work_without_a_valid_key() {
             matrix.refuses(client, &operation, &things, (401, "unauthorized")).await;
             if operation.method == Method::GET {
                 let path = things.path(&operation);
-                let head = stranger.request(Method::HEAD, &path).send().await.expect("an answer");
+                let head = stranger.request(Method::HEAD, &path).send().await.expect("a response");
                 assert_eq!(head.status(), 401, "HEAD {path} with {whose}");
             }
         }

@@ -54,7 +54,7 @@ async fn each_stream_and_waiting_poll_is_listed_with_its_event_types_and_positio
         let listed = acme.list_all("/v1/connections").await;
         listed.iter().all(|one| string_at(one, "/position") >= second).then_some(listed)
     };
-    assert_eq!(eventually("they are further on", at_second).await.len(), 2);
+    assert_eq!(eventually("the positions advance", at_second).await.len(), 2);
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn the_connection_list_shows_the_lag_of_a_stream_that_does_not_read() {
         let lag = listed[0]["lag_ms"].as_u64().unwrap();
         (lag > 0 && string_at(&listed[0], "/position") < last).then_some(())
     };
-    eventually("it lags", lags).await;
+    eventually("the connection lags", lags).await;
 }
 
 #[tokio::test]

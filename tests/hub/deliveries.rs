@@ -186,14 +186,18 @@ async fn a_lagging_subscription_catches_up_by_its_own_cursor_and_rejoins_the_tai
     let slow = hub.subscribe(&definition).await;
     hub.subscribe(&healthy.subscription_to("n")).await;
     let mut ids = hub.publish_many("n", 1_600).await;
-    assert_eq!(sorted(healthy.next_ids(1_600).await), ids, "one is not held up by the other");
+    assert_eq!(
+        sorted(healthy.next_ids(1_600).await),
+        ids,
+        "one delivery does not wait for the other"
+    );
 
     gate.release_all();
     gate.wait_for("it catches up", |seen| seen.arrived.len() >= 1_600).await;
     ids.push(hub.publish("n", json!("the last")).await);
     gate.wait_for("it goes on with the others", |seen| seen.arrived.len() >= 1_601).await;
     wait_for_delivery(&hub, &slow, &ids[1_600], "delivered").await;
-    assert_eq!(sorted(gate.state().arrived), ids, "nothing is lost, nothing comes twice");
+    assert_eq!(sorted(gate.state().arrived), ids, "no event is lost or duplicated");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn send(url: &str, signed_with: Option<&Secret>, timestamp_s: i64) -> Resp
         request =
             request.header("webhook-signature", secret.sign("evt_1", timestamp_s, BODY.as_bytes()));
     }
-    request.send().await.expect("an answer")
+    request.send().await.expect("a response")
 }
 
 fn secret() -> Secret {
@@ -174,7 +174,7 @@ async fn dev_receiver_confirms_verification_without_using_up_a_scripted_response
     let now = UnixMillis::now().seconds();
     assert_eq!(send(&url, Some(&secret()), now).await.status(), 202);
     assert_eq!(seen.recv().await.unwrap().status, 202);
-    assert!(seen.try_recv().is_err(), "a handshake is no delivery");
+    assert!(seen.try_recv().is_err(), "a handshake is not reported as a delivery");
 }
 
 #[tokio::test]

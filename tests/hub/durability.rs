@@ -55,9 +55,7 @@ async fn flood(client: &Client, enough: usize, harm: impl AsyncFnOnce()) -> Vec<
     let publishers = (0..PUBLISHERS).map(|_| publish_on(client.clone(), accepted.clone(), enough));
     let harm_in_the_middle = async {
         let mut half = accepted.subscribe();
-        half.wait_for(|accepted| accepted.len() >= enough / 2)
-            .await
-            .expect("publishers are at work");
+        half.wait_for(|accepted| accepted.len() >= enough / 2).await.expect("the publishers run");
         harm().await;
     };
     tokio::join!(futures_util::future::join_all(publishers), harm_in_the_middle);
@@ -125,7 +123,7 @@ async fn kill_9_of_the_hub_during_a_flood_loses_no_acknowledged_event_and_repeat
         assert!(arrivals.repeats <= 200, "{} repeats", arrivals.repeats);
         steady_order = arrivals.order;
     }
-    assert!(steady_order.is_sorted(), "the ordered one got everything in order");
+    assert!(steady_order.is_sorted(), "the ordered subscription got every event in order");
     let kept = client.list_all("/v1/events?types=n").await.len();
     assert!((3_000..3_000 + 2 * PUBLISHERS).contains(&kept), "{kept} events for 3,000 answers");
     for subscription in [ordered, failing] {
@@ -155,14 +153,14 @@ async fn the_hub_recovers_from_kill_9_of_the_embedded_postgres_and_loses_no_even
     let accepted = flood(&hub.client, 1_000, async || {
         let first = postmaster(&data_dir).unwrap();
         kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
-        eventually("another Postgres", async || {
+        eventually("Postgres is restarted", async || {
             postmaster(&data_dir).filter(|next| *next != first)
         })
         .await;
     })
     .await;
     let repeats = Arrivals::of(&mut receiver, &accepted).await.repeats;
-    assert_eq!(repeats, 0, "the hub itself lived on and knows what it delivered");
+    assert_eq!(repeats, 0, "the hub process ran on and knows its deliveries");
     let kept = hub.client.list_all("/v1/events?types=n").await.len();
     wait_for_deliveries(&hub.client, &subscription, "delivered", kept).await;
     hub.client.get("/readyz").await.expect(200);
@@ -197,8 +195,8 @@ async fn the_hub_answers_503_while_postgres_is_down_and_recovers_by_itself() {
     assert_eq!(receiver.next().await.id, before);
 
     proxy.disconnect();
-    let event = json!({"type": "n", "data": "while away"});
-    eventually("it is noticed", async || {
+    let event = json!({"type": "n", "data": "no delivery during the outage"});
+    eventually("the hub reports that Postgres is away", async || {
         let refusal = hub.post("/v1/events", &event).await;
         (refusal.status == 503).then(|| refusal.expect_problem(503, "unavailable"))
     })
@@ -218,14 +216,18 @@ async fn the_hub_answers_503_while_postgres_is_down_and_recovers_by_itself() {
     assert!(stream.body.starts_with("retry: "), "it ends at once: {}", stream.body);
 
     proxy.reconnect();
-    let after = eventually("it goes on", async || {
+    let after = eventually("publishing continues", async || {
         let response = hub.post("/v1/events", &json!({"type": "n", "data": "after"})).await;
         (response.status == 202).then(|| string_at(&response.expect(202), "/id"))
     })
     .await;
-    eventually("it is ready", async || (hub.get("/readyz").await.status == 200).then_some(()))
+    eventually("the hub is ready", async || (hub.get("/readyz").await.status == 200).then_some(()))
         .await;
-    assert_eq!(count(&hub, "while away").await, 0, "what was refused was not stored");
+    assert_eq!(
+        count(&hub, "no delivery during the outage").await,
+        0,
+        "refused events were not stored"
+    );
     assert_eq!(receiver.next().await.id, after);
     wait_for_deliveries(&hub, &subscription, "delivered", 2).await;
     assert!(receiver.drain().is_empty());
@@ -243,10 +245,10 @@ async fn results_that_could_not_be_recorded_are_recorded_when_postgres_is_back()
     gate.release_all();
     gate.wait_for("all were let pass", |seen| seen.held == 0).await;
     proxy.reconnect();
-    eventually("it is ready", async || (hub.get("/readyz").await.status == 200).then_some(()))
+    eventually("the hub is ready", async || (hub.get("/readyz").await.status == 200).then_some(()))
         .await;
     wait_for_deliveries(&hub, &subscription, "delivered", 10).await;
-    assert_eq!(gate.state().arrived.len(), 10, "nothing was sent twice");
+    assert_eq!(gate.state().arrived.len(), 10, "no event was sent twice");
 }
 
 #[tokio::test]
@@ -285,7 +287,7 @@ async fn an_event_whose_commit_stays_unknown_is_in_the_log_at_most_once() {
         );
 
         proxy.reconnect();
-        let id = eventually("it goes on", async || {
+        let id = eventually("publishing continues", async || {
             let again = hub.post_idempotent("/v1/events", "one-key", &event).await;
             (again.status == 202).then(|| string_at(&again.expect(202), "/id"))
         })
@@ -311,7 +313,7 @@ async fn a_subscription_change_that_is_cut_off_is_applied_once() {
         let listed = hub.list_all("/v1/subscriptions").await;
         assert_eq!((listed.len(), &listed[0]["id"]), (1, &created["id"]));
         hub.publish("after", json!(1)).await;
-        let entries = eventually("the log up to here", async || {
+        let entries = eventually("the log up to this event", async || {
             let entries = hub.list_all("/v1/events?types=hookhub.subscription.*,after").await;
             (entries.last()?["type"] == "after").then_some(entries)
         })

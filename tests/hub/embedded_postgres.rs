@@ -16,7 +16,8 @@ use tokio::time::{sleep, timeout};
 /// Time limit of each test.
 const TEST_DEADLINE: Duration = Duration::from_mins(2);
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A data directory of the test, in a place that every user can enter.
 struct Place {
@@ -88,10 +89,10 @@ async fn bounded(test: impl Future<Output = ()>) {
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     };
-    timeout(Duration::from_secs(30), wait).await.expect(what);
+    timeout(WAIT_TIMEOUT, wait).await.expect(what);
 }
 
 async fn try_sql(embedded: &EmbeddedPostgres, statement: &str) -> Result<String, String> {
@@ -146,7 +147,7 @@ async fn the_first_start_creates_a_cluster_and_the_next_start_reuses_its_data() 
         assert_eq!(sql(&embedded, "show server_encoding").await, "UTF8");
         assert_eq!(sql(&embedded, "show listen_addresses").await, "");
         embedded.stop(STOP_DEADLINE).await;
-        assert!(!place.pid_file().exists(), "stop waits until Postgres has ended in order");
+        assert!(!place.pid_file().exists(), "stop waits for an orderly shutdown of Postgres");
 
         let embedded = place.start().await;
         assert_eq!(sql(&embedded, "select text from note").await, "kept");
@@ -185,11 +186,11 @@ async fn a_killed_postgres_is_restarted_with_all_committed_data() {
             loop {
                 match try_sql(&embedded, "select text from note").await {
                     Ok(text) if place.postmaster() != killed => return text,
-                    Ok(_) | Err(_) => sleep(POLL).await,
+                    Ok(_) | Err(_) => sleep(POLL_INTERVAL).await,
                 }
             }
         };
-        let text = timeout(Duration::from_secs(30), back).await.expect("Postgres is brought back");
+        let text = timeout(WAIT_TIMEOUT, back).await.expect("Postgres is restarted");
         assert_eq!(text, "kept");
         embedded.stop(STOP_DEADLINE).await;
     })
@@ -260,15 +261,19 @@ async fn an_unrelated_process_with_the_pid_of_a_dead_postgres_is_not_signalled()
         place.start().await.stop(STOP_DEADLINE).await;
         let mut stranger =
             Command::new("sleep").arg("600").kill_on_drop(true).spawn().expect("sleep");
-        let pid = stranger.id().expect("it runs");
+        let pid = stranger.id().expect("a running process");
         let cluster = place.data_dir().join("postgres");
-        fs::write(place.pid_file(), format!("{pid}\n{}\n", cluster.display())).expect("written");
+        fs::write(place.pid_file(), format!("{pid}\n{}\n", cluster.display()))
+            .expect("a written file");
 
         let embedded = place.start().await;
         assert_eq!(sql(&embedded, "select 1").await, "1");
-        assert!(stranger.try_wait().expect("asked").is_none(), "the stranger still runs");
+        assert!(
+            stranger.try_wait().expect("the state of the process").is_none(),
+            "the other process still runs"
+        );
         embedded.stop(STOP_DEADLINE).await;
-        stranger.kill().await.expect("it ends");
+        stranger.kill().await.expect("the process exits");
     })
     .await;
 }
@@ -309,7 +314,8 @@ async fn a_signal_to_the_hubs_process_group_does_not_reach_postgres() {
         let place = Place::new();
         let embedded = place.start().await;
         let postmaster = place.postmaster();
-        let stat = fs::read_to_string(format!("/proc/{postmaster}/stat")).expect("it runs");
+        let stat =
+            fs::read_to_string(format!("/proc/{postmaster}/stat")).expect("a running process");
         let group =
             stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(2)).expect("a group");
         assert_eq!(group, postmaster, "Postgres leads a group of its own");
@@ -323,13 +329,14 @@ async fn a_data_directory_too_long_for_a_socket_path_works() {
     bounded(async {
         let place = Place::new();
         let data_dir = place.dir.path().join("long ".repeat(12)).join("x".repeat(120));
-        let embedded = EmbeddedPostgres::start(&settings(&data_dir)).await.expect("it starts");
+        let embedded =
+            EmbeddedPostgres::start(&settings(&data_dir)).await.expect("Postgres starts");
         assert_eq!(sql(&embedded, "select 1").await, "1");
         let (_, socket_dir) =
             embedded.database_url().split_once("host=").expect("a socket directory");
         let socket_dir = PathBuf::from(socket_dir);
-        let mode = fs::metadata(&socket_dir).expect("it is there").permissions().mode();
-        assert_eq!(mode & 0o777, 0o700, "only the hub and Postgres get in");
+        let mode = fs::metadata(&socket_dir).expect("the directory exists").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "only the hub and Postgres have access");
         embedded.stop(STOP_DEADLINE).await;
         assert!(!socket_dir.exists(), "nothing stays outside the data directory");
     })
@@ -341,7 +348,8 @@ async fn a_data_directory_with_special_characters_works() {
     bounded(async {
         let place = Place::new();
         let data_dir = place.dir.path().join("a b+c%&'é");
-        let embedded = EmbeddedPostgres::start(&settings(&data_dir)).await.expect("it starts");
+        let embedded =
+            EmbeddedPostgres::start(&settings(&data_dir)).await.expect("Postgres starts");
         assert_eq!(sql(&embedded, "select 1").await, "1");
         embedded.stop(STOP_DEADLINE).await;
     })
@@ -352,13 +360,14 @@ async fn a_data_directory_with_special_characters_works() {
 async fn an_existing_private_data_directory_is_used_and_stays_private() {
     bounded(async {
         let place = Place::new();
-        fs::create_dir(place.data_dir()).expect("made");
+        fs::create_dir(place.data_dir()).expect("created");
         fs::set_permissions(place.data_dir(), Permissions::from_mode(0o700)).expect("closed");
-        fs::create_dir(place.data_dir().join("postgres")).expect("made");
+        fs::create_dir(place.data_dir().join("postgres")).expect("created");
         let embedded = place.start().await;
         assert_eq!(sql(&embedded, "select 1").await, "1");
-        let mode = fs::metadata(place.data_dir()).expect("it is there").permissions().mode();
-        assert_eq!(mode & 0o067, 0, "at most passed through by the user of Postgres");
+        let mode =
+            fs::metadata(place.data_dir()).expect("the directory exists").permissions().mode();
+        assert_eq!(mode & 0o067, 0, "the user of Postgres may only pass through it");
         embedded.stop(STOP_DEADLINE).await;
     })
     .await;
@@ -369,10 +378,10 @@ async fn an_incomplete_cluster_is_removed_and_recreated() {
     bounded(async {
         let place = Place::new();
         let draft = place.data_dir().join("postgres.new-1");
-        fs::create_dir_all(draft.join("base")).expect("made");
-        fs::write(draft.join("PG_VERSION"), "15\n").expect("written");
+        fs::create_dir_all(draft.join("base")).expect("created");
+        fs::write(draft.join("PG_VERSION"), "15\n").expect("a written file");
         let embedded = place.start().await;
-        assert!(!draft.exists(), "the half-made cluster is gone");
+        assert!(!draft.exists(), "the incomplete cluster is removed");
         assert_eq!(sql(&embedded, "select 1").await, "1");
         embedded.stop(STOP_DEADLINE).await;
     })
@@ -384,8 +393,8 @@ async fn a_directory_with_foreign_files_is_left_untouched() {
     bounded(async {
         let place = Place::new();
         let file = place.data_dir().join("postgres/thesis.txt");
-        fs::create_dir_all(file.parent().expect("a parent")).expect("made");
-        fs::write(&file, "ten years of work").expect("written");
+        fs::create_dir_all(file.parent().expect("a parent")).expect("created");
+        fs::write(&file, "ten years of work").expect("a written file");
         let refusal = place.refusal().await;
         assert!(
             refusal.to_string().contains("data/postgres") && is_one_line(&refusal),
@@ -419,7 +428,7 @@ async fn a_cluster_of_another_major_version_is_refused_with_both_remedies() {
     bounded(async {
         let place = Place::new();
         place.start().await.stop(STOP_DEADLINE).await;
-        fs::write(place.data_dir().join("postgres/PG_VERSION"), "99\n").expect("written");
+        fs::write(place.data_dir().join("postgres/PG_VERSION"), "99\n").expect("a written file");
         let refusal = place.refusal().await;
         let text = refusal.to_string();
         assert!(
@@ -438,12 +447,13 @@ async fn an_inaccessible_parent_directory_is_named_with_the_remedy() {
     bounded(async {
         let place = Place::new();
         let closed = place.dir.path().join("closed");
-        fs::create_dir(&closed).expect("made");
+        fs::create_dir(&closed).expect("created");
         fs::set_permissions(&closed, Permissions::from_mode(0o000)).expect("closed");
 
         let refusal =
             EmbeddedPostgres::start(&settings(&closed.join("in/data"))).await.expect_err("closed");
-        fs::set_permissions(&closed, Permissions::from_mode(0o700)).expect("opened again");
+        fs::set_permissions(&closed, Permissions::from_mode(0o700))
+            .expect("the permissions are restored");
 
         let text = refusal.to_string();
         match &refusal {
@@ -462,7 +472,7 @@ async fn a_server_that_fails_to_start_is_reported_with_its_last_log_lines() {
         let place = Place::new();
         place.start().await.stop(STOP_DEADLINE).await;
         fs::write(place.data_dir().join("postgres/postgresql.conf"), "no_such_setting = 1\n")
-            .expect("written");
+            .expect("a written file");
         let refusal = place.refusal().await;
         let text = refusal.to_string();
         assert!(text.contains("no_such_setting") && text.contains("postgres.log"), "{text}");

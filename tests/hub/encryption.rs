@@ -48,7 +48,7 @@ async fn opened(database: &Database) -> Value {
         .await
         .expect("a subscription");
     let place = AssociatedData::Definition { tenant: "default", id: row.0 };
-    let plain = encryptor(MASTER_KEY).decrypt(row.1.as_bytes(), place).expect("it opens");
+    let plain = encryptor(MASTER_KEY).decrypt(row.1.as_bytes(), place).expect("it decrypts");
     serde_json::from_slice(&plain).expect("JSON")
 }
 
@@ -61,7 +61,7 @@ async fn wait_until_encrypted_with(database: &Database, key: &str) {
     let all = async || {
         (database.query_number(&encrypted_with_another_key_than(key)).await == 0).then_some(())
     };
-    eventually("everything is encrypted again", all).await;
+    eventually("all secrets are re-encrypted", all).await;
 }
 
 /// Starts a hub that lacks a master key, and checks that its last line names the setting.
@@ -118,16 +118,19 @@ async fn an_expired_secret_is_removed_from_storage() {
     let id = hub.subscribe(&receiver.subscription_to("a")).await;
     let rotation = json!({"overlap_s": 1});
     hub.post(&format!("{PATH}/{id}/rotate-secret"), &rotation).await.expect(200);
-    assert!(opened(&hub.database).await.to_string().contains(SECRET), "it signs for a second");
+    assert!(
+        opened(&hub.database).await.to_string().contains(SECRET),
+        "the old secret signs for a second"
+    );
     let before = hub.subscription(&id).await;
     let ended =
         async || (hub.subscription(&id).await["previous_secrets"] == json!([])).then_some(());
-    eventually("its time is over", ended).await;
+    eventually("the old secret ends", ended).await;
     let _other = TestHub::start_on(&hub.database, |_| ()).await;
     let gone = async || (!opened(&hub.database).await.to_string().contains(SECRET)).then_some(());
-    eventually("it is dropped", gone).await;
+    eventually("the old secret is dropped", gone).await;
     let after = merged(hub.subscription(&id).await, json!({"previous_secrets": null}));
-    assert_eq!(after, merged(before, json!({"previous_secrets": null})), "and nothing else");
+    assert_eq!(after, merged(before, json!({"previous_secrets": null})), "no other secret is left");
 }
 
 #[tokio::test]
@@ -212,13 +215,19 @@ async fn only_nodes_with_the_newest_key_first_re_encrypt() {
     let hub = TestHub::start().await;
     let keys = [format!("{MASTER_KEY},{OTHER_KEY}"), format!("{OTHER_KEY},{MASTER_KEY}")];
     let [old, new] = keys.map(|keys| Store::new(hub.database.url(), encryptor(&keys)).unwrap());
-    assert!(new.try_lock_reencryption().await.unwrap().is_none(), "it has not started with it");
+    assert!(
+        new.try_lock_reencryption().await.unwrap().is_none(),
+        "the hub has not started with this key"
+    );
     assert!(new.insert_master_key().await.unwrap().is_empty());
     let lock = new.try_lock_reencryption().await.unwrap();
     assert!(lock.is_some());
-    assert!(new.try_lock_reencryption().await.unwrap().is_none(), "one at a time");
+    assert!(new.try_lock_reencryption().await.unwrap().is_none(), "one re-encryption at a time");
     drop(lock);
-    assert!(old.try_lock_reencryption().await.unwrap().is_none(), "they would undo it");
+    assert!(
+        old.try_lock_reencryption().await.unwrap().is_none(),
+        "the other hub would undo the re-encryption"
+    );
     old.close().await;
     new.close().await;
 }
@@ -271,12 +280,12 @@ async fn the_master_key_can_be_changed_while_deliveries_continue() {
     let (mut one, mut two) = (start(old).await, start(old).await);
     for n in 0..5 {
         let receiver = TestReceiver::start().await;
-        let definition =
-            merged(receiver.subscription_to("n"), json!({"description": n.to_string()}));
+        let description = json!({"description": n.to_string()});
+        let definition = merged(receiver.subscription_to("n"), description);
         receivers.push((one.subscribe(&definition).await, receiver));
     }
-    let created =
-        one.post_idempotent("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
+    let new_key = json!({"name": "ci"});
+    let created = one.post_idempotent("/v1/keys", "make-key", &new_key).await.expect(201);
     let token = one.post("/v1/stream-tokens", &json!({"types": ["n"]})).await.expect(201);
     let entries = one.list_all("/v1/events?types=hookhub.subscription.*").await.len();
     let before = one.subscription(&receivers[0].0).await;
@@ -295,12 +304,13 @@ async fn the_master_key_can_be_changed_while_deliveries_continue() {
         publish_some(&two, &mut ids).await;
     }
     wait_until_encrypted_with(&database, new).await;
-    eventually("the metric reports it", async || (metric(&two).await? == "0").then_some(())).await;
-    let known = async || {
-        let known = texts(&database, "SELECT id FROM master_keys").await;
-        (known == [id_of(new)]).then_some(())
+    let reports_none_left = async || (metric(&two).await? == "0").then_some(());
+    eventually("the metric reports the re-encryption", reports_none_left).await;
+    let has_only_new_key = async || {
+        let ids = texts(&database, "SELECT id FROM master_keys").await;
+        (ids == [id_of(new)]).then_some(())
     };
-    eventually("the former key is forgotten", known).await;
+    eventually("the old key is no longer needed", has_only_new_key).await;
     let change = json!({"description": "changed"});
     one.send(Method::PATCH, &format!("{PATH}/{}", receivers[1].0), &change).await.expect(200);
 
@@ -314,9 +324,8 @@ async fn the_master_key_can_be_changed_while_deliveries_continue() {
     assert_eq!(hub.subscription(&receivers[0].0).await, before, "re-encryption does not change it");
     assert_eq!(hub.subscription(&receivers[1].0).await["description"], "changed");
     let changes = hub.list_all("/v1/events?types=hookhub.subscription.*").await.len();
-    assert_eq!(changes, entries + 1, "re-encryption is no change of a subscription");
-    let again =
-        hub.post_idempotent("/v1/keys", "make-key", &json!({"name": "ci"})).await.expect(201);
+    assert_eq!(changes, entries + 1, "re-encryption does not change subscriptions");
+    let again = hub.post_idempotent("/v1/keys", "make-key", &new_key).await.expect(201);
     assert_eq!(again, created, "stored responses are re-encrypted too");
     let read = format!("/v1/events?access_token={}", string_at(&token, "/token"));
     hub.with_key(None).get(&read).await.expect(200);

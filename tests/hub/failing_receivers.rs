@@ -49,7 +49,7 @@ async fn a_failing_receiver_is_probed_even_without_a_due_retry() {
     let ids = hub.publish_many("n", 50).await;
     assert_eq!(receiver.next_ids(20).await, ids[..20]);
     wait_for_status(&hub, &subscription, "failing").await;
-    assert_eq!(receiver.next_ids(30).await, ids[20..], "the first one was a probe");
+    assert_eq!(receiver.next_ids(30).await, ids[20..], "the first delivery was a probe");
     wait_for_deliveries(&hub, &subscription, "retrying", 20).await;
     wait_for_status(&hub, &subscription, "active").await;
 }
@@ -71,7 +71,7 @@ async fn failing_is_stored_and_survives_a_restart() {
     let path = format!("/v1/subscriptions/{subscription}");
     let elsewhere = json!({"callback_url": receiver_is_back.url(), "retry_schedule_s": [1]});
     let patched = hub.send(reqwest::Method::PATCH, &path, &elsewhere).await.expect(200);
-    assert_eq!(patched["status"], "active", "the receiver there has done nothing wrong yet");
+    assert_eq!(patched["status"], "active", "the new receiver has not failed yet");
     let parked = hub.list_all(&format!("{path}/deliveries?status=pending")).await.len();
     receiver_is_back.take(parked).await;
 }

@@ -82,7 +82,7 @@ async fn each_create_request_runs_once_and_every_node_repeats_its_response() {
             }
         }
     }
-    assert_eq!(created().await, before, "nothing was made again");
+    assert_eq!(created().await, before, "no row was created again");
     assert!(receiver.drain().is_empty());
     other.stop().await;
     let hub = TestHub::start_on(&one.stop().await, |_| ()).await;
@@ -100,9 +100,9 @@ async fn a_stored_response_is_repeated_even_if_the_request_would_now_be_refused(
     receiver.next().await;
     wait_for_deliveries(&hub, &id, "delivered", 1).await;
     let receipt = hub.post("/v1/events", &event("clock")).await.expect(202);
-    let soon = string_at(&receipt, "/timestamp");
-    let at = hookhub::domain::time::UnixMillis::parse(&soon).expect("a time");
-    let at = at.after(std::time::Duration::from_secs(2)).to_string();
+    let published_at = string_at(&receipt, "/timestamp");
+    let at = hookhub::domain::time::UnixMillis::parse(&published_at).expect("a time");
+    let at = at.after(std::time::Duration::from_secs(6)).to_string();
     let path = format!("/v1/subscriptions/{id}");
     let requests = [
         ("/v1/keys".to_owned(), json!({"name": "ci", "expires_at": at})),
@@ -114,7 +114,7 @@ async fn a_stored_response_is_repeated_even_if_the_request_would_now_be_refused(
         firsts.push(hub.post_idempotent(path, &n.to_string(), body).await);
     }
     hub.delete(&path).await.expect(204);
-    eventually("the time is past", async || {
+    eventually("the key has expired", async || {
         let response = hub.post("/v1/keys", &requests[0].1).await;
         (response.status == 422).then_some(())
     })
@@ -151,7 +151,7 @@ async fn a_different_request_with_the_same_key_is_refused_by_every_node_without_
     assert_eq!(
         one.acting_for("another").list_all("/v1/keys").await.len(),
         1,
-        "keys are each tenant's own"
+        "each tenant has its own keys"
     );
 }
 
@@ -171,15 +171,15 @@ async fn at_once(lock: &str, path: &'static str, body: Value) -> (Response, Resp
     })
     .await;
     for hub in [&one, &other] {
-        let early = in_time("an answer", hub.post_idempotent(path, "k", &body)).await;
+        let early = in_time("a response", hub.post_idempotent(path, "k", &body)).await;
         early.expect_problem(409, "idempotency_key_in_use");
         assert_eq!(early.header("retry-after"), Some("1"));
     }
     holder.execute("COMMIT").await.expect("the commit");
-    let first = first.join_next().await.expect("a task").expect("an answer");
+    let first = first.join_next().await.expect("a task").expect("a response");
     let again = other.post_idempotent(path, "k", &body).await;
     is_replay(&again, &first);
-    eventually("no claim is left", async || {
+    eventually("all claims are deleted", async || {
         (rows(database, "idempotency_claims").await == 0).then_some(())
     })
     .await;

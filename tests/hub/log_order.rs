@@ -85,7 +85,7 @@ async fn no_later_event_is_visible_while_an_append_is_uncommitted() {
     let look = async {
         wait_for_lock_waiters(&hub.database, 1).await;
         let seen = hub.list_all("/v1/events").await;
-        assert_eq!(seen.len(), 1, "neither the uncommitted nor a later one: {seen:?}");
+        assert_eq!(seen.len(), 1, "neither the uncommitted event nor a later one: {seen:?}");
         open.commit().await.unwrap();
     };
     let (later, ()) = tokio::join!(publish, look);
@@ -128,7 +128,7 @@ async fn a_rolled_back_append_leaves_a_gap_and_blocks_no_reader() {
     let gone = append(&mut open, "gone").await;
     open.rollback().await.unwrap();
     let event = hub.publish("after", json!(1)).await;
-    assert!(event > gone, "a number is never given twice");
+    assert!(event > gone, "a position is never assigned twice");
     assert_eq!(receiver.next().await.id, event);
     hub.get(&format!("/v1/events/{gone}")).await.expect_problem(404, "not_found");
     assert_eq!(follow(&hub, "after").await, [event]);
@@ -166,7 +166,7 @@ async fn readers_at_two_nodes_read_every_event_once_in_order_during_concurrent_a
         written
     };
     let (written, here, there) = tokio::join!(write, follow(&hub, "end"), follow(&other, "end"));
-    assert!(here.is_sorted(), "a reader never meets an earlier event later");
+    assert!(here.is_sorted(), "a reader never finds an earlier event later");
     assert_eq!(here, there);
     assert_eq!(here.len(), written.len());
     assert_eq!(here.iter().collect::<HashSet<_>>(), written.iter().collect());

@@ -29,7 +29,7 @@ async fn the_cursor_of_a_poll_moves_past_events_that_do_not_match() {
     let page = page.expect(200);
     assert_eq!(page, json!({"data": [], "next_cursor": during[9], "has_more": false}));
     let page = hub.get("/v1/events?types=n").await.expect(200);
-    assert_eq!(page["next_cursor"], json!(during[9]), "without a wait too");
+    assert_eq!(page["next_cursor"], json!(during[9]), "also without a wait");
     assert!(before[9] < during[9]);
 }
 
@@ -49,9 +49,9 @@ async fn a_poll_with_matching_events_returns_at_once() {
 async fn a_publish_wakes_only_the_polls_that_match() {
     let hub = TestHub::start().await;
     let wanted = hub.get("/v1/events?types=n&wait=60");
-    let other = hub.get("/v1/events?types=other&wait=2");
+    let other = hub.get("/v1/events?types=other&wait=8");
     let theirs = hub.acting_for("theirs");
-    let foreign = theirs.get("/v1/events?types=n&wait=2");
+    let foreign = theirs.get("/v1/events?types=n&wait=8");
     let publish = async {
         wait_for_connections(&hub, 2).await;
         wait_for_connections(&theirs, 1).await;
@@ -123,10 +123,10 @@ async fn a_waiting_poll_that_disconnects_is_dropped_at_once() {
     let hub = TestHub::start().await;
     let poll = send_request(hub.request(Method::GET, "/v1/events?wait=60"));
     tokio::select! {
-        response = poll => panic!("there is nothing to answer: {response:?}"),
+        response = poll => panic!("a response without events: {response:?}"),
         listed = wait_for_connections(&hub, 1) => assert_eq!(listed[0]["transport"], "long_poll"),
     }
-    in_time("it is forgotten", wait_for_connections(&hub, 0)).await;
+    in_time("the connection is closed", wait_for_connections(&hub, 0)).await;
 }
 
 #[tokio::test]

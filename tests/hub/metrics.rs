@@ -84,7 +84,7 @@ async fn publishing_and_deliveries_are_counted_and_timed() {
     wait_for_deliveries(&hub, &third, "retrying", 1).await;
 
     // The hub measures queues at intervals.
-    let metrics = eventually("the queues are looked at", async || {
+    let metrics = eventually("the queues are measured", async || {
         let metrics = Metrics::of(&hub).await;
         let (retries, running) = ("hookhub_waiting_retries", "hookhub_deliveries_in_flight");
         let stand = [retries, running].map(|series| metrics.get(series));

@@ -67,7 +67,7 @@ async fn a_receiver_that_never_responds_times_out() {
 async fn a_response_body_sent_byte_by_byte_times_out() {
     let misbehaving = MisbehavingReceiver::start(Behaviour::SlowBody).await;
     let (_hub, attempt) = first_attempt(&misbehaving.url()).await;
-    assert_eq!(error(&attempt), "timeout", "a 200 whose body never ends is no success");
+    assert_eq!(error(&attempt), "timeout", "a 200 with an endless body is not a success");
     assert!(misbehaving.sent() < 1_000);
 }
 
@@ -79,7 +79,7 @@ async fn only_part_of_an_endless_response_body_is_read_and_less_is_stored() {
         assert_eq!(attempt["status_code"], code, "{attempt}");
         let kept = attempt.pointer("/response_body").and_then(Value::as_str).map_or(0, str::len);
         assert!(kept <= 4 << 10, "{kept} bytes kept");
-        assert_eq!(kept == 0, code == 200, "what successes say is not kept");
+        assert_eq!(kept == 0, code == 200, "the body of a success is not stored");
         // Sockets buffer some megabytes; without a limit it would be gigabytes within a second.
         assert!(misbehaving.sent() < 32 << 20, "{} bytes", misbehaving.sent());
     }
@@ -126,7 +126,7 @@ async fn redirects_fail_the_attempt_and_are_not_followed() {
     let sentinel = hub.subscribe(&inner.subscription_to("b")).await;
     let event = hub.publish("b", json!(1)).await;
     wait_for_delivery(&hub, &sentinel, &event, "delivered").await;
-    assert_eq!(inner.next_ids(1).await, [event], "nothing but its own came");
+    assert_eq!(inner.next_ids(1).await, [event], "the receiver got only its own event");
     assert!(inner.drain().is_empty());
 }
 

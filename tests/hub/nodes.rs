@@ -11,9 +11,12 @@ use crate::support::process::{Environment, HubProcess};
 use crate::support::receiver::{TestReceiver, sorted};
 use crate::support::{eventually, in_time};
 
+/// Time limit for the takeover of a dead node's shards: the rest of its lease, and some time on a busy machine.
+const MAX_TAKEOVER: Duration = Duration::from_secs(20);
+
 /// Waits until the live nodes hold these numbers of shards, in ascending order.
 async fn wait_for_shards(hub: &Client, wanted: &[u64]) {
-    eventually("the shards are shared", async || {
+    eventually("the nodes share the shards", async || {
         let nodes = hub.get("/v1/nodes").await.expect(200);
         let alive = array_at(&nodes, "/data").iter().filter(|node| node["status"] == "alive");
         let mut shards: Vec<u64> = alive.filter_map(|node| node["shards"].as_u64()).collect();
@@ -40,7 +43,7 @@ async fn a_poll_waiting_on_one_node_gets_events_published_on_another() {
         };
         let publishing = one.publish("n", json!(n));
         let ((count, got, next), published) =
-            in_time("the poll is answered", async { tokio::join!(waiting, publishing) }).await;
+            in_time("the poll returns", async { tokio::join!(waiting, publishing) }).await;
         assert_eq!((count, &got), (1, &published));
         after = next;
     }
@@ -86,7 +89,10 @@ async fn nodes_that_join_and_leave_share_the_shards_without_loss_or_duplicates()
         assert_eq!(sorted(receiver.next_ids(ids.len()).await), ids);
     }
     two.stop().await;
-    assert!(receivers.iter_mut().all(|receiver| receiver.drain().is_empty()), "nothing came twice");
+    assert!(
+        receivers.iter_mut().all(|receiver| receiver.drain().is_empty()),
+        "no event arrived twice"
+    );
     drop(database);
 }
 
@@ -109,7 +115,7 @@ async fn a_change_on_one_node_applies_on_the_delivering_node_once_it_is_answered
     one.subscribe(&witness.subscription_to("n")).await;
     one.publish("n", json!(2)).await;
     witness.next().await;
-    assert!(receiver.drain().is_empty(), "no attempt begins after the answer");
+    assert!(receiver.drain().is_empty(), "no attempt starts after the response");
 }
 
 #[tokio::test]
@@ -132,6 +138,9 @@ async fn the_shards_of_a_dead_node_are_taken_over_within_five_seconds_of_its_las
     }
     doomed.program.kill().await;
     let killed = Instant::now();
+    let longer =
+        "SELECT count(*) FROM nodes WHERE leased_until > clock_timestamp() + interval '5 s'";
+    assert_eq!(one.database.query_number(longer).await, 0, "a lease ends within five seconds");
     let after = one.publish("n", json!("after")).await;
     for receiver in &mut receivers {
         let mut arrived = receiver.next().await.id;
@@ -141,8 +150,8 @@ async fn the_shards_of_a_dead_node_are_taken_over_within_five_seconds_of_its_las
         }
         assert_eq!(arrived, after);
     }
-    let taken = killed.elapsed();
-    assert!(taken < Duration::from_secs(7), "{taken:?}, on a machine that may be busy");
+    let took = killed.elapsed();
+    assert!(took < MAX_TAKEOVER, "{took:?}");
     wait_for_shards(&one, &[64]).await;
 }
 

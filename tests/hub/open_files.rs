@@ -47,6 +47,6 @@ async fn a_hub_without_free_file_descriptors_waits_without_busy_looping_and_then
         let request = hub.client.request(Method::GET, "/readyz").timeout(Duration::from_secs(2));
         try_send_request(request).await.ok().filter(|response| response.status == 200)
     };
-    eventually("it serves again", served).await;
+    eventually("the hub serves again", served).await;
     hub.client.publish("n", json!(2)).await;
 }

@@ -151,7 +151,7 @@ impl Tour {
                 request = receiver.next_verification().await;
             }
             let at = [("id", &*id)];
-            eventually("the handshake is on record", async || {
+            eventually("the handshake is recorded", async || {
                 let subscription = self.hub.subscription(&id).await;
                 subscription.pointer("/verification/last_error")?.as_str().map(|_| ())
             })
@@ -222,7 +222,7 @@ impl Tour {
                     opening.header(string_at(&header, "/name"), value.as_str().expect("a text"));
             }
         }
-        let opened = opening.send().await.expect("an answer");
+        let opened = opening.send().await.expect("a response");
         assert_eq!(opened.status(), 101);
         self.contract.assert_head_described(&operation, 101, opened.headers());
         let mut socket = Socket::open(self.hub.request(Method::GET, &here)).await.expect("open");
@@ -260,7 +260,7 @@ impl Tour {
             let is_done = |one: &Value| one["status"] == "delivered";
             array_at(response, "/data").iter().any(is_done).then_some(())
         };
-        eventually("the delivery is on record", async || {
+        eventually("the delivery is recorded", async || {
             let path = format!("/v1/events/{event}/deliveries");
             delivered(&self.hub.get(&path).await.expect(200))
         })
@@ -325,7 +325,7 @@ async fn every_operation_responds_as_the_openapi_document_says() {
     tour.running().await;
     let all: BTreeSet<_> = tour.contract.operations().iter().map(ToString::to_string).collect();
     let left: Vec<_> = all.difference(&tour.seen).collect();
-    assert!(left.is_empty(), "never asked with success: {left:?}");
+    assert!(left.is_empty(), "no successful request to: {left:?}");
 }
 
 #[tokio::test]

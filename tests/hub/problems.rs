@@ -147,7 +147,7 @@ async fn an_endless_body_is_rejected_once_it_exceeds_the_limit() {
             () = listen => {}
         }
     };
-    in_time("an answer", refused).await;
+    in_time("a response", refused).await;
     assert_eq!(String::from_utf8_lossy(&response), "HTTP/1.1 413");
 }
 

@@ -159,7 +159,7 @@ async fn an_invalid_event_is_refused_with_the_field() {
         hub.post(EVENTS, &event).await.expect_invalid(pointer);
     }
     hub.post(EVENTS, &json!("text")).await.expect_problem(422, "validation_failed");
-    assert!(hub.list_all(EVENTS).await.is_empty(), "nothing of it was stored");
+    assert!(hub.list_all(EVENTS).await.is_empty(), "no event of the batch was stored");
 }
 
 #[tokio::test]

@@ -32,10 +32,10 @@ async fn a_pull_subscription_resumes_after_the_last_ack() {
     let ids = hub.publish_many("n", 5).await;
     hub.publish_many("other", 5).await;
     assert_eq!(pull(&hub, &id).await, ids);
-    assert_eq!(pull(&hub, &id).await, ids, "what was not acked is served again");
+    assert_eq!(pull(&hub, &id).await, ids, "events that were not acked are returned again");
     assert_eq!(ack(&hub, &id, &ids[2]).await, ids[2]);
     assert_eq!(pull(&hub, &id).await, ids[3..]);
-    assert_eq!(ack(&hub, &id, &ids[0]).await, ids[2], "never back");
+    assert_eq!(ack(&hub, &id, &ids[0]).await, ids[2], "the cursor never moves back");
     assert_eq!(hub.subscription(&id).await["cursor"], json!(ids[2]));
 }
 
@@ -85,7 +85,7 @@ async fn seek_moves_the_cursor_to_any_position() {
     hub.post(&path(&id, "ack"), &json!({"cursor": future})).await.expect_invalid("/cursor");
     hub.post(&path(&id, "ack"), &json!({"cursor": "x"})).await.expect_invalid("/cursor");
     hub.post(&path(&id, "ack"), &json!({})).await.expect_invalid("/cursor");
-    assert_eq!(pull(&hub, &id).await, ids, "a refused move moves nothing");
+    assert_eq!(pull(&hub, &id).await, ids, "a refused seek does not move the cursor");
 }
 
 #[tokio::test]
@@ -98,7 +98,11 @@ async fn each_of_several_consumers_gets_every_event_not_yet_acked() {
     assert_eq!(pull(&hub, &id).await, ids[2..]);
     ack(&hub, &id, &ids[4]).await;
     ack(&hub, &id, &ids[2]).await;
-    assert_eq!(pull(&hub, &id).await, ids[5..], "the slower one's ack takes nothing back");
+    assert_eq!(
+        pull(&hub, &id).await,
+        ids[5..],
+        "the ack of the slower client does not move the cursor back"
+    );
 }
 
 #[tokio::test]

@@ -217,8 +217,8 @@ async fn an_oauth_token_rejected_by_the_receiver_is_replaced_within_the_attempt(
     hub.publish_many("a", 20).await;
     wait_for_deliveries(&hub, &id, "delivered", 21).await;
     let attempts = hub.list_all(&format!("/v1/attempts?subscription={id}")).await;
-    assert_eq!(attempts.len(), 21, "each was delivered at its first attempt");
-    assert_eq!(endpoint.requests().len(), 2, "and one token did for all");
+    assert_eq!(attempts.len(), 21, "each event was delivered at its first attempt");
+    assert_eq!(endpoint.requests().len(), 2, "one token was enough for all");
 
     // A receiver that rejects every token gets two requests, and the attempt fails.
     valid.store(99, Ordering::Relaxed);
@@ -269,7 +269,7 @@ async fn a_failing_token_endpoint_is_recorded_in_the_attempt_and_nothing_is_sent
         hub.delete(&format!("{PATH}/{id}")).await;
     }
     assert!(receiver.drain().is_empty());
-    assert_eq!(refusing.requests().len(), 1, "no redirect led there");
+    assert_eq!(refusing.requests().len(), 1, "no redirect was followed");
 }
 
 #[tokio::test]
@@ -293,7 +293,7 @@ async fn a_slow_token_endpoint_delays_an_attempt_at_most_five_seconds_beyond_its
     // All attempts that wait in the meantime share the result. After a timeout fewer of them run at once.
     hub.publish_many("a", 5).await;
     let path = format!("/v1/attempts?subscription={id}");
-    let attempts = crate::support::eventually("all have failed", async || {
+    let attempts = crate::support::eventually("all attempts have failed", async || {
         let attempts = hub.list_all(&path).await;
         (attempts.len() == 6).then_some(attempts)
     });

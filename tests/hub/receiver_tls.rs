@@ -199,7 +199,7 @@ async fn a_changed_client_certificate_is_presented_from_then_on() {
     hub.send(Method::PATCH, &format!("{PATH}/{id}"), &change).await.expect(200);
     let second = hub.publish("a", json!(2)).await;
     wait_for_delivery(&hub, &id, &second, "delivered").await;
-    let seen = eventually("both came", async || {
+    let seen = eventually("both events arrive", async || {
         let calls = receiver.requests();
         (calls.len() == 2).then_some(calls)
     });

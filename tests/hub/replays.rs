@@ -16,7 +16,7 @@ async fn replay(hub: &Client, id: &str, wanted: Value) -> Value {
 /// Waits until a replay has ended, and returns it.
 async fn wait_for_replay(hub: &Client, id: &str, replay: &Value) -> Value {
     let path = format!("/v1/subscriptions/{id}/replays/{}", string_at(replay, "/id"));
-    eventually("the replay is over", async || {
+    eventually("the replay ends", async || {
         let now = hub.get(&path).await.expect(200);
         (string_at(&now, "/status") != "running").then_some(now)
     })
@@ -61,7 +61,7 @@ async fn a_replay_of_all_delivers_the_whole_range_again() {
     assert_eq!(sorted(receiver.next_ids(250).await), ids[20..270]);
     wait_for_replay(&hub, &id, &requested).await;
     let live = hub.publish("n", json!("live")).await;
-    assert_eq!(receiver.next().await.id, live, "nothing else came");
+    assert_eq!(receiver.next().await.id, live, "no other event arrived");
     let listed = hub.get(&format!("/v1/subscriptions/{id}/replays")).await.expect(200);
     assert_eq!(array_at(&listed, "/data").len(), 1);
 }
@@ -106,7 +106,7 @@ async fn two_concurrent_replays_deliver_an_exhausted_event_once() {
         + wait_for_replay(&hub, &id, &second).await["replayed"].as_u64().unwrap();
     assert_eq!(replayed, 60);
     wait_for_deliveries(&hub, &id, "delivered", 60).await;
-    assert!(receiver.drain().is_empty(), "each once");
+    assert!(receiver.drain().is_empty(), "each event once");
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_replay_excludes_deliveries_that_are_still_pending() {
     assert_eq!(finished["replayed"], 20);
     receiver.take(35).await;
     wait_for_deliveries(&hub, &id, "delivered", 35).await;
-    assert!(receiver.drain().is_empty(), "fifteen for the first time, twenty once more");
+    assert!(receiver.drain().is_empty(), "fifteen events for the first time, twenty again");
 }
 
 #[tokio::test]

@@ -417,7 +417,7 @@ async fn streams_per_address_are_limited_by_the_address_a_trusted_proxy_forwards
         let (client, response) = stream_from(&hub, "192.0.2.1").await;
         (response.status == 200).then_some(client)
     };
-    eventually("there is room again", again).await;
+    eventually("a connection is free again", again).await;
 }
 
 #[tokio::test]
@@ -457,7 +457,7 @@ async fn connections_per_address_are_limited_with_a_429() {
         client.try_send(get("/healthz", &[]).as_bytes()).await;
         (client.receive().await.status == 200).then_some(())
     };
-    eventually("there is room again", again).await;
+    eventually("a connection is free again", again).await;
 }
 
 #[tokio::test]
@@ -494,5 +494,5 @@ async fn endless_changes_of_a_websockets_event_types_do_not_affect_other_clients
             hub.publish("a", json!(1)).await;
         }
     };
-    in_time("both are done", async { tokio::join!(changes, others) }).await;
+    in_time("both end", async { tokio::join!(changes, others) }).await;
 }

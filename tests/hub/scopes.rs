@@ -135,7 +135,7 @@ async fn a_stream_token_allows_no_more_than_its_key() {
     let brief = with_key(&hub, json!({"expires_in_s": 60})).await;
     let created = brief.post(path, &json!({"types": ["a"], "ttl_s": 600})).await.expect(201);
     let of_key = hub.list_all("/v1/keys").await;
-    assert_eq!(created["expires_at"], of_key[1]["expires_at"], "with its key it ends");
+    assert_eq!(created["expires_at"], of_key[1]["expires_at"], "the token ends with its key");
 }
 
 #[tokio::test]
@@ -275,7 +275,7 @@ async fn a_subscription_that_ever_matched_more_types_is_invisible_to_a_key_with_
     hub.send(Method::PATCH, &path, &wider).await.expect(200);
     hub.publish("invoice.paid", json!(1)).await;
     let seen = hub.publish("order.paid", json!(2)).await;
-    assert_eq!(in_time("an event", stream.next()).await.unwrap().id, seen, "and no invoice");
+    assert_eq!(in_time("an event", stream.next()).await.unwrap().id, seen, "no invoice event");
     client.get(&format!("{path}/events")).await.expect_problem(404, "not_found");
     hub.send(Method::PATCH, &path, &json!({"event_types": ["order.*"]})).await.expect(200);
     client.get(&format!("{path}/events")).await.expect_problem(404, "not_found");

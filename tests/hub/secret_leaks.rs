@@ -301,7 +301,7 @@ async fn private_keys(database: &Database) -> Vec<String> {
     let encryptor = Encryptor::new(MASTER_KEY.parse().expect("a key"));
     let key = |(id, definition): (i64, String)| {
         let location = AssociatedData::Definition { tenant: "default", id };
-        let plain = encryptor.decrypt(definition.as_bytes(), location).expect("it opens");
+        let plain = encryptor.decrypt(definition.as_bytes(), location).expect("it decrypts");
         string_at(&serde_json::from_slice(&plain).expect("JSON"), "/signing_key")
     };
     rows.into_iter().map(key).collect()
@@ -441,5 +441,5 @@ fn the_secret_search_finds_every_encoding_of_a_secret() {
         let found = std::panic::catch_unwind(|| needles.are_not_in("here", &text));
         assert!(found.is_err(), "{text}");
     }
-    needles.are_not_in("here", "nothing of the kind");
+    needles.are_not_in("here", "the secret is not found");
 }

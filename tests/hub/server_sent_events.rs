@@ -18,7 +18,7 @@ use crate::support::{eventually, in_time};
 
 async fn open(hub: &Client, query: &str) -> EventSource {
     let request = hub.request(Method::GET, &format!("/v1/stream?{query}"));
-    in_time("it opens", EventSource::open(request)).await.expect("a stream")
+    in_time("a connection", EventSource::open(request)).await.expect("a stream")
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn a_stream_cut_before_its_first_event_resumes_where_it_began() {
     drop(stream);
     let missed = hub.publish("a", json!(1)).await;
     let mut again = open(&hub, &format!("types=a&last_event_id={began}")).await;
-    assert_eq!(in_time("what was missed", again.next()).await.unwrap().id, missed);
+    assert_eq!(in_time("the missed events", again.next()).await.unwrap().id, missed);
 }
 
 #[tokio::test]
@@ -59,7 +59,11 @@ async fn an_empty_last_event_id_is_ignored() {
     let mut resumed = open(&hub, &format!("last_event_id=&after={first}")).await;
     let last = hub.publish("a", json!(3)).await;
     assert_eq!(in_time("an event", live.next()).await.unwrap().id, last);
-    assert_ne!(in_time("an event", resumed.next()).await.unwrap().id, last, "after the first one");
+    assert_ne!(
+        in_time("an event", resumed.next()).await.unwrap().id,
+        last,
+        "the event after the first one"
+    );
 }
 
 #[tokio::test]
@@ -119,7 +123,7 @@ async fn the_last_event_id_header_precedes_last_event_id_which_precedes_after() 
     let both = format!("last_event_id={}&after={}", ids[1], ids[2]);
     assert_eq!(first_of(Some(&ids[0]), &both).await, ids[1]);
     assert_eq!(first_of(None, &both).await, ids[2]);
-    assert_eq!(first_of(Some(""), &both).await, ids[2], "an empty one says nothing");
+    assert_eq!(first_of(Some(""), &both).await, ids[2], "an empty Last-Event-ID has no effect");
     assert_eq!(first_of(None, &format!("after={}", ids[2])).await, ids[3]);
     assert_eq!(first_of(None, "last_event_id=earliest&after=now").await, ids[0]);
 }
@@ -140,7 +144,7 @@ async fn begins_with_a_gap(
     );
     assert_eq!(string_at(&gap_event, "/id"), gap.id);
     for id in kept {
-        assert!(gap.id < *id, "who comes back with the gap's id misses nothing");
+        assert!(gap.id < *id, "a client that resumes with the gap's id misses no event");
         assert_eq!(in_time("an event", stream.next()).await.expect("an event").id, *id);
     }
 }
@@ -188,15 +192,21 @@ async fn an_expired_resume_point_gets_a_gap_event_on_a_stream_and_410_on_a_poll(
     age(&database, 40).await;
     let old = all_aged(&old, 40);
     let hub = TestHub::start_on(&database, |_| ()).await;
-    eventually("they are gone", async || hub.list_all("/v1/events").await.is_empty().then_some(()))
-        .await;
+    eventually("the events have expired", async || {
+        hub.list_all("/v1/events").await.is_empty().then_some(())
+    })
+    .await;
     let kept = hub.publish_many("n", 2).await;
     let stream = open(&hub, &format!("after={}", old[0])).await;
     begins_with_a_gap(stream, "expired", &old[0], &kept).await;
     let refused = hub.get(&format!("/v1/events?after={}", old[0])).await;
     assert_eq!(refused.expect_problem(410, "cursor_expired")["earliest"], json!(kept[0]));
     let mut stream = open(&hub, "after=earliest").await;
-    assert_eq!(in_time("an event", stream.next()).await.unwrap().id, kept[0], "that is no gap");
+    assert_eq!(
+        in_time("an event", stream.next()).await.unwrap().id,
+        kept[0],
+        "the stream starts without a gap"
+    );
 }
 
 #[tokio::test]
@@ -302,6 +312,7 @@ async fn a_heartbeat_every_15_seconds_moves_the_resume_point_past_events_that_do
     let hub = TestHub::start().await;
     let (mut narrow, mut quiet) = (open(&hub, "types=never").await, open(&hub, "").await);
     let request = hub.request(Method::GET, "/v1/ws?types=never");
+    let started = std::time::Instant::now();
     let mut websocket = Socket::open(request).await.unwrap();
     let id = hub.publish("other", json!(1)).await;
     assert_eq!(in_time("an event", quiet.next()).await.unwrap().id, id);
@@ -316,13 +327,17 @@ async fn a_heartbeat_every_15_seconds_moves_the_resume_point_past_events_that_do
         }
     };
     let pings = async {
-        tokio::select! {
-            end = websocket.next() => panic!("{end:?}"),
-            () = tokio::time::sleep(Duration::from_secs(17)) => {}
+        while websocket.pings() == 0 {
+            tokio::select! {
+                end = websocket.next() => panic!("{end:?}"),
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
         }
-        assert_eq!(websocket.pings(), 1);
+        // The second ping comes after 30 s.
+        let took = started.elapsed();
+        assert!((Duration::from_secs(14)..Duration::from_secs(29)).contains(&took), "{took:?}");
     };
-    in_time("signs of life", async { tokio::join!(moves_on, comments, pings) }).await;
+    in_time("heartbeats", async { tokio::join!(moves_on, comments, pings) }).await;
     let resumed = open(&hub, &format!("types=never&last_event_id={}", narrow.last_id())).await;
     assert_eq!(resumed.last_id(), "");
 }

@@ -24,10 +24,10 @@ async fn deliveries_in_flight_are_finished_and_recorded_before_the_hub_stops() {
     gate.wait_until_held(5).await;
     let probe = hub.request(reqwest::Method::GET, "/healthz");
     let finish = async {
-        eventually("it takes no more", async || {
+        eventually("the hub accepts no more requests", async || {
             let probe = probe.try_clone().unwrap();
-            let taken = try_send_request(probe.timeout(Duration::from_millis(200))).await;
-            taken.is_err().then_some(())
+            let response = try_send_request(probe.timeout(Duration::from_secs(2))).await;
+            response.is_err().then_some(())
         })
         .await;
         gate.release_all();
@@ -41,7 +41,7 @@ async fn deliveries_in_flight_are_finished_and_recorded_before_the_hub_stops() {
     wait_for_delivery(&hub, &subscription, &last, "delivered").await;
     let mut expected = ids;
     expected.push(last);
-    assert_eq!(sorted(gate.state().arrived), expected, "nothing is sent twice");
+    assert_eq!(sorted(gate.state().arrived), expected, "no event is sent twice");
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn deliveries_unfinished_at_the_stop_deadline_are_made_again_after_the_res
     let subscription = hub.subscribe(&definition).await;
     let event = hub.publish("n", json!(1)).await;
     gate.wait_until_held(1).await;
-    let database = in_time("the hub stops all the same", hub.stop()).await;
+    let database = in_time("the hub stops at its deadline", hub.stop()).await;
 
     gate.release_all();
     let hub = TestHub::start_on(&database, |_| ()).await;
@@ -69,7 +69,7 @@ async fn an_idle_hub_stops_at_once() {
     hub.subscribe(&receiver.subscription_to("n")).await;
     hub.publish("n", json!(1)).await;
     receiver.next().await;
-    in_time("it stops", hub.stop()).await;
+    in_time("the hub stops", hub.stop()).await;
 }
 
 #[tokio::test]

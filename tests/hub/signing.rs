@@ -95,11 +95,11 @@ async fn a_rotated_secret_signs_beside_the_new_one_during_the_overlap() {
     let newest = new.parse::<Secret>().unwrap();
     let Signed { id: event, timestamp, signature } = signed(&delivery);
     let first = newest.sign(event, timestamp.parse().unwrap(), &delivery.body);
-    assert!(signature.starts_with(&first), "the newest goes first");
+    assert!(signature.starts_with(&first), "the newest secret is first");
 
     let shown = hub.subscription(&id).await;
     assert_eq!(shown["previous_secrets"], rotated["previous_secrets"]);
-    assert!(shown.get("secret").is_none(), "it is shown once");
+    assert!(shown.get("secret").is_none(), "the secret is shown once");
 }
 
 #[tokio::test]
@@ -162,7 +162,11 @@ async fn a_secret_set_by_the_owner_replaces_all_others_at_once() {
     let path = format!("{PATH}/{id}");
     let own = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let patched = hub.send(Method::PATCH, &path, &json!({"description": "x"})).await.expect(200);
-    assert_eq!(array_at(&patched, "/previous_secrets").len(), 1, "another change leaves them");
+    assert_eq!(
+        array_at(&patched, "/previous_secrets").len(),
+        1,
+        "another change keeps the secrets"
+    );
     let put = merged(receiver.subscription_to("n"), json!({"secret": own}));
     let put = hub.send(Method::PUT, &path, &put).await.expect(200);
     assert_eq!(put["previous_secrets"], json!([]));
@@ -219,7 +223,7 @@ async fn deliveries_are_signed_with_ed25519_on_request() {
     let id = hub.subscribe(&receiver.subscription_to("n")).await;
     let (path, keys) = (format!("{PATH}/{id}"), format!("{PATH}/{id}/jwks.json"));
     let anyone = hub.with_key(None);
-    assert_eq!(schemes(&delivered(&hub, &mut receiver).await), ["v1"], "not by default");
+    assert_eq!(schemes(&delivered(&hub, &mut receiver).await), ["v1"], "not without the setting");
     hub.get(&format!("{path}/public-key")).await.expect_problem(404, "not_found");
     anyone.get(&keys).await.expect_problem(404, "not_found");
 
@@ -263,7 +267,7 @@ async fn deliveries_carry_x_hook_signature_on_request() {
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
     let expected = hex(hmac::sign(&key, &delivery.body).as_ref());
     assert_eq!(delivery.header("x-hook-signature"), Some(expected.as_str()));
-    assert!(is_signed_by(&delivery, SECRET), "beside the usual one");
+    assert!(is_signed_by(&delivery, SECRET), "in addition to the usual signature");
     let off = json!({"x_hook_signature": false});
     hub.send(Method::PATCH, &format!("{PATH}/{id}"), &off).await.expect(200);
     assert_eq!(delivered(&hub, &mut receiver).await.header("x-hook-signature"), None);

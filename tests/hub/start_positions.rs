@@ -57,7 +57,7 @@ async fn a_subscription_from_a_time_receives_the_events_accepted_since() {
     let hub = TestHub::start().await;
     hub.publish_many("n", 10).await;
     let now = UnixMillis::now();
-    eventually("the clock moves on", async || (UnixMillis::now() > now).then_some(())).await;
+    eventually("the clock advances", async || (UnixMillis::now() > now).then_some(())).await;
     let since = UnixMillis::now();
     let ids = hub.publish_many("n", 10).await;
     let mut receiver = TestReceiver::start().await;

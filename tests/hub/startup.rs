@@ -81,7 +81,7 @@ async fn a_generated_admin_key_is_printed_once_and_readable_only_by_its_owner() 
     hub.program.kill().await;
 
     let again = HubProcess::start(&environment).await;
-    assert!(!again.program.output().contains(&key), "printed once");
+    assert!(!again.program.output().contains(&key), "the key is printed once");
     Client::new(again.address, &key).publish("a", json!(2)).await;
     again.client.get("/v1/events").await.expect_problem(401, "unauthorized");
     again.program.kill().await;

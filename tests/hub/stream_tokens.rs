@@ -123,7 +123,7 @@ async fn only_pages_of_configured_origins_pass_cors() {
         assert_eq!(
             refused.header("access-control-allow-origin"),
             allowed,
-            "problems are read, too"
+            "pages can read problems too"
         );
     }
     let preflight = hub

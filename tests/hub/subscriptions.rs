@@ -39,7 +39,7 @@ async fn a_new_subscription_is_returned_whole_with_its_secret_shown_once() {
     }
 
     let read = hub.subscription(&id).await;
-    assert_eq!(read.get("secret"), None, "the secret is only shown at creation");
+    assert_eq!(read.get("secret"), None, "the secret is shown only at creation");
     assert_eq!(merged(read, json!({"secret": created["secret"]})), created);
     let listed = hub.get(PATH).await;
     assert!(!listed.body.contains("whsec_"), "{}", listed.body);
@@ -179,7 +179,7 @@ async fn patch_changes_the_named_fields_and_put_changes_all_fields() {
     hub.send(Method::PATCH, &path, &json!({"event_types": ["b*"]}))
         .await
         .expect_invalid("/event_types/0");
-    assert_eq!(hub.get(&path).await.expect(200), put, "a refused change changes nothing");
+    assert_eq!(hub.get(&path).await.expect(200), put, "a refused change has no effect");
 }
 
 #[tokio::test]
@@ -301,7 +301,7 @@ async fn each_subscription_change_is_an_event_for_subscribers_of_hookhub_events(
         types,
         ["created", "deleted", "updated"].map(|what| format!("hookhub.subscription.{what}"))
     );
-    assert!(hub.list_all("/v1/events").await.is_empty(), "others do not see them");
+    assert!(hub.list_all("/v1/events").await.is_empty(), "other tenants do not see them");
     assert_eq!(hub.list_all("/v1/events?types=hookhub.subscription.*").await.len(), 4);
 }
 

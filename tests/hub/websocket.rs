@@ -19,7 +19,7 @@ const MAX_MESSAGE_BYTES: usize = (256 << 10) + (16 << 10);
 
 async fn open(hub: &Client, query: &str) -> Socket {
     let request = hub.request(Method::GET, &format!("/v1/ws?{query}"));
-    in_time("it opens", Socket::open(request)).await.expect("a WebSocket")
+    in_time("a connection", Socket::open(request)).await.expect("a WebSocket")
 }
 
 async fn receive_ids(socket: &mut Socket, count: usize) -> Vec<String> {

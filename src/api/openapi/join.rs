@@ -74,7 +74,7 @@ fn object_at<'a>(value: &'a mut Value, pointer: &str) -> Option<&'a mut Map<Stri
     value.pointer_mut(pointer)?.as_object_mut()
 }
 
-/// Iterates over the member values of the object at a JSON pointer. Empty if no object is there.
+/// The member values of the object at a JSON pointer. Empty if no object is there.
 fn each_at<'a>(value: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a mut Value> {
     object_at(value, pointer).into_iter().flat_map(|members| members.values_mut())
 }
@@ -127,7 +127,7 @@ fn complete_response(response: &mut Value, everywhere: &Value) {
     members.insert("headers".into(), headers);
 }
 
-/// Iterates over the strings of a JSON array. Other items are skipped; empty if `codes` is not an array.
+/// The strings of a JSON array. Skips other items; empty if `codes` is not an array.
 pub(crate) fn names(codes: &Value) -> impl Iterator<Item = &str> {
     codes.as_array().into_iter().flatten().filter_map(Value::as_str)
 }

@@ -83,7 +83,8 @@ use crate::domain::time::UnixMillis;
 /// 3. Wait for an input: a log entry, a result, the time of [`poll_timeout`](Self::poll_timeout), or a timer of the
 ///    driver. The driver decides when a flush is due: soon after a result ([`has_results`](Self::has_results)), at once
 ///    with many ([`result_count`](Self::result_count)) or during a handover
-///    ([`is_handing_over`](Self::is_handing_over)), and now and then for cursors that move without results.
+///    ([`is_handing_over`](Self::is_handing_over)), and now and then with `is_idle`, for cursors that move without
+///    results.
 /// 4. Pass the input to its `handle_*` call. Several inputs may enter before the next round.
 ///
 /// Two calls in step 4 return an action: [`handle_fetched`](Self::handle_fetched) a POST to make, and
@@ -113,6 +114,9 @@ use crate::domain::time::UnixMillis;
 /// - [`handle_failover`](Self::handle_failover): another database server has taken over. The driver drops its position
 ///   in the log too, and reads on from [`processed`](Self::processed) after it has acquired shards again.
 ///
+/// To stop, a driver hands over all shards, reads no more of the log, and repeats the loop without the calls marked
+/// *start* until [`shards`](Self::shards) is empty or its own deadline has passed.
+///
 /// # What must hold
 ///
 /// - *Time.* The driver passes the wall clock's time. Time that steps back delays work and breaks nothing.
@@ -120,8 +124,8 @@ use crate::domain::time::UnixMillis;
 ///   The flush is the exception: the driver repeats it until the database accepts it.
 /// - *A result may be late.* The shard may be lost or owned in a later term by then, and the subscription changed or
 ///   deleted. The engine ignores whatever no longer applies.
-/// - *One flush at a time*, in the order of [`poll_flush`](Self::poll_flush). A flush holds cursors that assume all earlier
-///   ones are recorded.
+/// - *One flush at a time*, in the order of [`poll_flush`](Self::poll_flush). A flush holds cursors that assume all
+///   earlier ones are recorded.
 /// - *A flush is atomic and fenced.* Either all results and cursors of a shard are recorded, or, if its term has
 ///   passed, none. This is invariant 4 of the design: a cursor passes an event only together with the record of its
 ///   delivery or its retry.

@@ -83,7 +83,6 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// Creates a full bucket that refills at `rate`.
     pub fn new(rate: Rate) -> Self {
         Self { rate, full_at: Duration::ZERO, charged_at: Duration::ZERO }
     }

@@ -1,4 +1,4 @@
-//! The batch of results that one commit writes.
+//! The results that one commit writes.
 
 use std::collections::HashSet;
 

@@ -19,7 +19,7 @@ pub(crate) struct GateState {
     pub(crate) max_held: usize,
 }
 
-/// A receiver that responds 200 to each released delivery.
+/// A receiver that responds to each released delivery.
 #[derive(Debug)]
 pub(crate) struct Gate {
     server: RawServer,
@@ -28,13 +28,18 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Starts a receiver that holds all deliveries.
+    /// Starts a receiver that holds all deliveries, and responds 200 to the released ones.
     pub(crate) async fn closed() -> Self {
+        Self::closed_with(|_| "200 OK").await
+    }
+
+    /// The same receiver, which responds with `status(n)` to its delivery number `n`; `n` starts at 0.
+    pub(crate) async fn closed_with(status: fn(usize) -> &'static str) -> Self {
         let (state, permits) =
             (watch::Sender::new(GateState::default()), Arc::new(Semaphore::new(0)));
         let (shared_state, shared_permits) = (state.clone(), Arc::clone(&permits));
         let server = RawServer::start(move |stream| {
-            hold(stream, shared_state.clone(), Arc::clone(&shared_permits))
+            hold(stream, status, shared_state.clone(), Arc::clone(&shared_permits))
         });
         Self { server: server.await, state, permits }
     }
@@ -51,6 +56,11 @@ impl Gate {
     /// Releases all deliveries from now on.
     pub(crate) fn release_all(&self) {
         self.release(Semaphore::MAX_PERMITS / 2);
+    }
+
+    /// Measures [`GateState::max_held`] again from now on.
+    pub(crate) fn reset_max_held(&self) {
+        self.state.send_modify(|state| state.max_held = state.held);
     }
 
     pub(crate) fn state(&self) -> GateState {
@@ -74,16 +84,23 @@ impl Gate {
     }
 }
 
-async fn hold(mut stream: TcpStream, state: watch::Sender<GateState>, permits: Arc<Semaphore>) {
+async fn hold(
+    mut stream: TcpStream,
+    status: fn(usize) -> &'static str,
+    state: watch::Sender<GateState>,
+    permits: Arc<Semaphore>,
+) {
     while let Some(id) = read_webhook_id(&mut stream).await {
+        let mut number = 0;
         state.send_modify(|state| {
+            number = state.arrived.len();
             state.arrived.push(id);
             state.held += 1;
             state.max_held = state.max_held.max(state.held);
         });
         permits.acquire().await.expect("the gate exists").forget();
         state.send_modify(|state| state.held -= 1);
-        if !respond(&mut stream, "200 OK").await {
+        if !respond(&mut stream, status(number)).await {
             return;
         }
     }

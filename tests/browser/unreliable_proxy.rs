@@ -1,4 +1,4 @@
-//! The connection between browser and hub, which is cut after a random number of bytes to the browser.
+//! A TCP proxy between browser and hub. It disconnects after a random number of bytes to the browser.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -13,45 +13,47 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// The response head may extend up to this byte. A cut within it is a reset, because over plain HTTP Chromium accepts a
+/// The longest response head in bytes. A disconnect within it is a reset, because over plain HTTP Chromium accepts a
 /// truncated head as complete.
-const HEAD: usize = 1_000;
+const MAX_HEAD: usize = 1_000;
 
-/// When connections are cut.
+/// When the proxy disconnects.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    /// Range of the number of bytes to the browser before a cut.
+pub(crate) struct DisconnectPlan {
+    /// Range of the number of bytes to the browser before a disconnect.
     pub(crate) bytes: Range<usize>,
-    /// Requests with this start get no stream: every other one is cut, every other one gets 503.
+    /// Requests that start with this text get, in turn, a disconnect and a 503.
     pub(crate) refused: Option<&'static str>,
 }
 
-impl Plan {
-    /// No cuts.
-    pub(crate) const WHOLE: Self = Self { bytes: usize::MAX - 1..usize::MAX, refused: None };
+impl DisconnectPlan {
+    /// The proxy forwards everything.
+    pub(crate) const NO_DISCONNECTS: Self =
+        Self { bytes: usize::MAX - 1..usize::MAX, refused: None };
 }
 
 /// Counts of events on the connection.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Counts {
-    pub(crate) cuts: usize,
+    pub(crate) disconnects: usize,
     pub(crate) refused: usize,
     /// Number of CORS preflights.
     pub(crate) preflights: usize,
 }
 
+/// A TCP port that forwards to the hub.
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub(crate) struct UnreliableProxy {
     pub(crate) address: SocketAddr,
     counts: watch::Sender<Counts>,
     /// Dropping the set aborts the tasks.
     _tasks: JoinSet<()>,
 }
 
-impl Wire {
-    pub(crate) async fn to(hub: SocketAddr, plan: Plan) -> Self {
+impl UnreliableProxy {
+    pub(crate) async fn to(hub: SocketAddr, plan: DisconnectPlan) -> Self {
         let seed = seed();
-        let chance = Mutex::new(StdRng::seed_from_u64(seed));
+        let random = Mutex::new(StdRng::seed_from_u64(seed));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let counts = watch::Sender::new(Counts::default());
@@ -61,9 +63,9 @@ impl Wire {
             while let Ok((browser, _)) = listener.accept().await {
                 let Ok(hub) = TcpStream::connect(hub).await else { continue };
                 let (left, reset) = {
-                    let mut chance = chance.lock().unwrap_or_else(PoisonError::into_inner);
-                    let left = chance.random_range(plan.bytes.clone());
-                    (left, left < HEAD || chance.random())
+                    let mut random = random.lock().unwrap_or_else(PoisonError::into_inner);
+                    let left = random.random_range(plan.bytes.clone());
+                    (left, left < MAX_HEAD || random.random())
                 };
                 let counts = connection_counts.clone();
                 let connection =
@@ -80,7 +82,7 @@ impl Wire {
     }
 }
 
-/// The seed of the cuts: `HOOKHUB_TEST_SEED`, or a random one. It is printed so that a run can be repeated.
+/// The seed of the disconnects: `HOOKHUB_TEST_SEED`, or a random one. It is printed so that a run can be repeated.
 fn seed() -> u64 {
     let given = std::env::var_os("HOOKHUB_TEST_SEED").and_then(|seed| seed.into_string().ok());
     let seed = given.map_or_else(rand::random, |seed| seed.parse().expect("a number"));
@@ -95,30 +97,30 @@ fn seed() -> u64 {
 struct Connection {
     browser: TcpStream,
     hub: TcpStream,
-    /// Bytes left until the cut.
+    /// Bytes left until the disconnect.
     left: usize,
-    /// Whether the cut is a reset instead of an orderly close.
+    /// Whether the disconnect is a reset instead of an orderly close.
     reset: bool,
     refused: Option<&'static str>,
     counts: watch::Sender<Counts>,
 }
 
 impl Connection {
-    /// Forwards bytes in both directions until one end closes or the connection is cut.
+    /// Forwards bytes in both directions until one end closes or the proxy disconnects.
     async fn relay(mut self) {
-        let (mut asked, mut answered) = (vec![0; 16_384], vec![0; 16_384]);
+        let (mut request, mut response_bytes) = (vec![0; 16_384], vec![0; 16_384]);
         loop {
-            let goes_on = tokio::select! {
-                read = self.browser.read(&mut asked) => self.pass_on(read.ok().and_then(|n| asked.get(..n))).await,
-                read = self.hub.read(&mut answered) => self.pass_back(read.ok().and_then(|n| answered.get(..n))).await,
+            let is_open = tokio::select! {
+                read = self.browser.read(&mut request) => self.forward_request(read.ok().and_then(|n| request.get(..n))).await,
+                read = self.hub.read(&mut response_bytes) => self.forward_response(read.ok().and_then(|n| response_bytes.get(..n))).await,
             };
-            if !goes_on {
+            if !is_open {
                 return;
             }
         }
     }
 
-    async fn pass_on(&mut self, sent: Option<&[u8]>) -> bool {
+    async fn forward_request(&mut self, sent: Option<&[u8]>) -> bool {
         let Some(sent) = sent.filter(|sent| !sent.is_empty()) else { return false };
         if self.refused.is_some_and(|refused| sent.starts_with(refused.as_bytes())) {
             self.refuse().await;
@@ -130,13 +132,13 @@ impl Connection {
         self.hub.write_all(sent).await.is_ok()
     }
 
-    async fn pass_back(&mut self, sent: Option<&[u8]>) -> bool {
+    async fn forward_response(&mut self, sent: Option<&[u8]>) -> bool {
         let Some(sent) = sent.filter(|sent| !sent.is_empty()) else { return false };
-        let Some(most) = sent.get(..self.left) else {
+        let Some(last) = sent.get(..self.left) else {
             self.left -= sent.len();
             return self.browser.write_all(sent).await.is_ok();
         };
-        drop(self.browser.write_all(most).await);
+        drop(self.browser.write_all(last).await);
         self.disconnect();
         false
     }
@@ -146,17 +148,17 @@ impl Connection {
         if nth.is_multiple_of(2) {
             self.disconnect();
         } else {
-            let answer = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-            drop(self.browser.write_all(answer).await);
+            let response = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            drop(self.browser.write_all(response).await);
         }
         self.counts.send_modify(|counts| counts.refused += 1);
     }
 
-    fn cut(&mut self) {
+    fn disconnect(&mut self) {
         if self.reset {
             let browser = SockRef::from(&self.browser);
             browser.set_linger(Some(Duration::ZERO)).expect("a socket that can be reset");
         }
-        self.counts.send_modify(|counts| counts.cuts += 1);
+        self.counts.send_modify(|counts| counts.disconnects += 1);
     }
 }

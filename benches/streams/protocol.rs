@@ -57,7 +57,7 @@ pub(super) struct Frames {
 
 /// Control frames that were received.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct ControlFrames {
     /// Pings that need a pong.
     pub(super) pings: usize,
     /// The server has closed the socket.
@@ -69,8 +69,8 @@ pub(super) const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 
 impl Frames {
     /// Parses more bytes; passes the payload to `payload`.
-    pub(super) fn read(&mut self, bytes: &[u8], mut payload: impl FnMut(&[u8])) -> Heard {
-        let (mut rest, mut heard) = (bytes, Heard::default());
+    pub(super) fn read(&mut self, bytes: &[u8], mut payload: impl FnMut(&[u8])) -> ControlFrames {
+        let (mut rest, mut control) = (bytes, ControlFrames::default());
         while let Some(byte) = rest.first() {
             if self.left > 0 {
                 let (now, later) = rest.split_at(self.left.min(rest.len()));
@@ -83,12 +83,12 @@ impl Frames {
             self.have += 1;
             rest = &rest[1..];
             if let Some(length) = self.length() {
-                heard.pings += usize::from(self.head[0] & 0x0f == 9);
-                heard.closed |= self.head[0] & 0x0f == 8;
+                control.pings += usize::from(self.head[0] & 0x0f == 9);
+                control.closed |= self.head[0] & 0x0f == 8;
                 *self = Self { left: length, ..Self::default() };
             }
         }
-        heard
+        control
     }
 
     /// The payload's length, once the header is complete.
@@ -106,7 +106,7 @@ impl Frames {
 
 /// A complete response: its status and, for a page of events, the next cursor.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer<'a> {
+pub(super) struct Response<'a> {
     /// The status line without the version.
     pub(super) status: &'a str,
     /// Empty without a cursor.
@@ -125,7 +125,7 @@ pub(super) fn status(bytes: &[u8]) -> &str {
 }
 
 /// The response, if it is complete.
-pub(super) fn answer(bytes: &[u8]) -> Option<Answer<'_>> {
+pub(super) fn parse_response(bytes: &[u8]) -> Option<Response<'_>> {
     const LENGTH: &[u8] = b"content-length: ";
     const CURSOR: &[u8] = b"\"next_cursor\":\"";
     let end = head_end(bytes)?;
@@ -140,7 +140,7 @@ pub(super) fn answer(bytes: &[u8]) -> Option<Answer<'_>> {
     let cursor = find(tail, CURSOR).map(|start| &tail[start + CURSOR.len()..]);
     let cursor = cursor.and_then(|rest| rest.split(|byte| *byte == b'"').next());
     let cursor = std::str::from_utf8(cursor.unwrap_or_default()).unwrap_or_default();
-    Some(Answer { status: status(bytes), cursor })
+    Some(Response { status: status(bytes), cursor })
 }
 
 fn digits(text: &[u8]) -> usize {

@@ -51,7 +51,7 @@ fmt:
 	cargo fmt --check
 
 clippy:
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --test browser --test chaos -- -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps

@@ -12,7 +12,7 @@ async fn eventsource_receives_every_event_once_and_in_order_across_cut_connectio
     let mut scene = Scene::start(ANYWHERE, Access::default()).await;
     let browser = scene.open("test/eventsource.html");
     scene.assert_receives_everything(&browser, |_, counts| counts.disconnects >= 6).await;
-    scene.end(browser).await;
+    scene.close(browser).await;
 }
 
 #[tokio::test]
@@ -20,5 +20,5 @@ async fn websocket_resume_receives_every_event_once_and_in_order_across_cut_conn
     let mut scene = Scene::start(ANYWHERE, Access::default()).await;
     let browser = scene.open("test/websocket.html");
     scene.assert_receives_everything(&browser, |_, counts| counts.disconnects >= 20).await;
-    scene.end(browser).await;
+    scene.close(browser).await;
 }

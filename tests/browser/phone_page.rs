@@ -20,7 +20,7 @@ async fn phone_page_shows_every_event_once_by_sse_across_cut_connections() {
     let reports =
         scene.assert_receives_everything(&browser, |_, counts| counts.disconnects >= 6).await;
     assert!(!reports.states.iter().any(|state| state.ends_with("poll")), "{:?}", reports.states);
-    scene.end(browser).await;
+    scene.close(browser).await;
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn phone_page_falls_back_to_long_poll_when_streams_are_refused() {
     let states = reports.states.iter();
     let opened: Vec<_> = states.filter(|state| state.starts_with("open")).collect();
     assert!(!opened.is_empty() && opened.iter().all(|state| *state == "open poll"), "{opened:?}");
-    scene.end(browser).await;
+    scene.close(browser).await;
 }
 
 /// Checks that the page gets `tokens` tokens and receives all events meanwhile.
@@ -44,7 +44,7 @@ async fn renews(path: &str, plan: DisconnectPlan, access: Access, tokens: usize)
     let mut scene = Scene::start(plan, access).await;
     let browser = scene.open(path);
     scene.assert_receives_everything(&browser, |reports, _| reports.tokens >= tokens).await;
-    scene.end(browser).await;
+    scene.close(browser).await;
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn phone_page_continues_after_a_restart_of_the_hub() {
     let mut scene = scene.restart_hub().await;
     let lost = |state: &String| state.starts_with("lost");
     scene.assert_receives_everything(&browser, |reports, _| reports.states.iter().any(lost)).await;
-    scene.end(browser).await;
+    scene.close(browser).await;
 }
 
 #[tokio::test]

@@ -122,7 +122,7 @@ impl Scene {
         reports
     }
 
-    pub(crate) async fn wait_for_end(self, browser: Chromium) {
+    pub(crate) async fn close(self, browser: Chromium) {
         browser.close().await;
         self.stop().await;
     }

@@ -39,6 +39,12 @@ pub(super) struct Run {
     cluster: Option<Arc<Cluster>>,
 }
 
+/// The faults of a run, and how long publishing lasts meanwhile.
+struct Plan {
+    faults: Vec<ScheduledFault>,
+    length: Duration,
+}
+
 impl Run {
     pub(super) fn new(options: Options) -> Result<Self, BoxError> {
         let seed = options.seed.unwrap_or_else(|| rand::random_range(0..100_000));
@@ -65,16 +71,16 @@ impl Run {
         let receivers = Arc::new(ReceiverProcess::start()?);
         println!("phase: full disk, in {}", self.directory.path().display());
         let disk = full_disk::run(self.directory.path(), &receivers, stop).await?;
+        let plan = Plan { faults, length };
         tokio::select! {
-            violations = self.run_cluster(&faults, length, receivers, disk, stop) => violations,
+            violations = self.run_cluster(&plan, receivers, disk, stop) => violations,
             () = stop.cancelled() => Err("stopped".into()),
         }
     }
 
     async fn run_cluster(
         &mut self,
-        faults: &[ScheduledFault],
-        length: Duration,
+        plan: &Plan,
         receivers: Arc<ReceiverProcess>,
         disk: Option<DiskFindings>,
         stop: &CancellationToken,
@@ -93,10 +99,10 @@ impl Run {
         println!("phase: faults");
         let (ledger, start) = (Arc::new(Ledger::default()), Instant::now());
         let rate = self.options.rate;
-        let publishing = publishers::run(&cluster.ingress, &ledger, rate, start + length);
+        let publishing = publishers::run(&cluster.ingress, &ledger, rate, start + plan.length);
         let fault_log = path.join("faults.log");
         let targets = Targets { cluster: Arc::clone(&cluster), receivers: Arc::clone(&receivers) };
-        let injecting = injector::run(faults, start, targets, &fault_log);
+        let injecting = injector::run(&plan.faults, start, targets, &fault_log);
         let windows = tokio::select! {
             (windows, ()) = async { tokio::join!(injecting, publishing) } => windows?,
             () = cluster.supervise(stop) => return Err("stopped".into()),
@@ -109,7 +115,7 @@ impl Run {
         let mut violations = cluster.violations().await?;
         violations.extend(pending::outstanding(&cluster.ingress, &subscriptions).await);
         let report = Report {
-            faults,
+            faults: &plan.faults,
             ledger: &ledger,
             log: &log,
             log_findings,

@@ -87,6 +87,7 @@ pub struct Hub {
     admin_key: AdminKey,
     server: ServerHandle,
     stopping: CancellationToken,
+    requests_ended: CancellationToken,
     closing: CancellationToken,
     tasks: TaskTracker,
     dispatcher: tokio::task::JoinHandle<usize>,
@@ -144,7 +145,9 @@ impl Hub {
         let handle = server.handle();
         core.tasks.spawn(server);
         core.start_maintenance(settings.retention);
-        let running = dispatcher.run(core.stopping.clone(), settings.stop_deadline);
+        let requests_ended = CancellationToken::new();
+        let running =
+            dispatcher.run(core.stopping.clone(), settings.stop_deadline, requests_ended.clone());
         let dispatcher = core.tasks.spawn(running);
         let Core { store, tasks, stopping, closing, .. } = core;
         Ok(Self {
@@ -152,6 +155,7 @@ impl Hub {
             admin_key,
             server: handle,
             stopping,
+            requests_ended,
             closing,
             tasks,
             dispatcher,
@@ -184,12 +188,14 @@ impl Hub {
     /// Refuses new work and waits for the running work. Returns the number of attempts that were cut off.
     async fn finish_running_work(&mut self) -> usize {
         self.stopping.cancel();
-        let requests = timeout(self.stop_deadline, self.server.stop(true));
-        let (requests, deliveries_left) = tokio::join!(requests, &mut self.dispatcher);
-        if requests.is_err() {
-            tracing::warn!("requests were still running at the deadline");
-            self.server.stop(false).await;
-        }
+        let requests = async {
+            if timeout(self.stop_deadline, self.server.stop(true)).await.is_err() {
+                tracing::warn!("requests were still running at the deadline");
+                self.server.stop(false).await;
+            }
+            self.requests_ended.cancel();
+        };
+        let ((), deliveries_left) = tokio::join!(requests, &mut self.dispatcher);
         deliveries_left.unwrap_or_default()
     }
 

@@ -3,7 +3,7 @@
 use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, HttpMessage as _, HttpRequest, Responder, web};
 
-use super::http::completion::Completed;
+use super::http::completion::RunToCompletion;
 use super::problem::{ApiResult, Code, Problem};
 use crate::domain::access::scope::Scope;
 
@@ -43,30 +43,30 @@ pub(crate) fn get(path: &'static str, access: Access, handler: actix_web::Route)
 }
 
 /// The handler of a request that may change something. It runs to its end, also when the client disconnects.
-pub(crate) struct ToCompletion(actix_web::Route);
+pub(crate) struct ChangeHandler(actix_web::Route);
 
-pub(crate) fn to_completion<F, Args>(handler: F) -> ToCompletion
+pub(crate) fn to_completion<F, Args>(handler: F) -> ChangeHandler
 where
     F: Handler<Args>,
     F::Output: Responder + 'static,
     F::Future: 'static,
     Args: FromRequest + 'static,
 {
-    ToCompletion(web::to(Completed(handler)))
+    ChangeHandler(web::to(RunToCompletion(handler)))
 }
 
-pub(crate) fn post(path: &'static str, access: Access, handler: ToCompletion) -> Route {
+pub(crate) fn post(path: &'static str, access: Access, handler: ChangeHandler) -> Route {
     Route { path, method: Method::POST, access, handler: handler.0 }
 }
 
-pub(crate) fn put(path: &'static str, access: Access, handler: ToCompletion) -> Route {
+pub(crate) fn put(path: &'static str, access: Access, handler: ChangeHandler) -> Route {
     Route { path, method: Method::PUT, access, handler: handler.0 }
 }
 
-pub(crate) fn patch(path: &'static str, access: Access, handler: ToCompletion) -> Route {
+pub(crate) fn patch(path: &'static str, access: Access, handler: ChangeHandler) -> Route {
     Route { path, method: Method::PATCH, access, handler: handler.0 }
 }
 
-pub(crate) fn delete(path: &'static str, access: Access, handler: ToCompletion) -> Route {
+pub(crate) fn delete(path: &'static str, access: Access, handler: ChangeHandler) -> Route {
     Route { path, method: Method::DELETE, access, handler: handler.0 }
 }

@@ -68,9 +68,17 @@ impl Dispatcher {
         store.renew_lease(node, lease::GRANTED_FOR, log.head()).await.map(drop)
     }
 
-    /// Delivers until `stop`. Then waits up to `stop_timeout` for attempts in flight, and releases the shards and the
-    /// lease. Returns the number of attempts cut off, which another node, or this one after a restart, repeats.
-    pub(crate) async fn run(self, stop: CancellationToken, stop_timeout: Duration) -> usize {
+    /// Delivers until `stop`. Then waits up to `stop_timeout` for attempts in flight and releases the shards, and after
+    /// `requests_ended` the lease. Returns the number of attempts cut off, which another node, or this one after a
+    /// restart, repeats.
+    ///
+    /// A revocation waits only for nodes with a lease, so the lease must outlast every request.
+    pub(crate) async fn run(
+        self,
+        stop: CancellationToken,
+        stop_timeout: Duration,
+        requests_ended: CancellationToken,
+    ) -> usize {
         let Parts { node, log, store, keys, metrics, tasks } = self.parts;
         let id = node.id;
         let (lease, renewing) = lease::keep_renewed(store.clone(), node, log.clone(), keys.clone());
@@ -83,14 +91,19 @@ impl Dispatcher {
             metrics,
             deliverer: self.deliverer,
             verifier: self.verifier,
-            lease,
+            lease: lease.clone(),
             tasks,
             stop_timeout,
         });
         let cut_off = driver.run(stop).await;
+        if let Err(error) = store.release_all_shards(id).await {
+            tracing::warn!(%error, "cannot release this node's shards; other nodes take them when its lease expires");
+        }
+        requests_ended.cancelled().await;
+        drop(lease);
         keys.stop_trusting();
         if let Err(error) = store.delete_node(id).await {
-            tracing::warn!(%error, "cannot release this node's shards; other nodes take them when its lease expires");
+            tracing::warn!(%error, "cannot delete this node's row; its lease expires");
         }
         cut_off
     }

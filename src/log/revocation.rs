@@ -54,8 +54,8 @@ impl Log {
     }
 
     /// Waits until every node enforces the revocation at `position`: it has read the entry, and no operation of the key
-    /// is in progress. A caller that holds such an operation waits in vain. A node whose lease has ended need not
-    /// confirm: it trusts no cached key.
+    /// is in progress. The caller must hold no operation of the key, or the wait ends as [`RevocationReach::Unconfirmed`].
+    /// A node whose lease has ended need not confirm: it trusts no cached key.
     pub async fn wait_until_enforced(&self, position: Position) -> RevocationReach {
         self.wait_until_visible(position).await;
         let is_here = self.tail.head() >= position;

@@ -50,7 +50,7 @@ fn interval(length: Duration) -> PgInterval {
 }
 
 impl Store {
-    /// Renews the lease, which then ends after the time `lease`, and records `seen` as [`Self::update_seen`] does. The
+    /// Renews the lease, which then ends after the time `lease`, and records `seen` as [`Self::update_enforced`] does. The
     /// result lets the caller notice a failover.
     pub async fn renew_lease(
         &self,
@@ -110,7 +110,7 @@ impl Store {
 
     /// Records that the node has read the log up to `position` and enforces the revocations up to there: no operation
     /// of those keys is in progress.
-    pub async fn update_seen(&self, node: Uuid, position: Position) -> Result<(), StoreError> {
+    pub async fn update_enforced(&self, node: Uuid, position: Position) -> Result<(), StoreError> {
         self.execute(sqlx::query!(
             "UPDATE nodes SET seen = $2 WHERE id = $1 AND seen < $2",
             node,
@@ -167,14 +167,8 @@ impl Store {
             .collect())
     }
 
-    /// Deletes a node's row and makes its shards free, in one commit.
     pub async fn delete_node(&self, node: Uuid) -> Result<(), StoreError> {
-        self.execute(sqlx::query!(
-            "WITH deleted AS (DELETE FROM nodes WHERE id = $1)
-             UPDATE shards SET holder = NULL WHERE holder = $1",
-            node
-        ))
-        .await
+        self.execute(sqlx::query!("DELETE FROM nodes WHERE id = $1", node)).await
     }
 
     /// Deletes the rows of all nodes. Used only with the embedded database, which no other node can use.

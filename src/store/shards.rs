@@ -37,6 +37,11 @@ impl Store {
             .collect())
     }
 
+    /// Ends the ownership of all shards of a node that starts no more work.
+    pub async fn release_all_shards(&self, node: Uuid) -> Result<(), StoreError> {
+        self.execute(sqlx::query!("UPDATE shards SET holder = NULL WHERE holder = $1", node)).await
+    }
+
     /// Ends the ownership of `shards`, each a shard number and its term, so that other nodes can acquire them at once.
     /// Skips shards that the node no longer owns in that term.
     pub async fn release_shards(

@@ -23,7 +23,8 @@ const MIN_SWEEP_SIZE: usize = 10_000;
 struct CacheState {
     by_id: HashMap<KeyId, Arc<Key>>,
     by_hash: HashMap<Hash, KeyId>,
-    /// Revoked keys that may have operations in progress, each with the position of its revocation.
+    /// Revoked keys that may have operations in progress, each with the position of its revocation, or the start of the
+    /// log if that is not known.
     ending: Vec<(Position, Arc<Key>)>,
     /// Incremented by each revocation, and whenever one may have been missed.
     generation: u64,
@@ -146,15 +147,16 @@ impl KeyCache {
     ) {
         let unrevoked: HashSet<&KeyId> = unrevoked.iter().collect();
         let mut state = self.state();
-        let mut missed = false;
+        let was_ending = state.ending.len();
         for id in checked.iter().filter(|id| !unrevoked.contains(id)) {
-            missed |= state.revoke(*id).is_some();
+            state.revoke(*id, Position::START);
         }
         if state.invalidations == resumption.invalidations && !state.has_stopped {
             state.trusted_until = Some(resumption.until);
         }
+        let has_missed = state.ending.len() > was_ending;
         drop(state);
-        if missed {
+        if has_missed {
             // Wakes the clients with these keys; the positions of the revocations are unknown here.
             self.revoked.send_modify(|_| ());
         }
@@ -214,11 +216,7 @@ impl LogObserver for KeyCache {
     /// Removes a key that the entry revokes from the cache, before any reader on this node sees the entry.
     fn handle_entry(&self, entry: &Event) {
         if let Some(id) = Revocation::revoked_key(entry) {
-            let mut state = self.state();
-            if let Some(key) = state.revoke(id) {
-                state.ending.push((entry.position, key));
-            }
-            drop(state);
+            self.state().revoke(id, entry.position);
             tracing::info!(key = %id, "a key is revoked; everything opened with it ends");
             self.revoked.send_replace(entry.position);
         }
@@ -243,13 +241,13 @@ impl CacheState {
         self.invalidations += 1;
     }
 
-    /// Removes the key and marks it as revoked for all who share it. `None` if it was not cached.
-    fn revoke(&mut self, id: KeyId) -> Option<Arc<Key>> {
+    /// Removes a key that was revoked at `position`, if it is cached, and marks it as revoked for all who share it.
+    fn revoke(&mut self, id: KeyId, position: Position) {
         self.generation += 1;
-        let key = self.by_id.remove(&id)?;
+        let Some(key) = self.by_id.remove(&id) else { return };
         key.revoke();
         self.by_hash.retain(|_, cached| *cached != id);
-        Some(key)
+        self.ending.push((position, key));
     }
 
     /// The keys that were revoked at or below `position` and have operations in progress. Forgets idle ones.

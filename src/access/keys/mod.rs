@@ -132,10 +132,18 @@ async fn confirm_revocations(node: Uuid, store: Store, cache: Arc<KeyCache>) {
     let mut revoked = cache.revocations();
     while revoked.changed().await.is_ok() {
         let position = *revoked.borrow_and_update();
-        cache.operations_ended(position).await;
-        if let Err(error) = store.update_seen(node, position).await {
-            tracing::debug!(%error, "cannot confirm a revocation; the next renewal of the lease confirms it");
+        let enforced = cache.enforced_up_to(position);
+        if enforced < position {
+            confirm(node, &store, enforced).await;
+            cache.operations_ended(position).await;
         }
+        confirm(node, &store, position).await;
+    }
+}
+
+async fn confirm(node: Uuid, store: &Store, position: Position) {
+    if let Err(error) = store.update_enforced(node, position).await {
+        tracing::debug!(%error, "cannot confirm a revocation; the next renewal of the lease confirms it");
     }
 }
 
@@ -265,6 +273,20 @@ mod tests {
         }
         cache.operations_ended(at).await;
         assert_eq!(cache.enforced_up_to(after), after);
+    }
+
+    #[tokio::test]
+    async fn a_revocation_found_by_the_check_at_a_new_lease_also_waits_for_operations() {
+        let cache = trusted_cache();
+        let operation = look_up(&cache, 1).begin_operation(UnixMillis::now()).unwrap();
+        cache.invalidate();
+        begin_lease(&cache, &[]);
+        cache.handle_entry(&revocation(1));
+        let at = Position::from_stored(101);
+        assert_eq!(cache.enforced_up_to(at), Position::START);
+        assert!(cache.operations_ended(at).now_or_never().is_none());
+        drop(operation);
+        assert_eq!(cache.enforced_up_to(at), at);
     }
 
     #[test]

@@ -29,8 +29,7 @@ pub(crate) struct Context {
     pub(crate) api: web::Data<Api>,
     pub(crate) caller: Caller,
     pub(crate) request: HttpRequest,
-    /// Holds back the answer to a revocation of the caller's key until the handler has ended. `None` for a request that
-    /// only reads.
+    /// While it exists, a revocation of the caller's key is not confirmed. `None` for a request that only reads.
     pub(crate) operation: Option<Operation>,
 }
 

@@ -1,7 +1,8 @@
-//! Running a change to its end, also when its client disconnects.
+//! Running a change to its end when its client disconnects.
 //!
 //! A statement that was sent to the database takes effect even if nobody waits for its result. The operation of the
-//! caller's key must last as long, because a revocation waits for it.
+//! caller's key must last as long, because a revocation waits for it. A node that stops does not wait for changes whose
+//! clients have disconnected.
 
 use std::panic::resume_unwind;
 use std::pin::Pin;
@@ -22,9 +23,9 @@ pub(crate) async fn run_to_completion<T: 'static>(change: impl Future<Output = T
 
 /// A handler that runs to completion once its request has arrived.
 #[derive(Clone)]
-pub(crate) struct Completed<F>(pub(crate) F);
+pub(crate) struct RunToCompletion<F>(pub(crate) F);
 
-impl<F, Args> Handler<Args> for Completed<F>
+impl<F, Args> Handler<Args> for RunToCompletion<F>
 where
     F: Handler<Args>,
     Args: FromRequest,

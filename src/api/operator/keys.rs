@@ -208,8 +208,8 @@ async fn find_key(context: &Context, id: &str) -> ApiResult<StoredKey> {
     found.filter(|key| *key.tenant == *context.caller.tenant).ok_or_else(no_such)
 }
 
-/// `DELETE /v1/keys/{id}`: 204 once every live node rejects the key and closes its connections, also when repeated. 503
-/// if a node did not confirm in time: it may still accept the key. 404 if unknown.
+/// `DELETE /v1/keys/{id}`: 204 once every live node rejects the key, has closed its connections and has completed its
+/// operations, also when repeated. 503 if a node did not confirm that in time. 404 if unknown.
 async fn revoke(Authorized(context, _): Authorized, id: web::Path<String>) -> ApiResult {
     let key = find_key(&context, &id).await?;
     let token = Uuid::new_v4();
@@ -219,13 +219,13 @@ async fn revoke(Authorized(context, _): Authorized, id: web::Path<String>) -> Ap
     let entry = AuditEntry::new(now, token, &context.actor(), action).with(Some(view(&key)), None);
     let revoked = context.api.log.revoke_key(&key, token, &entry).await?;
     let position = revoked.ok_or_else(|| Problem::not_found("key"))?;
-    // The revoked key may be the caller's own, or revoke the caller's key at the same time.
+    // The wait includes the operations of the revoked key. One of them may be this request, or wait for this request.
     drop(context.operation);
     match context.api.log.wait_until_enforced(position).await {
         RevocationReach::Everywhere => Ok(HttpResponse::NoContent().finish()),
         RevocationReach::Unconfirmed => Err(Problem::new(
             Code::Unavailable,
-            "the key is revoked, but one node has not confirmed it in time and may still accept the key; retry",
+            "the key is revoked, but a node has not confirmed it in time: it may still accept the key or run a request with it; retry",
         )),
     }
 }

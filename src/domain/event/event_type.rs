@@ -77,16 +77,20 @@ impl Pattern {
 
     /// Whether this pattern matches every type that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
-        self.matches(&other.0)
+        self.includes(&other.0)
     }
 
-    /// `event_type`: an event type, or the text of a pattern, of which every type must match.
     pub fn matches(&self, event_type: &str) -> bool {
-        if self.0.starts_with('*') && is_reserved(event_type) {
+        self.includes(event_type)
+    }
+
+    /// `text`: an event type, or a pattern, of which every type must be included.
+    fn includes(&self, text: &str) -> bool {
+        if self.0.starts_with('*') && is_reserved(text) {
             return false;
         }
         let mut pattern = self.0.split('.').peekable();
-        let mut actual = event_type.split('.').peekable();
+        let mut actual = text.split('.').peekable();
         while let Some(segment) = pattern.next() {
             let Some(found) = actual.next() else { return false };
             if segment == "*" && pattern.peek().is_none() {

@@ -18,7 +18,8 @@ use crate::domain::signing::Signing;
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredDefinition {
     event_types: Vec<Pattern>,
-    /// `None` in a pull subscription.
+    /// `None` in a pull subscription. Required, so that a damaged definition does not become one.
+    #[serde(deserialize_with = "Option::deserialize")]
     callback_url: Option<CallbackUrl>,
     #[serde(flatten)]
     signing: Signing,

@@ -88,7 +88,7 @@ async fn create(
         }
     }
     if dry_run {
-        // It only reads: a revocation of the key need not wait for the count.
+        // A revocation of the key need not wait for the count, which changes nothing.
         drop(context.operation.take());
     }
     let counted = count(&context.api, &subscription, range, only).await?;

@@ -50,9 +50,11 @@ impl Keys {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let confirm = confirm_revocations(node, store.clone(), Arc::clone(&cache));
+        // Subscribed before the tasks first run, so that they miss nothing.
+        let (revoked, resumed) = (cache.revocations(), cache.resumptions());
+        let confirm = confirm_revocations(node, store.clone(), Arc::clone(&cache), revoked);
         tasks.spawn(stop.clone().run_until_cancelled_owned(confirm));
-        let check = check_at_new_leases(store.clone(), Arc::clone(&cache));
+        let check = check_at_new_leases(store.clone(), Arc::clone(&cache), resumed);
         tasks.spawn(stop.clone().run_until_cancelled_owned(check));
         tasks.spawn(uses::write(store.clone(), Arc::clone(&cache), stop));
         Self { store, cache }
@@ -128,8 +130,12 @@ impl Keys {
 
 /// Confirms, as `node`, each revocation that the node has read from the log, once no operation of the key is in
 /// progress.
-async fn confirm_revocations(node: Uuid, store: Store, cache: Arc<KeyCache>) {
-    let mut revoked = cache.revocations();
+async fn confirm_revocations(
+    node: Uuid,
+    store: Store,
+    cache: Arc<KeyCache>,
+    mut revoked: watch::Receiver<Position>,
+) {
     while revoked.changed().await.is_ok() {
         let position = *revoked.borrow_and_update();
         let enforced = cache.enforced_up_to(position);
@@ -148,8 +154,11 @@ async fn confirm(node: Uuid, store: &Store, position: Position) {
 }
 
 /// Checks all cached keys at each new lease.
-async fn check_at_new_leases(store: Store, cache: Arc<KeyCache>) {
-    let mut resumed = cache.resumptions();
+async fn check_at_new_leases(
+    store: Store,
+    cache: Arc<KeyCache>,
+    mut resumed: watch::Receiver<Option<LeaseResumption>>,
+) {
     while resumed.changed().await.is_ok() {
         let resumption = *resumed.borrow_and_update();
         if let Some(resumption) = resumption {
